@@ -1,0 +1,1 @@
+"""The reference integration: a catalog, and the dialects of four systems that announce its changes."""

@@ -1,0 +1,57 @@
+"""The catalog mirror: six tables with the columns that an ERP joins on, and the source's own object beside them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from sqlmodel import Field
+
+from receiver import MirrorRow, document_field, price_field
+
+
+class CatalogRow(MirrorRow):
+    """What the rows of all six tables have."""
+
+    sku: str | None = None
+    name: str | None = None
+    #: Exact, with the digits that the source gave.
+    price: Decimal | None = price_field()
+    #: ISO 4217, where the source says it.
+    currency: str | None = None
+    #: The external id of what it belongs to: a variant's product, a product's category, an option's product.
+    parent: str | None = Field(default=None, index=True)
+    lifecycle_state: str | None = None
+    #: The source's own object, as it sent it.
+    data: dict[str, Any] | None = document_field()
+
+
+class Product(CatalogRow, table=True):
+    __tablename__ = "products"
+
+
+class Variant(CatalogRow, table=True):
+    """A variant goes when its product goes."""
+
+    __tablename__ = "variants"
+    parent_table = Product
+
+
+class Category(CatalogRow, table=True):
+    __tablename__ = "categories"
+
+
+class Group(CatalogRow, table=True):
+    __tablename__ = "groups"
+
+
+class Option(CatalogRow, table=True):
+    __tablename__ = "options"
+
+
+class Record(CatalogRow, table=True):
+    """Everything else that a source announces; its external id is "<kind>:<id>", because kinds share ids."""
+
+    __tablename__ = "records"
+
+    kind: str | None = None

@@ -1,0 +1,36 @@
+"""Hookmirror's framework: verified webhooks in, a correct mirror out. This is the public API for dialects and handlers."""
+
+from receiver.ciphers import EncryptedBody
+from receiver.dialects import Dialect, Listed
+from receiver.envelope import Envelope, Event
+from receiver.errors import ApiError, Discard, HookmirrorError, Retry, Unreadable
+from receiver.mirror import Mirror, MirrorRow, document_field, price_field, time_field
+from receiver.settings import SourceSettings
+from receiver.signatures import Credentials, HmacSha256, Secret, Unsigned, Verified, Verifier
+from receiver.versions import Patch
+
+__all__ = [
+    "ApiError",
+    "Credentials",
+    "Dialect",
+    "Discard",
+    "EncryptedBody",
+    "Envelope",
+    "Event",
+    "HmacSha256",
+    "HookmirrorError",
+    "Listed",
+    "Mirror",
+    "MirrorRow",
+    "Patch",
+    "Retry",
+    "Secret",
+    "SourceSettings",
+    "Unreadable",
+    "Unsigned",
+    "Verified",
+    "Verifier",
+    "document_field",
+    "price_field",
+    "time_field",
+]

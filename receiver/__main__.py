@@ -1,0 +1,5 @@
+"""`python -m receiver` is `hookmirror`."""
+
+from receiver.cli import main
+
+main()

@@ -1,0 +1,133 @@
+"""Group commit: requests that wait at the same time share one transaction, and each is answered after its commit.
+
+One thread writes; while it commits, the next batch gathers. So the batches grow with the load by themselves, and an
+idle server answers a single request after a single commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import NamedTuple, Protocol
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.database import is_transient
+from receiver.errors import Unavailable
+from receiver.inbox import Accepted, Arrival
+
+log = structlog.get_logger(__name__)
+
+#: Arrivals in one transaction at most: it bounds how long the first of them waits for the last.
+LARGEST_BATCH = 256
+
+#: How often a batch is tried before its senders are asked to come back.
+TRIES = 3
+
+#: Seconds that a request waits for its commit; a sender is asked to come back long before it gives up by itself.
+PATIENCE = 10.0
+
+
+class Inbox(Protocol):
+    """Whatever keeps arrivals durably: the database, or a replicated log in front of it."""
+
+    def accept(self, batch: Sequence[Arrival], /) -> list[Accepted]:
+        """The answers in the order of the arrivals, after they are durable. Raises if none of them is."""
+
+
+class _Waiting(NamedTuple):
+    arrival: Arrival
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Accepted]
+
+
+class Acceptor:
+    """Accepts arrivals for any number of event loops, through one thread that writes."""
+
+    def __init__(self, inbox: Inbox, *, accepted: Callable[[], None] = lambda: None) -> None:
+        """`accepted` is called after every commit, to wake whoever works on what came in."""
+        self._inbox = inbox
+        self._accepted = accepted
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="acceptor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accept what is waiting, then end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    async def accept(self, arrival: Arrival) -> Accepted:
+        """The answer for this arrival, after the commit that holds it. Raises `Unavailable` if there was none."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Accepted] = loop.create_future()
+        self._queue.put(_Waiting(arrival, loop, answer))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await answer
+        except TimeoutError:
+            raise Unavailable("The database takes too long to commit. Send this again later.") from None
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, ending = self._gather(first)
+            self._commit(batch)
+            if ending:
+                return
+
+    def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
+        batch = [first]
+        while len(batch) < LARGEST_BATCH:
+            try:
+                waiting = self._queue.get_nowait()
+            except Empty:
+                break
+            if waiting is None:
+                return batch, True
+            batch.append(waiting)
+        return batch, False
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            answers = self._accept([waiting.arrival for waiting in batch])
+        except Exception as error:
+            log.error("deliveries could not be stored; their senders are asked to come back", error=str(error))
+            self._tell(batch, [Unavailable("The database cannot store this now. Send it again later.")] * len(batch))
+        else:
+            self._tell(batch, answers)
+            self._accepted()
+
+    def _accept(self, arrivals: list[Arrival]) -> list[Accepted]:
+        for chance in range(1, TRIES + 1):
+            try:
+                return self._inbox.accept(arrivals)
+            except SQLAlchemyError as error:
+                if not is_transient(error) or chance == TRIES:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    @staticmethod
+    def _tell(batch: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Accepted], Accepted | Unavailable]]] = {}
+        for waiting, answer in zip(batch, answers, strict=True):
+            by_loop.setdefault(waiting.loop, []).append((waiting.answer, answer))
+        for loop, told in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_resolve, told)
+            except RuntimeError:
+                log.warning("requests ended before their answer; their deliveries are kept", requests=len(told))
+
+
+def _resolve(told: list[tuple[asyncio.Future[Accepted], Accepted | Unavailable]]) -> None:
+    for future, answer in told:
+        if future.done():
+            continue
+        if isinstance(answer, Unavailable):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

@@ -1,0 +1,45 @@
+"""JSON in and out without loss: fractions become Decimal and are written back digit for digit, never through a float."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from receiver.errors import Unreadable
+
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_canonical = msgspec.json.Encoder(decimal_format="number", order="sorted")
+
+
+def decode(text: bytes | str) -> Any:
+    """The value of a JSON document, fractions as Decimal; the last of repeated keys wins. Raises `Unreadable`."""
+    try:
+        return _decoder.decode(text)
+    except RecursionError:
+        raise Unreadable("The body is JSON nested too deeply to be read.") from None
+    except UnicodeError:
+        raise Unreadable("The body is not JSON: it is not valid UTF-8.") from None
+    except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+        raise Unreadable(f"The body is not JSON: {error}.") from None
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON; Decimal as a number with all its digits, datetime as ISO 8601."""
+    return _encoder.encode(value)
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys: equal values give equal bytes, whatever order they arrived in."""
+    return _canonical.encode(value)
+
+
+def storable(text: str) -> str:
+    """The text with every NUL and lone surrogate replaced by U+FFFD: no database column takes them."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

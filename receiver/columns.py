@@ -1,0 +1,135 @@
+"""Column types that keep values exactly: decimals with all their digits, times in UTC, objects as JSON.
+
+Each has one form per database and one in Python. `normalize` turns what a handler gives into that form, or refuses.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, DateTime, Dialect, Integer, Numeric, String, Text
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from receiver import codec
+from receiver.errors import HandlerError, Unreadable
+
+#: The largest power of ten, either way, that a decimal column takes; beyond it no database agrees on what happens.
+LARGEST_EXPONENT = 1000
+
+
+class ExactDecimal(TypeDecorator[Decimal]):
+    """A decimal with the digits it was given: NUMERIC on PostgreSQL, text on SQLite, which would make it a float."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Numeric() if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return value if value is None or dialect.name == "postgresql" else format(value, "f")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return None if value is None else Decimal(value)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time: TIMESTAMPTZ on PostgreSQL, on SQLite ISO 8601 text in UTC, which sorts and reads well."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (signature is SQLAlchemy's)
+        if value is None:
+            return None
+        return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+
+
+class Document(TypeDecorator[Any]):
+    """A JSON value as text, its fractions exact."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return None if value is None else codec.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return None if value is None else codec.decode(value)
+
+
+def normalize(name: str, kind: TypeEngine[Any], value: Any) -> Any:
+    """The value as column `name` of type `kind` keeps it. Raises `HandlerError` for what it cannot keep."""
+    if value is None:
+        return None
+    for kinds, convert in _CONVERTERS:
+        if isinstance(kind, kinds):
+            return convert(name, value)
+    return value
+
+
+def _decimal(name: str, value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
+        raise HandlerError(f"`{name}` takes a Decimal, not {_what(value)}: a float has lost digits already.")
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise HandlerError(f"`{name}` takes a Decimal, and {str(value)[:40]!r} is no number.") from None
+    if not number.is_finite() or max(abs(number.adjusted()), -int(number.as_tuple().exponent)) > LARGEST_EXPONENT:
+        raise HandlerError(f"`{name}` takes a Decimal within 10^±{LARGEST_EXPONENT}, and this one is beyond.")
+    return number
+
+
+def _moment(name: str, value: Any) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise HandlerError(f"`{name}` takes a datetime with its offset, not {_what(value)}.")
+    return value.astimezone(UTC)
+
+
+def _document(name: str, value: Any) -> Any:
+    try:
+        return codec.decode(codec.encode(value))
+    except (TypeError, ValueError, RecursionError, Unreadable) as error:
+        raise HandlerError(f"`{name}` takes what JSON can say: {error}.") from None
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise HandlerError(f"`{name}` takes text, not {_what(value)}.")
+    return codec.storable(value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise HandlerError(f"`{name}` takes true or false, not {_what(value)}.")
+    return value
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise HandlerError(f"`{name}` takes a whole number of at most 64 bits, not {_what(value)}.")
+    return value
+
+
+def _what(value: Any) -> str:
+    return f"the {type(value).__name__} {str(value)[:40]!r}"
+
+
+_CONVERTERS: tuple[tuple[Any, Any], ...] = (
+    (ExactDecimal, _decimal),
+    (UtcDateTime, _moment),
+    (Document, _document),
+    (Boolean, _flag),
+    ((Integer, BigInteger), _integer),
+    (String, _text),
+)

@@ -1,0 +1,172 @@
+"""The database behind the inbox and the mirror: connections, transactions, and what differs between the two systems.
+
+SQLite takes one writer at a time. Inside a process the writers queue on a lock, so that none of them sleeps in
+SQLite's own busy handler; between processes they meet there, bounded by `BUSY_TIMEOUT`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlmodel import SQLModel
+
+from receiver.errors import ConfigurationError
+
+#: Milliseconds that a transaction waits for another process's writer before it gives up.
+BUSY_TIMEOUT = 5_000
+
+#: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
+CONNECT_TIMEOUT = 5
+
+#: PostgreSQL's word for: nothing is wrong with the transaction, run it again.
+RETRYABLE_STATES = frozenset({"40001", "40P01"})
+
+#: SQLite's result codes for a file that cannot be used, whatever the statement.
+SQLITE_TROUBLE = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+    }
+)
+
+#: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
+POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
+
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+
+class Database:
+    """One database, shared by everything in this process. Safe to use from several threads."""
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        """Opens nothing yet. Raises `ConfigurationError` for a URL that no driver here understands."""
+        self.engine = _engine(url, pool_size)
+        self.is_postgresql = self.engine.dialect.name == "postgresql"
+        self._writer = threading.Lock()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: committed at the end, rolled back if anything raises."""
+        if self.is_postgresql:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        with self._writer, self.engine.connect().execution_options(begin="BEGIN IMMEDIATE") as connection:
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads, and sees one state of the database throughout."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def create_tables(self) -> None:
+        """Create what is missing of the tables of every imported module."""
+        with self.write() as connection:
+            SQLModel.metadata.create_all(connection)
+
+    def ping(self) -> None:
+        """Raises SQLAlchemy's error if the database does not answer."""
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may well succeed if it is simply run again."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in RETRYABLE_STATES:
+        return True
+    return isinstance(error.orig, sqlite3.OperationalError) and (error.orig.sqlite_errorcode & 0xFF) in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
+
+
+def is_trouble_of_ours(error: BaseException) -> bool:
+    """Whether the database as a whole is in trouble (away, full, read-only, damaged), not one statement's values."""
+    if not isinstance(error, SQLAlchemyError) or is_transient(error):
+        return isinstance(error, SQLAlchemyError)
+    if not isinstance(error, DBAPIError):
+        return True
+    if isinstance(error.orig, sqlite3.Error):
+        return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in SQLITE_TROUBLE
+    state = getattr(error.orig, "sqlstate", None)
+    return state is None or state[:2] in POSTGRESQL_TROUBLE
+
+
+def explain(error: BaseException, url: str) -> str:
+    """One line for a person: what is wrong with the database, and what to do."""
+    shown = make_url(url).render_as_string(hide_password=True)
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    advice = next((mend for symptom, mend in _ADVICE if symptom in reason.lower()), "Check HOOKMIRROR_DATABASE_URL.")
+    return f"The database {shown} cannot be used: {reason}. {advice}"
+
+
+_ADVICE = (
+    ("unable to open database file", "Create its folder, or give this user the right to write there."),
+    ("readonly", "Give this user the right to write the file and its folder."),
+    ("read-only", "Give this user the right to write the file and its folder."),
+    ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
+    ("not a database", "The file is something else: name another in HOOKMIRROR_DATABASE_URL."),
+    ("malformed", "The file is damaged: restore it from a backup."),
+    ("locked", "Another program holds it: stop that one, or wait."),
+    ("refused", "Start PostgreSQL, or correct host and port in HOOKMIRROR_DATABASE_URL."),
+    ("password authentication", "Correct user and password in HOOKMIRROR_DATABASE_URL."),
+    ("does not exist", "Create it, or correct its name in HOOKMIRROR_DATABASE_URL."),
+    ("permission denied", "Give this user the rights it needs: see docs/operations.md."),
+)
+
+
+def _engine(url: str, pool_size: int) -> Engine:
+    try:
+        parsed = make_url(url)
+        driver = DRIVERS.get(parsed.drivername, parsed.drivername)
+        system = driver.partition("+")[0]
+        if system not in ("sqlite", "postgresql"):
+            raise ConfigurationError(
+                f"HOOKMIRROR_DATABASE_URL names `{parsed.drivername}`: use sqlite:///path or postgresql://…"
+            )
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 4, "pool_timeout": CONNECT_TIMEOUT}
+        if system == "postgresql":
+            options |= {"connect_args": {"connect_timeout": CONNECT_TIMEOUT}}
+        elif parsed.database in (None, "", ":memory:"):
+            raise ConfigurationError(
+                "HOOKMIRROR_DATABASE_URL keeps everything in memory, where an ack promises nothing: name a file."
+            )
+        engine = create_engine(parsed.set(drivername=driver), **options)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise ConfigurationError(
+            f"HOOKMIRROR_DATABASE_URL cannot be used: {error}. Write sqlite:///path or postgresql://…"
+        ) from None
+    if system == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+    # The driver's own transaction control cannot begin IMMEDIATE: switch it off and begin by hand.
+    connection.isolation_level = None
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT}", "journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

@@ -1,0 +1,198 @@
+"""The endpoint: a webhook comes in, and is answered when it is safe.
+
+A plain ASGI application: request and response objects would cost a third of its speed (docs/decisions/0003).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any
+
+from receiver import metrics
+from receiver.codec import encode, storable
+from receiver.envelope import unread_identity
+from receiver.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource, Unreadable
+from receiver.inbox import Accepted, Arrival, State
+from receiver.signatures import RawHeaders, Verified
+from receiver.sources import Source
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+PREFIX = "/hooks/"
+
+#: Request headers that are kept with a delivery: what says how it was sent. No secret travels in any of them.
+KEPT_HEADERS = frozenset(
+    {
+        b"content-type",
+        b"content-encoding",
+        b"user-agent",
+        b"x-request-id",
+        b"x-sigma-event",
+        b"x-sigma-delivery",
+        b"x-sigma-signature",
+        b"x-webhook-signature",
+    }
+)
+
+#: Characters of a kept header's value.
+LONGEST_HEADER = 512
+
+
+class SenderGone(Exception):
+    """The sender closed the connection before its body was complete: nothing to answer, nobody to answer to."""
+
+
+class Endpoint:
+    """`POST /hooks/{source}`."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        accept: Callable[[Arrival], Awaitable[Accepted]],
+        *,
+        max_body_bytes: int,
+        max_waiting_bytes: int,
+        body_timeout: float,
+    ) -> None:
+        self._sources = sources
+        self._accept = accept
+        self._max_body_bytes = max_body_bytes
+        self._max_waiting_bytes = max_waiting_bytes
+        self._body_timeout = body_timeout
+        self._waiting_bytes = 0
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        began = perf_counter()
+        name = scope["path"][len(PREFIX) :]
+        try:
+            source = self._source(name, scope["method"])
+            body = await self._read(scope["headers"], receive)
+            try:
+                arrival = self._admit(source, scope["headers"], body)
+                accepted = await self._accept(arrival)
+            finally:
+                self._waiting_bytes -= len(body)
+        except Refused as refusal:
+            metrics.REFUSED.labels(name if name in self._sources else "", refusal.code).inc()
+            await _answer_refusal(send, refusal)
+        except SenderGone:
+            return
+        else:
+            await _answer_accepted(send, accepted)
+            metrics.DELIVERIES.labels(name, accepted.status).inc()
+            metrics.ACK_SECONDS.observe(perf_counter() - began)
+
+    def _source(self, name: str, method: str) -> Source:
+        source = self._sources.get(name)
+        if source is None:
+            raise UnknownSource(f"There is no source {name[:64]!r} here. Compare the URL with the receiver's settings.")
+        if method != "POST":
+            raise MethodNotAllowed("Webhooks are sent with POST.")
+        return source
+
+    async def _read(self, headers: RawHeaders, receive: Receive) -> bytes:
+        """The body, counted as waiting from its first byte on; the caller gives the count back."""
+        for name, value in headers:
+            if name == b"content-length" and value.isdigit() and int(value[:20]) > self._max_body_bytes:
+                raise self._too_large()
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._body_timeout):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise SenderGone
+                    chunk = message.get("body", b"")
+                    size += len(chunk)
+                    self._hold(len(chunk))
+                    chunks.append(chunk)
+                    if size > self._max_body_bytes:
+                        raise self._too_large()
+                    more = message.get("more_body", False)
+        except BaseException as error:
+            self._waiting_bytes -= size
+            if isinstance(error, TimeoutError):
+                raise BodyTimeout(f"The body was not complete after {self._body_timeout:g} s. Send it again.") from None
+            raise
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _hold(self, size: int) -> None:
+        self._waiting_bytes += size
+        if self._waiting_bytes > self._max_waiting_bytes:
+            raise Unavailable("Too much is waiting to be stored. Send this again later.")
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"The body is larger than {self._max_body_bytes} bytes. Send less at once, or raise max_body_bytes."
+        )
+
+    def _admit(self, source: Source, headers: RawHeaders, body: bytes) -> Arrival:
+        """Verify, and read what decides. From here on the body is authentic, and whatever it says, it is kept."""
+        verified = source.dialect.verifier.verify(body, headers, source.credentials)
+        metrics.VERIFIED.labels(source.name, "unsigned" if verified.secret is None else str(verified.secret)).inc()
+        kept: dict[str, Any] = {
+            "source": source.name,
+            "body": body,
+            "plain": None if verified.plain is body else verified.plain,
+            "headers": _kept(headers),
+            "received_at": datetime.now(UTC),
+            "secret": verified.secret,
+        }
+        return Arrival(**kept, **_content(source, verified))
+
+
+def _content(source: Source, verified: Verified) -> dict[str, Any]:
+    try:
+        envelope = source.dialect.read(verified.plain)
+    except Unreadable as error:
+        key, fingerprint = unread_identity(verified.plain)
+        return {"dedup_key": key, "fingerprint": fingerprint, "state": State.DEAD, "reason": str(error)}
+    key, fingerprint = envelope.identity(verified.plain)
+    handled = source.dialect.handler_for(envelope.event_type) is not None
+    return {
+        "dedup_key": key,
+        "fingerprint": fingerprint,
+        "event_type": envelope.event_type,
+        "entity": envelope.entity,
+        "occurred_at": envelope.occurred_at,
+        "state": State.PENDING if handled else State.IGNORED,
+        "reason": None if handled else f"No handler takes {envelope.event_type}.",
+    }
+
+
+def _kept(headers: RawHeaders) -> dict[str, str]:
+    return {
+        name.decode("latin-1"): storable(value[:LONGEST_HEADER].decode("latin-1"))
+        for name, value in headers
+        if name in KEPT_HEADERS
+    }
+
+
+async def _answer_accepted(send: Send, accepted: Accepted) -> None:
+    body = b'{"status":"%b","delivery":"%d"}' % (accepted.status.encode(), accepted.delivery_id)
+    await _answer(send, 200, body, [])
+
+
+async def _answer_refusal(send: Send, refusal: Refused) -> None:
+    body = encode({"error": refusal.code, "message": refusal.message})
+    headers = []
+    if isinstance(refusal, Unavailable):
+        headers.append((b"retry-after", str(refusal.retry_after).encode()))
+    if isinstance(refusal, MethodNotAllowed):
+        headers.append((b"allow", b"POST"))
+    if isinstance(refusal, (BodyTooLarge, BodyTimeout, Unavailable)):
+        # The rest of the body is not read, so the connection cannot carry another request.
+        headers.append((b"connection", b"close"))
+    await _answer(send, refusal.status, body, headers)
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    common = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": common + headers})
+    await send({"type": "http.response.body", "body": body})

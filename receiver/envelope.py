@@ -1,0 +1,97 @@
+"""What every dialect's body boils down to, and what a handler gets to see of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from receiver.codec import storable
+from receiver.errors import Unreadable
+
+Data = TypeVar("Data")
+
+#: Characters; a longer event type, kind or id is no name of anything.
+LONGEST_NAME = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """The parts of a body that decide how it is handled, taken from the signed bytes alone.
+
+    Raises `Unreadable` when a part cannot be what it should be.
+    """
+
+    #: What happened, as the source says it: `product.updated`.
+    event_type: str
+    #: The kind and the id of what it happened to; None when it concerns nothing in particular.
+    entity: tuple[str, str] | None
+    #: When the change occurred, with its offset.
+    occurred_at: datetime
+    #: The dialect's object, parsed but not validated.
+    data: Any
+    #: The sender's own id for this change; None where it gives none, and the content identifies it.
+    dedup_key: str | None = None
+    #: What two deliveries of one change have in common, hashed; None stands for the whole body.
+    fingerprint: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.occurred_at.tzinfo is None:
+            raise Unreadable("The time of the change has no offset: the dialect must say which zone it is in.")
+        names = {"event type": self.event_type}
+        if self.entity is not None:
+            names |= {"entity kind": self.entity[0], "entity id": self.entity[1]}
+        for what, name in names.items():
+            if not name or len(name) > LONGEST_NAME:
+                raise Unreadable(f"The {what} is empty or longer than {LONGEST_NAME} characters.")
+        object.__setattr__(self, "event_type", storable(self.event_type))
+        object.__setattr__(self, "occurred_at", self._utc())
+        if self.entity is not None:
+            object.__setattr__(self, "entity", (storable(self.entity[0]), storable(self.entity[1])))
+
+    def identity(self, plain: bytes) -> tuple[str, bytes]:
+        """The dedup key and the fingerprint, both derived from the verified body where the dialect names none.
+
+        A key that is longer than a SHA-256 in hexadecimal, or that no database takes, is replaced by its hash.
+        """
+        fingerprint = self.fingerprint or hashlib.sha256(plain).digest()
+        key = fingerprint.hex() if self.dedup_key is None else self.dedup_key
+        if len(key) > LONGEST_NAME or storable(key) != key:
+            key = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        return key, fingerprint
+
+    def _utc(self) -> datetime:
+        try:
+            return self.occurred_at.astimezone(UTC)
+        except OverflowError:
+            raise Unreadable("The time of the change is outside the years 1 to 9999.") from None
+
+
+def unread_identity(plain: bytes) -> tuple[str, bytes]:
+    """The dedup key and the fingerprint of a body that no envelope can be read from."""
+    fingerprint = hashlib.sha256(plain).digest()
+    return fingerprint.hex(), fingerprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(Generic[Data]):
+    """What a handler gets: one thing that happened, and which delivery told us."""
+
+    #: The name of the source in the settings; two accounts of one system are two sources.
+    source: str
+    event_type: str
+    entity_kind: str
+    entity_id: str
+    #: When the change occurred, in UTC. The mirror orders by it.
+    occurred_at: datetime
+    #: The dialect's object, as the model that the handler's annotation names.
+    data: Data
+    #: What the dialect's hydrate function returned; None without one.
+    hydrated: Any = None
+    #: The delivery's id: the same in the answer to the sender, the API, the logs and the change feed.
+    delivery_id: str
+    #: Which run of the handler this is, from 1.
+    attempt: int
+    #: When the delivery was received, in UTC.
+    received_at: datetime

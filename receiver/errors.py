@@ -1,0 +1,138 @@
+"""Everything Hookmirror raises on purpose, each with a message that says what to do next.
+
+HookmirrorError
+├── ConfigurationError           the program does not start
+│   └── WiringError              handlers and dialects do not fit together
+├── Refused                      a request that is answered with an error
+│   ├── BadRequest        400    a parameter that the API cannot read
+│   ├── NotVerified       401    signature missing or wrong, body not decryptable, another application's key
+│   ├── NotAuthorized     401    the API's token is missing, wrong or expired
+│   ├── Forbidden         403    the API's token is for less
+│   ├── UnknownSource     404
+│   ├── NotFound          404
+│   ├── MethodNotAllowed  405
+│   ├── BodyTimeout       408    the sender stopped in the middle of its body
+│   ├── BodyTooLarge      413
+│   └── Unavailable       503    our own trouble: never a 4xx, because senders treat that as final
+├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
+├── HandlerError                 a handler used the mirror wrongly
+├── ApiError                     a source's own API did not answer as it should
+└── Verdict                      what a handler may raise to say how it ended
+    ├── Retry                    not now: try again, later
+    └── Discard                  never: this delivery has nothing for us
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class HookmirrorError(Exception):
+    """The root of every error that Hookmirror raises on purpose."""
+
+
+class ConfigurationError(HookmirrorError):
+    """A setting is missing, unknown or contradictory; the message names it and the mend."""
+
+
+class WiringError(ConfigurationError):
+    """Dialects and handlers do not fit together; found at start, never at the first webhook."""
+
+
+class Refused(HookmirrorError):
+    """A request that gets an error answer: `status`, and the body `{"error": code, "message": …}`."""
+
+    status = 400
+    code = "refused"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class NotVerified(Refused):
+    """Nothing shows that the body comes from the source. The code says which part is missing or wrong."""
+
+    status = 401
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BadRequest(Refused):
+    code = "bad_request"
+
+
+class NotAuthorized(Refused):
+    status = 401
+    code = "not_authorized"
+
+
+class Forbidden(Refused):
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(Refused):
+    status = 404
+    code = "not_found"
+
+
+class UnknownSource(Refused):
+    status = 404
+    code = "unknown_source"
+
+
+class MethodNotAllowed(Refused):
+    status = 405
+    code = "method_not_allowed"
+
+
+class BodyTimeout(Refused):
+    status = 408
+    code = "body_timeout"
+
+
+class BodyTooLarge(Refused):
+    status = 413
+    code = "body_too_large"
+
+
+class Unavailable(Refused):
+    """Not now. `retry_after` is in whole seconds and becomes the Retry-After header."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unreadable(HookmirrorError):
+    """An authentic body that the dialect cannot read; the message is the reason kept with the delivery."""
+
+
+class HandlerError(HookmirrorError):
+    """A handler asked the mirror for something it cannot do; the message names the column or the value."""
+
+
+class ApiError(HookmirrorError):
+    """A source's own API refused, or answered in an undocumented shape."""
+
+
+class Verdict(HookmirrorError):
+    """Base of what a handler raises to decide the fate of its delivery."""
+
+
+class Retry(Verdict):
+    """Try this delivery again, `after` a delay of the handler's choosing, else after the usual backoff."""
+
+    def __init__(self, reason: str = "the handler asked for a retry", *, after: timedelta | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Discard(Verdict):
+    """Do not try this delivery again: it is recorded as ignored, with the reason."""

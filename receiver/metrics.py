@@ -1,0 +1,46 @@
+"""What Prometheus sees. Names, labels and meanings are listed in docs/operations.md."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+#: Seconds: from a commit on a fast disk to the patience of a sender.
+ACK_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+#: Seconds: from live to a day late.
+FRESHNESS_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3_600, 21_600, 86_400)
+
+DELIVERIES = Counter(
+    "hookmirror_deliveries", "Webhooks answered with 2xx, by answer", ["source", "status"], registry=REGISTRY
+)
+REFUSED = Counter(
+    "hookmirror_refused", "Webhooks answered with an error, by its code", ["source", "code"], registry=REGISTRY
+)
+VERIFIED = Counter(
+    "hookmirror_verified",
+    "Webhooks verified, by the position of the secret (0 is the newest) or `unsigned`",
+    ["source", "secret"],
+    registry=REGISTRY,
+)
+ACK_SECONDS = Histogram(
+    "hookmirror_ack_seconds", "From the request to its answer", registry=REGISTRY, buckets=ACK_BUCKETS
+)
+ENDED = Counter(
+    "hookmirror_ended", "Deliveries that ended, by state and outcome", ["source", "state", "outcome"], registry=REGISTRY
+)
+FAILED_ATTEMPTS = Counter("hookmirror_failed_attempts", "Attempts that failed", ["source"], registry=REGISTRY)
+FRESHNESS_SECONDS = Histogram(
+    "hookmirror_freshness_seconds",
+    "From the change at the source to the mirror",
+    ["source"],
+    registry=REGISTRY,
+    buckets=FRESHNESS_BUCKETS,
+)
+BACKLOG = Gauge(
+    "hookmirror_backlog", "Deliveries by state, where they are not done", ["source", "state"], registry=REGISTRY
+)
+OLDEST_PENDING_SECONDS = Gauge(
+    "hookmirror_oldest_pending_seconds", "Age of the oldest delivery that is due and not done", registry=REGISTRY
+)

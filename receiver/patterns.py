@@ -1,0 +1,45 @@
+"""Event types and families of them: `product.updated`, `product.*`, `*.deleted`, `*`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from receiver.errors import WiringError
+
+_SHAPE = re.compile(r"[^\s*]+|[^\s*]*\*[^\s*]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Matches one event type, or with one `*`, that stands for at least one character, a family."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not _SHAPE.fullmatch(self.text):
+            raise WiringError(f"`{self.text}` is no event type: write `product.updated`, `product.*` or `*.deleted`.")
+
+    def matches(self, event_type: str) -> bool:
+        before, star, behind = self.text.partition("*")
+        if not star:
+            return event_type == before
+        long_enough = len(event_type) > len(before) + len(behind)
+        return long_enough and event_type.startswith(before) and event_type.endswith(behind)
+
+    @property
+    def specificity(self) -> tuple[bool, int]:
+        """Higher for the more specific of two patterns that match the same event type."""
+        return "*" not in self.text, len(self.text)
+
+    def is_ambiguous_with(self, other: Pattern) -> bool:
+        """Whether some event type matches both while neither is more specific."""
+        if self.specificity != other.specificity:
+            return False
+        if "*" not in self.text:
+            return self.text == other.text
+        before, _, behind = self.text.partition("*")
+        other_before, _, other_behind = other.text.partition("*")
+        heads_fit = before.startswith(other_before) or other_before.startswith(before)
+        tails_fit = behind.endswith(other_behind) or other_behind.endswith(behind)
+        return heads_fit and tails_fit

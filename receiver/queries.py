@@ -1,0 +1,236 @@
+"""What people and machines look up: deliveries, rows of the mirror, counts. Reads only."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import RowMapping, Select, func, select, text, tuple_
+
+from receiver.database import Database
+from receiver.inbox import ATTEMPTS, BODIES, DELIVERIES, State
+from receiver.mirror import MirrorRow, sql_table
+
+#: Columns of a mirror row that only the guard needs.
+HIDDEN = frozenset({"versions"})
+
+#: How much longer than it took a count over the whole history is believed, and the least in seconds.
+COUNT_REUSE, LEAST_REUSE = 20, 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries; None leaves a part open."""
+
+    source: str | None = None
+    state: State | None = None
+    event_type: str | None = None
+    #: `id` or `kind:id`.
+    entity: str | None = None
+
+
+def deliveries(database: Database, wanted: DeliveryFilter, *, before: int | None, limit: int) -> Sequence[RowMapping]:
+    """Deliveries, newest first, older than the id `before`."""
+    statement = _filtered(select(DELIVERIES), wanted).order_by(DELIVERIES.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(DELIVERIES.c.id < before)
+    with database.read() as connection:
+        return connection.execute(statement).mappings().all()
+
+
+def delivery(database: Database, delivery_id: int) -> dict[str, Any] | None:
+    """One delivery with its body, headers and failed attempts, as the API shows it."""
+    found = select(DELIVERIES, BODIES.c.body, BODIES.c.plain, BODIES.c.headers)
+    found = found.outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id).where(DELIVERIES.c.id == delivery_id)
+    attempts = select(ATTEMPTS).where(ATTEMPTS.c.delivery_id == delivery_id).order_by(ATTEMPTS.c.ended_at)
+    with database.read() as connection:
+        row = connection.execute(found).mappings().first()
+        if row is None:
+            return None
+        failed = connection.execute(attempts).mappings().all()
+    body, encoding = _readable(row["body"])
+    return show_delivery(row) | {
+        "headers": row["headers"] or {},
+        "body": body,
+        "body_encoding": encoding,
+        "plain": _readable(row["plain"])[0],
+        "attempts": [
+            {"number": each["number"], "ended_at": each["ended_at"], "worker": each["worker"], "reason": each["reason"]}
+            for each in failed
+        ],
+    }
+
+
+def show_delivery(row: RowMapping) -> dict[str, Any]:
+    """A delivery as the API lists it."""
+    entity = f"{row['entity_kind']}:{row['entity_id']}" if row["entity_kind"] is not None else None
+    shown = ("source", "event_type", "occurred_at", "received_at", "state", "outcome", "reason", "ended_at")
+    return {
+        "id": str(row["id"]),
+        **{name: row[name] for name in shown},
+        "entity": entity,
+        "attempts_made": row["attempts"],
+        "next_attempt_at": row["due_at"] if row["state"] == State.PENDING else None,
+        "duplicates": row["duplicates"],
+        "conflict": row["conflict"],
+        "dedup_key": row["dedup_key"],
+        "secret": row["secret"],
+    }
+
+
+def rows(
+    database: Database,
+    table: type[MirrorRow],
+    *,
+    source: str | None,
+    active: bool | None,
+    behind: tuple[str, str] | None,
+    limit: int,
+) -> Sequence[RowMapping]:
+    """Rows of a mirror table in the order of (source, external id), after the key `behind`."""
+    sql = sql_table(table)
+    statement = select(sql).order_by(sql.c.source, sql.c.external_id).limit(limit)
+    if source is not None:
+        statement = statement.where(sql.c.source == source)
+    if active is not None:
+        statement = statement.where(sql.c.active == active)
+    if behind is not None:
+        statement = statement.where(tuple_(sql.c.source, sql.c.external_id) > tuple_(*behind))
+    with database.read() as connection:
+        return connection.execute(statement).mappings().all()
+
+
+def row(database: Database, table: type[MirrorRow], source: str, external_id: str) -> RowMapping | None:
+    sql = sql_table(table)
+    statement = select(sql).where(sql.c.source == source, sql.c.external_id == external_id)
+    with database.read() as connection:
+        return connection.execute(statement).mappings().first()
+
+
+def show_row(row: RowMapping) -> dict[str, Any]:
+    """A mirror row as the API shows it: decimals as text with all their digits."""
+    return {
+        name: format(value, "f") if isinstance(value, Decimal) else value
+        for name, value in row.items()
+        if name not in HIDDEN
+    }
+
+
+class Statistics:
+    """Counts per source. The count over the whole history is reused for a while, since it grows with the history."""
+
+    def __init__(self, database: Database, sources: Sequence[str]) -> None:
+        self._database = database
+        self._sources = sources
+        self._ended: list[RowMapping] = []
+        self._believed_until = 0.0
+
+    def per_source(self, *, now: datetime) -> list[dict[str, Any]]:
+        """One entry for each source in the settings or with deliveries, in the order of their names."""
+        with self._database.read() as connection:
+            open_rows = connection.execute(_OPEN).mappings().all()
+        ended_rows = self._count_ended()
+        names = {row["source"] for row in [*open_rows, *ended_rows]} | set(self._sources)
+        return [self._source(name, open_rows, ended_rows, now) for name in sorted(names)]
+
+    def _count_ended(self) -> list[RowMapping]:
+        began = monotonic()
+        if began >= self._believed_until:
+            with self._database.read() as connection:
+                self._ended = list(connection.execute(_ENDED).mappings())
+            took = monotonic() - began
+            self._believed_until = began + (max(took * COUNT_REUSE, LEAST_REUSE) if took > LEAST_REUSE / 20 else 0.0)
+        return self._ended
+
+    def _source(
+        self, name: str, open_rows: Sequence[RowMapping], ended_rows: Sequence[RowMapping], now: datetime
+    ) -> dict[str, Any]:
+        states: dict[str, int] = dict.fromkeys(State, 0)
+        outcomes: dict[str, int] = defaultdict(int)
+        duplicates = 0
+        for row in [*open_rows, *ended_rows]:
+            if row["source"] == name:
+                states[row["state"]] += row["deliveries"]
+                duplicates += row["duplicates"]
+                if row["outcome"]:
+                    outcomes[row["outcome"]] += row["deliveries"]
+        oldest = min((row["oldest"] for row in open_rows if row["source"] == name and row["oldest"]), default=None)
+        last = self._last(name)
+        return {
+            "source": name,
+            "states": states,
+            "outcomes": outcomes,
+            "duplicates": duplicates,
+            "oldest_pending_seconds": max((now - oldest).total_seconds(), 0.0) if oldest else None,
+            "freshness_seconds": self._freshness(name),
+            "last_delivery_at": last,
+        }
+
+    def _last(self, name: str) -> datetime | None:
+        statement = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name)
+        with self._database.read() as connection:
+            return connection.execute(statement.order_by(DELIVERIES.c.id.desc()).limit(1)).scalar()
+
+    def _freshness(self, name: str) -> float | None:
+        """Seconds from change to mirror, of the newest delivery that was processed."""
+        statement = (
+            select(DELIVERIES.c.occurred_at, DELIVERIES.c.ended_at)
+            .where(DELIVERIES.c.source == name, DELIVERIES.c.state == State.PROCESSED.value)
+            .order_by(DELIVERIES.c.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            newest = connection.execute(statement).first()
+        if newest is None or newest.occurred_at is None or newest.ended_at is None:
+            return None
+        return float(max((newest.ended_at - newest.occurred_at).total_seconds(), 0.0))
+
+
+def _tally(*states: State) -> Select[Any]:
+    listed = ", ".join(f"'{state}'" for state in states)
+    return (
+        select(
+            DELIVERIES.c.source,
+            DELIVERIES.c.state,
+            DELIVERIES.c.outcome,
+            func.count().label("deliveries"),
+            func.sum(DELIVERIES.c.duplicates).label("duplicates"),
+            func.min(DELIVERIES.c.received_at).label("oldest"),
+        )
+        .where(text(f"deliveries.state IN ({listed})"))
+        .group_by(DELIVERIES.c.source, DELIVERIES.c.state, DELIVERIES.c.outcome)
+    )
+
+
+_OPEN = _tally(State.PENDING, State.PROCESSING)
+_ENDED = _tally(State.PROCESSED, State.IGNORED, State.DEAD)
+
+
+def _filtered(statement: Select[Any], wanted: DeliveryFilter) -> Select[Any]:
+    if wanted.source is not None:
+        statement = statement.where(DELIVERIES.c.source == wanted.source)
+    if wanted.state is not None:
+        statement = statement.where(text(f"deliveries.state = '{wanted.state}'"))
+    if wanted.event_type is not None:
+        statement = statement.where(DELIVERIES.c.event_type == wanted.event_type)
+    if wanted.entity is not None:
+        kind, colon, entity_id = wanted.entity.partition(":")
+        whole = DELIVERIES.c.entity_id == wanted.entity
+        parts = (DELIVERIES.c.entity_id == entity_id) & (DELIVERIES.c.entity_kind == kind)
+        statement = statement.where(whole | parts if colon else whole)
+    return statement
+
+
+def _readable(content: bytes | None) -> tuple[str | None, str | None]:
+    if content is None:
+        return None, None
+    try:
+        return content.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        return b64encode(content).decode(), "base64"

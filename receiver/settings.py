@@ -1,0 +1,208 @@
+"""Settings: environment variables `HOOKMIRROR_…` over a TOML file named by `HOOKMIRROR_CONFIG`.
+
+Every setting is described in docs/operations.md. Secrets are kept as pydantic's secret types: never printed or logged.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from receiver.errors import ConfigurationError
+from receiver.retries import RetrySchedule
+from receiver.signatures import Credentials, Secret
+
+CONFIG_VARIABLE = "HOOKMIRROR_CONFIG"
+
+SOURCE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
+
+
+class SourceSettings(BaseModel):
+    """One account of one system: the table `[sources.<name>]`."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    #: The source's name, from the table's heading; it is the last part of the URL that the sender posts to.
+    name: str = Field(exclude=True)
+    #: How the source speaks; by default the dialect of the source's own name.
+    dialect: str = ""
+    #: What verifies its bodies, newest first; all are valid at once.
+    secrets: list[SecretStr] = []
+    #: A file with one secret a line, newest first, read at start, in addition to `secrets`.
+    secrets_file: Path | None = None
+    #: Where each webhook record at the sender has a secret of its own: the secrets by the record's id.
+    webhook_secrets: dict[str, SecretStr] = {}
+    #: Take bodies that carry no signature.
+    allow_unsigned: bool = False
+    #: The application key inside the bodies (sticky.io).
+    app_key: SecretStr | None = None
+    #: The layout of encrypted bodies (sticky.io).
+    cipher: str = "auto"
+    #: The source's own API, for hydrating and reconciling.
+    api_url: str | None = None
+    #: The API's key or user name.
+    api_key: SecretStr | None = None
+    #: The API's secret or password, where it wants two.
+    api_secret: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _default_dialect(self) -> SourceSettings:
+        if not SOURCE_NAME.fullmatch(self.name):
+            raise ValueError("a source's name is 1 to 64 of a–z, 0–9, `-` and `_`, because it stands in a URL")
+        self.dialect = self.dialect or self.name
+        return self
+
+    def credentials(self) -> Credentials:
+        """What verifies this source's bodies. Raises `ConfigurationError` if the secrets file cannot be read."""
+        return Credentials(
+            secrets=(
+                *(Secret(secret.get_secret_value().encode()) for secret in self.secrets),
+                *(Secret(line) for line in self._lines_of_secrets_file()),
+                *(Secret(value.get_secret_value().encode(), name) for name, value in self.webhook_secrets.items()),
+            ),
+            allow_unsigned=self.allow_unsigned,
+            app_key=self.app_key.get_secret_value() if self.app_key else None,
+            cipher=self.cipher,
+        )
+
+    def _lines_of_secrets_file(self) -> Iterable[bytes]:
+        if self.secrets_file is None:
+            return []
+        try:
+            lines = [line.strip() for line in self.secrets_file.read_bytes().splitlines()]
+        except OSError as error:
+            raise ConfigurationError(
+                f"The source {self.name} names secrets_file = {str(self.secrets_file)!r}, which cannot be read "
+                f"({error.strerror}): create it with one secret a line, or correct the path."
+            ) from None
+        return [line for line in lines if line]
+
+
+class Settings(BaseSettings):
+    """All settings of one installation."""
+
+    model_config = SettingsConfigDict(env_prefix="HOOKMIRROR_", extra="forbid", hide_input_in_errors=True)
+
+    #: Where everything is kept: sqlite:///path or postgresql://…
+    database_url: str = "sqlite:///hookmirror.db"
+    #: Signs the API's tokens; several, separated by spaces, newest first, while one is being replaced.
+    secret_key: SecretStr | None = None
+    #: Dialects of your own, besides those of installed packages: "module:name".
+    dialects: list[str] = []
+    #: Bytes of the largest body that is read.
+    max_body_bytes: int = Field(default=1_048_576, ge=1_024)
+    #: Bytes of bodies that may wait in memory for their commit; past it the answer is 503.
+    max_waiting_bytes: int = Field(default=67_108_864, ge=1_048_576)
+    #: Seconds that a sender may take to send a body.
+    body_timeout: float = Field(default=30.0, gt=0)
+    #: Deliveries that one worker claims at once.
+    batch_size: int = Field(default=100, ge=1, le=1_000)
+    #: Seconds after which a claimed delivery may be taken over from a worker that has not been heard of.
+    lease_seconds: float = Field(default=60.0, ge=1)
+    #: How often a handler is run before its delivery is dead.
+    max_attempts: int = Field(default=10, ge=1, le=100)
+    #: Days that bodies are kept after their delivery has ended.
+    body_retention_days: int = Field(default=30, ge=1)
+    #: Days that dedup keys are kept.
+    dedup_retention_days: int = Field(default=400, ge=1)
+    #: The oldest pending delivery, in seconds, with which /readyz still answers that all is well.
+    max_backlog_seconds: float = Field(default=300.0, gt=0)
+    #: How much of what happens is logged.
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    #: Lines for people or JSON for machines.
+    log_format: Literal["console", "json"] = "console"
+    #: The sources, by name.
+    sources: dict[str, SourceSettings] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_sources(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("sources"), dict):
+            named = {
+                name: {**table, "name": name} if isinstance(table, dict) else table
+                for name, table in values["sources"].items()
+            }
+            return values | {"sources": named}
+        return values
+
+    @model_validator(mode="after")
+    def _keys_outlive_bodies(self) -> Settings:
+        if self.dedup_retention_days < self.body_retention_days:
+            raise ValueError("dedup_retention_days must not be shorter than body_retention_days")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the signature is pydantic-settings')
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then what `load` read from the file."""
+        return env_settings, init_settings
+
+    @property
+    def retry_schedule(self) -> RetrySchedule:
+        return RetrySchedule(attempts=self.max_attempts)
+
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def secret_keys(self) -> list[str]:
+        """Oldest first, as itsdangerous wants them. Raises `ConfigurationError` if there is none."""
+        keys = self.secret_key.get_secret_value().split() if self.secret_key else []
+        if not keys:
+            raise ConfigurationError(
+                "HOOKMIRROR_SECRET_KEY is not set, and the API's tokens are signed with it: set it to 32 random "
+                'characters, as printed by: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+            )
+        return keys[::-1]
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings in force: the environment's over the file's.
+
+    `path` defaults to what `HOOKMIRROR_CONFIG` names. Raises `ConfigurationError` naming each setting that is wrong.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    path = path or (Path(named) if named else None)
+    content = _read(path) if path is not None else {}
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        where = str(path) if path is not None else "the environment"
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg']}" for each in error.errors())
+        raise ConfigurationError(
+            f"The settings in {where} are wrong: {wrong}. docs/operations.md lists them all."
+        ) from None
+    except ValueError as error:
+        raise ConfigurationError(f"The settings in the environment are wrong: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{CONFIG_VARIABLE} names {str(path)!r}, which cannot be read ({error.strerror}): "
+            "create it, or correct the path."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}.") from None
+    for name, table in content.get("sources", {}).items():
+        if isinstance(table, dict) and isinstance(table.get("secrets_file"), str):
+            # Relative to the file that names it, so that it means the same from wherever the program starts.
+            content["sources"][name]["secrets_file"] = str(path.parent / table["secrets_file"])
+    return content

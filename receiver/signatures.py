@@ -1,0 +1,169 @@
+"""Verifying and signing bodies. No I/O and no clock: bytes and headers come in, a verdict comes out.
+
+Every comparison is of bytes and in constant time, and whatever a stranger puts in a header ends in `NotVerified`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from binascii import Error as HexError
+from binascii import unhexlify
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from receiver.errors import NotVerified
+
+#: Header names in lower case with their values as sent, one pair per header line: the shape ASGI gives.
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One secret of a source. `name` ties it to one of the sender's webhook records, where each has its own."""
+
+    value: bytes = field(repr=False)
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a source's settings give a verifier to work with."""
+
+    #: Newest first; every one of them verifies, so that a secret can be rotated without losing a webhook.
+    secrets: tuple[Secret, ...] = ()
+    #: Take bodies without a signature, for senders that sign only when a secret was set.
+    allow_unsigned: bool = False
+    #: The application key that must stand inside the body, for senders that encrypt instead of signing.
+    app_key: str | None = field(default=None, repr=False)
+    #: The name of the cipher layout, for senders that encrypt.
+    cipher: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """An authentic body. `plain` is what to read: the body itself, or what it decrypts to."""
+
+    plain: bytes
+    #: The position in `Credentials.secrets` of the one that verified; None for an unsigned body.
+    secret: int | None
+
+
+class Verifier(Protocol):
+    """How a dialect proves that a body comes from its source."""
+
+    def check(self, credentials: Credentials) -> str | None:
+        """What is wrong with these credentials, with the mend; None if a source can start with them."""
+
+    def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:
+        """The authentic body. Raises `NotVerified`."""
+
+    def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
+        """The body as it goes over the wire and the headers to send with it: what the sender does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HmacSha256:
+    """HMAC-SHA256 of the raw body, as hexadecimal digits in a header.
+
+    `prefix` stands before the digits ("sha256=" with most senders); with `prefix_required` off, bare digits are taken
+    too. `hint` may read the still unverified body and name the secret to try first: it decides the order, nothing else.
+    """
+
+    header: str
+    prefix: str = "sha256="
+    prefix_required: bool = False
+    hint: Callable[[bytes], str | None] | None = None
+
+    def check(self, credentials: Credentials) -> str | None:
+        if credentials.secrets or credentials.allow_unsigned:
+            return None
+        return (
+            f"it has no secret, and {self.header} cannot be verified without one: "
+            'set `secrets = ["…"]` or `secrets_file`'
+        )
+
+    def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:
+        signature = only_header(headers, self.header)
+        if signature is None:
+            if credentials.allow_unsigned:
+                return Verified(body, None)
+            raise NotVerified(
+                "signature_missing",
+                f"There is no {self.header} header. Set a secret at the sender, and the same one in this source.",
+            )
+        if not credentials.secrets:
+            return Verified(body, None)
+        digest = self._digest(signature)
+        for position in self._order(body, credentials.secrets):
+            if hmac.compare_digest(_hmac(credentials.secrets[position].value, body), digest):
+                return Verified(body, position)
+        raise NotVerified(
+            "signature_wrong",
+            f"{self.header} does not fit this body with any secret of this source. "
+            "Compare the secrets on both sides, and sign the exact bytes that are sent.",
+        )
+
+    def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
+        if not credentials.secrets:
+            return body, {}
+        return body, {self.header: self.prefix + _hmac(credentials.secrets[0].value, body).hex()}
+
+    def _digest(self, signature: bytes) -> bytes:
+        prefix = self.prefix.encode()
+        digits = signature.removeprefix(prefix)
+        if self.prefix_required and digits == signature:
+            digits = b""
+        try:
+            digest = unhexlify(digits)
+        except (HexError, ValueError):
+            digest = b""
+        if len(digest) != hashlib.sha256().digest_size:
+            raise NotVerified(
+                "signature_malformed",
+                f"{self.header} is not `{self.prefix}` and 64 hexadecimal digits.",
+            )
+        return digest
+
+    def _order(self, body: bytes, secrets: tuple[Secret, ...]) -> Sequence[int]:
+        if self.hint is None or len(secrets) == 1:
+            return range(len(secrets))
+        name = self.hint(body)
+        return sorted(range(len(secrets)), key=lambda position: secrets[position].name != name)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """No proof at all: for a sender that offers none, on a network that only it can reach. Needs `allow_unsigned`."""
+
+    def check(self, credentials: Credentials) -> str | None:
+        if credentials.allow_unsigned:
+            return None
+        return "its dialect neither signs nor encrypts: set `allow_unsigned = true` if only the sender can reach it"
+
+    def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:  # noqa: ARG002 (protocol)
+        if not credentials.allow_unsigned:
+            raise NotVerified("signature_missing", "This source takes no unsigned webhooks.")
+        return Verified(body, None)
+
+    def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:  # noqa: ARG002 (protocol)
+        return body, {}
+
+
+def only_header(headers: RawHeaders, name: str) -> bytes | None:
+    """The value of a header that decides something, so that it may stand in the request only once."""
+    wanted = name.lower().encode()
+    values = [value for key, value in headers if key == wanted]
+    if len(values) > 1:
+        raise NotVerified("signature_repeated", f"{name} stands in the request {len(values)} times. Send it once.")
+    return values[0] if values else None
+
+
+def raw_headers(headers: Mapping[str, str]) -> RawHeaders:
+    """Headers of a client, in the shape the verifiers read."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def _hmac(secret: bytes, body: bytes) -> bytes:
+    return hmac.digest(secret, body, "sha256")

@@ -1,0 +1,206 @@
+"""The version guard: how news about a row becomes the row, the same in whatever order the news arrives.
+
+A row is a set of registers, one per column. Each register keeps the newest news about it and the `Version` of that
+news; older news changes nothing. The row that people see is computed from the registers alone (and, for a child, from
+its parent's), never from the order in which they were filled. Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Any, NamedTuple
+
+from receiver import codec
+
+
+class Rank(IntEnum):
+    """What wins between news of the same time: delete beats update, and an update beats a mere absence."""
+
+    #: Not in a complete list. Weaker than an update of the same time: lists are read slowly, clocks tick coarsely.
+    ABSENT = 0
+    UPDATE = 1
+    DELETE = 2
+
+
+class Version(NamedTuple):
+    """When news is from. Compares by time of change, then rank, then arrival."""
+
+    #: Microseconds since 1970 in UTC.
+    time: int
+    rank: int
+    #: The id of the delivery that brought it: ids grow with arrival.
+    arrival: int
+
+    @property
+    def moment(self) -> datetime:
+        return _EPOCH + timedelta(microseconds=self.time)
+
+    def ties_with(self, other: Version) -> bool:
+        """Whether only the arrival decides between the two."""
+        return self.time == other.time and self.rank == other.rank and self.arrival != other.arrival
+
+
+class Outcome(StrEnum):
+    """What a delivery did to the mirror."""
+
+    #: At least one column has a new value.
+    APPLIED = "applied"
+    #: Equal times with different values: the later arrival won.
+    TIE = "tie"
+    #: The news is the newest, and says what the mirror holds already.
+    UNCHANGED = "unchanged"
+    #: Everything it says is older than what the mirror holds.
+    STALE = "stale"
+
+
+#: From strongest to weakest: the outcome of a delivery is the strongest of its parts.
+STRONGEST_FIRST = (Outcome.TIE, Outcome.APPLIED, Outcome.UNCHANGED, Outcome.STALE)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A part of an object's members: `mirror.upsert(…, data=Patch({…}))` keeps the members that it does not name."""
+
+    members: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Registers:
+    """One row: the newest news about each of its columns."""
+
+    #: The newest value per column. `active` is what the news about this very row says, its parent's aside.
+    values: dict[str, Any] = field(default_factory=dict)
+    #: The version of that news. `data.price` names one member of the object in `data`.
+    versions: dict[str, Version] = field(default_factory=dict)
+    #: Registers that only the arrival decided, with different values.
+    ties: set[str] = field(default_factory=set)
+    #: Per child table: as of when the children that are not known by newer news of their own are gone.
+    children_gone: dict[str, Version] = field(default_factory=dict)
+
+    def take(self, column: str, value: Any, version: Version) -> Outcome:
+        """Let the news `column = value` in, if it is the newest."""
+        if isinstance(value, Patch):
+            return strongest(self._take_member(column, *member, version) for member in value.members.items())
+        floor = self.versions.get(column)
+        old = self.values.get(column)
+        if floor is not None and version <= floor:
+            return self._lost(column, value != old, version, floor)
+        self._settle_tie(column, value != old, version, floor)
+        self.values[column] = self._keep_newer_members(column, value, version) if isinstance(value, dict) else value
+        self.versions[column] = version
+        if self.values[column] == old and floor is not None:
+            return Outcome.UNCHANGED
+        return Outcome.TIE if column in self.ties else Outcome.APPLIED
+
+    def lose_children(self, table: str, version: Version) -> Outcome:
+        """Let the news in that children not mentioned by newer news are gone."""
+        known = self.children_gone.get(table)
+        if known is not None and version <= known:
+            return Outcome.UNCHANGED if version == known else Outcome.STALE
+        self.children_gone[table] = version
+        return Outcome.UNCHANGED
+
+    def _take_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
+        register = f"{column}.{member}"
+        known = [self.versions[name] for name in (column, register) if name in self.versions]
+        floor = max(known, default=None)
+        members: dict[str, Any] = self.values.get(column) or {}
+        differs = member not in members or members[member] != value
+        if floor is not None and version <= floor:
+            return self._lost(register, differs, version, floor)
+        self._settle_tie(register, differs, version, floor)
+        self.values[column] = {**members, member: value}
+        self.versions[register] = version
+        if not differs:
+            return Outcome.UNCHANGED
+        return Outcome.TIE if register in self.ties else Outcome.APPLIED
+
+    def _keep_newer_members(self, column: str, value: dict[str, Any], version: Version) -> dict[str, Any]:
+        prefix = column + "."
+        merged = dict(value)
+        for register in [name for name in self.versions if name.startswith(prefix)]:
+            if self.versions[register] > version:
+                member = register.removeprefix(prefix)
+                merged[member] = self.values[column][member]
+            else:
+                del self.versions[register]
+                self.ties.discard(register)
+        return merged
+
+    def _lost(self, register: str, differs: bool, version: Version, floor: Version) -> Outcome:
+        if version == floor:
+            return Outcome.UNCHANGED
+        if version.ties_with(floor):
+            if not differs:
+                return Outcome.UNCHANGED
+            self.ties.add(register)
+            return Outcome.TIE
+        return Outcome.STALE
+
+    def _settle_tie(self, register: str, differs: bool, version: Version, floor: Version | None) -> None:
+        if floor is None or not version.ties_with(floor):
+            self.ties.discard(register)
+        elif differs:
+            self.ties.add(register)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What follows from the registers: whether the row is active, and since when not."""
+
+    active: bool
+    changed_at: datetime
+    deactivated_at: datetime | None
+
+
+def standing(row: Registers, gone: Version | None) -> Standing:
+    """The standing of a row whose parent, if it has one, lost its children as of `gone`."""
+    own = row.versions["active"]
+    newest = max(row.versions.values())
+    if gone is not None and gone > own and row.values["active"]:
+        return Standing(False, max(newest, gone).moment, gone.moment)
+    return Standing(row.values["active"], newest.moment, None if row.values["active"] else own.moment)
+
+
+def strongest(outcomes: Any) -> Outcome:
+    """The one outcome of a delivery that did several things; doing nothing changes nothing."""
+    found = set(outcomes)
+    return next((outcome for outcome in STRONGEST_FIRST if outcome in found), Outcome.UNCHANGED)
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970, exactly. `moment` is aware."""
+    return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def dump(row: Registers) -> str:
+    """What the row's visible columns do not say, as JSON: registers of one version share an entry."""
+    shared: dict[Version, list[str]] = {}
+    for register, version in row.versions.items():
+        shared.setdefault(version, []).append(register)
+    document: dict[str, Any] = {
+        "own": row.values["active"],
+        "at": [[*version, *registers] for version, registers in shared.items()],
+    }
+    if row.ties:
+        document["ties"] = sorted(row.ties)
+    if row.children_gone:
+        document["gone"] = row.children_gone
+    return codec.encode(document).decode()
+
+
+def load(values: dict[str, Any], versions: str) -> Registers:
+    """The registers of a stored row: the inverse of `dump`. `values` are the row's own columns."""
+    document = codec.decode(versions)
+    return Registers(
+        values={**values, "active": document["own"]},
+        versions={name: Version(*entry[:3]) for entry in document["at"] for name in entry[3:]},
+        ties=set(document.get("ties", ())),
+        children_gone={table: Version(*version) for table, version in document.get("gone", {}).items()},
+    )
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,449 @@
+"""The worker: what was accepted becomes the mirror.
+
+`work` is one round, in the order in which data flows. Everything that a batch changes (mirror rows, change feed,
+delivery states) commits in the one transaction of `_settle`; whatever happens before it leaves no trace but the
+attempt that was counted at the claim.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from receiver import changes, metrics
+from receiver.database import Database, is_transient, is_trouble_of_ours
+from receiver.dialects import Handler
+from receiver.envelope import Envelope, Event
+from receiver.errors import Discard, Retry, Unreadable
+from receiver.inbox import Claimed, Ending, Inbox, State
+from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
+from receiver.retries import RetrySchedule
+from receiver.sources import Source
+from receiver.versions import Outcome
+from receiver.workspace import Workspace
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between looks for work that nobody announced: retries that came due, another process's accepts.
+POLL_SECONDS = 0.2
+
+#: How often a settlement is run again when the database says that running it again is all it takes.
+TRANSIENT_RETRIES = 5
+
+#: Calls of one batch to sources' APIs that are under way at once.
+HYDRATIONS_AT_ONCE = 8
+
+#: Seconds to wait after trouble with the database; doubled up to the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+
+
+@dataclass(slots=True)
+class Task:
+    """One claimed delivery on its way through a round."""
+
+    delivery: Claimed
+    envelope: Envelope | None = None
+    handler: Handler | None = None
+    event: Event[object] | None = None
+    writes: list[Write] = field(default_factory=list)
+    #: Its handler ran, or asked for a session and so runs in the settling transaction.
+    handled: bool = False
+    wants_session: bool = False
+    #: How the attempt ended, as soon as that is certain; None while all is well.
+    ending: Ending | None = None
+
+
+class Worker:
+    """Drains the inbox into the mirror, batch after batch. One thread runs it; any number of workers share an inbox."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        sources: Mapping[str, Source],
+        *,
+        batch_size: int = 100,
+        lease: timedelta = timedelta(seconds=60),
+        retries: RetrySchedule | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        luck: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._inbox = inbox
+        self._database = inbox.database
+        self._sources = sources
+        self._batch_size = batch_size
+        self._lease = lease
+        self._retries = retries or RetrySchedule()
+        self._clock = clock
+        self._luck = luck
+        self._suspects_turn = False
+        self._clients: dict[str, httpx.Client | None] = {}
+        self._extended_at = clock()
+        self._looked_for_lost_at: datetime | None = None
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        _LIVING.add(self.name)
+
+    # ── the round ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def work(self) -> int:
+        """Bring one batch of due deliveries to its end. Returns how many were claimed."""
+        tasks = [Task(delivery) for delivery in self._claim()]
+        for task in tasks:
+            self._read(task)
+        self._hydrate(tasks)
+        self._handle(tasks)
+        self._settle(tasks)
+        return len(tasks)
+
+    def run(self) -> None:
+        """Work until `stop`. Trouble with the database is waited out; what was claimed meanwhile is given back."""
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            try:
+                self._take_over_what_others_left()
+                if not self.work():
+                    self._wake.wait(POLL_SECONDS)
+                    self._wake.clear()
+                pause = FIRST_PAUSE
+            except SQLAlchemyError as error:
+                log.error("the database is in trouble; trying again", seconds=pause, error=_one_line(error))
+                self._stopping.wait(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                self._give_back()
+        self._give_back()
+        self.close()
+
+    def wake(self) -> None:
+        """Say that there is work. Safe to call from any thread."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the delivery at hand. Safe to call from any thread."""
+        self._stopping.set()
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let go of what is held outside the database."""
+        _LIVING.discard(self.name)
+        for client in self._clients.values():
+            if client is not None:
+                client.close()
+        self._clients.clear()
+
+    # ── claim ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _claim(self) -> list[Claimed]:
+        now = self._extended_at = self._clock()
+        due = self._inbox.due(now)
+        # A delivery whose last attempt never ended may be what ended its worker: alone, it takes nobody with it.
+        self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
+        if not due.ordinary and not due.suspect:
+            return []
+        limit = 1 if self._suspects_turn else self._batch_size
+        return self._inbox.claim(self.name, limit=limit, now=now, lease=self._lease, suspect=self._suspects_turn)
+
+    def _take_over_what_others_left(self) -> None:
+        now = self._clock()
+        if self._looked_for_lost_at is not None and now - self._looked_for_lost_at < self._lease / 10:
+            return
+        self._looked_for_lost_at = now
+        taken = self._inbox.take_over(now=now, gone=_gone(self._inbox.workers()), max_attempts=self._retries.attempts)
+        if taken:
+            log.warning("took over deliveries that another worker left behind", deliveries=taken)
+
+    def _give_back(self) -> None:
+        try:
+            self._inbox.release(self.name)
+        except SQLAlchemyError as error:
+            log.error("what was claimed could not be given back; its lease will end", error=_one_line(error))
+
+    def _keep_lease(self, tasks: Sequence[Task]) -> None:
+        now = self._clock()
+        if now - self._extended_at > self._lease / 3:
+            self._inbox.extend(self.name, [task.delivery.id for task in tasks], until=now + self._lease)
+            self._extended_at = now
+
+    # ── read ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read(self, task: Task) -> None:
+        """Parse the body anew: what was unreadable yesterday may be readable with today's code."""
+        delivery = task.delivery
+        source = self._sources.get(delivery.source)
+        with self._judged(task):
+            if source is None:
+                raise Retry(f"The source {delivery.source} is not in the settings of this worker: add it.")
+            if delivery.plain is None:
+                raise Unreadable("The body has expired, so there is nothing to process.")
+            envelope = task.envelope = source.dialect.read(delivery.plain)
+            task.handler = source.dialect.handler_for(envelope.event_type)
+            if task.handler is None:
+                raise Discard(f"No handler takes {envelope.event_type}.")
+            kind, entity_id = envelope.entity or ("", "")
+            task.event = Event(
+                source=delivery.source,
+                event_type=envelope.event_type,
+                entity_kind=kind,
+                entity_id=entity_id,
+                occurred_at=envelope.occurred_at,
+                data=task.handler.parse(envelope.data),
+                delivery_id=str(delivery.id),
+                attempt=delivery.attempt,
+                received_at=delivery.received_at,
+            )
+
+    # ── hydrate ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _hydrate(self, tasks: Sequence[Task]) -> None:
+        """Fetch what thin events only name: I/O, so outside every transaction and several at once."""
+        thin = [task for task in tasks if task.ending is None and self._hydrator(task) is not None]
+        if not thin:
+            return
+        with ThreadPoolExecutor(min(HYDRATIONS_AT_ONCE, len(thin)), thread_name_prefix="hydrate") as pool:
+            for _ in pool.map(self._fetch, thin):
+                self._keep_lease(tasks)
+
+    def _fetch(self, task: Task) -> None:
+        hydrator, client = self._hydrator(task), self._client(task.delivery.source)
+        assert hydrator is not None
+        if client is None or self._stopping.is_set():
+            return
+        with self._judged(task):
+            hydrated = hydrator.function(task.event, client)
+            assert task.event is not None
+            task.event = replace(task.event, hydrated=hydrated)
+
+    def _hydrator(self, task: Task) -> Handler | None:
+        if task.envelope is None or self._client(task.delivery.source) is None:
+            return None
+        return self._sources[task.delivery.source].dialect.hydrator_for(task.envelope.event_type)
+
+    def _client(self, name: str) -> httpx.Client | None:
+        if name not in self._clients:
+            source = self._sources[name]
+            self._clients[name] = source.dialect.client(source.settings)
+        return self._clients[name]
+
+    # ── handle ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _handle(self, tasks: Sequence[Task]) -> None:
+        """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing."""
+        with _reader(self._database) as read:
+            earlier: list[Write] = []
+            for task in tasks:
+                if task.ending is None and not self._stopping.is_set():
+                    self._run(task, earlier, read)
+                    earlier.extend(task.writes)
+                    self._keep_lease(tasks)
+
+    def _run(self, task: Task, earlier: list[Write], read: Reader, session: Session | None = None) -> None:
+        assert task.handler is not None
+        assert task.event is not None
+        mirror = Mirror(
+            source=task.delivery.source,
+            occurred_at=task.event.occurred_at,
+            arrival=task.delivery.id,
+            earlier=earlier,
+            read=read,
+            session=session,
+        )
+        task.handled = True
+        with self._judged(task):
+            try:
+                task.handler.function(task.event, mirror)
+            except SessionRequested:
+                task.wants_session = True
+            else:
+                task.writes = mirror.writes
+
+    # ── settle ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _settle(self, tasks: Sequence[Task]) -> None:
+        """Commit what the batch did; if its content forbids that, one delivery at a time, so only the guilty pays."""
+        done = [task for task in tasks if task.ending is not None or task.handled]
+        if not done:
+            return
+        try:
+            self._settle_together(done)
+        except SQLAlchemyError as error:
+            if is_trouble_of_ours(error):
+                raise
+            log.warning("a batch could not be settled; settling its deliveries one by one", error=_one_line(error))
+            for task in done:
+                self._settle_alone(task)
+
+    def _settle_alone(self, task: Task) -> None:
+        try:
+            self._settle_together([task])
+        except SQLAlchemyError as error:
+            if is_trouble_of_ours(error):
+                raise
+            task.ending = self._failure(task, f"The mirror refused its rows: {_one_line(error)}")
+            self._settle_together([task])
+
+    def _settle_together(self, tasks: Sequence[Task]) -> None:
+        for chance in range(TRANSIENT_RETRIES + 1):
+            try:
+                endings = self._commit(tasks)
+                break
+            except SQLAlchemyError as error:
+                if not is_transient(error) or chance == TRANSIENT_RETRIES:
+                    raise
+                self._stopping.wait(0.01 * 2**chance * self._luck())
+        self._count(tasks, endings)
+
+    def _commit(self, tasks: Sequence[Task]) -> list[Ending]:
+        """ONE transaction: mirror rows, change feed, delivery states. Only for what this worker still holds."""
+        now = self._clock()
+        with self._database.write() as connection:
+            held = self._inbox.held(connection, self.name, [task.delivery.id for task in tasks])
+            ours = [task for task in tasks if task.delivery.id in held]
+            for task in ours:
+                if task.ending is None and task.wants_session:
+                    self._run_in_savepoint(task, connection)
+            workspace = Workspace(connection)
+            workspace.load([write for task in ours if task.ending is None for write in task.writes], lock=True)
+            endings, feed = [], []
+            for task in ours:
+                ending = task.ending
+                if ending is None:
+                    outcome, changed = workspace.apply(task.writes, delivery_id=task.delivery.id)
+                    feed.extend(changed)
+                    ending = self._success(task, outcome)
+                endings.append(ending)
+            workspace.save()
+            self._inbox.settle(connection, self.name, endings, now=now)
+            changes.record(connection, feed, now=now)
+        return endings
+
+    def _run_in_savepoint(self, task: Task, connection: Connection) -> None:
+        def read(key: Key, writes: list[Write]) -> MirrorRow | None:
+            return Workspace(connection).read(key, writes)
+
+        with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+            self._run(task, [], read, session)
+            with self._judged(task):
+                session.commit() if task.ending is None else session.rollback()
+
+    # ── how it ended ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _judged(self, task: Task) -> Iterator[None]:
+        """Whatever is raised inside becomes the ending of the task, and nobody else's."""
+        try:
+            yield
+        except Unreadable as error:
+            task.ending = self._ending(task, State.DEAD, reason=str(error), failed=True)
+        except Discard as verdict:
+            task.ending = self._ending(task, State.IGNORED, reason=str(verdict))
+        except Retry as verdict:
+            task.ending = self._failure(task, str(verdict), after=verdict.after)
+        except (Exception, SystemExit) as error:
+            handler = task.handler.name if task.handler else "the worker"
+            log.warning("a handler failed", handler=handler, delivery=task.delivery.id, exc_info=True)
+            task.ending = self._failure(task, f"{handler} raised {type(error).__name__}: {error}")
+
+    def _failure(self, task: Task, reason: str, *, after: timedelta | None = None) -> Ending:
+        """Pending again, later; or dead, if that was the last attempt."""
+        number = task.delivery.attempt
+        if self._retries.exhausted(number):
+            return self._ending(task, State.DEAD, reason=reason, failed=True)
+        wait = after if after is not None else self._retries.delay(number, self._luck())
+        return self._ending(task, State.PENDING, reason=reason, failed=True, due_at=self._clock() + wait)
+
+    def _success(self, task: Task, outcome: Outcome) -> Ending:
+        return self._ending(task, State.PROCESSED, outcome=outcome.value)
+
+    def _ending(
+        self,
+        task: Task,
+        state: State,
+        *,
+        outcome: str | None = None,
+        reason: str | None = None,
+        failed: bool = False,
+        due_at: datetime | None = None,
+    ) -> Ending:
+        learnt = task.envelope if task.envelope is not None and task.envelope.entity != task.delivery.entity else None
+        return Ending(
+            delivery_id=task.delivery.id,
+            state=state,
+            outcome=outcome,
+            reason=reason,
+            failed=failed,
+            number=task.delivery.attempt,
+            due_at=due_at,
+            event_type=learnt.event_type if learnt else None,
+            entity=learnt.entity if learnt else None,
+            occurred_at=learnt.occurred_at if learnt else None,
+        )
+
+    def _count(self, tasks: Sequence[Task], endings: Iterable[Ending]) -> None:
+        by_id = {task.delivery.id: task for task in tasks}
+        now = self._clock()
+        for ending in endings:
+            task = by_id[ending.delivery_id]
+            source = task.delivery.source
+            if ending.failed:
+                metrics.FAILED_ATTEMPTS.labels(source).inc()
+            if ending.state is not State.PENDING:
+                metrics.ENDED.labels(source, ending.state.value, ending.outcome or "").inc()
+            if ending.state is State.PROCESSED and task.event is not None:
+                lag = (now - task.event.occurred_at).total_seconds()
+                metrics.FRESHNESS_SECONDS.labels(source).observe(max(lag, 0.0))
+
+
+@contextmanager
+def _reader(database: Database) -> Iterator[Reader]:
+    """Reads rows for `mirror.get`, all of a batch from one state of the database; opens nothing until asked."""
+    with ExitStack() as stack:
+        opened: list[Connection] = []
+
+        def read(key: Key, writes: list[Write]) -> MirrorRow | None:
+            if not opened:
+                opened.append(stack.enter_context(database.read()))
+            return Workspace(opened[0]).read(key, writes)
+
+        yield read
+
+
+def _gone(workers: Iterable[str]) -> list[str]:
+    """Those of this machine whose process is no more: nobody has to wait for their leases to end."""
+    return [worker for worker in workers if worker not in _LIVING and _is_gone(worker)]
+
+
+def _is_gone(worker: str) -> bool:
+    host, pid, _ = worker.rsplit(":", 2)
+    if host != socket.gethostname():
+        return False
+    if int(pid) == os.getpid():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _one_line(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+
+
+#: The workers of this process: what bears its process id but not one of these names is from before a restart.
+_LIVING: set[str] = set()

@@ -1,0 +1,232 @@
+"""The rows that a batch concerns: loaded once in key order, changed in memory by the version guard, saved in bulk."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from receiver.changes import RowChange
+from receiver.mirror import Key, MirrorRow, Write, own_columns, sql_table
+from receiver.versions import Outcome, Registers, Standing, Version, dump, load, standing, strongest
+
+#: Keys per SELECT: far below the bound on variables of either database.
+KEYS_PER_QUERY = 500
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One row in memory, with how it looked when it was loaded or last reported."""
+
+    registers: Registers
+    shown: dict[str, Any] | None
+    dirty: bool = False
+
+
+@dataclass(slots=True)
+class Workspace:
+    """Rows by key. Holds the connection's transaction no longer than its caller does."""
+
+    connection: Connection
+    _entries: dict[Key, _Entry] = field(default_factory=dict)
+    #: The keys that were looked for, whether or not a row was there.
+    _sought: set[Key] = field(default_factory=set)
+    _children: dict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))
+
+    def load(self, writes: Iterable[Write], *, lock: bool = False) -> None:
+        """Fetch every row that the writes concern: their own, their parents', and the children of lost parents."""
+        writes = list(writes)
+        self._fetch({write.key for write in writes}, lock)
+        self._fetch(set(self._parents(writes)), lock)
+        self._fetch_children({(write.key, write.children_gone) for write in writes if write.children_gone}, lock)
+
+    def apply(self, writes: Sequence[Write], *, delivery_id: int | None) -> tuple[Outcome, list[RowChange]]:
+        """Let the news of one delivery in: its outcome, and what changed for whoever looks at the mirror."""
+        outcomes, touched = [], {}
+        for write in writes:
+            entry = self._entries.get(write.key)
+            if entry is None:
+                entry = self._entries[write.key] = _Entry(Registers(), None)
+            outcomes.extend(self._take(write, entry))
+            touched[write.key] = write
+            if write.children_gone:
+                children = {key for key in self._children[write.key] if key.table is write.children_gone}
+                touched |= dict.fromkeys(sorted(children, key=lambda key: key.external_id), write)
+        changes = [self._report(key, delivery_id) for key in touched]
+        return strongest(outcomes), [change for change in changes if change is not None]
+
+    def row(self, key: Key) -> MirrorRow | None:
+        """The row as the mirror would show it; None if nobody ever spoke of it."""
+        entry = self._entries.get(key)
+        if entry is None or "active" not in entry.registers.versions:
+            return None
+        return key.table(**self._columns(key, entry.registers))
+
+    def read(self, key: Key, writes: Sequence[Write]) -> MirrorRow | None:
+        """The row as it would be with these writes; None if nobody ever spoke of it."""
+        tables = {key.table, key.table.parent_table}
+        related = [write for write in writes if write.key.table in tables and write.key.source == key.source]
+        self._fetch({key}, lock=False)
+        self.load(related)
+        self.apply(related, delivery_id=None)
+        return self.row(key)
+
+    def save(self) -> None:
+        """Write every row that changed, in key order, one statement per table."""
+        by_table: dict[type[MirrorRow], list[dict[str, Any]]] = defaultdict(list)
+        for key, entry in sorted(self._entries.items(), key=lambda item: (item[0].source, item[0].external_id)):
+            if entry.dirty:
+                by_table[key.table].append(self._columns(key, entry.registers))
+                entry.dirty = False
+        for table, rows in sorted(by_table.items(), key=lambda item: sql_table(item[0]).name):
+            self.connection.execute(self._upsert(sql_table(table)), rows)
+
+    def _take(self, write: Write, entry: _Entry) -> list[Outcome]:
+        entry.dirty = True
+        if write.children_gone:
+            return [entry.registers.lose_children(sql_table(write.children_gone).name, write.version)]
+        outcomes = [entry.registers.take(column, value, write.version) for column, value in write.columns.items()]
+        self._adopt(write.key, entry.registers)
+        return outcomes
+
+    def _adopt(self, key: Key, registers: Registers) -> None:
+        parent = self._parent_of(key, registers.values.get("parent"))
+        if parent is not None:
+            self._children[parent].add(key)
+
+    def _report(self, key: Key, delivery_id: int | None) -> RowChange | None:
+        entry = self._entries[key]
+        self._fetch({parent for parent in [self._parent(key, entry.registers)] if parent is not None}, lock=False)
+        stand = self._standing(key, entry.registers)
+        shown = {name: _plain(entry.registers.values.get(name)) for name in own_columns(key.table)}
+        shown["active"] = stand.active
+        before, entry.shown = entry.shown, shown
+        if before is None:
+            return RowChange(
+                sql_table(key.table).name,
+                key.source,
+                key.external_id,
+                "insert",
+                {},
+                shown,
+                delivery_id,
+                stand.changed_at,
+            )
+        differing = [name for name in shown if shown[name] != before.get(name)]
+        if not differing:
+            return None
+        entry.dirty = True
+        return RowChange(
+            sql_table(key.table).name,
+            key.source,
+            key.external_id,
+            _operation(before["active"], stand.active),
+            {name: before.get(name) for name in differing},
+            {name: shown[name] for name in differing},
+            delivery_id,
+            stand.changed_at,
+        )
+
+    def _columns(self, key: Key, registers: Registers) -> dict[str, Any]:
+        stand = self._standing(key, registers)
+        values = {name: registers.values.get(name) for name in own_columns(key.table)}
+        return values | {
+            "source": key.source,
+            "external_id": key.external_id,
+            "active": stand.active,
+            "changed_at": stand.changed_at,
+            "deactivated_at": stand.deactivated_at,
+            "tie": bool(registers.ties),
+            "versions": dump(registers),
+        }
+
+    def _standing(self, key: Key, registers: Registers) -> Standing:
+        return standing(registers, self._gone(key, registers))
+
+    def _gone(self, key: Key, registers: Registers) -> Version | None:
+        parent = self._parent(key, registers)
+        entry = self._entries.get(parent) if parent is not None else None
+        return entry.registers.children_gone.get(sql_table(key.table).name) if entry is not None else None
+
+    def _parent(self, key: Key, registers: Registers) -> Key | None:
+        return self._parent_of(key, registers.values.get("parent"))
+
+    @staticmethod
+    def _parent_of(key: Key, parent: Any) -> Key | None:
+        if key.table.parent_table is None or parent is None:
+            return None
+        return Key(key.table.parent_table, key.source, parent)
+
+    def _parents(self, writes: Iterable[Write]) -> Iterable[Key]:
+        for write in writes:
+            entry = self._entries.get(write.key)
+            known = entry.registers.values.get("parent") if entry is not None else None
+            for parent in (known, write.columns.get("parent")):
+                key = self._parent_of(write.key, parent)
+                if key is not None:
+                    yield key
+
+    def _fetch(self, keys: set[Key], lock: bool) -> None:
+        missing = keys - self._sought
+        self._sought |= missing
+        groups: dict[tuple[type[MirrorRow], str], list[str]] = defaultdict(list)
+        for key in missing:
+            groups[key.table, key.source].append(key.external_id)
+        for (table, source), ids in sorted(groups.items(), key=lambda item: (sql_table(item[0][0]).name, item[0][1])):
+            self._select(table, source, "external_id", sorted(ids), lock)
+
+    def _fetch_children(self, lost: set[tuple[Key, type[MirrorRow]]], lock: bool) -> None:
+        groups: dict[tuple[type[MirrorRow], str], list[str]] = defaultdict(list)
+        for parent, child in lost:
+            groups[child, parent.source].append(parent.external_id)
+        for (table, source), parents in sorted(
+            groups.items(), key=lambda item: (sql_table(item[0][0]).name, item[0][1])
+        ):
+            self._select(table, source, "parent", sorted(parents), lock)
+
+    def _select(self, table: type[MirrorRow], source: str, column: str, values: list[str], lock: bool) -> None:
+        sql = sql_table(table)
+        for start in range(0, len(values), KEYS_PER_QUERY):
+            some = values[start : start + KEYS_PER_QUERY]
+            statement = select(sql).where(sql.c.source == source, sql.c[column].in_(some)).order_by(sql.c.external_id)
+            if lock:
+                statement = statement.with_for_update()
+            for row in self.connection.execute(statement).mappings():
+                self._enter(table, row)
+
+    def _enter(self, table: type[MirrorRow], row: RowMapping) -> None:
+        key = Key(table, row["source"], row["external_id"])
+        if key in self._entries:
+            return
+        values = {name: row[name] for name in own_columns(table)}
+        shown = {name: _plain(value) for name, value in values.items()} | {"active": row["active"]}
+        self._sought.add(key)
+        entry = self._entries[key] = _Entry(load(values, row["versions"]), shown)
+        self._adopt(key, entry.registers)
+
+    def _upsert(self, table: Table) -> Any:
+        insert = postgresql.insert if self.connection.dialect.name == "postgresql" else sqlite.insert
+        statement = insert(table)
+        rest = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
+        return statement.on_conflict_do_update(index_elements=["source", "external_id"], set_=rest)
+
+
+def _operation(was_active: bool, is_active: bool) -> str:
+    if was_active == is_active:
+        return "update"
+    return "reactivate" if is_active else "deactivate"
+
+
+def _plain(value: Any) -> Any:
+    """The value as the API and the change feed show it: a decimal as text with its digits, a time as ISO 8601."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return value
