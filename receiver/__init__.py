@@ -1,4 +1,4 @@
-"""Hookmirror's framework: verified webhooks in, a correct mirror out. This is the public API for dialects and handlers."""
+"""Hookmirror's framework: verified webhooks in, a correct mirror out. What dialects and handlers are written with."""
 
 from receiver.ciphers import EncryptedBody
 from receiver.dialects import Dialect, Listed

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.database import is_transient
 from receiver.errors import Unavailable
 from receiver.inbox import Accepted, Arrival
+from receiver.patience import Patience
 
 log = structlog.get_logger(__name__)
 
@@ -45,12 +46,13 @@ class _Waiting(NamedTuple):
 
 
 class Acceptor:
-    """Accepts arrivals for any number of event loops, through one thread that writes."""
+    """Accepts the arrivals of one event loop, through one thread that writes."""
 
     def __init__(self, inbox: Inbox, *, accepted: Callable[[], None] = lambda: None) -> None:
         """`accepted` is called after every commit, to wake whoever works on what came in."""
         self._inbox = inbox
         self._accepted = accepted
+        self._patience = Patience(PATIENCE)
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="acceptor", daemon=True)
 
@@ -68,7 +70,7 @@ class Acceptor:
         answer: asyncio.Future[Accepted] = loop.create_future()
         self._queue.put(_Waiting(arrival, loop, answer))
         try:
-            async with asyncio.timeout(PATIENCE):
+            with self._patience:
                 return await answer
         except TimeoutError:
             raise Unavailable("The database takes too long to commit. Send this again later.") from None
@@ -113,21 +115,18 @@ class Acceptor:
 
     @staticmethod
     def _tell(batch: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Accepted], Accepted | Unavailable]]] = {}
-        for waiting, answer in zip(batch, answers, strict=True):
-            by_loop.setdefault(waiting.loop, []).append((waiting.answer, answer))
-        for loop, told in by_loop.items():
-            try:
-                loop.call_soon_threadsafe(_resolve, told)
-            except RuntimeError:
-                log.warning("requests ended before their answer; their deliveries are kept", requests=len(told))
+        """Wake the event loop once for the whole batch."""
+        try:
+            batch[0].loop.call_soon_threadsafe(_resolve, batch, answers)
+        except RuntimeError:
+            log.warning("requests ended before their answer; their deliveries are kept", requests=len(batch))
 
 
-def _resolve(told: list[tuple[asyncio.Future[Accepted], Accepted | Unavailable]]) -> None:
-    for future, answer in told:
-        if future.done():
+def _resolve(batch: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
+    for waiting, answer in zip(batch, answers, strict=True):
+        if waiting.answer.done():
             continue
         if isinstance(answer, Unavailable):
-            future.set_exception(answer)
+            waiting.answer.set_exception(answer)
         else:
-            future.set_result(answer)
+            waiting.answer.set_result(answer)

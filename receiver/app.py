@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from receiver.database import Database, explain
 from receiver.endpoint import PREFIX, Endpoint, Receive, Send
 from receiver.errors import ConfigurationError, Refused
 from receiver.inbox import Inbox
+from receiver.retention import Retention
 from receiver.settings import Settings
 from receiver.sources import Source, build_sources, find_dialects
 from receiver.tokens import Tokens
@@ -37,6 +39,10 @@ class Installation:
         self.sources: dict[str, Source] = build_sources(settings, self.dialects)
         self.database = Database(settings.database_url)
         self.inbox = Inbox(self.database)
+        self.retention = Retention(
+            bodies=timedelta(days=settings.body_retention_days),
+            dedup_keys=timedelta(days=settings.dedup_retention_days),
+        )
 
     def prepare(self) -> None:
         """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
@@ -52,6 +58,7 @@ class Installation:
             batch_size=self.settings.batch_size,
             lease=self.settings.lease,
             retries=self.settings.retry_schedule,
+            retention=self.retention,
         )
 
 

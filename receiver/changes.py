@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, RowMapping, Table, insert, select, text
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, RowMapping, Table, select, text
 from sqlmodel import Field, SQLModel
 
+from receiver.bulk import insert_rows
 from receiver.columns import Document, UtcDateTime
 from receiver.database import Database
 
@@ -86,7 +87,7 @@ def record(connection: Connection, changes: Sequence[RowChange], *, now: datetim
         }
         for change in changes
     ]
-    connection.execute(insert(CHANGES), rows)
+    insert_rows(connection, CHANGES, rows)
 
 
 def after(database: Database, seq: int, *, limit: int) -> Sequence[RowMapping]:

@@ -144,6 +144,13 @@ class EncryptedBody:
         self._check_app_key(document, credentials)
         return opened
 
+    def prepare(self, body: bytes, credentials: Credentials) -> bytes:
+        """The body with the application key of these credentials in its member, if it has that member."""
+        document = _document(body)
+        if document is None or document.get(self.app_key_member, credentials.app_key) == credentials.app_key:
+            return body
+        return codec.encode(document | {self.app_key_member: credentials.app_key})
+
     def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
         if credentials.cipher == "none":
             return body, {}

@@ -6,18 +6,33 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 import uvicorn
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from sqlalchemy.exc import SQLAlchemyError
 
-from receiver import logs
+from receiver import logs, sender
 from receiver.app import App, Installation
+from receiver.codec import encode
+from receiver.database import explain
+from receiver.doctor import examine
+from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError, HookmirrorError
+from receiver.inbox import State
+from receiver.queries import DeliveryFilter, ended_ids
+from receiver.reconcile import reconcile as compare_and_repair
 from receiver.settings import CONFIG_VARIABLE, load
+from receiver.sources import Source, build_sources, find_dialects
 from receiver.tokens import Scope, Tokens
 
 #: Where packages add commands of their own.
@@ -25,6 +40,12 @@ ENTRY_POINTS = "hookmirror.commands"
 
 #: Seconds that requests under way get when the server stops.
 GRACE = 15
+
+RECEIVER = "http://127.0.0.1:8000"
+
+TIME_FORMATS = ["%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 
 app = typer.Typer(
     name="hookmirror",
@@ -41,8 +62,14 @@ def main() -> None:
     try:
         app()
     except HookmirrorError as error:
-        sys.stderr.write(f"hookmirror: {error}\n")
-        sys.exit(1)
+        _fail(str(error))
+    except SQLAlchemyError as error:
+        _fail(explain(error, load().database_url))
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"hookmirror: {message}\n")
+    sys.exit(1)
 
 
 @app.command()
@@ -86,6 +113,125 @@ def token(
     """Print a token for the API, and nothing else."""
     keys = load().secret_keys
     typer.echo(Tokens(keys).issue(scope, now=datetime.now(UTC), lifetime=timedelta(days=days)))
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """Check settings, secrets, wiring and database, and say what to mend."""
+    findings = list(examine(load, beside=_settings_folder()))
+    if as_json:
+        typer.echo(encode([asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok  ' if finding.good else 'MEND'} {finding.subject}: {finding.says}")
+    if not all(finding.good for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def send(
+    source: Annotated[str, typer.Argument(help="The source that it comes from, as in the settings.")],
+    what: Annotated[str, typer.Argument(metavar="EVENT_TYPE|FILE", help="What happened, or a file with the body.")],
+    to: Annotated[str, typer.Option(help="The receiver; without a path, its endpoint for the source.")] = RECEIVER,
+    entity_id: Annotated[str, typer.Option("--id", help="The id of what it happened to.")] = "TEST-1",
+    at: Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="When; now unless given.")] = None,
+    data: Annotated[str | None, typer.Option(help="The dialect's object, as JSON.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Send one webhook, signed or encrypted as its source does it."""
+    settings = load()
+    sources = build_sources(settings, find_dialects(settings.dialects, beside=_settings_folder()))
+    speaking = _source(sources, source)
+    moment = (at.replace(tzinfo=at.tzinfo or UTC) if at else datetime.now(UTC)).astimezone(UTC)
+    body = sender.body_of(speaking, what, entity_id=entity_id, at=moment, data=data)
+    sent = sender.send(speaking, body, to if urlsplit(to).path.strip("/") else f"{to.rstrip('/')}{PREFIX}{source}")
+    typer.echo(encode(asdict(sent)) if as_json else f"{sent.status} {sent.answer}")
+    if sent.status != 200:
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    ids: Annotated[list[int] | None, typer.Argument(help="Deliveries; none for all that the options name.")] = None,
+    source: Annotated[str | None, typer.Option(help="Those of this source.")] = None,
+    state: Annotated[State | None, typer.Option(help="Those in this state.")] = None,
+    event_type: Annotated[str | None, typer.Option(help="Those of this event type.")] = None,
+    entity: Annotated[str | None, typer.Option(help="Those about this entity, as kind:id or id.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Send deliveries through again, as after a fix. Older news never overwrites newer, replayed or not."""
+    wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
+    if not ids and wanted == DeliveryFilter():
+        raise ConfigurationError("Say which: ids, or at least one of --source, --state, --event-type and --entity.")
+    installation = _installation()
+    installation.prepare()
+    found = 0
+    for some in [ids] if ids else ended_ids(installation.database, wanted):
+        found += len(some) if dry_run else installation.inbox.replay(some, now=datetime.now(UTC))
+    typer.echo(encode({"replayed": found, "dry_run": dry_run}) if as_json else _replayed(found, dry_run))
+
+
+@app.command()
+def reconcile(
+    source: Annotated[str, typer.Argument(help="The source, as in the settings.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the difference and change nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Believe a list that lacks very many rows.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare the mirror with the source's own list, and repair what differs."""
+    installation = _installation()
+    installation.prepare()
+    listening = _source(installation.sources, source)
+    with _progress("rows listed") as seen:
+        report = compare_and_repair(
+            installation.database, listening, dry_run=dry_run, force=force, progress=lambda rows: seen(rows)
+        )
+    typer.echo(encode(asdict(report)) if as_json else "\n".join(report.lines()))
+    if report.braked:
+        raise typer.Exit(1)
+
+
+@app.command()
+def prune(as_json: JsonFlag = False) -> None:
+    """Drop expired bodies and dedup keys now; a worker does it by and by."""
+    installation = _installation()
+    installation.prepare()
+    dropped = 0
+    with _progress("deliveries pruned") as seen:
+        while some := installation.retention.prune(installation.database, now=datetime.now(UTC)):
+            dropped += some
+            seen(dropped)
+    typer.echo(encode({"pruned": dropped}) if as_json else f"Pruned {dropped} deliveries.")
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the schema of this version."""
+    installation = _installation()
+    installation.prepare()
+    typer.echo("The database has the schema of this version.")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int], None]]:
+    """A progress line on standard error while something long runs, if somebody is looking."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed} {task.description}"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _replayed(found: int, dry_run: bool) -> str:
+    return f"{found} deliveries would be pending again." if dry_run else f"{found} deliveries are pending again."
+
+
+def _source(sources: Mapping[str, Source], name: str) -> Source:
+    if name not in sources:
+        known = ", ".join(sorted(sources)) or "none"
+        raise ConfigurationError(f"There is no source {name!r} in the settings: choose one of {known}.")
+    return sources[name]
 
 
 def _installation() -> Installation:

@@ -1,4 +1,4 @@
-"""JSON in and out without loss: fractions become Decimal and are written back digit for digit, never through a float."""
+"""JSON in and out without loss: fractions become Decimal and are written back digit for digit, never as floats."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Each has one form per database and one in Python. `normalize` turns what a handl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -44,10 +45,8 @@ class UtcDateTime(TypeDecorator[datetime]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else Text())
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None or dialect.name == "postgresql":
-            return value
-        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
+        return None if dialect.name == "postgresql" else _iso_text
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (signature is SQLAlchemy's)
         if value is None:
@@ -68,12 +67,22 @@ class Document(TypeDecorator[Any]):
         return None if value is None else codec.decode(value)
 
 
+def _iso_text(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    return value.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
 def normalize(name: str, kind: TypeEngine[Any], value: Any) -> Any:
     """The value as column `name` of type `kind` keeps it. Raises `HandlerError` for what it cannot keep."""
     if value is None:
         return None
+    # SQLModel wraps the types of text columns in one of its own.
+    inside = kind.impl_instance if isinstance(kind, TypeDecorator) else kind
     for kinds, convert in _CONVERTERS:
-        if isinstance(kind, kinds):
+        if isinstance(kind, kinds) or isinstance(inside, kinds):
             return convert(name, value)
     return value
 

@@ -63,9 +63,9 @@ class Database:
             with self.engine.begin() as connection:
                 yield connection
             return
-        with self._writer, self.engine.connect().execution_options(begin="BEGIN IMMEDIATE") as connection:
-            with connection.begin():
-                yield connection
+        options = {"begin": "BEGIN IMMEDIATE"}
+        with self._writer, self.engine.connect() as connection, connection.execution_options(**options).begin():
+            yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

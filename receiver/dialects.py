@@ -90,7 +90,7 @@ class Dialect:
     # ── what a dialect's author writes ────────────────────────────────────────────────────────────────────────
 
     def envelope(self, function: Function) -> Function:
-        """Register how a body is read: `def read(body: Model) -> Envelope`; with `dict` the parsed JSON as it is."""
+        """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is."""
         self._check_plain(function, "an envelope", ("body",))
         if self._read is not None:
             raise WiringError(f"The dialect {self.name} has an envelope already: {self._read.__qualname__}.")
@@ -113,7 +113,7 @@ class Dialect:
         return register
 
     def hydrate(self, *event_types: str) -> Callable[[Function], Function]:
-        """Register what fetches that which a thin event only names: `def fetch(event: Event, api: httpx.Client) -> Any`.
+        """Register what fetches what a thin event only names: `def fetch(event: Event, api: httpx.Client) -> Any`.
 
         It runs before the handler and outside every transaction, if the source has an `api_url`; what it returns is
         the event's `hydrated`. It may do I/O, and nothing else may.
@@ -127,13 +127,13 @@ class Dialect:
         return register
 
     def connect(self, function: Function) -> Function:
-        """Register who makes the client of a source's own API: `def client(source: SourceSettings) -> httpx.Client`."""
+        """Register who makes the client of a source's API: `def client(source: SourceSettings) -> httpx.Client`."""
         self._check_plain(function, "a connect function", ("source",))
         self._connect = function
         return function
 
     def listing(self, *tables: type[MirrorRow]) -> Callable[[Function], Function]:
-        """Register the walk through a source's own list: `def walk(api: httpx.Client) -> Iterator[Listed]`."""
+        """Register the walk through a source's list: `def walk(api: httpx.Client) -> Iterator[Listed]`."""
 
         def register(function: Function) -> Function:
             self._check_plain(function, "a listing", ("api",))
@@ -187,7 +187,7 @@ class Dialect:
         return self._connect(source)
 
     def write(self, event_type: str, entity_id: str, *, at: datetime, data: Any) -> bytes:
-        """A body that says this, as the sender would. Raises `ConfigurationError` if the envelope reads it otherwise."""
+        """A body that says this, as the sender would. Raises `ConfigurationError` if the envelope reads it else."""
         body = codec.encode(self._compose(event_type, entity_id, at, data))
         try:
             envelope = self.read(body)

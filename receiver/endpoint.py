@@ -5,7 +5,6 @@ A plain ASGI application: request and response objects would cost a third of its
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from time import perf_counter
@@ -13,10 +12,10 @@ from typing import Any
 
 from receiver import metrics
 from receiver.codec import encode, storable
-from receiver.envelope import unread_identity
 from receiver.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource, Unreadable
-from receiver.inbox import Accepted, Arrival, State
-from receiver.signatures import RawHeaders, Verified
+from receiver.inbox import Accepted, Arrival
+from receiver.patience import Patience
+from receiver.signatures import RawHeaders
 from receiver.sources import Source
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -62,7 +61,7 @@ class Endpoint:
         self._accept = accept
         self._max_body_bytes = max_body_bytes
         self._max_waiting_bytes = max_waiting_bytes
-        self._body_timeout = body_timeout
+        self._patience = Patience(body_timeout)
         self._waiting_bytes = 0
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -83,7 +82,7 @@ class Endpoint:
             return
         else:
             await _answer_accepted(send, accepted)
-            metrics.DELIVERIES.labels(name, accepted.status).inc()
+            metrics.deliveries(name, accepted.status).inc()
             metrics.ACK_SECONDS.observe(perf_counter() - began)
 
     def _source(self, name: str, method: str) -> Source:
@@ -102,7 +101,7 @@ class Endpoint:
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self._body_timeout):
+            with self._patience:
                 more = True
                 while more:
                     message = await receive()
@@ -118,7 +117,7 @@ class Endpoint:
         except BaseException as error:
             self._waiting_bytes -= size
             if isinstance(error, TimeoutError):
-                raise BodyTimeout(f"The body was not complete after {self._body_timeout:g} s. Send it again.") from None
+                raise BodyTimeout("The body took too long to arrive. Send it again.") from None
             raise
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -135,35 +134,23 @@ class Endpoint:
     def _admit(self, source: Source, headers: RawHeaders, body: bytes) -> Arrival:
         """Verify, and read what decides. From here on the body is authentic, and whatever it says, it is kept."""
         verified = source.dialect.verifier.verify(body, headers, source.credentials)
-        metrics.VERIFIED.labels(source.name, "unsigned" if verified.secret is None else str(verified.secret)).inc()
-        kept: dict[str, Any] = {
-            "source": source.name,
-            "body": body,
-            "plain": None if verified.plain is body else verified.plain,
-            "headers": _kept(headers),
-            "received_at": datetime.now(UTC),
-            "secret": verified.secret,
-        }
-        return Arrival(**kept, **_content(source, verified))
-
-
-def _content(source: Source, verified: Verified) -> dict[str, Any]:
-    try:
-        envelope = source.dialect.read(verified.plain)
-    except Unreadable as error:
-        key, fingerprint = unread_identity(verified.plain)
-        return {"dedup_key": key, "fingerprint": fingerprint, "state": State.DEAD, "reason": str(error)}
-    key, fingerprint = envelope.identity(verified.plain)
-    handled = source.dialect.handler_for(envelope.event_type) is not None
-    return {
-        "dedup_key": key,
-        "fingerprint": fingerprint,
-        "event_type": envelope.event_type,
-        "entity": envelope.entity,
-        "occurred_at": envelope.occurred_at,
-        "state": State.PENDING if handled else State.IGNORED,
-        "reason": None if handled else f"No handler takes {envelope.event_type}.",
-    }
+        metrics.verified(source.name, verified.secret).inc()
+        arrival = Arrival(
+            source=source.name,
+            body=body,
+            plain=None if verified.plain is body else verified.plain,
+            headers=_kept(headers),
+            received_at=datetime.now(UTC),
+            secret=verified.secret,
+        )
+        try:
+            arrival.know(source.dialect.read(verified.plain))
+        except Unreadable as error:
+            arrival.give_up(str(error))
+        else:
+            if source.dialect.handler_for(arrival.event_type) is None:
+                arrival.ignore(f"No handler takes {arrival.event_type}.")
+        return arrival
 
 
 def _kept(headers: RawHeaders) -> dict[str, str]:

@@ -16,7 +16,7 @@ Data = TypeVar("Data")
 LONGEST_NAME = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Envelope:
     """The parts of a body that decide how it is handled, taken from the signed bytes alone.
 
@@ -39,16 +39,13 @@ class Envelope:
     def __post_init__(self) -> None:
         if self.occurred_at.tzinfo is None:
             raise Unreadable("The time of the change has no offset: the dialect must say which zone it is in.")
-        names = {"event type": self.event_type}
+        self.event_type = _name("event type", self.event_type)
         if self.entity is not None:
-            names |= {"entity kind": self.entity[0], "entity id": self.entity[1]}
-        for what, name in names.items():
-            if not name or len(name) > LONGEST_NAME:
-                raise Unreadable(f"The {what} is empty or longer than {LONGEST_NAME} characters.")
-        object.__setattr__(self, "event_type", storable(self.event_type))
-        object.__setattr__(self, "occurred_at", self._utc())
-        if self.entity is not None:
-            object.__setattr__(self, "entity", (storable(self.entity[0]), storable(self.entity[1])))
+            self.entity = (_name("entity kind", self.entity[0]), _name("entity id", self.entity[1]))
+        try:
+            self.occurred_at = self.occurred_at.astimezone(UTC)
+        except OverflowError:
+            raise Unreadable("The time of the change is outside the years 1 to 9999.") from None
 
     def identity(self, plain: bytes) -> tuple[str, bytes]:
         """The dedup key and the fingerprint, both derived from the verified body where the dialect names none.
@@ -61,11 +58,11 @@ class Envelope:
             key = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return key, fingerprint
 
-    def _utc(self) -> datetime:
-        try:
-            return self.occurred_at.astimezone(UTC)
-        except OverflowError:
-            raise Unreadable("The time of the change is outside the years 1 to 9999.") from None
+
+def _name(what: str, name: str) -> str:
+    if not 0 < len(name) <= LONGEST_NAME:
+        raise Unreadable(f"The {what} is empty or longer than {LONGEST_NAME} characters.")
+    return storable(name)
 
 
 def unread_identity(plain: bytes) -> tuple[str, bytes]:

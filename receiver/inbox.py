@@ -31,20 +31,21 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    false,
     func,
-    insert,
     select,
     text,
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Field, SQLModel
 
 from receiver.arrivals import ArrivalIds
+from receiver.bulk import insert_rows
 from receiver.codec import storable
 from receiver.columns import Document, UtcDateTime
 from receiver.database import Database
+from receiver.envelope import Envelope, unread_identity
 
 #: Characters of a reason that are kept.
 LONGEST_REASON = 2_000
@@ -83,11 +84,11 @@ class Delivery(SQLModel, table=True):
     received_at: datetime = Field(sa_type=UtcDateTime)
     state: str
     #: Runs of the handler that were begun, since the delivery was accepted or replayed.
-    attempts: int = 0
+    attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     #: When a pending delivery may be claimed.
     due_at: datetime = Field(sa_type=UtcDateTime)
     #: Its last attempt never ended: it is claimed alone, so that it takes no other down.
-    suspect: bool = False
+    suspect: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     claimed_by: str | None = None
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
     #: applied, tie, unchanged or stale, once processed.
@@ -99,7 +100,7 @@ class Delivery(SQLModel, table=True):
     #: The sender used this dedup key for another body too.
     conflict: bool = False
     #: How often the sender sent it again.
-    duplicates: int = 0
+    duplicates: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     #: Which of the source's secrets verified it, from 0, newest first; None for an unsigned one.
     secret: int | None = None
 
@@ -178,25 +179,42 @@ DEDUP_KEYS: Table = DedupKey.__table__  # type: ignore[attr-defined]
 ATTEMPTS: Table = Attempt.__table__  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Arrival:
     """A verified webhook on its way into the inbox."""
 
     source: str
-    dedup_key: str
-    fingerprint: bytes
     body: bytes
     #: What an encrypted body decrypts to; None if the body is plain.
     plain: bytes | None
     headers: dict[str, str]
     received_at: datetime
     secret: int | None
+    dedup_key: str = ""
+    fingerprint: bytes = b""
     #: pending, ignored (nobody handles its event type) or dead (it cannot be read).
-    state: State
+    state: State = State.PENDING
     reason: str | None = None
-    event_type: str | None = None
+    event_type: str = ""
     entity: tuple[str, str] | None = None
     occurred_at: datetime | None = None
+
+    def know(self, envelope: Envelope) -> None:
+        """Take over what the body says."""
+        self.event_type, self.entity, self.occurred_at = envelope.event_type, envelope.entity, envelope.occurred_at
+        self.dedup_key, self.fingerprint = envelope.identity(self.verified)
+
+    def give_up(self, reason: str) -> None:
+        """Nobody can read the body: kept all the same, to be replayed after a fix."""
+        self.state, self.reason = State.DEAD, reason
+        self.dedup_key, self.fingerprint = unread_identity(self.verified)
+
+    def ignore(self, reason: str) -> None:
+        self.state, self.reason = State.IGNORED, reason
+
+    @property
+    def verified(self) -> bytes:
+        return self.body if self.plain is None else self.plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +273,6 @@ class Inbox:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._ids = ArrivalIds()
-        self._insert = postgresql.insert if database.is_postgresql else sqlite.insert
 
     # ── accept ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -272,9 +289,8 @@ class Inbox:
                 filing.mark_conflict()
             self._file(connection, conflicting)
             kept = [filing for filing in filings if filing.is_new]
-            if kept:
-                connection.execute(insert(DELIVERIES), [filing.delivery_row() for filing in kept])
-                connection.execute(insert(BODIES), [filing.body_row() for filing in kept])
+            insert_rows(connection, DELIVERIES, [filing.delivery_row() for filing in kept])
+            insert_rows(connection, BODIES, [filing.body_row() for filing in kept])
             if len(kept) < len(filings):
                 self._note_duplicates(connection, [filing for filing in filings if not filing.is_new])
         return [filing.answer() for filing in filings]
@@ -285,16 +301,16 @@ class Inbox:
             return
         # In key order, so that two processes that file the same keys wait for each other instead of deadlocking.
         rows = [filing.key_row() for filing in sorted(filings, key=lambda filing: (filing.arrival.source, filing.key))]
-        statement = self._insert(DEDUP_KEYS).on_conflict_do_nothing().returning(DEDUP_KEYS.c.delivery_id)
-        won = set(connection.execute(statement, rows).scalars())
-        lost = {(filing.arrival.source, filing.key) for filing in filings if filing.number not in won}
-        holders = self._holders(connection, lost)
+        if insert_rows(connection, DEDUP_KEYS, rows, conflict="ON CONFLICT DO NOTHING") == len(rows):
+            for filing in filings:
+                filing.holder = None
+            return
+        holders = self._holders(connection, {(filing.arrival.source, filing.key) for filing in filings})
         for filing in filings:
-            filing.holder = holders.get((filing.arrival.source, filing.key)) if filing.number not in won else None
+            holder = holders[filing.arrival.source, filing.key]
+            filing.holder = holder if holder["delivery_id"] != filing.number else None
 
     def _holders(self, connection: Connection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], RowMapping]:
-        if not keys:
-            return {}
         statement = select(DEDUP_KEYS).where(tuple_(DEDUP_KEYS.c.source, DEDUP_KEYS.c.dedup_key).in_(sorted(keys)))
         return {(row["source"], row["dedup_key"]): row for row in connection.execute(statement).mappings()}
 
@@ -324,7 +340,7 @@ class Inbox:
     def claim(
         self, worker: str, *, limit: int, now: datetime, lease: timedelta, suspect: bool = False
     ) -> list[Claimed]:
-        """Take up to `limit` due deliveries, oldest first, and count the attempt. An entity that is being worked on waits.
+        """Take up to `limit` due deliveries, oldest first, and count the attempt; an entity being worked on waits.
 
         A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
         """
@@ -378,9 +394,7 @@ class Inbox:
         for values, ids in alike.items():
             statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(ids))
             connection.execute(statement.values(claimed_by=None, lease_until=None, suspect=False, **dict(values)))
-        failed = [ending for ending in endings if ending.failed]
-        if failed:
-            connection.execute(insert(ATTEMPTS), [_attempt_row(ending, worker, now) for ending in failed])
+        insert_rows(connection, ATTEMPTS, [_attempt_row(ending, worker, now) for ending in endings if ending.failed])
 
     def release(self, worker: str) -> None:
         """Give back what the worker claimed and has not begun, as if it had not been claimed."""
@@ -499,20 +513,17 @@ class _Filing:
         return {
             "id": self.number,
             "source": arrival.source,
-            "event_type": arrival.event_type,
+            "event_type": arrival.event_type or None,
             "entity_kind": kind,
             "entity_id": entity_id,
             "occurred_at": arrival.occurred_at,
             "received_at": arrival.received_at,
             "state": arrival.state.value,
-            "attempts": 0,
             "due_at": arrival.received_at,
-            "suspect": False,
             "reason": _reason(arrival.reason),
             "ended_at": None if arrival.state is State.PENDING else arrival.received_at,
             "dedup_key": self.key,
             "conflict": self.conflict,
-            "duplicates": 0,
             "secret": arrival.secret,
         }
 

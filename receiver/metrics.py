@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY = CollectorRegistry()
@@ -44,3 +46,15 @@ BACKLOG = Gauge(
 OLDEST_PENDING_SECONDS = Gauge(
     "hookmirror_oldest_pending_seconds", "Age of the oldest delivery that is due and not done", registry=REGISTRY
 )
+
+
+@cache
+def deliveries(source: str, status: str) -> Counter:
+    """The counter for these labels; looking it up each time would cost more than counting."""
+    return DELIVERIES.labels(source, status)
+
+
+@cache
+def verified(source: str, secret: int | None) -> Counter:
+    """The counter for the position of the secret that verified."""
+    return VERIFIED.labels(source, "unsigned" if secret is None else str(secret))

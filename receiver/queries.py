@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -16,6 +16,9 @@ from sqlalchemy import RowMapping, Select, func, select, text, tuple_
 from receiver.database import Database
 from receiver.inbox import ATTEMPTS, BODIES, DELIVERIES, State
 from receiver.mirror import MirrorRow, sql_table
+
+#: Ids of one page, where nobody looks at pages.
+IDS_AT_ONCE = 500
 
 #: Columns of a mirror row that only the guard needs.
 HIDDEN = frozenset({"versions"})
@@ -65,6 +68,20 @@ def delivery(database: Database, delivery_id: int) -> dict[str, Any] | None:
             for each in failed
         ],
     }
+
+
+def ended_ids(database: Database, wanted: DeliveryFilter) -> Iterator[list[int]]:
+    """The ids of deliveries that have ended, in pages, oldest first."""
+    ended = text("deliveries.state IN ('processed', 'ignored', 'dead')")
+    last = 0
+    while True:
+        statement = _filtered(select(DELIVERIES.c.id), wanted).where(DELIVERIES.c.id > last, ended)
+        with database.read() as connection:
+            ids = list(connection.execute(statement.order_by(DELIVERIES.c.id).limit(IDS_AT_ONCE)).scalars())
+        if not ids:
+            return
+        yield ids
+        last = ids[-1]
 
 
 def show_delivery(row: RowMapping) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from receiver.errors import ConfigurationError
 from receiver.retries import RetrySchedule
 from receiver.signatures import Credentials, Secret
 
-CONFIG_VARIABLE = "HOOKMIRROR_CONFIG"
+PREFIX = "HOOKMIRROR_"
+CONFIG_VARIABLE = PREFIX + "CONFIG"
 
 SOURCE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 
@@ -89,7 +90,7 @@ class SourceSettings(BaseModel):
 class Settings(BaseSettings):
     """All settings of one installation."""
 
-    model_config = SettingsConfigDict(env_prefix="HOOKMIRROR_", extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True)
 
     #: Where everything is kept: sqlite:///path or postgresql://…
     database_url: str = "sqlite:///hookmirror.db"
@@ -176,6 +177,7 @@ def load(path: Path | None = None) -> Settings:
 
     `path` defaults to what `HOOKMIRROR_CONFIG` names. Raises `ConfigurationError` naming each setting that is wrong.
     """
+    _refuse_unknown_variables()
     named = os.environ.get(CONFIG_VARIABLE)
     path = path or (Path(named) if named else None)
     content = _read(path) if path is not None else {}
@@ -189,6 +191,15 @@ def load(path: Path | None = None) -> Settings:
         ) from None
     except ValueError as error:
         raise ConfigurationError(f"The settings in the environment are wrong: {error}") from None
+
+
+def _refuse_unknown_variables() -> None:
+    known = {CONFIG_VARIABLE} | {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise ConfigurationError(
+            f"{unknown[0]} is set in the environment and is no setting: correct its name. docs/operations.md lists all."
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

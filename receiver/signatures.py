@@ -59,6 +59,9 @@ class Verifier(Protocol):
     def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:
         """The authentic body. Raises `NotVerified`."""
 
+    def prepare(self, body: bytes, credentials: Credentials) -> bytes:
+        """The body with what these credentials want inside it, before it is signed: for a composed or copied body."""
+
     def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
         """The body as it goes over the wire and the headers to send with it: what the sender does."""
 
@@ -105,6 +108,9 @@ class HmacSha256:
             "Compare the secrets on both sides, and sign the exact bytes that are sent.",
         )
 
+    def prepare(self, body: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
+        return body
+
     def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
         if not credentials.secrets:
             return body, {}
@@ -146,6 +152,9 @@ class Unsigned:
         if not credentials.allow_unsigned:
             raise NotVerified("signature_missing", "This source takes no unsigned webhooks.")
         return Verified(body, None)
+
+    def prepare(self, body: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
+        return body
 
     def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:  # noqa: ARG002 (protocol)
         return body, {}

@@ -54,10 +54,11 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
     mirror_tables()
     for dialect in dialects.values():
         dialect.check()
-    return {name: _build(source, dialects) for name, source in settings.sources.items()}
+    return {name: build_source(source, dialects) for name, source in settings.sources.items()}
 
 
-def _build(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:
+def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:
+    """One source, ready to be listened to. Raises `ConfigurationError`."""
     dialect = dialects.get(settings.dialect)
     if dialect is None:
         raise ConfigurationError(

@@ -31,6 +31,7 @@ from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Retry, Unreadable
 from receiver.inbox import Claimed, Ending, Inbox, State
 from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
+from receiver.retention import Retention
 from receiver.retries import RetrySchedule
 from receiver.sources import Source
 from receiver.versions import Outcome
@@ -46,6 +47,9 @@ TRANSIENT_RETRIES = 5
 
 #: Calls of one batch to sources' APIs that are under way at once.
 HYDRATIONS_AT_ONCE = 8
+
+#: Between two batches of what has expired, and between two looks for it.
+PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
 #: Seconds to wait after trouble with the database; doubled up to the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -78,6 +82,7 @@ class Worker:
         batch_size: int = 100,
         lease: timedelta = timedelta(seconds=60),
         retries: RetrySchedule | None = None,
+        retention: Retention | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         luck: Callable[[], float] = random.random,
     ) -> None:
@@ -88,6 +93,8 @@ class Worker:
         self._batch_size = batch_size
         self._lease = lease
         self._retries = retries or RetrySchedule()
+        self._retention = retention
+        self._prune_at = clock()
         self._clock = clock
         self._luck = luck
         self._suspects_turn = False
@@ -119,6 +126,7 @@ class Worker:
                 if not self.work():
                     self._wake.wait(POLL_SECONDS)
                     self._wake.clear()
+                self._prune()
                 pause = FIRST_PAUSE
             except SQLAlchemyError as error:
                 log.error("the database is in trouble; trying again", seconds=pause, error=_one_line(error))
@@ -165,6 +173,14 @@ class Worker:
         taken = self._inbox.take_over(now=now, gone=_gone(self._inbox.workers()), max_attempts=self._retries.attempts)
         if taken:
             log.warning("took over deliveries that another worker left behind", deliveries=taken)
+
+    def _prune(self) -> None:
+        """One small batch of what has expired, now and then: retention never holds the work up for long."""
+        now = self._clock()
+        if self._retention is None or now < self._prune_at:
+            return
+        dropped = self._retention.prune(self._database, now=now)
+        self._prune_at = now + (PRUNE_PAUSE if dropped else PRUNE_INTERVAL)
 
     def _give_back(self) -> None:
         try:

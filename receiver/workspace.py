@@ -9,9 +9,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, RowMapping, select
 
+from receiver.bulk import insert_rows, replace_clause
 from receiver.changes import RowChange
 from receiver.mirror import Key, MirrorRow, Write, own_columns, sql_table
 from receiver.versions import Outcome, Registers, Standing, Version, dump, load, standing, strongest
@@ -85,7 +85,7 @@ class Workspace:
                 by_table[key.table].append(self._columns(key, entry.registers))
                 entry.dirty = False
         for table, rows in sorted(by_table.items(), key=lambda item: sql_table(item[0]).name):
-            self.connection.execute(self._upsert(sql_table(table)), rows)
+            insert_rows(self.connection, sql_table(table), rows, conflict=replace_clause(sql_table(table)))
 
     def _take(self, write: Write, entry: _Entry) -> list[Outcome]:
         entry.dirty = True
@@ -209,12 +209,6 @@ class Workspace:
         self._sought.add(key)
         entry = self._entries[key] = _Entry(load(values, row["versions"]), shown)
         self._adopt(key, entry.registers)
-
-    def _upsert(self, table: Table) -> Any:
-        insert = postgresql.insert if self.connection.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(table)
-        rest = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
-        return statement.on_conflict_do_update(index_elements=["source", "external_id"], set_=rest)
 
 
 def _operation(was_active: bool, is_active: bool) -> str:

@@ -1,0 +1,151 @@
+"""Asking a source's own API: what its answers mean for a delivery that waits, and for a walk through its list.
+
+`fetch` asks once and says by its errors what to do; `fetch_patiently` is for walks, which nobody would try again, and
+`every` reads lists whose rows move between pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import stamina
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from receiver import ApiError, Retry, SourceSettings, Unreadable
+from receiver.codec import decode
+from receiver.errors import ConfigurationError
+
+Model = TypeVar("Model", bound=BaseModel)
+Item = TypeVar("Item")
+
+TIMEOUT = 10.0  #: seconds, for connecting and for each read
+PATIENCE = timedelta(minutes=2)  #: how long a walk asks again before it gives up
+ATTEMPTS = 5  #: of one request in a walk
+PASSES = 3  #: walks through a list that will not hold still
+LONGEST_WAIT = timedelta(days=1)  #: more than this is no advice
+
+
+class NotFoundError(ApiError):
+    """The API answered 404. `code` is the `error` in its JSON body, if there is one."""
+
+    def __init__(self, message: str, code: str | None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def client(
+    source: SourceSettings, *, auth: httpx.Auth | None = None, headers: dict[str, str] | None = None
+) -> httpx.Client:
+    """A client whose paths are relative to the source's `api_url`."""
+    return httpx.Client(base_url=source.api_url or "", auth=auth, headers=headers, timeout=TIMEOUT)
+
+
+def required(source: SourceSettings, name: str, value: SecretStr | None) -> str:
+    """The setting's text. Raises `ConfigurationError` if it is not set."""
+    if value is None or not value.get_secret_value():
+        raise ConfigurationError(
+            f"The source {source.name} has an api_url but no {name}: set both, or neither to do without its API."
+        )
+    return value.get_secret_value()
+
+
+def segment(text: str) -> str:
+    """An id as one segment of a path, whatever characters it has."""
+    return quote(text, safe="")
+
+
+def fetch(api: httpx.Client, path: str, **query: str | int) -> Any:
+    """The JSON of one GET, fractions as Decimal.
+
+    Raises `NotFoundError` for 404, `Retry` for what passes by itself (429, 5xx, no connection), else `ApiError`.
+    """
+    try:
+        response = api.get(path, params=query or None)
+    except httpx.HTTPError as error:
+        raise Retry(f"{path} of the source's API cannot be reached: {type(error).__name__}.") from error
+    if response.status_code == 429 or response.status_code >= 500:
+        raise Retry(f"{path} of the source's API answered {response.status_code}.", after=_wait(response))
+    _refuse(path, response)
+    try:
+        return decode(response.content)
+    except Unreadable:
+        raise ApiError(f"{path} of the source's API answered with something else than JSON: check api_url.") from None
+
+
+def fetch_patiently(api: httpx.Client, path: str, **query: str | int) -> Any:
+    """As `fetch`, asking again for a while where that may help. Raises `NotFoundError` and `ApiError` only."""
+    try:
+        for attempt in stamina.retry_context(on=_backoff, attempts=ATTEMPTS, timeout=PATIENCE):
+            with attempt:
+                return fetch(api, path, **query)
+    except Retry as error:
+        raise ApiError(f"{error} Tried for a while; run this again later.") from error
+    raise AssertionError("the loop ends by returning or raising")
+
+
+def shaped(model: type[Model], answer: Any, path: str) -> Model:
+    """The answer as the model. Raises `ApiError` for one of another shape."""
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3])
+        raise ApiError(f"{path} of the source's API answered in an undocumented shape ({wrong}).") from None
+
+
+def every(
+    pages: Callable[[], Iterator[tuple[list[Item], int]]], key: Callable[[Item], str], path: str
+) -> Iterator[Item]:
+    """Each item of a paged list once; `pages` walks it, giving the items of each page and the total that it tells.
+
+    A change during the walk can move a row to a page already read, so a walk counts only if every page told the same
+    total and that many ids were found. Raises `ApiError` if no walk did.
+    """
+    known: set[str] = set()
+    for _ in range(PASSES):
+        found: set[str] = set()
+        totals: set[int] = set()
+        for items, total in pages():
+            totals.add(total)
+            found |= {key(item) for item in items}
+            yield from (item for item in items if key(item) not in known)
+            known |= found
+        if totals == {len(found)}:
+            return
+    raise ApiError(f"{path} of the source's API changed while it was read, {PASSES} times: run this again later.")
+
+
+def _refuse(path: str, response: httpx.Response) -> None:
+    status = response.status_code
+    if status in (401, 403):
+        raise ApiError(
+            f"{path} of the source's API answered {status}: check api_key and api_secret, and what they may read."
+        )
+    if status == 404:
+        raise NotFoundError(f"{path} of the source's API answered 404: check api_url.", _error_code(response))
+    if not response.is_success:
+        raise ApiError(f"{path} of the source's API answered {status} ({_error_code(response) or 'no error code'}).")
+
+
+def _error_code(response: httpx.Response) -> str | None:
+    try:
+        answer = decode(response.content)
+    except Unreadable:
+        return None
+    code = answer.get("error") if isinstance(answer, dict) else None
+    return code if isinstance(code, str) else None
+
+
+def _wait(response: httpx.Response) -> timedelta | None:
+    """Retry-After in seconds; its other form, a date, is not worth trusting two clocks for."""
+    text = response.headers.get("retry-after", "").strip()
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    return min(timedelta(seconds=int(text[:9])), LONGEST_WAIT)
+
+
+def _backoff(error: Exception) -> bool | timedelta:
+    return isinstance(error, Retry) and (error.after or True)

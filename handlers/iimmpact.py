@@ -1,0 +1,194 @@
+"""IIMMPACT: full resources of a reload and bill payment catalog: products, their options, categories and groups.
+
+Facts are from the IIMMPACT docs, pages Catalog Webhook Events ("Payload Format", "Delete Events", "Signature
+Verification") and Catalog Webhooks; for the API from sources.md. What `data` holds is published for products only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any
+
+import httpx
+from pydantic import BeforeValidator
+
+from handlers.api import client, fetch_patiently, required, shaped
+from handlers.catalog import CatalogRow, Category, Group, Option, Product
+from handlers.iimmpact_auth import SignedRequests
+from handlers.values import Id, Moment, Sent, Text, as_price, as_text, id_of
+from receiver import Dialect, Envelope, Event, HmacSha256, Listed, Mirror, SourceSettings
+
+#: The part of `type` before the dot, with the value of `resource` that goes with it.
+RESOURCES = {"product": "products", "option": "options", "category": "categories", "group": "groups"}
+
+TABLES: dict[str, type[CatalogRow]] = {"product": Product, "option": Option, "category": Category, "group": Group}
+
+#: IIMMPACT docs, "Signature Verification": `sha256=<hex>`, and the secret is used as it is written.
+iimmpact = Dialect("iimmpact", verify=HmacSha256(header="X-Webhook-Signature", prefix_required=True))
+
+
+class Body(Sent):
+    """IIMMPACT docs, "Payload Format"."""
+
+    type: str
+    #: When the change occurred.
+    timestamp: Moment
+    data: Any = None
+
+
+#: A product that does not say otherwise is on.
+OnUnlessOff = Annotated[bool, BeforeValidator(lambda value: True if value is None else value)]
+
+
+class ProductData(Sent):
+    """IIMMPACT docs, "Payload Format"; there is no price in it."""
+
+    name: Text = None
+    display_name: Text = None
+    product_code: Text = None
+    product_category_code: Text = None
+    is_active: OnUnlessOff = True
+
+    def columns(self) -> dict[str, Any]:
+        name = self.news(name="display_name")
+        if self.display_name is None:
+            name |= self.news(name="name")
+        return name | self.news(sku="product_code", parent="product_category_code") | {"active": self.is_active}
+
+
+class OptionData(Sent):
+    """In the shape of `GET /v2/options`, the only published one; an event may name its members a little otherwise."""
+
+    label: Text = None
+    name: Text = None
+    price: Any = None
+    amount: Any = None
+    currency: Text = None
+    product_code: Text = None
+
+    def columns(self) -> dict[str, Any]:
+        name = self.news(name="name") | self.news(name="label")
+        return name | self.news(parent="product_code") | self._price()
+
+    def _price(self) -> dict[str, Any]:
+        money = self.price if isinstance(self.price, dict) else {}
+        news = self.news(price="amount") | self.news(price="price") | self.news(currency="currency")
+        if money:
+            news |= {"price": money.get("amount")}
+            news |= {"currency": as_text(money["currency"])} if "currency" in money else {}
+        return news | ({"price": as_price(news["price"])} if "price" in news else {})
+
+
+class CategoryData(Sent):
+    name: Text = None
+    group_id: Text = None
+
+
+class GroupData(Sent):
+    name: Text = None
+
+
+@iimmpact.envelope
+def read(body: Body) -> Envelope:
+    kind = body.type.partition(".")[0]
+    entity = (kind, id_of(body.whole, ("id",), what="body")) if kind in RESOURCES else None
+    return Envelope(event_type=body.type, entity=entity, occurred_at=body.timestamp, data=body.data)
+
+
+@iimmpact.compose
+def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    kind = event_type.partition(".")[0]
+    return {
+        "type": event_type,
+        "resource": RESOURCES.get(kind, kind),
+        "id": entity_id,
+        "timestamp": at,
+        "data": data,
+    }
+
+
+@iimmpact.on("product.created", "product.updated")
+def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
+    mirror.upsert(Product, event.entity_id, **event.data.columns(), data=event.data.whole)
+
+
+@iimmpact.on("option.created", "option.updated")
+def upsert_option(event: Event[OptionData], mirror: Mirror) -> None:
+    mirror.upsert(Option, event.entity_id, **event.data.columns(), data=event.data.whole)
+
+
+@iimmpact.on("category.created", "category.updated")
+def upsert_category(event: Event[CategoryData], mirror: Mirror) -> None:
+    columns = event.data.news(name="name", parent="group_id")
+    mirror.upsert(Category, event.entity_id, **columns, data=event.data.whole)
+
+
+@iimmpact.on("group.created", "group.updated")
+def upsert_group(event: Event[GroupData], mirror: Mirror) -> None:
+    mirror.upsert(Group, event.entity_id, **event.data.news(name="name"), data=event.data.whole)
+
+
+@iimmpact.on(*(f"{kind}.deleted" for kind in RESOURCES))
+def deactivate(event: Event[None], mirror: Mirror) -> None:
+    """`data` is null (IIMMPACT docs, "Delete Events"): switched off, so it may come back."""
+    mirror.deactivate(TABLES[event.entity_kind], event.entity_id)
+
+
+class ListedProduct(Sent):
+    """A product in `GET /v2/catalog`, where `code` and `name` are the events' `product_code` and `display_name`."""
+
+    code: Id
+    name: Text = None
+    is_active: OnUnlessOff = True
+
+
+class ListedCategory(Sent):
+    id: Id
+    name: Text = None
+    product_codes: tuple[Id, ...] = ()
+
+
+class ListedGroup(Sent):
+    id: Id
+    name: Text = None
+    categories: tuple[ListedCategory, ...] = ()
+
+
+class Tree(Sent):
+    groups: list[ListedGroup]
+
+
+class Catalog(Sent):
+    """The whole catalog in one answer (sources.md, IIMMPACT)."""
+
+    tree: Tree
+    products: dict[str, ListedProduct]
+
+
+@iimmpact.connect
+def connect(source: SourceSettings) -> httpx.Client:
+    """`api_url` is what stands before `/v2`."""
+    key = required(source, "api_key", source.api_key)
+    secret = required(source, "api_secret", source.api_secret)
+    return client(source, auth=SignedRequests(key, secret))
+
+
+@iimmpact.listing(Group, Category, Product)
+def walk(api: httpx.Client) -> Iterator[Listed]:
+    """Options are not in it: they can be asked for only by product and field, so no list of theirs is complete."""
+    path = "/v2/catalog"
+    catalog = shaped(Catalog, fetch_patiently(api, path), path)
+    categories: dict[str, str] = {}
+    for group in catalog.tree.groups:
+        yield Listed(Group, group.id, group.news(name="name"))
+        for category in group.categories:
+            yield Listed(Category, category.id, category.news(name="name") | {"parent": group.id})
+            categories |= dict.fromkeys(category.product_codes, category.id)
+    for product in catalog.products.values():
+        yield Listed(Product, product.code, _columns(product, categories), active=product.is_active)
+
+
+def _columns(product: ListedProduct, categories: dict[str, str]) -> dict[str, Any]:
+    parent = {"parent": categories[product.code]} if product.code in categories else {}
+    return product.news(name="name") | {"sku": product.code} | parent

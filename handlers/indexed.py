@@ -1,0 +1,187 @@
+"""Indexed PIM: patches of an entity's scalars, for every kind of entity the system has.
+
+Facts are from the Indexed docs, page Webhooks ("Envelope fields", "Entity section", "Example shape", "Available event
+families", "Signed requests"), and from sources.md where it says what follows from them. How two-word names are spelled
+is not published, so every spelling is read. No API for reading is known, so there is nothing to hydrate or reconcile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from handlers.catalog import CatalogRow, Category, Group, Product, Record
+from handlers.values import MomentOrNone, Price, Sent, Text, id_of
+from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, Patch, Unreadable
+from receiver.codec import canonical
+
+#: Kinds with a table of their own; every other kind is a Record.
+TABLES: dict[str, type[CatalogRow]] = {"product": Product, "category": Category, "product_group": Group}
+
+#: Where an entity's id stands, best first. On a delete the numeric id may be null; `external_id` is how an app, whose
+#: entity shares its key with the envelope's own context, is named there.
+ID_MEMBERS = ("externalId", "external_id", "id")
+
+#: The docs write `product.updated` in the text and `product.update` in the picture of the configuration.
+CHANGES = ("*.created", "*.updated", "*.create", "*.update")
+DELETES = ("*.deleted", "*.delete")
+
+#: What stands beside the entity (Indexed docs, "Envelope fields").
+CONTEXT = frozenset({"event", "timestamp", "account", "app", "webhook", "revision"})
+
+_WORD_END = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
+
+
+class _Webhook(msgspec.Struct):
+    external_id: str | None = None
+
+
+class _Hint(msgspec.Struct):
+    webhook: _Webhook | None = None
+
+
+_hints = msgspec.json.Decoder(_Hint)
+
+
+def webhook_of(body: bytes) -> str | None:
+    """The webhook record that an unverified body names, the rest skipped; None if it names none, never an error."""
+    try:
+        found = _hints.decode(body)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+    return found.webhook.external_id if found.webhook else None
+
+
+#: Indexed docs, "Signed requests": HMAC-SHA256 of the raw JSON, one secret per webhook. The encoding is not published.
+indexed = Dialect("indexed", verify=HmacSha256(header="X-Webhook-Signature", hint=webhook_of))
+
+
+class Revision(Sent):
+    timestamp: MomentOrNone = None
+
+
+class Body(Sent):
+    """Indexed docs, "Example shape"."""
+
+    event: str
+    #: When the webhook was dispatched, which is later than the change.
+    timestamp: MomentOrNone = None
+    #: The latest revision, for products.
+    revision: Any = None
+
+    def changed_at(self) -> datetime | None:
+        """The time of the revision, which thereby identifies the change; None without one."""
+        return Revision.model_validate(self.revision).timestamp if isinstance(self.revision, dict) else None
+
+
+class Entity(Sent):
+    """Whatever kind it is: the members that have a column."""
+
+    name: Text = None
+    title: Text = None
+    sku: Text = None
+    price: Price = None
+    currency: Any = None
+    status: Any = None
+
+    def columns(self) -> dict[str, Any]:
+        """Arrays are skipped by the sender and relations come as ids, so a missing member is no news."""
+        name = self.news(name="title") | self.news(name="name")
+        return (
+            name | self.news(sku="sku", price="price") | self._when_text(currency="currency", lifecycle_state="status")
+        )
+
+    def _when_text(self, **fields: str) -> dict[str, Any]:
+        """A currency or status may also be a relation, whose id says nothing to an ERP."""
+        return {name: value for name, value in self.news(**fields).items() if value is None or isinstance(value, str)}
+
+    def parent(self, member: str) -> dict[str, Any]:
+        relation = self.whole.get(member, ...)
+        if relation is None:
+            return {"parent": None}
+        if not isinstance(relation, dict):
+            return {}
+        return {"parent": id_of(relation, ID_MEMBERS, what=member)} if any(map(relation.get, ID_MEMBERS)) else {}
+
+
+@indexed.envelope
+def read(body: Body) -> Envelope:
+    changed_at = body.changed_at()
+    occurred_at = changed_at or body.timestamp
+    if occurred_at is None:
+        raise Unreadable("Neither `revision.timestamp` nor `timestamp` is an ISO 8601 time with its offset.")
+    kind = kind_of(body.event)
+    entity = _entity(body.whole, body.event.partition(".")[0])
+    return Envelope(
+        event_type=body.event,
+        entity=_identify(kind, entity, body.event),
+        occurred_at=occurred_at,
+        data=entity,
+        fingerprint=_fingerprint(body.whole) if changed_at else None,
+    )
+
+
+def kind_of(event_type: str) -> str:
+    """The kind in lower snake case: productGroup, product-group and "product group" are all product_group."""
+    return _snake(event_type.partition(".")[0])
+
+
+def _entity(body: dict[str, Any], prefix: str) -> Any:
+    """The object under the event's prefix (Indexed docs, "Entity section"), however its key is spelled."""
+    if prefix in body:
+        return body[prefix]
+    spellings = (key for key in body if key not in CONTEXT and _snake(key) == _snake(prefix))
+    return body.get(next(spellings, ""))
+
+
+def _identify(kind: str, entity: Any, event_type: str) -> tuple[str, str] | None:
+    """Whom it is about; an event that nobody handles need not be about anybody."""
+    if entity is None and indexed.handler_for(event_type) is None:
+        return None
+    return kind, id_of(entity, ID_MEMBERS, what=kind)
+
+
+def _fingerprint(body: dict[str, Any]) -> bytes:
+    """Two webhook records for one event deliver one change twice, differing in these two members (sources.md)."""
+    same = {key: value for key, value in body.items() if key not in ("webhook", "timestamp")}
+    return hashlib.sha256(canonical(same)).digest()
+
+
+def _snake(name: str) -> str:
+    return _WORD_END.sub("_", name).strip("_").lower()
+
+
+@indexed.compose
+def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    key, _, verb = event_type.partition(".")
+    entity = {**(data or {}), "externalId": entity_id}
+    revision = (
+        {"revision": {"action": verb, "timestamp": at, "changes": []}} if kind_of(event_type) == "product" else {}
+    )
+    return {"event": event_type, "timestamp": at, key: entity, **revision}
+
+
+@indexed.on(*CHANGES)
+def upsert(event: Event[Entity], mirror: Mirror) -> None:
+    table, external_id, kind = _place(event)
+    parent = event.data.parent("category" if table is Product else "parent")
+    mirror.upsert(table, external_id, **event.data.columns(), **parent, **kind, data=Patch(event.data.whole))
+
+
+@indexed.on(*DELETES)
+def deactivate(event: Event[Any], mirror: Mirror) -> None:
+    table, external_id, _ = _place(event)
+    mirror.deactivate(table, external_id)
+
+
+def _place(event: Event[Any]) -> tuple[type[CatalogRow], str, dict[str, Any]]:
+    """The table, the external id in it, and the `kind` where the table has such a column."""
+    kind = event.entity_kind
+    table = TABLES.get(kind)
+    if table is not None:
+        return table, event.entity_id, {}
+    return Record, f"{kind}:{event.entity_id}", {"kind": kind}

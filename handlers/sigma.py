@@ -1,0 +1,216 @@
+"""Sigma PIM: thin events that name an entity or a variant; its values are fetched from the API, if there is one.
+
+Facts are from the Sigma docs (Webhooks: "Webhook Payload Shape", "Available Events", "HMAC Verification",
+"Idempotency") and, for the API, from the vendor's other pages as collected in sources.md. What `data` holds is
+published for `entity.updated` and `entity.transition` only, so everything but the id is optional.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import httpx
+from pydantic import Field
+
+from handlers.api import NotFoundError, client, every, fetch, fetch_patiently, required, segment, shaped
+from handlers.catalog import Product, Variant
+from handlers.values import Id, Moment, MomentOrNone, Sent, Text, as_price, as_text, id_of
+from receiver import ApiError, Dialect, Envelope, Event, HmacSha256, Listed, Mirror, SourceSettings
+from receiver.codec import canonical
+
+#: Where the id stands in `data`, by the part of the event name before the dot. Only `entityId` is published.
+ID_MEMBERS = {"entity": ("entityId", "id"), "variant": ("variantId", "id")}
+
+PAGE = 100  #: rows; the vendor's default is 50, its largest is unknown
+
+#: What hydrate returns for an entity that its source no longer has.
+GONE: Final = "gone"
+
+#: Sigma docs, "HMAC Verification": the header is there only if a secret was set; the digits carry their prefix.
+sigma = Dialect("sigma", verify=HmacSha256(header="X-Sigma-Signature", prefix_required=True))
+
+
+class Body(Sent):
+    """Sigma docs, "Webhook Payload Shape"."""
+
+    event: str
+    #: The same in every retry of one delivery (Sigma docs, "Idempotency").
+    delivery_id: Id | None = Field(None, alias="deliveryId")
+    timestamp: Moment
+    data: Any = None
+
+
+class EntityData(Sent):
+    lifecycle_state: Text = Field(None, alias="lifecycleState")
+    #: What a transition has instead.
+    to_state: Text = Field(None, alias="toState")
+
+    def state(self) -> dict[str, Any]:
+        return self.news(lifecycle_state="lifecycle_state") | self.news(lifecycle_state="to_state")
+
+
+class VariantData(Sent):
+    parent: Id | None = Field(None, alias="entityId")
+
+
+class Record(Sent):
+    """RECORD of the API, and a variant of it: `values` is `{alias: [{"scope": {…}, "value": …}]}`, complete."""
+
+    id: Id
+    #: A variant's record.
+    entity_id: Id | None = Field(None, alias="entityId")
+    values: dict[str, Any]
+    updated_at: MomentOrNone = Field(None, alias="updatedAt")
+
+    def columns(self) -> dict[str, Any]:
+        """The record is complete, so an alias that it does not have is a value removed: None."""
+        price, currency = self._price()
+        return {
+            "sku": as_text(self._value("sku")),
+            "name": as_text(self._value("name")),
+            "price": as_price(price),
+            "currency": as_text(currency),
+            "data": self.whole,
+        }
+
+    def _price(self) -> tuple[Any, Any]:
+        price, currency = self._value("price"), self._value("currency")
+        if not isinstance(price, dict):
+            return price, currency
+        return price.get("amount"), currency or price.get("currency")
+
+    def _value(self, alias: str) -> Any:
+        """The value in the global scope, `{}`."""
+        entries = self.values.get(alias)
+        for entry in entries if isinstance(entries, list) else []:
+            if isinstance(entry, dict) and not entry.get("scope"):
+                return entry.get("value")
+        return None
+
+
+class Page(Sent):
+    items: list[Record]
+    total: int
+
+
+@sigma.envelope
+def read(body: Body) -> Envelope:
+    return Envelope(
+        event_type=body.event,
+        entity=_entity(body),
+        occurred_at=body.timestamp,
+        data=body.data,
+        dedup_key=body.delivery_id,
+    )
+
+
+def _entity(body: Body) -> tuple[str, str] | None:
+    kind = body.event.partition(".")[0]
+    members = ID_MEMBERS.get(kind)
+    if members is None:
+        return None
+    return kind, id_of(body.data, members, what="data")
+
+
+@sigma.compose
+def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    member = ID_MEMBERS.get(event_type.partition(".")[0], ("entityId",))[0]
+    data = {**(data or {}), member: entity_id}
+    # The same event made twice is one delivery, as a retry of the sender's would be.
+    digest = hashlib.sha256(canonical([event_type, at, data])).hexdigest()
+    return {"event": event_type, "deliveryId": f"del-{digest[:12]}", "timestamp": at, "data": data}
+
+
+@sigma.on("entity.created", "entity.updated", "entity.transition")
+def upsert_entity(event: Event[EntityData], mirror: Mirror) -> None:
+    mirror.upsert(Product, event.entity_id, **event.data.state(), **_own_data(event))
+    if event.hydrated == GONE:
+        mirror.deactivate(Product, event.entity_id)
+    elif event.hydrated is not None:
+        record: Record = event.hydrated
+        # Read later than the event, so it may be newer: it is news as of its own time.
+        mirror.upsert(Product, event.entity_id, at=record.updated_at, **record.columns())
+
+
+@sigma.on("entity.deleted")
+def deactivate_entity(event: Event[None], mirror: Mirror) -> None:
+    mirror.deactivate(Product, event.entity_id)
+
+
+@sigma.on("variant.created", "variant.updated")
+def upsert_variant(event: Event[VariantData], mirror: Mirror) -> None:
+    mirror.upsert(Variant, event.entity_id, **event.data.news(parent="parent"), **_own_data(event))
+    if event.hydrated == GONE:
+        mirror.deactivate(Variant, event.entity_id)
+    elif event.hydrated is not None:
+        mirror.upsert(Variant, event.entity_id, **event.hydrated.columns())
+
+
+@sigma.on("variant.deleted")
+def deactivate_variant(event: Event[None], mirror: Mirror) -> None:
+    mirror.deactivate(Variant, event.entity_id)
+
+
+def _own_data(event: Event[Any]) -> dict[str, Any]:
+    """Without an API, the event's thin data is all there is to keep."""
+    return {"data": event.data.whole} if event.hydrated is None else {}
+
+
+@sigma.connect
+def connect(source: SourceSettings) -> httpx.Client:
+    """`api_url` ends in `/api/v1`; the key is one of "sigma_sk_live_…" (sources.md, Sigma PIM, API)."""
+    return client(source, headers={"X-Sigma-ApiKey": required(source, "api_key", source.api_key)})
+
+
+@sigma.hydrate("entity.created", "entity.updated", "entity.transition")
+def fetch_record(event: Event[Any], api: httpx.Client) -> Record | str:
+    return _fetch(api, f"/records/{segment(event.entity_id)}", event.entity_id)
+
+
+@sigma.hydrate("variant.created", "variant.updated")
+def fetch_variant(event: Event[VariantData], api: httpx.Client) -> Record | str | None:
+    """None if the event does not say whose variant it is: the API has no other way to ask for one."""
+    if event.data.parent is None:
+        return None
+    path = f"/records/{segment(event.data.parent)}/variants/{segment(event.entity_id)}"
+    return _fetch(api, path, event.entity_id)
+
+
+def _fetch(api: httpx.Client, path: str, wanted: str) -> Record | str:
+    try:
+        record = shaped(Record, fetch(api, path), path)
+    except NotFoundError as error:
+        # Only the API's own NOT_FOUND is an answer; a web server's 404 under a wrong api_url would empty the mirror.
+        if error.code == "NOT_FOUND":
+            return GONE
+        raise
+    if record.id != wanted:
+        raise ApiError(f"{path} of the source's API answered with the record of another id.")
+    return record
+
+
+@sigma.listing(Product, Variant)
+def walk(api: httpx.Client) -> Iterator[Listed]:
+    for record in _records(api, "/records"):
+        yield Listed(Product, record.id, record.columns())
+    for record in _records(api, "/variants"):
+        parent = {} if record.entity_id is None else {"parent": record.entity_id}
+        yield Listed(Variant, record.id, record.columns() | parent)
+
+
+def _records(api: httpx.Client, path: str) -> Iterator[Record]:
+    """Paging is by offset in no documented order (sources.md, Sigma PIM, Traps)."""
+    return every(lambda: _pages(api, path), lambda record: record.id, path)
+
+
+def _pages(api: httpx.Client, path: str) -> Iterator[tuple[list[Record], int]]:
+    offset, total = 0, 1
+    while offset < total:
+        page = shaped(Page, fetch_patiently(api, path, offset=offset, limit=PAGE), path)
+        yield page.items, page.total
+        if not page.items:
+            return
+        offset, total = offset + len(page.items), page.total

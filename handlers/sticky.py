@@ -1,0 +1,264 @@
+"""sticky.io: encrypted full snapshots of products with their variants, and changes of single and many variants.
+
+Facts are from the sticky.io guide to product webhooks ("Event Details", "Understanding the Payload"); the variant
+families, the cipher and the API from the vendor's other pages as collected in sources.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import httpx
+from pydantic import Discriminator, Field, RootModel, Tag
+
+from handlers.api import NotFoundError, client, every, fetch_patiently, required, segment, shaped
+from handlers.catalog import Product, Variant
+from handlers.eastern import is_second_reading, read_eastern, write_eastern
+from handlers.values import Id, Price, RelatedId, Sent, Text, as_moment_or_none, id_of
+from receiver import ApiError, Dialect, EncryptedBody, Envelope, Event, Listed, Mirror, SourceSettings, Unreadable
+from receiver.codec import canonical
+
+#: The members of the test event (sources.md, sticky.io): it has no `type`, no time and no application key.
+TEST = frozenset({"message", "reference", "URL"})
+
+#: The test event has no time, and nothing is ordered by it: no handler wants it. Any constant would do.
+NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: What each family of event types is about; `data.object` of the last is an array.
+FAMILIES = {"product": "product", "variant": "variant", "bulk.variant": "variant"}
+
+#: The placeholder of the guide's samples, for composed bodies.
+SAMPLE_APP_KEY = "app_key_here"
+
+sticky = Dialect("sticky", verify=EncryptedBody(app_key_member="clientAppKey", keyless=TEST))
+
+
+class Change(Sent):
+    object: Any
+    correlation_id: Id | None = Field(None, alias="correlationId")
+
+
+class Announcement(Sent):
+    """Every event but the test (sticky.io guide, "Understanding the Payload")."""
+
+    type: str
+    #: US Eastern, whole seconds, no offset.
+    time: str
+    data: Change
+
+
+class TestEvent(Sent):
+    __test__ = False  # not one of pytest's
+
+
+def _shape(body: Any) -> str:
+    return "test" if isinstance(body, dict) and "type" not in body and body.keys() >= TEST else "announcement"
+
+
+class Body(RootModel[Any]):
+    root: Annotated[
+        Annotated[TestEvent, Tag("test")] | Annotated[Announcement, Tag("announcement")], Discriminator(_shape)
+    ]
+
+
+@sticky.envelope
+def read(body: Body) -> Envelope:
+    if isinstance(body.root, TestEvent):
+        return Envelope(event_type="test", entity=None, occurred_at=NO_TIME, data=body.root.whole)
+    return _read_announcement(body.root)
+
+
+def _read_announcement(body: Announcement) -> Envelope:
+    family, _, verb = body.type.rpartition(".")
+    kind = FAMILIES.get(family)
+    content = body.data.object
+    objects = content if isinstance(content, list) else [content]
+    ids = [id_of(each, ("id",), what="data.object") for each in objects] if kind else []
+    if kind and not ids:
+        raise Unreadable("`data.object` is an empty list, so nobody knows what changed.")
+    return Envelope(
+        event_type=body.type,
+        entity=(kind, ids[0]) if kind else None,
+        occurred_at=_occurred_at(body.time, objects, gone=verb == "deleted"),
+        data=objects if kind == "variant" else content,
+        dedup_key=_dedup_key(body, ids),
+        fingerprint=_fingerprint(body),
+    )
+
+
+def _occurred_at(text: str, objects: list[Any], *, gone: bool) -> datetime:
+    moments = [as_moment_or_none(each.get("updated_at")) for each in objects if isinstance(each, dict)]
+    try:
+        return read_eastern(text, updated=[moment for moment in moments if moment], gone=gone)
+    except (ValueError, OverflowError):
+        raise Unreadable("`time` is not a time like 2024-12-18 11:17:23.") from None
+
+
+def _dedup_key(body: Announcement, ids: list[str]) -> str | None:
+    """One correlation id may be shared by a bulk action's events, so it must not hide another object's (sources.md)."""
+    if body.data.correlation_id is None:
+        return None
+    return canonical([body.data.correlation_id, body.type, *sorted(ids)]).decode()
+
+
+def _fingerprint(body: Announcement) -> bytes:
+    """What is announced; whether a redelivery keeps `data.id` is not known (sources.md)."""
+    announced = {"type": body.type, "time": body.time, "object": body.data.object}
+    return hashlib.sha256(canonical(announced)).digest()
+
+
+@sticky.compose
+def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    """The times to whole seconds, as sticky.io has them."""
+    time = write_eastern(at)
+    content = _object(event_type, entity_id, at, data)
+    digest = hashlib.sha256(canonical([event_type, time, content])).hexdigest()
+    change = {
+        "id": digest[:32],
+        "object": content,
+        "created": time,
+        "triggeringEvent": "",
+        "correlationId": digest[32:],
+    }
+    return {"clientAppKey": SAMPLE_APP_KEY, "type": event_type, "time": time, "data": change}
+
+
+def _object(event_type: str, entity_id: str, at: datetime, data: Any) -> Any:
+    if isinstance(data, list):
+        return data
+    content: dict[str, Any] = (
+        {"updated_at": at} if is_second_reading(at) and not event_type.endswith(".deleted") else {}
+    )
+    content |= {**(data or {}), "id": _number(entity_id)}
+    return [content] if event_type.startswith("bulk.") else content
+
+
+def _number(entity_id: str) -> int | str:
+    """The id as the number that sticky.io has for it, where that reads back as the same id."""
+    is_number = entity_id.isascii() and entity_id.isdecimal() and str(int(entity_id)) == entity_id
+    return int(entity_id) if is_number else entity_id
+
+
+class VariantData(Sent):
+    id: Id
+    sku_num: Text = None
+    price: Price = None
+    attributes: Any = None
+    #: Not in the guide's samples, where a variant stands inside its product.
+    product_id: Id | None = None
+
+    def columns(self) -> dict[str, Any]:
+        name = {"name": self._name()} if "attributes" in self.model_fields_set else {}
+        return name | self.news(sku="sku_num", price="price") | self._parent()
+
+    def _name(self) -> str | None:
+        """The options that make it this variant: "blue / small"."""
+        attributes = self.attributes if isinstance(self.attributes, list) else []
+        return " / ".join(filter(None, map(_option_name, attributes))) or None
+
+    def _parent(self) -> dict[str, str]:
+        return {} if self.product_id is None else {"parent": self.product_id}
+
+
+def _option_name(attribute: Any) -> str | None:
+    for member in ("attribute", "option", "name"):
+        attribute = attribute.get(member) if isinstance(attribute, dict) else None
+    return attribute if isinstance(attribute, str) else None
+
+
+class ProductData(Sent):
+    """A regular product; bundles differ in having no variants."""
+
+    sku: Text = None
+    name: Text = None
+    price: Price = None
+    category: RelatedId = None
+    variants: list[VariantData] | None = None
+
+    def columns(self) -> dict[str, Any]:
+        return self.news(sku="sku", name="name", price="price", parent="category")
+
+
+@sticky.on("product.created", "product.updated")
+def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
+    mirror.upsert(Product, event.entity_id, **event.data.columns(), data=event.data.whole)
+    if event.data.variants is None:
+        return
+    for variant in event.data.variants:
+        mirror.upsert(Variant, variant.id, **variant.columns() | {"parent": event.entity_id}, data=variant.whole)
+    mirror.keep_only(Variant, [variant.id for variant in event.data.variants], parent=event.entity_id)
+
+
+@sticky.on("product.deleted")
+def deactivate_product(event: Event[Any], mirror: Mirror) -> None:
+    mirror.deactivate(Product, event.entity_id)
+
+
+@sticky.on("variant.created", "variant.updated", "bulk.variant.created", "bulk.variant.updated")
+def upsert_variants(event: Event[list[VariantData]], mirror: Mirror) -> None:
+    for variant in event.data:
+        mirror.upsert(Variant, variant.id, **variant.columns(), data=variant.whole)
+
+
+@sticky.on("variant.deleted", "bulk.variant.deleted")
+def deactivate_variants(event: Event[list[VariantData]], mirror: Mirror) -> None:
+    for variant in event.data:
+        mirror.deactivate(Variant, variant.id)
+
+
+class Page(Sent):
+    status: str
+    data: list[dict[str, Any]]
+    last_page: int
+    total: int
+
+
+class Answer(Sent):
+    status: str
+    data: ProductData
+
+
+@sticky.connect
+def connect(source: SourceSettings) -> httpx.Client:
+    """`api_url` is what stands before `/api/v2`; HTTP Basic, with `api_key` as the user and `api_secret`."""
+    user = required(source, "api_key", source.api_key)
+    password = required(source, "api_secret", source.api_secret)
+    return client(source, auth=httpx.BasicAuth(user, password))
+
+
+@sticky.listing(Product, Variant)
+def walk(api: httpx.Client) -> Iterator[Listed]:
+    """Without `data`: the API's objects differ from the webhooks' (sources.md, sticky.io, REST v2)."""
+    path = "/api/v2/products"
+    # All ids first: a walk that waited for each product in between would hardly ever see a list hold still.
+    for identity in list(every(lambda: _pages(api, path), str, path)):
+        yield from _product(api, identity)
+
+
+def _product(api: httpx.Client, identity: str) -> Iterator[Listed]:
+    path = f"/api/v2/products/{segment(identity)}"
+    try:
+        answer = shaped(Answer, fetch_patiently(api, path), path)
+    except NotFoundError:
+        return  # deleted since the page was read
+    _expect_success(answer.status, path)
+    yield Listed(Product, identity, answer.data.columns())
+    for variant in answer.data.variants or []:
+        yield Listed(Variant, variant.id, variant.columns() | {"parent": identity})
+
+
+def _pages(api: httpx.Client, path: str) -> Iterator[tuple[list[str], int]]:
+    number, last = 1, 1
+    while number <= last:
+        page = shaped(Page, fetch_patiently(api, path, page=number), path)
+        _expect_success(page.status, path)
+        yield [id_of(each, ("id",), what="data") for each in page.data], page.total
+        number, last = number + 1, page.last_page
+
+
+def _expect_success(status: str, path: str) -> None:
+    if status != "SUCCESS":
+        raise ApiError(f"{path} of the source's API says {status[:40]!r} instead of SUCCESS.")

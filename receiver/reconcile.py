@@ -1,0 +1,202 @@
+"""Reconcile: compare the mirror with the source's own list, and repair what webhooks alone cannot have told.
+
+The list counts as news from the moment the walk began, by the source's own clock. What changed since is left alone;
+what is missing in a complete list is deactivated, unless that is suspiciously much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+import httpx
+from sqlalchemy import select
+
+from receiver import changes
+from receiver.arrivals import first_id_at
+from receiver.changes import RowChange
+from receiver.columns import normalize
+from receiver.database import Database
+from receiver.dialects import Listed
+from receiver.errors import ApiError, ConfigurationError
+from receiver.mirror import ACTIVE, Key, MirrorRow, Write, own_columns, sql_table
+from receiver.sources import Source
+from receiver.versions import Rank, Version, microseconds
+from receiver.workspace import Workspace
+
+#: Rows compared and repaired in one transaction, so that the endpoint never waits long for its turn.
+ROWS_AT_ONCE = 200
+
+#: The share of a table's active rows that may be missing from the list before it takes `force` to believe it.
+BRAKE = 0.2
+
+Item = TypeVar("Item")
+
+#: Called with the number of rows seen so far.
+Progress = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class Report:
+    """What a reconcile found, and what it did about it."""
+
+    source: str
+    #: As of when the list counts, by the source's clock.
+    as_of: datetime
+    #: Rows in the source's list.
+    listed: int = 0
+    #: What was repaired; with `dry_run`, what would be.
+    repaired: list[RowChange] = field(default_factory=list)
+    #: Rows that changed since the walk began, and were left alone.
+    newer: int = 0
+    #: Per table, how many active rows the list lacks, where that is more than the brake allows.
+    braked: dict[str, int] = field(default_factory=dict)
+    dry_run: bool = False
+
+    def lines(self) -> list[str]:
+        """The report for people: a line for each row that differs, then the sums."""
+        lines = [f"{change.operation} {change.table} {change.external_id}: {_told(change)}" for change in self.repaired]
+        did = "would be repaired" if self.dry_run else "repaired"
+        lines.append(
+            f"{self.source}: {self.listed} rows listed, {len(self.repaired)} {did}, {self.newer} changed since."
+        )
+        for table, missing in self.braked.items():
+            lines.append(
+                f"{missing} active rows of {table} are missing from the list, more than {BRAKE:.0%}: nothing of "
+                f"{table} was deactivated. If the list is right, run this again with --force."
+            )
+        return lines
+
+
+def _told(change: RowChange) -> str:
+    return ", ".join(f"{name} {change.before.get(name)!r} -> {value!r}" for name, value in change.after.items())
+
+
+def reconcile(
+    database: Database,
+    source: Source,
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    progress: Progress = lambda _: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Report:
+    """Walk the source's list to its end, then compare and repair. Nothing changes if the walk does not reach the end.
+
+    Raises `ConfigurationError` for a source without a list or an API, `ApiError` if the walk breaks off.
+    """
+    listing = source.dialect.listing_of
+    client = source.dialect.client(source.settings)
+    if listing is None:
+        raise ConfigurationError(
+            f"The dialect {source.dialect.name} knows no list of its source, so there is nothing to compare with."
+        )
+    if client is None:
+        raise ConfigurationError(f"The source {source.name} has no `api_url`: set it, and the keys that its API wants.")
+    with client:
+        began = clock()
+        dates: list[datetime] = []
+        client.event_hooks["response"].append(lambda response: _note_date(response, dates))
+        listed = _walk(source.name, listing.walk(client), progress)
+    report = Report(source.name, min([began, *dates[:1]]), len(listed), dry_run=dry_run)
+    repair = _Repair(database, report, clock)
+    repair.compare(listed)
+    for table in listing.tables:
+        repair.deactivate_missing(table, listed, force=force)
+    return report
+
+
+def _walk(source: str, rows: Iterator[Listed], progress: Progress) -> dict[Key, Listed]:
+    """The whole list by key. Raises `ApiError` if it breaks off: half a list says nothing about what is missing."""
+    listed: dict[Key, Listed] = {}
+    try:
+        for row in rows:
+            listed[Key(row.table, source, row.external_id)] = row
+            progress(len(listed))
+    except httpx.HTTPError as error:
+        raise ApiError(
+            f"The list of {source} broke off after {len(listed)} rows ({type(error).__name__}: {error}), "
+            "so nothing was changed. Check `api_url`, and run it again."
+        ) from error
+    return listed
+
+
+def _note_date(response: httpx.Response, dates: list[datetime]) -> None:
+    try:
+        dates.append(parsedate_to_datetime(response.headers["date"]).astimezone(UTC))
+    except (KeyError, ValueError):
+        return
+
+
+class _Repair:
+    """Brings the mirror of one source to what its list says."""
+
+    def __init__(self, database: Database, report: Report, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._report = report
+        self._clock = clock
+        self._moment = microseconds(report.as_of), first_id_at(report.as_of)
+
+    def compare(self, listed: Mapping[Key, Listed]) -> None:
+        """Repair the rows that the list has and the mirror holds otherwise, or not at all."""
+        for some in _batches(listed.items()):
+            writes = [self._write(key, Rank.UPDATE, _columns(row)) for key, row in some]
+            self._apply(writes, needed=lambda row, write: row is None or row.tie or _differs(row, write))
+
+    def deactivate_missing(self, table: type[MirrorRow], listed: Mapping[Key, Listed], *, force: bool) -> None:
+        """Deactivate the active rows that the complete list lacks, unless they are too many to be believed."""
+        sql = sql_table(table)
+        statement = select(sql.c.external_id).where(sql.c.source == self._report.source, sql.c.active)
+        with self._database.read() as connection:
+            active = connection.execute(statement.order_by(sql.c.external_id)).scalars().all()
+        keys = [Key(table, self._report.source, external_id) for external_id in active]
+        missing = [key for key in keys if key not in listed]
+        if len(missing) > BRAKE * len(active) and not force:
+            self._report.braked[sql.name] = len(missing)
+            return
+        for some in _batches(missing):
+            writes = [self._write(key, Rank.ABSENT, {ACTIVE: False}) for key in some]
+            self._apply(writes, needed=lambda row, _: row is not None and row.active)
+
+    def _apply(self, writes: Sequence[Write], *, needed: Callable[[MirrorRow | None, Write], bool]) -> None:
+        transaction = self._database.read if self._report.dry_run else self._database.write
+        with transaction() as connection:
+            workspace = Workspace(connection)
+            workspace.load(writes, lock=not self._report.dry_run)
+            repaired = []
+            for write in writes:
+                row = workspace.row(write.key)
+                if row is not None and row.changed_at > self._report.as_of:
+                    self._report.newer += 1
+                elif needed(row, write):
+                    repaired.extend(workspace.apply([write], delivery_id=None)[1])
+            if not self._report.dry_run:
+                workspace.save()
+                changes.record(connection, repaired, now=self._clock())
+        self._report.repaired.extend(repaired)
+
+    def _write(self, key: Key, rank: Rank, columns: Mapping[str, Any]) -> Write:
+        time, arrival = self._moment
+        return Write(key, Version(time, int(rank), arrival), columns)
+
+
+def _columns(row: Listed) -> dict[str, Any]:
+    known = own_columns(row.table)
+    unknown = sorted(set(row.columns) - set(known))
+    if unknown:
+        raise ApiError(f"The list gives {row.table.__name__} a column `{unknown[0]}`, which it does not have.")
+    return {ACTIVE: row.active} | {name: normalize(name, known[name], value) for name, value in row.columns.items()}
+
+
+def _differs(row: MirrorRow, write: Write) -> bool:
+    return any(getattr(row, name) != value for name, value in write.columns.items())
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    remaining = iter(items)
+    while some := list(islice(remaining, ROWS_AT_ONCE)):
+        yield some

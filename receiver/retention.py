@@ -1,0 +1,66 @@
+"""Retention: bodies go first, dedup keys much later, both in small batches that hold nobody up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select, text, tuple_
+
+from receiver.arrivals import first_id_at
+from receiver.database import Database
+from receiver.inbox import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES
+
+#: Deliveries per transaction.
+BATCH = 500
+
+_ENDED = text("deliveries.state IN ('processed', 'ignored', 'dead')")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what is kept. Deliveries that are not done keep everything, however old."""
+
+    bodies: timedelta
+    #: The deliveries go with their dedup keys: from then on, the same change again would be a new one.
+    dedup_keys: timedelta
+
+    def prune(self, database: Database, *, now: datetime) -> int:
+        """Drop one small batch of what has expired. Returns how many deliveries it concerned; after the last, 0."""
+        return self._drop_bodies(database, now) or self._drop_deliveries(database, now)
+
+    def _drop_bodies(self, database: Database, now: datetime) -> int:
+        expired = (
+            select(BODIES.c.delivery_id)
+            .join(DELIVERIES, DELIVERIES.c.id == BODIES.c.delivery_id)
+            .where(BODIES.c.delivery_id < first_id_at(now - self.bodies), _ENDED)
+            .order_by(BODIES.c.delivery_id)
+            .limit(BATCH)
+        )
+        with database.read() as connection:
+            ids = connection.execute(expired).scalars().all()
+        if ids:
+            with database.write() as connection:
+                connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ids)))
+        return len(ids)
+
+    def _drop_deliveries(self, database: Database, now: datetime) -> int:
+        expired = (
+            select(DELIVERIES.c.id, DELIVERIES.c.source, DELIVERIES.c.dedup_key)
+            .where(DELIVERIES.c.id < first_id_at(now - self.dedup_keys), _ENDED)
+            .order_by(DELIVERIES.c.id)
+            .limit(BATCH)
+        )
+        with database.read() as connection:
+            rows = connection.execute(expired).all()
+        if rows:
+            ids = [row.id for row in rows]
+            keys = tuple_(DEDUP_KEYS.c.source, DEDUP_KEYS.c.dedup_key).in_(
+                [(row.source, row.dedup_key) for row in rows]
+            )
+            with database.write() as connection:
+                connection.execute(delete(DEDUP_KEYS).where(keys, DEDUP_KEYS.c.delivery_id.in_(ids)))
+                connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(ids)))
+                connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ids)))
+                connection.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(ids)))
+        return len(rows)

@@ -1,0 +1,220 @@
+"""The test kit: a pytest fixture `webhooks` that signs like the real sender and shows what became of it.
+
+    def test_late_update_does_not_revive(webhooks):
+        webhooks.send("shop", "product.deleted", id="A1", at=noon)
+        webhooks.send("shop", "product.updated", id="A1", at=noon - minute, data=LAMP)
+        webhooks.drain()
+        assert not webhooks.row(Product, "A1").active
+
+Everything in it is real: the endpoint, a SQLite file, the worker. Only the network is left out, and time can be moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from sqlmodel import Session, select
+
+from receiver import codec, queries
+from receiver.acceptor import Acceptor
+from receiver.database import Database
+from receiver.dialects import Dialect
+from receiver.endpoint import PREFIX, Endpoint
+from receiver.errors import ConfigurationError
+from receiver.inbox import Inbox, State
+from receiver.mirror import MirrorRow, mirror_tables, sql_table
+from receiver.settings import SourceSettings
+from receiver.signatures import Credentials
+from receiver.sources import Source, build_source, find_dialects
+from receiver.worker import Worker
+
+Row = TypeVar("Row", bound=MirrorRow)
+
+#: What the sources of tests verify with: 32 characters, so that it is a key phrase too.
+TEST_SECRET = "TestSecretOf32CharactersForTests"  # noqa: S105 (a secret of tests only)
+TEST_APP_KEY = "test-app-key"
+
+#: What follows a fixture's name in the file that says what it must leave behind.
+EXPECTED = ".expected.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender is told."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+
+    @property
+    def delivery(self) -> str:
+        """The id under which the webhook is kept. Raises `KeyError` if it was refused."""
+        return str(self.body["delivery"])
+
+
+class Webhooks:
+    """Sends webhooks to an endpoint of its own, and looks at the mirror that they make."""
+
+    def __init__(self, folder: Path, dialects: Mapping[str, Dialect], *, database_url: str | None = None) -> None:
+        self._dialects = dialects
+        self._sources: dict[str, Source] = {}
+        self.database = Database(database_url or f"sqlite:///{folder / 'hookmirror.db'}")
+        self.database.create_tables()
+        self.inbox = Inbox(self.database)
+        self._moved = timedelta()
+        self.worker = Worker(self.inbox, self._sources, clock=self.now)
+        self._acceptor = Acceptor(self.inbox)
+        self._acceptor.start()
+        self._endpoint = Endpoint(
+            self._sources,
+            self._acceptor.accept,
+            max_body_bytes=1_048_576,
+            max_waiting_bytes=67_108_864,
+            body_timeout=30.0,
+        )
+        self._runner = asyncio.Runner()
+
+    def close(self) -> None:
+        self._runner.close()
+        self._acceptor.stop()
+        self.worker.close()
+        self.database.close()
+
+    # ── sources and time ──────────────────────────────────────────────────────────────────────────────────────
+
+    def source(self, name: str, **settings: Any) -> Source:
+        """Add a source with these settings (those of `[sources.<name>]`), or look one up.
+
+        A source that is merely named speaks the dialect of its name, with the test kit's own secret.
+        """
+        if name not in self._sources or settings:
+            usual = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
+            self._sources[name] = build_source(SourceSettings(name=name, **usual | settings), self._dialects)
+        return self._sources[name]
+
+    def now(self) -> datetime:
+        """The worker's clock."""
+        return datetime.now(UTC) + self._moved
+
+    def advance(self, **time: float) -> None:
+        """Move the worker's clock, in the words of `timedelta`: `advance(hours=1)`. Retries come due by it."""
+        self._moved += timedelta(**time)
+
+    # ── what the sender does ──────────────────────────────────────────────────────────────────────────────────
+
+    def send(self, source: str, event_type: str, *, id: str, at: datetime | None = None, data: Any = None) -> Answer:  # noqa: A002 (the word that senders use)
+        """Send an event, in a body that the dialect composes. `at` is now unless given. Fails if it is refused."""
+        dialect = self.source(source).dialect
+        answer = self.send_body(source, dialect.write(event_type, id, at=at or self.now(), data=data))
+        assert answer.status == 200, f"{event_type} was refused: {answer.body}"
+        return answer
+
+    def send_body(self, source: str, body: bytes, *, credentials: Credentials | None = None) -> Answer:
+        """Sign or encrypt the body as the sender does, with the source's credentials unless given, and post it."""
+        listening = self.source(source)
+        verifier, used = listening.dialect.verifier, credentials or listening.credentials
+        sealed, headers = verifier.sign(verifier.prepare(body, used), used)
+        return self.post(source, sealed, headers)
+
+    def post(self, source: str, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+        """Post these exact bytes with these headers, whatever they are."""
+        sent = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+        return self._runner.run(self._post(PREFIX + source, body, sent))
+
+    # ── what became of it ─────────────────────────────────────────────────────────────────────────────────────
+
+    def drain(self) -> int:
+        """Work until nothing is due. Returns how many attempts that took."""
+        return sum(iter(self.worker.work, 0))
+
+    def row(self, table: type[Row], external_id: str, *, source: str | None = None) -> Row:
+        """The row of the mirror. Fails if nobody ever spoke of it; `source` may be left out while there is one."""
+        found = [row for row in self.rows(table, source=source) if row.external_id == external_id]
+        assert found, f"nobody ever spoke of {table.__name__} {external_id!r}"
+        assert len(found) == 1, f"several sources have {table.__name__} {external_id!r}: say which"
+        return found[0]
+
+    def rows(self, table: type[Row], *, source: str | None = None) -> list[Row]:
+        """All rows of a mirror table, tombstones included, in the order of their ids."""
+        with Session(self.database.engine) as session:
+            found = session.exec(select(table).order_by(sql_table(table).c.external_id)).all()
+        return [row for row in found if source in (None, row.source)]
+
+    def delivery(self, answer: Answer | str) -> dict[str, Any]:
+        """One delivery as the API shows it: state, outcome, reason, attempts and so on."""
+        delivery_id = answer if isinstance(answer, str) else answer.delivery
+        found = queries.delivery(self.database, int(delivery_id))
+        assert found is not None, f"there is no delivery {delivery_id}"
+        return found
+
+    def deliveries(self) -> list[dict[str, Any]]:
+        """All deliveries in the order of their arrival."""
+        found = queries.deliveries(self.database, queries.DeliveryFilter(), before=None, limit=1_000_000)
+        return [queries.show_delivery(row) for row in reversed(found)]
+
+    # ── fixtures ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check_fixture(self, fixture: Path) -> None:
+        """Send the body in the file `fixture`, and hold the mirror against the file beside it that ends in
+        `.expected.json`: `{"state": "processed", "rows": [{"table", "external_id", "active", <columns> …}]}`.
+        """
+        expected = codec.decode(fixture.with_name(fixture.name.removesuffix(".json") + EXPECTED).read_bytes())
+        source = fixture.parent.name
+        answer = self.send_body(source, fixture.read_bytes())
+        assert answer.status == 200, f"{fixture.name} was refused: {answer.body}"
+        self.drain()
+        delivery = self.delivery(answer)
+        assert delivery["state"] == expected.get("state", State.PROCESSED), delivery["reason"]
+        for wanted in expected["rows"]:
+            row = self._shown(source, wanted["table"], wanted["external_id"])
+            found = {name: row.get(name) for name in wanted if name != "table"}
+            assert found == {name: value for name, value in wanted.items() if name != "table"}
+
+    def _shown(self, source: str, table: str, external_id: str) -> dict[str, Any]:
+        kinds = {sql_table(kind).name: kind for kind in mirror_tables()}
+        row = queries.row(self.database, kinds[table], source, external_id)
+        assert row is not None, f"nobody ever spoke of {table} {external_id!r}"
+        return dict(codec.decode(codec.encode(queries.show_row(row))))
+
+    async def _post(self, path: str, body: bytes, headers: Any) -> Answer:
+        transport = httpx.ASGITransport(self._endpoint)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
+            response = await client.post(path, content=body, headers=headers)
+        return Answer(response.status_code, response.json(), response.headers)
+
+
+def fixture_files(folder: Path | str) -> list[Path]:
+    """The fixtures below a folder: `<source or dialect>/<event type>[.<variant>].json`.
+
+    Raises `ConfigurationError` for one that does not say what it must leave behind.
+    """
+    found = sorted(path for path in Path(folder).rglob("*.json") if not path.name.endswith(EXPECTED))
+    for path in found:
+        if not path.with_name(path.name.removesuffix(".json") + EXPECTED).exists():
+            raise ConfigurationError(f"The fixture {path} has no {EXPECTED} beside it that says what it must leave.")
+    return found
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("hookmirror_dialects", "dialects for the `webhooks` fixture, each module:name", type="linelist")
+
+
+@pytest.fixture
+def hookmirror_dialects(request: pytest.FixtureRequest) -> Mapping[str, Dialect]:
+    """The dialects that `webhooks` knows, by name: installed ones, and those of the ini option of the same name."""
+    return find_dialects(request.config.getini("hookmirror_dialects"), beside=request.config.rootpath)
+
+
+@pytest.fixture
+def webhooks(tmp_path: Path, hookmirror_dialects: Mapping[str, Dialect]) -> Iterator[Webhooks]:
+    """Sends webhooks and shows what became of them: see `Webhooks`."""
+    kit = Webhooks(tmp_path, hookmirror_dialects)
+    yield kit
+    kit.close()

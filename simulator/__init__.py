@@ -1,0 +1,1 @@
+"""The four systems as seen from outside: their catalogs, APIs, deliveries, bad days, and the convergence check."""

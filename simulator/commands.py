@@ -1,0 +1,207 @@
+"""The commands `simulate` and `demo`, which `hookmirror` mounts (entry-point group `hookmirror.commands`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import httpx
+import typer
+from rich.console import Console
+
+from receiver import codec
+from simulator.clock import Clock, RunningClock
+from simulator.convergence import compare, read_mirror
+from simulator.demo import api_client, run_demo
+from simulator.progress import progress
+from simulator.receiver_process import ReceiverFailedError
+from simulator.report import SourceReport, show
+from simulator.run import build, couriers, hook_url, live, play
+from simulator.scenario import Scenario, ScenarioError, load
+from simulator.server import serving
+from simulator.settings import settings_text
+from simulator.systems import SYSTEMS
+from simulator.systems.base import System
+
+T = TypeVar("T")
+
+#: The exit code of a run ended by Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
+Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this system; repeat for several.")]
+ScenarioName = Annotated[str, typer.Option("--scenario", help="A scenario's name, or the path of a .toml file.")]
+Seed = Annotated[int, typer.Option(help="The same seed lives the same history.")]
+Events = Annotated[int | None, typer.Option(min=1, help="Events over all systems, instead of the scenario's.")]
+Rate = Annotated[float | None, typer.Option(min=0, help="Events a second over all systems; 0: as fast as possible.")]
+Speed = Annotated[float | None, typer.Option(min=0.001, help="60 makes a retry due in 300 s come after 5 s.")]
+Json = Annotated[bool, typer.Option("--json", help="The report as JSON, for machines.")]
+Share = Annotated[float | None, typer.Option(min=0, max=1)]
+
+
+def demo(
+    *,
+    scenario: ScenarioName = "monday-import",
+    seed: Seed = 1,
+    events: Events = None,
+    as_json: Json = False,
+) -> None:
+    """Run a scenario against a receiver of its own, over real HTTP, and check that the mirror is right."""
+    console = Console(stderr=True)
+    chosen = load_scenario(console, scenario).with_events(events)
+    stay = not as_json and Console().is_terminal
+
+    def on_reports(reports: Sequence[SourceReport]) -> None:
+        print_reports(reports, chosen, seed=seed, as_json=as_json)
+
+    if not as_json:
+        told = f"Scenario {chosen.name}: {chosen.title}. {chosen.events} events, seed {seed}."
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+    good = run(console, run_demo(chosen, seed=seed, console=console, stay=stay, on_reports=on_reports))
+    raise typer.Exit(0 if good else 1)
+
+
+def simulate(
+    *,
+    to: Annotated[str | None, typer.Option(help="Send to this URL; {source} in it is replaced, or added.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve the systems' APIs; alone, until Ctrl-C.")] = False,
+    host: Annotated[str, typer.Option(help="Where to serve the APIs.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to serve the APIs; 0: any.")] = 9000,
+    sources: Sources = None,
+    scenario: ScenarioName = "calm",
+    seed: Seed = 1,
+    events: Events = None,
+    rate: Rate = None,
+    speed: Speed = None,
+    duplicate: Share = None,
+    reorder: Annotated[int | None, typer.Option(min=0, help="Messages in flight, sent in any order.")] = None,
+    delay: Share = None,
+    drop: Share = None,
+    check: Annotated[str | None, typer.Option(help="Compare with the mirror of the Hookmirror at this URL.")] = None,
+    token: Annotated[str, typer.Option(envvar="HOOKMIRROR_TOKEN", help="A token for --check.")] = "",
+    print_settings: Annotated[
+        bool, typer.Option("--print-settings", help="Print the receiver's settings for this seed, and end.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Play the four systems: serve their APIs, send their webhooks to any receiver, report what came of it."""
+    console = Console(stderr=True)
+    chosen = load_scenario(console, scenario).with_events(events)
+    faults = replace(chosen.faults, **given(duplicate=duplicate, reorder=reorder, delay=delay, drop=drop))
+    chosen = replace(chosen, faults=faults, **given(rate=rate, speed=speed))
+    clock = RunningClock(speed=chosen.speed)
+    systems = chosen_systems(console, sources, seed=seed, clock=clock, to=to)
+    if print_settings:
+        typer.echo(settings_text(systems, api=f"http://{host}:{port}" if serve else None), nl=False)
+        return
+    if to is None and not serve:
+        stop(console, "Say where to send with --to URL, or serve the APIs with --serve.")
+    if to is None:
+        run(console, serve_only(systems, host=host, port=port, rate=chosen.rate or 1, clock=clock, console=console))
+        return
+    playing = send(systems, chosen, seed=seed, clock=clock, console=console, check=check, token=token)
+    reports = run(console, with_api(playing, systems, host=host, port=port) if serve else playing)
+    print_reports(reports, chosen, seed=seed, as_json=as_json)
+    raise typer.Exit(0 if all(report.good for report in reports) else 1)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given, to replace what the scenario says."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def chosen_systems(
+    console: Console, sources: Sequence[str] | None, *, seed: int, clock: Clock, to: str | None
+) -> list[System]:
+    names = list(dict.fromkeys(sources or SYSTEMS))
+    unknown = [name for name in names if name not in SYSTEMS]
+    if unknown:
+        stop(console, f"There is no system {unknown[0]!r}: choose from {', '.join(SYSTEMS)}.")
+    systems = build(names, seed=seed, clock=clock)
+    for system in systems:
+        system.subscribe(hook_url(to or "http://127.0.0.1:8000/hooks", system.source))
+    return systems
+
+
+async def send(
+    systems: Sequence[System],
+    scenario: Scenario,
+    *,
+    seed: int,
+    clock: Clock,
+    console: Console,
+    check: str | None,
+    token: str,
+) -> list[SourceReport]:
+    """Play the scenario against whatever listens there; compare with a mirror only if told where."""
+    async with couriers(systems, scenario=scenario, seed=seed, clock=clock) as sending:
+        async with progress(console, sending, None):
+            await play(systems, scenario=scenario, couriers=sending, clock=clock)
+        reports = [
+            SourceReport(source=system.source, events=system.events, log=sending[system.source].log)
+            for system in systems
+        ]
+    if check:
+        async with api_client(check, token) as client:
+            for system, report in zip(systems, reports, strict=True):
+                mirror = await read_mirror(client, system.source)
+                report.comparison = compare(system.truth, mirror, arrived=report.log.arrived)
+    return reports
+
+
+async def with_api(
+    work: Coroutine[Any, Any, list[SourceReport]], systems: Sequence[System], *, host: str, port: int
+) -> list[SourceReport]:
+    async with serving(systems, host=host, port=port):
+        return await work
+
+
+async def serve_only(
+    systems: Sequence[System], *, host: str, port: int, rate: float, clock: Clock, console: Console
+) -> None:
+    async with serving(systems, host=host, port=port) as url:
+        console.print(f"The systems' APIs are at {url} until Ctrl-C.")
+        await live(systems, rate=rate, clock=clock)
+
+
+def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, or to Ctrl-C; an expected failure becomes a line and exit code 1."""
+    try:
+        return asyncio.run(until_terminated(work))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise typer.Exit(INTERRUPTED) from None
+    except (ReceiverFailedError, httpx.HTTPError, OSError) as error:
+        stop(console, str(error) or type(error).__name__)
+
+
+async def until_terminated(work: Coroutine[Any, Any, T]) -> T:
+    """SIGTERM ends the run like Ctrl-C does, so that what it started is ended too."""
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.suppress(NotImplementedError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
+def load_scenario(console: Console, name: str) -> Scenario:
+    try:
+        return load(name)
+    except ScenarioError as error:
+        stop(console, str(error))
+
+
+def print_reports(reports: Sequence[SourceReport], scenario: Scenario, *, seed: int, as_json: bool) -> None:
+    if not as_json:
+        show(Console(), reports)
+        return
+    good = all(report.good for report in reports)
+    document = {"scenario": scenario.name, "seed": seed, "good": good, "sources": [r.as_json() for r in reports]}
+    typer.echo(codec.encode(document).decode())
+
+
+def stop(console: Console, message: str) -> NoReturn:
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1)

@@ -1,0 +1,144 @@
+"""A kept-alive HTTP/1.1 connection that sends prepared bytes: several times as fast as a general client."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httptools
+
+#: Seconds without an answer after which a sender gives up (sources.md, IIMMPACT: 30 s; the others publish none).
+TIMEOUT = 30.0
+
+#: Seconds after which an idle connection is not used again: servers close theirs, commonly after 5 s, and a request
+#: that crosses with that would be lost.
+IDLE = 3.0
+
+
+class NoAnswerError(Exception):
+    """The receiver could not be reached, or the connection ended before its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+    tls: bool
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is not an http or https URL")
+        return cls(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), parts.scheme == "https")
+
+
+def request_bytes(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """A whole POST request as it goes over the wire."""
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+class Connection:
+    """One connection to one address, opened when first used and again after it was lost."""
+
+    def __init__(self, address: Address, *, timeout: float = TIMEOUT) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._wire: _Wire | None = None
+
+    async def post(self, request: bytes) -> Answer:
+        """Send a prepared request, once. Raises `NoAnswerError`."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                wire = await self._open()
+                return await wire.exchange(request)
+        except (OSError, TimeoutError) as error:
+            self.close()
+            raise NoAnswerError(str(error) or type(error).__name__) from error
+
+    async def _open(self) -> _Wire:
+        if self._wire is None or not self._wire.usable:
+            self.close()
+            context = ssl.create_default_context() if self._address.tls else None
+            loop = asyncio.get_running_loop()
+            _, self._wire = await loop.create_connection(_Wire, self._address.host, self._address.port, ssl=context)
+        return self._wire
+
+    def close(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+
+
+class _Wire(asyncio.Protocol):
+    """Writes one request, gathers one answer. The `on_…` methods are called by the parser."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[Answer] | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._body = bytearray()
+        self._used = time.monotonic()
+
+    @property
+    def usable(self) -> bool:
+        fresh = time.monotonic() - self._used < IDLE
+        return fresh and self._transport is not None and not self._transport.is_closing()
+
+    async def exchange(self, request: bytes) -> Answer:
+        if self._transport is None:
+            raise ConnectionError("not connected")
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._waiter
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(f"not an HTTP answer: {error}")
+            self.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._fail(str(error) if error else "the connection was closed before the answer")
+
+    def on_body(self, part: bytes) -> None:
+        self._body += part
+
+    def on_message_complete(self) -> None:
+        status, keep = self._parser.get_status_code(), self._parser.should_keep_alive()
+        answer = Answer(status, bytes(self._body))
+        self._parser = httptools.HttpResponseParser(self)
+        self._body.clear()
+        self._used = time.monotonic()
+        if not keep and self._transport is not None:
+            self._transport.close()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(answer)
+
+    def _fail(self, reason: str) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(ConnectionError(reason))

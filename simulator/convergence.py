@@ -1,0 +1,119 @@
+"""The convergence check: the rows of a mirror, read over its API, against the simulator's own truth."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+from receiver import codec
+from simulator.truth import COLUMNS, Key, Row, Truth
+
+TABLES = ("products", "variants", "categories", "groups", "options", "records")
+
+#: Rows asked for at once, the most that the API gives.
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One column of one row in which the mirror is not what it must be. Row by row: `column` is "row"."""
+
+    table: str
+    external_id: str
+    column: str
+    expected: Any
+    found: Any
+
+    def __str__(self) -> str:
+        expected, found = (str(value) if isinstance(value, Decimal) else value for value in (self.expected, self.found))
+        return f"{self.table} {self.external_id}: {self.column} is {found!r}, must be {expected!r}"
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What the check found in one source."""
+
+    rows: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    #: Differences in rows whose last event was dropped for good: only a reconcile can heal these.
+    only_reconcile: list[Difference] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """The mirror holds what it was told; what it was never told does not count."""
+        return not self.differences
+
+    @property
+    def rows_to_reconcile(self) -> list[str]:
+        return sorted({f"{difference.table} {difference.external_id}" for difference in self.only_reconcile})
+
+
+def compare(truth: Truth, mirror: Mapping[Key, Mapping[str, Any]], *, arrived: Collection[int] | None) -> Comparison:
+    """Truth against mirror. `arrived` are the numbers of the events that were acked; None if all were."""
+    comparison = Comparison(rows=len(truth.rows))
+    for key, row in truth:
+        lost = arrived is not None and row.event not in arrived
+        found = compare_row(key, row, mirror.get(key))
+        (comparison.only_reconcile if lost else comparison.differences).extend(found)
+    for key, found_row in mirror.items():
+        if key not in truth.rows and found_row["active"]:
+            comparison.differences.append(Difference(*key, "row", None, "an active row that never was"))
+    return comparison
+
+
+def compare_row(key: Key, row: Row, found: Mapping[str, Any] | None) -> list[Difference]:
+    """A deactivated row must be inactive or absent; an active one must have all its columns."""
+    if not row.active:
+        return [Difference(*key, "active", False, True)] if found is not None and found["active"] else []
+    if found is None:
+        return [Difference(*key, "row", "an active row", None)]
+    if not found["active"]:
+        return [Difference(*key, "active", True, False)]
+    expected = {**dict.fromkeys(COLUMNS), **row.columns}
+    return [
+        Difference(*key, column, value, found.get(column))
+        for column, value in expected.items()
+        if not same(column, value, found.get(column))
+    ]
+
+
+def same(column: str, expected: Any, found: Any) -> bool:
+    """A price must have the digits that were announced, trailing zeros included; `data` is compared by value."""
+    if column == "price" and expected is not None:
+        return isinstance(found, str) and found == str(expected)
+    if column == "data":
+        return bool(decimals(expected) == decimals(found))
+    return bool(expected == found)
+
+
+def decimals(value: Any) -> Any:
+    """The value as it is after a journey through JSON."""
+    return codec.decode(codec.encode(value))
+
+
+async def read_mirror(client: httpx.AsyncClient, source: str) -> dict[Key, dict[str, Any]]:
+    """All rows of a source, over `GET /api/v1/catalog/{table}` of the receiver that the client points at."""
+    return {(table, row["external_id"]): row for table in TABLES async for row in read_table(client, table, source)}
+
+
+async def read_table(client: httpx.AsyncClient, table: str, source: str) -> AsyncIterator[dict[str, Any]]:
+    cursor: str | None = None
+    while True:
+        query = {"source": source, "limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
+        answer = await client.get(f"/api/v1/catalog/{table}", params=query)
+        answer.raise_for_status()
+        page = codec.decode(answer.content)
+        for row in page["items"]:
+            yield row
+        cursor = page["next"]
+        if cursor is None:
+            return
+
+
+def readable(value: Any) -> Any:
+    """A value of a difference for JSON."""
+    return str(value) if isinstance(value, Decimal) else value

@@ -1,0 +1,136 @@
+"""The demo: a receiver of its own, a scenario over real HTTP, and the check that the mirror is right."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from simulator.chance import Chance
+from simulator.clock import RunningClock
+from simulator.convergence import compare, read_mirror
+from simulator.delivery import Courier
+from simulator.progress import progress
+from simulator.receiver_process import Receiver, ReceiverFailedError, free_port, receiving
+from simulator.report import SourceReport
+from simulator.run import build, couriers, hook_url, play
+from simulator.scenario import Scenario
+from simulator.server import serving
+from simulator.settings import settings_text
+from simulator.stats import EMPTY, SourceStats, read_stats
+from simulator.systems import SYSTEMS
+from simulator.systems.base import System
+
+#: Seconds without any progress after which the receiver's backlog is taken to be stuck.
+STUCK = 30.0
+
+OnReports = Callable[[Sequence[SourceReport]], None]
+
+
+async def run_demo(scenario: Scenario, *, seed: int, console: Console, stay: bool, on_reports: OnReports) -> bool:
+    """Play the scenario against a new receiver, report, and say whether all is right. Raises `ReceiverFailedError`.
+
+    With `stay` the receiver is kept running after the report, until the task is cancelled.
+    """
+    clock = RunningClock(speed=scenario.speed)
+    systems = build(list(SYSTEMS), seed=seed, clock=clock)
+    port = free_port()
+    for system in systems:
+        system.subscribe(hook_url(f"http://127.0.0.1:{port}/hooks", system.source))
+    with tempfile.TemporaryDirectory(prefix="hookmirror-demo-") as directory:
+        async with serving(systems) as api:
+            settings = settings_text(systems, api=api)
+            key = Chance(f"{seed} secret key").token(48)
+            async with receiving(directory=Path(directory), port=port, settings=settings, secret_key=key) as receiver:
+                reports = await play_against(receiver, systems, scenario, seed=seed, clock=clock, console=console)
+                on_reports(reports)
+                if stay:
+                    await look_around(receiver, console)
+    return all(report.good for report in reports)
+
+
+async def play_against(
+    receiver: Receiver,
+    systems: Sequence[System],
+    scenario: Scenario,
+    *,
+    seed: int,
+    clock: RunningClock,
+    console: Console,
+) -> list[SourceReport]:
+    """Send everything, wait until the receiver is through, and compare."""
+    async with (
+        api_client(receiver.url, receiver.token) as client,
+        couriers(systems, scenario=scenario, seed=seed, clock=clock) as sending,
+    ):
+        async with progress(console, sending, client):
+            await watched(receiver, play(systems, scenario=scenario, couriers=sending, clock=clock))
+            stats = await settled(receiver, client)
+        return [await report(client, system, sending[system.source], stats) for system in systems]
+
+
+def api_client(url: str, token: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False)
+
+
+async def watched(receiver: Receiver, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, but not longer than the receiver lives."""
+    task = asyncio.create_task(work)
+    death = asyncio.create_task(receiver.process.wait())
+    try:
+        await asyncio.wait({task, death}, return_when=asyncio.FIRST_COMPLETED)
+        receiver.check()
+        await task
+    finally:
+        task.cancel()
+        death.cancel()
+        await asyncio.gather(task, death, return_exceptions=True)
+
+
+async def settled(receiver: Receiver, client: httpx.AsyncClient) -> dict[str, SourceStats]:
+    """Wait until no delivery is pending. Raises `ReceiverFailedError` when nothing moves any more."""
+    finished, moved = -1, time.monotonic()
+    while True:
+        receiver.check()
+        stats = await read_stats(client)
+        if not any(source.open for source in stats.values()):
+            return stats
+        now = sum(source.finished for source in stats.values())
+        if now != finished:
+            finished, moved = now, time.monotonic()
+        if time.monotonic() - moved > STUCK:
+            waiting = {source: entry.open for source, entry in stats.items() if entry.open}
+            raise ReceiverFailedError(f"Nothing was processed for {STUCK:.0f} s, and these still wait: {waiting}")
+        await asyncio.sleep(0.2)
+
+
+async def report(
+    client: httpx.AsyncClient, system: System, courier: Courier, stats: Mapping[str, SourceStats]
+) -> SourceReport:
+    mirror = await read_mirror(client, system.source)
+    found = stats.get(system.source, EMPTY)
+    return SourceReport(
+        source=system.source,
+        events=system.events,
+        log=courier.log,
+        outcomes=found.outcomes,
+        states=found.states,
+        comparison=compare(system.truth, mirror, arrived=courier.log.arrived),
+    )
+
+
+async def look_around(receiver: Receiver, console: Console) -> None:
+    """Leave the receiver up for a look at its API, until Ctrl-C."""
+    console.print(f"\nThe receiver stays up at {receiver.url} until Ctrl-C. For example:")
+    curl = f"curl -H 'Authorization: Bearer {receiver.token}' '{receiver.url}/api/v1/catalog/products?limit=3'"
+    console.print(curl, soft_wrap=True, markup=False, highlight=False)
+    with contextlib.suppress(asyncio.CancelledError):
+        await receiver.process.wait()
+        receiver.check()

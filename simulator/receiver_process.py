@@ -1,0 +1,126 @@
+"""A Hookmirror receiver of the simulator's own: a subprocess whose files are in a temporary directory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+
+import httpx
+
+#: Seconds that the receiver may take to start, to print a token, and to stop.
+START, TOKEN, STOP = 60.0, 60.0, 15.0
+
+#: Lines of the log shown when the receiver fails.
+TAIL = 20
+
+
+class ReceiverFailedError(Exception):
+    """The receiver did not start or died; the message has the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    url: str
+    token: str
+    process: asyncio.subprocess.Process
+    log: Path
+
+    def check(self) -> None:
+        """Raises `ReceiverFailedError` if it is no longer running."""
+        if self.process.returncode is not None:
+            raise ReceiverFailedError(f"The receiver ended with code {self.process.returncode}.\n{tail(self.log)}")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@contextlib.asynccontextmanager
+async def receiving(*, directory: Path, port: int, settings: str, secret_key: str) -> AsyncIterator[Receiver]:
+    """Start a receiver, give it when it is ready, and end it in any case. Raises `ReceiverFailedError`."""
+    (directory / "hookmirror.toml").write_text(settings, encoding="utf-8")
+    environment = environment_for(directory, secret_key)
+    log = directory / "receiver.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "receiver", "serve", "--port", str(port)),
+            stdin=DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,  # a Ctrl-C is ours to handle: the receiver is ended below, after the last look
+        )
+    try:
+        await wait_ready(f"http://127.0.0.1:{port}", process, log)
+        yield Receiver(f"http://127.0.0.1:{port}", await print_token(environment), process, log)
+    finally:
+        await end(process)
+
+
+def environment_for(directory: Path, secret_key: str) -> dict[str, str]:
+    """The caller's environment without Hookmirror settings of its own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
+    return {
+        **inherited,
+        "HOOKMIRROR_CONFIG": str(directory / "hookmirror.toml"),
+        "HOOKMIRROR_DATABASE_URL": f"sqlite:///{directory / 'hookmirror.db'}",
+        "HOOKMIRROR_SECRET_KEY": secret_key,
+    }
+
+
+async def wait_ready(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START), httpx.AsyncClient(base_url=url) as client:
+            while process.returncode is None:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await client.get("/readyz")).status_code == 200:
+                        return
+                await asyncio.sleep(0.1)
+            raise ReceiverFailedError(f"The receiver ended with code {process.returncode}.\n{tail(log)}")
+    raise ReceiverFailedError(f"The receiver was not ready within {START:.0f} s.\n{tail(log)}")
+
+
+async def print_token(environment: dict[str, str]) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "receiver", "token", "--scope", "operate"),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=environment,
+    )
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), TOKEN)
+    except TimeoutError:
+        raise ReceiverFailedError(f"`token` did not answer within {TOKEN:.0f} s.") from None
+    finally:
+        await end(process)
+    if process.returncode:
+        raise ReceiverFailedError(f"`token` ended with code {process.returncode}: {errors.decode(errors='replace')}")
+    return output.decode().strip()
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Ask the process to stop, then insist."""
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-TAIL:]) or "(its log is empty)"

@@ -1,0 +1,150 @@
+"""Numbers per source: what was sent, how it was answered, and whether the mirror is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from simulator.convergence import Comparison, Difference, readable
+from simulator.delivery import Log
+
+#: Differences shown to a person, per source; `--json` has them all.
+SHOWN = 20
+
+
+@dataclass(slots=True)
+class SourceReport:
+    source: str
+    events: int
+    log: Log
+    #: Outcomes and states as the receiver counts them; empty if it has no such API.
+    outcomes: dict[str, int] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)
+    #: None if there was no mirror to compare with.
+    comparison: Comparison | None = None
+
+    @property
+    def good(self) -> bool:
+        """The mirror is right, and the receiver acked in the end whatever reached it."""
+        return self.log.given_up == 0 and (self.comparison is None or self.comparison.equal)
+
+    def as_json(self) -> dict[str, Any]:
+        log = self.log
+        return {
+            "source": self.source,
+            "events": self.events,
+            "messages": log.messages,
+            "sent": log.sent,
+            "acked": log.acked,
+            "duplicates": log.duplicates,
+            "retries": log.retries,
+            "lost": self.events - len(log.arrived),
+            "given_up": log.given_up,
+            "statuses": {str(status): count for status, count in sorted(log.statuses.items())},
+            "reasons": dict(log.reasons),
+            "ack_p50_ms": milliseconds(log.latencies, 0.50),
+            "ack_p99_ms": milliseconds(log.latencies, 0.99),
+            "states": self.states,
+            "outcomes": self.outcomes,
+            "mirror": comparison_as_json(self.comparison),
+        }
+
+
+def comparison_as_json(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    return {
+        "equal": comparison.equal,
+        "rows": comparison.rows,
+        "differences": [difference_as_json(difference) for difference in comparison.differences],
+        "only_reconcile": [difference_as_json(difference) for difference in comparison.only_reconcile],
+    }
+
+
+def difference_as_json(difference: Difference) -> dict[str, Any]:
+    return {
+        "table": difference.table,
+        "external_id": difference.external_id,
+        "column": difference.column,
+        "expected": readable(difference.expected),
+        "found": readable(difference.found),
+    }
+
+
+def milliseconds(latencies: Sequence[float], share: float) -> float | None:
+    """The latency under which this share of the acks stays."""
+    if not latencies:
+        return None
+    position = min(len(latencies) - 1, int(len(latencies) * share))
+    return round(sorted(latencies)[position] * 1000, 1)
+
+
+#: The columns of the table: heading, and the number of the report under it.
+HEADINGS = {
+    "events": "events",
+    "deliveries": "sent",
+    "duplicates": "duplicates",
+    "p50 ms": "ack_p50_ms",
+    "p99 ms": "ack_p99_ms",
+}
+
+
+def show(console: Console, reports: Sequence[SourceReport]) -> None:
+    """The table for people, and below it every difference with its row and column."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="What was sent, how fast it was acked, and the mirror")
+    table.add_column("source", no_wrap=True)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("mirror (rows)", no_wrap=True)
+    for report in reports:
+        numbers = report.as_json()
+        cells = ["–" if numbers[key] is None else str(numbers[key]) for key in HEADINGS.values()]
+        table.add_row(report.source, *cells, verdict(report))
+    console.print(table)
+    for report in reports:
+        counts = ", ".join(f"{name} {count}" for name, count in counted(report).items() if count)
+        if counts:
+            say(console, report, counts)
+    for report in reports:
+        show_differences(console, report)
+
+
+def say(console: Console, report: SourceReport, text: str) -> None:
+    console.print(f"{report.source}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def counted(report: SourceReport) -> dict[str, int]:
+    """The outcomes, the states in which a delivery has none, and what went wrong on the way."""
+    states = {name: report.states.get(name, 0) for name in ("pending", "ignored", "dead")}
+    lost = report.events - len(report.log.arrived)
+    return {**report.outcomes, **states, "retries": report.log.retries, "events lost": lost}
+
+
+def verdict(report: SourceReport) -> str:
+    comparison = report.comparison
+    if comparison is None:
+        return "not compared"
+    if not comparison.equal:
+        return f"[red]{len(comparison.differences)} differences[/red]"
+    return f"[green]equal ({comparison.rows})[/green]"
+
+
+def show_differences(console: Console, report: SourceReport) -> None:
+    refused = ", ".join(f"{reason} ({count} times)" for reason, count in report.log.reasons.items())
+    if refused:
+        say(console, report, f"not acked: {refused}; given up after the last try: {report.log.given_up}")
+    if report.comparison is None:
+        return
+    for difference in report.comparison.differences[:SHOWN]:
+        say(console, report, str(difference))
+    if len(report.comparison.differences) > SHOWN:
+        say(console, report, f"and {len(report.comparison.differences) - SHOWN} more; --json shows all")
+    rows = report.comparison.rows_to_reconcile
+    if rows:
+        named = ", ".join(rows[:SHOWN]) + (" …" if len(rows) > SHOWN else "")
+        say(console, report, f"lost for good, only a reconcile can heal: {named}")

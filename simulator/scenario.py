@@ -1,0 +1,110 @@
+"""Scenario files: how many events, how fast, with which faults. A mistake is refused with its line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from simulator import faults
+from simulator.faults import Faults
+
+#: What a scenario file may say, with the least and the most of its numbers.
+NUMBERS = {"events": (1, 1_000_000), "rate": (0, 100_000), "speed": (0.001, 10_000)}
+REQUIRED = ("title", "events", "rate")
+ALLOWED = ("title", *NUMBERS, "faults")
+
+
+class ScenarioError(Exception):
+    """A scenario that cannot be used; the message names the file, the line, and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    name: str
+    title: str
+    #: Over all systems.
+    events: int
+    #: Events a real second, over all systems; 0 for as fast as possible.
+    rate: float
+    #: Seconds of the simulated clock in one real second.
+    speed: float = 1.0
+    faults: Faults = field(default_factory=Faults)
+
+    def with_events(self, events: int | None) -> Scenario:
+        return self if events is None else replace(self, events=events)
+
+
+def names() -> list[str]:
+    """The scenarios that come with the simulator."""
+    files = resources.files("simulator").joinpath("scenarios").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def load(name: str) -> Scenario:
+    """A scenario by its name, or by the path of a file of the user's own. Raises `ScenarioError`."""
+    if name in names():
+        file = resources.files("simulator").joinpath("scenarios", f"{name}.toml")
+        return read(file.read_text(encoding="utf-8"), name=name)
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise ScenarioError(f"there is no scenario {name!r}: choose one of {', '.join(names())}, or give a .toml file")
+    try:
+        return read(path.read_text(encoding="utf-8"), name=path.name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{name} cannot be read: {error}") from None
+
+
+def read(text: str, *, name: str) -> Scenario:
+    """A scenario from the text of its file. Raises `ScenarioError`."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{name}: {error}") from None
+    complain = _Complaint(name, text)
+    for key, value in document.items():
+        _check_key(key, value, complain)
+    for key in REQUIRED:
+        if key not in document:
+            raise complain.error(f"{key} is missing: a scenario needs {', '.join(REQUIRED)}")
+    return Scenario(name=name, **{**document, "faults": _faults(document.get("faults", {}), complain)})
+
+
+def _check_key(key: str, value: Any, complain: _Complaint) -> None:
+    if key not in ALLOWED:
+        raise complain.error(f"unknown setting {key!r}: choose from {', '.join(ALLOWED)}", key)
+    if key == "title" and not isinstance(value, str):
+        raise complain.error("title must be a text", key)
+    if key in NUMBERS:
+        least, most = NUMBERS[key]
+        kinds = (int,) if key == "events" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+            kind = "a whole number" if key == "events" else "a number"
+            raise complain.error(f"{key} must be {kind} from {least} to {most}", key)
+
+
+def _faults(table: Any, complain: _Complaint) -> Faults:
+    if not isinstance(table, dict):
+        raise complain.error("faults must be a table", "faults")
+    for key, value in table.items():
+        try:
+            faults.check(key, value)
+        except ValueError as error:
+            raise complain.error(str(error), key) from None
+    return Faults(**table)
+
+
+@dataclass(frozen=True, slots=True)
+class _Complaint:
+    name: str
+    text: str
+
+    def error(self, message: str, key: str | None = None) -> ScenarioError:
+        """`file:line: message`; the line is where the key stands."""
+        pattern = re.compile(rf"""^\s*(\[\s*)?["']?{re.escape(key)}["']?\s*[=\]]""") if key else None
+        lines = self.text.splitlines()
+        found = [number for number, line in enumerate(lines, 1) if pattern and pattern.match(line)]
+        return ScenarioError(f"{self.name}:{found[0] if found else 1}: {message}")

@@ -1,0 +1,57 @@
+"""The four systems as HTTP services on one port, each under its source's name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Generator, Iterable
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from simulator.answers import json_answer
+from simulator.systems.base import System
+
+
+def application(systems: Iterable[System]) -> Starlette:
+    """One app with `/{source}{api_path}/…` for every system that has an API."""
+    served = [system for system in systems if system.routes()]
+
+    async def index(request: Request) -> Response:
+        return json_answer({system.source: api_url(str(request.base_url), system) for system in served})
+
+    mounts = [Mount(f"/{system.source}{system.api_path}", routes=system.routes()) for system in served]
+    return Starlette(routes=[Route("/", index), *mounts])
+
+
+def api_url(base: str, system: System) -> str:
+    return f"{base.rstrip('/')}/{system.source}{system.api_path}"
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the command that runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(systems: Iterable[System], *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    """Serve the APIs of the systems in this event loop; gives the base URL. Raises OSError if the port is taken."""
+    listener = socket.create_server((host, port))
+    config = uvicorn.Config(application(systems), log_level="warning", access_log=False, lifespan="off")
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        yield f"http://{host}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()

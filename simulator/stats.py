@@ -1,0 +1,42 @@
+"""What a receiver says about itself over `GET /api/v1/stats`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from receiver import codec
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStats:
+    states: dict[str, int]
+    outcomes: dict[str, int]
+    #: Seconds from the last change at the source to its row in the mirror; None before the first.
+    freshness: float | None
+
+    @property
+    def open(self) -> int:
+        """Deliveries that are not finished."""
+        return self.states.get("pending", 0) + self.states.get("processing", 0)
+
+    @property
+    def finished(self) -> int:
+        return sum(self.states.values()) - self.open
+
+
+EMPTY = SourceStats({}, {}, None)
+
+
+async def read_stats(client: httpx.AsyncClient) -> dict[str, SourceStats]:
+    """By source. Raises httpx.HTTPError."""
+    answer = await client.get("/api/v1/stats")
+    answer.raise_for_status()
+    return {entry["source"]: source_stats(entry) for entry in codec.decode(answer.content)["sources"]}
+
+
+def source_stats(entry: dict[str, Any]) -> SourceStats:
+    freshness = entry.get("freshness_seconds")
+    return SourceStats(entry["states"], entry["outcomes"], None if freshness is None else float(freshness))

@@ -1,0 +1,11 @@
+"""The four systems, by the name of their dialect."""
+
+from __future__ import annotations
+
+from simulator.systems.base import System
+from simulator.systems.iimmpact import Iimmpact
+from simulator.systems.indexed import Indexed
+from simulator.systems.sigma import Sigma
+from simulator.systems.sticky import Sticky
+
+SYSTEMS: dict[str, type[System]] = {system.dialect: system for system in (Sigma, Indexed, Iimmpact, Sticky)}

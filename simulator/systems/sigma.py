@@ -1,0 +1,265 @@
+"""Sigma PIM: thin events that name an entity and its changed attributes; the values stand in its API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from starlette.routing import BaseRoute
+
+from receiver import codec
+from receiver.signatures import HmacSha256, Verifier
+from simulator.clock import Clock
+from simulator.families import Families
+from simulator.systems import sigma_api
+from simulator.systems.base import Change, Edit, Message, RetryPolicy, Subscription, System, iso_milliseconds, refused
+from simulator.systems.sigma_entities import (
+    Entity,
+    Values,
+    Variant,
+    has_variants,
+    invent_values,
+    invent_variant_values,
+    is_alive,
+    is_gone,
+    reinvent,
+    row_columns,
+)
+from simulator.truth import Key
+
+#: Sigma docs, section "Available Events".
+EVENTS = (
+    "entity.created",
+    "entity.updated",
+    "entity.deleted",
+    "entity.transition",
+    "variant.created",
+    "variant.updated",
+    "variant.deleted",
+)
+
+STATES = ("draft", "review", "published", "archived")
+SCHEMAS = ("schema-apparel", "schema-home", "schema-outdoor")
+USERS = ("user-admin", "user-editor", "user-import")
+EDITABLE = ["name", "price", "description", "color"]
+
+
+class Sigma(System):
+    dialect: ClassVar[str] = "sigma"
+    resolution: ClassVar[timedelta] = timedelta(milliseconds=1)
+    #: Sigma docs, section "Retry Policy": non-2xx, up to 3 retries after 10, 60 and 300 s.
+    retries: ClassVar[RetryPolicy] = RetryPolicy((10, 60, 300), refused)
+    verifier: ClassVar[Verifier] = HmacSha256(header="X-Sigma-Signature")
+    api_path: ClassVar[str] = "/api/v1"
+
+    def __init__(
+        self, source: str, *, seed: int, clock: Clock, size: int = 60, signed: bool = True, hydrated: bool = True
+    ) -> None:
+        super().__init__(source, seed=seed, clock=clock, size=size)
+        self.entities: Families[Entity] = Families()
+        self.api_key = f"sigma_sk_live_{self.chance.token(24)}"
+        self._secret = f"whsec_{self.chance.token(20)}" if signed else None
+        #: The receiver reads the API: then the values it finds there count as announced.
+        self.hydrated = hydrated
+
+    def subscribe(self, url: str) -> None:
+        hook = Subscription(id=f"wh-{self.source}", url=url, secret=self._secret, events=frozenset(EVENTS))
+        self.subscriptions.append(hook)
+
+    def settings(self, *, api_url: str | None) -> dict[str, Any]:
+        table: dict[str, Any] = {"dialect": self.dialect}
+        table |= {"secrets": [self._secret]} if self._secret else {"allow_unsigned": True}
+        if api_url and self.hydrated:
+            table |= {"api_url": api_url, "api_key": self.api_key}
+        return table
+
+    def routes(self) -> list[BaseRoute]:
+        return sigma_api.routes(self)
+
+    def living(self) -> int:
+        return sum(1 for _ in self.alive())
+
+    def alive(self) -> Iterator[Entity]:
+        return (entity for entity in self.entities if entity.alive)
+
+    def edits(self) -> Mapping[Edit, int]:
+        return {
+            self.update: 40,
+            self.transition: 14,
+            self.add_variant: 12,
+            self.update_variant: 14,
+            self.delete_variant: 4,
+            self.bulk_update: 3,
+            self.delete: 5,
+            self.come_back: 5,
+        }
+
+    def message(self, change: Change, subscription: Subscription) -> Message:
+        """Adds the headers of the Sigma docs, section "Webhook Payload Shape"; only the body is signed."""
+        message = super().message(change, subscription)
+        delivery = codec.decode(message.body)["deliveryId"]
+        headers = {**message.headers, "X-Sigma-Event": change.event_type, "X-Sigma-Delivery": delivery}
+        return replace(message, headers=headers)
+
+    def body(self, change: Change, subscription: Subscription) -> bytes:  # noqa: ARG002 (one body for every hook)
+        return codec.encode(
+            {
+                "event": change.event_type,
+                "deliveryId": f"del-{self.chance.hexadecimal(12)}",
+                "timestamp": iso_milliseconds(change.at),
+                "data": change.data,
+            }
+        )
+
+    # Edits of the history.
+
+    def create(self, at: datetime) -> list[Change]:
+        user = self.chance.choice(USERS)
+        name = self.chance.name()
+        entity = Entity(
+            id=f"ent-{name.lower().replace(' ', '-')}-{self.chance.hexadecimal(4)}-{len(self.entities)}",
+            schema=self.chance.choice(SCHEMAS),
+            state="draft",
+            created_at=at,
+            updated_at=at,
+            created_by=user,
+            updated_by=user,
+            values=invent_values(self.chance, name),
+        )
+        self.entities.add(entity.id, entity, at=at)
+        return [self._created(entity, at)]
+
+    def update(self, at: datetime) -> list[Change]:
+        entity = self._take(is_alive, at)
+        return [self._updated(entity, at)] if entity else []
+
+    def bulk_update(self, at: datetime) -> list[Change]:
+        """One edit of several records: an event for each, at the same moment."""
+        taken = [self._take(is_alive, at) for _ in range(self.chance.randint(2, 6))]
+        return [self._updated(entity, at) for entity in taken if entity]
+
+    def transition(self, at: datetime) -> list[Change]:
+        entity = self._take(is_alive, at)
+        if entity is None:
+            return []
+        old, new = entity.state, self.chance.choice([state for state in STATES if state != entity.state])
+        self._touch(entity, at)
+        entity.state = new
+        data = {
+            "entityId": entity.id,
+            "schemaId": entity.schema,
+            "fromState": old,
+            "toState": new,
+            "triggeredBy": entity.updated_by,
+        }
+        return [self._put_entity(entity, self.change("entity.transition", at, entity.id, data))]
+
+    def delete(self, at: datetime) -> list[Change]:
+        """Deletes the entity and with it its variants, which get no events of their own."""
+        entity = self._take(is_alive, at)
+        if entity is None:
+            return []
+        entity.alive = False
+        data = {"entityId": entity.id, "schemaId": entity.schema, "deletedBy": self.chance.choice(USERS)}
+        change = self.change("entity.deleted", at, entity.id, data)
+        self.remove(("products", entity.id), change)
+        for variant in list(entity.variants):
+            self._retire(entity, variant, change)
+        return [change]
+
+    def come_back(self, at: datetime) -> list[Change]:
+        """A deleted entity is created again under its old id, for example by the next import."""
+        entity = self._take(is_gone, at)
+        if entity is None:
+            return []
+        entity.alive = True
+        entity.created_at = at
+        self._touch(entity, at)
+        self._revalue(entity.values, ["name", "price"])
+        return [self._created(entity, at)]
+
+    def add_variant(self, at: datetime) -> list[Change]:
+        entity = self._take(is_alive, at)
+        if entity is None:
+            return []
+        if entity.retired and self.chance.happens(0.5):
+            name = entity.retired.pop()
+        else:
+            name = f"var-{self.chance.hexadecimal(8)}-{len(entity.variants) + len(entity.retired)}"
+        variant = Variant(id=name, values=invent_variant_values(self.chance))
+        entity.variants[name] = variant
+        return [self._announce_variant("variant.created", entity, variant, at)]
+
+    def update_variant(self, at: datetime) -> list[Change]:
+        entity = self._take(has_variants, at)
+        if entity is None:
+            return []
+        variant = self.chance.choice(list(entity.variants.values()))
+        changed = self._revalue(variant.values, self.chance.some(["price", "color", "size"]))
+        return [self._announce_variant("variant.updated", entity, variant, at, changedAttributes=changed)]
+
+    def delete_variant(self, at: datetime) -> list[Change]:
+        entity = self._take(has_variants, at)
+        if entity is None:
+            return []
+        variant = self.chance.choice(list(entity.variants))
+        data = {"variantId": variant, "entityId": entity.id, "schemaId": entity.schema}
+        change = self.change("variant.deleted", at, entity.id, data)
+        self._retire(entity, variant, change)
+        return [change]
+
+    # What the edits share.
+
+    def _take(self, wanted: Callable[[Entity], bool], at: datetime) -> Entity | None:
+        return self.entities.take(self.chance, wanted, at=at)
+
+    def _touch(self, entity: Entity, at: datetime) -> None:
+        entity.updated_at = at
+        entity.updated_by = self.chance.choice(USERS)
+
+    def _revalue(self, values: Values, aliases: list[str]) -> list[str]:
+        """New values for these attributes, in the form they had; returns their names."""
+        for alias in aliases:
+            values[alias] = reinvent(self.chance, alias, values[alias])
+        return aliases
+
+    def _created(self, entity: Entity, at: datetime) -> Change:
+        data = {
+            "entityId": entity.id,
+            "schemaId": entity.schema,
+            "lifecycleState": entity.state,
+            "createdBy": entity.created_by,
+        }
+        return self._put_entity(entity, self.change("entity.created", at, entity.id, data))
+
+    def _updated(self, entity: Entity, at: datetime) -> Change:
+        self._touch(entity, at)
+        changed = self._revalue(entity.values, self.chance.some(EDITABLE))
+        data = {
+            "entityId": entity.id,
+            "schemaId": entity.schema,
+            "changedAttributes": changed,
+            "lifecycleState": entity.state,
+            "updatedBy": entity.updated_by,
+        }
+        return self._put_entity(entity, self.change("entity.updated", at, entity.id, data))
+
+    def _announce_variant(self, event_type: str, entity: Entity, variant: Variant, at: datetime, **more: Any) -> Change:
+        data = {"variantId": variant.id, "entityId": entity.id, "schemaId": entity.schema, **more}
+        change = self.change(event_type, at, entity.id, data)
+        columns = row_columns(variant.values, entity.variant_record(variant)) if self.hydrated else {"data": data}
+        self.put(("variants", variant.id), change, parent=entity.id, **columns)
+        return change
+
+    def _put_entity(self, entity: Entity, change: Change) -> Change:
+        columns = row_columns(entity.values, entity.record()) if self.hydrated else {"data": change.data}
+        key: Key = ("products", entity.id)
+        self.put(key, change, lifecycle_state=entity.state, **columns)
+        return change
+
+    def _retire(self, entity: Entity, variant: str, change: Change) -> None:
+        del entity.variants[variant]
+        entity.retired.append(variant)
+        self.remove(("variants", variant), change)

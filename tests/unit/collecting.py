@@ -1,0 +1,146 @@
+"""What the dialects' tests share: run one event's handler, and see the rows that its writes amount to."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import stamina
+
+from receiver import Dialect, Event, Mirror
+from receiver.codec import decode
+from receiver.mirror import Key, Write, sql_table
+from receiver.settings import SourceSettings
+from receiver.versions import Registers, standing
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+def event_of(dialect: Dialect, body: bytes) -> Event[Any]:
+    """The event that a body announces, its data parsed as the handler wants it."""
+    envelope = dialect.read(body)
+    handler = dialect.handler_for(envelope.event_type)
+    assert handler is not None, envelope.event_type
+    assert envelope.entity is not None
+    return Event(
+        source=dialect.name,
+        event_type=envelope.event_type,
+        entity_kind=envelope.entity[0],
+        entity_id=envelope.entity[1],
+        occurred_at=envelope.occurred_at,
+        data=handler.parse(envelope.data),
+        delivery_id="1",
+        attempt=1,
+        received_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def writes_of(dialect: Dialect, body: bytes, *, arrival: int = 1, hydrated: Any = None) -> list[Write]:
+    event = replace(event_of(dialect, body), hydrated=hydrated)
+    handler = dialect.handler_for(event.event_type)
+    assert handler is not None
+    mirror = Mirror(
+        source=dialect.name, occurred_at=event.occurred_at, arrival=arrival, earlier=[], read=lambda key, writes: None
+    )
+    handler.function(event, mirror)
+    return mirror.writes
+
+
+def rows_after(writes: Iterable[Write]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows by table and external id, as the version guard makes them; children follow their parents."""
+    registers: dict[Key, Registers] = defaultdict(Registers)
+    for write in writes:
+        if write.children_gone:
+            registers[write.key].lose_children(sql_table(write.children_gone).name, write.version)
+        for column, value in write.columns.items():
+            registers[write.key].take(column, value, write.version)
+    return {
+        (sql_table(key.table).name, key.external_id): _row(key, row, registers)
+        for key, row in list(registers.items())
+        if "active" in row.versions
+    }
+
+
+def _row(key: Key, row: Registers, registers: dict[Key, Registers]) -> dict[str, Any]:
+    parent, parent_table = row.values.get("parent"), key.table.parent_table
+    gone = None
+    if parent is not None and parent_table is not None and Key(parent_table, key.source, parent) in registers:
+        gone = registers[Key(parent_table, key.source, parent)].children_gone.get(sql_table(key.table).name)
+    stand = standing(row, gone)
+    return {
+        **row.values,
+        "active": stand.active,
+        "changed_at": stand.changed_at,
+        "deactivated_at": stand.deactivated_at,
+    }
+
+
+def columns_of(dialect: Dialect, body: Any, **more: Any) -> dict[str, Any]:
+    """The one row that this body leaves."""
+    (row,) = rows_after(writes_of(dialect, json_body(body), **more)).values()
+    return row
+
+
+def json_body(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+def fixture(dialect: str, name: str) -> Any:
+    return json.loads((FIXTURES / dialect / f"{name}.json").read_bytes())
+
+
+def fixture_bodies(dialect: str) -> list[str]:
+    """The names of a dialect's fixtures."""
+    found = sorted((FIXTURES / dialect).glob("*.json"))
+    return [path.name.removesuffix(".json") for path in found if not path.name.endswith(".expected.json")]
+
+
+def leaves_what_it_must(dialect: Dialect, name: str) -> None:
+    """Assert that a fixture's body leaves the rows that its `.expected.json` describes, and no other."""
+    body = (FIXTURES / dialect.name / f"{name}.json").read_bytes()
+    expected = decode((FIXTURES / dialect.name / f"{name}.expected.json").read_bytes())
+    if expected["state"] == "ignored":
+        assert dialect.handler_for(dialect.read(body).event_type) is None
+        assert expected["rows"] == []
+        return
+    rows = rows_after(writes_of(dialect, body))
+    assert {(row["table"], row["external_id"]) for row in expected["rows"]} == rows.keys()
+    for row in expected["rows"]:
+        found = rows[row["table"], row["external_id"]]
+        shown = {column: shown_as(found.get(column)) for column in row if column not in ("table", "external_id")}
+        assert shown == {column: value for column, value in row.items() if column in shown}
+
+
+def shown_as(value: Any) -> Any:
+    """A value as the API shows it."""
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds" if value.microsecond else "seconds").replace("+00:00", "Z")
+    return value
+
+
+def api(dialect: Dialect, answer: Answer, **settings: Any) -> httpx.Client:
+    """The dialect's own client, with an answering function in place of the network."""
+    table = {"name": dialect.name, "api_url": "http://api.test", "api_key": "key", "api_secret": "c2VjcmV0", **settings}
+    client = dialect.client(SourceSettings(**table))
+    assert client is not None
+    client._transport = httpx.MockTransport(answer)
+    return client
+
+
+@contextmanager
+def patience(attempts: int) -> Iterator[None]:
+    """Walks ask so often, without waiting in between."""
+    with stamina.set_testing(True, attempts=attempts):
+        yield

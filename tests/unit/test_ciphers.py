@@ -1,0 +1,190 @@
+"""AES bodies: each layout there and back, the wrappers, and what a stranger may send instead."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.ciphers import CIPHERS, LAYOUTS, EncryptedBody, Undecryptable
+from receiver.errors import NotVerified
+from receiver.signatures import Credentials, Secret
+
+PHRASE = b"0123456789abcdefghijABCDEFGHIJ45"
+OTHER = b"ZYXWVUTSRQPONMLKJIHGFEDCBA987654"
+KEYLESS = frozenset({"message", "reference", "URL"})
+BODY = b'{"clientAppKey":"app_key_here","type":"product.deleted","n":1.10}'
+ENCRYPTED = sorted(LAYOUTS)
+
+#: BODY, as `openssl enc -aes-256-cbc -md md5 -salt -a -A -k "$PHRASE"` of OpenSSL 3.0 wrote it.
+OPENSSL_SAMPLE = (
+    b"U2FsdGVkX1+UsqU9HtLe0qulEV/v4BpkljZrmxem/4kR4J/x5CMZN8UsD0Sx6vFL"
+    b"PnkUqceqVRtE12txhUxWwTvG0Rs14DWRvUDBfTSxnqKY/mWejxlu+khd4fpXnjVS"
+)
+
+verifier = EncryptedBody(app_key_member="clientAppKey", keyless=KEYLESS)
+
+
+def credentials(cipher: str = "auto", *phrases: bytes, app_key: str | None = "app_key_here") -> Credentials:
+    return Credentials(secrets=tuple(map(Secret, phrases or (PHRASE,))), app_key=app_key, cipher=cipher)
+
+
+def refusal(body: bytes, with_credentials: Credentials) -> str:
+    with pytest.raises(NotVerified) as caught:
+        verifier.verify(body, [], with_credentials)
+    return caught.value.code
+
+
+@given(plain=st.binary(max_size=200))
+@pytest.mark.parametrize("layout", ENCRYPTED)
+def test_every_layout_gives_back_what_it_encrypted(layout, plain):
+    assert LAYOUTS[layout].decrypt(LAYOUTS[layout].encrypt(plain, PHRASE), PHRASE) == plain
+
+
+@given(sealed=st.binary(max_size=100))
+@pytest.mark.parametrize("layout", ENCRYPTED)
+def test_bytes_of_a_stranger_are_undecryptable_or_decrypt_to_something(layout, sealed):
+    with suppress(Undecryptable):
+        assert isinstance(LAYOUTS[layout].decrypt(sealed, PHRASE), bytes)
+
+
+@pytest.mark.parametrize("setting", ["auto", "same"])
+@pytest.mark.parametrize("layout", ENCRYPTED)
+def test_a_body_is_read_by_its_own_cipher_and_by_auto(layout, setting):
+    sealed, headers = verifier.sign(BODY, credentials(layout))
+    assert headers == {}
+    assert verifier.verify(sealed, [], credentials(layout if setting == "same" else "auto")).plain == BODY
+
+
+@pytest.mark.parametrize("layout", ENCRYPTED)
+def test_a_body_of_another_cipher_is_refused(layout):
+    other = "aes-256-gcm" if layout != "aes-256-gcm" else "aes-256-cbc"
+    sealed, _ = verifier.sign(BODY, credentials(layout))
+    assert refusal(sealed, credentials(other)) == "not_decryptable"
+
+
+@pytest.mark.parametrize("layout", ENCRYPTED)
+def test_a_wrong_phrase_is_refused(layout):
+    sealed, _ = verifier.sign(BODY, credentials(layout, OTHER))
+    assert refusal(sealed, credentials(layout, PHRASE)) == "not_decryptable"
+
+
+def test_a_body_as_openssl_itself_writes_it_is_read():
+    assert verifier.verify(OPENSSL_SAMPLE, [], credentials("openssl-salted")).plain == BODY
+
+
+def test_while_a_phrase_is_rotated_both_are_valid_and_the_one_that_decrypted_is_told():
+    sealed, _ = verifier.sign(BODY, credentials("aes-256-cbc", OTHER))
+    assert verifier.verify(sealed, [], credentials("auto", PHRASE, OTHER)).secret == 1
+    assert verifier.verify(sealed, [], credentials("auto", OTHER, PHRASE)).secret == 0
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda text: text, id="base64 text"),
+        pytest.param(lambda text: b"\r\n " + text + b"\n", id="space around it"),
+        pytest.param(lambda text: text[:40] + b"\r\n" + text[40:], id="broken into lines"),
+        pytest.param(lambda text: json.dumps(text.decode()).encode(), id="a JSON string"),
+        pytest.param(lambda text: json.dumps({"data": text.decode()}).encode(), id="a JSON object"),
+        pytest.param(
+            lambda text: json.dumps({"v": 1, "data": text.decode()}).encode(), id="a JSON object with a number"
+        ),
+    ],
+)
+def test_wrapped_bodies_are_unwrapped(wrap):
+    sealed, _ = verifier.sign(BODY, credentials())
+    assert verifier.verify(wrap(sealed), [], credentials()).plain == BODY
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not base64!",
+        b'{"a": "QUFB", "b": "QUFB"}',
+        b"{}",
+        b"[]",
+        b'"',
+        b"\xff\xfe",
+        b'{"data": "\\ud800"}',
+        b'{"data": "\\u00e9"}',
+        b'{"data":' * 10_000,
+        b64encode(b"short"),
+        b64encode(bytes(48)),
+        BODY,
+    ],
+)
+@pytest.mark.parametrize("cipher", ["auto", *ENCRYPTED])
+def test_what_is_not_an_encrypted_body_is_refused_as_not_decryptable(cipher, body):
+    assert refusal(body, credentials(cipher)) == "not_decryptable"
+
+
+def test_an_encrypted_body_that_is_no_object_is_refused():
+    sealed, _ = verifier.sign(b"[1, 2]", credentials())
+    assert refusal(sealed, credentials()) == "not_decryptable"
+
+
+@given(body=st.binary(max_size=300))
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_any_bytes_of_a_stranger_are_refused_with_a_reason(cipher, body):
+    assert refusal(body, credentials(cipher)) in ("not_decryptable", "app_key_wrong")
+
+
+@pytest.mark.parametrize("found", ['"app_key_herE"', '""', "null", "1", '["app_key_here"]', '"\\u00e9"'])
+def test_a_body_with_another_application_key_is_refused(found):
+    sealed, _ = verifier.sign(b'{"clientAppKey":%s,"type":"x"}' % found.encode(), credentials())
+    assert refusal(sealed, credentials()) == "app_key_wrong"
+
+
+def test_a_body_without_an_application_key_is_refused():
+    sealed, _ = verifier.sign(b'{"type":"product.deleted"}', credentials())
+    assert refusal(sealed, credentials()) == "app_key_wrong"
+
+
+def test_the_senders_test_event_needs_no_application_key():
+    sealed, _ = verifier.sign(b'{"message":"m","reference":"r","URL":"u"}', credentials())
+    assert verifier.verify(sealed, [], credentials()).secret == 0
+
+
+def test_the_test_event_with_anything_more_needs_the_application_key():
+    sealed, _ = verifier.sign(b'{"message":"m","reference":"r","URL":"u","type":"product.deleted"}', credentials())
+    assert refusal(sealed, credentials()) == "app_key_wrong"
+
+
+def test_without_a_cipher_a_plain_body_is_taken_with_its_application_key():
+    verified = verifier.verify(BODY, [], credentials("none"))
+    assert (verified.plain, verified.secret) == (BODY, None)
+
+
+def test_without_a_cipher_the_test_event_would_prove_nothing_and_is_refused():
+    assert refusal(b'{"message":"m","reference":"r","URL":"u"}', credentials("none")) == "app_key_wrong"
+
+
+def test_auto_never_takes_a_plain_body():
+    assert refusal(BODY, credentials("auto")) == "not_decryptable"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        (credentials("rot13"), "choose one of"),
+        (credentials(app_key=None), "set `app_key`"),
+        (Credentials(app_key="k"), "set `secrets"),
+        (credentials("auto", b"short"), "exactly 32 characters"),
+        (credentials("auto", b"0123456789abcdefghijABCDEFGHIJ4!"), "exactly 32 characters"),
+    ],
+)
+def test_a_source_with_wrong_credentials_is_told_the_mend(wrong, advice):
+    problem = verifier.check(wrong)
+    assert problem is not None
+    assert advice in problem
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_a_source_with_a_phrase_and_an_application_key_can_start(cipher):
+    assert verifier.check(credentials(cipher)) is None

@@ -1,0 +1,436 @@
+"""Sigma PIM: thin events, the records fetched for them, and the walk through its lists."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import httpx
+import pytest
+from collecting import (
+    api,
+    columns_of,
+    event_of,
+    fixture,
+    fixture_bodies,
+    json_body,
+    leaves_what_it_must,
+    patience,
+    rows_after,
+    writes_of,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.catalog import Product, Variant
+from handlers.sigma import GONE, Record, sigma
+from receiver.errors import ApiError, ConfigurationError, NotVerified, Retry, Unreadable
+from receiver.settings import SourceSettings
+from receiver.signatures import Credentials, Secret
+
+UPDATED = fixture("sigma", "entity.updated")
+VARIANT = fixture("sigma", "variant.updated")
+WINDBREAKER = "ent-coastal-windbreaker"
+
+
+def everywhere(value):
+    return [{"scope": {"dim-language": "seg-da"}, "value": "(da)"}, {"scope": {}, "value": value}]
+
+
+RECORD = {
+    "id": WINDBREAKER,
+    "schemaId": "schema-apparel",
+    "lifecycleStateId": "state-draft",
+    "createdAt": "2026-03-01T00:00:00.000Z",
+    "updatedAt": "2026-03-08T10:05:31.500Z",
+    "values": {
+        "sku": everywhere("CW-1"),
+        "name": everywhere("Coastal Windbreaker"),
+        "price": everywhere("79.90"),
+        "currency": everywhere("EUR"),
+    },
+}
+
+
+def record(**values):
+    return RECORD | {"values": RECORD["values"] | {alias: everywhere(value) for alias, value in values.items()}}
+
+
+def read_record(content):
+    return Record.model_validate(json.loads(json.dumps(content), parse_float=Decimal))
+
+
+@pytest.mark.parametrize("name", fixture_bodies("sigma"))
+def test_every_fixture_leaves_the_row_it_describes(name):
+    leaves_what_it_must(sigma, name)
+
+
+def test_the_envelope_comes_from_the_body():
+    envelope = sigma.read(json_body(UPDATED))
+    assert envelope.event_type == "entity.updated"
+    assert envelope.entity == ("entity", WINDBREAKER)
+    assert envelope.occurred_at == datetime(2026, 3, 8, 10, 5, 30, tzinfo=UTC)
+
+
+def test_a_retry_of_one_delivery_is_known_by_its_delivery_id():
+    """Sigma docs, "Idempotency": each delivery has a unique deliveryId."""
+    body = json_body(UPDATED)
+    assert sigma.read(body).identity(body)[0] == "del-9f8e7d6c5b4a"
+
+
+def test_the_same_delivery_id_with_another_body_has_another_fingerprint():
+    bodies = [json_body(UPDATED), json_body(UPDATED | {"event": "entity.created"})]
+    keys, fingerprints = zip(*(sigma.read(body).identity(body) for body in bodies), strict=True)
+    assert keys[0] == keys[1]
+    assert fingerprints[0] != fingerprints[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"event": None}, "event"),
+        ({"timestamp": None}, "timestamp"),
+        ({"timestamp": 1772964330}, "ISO 8601"),
+        ({"timestamp": "1772964330"}, "ISO 8601"),
+        ({"timestamp": "2026-03-08T10:05:30"}, "offset"),
+        ({"timestamp": "2026-13-08T10:05:30Z"}, "month"),
+        ({"data": None}, "has no entityId"),
+        ({"data": []}, "has no entityId"),
+        ({"data": {"entityId": ""}}, "no id"),
+        ({"data": {"entityId": True}}, "no id"),
+        ({"data": {"entityId": 1.5}}, "no id"),
+        ({"data": {"entityId": "x" * 513}}, "no id"),
+        ({"event": "variant.created"}, "has no variantId"),
+        ({"deliveryId": {}}, "deliveryId"),
+    ],
+)
+def test_a_body_without_what_is_needed_is_unreadable_and_says_why(change, reason):
+    with pytest.raises(Unreadable, match=reason):
+        sigma.read(json_body(UPDATED | change))
+
+
+def test_members_that_nobody_documented_are_fine():
+    assert sigma.read(json_body(UPDATED | {"tenant": "t", "data": {"entityId": 7, "more": [1]}})).entity == (
+        "entity",
+        "7",
+    )
+
+
+def test_a_body_without_a_delivery_id_is_known_by_its_content():
+    body = json_body({name: value for name, value in UPDATED.items() if name != "deliveryId"})
+    assert sigma.read(body).identity(body)[0] == hashlib.sha256(body).hexdigest()
+
+
+def test_an_event_type_without_a_handler_needs_no_id():
+    envelope = sigma.read(json_body(UPDATED | {"event": "webhook.tested", "data": None}))
+    assert envelope.entity is None
+    assert sigma.handler_for(envelope.event_type) is None
+
+
+@given(body=st.binary(max_size=200))
+def test_any_bytes_are_read_or_unreadable(body):
+    with pytest.raises(Unreadable):
+        sigma.read(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"[]", "not what the dialect expects"),
+        (b'"text"', "not what the dialect expects"),
+        (b"[" * 10_000, "nested too deeply"),
+        (b'{"data":' * 10_000 + b"1" + b"}" * 10_000, "nested too deeply"),
+        (b'{"event":"\xff"}', "UTF-8"),
+        (b'{"event":"\\ud800"}', "not JSON"),
+    ],
+)
+def test_unreadable_bodies_say_why(body, reason):
+    with pytest.raises(Unreadable, match=reason):
+        sigma.read(body)
+
+
+def test_a_huge_number_a_nul_and_a_repeated_member_break_nothing():
+    text = json.dumps(UPDATED)[:-1] + ', "n": ' + "9" * 400 + ', "t": "\\u0000", "event": "entity.\\u0000"}'
+    assert sigma.read(text.encode()).event_type == "entity.\N{REPLACEMENT CHARACTER}"
+
+
+def test_the_signature_needs_its_prefix():
+    """Sigma docs, "Verifying Signatures": expected is 'sha256=' and the digits."""
+    body = json_body(UPDATED)
+    digits = hmac.new(b"secret", body, hashlib.sha256).hexdigest().encode()
+    credentials = Credentials(secrets=(Secret(b"secret"),))
+    assert sigma.verifier.verify(body, [(b"x-sigma-signature", b"sha256=" + digits)], credentials).secret == 0
+    with pytest.raises(NotVerified, match="64 hexadecimal digits"):
+        sigma.verifier.verify(body, [(b"x-sigma-signature", digits)], credentials)
+
+
+@pytest.mark.parametrize("handler", sorted({pattern.pattern.text for pattern in sigma.handlers}))
+def test_a_composed_body_reads_as_what_it_was_made_from(handler):
+    at = datetime(2026, 3, 8, 10, 5, 30, 125_000, tzinfo=UTC)
+    envelope = sigma.read(sigma.write(handler, "x-1", at=at, data={"lifecycleState": "draft"}))
+    assert (envelope.event_type, envelope.entity, envelope.occurred_at) == (handler, (handler.split(".")[0], "x-1"), at)
+
+
+def test_a_composed_body_made_twice_is_one_delivery():
+    at = datetime(2026, 3, 8, tzinfo=UTC)
+    assert sigma.write("entity.deleted", "x", at=at, data=None) == sigma.write("entity.deleted", "x", at=at, data=None)
+
+
+def test_an_event_that_does_not_tell_the_state_is_no_news_about_it():
+    assert "lifecycle_state" not in columns_of(sigma, UPDATED | {"data": {"entityId": "x"}})
+
+
+def test_the_record_fetched_fills_the_columns_as_of_its_own_time():
+    row = columns_of(sigma, UPDATED, hydrated=read_record(RECORD))
+    assert (row["sku"], row["name"], row["price"], row["currency"]) == (
+        "CW-1",
+        "Coastal Windbreaker",
+        Decimal("79.90"),
+        "EUR",
+    )
+    assert row["changed_at"] == datetime(2026, 3, 8, 10, 5, 31, 500_000, tzinfo=UTC)
+    assert row["data"] == RECORD
+
+
+def test_the_state_of_the_record_is_another_id_space_and_never_read():
+    assert columns_of(sigma, UPDATED, hydrated=read_record(RECORD))["lifecycle_state"] == "published"
+
+
+def test_a_value_that_the_record_no_longer_has_is_removed():
+    values = {alias: value for alias, value in RECORD["values"].items() if alias != "price"}
+    assert columns_of(sigma, UPDATED, hydrated=read_record(RECORD | {"values": values}))["price"] is None
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [
+        ("10.0000", "10.0000"),
+        (10, "10"),
+        (10.50, "10.5"),
+        ({"amount": "9.90", "currency": "USD"}, "9.90"),
+        ({"amount": 9}, "9"),
+        ("on request", None),
+        (None, None),
+        (True, None),
+        ("NaN", None),
+        ("1_000", None),
+        ("1e5000", None),
+        ([1], None),
+    ],
+)
+def test_a_price_is_read_with_its_digits_or_is_none(price, expected):
+    found = columns_of(sigma, UPDATED, hydrated=read_record(record(price=price)))["price"]
+    assert (None if found is None else str(found)) == expected
+
+
+def test_a_price_with_its_own_currency_fills_an_empty_currency():
+    price = {"amount": "9.90", "currency": "USD"}
+    assert columns_of(sigma, UPDATED, hydrated=read_record(record(price=price, currency=None)))["currency"] == "USD"
+    assert columns_of(sigma, UPDATED, hydrated=read_record(record(price=price)))["currency"] == "EUR"
+
+
+def test_an_entity_that_is_gone_is_deactivated_as_of_the_event_and_keeps_its_state():
+    row = columns_of(sigma, UPDATED, hydrated=GONE)
+    assert (row["active"], row["lifecycle_state"]) == (False, "published")
+    assert row["deactivated_at"] == datetime(2026, 3, 8, 10, 5, 30, tzinfo=UTC)
+
+
+def test_a_deleted_entity_takes_its_variants_with_it():
+    deleted = json_body(fixture("sigma", "entity.deleted"))
+    rows = rows_after([*writes_of(sigma, json_body(VARIANT), arrival=1), *writes_of(sigma, deleted, arrival=2)])
+    assert not rows["variants", VARIANT["data"]["variantId"]]["active"]
+
+
+def test_a_variant_fetched_belongs_to_its_entity_as_of_the_event():
+    hydrated = read_record({"id": VARIANT["data"]["variantId"], "entityId": WINDBREAKER, "values": RECORD["values"]})
+    row = columns_of(sigma, VARIANT, hydrated=hydrated)
+    assert (row["parent"], row["sku"]) == (WINDBREAKER, "CW-1")
+    assert row["changed_at"] == datetime(2026, 3, 8, 12, tzinfo=UTC)
+
+
+def hydrate(body, answer):
+    event = event_of(sigma, json_body(body))
+    hydrator = sigma.hydrator_for(event.event_type)
+    assert hydrator is not None
+    with api(sigma, answer, api_url="http://api.test/sigma/api/v1") as client:
+        return hydrator.function(event, client)
+
+
+def says(status, content=None, **headers):
+    return lambda request: httpx.Response(status, json=content, headers=headers)
+
+
+def test_hydrate_asks_for_the_record_with_the_api_key():
+    asked = []
+
+    def answer(request):
+        asked.append((request.url.raw_path, request.headers["x-sigma-apikey"]))
+        return httpx.Response(200, json=RECORD | {"id": "a/b"})
+
+    assert hydrate(UPDATED | {"data": {"entityId": "a/b"}}, answer).id == "a/b"
+    assert asked == [(b"/sigma/api/v1/records/a%2Fb", "key")]
+
+
+def test_hydrate_asks_for_a_variant_under_its_entity():
+    found = {"id": VARIANT["data"]["variantId"], "entityId": WINDBREAKER, "values": {}}
+    paths = []
+
+    def answer(request):
+        paths.append(request.url.path)
+        return httpx.Response(200, json=found)
+
+    assert hydrate(VARIANT, answer).entity_id == WINDBREAKER
+    assert paths == [f"/sigma/api/v1/records/{WINDBREAKER}/variants/{found['id']}"]
+
+
+def test_a_variant_that_does_not_name_its_entity_cannot_be_fetched():
+    assert hydrate(VARIANT | {"data": {"variantId": "v"}}, says(500)) is None
+
+
+def test_a_record_not_found_is_gone():
+    assert hydrate(UPDATED, says(404, {"error": "NOT_FOUND", "message": "gone"})) == GONE
+
+
+@pytest.mark.parametrize("content", [None, "nothing here", {"error": "ROUTE"}, {"error": {"code": "NOT_FOUND"}}])
+def test_a_404_that_is_not_the_apis_own_is_no_answer_about_the_record(content):
+    with pytest.raises(ApiError, match="check api_url"):
+        hydrate(UPDATED, says(404, content))
+
+
+@pytest.mark.parametrize(
+    ("headers", "after"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, timedelta(seconds=7)),
+        ({"Retry-After": "9" * 400}, timedelta(days=1)),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_an_api_in_trouble_is_asked_again_when_it_says(status, headers, after):
+    with pytest.raises(Retry) as caught:
+        hydrate(UPDATED, says(status, None, **headers))
+    assert caught.value.after == after
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError])
+def test_an_api_out_of_reach_is_asked_again(error):
+    def answer(request):
+        raise error("no")
+
+    with pytest.raises(Retry, match=error.__name__):
+        hydrate(UPDATED, answer)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_says_what_to_check(status):
+    with pytest.raises(ApiError, match="check api_key"):
+        hydrate(UPDATED, says(status, {"error": "UNAUTHORIZED"}))
+
+
+@pytest.mark.parametrize("content", [{"status": "ok"}, [], None, RECORD | {"id": "another"}, {"id": WINDBREAKER}])
+def test_an_answer_of_another_shape_changes_nothing(content):
+    with pytest.raises(ApiError):
+        hydrate(UPDATED, says(200, content))
+
+
+def test_an_answer_that_is_no_json_changes_nothing():
+    with pytest.raises(ApiError, match="something else than JSON"):
+        hydrate(UPDATED, lambda request: httpx.Response(200, text="<html>"))
+
+
+def test_an_api_url_without_a_key_is_a_configuration_error():
+    with pytest.raises(ConfigurationError, match="no api_key"):
+        sigma.client(SourceSettings(name="sigma", api_url="http://api.test"))
+
+
+def paged(records, variants=(), *, most=100):
+    """An API with these rows, at most `most` a page."""
+    pages = {"/records": list(records), "/variants": list(variants)}
+
+    def answer(request):
+        rows = pages[request.url.path]
+        offset, limit = int(request.url.params["offset"]), min(int(request.url.params["limit"]), most)
+        content = {"items": rows[offset : offset + limit], "total": len(rows), "offset": offset, "limit": limit}
+        return httpx.Response(200, json=content)
+
+    return answer
+
+
+def walk(answer, attempts=1):
+    assert sigma.listing_of is not None
+    with patience(attempts), api(sigma, answer) as client:
+        return list(sigma.listing_of.walk(client))
+
+
+def test_the_walk_reads_every_page_whatever_its_size():
+    records = [RECORD | {"id": f"e{number}"} for number in range(7)]
+    listed = walk(paged(records, [{"id": "v", "entityId": "e1", "values": {}}], most=3))
+    assert [row.external_id for row in listed] == [*(f"e{number}" for number in range(7)), "v"]
+    assert (listed[0].table, listed[-1].table, listed[-1].columns["parent"]) == (Product, Variant, "e1")
+
+
+def test_the_walk_gives_the_columns_that_a_hydrated_event_gives():
+    (listed,) = walk(paged([RECORD]))
+    row = columns_of(sigma, UPDATED, hydrated=read_record(RECORD))
+    assert listed.columns == {column: row[column] for column in listed.columns}
+
+
+def test_an_empty_list_is_complete():
+    assert walk(paged([])) == []
+
+
+def test_a_row_that_moved_between_pages_is_found_by_walking_again():
+    rows = [RECORD | {"id": f"e{number}"} for number in range(4)]
+    orders = [[0, 1, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3]]
+
+    def answer(request):
+        offset = int(request.url.params["offset"])
+        order = orders[0] if request.url.path == "/records" else []
+        if offset == 2:
+            orders.pop(0)
+        items = [rows[number] for number in order][offset : offset + 2]
+        return httpx.Response(200, json={"items": items, "total": len(order)})
+
+    assert sorted(row.external_id for row in walk(answer)) == ["e0", "e1", "e2", "e3"]
+
+
+def test_a_list_that_never_holds_still_is_not_complete():
+    totals = iter(range(100, 1000))
+
+    def answer(request):
+        offset = int(request.url.params["offset"])
+        items = [] if offset else [RECORD]
+        return httpx.Response(200, json={"items": items, "total": next(totals)})
+
+    with pytest.raises(ApiError, match="changed while it was read"):
+        walk(answer)
+
+
+def test_the_walk_asks_again_while_the_api_is_busy():
+    answers = [httpx.Response(429, headers={"Retry-After": "0"}), httpx.Response(503)]
+    calm = paged([RECORD])
+    assert len(walk(lambda request: answers.pop() if answers else calm(request), attempts=3)) == 1
+
+
+def test_the_walk_gives_up_after_a_while():
+    with pytest.raises(ApiError, match="run this again later"):
+        walk(says(503), attempts=2)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_walk_does_not_insist_on_a_refused_key(status):
+    asked = []
+
+    def answer(request):
+        asked.append(request)
+        return httpx.Response(status)
+
+    with pytest.raises(ApiError, match="check api_key"):
+        walk(answer, attempts=3)
+    assert len(asked) == 1

@@ -1,0 +1,49 @@
+"""Scenario files: those that ship can be read, and a mistake is refused with its line."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulator.scenario import ScenarioError, load, names, read
+
+GOOD = 'title = "x"\nevents = 10\nrate = 5\n'
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_scenario_that_ships_can_be_read(name):
+    assert load(name).name == name
+
+
+def test_a_users_own_file_can_be_read(tmp_path):
+    (tmp_path / "mine.toml").write_text(GOOD + "[faults]\nreorder = 3\n")
+    assert load(str(tmp_path / "mine.toml")).faults.reorder == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "[faults]\nearthquake = 1\n", "mine:5: unknown fault 'earthquake': choose from duplicate, reorder"),
+        (GOOD + "[faults]\n\ndrop = -0.5\n", "mine:6: drop must be a number from 0 to 1"),
+        (GOOD + "[faults]\nreorder = 1.5\n", "mine:5: reorder must be a whole number"),
+        ('title = "x"\nevents = 10\nrate = -1\n', "mine:3: rate must be a number from 0"),
+        ('title = "x"\nevents = true\nrate = 1\n', "mine:2: events must be a whole number"),
+        ('title = "x"\nrate = 1\n', "mine:1: events is missing"),
+        (GOOD + "colour = 1\n", "mine:4: unknown setting 'colour': choose from title"),
+        (GOOD + "faults = 1\n", "mine:4: faults must be a table"),
+        ("title = \n", "mine: Invalid value"),
+    ],
+)
+def test_a_mistake_is_refused_with_its_line_and_what_is_allowed(text, message):
+    with pytest.raises(ScenarioError) as refusal:
+        read(text, name="mine")
+    assert message in str(refusal.value)
+
+
+def test_an_unknown_scenario_is_refused_with_those_there_are():
+    with pytest.raises(ScenarioError, match="choose one of calm"):
+        load("sunny")
+
+
+def test_a_missing_file_is_refused():
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        load("/nowhere/mine.toml")
