@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import httpx
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator
 
 from handlers.api import client, fetch_patiently, required, shaped
 from handlers.catalog import CatalogRow, Category, Group, Option, Product
@@ -28,10 +28,11 @@ TABLES: dict[str, type[CatalogRow]] = {"product": Product, "option": Option, "ca
 iimmpact = Dialect("iimmpact", verify=HmacSha256(header="X-Webhook-Signature", prefix_required=True))
 
 
-class Body(Sent):
+class Body(BaseModel):
     """IIMMPACT docs, "Payload Format"."""
 
     type: str
+    id: Any = None
     #: When the change occurred.
     timestamp: Moment
     data: Any = None
@@ -92,7 +93,7 @@ class GroupData(Sent):
 @iimmpact.envelope
 def read(body: Body) -> Envelope:
     kind = body.type.partition(".")[0]
-    entity = (kind, id_of(body.whole, ("id",), what="body")) if kind in RESOURCES else None
+    entity = (kind, id_of({"id": body.id}, ("id",), what="body")) if kind in RESOURCES else None
     return Envelope(event_type=body.type, entity=entity, occurred_at=body.timestamp, data=body.data)
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import httpx
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from handlers.api import NotFoundError, client, every, fetch, fetch_patiently, required, segment, shaped
 from handlers.catalog import Product, Variant
@@ -33,7 +33,7 @@ GONE: Final = "gone"
 sigma = Dialect("sigma", verify=HmacSha256(header="X-Sigma-Signature", prefix_required=True))
 
 
-class Body(Sent):
+class Body(BaseModel):
     """Sigma docs, "Webhook Payload Shape"."""
 
     event: str

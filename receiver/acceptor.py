@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
@@ -17,8 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database import is_transient
 from receiver.errors import Unavailable
-from receiver.inbox import Accepted, Arrival
-from receiver.patience import Patience
+from receiver.filing import Accepted, Arrival
 
 log = structlog.get_logger(__name__)
 
@@ -41,8 +41,9 @@ class Inbox(Protocol):
 
 class _Waiting(NamedTuple):
     arrival: Arrival
-    loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Accepted]
+    #: The event loop's time.
+    since: float
 
 
 class Acceptor:
@@ -52,9 +53,12 @@ class Acceptor:
         """`accepted` is called after every commit, to wake whoever works on what came in."""
         self._inbox = inbox
         self._accepted = accepted
-        self._patience = Patience(PATIENCE)
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        #: In the order in which they began to wait; those that were answered leave at the next look.
+        self._waiting: deque[_Waiting] = deque()
         self._thread = threading.Thread(target=self._run, name="acceptor", daemon=True)
+        #: Kept, because asking for the running loop costs a system call each time.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         self._thread.start()
@@ -64,16 +68,23 @@ class Acceptor:
         self._queue.put(None)
         self._thread.join()
 
-    async def accept(self, arrival: Arrival) -> Accepted:
-        """The answer for this arrival, after the commit that holds it. Raises `Unavailable` if there was none."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Accepted] = loop.create_future()
-        self._queue.put(_Waiting(arrival, loop, answer))
-        try:
-            with self._patience:
-                return await answer
-        except TimeoutError:
-            raise Unavailable("The database takes too long to commit. Send this again later.") from None
+    def accept(self, arrival: Arrival) -> asyncio.Future[Accepted]:
+        """The answer for this arrival, after the commit that holds it; `Unavailable` if there was none in time."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._look_at_waiting()
+        waiting = _Waiting(arrival, self._loop.create_future(), self._loop.time())
+        self._waiting.append(waiting)
+        self._queue.put(waiting)
+        return waiting.answer
+
+    def _look_at_waiting(self) -> None:
+        """Ask those to come back that have waited too long: one timer for all, since one each would cost more."""
+        assert self._loop is not None
+        overdue = self._loop.time() - PATIENCE
+        while self._waiting and (self._waiting[0].answer.done() or self._waiting[0].since <= overdue):
+            _tell(self._waiting.popleft().answer, Unavailable("The database takes too long. Send this again later."))
+        self._loop.call_later(PATIENCE / 4, self._look_at_waiting)
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -99,9 +110,11 @@ class Acceptor:
             answers = self._accept([waiting.arrival for waiting in batch])
         except Exception as error:
             log.error("deliveries could not be stored; their senders are asked to come back", error=str(error))
-            self._tell(batch, [Unavailable("The database cannot store this now. Send it again later.")] * len(batch))
+            self._tell_all(
+                batch, [Unavailable("The database cannot store this now. Send it again later.")] * len(batch)
+            )
         else:
-            self._tell(batch, answers)
+            self._tell_all(batch, answers)
             self._accepted()
 
     def _accept(self, arrivals: list[Arrival]) -> list[Accepted]:
@@ -113,20 +126,24 @@ class Acceptor:
                     raise
         raise AssertionError("the last try returns or raises")
 
-    @staticmethod
-    def _tell(batch: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
+    def _tell_all(self, batch: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
         """Wake the event loop once for the whole batch."""
+        assert self._loop is not None
         try:
-            batch[0].loop.call_soon_threadsafe(_resolve, batch, answers)
+            self._loop.call_soon_threadsafe(_tell_each, batch, answers)
         except RuntimeError:
             log.warning("requests ended before their answer; their deliveries are kept", requests=len(batch))
 
 
-def _resolve(batch: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
+def _tell_each(batch: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
     for waiting, answer in zip(batch, answers, strict=True):
-        if waiting.answer.done():
-            continue
-        if isinstance(answer, Unavailable):
-            waiting.answer.set_exception(answer)
-        else:
-            waiting.answer.set_result(answer)
+        _tell(waiting.answer, answer)
+
+
+def _tell(waiting: asyncio.Future[Accepted], answer: Accepted | Unavailable) -> None:
+    if waiting.done():
+        return
+    if isinstance(answer, Unavailable):
+        waiting.set_exception(answer)
+    else:
+        waiting.set_result(answer)

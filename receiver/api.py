@@ -18,8 +18,9 @@ from starlette.routing import BaseRoute, Route
 from receiver import changes, metrics, queries
 from receiver.codec import decode, encode, storable
 from receiver.database import Database
+from receiver.deliveries import State
 from receiver.errors import BadRequest, NotAuthorized, NotFound, Refused, Unavailable, Unreadable
-from receiver.inbox import Inbox, State
+from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
 from receiver.tokens import Scope, Tokens
 
@@ -51,8 +52,8 @@ class Api:
             Route("/readyz", self.readyz),
             Route("/metrics", self.metrics),
             Route("/api/v1/deliveries", self._guard(read, self.list_deliveries)),
-            Route("/api/v1/deliveries/{id:int}", self._guard(read, self.show_delivery)),
-            Route("/api/v1/deliveries/{id:int}/replay", self._guard(operate, self.replay_delivery), methods=["POST"]),
+            Route("/api/v1/deliveries/{id}", self._guard(read, self.show_delivery)),
+            Route("/api/v1/deliveries/{id}/replay", self._guard(operate, self.replay_delivery), methods=["POST"]),
             Route("/api/v1/catalog/{table}", self._guard(read, self.list_rows)),
             Route("/api/v1/catalog/{table}/{source}/{external_id:path}", self._guard(read, self.show_row)),
             Route("/api/v1/changes", self._guard(read, self.list_changes)),
@@ -107,14 +108,15 @@ class Api:
         return _json({"items": [queries.show_delivery(row) for row in found], "next": following})
 
     def show_delivery(self, request: Request) -> Response:
-        found = queries.delivery(self._database, request.path_params["id"])
+        delivery_id = _delivery_id(request)
+        found = queries.delivery(self._database, delivery_id)
         if found is None:
-            raise NotFound(f"There is no delivery {request.path_params['id']}.")
+            raise NotFound(f"There is no delivery {delivery_id}.")
         return _json(found)
 
     def replay_delivery(self, request: Request) -> Response:
         """202 when it is pending again; 409 while it is not done."""
-        delivery_id = request.path_params["id"]
+        delivery_id = _delivery_id(request)
         if self._inbox.replay([delivery_id], now=_now()):
             self._wake()
             return _json({"status": "pending", "delivery": str(delivery_id)}, 202)
@@ -223,9 +225,21 @@ def _parameters(request: Request, *known: str) -> dict[str, str]:
 def _number(name: str, value: str | None, default: int | None) -> int | None:
     if value is None:
         return default
-    if not (value.isascii() and value.isdigit() and int(value[:19]) == int(value) < 2**63):
+    if not _is_number(value):
         raise BadRequest(f"`{name}` takes a whole number, as this API gave it.")
     return int(value)
+
+
+def _delivery_id(request: Request) -> int:
+    text = request.path_params["id"]
+    if not _is_number(text):
+        raise NotFound(f"There is no delivery {text[:64]!r}.")
+    return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a whole number that a database column holds."""
+    return len(text) <= 19 and text.isascii() and text.isdigit() and int(text) < 2**63
 
 
 def _limit(asked: dict[str, str]) -> int:

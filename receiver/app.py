@@ -19,6 +19,7 @@ from receiver.database import Database, explain
 from receiver.endpoint import PREFIX, Endpoint, Receive, Send
 from receiver.errors import ConfigurationError, Refused
 from receiver.inbox import Inbox
+from receiver.listener import Listener
 from receiver.retention import Retention
 from receiver.settings import Settings
 from receiver.sources import Source, build_sources, find_dialects
@@ -62,12 +63,34 @@ class Installation:
         )
 
 
+class WorkerThread:
+    """A worker on a thread of its own, that hears of what is accepted elsewhere."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.worker = installation.worker()
+        self._thread = threading.Thread(target=self.worker.run, name="worker", daemon=True)
+        postgresql = installation.database.is_postgresql
+        self._listener = Listener(installation.database, self.worker.wake) if postgresql else None
+
+    def start(self) -> None:
+        self._thread.start()
+        if self._listener is not None:
+            self._listener.start()
+
+    def stop(self) -> None:
+        """End after the delivery at hand; after `STOP_PATIENCE` its lease is left to end by itself."""
+        if self._listener is not None:
+            self._listener.stop()
+        self.worker.stop()
+        self._thread.join(STOP_PATIENCE)
+
+
 class App:
     """The ASGI application: webhooks go to the endpoint, everything else to Starlette."""
 
     def __init__(self, installation: Installation, *, with_worker: bool = True) -> None:
         settings = installation.settings
-        self._worker = installation.worker() if with_worker else None
+        self._worker = WorkerThread(installation) if with_worker else None
         self._installation = installation
         self._acceptor = Acceptor(installation.inbox, accepted=self._wake)
         self._endpoint = Endpoint(
@@ -104,16 +127,14 @@ class App:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._installation.prepare()
         self._acceptor.start()
-        thread = threading.Thread(target=self._worker.run, name="worker", daemon=True) if self._worker else None
-        if thread is not None:
-            thread.start()
+        if self._worker is not None:
+            self._worker.start()
         yield
         self._acceptor.stop()
-        if self._worker is not None and thread is not None:
+        if self._worker is not None:
             self._worker.stop()
-            thread.join(STOP_PATIENCE)
         self._installation.database.close()
 
     def _wake(self) -> None:
         if self._worker is not None:
-            self._worker.wake()
+            self._worker.worker.wake()

@@ -13,7 +13,8 @@ import os
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -33,8 +34,15 @@ SALT_MAGIC = b"Salted__"  #: how OpenSSL, and CryptoJS after it, marks a salted 
 #: A key phrase is exactly 32 characters A–Z a–z 0–9, used as the bytes of an AES-256 key.
 KEY_PHRASE = re.compile(rb"[A-Za-z0-9]{32}")
 
+#: Stands where an application key stood.
+STRUCK_OUT = "(not stored)"
+
 #: What `cipher` in a source's settings may be.
 CIPHERS = ("auto", "aes-256-cbc", "aes-256-ecb", "aes-256-gcm", "openssl-salted", "none")
+
+
+#: Where vectors, nonces and salts come from: so many bytes that nobody can guess. A simulation brings its own.
+Random = Callable[[int], bytes]
 
 
 class Undecryptable(Exception):
@@ -42,7 +50,7 @@ class Undecryptable(Exception):
 
 
 class Layout(Protocol):
-    def encrypt(self, plain: bytes, phrase: bytes) -> bytes: ...
+    def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes: ...
 
     def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
         """Raises `Undecryptable`."""
@@ -51,8 +59,8 @@ class Layout(Protocol):
 class Cbc:
     """AES-256-CBC with the initialisation vector in front, PKCS7 padding."""
 
-    def encrypt(self, plain: bytes, phrase: bytes) -> bytes:
-        vector = os.urandom(BLOCK)
+    def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
+        vector = random(BLOCK)
         return vector + _encrypt_blocks(modes.CBC(vector), phrase, plain)
 
     def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
@@ -64,7 +72,7 @@ class Cbc:
 class Ecb:
     """AES-256-ECB, PKCS7 padding."""
 
-    def encrypt(self, plain: bytes, phrase: bytes) -> bytes:
+    def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:  # noqa: ARG002 (protocol)
         return _encrypt_blocks(modes.ECB(), phrase, plain)  # noqa: S305 (the sender chooses the mode, not we)
 
     def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
@@ -74,8 +82,8 @@ class Ecb:
 class Gcm:
     """AES-256-GCM: nonce in front, tag behind. The only layout that authenticates by itself."""
 
-    def encrypt(self, plain: bytes, phrase: bytes) -> bytes:
-        nonce = os.urandom(NONCE)
+    def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
+        nonce = random(NONCE)
         return nonce + AESGCM(phrase).encrypt(nonce, plain, None)
 
     def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
@@ -90,8 +98,8 @@ class Gcm:
 class OpensslSalted:
     """`Salted__`, 8 bytes of salt, AES-256-CBC under a key derived with one round of MD5 (`openssl enc`, CryptoJS)."""
 
-    def encrypt(self, plain: bytes, phrase: bytes) -> bytes:
-        salt = os.urandom(8)
+    def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
+        salt = random(8)
         key, vector = _bytes_to_key(phrase, salt)
         return SALT_MAGIC + salt + _encrypt_blocks(modes.CBC(vector), key, plain)
 
@@ -116,11 +124,12 @@ class EncryptedBody:
     """A body encrypted with a key phrase, holding the application key in one of its members.
 
     The body is base64 text, or a JSON object with one string member that is. `keyless` are the members of a body
-    that may lack the application key, because the sender's test event does.
+    that may lack the application key, because the sender's test event does. `random` makes what encrypting needs of it.
     """
 
     app_key_member: str
     keyless: frozenset[str] = frozenset()
+    random: Random = field(default=os.urandom, repr=False, compare=False)
 
     def check(self, credentials: Credentials) -> str | None:
         if credentials.cipher not in CIPHERS:
@@ -136,13 +145,18 @@ class EncryptedBody:
         return None
 
     def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:  # noqa: ARG002 (protocol)
-        if credentials.cipher == "none":
-            opened = Verified(body, None)
-            document = _document(body)
-        else:
-            opened, document = self._open(body, credentials)
-        self._check_app_key(document, credentials)
+        opened = Verified(body, None) if credentials.cipher == "none" else self._open(body, credentials)
+        self._check_app_key(opened.plain, credentials)
         return opened
+
+    def conceal(self, plain: bytes, credentials: Credentials) -> bytes:
+        """The body with its application key struck out, for it is a secret, and not a byte changed besides."""
+        concealed = plain.replace(codec.encode(credentials.app_key), codec.encode(STRUCK_OUT))
+        document = _document(concealed) or {}
+        if document.get(self.app_key_member) != credentials.app_key:
+            return concealed
+        # Written with escapes, so that only a rewrite is sure to strike it out.
+        return codec.encode(document | {self.app_key_member: STRUCK_OUT})
 
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:
         """The body with the application key of these credentials in its member, if it has that member."""
@@ -155,9 +169,9 @@ class EncryptedBody:
         if credentials.cipher == "none":
             return body, {}
         name = "aes-256-cbc" if credentials.cipher == "auto" else credentials.cipher
-        return b64encode(LAYOUTS[name].encrypt(body, credentials.secrets[0].value)), {}
+        return b64encode(LAYOUTS[name].encrypt(body, credentials.secrets[0].value, self.random)), {}
 
-    def _open(self, body: bytes, credentials: Credentials) -> tuple[Verified, dict[str, Any]]:
+    def _open(self, body: bytes, credentials: Credentials) -> Verified:
         sealed = _unwrap(body)
         layouts = list(LAYOUTS.values()) if credentials.cipher == "auto" else [LAYOUTS[credentials.cipher]]
         for position, secret in enumerate(credentials.secrets):
@@ -166,20 +180,31 @@ class EncryptedBody:
                     plain = layout.decrypt(sealed, secret.value)
                 except Undecryptable:
                     continue
-                document = _document(plain)
-                if document is not None:
-                    return Verified(plain, position), document
+                if _document(plain) is not None or self._written_app_key(plain) is not None:
+                    return Verified(plain, position)
         raise NotVerified(
             "not_decryptable",
             "The body does not decrypt to a JSON object with any key phrase of this source. "
             f"Compare the key phrases on both sides, and the cipher (here: {credentials.cipher}).",
         )
 
-    def _check_app_key(self, document: dict[str, Any] | None, credentials: Credentials) -> None:
-        if document is None:
+    def _written_app_key(self, plain: bytes) -> str | None:
+        """The application key in a body that cannot be parsed as a whole: such a body is authentic all the same."""
+        found = re.search(rb'"%b"\s*:\s*"([^"\\]+)"' % re.escape(self.app_key_member.encode()), plain)
+        return found[1].decode("utf-8", "replace") if found is not None else None
+
+    def _check_app_key(self, plain: bytes, credentials: Credentials) -> None:
+        document = _document(plain)
+        found = self._written_app_key(plain) if document is None else document.get(self.app_key_member)
+        if document is None and found is None:
             raise NotVerified("not_decryptable", "The body is not a JSON object, so it holds no application key.")
-        found = document.get(self.app_key_member)
-        if found is None and credentials.cipher != "none" and self.keyless and document.keys() == self.keyless:
+        if (
+            document is not None
+            and found is None
+            and credentials.cipher != "none"
+            and self.keyless
+            and document.keys() == self.keyless
+        ):
             return
         expected = credentials.app_key or ""
         if not isinstance(found, str) or not hmac.compare_digest(found.encode(), expected.encode()):

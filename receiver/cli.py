@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
+import structlog
 import typer
 import uvicorn
 from rich.console import Console
@@ -22,13 +25,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver import logs, sender
-from receiver.app import App, Installation
+from receiver.app import App, Installation, WorkerThread
 from receiver.codec import encode
 from receiver.database import explain
+from receiver.deliveries import State
 from receiver.doctor import examine
 from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError, HookmirrorError
-from receiver.inbox import State
 from receiver.queries import DeliveryFilter, ended_ids
 from receiver.reconcile import reconcile as compare_and_repair
 from receiver.settings import CONFIG_VARIABLE, load
@@ -83,14 +86,23 @@ def serve(
     listening = _listen(host, port)
     installation.prepare()
     application = App(installation, with_worker=worker)
+    # What is there now stays: without it, every full collection would walk through all imported modules again.
+    gc.collect()
+    gc.freeze()
     config = uvicorn.Config(
         application,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=GRACE,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops gracefully, and then raises the signal again: having been asked to end is no failure.
+        signal.signal(number, lambda *_: sys.exit(0))
+    address, bound = listening.getsockname()[:2]
+    structlog.get_logger(__name__).info("listening", url=f"http://{address}:{bound}{PREFIX}<source>")
     uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -99,10 +111,14 @@ def worker() -> None:
     """Run a worker alone: it drains the inbox of the same database into the mirror."""
     installation = _installation()
     installation.prepare()
-    running = installation.worker()
+    running = WorkerThread(installation)
+    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: running.stop())
-    running.run()
+        signal.signal(number, lambda *_: stopping.set())
+    running.start()
+    stopping.wait()
+    running.stop()
+    installation.database.close()
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -14,15 +15,32 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 _canonical = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 
+#: An escaped backslash, a pair of surrogates, or half a pair, as JSON escapes them.
+_SURROGATES = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
 def decode(text: bytes | str) -> Any:
-    """The value of a JSON document, fractions as Decimal; the last of repeated keys wins. Raises `Unreadable`."""
+    """The value of a JSON document, fractions as Decimal; the last of repeated keys wins. Raises `Unreadable`.
+
+    Half a surrogate pair, which some senders make by cutting text, becomes U+FFFD.
+    """
     try:
         return _decoder.decode(text)
+    except msgspec.DecodeError as error:
+        content = text.encode() if isinstance(text, str) else text
+        mended = _SURROGATES.sub(lambda found: rb"\ufffd" if found["half"] else found[0], content)
+        if mended == content:
+            raise Unreadable(f"The body is not JSON: {error}.") from None
+        return decode(mended)
     except RecursionError:
         raise Unreadable("The body is JSON nested too deeply to be read.") from None
     except UnicodeError:
         raise Unreadable("The body is not JSON: it is not valid UTF-8.") from None
-    except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+    except ArithmeticError:
+        raise Unreadable("The body holds a number whose exponent is beyond all sense.") from None
+    except (msgspec.MsgspecError, ValueError) as error:
         raise Unreadable(f"The body is not JSON: {error}.") from None
 
 

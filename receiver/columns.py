@@ -1,6 +1,6 @@
 """Column types that keep values exactly: decimals with all their digits, times in UTC, objects as JSON.
 
-Each has one form per database and one in Python. `normalize` turns what a handler gives into that form, or refuses.
+Each has one form per database and one in Python. `normalizer` says how a column's values get there, or are refused.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import BigInteger, Boolean, DateTime, Dialect, Integer, Numeric, String, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -75,16 +75,23 @@ def _iso_text(value: datetime | None) -> str | None:
     return value.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def normalize(name: str, kind: TypeEngine[Any], value: Any) -> Any:
-    """The value as column `name` of type `kind` keeps it. Raises `HandlerError` for what it cannot keep."""
-    if value is None:
-        return None
+#: Turns a value that is not None into what a column keeps, given the column's name; raises `HandlerError`.
+Normalizer = Callable[[str, Any], Any]
+
+
+def normalizer(kind: TypeEngine[Any]) -> Normalizer:
+    """What brings values into the form that a column of type `kind` keeps, or refuses them."""
     # SQLModel wraps the types of text columns in one of its own.
     inside = kind.impl_instance if isinstance(kind, TypeDecorator) else kind
     for kinds, convert in _CONVERTERS:
         if isinstance(kind, kinds) or isinstance(inside, kinds):
-            return convert(name, value)
-    return value
+            return cast("Normalizer", convert)
+    return lambda _, value: value
+
+
+def normalize(name: str, kind: TypeEngine[Any], value: Any) -> Any:
+    """The value as column `name` of type `kind` keeps it. Raises `HandlerError` for what it cannot keep."""
+    return None if value is None else normalizer(kind)(name, value)
 
 
 def _decimal(name: str, value: Any) -> Decimal:
@@ -105,7 +112,8 @@ def _moment(name: str, value: Any) -> datetime:
     return value.astimezone(UTC)
 
 
-def _document(name: str, value: Any) -> Any:
+def document(name: str, value: Any) -> Any:
+    """A copy of the value in the types that JSON has."""
     try:
         return codec.decode(codec.encode(value))
     except (TypeError, ValueError, RecursionError, Unreadable) as error:
@@ -137,7 +145,7 @@ def _what(value: Any) -> str:
 _CONVERTERS: tuple[tuple[Any, Any], ...] = (
     (ExactDecimal, _decimal),
     (UtcDateTime, _moment),
-    (Document, _document),
+    (Document, document),
     (Boolean, _flag),
     ((Integer, BigInteger), _integer),
     (String, _text),

@@ -124,6 +124,7 @@ _ADVICE = (
     ("readonly", "Give this user the right to write the file and its folder."),
     ("read-only", "Give this user the right to write the file and its folder."),
     ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
+    ("disk i/o error", "Look at its disk: is there space left, and may this user write there?"),
     ("not a database", "The file is something else: name another in HOOKMIRROR_DATABASE_URL."),
     ("malformed", "The file is damaged: restore it from a backup."),
     ("locked", "Another program holds it: stop that one, or wait."),

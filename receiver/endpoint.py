@@ -1,6 +1,6 @@
 """The endpoint: a webhook comes in, and is answered when it is safe.
 
-A plain ASGI application: request and response objects would cost a third of its speed (docs/decisions/0003).
+A plain ASGI application: request and response objects would cost nearly half of its speed (docs/decisions/0003).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from receiver import metrics
 from receiver.codec import encode, storable
 from receiver.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource, Unreadable
-from receiver.inbox import Accepted, Arrival
+from receiver.filing import Accepted, Arrival
 from receiver.patience import Patience
 from receiver.signatures import RawHeaders
 from receiver.sources import Source
@@ -133,18 +133,21 @@ class Endpoint:
 
     def _admit(self, source: Source, headers: RawHeaders, body: bytes) -> Arrival:
         """Verify, and read what decides. From here on the body is authentic, and whatever it says, it is kept."""
-        verified = source.dialect.verifier.verify(body, headers, source.credentials)
+        verifier = source.dialect.verifier
+        verified = verifier.verify(body, headers, source.credentials)
+        plain = verifier.conceal(verified.plain, source.credentials)
+        encrypted = verified.plain is not body
         metrics.verified(source.name, verified.secret).inc()
         arrival = Arrival(
             source=source.name,
-            body=body,
-            plain=None if verified.plain is body else verified.plain,
+            body=body if encrypted else plain,
+            plain=plain if encrypted else None,
             headers=_kept(headers),
             received_at=datetime.now(UTC),
             secret=verified.secret,
         )
         try:
-            arrival.know(source.dialect.read(verified.plain))
+            arrival.know(source.dialect.read(plain))
         except Unreadable as error:
             arrival.give_up(str(error))
         else:

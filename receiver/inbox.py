@@ -1,228 +1,26 @@
-"""The inbox: the durable truth about every delivery, and the verbs that move it from state to state.
-
-    accepted ─► pending ─► processing ─► processed
-       │  │        ▲            ├──────► ignored      (the handler discarded it)
-       │  │        ├── retry ───┤
-       │  │        │            └──────► dead         (attempts used up, or not readable)
-       │  └──► ignored (no handler) ─┐         │
-       └─────► dead (unreadable) ────┴─ replay ┴─► pending
-
-What changes stands in `deliveries`, what never changes in `bodies`, and what must outlive both in `dedup_keys`, whose
-primary key is the deduplication.
-"""
+"""The inbox: the durable truth about every delivery, and the verbs that move it from state to state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Index,
-    LargeBinary,
-    RowMapping,
-    Table,
-    and_,
-    bindparam,
-    case,
-    exists,
-    false,
-    func,
-    select,
-    text,
-    tuple_,
-    update,
-)
-from sqlmodel import Field, SQLModel
+from sqlalchemy import Connection, RowMapping, and_, bindparam, exists, func, select, text, update
 
 from receiver.arrivals import ArrivalIds
 from receiver.bulk import insert_rows
-from receiver.codec import storable
-from receiver.columns import Document, UtcDateTime
+from receiver.columns import UtcDateTime
 from receiver.database import Database
-from receiver.envelope import Envelope, unread_identity
+from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, State, in_state, kept_reason
+from receiver.filing import Accepted, Arrival, file
 
-#: Characters of a reason that are kept.
-LONGEST_REASON = 2_000
+#: The channel on which PostgreSQL tells workers elsewhere that something was accepted.
+CHANNEL = "hookmirror_accepted"
 
-#: Separates a dedup key from the fingerprint that tells two bodies under one key apart.
-CONFLICT_MARK = "#"
-
-
-class State(StrEnum):
-    PENDING = "pending"
-    PROCESSING = "processing"
-    PROCESSED = "processed"
-    IGNORED = "ignored"
-    DEAD = "dead"
-
-
-def _in_state(state: State) -> Any:
-    # A literal, not a parameter: only then does either database see that its partial index applies.
-    return text(f"deliveries.state = '{state}'")
-
-
-class Delivery(SQLModel, table=True):
-    """One stored webhook."""
-
-    __tablename__ = "deliveries"
-
-    #: Grows with arrival: see `receiver.arrivals`.
-    id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    source: str
-    #: None where the body could not be read.
-    event_type: str | None = None
-    entity_kind: str | None = None
-    entity_id: str | None = None
-    #: The time of the change, at the source.
-    occurred_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    received_at: datetime = Field(sa_type=UtcDateTime)
-    state: str
-    #: Runs of the handler that were begun, since the delivery was accepted or replayed.
-    attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
-    #: When a pending delivery may be claimed.
-    due_at: datetime = Field(sa_type=UtcDateTime)
-    #: Its last attempt never ended: it is claimed alone, so that it takes no other down.
-    suspect: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
-    claimed_by: str | None = None
-    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: applied, tie, unchanged or stale, once processed.
-    outcome: str | None = None
-    #: Why it is dead, ignored, or waits for another attempt.
-    reason: str | None = None
-    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    dedup_key: str
-    #: The sender used this dedup key for another body too.
-    conflict: bool = False
-    #: How often the sender sent it again.
-    duplicates: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
-    #: Which of the source's secrets verified it, from 0, newest first; None for an unsigned one.
-    secret: int | None = None
-
-    __table_args__ = (
-        Index(
-            "ix_deliveries_due",
-            "suspect",
-            "due_at",
-            "id",
-            sqlite_where=text("state = 'pending'"),
-            postgresql_where=text("state = 'pending'"),
-        ),
-        Index(
-            "ix_deliveries_processing",
-            "source",
-            "entity_kind",
-            "entity_id",
-            sqlite_where=text("state = 'processing'"),
-            postgresql_where=text("state = 'processing'"),
-        ),
-        Index(
-            "ix_deliveries_dead",
-            "id",
-            sqlite_where=text("state = 'dead'"),
-            postgresql_where=text("state = 'dead'"),
-        ),
-        Index("ix_deliveries_source", "source", "id"),
-        Index("ix_deliveries_entity", "entity_id", "id"),
-    )
-
-
-class Body(SQLModel, table=True):
-    """What a delivery consists of: never changed, and dropped when it expires."""
-
-    __tablename__ = "bodies"
-
-    delivery_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    #: The exact bytes received.
-    body: bytes = Field(sa_type=LargeBinary)
-    #: What an encrypted body decrypts to; None if the body is plain.
-    plain: bytes | None = Field(default=None, sa_type=LargeBinary)
-    #: The headers worth keeping: see `receiver.endpoint.KEPT_HEADERS`.
-    headers: dict[str, str] = Field(sa_type=Document)
-
-
-class DedupKey(SQLModel, table=True):
-    """One change that a source told us about: its primary key is what makes a second telling a duplicate."""
-
-    __tablename__ = "dedup_keys"
-    __table_args__ = {"sqlite_with_rowid": False}
-
-    source: str = Field(primary_key=True)
-    dedup_key: str = Field(primary_key=True)
-    #: Tells another body under the same key from the same body again.
-    fingerprint: bytes = Field(sa_type=LargeBinary)
-    delivery_id: int = Field(sa_type=BigInteger)
-
-
-class Attempt(SQLModel, table=True):
-    """One attempt that did not succeed."""
-
-    __tablename__ = "attempts"
-
-    delivery_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    #: When it ended, or was found to have ended.
-    ended_at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
-    #: From 1; a replay begins again.
-    number: int
-    worker: str
-    reason: str
-
-
-DELIVERIES: Table = Delivery.__table__  # type: ignore[attr-defined]
-BODIES: Table = Body.__table__  # type: ignore[attr-defined]
-DEDUP_KEYS: Table = DedupKey.__table__  # type: ignore[attr-defined]
-ATTEMPTS: Table = Attempt.__table__  # type: ignore[attr-defined]
-
-
-@dataclass(slots=True, kw_only=True)
-class Arrival:
-    """A verified webhook on its way into the inbox."""
-
-    source: str
-    body: bytes
-    #: What an encrypted body decrypts to; None if the body is plain.
-    plain: bytes | None
-    headers: dict[str, str]
-    received_at: datetime
-    secret: int | None
-    dedup_key: str = ""
-    fingerprint: bytes = b""
-    #: pending, ignored (nobody handles its event type) or dead (it cannot be read).
-    state: State = State.PENDING
-    reason: str | None = None
-    event_type: str = ""
-    entity: tuple[str, str] | None = None
-    occurred_at: datetime | None = None
-
-    def know(self, envelope: Envelope) -> None:
-        """Take over what the body says."""
-        self.event_type, self.entity, self.occurred_at = envelope.event_type, envelope.entity, envelope.occurred_at
-        self.dedup_key, self.fingerprint = envelope.identity(self.verified)
-
-    def give_up(self, reason: str) -> None:
-        """Nobody can read the body: kept all the same, to be replayed after a fix."""
-        self.state, self.reason = State.DEAD, reason
-        self.dedup_key, self.fingerprint = unread_identity(self.verified)
-
-    def ignore(self, reason: str) -> None:
-        self.state, self.reason = State.IGNORED, reason
-
-    @property
-    def verified(self) -> bytes:
-        return self.body if self.plain is None else self.plain
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The answer to the sender: accepted or duplicate, and under which id it is kept."""
-
-    status: str
-    delivery_id: int
+#: The key of the advisory lock under which deliveries are claimed on PostgreSQL.
+CLAIM_LOCK = 0x686F6F6B0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,59 +79,12 @@ class Inbox:
 
         Returns only after the commit. Raises SQLAlchemy's error if nothing was kept.
         """
-        filings = [_Filing(self._ids.draw(), arrival, arrival.dedup_key) for arrival in arrivals]
+        numbered = [(self._ids.draw(), arrival) for arrival in arrivals]
         with self.database.write() as connection:
-            self._file(connection, filings)
-            conflicting = [filing for filing in filings if filing.conflicts]
-            for filing in conflicting:
-                filing.mark_conflict()
-            self._file(connection, conflicting)
-            kept = [filing for filing in filings if filing.is_new]
-            insert_rows(connection, DELIVERIES, [filing.delivery_row() for filing in kept])
-            insert_rows(connection, BODIES, [filing.body_row() for filing in kept])
-            if len(kept) < len(filings):
-                self._note_duplicates(connection, [filing for filing in filings if not filing.is_new])
-        return [filing.answer() for filing in filings]
-
-    def _file(self, connection: Connection, filings: list[_Filing]) -> None:
-        """Give each filing its dedup key, or the holder of that key: the database decides who comes first."""
-        if not filings:
-            return
-        # In key order, so that two processes that file the same keys wait for each other instead of deadlocking.
-        rows = [filing.key_row() for filing in sorted(filings, key=lambda filing: (filing.arrival.source, filing.key))]
-        if insert_rows(connection, DEDUP_KEYS, rows, conflict="ON CONFLICT DO NOTHING") == len(rows):
-            for filing in filings:
-                filing.holder = None
-            return
-        holders = self._holders(connection, {(filing.arrival.source, filing.key) for filing in filings})
-        for filing in filings:
-            holder = holders[filing.arrival.source, filing.key]
-            filing.holder = holder if holder["delivery_id"] != filing.number else None
-
-    def _holders(self, connection: Connection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], RowMapping]:
-        statement = select(DEDUP_KEYS).where(tuple_(DEDUP_KEYS.c.source, DEDUP_KEYS.c.dedup_key).in_(sorted(keys)))
-        return {(row["source"], row["dedup_key"]): row for row in connection.execute(statement).mappings()}
-
-    def _note_duplicates(self, connection: Connection, filings: list[_Filing]) -> None:
-        """Count them, and let the sender's insistence give a dead delivery one attempt more."""
-        dead = _in_state(State.DEAD)
-        statement = (
-            update(DELIVERIES)
-            .where(DELIVERIES.c.id == bindparam("known"))
-            .values(
-                duplicates=DELIVERIES.c.duplicates + 1,
-                due_at=case((dead, bindparam("now", type_=UtcDateTime())), else_=DELIVERIES.c.due_at),
-                attempts=case(
-                    (and_(dead, DELIVERIES.c.attempts > 0), DELIVERIES.c.attempts - 1), else_=DELIVERIES.c.attempts
-                ),
-                ended_at=case((dead, None), else_=DELIVERIES.c.ended_at),
-                state=case((dead, State.PENDING.value), else_=DELIVERIES.c.state),
-            )
-        )
-        in_key_order = sorted(filings, key=lambda filing: filing.delivery_id)
-        connection.execute(
-            statement, [{"known": filing.delivery_id, "now": filing.arrival.received_at} for filing in in_key_order]
-        )
+            answers = file(connection, numbered)
+            if self.database.is_postgresql:
+                connection.execute(_NOTIFY)
+        return answers
 
     # ── claim and settle ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -344,37 +95,17 @@ class Inbox:
 
         A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
         """
-        busy = DELIVERIES.alias("busy")
-        entity_is_busy = exists().where(
-            text("busy.state = 'processing'"),
-            busy.c.source == DELIVERIES.c.source,
-            busy.c.entity_kind == DELIVERIES.c.entity_kind,
-            busy.c.entity_id == DELIVERIES.c.entity_id,
-        )
-        due = (
-            select(DELIVERIES.c.id)
-            .where(text("deliveries.state = 'pending'"), DELIVERIES.c.suspect == suspect, DELIVERIES.c.due_at <= now)
-            .where(~entity_is_busy)
-            .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
-            .limit(limit)
-        )
+        statement, parameters = _DUE, {"now": now, "suspect": suspect, "limit": limit}
         with self.database.write() as connection:
             if self.database.is_postgresql:
                 # One claim at a time: two that do not see each other could both take deliveries of one entity.
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
-                due = due.with_for_update(skip_locked=True)
-            ids = list(connection.execute(due).scalars())
-            if not ids:
-                return []
-            taken = {"state": State.PROCESSING.value, "claimed_by": worker, "lease_until": now + lease}
-            connection.execute(
-                update(DELIVERIES).where(DELIVERIES.c.id.in_(ids)).values(attempts=DELIVERIES.c.attempts + 1, **taken)
-            )
-            found = select(DELIVERIES, BODIES.c.body, BODIES.c.plain).outerjoin(
-                BODIES, BODIES.c.delivery_id == DELIVERIES.c.id
-            )
-            rows = connection.execute(found.where(DELIVERIES.c.id.in_(ids)).order_by(DELIVERIES.c.id)).mappings().all()
-        return [_claimed(row) for row in rows]
+                statement = _DUE.with_for_update(of=DELIVERIES, skip_locked=True)
+            rows = connection.execute(statement, parameters).mappings().all()
+            if rows:
+                taken = {"ids": [row["id"] for row in rows], "worker": worker, "until": now + lease}
+                connection.execute(_TAKE, taken)
+        return [_claimed(row) for row in sorted(rows, key=lambda row: row["id"])]
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
         """Keep the leases of deliveries that are still being worked on."""
@@ -383,8 +114,7 @@ class Inbox:
 
     def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
         """Which of these the worker still holds; they stay so until the transaction ends."""
-        statement = select(DELIVERIES.c.id).where(self._held(worker, ids)).order_by(DELIVERIES.c.id).with_for_update()
-        return set(connection.execute(statement).scalars())
+        return set(connection.execute(_HELD, {"ids": list(ids), "worker": worker}).scalars())
 
     def settle(self, connection: Connection, worker: str, endings: Sequence[Ending], *, now: datetime) -> None:
         """Record how these attempts ended."""
@@ -399,7 +129,7 @@ class Inbox:
     def release(self, worker: str) -> None:
         """Give back what the worker claimed and has not begun, as if it had not been claimed."""
         with self.database.write() as connection:
-            given_back = update(DELIVERIES).where(_in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
+            given_back = update(DELIVERIES).where(in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
             connection.execute(
                 given_back.values(
                     state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None
@@ -412,15 +142,18 @@ class Inbox:
         Their attempt counts: who used up the last one is dead. Returns how many deliveries were taken over.
         """
         left = and_(
-            _in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(gone))
+            in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(gone))
         )
-        found = select(DELIVERIES.c.id, DELIVERIES.c.attempts, DELIVERIES.c.claimed_by).where(left)
+        found = select(DELIVERIES.c.id, DELIVERIES.c.attempts, DELIVERIES.c.claimed_by, DELIVERIES.c.suspect).where(
+            left
+        )
         with self.database.read() as connection:
             if connection.execute(found.limit(1)).first() is None:
                 return 0
         with self.database.write() as connection:
             rows = connection.execute(found.order_by(DELIVERIES.c.id).with_for_update(skip_locked=True)).all()
-            endings = [_lost(row.id, row.attempts, now, max_attempts) for row in rows]
+            # Only an attempt made alone convicts: in a batch, any of them may have ended the worker.
+            endings = [_lost(row.id, row.attempts, now, row.suspect and row.attempts >= max_attempts) for row in rows]
             for row, ending in zip(rows, endings, strict=True):
                 self.settle(connection, row.claimed_by, [ending], now=now)
             statement = update(DELIVERIES).where(DELIVERIES.c.id.in_([row.id for row in rows]))
@@ -429,7 +162,7 @@ class Inbox:
 
     def workers(self) -> list[str]:
         """The workers that hold a lease."""
-        statement = select(DELIVERIES.c.claimed_by).where(_in_state(State.PROCESSING)).distinct()
+        statement = select(DELIVERIES.c.claimed_by).where(in_state(State.PROCESSING)).distinct()
         with self.database.read() as connection:
             return [worker for worker in connection.execute(statement).scalars() if worker is not None]
 
@@ -456,98 +189,76 @@ class Inbox:
 
     def next_due(self) -> datetime | None:
         """When the earliest pending delivery is due; None if nothing is pending."""
-        earliest = select(func.min(DELIVERIES.c.due_at)).where(_in_state(State.PENDING))
+        earliest = select(func.min(DELIVERIES.c.due_at)).where(in_state(State.PENDING))
         with self.database.read() as connection:
             return connection.execute(earliest).scalar()
 
     @staticmethod
     def _held(worker: str, ids: Sequence[int]) -> Any:
-        return and_(DELIVERIES.c.id.in_(ids), _in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
+        return and_(DELIVERIES.c.id.in_(ids), in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
 
 
-#: The key of the advisory lock under which deliveries are claimed on PostgreSQL.
-CLAIM_LOCK = 0x686F6F6B0002
+_NOTIFY = text(f"NOTIFY {CHANNEL}")
 
+_BUSY = DELIVERIES.alias("busy")
 
-@dataclass(slots=True)
-class _Filing:
-    """An arrival on its way into the tables."""
+_ENTITY_IS_BUSY = exists().where(
+    text("busy.state = 'processing'"),
+    _BUSY.c.source == DELIVERIES.c.source,
+    _BUSY.c.entity_kind == DELIVERIES.c.entity_kind,
+    _BUSY.c.entity_id == DELIVERIES.c.entity_id,
+)
 
-    number: int
-    arrival: Arrival
-    key: str
-    #: Whoever had the dedup key already.
-    holder: RowMapping | None = None
-    conflict: bool = False
+#: Built once: putting a statement together costs as much as running it.
+_DUE = (
+    select(
+        DELIVERIES.c.id,
+        DELIVERIES.c.source,
+        DELIVERIES.c.attempts,
+        DELIVERIES.c.received_at,
+        DELIVERIES.c.entity_kind,
+        DELIVERIES.c.entity_id,
+        BODIES.c.body,
+        BODIES.c.plain,
+    )
+    .outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
+    .where(in_state(State.PENDING), DELIVERIES.c.suspect == bindparam("suspect"))
+    .where(DELIVERIES.c.due_at <= bindparam("now", type_=UtcDateTime()), ~_ENTITY_IS_BUSY)
+    .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
+    .limit(bindparam("limit"))
+)
 
-    @property
-    def is_new(self) -> bool:
-        return self.holder is None
+_TAKE = (
+    update(DELIVERIES)
+    .where(DELIVERIES.c.id.in_(bindparam("ids", expanding=True)))
+    .values(
+        state=State.PROCESSING.value,
+        attempts=DELIVERIES.c.attempts + 1,
+        claimed_by=bindparam("worker"),
+        lease_until=bindparam("until"),
+    )
+)
 
-    @property
-    def conflicts(self) -> bool:
-        return self.holder is not None and self.holder["fingerprint"] != self.arrival.fingerprint
-
-    @property
-    def delivery_id(self) -> int:
-        return self.number if self.holder is None else self.holder["delivery_id"]
-
-    def mark_conflict(self) -> None:
-        self.key = f"{self.arrival.dedup_key}{CONFLICT_MARK}{self.arrival.fingerprint.hex()}"
-        self.conflict = True
-
-    def answer(self) -> Accepted:
-        return Accepted("accepted" if self.is_new else "duplicate", self.delivery_id)
-
-    def key_row(self) -> dict[str, Any]:
-        return {
-            "source": self.arrival.source,
-            "dedup_key": self.key,
-            "fingerprint": self.arrival.fingerprint,
-            "delivery_id": self.number,
-        }
-
-    def delivery_row(self) -> dict[str, Any]:
-        arrival = self.arrival
-        kind, entity_id = arrival.entity or (None, None)
-        return {
-            "id": self.number,
-            "source": arrival.source,
-            "event_type": arrival.event_type or None,
-            "entity_kind": kind,
-            "entity_id": entity_id,
-            "occurred_at": arrival.occurred_at,
-            "received_at": arrival.received_at,
-            "state": arrival.state.value,
-            "due_at": arrival.received_at,
-            "reason": _reason(arrival.reason),
-            "ended_at": None if arrival.state is State.PENDING else arrival.received_at,
-            "dedup_key": self.key,
-            "conflict": self.conflict,
-            "secret": arrival.secret,
-        }
-
-    def body_row(self) -> dict[str, Any]:
-        arrival = self.arrival
-        return {
-            "delivery_id": self.number,
-            "body": arrival.body,
-            "plain": arrival.plain,
-            "headers": arrival.headers,
-        }
+_HELD = (
+    select(DELIVERIES.c.id)
+    .where(DELIVERIES.c.id.in_(bindparam("ids", expanding=True)), in_state(State.PROCESSING))
+    .where(DELIVERIES.c.claimed_by == bindparam("worker"))
+    .order_by(DELIVERIES.c.id)
+    .with_for_update()
+)
 
 
 def _claimed(row: RowMapping) -> Claimed:
     entity = (row["entity_kind"], row["entity_id"]) if row["entity_kind"] is not None else None
     plain = row["body"] if row["plain"] is None else row["plain"]
-    return Claimed(row["id"], row["source"], row["attempts"], row["received_at"], plain, entity)
+    return Claimed(row["id"], row["source"], row["attempts"] + 1, row["received_at"], plain, entity)
 
 
 def _ending_values(ending: Ending, now: datetime) -> tuple[tuple[str, Any], ...]:
     values: dict[str, Any] = {
         "state": ending.state.value,
         "outcome": ending.outcome,
-        "reason": _reason(ending.reason),
+        "reason": kept_reason(ending.reason),
         "ended_at": None if ending.state is State.PENDING else now,
     }
     if ending.due_at is not None:
@@ -563,8 +274,7 @@ def _ending_values(ending: Ending, now: datetime) -> tuple[tuple[str, Any], ...]
     return tuple(values.items())
 
 
-def _lost(delivery_id: int, number: int, now: datetime, max_attempts: int) -> Ending:
-    over = number >= max_attempts
+def _lost(delivery_id: int, number: int, now: datetime, over: bool) -> Ending:
     return Ending(
         delivery_id=delivery_id,
         state=State.DEAD if over else State.PENDING,
@@ -581,9 +291,5 @@ def _attempt_row(ending: Ending, worker: str, now: datetime) -> dict[str, Any]:
         "ended_at": now,
         "number": ending.number,
         "worker": worker,
-        "reason": _reason(ending.reason) or "no reason was given",
+        "reason": kept_reason(ending.reason) or "no reason was given",
     }
-
-
-def _reason(reason: str | None) -> str | None:
-    return None if reason is None else storable(reason[:LONGEST_REASON])

@@ -58,3 +58,15 @@ def deliveries(source: str, status: str) -> Counter:
 def verified(source: str, secret: int | None) -> Counter:
     """The counter for the position of the secret that verified."""
     return VERIFIED.labels(source, "unsigned" if secret is None else str(secret))
+
+
+@cache
+def ended(source: str, state: str, outcome: str) -> Counter:
+    """The counter for deliveries that ended so."""
+    return ENDED.labels(source, state, outcome)
+
+
+@cache
+def freshness(source: str) -> Histogram:
+    """The freshness of one source."""
+    return FRESHNESS_SECONDS.labels(source)

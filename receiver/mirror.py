@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from sqlalchemy import Table
 from sqlalchemy.orm import Session
 from sqlmodel import Field, SQLModel
 
-from receiver.columns import Document, ExactDecimal, UtcDateTime, normalize
+from receiver.codec import storable
+from receiver.columns import Document, ExactDecimal, Normalizer, UtcDateTime, document, normalizer
 from receiver.envelope import LONGEST_NAME
 from receiver.errors import HandlerError, WiringError
 from receiver.versions import Patch, Rank, Version, microseconds
@@ -56,8 +57,7 @@ BOOKKEEPING = frozenset(MirrorRow.model_fields)
 ACTIVE = "active"
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A row of the mirror."""
 
     table: type[MirrorRow]
@@ -82,9 +82,10 @@ def sql_table(table: type[MirrorRow]) -> Table:
 
 
 @cache
-def own_columns(table: type[MirrorRow]) -> dict[str, Any]:
-    """The columns that handlers fill, with their types."""
-    return {column.name: column.type for column in sql_table(table).columns if column.name not in BOOKKEEPING}
+def own_columns(table: type[MirrorRow]) -> dict[str, Normalizer]:
+    """The columns that handlers fill, with what brings values into the form that they keep."""
+    columns = sql_table(table).columns
+    return {column.name: normalizer(column.type) for column in columns if column.name not in BOOKKEEPING}
 
 
 def child_tables(table: type[MirrorRow]) -> list[type[MirrorRow]]:
@@ -213,7 +214,7 @@ class Mirror:
             elif name not in known:
                 raise HandlerError(f"{table.__name__} has no column `{name}`: it has {', '.join(known)}.")
             else:
-                columns[name] = _normalize(name, known[name], value)
+                columns[name] = None if value is None else _normalize(name, known[name], value)
         _check_id("parent", columns.get("parent"))
         self.writes.append(Write(self._key(table, external_id), self._version(rank, at), columns))
 
@@ -226,7 +227,7 @@ class Mirror:
         if not isinstance(external_id, str) or not external_id:
             raise HandlerError(f"A row of {table.__name__} needs its id as text, not {external_id!r}.")
         _check_id("external_id", external_id)
-        return Key(table, self._source, normalize("external_id", sql_table(table).c.external_id.type, external_id))
+        return Key(table, self._source, storable(external_id))
 
     def _version(self, rank: Rank, at: datetime | None) -> Version:
         if at is not None and at.tzinfo is None:
@@ -241,12 +242,12 @@ class SessionRequested(BaseException):
     """
 
 
-def _normalize(name: str, kind: Any, value: Any) -> Any:
+def _normalize(name: str, normal: Normalizer, value: Any) -> Any:
     if not isinstance(value, Patch):
-        return normalize(name, kind, value)
-    if not isinstance(kind, Document):
+        return normal(name, value)
+    if normal is not document:
         raise HandlerError(f"`{name}` is no document, so it takes no Patch.")
-    return Patch(normalize(name, kind, dict(value.members)))
+    return Patch(normal(name, dict(value.members)))
 
 
 def _check_id(name: str, value: Any) -> None:

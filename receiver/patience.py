@@ -21,23 +21,29 @@ class Patience:
         #: By task, when its wait began; None once it has been ended.
         self._waits: dict[asyncio.Task[object], float | None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        #: Kept, because asking for the running loop costs a system call each time.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "only a task can wait"
-        loop = task.get_loop()
-        self._waits[task] = loop.time()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        self._waits[self._task()] = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(self._seconds / LOOKS, self._look, loop)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "the task that entered leaves"
+        task = self._task()
         ended = self._waits.pop(task) is None
         if ended and task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise TimeoutError from error
+
+    def _task(self) -> asyncio.Task[object]:
+        task = asyncio.current_task(self._loop)
+        assert task is not None, "only a task can wait"
+        return task
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         overdue = loop.time() - self._seconds

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, func, select, text, tuple_
 
 from receiver.database import Database
-from receiver.inbox import ATTEMPTS, BODIES, DELIVERIES, State
+from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, State
 from receiver.mirror import MirrorRow, sql_table
 
 #: Ids of one page, where nobody looks at pages.

@@ -19,7 +19,6 @@ from sqlalchemy import select
 from receiver import changes
 from receiver.arrivals import first_id_at
 from receiver.changes import RowChange
-from receiver.columns import normalize
 from receiver.database import Database
 from receiver.dialects import Listed
 from receiver.errors import ApiError, ConfigurationError
@@ -156,7 +155,7 @@ class _Repair:
         keys = [Key(table, self._report.source, external_id) for external_id in active]
         missing = [key for key in keys if key not in listed]
         if len(missing) > BRAKE * len(active) and not force:
-            self._report.braked[sql.name] = len(missing)
+            self._report.braked[str(sql.name)] = len(missing)
             return
         for some in _batches(missing):
             writes = [self._write(key, Rank.ABSENT, {ACTIVE: False}) for key in some]
@@ -189,7 +188,9 @@ def _columns(row: Listed) -> dict[str, Any]:
     unknown = sorted(set(row.columns) - set(known))
     if unknown:
         raise ApiError(f"The list gives {row.table.__name__} a column `{unknown[0]}`, which it does not have.")
-    return {ACTIVE: row.active} | {name: normalize(name, known[name], value) for name, value in row.columns.items()}
+    return {ACTIVE: row.active} | {
+        name: None if value is None else known[name](name, value) for name, value in row.columns.items()
+    }
 
 
 def _differs(row: MirrorRow, write: Write) -> bool:

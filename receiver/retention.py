@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, text, tuple_
 
 from receiver.arrivals import first_id_at
 from receiver.database import Database
-from receiver.inbox import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES
+from receiver.deliveries import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES
 
 #: Deliveries per transaction.
 BATCH = 500

@@ -10,7 +10,7 @@ from datetime import timedelta
 class RetrySchedule:
     """Waits that grow by `factor` from `first`, each drawn evenly between nothing and its cap ("full jitter").
 
-    With the defaults the nine caps add up to 41 hours, of which jitter draws half on average: ten attempts over
+    With the defaults the nine caps add up to 38 hours, of which jitter draws half on average: ten attempts over
     about a day, the first few within minutes.
     """
 

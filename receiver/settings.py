@@ -23,6 +23,9 @@ from receiver.signatures import Credentials, Secret
 PREFIX = "HOOKMIRROR_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 
+#: No setting: where clients of the API, the simulator among them, look for a token.
+TOKEN_VARIABLE = PREFIX + "TOKEN"
+
 SOURCE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 
 
@@ -105,12 +108,12 @@ class Settings(BaseSettings):
     #: Seconds that a sender may take to send a body.
     body_timeout: float = Field(default=30.0, gt=0)
     #: Deliveries that one worker claims at once.
-    batch_size: int = Field(default=100, ge=1, le=1_000)
+    batch_size: int = Field(default=200, ge=1, le=1_000)
     #: Seconds after which a claimed delivery may be taken over from a worker that has not been heard of.
     lease_seconds: float = Field(default=60.0, ge=1)
     #: How often a handler is run before its delivery is dead.
     max_attempts: int = Field(default=10, ge=1, le=100)
-    #: Days that bodies are kept after their delivery has ended.
+    #: Days after their arrival that bodies are kept; those of deliveries that are not done stay.
     body_retention_days: int = Field(default=30, ge=1)
     #: Days that dedup keys are kept.
     dedup_retention_days: int = Field(default=400, ge=1)
@@ -194,7 +197,7 @@ def load(path: Path | None = None) -> Settings:
 
 
 def _refuse_unknown_variables() -> None:
-    known = {CONFIG_VARIABLE} | {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = {CONFIG_VARIABLE, TOKEN_VARIABLE} | {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name.upper() not in known)
     if unknown:
         raise ConfigurationError(
@@ -212,7 +215,8 @@ def _read(path: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}.") from None
-    for name, table in content.get("sources", {}).items():
+    sources = content.get("sources")
+    for name, table in sources.items() if isinstance(sources, dict) else ():
         if isinstance(table, dict) and isinstance(table.get("secrets_file"), str):
             # Relative to the file that names it, so that it means the same from wherever the program starts.
             content["sources"][name]["secrets_file"] = str(path.parent / table["secrets_file"])

@@ -59,6 +59,9 @@ class Verifier(Protocol):
     def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:
         """The authentic body. Raises `NotVerified`."""
 
+    def conceal(self, plain: bytes, credentials: Credentials) -> bytes:
+        """The verified body as it may be stored: without the credentials that it may hold."""
+
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:
         """The body with what these credentials want inside it, before it is signed: for a composed or copied body."""
 
@@ -108,6 +111,9 @@ class HmacSha256:
             "Compare the secrets on both sides, and sign the exact bytes that are sent.",
         )
 
+    def conceal(self, plain: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
+        return plain
+
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
         return body
 
@@ -152,6 +158,9 @@ class Unsigned:
         if not credentials.allow_unsigned:
             raise NotVerified("signature_missing", "This source takes no unsigned webhooks.")
         return Verified(body, None)
+
+    def conceal(self, plain: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
+        return plain
 
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
         return body

@@ -25,10 +25,11 @@ from sqlmodel import Session, select
 from receiver import codec, queries
 from receiver.acceptor import Acceptor
 from receiver.database import Database
+from receiver.deliveries import State
 from receiver.dialects import Dialect
 from receiver.endpoint import PREFIX, Endpoint
 from receiver.errors import ConfigurationError
-from receiver.inbox import Inbox, State
+from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
 from receiver.settings import SourceSettings
 from receiver.signatures import Credentials

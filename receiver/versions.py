@@ -89,7 +89,7 @@ class Registers:
         if floor is not None and version <= floor:
             return self._lost(column, value != old, version, floor)
         self._settle_tie(column, value != old, version, floor)
-        self.values[column] = self._keep_newer_members(column, value, version) if isinstance(value, dict) else value
+        self.values[column] = self._keep_newer_members(column, value, version) if isinstance(old, dict) else value
         self.versions[column] = version
         if self.values[column] == old and floor is not None:
             return Outcome.UNCHANGED
@@ -107,7 +107,8 @@ class Registers:
         register = f"{column}.{member}"
         known = [self.versions[name] for name in (column, register) if name in self.versions]
         floor = max(known, default=None)
-        members: dict[str, Any] = self.values.get(column) or {}
+        held = self.values.get(column)
+        members: dict[str, Any] = held if isinstance(held, dict) else {}
         differs = member not in members or members[member] != value
         if floor is not None and version <= floor:
             return self._lost(register, differs, version, floor)
@@ -118,17 +119,20 @@ class Registers:
             return Outcome.UNCHANGED
         return Outcome.TIE if register in self.ties else Outcome.APPLIED
 
-    def _keep_newer_members(self, column: str, value: dict[str, Any], version: Version) -> dict[str, Any]:
+    def _keep_newer_members(self, column: str, value: Any, version: Version) -> Any:
+        """The value with the members that newer patches brought; they make an object of a value that is none."""
         prefix = column + "."
-        merged = dict(value)
+        newer = {}
         for register in [name for name in self.versions if name.startswith(prefix)]:
             if self.versions[register] > version:
                 member = register.removeprefix(prefix)
-                merged[member] = self.values[column][member]
+                newer[member] = self.values[column][member]
             else:
                 del self.versions[register]
                 self.ties.discard(register)
-        return merged
+        if not newer:
+            return value
+        return (value if isinstance(value, dict) else {}) | newer
 
     def _lost(self, register: str, differs: bool, version: Version, floor: Version) -> Outcome:
         if version == floor:

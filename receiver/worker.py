@@ -26,10 +26,11 @@ from sqlalchemy.orm import Session
 
 from receiver import changes, metrics
 from receiver.database import Database, is_transient, is_trouble_of_ours
+from receiver.deliveries import State
 from receiver.dialects import Handler
 from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Retry, Unreadable
-from receiver.inbox import Claimed, Ending, Inbox, State
+from receiver.inbox import Claimed, Ending, Inbox
 from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
 from receiver.retention import Retention
 from receiver.retries import RetrySchedule
@@ -79,7 +80,7 @@ class Worker:
         inbox: Inbox,
         sources: Mapping[str, Source],
         *,
-        batch_size: int = 100,
+        batch_size: int = 200,
         lease: timedelta = timedelta(seconds=60),
         retries: RetrySchedule | None = None,
         retention: Retention | None = None,
@@ -328,9 +329,11 @@ class Worker:
         with self._database.write() as connection:
             held = self._inbox.held(connection, self.name, [task.delivery.id for task in tasks])
             ours = [task for task in tasks if task.delivery.id in held]
+            earlier: list[Write] = []
             for task in ours:
                 if task.ending is None and task.wants_session:
-                    self._run_in_savepoint(task, connection)
+                    self._run_in_savepoint(task, earlier, connection)
+                earlier.extend(task.writes if task.ending is None else [])
             workspace = Workspace(connection)
             workspace.load([write for task in ours if task.ending is None for write in task.writes], lock=True)
             endings, feed = [], []
@@ -346,12 +349,12 @@ class Worker:
             changes.record(connection, feed, now=now)
         return endings
 
-    def _run_in_savepoint(self, task: Task, connection: Connection) -> None:
+    def _run_in_savepoint(self, task: Task, earlier: list[Write], connection: Connection) -> None:
         def read(key: Key, writes: list[Write]) -> MirrorRow | None:
             return Workspace(connection).read(key, writes)
 
         with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
-            self._run(task, [], read, session)
+            self._run(task, earlier, read, session)
             with self._judged(task):
                 session.commit() if task.ending is None else session.rollback()
 
@@ -417,10 +420,10 @@ class Worker:
             if ending.failed:
                 metrics.FAILED_ATTEMPTS.labels(source).inc()
             if ending.state is not State.PENDING:
-                metrics.ENDED.labels(source, ending.state.value, ending.outcome or "").inc()
+                metrics.ended(source, ending.state.value, ending.outcome or "").inc()
             if ending.state is State.PROCESSED and task.event is not None:
                 lag = (now - task.event.occurred_at).total_seconds()
-                metrics.FRESHNESS_SECONDS.labels(source).observe(max(lag, 0.0))
+                metrics.freshness(source).observe(max(lag, 0.0))
 
 
 @contextmanager

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, select, text
 
 from receiver.bulk import insert_rows, replace_clause
 from receiver.changes import RowChange
@@ -42,6 +43,9 @@ class Workspace:
     def load(self, writes: Iterable[Write], *, lock: bool = False) -> None:
         """Fetch every row that the writes concern: their own, their parents', and the children of lost parents."""
         writes = list(writes)
+        if lock:
+            self._lock(write.key for write in writes)
+            self._lock(self._parents(writes))
         self._fetch({write.key for write in writes}, lock)
         self._fetch(set(self._parents(writes)), lock)
         self._fetch_children({(write.key, write.children_gone) for write in writes if write.children_gone}, lock)
@@ -109,7 +113,7 @@ class Workspace:
         before, entry.shown = entry.shown, shown
         if before is None:
             return RowChange(
-                sql_table(key.table).name,
+                str(sql_table(key.table).name),
                 key.source,
                 key.external_id,
                 "insert",
@@ -123,7 +127,7 @@ class Workspace:
             return None
         entry.dirty = True
         return RowChange(
-            sql_table(key.table).name,
+            str(sql_table(key.table).name),
             key.source,
             key.external_id,
             _operation(before["active"], stand.active),
@@ -172,6 +176,14 @@ class Workspace:
                 if key is not None:
                     yield key
 
+    def _lock(self, keys: Iterable[Key]) -> None:
+        """Hold off other writers of these rows, of those that are not there yet too: what row locks cannot do."""
+        if self.connection.dialect.name != "postgresql":
+            return
+        # Everybody in the same order, so that two writers wait for each other instead of deadlocking.
+        numbers = sorted({_lock_number(key) for key in keys})
+        self.connection.execute(_LOCK, {"numbers": numbers})
+
     def _fetch(self, keys: set[Key], lock: bool) -> None:
         missing = keys - self._sought
         self._sought |= missing
@@ -209,6 +221,14 @@ class Workspace:
         self._sought.add(key)
         entry = self._entries[key] = _Entry(load(values, row["versions"]), shown)
         self._adopt(key, entry.registers)
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(number) FROM unnest(CAST(:numbers AS bigint[])) AS number")
+
+
+def _lock_number(key: Key) -> int:
+    name = "\0".join((sql_table(key.table).name, key.source, key.external_id))
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 def _operation(was_active: bool, is_active: bool) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver import codec
+from receiver.errors import Unreadable
 
 
 def json_answer(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -23,3 +26,32 @@ def whole_number(request: Request, name: str, *, default: int, least: int = 0, m
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         return None
     return int(text) if least <= int(text) <= most else None
+
+
+async def json_object(request: Request) -> dict[str, Any] | None:
+    """The body of a request; None if it is not a JSON object."""
+    try:
+        document = codec.decode(await request.body())
+    except Unreadable:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def is_url(value: object) -> bool:
+    """Whether this is an http or https URL with a host."""
+    if not isinstance(value, str) or not value.isascii() or any(character.isspace() for character in value):
+        return False
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host is this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

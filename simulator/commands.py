@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import replace
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import httpx
@@ -15,17 +15,21 @@ from rich.console import Console
 
 from receiver import codec
 from simulator.clock import Clock, RunningClock
+from simulator.connection import Address, NoAnswerError
 from simulator.convergence import compare, read_mirror
 from simulator.demo import api_client, run_demo
+from simulator.faults import parse
+from simulator.prepared import send_prepared
 from simulator.progress import progress
 from simulator.receiver_process import ReceiverFailedError
 from simulator.report import SourceReport, show
-from simulator.run import build, couriers, hook_url, live, play
+from simulator.run import build, couriers, hook_url, live, play, prepare
 from simulator.scenario import Scenario, ScenarioError, load
-from simulator.server import serving
+from simulator.server import api_url, serving
 from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
 from simulator.systems.base import System
+from simulator.systems.iimmpact import Iimmpact
 
 T = TypeVar("T")
 
@@ -39,7 +43,24 @@ Events = Annotated[int | None, typer.Option(min=1, help="Events over all systems
 Rate = Annotated[float | None, typer.Option(min=0, help="Events a second over all systems; 0: as fast as possible.")]
 Speed = Annotated[float | None, typer.Option(min=0.001, help="60 makes a retry due in 300 s come after 5 s.")]
 Json = Annotated[bool, typer.Option("--json", help="The report as JSON, for machines.")]
-Share = Annotated[float | None, typer.Option(min=0, max=1)]
+Fault = Annotated[
+    list[str] | None, typer.Option("--fault", help="NAME=VALUE, added to the scenario's; repeat. docs/simulator.md")
+]
+To = Annotated[str | None, typer.Option(help="Send to this URL; {source} in it is replaced, or added.")]
+Serve = Annotated[bool, typer.Option("--serve", help="Serve the systems' APIs; alone, until Ctrl-C.")]
+Host = Annotated[str, typer.Option(help="Where to serve the APIs.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Where to serve the APIs; 0: any.")]
+Loopback = Annotated[
+    bool, typer.Option("--allow-loopback-http", help="IIMMPACT takes http URLs of this machine too, not only HTTPS.")
+]
+Check = Annotated[str | None, typer.Option(help="Compare with the mirror of the Hookmirror at this URL.")]
+Token = Annotated[str, typer.Option(envvar="HOOKMIRROR_TOKEN", help="A token for --check.")]
+PrintSettings = Annotated[
+    bool, typer.Option("--print-settings", help="Print the receiver's settings for this seed, and end.")
+]
+Prepared = Annotated[
+    int | None, typer.Option(min=1, help="Make everything first, then send over so many connections, at full speed.")
+]
 
 
 def demo(
@@ -47,11 +68,14 @@ def demo(
     scenario: ScenarioName = "monday-import",
     seed: Seed = 1,
     events: Events = None,
+    rate: Rate = None,
+    speed: Speed = None,
+    fault: Fault = None,
     as_json: Json = False,
 ) -> None:
     """Run a scenario against a receiver of its own, over real HTTP, and check that the mirror is right."""
     console = Console(stderr=True)
-    chosen = load_scenario(console, scenario).with_events(events)
+    chosen = load_scenario(console, scenario, fault, events=events, rate=rate, speed=speed)
     stay = not as_json and Console().is_terminal
 
     def on_reports(reports: Sequence[SourceReport]) -> None:
@@ -66,64 +90,68 @@ def demo(
 
 def simulate(
     *,
-    to: Annotated[str | None, typer.Option(help="Send to this URL; {source} in it is replaced, or added.")] = None,
-    serve: Annotated[bool, typer.Option("--serve", help="Serve the systems' APIs; alone, until Ctrl-C.")] = False,
-    host: Annotated[str, typer.Option(help="Where to serve the APIs.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to serve the APIs; 0: any.")] = 9000,
+    to: To = None,
+    serve: Serve = False,
+    host: Host = "127.0.0.1",
+    port: Port = 9000,
     sources: Sources = None,
     scenario: ScenarioName = "calm",
     seed: Seed = 1,
     events: Events = None,
     rate: Rate = None,
     speed: Speed = None,
-    duplicate: Share = None,
-    reorder: Annotated[int | None, typer.Option(min=0, help="Messages in flight, sent in any order.")] = None,
-    delay: Share = None,
-    drop: Share = None,
-    check: Annotated[str | None, typer.Option(help="Compare with the mirror of the Hookmirror at this URL.")] = None,
-    token: Annotated[str, typer.Option(envvar="HOOKMIRROR_TOKEN", help="A token for --check.")] = "",
-    print_settings: Annotated[
-        bool, typer.Option("--print-settings", help="Print the receiver's settings for this seed, and end.")
-    ] = False,
+    fault: Fault = None,
+    prepared: Prepared = None,
+    allow_loopback_http: Loopback = False,
+    check: Check = None,
+    token: Token = "",
+    print_settings: PrintSettings = False,
     as_json: Json = False,
 ) -> None:
     """Play the four systems: serve their APIs, send their webhooks to any receiver, report what came of it."""
     console = Console(stderr=True)
-    chosen = load_scenario(console, scenario).with_events(events)
-    faults = replace(chosen.faults, **given(duplicate=duplicate, reorder=reorder, delay=delay, drop=drop))
-    chosen = replace(chosen, faults=faults, **given(rate=rate, speed=speed))
+    chosen = load_scenario(console, scenario, fault, events=events, rate=rate, speed=speed)
     clock = RunningClock(speed=chosen.speed)
-    systems = chosen_systems(console, sources, seed=seed, clock=clock, to=to)
+    systems = chosen_systems(console, sources, seed=seed, clock=clock)
+    if to or print_settings:
+        subscribe(console, systems, chosen, to=to or "http://127.0.0.1:8000/hooks")
     if print_settings:
         typer.echo(settings_text(systems, api=f"http://{host}:{port}" if serve else None), nl=False)
         return
     if to is None and not serve:
         stop(console, "Say where to send with --to URL, or serve the APIs with --serve.")
+    for system in systems:
+        if isinstance(system, Iimmpact):
+            system.allow_loopback_http = allow_loopback_http
     if to is None:
-        run(console, serve_only(systems, host=host, port=port, rate=chosen.rate or 1, clock=clock, console=console))
+        run(console, serve_only(systems, chosen, seed=seed, host=host, port=port, clock=clock, console=console))
         return
-    playing = send(systems, chosen, seed=seed, clock=clock, console=console, check=check, token=token)
+    if prepared:
+        playing = send_prepared(systems, chosen, connections=prepared)
+    else:
+        playing = send(systems, chosen, seed=seed, clock=clock, console=console, check=check, token=token)
     reports = run(console, with_api(playing, systems, host=host, port=port) if serve else playing)
     print_reports(reports, chosen, seed=seed, as_json=as_json)
     raise typer.Exit(0 if all(report.good for report in reports) else 1)
 
 
-def given(**options: Any) -> dict[str, Any]:
-    """The options that were given, to replace what the scenario says."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def chosen_systems(
-    console: Console, sources: Sequence[str] | None, *, seed: int, clock: Clock, to: str | None
-) -> list[System]:
+def chosen_systems(console: Console, sources: Sequence[str] | None, *, seed: int, clock: Clock) -> list[System]:
     names = list(dict.fromkeys(sources or SYSTEMS))
     unknown = [name for name in names if name not in SYSTEMS]
     if unknown:
         stop(console, f"There is no system {unknown[0]!r}: choose from {', '.join(SYSTEMS)}.")
-    systems = build(names, seed=seed, clock=clock)
+    return build(names, seed=seed, clock=clock)
+
+
+def subscribe(console: Console, systems: Sequence[System], scenario: Scenario, *, to: str) -> None:
     for system in systems:
-        system.subscribe(hook_url(to or "http://127.0.0.1:8000/hooks", system.source))
-    return systems
+        url = hook_url(to, system.source)
+        try:
+            Address.of(url)
+        except ValueError as error:
+            stop(console, f"--to: {error}")
+        system.subscribe(url)
+    prepare(systems, scenario)
 
 
 async def send(
@@ -138,17 +166,19 @@ async def send(
 ) -> list[SourceReport]:
     """Play the scenario against whatever listens there; compare with a mirror only if told where."""
     async with couriers(systems, scenario=scenario, seed=seed, clock=clock) as sending:
+        began = time.monotonic()
         async with progress(console, sending, None):
-            await play(systems, scenario=scenario, couriers=sending, clock=clock)
+            await play(systems, scenario=scenario, seed=seed, couriers=sending, clock=clock)
+        seconds = time.monotonic() - began
         reports = [
-            SourceReport(source=system.source, events=system.events, log=sending[system.source].log)
+            SourceReport(source=system.source, events=system.events, log=sending[system.source].log, seconds=seconds)
             for system in systems
         ]
     if check:
         async with api_client(check, token) as client:
             for system, report in zip(systems, reports, strict=True):
                 mirror = await read_mirror(client, system.source)
-                report.comparison = compare(system.truth, mirror, arrived=report.log.arrived)
+                report.comparison = compare(system.truth, mirror, arrived=report.log.arrived, listed=system.listed)
     return reports
 
 
@@ -160,11 +190,24 @@ async def with_api(
 
 
 async def serve_only(
-    systems: Sequence[System], *, host: str, port: int, rate: float, clock: Clock, console: Console
+    systems: Sequence[System],
+    scenario: Scenario,
+    *,
+    seed: int,
+    host: str,
+    port: int,
+    clock: Clock,
+    console: Console,
 ) -> None:
+    """Serve the APIs over living catalogs. Whoever registers a webhook there gets the events."""
     async with serving(systems, host=host, port=port) as url:
-        console.print(f"The systems' APIs are at {url} until Ctrl-C.")
-        await live(systems, rate=rate, clock=clock)
+        console.print(f"The systems' APIs are served until Ctrl-C, an edit every {1 / (scenario.rate or 1):.2g} s:")
+        for system in systems:
+            access = ", ".join(f"{name}: {value}" for name, value in system.access().items())
+            told = f"{api_url(url, system)}  {access}"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
+        async with couriers(systems, scenario=scenario, seed=seed, clock=clock, endless=True) as sending:
+            await live(systems, scenario=scenario, seed=seed, couriers=sending, clock=clock)
 
 
 def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
@@ -173,7 +216,7 @@ def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(until_terminated(work))
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(INTERRUPTED) from None
-    except (ReceiverFailedError, httpx.HTTPError, OSError) as error:
+    except (ReceiverFailedError, NoAnswerError, httpx.HTTPError, OSError) as error:
         stop(console, str(error) or type(error).__name__)
 
 
@@ -186,11 +229,13 @@ async def until_terminated(work: Coroutine[Any, Any, T]) -> T:
     return await work
 
 
-def load_scenario(console: Console, name: str) -> Scenario:
+def load_scenario(console: Console, name: str, faults: Sequence[str] | None, **settings: Any) -> Scenario:
     try:
-        return load(name)
+        return load(name).changed(faults=parse(faults or ()), **settings)
     except ScenarioError as error:
         stop(console, str(error))
+    except ValueError as error:
+        stop(console, f"--fault: {error}")
 
 
 def print_reports(reports: Sequence[SourceReport], scenario: Scenario, *, seed: int, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import httptools
@@ -17,6 +18,24 @@ TIMEOUT = 30.0
 #: Seconds after which an idle connection is not used again: servers close theirs, commonly after 5 s, and a request
 #: that crosses with that would be lost.
 IDLE = 3.0
+
+#: Pieces in which a slow sender sends a request.
+PIECES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a request is sent."""
+
+    #: Real seconds that sending takes, piece by piece.
+    pause: float = 0.0
+    #: The share of the request after which the connection is closed without an answer; None if it is not.
+    cut: float | None = None
+    #: The connection is closed after the answer.
+    cut_after: bool = False
+
+
+USUAL = Manner()
 
 
 class NoAnswerError(Exception):
@@ -36,18 +55,27 @@ class Address:
     tls: bool
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def of(cls, url: str) -> Address:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not an http or https URL")
         return cls(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), parts.scheme == "https")
 
+    def context(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context() if self.tls else None
+
+
+@lru_cache(maxsize=1024)
+def request_start(url: str) -> str:
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return f"POST {target} HTTP/1.1\r\nHost: {parts.netloc}"
+
 
 def request_bytes(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
     """A whole POST request as it goes over the wire."""
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
+    lines = [request_start(url), f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
@@ -60,22 +88,27 @@ class Connection:
         self._timeout = timeout
         self._wire: _Wire | None = None
 
-    async def post(self, request: bytes) -> Answer:
+    async def post(self, request: bytes, manner: Manner = USUAL) -> Answer:
         """Send a prepared request, once. Raises `NoAnswerError`."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout + manner.pause):
                 wire = await self._open()
-                return await wire.exchange(request)
+                if manner.cut is not None:
+                    wire.send_and_leave(request[: max(1, int(len(request) * manner.cut))])
+                    raise ConnectionError("cut before the answer")
+                answer = await wire.exchange(request, manner.pause)
         except (OSError, TimeoutError) as error:
             self.close()
             raise NoAnswerError(str(error) or type(error).__name__) from error
+        if manner.cut_after:
+            self.close()
+        return answer
 
     async def _open(self) -> _Wire:
         if self._wire is None or not self._wire.usable:
             self.close()
-            context = ssl.create_default_context() if self._address.tls else None
-            loop = asyncio.get_running_loop()
-            _, self._wire = await loop.create_connection(_Wire, self._address.host, self._address.port, ssl=context)
+            address, loop = self._address, asyncio.get_running_loop()
+            _, self._wire = await loop.create_connection(_Wire, address.host, address.port, ssl=address.context())
         return self._wire
 
     def close(self) -> None:
@@ -99,16 +132,38 @@ class _Wire(asyncio.Protocol):
         fresh = time.monotonic() - self._used < IDLE
         return fresh and self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes) -> Answer:
-        if self._transport is None:
-            raise ConnectionError("not connected")
+    async def exchange(self, request: bytes, pause: float = 0.0) -> Answer:
         self._waiter = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        if pause:
+            await self._write_slowly(request, pause)
+        else:
+            self._writable().write(request)
         return await self._waiter
+
+    def send_and_leave(self, request: bytes) -> None:
+        """What was written still goes out before the connection ends."""
+        transport = self._writable()
+        transport.write(request)
+        transport.close()
+        self._transport = None
 
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    async def _write_slowly(self, request: bytes, pause: float) -> None:
+        step = -(-len(request) // PIECES)
+        for start in range(0, len(request), step):
+            if start:
+                await asyncio.sleep(pause / PIECES)
+            if self._waiter is not None and self._waiter.done():
+                return  # the answer came before the end
+            self._writable().write(request[start : start + step])
+
+    def _writable(self) -> asyncio.Transport:
+        if self._transport is None:
+            raise ConnectionError("not connected")
+        return self._transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

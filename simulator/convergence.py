@@ -39,8 +39,10 @@ class Comparison:
 
     rows: int = 0
     differences: list[Difference] = field(default_factory=list)
-    #: Differences in rows whose last event was dropped for good: only a reconcile can heal these.
+    #: Differences in rows whose last event was lost for good, or tied with another: events alone cannot heal these.
     only_reconcile: list[Difference] = field(default_factory=list)
+    #: The tables that the source's own API lists, which a reconcile can walk.
+    listed: frozenset[str] = frozenset(TABLES)
 
     @property
     def equal(self) -> bool:
@@ -49,14 +51,30 @@ class Comparison:
 
     @property
     def rows_to_reconcile(self) -> list[str]:
-        return sorted({f"{difference.table} {difference.external_id}" for difference in self.only_reconcile})
+        """Rows that a reconcile heals."""
+        return self._rows(True)
+
+    @property
+    def rows_beyond(self) -> list[str]:
+        """Rows that nothing heals but the next event about them: their source has no list of them."""
+        return self._rows(False)
+
+    def _rows(self, listed: bool) -> list[str]:
+        chosen = [each for each in self.only_reconcile if (each.table in self.listed) == listed]
+        return sorted({f"{difference.table} {difference.external_id}" for difference in chosen})
 
 
-def compare(truth: Truth, mirror: Mapping[Key, Mapping[str, Any]], *, arrived: Collection[int] | None) -> Comparison:
+def compare(
+    truth: Truth,
+    mirror: Mapping[Key, Mapping[str, Any]],
+    *,
+    arrived: Collection[int] | None,
+    listed: frozenset[str] = frozenset(TABLES),
+) -> Comparison:
     """Truth against mirror. `arrived` are the numbers of the events that were acked; None if all were."""
-    comparison = Comparison(rows=len(truth.rows))
+    comparison = Comparison(rows=len(truth.rows), listed=listed)
     for key, row in truth:
-        lost = arrived is not None and row.event not in arrived
+        lost = row.tied or (arrived is not None and row.event not in arrived)
         found = compare_row(key, row, mirror.get(key))
         (comparison.only_reconcile if lost else comparison.differences).extend(found)
     for key, found_row in mirror.items():

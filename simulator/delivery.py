@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -13,9 +13,9 @@ from zlib import crc32
 from receiver import codec
 from receiver.errors import Unreadable
 from simulator.clock import Clock
-from simulator.connection import Address, Answer, Connection, NoAnswerError, request_bytes
-from simulator.faults import Fate, Planned
-from simulator.systems.base import Message, RetryPolicy
+from simulator.connection import Address, Answer, Connection, Manner, NoAnswerError, request_bytes
+from simulator.fate import NONE, Fate, Planned, Trouble, damaged
+from simulator.systems.base import Attempt, Message, RetryPolicy
 
 #: Messages waiting for a connection, per lane; then the history waits too.
 LANE = 64
@@ -33,15 +33,22 @@ class Log:
     #: Answers 2xx, and of these, those that called the delivery a duplicate.
     acked: int = 0
     duplicates: int = 0
-    #: Messages that fate dropped, and those that failed for good after their last retry.
+    #: Messages that fate lost for good, and those that the receiver's own failing did.
     dropped: int = 0
     given_up: int = 0
-    #: Answers by their status; 0 for none.
+    #: Messages damaged on the way and forgeries that were sent; and of these, those that were acked all the same.
+    spoiled: int = 0
+    believed: int = 0
+    #: Answers to these by their status; 0 for none.
+    refusals: Counter[int] = field(default_factory=Counter)
+    #: Answers by their status; 0 for none. Tries that fate spoiled are not among them.
     statuses: Counter[int] = field(default_factory=Counter)
     #: Seconds from the request to its answer, for those acked.
     latencies: list[float] = field(default_factory=list)
     #: Numbers of the events of which at least one message was acked.
     arrived: set[int] = field(default_factory=set)
+    #: Under which ids the receiver says that it keeps them; empty if it does not say.
+    kept: set[str] = field(default_factory=set)
     #: Why requests failed, by their number.
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -50,20 +57,30 @@ class Courier:
     """Sends the messages of one source. Messages of one family keep their order, unless fate shuffles them."""
 
     def __init__(
-        self, url: str, *, clock: Clock, retries: RetryPolicy, fate: Fate, log: Log | None = None, lanes: int = 4
+        self,
+        *,
+        clock: Clock,
+        retries: RetryPolicy,
+        fate: Fate,
+        on_attempt: Callable[[Attempt], None] | None = None,
+        lanes: int = 4,
     ) -> None:
-        self.log = log or Log()
+        self.log = Log()
         self._clock = clock
         self._retries = retries
         self._fate = fate
-        address = Address.of(url)
-        self._lanes = [_Lane(Connection(address)) for _ in range(lanes)]
-        self._workers = [asyncio.create_task(self._work(lane)) for lane in self._lanes]
+        self._on_attempt = on_attempt
+        self._lanes_per_address = lanes
+        self._lanes: dict[tuple[Address, int], _Lane] = {}
+        self._workers: list[asyncio.Task[None]] = []
         self._later: set[asyncio.Task[None]] = set()
         self._error: Exception | None = None
 
     async def send(self, message: Message) -> None:
         """Hand a message over. It is sent in the background."""
+        if message.forged:
+            await self._lane(message).queue.put(_Try(message))
+            return
         self.log.messages += 1
         for planned in self._fate.meet(message):
             await self._dispatch(planned)
@@ -78,26 +95,26 @@ class Courier:
         for task in (*self._workers, *self._later):
             task.cancel()
         await asyncio.gather(*self._workers, *self._later, return_exceptions=True)
-        for lane in self._lanes:
+        for lane in self._lanes.values():
             lane.connection.close()
 
     async def _settle(self) -> None:
         """Retries put messages back into the lanes, so look until nothing is left anywhere."""
-        while self._later or any(lane.queue.qsize() or lane.busy for lane in self._lanes):
+        while self._error is None and (self._later or any(lane.open for lane in self._lanes.values())):
             if self._later:
                 await asyncio.wait(self._later, timeout=0.5)
-            for lane in self._lanes:
+            for lane in [*self._lanes.values()]:
                 await lane.queue.join()
-            if self._error is not None:
-                raise self._error
+        if self._error is not None:
+            raise self._error
 
     async def _dispatch(self, planned: Planned) -> None:
         if planned.dropped:
             self.log.dropped += 1
         elif planned.delay:
-            self._background(self._after(planned.delay, _Try(planned.message)))
+            self._background(self._after(planned.delay, _Try(planned.message, planned.trouble)))
         else:
-            await self._lane(planned.message).queue.put(_Try(planned.message))
+            await self._lane(planned.message).queue.put(_Try(planned.message, planned.trouble))
 
     async def _after(self, seconds: float, attempt: _Try) -> None:
         await self._clock.sleep(seconds)
@@ -109,7 +126,12 @@ class Courier:
         task.add_done_callback(self._later.discard)
 
     def _lane(self, message: Message) -> _Lane:
-        return self._lanes[crc32(message.family.encode()) % len(self._lanes)]
+        key = (Address.of(message.url), crc32(message.family.encode()) % self._lanes_per_address)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane(Connection(key[0]))
+            self._workers.append(asyncio.create_task(self._work(lane)))
+        return lane
 
     async def _work(self, lane: _Lane) -> None:
         while True:
@@ -124,45 +146,89 @@ class Courier:
                 lane.queue.task_done()
 
     async def _try(self, lane: _Lane, attempt: _Try) -> None:
-        message = attempt.message
-        request = request_bytes(message.url, message.headers, message.body)
-        self.log.sent += 1
         started = time.perf_counter()
-        try:
-            answer: Answer | None = await lane.connection.post(request)
-        except NoAnswerError as error:
-            answer = None
-            self.log.reasons[str(error)] += 1
-        if answer is not None and 200 <= answer.status < 300:
-            self._acked(message, answer, time.perf_counter() - started)
+        answer = await self._post(lane, attempt)
+        seconds = time.perf_counter() - started
+        self._tell(attempt, answer, seconds)
+        good = answer is not None and 200 <= answer.status < 300
+        if attempt.message.forged or attempt.damaged:
+            self.log.spoiled += 1
+            self.log.believed += good
+            self.log.refusals[answer.status if answer else 0] += 1
+        if attempt.message.forged:
+            return
+        if answer is not None and good and not attempt.damaged:
+            self._acked(attempt, answer, seconds)
         else:
             self._failed(attempt, answer)
 
-    def _acked(self, message: Message, answer: Answer, seconds: float) -> None:
+    async def _post(self, lane: _Lane, attempt: _Try) -> Answer | None:
+        if attempt.unreachable:
+            return None
+        message, trouble = attempt.message, attempt.trouble if attempt.number == 1 else NONE
+        request = request_bytes(message.url, message.headers, damaged(message.body, trouble))
+        manner = Manner(pause=trouble.pause / self._clock.speed, cut=trouble.cut, cut_after=trouble.cut_after)
+        self.log.sent += 1
+        try:
+            return await lane.connection.post(request, manner)
+        except NoAnswerError as error:
+            if not (message.forged or trouble.fails):
+                self.log.reasons[str(error)] += 1
+            return None
+
+    def _tell(self, attempt: _Try, answer: Answer | None, seconds: float) -> None:
+        if self._on_attempt is not None:
+            status, body = (answer.status, answer.body) if answer else (None, b"")
+            self._on_attempt(Attempt(message=attempt.message, status=status, answer=body, seconds=seconds))
+
+    def _acked(self, attempt: _Try, answer: Answer, seconds: float) -> None:
         self.log.statuses[answer.status] += 1
         self.log.acked += 1
-        self.log.latencies.append(seconds)
-        self.log.arrived.add(message.number)
-        self.log.duplicates += _member(answer, "status") == "duplicate"
+        if not attempt.trouble.pause:
+            self.log.latencies.append(seconds)
+        if attempt.message.number:
+            self.log.arrived.add(attempt.message.number)
+        told = _members(answer)
+        self.log.duplicates += told.get("status") == "duplicate"
+        if isinstance(told.get("delivery"), str):
+            self.log.kept.add(told["delivery"])
 
     def _failed(self, attempt: _Try, answer: Answer | None) -> None:
         status = answer.status if answer else None
-        self.log.statuses[status or 0] += 1
-        if answer is not None:
-            self.log.reasons[f"{answer.status} {_member(answer, 'error') or ''}".strip()] += 1
+        if not attempt.spoiled:
+            self.log.statuses[status or 0] += 1
+            if answer is not None:
+                self.log.reasons[f"{answer.status} {_members(answer).get('error', '')}".strip()] += 1
         delay = self._retries.delay(attempt.number, status)
-        if delay is None:
-            self.log.given_up += 1
-        else:
+        if delay is not None:
             self.log.retries += 1
-            self._background(self._after(delay, _Try(attempt.message, attempt.number + 1)))
+            self._background(self._after(delay, _Try(attempt.message, attempt.trouble, attempt.number + 1)))
+        elif attempt.spoiled:
+            self.log.dropped += 1
+        else:
+            self.log.given_up += 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Try:
     message: Message
+    trouble: Trouble = NONE
     #: 1 for the first time.
     number: int = 1
+
+    @property
+    def unreachable(self) -> bool:
+        """Nobody is there, this time."""
+        return self.number <= self.trouble.failures
+
+    @property
+    def damaged(self) -> bool:
+        return self.number == 1 and self.trouble.damage is not None and not self.unreachable
+
+    @property
+    def spoiled(self) -> bool:
+        """It fails by fate, not by the receiver's doing."""
+        return self.unreachable or (self.number == 1 and self.trouble.fails)
 
 
 class _Lane:
@@ -173,11 +239,15 @@ class _Lane:
         self.queue: asyncio.Queue[_Try] = asyncio.Queue(maxsize=LANE)
         self.busy = False
 
+    @property
+    def open(self) -> bool:
+        return self.busy or self.queue.qsize() > 0
 
-def _member(answer: Answer, name: str) -> Any:
-    """A member of a JSON answer; None if the receiver speaks otherwise."""
+
+def _members(answer: Answer) -> dict[str, Any]:
+    """The members of a JSON answer; none if the receiver speaks otherwise."""
     try:
         document = codec.decode(answer.body)
     except Unreadable:
-        return None
-    return document.get(name) if isinstance(document, dict) else None
+        return {}
+    return document if isinstance(document, dict) else {}

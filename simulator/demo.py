@@ -20,7 +20,7 @@ from simulator.delivery import Courier
 from simulator.progress import progress
 from simulator.receiver_process import Receiver, ReceiverFailedError, free_port, receiving
 from simulator.report import SourceReport
-from simulator.run import build, couriers, hook_url, play
+from simulator.run import build, couriers, hook_url, play, prepare
 from simulator.scenario import Scenario
 from simulator.server import serving
 from simulator.settings import settings_text
@@ -44,6 +44,7 @@ async def run_demo(scenario: Scenario, *, seed: int, console: Console, stay: boo
     port = free_port()
     for system in systems:
         system.subscribe(hook_url(f"http://127.0.0.1:{port}/hooks", system.source))
+    prepare(systems, scenario)
     with tempfile.TemporaryDirectory(prefix="hookmirror-demo-") as directory:
         async with serving(systems) as api:
             settings = settings_text(systems, api=api)
@@ -71,9 +72,11 @@ async def play_against(
         couriers(systems, scenario=scenario, seed=seed, clock=clock) as sending,
     ):
         async with progress(console, sending, client):
-            await watched(receiver, play(systems, scenario=scenario, couriers=sending, clock=clock))
+            began = time.monotonic()
+            await watched(receiver, play(systems, scenario=scenario, seed=seed, couriers=sending, clock=clock))
+            seconds = time.monotonic() - began
             stats = await settled(receiver, client)
-        return [await report(client, system, sending[system.source], stats) for system in systems]
+        return [await report(client, system, sending[system.source], stats, seconds) for system in systems]
 
 
 def api_client(url: str, token: str) -> httpx.AsyncClient:
@@ -112,7 +115,7 @@ async def settled(receiver: Receiver, client: httpx.AsyncClient) -> dict[str, So
 
 
 async def report(
-    client: httpx.AsyncClient, system: System, courier: Courier, stats: Mapping[str, SourceStats]
+    client: httpx.AsyncClient, system: System, courier: Courier, stats: Mapping[str, SourceStats], seconds: float
 ) -> SourceReport:
     mirror = await read_mirror(client, system.source)
     found = stats.get(system.source, EMPTY)
@@ -122,7 +125,8 @@ async def report(
         log=courier.log,
         outcomes=found.outcomes,
         states=found.states,
-        comparison=compare(system.truth, mirror, arrived=courier.log.arrived),
+        seconds=seconds,
+        comparison=compare(system.truth, mirror, arrived=courier.log.arrived, listed=system.listed),
     )
 
 

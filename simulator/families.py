@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -25,6 +26,9 @@ class Families(Generic[T]):
         self._members: dict[str, T] = {}
         self._ids: list[str] = []
         self._edited: dict[str, datetime] = {}
+        #: The family edited last, and whether `take` shall give it out again.
+        self._last: str | None = None
+        self._again = False
 
     def __len__(self) -> int:
         return len(self._members)
@@ -38,21 +42,36 @@ class Families(Generic[T]):
     def add(self, family: str, member: T, *, at: datetime) -> T:
         self._members[family] = member
         self._ids.append(family)
-        self._edited[family] = at
+        self.edited(family, at=at)
         return member
 
+    def __getitem__(self, family: str) -> T:
+        return self._members[family]
+
     def edited(self, family: str, *, at: datetime) -> None:
-        """Someone edits this family outside of the history, over an API for example."""
+        """This family is edited now."""
         self._edited[family] = at
+        self._last = family
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Within it, `take` gives out the family edited last, in whatever tick that was, or none."""
+        self._again = True
+        try:
+            yield
+        finally:
+            self._again = False
 
     def free(self, family: str, *, at: datetime) -> bool:
         return self._edited[family] < at
 
     def take(self, chance: Chance, wanted: Callable[[T], bool], *, at: datetime) -> T | None:
         """A random wanted member that was not edited in this tick, marked as edited now; None if none was found."""
+        if self._again:
+            return self._members[self._last] if self._last and wanted(self._members[self._last]) else None
         for _ in range(LOOKS if self._ids else 0):
             family = chance.choice(self._ids)
             if self.free(family, at=at) and wanted(self._members[family]):
-                self._edited[family] = at
+                self.edited(family, at=at)
                 return self._members[family]
         return None

@@ -1,12 +1,10 @@
-"""Bad days, seeded: what happens to messages between the system and the receiver."""
+"""Bad days, as settings: which faults there are, how often they strike, and what may be asked of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-
-from simulator.chance import Chance
-from simulator.systems.base import Message
+from typing import Any
 
 
 def share() -> float:
@@ -14,82 +12,94 @@ def share() -> float:
     return field(default=0.0, metadata={"least": 0, "most": 1, "whole": False})
 
 
-def seconds(default: float) -> float:
-    return field(default=default, metadata={"least": 0, "most": 3600, "whole": False})
+def seconds(default: float, *, least: float = 0) -> float:
+    return field(default=default, metadata={"least": least, "most": 3600, "whole": False})
 
 
-def window() -> int:
+def count() -> int:
     return field(default=0, metadata={"least": 0, "most": 10_000, "whole": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How often which fault strikes. Every fault has its field, so that scenarios and commands can name it."""
+    """How often which fault strikes. Every fault has its field, so that scenarios and commands can name it.
+
+    Seconds are those of the simulated clock. What the line does to a message it does at the first try: a retry of the
+    same message gets through, where the system makes one.
+    """
 
     #: Share of the messages that the sender sends once more.
     duplicate: float = share()
     #: How many messages are in flight at once, to be sent in any order.
-    reorder: int = window()
-    #: Share of the messages that wait before they are sent, and how long at most (seconds of the clock).
+    reorder: int = count()
+    #: Share of the messages that wait before they are sent, and how long at most.
     delay: float = share()
     delay_seconds: float = seconds(2.0)
-    #: Share of the messages that never arrive, as after the last retry.
+    #: Share of the messages that never arrive, as after the last retry or when the sender is down.
     drop: float = share()
+
+    #: Share of the messages of which one bit is turned on the way.
+    corrupt: float = share()
+    #: Share of the messages of which only the first half arrives, in a request that is whole.
+    truncate: float = share()
+    #: Share of the messages that are sent in small pieces, and how long that takes.
+    slow: float = share()
+    slow_seconds: float = seconds(1.0)
+    #: Share of the messages whose connection is cut before the answer, in the body or after it; and after the answer.
+    cut_before: float = share()
+    cut_after: float = share()
+    #: The middle part of the run in which the receiver cannot be reached at first.
+    outage: float = share()
+
+    #: Share of the events that a stranger announces too: a forged delete under a secret of his own, without any, or
+    #: in a body of more than 1 MiB.
+    wrong_signature: float = share()
+    missing_signature: float = share()
+    oversize: float = share()
+
+    #: How far the systems' clocks are off.
+    skew_seconds: float = seconds(0.0, least=-3600)
+    #: Events, over all systems, that happen at once in the middle of the run, whatever its rate.
+    burst: int = count()
+    #: Share of the edits followed by another of the same family in the same tick of the system's time.
+    tie: float = share()
+    #: The point of the run at which every secret is rotated, as a share of its events; 0 for never.
+    rotate: float = share()
 
     def __post_init__(self) -> None:
         for fault in fields(self):
             check(fault.name, getattr(self, fault.name))
 
 
+def names() -> list[str]:
+    return [fault.name for fault in fields(Faults)]
+
+
 def check(name: str, value: object) -> None:
     """Raises ValueError with what the setting may be."""
     found = next((fault for fault in fields(Faults) if fault.name == name), None)
     if found is None:
-        raise ValueError(f"unknown fault {name!r}: choose from {', '.join(fault.name for fault in fields(Faults))}")
+        raise ValueError(f"unknown fault {name!r}: choose from {', '.join(names())}")
     least, most, whole = (found.metadata[key] for key in ("least", "most", "whole"))
     kinds = (int,) if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
         raise ValueError(f"{name} must be {'a whole number' if whole else 'a number'} from {least} to {most}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """A message with what fate has for it."""
-
-    message: Message
-    #: Seconds of the clock to wait before it is sent.
-    delay: float = 0.0
-    dropped: bool = False
-
-
-class Fate:
-    """Decides, message by message, from the seed alone."""
-
-    def __init__(self, faults: Faults, *, seed: int, source: str) -> None:
-        self.faults = faults
-        self._chance = Chance(f"{seed} {source} fate")
-        self._held: list[Planned] = []
-
-    def meet(self, message: Message) -> Iterator[Planned]:
-        """What is sent now that this message is due; with reordering, perhaps others."""
-        for planned in self._copies(message):
-            self._held.append(planned)
-            if len(self._held) > self.faults.reorder:
-                yield self._held.pop(self._chance.randrange(len(self._held)))
-
-    def rest(self) -> Iterator[Planned]:
-        """What is still held back, at the end."""
-        self._chance.shuffle(self._held)
-        yield from self._held
-        self._held.clear()
-
-    def _copies(self, message: Message) -> Iterator[Planned]:
-        if self._chance.happens(self.faults.drop):
-            yield Planned(message=message, dropped=True)
-            return
-        yield Planned(message=message, delay=self._delay(self.faults.delay))
-        if self._chance.happens(self.faults.duplicate):
-            yield Planned(message=message, delay=self._delay(0.5))
-
-    def _delay(self, share: float) -> float:
-        return self._chance.uniform(0, self.faults.delay_seconds) if self._chance.happens(share) else 0.0
+def parse(options: Iterable[str]) -> dict[str, Any]:
+    """Faults from `name=value` texts, as commands take them. Raises ValueError with what is allowed."""
+    found: dict[str, Any] = {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if not equals:
+            raise ValueError(f"{option!r} is not NAME=VALUE: the names are {', '.join(names())}")
+        value: object = text
+        for kind in (int, float):
+            try:
+                value = kind(text)
+                break
+            except ValueError:
+                continue
+        check(name, value)
+        found[name] = value
+    return found

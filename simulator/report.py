@@ -25,13 +25,16 @@ class SourceReport:
     #: Outcomes and states as the receiver counts them; empty if it has no such API.
     outcomes: dict[str, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
+    #: Real seconds that sending took.
+    seconds: float = 0.0
     #: None if there was no mirror to compare with.
     comparison: Comparison | None = None
 
     @property
     def good(self) -> bool:
-        """The mirror is right, and the receiver acked in the end whatever reached it."""
-        return self.log.given_up == 0 and (self.comparison is None or self.comparison.equal)
+        """The mirror is right, and the receiver acked in the end whatever reached it, and nothing else."""
+        equal = self.comparison is None or self.comparison.equal
+        return equal and self.log.given_up == self.log.believed == 0
 
     def as_json(self) -> dict[str, Any]:
         log = self.log
@@ -45,6 +48,10 @@ class SourceReport:
             "retries": log.retries,
             "lost": self.events - len(log.arrived),
             "given_up": log.given_up,
+            "spoiled": log.spoiled,
+            "believed": log.believed,
+            "refusals": {str(status): count for status, count in sorted(log.refusals.items())},
+            "acks_per_second": round(log.acked / self.seconds, 1) if self.seconds else None,
             "statuses": {str(status): count for status, count in sorted(log.statuses.items())},
             "reasons": dict(log.reasons),
             "ack_p50_ms": milliseconds(log.latencies, 0.50),
@@ -63,6 +70,8 @@ def comparison_as_json(comparison: Comparison | None) -> dict[str, Any] | None:
         "rows": comparison.rows,
         "differences": [difference_as_json(difference) for difference in comparison.differences],
         "only_reconcile": [difference_as_json(difference) for difference in comparison.only_reconcile],
+        "rows_to_reconcile": comparison.rows_to_reconcile,
+        "rows_beyond": comparison.rows_beyond,
     }
 
 
@@ -84,11 +93,21 @@ def milliseconds(latencies: Sequence[float], share: float) -> float | None:
     return round(sorted(latencies)[position] * 1000, 1)
 
 
-#: The columns of the table: heading, and the number of the report under it.
-HEADINGS = {
+#: The columns of the table, heading and number of the report under it: beside a mirror, and for any receiver.
+COMPARED = {
     "events": "events",
     "deliveries": "sent",
     "duplicates": "duplicates",
+    "p50 ms": "ack_p50_ms",
+    "p99 ms": "ack_p99_ms",
+}
+ANSWERED = {
+    "events": "events",
+    "sent": "sent",
+    "accepted": "acked",
+    "retried": "retries",
+    "given up": "given_up",
+    "acks/s": "acks_per_second",
     "p50 ms": "ack_p50_ms",
     "p99 ms": "ack_p99_ms",
 }
@@ -96,15 +115,18 @@ HEADINGS = {
 
 def show(console: Console, reports: Sequence[SourceReport]) -> None:
     """The table for people, and below it every difference with its row and column."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="What was sent, how fast it was acked, and the mirror")
+    compared = any(report.comparison for report in reports)
+    headings = COMPARED if compared else ANSWERED
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="What was sent, and how it was answered")
     table.add_column("source", no_wrap=True)
-    for heading in HEADINGS:
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("mirror (rows)", no_wrap=True)
+    if compared:
+        table.add_column("mirror (rows)", no_wrap=True)
     for report in reports:
         numbers = report.as_json()
-        cells = ["–" if numbers[key] is None else str(numbers[key]) for key in HEADINGS.values()]
-        table.add_row(report.source, *cells, verdict(report))
+        cells = ["–" if numbers[key] is None else str(numbers[key]) for key in headings.values()]
+        table.add_row(report.source, *cells, *([verdict(report)] if compared else []))
     console.print(table)
     for report in reports:
         counts = ", ".join(f"{name} {count}" for name, count in counted(report).items() if count)
@@ -138,13 +160,23 @@ def show_differences(console: Console, report: SourceReport) -> None:
     refused = ", ".join(f"{reason} ({count} times)" for reason, count in report.log.reasons.items())
     if refused:
         say(console, report, f"not acked: {refused}; given up after the last try: {report.log.given_up}")
+    if report.log.spoiled:
+        answers = ", ".join(f"{status or 'no answer'} ({count} times)" for status, count in report.log.refusals.items())
+        say(console, report, f"{report.log.spoiled} forged or damaged requests got: {answers}")
+    if report.log.believed:
+        say(console, report, f"{report.log.believed} forged or damaged requests were acked: it must refuse them all")
     if report.comparison is None:
         return
     for difference in report.comparison.differences[:SHOWN]:
         say(console, report, str(difference))
     if len(report.comparison.differences) > SHOWN:
         say(console, report, f"and {len(report.comparison.differences) - SHOWN} more; --json shows all")
-    rows = report.comparison.rows_to_reconcile
+    say_rows(console, report, "lost for good, only a reconcile can heal", report.comparison.rows_to_reconcile)
+    what = "lost for good, and the source has no list to reconcile with, so that only the next event can heal"
+    say_rows(console, report, what, report.comparison.rows_beyond)
+
+
+def say_rows(console: Console, report: SourceReport, what: str, rows: Sequence[str]) -> None:
     if rows:
         named = ", ".join(rows[:SHOWN]) + (" …" if len(rows) > SHOWN else "")
-        say(console, report, f"lost for good, only a reconcile can heal: {named}")
+        say(console, report, f"{what}: {named}")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from simulator.chance import Chance
 from simulator.clock import Clock, sleep_until
 from simulator.delivery import Courier
-from simulator.faults import Fate
+from simulator.fate import Fate, Stranger
 from simulator.scenario import Scenario
 from simulator.systems import SYSTEMS
-from simulator.systems.base import System
+from simulator.systems.base import Change, System
+
+#: Between two events of a burst: enough for systems that write milliseconds to tell them apart.
+AT_ONCE = timedelta(milliseconds=1)
 
 
 def build(sources: Sequence[str], *, seed: int, clock: Clock) -> list[System]:
@@ -26,17 +31,30 @@ def hook_url(to: str, source: str) -> str:
     return to.replace("{source}", source) if "{source}" in to else f"{to.rstrip('/')}/{source}"
 
 
+def prepare(systems: Sequence[System], scenario: Scenario) -> None:
+    """What must be known before a receiver's settings are written."""
+    for system in systems:
+        if scenario.faults.rotate:
+            system.prepare_rotation()
+
+
 @asynccontextmanager
 async def couriers(
-    systems: Sequence[System], *, scenario: Scenario, seed: int, clock: Clock
+    systems: Sequence[System], *, scenario: Scenario, seed: int, clock: Clock, endless: bool = False
 ) -> AsyncIterator[dict[str, Courier]]:
     """A courier for each system, sending to where its subscriptions point."""
+    shares = dict(zip((system.source for system in systems), split(scenario.events, len(systems)), strict=True))
     opened = {
         system.source: Courier(
-            system.subscriptions[0].url,
             clock=clock,
             retries=system.retries,
-            fate=Fate(scenario.faults, seed=seed, source=system.source),
+            fate=Fate(
+                scenario.faults,
+                seed=seed,
+                source=system.source,
+                events=0 if endless else shares[system.source],
+            ),
+            on_attempt=system.logged,
         )
         for system in systems
     }
@@ -47,35 +65,97 @@ async def couriers(
             await courier.close()
 
 
-async def play(systems: Sequence[System], *, scenario: Scenario, couriers: Mapping[str, Courier], clock: Clock) -> None:
-    """Live through the scenario: all histories at once, until every message is sent and every retry is over."""
-    each, more = divmod(scenario.events, len(systems))
-    shares = [each + (number < more) for number in range(len(systems))]
+def split(whole: int, parts: int) -> list[int]:
+    """The whole in parts as equal as can be."""
+    each, more = divmod(whole, parts)
+    return [each + (number < more) for number in range(parts)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When the events of one source happen: `events` of them, of which `burst` in the middle happen at once."""
+
+    begin: datetime
+    events: int
+    #: Seconds of the clock from one event to the next; None for as fast as possible.
+    step: float | None
+    burst: int
+
+    def moment(self, number: int) -> datetime | None:
+        """When the event after so many others is due; None for now. It depends on nothing but the beginning."""
+        if self.step is None:
+            return None
+        start = (self.events - self.burst) // 2
+        inside = min(max(number - start, 0), self.burst)
+        return self.begin + timedelta(seconds=(number - inside) * self.step) + inside * AT_ONCE
+
+
+class Player:
+    """Lives one system's history and hands its messages over."""
+
+    def __init__(self, system: System, courier: Courier, scenario: Scenario, *, seed: int, clock: Clock) -> None:
+        self._system = system
+        self._courier = courier
+        self._clock = clock
+        self._faults = scenario.faults
+        self._stranger = Stranger(system, scenario.faults, seed=seed)
+        self._ties = Chance(f"{seed} {system.source} tie")
+        self._skew = timedelta(seconds=scenario.faults.skew_seconds)
+
+    async def play(self, pace: Pace) -> None:
+        """Until all events have happened, every message is sent, and every retry is over."""
+        rotation = self._faults.rotate * pace.events
+        while self._system.events < pace.events:
+            if rotation and self._system.events >= rotation:
+                self._system.rotate()
+                rotation = 0
+            due = pace.moment(self._system.events)
+            if due is not None:
+                await sleep_until(self._clock, due)
+            await self.live_on(due or self._clock.now())
+        await self._courier.finish()
+
+    async def live_on(self, moment: datetime) -> None:
+        """One edit, with all that follows from it."""
+        for change in self._edits(moment + self._skew):
+            await self.announce(change)
+        while self._system.outbox:
+            await self._courier.send(self._system.outbox.popleft())
+
+    async def announce(self, change: Change) -> None:
+        for message in self._system.messages(change):
+            await self._courier.send(message)
+        for forgery in self._stranger.meet(change):
+            await self._courier.send(forgery)
+
+    def _edits(self, moment: datetime) -> Iterator[Change]:
+        yield from self._system.step(moment)
+        if self._ties.happens(self._faults.tie):
+            yield from self._system.step(moment, tie=True)
+
+
+async def play(
+    systems: Sequence[System], *, scenario: Scenario, seed: int, couriers: Mapping[str, Courier], clock: Clock
+) -> None:
+    """Live through the scenario, all histories at once, to the end of the last retry."""
+    begin = clock.now()
     step = scenario.speed * len(systems) / scenario.rate if scenario.rate else None
-    begin = clock.now()
+    events, bursts = (split(whole, len(systems)) for whole in (scenario.events, scenario.faults.burst))
     async with asyncio.TaskGroup() as group:
-        for system, events in zip(systems, shares, strict=True):
-            if events:
-                group.create_task(_play_one(system, events, couriers[system.source], clock, begin, step))
+        for system, count, burst in zip(systems, events, bursts, strict=True):
+            player = Player(system, couriers[system.source], scenario, seed=seed, clock=clock)
+            if count:
+                pace = Pace(begin=begin, events=count, step=step, burst=min(burst, count))
+                group.create_task(player.play(pace))
 
 
-async def live(systems: Sequence[System], *, rate: float, clock: Clock) -> None:
-    """Edit the catalogs for ever, so many edits a second over all, with nobody listening."""
-    begin = clock.now()
+async def live(
+    systems: Sequence[System], *, scenario: Scenario, seed: int, couriers: Mapping[str, Courier], clock: Clock
+) -> None:
+    """Edit the catalogs for ever, at the scenario's rate over all, for whoever has registered over the APIs."""
+    begin, rate = clock.now(), scenario.rate or 1
+    players = [Player(system, couriers[system.source], scenario, seed=seed, clock=clock) for system in systems]
     for number in itertools.count():
         moment = begin + timedelta(seconds=number * clock.speed / rate)
         await sleep_until(clock, moment)
-        systems[number % len(systems)].step(moment)
-
-
-async def _play_one(
-    system: System, events: int, courier: Courier, clock: Clock, begin: datetime, step: float | None
-) -> None:
-    """With a step (seconds of the clock), the times of the events depend on nothing but the beginning."""
-    while system.events < events:
-        moment = clock.now() if step is None else begin + timedelta(seconds=system.events * step)
-        await sleep_until(clock, moment)
-        for change in system.step(moment):
-            for message in system.messages(change):
-                await courier.send(message)
-    await courier.finish()
+        await players[number % len(players)].live_on(moment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,9 @@ from simulator.faults import Faults
 NUMBERS = {"events": (1, 1_000_000), "rate": (0, 100_000), "speed": (0.001, 10_000)}
 REQUIRED = ("title", "events", "rate")
 ALLOWED = ("title", *NUMBERS, "faults")
+
+
+NEWLINE = "\n"
 
 
 class ScenarioError(Exception):
@@ -34,8 +38,10 @@ class Scenario:
     speed: float = 1.0
     faults: Faults = field(default_factory=Faults)
 
-    def with_events(self, events: int | None) -> Scenario:
-        return self if events is None else replace(self, events=events)
+    def changed(self, *, faults: Mapping[str, Any] | None = None, **settings: Any) -> Scenario:
+        """The scenario with these settings and faults instead of its own; None leaves one as it is."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        return replace(self, faults=replace(self.faults, **(faults or {})), **given)
 
 
 def names() -> list[str]:
@@ -63,7 +69,9 @@ def read(text: str, *, name: str) -> Scenario:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(f"{name}: {error}") from None
+        line = re.search(r"at line (\d+)", str(error))
+        where = f"{name}:{line.group(1) if line else max(1, text.count(NEWLINE))}"
+        raise ScenarioError(f"{where}: not TOML: {error}") from None
     complain = _Complaint(name, text)
     for key, value in document.items():
         _check_key(key, value, complain)
@@ -104,7 +112,7 @@ class _Complaint:
 
     def error(self, message: str, key: str | None = None) -> ScenarioError:
         """`file:line: message`; the line is where the key stands."""
-        pattern = re.compile(rf"""^\s*(\[\s*)?["']?{re.escape(key)}["']?\s*[=\]]""") if key else None
+        pattern = re.compile(rf"""^[^#]*(?<![\w-])["']?{re.escape(key)}["']?\s*[=\].]""") if key else None
         lines = self.text.splitlines()
         found = [number for number, line in enumerate(lines, 1) if pattern and pattern.match(line)]
         return ScenarioError(f"{self.name}:{found[0] if found else 1}: {message}")

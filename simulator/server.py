@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Generator, Iterable
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -24,8 +25,17 @@ def application(systems: Iterable[System]) -> Starlette:
     async def index(request: Request) -> Response:
         return json_answer({system.source: api_url(str(request.base_url), system) for system in served})
 
+    async def refused(request: Request, error: Exception) -> Response:
+        """What routing refuses, in the words of the system that was asked."""
+        assert isinstance(error, HTTPException)
+        name = request.url.path.split("/")[1]
+        found = next((system for system in served if system.source == name), None)
+        if found is None:
+            return json_answer({"error": error.detail}, status=error.status_code)
+        return found.refusal(error.status_code, error.detail)
+
     mounts = [Mount(f"/{system.source}{system.api_path}", routes=system.routes()) for system in served]
-    return Starlette(routes=[Route("/", index), *mounts])
+    return Starlette(routes=[Route("/", index), *mounts], exception_handlers={HTTPException: refused})
 
 
 def api_url(base: str, system: System) -> str:

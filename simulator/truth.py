@@ -25,6 +25,8 @@ class Row:
     event: int
     changed_at: datetime
     columns: dict[str, Any] = field(default_factory=dict)
+    #: Two events about it at one moment: which is the newer, only its source can say.
+    tied: bool = False
 
 
 class Truth:
@@ -48,6 +50,7 @@ class Truth:
 
     def _row(self, key: Key, *, event: int, at: datetime) -> Row:
         row = self.rows.setdefault(key, Row(active=False, event=event, changed_at=at))
+        row.tied = row.event != event and row.changed_at == at
         row.event = event
         row.changed_at = at
         return row

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from receiver.signatures import Credentials, Secret, Verifier
+from simulator.answers import json_answer
 from simulator.chance import Chance
 from simulator.clock import Clock
+from simulator.families import Families
 from simulator.truth import Key, Truth
+
+#: How far ahead of the event a stranger dates a forgery, so that a receiver that believes it is spoiled visibly.
+AHEAD = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +47,13 @@ class Subscription:
     url: str
     secret: str | None = field(default=None, repr=False)
     #: None for all events.
-    events: frozenset[str] | None = None
+    events: tuple[str, ...] | None = None
     active: bool = True
+    #: What people call it, where the system asks for that.
+    name: str = ""
+    description: str | None = None
+    #: The external id of the app it belongs to (Indexed).
+    app: str = ""
 
     def wants(self, event_type: str) -> bool:
         return self.active and (self.events is None or event_type in self.events)
@@ -51,6 +63,7 @@ class Subscription:
 class Message:
     """One event on its way to one subscription, as it goes over the wire."""
 
+    #: The event's; 0 for what announces none: a test event, a forgery.
     number: int
     event_type: str
     at: datetime
@@ -58,6 +71,25 @@ class Message:
     url: str
     headers: Mapping[str, str]
     body: bytes
+    #: The id of the subscription it is for.
+    subscription: str = ""
+    #: A signature or a cipher lets the receiver notice when the body is not what was sent.
+    sealed: bool = True
+    #: A stranger's, who knows no secret: never retried, and a receiver that acks it has believed a lie.
+    forged: bool = False
+    #: What the system's own log wants to know of the event.
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One request with its outcome, for a system's own log."""
+
+    message: Message
+    #: None for no answer.
+    status: int | None
+    answer: bytes
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +119,34 @@ class System(ABC):
     #: The smallest step of time that the system's events can tell apart.
     resolution: ClassVar[timedelta]
     retries: ClassVar[RetryPolicy]
-    verifier: ClassVar[Verifier]
     #: Where its API is mounted, after the source's name.
     api_path: ClassVar[str] = ""
+    #: The mirror's tables of which its API has a list, so that a reconcile can walk them.
+    listed: ClassVar[frozenset[str]] = frozenset()
+    verifier: Verifier
 
     def __init__(self, source: str, *, seed: int, clock: Clock, size: int = 60) -> None:
         self.source = source
         self.clock = clock
+        #: What the history draws from; and what the bodies and secrets do, so that neither disturbs the other.
         self.chance = Chance(f"{seed} {source}")
+        self.wire = Chance(f"{seed} {source} wire")
         #: About how many families live in the catalog.
         self.size = size
         self.truth = Truth()
         self.subscriptions: list[Subscription] = []
+        #: What the subscriptions will be after the next rotation, if one is prepared.
+        self.upcoming: list[Subscription] = []
+        #: Messages that belong to no event, such as a test event, waiting to be sent.
+        self.outbox: deque[Message] = deque()
         self.events = 0
+
+    # What each system does in its own way.
+
+    @property
+    @abstractmethod
+    def families(self) -> Families[Any]:
+        """The catalog."""
 
     @abstractmethod
     def subscribe(self, url: str) -> None:
@@ -110,12 +157,20 @@ class System(ABC):
         """The edits of a random history with their weights."""
 
     @abstractmethod
-    def create(self, at: datetime) -> list[Change]:
-        """A new entity."""
+    def create(self, at: datetime, **attributes: Any) -> list[Change]:
+        """A new entity; what the attributes leave open is invented. Raises ValueError for an unknown attribute."""
 
     @abstractmethod
-    def living(self) -> int:
-        """How many families live in the catalog now."""
+    def alter(self, family: str, at: datetime, **attributes: Any) -> list[Change]:
+        """Edit one entity. Raises ValueError for an unknown attribute."""
+
+    @abstractmethod
+    def erase(self, family: str, at: datetime) -> list[Change]:
+        """Delete one entity."""
+
+    @abstractmethod
+    def key(self, family: str) -> Key:
+        """The row of the mirror that a family stands for."""
 
     @abstractmethod
     def body(self, change: Change, subscription: Subscription) -> bytes:
@@ -125,13 +180,48 @@ class System(ABC):
     def settings(self, *, api_url: str | None) -> dict[str, Any]:
         """What a receiver's `[sources.…]` table must say about this account."""
 
+    @abstractmethod
+    def access(self) -> dict[str, str]:
+        """What a caller of its API needs: names of headers or members, with their values."""
+
     def routes(self) -> list[BaseRoute]:
         """The system's own API."""
         return []
 
-    def step(self, at: datetime) -> list[Change]:
-        """One random edit at this moment. An edit that finds no entity free in this tick becomes a new entity."""
+    def refusal(self, status: int, message: str) -> Response:
+        """The error body of its API, for what routing refuses."""
+        return json_answer({"error": message}, status=status)
+
+    def headers(self, change: Change, body: bytes) -> dict[str, str]:  # noqa: ARG002 (only Sigma has any)
+        """Headers besides those of the signature."""
+        return {}
+
+    def logged(self, attempt: Attempt) -> None:  # noqa: B027 (only Indexed keeps a log)
+        """Told of every attempt to deliver something."""
+
+    def is_sealed(self, subscription: Subscription) -> bool:
+        """Whether the receiver can notice that a body is not what was sent."""
+        return subscription.secret is not None
+
+    def renewed(self, subscription: Subscription) -> Subscription:
+        """The subscription with a new secret."""
+        return replace(subscription, secret=None if subscription.secret is None else self.wire.hexadecimal(40))
+
+    # What they share.
+
+    def living(self) -> int:
+        """How many families live in the catalog now."""
+        return sum(member.alive for member in self.families)
+
+    def step(self, at: datetime, *, tie: bool = False) -> list[Change]:
+        """One random edit at this moment. An edit that finds no entity free in this tick becomes a new entity.
+
+        With `tie` the edit is of the family edited last, even in the same tick: nobody can order the two by time.
+        """
         tick = floor(at, self.resolution)
+        if tie:
+            with self.families.again():
+                return self.chance.weighted(self.edits())(tick)
         growing = self.living() < self.size and self.chance.happens(0.6)
         edit = self.create if growing else self.chance.weighted(self.edits())
         return edit(tick) or self.create(tick)
@@ -145,20 +235,54 @@ class System(ABC):
         ]
 
     def message(self, change: Change, subscription: Subscription) -> Message:
-        body, headers = self.verifier.sign(self.body(change, subscription), self.credentials(subscription))
+        body = self.body(change, subscription)
+        return self.post(change, subscription, body, *self.verifier.sign(body, self.credentials(subscription)))
+
+    def forgery(self, change: Change, subscription: Subscription, *, signed: bool, size: int = 0) -> Message:
+        """What a stranger makes of an event: a delete dated ahead, under a secret of his own or none at all.
+
+        With a size (bytes) the body is filled up with blanks.
+        """
+        lie = replace(change, event_type=f"{change.event_type.rpartition('.')[0]}.deleted", at=change.at + AHEAD)
+        body = self.body(lie, subscription).ljust(size)
+        guessed = self.credentials(replace(subscription, secret=self.wire.token(32)))
+        sealed, headers = self.verifier.sign(body, guessed) if signed else (body, {})
+        return replace(self.post(lie, subscription, body, sealed, headers), number=0, forged=True)
+
+    def post(
+        self, change: Change, subscription: Subscription, body: bytes, sealed: bytes, signature: Mapping[str, str]
+    ) -> Message:
         return Message(
             number=change.number,
             event_type=change.event_type,
             at=change.at,
             family=change.family,
             url=subscription.url,
-            headers={"Content-Type": "application/json", **headers},
-            body=body,
+            headers={"Content-Type": "application/json", **signature, **self.headers(change, body)},
+            body=sealed,
+            subscription=subscription.id,
+            sealed=self.is_sealed(subscription),
+            extras=change.extras,
         )
 
     def credentials(self, subscription: Subscription) -> Credentials:
         secrets = () if subscription.secret is None else (Secret(subscription.secret.encode(), subscription.id),)
         return Credentials(secrets=secrets)
+
+    def secrets(self) -> list[str]:
+        """All secrets that a receiver must know, newest first, those of a prepared rotation included."""
+        known = [each.secret for each in (*self.upcoming, *self.subscriptions) if each.secret is not None]
+        return list(dict.fromkeys(known))
+
+    def prepare_rotation(self) -> None:
+        """Draw the next secrets, so that a receiver can be told them before they are used."""
+        self.upcoming = [self.renewed(subscription) for subscription in self.subscriptions]
+
+    def rotate(self) -> None:
+        """From now on use the next secrets. What is already on its way keeps its signature."""
+        if not self.upcoming:
+            self.prepare_rotation()
+        self.subscriptions, self.upcoming = self.upcoming, []
 
     def change(self, event_type: str, at: datetime, family: str, data: Any, **extras: Any) -> Change:
         """The next event of this source."""
@@ -175,6 +299,13 @@ class System(ABC):
 def refused(status: int | None) -> bool:
     """Any answer but a 2xx, and no answer."""
     return status is None or not 200 <= status < 300
+
+
+def only(attributes: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """Raises ValueError if there are others."""
+    for name in attributes:
+        if name not in allowed:
+            raise ValueError(f"there is no attribute {name!r}: choose from {', '.join(allowed)}")
 
 
 def floor(moment: datetime, resolution: timedelta) -> datetime:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from receiver import codec
 from receiver.signatures import HmacSha256, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
-from simulator.systems import iimmpact_api
-from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, iso_milliseconds
+from simulator.systems import iimmpact_api, iimmpact_webhook
+from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, iso_milliseconds, only
 from simulator.truth import Key
 
 #: The event's prefix and its `resource`, which is also the mirror's table (IIMMPACT events, section "Event Types").
 RESOURCES = {"product": "products", "option": "options", "category": "categories", "group": "groups"}
+
+#: What a resource belongs to.
+PARENTS = {"product": "category", "option": "product", "category": "group"}
 
 PROCESSING_TIMES = ("instant", "5 minutes", "1 day")
 FIELD = "denomination"
@@ -53,32 +57,51 @@ class Iimmpact(System):
     resolution: ClassVar[timedelta] = timedelta(milliseconds=1)
     #: IIMMPACT guide, section "Retry Policy": five attempts, the first at once, then after ~1, 2, 4 and 8 minutes.
     retries: ClassVar[RetryPolicy] = RetryPolicy((60, 120, 240, 480), retried)
-    verifier: ClassVar[Verifier] = HmacSha256(header="X-Webhook-Signature")
+    listed: ClassVar[frozenset[str]] = frozenset({"products", "categories", "groups"})
+    verifier: Verifier = HmacSha256(header="X-Webhook-Signature")
 
-    def __init__(self, source: str, *, seed: int, clock: Clock, size: int = 100) -> None:
+    def __init__(
+        self, source: str, *, seed: int, clock: Clock, size: int = 100, allow_loopback_http: bool = False
+    ) -> None:
         super().__init__(source, seed=seed, clock=clock, size=size)
         self.resources: Families[Resource] = Families()
-        self.secret = self.chance.hexadecimal(64)
-        self.api_key = self.chance.token(32)
+        #: Take `http://` URLs of this machine too; the real system never does.
+        self.allow_loopback_http = allow_loopback_http
+        self.api_key = self.wire.token(32)
         #: Base64; the key of the request signature is what it decodes to (sources.md, IIMMPACT, "API auth").
-        self.api_secret = b64encode(self.chance.randbytes(32)).decode()
+        self.api_secret = b64encode(self.wire.randbytes(32)).decode()
         self.last_updated = clock.now()
+
+    @property
+    def families(self) -> Families[Resource]:
+        return self.resources
 
     def subscribe(self, url: str) -> None:
         """IIMMPACT guide, section "Event Types": the one webhook receives every event type."""
-        self.subscriptions = [Subscription(id="webhook", url=url, secret=self.secret)]
+        self.subscriptions = [Subscription(id="webhook", url=url, secret=self.wire.hexadecimal(64))]
+
+    def renewed(self, subscription: Subscription) -> Subscription:
+        return replace(subscription, secret=self.wire.hexadecimal(64))
 
     def settings(self, *, api_url: str | None) -> dict[str, Any]:
-        table: dict[str, Any] = {"dialect": self.dialect, "secrets": [self.secret]}
+        table: dict[str, Any] = {"dialect": self.dialect, "secrets": self.secrets()}
         if api_url:
             table |= {"api_url": api_url, "api_key": self.api_key, "api_secret": self.api_secret}
         return table
 
-    def routes(self) -> list[BaseRoute]:
-        return iimmpact_api.routes(self)
+    def access(self) -> dict[str, str]:
+        return {"X-Api-Key": self.api_key, "secret of X-Signature": self.api_secret}
 
-    def living(self) -> int:
-        return sum(resource.alive for resource in self.resources)
+    def routes(self) -> list[BaseRoute]:
+        api = iimmpact_api.Api(self)
+        return [*iimmpact_webhook.routes(self, api), *iimmpact_api.routes(api)]
+
+    def refusal(self, status: int, message: str) -> Response:
+        code = "NOT_FOUND" if status == 404 else "METHOD_NOT_ALLOWED"
+        return iimmpact_api.failure(status, code, message)
+
+    def key(self, family: str) -> Key:
+        return self.resources[family].key
 
     def alive(self, kind: str) -> Iterator[Resource]:
         return (resource for resource in self.resources if resource.alive and resource.kind == kind)
@@ -101,16 +124,38 @@ class Iimmpact(System):
 
     # Edits of the history.
 
-    def create(self, at: datetime) -> list[Change]:
-        """A group, a category of a group, a product of a category, or an option of a product."""
-        kind = self.chance.weighted({"product": 5, "option": 6, "category": 2, "group": 1})
-        parents = {"product": "category", "option": "product", "category": "group"}
-        while kind in parents and not any(self.alive(parents[kind])):
-            kind = parents[kind]
-        parent = self.chance.choice([*self.alive(parents[kind])]).id if kind in parents else ""
+    def create(self, at: datetime, **attributes: Any) -> list[Change]:
+        """A group, a category of a group, a product of a category, or an option of a product.
+
+        `kind` chooses one of these; what it belongs to is created first if there is none.
+        """
+        kind = attributes.pop("kind", None)
+        if kind is None:
+            kind = self.chance.weighted({"product": 5, "option": 6, "category": 2, "group": 1})
+            while kind in PARENTS and not any(self.alive(PARENTS[kind])):
+                kind = PARENTS[kind]
+        elif kind not in RESOURCES:
+            raise ValueError(f"there is no kind {kind!r}: choose from {', '.join(RESOURCES)}")
+        before = []
+        if kind in PARENTS and not any(self.alive(PARENTS[kind])):
+            before = self.create(at, kind=PARENTS[kind])
+        parent = self.chance.choice([*self.alive(PARENTS[kind])]).id if kind in PARENTS else ""
         resource = self._invent(kind, parent)
+        only(attributes, [*resource.data])
+        resource.data |= attributes
         self.resources.add(resource.family, resource, at=at)
-        return [self._announce(resource, "created", at)]
+        return [*before, self._announce(resource, "created", at)]
+
+    def alter(self, family: str, at: datetime, **attributes: Any) -> list[Change]:
+        resource = self.resources[family]
+        only(attributes, [*resource.data])
+        self.resources.edited(family, at=at)
+        resource.data = {**resource.data, **attributes}
+        return [self._announce(resource, "updated", at)]
+
+    def erase(self, family: str, at: datetime) -> list[Change]:
+        self.resources.edited(family, at=at)
+        return [self._deleted(self.resources[family], at)]
 
     def update(self, at: datetime) -> list[Change]:
         resource = self._take(is_alive, at)
@@ -130,13 +175,7 @@ class Iimmpact(System):
 
     def delete(self, at: datetime) -> list[Change]:
         resource = self._take(self._is_removable, at)
-        if resource is None:
-            return []
-        resource.alive = False
-        self.last_updated = at
-        change = self.change(f"{resource.kind}.deleted", at, resource.family, None)
-        self.remove(resource.key, change)
-        return [change]
+        return [self._deleted(resource, at)] if resource else []
 
     def come_back(self, at: datetime) -> list[Change]:
         resource = self._take(is_gone, at)
@@ -159,6 +198,14 @@ class Iimmpact(System):
         if resource.kind == "group":
             return not any(category.data["group_id"] == resource.id for category in self.alive("category"))
         return True
+
+    def _deleted(self, resource: Resource, at: datetime) -> Change:
+        """IIMMPACT events, section "Delete Events": `data` is null."""
+        resource.alive = False
+        self.last_updated = at
+        change = self.change(f"{resource.kind}.deleted", at, resource.family, None)
+        self.remove(resource.key, change)
+        return change
 
     def _updated(self, resource: Resource, at: datetime) -> Change:
         resource.data = {**resource.data, **self._reinvented(resource)}

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from receiver import codec
 from receiver.signatures import HmacSha256, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
-from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, iso_seconds
-from simulator.systems.indexed_entities import KINDS, VERBS, reflect, reinvented, scalars
+from simulator.systems import indexed_admin
+from simulator.systems.base import Attempt, Change, Edit, RetryPolicy, Subscription, System, iso_seconds, only
+from simulator.systems.indexed_entities import APPS, KINDS, VERBS, reflect, reinvented, scalars
+from simulator.systems.indexed_log import Entry, entry
 from simulator.truth import Key
 
 #: Where the mirror keeps a kind that is not one of its catalog tables: in records, the kind before the id.
@@ -41,12 +47,11 @@ class Entity:
         return (table, self.external_id) if table else ("records", self.family)
 
 
-@dataclass(slots=True)
-class Account:
-    """The context that wraps every body: the company and the app."""
+#: Entries of the log that are kept.
+KEPT = 10_000
 
-    account: dict[str, str]
-    app: dict[str, str] = field(default_factory=lambda: {"external_id": "app_products", "name": "Products"})
+#: Seconds at most that a product's event waits in the queue before its body is written.
+QUEUED = 3
 
 
 class Indexed(System):
@@ -55,45 +60,79 @@ class Indexed(System):
     resolution: ClassVar[timedelta] = timedelta(seconds=1)
     #: Indexed docs, section "Operational limitation to know": one chance.
     retries: ClassVar[RetryPolicy] = RetryPolicy((), lambda status: False)  # noqa: ARG005 (nothing is retried)
-    verifier: ClassVar[Verifier] = HmacSha256(header="X-Webhook-Signature")
+    verifier: Verifier = HmacSha256(header="X-Webhook-Signature")
 
     def __init__(self, source: str, *, seed: int, clock: Clock, size: int = 120) -> None:
         super().__init__(source, seed=seed, clock=clock, size=size)
         self.entities: Families[Entity] = Families()
-        self.account = Account({"external_id": f"acc_{self.chance.hexadecimal(8)}", "name": "Example Company"})
+        self.account = {"external_id": f"acc_{self.wire.hexadecimal(8)}", "name": "Example Company"}
+        #: Opens the admin screens. How a user logs in to them is not published.
+        self.admin_token = self.wire.token(24)
+        self.log: deque[Entry] = deque(maxlen=KEPT)
+        self._logged = 0
+        #: The app of every record there ever was.
+        self._apps: dict[str, str] = {}
         self._next_id = 40
+
+    @property
+    def families(self) -> Families[Entity]:
+        return self.entities
 
     def subscribe(self, url: str) -> None:
         """A record for each event, and a second one for product.updated: the same change then arrives twice."""
         names = [f"{kind}.{verb}" for kind in KINDS for verb in VERBS]
-        self.subscriptions += [self._record(name, url) for name in [*names, "product.updated"]]
+        self.subscriptions += [self.record(name, url, app="app_products") for name in [*names, "product.updated"]]
 
-    def _record(self, event_type: str, url: str) -> Subscription:
-        return Subscription(
-            id=f"web_{self.chance.hexadecimal(12)}",
-            url=url,
-            secret=self.chance.hexadecimal(40),
-            events=frozenset({event_type}),
-        )
+    def record(self, event_type: str, url: str, *, app: str, active: bool = True) -> Subscription:
+        """Indexed docs, section "Setup flow", step 2: external id and secret are generated."""
+        name = f"web_{self.wire.hexadecimal(12)}"
+        self._apps[name] = app
+        secret = self.wire.hexadecimal(40)
+        return Subscription(id=name, url=url, secret=secret, events=(event_type,), active=active, app=app)
 
-    def settings(self, *, api_url: str | None) -> dict[str, Any]:  # noqa: ARG002 (it has no API)
-        secrets = {record.id: record.secret for record in self.subscriptions}
+    def renewed(self, subscription: Subscription) -> Subscription:
+        """A record keeps its secret for life: another secret is another record."""
+        event_type = (subscription.events or ("",))[0]
+        return self.record(event_type, subscription.url, app=subscription.app, active=subscription.active)
+
+    def settings(self, *, api_url: str | None) -> dict[str, Any]:  # noqa: ARG002 (it has no read API)
+        secrets = {record.id: record.secret for record in (*self.upcoming, *self.subscriptions)}
         return {"dialect": self.dialect, "webhook_secrets": secrets}
 
-    def living(self) -> int:
-        return sum(entity.alive for entity in self.entities)
+    def access(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.admin_token}"}
+
+    def routes(self) -> list[BaseRoute]:
+        return indexed_admin.routes(self)
+
+    def refusal(self, status: int, message: str) -> Response:
+        return indexed_admin.failure(status, message)
+
+    def key(self, family: str) -> Key:
+        return self.entities[family].key
+
+    def logged(self, attempt: Attempt) -> None:
+        """Indexed docs, section "Detailed logs"."""
+        if not attempt.message.forged:
+            self._logged += 1
+            app = self._apps[attempt.message.subscription]
+            self.log.append(entry(attempt, number=self._logged, at=self.clock.now(), app=app))
 
     def edits(self) -> Mapping[Edit, int]:
         return {self.update: 70, self.bulk_update: 4, self.delete: 8, self.come_back: 8}
 
     def body(self, change: Change, subscription: Subscription) -> bytes:
-        """Indexed docs, section "Example shape": the entity's key is the part of the event name before the dot."""
+        """Indexed docs, section "Example shape": the entity's key is the part of the event name before the dot.
+
+        Where a revision tells the time of the change, `timestamp` is the later one of the dispatch (sources.md).
+        """
+        queued = timedelta(seconds=self.wire.randrange(QUEUED + 1) if change.extras else 0)
         return codec.encode(
             {
                 "event": change.event_type,
-                "timestamp": iso_seconds(change.at),
-                "account": self.account.account,
-                "app": self.account.app,
+                "timestamp": iso_seconds(change.at + queued),
+                "account": self.account,
+                "app": {"external_id": subscription.app, "name": APPS[subscription.app]},
                 "webhook": {"external_id": subscription.id},
                 change.event_type.partition(".")[0]: change.data,
                 **change.extras,
@@ -102,36 +141,43 @@ class Indexed(System):
 
     # Edits of the history.
 
-    def create(self, at: datetime) -> list[Change]:
-        kind = self.chance.weighted(KINDS)
+    def create(self, at: datetime, **attributes: Any) -> list[Change]:
+        """`kind` chooses the kind of entity, the other attributes are its properties."""
+        kind = attributes.pop("kind", None) or self.chance.weighted(KINDS)
+        invented = scalars(self.chance, kind, at)
+        only(attributes, [*invented])
         self._next_id += 1
         entity = Entity(
             kind=kind,
             external_id=f"{kind[:4]}_{self.chance.hexadecimal(6)}_{self._next_id}",
             id=self._next_id,
-            scalars=scalars(self.chance, kind, at),
+            scalars={**invented, **attributes},
             relation=self._relation(kind),
         )
         self.entities.add(entity.family, entity, at=at)
         return [self._announce(entity, "created", at)]
 
+    def alter(self, family: str, at: datetime, **attributes: Any) -> list[Change]:
+        entity = self.entities[family]
+        only(attributes, [*entity.scalars])
+        self.entities.edited(family, at=at)
+        return [self._updated(entity, at, {**attributes, "updatedAt": iso_seconds(at)})]
+
+    def erase(self, family: str, at: datetime) -> list[Change]:
+        self.entities.edited(family, at=at)
+        return [self._deleted(self.entities[family], at)]
+
     def update(self, at: datetime) -> list[Change]:
         entity = self._take(is_alive, at)
-        return [self._updated(entity, at)] if entity else []
+        return [self._revised(entity, at)] if entity else []
 
     def bulk_update(self, at: datetime) -> list[Change]:
         taken = [self._take(is_alive, at) for _ in range(self.chance.randint(2, 6))]
-        return [self._updated(entity, at) for entity in taken if entity]
+        return [self._revised(entity, at) for entity in taken if entity]
 
     def delete(self, at: datetime) -> list[Change]:
-        """By the time the event is written, the entity has lost its numeric id (sources.md, Indexed PIM)."""
         entity = self._take(is_alive, at)
-        if entity is None:
-            return []
-        entity.alive = False
-        change = self._event(entity, "deleted", at, {**reflect(entity), "id": None}, [])
-        self.remove(entity.key, change)
-        return [change]
+        return [self._deleted(entity, at)] if entity else []
 
     def come_back(self, at: datetime) -> list[Change]:
         entity = self._take(is_gone, at)
@@ -155,9 +201,19 @@ class Indexed(System):
         categories = [entity.external_id for entity in self.entities if entity.kind == "category"]
         return self.chance.choice(categories) if categories else None
 
-    def _updated(self, entity: Entity, at: datetime) -> Change:
+    def _deleted(self, entity: Entity, at: datetime) -> Change:
+        """By the time the event is written, the entity has lost its numeric id (sources.md, Indexed PIM)."""
+        entity.alive = False
+        change = self._event(entity, "deleted", at, {**reflect(entity), "id": None}, [])
+        self.remove(entity.key, change)
+        return change
+
+    def _revised(self, entity: Entity, at: datetime) -> Change:
+        return self._updated(entity, at, reinvented(self.chance, entity.scalars, at))
+
+    def _updated(self, entity: Entity, at: datetime, news: Mapping[str, Any]) -> Change:
         before = dict(entity.scalars)
-        entity.scalars |= reinvented(self.chance, entity.scalars, at)
+        entity.scalars |= news
         changes = [
             {"field": name, "old": before[name], "new": value}
             for name, value in entity.scalars.items()

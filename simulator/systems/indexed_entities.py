@@ -37,6 +37,12 @@ KINDS = {
     "language": 1,
 }
 
+#: The fixed list from which a webhook record takes one (Indexed docs, section "Available event families").
+EVENTS = tuple(f"{kind}.{verb}" for kind in (*KINDS, "app") for verb in VERBS)
+
+#: The app modules that have webhooks of their own, by external id (Indexed docs, section "Setup flow", step 1).
+APPS = {"app_products": "Products", "app_orders": "Orders", "app_inventory": "Inventory", "app_pricing": "Pricing"}
+
 #: What a kind has besides a name and its times. Where a name is not usual, the kind has a title or a number.
 PROPERTIES: dict[str, tuple[str, ...]] = {
     "product": ("name", "sku", "description", "price", "currency", "status", "stock", "taxable"),

@@ -7,18 +7,21 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from receiver import codec
 from receiver.signatures import HmacSha256, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
-from simulator.systems import sigma_api
-from simulator.systems.base import Change, Edit, Message, RetryPolicy, Subscription, System, iso_milliseconds, refused
+from simulator.systems import sigma_api, sigma_webhooks
+from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, iso_milliseconds, only, refused
 from simulator.systems.sigma_entities import (
+    EVENTS,
     Entity,
     Values,
     Variant,
+    everywhere,
     has_variants,
     invent_values,
     invent_variant_values,
@@ -29,21 +32,13 @@ from simulator.systems.sigma_entities import (
 )
 from simulator.truth import Key
 
-#: Sigma docs, section "Available Events".
-EVENTS = (
-    "entity.created",
-    "entity.updated",
-    "entity.deleted",
-    "entity.transition",
-    "variant.created",
-    "variant.updated",
-    "variant.deleted",
-)
-
 STATES = ("draft", "review", "published", "archived")
 SCHEMAS = ("schema-apparel", "schema-home", "schema-outdoor")
 USERS = ("user-admin", "user-editor", "user-import")
 EDITABLE = ["name", "price", "description", "color"]
+
+#: What `create` and `alter` take; a state is changed by a transition.
+ATTRIBUTES = ("sku", "name", "price", "currency", "description", "color", "state")
 
 
 class Sigma(System):
@@ -51,7 +46,8 @@ class Sigma(System):
     resolution: ClassVar[timedelta] = timedelta(milliseconds=1)
     #: Sigma docs, section "Retry Policy": non-2xx, up to 3 retries after 10, 60 and 300 s.
     retries: ClassVar[RetryPolicy] = RetryPolicy((10, 60, 300), refused)
-    verifier: ClassVar[Verifier] = HmacSha256(header="X-Sigma-Signature")
+    listed: ClassVar[frozenset[str]] = frozenset({"products", "variants"})
+    verifier: Verifier = HmacSha256(header="X-Sigma-Signature")
     api_path: ClassVar[str] = "/api/v1"
 
     def __init__(
@@ -59,27 +55,43 @@ class Sigma(System):
     ) -> None:
         super().__init__(source, seed=seed, clock=clock, size=size)
         self.entities: Families[Entity] = Families()
-        self.api_key = f"sigma_sk_live_{self.chance.token(24)}"
-        self._secret = f"whsec_{self.chance.token(20)}" if signed else None
+        self.api_key = f"sigma_sk_live_{self.wire.token(24)}"
+        #: May read, and is refused with PERMISSION_DENIED where it would write.
+        self.reading_key = f"sigma_sk_live_{self.wire.token(24)}"
+        self._secret = f"whsec_{self.wire.token(20)}" if signed else None
         #: The receiver reads the API: then the values it finds there count as announced.
         self.hydrated = hydrated
 
+    @property
+    def families(self) -> Families[Entity]:
+        return self.entities
+
     def subscribe(self, url: str) -> None:
-        hook = Subscription(id=f"wh-{self.source}", url=url, secret=self._secret, events=frozenset(EVENTS))
+        hook = Subscription(id=f"wh-{self.source}", name=self.source, url=url, secret=self._secret, events=EVENTS)
         self.subscriptions.append(hook)
 
     def settings(self, *, api_url: str | None) -> dict[str, Any]:
         table: dict[str, Any] = {"dialect": self.dialect}
-        table |= {"secrets": [self._secret]} if self._secret else {"allow_unsigned": True}
+        table |= {"secrets": self.secrets()} if self.secrets() else {"allow_unsigned": True}
         if api_url and self.hydrated:
             table |= {"api_url": api_url, "api_key": self.api_key}
         return table
 
-    def routes(self) -> list[BaseRoute]:
-        return sigma_api.routes(self)
+    def access(self) -> dict[str, str]:
+        return {"X-Sigma-ApiKey": self.api_key, "X-Sigma-ApiKey (may only read)": self.reading_key}
 
-    def living(self) -> int:
-        return sum(1 for _ in self.alive())
+    def routes(self) -> list[BaseRoute]:
+        return [*sigma_webhooks.routes(self), *sigma_api.routes(self)]
+
+    def refusal(self, status: int, message: str) -> Response:
+        return sigma_api.failure("NOT_FOUND" if status == 404 else "VALIDATION_ERROR", message, status=status)
+
+    def key(self, family: str) -> Key:
+        return ("products", family)
+
+    def renewed(self, subscription: Subscription) -> Subscription:
+        secret = subscription.secret and f"whsec_{self.wire.token(20)}"
+        return replace(subscription, secret=secret)
 
     def alive(self) -> Iterator[Entity]:
         return (entity for entity in self.entities if entity.alive)
@@ -96,18 +108,15 @@ class Sigma(System):
             self.come_back: 5,
         }
 
-    def message(self, change: Change, subscription: Subscription) -> Message:
-        """Adds the headers of the Sigma docs, section "Webhook Payload Shape"; only the body is signed."""
-        message = super().message(change, subscription)
-        delivery = codec.decode(message.body)["deliveryId"]
-        headers = {**message.headers, "X-Sigma-Event": change.event_type, "X-Sigma-Delivery": delivery}
-        return replace(message, headers=headers)
+    def headers(self, change: Change, body: bytes) -> dict[str, str]:
+        """Sigma docs, section "Webhook Payload Shape". Only the body is signed."""
+        return {"X-Sigma-Event": change.event_type, "X-Sigma-Delivery": codec.decode(body)["deliveryId"]}
 
     def body(self, change: Change, subscription: Subscription) -> bytes:  # noqa: ARG002 (one body for every hook)
         return codec.encode(
             {
                 "event": change.event_type,
-                "deliveryId": f"del-{self.chance.hexadecimal(12)}",
+                "deliveryId": f"del-{self.wire.hexadecimal(12)}",
                 "timestamp": iso_milliseconds(change.at),
                 "data": change.data,
             }
@@ -115,59 +124,56 @@ class Sigma(System):
 
     # Edits of the history.
 
-    def create(self, at: datetime) -> list[Change]:
+    def create(self, at: datetime, **attributes: Any) -> list[Change]:
+        only(attributes, ATTRIBUTES)
         user = self.chance.choice(USERS)
         name = self.chance.name()
         entity = Entity(
             id=f"ent-{name.lower().replace(' ', '-')}-{self.chance.hexadecimal(4)}-{len(self.entities)}",
             schema=self.chance.choice(SCHEMAS),
-            state="draft",
+            state=attributes.pop("state", "draft"),
             created_at=at,
             updated_at=at,
             created_by=user,
             updated_by=user,
-            values=invent_values(self.chance, name),
+            values={**invent_values(self.chance, name), **scoped(attributes)},
         )
         self.entities.add(entity.id, entity, at=at)
         return [self._created(entity, at)]
 
+    def alter(self, family: str, at: datetime, **attributes: Any) -> list[Change]:
+        only(attributes, ATTRIBUTES)
+        entity = self.entities[family]
+        self.entities.edited(family, at=at)
+        state = attributes.pop("state", None)
+        moved = [self._moved(entity, state, at)] if state else []
+        if attributes:
+            entity.values |= scoped(attributes)
+            return [*moved, self._updated(entity, at, list(attributes))]
+        return moved
+
+    def erase(self, family: str, at: datetime) -> list[Change]:
+        self.entities.edited(family, at=at)
+        return [self._deleted(self.entities[family], at)]
+
     def update(self, at: datetime) -> list[Change]:
         entity = self._take(is_alive, at)
-        return [self._updated(entity, at)] if entity else []
+        return [self._revised(entity, at)] if entity else []
 
     def bulk_update(self, at: datetime) -> list[Change]:
         """One edit of several records: an event for each, at the same moment."""
         taken = [self._take(is_alive, at) for _ in range(self.chance.randint(2, 6))]
-        return [self._updated(entity, at) for entity in taken if entity]
+        return [self._revised(entity, at) for entity in taken if entity]
 
     def transition(self, at: datetime) -> list[Change]:
         entity = self._take(is_alive, at)
         if entity is None:
             return []
-        old, new = entity.state, self.chance.choice([state for state in STATES if state != entity.state])
-        self._touch(entity, at)
-        entity.state = new
-        data = {
-            "entityId": entity.id,
-            "schemaId": entity.schema,
-            "fromState": old,
-            "toState": new,
-            "triggeredBy": entity.updated_by,
-        }
-        return [self._put_entity(entity, self.change("entity.transition", at, entity.id, data))]
+        return [self._moved(entity, self.chance.choice([state for state in STATES if state != entity.state]), at)]
 
     def delete(self, at: datetime) -> list[Change]:
-        """Deletes the entity and with it its variants, which get no events of their own."""
         entity = self._take(is_alive, at)
-        if entity is None:
-            return []
-        entity.alive = False
-        data = {"entityId": entity.id, "schemaId": entity.schema, "deletedBy": self.chance.choice(USERS)}
-        change = self.change("entity.deleted", at, entity.id, data)
-        self.remove(("products", entity.id), change)
-        for variant in list(entity.variants):
-            self._retire(entity, variant, change)
-        return [change]
+        return [self._deleted(entity, at)] if entity else []
 
     def come_back(self, at: datetime) -> list[Change]:
         """A deleted entity is created again under its old id, for example by the next import."""
@@ -234,9 +240,11 @@ class Sigma(System):
         }
         return self._put_entity(entity, self.change("entity.created", at, entity.id, data))
 
-    def _updated(self, entity: Entity, at: datetime) -> Change:
+    def _revised(self, entity: Entity, at: datetime) -> Change:
+        return self._updated(entity, at, self._revalue(entity.values, self.chance.some(EDITABLE)))
+
+    def _updated(self, entity: Entity, at: datetime, changed: list[str]) -> Change:
         self._touch(entity, at)
-        changed = self._revalue(entity.values, self.chance.some(EDITABLE))
         data = {
             "entityId": entity.id,
             "schemaId": entity.schema,
@@ -245,6 +253,28 @@ class Sigma(System):
             "updatedBy": entity.updated_by,
         }
         return self._put_entity(entity, self.change("entity.updated", at, entity.id, data))
+
+    def _moved(self, entity: Entity, state: str, at: datetime) -> Change:
+        old, entity.state = entity.state, state
+        self._touch(entity, at)
+        data = {
+            "entityId": entity.id,
+            "schemaId": entity.schema,
+            "fromState": old,
+            "toState": state,
+            "triggeredBy": entity.updated_by,
+        }
+        return self._put_entity(entity, self.change("entity.transition", at, entity.id, data))
+
+    def _deleted(self, entity: Entity, at: datetime) -> Change:
+        """Deletes the entity and with it its variants, which get no events of their own."""
+        entity.alive = False
+        data = {"entityId": entity.id, "schemaId": entity.schema, "deletedBy": self.chance.choice(USERS)}
+        change = self.change("entity.deleted", at, entity.id, data)
+        self.remove(("products", entity.id), change)
+        for variant in list(entity.variants):
+            self._retire(entity, variant, change)
+        return change
 
     def _announce_variant(self, event_type: str, entity: Entity, variant: Variant, at: datetime, **more: Any) -> Change:
         data = {"variantId": variant.id, "entityId": entity.id, "schemaId": entity.schema, **more}
@@ -263,3 +293,8 @@ class Sigma(System):
         del entity.variants[variant]
         entity.retired.append(variant)
         self.remove(("variants", variant), change)
+
+
+def scoped(attributes: Mapping[str, Any]) -> Values:
+    """The attributes as values of the global scope."""
+    return {alias: everywhere(value) for alias, value in attributes.items()}

@@ -20,7 +20,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 #: Sigma docs, section "Endpoints": the samples carry a JWT, of which the simulator checks only the look.
 JWT_START = "eyJ"
 
+#: sources.md, Sigma PIM, "Errors"; no status is published for CONFLICT.
 STATUS = {"VALIDATION_ERROR": 400, "UNAUTHORIZED": 401, "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "CONFLICT": 409}
+
+READING = ("GET", "HEAD")
 
 
 def routes(system: Sigma) -> list[BaseRoute]:
@@ -35,21 +38,27 @@ def routes(system: Sigma) -> list[BaseRoute]:
     ]
 
 
+def guarded(system: Sigma, handler: Handler) -> Handler:
+    """Answers 401 without `Authorization: Bearer <JWT>` or the account's `X-Sigma-ApiKey`."""
+
+    async def guard(request: Request) -> Response:
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        key = request.headers.get("x-sigma-apikey")
+        if key == system.reading_key and request.method not in READING:
+            return failure("PERMISSION_DENIED", "This API key may only read.")
+        if key not in (system.api_key, system.reading_key) and not bearer.startswith(JWT_START):
+            return failure("UNAUTHORIZED", "Send a bearer token, or an API key in X-Sigma-ApiKey.")
+        return await handler(request)
+
+    return guard
+
+
 class Api:
     def __init__(self, system: Sigma) -> None:
         self.system = system
 
     def guarded(self, handler: Handler) -> Handler:
-        """Answers 401 without `Authorization: Bearer <JWT>` or the account's `X-Sigma-ApiKey`."""
-
-        async def guard(request: Request) -> Response:
-            bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-            key = request.headers.get("x-sigma-apikey")
-            if key != self.system.api_key and not bearer.startswith(JWT_START):
-                return failure("UNAUTHORIZED", "Send a bearer token, or an API key in X-Sigma-ApiKey.")
-            return await handler(request)
-
-        return guard
+        return guarded(self.system, handler)
 
     async def records(self, request: Request) -> Response:
         wanted = {
@@ -121,9 +130,9 @@ def page(request: Request, items: Sequence[Any]) -> Response:
     return json_answer({"items": chosen, "total": len(items), "offset": offset, "limit": limit})
 
 
-def failure(code: str, message: str) -> Response:
+def failure(code: str, message: str, *, status: int | None = None) -> Response:
     """`{"error": "CODE", "message": …}`, the error body of every endpoint."""
-    return json_answer({"error": code, "message": message}, status=STATUS[code])
+    return json_answer({"error": code, "message": message}, status=status or STATUS[code])
 
 
 def not_found(what: str) -> Response:

@@ -10,6 +10,17 @@ from typing import Any
 from simulator.chance import COLORS, SIZES, Chance
 from simulator.systems.base import iso_milliseconds
 
+#: Sigma docs, section "Available Events".
+EVENTS = (
+    "entity.created",
+    "entity.updated",
+    "entity.deleted",
+    "entity.transition",
+    "variant.created",
+    "variant.updated",
+    "variant.deleted",
+)
+
 #: `{alias: [{"scope": {…}, "value": …}, …]}`; the scope `{}` is the global one (sources.md, Sigma PIM, RECORD).
 Values = dict[str, list[dict[str, Any]]]
 

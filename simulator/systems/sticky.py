@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from receiver import codec
 from receiver.ciphers import CIPHERS, EncryptedBody
-from receiver.signatures import Credentials, Secret, Verifier
+from receiver.signatures import Credentials, Secret
 from simulator.clock import Clock
 from simulator.families import Families
-from simulator.systems import sticky_api
-from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, refused
+from simulator.systems import sticky_api, sticky_webhook
+from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, only, refused
 from simulator.systems.sticky_products import Product, Variant, eastern, invent_product, invent_variant, variant_name
+from simulator.truth import Key
+
+#: What `create` and `alter` take.
+ATTRIBUTES = ("kind", "name", "sku", "price", "description")
 
 
 class Sticky(System):
@@ -25,9 +31,7 @@ class Sticky(System):
     resolution: ClassVar[timedelta] = timedelta(seconds=1)
     #: Not published: an assumption, so that a failed delivery is not lost at once.
     retries: ClassVar[RetryPolicy] = RetryPolicy((60, 300, 900), refused)
-    verifier: ClassVar[Verifier] = EncryptedBody(
-        app_key_member="clientAppKey", keyless=frozenset({"message", "reference", "URL"})
-    )
+    listed: ClassVar[frozenset[str]] = frozenset({"products", "variants"})
 
     def __init__(self, source: str, *, seed: int, clock: Clock, size: int = 100, cipher: str = "aes-256-cbc") -> None:
         super().__init__(source, seed=seed, clock=clock, size=size)
@@ -35,33 +39,53 @@ class Sticky(System):
             raise ValueError(f"there is no cipher {cipher!r}: choose one of {', '.join(CIPHERS)}")
         self.products: Families[Product] = Families()
         self.cipher = cipher
-        self.app_key = f"app_key_{self.chance.token(16)}"
+        self.verifier = EncryptedBody(
+            app_key_member="clientAppKey", keyless=sticky_webhook.TEST_EVENT, random=self.wire.randbytes
+        )
+        self.app_key = f"app_key_{self.wire.token(16)}"
         #: Exactly 32 letters and digits, the bytes of an AES-256 key (sources.md, sticky.io).
-        self.key_phrase = self.chance.token(32)
-        self.api_user = f"api_{self.chance.token(8)}"
-        self.api_password = self.chance.token(24)
+        self.key_phrase = self.wire.token(32)
+        self.api_user = f"api_{self.wire.token(8)}"
+        self.api_password = self.wire.token(24)
         self._last_id = 20
+
+    @property
+    def families(self) -> Families[Product]:
+        return self.products
 
     def subscribe(self, url: str) -> None:
         self.subscriptions = [Subscription(id="registration", url=url, secret=self.key_phrase)]
 
+    def renewed(self, subscription: Subscription) -> Subscription:
+        return replace(subscription, secret=self.wire.token(32))
+
+    def is_sealed(self, subscription: Subscription) -> bool:  # noqa: ARG002 (there is only one)
+        return self.cipher != "none"
+
     def settings(self, *, api_url: str | None) -> dict[str, Any]:
         table: dict[str, Any] = {"dialect": self.dialect, "app_key": self.app_key, "cipher": self.cipher}
         if self.cipher != "none":
-            table["secrets"] = [self.key_phrase]
+            table["secrets"] = self.secrets()
         if api_url:
             table |= {"api_url": api_url, "api_key": self.api_user, "api_secret": self.api_password}
         return table
+
+    def access(self) -> dict[str, str]:
+        return {"user": self.api_user, "password": self.api_password, "clientAppKey": self.app_key}
+
+    def refusal(self, status: int, message: str) -> Response:
+        return sticky_api.failure(status, message)
+
+    def key(self, family: str) -> Key:
+        return ("products", family)
 
     def credentials(self, subscription: Subscription) -> Credentials:
         secret = Secret((subscription.secret or "").encode())
         return Credentials(secrets=(secret,), app_key=self.app_key, cipher=self.cipher)
 
     def routes(self) -> list[BaseRoute]:
-        return sticky_api.routes(self)
-
-    def living(self) -> int:
-        return sum(product.alive for product in self.products)
+        api = sticky_api.Api(self)
+        return [*sticky_webhook.routes(self, api), *sticky_api.routes(api)]
 
     def alive(self) -> Iterator[Product]:
         return (product for product in self.products if product.alive)
@@ -88,7 +112,7 @@ class Sticky(System):
                 "type": change.event_type,
                 "time": time,
                 "data": {
-                    "id": self.chance.uuid(),
+                    "id": self.wire.uuid(),
                     "object": change.data,
                     "created": time,
                     "triggeringEvent": "",
@@ -99,14 +123,29 @@ class Sticky(System):
 
     # Edits of the history.
 
-    def create(self, at: datetime) -> list[Change]:
-        """A regular product, a pre-built bundle or a custom-built one."""
-        product = invent_product(self.chance, self._new_id(), at, others=[*self.alive()])
+    def create(self, at: datetime, **attributes: Any) -> list[Change]:
+        """A regular product, a pre-built bundle or a custom-built one, unless `kind` chooses."""
+        only(attributes, ATTRIBUTES)
+        kind = attributes.pop("kind", None)
+        product = invent_product(self.chance, self._new_id(), at, others=[*self.alive()], kind=kind)
+        assign(product, attributes)
         if product.kind == "product":
             for _ in range(self.chance.randrange(4)):
                 self._grow(product, at)
         self.products.add(str(product.id), product, at=at)
         return [self._snapshot(product, "created", at, self.chance.uuid())]
+
+    def alter(self, family: str, at: datetime, **attributes: Any) -> list[Change]:
+        only(attributes, ATTRIBUTES[1:])
+        product = self.products[family]
+        self.products.edited(family, at=at)
+        assign(product, attributes)
+        product.updated_at = at
+        return [self._snapshot(product, "updated", at, self.chance.uuid())]
+
+    def erase(self, family: str, at: datetime) -> list[Change]:
+        self.products.edited(family, at=at)
+        return [self._deleted(self.products[family], at)]
 
     def update(self, at: datetime) -> list[Change]:
         product = self._take(is_alive, at)
@@ -119,16 +158,8 @@ class Sticky(System):
         return [self._updated(product, at, correlation) for product in taken if product]
 
     def delete(self, at: datetime) -> list[Change]:
-        """For good, with its variants (product webhook guide, `product.deleted`)."""
         product = self._take(is_alive, at)
-        if product is None:
-            return []
-        product.alive = False
-        data = {"id": product.id}
-        change = self.change("product.deleted", at, str(product.id), data, correlation=self.chance.uuid())
-        self.remove(("products", str(product.id)), change)
-        self._remove_variants([*product.variants.values(), *product.retired], change)
-        return [change]
+        return [self._deleted(product, at)] if product else []
 
     def add_variant(self, at: datetime) -> list[Change]:
         return self._add_variants(at, 1)
@@ -161,6 +192,15 @@ class Sticky(System):
         variant = invent_variant(self.chance, self._new_id(), at)
         product.variants[variant.id] = variant
         return variant
+
+    def _deleted(self, product: Product, at: datetime) -> Change:
+        """For good, with its variants (product webhook guide, `product.deleted`)."""
+        product.alive = False
+        data = {"id": product.id}
+        change = self.change("product.deleted", at, str(product.id), data, correlation=self.chance.uuid())
+        self.remove(("products", str(product.id)), change)
+        self._remove_variants([*product.variants.values(), *product.retired], change)
+        return change
 
     def _add_variants(self, at: datetime, count: int) -> list[Change]:
         product = self._take(is_regular, at)
@@ -246,6 +286,11 @@ class Sticky(System):
     def _remove_variants(self, variants: list[Variant], change: Change) -> None:
         for variant in variants:
             self.remove(("variants", str(variant.id)), change)
+
+
+def assign(product: Product, attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        setattr(product, name, Decimal(value) if name == "price" else value)
 
 
 def is_alive(product: Product) -> bool:

@@ -28,8 +28,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 PER_PAGE = 15
 
 
-def routes(system: Sticky) -> list[BaseRoute]:
-    api = Api(system)
+def routes(api: Api) -> list[BaseRoute]:
     return [
         Route("/api/v2/products", api.guarded(api.products)),
         Route("/api/v2/products/{id:int}", api.guarded(api.product)),

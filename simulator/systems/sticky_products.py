@@ -147,8 +147,10 @@ def custom_field(number: int) -> dict[str, Any]:
     }
 
 
-def invent_product(chance: Chance, number: int, at: datetime, *, others: Sequence[Product]) -> Product:
-    kind = chance.weighted({"product": 7, "Pre-built": 2, "Custom Built": 1})
+def invent_product(
+    chance: Chance, number: int, at: datetime, *, others: Sequence[Product], kind: str | None = None
+) -> Product:
+    kind = kind or chance.weighted({"product": 7, "Pre-built": 2, "Custom Built": 1})
     vertical, category = chance.choice(VERTICALS), chance.choice(CATEGORIES)
     return Product(
         id=number,

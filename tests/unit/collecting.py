@@ -126,7 +126,7 @@ def shown_as(value: Any) -> Any:
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds" if value.microsecond else "seconds").replace("+00:00", "Z")
+        return value.isoformat().replace("+00:00", "Z")
     return value
 
 

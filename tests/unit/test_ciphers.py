@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from base64 import b64encode
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receiver import codec
 from receiver.ciphers import CIPHERS, LAYOUTS, EncryptedBody, Undecryptable
 from receiver.errors import NotVerified
 from receiver.signatures import Credentials, Secret
@@ -188,3 +190,11 @@ def test_a_source_with_wrong_credentials_is_told_the_mend(wrong, advice):
 @pytest.mark.parametrize("cipher", CIPHERS)
 def test_a_source_with_a_phrase_and_an_application_key_can_start(cipher):
     assert verifier.check(credentials(cipher)) is None
+
+
+@pytest.mark.parametrize("written", [b'"app_key_here"', b'"app\\u005fkey_here"'], ids=["as it is", "with escapes"])
+def test_the_application_key_is_struck_out_of_what_is_stored(written):
+    verifier = EncryptedBody(app_key_member="clientAppKey")
+    plain = b'{"type": "x", "clientAppKey": ' + written + b', "n": 1.10}'
+    stored = verifier.conceal(plain, Credentials(app_key="app_key_here"))
+    assert codec.decode(stored) == {"type": "x", "clientAppKey": "(not stored)", "n": Decimal("1.10")}

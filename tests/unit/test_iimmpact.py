@@ -81,7 +81,11 @@ def test_the_envelope_comes_from_the_body():
 
 def test_a_body_is_known_by_its_content_because_the_sender_gives_no_id():
     body = json_body(SAMPLE)
-    assert iimmpact.read(body).identity(body) == (hashlib.sha256(body).hexdigest(), hashlib.sha256(body).digest())
+    key, fingerprint = iimmpact.read(body).identity(body)
+    assert (key, fingerprint) == (
+        "2024-01-15T10:30:00-" + hashlib.sha256(body).hexdigest(),
+        hashlib.sha256(body).digest(),
+    )
 
 
 @pytest.mark.parametrize(

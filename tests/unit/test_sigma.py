@@ -121,7 +121,7 @@ def test_members_that_nobody_documented_are_fine():
 
 def test_a_body_without_a_delivery_id_is_known_by_its_content():
     body = json_body({name: value for name, value in UPDATED.items() if name != "deliveryId"})
-    assert sigma.read(body).identity(body)[0] == hashlib.sha256(body).hexdigest()
+    assert sigma.read(body).identity(body)[0].endswith("-" + hashlib.sha256(body).hexdigest())
 
 
 def test_an_event_type_without_a_handler_needs_no_id():
@@ -145,7 +145,6 @@ def test_any_bytes_are_read_or_unreadable(body):
         (b"[" * 10_000, "nested too deeply"),
         (b'{"data":' * 10_000 + b"1" + b"}" * 10_000, "nested too deeply"),
         (b'{"event":"\xff"}', "UTF-8"),
-        (b'{"event":"\\ud800"}', "not JSON"),
     ],
 )
 def test_unreadable_bodies_say_why(body, reason):

@@ -3,63 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+import itertools
 
 import pytest
+from simulator_receiver import START, courier_for, message, served, until
 
-from simulator.clock import SteppedClock
+from simulator.clock import RunningClock, SteppedClock
 from simulator.connection import Address, Connection, NoAnswerError, request_bytes
-from simulator.delivery import Courier
-from simulator.faults import Fate, Faults
-from simulator.systems.base import Message
+from simulator.systems.base import RetryPolicy, refused
 from simulator.systems.iimmpact import Iimmpact
 from simulator.systems.indexed import Indexed
 from simulator.systems.sigma import Sigma
-
-START = datetime(2026, 3, 8, 10, tzinfo=UTC)
-
-
-def message(number=1, *, url="http://127.0.0.1:1/hooks/sigma", family="a"):
-    return Message(
-        number=number, event_type="x", at=START, family=family, url=url, headers={"X-Number": str(number)}, body=b"{}"
-    )
-
-
-def served(scene, *statuses, answer=b'{"status": "accepted", "delivery": "d"}'):
-    """Run `scene(url, requests)` beside a server that gives these statuses in turn, the last one for ever."""
-    requests = []
-
-    async def connected(reader, writer):
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
-            requests.append(head)
-            status = statuses[min(len(requests), len(statuses)) - 1]
-            if status == 0:
-                break
-            writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(answer)) + answer)
-        writer.close()
-
-    async def quiet(reader, writer):
-        try:
-            await connected(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    async def main():
-        async with await asyncio.start_server(quiet, "127.0.0.1", 0) as server:
-            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hooks/sigma"
-            return await asyncio.wait_for(scene(url, requests), 10)
-
-    return asyncio.run(main())
-
-
-def courier_for(url, clock, *, retries, faults=None, seed=1):
-    return Courier(url, clock=clock, retries=retries, fate=Fate(faults or Faults(), seed=seed, source="sigma"))
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 def retried_after(system, *statuses):
@@ -67,7 +21,7 @@ def retried_after(system, *statuses):
 
     async def scene(url, requests):
         clock = SteppedClock(START)
-        courier = courier_for(url, clock, retries=system.retries)
+        courier = courier_for(clock, retries=system.retries)
         await courier.send(message(url=url))
         moments = []
         await until(lambda: len(requests) == 1)
@@ -121,20 +75,20 @@ def test_iimmpact_takes_most_client_errors_as_final(status, delay):
 
 def test_an_answer_is_counted_with_what_the_receiver_called_it():
     async def scene(url, requests):
-        courier = courier_for(url, SteppedClock(START), retries=Sigma.retries)
-        for number in range(3):
+        courier = courier_for(SteppedClock(START), retries=Sigma.retries)
+        for number in (1, 2, 3):
             await courier.send(message(number, url=url))
         await courier.finish()
         await courier.close()
         return courier.log
 
     log = served(scene, 200, answer=b'{"status": "duplicate"}')
-    assert (log.sent, log.acked, log.duplicates, log.arrived) == (3, 3, 3, {0, 1, 2})
+    assert (log.sent, log.acked, log.duplicates, log.arrived) == (3, 3, 3, {1, 2, 3})
 
 
 def test_messages_of_a_family_are_sent_in_order():
     async def scene(url, requests):
-        courier = courier_for(url, SteppedClock(START), retries=Sigma.retries)
+        courier = courier_for(SteppedClock(START), retries=Sigma.retries)
         for number in range(100):
             await courier.send(message(number, url=url, family="one"))
         await courier.finish()
@@ -169,37 +123,61 @@ def test_an_address_must_be_http():
         Address.of("ftp://example.com/hooks")
 
 
-def fates(faults, *, seed=1, count=200):
-    fate = Fate(faults, seed=seed, source="sigma")
-    due = [planned for number in range(count) for planned in fate.meet(message(number))]
-    return [*due, *fate.rest()]
+@pytest.mark.parametrize("speed", [1, 50])
+def test_a_running_clock_keeps_the_schedule_to_scale(speed):
+    """With a speed of 50, retries due after 5 and 10 s of the clock come 0.1 and 0.2 real seconds later."""
+
+    async def scene(url, requests):
+        loop, moments = asyncio.get_running_loop(), []
+        courier = courier_for(
+            RunningClock(speed=speed),
+            retries=RetryPolicy((0.1 * speed, 0.2 * speed), refused),
+            on_attempt=lambda _: moments.append(loop.time()),
+        )
+        await courier.send(message(url=url))
+        await courier.finish()
+        await courier.close()
+        return [later - sooner for sooner, later in itertools.pairwise(moments)], courier.log
+
+    gaps, log = served(scene, 500, 500, 200)
+    assert gaps[0] >= 0.1
+    assert gaps[1] >= 0.2
+    assert (log.acked, log.retries, log.given_up) == (1, 2, 0)
 
 
-def test_without_faults_everything_goes_once_and_in_order():
-    assert [(p.message.number, p.delay, p.dropped) for p in fates(Faults())] == [(n, 0, False) for n in range(200)]
+def test_messages_may_go_to_several_addresses():
+    """Sigma docs, "List all webhooks": the sample's two webhooks have different hosts."""
+
+    async def scene(url, requests):
+        courier = courier_for(SteppedClock(START), retries=Sigma.retries)
+        await courier.send(message(url=url))
+        await courier.send(message(url=url.replace("127.0.0.1", "localhost")))
+        await courier.finish()
+        await courier.close()
+        return [head.split(b"Host: ")[1].split(b":")[0] for head in requests]
+
+    assert sorted(served(scene, 200)) == [b"127.0.0.1", b"localhost"]
 
 
-def test_faults_come_from_the_seed():
-    bad = Faults(duplicate=0.2, reorder=10, delay=0.2, drop=0.1)
-    assert fates(bad) == fates(bad)
-    assert fates(bad) != fates(bad, seed=2)
+def test_every_attempt_is_told_to_the_system():
+    async def scene(url, requests):
+        told = []
+        courier = courier_for(RunningClock(speed=10_000), retries=Sigma.retries, on_attempt=told.append)
+        await courier.send(message(url=url))
+        await courier.finish()
+        await courier.close()
+        return [(attempt.status, attempt.answer) for attempt in told]
+
+    assert served(scene, 0, 503, 200, answer=b"fine") == [(None, b""), (503, b"fine"), (200, b"fine")]
 
 
-def test_reordering_loses_nothing():
-    numbers = [planned.message.number for planned in fates(Faults(reorder=16))]
-    assert numbers != sorted(numbers)
-    assert sorted(numbers) == list(range(200))
+def test_what_a_receiver_refuses_for_good_is_given_up():
+    async def scene(url, requests):
+        courier = courier_for(SteppedClock(START), retries=Iimmpact.retries)
+        await courier.send(message(url=url))
+        await courier.finish()
+        await courier.close()
+        return courier.log
 
-
-def test_a_duplicate_is_the_same_message():
-    planned = fates(Faults(duplicate=1))
-    assert len(planned) == 400
-
-
-def test_a_dropped_message_never_arrives():
-    assert all(planned.dropped for planned in fates(Faults(drop=1)))
-
-
-def test_a_fault_out_of_its_bounds_is_refused():
-    with pytest.raises(ValueError, match="duplicate must be a number from 0 to 1"):
-        Faults(duplicate=2)
+    log = served(scene, 400, answer=b'{"error": "bad"}')
+    assert (log.given_up, log.dropped, dict(log.reasons)) == (1, 0, {"400 bad": 1})

@@ -41,10 +41,9 @@ def bodies(system, changes):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_the_same_seed_gives_the_same_bytes(name):
-    options = {"cipher": "none"} if name == "sticky" else {}
     runs = []
     for _ in range(2):
-        system = system_of(name, seed=7, **options)
+        system = system_of(name, seed=7)
         runs.append([message for change in history(system, 300) for message in system.messages(change)])
     assert runs[0] == runs[1]
 

@@ -30,7 +30,11 @@ def test_a_users_own_file_can_be_read(tmp_path):
         ('title = "x"\nrate = 1\n', "mine:1: events is missing"),
         (GOOD + "colour = 1\n", "mine:4: unknown setting 'colour': choose from title"),
         (GOOD + "faults = 1\n", "mine:4: faults must be a table"),
-        ("title = \n", "mine: Invalid value"),
+        ("title = \n", "mine:1: not TOML"),
+        (GOOD + "rate = 6\n", "mine:4: not TOML"),
+        (GOOD + "faults.drop = 7\n", "mine:4: drop must be"),
+        (GOOD + "faults = { drop = 7 }\n", "mine:4: drop must be"),
+        (GOOD + "[faults]\nskew_seconds = nan\n", "mine:5: skew_seconds must be a number from -3600 to 3600"),
     ],
 )
 def test_a_mistake_is_refused_with_its_line_and_what_is_allowed(text, message):

@@ -1,0 +1,71 @@
+"""The server's memory while 100,000 events pass through endpoint, inbox, worker and mirror."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks import load
+from benchmarks.servers import running, settings
+from receiver.tokens import Scope, Tokens
+
+EVENTS = 100_000
+
+#: Events after which the server is warm: its caches are filled and its allocator has its arenas.
+WARM = 20_000
+
+#: Seconds of load between two readings, and that the worker may take for what is left at the end.
+SECONDS, PATIENCE = 2, 600
+
+
+def measure() -> list[tuple[int, float]]:
+    """The server's resident memory in MB after so many acked events."""
+    readings: list[tuple[int, float]] = []
+    with tempfile.TemporaryDirectory() as folder, running("hookmirror", Path(folder)) as (url, process):
+        pool = Path(folder) / "pool.txt"
+        sent = 0
+        while sent < EVENTS:
+            load.write_pool(pool, sent, 30_000)
+            sent += int(load.send(url, pool, seconds=SECONDS).requests_per_second * SECONDS)
+            readings.append((sent, _resident(process)))
+        _wait_until_drained(url, Path(folder))
+        readings.append((sent, _resident(process)))
+    return readings
+
+
+def report() -> list[str]:
+    readings = measure()
+    warm = [megabytes for events, megabytes in readings if events >= WARM]
+    return [
+        f"{EVENTS} events; memory when warm {warm[0]:.0f} MB, at the end {warm[-1]:.0f} MB",
+        f"least / most when warm    {min(warm) / max(warm):.2f}",
+    ]
+
+
+def _resident(process: int) -> float:
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1_024
+    raise RuntimeError("the server has ended")
+
+
+def _wait_until_drained(url: str, folder: Path) -> None:
+    token = _token(settings(folder)["HOOKMIRROR_SECRET_KEY"])
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        answer: dict[str, Any] = httpx.get(
+            f"{url}/api/v1/stats", headers={"authorization": f"Bearer {token}"}, timeout=60
+        ).json()
+        if not any(source["states"]["pending"] + source["states"]["processing"] for source in answer["sources"]):
+            return
+        time.sleep(1)
+    raise RuntimeError(f"the worker did not drain its backlog within {PATIENCE} s")
+
+
+def _token(key: str) -> str:
+    return Tokens([key]).issue(Scope.READ, now=datetime.now(UTC), lifetime=timedelta(hours=1))

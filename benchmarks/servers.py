@@ -1,0 +1,167 @@
+"""What Hookmirror is measured against: three small servers on the same uvicorn, and Hookmirror itself.
+
+bare      reads the body and answers: what the server and the load generator can do at all
+deferred  Starlette, verifies, and defers to an in-memory background task: loses events in a crash
+orm       Starlette, verifies, one SQLModel session and one commit per request
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+SECRET = b"benchmark-secret"
+
+#: Seconds that a server gets to start.
+START = 20
+
+
+async def bare(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": message["type"] + ".complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    more = True
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+def deferred() -> Any:
+    from starlette.applications import Starlette
+    from starlette.background import BackgroundTask
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    queue: list[bytes] = []
+
+    async def keep(body: bytes) -> None:
+        queue.append(body)
+
+    async def endpoint(request: Request) -> JSONResponse:
+        body = await request.body()
+        if not _signed(body, request.headers):
+            return JSONResponse({"error": "signature_wrong"}, 401)
+        return JSONResponse({"status": "accepted"}, background=BackgroundTask(keep, body))
+
+    return Starlette(routes=[Route("/hooks/iimmpact", endpoint, methods=["POST"])])
+
+
+def orm() -> Any:
+    from sqlalchemy import event
+    from sqlmodel import Field, Session, SQLModel, create_engine
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    class Stored(SQLModel, table=True):
+        id: int | None = Field(default=None, primary_key=True)
+        key: str = Field(unique=True)
+        body: bytes
+
+    engine = create_engine(os.environ["BENCHMARK_DATABASE"])
+
+    @event.listens_for(engine, "connect")
+    def durable(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    SQLModel.metadata.create_all(engine)
+
+    def store(key: str, body: bytes) -> None:
+        with Session(engine) as session:
+            session.add(Stored(key=key, body=body))
+            session.commit()
+
+    async def endpoint(request: Request) -> JSONResponse:
+        body = await request.body()
+        if not _signed(body, request.headers):
+            return JSONResponse({"error": "signature_wrong"}, 401)
+        store(hmac.digest(b"", body, "sha256").hex(), body)
+        return JSONResponse({"status": "accepted"})
+
+    return Starlette(routes=[Route("/hooks/iimmpact", endpoint, methods=["POST"])])
+
+
+@contextmanager
+def running(name: str, folder: Path, *arguments: str) -> Iterator[tuple[str, int]]:
+    """One of the servers in a process of its own, on an empty database: its base URL and its process id."""
+    port = _free_port()
+    environment = dict(os.environ)
+    if name == "hookmirror":
+        environment |= settings(folder)
+        command = ["-m", "receiver", "serve", "--port", str(port), *arguments]
+    else:
+        environment |= {"BENCHMARK_DATABASE": f"sqlite:///{folder / 'orm.db'}"}
+        factory = [] if name == "bare" else ["--factory"]
+        application = f"benchmarks.servers:{name}"
+        command = [
+            "-m",
+            "uvicorn",
+            application,
+            *factory,
+            "--port",
+            str(port),
+            "--no-access-log",
+            "--log-level",
+            "error",
+        ]
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, *command], env=environment, stdout=log, stderr=log)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/", process)
+        yield f"http://127.0.0.1:{port}", process.pid
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def settings(folder: Path) -> dict[str, str]:
+    """The environment of a Hookmirror that listens to one IIMMPACT source and keeps everything in `folder`."""
+    path = folder / "hookmirror.toml"
+    path.write_text(f'[sources.iimmpact]\nsecrets = ["{SECRET.decode()}"]\n')
+    return {
+        "HOOKMIRROR_CONFIG": str(path),
+        "HOOKMIRROR_DATABASE_URL": f"sqlite:///{folder / 'hookmirror.db'}",
+        "HOOKMIRROR_SECRET_KEY": "benchmark-secret-key",
+        "HOOKMIRROR_LOG_LEVEL": "warning",
+    }
+
+
+def _signed(body: bytes, headers: Any) -> bool:
+    expected = "sha256=" + hmac.digest(SECRET, body, "sha256").hex()
+    return hmac.compare_digest(expected, headers.get("x-webhook-signature", ""))
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            httpx.get(url)
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"the server at {url} did not start")

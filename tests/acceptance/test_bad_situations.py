@@ -1,0 +1,243 @@
+"""Whatever is wrong with settings, secrets, database or arguments: one line that says what to do, and no traceback."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pytest
+from commanding import SETTINGS, Folder, Forks, free_port, lines
+
+Situation = tuple[Callable[[Path], "Folder | contextmanager"], tuple[str, ...], str]
+
+TWO_HANDLERS = """
+from receiver import Dialect, Envelope, Event, HmacSha256, Mirror
+
+shop = Dialect("shop", verify=HmacSha256(header="X-Signature"))
+
+@shop.on("product.*")
+def one(event: Event, mirror: Mirror) -> None: ...
+
+@shop.on("product.*")
+def two(event: Event, mirror: Mirror) -> None: ...
+"""
+
+NO_COMPOSE = """
+from receiver import Dialect, Envelope, HmacSha256
+
+shop = Dialect("shop", verify=HmacSha256(header="X-Signature"))
+
+@shop.envelope
+def read(body: dict) -> Envelope:
+    raise KeyError("kind")
+"""
+
+
+def plain(path: Path) -> Folder:
+    return Folder(path)
+
+
+def setting(text: str) -> Callable[[Path], Folder]:
+    """The usual settings with another line at the top."""
+    return lambda path: Folder(path, text + "\n" + SETTINGS)
+
+
+def instead(text: str, *, log: str = "info") -> Callable[[Path], Folder]:
+    """Other settings altogether."""
+    return lambda path: Folder(path, f'secret_key = "x"\nlog_level = "{log}"\n{text}')
+
+
+def variable(name: str, value: str | None) -> Callable[[Path], Folder]:
+    return lambda path: Folder(path, environment={name: value})
+
+
+def module(content: str) -> Callable[[Path], Folder]:
+    def make(path: Path) -> Folder:
+        (path / "shopping_mall.py").write_text(content)
+        return Folder(path, 'secret_key = "x"\ndialects = ["shopping_mall:shop"]\n[sources.shop]\nsecrets = ["x"]')
+
+    return make
+
+
+def without_secret_key(path: Path) -> Folder:
+    return Folder(path, SETTINGS.replace("secret_key", "# secret_key"))
+
+
+def no_file(path: Path) -> Folder:
+    return Folder(path, settings="")
+
+
+def a_folder_as_settings(path: Path) -> Folder:
+    (path / "hookmirror.toml").mkdir()
+    return no_file(path)
+
+
+def latin_settings(path: Path) -> Folder:
+    (path / "hookmirror.toml").write_bytes(b"# \xe9")
+    return no_file(path)
+
+
+def a_folder_as_database(path: Path) -> Folder:
+    (path / "hookmirror.db").mkdir()
+    return Folder(path)
+
+
+def a_picture_as_database(path: Path) -> Folder:
+    (path / "hookmirror.db").write_bytes(b"\x89PNG" * 1_000)
+    return Folder(path)
+
+
+def a_full_disk(path: Path) -> Folder:
+    """A bound on every file that the process writes, far below what the tables need."""
+    return Folder(path, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+
+
+@contextmanager
+def a_locked_database(path: Path) -> Iterator[Folder]:
+    with closing(sqlite3.connect(path / "hookmirror.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield Folder(path)
+
+
+TAKEN = free_port()
+
+
+@contextmanager
+def a_taken_port(path: Path) -> Iterator[Folder]:
+    with socket.create_server(("127.0.0.1", TAKEN)):
+        yield Folder(path)
+
+
+#: By name: what is wrong, the command, and what its one line must say.
+SITUATIONS: dict[str, Situation] = {
+    "no settings file": (no_file, ("serve",), "which cannot be read (No such file or directory): create it"),
+    "a folder as settings file": (a_folder_as_settings, ("worker",), "(Is a directory): create it, or correct"),
+    "settings that are not TOML": (instead("[["), ("serve",), "hookmirror.toml is not TOML"),
+    "settings that are not UTF-8": (latin_settings, ("doctor",), "hookmirror.toml is not TOML"),
+    "an unknown setting": (setting("colour = 1"), ("serve",), "colour: Extra inputs are not permitted"),
+    "an unknown setting of a source": (
+        instead('[sources.sigma]\nsecret = "x"'),
+        ("serve",),
+        "sources.sigma.secret: Extra inputs are not permitted. docs/operations.md lists them all.",
+    ),
+    "a setting of the wrong kind": (setting('batch_size = "many"'), ("worker",), "batch_size: Input should be"),
+    "a setting out of bounds": (setting("max_attempts = 0"), ("token",), "max_attempts: Input should be greater"),
+    "settings that contradict": (setting("dedup_retention_days = 1"), ("prune",), "must not be shorter than"),
+    "a source's name that no URL takes": (instead('[sources."Ä"]\nsecrets = ["x"]'), ("serve",), "a source's name is"),
+    "an unknown variable": (variable("HOOKMIRROR_COLOUR", "1"), ("serve",), "HOOKMIRROR_COLOUR is set in the env"),
+    "a variable of the wrong kind": (variable("HOOKMIRROR_BATCH_SIZE", "many"), ("worker",), "batch_size"),
+    "a variable that is no JSON": (variable("HOOKMIRROR_DIALECTS", "shop"), ("serve",), "dialects"),
+    "no secret": (instead("[sources.sigma]"), ("serve",), 'set `secrets = ["…"]` or `secrets_file`'),
+    "no secrets file": (instead('[sources.sigma]\nsecrets_file = "gone"'), ("serve",), "create it with one secret a"),
+    "no application key": (instead("[sources.sticky]"), ("serve",), "set `app_key` to the application key"),
+    "a key phrase of the wrong length": (
+        instead('[sources.sticky]\napp_key = "x"\nsecrets = ["short"]'),
+        ("serve",),
+        "a key phrase is exactly 32 characters",
+    ),
+    "no secret key": (without_secret_key, ("serve",), "HOOKMIRROR_SECRET_KEY is not set"),
+    "no secret key for a token": (without_secret_key, ("token",), "HOOKMIRROR_SECRET_KEY is not set"),
+    "no source": (instead(""), ("serve",), "[sources.<name>]"),
+    "an unknown dialect": (instead('[sources.shop]\nsecrets = ["x"]'), ("serve",), "choose one of iimmpact, indexed"),
+    "a dialect that cannot be imported": (
+        setting('dialects = ["nowhere:shop"]'),
+        ("worker",),
+        'write it as "module:name"',
+    ),
+    "two handlers for one event type": (module(TWO_HANDLERS), ("serve",), "override=True in the one that counts"),
+    "a dialect without an envelope": (
+        module(TWO_HANDLERS.replace("product.*", "product.a", 1)),
+        ("serve",),
+        "write one with @shop.envelope",
+    ),
+    "a port in use": (a_taken_port, ("serve", "--port", str(TAKEN)), "choose another --port"),
+    "an address of somebody else": (plain, ("serve", "--host", "203.0.113.1"), "Nothing can listen on 203.0.113.1"),
+    "a name that is no address": (
+        plain,
+        ("serve", "--host", "nowhere.invalid"),
+        "Nothing can listen on nowhere.invalid",
+    ),
+    "a folder as database": (a_folder_as_database, ("serve",), "Create its folder, or give this user the right"),
+    "a database in no folder": (
+        variable("HOOKMIRROR_DATABASE_URL", "sqlite:////nowhere/at/all.db"),
+        ("worker",),
+        "unable to open database file",
+    ),
+    "a file that is no database": (a_picture_as_database, ("migrate",), "The file is something else: name another"),
+    "a database in memory": (variable("HOOKMIRROR_DATABASE_URL", "sqlite://"), ("serve",), "name a file"),
+    "a database of a kind unknown here": (
+        variable("HOOKMIRROR_DATABASE_URL", "mysql://x/y"),
+        ("serve",),
+        "use sqlite:///",
+    ),
+    "a database URL of nonsense": (
+        variable("HOOKMIRROR_DATABASE_URL", "over there"),
+        ("serve",),
+        "HOOKMIRROR_DATABASE_URL",
+    ),
+    "a full disk": (a_full_disk, ("migrate",), "Look at its disk: is there space left"),
+    "a locked database": (a_locked_database, ("migrate",), "Another program holds it: stop that one, or wait."),
+    "sending for an unknown source": (
+        plain,
+        ("send", "nobody", "x.y"),
+        "choose one of iimmpact, indexed, sigma, sticky",
+    ),
+    "sending a file that is not there": (plain, ("send", "sigma", "gone.json"), "'gone.json' cannot be read"),
+    "sending what is not JSON": (plain, ("send", "sigma", "entity.updated", "--data", "{"), "--data takes JSON"),
+    "sending what its dialect cannot compose": (module(NO_COMPOSE), ("send", "shop", "a.b"), "write @shop.compose"),
+    "sending to nobody": (
+        plain,
+        ("send", "sigma", "entity.updated", "--to", f"http://127.0.0.1:{free_port()}"),
+        "start `hookmirror serve`, or correct --to",
+    ),
+    "sending to no URL": (plain, ("send", "sigma", "entity.updated", "--to", "over there"), "correct --to"),
+    "replaying nothing": (plain, ("replay",), "at least one of --source"),
+    "reconciling an unknown source": (plain, ("reconcile", "nobody"), "There is no source 'nobody' in the settings"),
+    "reconciling without an API": (plain, ("reconcile", "sigma"), "has no `api_url`: set it"),
+    "reconciling what has no list": (plain, ("reconcile", "indexed"), "knows no list of its source"),
+    "reconciling with an API but no key": (
+        instead('[sources.sigma]\nsecrets = ["x"]\napi_url = "http://127.0.0.1:1"'),
+        ("reconcile", "sigma"),
+        "has an api_url but no api_key: set both",
+    ),
+    "reconciling with an API that is away": (
+        instead('[sources.sigma]\nsecrets = ["x"]\napi_key = "x"\napi_url = "http://127.0.0.1:1"', log="error"),
+        ("reconcile", "sigma"),
+        "cannot be reached: ConnectError. Tried for a while; run this again later.",
+    ),
+}
+
+
+#: These start from nothing; the others are forked from a process that has its imports done, ten times faster.
+IN_FULL = ("no settings file", "a port in use", "a folder as database", "a full disk")
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """All situations, several at a time, because some of them wait."""
+    folders = {name: tmp_path_factory.mktemp("situation") for name in SITUATIONS}
+
+    def come_about(name: str):
+        make, arguments, _ = SITUATIONS[name]
+        with ExitStack() as stack:
+            made = make(folders[name])
+            folder = made if isinstance(made, Folder) else stack.enter_context(made)
+            return folder.run(*arguments) if name in IN_FULL else forks.run(folder, *arguments)
+
+    with Forks(2) as forks, ThreadPoolExecutor(6) as pool:
+        return dict(zip(SITUATIONS, pool.map(come_about, SITUATIONS), strict=True))
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_one_line_says_what_to_do(outcomes, name: str):
+    outcome, (_, arguments, says) = outcomes[name], SITUATIONS[name]
+    assert outcome.returncode == 1, outcome
+    told, silent = (outcome.stdout, outcome.stderr) if arguments == ("doctor",) else (outcome.stderr, outcome.stdout)
+    assert len(lines(told)) == 1, told
+    assert says in told
+    assert silent == ""

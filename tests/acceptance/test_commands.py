@@ -1,0 +1,230 @@
+"""The commands doing their work: each a process of its own, on one installation that a server and a worker share."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from commanding import PATIENCE, SETTINGS, Folder, Forks, lines, post, product, wait_until
+
+#: IIMMPACT's own list, as its API shows it.
+CATALOG = {
+    "tree": {"groups": []},
+    "products": {
+        "P0": {"code": "P0", "name": "Lamp as listed", "is_active": True},
+        "NEW": {"code": "NEW", "name": "Never announced", "is_active": True},
+    },
+}
+
+
+class Listing(BaseHTTPRequestHandler):
+    def do_GET(self):
+        content = json.dumps(CATALOG).encode()
+        self.send_response(200 if self.path == "/v2/catalog" else 404)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        """Not on the tests' standard error."""
+
+
+@pytest.fixture(scope="module")
+def api():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def forks():
+    with Forks(1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, api):
+    """An installation whose IIMMPACT has an API."""
+    account = f'[sources.iimmpact]\napi_url = "{api}"\napi_key = "key"\napi_secret = "c2VjcmV0"'
+    return Folder(tmp_path_factory.mktemp("commands"), SETTINGS.replace("[sources.iimmpact]", account))
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    """Its server, which only accepts."""
+    with folder.serving("--no-worker") as (_, client):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def ask(folder, forks):
+    """The answer in JSON of a command that must succeed."""
+
+    def ask(*arguments: str):
+        done = forks.run(folder, *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return ask
+
+
+def url(client) -> str:
+    return str(client.base_url)
+
+
+def count(folder: Folder, where: str = "1", table: str = "deliveries") -> int:
+    with closing(sqlite3.connect(folder.database)) as beside:
+        return int(beside.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone()[0])
+
+
+# ── token ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_token_prints_a_token_alone_and_the_api_takes_it(folder, forks, served):
+    done = forks.run(folder, "token", "--scope", "operate", "--days", "1")
+    assert (done.returncode, done.stderr, len(lines(done.stdout))) == (0, "", 1)
+    answer = served.get("/api/v1/stats", headers={"Authorization": f"Bearer {done.stdout.strip()}"})
+    assert answer.status_code == 200
+
+
+# ── send ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("source", "event_type"),
+    [
+        ("sigma", "entity.updated"),
+        ("indexed", "product.updated"),
+        ("iimmpact", "product.created"),
+        ("sticky", "product.updated"),
+    ],
+)
+def test_send_signs_as_the_source_does(ask, served, source: str, event_type: str):
+    sent = ask("send", source, event_type, "--id", "7", "--to", url(served))
+    assert (sent["status"], json.loads(sent["answer"])["status"]) == (200, "accepted")
+
+
+def test_send_posts_the_bytes_of_a_file(folder, forks, served):
+    (folder.path / "event.json").write_bytes(product(1, key="file", name="Lamp from a file"))
+    done = forks.run(folder, "send", "iimmpact", "event.json", "--to", url(served))
+    assert (done.returncode, done.stdout[:25]) == (0, '200 {"status":"accepted",')
+
+
+def test_send_takes_time_and_data(folder, ask, served):
+    at = "2026-03-04T12:00:00+08:00"
+    sent = ask("send", "iimmpact", "product.updated", "--at", at, "--data", '{"name": "x"}', "--to", url(served))
+    found = f"id = {json.loads(sent['answer'])['delivery']} AND occurred_at LIKE '2026-03-04_04:00:00%'"
+    assert count(folder, found) == 1
+
+
+def test_an_event_type_that_nobody_handles_is_accepted_and_ignored(folder, ask, served):
+    sent = ask("send", "sigma", "moon.eclipsed", "--to", url(served))
+    assert count(folder, f"id = {json.loads(sent['answer'])['delivery']} AND state = 'ignored'") == 1
+
+
+def test_send_fails_and_shows_the_answer_when_the_receiver_refuses(tmp_path, forks, served):
+    stranger = Folder(tmp_path, SETTINGS.replace("secret-of-these-tests-only", "another"))
+    done = forks.run(stranger, "send", "sigma", "entity.updated", "--to", url(served))
+    assert (done.returncode, done.stdout[:33]) == (1, '401 {"error":"signature_wrong","m')
+
+
+# ── doctor and migrate ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_doctor_finds_nothing_to_mend_in_a_sound_installation(tmp_path, forks):
+    done = forks.run(Folder(tmp_path), "doctor")
+    assert done.returncode == 0, done.stdout
+    assert [line[:4] for line in lines(done.stdout)] == ["ok  "] * 8
+    assert "secret-of-these-tests" not in done.stdout
+
+
+def test_doctor_names_each_thing_to_mend(tmp_path, forks):
+    (tmp_path / "hookmirror.db").write_bytes(b"no database" * 1_000)
+    ill = Folder(tmp_path, 'secret_key = "short"\n[sources.sigma]\n[sources.nobody]\nsecrets = ["x"]')
+    done = forks.run(ill, "doctor", "--json")
+    findings = {each["subject"]: (each["good"], each["says"]) for each in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert [subject for subject, (good, _) in findings.items() if not good] == [
+        *("secret key", "source sigma", "source nobody", "database"),
+    ]
+    assert "make a longer one" in findings["secret key"][1]
+    assert "The file is something else" in findings["database"][1]
+
+
+def test_migrate_makes_the_tables_once_and_may_be_run_again(tmp_path, forks):
+    fresh = Folder(tmp_path)
+    for _ in range(2):
+        assert forks.run(fresh, "migrate").returncode == 0
+    assert count(fresh) == 0
+
+
+# ── worker, replay, reconcile, prune: one after the other, on what was sent ───────────────────────────────────
+
+
+def test_a_worker_of_its_own_drains_what_the_server_accepted(folder, served):
+    acked = [post(served, product(number, key="drain", name=f"Lamp {number}")) for number in range(40)]
+    assert {answer.status_code for answer in acked} == {200}
+    assert count(folder, "state = 'pending'") >= 40
+    with folder.running("worker") as worker:
+        wait_until(lambda: count(folder, "state IN ('pending', 'processing')") == 0, "the worker")
+        late = post(served, product(0, key="late", name="Lamp, late", at="2026-03-04T13:00:00Z"))
+        wait_until(lambda: count(folder, f"id = {late.json()['delivery']} AND state = 'processed'"), "the late one")
+        worker.terminate()
+        assert worker.wait(PATIENCE) == 0
+    assert count(folder, "source = 'iimmpact' AND external_id LIKE 'P%'", "products") == 40
+    assert count(folder, "external_id = 'P0' AND name = 'Lamp, late'", "products") == 1
+
+
+def test_replay_makes_pending_again_what_its_options_name(folder, ask, served):
+    post(served, b"not JSON at all")
+    dead = count(folder, "state = 'dead'")
+    assert dead >= 1
+    assert ask("replay", "--state", "dead", "--dry-run") == {"replayed": dead, "dry_run": True}
+    assert count(folder, "state = 'dead'") == dead
+    assert ask("replay", "--state", "dead") == {"replayed": dead, "dry_run": False}
+    assert count(folder, "state = 'dead'") == 0
+    assert ask("replay", "--state", "dead") == {"replayed": 0, "dry_run": False}
+
+
+def test_replay_takes_ids_and_leaves_alone_what_is_not_done(folder, ask, served):
+    waiting = post(served, product(1, key="waits", name="Lamp"))
+    assert ask("replay", waiting.json()["delivery"], "1") == {"replayed": 0, "dry_run": False}
+
+
+def test_reconcile_shows_the_difference_and_then_repairs_it(folder, forks, served):
+    machine = forks.run(folder, "reconcile", "iimmpact", "--dry-run", "--force", "--json")
+    assert "insert" in {change["operation"] for change in json.loads(machine.stdout)["repaired"]}
+    dry = forks.run(folder, "reconcile", "iimmpact", "--dry-run", "--force")
+    assert dry.returncode == 0, dry.stderr
+    assert "insert products NEW:" in dry.stdout
+    assert count(folder, "external_id = 'NEW'", "products") == 0
+    braked = forks.run(folder, "reconcile", "iimmpact")
+    assert braked.returncode == 1
+    assert "run this again with --force" in braked.stdout
+    assert count(folder, "external_id = 'NEW' AND name = 'Never announced'", "products") == 1
+    forced = forks.run(folder, "reconcile", "iimmpact", "--force", "--json")
+    assert forced.returncode == 0, forced.stderr
+    assert {change["operation"] for change in json.loads(forced.stdout)["repaired"]} == {"deactivate"}
+    assert count(folder, "source = 'iimmpact' AND active", "products") == 2
+    again = forks.run(folder, "reconcile", "iimmpact")
+    assert lines(again.stdout) == ["iimmpact: 2 rows listed, 0 repaired, 0 changed since."]
+
+
+def test_prune_drops_expired_bodies_and_keeps_the_rest(folder, ask, served):
+    days = 40 * 86_400_000_000 * 1_024
+    with closing(sqlite3.connect(folder.database)) as beside, beside:
+        old = "(SELECT id FROM deliveries WHERE state = 'processed')"
+        bodies = beside.execute(f"UPDATE bodies SET delivery_id = delivery_id - {days} WHERE delivery_id IN {old}")
+        beside.execute(f"UPDATE dedup_keys SET delivery_id = delivery_id - {days} WHERE delivery_id IN {old}")
+        beside.execute(f"UPDATE deliveries SET id = id - {days} WHERE state = 'processed'")
+    kept, deliveries = count(folder, table="bodies") - bodies.rowcount, count(folder)
+    assert ask("prune") == {"pruned": bodies.rowcount}
+    assert (count(folder, table="bodies"), count(folder)) == (kept, deliveries)
+    assert ask("prune") == {"pruned": 0}

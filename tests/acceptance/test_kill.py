@@ -1,0 +1,96 @@
+"""`kill -9` in the middle of a stream, again and again: what was acked is there once, and the mirror is right."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import httpx
+from commanding import Folder, Forks, post, product, wait_until
+
+KILLS, EVENTS, PRODUCTS, SENDERS = 12, 600, 25, 4
+
+
+@dataclass
+class Sender:
+    """What is to be sent, in bodies by event number, and what was acked for each, under which id."""
+
+    luck: random.Random
+    to_send: list[int] = field(default_factory=lambda: list(range(EVENTS)))
+    acked: dict[int, list[str]] = field(default_factory=dict)
+
+    def body(self, event: int) -> bytes:
+        at = f"2026-03-04T12:{event // 60:02}:{event % 60:02}Z"
+        return product(event % PRODUCTS, key=f"k{event}", name=f"name {event}", at=at)
+
+    def send_until_it_dies(self, client: httpx.Client) -> None:
+        """Send on; what is not acked goes back, as with a real sender."""
+        while self.to_send:
+            try:
+                event = self.to_send.pop(self.luck.randrange(len(self.to_send)))
+            except (IndexError, ValueError):
+                return  # another thread took the last one
+            try:
+                answer = post(client, self.body(event))
+            except httpx.TransportError:
+                self.to_send.append(event)
+                return
+            if answer.status_code == 200:
+                self.acked.setdefault(event, []).append(answer.json()["delivery"])
+            else:
+                self.to_send.append(event)
+
+    def resend_some(self) -> None:
+        """As senders do that did not see our ack."""
+        self.to_send += self.luck.sample(sorted(self.acked), min(10, len(self.acked)))
+
+
+def suffer(folder: Folder, sender: Sender, forks: Forks) -> None:
+    """A server, killed at random instants and started again on the same file until all is sent and processed."""
+    for kills_left in reversed(range(KILLS + 1)):
+        with forks.serving(folder) as (kill, client), ThreadPoolExecutor(SENDERS) as pool:
+            streams = [pool.submit(sender.send_until_it_dies, client) for _ in range(SENDERS)]
+            if kills_left:
+                goal = len(sender.acked) + sender.luck.randrange(EVENTS // KILLS)
+                wait_until(lambda goal=goal: len(sender.acked) >= goal or not sender.to_send, "some acks")
+                time.sleep(sender.luck.random() * 0.05)  # any instant: between the acks, too
+                assert kill() == -signal.SIGKILL
+            for stream in streams:
+                stream.result()
+            if not kills_left:
+                wait_until(lambda: states(folder).keys() <= {"processed"}, "the worker")
+        sender.resend_some()
+
+
+def query(folder: Folder, sql: str) -> list[tuple]:
+    with closing(sqlite3.connect(folder.database)) as beside:
+        return beside.execute(sql).fetchall()
+
+
+def states(folder: Folder) -> dict[str, int]:
+    return dict(query(folder, "SELECT state, count(*) FROM deliveries GROUP BY state"))
+
+
+def test_after_a_dozen_kills_each_acked_event_is_there_once_and_the_mirror_equals_what_was_sent(tmp_path):
+    folder, sender = Folder(tmp_path), Sender(random.Random(20260304))
+    with Forks(1) as forks:
+        suffer(folder, sender, forks)
+
+    assert sender.acked.keys() == set(range(EVENTS))
+    assert all(len(set(ids)) == 1 for ids in sender.acked.values()), "a resent event is a duplicate of the first"
+    stored = {str(number) for (number,) in query(folder, "SELECT id FROM deliveries")}
+    assert stored == {ids[0] for ids in sender.acked.values()}
+    assert states(folder) == {"processed": EVENTS}
+
+    mirror = dict(query(folder, "SELECT external_id, name FROM products WHERE active"))
+    last = {event % PRODUCTS: event for event in range(EVENTS)}
+    assert mirror == {f"P{number}": f"name {event}" for number, event in last.items()}
+
+    effects = query(folder, "SELECT delivery_id FROM changes")
+    assert len(effects) == len(set(effects)), "no delivery had its effect twice"
+    assert query(folder, "PRAGMA integrity_check") == [("ok",)]

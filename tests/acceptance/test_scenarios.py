@@ -1,0 +1,110 @@
+"""Every scenario, with twenty seeds, played by the four systems against the real receiver over HTTP.
+
+Each account must converge: the mirror is what the system announced, nothing that was acked is missing, and nothing has
+been applied twice. A scenario is played once, by all its accounts against one receiver; the tests look at the accounts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from converging import converge
+
+from simulator.scenario import load, names
+from simulator.systems import SYSTEMS
+
+SEEDS = range(1, 21)
+
+#: Systems that try again whatever the answer: with them, only what was dropped before it was sent is lost.
+PERSISTENT = ("sigma", "sticky")
+
+#: Faults that lose nothing by themselves.
+HARMLESS = ("calm", "monday-import")
+
+ACCOUNTS = [
+    pytest.param(scenario, f"{dialect}-{seed}", id=f"{scenario}-{dialect}-{seed}")
+    for scenario in names()
+    for seed in SEEDS
+    for dialect in SYSTEMS
+]
+
+
+@pytest.fixture(scope="session")
+def outcomes():
+    """The outcomes of a scenario, by account; it is played when first asked for."""
+    played = {}
+
+    def outcomes_of(scenario):
+        if scenario not in played:
+            played[scenario] = asyncio.run(converge(load(scenario), SEEDS))
+        return played[scenario]
+
+    return outcomes_of
+
+
+@pytest.mark.parametrize(("scenario", "account"), ACCOUNTS)
+def test_the_mirror_converges(outcomes, scenario, account):
+    found = outcomes(scenario)[account]
+    assert [str(difference) for difference in found.report.comparison.differences] == []
+    assert found.report.comparison.rows > 5
+    assert found.log.acked > 0
+
+
+@pytest.mark.parametrize(("scenario", "account"), ACCOUNTS)
+def test_nothing_that_was_acked_is_missing(outcomes, scenario, account):
+    """What the receiver said it keeps it does keep, and has processed; more is there only of requests cut off."""
+    found = outcomes(scenario)[account]
+    kept = {delivery["id"] for delivery in found.deliveries}
+    assert found.log.kept <= kept
+    assert kept == found.log.kept or load(scenario).faults.cut_before
+    assert Counter(delivery["state"] for delivery in found.deliveries) == {"processed": len(kept)}
+    assert len(kept) == found.log.acked - found.log.duplicates or load(scenario).faults.cut_before
+    assert (found.log.given_up, dict(found.log.reasons)) == (0, {})
+
+
+@pytest.mark.parametrize(("scenario", "account"), ACCOUNTS)
+def test_duplicates_are_applied_once(outcomes, scenario, account):
+    """One delivery for each key, one outcome for each delivery, and the duplicates counted beside it."""
+    found = outcomes(scenario)[account]
+    keys = Counter(delivery["dedup_key"] for delivery in found.deliveries)
+    assert max(keys.values()) == 1
+    assert sum(found.report.outcomes.values()) == len(found.deliveries)
+    assert found.duplicates >= found.log.duplicates
+    assert not any(delivery["conflict"] for delivery in found.deliveries)
+
+
+@pytest.mark.parametrize(("scenario", "account"), ACCOUNTS)
+def test_no_forged_or_damaged_request_is_believed(outcomes, scenario, account):
+    found = outcomes(scenario)[account]
+    assert found.log.believed == 0
+    assert set(found.log.refusals) <= {0, 401, 413}
+
+
+@pytest.mark.parametrize("scenario", HARMLESS)
+def test_where_nothing_is_lost_everything_arrives(outcomes, scenario):
+    for found in outcomes(scenario).values():
+        assert found.log.arrived == set(range(1, found.report.events + 1))
+        assert found.report.comparison.only_reconcile == []
+
+
+@pytest.mark.parametrize("scenario", ["hostile", "rotation"])
+@pytest.mark.parametrize("dialect", PERSISTENT)
+def test_a_system_that_tries_again_loses_nothing(outcomes, scenario, dialect):
+    for account, found in outcomes(scenario).items():
+        if account.startswith(dialect):
+            assert found.log.arrived == set(range(1, found.report.events + 1))
+
+
+@pytest.mark.parametrize("scenario", names())
+def test_the_scenario_did_what_it_says(outcomes, scenario):
+    """Its faults did strike, or the tests above prove little."""
+    faults = load(scenario).faults
+    logs = [found.log for found in outcomes(scenario).values()]
+    assert (sum(log.duplicates for log in logs) > 0) or not faults.duplicate
+    assert (sum(log.spoiled for log in logs) > 0) == bool(faults.corrupt + faults.wrong_signature)
+    assert (sum(log.retries for log in logs) > 0) == bool(faults.outage + faults.cut_before + faults.corrupt)
+    assert (sum(log.dropped for log in logs) > 0) == bool(faults.drop + faults.outage + faults.cut_before)
+    used = {delivery["secret"] for found in outcomes(scenario).values() for delivery in found.deliveries}
+    assert {0, 1} <= used or not faults.rotate

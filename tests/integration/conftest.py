@@ -1,0 +1,53 @@
+"""What tests with real parts share: no settings of the machine they run on, and a small shop with its worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from shopping import new_shop, new_worker
+
+from receiver import Dialect
+from receiver.testing import Webhooks
+from receiver.worker import Worker
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside():
+    """Before any server of a wider scope starts, so per session."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("HOOKMIRROR_")]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_logs():
+    """Without structlog's coloured tracebacks, which take longer than most of these tests."""
+    structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def shop() -> Dialect:
+    """A dialect of this test's own."""
+    return new_shop()
+
+
+@pytest.fixture
+def kit(tmp_path, shop) -> Iterator[Webhooks]:
+    """The shipped test kit, with `shop` as its only dialect."""
+    webhooks = Webhooks(tmp_path, {"shop": shop})
+    yield webhooks
+    webhooks.close()
+
+
+@pytest.fixture
+def worker(kit) -> Iterator[Worker]:
+    """A worker without luck in it: each wait is half of its cap."""
+    working = new_worker(kit)
+    yield working
+    working.close()

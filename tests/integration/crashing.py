@@ -1,0 +1,58 @@
+"""A worker process of its own, with a dialect written to a folder: for what cannot be survived in this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+#: A dialect whose handler ends the whole process for one entity, as a crashing extension module would.
+DIALECT = """
+import os
+from pydantic import AwareDatetime, BaseModel
+from handlers.catalog import Product
+from receiver import Dialect, Envelope, Event, HmacSha256, Mirror
+
+shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
+
+class Body(BaseModel):
+    type: str
+    id: str
+    timestamp: AwareDatetime
+    data: dict | None = None
+
+@shop.envelope
+def read(body: Body) -> Envelope:
+    return Envelope(event_type=body.type, entity=("product", body.id), occurred_at=body.timestamp, data=body.data)
+
+@shop.on("product.updated")
+def upsert(event: Event[dict], mirror: Mirror) -> None:
+    if event.entity_id == "POISON":
+        os._exit(66)
+    mirror.upsert(Product, event.entity_id, name=event.data["name"])
+"""
+
+SETTINGS = """
+secret_key = "secret-key-of-these-tests-only"
+database_url = "sqlite:///{folder}/hookmirror.db"
+dialects = ["poisonous:shop"]
+max_attempts = {max_attempts}
+lease_seconds = 600
+
+[sources.shop]
+secrets = ["TestSecretOf32CharactersForTests"]
+"""
+
+
+def start_worker(folder: Path, *, max_attempts: int) -> subprocess.Popen[bytes]:
+    """`hookmirror worker` on the database in the folder; it dies of poison, or works until it is terminated."""
+    (folder / "poisonous.py").write_text(DIALECT)
+    settings = folder / "hookmirror.toml"
+    settings.write_text(SETTINGS.format(folder=folder, max_attempts=max_attempts))
+    return subprocess.Popen(
+        [sys.executable, "-m", "receiver", "worker"],
+        env={**os.environ, "HOOKMIRROR_CONFIG": str(settings)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )

@@ -1,0 +1,226 @@
+"""Histories of the four systems, delivered in any order by workers that die, and the mirror held against the truth."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import uvicorn
+from serving import wait_until
+from sqlalchemy import event
+from starlette.applications import Starlette
+
+from handlers.catalog import Category, Group, Option, Product, Record, Variant
+from receiver import codec
+from receiver.mirror import own_columns
+from receiver.sources import find_dialects
+from receiver.testing import Webhooks
+from receiver.worker import Worker
+from simulator.clock import SteppedClock
+from simulator.systems import SYSTEMS
+from simulator.truth import COLUMNS
+
+TABLES = {
+    "products": Product,
+    "variants": Variant,
+    "categories": Category,
+    "groups": Group,
+    "options": Option,
+    "records": Record,
+}
+
+LEASE = timedelta(seconds=60)
+
+#: An ordinary day, and minutes before the clocks of New York go back and forth.
+STARTS = [
+    datetime(2026, 5, 4, 10, tzinfo=UTC),
+    datetime(2026, 11, 1, 5, 40, tzinfo=UTC),
+    datetime(2026, 3, 8, 6, 55, tzinfo=UTC),
+]
+
+
+class Killed(BaseException):
+    """The worker's process is gone: nothing of it runs any more, and what it did not commit never was."""
+
+
+def new_system(name: str, *, seed: int, start: datetime, **options: Any) -> Any:
+    """A simulated system with a small catalog, subscribed to."""
+    system = SYSTEMS[name](name, seed=seed, clock=SteppedClock(start), size=8, **options)
+    system.subscribe("http://receiver.test/hooks")
+    return system
+
+
+def live(system: Any, *, events: int, start: datetime, step: timedelta) -> list[Any]:
+    """So many events of the system's life, as messages in the order of their sending."""
+    found: list[Any] = []
+    while system.events < events:
+        changes = system.step(start + system.events * step)
+        found += [message for change in changes for message in system.messages(change)]
+    return found
+
+
+@dataclass(slots=True)
+class Fate:
+    """When workers die: the number of steps that each of them lives. A step is a statement or a commit."""
+
+    lives: list[int] = field(default_factory=list)
+    steps: int = 0
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.lives and self.steps >= self.lives[0]:
+            self.lives.pop(0)
+            self.steps = 0
+            raise Killed
+
+    @contextmanager
+    def over(self, engine: Any) -> Iterator[None]:
+        """Let fate strike between any two steps that are taken on this engine."""
+
+        def before_statement(*_: Any) -> None:
+            self.step()
+
+        def before_commit(_: Any) -> None:
+            self.step()
+
+        event.listen(engine, "before_cursor_execute", before_statement)
+        event.listen(engine, "commit", before_commit)
+        try:
+            yield
+        finally:
+            event.remove(engine, "before_cursor_execute", before_statement)
+            event.remove(engine, "commit", before_commit)
+
+
+class Workers:
+    """One worker after another on one inbox, each until it is killed; close them at the end."""
+
+    def __init__(self, kit: Webhooks, source: Any, *, batch_size: int, fate: Fate, wait_for_lease: bool) -> None:
+        self.kit = kit
+        self.fate = fate
+        self.wait_for_lease = wait_for_lease
+        self.make = lambda: Worker(kit.inbox, {source.name: source}, batch_size=batch_size, lease=LEASE, clock=kit.now)
+        self.worker = self.make()
+        self.deaths = 0
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.worker.close()
+
+    def work(self) -> bool:
+        """One round of the worker of the day. Whether there was anything to do, dying included."""
+        try:
+            with self.fate.over(self.kit.database.engine):
+                return self.worker.work() > 0
+        except Killed:
+            self.deaths += 1
+            self._replace()
+            return True
+
+    def drain(self) -> None:
+        while self.work():
+            pass
+
+    def _replace(self) -> None:
+        dead, self.worker = self.worker, self.make()
+        dead.close()
+        if self.wait_for_lease:
+            self.kit.advance(seconds=LEASE.total_seconds() + 1)
+        gone = [] if self.wait_for_lease else [dead.name]
+        self.kit.inbox.take_over(now=self.kit.now(), gone=gone, max_attempts=10)
+
+
+@contextmanager
+def new_kit() -> Iterator[Webhooks]:
+    """A kit of its own for one example: its mirror begins empty."""
+    with TemporaryDirectory() as folder:
+        kit = Webhooks(Path(folder), find_dialects())
+        try:
+            yield kit
+        finally:
+            kit.close()
+
+
+def post(kit: Webhooks, source: str, message: Any) -> None:
+    answer = kit.post(source, message.body, message.headers)
+    assert answer.status == 200, answer.body
+
+
+def snapshot(kit: Webhooks, source: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Everything that the mirror shows of one source, prices with their digits."""
+    found = {}
+    for name, table in TABLES.items():
+        for row in kit.rows(table, source=source):
+            shown = {column: getattr(row, column) for column in own_columns(table)}
+            shown |= {column: getattr(row, column) for column in ("active", "changed_at", "deactivated_at", "tie")}
+            found[name, row.external_id] = shown | {"price": _digits(row.price)}
+    return found
+
+
+def differences(system: Any, mirror: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
+    """What of the mirror is not as the system's own catalog has it: row, column, found, true."""
+    found = []
+    for key, row in system.truth:
+        shown = mirror.get(key)
+        if (shown is not None and shown["active"]) != row.active:
+            found.append(f"{key}: active is not {row.active}")
+        elif row.active and shown is not None:
+            expected = dict.fromkeys(COLUMNS) | row.columns
+            expected |= {"price": _digits(expected["price"]), "data": codec.decode(codec.encode(expected["data"]))}
+            found += [
+                f"{key}: {column} is {shown[column]!r}, not {value!r}"
+                for column, value in expected.items()
+                if shown[column] != value
+            ]
+    known = {key for key, _ in system.truth}
+    return found + [f"{key}: never was" for key, row in mirror.items() if row["active"] and key not in known]
+
+
+def endings(kit: Webhooks) -> set[tuple[str, str | None]]:
+    """The states in which the deliveries are, each with its reason."""
+    return {(each["state"], each["reason"]) for each in kit.deliveries()}
+
+
+class Api:
+    """A system's own API on a real socket; which system's can be changed while it runs."""
+
+    def __init__(self) -> None:
+        self._shown = Starlette()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(self._answer, log_level="critical", lifespan="off", ws="none", interface="asgi3")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def show(self, system: Any) -> None:
+        self._shown = Starlette(routes=system.routes())
+
+    def __enter__(self) -> Api:
+        self._thread.start()
+        wait_until(lambda: self._server.started, "the API to listen")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._shown(scope, receive, send)
+
+
+def _digits(price: Decimal | None) -> str | None:
+    return None if price is None else format(price, "f")

@@ -1,0 +1,145 @@
+"""The running system for tests: the whole application behind a real socket, on a real SQLite file."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from senders import SOURCES, body, sent
+
+from receiver.app import App, Installation
+from receiver.settings import Settings
+from receiver.tokens import Scope, Tokens
+
+SECRET_KEY = "secret-key-of-these-tests-only"
+
+#: Seconds that anything may take that a test waits for.
+PATIENCE = 60.0
+
+Headers = Mapping[str, str] | Sequence[tuple[bytes, bytes]]
+
+
+def wait_until(condition: Callable[[], Any], what: str = "the condition") -> Any:
+    """What the condition says as soon as it is true. Fails after a while."""
+    end = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < end, f"waited {PATIENCE:.0f} s for {what}"
+        time.sleep(0.005)
+    return found
+
+
+@dataclass
+class Served:
+    """A server under test, and a client of its HTTP interfaces."""
+
+    port: int
+    file: Path
+    client: httpx.Client
+
+    def post(self, source: str, content: Any, headers: Headers = ()) -> httpx.Response:
+        """Post these exact bytes with these headers."""
+        return self.client.post(f"/hooks/{source}", content=content, headers=list(_pairs(headers)))
+
+    def send(self, source: str, content: bytes | None = None, *, secret: str | None = None, **parts: Any) -> str:
+        """Send something authentic; returns the id under which it is kept."""
+        answer = self.post(source, *sent(source, body(source, **parts) if content is None else content, secret))
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["delivery"])
+
+    def get(self, path: str, *, scope: Scope | None = Scope.READ, method: str = "GET") -> httpx.Response:
+        headers = {} if scope is None else {"Authorization": f"Bearer {token(scope)}"}
+        return self.client.request(method, path, headers=headers)
+
+    def delivery(self, delivery_id: str) -> dict[str, Any]:
+        """One delivery as the API shows it."""
+        answer = self.get(f"/api/v1/deliveries/{delivery_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def ended(self, delivery_id: str) -> dict[str, Any]:
+        """The delivery, once the server's own worker has brought it to an end."""
+
+        def look() -> dict[str, Any] | None:
+            found = self.delivery(delivery_id)
+            return found if found["ended_at"] else None
+
+        return dict(wait_until(look, f"the end of {delivery_id}"))
+
+    def count(self, table: str = "deliveries", where: str = "1") -> int:
+        """Rows that a program beside the server sees in the file."""
+        with closing(sqlite3.connect(self.file)) as beside:
+            return int(beside.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone()[0])
+
+    def metric(self, line: str) -> float:
+        """The value of one line of /metrics; 0 while it is not there."""
+        lines = self.client.get("/metrics").text.splitlines()
+        return next((float(each.rpartition(" ")[2]) for each in lines if each.startswith(line + " ")), 0.0)
+
+    def connect(self) -> socket.socket:
+        """A bare connection, for what no HTTP client would send."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+
+def token(scope: Scope, *, keys: Sequence[str] = (SECRET_KEY,), lifetime: timedelta = timedelta(hours=1)) -> str:
+    return Tokens(list(keys)).issue(scope, now=datetime.now(UTC), lifetime=lifetime)
+
+
+def read_answer(connection: socket.socket) -> tuple[int, bytes]:
+    """Status and body of the answer that ends with the connection."""
+    answer = b""
+    while more := connection.recv(65_536):
+        answer += more
+    head, _, content = answer.partition(b"\r\n\r\n")
+    return int(head.split(b" ")[1]), content
+
+
+def request_head(source: str, *lines: bytes) -> bytes:
+    """The head of a POST up to its empty line."""
+    return b"\r\n".join([f"POST /hooks/{source} HTTP/1.1".encode(), b"Host: receiver", *lines, b"", b""])
+
+
+@contextmanager
+def serving(folder: Path, *, with_worker: bool = False, **settings: Any) -> Iterator[Served]:
+    """Serve until the end of the block. `settings` are those of the settings file."""
+    file = folder / "hookmirror.db"
+    content: dict[str, Any] = {"database_url": f"sqlite:///{file}", "secret_key": SECRET_KEY, "sources": SOURCES}
+    app = App(Installation(Settings(**content | settings)), with_worker=with_worker)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
+        thread.start()
+        try:
+            wait_until(lambda: server.started or not thread.is_alive(), "the server's start")
+            assert server.started
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+                yield Served(port, file, client)
+        finally:
+            server.should_exit = True
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "the server did not stop"
+
+
+def _pairs(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
+    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        yield (name.encode(), value.encode()) if isinstance(name, str) else (name, value)
+
+
+def error(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of an answer in the contract's error shape."""
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json().keys() == {"error", "message"}
+    assert answer.json()["message"].endswith((".", "`."))
+    return answer.status_code, answer.json()["error"]

@@ -1,0 +1,97 @@
+"""A small dialect of the tests' own, as a user would write it, and workers whose luck is known."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel
+from serving import PATIENCE
+
+from handlers.catalog import Product, Variant
+from receiver import Dialect, Envelope, Event, HmacSha256, Mirror
+from receiver.database import Database
+from receiver.inbox import Inbox
+from receiver.sources import Source
+from receiver.testing import Webhooks
+from receiver.worker import Worker
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+class Body(BaseModel):
+    type: str
+    id: str
+    timestamp: AwareDatetime
+    data: Any = None
+
+
+class Named(BaseModel):
+    name: str
+
+
+def read_body(body: Body) -> Envelope:
+    return Envelope(event_type=body.type, entity=("product", body.id), occurred_at=body.timestamp, data=body.data)
+
+
+def new_shop() -> Dialect:
+    """A dialect `shop` that keeps products and variants; a test adds the handlers that it is about."""
+    shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
+    shop.envelope(read_body)
+
+    @shop.on("product.updated")
+    def upsert(event: Event[Named], mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name=event.data.name)
+
+    @shop.on("product.deleted")
+    def deactivate(event: Event[Any], mirror: Mirror) -> None:
+        mirror.deactivate(Product, event.entity_id)
+
+    @shop.on("variant.updated")
+    def upsert_variant(event: Event[Any], mirror: Mirror) -> None:
+        mirror.upsert(Variant, event.entity_id, parent=event.data["parent"])
+
+    return shop
+
+
+def named(name: str = "Lamp") -> dict[str, str]:
+    return {"name": name}
+
+
+def sources_of(kit: Webhooks) -> Mapping[str, Source]:
+    return {"shop": kit.source("shop")}
+
+
+def new_worker(kit: Webhooks, *, inbox: Inbox | None = None, luck: float = 0.5, **options: Any) -> Worker:
+    """Another worker on the kit's clock; each wait is `luck` times its cap."""
+    return Worker(inbox or kit.inbox, sources_of(kit), clock=kit.now, luck=lambda: luck, **options)
+
+
+def inbox_of_another_process(kit: Webhooks) -> Inbox:
+    """The same file through connections and locks of its own. Whoever asks for it closes its database."""
+    return Inbox(Database(kit.database.engine.url.render_as_string()))
+
+
+def drain(worker: Worker) -> int:
+    return sum(iter(worker.work, 0))
+
+
+def states(kit: Webhooks) -> list[str]:
+    """The states of all deliveries in the order of arrival."""
+    return [delivery["state"] for delivery in kit.deliveries()]
+
+
+@contextmanager
+def running(worker: Worker) -> Iterator[None]:
+    """The worker at work in a thread, as in the server."""
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()

@@ -1,0 +1,148 @@
+"""The API's refusals: who may not ask, and what cannot be answered, each in the contract's one shape."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from senders import SOURCES
+from serving import SECRET_KEY, Served, error, serving, token
+
+from receiver.tokens import Scope
+
+#: Every route with its method and the scope it wants.
+GUARDED = [
+    ("GET", "/api/v1/deliveries", Scope.READ),
+    ("GET", "/api/v1/deliveries/1", Scope.READ),
+    ("POST", "/api/v1/deliveries/1/replay", Scope.OPERATE),
+    ("GET", "/api/v1/catalog/products", Scope.READ),
+    ("GET", "/api/v1/catalog/products/sigma/A1", Scope.READ),
+    ("GET", "/api/v1/changes", Scope.READ),
+    ("GET", "/api/v1/stats", Scope.READ),
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("refusals")) as running:
+        for source in SOURCES:
+            running.send(source)
+        yield running
+
+
+# ── who may ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("method", "path", "_scope"), GUARDED)
+def test_without_a_token_nothing_is_told(served: Served, method: str, path: str, _scope):
+    answer = served.get(path, scope=None, method=method)
+    assert error(answer) == (401, "not_authorized")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "hookmirror token" in answer.json()["message"]
+
+
+def tampered() -> bytes:
+    good = token(Scope.READ)
+    return b"Bearer " + good[:-2].encode() + (b"AA" if not good.endswith("AA") else b"BB")
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        b"Bearer",
+        b"Bearer garbage",
+        b"Bearer \xff\xfe",
+        b"Bearer e30.c2ln",
+        b"Basic dXNlcjpwYXNz",
+        b"\xc3\xa9",
+        b"Bearer " + b"x" * 5_000,
+    ],
+)
+def test_a_token_of_garbage_is_not_one_of_ours(served: Served, authorization: bytes):
+    answer = served.client.get("/api/v1/stats", headers=[(b"Authorization", authorization)])
+    assert error(answer) == (401, "not_authorized")
+
+
+def test_a_token_that_was_changed_is_not_one_of_ours(served: Served):
+    answer = served.client.get("/api/v1/stats", headers=[(b"Authorization", tampered())])
+    assert error(answer) == (401, "not_authorized")
+
+
+def test_an_expired_token_says_so(served: Served):
+    stale = token(Scope.READ, lifetime=timedelta(seconds=-1))
+    answer = served.client.get("/api/v1/stats", headers={"Authorization": f"Bearer {stale}"})
+    assert error(answer) == (401, "not_authorized")
+    assert answer.json()["message"] == "The token has expired: make a new one with `hookmirror token`."
+
+
+def test_a_token_of_another_installation_is_not_one_of_ours(served: Served):
+    foreign = token(Scope.OPERATE, keys=["another-secret-key"])
+    answer = served.client.get("/api/v1/stats", headers={"Authorization": f"Bearer {foreign}"})
+    assert error(answer) == (401, "not_authorized")
+
+
+def test_a_token_for_reading_does_not_operate(served: Served):
+    answer = served.get("/api/v1/deliveries/1/replay", method="POST")
+    assert error(answer) == (403, "forbidden")
+    assert "hookmirror token --scope operate" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(("method", "path", "_scope"), GUARDED)
+def test_a_token_for_operating_does_everything(served: Served, method: str, path: str, _scope):
+    assert served.get(path, scope=Scope.OPERATE, method=method).status_code in (200, 404)
+
+
+def test_tokens_survive_the_rotation_of_the_key_until_the_old_one_goes(tmp_path):
+    old, new = token(Scope.READ, keys=["the-older-key"]), token(Scope.READ, keys=["the-newest-key"])
+
+    def statuses(secret_key: str) -> list[int]:
+        with serving(tmp_path, secret_key=secret_key) as served:
+            headers = [{"Authorization": f"Bearer {each}"} for each in (old, new)]
+            return [served.client.get("/api/v1/stats", headers=each).status_code for each in headers]
+
+    assert statuses("the-newest-key the-older-key") == [200, 200]
+    assert statuses("the-newest-key") == [401, 200]
+
+
+# ── questions it cannot answer ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"deliveries?limit={wrong}" for wrong in ("0", "1001", "-1", "ten", "1.5", "", "9" * 5_000, "%C2%B2", "%00")),
+        *(f"deliveries?cursor={wrong}" for wrong in ("x", "-1", "9223372036854775808", "")),
+        *(f"changes?after={wrong}" for wrong in ("x", "-1", "1e3", "99999999999999999999")),
+        *(f"catalog/products?cursor={wrong}" for wrong in ("x", "%FF", "e30=", "WyJhIl0=", "WzEsMl0=", "bnVsbA==")),
+        "deliveries?state=lost",
+        "deliveries?colour=red",
+        "catalog/products?active=yes",
+        "catalog/products?state=dead",
+        "changes?limit=0",
+        "stats?source=sigma",
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_refused_by_name(served: Served, path: str):
+    answer = served.get(f"/api/v1/{path}")
+    assert error(answer) == (400, "bad_request")
+    assert "`" in answer.json()["message"] or "There is no parameter" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/api", "/api/v1/nothing", "/api/v1/deliveries/x", "/hooks", "/%FF"])
+def test_a_path_that_is_none_is_not_found_in_the_contract_s_shape(served: Served, path: str):
+    assert error(served.get(path)) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/v1/stats"), ("DELETE", "/api/v1/deliveries/1"), ("GET", "/api/v1/deliveries/1/replay")],
+)
+def test_a_method_that_is_not_for_a_path_is_refused_in_the_contract_s_shape(served: Served, method: str, path: str):
+    assert error(served.get(path, scope=Scope.OPERATE, method=method)) == (405, "method_not_allowed")
+
+
+def test_no_secret_is_ever_in_an_answer(served: Served):
+    paths = [path for method, path, _ in GUARDED if method == "GET"]
+    told = "".join(served.get(path).text for path in [*paths, "/metrics", "/readyz"])
+    secrets = [SECRET_KEY, *(secret for source in SOURCES.values() for secret in source["secrets"])]
+    assert not [secret for secret in secrets if secret in told]

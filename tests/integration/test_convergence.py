@@ -1,0 +1,112 @@
+"""THE property: any order, any duplication and any crash end in the same mirror, and that is the true catalog."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from histories import (
+    STARTS,
+    Api,
+    Fate,
+    Workers,
+    differences,
+    endings,
+    live,
+    new_kit,
+    new_system,
+    post,
+    snapshot,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+OPTIONS: dict[str, dict[str, Any]] = {"sigma": {"hydrated": False}, "indexed": {}, "iimmpact": {}, "sticky": {}}
+
+#: Steps that workers live: a round takes about twenty.
+LIVES = st.lists(st.integers(1, 45), max_size=5)
+
+
+@st.composite
+def plans(draw, dialect):
+    """A history, and how it is delivered: the order with duplicates, when workers work, and when they die."""
+    start = draw(st.sampled_from(STARTS))
+    system = new_system(dialect, seed=draw(st.integers(0, 2**32)), start=start, **OPTIONS[dialect])
+    step = draw(st.sampled_from([timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=2)]))
+    messages = live(system, events=draw(st.integers(1, 40)), start=start, step=step)
+    numbers = range(len(messages))
+    order = list(draw(st.permutations(numbers)))
+    for number in draw(st.lists(st.sampled_from(numbers), max_size=8)):
+        order.insert(draw(st.integers(0, len(order))), number)
+    return system, messages, order
+
+
+@pytest.mark.parametrize("dialect", OPTIONS)
+def test_any_order_any_duplication_and_any_crash_end_in_the_true_catalog(dialect):
+    @settings(max_examples=12, deadline=None)
+    @given(
+        plan=plans(dialect),
+        lives=LIVES,
+        rounds=st.sets(st.integers(0, 35), max_size=6),
+        batch_size=st.sampled_from([1, 3, 100]),
+        wait_for_lease=st.booleans(),
+    )
+    def holds(plan, lives, rounds, batch_size, wait_for_lease):
+        system, messages, order = plan
+        with new_kit() as kit:
+            for name in ("ordered", "hostile"):
+                kit.source(name, **system.settings(api_url=None))
+            for message in messages:
+                post(kit, "ordered", message)
+            kit.drain()
+            source = kit.source("hostile")
+            with Workers(
+                kit, source, batch_size=batch_size, fate=Fate(lives), wait_for_lease=wait_for_lease
+            ) as workers:
+                for position, number in enumerate(order):
+                    post(kit, "hostile", messages[number])
+                    if position in rounds:
+                        workers.work()
+                workers.drain()
+            ordered, hostile = (snapshot(kit, name) for name in ("ordered", "hostile"))
+            assert endings(kit) == {("processed", None)}
+        assert hostile == ordered
+        assert differences(system, hostile) == []
+        assert not any(row["tie"] for row in hostile.values())
+
+    holds()
+
+
+@pytest.fixture(scope="module")
+def api():
+    with Api() as running:
+        yield running
+
+
+def test_thin_events_that_are_hydrated_while_the_catalog_lives_on_end_in_the_true_catalog(api):
+    @settings(max_examples=8, deadline=None)
+    @given(seed=st.integers(0, 2**32), chance=st.randoms(use_true_random=False), lives=LIVES)
+    def holds(seed, chance, lives):
+        start = STARTS[0]
+        system = new_system("sigma", seed=seed, start=start)
+        api.show(system)
+        waiting: list[Any] = []
+        with new_kit() as kit:
+            source = kit.source("sigma", **system.settings(api_url=api.url))
+            with Workers(kit, source, batch_size=10, fate=Fate(lives), wait_for_lease=False) as workers:
+                for events in range(3, 31, 3):
+                    waiting += live(system, events=events, start=start, step=timedelta(seconds=1))
+                    for _ in range(chance.randrange(len(waiting) + 1)):
+                        message = waiting.pop(chance.randrange(len(waiting)))
+                        post(kit, "sigma", message)
+                        if chance.random() < 0.2:
+                            waiting.append(message)
+                    workers.work()
+                for message in waiting:
+                    post(kit, "sigma", message)
+                workers.drain()
+            assert endings(kit) == {("processed", None)}
+            assert differences(system, snapshot(kit, "sigma")) == []
+
+    holds()

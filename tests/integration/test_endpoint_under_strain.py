@@ -1,0 +1,298 @@
+"""The endpoint under strain: bodies too large, broken off or slow, the same one twice or at once, an ill database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import httpx
+import pytest
+from senders import HEADERS, SECRETS, SIGNED, SOURCES, body, digits, sent
+from serving import PATIENCE, Served, read_answer, request_head, serving, wait_until
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
+
+MIB = 1_048_576
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("strain")) as running:
+        yield running
+
+
+@pytest.fixture
+def impatient(tmp_path, monkeypatch):
+    """A server that waits neither long for bodies nor for other writers."""
+    monkeypatch.setattr("receiver.database.BUSY_TIMEOUT", 20)
+    with serving(tmp_path, body_timeout=1.0, max_waiting_bytes=MIB) as running:
+        yield running
+
+
+def is_unavailable(answer: httpx.Response) -> bool:
+    """Whether it is the contract's 503: come back, and when."""
+    if answer.status_code != 503:
+        return False
+    assert answer.json()["error"] == "unavailable"
+    assert int(answer.headers["retry-after"]) >= 1
+    return True
+
+
+def chunks(size: int):
+    whole, rest = divmod(size, 65_536)
+    yield from [b" " * 65_536] * whole
+    yield b" " * rest
+
+
+# ── size ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def padded(source: str, size: int, **parts) -> bytes:
+    content = body(source, **parts)
+    return content + b" " * (size - len(content))
+
+
+@pytest.mark.parametrize("source", SIGNED)
+def test_a_body_of_exactly_one_mebibyte_is_kept(served: Served, source: str):
+    content = padded(source, MIB, key="exactly")
+    assert len(served.delivery(served.send(source, content))["body"]) == MIB
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("chunked", [False, True], ids=["fixed length", "chunked"])
+def test_one_byte_more_is_too_large_however_it_is_sent(served: Served, source: str, chunked: bool):
+    content, headers = padded(source, MIB + 1), {}
+    if source != "sticky":
+        headers = sent(source, content)[1]
+    answer = served.post(source, chunks(MIB + 1) if chunked else content, headers)
+    assert (answer.status_code, answer.json()["error"]) == (413, "body_too_large")
+    assert answer.headers["connection"] == "close"
+
+
+def test_a_length_beyond_the_bound_is_refused_before_any_of_it_is_sent(served: Served):
+    with served.connect() as connection:
+        connection.sendall(request_head("sigma", b"Content-Length: %d" % (MIB + 1)))
+        status, content = read_answer(connection)
+    assert (status, json.loads(content)["error"]) == (413, "body_too_large")
+
+
+def test_a_length_of_thousands_of_digits_does_not_make_the_server_fail(served: Served):
+    with served.connect() as connection:
+        connection.sendall(request_head("sigma", b"Content-Length: " + b"9" * 5_000))
+        assert 400 <= read_answer(connection)[0] < 500
+
+
+def test_a_chunked_body_within_the_bound_is_kept_as_one(served: Served):
+    content = padded("sigma", 200_000, key="in chunks")
+    parts = (content[start : start + 50_000] for start in range(0, len(content), 50_000))
+    answer = served.post("sigma", parts, sent("sigma", content)[1])
+    assert served.delivery(answer.json()["delivery"])["body"].encode() == content
+
+
+# ── bodies that do not arrive ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_body_cut_off_by_a_closed_connection_leaves_nothing_behind(served: Served, caplog):
+    content = body("sigma", key="cut off")
+    before = served.count()
+    with caplog.at_level(logging.WARNING):
+        for kept in range(0, len(content), 40):
+            with served.connect() as connection:
+                signature = b"X-Sigma-Signature: sha256=" + digits("sigma", content).encode()
+                head = request_head("sigma", signature, b"Content-Length: %d" % len(content))
+                connection.sendall(head + content[:kept])
+        served.send("sigma", key="after the cut")
+    assert served.count() == before + 1
+    assert not caplog.records
+
+
+def test_a_body_cut_off_between_chunks_leaves_nothing_behind(served: Served):
+    before = served.count()
+    with served.connect() as connection:
+        connection.sendall(request_head("sigma", b"Transfer-Encoding: chunked") + b"5\r\n{    \r\n")
+    served.send("sigma", key="after the chunk")
+    assert served.count() == before + 1
+
+
+def test_a_body_that_stops_in_the_middle_is_answered_with_408(impatient: Served):
+    with impatient.connect() as connection:
+        connection.sendall(request_head("sigma", b"Content-Length: 100") + b"{")
+        status, content = read_answer(connection)
+    assert (status, json.loads(content)["error"]) == (408, "body_timeout")
+
+
+def test_after_bodies_that_stopped_their_bytes_wait_no_longer(impatient: Served):
+    with impatient.connect() as one, impatient.connect() as another:
+        for connection in (one, another):
+            connection.sendall(request_head("sigma", b"Content-Length: 600000") + b" " * 500_000)
+        assert [read_answer(connection)[0] for connection in (one, another)] == [408, 408]
+    impatient.send("sigma", padded("sigma", MIB - 1))
+
+
+# ── backpressure ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_past_the_bytes_that_may_wait_senders_are_asked_to_come_back(tmp_path):
+    with serving(tmp_path, max_waiting_bytes=MIB) as served:
+        content = padded("sigma", 100_000)
+        with served.connect() as slow:
+            slow.sendall(request_head("sigma", b"Content-Length: 1000000") + b" " * 999_999)
+            wait_until(lambda: is_unavailable(served.post("sigma", content)), "the bound")
+            assert is_unavailable(served.post("sigma", *sent("sigma", content)))
+            assert served.count() == 0
+        wait_until(lambda: served.post("sigma", content).status_code == 401, "room")
+        served.send("sigma", content)
+
+
+# ── the database in trouble ───────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def another_writer(served: Served):
+    with closing(sqlite3.connect(served.file, isolation_level=None)) as beside:
+        beside.execute("BEGIN IMMEDIATE")
+        yield
+        beside.execute("ROLLBACK")
+
+
+def test_while_the_database_is_locked_senders_are_asked_to_come_back_and_then_served(impatient: Served):
+    with another_writer(impatient):
+        assert is_unavailable(impatient.post("sigma", *sent("sigma", body("sigma"))))
+        assert impatient.client.get("/healthz").status_code == 200
+    assert impatient.count() == 0
+    impatient.send("sigma")
+    assert impatient.count() == 1
+
+
+def test_a_short_lock_is_waited_out(tmp_path):
+    with serving(tmp_path) as served, ThreadPoolExecutor() as pool:
+        with another_writer(served):
+            sending = pool.submit(served.send, "sigma")
+            wait_until(lambda: served.client.get("/healthz").status_code == 200)
+            assert not sending.done()
+        assert served.delivery(sending.result(PATIENCE))["state"] == "pending"
+
+
+def test_a_database_that_refuses_every_row_is_our_trouble_not_the_sender_s(served: Served, tmp_path):
+    with serving(tmp_path) as ill:
+        with closing(sqlite3.connect(ill.file)) as beside:
+            beside.execute("CREATE TRIGGER ill BEFORE INSERT ON bodies BEGIN SELECT RAISE(ABORT, 'ill'); END")
+            assert is_unavailable(ill.post("sigma", *sent("sigma", body("sigma"))))
+            assert (ill.count("deliveries"), ill.count("dedup_keys")) == (0, 0)
+            beside.execute("DROP TRIGGER ill")
+        ill.send("sigma")
+        assert (ill.count("deliveries"), ill.count("bodies"), ill.count("dedup_keys")) == (1, 1, 1)
+
+
+def test_a_full_disk_is_our_trouble_and_passes_when_there_is_room(tmp_path):
+    room = {"pages": 1_000_000}
+
+    def bound(connection: sqlite3.Connection, *_) -> None:
+        connection.execute(f"PRAGMA max_page_count = {room['pages']}")
+
+    event.listen(Pool, "checkout", bound)
+    try:
+        with serving(tmp_path) as served:
+            first = served.send("sigma", key="before")
+            room["pages"] = 1
+            answers = [served.post("sigma", *sent("sigma", padded("sigma", 100_000, key=f"{n}"))) for n in range(10)]
+            assert is_unavailable(answers[-1])
+            kept = {answer.json()["delivery"] for answer in answers if answer.status_code == 200}
+            assert served.count() == served.count("bodies") == len({first, *kept})
+            room["pages"] = 1_000_000
+            served.send("sigma", padded("sigma", 100_000, key="9"))
+    finally:
+        event.remove(Pool, "checkout", bound)
+
+
+# ── the answer follows the commit ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_whoever_has_the_answer_finds_the_row_in_the_file(served: Served, source: str):
+    for number in range(5):
+        delivery_id = served.send(source, key=f"commit {number}")
+        assert served.count("bodies", f"delivery_id = {delivery_id}") == 1
+        assert served.count("deliveries", f"id = {delivery_id}") == 1
+
+
+def test_of_many_senders_at_once_each_finds_its_row_in_the_file(served: Served):
+    def send(number: int) -> int:
+        delivery_id = served.send("sigma", key=f"at once {number}")
+        return served.count("bodies", f"delivery_id = {delivery_id}")
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(send, range(80))) == [1] * 80
+
+
+# ── duplicates ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_same_webhook_again_is_a_duplicate_of_the_first(served: Served, source: str):
+    first = served.send(source, key="again")
+    answer = served.post(source, *sent(source, body(source, key="again")))
+    assert answer.json() == {"status": "duplicate", "delivery": first}
+    assert served.delivery(first)["duplicates"] == 1
+
+
+def test_of_fifty_identical_requests_at_once_exactly_one_is_accepted(served: Served):
+    content, headers = sent("sigma", body("sigma", key="fifty"))
+
+    async def post_all() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=50)
+        url = f"http://127.0.0.1:{served.port}/hooks/sigma"
+        async with httpx.AsyncClient(limits=limits, timeout=PATIENCE) as client:
+            return await asyncio.gather(*(client.post(url, content=content, headers=headers) for _ in range(50)))
+
+    answers = [answer.json() for answer in asyncio.run(post_all())]
+    assert sorted(answer["status"] for answer in answers) == ["accepted"] + ["duplicate"] * 49
+    assert len({answer["delivery"] for answer in answers}) == 1
+    assert served.delivery(answers[0]["delivery"])["duplicates"] == 49
+
+
+@pytest.mark.parametrize("source", ["sigma", "sticky"])
+def test_the_same_delivery_id_with_another_body_is_kept_and_flagged(served: Served, source: str):
+    first = served.send(source, key="reused", id="first")
+    second = served.send(source, key="reused", id="first", data={"name": "Another"})
+    shown = [served.delivery(each) for each in (first, second)]
+    assert [(each["conflict"], each["state"]) for each in shown] == [(False, "pending"), (True, "pending")]
+    again = served.post(source, *sent(source, body(source, key="reused", id="first", data={"name": "Another"})))
+    assert again.json() == {"status": "duplicate", "delivery": second}
+
+
+def test_two_accounts_of_one_system_do_not_share_delivery_ids(tmp_path):
+    account = {"dialect": "sigma", "secrets": [SECRETS["sigma"]]}
+    with serving(tmp_path, sources={"sigma-us": account, "sigma-eu": account}) as served:
+        content, headers = sent("sigma", body("sigma", key="shared"))
+        answers = [served.post(source, content, headers).json()["status"] for source in ("sigma-us", "sigma-eu")]
+    assert answers == ["accepted", "accepted"]
+
+
+# ── rotation ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_secrets_are_valid_at_once_and_counted_by_which_verified(tmp_path):
+    rotated = {"dialect": "indexed", "secrets": ["the-newest", "the-older"]}
+    with serving(tmp_path, sources={"rotated": rotated}) as served:
+        for secret, key in (("the-newest", "a"), ("the-older", "b"), ("the-older", "c")):
+            content = body("indexed", key=key)
+            signature = {HEADERS["indexed"]: digits("indexed", content, secret)}
+            assert served.post("rotated", content, signature).status_code == 200
+        assert served.metric('hookmirror_verified_total{secret="0",source="rotated"}') == 1
+        assert served.metric('hookmirror_verified_total{secret="1",source="rotated"}') == 2
+    with serving(tmp_path, sources={"rotated": rotated | {"secrets": ["the-newest"]}}) as served:
+        content = body("indexed", key="d")
+        answer = served.post("rotated", content, {HEADERS["indexed"]: digits("indexed", content, "the-older")})
+        assert (answer.status_code, answer.json()["error"]) == (401, "signature_wrong")
+
+
+def test_a_key_phrase_rotates_like_a_secret(tmp_path):
+    phrases = ["NewestPhraseOf32Characters000001", "OlderPhraseOf32Characters0000002"]
+    with serving(tmp_path, sources={"sticky": SOURCES["sticky"] | {"secrets": phrases}}) as served:
+        ids = [served.send("sticky", key=phrase, secret=phrase) for phrase in phrases]
+        assert [served.delivery(each)["secret"] for each in ids] == [0, 1]

@@ -1,0 +1,124 @@
+"""Fixtures: each body in `fixtures/` leaves the rows that the file beside it says, ours and a user's the same way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from receiver.errors import ConfigurationError
+from receiver.testing import EXPECTED, Webhooks, fixture_files
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+
+
+@pytest.mark.parametrize("fixture", fixture_files(FIXTURES), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_each_fixture_leaves_the_rows_that_it_must(webhooks: Webhooks, fixture: Path):
+    webhooks.check_fixture(fixture)
+
+
+@pytest.mark.parametrize("source", ["sigma", "indexed", "iimmpact", "sticky"])
+def test_every_fixture_of_a_source_at_once_and_twice_leaves_nothing_unread(webhooks: Webhooks, source: str):
+    files = fixture_files(FIXTURES / source)
+    for fixture in [*files, *reversed(files)]:
+        webhooks.send_body(source, fixture.read_bytes())
+    webhooks.drain()
+    assert files
+    assert {delivery["state"] for delivery in webhooks.deliveries()} <= {"processed", "ignored", "dead"}
+    assert all(delivery["duplicates"] >= 1 for delivery in webhooks.deliveries())
+
+
+def test_a_fixture_that_does_not_say_what_it_must_leave_is_refused_by_name(tmp_path):
+    (tmp_path / "product.created.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"product\.created\.json has no \.expected\.json beside it"):
+        fixture_files(tmp_path)
+
+
+# ── a user's own ──────────────────────────────────────────────────────────────────────────────────────────────
+
+DIALECT = """
+from decimal import Decimal
+from pydantic import AwareDatetime, BaseModel
+from handlers.catalog import Product
+from receiver import Dialect, Envelope, Event, HmacSha256, Mirror
+
+acme = Dialect("acme", verify=HmacSha256(header="X-Acme-Signature"))
+
+class Body(BaseModel):
+    type: str
+    id: str
+    timestamp: AwareDatetime
+    data: dict | None = None
+
+class ProductData(BaseModel):
+    name: str
+    price: Decimal
+
+@acme.envelope
+def read(body: Body) -> Envelope:
+    return Envelope(event_type=body.type, entity=("product", body.id), occurred_at=body.timestamp, data=body.data)
+
+@acme.on("product.created", "product.updated")
+def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
+    mirror.upsert(Product, event.entity_id, name=event.data.name, price=event.data.price)
+
+@acme.on("product.deleted")
+def deactivate_product(event: Event[None], mirror: Mirror) -> None:
+    mirror.deactivate(Product, event.entity_id)
+"""
+
+TESTS = """
+from datetime import datetime, timedelta, timezone
+import pytest
+from handlers.catalog import Product
+from receiver.testing import fixture_files
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=timezone.utc)
+LAMP = {"name": "Lamp", "price": "19.90"}
+
+@pytest.mark.parametrize("fixture", fixture_files("fixtures"), ids=lambda path: path.stem)
+def test_fixtures(webhooks, fixture):
+    webhooks.check_fixture(fixture)
+
+def test_late_update_does_not_revive(webhooks):
+    webhooks.send("acme", "product.deleted", id="A1", at=NOON)
+    webhooks.send("acme", "product.updated", id="A1", at=NOON - timedelta(minutes=1), data=LAMP)
+    webhooks.drain()
+    assert not webhooks.row(Product, "A1").active
+"""
+
+BODY = '{"type": "product.created", "id": "A1", "timestamp": "2026-03-04T12:00:00Z", "data": %s}'
+LEFT = '{"rows": [{"table": "products", "external_id": "A1", "active": true, "name": "Lamp", "price": "19.90"}]}'
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run of pytest in a user's project: a dialect, its tests, one fixture that is right and one that is not."""
+    project = tmp_path_factory.mktemp("project")
+    files = {
+        "acme.py": DIALECT,
+        "test_acme.py": TESTS,
+        "pytest.ini": "[pytest]\nhookmirror_dialects = acme:acme\nfilterwarnings = error\n",
+        "fixtures/acme/product.created.json": BODY % '{"name": "Lamp", "price": 19.90}',
+        f"fixtures/acme/product.created{EXPECTED}": LEFT,
+        "fixtures/acme/product.created.wrong.json": BODY % '{"name": "Lantern", "price": 19.90}',
+        f"fixtures/acme/product.created.wrong{EXPECTED}": LEFT,
+    }
+    for name, content in files.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(content)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_a_user_s_dialect_fixtures_and_tests_run_with_the_kit_that_ships(run):
+    assert "1 failed, 2 passed" in run.stdout, run.stdout
+
+
+def test_a_user_s_fixture_that_leaves_something_else_fails_and_shows_the_difference(run):
+    assert "FAILED test_acme.py::test_fixtures[product.created.wrong]" in run.stdout
+    assert "{'name': 'Lantern'} != {'name': 'Lamp'}" in run.stdout

@@ -1,0 +1,119 @@
+"""What handlers may do besides writing: SQL of their own, and reading the mirror as their batch will leave it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from shopping import NOON, drain, named, new_worker, states
+from sqlalchemy import text
+
+from handlers.catalog import Product, Variant
+from receiver import Event, Mirror
+from receiver.errors import WiringError
+
+# ── sessions ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def notes(shop, kit):
+    """A table of the user's own, which a handler fills with its own SQL."""
+
+    @shop.on("product.noted")
+    def note(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name="noted")
+        mirror.session.execute(text("INSERT INTO notes VALUES (:id)"), {"id": event.entity_id})
+        if event.data == "fail":
+            raise RuntimeError("after the note")
+
+    with kit.database.write() as connection:
+        connection.execute(text("CREATE TABLE notes (id TEXT PRIMARY KEY)"))
+
+    def read() -> list[str]:
+        with kit.database.read() as connection:
+            return list(connection.execute(text("SELECT id FROM notes ORDER BY id")).scalars())
+
+    return read
+
+
+def test_sql_of_a_handler_s_own_is_committed_with_the_batch_and_rolled_back_with_its_failure(kit, worker, notes):
+    kit.send("shop", "product.noted", id="A1")
+    failed = kit.send("shop", "product.noted", id="A2", data="fail")
+    kit.send("shop", "product.noted", id="A3")
+    kit.send("shop", "product.updated", id="A4", data=named())
+    assert worker.work() == 4
+    assert states(kit) == ["processed", "pending", "processed", "processed"]
+    assert "raised RuntimeError: after the note" in kit.delivery(failed)["reason"]
+    assert notes() == ["A1", "A3"]
+    assert [row.external_id for row in kit.rows(Product)] == ["A1", "A3", "A4"]
+
+
+def test_sql_that_the_database_refuses_fails_its_own_delivery_only(kit, worker, notes):
+    kit.send("shop", "product.noted", id="A1", at=NOON)
+    kit.send("shop", "product.noted", id="A1", at=NOON + timedelta(minutes=1))
+    kit.send("shop", "product.noted", id="A2")
+    drain(worker)
+    assert states(kit) == ["processed", "pending", "processed"]
+    assert "UNIQUE constraint failed: notes.id" in kit.deliveries()[1]["reason"]
+    assert notes() == ["A1", "A2"]
+
+
+# ── what a handler reads ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_get_sees_the_writes_of_the_batch_so_far_but_not_those_of_a_failed_handler(shop, kit, worker):
+    seen = []
+
+    @shop.on("product.broken")
+    def fail(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name="of the failed one")
+        raise ValueError
+
+    @shop.on("product.looked")
+    def look(event: Event, mirror: Mirror) -> None:
+        row = mirror.get(Product, event.entity_id)
+        seen.append((row.name, row.active) if row else None)
+
+    kit.send("shop", "product.looked", id="A1")
+    kit.send("shop", "product.updated", id="A1", at=NOON, data=named("first"))
+    kit.send("shop", "product.looked", id="A1", at=NOON)
+    kit.send("shop", "product.broken", id="A1")
+    kit.send("shop", "product.updated", id="A1", at=NOON - timedelta(days=1), data=named("older"))
+    kit.send("shop", "product.looked", id="A1", at=NOON + timedelta(minutes=1))
+    kit.send("shop", "product.deleted", id="A1", at=NOON + timedelta(minutes=2))
+    kit.send("shop", "product.looked", id="A1", at=NOON + timedelta(minutes=3))
+    assert worker.work() == 8
+    assert seen == [None, ("first", True), ("first", True), ("first", False)]
+
+
+def test_get_sees_that_a_parent_s_delete_took_the_child_along(shop, kit, worker):
+    seen = []
+
+    @shop.on("variant.looked")
+    def look(event: Event, mirror: Mirror) -> None:
+        row = mirror.get(Variant, event.entity_id)
+        assert row is not None
+        seen.append(row.active)
+
+    kit.send("shop", "variant.updated", id="V1", at=NOON, data={"parent": "A1"})
+    kit.send("shop", "variant.looked", id="V1", at=NOON)
+    kit.send("shop", "product.deleted", id="A1", at=NOON + timedelta(minutes=1))
+    kit.send("shop", "variant.looked", id="V1", at=NOON + timedelta(minutes=1))
+    drain(worker)
+    assert seen == [True, False]
+
+
+def test_an_async_handler_is_refused_with_the_advice_to_hydrate(shop):
+    async def handle(event: Event, mirror: Mirror) -> None: ...
+
+    with pytest.raises(WiringError, match=r"is async.*plain `def`.*shop\.hydrate"):
+        shop.on("product.created")(handle)
+
+
+def test_batches_of_one_come_to_the_same_as_one_batch_of_all(kit):
+    one_by_one = new_worker(kit, batch_size=1)
+    for number in range(5):
+        kit.send("shop", "product.updated", id="A1", at=NOON + timedelta(minutes=number), data=named(f"{number}"))
+    assert [one_by_one.work() for _ in range(6)] == [1, 1, 1, 1, 1, 0]
+    one_by_one.close()
+    assert kit.row(Product, "A1").name == "4"

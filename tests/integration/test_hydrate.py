@@ -1,0 +1,149 @@
+"""Hydrate: what a thin event only names is fetched from the source's API, before and outside every transaction."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import httpx
+import pytest
+from serving import PATIENCE
+from shopping import NOON, drain, named, states
+
+from handlers.api import NotFoundError, fetch, segment
+from handlers.catalog import Product
+from receiver import Event, Mirror, SourceSettings
+
+
+class SourceApi:
+    """The source's API as the test fills it: a product's JSON, a status to refuse with, or a connection that breaks."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, dict | httpx.Response | None] = {}
+        self.asked: list[str] = []
+        self.closed = False
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.path)
+        answer = self.answers.get(request.url.path.removeprefix("/products/"), httpx.Response(404))
+        if answer is None:
+            raise httpx.ConnectError("refused", request=request)
+        return httpx.Response(200, json=answer) if isinstance(answer, dict) else answer
+
+
+@pytest.fixture
+def api(shop, kit) -> SourceApi:
+    """Behind `product.thin`, whose handler writes what was fetched."""
+    served = SourceApi()
+
+    @shop.connect
+    def connect(source: SourceSettings) -> httpx.Client:
+        return httpx.Client(base_url=source.api_url, transport=httpx.MockTransport(served))
+
+    @shop.hydrate("product.thin")
+    def fetch_product(event: Event, client: httpx.Client) -> dict | None:
+        try:
+            return fetch(client, f"/products/{segment(event.entity_id)}")
+        except NotFoundError:
+            return None
+
+    @shop.on("product.thin")
+    def upsert(event: Event, mirror: Mirror) -> None:
+        if event.hydrated is None:
+            mirror.deactivate(Product, event.entity_id)
+        else:
+            mirror.upsert(Product, event.entity_id, name=event.hydrated["name"])
+
+    kit.source("shop", api_url="http://api.test", secrets=["TestSecretOf32CharactersForTests"])
+    return served
+
+
+def test_a_thin_event_leaves_the_row_that_the_source_s_api_shows(kit, api, worker):
+    api.answers["A/1"] = {"name": "Lamp"}
+    api.answers["A"] = {"name": "another product"}
+    kit.send("shop", "product.thin", id="A/1")
+    drain(worker)
+    assert kit.row(Product, "A/1").name == "Lamp"
+
+
+def test_what_the_source_no_longer_has_is_for_the_dialect_to_decide(kit, api, worker):
+    kit.send("shop", "product.thin", id="GONE")
+    drain(worker)
+    assert not kit.row(Product, "GONE").active
+
+
+def test_an_api_that_is_busy_is_asked_again_when_it_said_to(kit, api, worker):
+    api.answers["A1"] = httpx.Response(503, headers={"Retry-After": "120"})
+    answer = kit.send("shop", "product.thin", id="A1")
+    drain(worker)
+    delivery = kit.delivery(answer)
+    assert delivery["state"] == "pending"
+    assert delivery["reason"] == "/products/A1 of the source's API answered 503."
+    wait = delivery["next_attempt_at"] - delivery["attempts"][0]["ended_at"]
+    assert wait.total_seconds() == pytest.approx(120, abs=1)
+    api.answers["A1"] = {"name": "Lamp"}
+    kit.advance(seconds=121)
+    drain(worker)
+    assert (kit.delivery(answer)["state"], kit.row(Product, "A1").name) == ("processed", "Lamp")
+
+
+def test_an_api_that_cannot_be_reached_is_asked_again_later(kit, api, worker):
+    api.answers["A1"] = None
+    answer = kit.send("shop", "product.thin", id="A1")
+    drain(worker)
+    assert kit.delivery(answer)["reason"] == "/products/A1 of the source's API cannot be reached: ConnectError."
+
+
+def test_an_api_that_refuses_our_key_costs_its_own_deliveries_only(kit, api, worker):
+    api.answers["A1"] = httpx.Response(403)
+    answer = kit.send("shop", "product.thin", id="A1")
+    kit.send("shop", "product.updated", id="A2", data=named())
+    assert worker.work() == 2
+    assert states(kit) == ["pending", "processed"]
+    assert "answered 403: check api_key and api_secret" in kit.delivery(answer)["reason"]
+
+
+def test_nothing_is_fetched_for_other_event_types_or_without_an_api(kit, api, worker):
+    kit.send("shop", "product.updated", id="A1", data=named())
+    kit.source("shop", api_url=None)
+    kit.send("shop", "product.thin", id="A1", at=NOON)
+    kit.drain()
+    assert (api.asked, states(kit)) == ([], ["processed", "processed"])
+
+
+def test_no_transaction_is_open_while_the_api_is_asked(shop, kit, api, worker):
+    answered = threading.Event()
+
+    @shop.hydrate("product.slow")
+    def fetch_slowly(event: Event, client: httpx.Client) -> None:
+        def write_beside() -> None:
+            kit.send("shop", "product.updated", id="A2", at=NOON + timedelta(minutes=1), data=named("meanwhile"))
+            answered.set()
+
+        threading.Thread(target=write_beside).start()
+        assert answered.wait(PATIENCE), "the endpoint could not write while the worker waited for the API"
+
+    @shop.on("product.slow")
+    def upsert(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id)
+
+    kit.send("shop", "product.slow", id="A1")
+    drain(worker)
+    assert states(kit) == ["processed", "processed"]
+
+
+def test_the_calls_of_one_batch_run_beside_each_other(shop, kit, api, worker):
+    together = threading.Barrier(4)
+
+    @shop.hydrate("product.slow")
+    def meet(event: Event, client: httpx.Client) -> None:
+        together.wait(PATIENCE)
+
+    @shop.on("product.slow")
+    def upsert(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id)
+
+    for number in range(4):
+        kit.send("shop", "product.slow", id=f"A{number}")
+    assert worker.work() == 4
+    assert states(kit) == ["processed"] * 4

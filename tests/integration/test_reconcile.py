@@ -1,0 +1,231 @@
+"""Reconcile: the source's own list repairs what webhooks could not tell, and never undoes what they told since."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from shopping import drain, named
+
+from handlers.catalog import Product
+from receiver import ApiError, Listed, SourceSettings
+from receiver.changes import after
+from receiver.errors import ConfigurationError
+from receiver.reconcile import Report, reconcile
+
+#: Shortly before the tests run, so that news of the tests is on the one side or the other of a walk.
+EARLIER = datetime.now(UTC) - timedelta(hours=1)
+
+
+class SourceList:
+    """The source's own list as the test fills it; `breaks` ends the walk in the middle."""
+
+    def __init__(self) -> None:
+        self.rows: list[Listed] = []
+        self.breaks: Exception | None = None
+
+    def __call__(self, api: httpx.Client):
+        yield from self.rows
+        if self.breaks:
+            raise self.breaks
+
+    def hold(self, *external_ids: str, name: str = "Lamp", active: bool = True) -> None:
+        self.rows = [Listed(Product, external_id, {"name": name}, active) for external_id in external_ids]
+
+
+@pytest.fixture
+def listed(shop, kit) -> SourceList:
+    """What the source lists; the mirror begins with ten lamps, A0 to A9, told by webhooks an hour ago."""
+    rows = SourceList()
+
+    @shop.connect
+    def connect(source: SourceSettings) -> httpx.Client:
+        return httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200)))
+
+    @shop.listing(Product)
+    def walk(api: httpx.Client):
+        return rows(api)
+
+    kit.source("shop", api_url="http://api.test", secrets=["TestSecretOf32CharactersForTests"])
+    for number in range(10):
+        kit.send("shop", "product.updated", id=f"A{number}", at=EARLIER, data=named())
+    kit.drain()
+    rows.hold(*(f"A{number}" for number in range(10)))
+    return rows
+
+
+@pytest.fixture
+def run(kit, listed):
+    def run(**options) -> Report:
+        return reconcile(kit.database, kit.source("shop"), clock=kit.now, **options)
+
+    return run
+
+
+def operations(report: Report) -> list[tuple[str, str]]:
+    return [(change.operation, change.external_id) for change in report.repaired]
+
+
+def feed(kit) -> int:
+    return len(after(kit.database, 0, limit=1_000))
+
+
+def active(kit) -> list[str]:
+    return [row.external_id for row in kit.rows(Product) if row.active]
+
+
+def test_a_mirror_that_is_right_is_left_alone(kit, run):
+    before = feed(kit)
+    report = run()
+    assert (report.listed, operations(report), report.newer, report.braked) == (10, [], 0, {})
+    assert feed(kit) == before
+
+
+def test_what_differs_or_is_missing_in_the_mirror_is_repaired_and_in_the_change_feed(kit, listed, run):
+    listed.rows[3] = Listed(Product, "A3", {"name": "Lantern"})
+    listed.rows.append(Listed(Product, "NEW", {"name": "Torch"}))
+    report = run()
+    assert operations(report) == [("update", "A3"), ("insert", "NEW")]
+    assert (kit.row(Product, "A3").name, kit.row(Product, "NEW").name) == ("Lantern", "Torch")
+    newest = after(kit.database, 0, limit=1_000)[-2:]
+    assert [(change["external_id"], change["delivery_id"]) for change in newest] == [("A3", None), ("NEW", None)]
+
+
+def test_what_the_complete_list_lacks_is_deactivated(kit, listed, run):
+    listed.hold(*(f"A{number}" for number in range(1, 10)))
+    assert operations(run()) == [("deactivate", "A0")]
+    assert kit.row(Product, "A0").deactivated_at is not None
+
+
+def test_a_row_that_the_list_shows_as_switched_off_is_inactive(kit, listed, run):
+    listed.rows[0] = Listed(Product, "A0", {"name": "Lamp"}, active=False)
+    assert operations(run()) == [("deactivate", "A0")]
+
+
+def test_a_tombstone_whose_revival_was_never_announced_is_healed(kit, listed, run):
+    kit.send("shop", "product.deleted", id="A0", at=EARLIER + timedelta(minutes=1))
+    kit.drain()
+    assert operations(run()) == [("reactivate", "A0")]
+    assert kit.row(Product, "A0").active
+
+
+def test_after_a_deactivation_older_news_does_not_revive_but_newer_does(kit, listed, run):
+    listed.hold(*(f"A{number}" for number in range(1, 10)))
+    run()
+    kit.send("shop", "product.updated", id="A0", at=EARLIER + timedelta(minutes=1), data=named("late"))
+    kit.drain()
+    assert not kit.row(Product, "A0").active
+    kit.send("shop", "product.updated", id="A0", at=kit.now(), data=named("back"))
+    kit.drain()
+    assert kit.row(Product, "A0").active
+
+
+def test_a_repeated_run_finds_nothing(kit, listed, run):
+    listed.hold(*(f"A{number}" for number in range(2, 10)), "NEW", name="Lantern")
+    assert len(run().repaired) == 11
+    before = feed(kit)
+    assert (run().repaired, feed(kit)) == ([], before)
+
+
+def test_a_dry_run_tells_the_difference_and_changes_nothing(kit, listed, run):
+    listed.hold(*(f"A{number}" for number in range(1, 10)), name="Lantern")
+    before = feed(kit)
+    report = run(dry_run=True)
+    assert [operation for operation, _ in operations(report)] == ["update"] * 9 + ["deactivate"]
+    assert report.lines()[0] == "update products A1: name 'Lamp' -> 'Lantern'"
+    assert report.lines()[-1] == "shop: 9 rows listed, 10 would be repaired, 0 changed since."
+    assert (feed(kit), len(active(kit)), kit.row(Product, "A1").name) == (before, 10, "Lamp")
+
+
+# ── the brake ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_list_that_lacks_up_to_a_fifth_is_believed(kit, listed, run):
+    listed.hold(*(f"A{number}" for number in range(2, 10)))
+    assert run().braked == {}
+    assert len(active(kit)) == 8
+
+
+def test_a_list_that_lacks_more_deactivates_nothing_until_forced(kit, listed, run):
+    listed.hold(*(f"A{number}" for number in range(3, 10)), "NEW")
+    report = run()
+    assert (report.braked, operations(report)) == ({"products": 3}, [("insert", "NEW")])
+    assert report.lines()[-1] == (
+        "3 active rows of products are missing from the list, more than 20%: nothing of products was deactivated. "
+        "If the list is right, run this again with --force."
+    )
+    assert len(active(kit)) == 11
+    assert operations(run(force=True)) == [("deactivate", "A0"), ("deactivate", "A1"), ("deactivate", "A2")]
+    assert len(active(kit)) == 8
+
+
+def test_an_empty_list_does_not_empty_the_mirror(kit, listed, run):
+    listed.hold()
+    assert run().braked == {"products": 10}
+    assert len(active(kit)) == 10
+
+
+# ── what webhooks told meanwhile ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_rows_that_changed_since_the_walk_began_are_left_alone(kit, listed, run):
+    def walk_while_webhooks_come(api):
+        yield Listed(Product, "A0", {"name": "as listed"})
+        later = kit.now() + timedelta(seconds=1)
+        kit.send("shop", "product.updated", id="A0", at=later, data=named("as announced"))
+        kit.send("shop", "product.updated", id="FRESH", at=later, data=named("as announced"))
+        kit.send("shop", "product.deleted", id="A1", at=later)
+        kit.drain()
+        for number in range(1, 10):
+            yield Listed(Product, f"A{number}", {"name": "Lamp"})
+
+    kit.source("shop").dialect.listing(Product)(walk_while_webhooks_come)
+    report = run()
+    assert (operations(report), report.newer) == ([], 3)
+    assert kit.row(Product, "A0").name == kit.row(Product, "FRESH").name == "as announced"
+    assert not kit.row(Product, "A1").active
+
+
+def test_news_that_was_under_way_during_the_walk_wins_over_the_list(kit, listed, worker, run):
+    kit.send("shop", "product.deleted", id="A0", at=kit.now() + timedelta(seconds=1))
+    run()
+    drain(worker)
+    assert not kit.row(Product, "A0").active
+
+
+# ── walks that do not work out ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_walk_that_breaks_off_changes_nothing(kit, listed, run):
+    listed.hold("A0", "NEW", name="Lantern")
+    listed.breaks = httpx.ReadError("connection reset")
+    before = feed(kit)
+    with pytest.raises(ApiError, match=r"broke off after 2 rows .*so nothing was changed. Check `api_url`"):
+        run(force=True)
+    assert (feed(kit), len(active(kit)), kit.row(Product, "A0").name) == (before, 10, "Lamp")
+
+
+def test_a_list_with_an_unknown_column_is_refused_by_name(listed, run):
+    listed.rows = [Listed(Product, "A0", {"nmae": "Lamp"})]
+    with pytest.raises(ApiError, match="gives Product a column `nmae`, which it does not have"):
+        run()
+
+
+def test_a_source_without_an_api_has_no_list(kit, listed, run):
+    kit.source("shop", api_url=None)
+    with pytest.raises(ConfigurationError, match="has no `api_url`: set it"):
+        run()
+
+
+def test_a_dialect_without_a_listing_has_nothing_to_compare_with(kit):
+    with pytest.raises(ConfigurationError, match="The dialect shop knows no list of its source"):
+        reconcile(kit.database, kit.source("shop"))
+
+
+def test_rows_of_another_source_are_none_of_its_business(kit, listed, run):
+    kit.source("other", dialect="shop")
+    kit.send("other", "product.updated", id="THEIRS", at=EARLIER, data=named())
+    kit.drain()
+    assert operations(run()) == []
+    assert kit.row(Product, "THEIRS").active

@@ -1,0 +1,124 @@
+"""Retention: bodies go after 30 days, deliveries with their dedup keys after 400, and never what is not done."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from serving import wait_until
+from shopping import NOON, drain, named, new_worker, running, states
+
+from handlers.catalog import Product
+from receiver import Event, Mirror
+from receiver.retention import Retention
+
+KEPT = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+
+
+@pytest.fixture
+def prune(kit):
+    """Everything that has expired by the kit's clock; returns how many deliveries that concerned."""
+    return lambda: sum(iter(lambda: KEPT.prune(kit.database, now=kit.now()), 0))
+
+
+@pytest.fixture
+def lamp(kit):
+    """A delivery of the same lamp each time it is called."""
+    return lambda: kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+
+
+def test_a_body_is_kept_for_its_days_and_then_dropped_with_its_headers(kit, worker, prune, lamp):
+    answer = lamp()
+    drain(worker)
+    kit.advance(days=29)
+    assert prune() == 0
+    assert '"Lamp"' in kit.delivery(answer)["body"]
+    kit.advance(days=2)
+    assert prune() == 1
+    delivery = kit.delivery(answer)
+    assert (delivery["body"], delivery["plain"], delivery["headers"], delivery["state"]) == (
+        None,
+        None,
+        {},
+        "processed",
+    )
+
+
+def test_a_duplicate_is_recognised_long_after_the_body_is_gone(kit, worker, prune, lamp):
+    first = lamp()
+    drain(worker)
+    kit.advance(days=399)
+    prune()
+    assert lamp().body == {"status": "duplicate", "delivery": first.delivery}
+
+
+def test_after_the_dedup_key_is_gone_the_same_webhook_is_a_new_one_and_changes_nothing(kit, worker, prune, lamp):
+    first = lamp()
+    drain(worker)
+    kit.advance(days=401)
+    assert prune() >= 1
+    assert kit.deliveries() == []
+    again = lamp()
+    assert again.body["status"] == "accepted"
+    assert again.delivery != first.delivery
+    drain(worker)
+    assert kit.delivery(again)["state"] == "processed"
+    assert kit.row(Product, "A1").name == "Lamp"
+
+
+def test_the_mirror_outlives_every_delivery(kit, worker, prune, lamp):
+    lamp()
+    drain(worker)
+    kit.advance(days=4_000)
+    prune()
+    assert kit.row(Product, "A1").active
+
+
+def test_what_is_not_done_keeps_everything_however_old(shop, kit, worker, prune):
+    @shop.on("product.broken")
+    def fail(event: Event, mirror: Mirror) -> None:
+        raise ValueError
+
+    answer = kit.send("shop", "product.broken", id="A1")
+    drain(worker)
+    kit.advance(days=1_000)
+    assert prune() == 0
+    assert '"product.broken"' in kit.delivery(answer)["body"]
+
+
+def test_a_replay_after_the_body_expired_says_so(kit, worker, prune, lamp):
+    answer = lamp()
+    drain(worker)
+    kit.advance(days=31)
+    prune()
+    kit.inbox.replay([int(answer.delivery)], now=kit.now())
+    drain(worker)
+    delivery = kit.delivery(answer)
+    assert (delivery["state"], delivery["reason"]) == ("dead", "The body has expired, so there is nothing to process.")
+
+
+def test_attempts_of_a_dead_delivery_go_with_it(kit, worker, prune):
+    kit.send("shop", "product.updated", id="A1", data={})
+    drain(worker)
+    assert states(kit) == ["dead"]
+    kit.advance(days=401)
+    prune()
+    with kit.database.read() as connection:
+        for table in ("deliveries", "bodies", "dedup_keys", "attempts"):
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0
+
+
+def test_more_than_one_batch_is_pruned_by_and_by(kit, monkeypatch):
+    monkeypatch.setattr("receiver.retention.BATCH", 4)
+    for number in range(10):
+        kit.send("shop", "product.painted", id=f"A{number}")
+    kit.advance(days=31)
+    assert [KEPT.prune(kit.database, now=kit.now()) for _ in range(4)] == [4, 4, 2, 0]
+
+
+def test_a_running_worker_prunes_by_itself(kit, worker, lamp):
+    answer = lamp()
+    drain(worker)
+    kit.advance(days=31)
+    with running(new_worker(kit, retention=KEPT)):
+        wait_until(lambda: kit.delivery(answer)["body"] is None, "the worker's pruning")

@@ -1,0 +1,192 @@
+"""Several workers on one file, some of which hang or die: nothing is worked on twice at once, lost, or held up."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from crashing import start_worker
+from serving import PATIENCE, wait_until
+from shopping import NOON, drain, inbox_of_another_process, named, new_worker, running, states
+
+from handlers.catalog import Product
+from receiver import Event, Mirror
+
+
+class Gate:
+    """Where a handler waits until the test opens it."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._opened = threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self._opened.wait(PATIENCE), "nobody opened the gate"
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@pytest.fixture
+def gate(shop):
+    """Updates of the product SLOW wait here; all others pass."""
+    gate = Gate()
+
+    @shop.on("product.updated", override=True)
+    def upsert(event: Event[dict], mirror: Mirror) -> None:
+        if event.entity_id == "SLOW" and event.attempt == 1:
+            gate.pass_through()
+        mirror.upsert(Product, event.entity_id, name=event.data["name"])
+
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def other(kit):
+    """A worker as of another process: its own connections, its own locks."""
+    inbox = inbox_of_another_process(kit)
+    working = new_worker(kit, inbox=inbox)
+    yield working
+    working.close()
+    inbox.database.close()
+
+
+# ── one entity, one worker ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_while_one_worker_has_an_entity_the_others_leave_it_alone_and_do_the_rest(kit, gate, other):
+    first = new_worker(kit, batch_size=1)
+    with ThreadPoolExecutor() as pool:
+        kit.send("shop", "product.updated", id="SLOW", at=NOON, data=named("first"))
+        slow = pool.submit(first.work)
+        assert gate.reached.wait(PATIENCE)
+        kit.send("shop", "product.updated", id="SLOW", at=NOON + timedelta(minutes=1), data=named("second"))
+        kit.send("shop", "product.updated", id="FAST", data=named())
+        assert drain(other) == 1
+        assert states(kit) == ["processing", "pending", "processed"]
+        gate.open()
+        assert slow.result(PATIENCE) == 1
+    assert drain(other) == 1
+    assert kit.row(Product, "SLOW").name == "second"
+    first.close()
+
+
+def test_two_workers_at_full_speed_work_on_each_delivery_once_and_never_on_one_entity_at_once(shop, kit, other):
+    lock, at_work, overlaps, handled = threading.Lock(), set(), [], []
+
+    @shop.on("product.updated", override=True)
+    def upsert(event: Event[dict], mirror: Mirror) -> None:
+        with lock:
+            handled.append(event.delivery_id)
+            overlaps.extend(at_work & {event.entity_id})
+            at_work.add(event.entity_id)
+        mirror.get(Product, event.entity_id)
+        mirror.upsert(Product, event.entity_id, name=event.data["name"])
+        with lock:
+            at_work.discard(event.entity_id)
+
+    for number in range(60):
+        at = NOON + timedelta(seconds=number)
+        kit.send("shop", "product.updated", id=f"A{number % 5}", at=at, data=named(f"{number}"))
+    mine = new_worker(kit, batch_size=3)
+    with running(mine), running(other):
+        wait_until(lambda: set(states(kit)) == {"processed"}, "both workers to finish")
+    assert overlaps == []
+    assert len(handled) == len(set(handled)) == 60
+    assert [row.name for row in kit.rows(Product)] == ["55", "56", "57", "58", "59"]
+
+
+# ── workers that hang, stop or die ────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_delivery_whose_lease_ended_is_taken_over_and_the_late_worker_s_result_is_not_applied(kit, gate, other):
+    late = new_worker(kit)
+    answer = kit.send("shop", "product.updated", id="SLOW", data=named("Lamp"))
+    with ThreadPoolExecutor() as pool:
+        hanging = pool.submit(late.work)
+        assert gate.reached.wait(PATIENCE)
+        kit.advance(seconds=61)
+        with running(other):
+            wait_until(lambda: states(kit) == ["processed"], "the other worker")
+        before = kit.delivery(answer)
+        gate.open()
+        hanging.result(PATIENCE)
+    late.close()
+    after = kit.delivery(answer)
+    assert after == before
+    assert (after["attempts_made"], [each["number"] for each in after["attempts"]]) == (2, [1])
+    assert after["attempts"][0]["reason"] == "The worker stopped or hung during this attempt."
+
+
+def test_a_lease_that_has_not_ended_is_respected(kit, gate, other):
+    late = new_worker(kit)
+    kit.send("shop", "product.updated", id="SLOW", data=named("Lamp"))
+    with ThreadPoolExecutor() as pool:
+        hanging = pool.submit(late.work)
+        assert gate.reached.wait(PATIENCE)
+        kit.advance(seconds=50)
+        taken = kit.inbox.take_over(now=kit.now(), gone=[], max_attempts=10)
+        assert (taken, states(kit)) == (0, ["processing"])
+        gate.open()
+        hanging.result(PATIENCE)
+    late.close()
+    assert states(kit) == ["processed"]
+
+
+def test_whoever_hangs_on_the_last_attempt_is_dead(kit, other):
+    answer = kit.send("shop", "product.updated", id="A1", data=named())
+    for number in range(1, 4):
+        kit.inbox.claim("host:1:hangs", limit=1, now=kit.now(), lease=timedelta(seconds=60), suspect=number > 1)
+        kit.advance(seconds=61)
+        kit.inbox.take_over(now=kit.now(), gone=[], max_attempts=3)
+    assert drain(other) == 0
+    delivery = kit.delivery(answer)
+    assert (delivery["state"], delivery["attempts_made"], len(delivery["attempts"])) == ("dead", 3, 3)
+
+
+def test_a_worker_that_is_stopped_gives_back_what_it_has_not_begun_as_if_it_had_never_had_it(kit, gate):
+    stopping = new_worker(kit)
+    kit.send("shop", "product.updated", id="SLOW", data=named())
+    for number in range(5):
+        kit.send("shop", "product.updated", id=f"A{number}", data=named())
+    thread = threading.Thread(target=stopping.run)
+    thread.start()
+    assert gate.reached.wait(PATIENCE)
+    stopping.stop()
+    gate.open()
+    thread.join(PATIENCE)
+    assert states(kit) == ["processed"] + ["pending"] * 5
+    assert [delivery["attempts_made"] for delivery in kit.deliveries()] == [1, 0, 0, 0, 0, 0]
+
+
+def test_a_delivery_that_kills_its_process_ends_as_dead_while_its_neighbours_are_processed(tmp_path, kit):
+    for number in range(3):
+        kit.send("shop", "product.updated", id=f"A{number}", data=named())
+    poison = kit.send("shop", "product.updated", id="POISON", data=named())
+    for number in range(3, 6):
+        kit.send("shop", "product.updated", id=f"A{number}", data=named())
+    deaths = 0
+    working = start_worker(tmp_path, max_attempts=2)
+    try:
+
+        def all_ended() -> bool:
+            nonlocal deaths, working
+            if working.poll() is not None:
+                assert working.returncode == 66
+                deaths += 1
+                working = start_worker(tmp_path, max_attempts=2)
+            return not {"pending", "processing"} & set(states(kit))
+
+        wait_until(all_ended, "the end of the poison")
+    finally:
+        working.terminate()
+        assert working.wait(PATIENCE) == 0
+    assert deaths == 2
+    assert states(kit) == ["processed"] * 3 + ["dead"] + ["processed"] * 3
+    delivery = kit.delivery(poison)
+    assert [each["reason"] for each in delivery["attempts"]] == ["The worker stopped or hung during this attempt."] * 2
+    assert [row.external_id for row in kit.rows(Product)] == [f"A{number}" for number in range(6)]

@@ -1,0 +1,266 @@
+"""The worker: how an attempt may end, and that one delivery's trouble is nobody else's."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from contextlib import closing
+from datetime import datetime, timedelta
+
+import pytest
+from shopping import NOON, Body, drain, named, new_shop, states
+
+from handlers.catalog import Product
+from receiver import Dialect, Discard, Envelope, Event, HmacSha256, Mirror, Retry
+from receiver.testing import Webhooks
+from receiver.worker import Worker
+
+
+def due_in(kit: Webhooks, delivery: dict) -> timedelta:
+    """How long from the failed attempt until the next one."""
+    due: datetime = delivery["next_attempt_at"]
+    return due - delivery["attempts"][-1]["ended_at"]
+
+
+def about(delta: timedelta) -> object:
+    """Up to the moment between two looks at the clock."""
+    return pytest.approx(delta.total_seconds(), abs=1.0)
+
+
+# ── retries ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_handler_that_raises_is_tried_again_after_growing_waits_and_is_dead_after_ten_attempts(shop, kit, worker):
+    @shop.on("product.broken")
+    def fail(event: Event, mirror: Mirror) -> None:
+        raise ZeroDivisionError(f"attempt {event.attempt}")
+
+    answer = kit.send("shop", "product.broken", id="A1")
+    waits = []
+    for number in range(1, 11):
+        assert drain(worker) == 1, "not due before its time, and then once"
+        delivery = kit.delivery(answer)
+        assert delivery["attempts"][-1]["number"] == number
+        assert delivery["attempts"][-1]["reason"].endswith(f"fail raised ZeroDivisionError: attempt {number}")
+        if number < 10:
+            waits.append(due_in(kit, delivery).total_seconds())
+            kit.advance(seconds=waits[-1] + 1)
+    assert waits == pytest.approx([min(15 * 3**power, 86_400) / 2 for power in range(9)], abs=1.0)
+    assert (delivery["state"], len(delivery["attempts"]), delivery["next_attempt_at"]) == ("dead", 10, None)
+    kit.advance(days=30)
+    assert drain(worker) == 0
+
+
+def test_a_handler_that_recovers_leaves_the_row_and_the_story_of_its_failures(shop, kit, worker):
+    @shop.on("product.flaky")
+    def fail_twice(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name=f"attempt {event.attempt}")
+        if event.attempt < 3:
+            raise ConnectionError("not yet")
+
+    answer = kit.send("shop", "product.flaky", id="A1")
+    for _ in range(3):
+        drain(worker)
+        kit.advance(hours=1)
+    delivery = kit.delivery(answer)
+    assert (delivery["state"], delivery["outcome"], len(delivery["attempts"])) == ("processed", "applied", 2)
+    assert kit.row(Product, "A1").name == "attempt 3"
+
+
+def test_a_handler_may_say_when_to_try_again(shop, kit, worker):
+    @shop.on("product.early")
+    def wait(event: Event, mirror: Mirror) -> None:
+        raise Retry("its category is not here yet", after=timedelta(minutes=7))
+
+    answer = kit.send("shop", "product.early", id="A1")
+    drain(worker)
+    delivery = kit.delivery(answer)
+    assert (delivery["state"], delivery["reason"]) == ("pending", "its category is not here yet")
+    assert due_in(kit, delivery).total_seconds() == about(timedelta(minutes=7))
+
+
+def test_a_retry_without_a_time_waits_like_a_failure(shop, kit, worker):
+    @shop.on("product.early")
+    def wait(event: Event, mirror: Mirror) -> None:
+        raise Retry
+
+    answer = kit.send("shop", "product.early", id="A1")
+    drain(worker)
+    assert due_in(kit, kit.delivery(answer)).total_seconds() == about(timedelta(seconds=7.5))
+
+
+def test_even_a_handler_that_always_says_retry_is_dead_after_the_last_attempt(shop, kit):
+    @shop.on("product.early")
+    def wait(event: Event, mirror: Mirror) -> None:
+        raise Retry("never ready", after=timedelta())
+
+    answer = kit.send("shop", "product.early", id="A1")
+    assert kit.drain() == 10
+    assert (kit.delivery(answer)["state"], kit.delivery(answer)["reason"]) == ("dead", "never ready")
+
+
+def test_a_discarded_delivery_is_ignored_with_the_handler_s_reason(shop, kit, worker):
+    @shop.on("product.test")
+    def refuse(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name="never to be seen")
+        raise Discard("test products are not mirrored")
+
+    answer = kit.send("shop", "product.test", id="A1")
+    drain(worker)
+    delivery = kit.delivery(answer)
+    assert (delivery["state"], delivery["reason"]) == ("ignored", "test products are not mirrored")
+    assert kit.rows(Product) == []
+
+
+def test_a_handler_that_calls_exit_only_fails(shop, kit, worker):
+    @shop.on("product.exit")
+    def leave(event: Event, mirror: Mirror) -> None:
+        sys.exit("enough")
+
+    kit.send("shop", "product.exit", id="A1")
+    kit.send("shop", "product.updated", id="A2", data=named())
+    drain(worker)
+    assert states(kit) == ["pending", "processed"]
+    assert "raised SystemExit: enough" in kit.deliveries()[0]["reason"]
+
+
+# ── unreadable and ignored, and what replay makes of them ─────────────────────────────────────────────────────
+
+
+def test_data_that_does_not_fit_is_dead_at_once_and_processed_after_the_handler_is_fixed_and_it_is_replayed(
+    shop, kit, worker
+):
+    answer = kit.send("shop", "product.updated", id="A1", data={"title": "Lamp"})
+    assert drain(worker) == 1
+    delivery = kit.delivery(answer)
+    assert (delivery["state"], delivery["attempts_made"]) == ("dead", 1)
+    assert delivery["reason"] == "The data is not what the dialect expects: name: Field required."
+
+    @shop.on("product.updated", override=True)
+    def upsert(event: Event[dict], mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name=event.data["title"])
+
+    assert kit.inbox.replay([int(answer.delivery)], now=kit.now()) == 1
+    drain(worker)
+    assert (kit.delivery(answer)["state"], kit.row(Product, "A1").name) == ("processed", "Lamp")
+
+
+def test_a_body_that_no_envelope_fits_is_dead_and_processed_after_the_dialect_is_fixed_and_it_is_replayed(tmp_path):
+    kit = Webhooks(tmp_path, {"shop": new_shop()})
+    answer = kit.send_body("shop", b'{"kind": "product.updated", "ref": "A1", "name": "Lamp"}')
+    delivery = kit.delivery(answer)
+    assert (delivery["state"], delivery["event_type"], delivery["entity"]) == ("dead", None, None)
+    assert "type: Field required" in delivery["reason"]
+    kit.close()
+
+    mended = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
+
+    @mended.envelope
+    def read(body: dict) -> Envelope:
+        return Envelope(event_type=body["kind"], entity=("product", body["ref"]), occurred_at=NOON, data=body)
+
+    @mended.on("product.*")
+    def upsert(event: Event[dict], mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name=event.data["name"])
+
+    kit = Webhooks(tmp_path, {"shop": mended})
+    kit.source("shop")
+    kit.inbox.replay([int(answer.delivery)], now=kit.now())
+    kit.drain()
+    delivery = kit.delivery(answer)
+    assert (delivery["state"], delivery["event_type"], delivery["entity"]) == (
+        "processed",
+        "product.updated",
+        "product:A1",
+    )
+    assert kit.row(Product, "A1").name == "Lamp"
+    kit.close()
+
+
+def test_a_duplicate_of_a_dead_delivery_makes_it_pending_again(shop, kit, worker):
+    body = Body(type="product.updated", id="A1", timestamp=NOON, data={}).model_dump_json().encode()
+    answer = kit.send_body("shop", body)
+    drain(worker)
+    assert kit.delivery(answer)["state"] == "dead"
+    again = kit.send_body("shop", body)
+    assert again.body == {"status": "duplicate", "delivery": answer.delivery}
+    assert kit.delivery(answer)["state"] == "pending"
+    drain(worker)
+    assert (kit.delivery(answer)["state"], len(kit.delivery(answer)["attempts"])) == ("dead", 2)
+
+
+def test_a_duplicate_of_a_processed_delivery_changes_nothing(kit, worker):
+    first = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    drain(worker)
+    kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    assert drain(worker) == 0
+    assert (kit.delivery(first)["state"], kit.delivery(first)["duplicates"]) == ("processed", 1)
+
+
+def test_an_event_type_without_a_handler_is_ignored_and_processed_once_it_has_one(shop, kit, worker):
+    answer = kit.send("shop", "product.painted", id="A1")
+    assert drain(worker) == 0
+    assert kit.delivery(answer)["reason"] == "No handler takes product.painted."
+
+    @shop.on("product.painted")
+    def paint(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name="painted")
+
+    kit.inbox.replay([int(answer.delivery)], now=kit.now())
+    drain(worker)
+    assert (kit.delivery(answer)["state"], kit.row(Product, "A1").name) == ("processed", "painted")
+
+
+# ── one delivery's trouble is nobody else's ───────────────────────────────────────────────────────────────────
+
+
+def test_a_raising_handler_contributes_nothing_and_harms_no_other_in_the_batch(shop, kit, worker):
+    @shop.on("product.broken")
+    def fail(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name="half done")
+        raise ValueError("in the middle")
+
+    for number in range(20):
+        kit.send("shop", "product.broken" if number == 7 else "product.updated", id=f"A{number}", data=named())
+    assert worker.work() == 20
+    assert [state == "processed" for state in states(kit)] == [number != 7 for number in range(20)]
+    assert "A7" not in [row.external_id for row in kit.rows(Product)]
+
+
+def test_a_write_that_the_database_refuses_makes_only_the_guilty_one_fail(kit, worker):
+    kit.send("shop", "product.updated", id="A1", data=named("good"))
+    guilty = kit.send("shop", "product.updated", id="A2", data=named("bad"))
+    kit.send("shop", "product.updated", id="A3", data=named("good"))
+    refuse = "BEFORE INSERT ON products WHEN NEW.name = 'bad' BEGIN SELECT RAISE(ABORT, 'no bad names'); END"
+    with closing(sqlite3.connect(kit.database.engine.url.database)) as beside:
+        beside.execute(f"CREATE TRIGGER refuse {refuse}")
+        drain(worker)
+        assert states(kit) == ["processed", "pending", "processed"]
+        assert kit.delivery(guilty)["reason"] == "The mirror refused its rows: no bad names"
+        assert [row.external_id for row in kit.rows(Product)] == ["A1", "A3"]
+        beside.execute("DROP TRIGGER refuse")
+    kit.advance(hours=1)
+    drain(worker)
+    assert kit.delivery(guilty)["state"] == "processed"
+
+
+def test_a_source_that_this_worker_does_not_know_waits_for_one_that_does(kit):
+    answer = kit.send("shop", "product.updated", id="A1", data=named())
+    stranger = Worker(kit.inbox, {}, clock=kit.now, luck=lambda: 0.5)
+    drain(stranger)
+    stranger.close()
+    assert kit.delivery(answer)["state"] == "pending"
+    assert kit.delivery(answer)["reason"] == "The source shop is not in the settings of this worker: add it."
+    kit.advance(minutes=1)
+    kit.drain()
+    assert kit.delivery(answer)["state"] == "processed"
+
+
+def test_an_unknown_column_is_the_handler_s_mistake_and_named(shop, kit, worker):
+    @shop.on("product.typo")
+    def misspell(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, nmae="Lamp")
+
+    answer = kit.send("shop", "product.typo", id="A1")
+    drain(worker)
+    assert "Product has no column `nmae`: it has" in kit.delivery(answer)["reason"]

@@ -1,0 +1,528 @@
+"""The docs are complete, name nothing that does not exist, and their examples run (docs/testing.md has the rules)."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import httpx
+import pytest
+import typer
+from sqlmodel import SQLModel
+from starlette.routing import Route
+
+import receiver
+from receiver import cli, metrics, testing
+from receiver.api import Api
+from receiver.database import Database
+from receiver.deliveries import State
+from receiver.errors import Refused
+from receiver.inbox import Inbox
+from receiver.mirror import BOOKKEEPING, mirror_tables, own_columns, sql_table
+from receiver.settings import CONFIG_VARIABLE, PREFIX, Settings, SourceSettings, load
+from receiver.sources import find_dialects
+from receiver.testing import EXPECTED, fixture_files
+from receiver.tokens import Tokens
+from receiver.versions import Outcome
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+#: Every page, by its path from the root.
+PAGES = {str(path.relative_to(ROOT)): path for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]}
+
+#: The words of the project, one per concept: each has its own entry in the glossary.
+WORDS = [
+    *("dialect", "source", "event", "event type", "body", "envelope", "data", "delivery", "duplicate", "verify"),
+    *("accept", "ack", "claim", "lease", "attempt", "handler", "hydrate", "mirror", "upsert", "deactivate"),
+    *("tombstone", "stale", "reconcile", "replay", "change feed"),
+]
+
+#: Names that look like metrics and are the test kit's.
+TEST_KIT_NAMES = {"hookmirror_dialects"}
+
+#: Seconds that a server of the README may take to start.
+PATIENCE = 30
+
+
+def text_of(page: str) -> str:
+    return PAGES[page].read_text("utf-8")
+
+
+OPERATIONS, API, GLOSSARY = (text_of(f"docs/{name}.md") for name in ("operations", "api", "glossary"))
+ARCHITECTURE, TESTING = (text_of(f"docs/{name}.md") for name in ("architecture", "testing"))
+
+
+# ── settings ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The rows of every table, their cells stripped of blanks."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line[1:].rstrip("|").split("|")] for line in lines]
+
+
+def row_of(text: str, first: str) -> list[str]:
+    """The one table row that begins with this name."""
+    found = [row for row in table_rows(text) if row[0].strip() == f"`{first}`"]
+    assert len(found) == 1, f"{first} needs exactly one row in a table, and has {len(found)}"
+    return found[0]
+
+
+def shown_default(default: Any) -> str:
+    if default in (None, ""):
+        return ""
+    return f"`{json.dumps(default) if not isinstance(default, str) else default}`"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_documented_with_its_variable_and_default(name: str) -> None:
+    row = row_of(OPERATIONS, name)
+    assert row[1] == f"`{PREFIX}{name.upper()}`"
+    default = shown_default(Settings.model_fields[name].get_default())
+    assert row[2] == (default or "none")
+
+
+@pytest.mark.parametrize("name", sorted(SourceSettings.model_fields.keys() - {"name"}))
+def test_every_setting_of_a_source_is_documented_with_its_default(name: str) -> None:
+    stated = row_of(OPERATIONS, name)[1]
+    default = shown_default(SourceSettings.model_fields[name].get_default())
+    assert stated == (default or "none") or name == "dialect"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_names_a_variable_that_does_not_exist(page: str) -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    of_commands = {variable for command in commands().values() for variable in _variables(command)}
+    assert set(re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", text_of(page))) - known - of_commands == set()
+
+
+# ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@cache
+def commands() -> dict[str, click.Command]:
+    """The commands of `hookmirror` by name, those of entry points included."""
+    whole = typer.Typer(add_completion=False)
+    whole.registered_commands = [*cli.app.registered_commands]
+    for point in entry_points(group=cli.ENTRY_POINTS):
+        whole.command(name=point.name)(point.load())
+    group: Any = typer.main.get_command(whole)
+    return dict(group.commands)
+
+
+def options(command: click.Command) -> set[str]:
+    names = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
+    return {name for name in names if name.startswith("-")}
+
+
+def _variables(command: click.Command) -> Iterator[str]:
+    for parameter in command.params:
+        named = parameter.envvar
+        yield from [named] if isinstance(named, str) else named or []
+
+
+def test_every_command_is_documented() -> None:
+    rows = {row[0].split()[1].strip("`"): row for row in table_rows(OPERATIONS) if row[0].startswith("`hookmirror ")}
+    assert rows.keys() == commands().keys()
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_option_of_a_command_is_documented(name: str) -> None:
+    of_simulator = {point.name for point in entry_points(group=cli.ENTRY_POINTS)}
+    cells = [row[1] for row in table_rows(OPERATIONS) if row[0].startswith(f"`hookmirror {name}")]
+    place = " ".join(cells) + (text_of("docs/simulator.md") if name in of_simulator else "")
+    assert options(commands()[name]) - {"--help"} - set(re.findall(r"--[a-z][a-z-]*", place)) == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_names_a_command_or_an_option_that_does_not_exist(page: str) -> None:
+    for line in command_lines(text_of(page)):
+        words = [word for word in line.split() if not word.startswith("-")]
+        if len(words) < 2:
+            continue
+        name = words[1].rstrip(".,:;")
+        assert name in commands(), f"{line!r} in {page}"
+        unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line)) - options(commands()[name]) - {"--help"}
+        assert unknown == set(), f"{line!r} in {page}"
+
+
+def command_lines(text: str) -> list[str]:
+    """What the text shows of `hookmirror`: in code, and in the lines of shell examples, `$(…)` included."""
+    in_line = re.findall(r"(?<!`)`(hookmirror [^`]+)`(?!`)", without_blocks(text))
+    in_blocks = [line for block in blocks_in(text) if block.language == "sh" for line in block.text.splitlines()]
+    # Up to the bracket that ends a `$(…)`, or to a comment; but not inside quotes.
+    found = [
+        part for line in in_blocks for part in re.findall(r"(?:^|[(;&]\s*)(hookmirror(?: '[^']*'| [^)#;&' ]+)*)", line)
+    ]
+    return [*in_line, *found]
+
+
+def test_every_target_of_make_that_a_page_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"(?:`|^)make ([a-z-]+)", text_of(page), re.MULTILINE)}
+    assert named - targets == set()
+    assert {"demo", "test"} <= named
+
+
+# ── states, outcomes, codes, metrics, words ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("word", [*State, *Outcome])
+def test_every_state_and_outcome_is_explained(word: str) -> None:
+    row_of(OPERATIONS, word)
+    assert f"\n**{word}**: " in GLOSSARY
+    assert word in ARCHITECTURE.partition("## States of a delivery")[2].partition("## The tables")[0]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_of_the_project_has_its_entry_in_the_glossary(word: str) -> None:
+    assert f"\n**{word}**: " in GLOSSARY
+
+
+def test_the_glossary_has_one_entry_for_a_word() -> None:
+    entries = re.findall(r"^\*\*([^*]+)\*\*: ", GLOSSARY, re.MULTILINE)
+    assert sorted(entries) == sorted(set(entries))
+
+
+def error_codes() -> set[str]:
+    """Every code that the source can answer with: those of error classes, and those given where they are raised."""
+    return {code for path in (ROOT / "receiver").glob("*.py") for code in _codes(ast.parse(path.read_text("utf-8")))}
+
+
+def _codes(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id="code")], value=ast.Constant(value=str(code))):
+                yield code
+            case ast.Call(func=ast.Name(id="NotVerified"), args=[ast.Constant(value=str(code)), *_]):
+                yield code
+            case ast.Dict(keys=[ast.Constant(value="error"), *_], values=[ast.Constant(value=str(code)), *_]):
+                yield code
+
+
+def test_every_error_code_is_documented_and_no_other() -> None:
+    documented = {row[0].strip("`"): row[1] for row in table_rows(API.partition("## Error codes")[2])[2:]}
+    assert documented.keys() == error_codes()
+
+
+@pytest.mark.parametrize("kind", Refused.__subclasses__())
+def test_every_error_code_stands_beside_its_status(kind: type[Refused]) -> None:
+    documented = table_rows(API.partition("## Error codes")[2])[2:]
+    if "code" in vars(kind):
+        assert [f"`{kind.code}`", str(kind.status)] in [row[:2] for row in documented]
+
+
+def test_every_metric_is_documented_with_its_labels_and_no_other() -> None:
+    section = OPERATIONS.partition("## Metrics")[2].partition("\n## ")[0]
+    documented = {row[0].strip("`"): row[1] for row in table_rows(section) if row[0].startswith("`")}
+    collectors: list[Any] = list(metrics.REGISTRY._collector_to_names)
+    expected = {
+        metric.name + ("_total" if metric.type == "counter" else ""): ", ".join(
+            f"`{label}`" for label in collector._labelnames
+        )
+        for collector in collectors
+        for metric in collector.describe()
+    }
+    assert documented == expected
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_names_a_metric_that_does_not_exist(page: str) -> None:
+    names = set(metrics.REGISTRY._names_to_collectors) | TEST_KIT_NAMES
+    assert set(re.findall(r"\bhookmirror_[a-z_]*[a-z]", text_of(page))) - names == set()
+
+
+# ── the API, the tables, the test kit ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_address_of_the_api_is_documented_and_no_other(tmp_path: Path) -> None:
+    inbox = Inbox(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}"))
+    api = Api(inbox, Tokens(["key"]), sources=[], max_backlog_seconds=1, wake=lambda: None)
+    served = {
+        ("POST" if "POST" in (route.methods or ()) else "GET", re.sub(r":\w+}", "}", route.path))
+        for route in api.routes()
+        if isinstance(route, Route)
+    }
+    documented = set(re.findall(r"`(GET|POST) (/[^`?]*)`", API))
+    assert documented == served | {("POST", "/hooks/{source}")}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_sends_to_an_address_of_the_api_that_does_not_exist(page: str) -> None:
+    addresses = [path for _, path in re.findall(r"`(GET|POST) (/[^`?]*)`", API)] + ["/hooks"]
+    known = [re.sub(r"\\{\w+\\}", "[^`?/]+", re.escape(path)) for path in addresses]
+    for path in re.findall(r"(?:GET |POST |127\.0\.0\.1:8000)(/[^`?\s\"]+)", text_of(page)):
+        assert any(re.fullmatch(pattern, path) for pattern in known), path
+
+
+def test_every_table_and_column_is_documented() -> None:
+    section = ARCHITECTURE.partition("## The tables")[2].partition("\n## ")[0]
+    for model in SQLModel.__subclasses__():
+        if hasattr(model, "__table__"):
+            paragraph = next(part for part in section.split("\n\n") if part.startswith(f"**`{model.__tablename__}`**"))
+            missing = {name for name in model.model_fields if f"`{name}`" not in paragraph}
+            assert missing == set(), model.__tablename__
+    catalog = [table for table in mirror_tables() if table.__module__ == "handlers.catalog"]
+    for table in catalog:
+        assert f"`{sql_table(table).name}`" in section
+        assert f"`{sql_table(table).name}`" in API
+        for column in [*BOOKKEEPING, *own_columns(table)]:
+            assert f"`{column}`" in section, f"{column} of {table.__name__}"
+
+
+@pytest.mark.parametrize("name", receiver.__all__)
+def test_every_public_name_is_explained(name: str) -> None:
+    rows = table_rows(text_of("docs/writing-a-dialect.md").partition("## What `receiver` offers")[2])
+    assert [row for row in rows if f"`{name}`" in row[0]]
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name, kind in vars(testing.Webhooks).items() if callable(kind) and not name.startswith("_"))
+)
+def test_every_verb_of_the_test_kit_is_documented(name: str) -> None:
+    assert f"webhooks.{name}(" in without_blocks(TESTING) or name == "close"
+
+
+def test_the_rule_for_fixtures_is_documented_and_ours_keep_it() -> None:
+    assert "`<dialect>/<event type>[.<variant>].json`" in TESTING
+    assert f"`{EXPECTED}`" in TESTING
+    dialects = find_dialects()
+    found = fixture_files(ROOT / "fixtures")
+    assert {path.parent.name for path in found} <= dialects.keys()
+    for path in found:
+        event_type = dialects[path.parent.name].read(path.read_bytes()).event_type
+        assert f"{path.name}".startswith(f"{event_type}."), path
+        expected = json.loads(path.with_name(path.name.removesuffix(".json") + EXPECTED).read_bytes())
+        assert expected.keys() <= {"state", "rows"}
+        assert all({"table", "external_id"} <= row.keys() for row in expected["rows"])
+
+
+# ── pages ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(text_of(page))):
+        if urlsplit(target).scheme:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (PAGES[page].parent / path).resolve() if path else PAGES[page]
+        assert file.exists(), f"{target} in {page}"
+        if anchor:
+            assert anchor in anchors(file.read_text("utf-8")), f"{target} in {page}"
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that headings get: lower case, without punctuation, blanks as hyphens."""
+    headings = re.findall(r"^#+ (.+)$", without_blocks(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_says_payload(page: str) -> None:
+    assert "payload" not in text_of(page).lower(), "say body, data or event"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_a_page_names_exist(page: str) -> None:
+    for name in re.findall(r"`((?:receiver|handlers|simulator|tests|benchmarks|docs)/[\w./-]*)`", text_of(page)):
+        assert (ROOT / name).exists(), f"{name} in {page}"
+
+
+def test_pages_that_the_source_names_exist() -> None:
+    for package in ("receiver", "handlers", "simulator"):
+        for path in (ROOT / package).rglob("*.py"):
+            for name in re.findall(r"docs/(?:decisions/\d{4}|[a-z-]+\.md)", path.read_text("utf-8")):
+                found = list(DOCS.glob(f"decisions/{name[-4:]}-*.md")) if "decisions" in name else [ROOT / name]
+                assert [page for page in found if page.exists()], f"{name} in {path}"
+
+
+def test_decisions_are_numbered_without_gaps_and_fit_a_page() -> None:
+    records = sorted((DOCS / "decisions").glob("*.md"))
+    assert [path.name[:4] for path in records] == [f"{number:04}" for number in range(1, len(records) + 1)]
+    for path in records:
+        text = path.read_text("utf-8")
+        assert text.startswith(f"# {path.name[:4]} ")
+        assert len(text.splitlines()) <= 60, path.name
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+            "Why it comes up",
+            "Decision",
+            "Reasons",
+            "Consequences",
+        ]
+
+
+def test_the_changelog_has_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    newest = re.search(r"^## \[([^\]]+)\]", text_of("CHANGELOG.md"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == version
+
+
+# ── examples ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block of code."""
+
+    language: str
+    text: str
+    #: The file that it is, from its first line or from a comment above it.
+    file: str | None
+
+
+FENCE = re.compile(
+    r"(?:<!-- file: (?P<above>\S+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+FIRST_LINE = re.compile(r"# (?P<file>[\w/.-]+\.\w+)\n")
+
+
+def blocks_in(text: str) -> list[Block]:
+    return list(_blocks(text))
+
+
+def _blocks(text: str) -> Iterator[Block]:
+    for found in FENCE.finditer(text):
+        named = FIRST_LINE.match(found["text"])
+        yield Block(found["language"], found["text"], found["above"] or (named["file"] if named else None))
+
+
+def without_blocks(text: str) -> str:
+    return FENCE.sub("", text)
+
+
+def written(page: str, folder: Path) -> list[Path]:
+    """The files of a page's examples, in this folder."""
+    found = []
+    for block in blocks_in(text_of(page)):
+        if block.file is not None:
+            path = folder / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            assert not path.exists(), f"{block.file} stands in {page} twice"
+            path.write_text(block.text, "utf-8")
+            found.append(path)
+    return found
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This one, with these settings and no others; our commands first on the path."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PYTEST_", "COV_"))}
+    beside = str(Path(sys.executable).parent)
+    return kept | {"PATH": f"{beside}{os.pathsep}{kept.get('PATH', '')}", **settings}
+
+
+def run(folder: Path, *command: str, **settings: str) -> str:
+    """What the command prints. Fails if it fails."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment(**settings), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, f"{shlex.join(command)} failed:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+#: Pages whose Python another test runs, with what it needs around it.
+RUN_ELSEWHERE = {"docs/simulator.md": ROOT / "tests" / "unit" / "test_simulator_testing.py"}
+
+WITH_PYTHON = {page for page in PAGES if any(block.language == "python" for block in blocks_in(text_of(page)))}
+PYTHON_PAGES = sorted(WITH_PYTHON - RUN_ELSEWHERE.keys())
+SETTINGS_PAGES = [page for page in PAGES if any(block.file == "hookmirror.toml" for block in blocks_in(text_of(page)))]
+
+
+@pytest.mark.parametrize("page", RUN_ELSEWHERE)
+def test_python_that_is_run_elsewhere_is(page: str) -> None:
+    assert Path(page).name in RUN_ELSEWHERE[page].read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - RUN_ELSEWHERE.keys()))
+def test_every_example_says_what_file_it_is(page: str) -> None:
+    for block in blocks_in(text_of(page)):
+        assert block.file or block.language in ("", "sh"), f"a {block.language} block in {page} has no file name"
+
+
+@pytest.mark.parametrize("page", PYTHON_PAGES)
+def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
+    modules = [path for path in written(page, tmp_path) if path.suffix == ".py"]
+    tests = [path for path in modules if path.name.startswith("test_")]
+    imported = {
+        name for path in modules for name in re.findall(r"^(?:from|import) (\w+)", path.read_text("utf-8"), re.M)
+    }
+    for path in modules:
+        if path not in tests and path.stem not in imported:
+            run(tmp_path, sys.executable, path.name)
+    if tests:
+        # As a user would, so without the settings of this repository; warnings are still errors.
+        printed = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+        assert " passed" in printed
+        assert "skipped" not in printed
+
+
+@pytest.mark.parametrize("page", SETTINGS_PAGES)
+def test_the_settings_of_a_page_start(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(page, tmp_path)
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+    assert load(tmp_path / "hookmirror.toml").sources
+    settings = {CONFIG_VARIABLE: "hookmirror.toml", f"{PREFIX}SECRET_KEY": "k" * 32}
+    assert "MEND" not in run(tmp_path, "hookmirror", "doctor", **settings)
+
+
+def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
+    written("README.md", tmp_path)
+    shell = [block.text for block in blocks_in(text_of("README.md")) if block.language == "sh"]
+    send, ask = next(text for text in shell if "hookmirror send" in text).splitlines()
+    url = re.search(r"http://\S+", ask)
+    assert url is not None
+    settings = {CONFIG_VARIABLE: "hookmirror.toml", f"{PREFIX}SECRET_KEY": "k" * 32}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    base = f"http://127.0.0.1:{port}"
+    serving = subprocess.Popen(
+        ["hookmirror", "serve", "--port", str(port)],
+        cwd=tmp_path,
+        env=environment(**settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(f"{base}/readyz", serving)
+        assert run(tmp_path, *shlex.split(send), "--to", base, **settings).startswith("200 ")
+        headers = {"Authorization": f"Bearer {run(tmp_path, 'hookmirror', 'token', **settings).strip()}"}
+        wait_for(base + urlsplit(url[0]).path, serving, headers=headers)
+        answer = httpx.get(base + urlsplit(url[0]).path, headers=headers).text
+        assert '"price":"19.90"' in answer
+        assert '"price":"19.90"' in text_of("README.md")
+    finally:
+        serving.terminate()
+        serving.wait(PATIENCE)
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], headers: dict[str, str] | None = None) -> None:
+    """Until this URL answers with 200."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        assert process.poll() is None, "the server has ended"
+        try:
+            if httpx.get(url, headers=headers).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"{url} does not answer")

@@ -1,0 +1,49 @@
+"""How the tests of the simulated APIs ask them: in the process, with the arguments of a curl command or without."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+
+import httpx
+
+from simulator.server import application
+from simulator.systems.iimmpact_api import signature
+
+
+def ask(system, method, path, *, headers=None, auth=None, json=None, content=None):
+    """One request to the API of one system, below its source's name."""
+
+    async def asking():
+        transport = httpx.ASGITransport(application([system]))
+        async with httpx.AsyncClient(base_url="http://systems", transport=transport) as client:
+            return await client.request(
+                method, f"/{system.source}{path}", headers=headers, auth=auth, json=json, content=content
+            )
+
+    return asyncio.run(asking())
+
+
+def replay(system, curl):
+    """What a documented curl command asks, its host replaced by the simulated system."""
+    words = shlex.split(curl.replace("\\\n", " ").replace("\\ ", " "))[1:]
+    method, url, headers, data = "GET", "", {}, None
+    while words:
+        word = words.pop(0)
+        if word == "-X":
+            method = words.pop(0)
+        elif word == "-H":
+            name, _, value = words.pop(0).partition(": ")
+            headers[name] = value
+        elif word == "-d":
+            data = words.pop(0).encode()
+        else:
+            url = word
+    return ask(system, method, httpx.URL(url).path, headers=headers, content=data)
+
+
+def sign_request(system, method="GET", query="", body=b"", *, nonce="n" * 16, timestamp=None):
+    """The headers of a signed request to IIMMPACT."""
+    stamp = str(int((timestamp or system.clock.now()).timestamp()))
+    value = signature(system.api_secret, timestamp=stamp, nonce=nonce, method=method, query=query, body=body)
+    return {"X-Api-Key": system.api_key, "X-Timestamp": stamp, "X-Nonce": nonce, "X-Signature": value}

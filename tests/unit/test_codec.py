@@ -1,0 +1,128 @@
+"""JSON in and out without loss, and every kind of garbage as `Unreadable` with its reason."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiver import codec
+from receiver.errors import Unreadable
+
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=6)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | DECIMALS | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("number", ["10.0000", "0.10", "1.5e-7", "-0.0", "123456789012345678901234567890.5"])
+def test_fractions_keep_their_digits(number):
+    found = codec.decode(number)
+    assert (type(found), found.as_tuple()) == (Decimal, Decimal(number).as_tuple())
+
+
+def test_whole_numbers_stay_whole():
+    assert codec.decode("[1, 9223372036854775807]") == [1, 9223372036854775807]
+
+
+def test_a_number_of_400_digits_is_read_without_loss():
+    assert codec.decode("1" * 400) == Decimal("1" * 400)
+
+
+def test_of_repeated_keys_the_last_counts():
+    assert codec.decode('{"a": 1, "a": 2}') == {"a": 2}
+
+
+def test_nul_in_text_is_read_and_written():
+    assert codec.decode(codec.encode({"a": "x\0y"})) == {"a": "x\0y"}
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"not json", "not JSON"),
+        (b'{"a": 1', "not JSON"),
+        (b"[1] 2", "not JSON"),
+        (b"NaN", "not JSON"),
+        (b'"\xff"', "not JSON"),
+        (b"[" * 10_000 + b"]" * 10_000, "nested too deeply"),
+    ],
+)
+def test_what_is_no_json_is_unreadable_with_its_reason(body, reason):
+    with pytest.raises(Unreadable, match=reason):
+        codec.decode(body)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary() | st.text().map(str.encode))
+def test_any_bytes_are_a_value_or_unreadable(body):
+    with suppress(Unreadable):
+        codec.decode(body)
+
+
+@settings(max_examples=200, deadline=None)
+@given(VALUES)
+def test_a_value_survives_the_journey(value):
+    assert codec.decode(codec.encode(value)) == value
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.text(), VALUES, max_size=5), st.randoms(use_true_random=False))
+def test_equal_objects_have_equal_canonical_bytes(value, chance):
+    items = list(value.items())
+    chance.shuffle(items)
+    assert codec.canonical(dict(items)) == codec.canonical(value)
+
+
+def test_different_digits_have_different_canonical_bytes():
+    assert codec.canonical(Decimal("1.0")) != codec.canonical(Decimal("1.00"))
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("plain", "plain"),
+        ("grün 🙂", "grün 🙂"),
+        ("a\0b", "a\ufffdb"),
+        ("a\ud800b", "a\ufffdb"),
+        ("\udc00\0", "\ufffd\ufffd"),
+    ],
+)
+def test_what_no_column_takes_is_replaced(text, stored):
+    assert codec.storable(text) == stored
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(codec=None)))
+def test_any_text_becomes_storable_once_and_for_all(text):
+    found = codec.storable(text)
+    assert "\0" not in found
+    assert found.encode("utf-8").decode("utf-8") == found
+    assert codec.storable(found) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (rb'"x\ud83dy"', "x\ufffdy"),
+        (rb'"x\ude00y"', "x\ufffdy"),
+        (rb'"\ud83d\ud83d\ude00"', "\ufffd\U0001f600"),
+        (rb'"\\ud83d"', "\\ud83d"),
+    ],
+)
+def test_half_a_surrogate_pair_becomes_the_replacement_character_and_loses_nothing_else(text, value):
+    assert codec.decode(text) == value
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from('\ud800\udbff\udc00\udfff\\ud8"\U0001f642')))
+def test_any_halves_of_pairs_are_read_as_a_decoder_of_utf_16_reads_them(text):
+    expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert codec.decode(json.dumps(text)) == expected

@@ -1,0 +1,150 @@
+"""Column values: kept exactly, or refused by the name of their column; the same after SQLite as before."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    insert,
+    select,
+    text,
+)
+from sqlmodel.sql.sqltypes import AutoString
+
+from receiver.columns import Document, ExactDecimal, UtcDateTime, normalize
+from receiver.errors import HandlerError
+
+PRICES = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20)
+TABLE = Table(
+    "values",
+    MetaData(),
+    Column("price", ExactDecimal()),
+    Column("moment", UtcDateTime()),
+    Column("data", Document()),
+)
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory):
+    engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('columns') / 'columns.db'}")
+    with engine.connect() as opened:
+        TABLE.create(opened)
+        yield opened
+    engine.dispose()
+
+
+def stored(connection, column, value):
+    """The value as it comes back, and the text that the file holds."""
+    connection.execute(TABLE.delete())
+    connection.execute(insert(TABLE).values({column: value}))
+    back = connection.execute(select(TABLE.c[column])).scalar_one()
+    return back, connection.execute(text(f'SELECT "{column}" FROM "values"')).scalar_one()
+
+
+@pytest.mark.parametrize("digits", ["10.0000", "0.10", "-3", "1E+3", "0.0000001", "99999999999999999999.99"])
+def test_a_price_keeps_its_digits_in_the_file(connection, digits):
+    assert stored(connection, "price", Decimal(digits)) == (Decimal(digits), format(Decimal(digits), "f"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(price=PRICES)
+def test_any_price_comes_back_equal(connection, price):
+    assert stored(connection, "price", price)[0] == price
+
+
+def test_a_time_is_kept_in_utc_as_text_that_sorts(connection):
+    moment = datetime(2026, 3, 8, 14, 0, 0, 5, tzinfo=timezone(timedelta(hours=2)))
+    back, kept = stored(connection, "moment", moment)
+    assert (back, back.tzinfo, kept) == (moment, UTC, "2026-03-08T12:00:00.000005Z")
+
+
+@settings(max_examples=100, deadline=None)
+@given(moments=st.tuples(*[st.datetimes(timezones=st.just(UTC))] * 2))
+def test_times_in_the_file_sort_as_they_do(connection, moments):
+    one, other = (stored(connection, "moment", moment)[1] for moment in moments)
+    assert (one < other) == (moments[0] < moments[1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.dictionaries(st.text(), st.integers(-9, 9) | st.text() | PRICES | st.none(), max_size=4))
+def test_a_document_comes_back_with_its_fractions_exact(connection, data):
+    assert stored(connection, "data", data)[0] == data
+
+
+@pytest.mark.parametrize("column", ["price", "moment", "data"])
+def test_null_stays_null(connection, column):
+    assert stored(connection, column, None) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given_value", "kept"),
+    [
+        (ExactDecimal(), "12.50", Decimal("12.50")),
+        (ExactDecimal(), 12, Decimal(12)),
+        (Document(), {"a": (1, Decimal("1.50"))}, {"a": [1, Decimal("1.50")]}),
+        (String(), "a\0b\ud800", "a\ufffdb\ufffd"),
+        (AutoString(), "a\0b", "a\ufffdb"),
+        (Boolean(), True, True),
+        (Integer(), -5, -5),
+        (BigInteger(), 2**63 - 1, 2**63 - 1),
+        (ExactDecimal(), None, None),
+    ],
+)
+def test_a_value_takes_the_form_of_its_column(kind, given_value, kept):
+    assert normalize("column", kind, given_value) == kept
+
+
+def test_a_decimal_of_a_document_is_not_a_float():
+    assert type(normalize("data", Document(), {"price": Decimal("0.1")})["price"]) is Decimal
+
+
+def test_a_time_takes_the_form_of_utc():
+    eastern = datetime(2026, 3, 8, 8, tzinfo=timezone(-timedelta(hours=4)))
+    assert normalize("at", UtcDateTime(), eastern).isoformat() == "2026-03-08T12:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reason"),
+    [
+        (ExactDecimal(), 1.5, "a float has lost digits already"),
+        (ExactDecimal(), True, "takes a Decimal"),
+        (ExactDecimal(), "on request", "'on request' is no number"),
+        (ExactDecimal(), Decimal("NaN"), "within 10"),
+        (ExactDecimal(), Decimal("Infinity"), "within 10"),
+        (ExactDecimal(), Decimal("1E+1001"), "within 10"),
+        (ExactDecimal(), Decimal("1E-1001"), "within 10"),
+        (UtcDateTime(), datetime(2026, 3, 8), "with its offset"),  # noqa: DTZ001
+        (UtcDateTime(), "2026-03-08T12:00:00Z", "with its offset"),
+        (Document(), {"a": object()}, "what JSON can say"),
+        (Document(), {"a": "\ud800"}, "what JSON can say"),
+        (String(), 5, "takes text, not the int '5'"),
+        (AutoString(), 5, "takes text, not the int '5'"),
+        (Boolean(), 1, "takes true or false"),
+        (Integer(), 2**63, "at most 64 bits"),
+        (Integer(), True, "a whole number"),
+        (Integer(), "5", "a whole number"),
+    ],
+)
+def test_what_a_column_cannot_keep_exactly_is_refused_by_its_name(kind, value, reason):
+    with pytest.raises(HandlerError, match=reason) as refused:
+        normalize("the_column", kind, value)
+    assert "`the_column`" in str(refused.value)
+
+
+def test_a_document_nested_without_end_is_refused():
+    endless = []
+    endless.append(endless)
+    with pytest.raises(HandlerError, match="what JSON can say"):
+        normalize("data", Document(), endless)

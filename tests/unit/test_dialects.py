@@ -1,0 +1,312 @@
+"""Wiring: what fits is found, and what does not is refused at start with advice."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import AwareDatetime, BaseModel
+
+from handlers.catalog import Product
+from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, SourceSettings, Unreadable
+from receiver.codec import decode, encode
+from receiver.errors import ConfigurationError, WiringError
+
+NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
+
+
+class Body(BaseModel):
+    type: str
+    id: str
+    timestamp: AwareDatetime
+    data: Any = None
+
+
+class Data(BaseModel):
+    name: str
+    price: Decimal
+
+
+def read(body: Body) -> Envelope:
+    return Envelope(event_type=body.type, entity=("product", body.id), occurred_at=body.timestamp, data=body.data)
+
+
+def handle(event: Event[Data], mirror: Mirror) -> None:
+    mirror.upsert(Product, event.entity_id, name=event.data.name)
+
+
+def fetch(event, api):
+    return None
+
+
+@pytest.fixture
+def shop():
+    dialect = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
+    dialect.envelope(read)
+    return dialect
+
+
+def another(event: Event[Any], mirror: Mirror) -> None:
+    pass
+
+
+# ── handlers ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_handler_is_found_by_its_event_type(shop):
+    shop.on("product.created", "product.updated")(handle)
+    assert [shop.handler_for(f"product.{verb}") is None for verb in ("created", "updated", "deleted")] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_registering_leaves_the_function_as_it_was(shop):
+    assert shop.on("product.*")(handle) is handle
+
+
+def test_the_most_specific_handler_wins_whatever_the_order(shop):
+    for pattern in ("*", "product.updated", "product.*"):
+        shop.on(pattern)({"*": another, "product.*": another, "product.updated": handle}[pattern])
+    assert shop.handler_for("product.updated").function is handle
+    assert shop.handler_for("product.created").pattern.text == "product.*"
+    assert shop.handler_for("order.created").pattern.text == "*"
+
+
+def test_a_handler_registered_later_is_found_although_its_event_type_was_asked_for_before(shop):
+    assert shop.handler_for("product.updated") is None
+    shop.on("product.updated")(handle)
+    assert shop.handler_for("product.updated").function is handle
+
+
+def test_two_handlers_for_one_event_type_are_refused_with_both_names(shop):
+    shop.on("product.updated")(handle)
+    with pytest.raises(WiringError, match=r"another \(product\.updated\) and .*handle \(product\.updated\) would both"):
+        shop.on("product.updated")(another)
+
+
+def test_two_patterns_that_can_meet_are_refused(shop):
+    shop.on("ab*")(handle)
+    with pytest.raises(WiringError, match="neither is more specific: remove one, or say override=True"):
+        shop.on("*ab")(another)
+
+
+def test_an_override_replaces_the_handler_of_the_same_pattern(shop):
+    shop.on("product.updated")(handle)
+    shop.on("product.updated", override=True)(another)
+    assert shop.handler_for("product.updated").function is another
+    assert len(shop.handlers) == 1
+
+
+def test_an_override_does_not_excuse_an_ambiguous_pair(shop):
+    shop.on("ab*")(handle)
+    with pytest.raises(WiringError, match="neither is more specific"):
+        shop.on("*ab", override=True)(another)
+
+
+def test_a_refused_handler_changes_nothing(shop):
+    shop.on("product.updated")(handle)
+    with pytest.raises(WiringError):
+        shop.on("product.updated")(another)
+    assert shop.handler_for("product.updated").function is handle
+
+
+def test_an_async_handler_is_refused_with_the_advice_to_hydrate(shop):
+    async def wait(event, mirror):
+        pass
+
+    with pytest.raises(WiringError, match=r"wait is async, and a handler is a plain `def`: move .*@shop\.hydrate"):
+        shop.on("product.updated")(wait)
+
+
+@pytest.mark.parametrize("register", ["envelope", "connect", "compose"])
+def test_nothing_of_a_dialect_may_be_async(register):
+    async def wait(body):
+        pass
+
+    with pytest.raises(WiringError, match="wait is async"):
+        getattr(Dialect("new", verify=HmacSha256(header="X")), register)(wait)
+
+
+@pytest.mark.parametrize(
+    ("register", "parameters"),
+    [
+        (lambda shop: shop.on("a"), "event, mirror"),
+        (lambda shop: shop.hydrate("a"), "event, api"),
+        (lambda shop: shop.connect, "source"),
+        (lambda shop: shop.listing(Product), "api"),
+        (lambda shop: shop.compose, "event_type, entity_id, at, data"),
+        (lambda shop: Dialect("new", verify=shop.verifier).envelope, "body"),
+    ],
+)
+def test_a_function_with_other_parameters_is_told_which_it_takes(shop, register, parameters):
+    def wrong(one, two, three):
+        pass
+
+    with pytest.raises(WiringError, match=rf"wrong is an? .*so it takes \({parameters}\)"):
+        register(shop)(wrong)
+
+
+def test_a_handler_for_nothing_is_refused(shop):
+    with pytest.raises(WiringError, match=r'names no event type: write @shop\.on\("product\.\*"\)'):
+        shop.on()(handle)
+
+
+def test_a_pattern_that_is_no_event_type_is_refused(shop):
+    with pytest.raises(WiringError, match="`product updated` is no event type"):
+        shop.on("product updated")(handle)
+
+
+def test_an_annotation_that_cannot_be_resolved_is_refused_with_the_mend(shop):
+    class Local(BaseModel):
+        name: str
+
+    def local(event: Event[Local], mirror: Mirror) -> None:
+        pass
+
+    with pytest.raises(WiringError, match=r"local cannot be resolved .*'Local'.*at the top level of the module"):
+        shop.on("product.updated")(local)
+
+
+def test_the_most_specific_hydrate_function_is_found(shop):
+    shop.hydrate("product.*")(fetch)
+    assert shop.hydrator_for("product.updated").function is fetch
+    assert shop.hydrator_for("order.updated") is None
+
+
+# ── the data that a handler wants ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_data_is_parsed_as_the_handlers_annotation_says(shop):
+    shop.on("product.updated")(handle)
+    parsed = shop.handler_for("product.updated").parse({"name": "Lamp", "price": Decimal("1.50"), "more": 1})
+    assert parsed == Data(name="Lamp", price=Decimal("1.50"))
+
+
+def test_data_that_does_not_fit_is_unreadable_by_its_member(shop):
+    shop.on("product.updated")(handle)
+    with pytest.raises(Unreadable, match=r"The data is not what the dialect expects: name: .*; price: "):
+        shop.handler_for("product.updated").parse({"name": 5, "price": "cheap"})
+
+
+@pytest.mark.parametrize("annotation", [Event[Any], Event[None], Event, Any])
+def test_without_a_model_the_data_comes_as_it_is(shop, annotation):
+    def plain(event, mirror):
+        pass
+
+    plain.__annotations__["event"] = annotation
+    shop.on("product.updated")(plain)
+    assert shop.handler_for("product.updated").parse({"any": "thing"}) == {"any": "thing"}
+
+
+# ── the envelope ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def body(**members):
+    return encode({"type": "product.updated", "id": "A1", "timestamp": NOON, "data": {"name": "Lamp"}} | members)
+
+
+def test_a_body_is_read_through_the_model_of_the_envelope(shop):
+    found = shop.read(body())
+    assert (found.event_type, found.entity, found.occurred_at, found.data) == (
+        "product.updated",
+        ("product", "A1"),
+        NOON,
+        {"name": "Lamp"},
+    )
+
+
+def test_an_envelope_without_annotation_takes_an_object():
+    plain = Dialect("plain", verify=HmacSha256(header="X"))
+    plain.envelope(lambda body: Envelope(event_type=body["type"], entity=None, occurred_at=NOON, data=body))
+    assert plain.read(b'{"type": "x"}').data == {"type": "x"}
+    with pytest.raises(Unreadable, match="valid dictionary"):
+        plain.read(b"[1]")
+
+
+def test_a_missing_member_is_unreadable_by_its_name(shop):
+    with pytest.raises(Unreadable, match="The body is not what the dialect expects: id: Field required"):
+        shop.read(b'{"type": "product.updated", "timestamp": "2026-03-08T12:00:00Z"}')
+
+
+def test_whatever_an_envelope_stumbles_over_is_unreadable_with_the_reason():
+    clumsy = Dialect("clumsy", verify=HmacSha256(header="X"))
+    clumsy.envelope(lambda body: body["missing"])
+    with pytest.raises(Unreadable, match="The envelope of clumsy failed: KeyError: 'missing'"):
+        clumsy.read(b"{}")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary() | st.dictionaries(st.sampled_from(["type", "id", "timestamp"]), st.text() | st.none()).map(encode))
+def test_any_bytes_are_an_envelope_or_unreadable(content):
+    dialect = Dialect("any", verify=HmacSha256(header="X"))
+    dialect.envelope(read)
+    with suppress(Unreadable):
+        assert isinstance(dialect.read(content), Envelope)
+
+
+def test_a_dialect_without_envelope_is_refused():
+    with pytest.raises(WiringError, match=r"The dialect mute has no envelope: write one with @mute\.envelope"):
+        Dialect("mute", verify=HmacSha256(header="X")).check()
+
+
+def test_a_second_envelope_is_refused(shop):
+    with pytest.raises(WiringError, match="The dialect shop has an envelope already: read"):
+        shop.envelope(lambda body: None)
+
+
+def test_an_envelope_whose_model_cannot_be_resolved_is_refused():
+    class Local(BaseModel):
+        name: str
+
+    def local(body: Local) -> Envelope:
+        raise NotImplementedError
+
+    dialect = Dialect("local", verify=HmacSha256(header="X"))
+    dialect.envelope(local)
+    with pytest.raises(WiringError, match="cannot be resolved"):
+        dialect.check()
+
+
+# ── composing, and the source's API ───────────────────────────────────────────────────────────────────────────
+
+
+def test_a_body_is_composed_by_convention(shop):
+    composed = shop.write("product.updated", "A1", at=NOON, data={"name": "Lamp"})
+    assert decode(composed) == {
+        "type": "product.updated",
+        "id": "A1",
+        "timestamp": "2026-03-08T12:00:00Z",
+        "data": {"name": "Lamp"},
+    }
+
+
+def test_a_composed_body_that_the_envelope_cannot_read_is_refused_with_the_mend(shop):
+    shop.compose(lambda event_type, entity_id, at, data: {"kind": event_type})
+    with pytest.raises(ConfigurationError, match=r"not what its envelope reads .*type: Field required.*@shop\.compose"):
+        shop.write("product.updated", "A1", at=NOON, data=None)
+
+
+def test_a_composed_body_that_the_envelope_reads_otherwise_is_refused(shop):
+    shop.compose(lambda event_type, entity_id, at, data: {"type": "other", "id": entity_id, "timestamp": at})
+    with pytest.raises(ConfigurationError, match="it reads as other"):
+        shop.write("product.updated", "A1", at=NOON, data=None)
+
+
+def test_a_source_without_an_api_has_no_client(shop):
+    shop.connect(lambda source: pytest.fail("nobody must connect"))
+    assert shop.client(SourceSettings(name="shop")) is None
+
+
+def test_a_dialect_that_knows_no_api_has_no_client(shop):
+    assert shop.client(SourceSettings(name="shop", api_url="http://api.test")) is None
+
+
+def test_a_dialect_shows_its_name(shop):
+    assert repr(shop) == "Dialect('shop')"

@@ -1,0 +1,100 @@
+"""The envelope: what it refuses, and by what two deliveries are the same."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiver.codec import storable
+from receiver.envelope import LONGEST_NAME, Envelope, unread_identity
+from receiver.errors import Unreadable
+
+NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
+
+
+def envelope(**parts):
+    usual = {"event_type": "product.updated", "entity": ("product", "A1"), "occurred_at": NOON, "data": None}
+    return Envelope(**usual | parts)
+
+
+def test_times_are_brought_to_utc():
+    eastern = timezone(-timedelta(hours=4))
+    found = envelope(occurred_at=datetime(2026, 3, 8, 8, tzinfo=eastern)).occurred_at
+    assert (found, found.tzinfo) == (NOON, UTC)
+
+
+def test_a_time_without_offset_is_refused():
+    with pytest.raises(Unreadable, match="has no offset"):
+        envelope(occurred_at=NOON.replace(tzinfo=None))
+
+
+def test_a_time_that_utc_cannot_express_is_refused():
+    ahead = timezone(timedelta(hours=14))
+    with pytest.raises(Unreadable, match="outside the years 1 to 9999"):
+        envelope(occurred_at=datetime(1, 1, 1, tzinfo=ahead))
+
+
+@pytest.mark.parametrize(
+    ("parts", "what"),
+    [
+        ({"event_type": ""}, "event type"),
+        ({"event_type": "x" * (LONGEST_NAME + 1)}, "event type"),
+        ({"entity": ("", "A1")}, "entity kind"),
+        ({"entity": ("product", "")}, "entity id"),
+        ({"entity": ("product", "x" * (LONGEST_NAME + 1))}, "entity id"),
+    ],
+)
+def test_an_empty_or_endless_name_is_refused_by_its_part(parts, what):
+    with pytest.raises(Unreadable, match=f"The {what} is empty or longer than {LONGEST_NAME} characters"):
+        envelope(**parts)
+
+
+def test_a_name_of_the_greatest_length_is_taken():
+    assert len(envelope(entity=("product", "x" * LONGEST_NAME)).entity[1]) == LONGEST_NAME
+
+
+def test_an_event_need_not_concern_an_entity():
+    assert envelope(entity=None).entity is None
+
+
+def test_what_no_database_takes_is_replaced_in_names():
+    found = envelope(event_type="a\0b", entity=("product", "c\ud800d"))
+    assert (found.event_type, found.entity) == ("a\ufffdb", ("product", "c\ufffdd"))
+
+
+def test_without_a_key_the_whole_body_identifies_the_change():
+    digest = hashlib.sha256(b"body").digest()
+    assert envelope().identity(b"body") == (f"2026-03-08T12:00:00-{digest.hex()}", digest)
+
+
+def test_a_body_that_cannot_be_read_is_identified_by_its_bytes():
+    digest = hashlib.sha256(b"body").digest()
+    assert unread_identity(b"body") == (digest.hex(), digest)
+
+
+def test_a_fingerprint_stands_for_the_body():
+    one, other = (envelope(fingerprint=b"\1" * 32).identity(body) for body in (b"body", b"another"))
+    assert one == other
+    assert one[0].endswith("01" * 32)
+
+
+def test_the_senders_key_identifies_the_change_and_the_body_is_its_fingerprint():
+    assert envelope(dedup_key="del-1").identity(b"body") == ("del-1", hashlib.sha256(b"body").digest())
+
+
+@pytest.mark.parametrize("key", ["x" * (LONGEST_NAME + 1), "nul \0 inside", "surrogate \ud800 inside"])
+def test_a_key_that_no_database_takes_is_replaced_by_its_hash(key):
+    found = envelope(dedup_key=key).identity(b"body")[0]
+    assert found == hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(st.characters(codec=None), max_size=20) | st.just("x" * 600), unique=True, max_size=5))
+def test_different_keys_stay_different_and_storable(keys):
+    found = [envelope(dedup_key=key).identity(b"body")[0] for key in keys]
+    assert len(set(found)) == len(keys)
+    assert all(storable(key) == key and len(key) <= LONGEST_NAME for key in found)

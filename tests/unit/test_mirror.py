@@ -1,0 +1,226 @@
+"""What a handler says to the mirror: each verb's writes, and every misuse refused by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from handlers.catalog import Category, Group, Option, Product, Record, Variant
+from receiver.errors import HandlerError
+from receiver.mirror import Key, Mirror, SessionRequested, child_tables, mirror_tables
+from receiver.versions import Patch, Rank, Version, microseconds
+
+NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
+
+
+def mirror(**parts):
+    usual = {"source": "shop", "occurred_at": NOON, "arrival": 7, "earlier": [], "read": lambda key, writes: None}
+    return Mirror(**usual | parts)
+
+
+def version(rank=Rank.UPDATE, at=NOON):
+    return Version(microseconds(at), int(rank), 7)
+
+
+def written(verb, *arguments, **named):
+    """The writes that one verb makes."""
+    speaking = mirror()
+    getattr(speaking, verb)(*arguments, **named)
+    return speaking.writes
+
+
+# ── verbs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_upsert_is_news_that_the_row_is_active_and_has_these_values():
+    (write,) = written("upsert", Product, "A1", name="Lamp", price=Decimal("9.90"))
+    assert write.key == Key(Product, "shop", "A1")
+    assert write.version == version()
+    assert write.columns == {"active": True, "name": "Lamp", "price": Decimal("9.90")}
+    assert write.children_gone is None
+
+
+def test_an_explicit_none_is_a_value():
+    (write,) = written("upsert", Product, "A1", name=None)
+    assert write.columns == {"active": True, "name": None}
+
+
+def test_an_upsert_may_record_a_row_that_is_switched_off():
+    (write,) = written("upsert", Product, "A1", active=False)
+    assert write.columns == {"active": False}
+
+
+def test_an_upsert_may_be_news_as_of_another_time():
+    later = NOON + timedelta(minutes=5)
+    (write,) = written("upsert", Product, "A1", at=later)
+    assert write.version == version(at=later)
+
+
+def test_a_deactivation_beats_an_update_and_takes_the_children_along():
+    own, children = written("deactivate", Product, "A1")
+    assert (own.version, own.columns) == (version(Rank.DELETE), {"active": False})
+    assert (children.key, children.version, children.columns) == (own.key, version(Rank.DELETE), {})
+    assert children.children_gone is Variant
+
+
+def test_a_deactivation_of_a_row_without_children_is_one_write():
+    assert len(written("deactivate", Option, "O1")) == 1
+
+
+def test_a_complete_list_is_weaker_news_than_an_update():
+    speaking = mirror()
+    speaking.upsert(Product, "A1")
+    speaking.upsert(Variant, "V1", parent="A1")
+    speaking.keep_only(Variant, ["V1"], parent="A1")
+    write = speaking.writes[-1]
+    assert (write.key, write.children_gone) == (Key(Product, "shop", "A1"), Variant)
+    assert write.version == version(Rank.ABSENT)
+
+
+def test_a_patch_names_members_of_a_document():
+    (write,) = written("upsert", Record, "R1", data=Patch({"price": Decimal("1.50"), "tags": ("a", "b")}))
+    assert write.columns["data"] == Patch({"price": Decimal("1.50"), "tags": ["a", "b"]})
+
+
+def test_values_take_the_form_of_their_columns():
+    (write,) = written("upsert", Product, "A1\0", name="a\0b", price="10.0000")
+    assert (write.key.external_id, write.columns["name"]) == ("A1\ufffd", "a\ufffdb")
+    assert str(write.columns["price"]) == "10.0000"
+
+
+def test_reading_asks_for_the_row_with_the_writes_of_the_batch_so_far():
+    asked = []
+
+    def read(key, writes):
+        asked.append((key, list(writes)))
+        return Product(source="shop", external_id="A1", active=True, changed_at=NOON, versions="{}", name="Lamp")
+
+    earlier = written("upsert", Product, "A1", name="Tent")
+    speaking = mirror(read=read, earlier=earlier)
+    speaking.upsert(Product, "A1", name="Lamp")
+    assert speaking.get(Product, "A1").name == "Lamp"
+    assert asked == [(Key(Product, "shop", "A1"), earlier + speaking.writes)]
+
+
+def test_reading_a_row_that_nobody_spoke_of_gives_none():
+    assert mirror().get(Product, "A1") is None
+
+
+def test_a_session_is_asked_for_past_a_handlers_own_except():
+    def ask():
+        try:
+            return mirror().session
+        except Exception:
+            return "swallowed"
+
+    with pytest.raises(SessionRequested):
+        ask()
+
+
+def test_a_session_that_was_given_is_there():
+    session = object()
+    assert mirror(session=session).session is session
+
+
+# ── misuse ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"colour": "red"}, r"Product has no column `colour`: it has sku, name, price"),
+        ({"source": "other"}, "has no column `source`"),
+        ({"changed_at": NOON}, "has no column `changed_at`"),
+        ({"tie": True}, "has no column `tie`"),
+        ({"versions": "{}"}, "has no column `versions`"),
+        ({"kind": "asset"}, "has no column `kind`"),
+        ({"active": "yes"}, "`active` takes true or false"),
+        ({"active": None}, "`active` takes true or false"),
+        ({"price": 9.9}, "`price` takes a Decimal, not the float"),
+        ({"price": "cheap"}, "'cheap' is no number"),
+        ({"name": 5}, "`name` takes text"),
+        ({"name": Patch({"a": 1})}, "`name` is no document, so it takes no Patch"),
+        ({"data": Patch({"a": object()})}, "`data` takes what JSON can say"),
+        ({"data": {"a": {1, 2}.__iter__()}}, "`data` takes what JSON can say"),
+        ({"parent": "x" * 513}, "`parent` is longer than 512 characters"),
+        ({"at": NOON.replace(tzinfo=None)}, "`at` takes a datetime with its offset"),
+    ],
+)
+def test_what_a_row_cannot_hold_is_refused_by_name(columns, reason):
+    with pytest.raises(HandlerError, match=reason):
+        mirror().upsert(Product, "A1", **columns)
+
+
+@pytest.mark.parametrize("external_id", ["", None, 5, b"A1"])
+@pytest.mark.parametrize("verb", ["upsert", "deactivate"])
+def test_an_id_is_text_that_is_not_empty(verb, external_id):
+    with pytest.raises(HandlerError, match="A row of Product needs its id as text, not"):
+        getattr(mirror(), verb)(Product, external_id)
+
+
+def test_an_endless_id_is_refused():
+    with pytest.raises(HandlerError, match="`external_id` is longer than 512 characters"):
+        mirror().upsert(Product, "x" * 513)
+
+
+def test_a_deactivation_needs_an_offset_too():
+    with pytest.raises(HandlerError, match="`at` takes a datetime with its offset"):
+        mirror().deactivate(Product, "A1", at=NOON.replace(tzinfo=None))
+
+
+def test_there_is_no_complete_list_of_rows_without_a_parent():
+    with pytest.raises(HandlerError, match="Product has no parent table, so there is no complete list of its rows"):
+        mirror().keep_only(Product, [], parent="A1")
+
+
+def test_a_complete_list_needs_its_parent_upserted():
+    with pytest.raises(HandlerError, match="keep_only needs Product 'A1' upserted by the same handler"):
+        mirror().keep_only(Variant, [], parent="A1")
+
+
+def test_a_complete_list_needs_each_child_upserted():
+    speaking = mirror()
+    speaking.upsert(Product, "A1")
+    with pytest.raises(HandlerError, match="keep_only needs Variant 'V1' upserted by the same handler"):
+        speaking.keep_only(Variant, ["V1"], parent="A1")
+
+
+def test_a_refused_write_is_not_collected():
+    speaking = mirror()
+    with pytest.raises(HandlerError):
+        speaking.upsert(Product, "A1", colour="red")
+    assert speaking.writes == []
+
+
+# ── tables ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_tables_of_the_catalog_are_mirror_tables():
+    assert {Product, Variant, Category, Group, Option, Record} <= set(mirror_tables())
+
+
+def test_only_variants_go_with_their_product():
+    assert child_tables(Product) == [Variant]
+    assert child_tables(Category) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("class Bad(MirrorRow, table=True):\n    name: str", "The mirror table Bad requires name: make every column"),
+        ("class Bad(MirrorRow, table=True):\n    parent_table = Product", "names a parent table but has no `parent`"),
+    ],
+)
+def test_a_table_that_cannot_work_is_refused(table, reason):
+    """In a process of its own: a declared table stays declared."""
+    code = (
+        "from handlers.catalog import Product\nfrom receiver.mirror import MirrorRow, mirror_tables\n"
+        f"from receiver.errors import WiringError\n{table}\n"
+        "try:\n    mirror_tables()\nexcept WiringError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert reason in done.stdout, done.stderr

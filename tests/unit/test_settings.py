@@ -1,0 +1,249 @@
+"""Settings: every wrong one is named with its mend, and no secret is ever shown."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from receiver.errors import ConfigurationError
+from receiver.settings import Settings, SourceSettings, load
+
+SECRETS = {
+    "secrets": ["first-secret-value", "second-secret-value"],
+    "webhook_secrets": {"web_1": "record-secret-value"},
+    "app_key": "app-key-secret-value",
+    "api_key": "api-key-secret-value",
+    "api_secret": "api-secret-secret-value",
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    for name in [name for name in os.environ if name.upper().startswith("HOOKMIRROR_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """Settings from the lines of a file."""
+
+    def read(*lines):
+        (tmp_path / "hookmirror.toml").write_text("\n".join(lines), "utf-8")
+        monkeypatch.setenv("HOOKMIRROR_CONFIG", str(tmp_path / "hookmirror.toml"))
+        return load()
+
+    return read
+
+
+def refusal(read, *lines):
+    with pytest.raises(ConfigurationError) as refused:
+        read(*lines)
+    return str(refused.value)
+
+
+# ── where they come from ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_a_file_the_defaults_hold():
+    settings = load()
+    assert (settings.database_url, settings.sources) == ("sqlite:///hookmirror.db", {})
+
+
+def test_a_file_is_read(read):
+    assert read('database_url = "sqlite:///other.db"', "batch_size = 7").batch_size == 7
+
+
+def test_a_file_may_be_named_by_the_caller(tmp_path):
+    (tmp_path / "mine.toml").write_text("batch_size = 9")
+    assert load(tmp_path / "mine.toml").batch_size == 9
+
+
+def test_the_environment_wins_over_the_file(read, monkeypatch):
+    monkeypatch.setenv("HOOKMIRROR_BATCH_SIZE", "8")
+    assert read("batch_size = 7").batch_size == 8
+
+
+def test_a_source_speaks_the_dialect_of_its_name_unless_it_says_otherwise(read):
+    sources = read('[sources.sigma]\n[sources.sigma-us]\ndialect = "sigma"').sources
+    assert [(name, source.name, source.dialect) for name, source in sources.items()] == [
+        ("sigma", "sigma", "sigma"),
+        ("sigma-us", "sigma-us", "sigma"),
+    ]
+
+
+def test_what_the_parts_of_the_program_need_is_derived(read):
+    settings = read("max_attempts = 3", "lease_seconds = 90")
+    assert (settings.retry_schedule.attempts, settings.lease) == (3, timedelta(seconds=90))
+
+
+# ── what is wrong with them ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_missing_file_is_named_with_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOOKMIRROR_CONFIG", str(tmp_path / "absent.toml"))
+    with pytest.raises(ConfigurationError, match=r"HOOKMIRROR_CONFIG names '.*absent\.toml', .*create it, or correct"):
+        load()
+
+
+def test_a_folder_is_no_settings_file(tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"batch_size = ", b"\xff\xfe", b"[sources.a]\n[sources.a]", b"a = 1\na = 2"])
+def test_what_is_no_toml_is_said_to_be_none(tmp_path, content):
+    (tmp_path / "hookmirror.toml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"hookmirror\.toml is not TOML"):
+        load(tmp_path / "hookmirror.toml")
+
+
+def test_an_unknown_key_in_the_file_is_named(read):
+    assert "batch_sise: Extra inputs are not permitted" in refusal(read, "batch_sise = 7")
+
+
+def test_an_unknown_key_of_a_source_is_named_with_its_source(read):
+    assert "sources.sigma.secret: Extra inputs" in refusal(read, "[sources.sigma]", 'secret = "one"')
+
+
+@pytest.mark.parametrize("name", ["HOOKMIRROR_BATCH_SISE", "HOOKMIRROR_", "HOOKMIRROR_SECRETS"])
+def test_an_unknown_variable_is_named_with_the_mend(monkeypatch, name):
+    monkeypatch.setenv(name, "7")
+    with pytest.raises(ConfigurationError, match=f"^{name} is set in the environment and is no setting: correct"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("max_body_bytes = 1023", "greater than or equal to 1024"),
+        ("max_waiting_bytes = 1", "greater than or equal to 1048576"),
+        ("body_timeout = 0", "greater than 0"),
+        ("batch_size = 0", "greater than or equal to 1"),
+        ("batch_size = 1001", "less than or equal to 1000"),
+        ('batch_size = "many"', "valid integer"),
+        ("lease_seconds = 0.5", "greater than or equal to 1"),
+        ("max_attempts = 0", "greater than or equal to 1"),
+        ("max_attempts = 101", "less than or equal to 100"),
+        ("body_retention_days = 0", "greater than or equal to 1"),
+        ("dedup_retention_days = 0", "greater than or equal to 1"),
+        ("max_backlog_seconds = 0", "greater than 0"),
+        ('log_level = "loud"', "'debug', 'info', 'warning' or 'error'"),
+        ('log_format = "xml"', "'console' or 'json'"),
+        ('dialects = "one"', "valid list"),
+        ("database_url = 7", "valid string"),
+        ("secret_key = 7", "valid string"),
+        ("sources = 7", "valid dictionary"),
+        ("sources.sigma = 7", "valid dictionary or instance"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_it_must_be(read, line, reason):
+    message = refusal(read, line)
+    assert f"{line.partition(' =')[0]}: " in message
+    assert reason in message
+    assert "docs/operations.md" in message
+
+
+@pytest.mark.parametrize("value", ["many", "0"])
+def test_a_wrong_value_in_the_environment_is_named(monkeypatch, value):
+    monkeypatch.setenv("HOOKMIRROR_BATCH_SIZE", value)
+    with pytest.raises(ConfigurationError, match="The settings in the environment are wrong: batch_size: "):
+        load()
+
+
+def test_a_list_in_the_environment_that_is_no_json_is_named(monkeypatch):
+    monkeypatch.setenv("HOOKMIRROR_DIALECTS", "mine:dialect")
+    with pytest.raises(ConfigurationError, match=r"The settings in the environment are wrong: .*dialects"):
+        load()
+
+
+def test_every_wrong_setting_is_named_at_once(read):
+    message = refusal(read, "batch_size = 0", 'log_level = "loud"')
+    assert "batch_size: " in message
+    assert "log_level: " in message
+
+
+def test_dedup_keys_must_outlive_bodies(read):
+    message = refusal(read, "body_retention_days = 500")
+    assert "dedup_retention_days must not be shorter than body_retention_days" in message
+
+
+@pytest.mark.parametrize("name", ["Sigma", "sigma us", "-sigma", "sigma-", "a" * 65, "grün", "a/b", '""'])
+def test_a_source_has_a_name_that_can_stand_in_a_url(read, name):
+    quoted = name if name == '""' else f'"{name}"'
+    assert "because it stands in a URL" in refusal(read, f"[sources.{quoted}]")
+
+
+# ── secrets ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def settings_with_secrets():
+    return Settings(secret_key="secret-key-value", sources={"sigma": SECRETS})
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        repr,
+        str,
+        lambda settings: settings.model_dump_json(),
+        lambda settings: repr(settings.model_dump()),
+        lambda settings: repr(settings.sources["sigma"]),
+        lambda settings: settings.sources["sigma"].model_dump_json(),
+        lambda settings: repr(settings.sources["sigma"].credentials()),
+    ],
+)
+def test_no_secret_is_ever_shown(show):
+    shown = show(settings_with_secrets())
+    assert "-value" not in shown
+
+
+@pytest.mark.parametrize("key", ["secrets", "webhook_secrets", "app_key", "api_key", "api_secret", "cipher"])
+def test_no_secret_stands_in_the_error_about_another_setting(key):
+    wrong = {**SECRETS, key: [["secret-value-in-a-list"]]}
+    with pytest.raises(ValidationError) as refused:
+        SourceSettings(name="sigma", **wrong)
+    assert key in str(refused.value)
+    assert "-value" not in str(refused.value)
+
+
+@pytest.mark.parametrize("line", ['secrets = "a-value"', 'app_key = ["a-value"]', 'secrets = ["a-value", 7]', "x = 1"])
+def test_no_secret_stands_in_the_message_about_the_file(read, line):
+    assert "-value" not in refusal(read, "[sources.sigma]", line, 'api_key = "my-api-value"')
+
+
+def test_no_secret_of_the_environment_stands_in_a_message(monkeypatch):
+    monkeypatch.setenv("HOOKMIRROR_SECRET_KEY", "my-secret-value")
+    monkeypatch.setenv("HOOKMIRROR_SOURCES", '{"sigma": {"secrets": "one-value"}}')
+    with pytest.raises(ConfigurationError) as refused:
+        load()
+    assert "-value" not in str(refused.value)
+
+
+def test_secrets_verify_newest_first_those_of_the_file_after_those_of_the_settings(read, tmp_path):
+    (tmp_path / "sigma.secrets").write_bytes(b"third\n\n  fourth  \r\n")
+    source = read("[sources.sigma]", 'secrets = ["first", "second"]', 'secrets_file = "sigma.secrets"').sources["sigma"]
+    assert [secret.value for secret in source.credentials().secrets] == [b"first", b"second", b"third", b"fourth"]
+
+
+def test_a_secret_of_a_webhook_record_knows_its_record():
+    secrets = SourceSettings(name="indexed", webhook_secrets={"web_1": "one"}).credentials().secrets
+    assert [(secret.value, secret.name) for secret in secrets] == [(b"one", "web_1")]
+
+
+def test_a_secrets_file_that_is_missing_is_named_with_the_mend(read, tmp_path):
+    source = read("[sources.sigma]", 'secrets_file = "absent"').sources["sigma"]
+    with pytest.raises(ConfigurationError, match=r"source sigma names secrets_file = '.*absent', .*one secret a line"):
+        source.credentials()
+
+
+def test_the_secret_key_is_asked_for_with_a_way_to_make_one():
+    with pytest.raises(ConfigurationError, match=r"HOOKMIRROR_SECRET_KEY is not set.*token_urlsafe"):
+        _ = load().secret_keys
+
+
+def test_of_several_secret_keys_the_newest_signs(monkeypatch):
+    monkeypatch.setenv("HOOKMIRROR_SECRET_KEY", "newest older")
+    assert load().secret_keys[-1] == "newest"

@@ -1,0 +1,204 @@
+"""The commands `simulate` and `demo`: what they print, their exit codes, and one line for every mistake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from receiver import codec
+from simulator.__main__ import app
+from simulator.systems import SYSTEMS
+
+ROOT = Path(__file__).parents[2]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, arguments)
+
+
+class Receiver(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    status = 200
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.paths.append(self.path)
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def receiver():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        server.status, server.paths = 200, []
+        server.url = f"http://127.0.0.1:{server.server_port}/hooks"
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_any_receiver_can_be_tried(receiver):
+    done = invoke("simulate", "--to", receiver.url, "--events", "40", "--rate", "0", "--json")
+    assert done.exit_code == 0, done.output
+    document = codec.decode(done.stdout)
+    assert document["good"]
+    assert [entry["source"] for entry in document["sources"]] == list(SYSTEMS)
+    assert all(entry["acked"] >= 10 and entry["mirror"] is None for entry in document["sources"])
+    assert set(receiver.paths) == {f"/hooks/{source}" for source in SYSTEMS}
+
+
+def test_a_receiver_that_refuses_ends_in_exit_code_1(receiver):
+    receiver.status = 403
+    arguments = ("--source", "iimmpact", "--events", "5", "--rate", "0")
+    done = invoke("simulate", "--to", receiver.url, *arguments)
+    assert done.exit_code == 1
+    assert "not acked: 403" in done.stdout
+
+
+def test_faults_and_speed_can_be_combined(receiver):
+    faults = ("--fault", "duplicate=1", "--fault", "outage=1", "--speed", "5000")
+    arguments = ("--source", "sigma", "--events", "10", "--rate", "0", "--json", *faults)
+    (entry,) = codec.decode(invoke("simulate", "--to", receiver.url, *arguments).stdout)["sources"]
+    assert entry["acked"] == 2 * entry["events"]
+    assert entry["retries"] >= entry["events"]
+
+
+def test_a_receiver_that_believes_everything_is_found_out(receiver):
+    arguments = ("--source", "sigma", "--events", "10", "--rate", "0", "--fault", "wrong_signature=1")
+    done = invoke("simulate", "--to", receiver.url, *arguments)
+    assert done.exit_code == 1
+    assert "forged or damaged requests were acked: it must refuse them all" in " ".join(done.stdout.split())
+
+
+def test_prepared_messages_are_sent_at_full_speed(receiver):
+    done = invoke("simulate", "--to", receiver.url, "--prepared", "4", "--events", "80", "--json")
+    assert done.exit_code == 0, done.output
+    assert all(entry["acks_per_second"] > 0 for entry in codec.decode(done.stdout)["sources"])
+
+
+def test_nobody_there_is_one_line_and_exit_code_1():
+    arguments = ("--to", "http://127.0.0.1:1/", "--events", "4", "--rate", "0", "--prepared", "2")
+    done = invoke("simulate", *arguments)
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    assert "Connect call failed" in done.output
+
+
+def test_the_settings_of_a_seed_are_printed():
+    runs = [invoke("simulate", "--print-settings", "--serve", "--port", "9100", "--seed", seed) for seed in "112"]
+    tables = [tomllib.loads(done.stdout)["sources"] for done in runs]
+    assert tables[0] == tables[1] != tables[2]
+    assert tables[0]["sigma"]["api_url"] == "http://127.0.0.1:9100/sigma/api/v1"
+
+
+def test_the_settings_of_a_rotation_have_both_secrets():
+    done = invoke("simulate", "--print-settings", "--scenario", "rotation")
+    assert len(tomllib.loads(done.stdout)["sources"]["iimmpact"]["secrets"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "Say where to send with --to URL, or serve the APIs with --serve."),
+        (("--to", "nowhere"), "--to: 'nowhere/sigma' is not an http or https URL"),
+        (
+            ("--to", "http://a/", "--source", "sap"),
+            "There is no system 'sap': choose from sigma, indexed, iimmpact, sticky.",
+        ),
+        (("--to", "http://a/", "--scenario", "sunny"), "there is no scenario 'sunny': choose one of calm"),
+        (("--to", "http://a/", "--fault", "drop=2"), "--fault: drop must be a number from 0 to 1"),
+        (("--to", "http://a/", "--fault", "rain=2"), "--fault: unknown fault 'rain': choose from duplicate, reorder"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_is_right(arguments, told):
+    done = invoke("simulate", *arguments)
+    assert done.exit_code == 1
+    assert told in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_a_scenario_of_ones_own_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "x"\nevents = 5\nrate = -1\n')
+    done = invoke("demo", "--scenario", str(path))
+    assert done.exit_code == 1
+    assert "mine.toml:3: rate must be a number from 0" in done.output
+
+
+# In a process of their own
+
+
+def environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "simulator", *arguments],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_demo_runs_a_scenario_against_a_receiver_of_its_own():
+    process = start("demo", "--scenario", "hostile", "--events", "160", "--rate", "0", "--speed", "300", "--json")
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    document = codec.decode(output)
+    assert (document["scenario"], document["good"]) == ("hostile", True)
+    assert all(entry["mirror"]["equal"] for entry in document["sources"])
+
+
+def test_the_demo_shows_the_end_of_the_log_when_the_receiver_does_not_start(tmp_path):
+    """A package `receiver` that only complains stands for whatever may be wrong."""
+    (tmp_path / "receiver").mkdir()
+    (tmp_path / "simulator").symlink_to(ROOT / "simulator")
+    for module in (ROOT / "receiver").glob("*.py"):
+        (tmp_path / "receiver" / module.name).symlink_to(module)
+    (tmp_path / "receiver" / "__main__.py").unlink()
+    (tmp_path / "receiver" / "__main__.py").write_text("raise SystemExit('no space left for jokes')")
+    command = [sys.executable, "-m", "simulator", "demo", "--events", "4"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "The receiver ended with code 1." in done.stderr
+    assert "no space left for jokes" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_services_run_until_they_are_told_to_end():
+    process = start("simulate", "--serve", "--port", "0", "--rate", "50")
+    try:
+        lines = [process.stderr.readline() for _ in range(5)]
+        urls = [line.split()[0] for line in lines[1:]]
+        assert [url.split("/")[3] for url in urls] == list(SYSTEMS)
+        until = time.monotonic() + 20
+        while True:
+            answer = httpx.get(f"{urls[0]}/records", headers={"Authorization": "Bearer eyJhbGciOiJIUzI1NiIs..."})
+            if answer.json()["total"] or time.monotonic() > until:
+                break
+            time.sleep(0.05)
+        assert answer.json()["total"] > 0
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130

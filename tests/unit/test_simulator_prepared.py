@@ -1,0 +1,104 @@
+"""The fast sender: everything is made first, every message is sent once, every answer is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from simulator_receiver import START, served
+
+from receiver.signatures import raw_headers
+from simulator.clock import SteppedClock
+from simulator.connection import NoAnswerError
+from simulator.prepared import blast, body_length, make, send_prepared
+from simulator.run import build
+from simulator.scenario import Scenario
+
+
+def messages(url, count=50, name="iimmpact"):
+    (system,) = build([name], seed=1, clock=SteppedClock(START))
+    system.subscribe(url)
+    return system, make(system, count)
+
+
+def test_every_message_is_sent_once_and_every_answer_counted():
+    bodies = []
+
+    async def scene(url, requests):
+        _, made = messages(url)
+        return made, await blast(made, connections=7)
+
+    made, sent = served(scene, 200, bodies=bodies)
+    assert Counter(bodies) == Counter(message.body for message in made)
+    assert sent.statuses == {200: len(made)}
+    assert len(sent.latencies) == len(made)
+    assert sent.per_second > 0
+
+
+def test_refusals_are_counted_by_their_status():
+    async def scene(url, requests):
+        _, made = messages(url, 10)
+        return await blast(made[:10], connections=1)
+
+    assert served(scene, 200, 401, 503).statuses == {200: 1, 401: 1, 503: 8}
+
+
+def test_a_lost_connection_is_told():
+    async def scene(url, requests):
+        _, made = messages(url, 10)
+        with pytest.raises(NoAnswerError, match="closed before the answer"):
+            await blast(made, connections=2)
+
+    served(scene, 200, 0)
+
+
+def test_an_answer_may_come_in_pieces():
+    async def scene():
+        async def connected(reader, writer):
+            try:
+                for _ in range(3):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    await reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]))
+                    for part in (b"HTTP/1.1 20", b"0 OK\r\ncontent-", b"length: 4\r\n\r\nab", b"cd"):
+                        writer.write(part)
+                        await asyncio.sleep(0.002)
+            finally:
+                writer.close()
+
+        async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+            _, made = messages(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", 3)
+            return await blast(made[:3], connections=1)
+
+    assert asyncio.run(asyncio.wait_for(scene(), 10)).statuses == {200: 3}
+
+
+@pytest.mark.parametrize(
+    ("answer", "length"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", 12),
+        (b"HTTP/1.1 200 OK\r\ncontent-length:3\r\nx: y\r\n\r\n", 3),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 0),
+    ],
+)
+def test_the_length_of_an_answer_is_what_its_header_says(answer, length):
+    assert body_length(answer, answer.find(b"\r\n\r\n")) == length
+
+
+def test_prepared_messages_are_signed():
+    system, made = messages("http://127.0.0.1:1/")
+    credentials = system.credentials(system.subscriptions[0])
+    assert all(system.verifier.verify(m.body, raw_headers(m.headers), credentials).plain for m in made)
+
+
+def test_the_report_counts_what_was_refused_as_given_up():
+    async def scene(url, requests):
+        systems = build(["sigma", "iimmpact"], seed=1, clock=SteppedClock(START))
+        for system in systems:
+            system.subscribe(url)
+        scenario = Scenario(name="mine", title="Mine", events=40, rate=0)
+        return await send_prepared(systems, scenario, connections=3)
+
+    reports = served(scene, 200, 500, 200)
+    assert [report.log.given_up for report in reports] == [1, 0]
+    assert [report.good for report in reports] == [False, True]

@@ -1,0 +1,208 @@
+"""The report for people and machines, the progress, and what the receiver says about itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+from decimal import Decimal
+from io import StringIO
+
+import httpx
+import pytest
+from rich.console import Console
+
+from receiver import codec
+from simulator import progress as progress_module
+from simulator.convergence import Comparison, Difference
+from simulator.delivery import Log
+from simulator.progress import look, picture, progress
+from simulator.report import SHOWN, SourceReport, milliseconds, show
+from simulator.stats import read_stats
+
+NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
+
+
+def report(*, comparison=None, outcomes=None, states=None, events=3, seconds=2.0, **log):
+    log = {"messages": 3, "sent": 4, "acked": 4, "arrived": {1, 2, 3}, **log}
+    found = Log(**log)
+    return SourceReport(
+        source="sigma",
+        events=events,
+        log=found,
+        outcomes=outcomes or {},
+        states=states or {},
+        seconds=seconds,
+        comparison=comparison,
+    )
+
+
+def printed(*reports, width=120):
+    output = StringIO()
+    show(Console(file=output, width=width), reports)
+    return output.getvalue()
+
+
+def difference(name="A1", table="products"):
+    return Difference(table, name, "price", Decimal("10.00"), "9.00")
+
+
+def test_any_receiver_is_told_what_was_accepted_retried_and_given_up_and_how_fast():
+    text = printed(report(retries=2, given_up=1, latencies=[0.001, 0.009], reasons=Counter({"503 unavailable": 2})))
+    for heading in ("accepted", "retried", "given up", "acks/s", "p50 ms", "p99 ms"):
+        assert heading in text
+    assert "2.0" in text
+    assert "not acked: 503 unavailable (2 times); given up after the last try: 1" in text
+
+
+def test_a_mirror_is_told_as_equal_with_its_rows():
+    assert "equal (7)" in printed(report(comparison=Comparison(rows=7)))
+
+
+def test_differences_are_told_row_by_row_and_the_rest_is_counted():
+    differences = [difference(f"A{number}") for number in range(SHOWN + 3)]
+    text = printed(report(comparison=Comparison(rows=30, differences=differences)))
+    assert "sigma: products A0: price is '9.00', must be '10.00'" in text
+    assert f"products A{SHOWN}:" not in text
+    assert "and 3 more; --json shows all" in text
+
+
+def test_rows_that_only_a_reconcile_heals_are_named():
+    comparison = Comparison(rows=1, only_reconcile=[difference()], listed=frozenset({"products"}))
+    assert "lost for good, only a reconcile can heal: products A1" in printed(report(comparison=comparison))
+
+
+def test_rows_that_no_list_has_wait_for_their_next_event():
+    comparison = Comparison(rows=1, only_reconcile=[difference(table="options")], listed=frozenset({"products"}))
+    text = printed(report(comparison=comparison))
+    assert "no list to reconcile with, so that only the next event can heal: options A1" in text
+
+
+def test_forgeries_are_told_with_their_answers():
+    text = printed(report(spoiled=3, believed=1, refusals=Counter({401: 2, 200: 1})))
+    assert "3 forged or damaged requests got: 401 (2 times), 200 (1 times)" in text
+    assert "1 forged or damaged requests were acked" in text
+
+
+def test_outcomes_states_and_losses_are_told():
+    text = printed(
+        report(outcomes={"applied": 5, "stale": 0}, states={"dead": 1, "processed": 5}, arrived={1}, retries=4)
+    )
+    assert "sigma: applied 5, dead 1, retries 4, events lost 2" in text
+
+
+def test_the_table_fits_a_narrow_terminal():
+    text = printed(report(comparison=Comparison(rows=7), latencies=[0.1]), width=80)
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("found", "good"),
+    [
+        (report(), True),
+        (report(comparison=Comparison(only_reconcile=[difference()])), True),
+        (report(comparison=Comparison(differences=[difference()])), False),
+        (report(given_up=1), False),
+        (report(believed=1), False),
+    ],
+)
+def test_all_is_good_when_the_mirror_is_right_and_nothing_was_refused_or_believed(found, good):
+    assert found.good is good
+
+
+def test_the_report_for_machines_has_everything():
+    comparison = Comparison(rows=2, differences=[difference()], only_reconcile=[difference("B2")])
+    document = codec.decode(codec.encode(report(comparison=comparison, statuses=Counter({200: 4})).as_json()))
+    assert document["mirror"]["differences"][0] == {
+        "table": "products",
+        "external_id": "A1",
+        "column": "price",
+        "expected": "10.00",
+        "found": "9.00",
+    }
+    assert document["mirror"]["rows_to_reconcile"] == ["products B2"]
+    assert (document["acks_per_second"], document["statuses"], document["lost"]) == (2, {"200": 4}, 0)
+
+
+@pytest.mark.parametrize(
+    ("latencies", "share", "expected"),
+    [
+        ([], 0.5, None),
+        ([0.001], 0.99, 1.0),
+        ([0.004, 0.001, 0.002, 0.003], 0.5, 3.0),
+        ([0.1] * 99 + [0.5], 0.99, 500.0),
+    ],
+)
+def test_a_percentile_is_the_latency_under_which_that_share_stays(latencies, share, expected):
+    assert milliseconds(latencies, share) == expected
+
+
+STATS = {
+    "sources": [
+        {
+            "source": "sigma",
+            "states": {"pending": 2, "processing": 1, "processed": 5, "ignored": 0, "dead": 1},
+            "outcomes": {"applied": 5},
+            "duplicates": 0,
+            "oldest_pending_seconds": None,
+            "freshness_seconds": 0.25,
+            "last_delivery_at": None,
+        }
+    ]
+}
+
+
+def client(answer):
+    return httpx.AsyncClient(base_url="http://receiver", transport=httpx.MockTransport(answer))
+
+
+class Sending:
+    """A courier, as far as the progress looks at it."""
+
+    def __init__(self, **log):
+        self.log = Log(**log)
+
+
+def test_the_statistics_tell_what_is_open_and_finished():
+    found = asyncio.run(read_stats(client(lambda _: httpx.Response(200, json=STATS))))["sigma"]
+    assert (found.open, found.finished, found.freshness) == (3, 6, 0.25)
+
+
+def test_the_progress_shows_sent_acked_processed_and_freshness():
+    stats = asyncio.run(look(client(lambda _: httpx.Response(200, json=STATS))))
+    output = StringIO()
+    Console(file=output, width=100).print(picture({"sigma": Sending(sent=8, acked=7), "sticky": Sending()}, stats))
+    lines = output.getvalue().splitlines()
+    assert [heading in lines[2] for heading in ("source", "sent", "acked", "processed", "freshness")] == [True] * 5
+    assert next(line.split("│")[1:-1] for line in lines if "sigma" in line)[-1].strip() == "0.25 s"
+    assert next(line for line in lines if "sticky" in line).count("–") == 1
+
+
+def test_a_receiver_that_does_not_answer_does_not_stop_the_progress():
+    assert asyncio.run(look(client(lambda _: httpx.Response(500)))) == {}
+    assert asyncio.run(look(None)) == {}
+
+
+def test_without_a_terminal_the_progress_is_a_line_now_and_then(monkeypatch):
+    monkeypatch.setattr(progress_module, "LINE", 0.01)
+    output = StringIO()
+
+    async def scene():
+        async with progress(Console(file=output), {"sigma": Sending(sent=8, acked=7)}, None):
+            while "acked" not in output.getvalue():
+                await asyncio.sleep(0.005)
+
+    asyncio.run(scene())
+    assert "8 sent, 7 acked" in output.getvalue()
+
+
+def test_on_a_terminal_the_progress_is_a_table():
+    output = StringIO()
+
+    async def scene():
+        async with progress(Console(file=output, force_terminal=True), {"sigma": Sending(sent=8)}, None):
+            while "sigma" not in output.getvalue():
+                await asyncio.sleep(0.005)
+
+    asyncio.run(scene())
+    assert "processed" in output.getvalue()

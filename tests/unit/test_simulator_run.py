@@ -1,0 +1,127 @@
+"""A run: every event at its moment, bursts, rotation in mid-flight, and whoever registers over an API is served."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from simulator_receiver import served, until
+
+from simulator.clock import RunningClock, SteppedClock
+from simulator.faults import Faults
+from simulator.run import Pace, build, couriers, hook_url, live, play, prepare, split
+from simulator.scenario import Scenario, load
+from simulator.systems import SYSTEMS
+
+START = datetime(2026, 3, 8, 10, tzinfo=UTC)
+SCENARIO = Scenario(name="mine", title="Mine", events=80, rate=0, speed=10_000)
+
+
+def run(scenario, *, names=tuple(SYSTEMS), seed=1, clock=None, bodies=None):
+    """The systems and their logs after this scenario."""
+    clock = clock or RunningClock(speed=scenario.speed)
+
+    async def scene(url, requests):
+        systems = build(names, seed=seed, clock=clock)
+        for system in systems:
+            system.subscribe(url)
+        prepare(systems, scenario)
+        async with couriers(systems, scenario=scenario, seed=seed, clock=clock) as sending:
+            await play(systems, scenario=scenario, seed=seed, couriers=sending, clock=clock)
+            return systems, {source: courier.log for source, courier in sending.items()}
+
+    return served(scene, 200, bodies=bodies)
+
+
+def test_every_event_is_sent_to_everybody_who_wants_it():
+    systems, logs = run(SCENARIO)
+    for system in systems:
+        assert system.events >= 20
+        assert logs[system.source].arrived == set(range(1, system.events + 1))
+
+
+@pytest.mark.parametrize("name", ["duplicate", "cut_before", "outage", "delay"])
+def test_what_passes_by_itself_loses_nothing_where_the_system_retries(name):
+    systems, logs = run(SCENARIO.changed(faults={name: 0.5}), names=("sigma", "iimmpact", "sticky"))
+    for system in systems:
+        assert logs[system.source].arrived == set(range(1, system.events + 1))
+
+
+def test_the_pace_is_even_and_depends_on_the_beginning_alone():
+    pace = Pace(begin=START, events=10, step=0.5, burst=0)
+    moments = [pace.moment(number) for number in range(10)]
+    assert moments[0] == START
+    assert {later - sooner for sooner, later in pairwise(moments)} == {timedelta(seconds=0.5)}
+
+
+def test_a_burst_happens_at_once_in_the_middle():
+    pace = Pace(begin=START, events=100, step=1.0, burst=40)
+    gaps = [(later - sooner).total_seconds() for sooner, later in pairwise(map(pace.moment, range(100)))]
+    assert gaps[:30] == [1.0] * 30
+    assert gaps[30:70] == [0.001] * 40
+    assert gaps[70:] == [1.0] * 29
+
+
+def test_as_fast_as_possible_has_no_moments():
+    assert Pace(begin=START, events=10, step=None, burst=0).moment(3) is None
+
+
+def test_a_whole_is_split_as_evenly_as_can_be():
+    assert split(10, 4) == [3, 3, 2, 2]
+
+
+def test_secrets_are_rotated_in_the_middle_of_the_run():
+    systems, _ = run(SCENARIO.changed(faults={"rotate": 0.5, "reorder": 8}))
+    fresh = build(tuple(SYSTEMS), seed=1, clock=SteppedClock(START))
+    for system, other in zip(systems, fresh, strict=True):
+        other.subscribe("http://127.0.0.1:1/")
+        assert {hook.secret for hook in system.subscriptions}.isdisjoint(hook.secret for hook in other.subscriptions)
+        assert system.upcoming == []
+
+
+def test_a_skewed_clock_is_off_by_so_much():
+    for skew in (-600, 0, 45):
+        systems, _ = run(replace(SCENARIO, faults=Faults(skew_seconds=skew)), clock=SteppedClock(START))
+        moments = {row.changed_at for system in systems for _, row in system.truth}
+        assert moments == {START + timedelta(seconds=skew)}
+
+
+def test_the_same_seed_and_moments_give_the_same_bytes_whatever_is_lost():
+    whole, again, less = [], [], []
+    run(SCENARIO, clock=SteppedClock(START), bodies=whole)
+    run(SCENARIO, clock=SteppedClock(START), bodies=again)
+    run(SCENARIO.changed(faults={"drop": 0.5}), clock=SteppedClock(START), bodies=less)
+    assert sorted(whole) == sorted(again)
+    assert set(less) < set(whole)
+
+
+def test_whoever_registers_over_the_api_gets_the_events_from_then_on():
+    async def scene(url, requests):
+        clock = RunningClock()
+        systems = build(["sigma", "sticky"], seed=1, clock=clock)
+        scenario = load("calm").changed(rate=500)
+        async with couriers(systems, scenario=scenario, seed=1, clock=clock, endless=True) as sending:
+            living = asyncio.create_task(live(systems, scenario=scenario, seed=1, couriers=sending, clock=clock))
+            await until(lambda: systems[0].events > 5)
+            before = len(requests)
+            systems[0].subscribe(url)
+            await until(lambda: len(requests) > 5)
+            living.cancel()
+            return before
+
+    assert served(scene, 200) == 0
+
+
+@pytest.mark.parametrize(
+    ("to", "url"),
+    [
+        ("http://a/hooks", "http://a/hooks/sigma"),
+        ("http://a/hooks/", "http://a/hooks/sigma"),
+        ("http://a/{source}/in", "http://a/sigma/in"),
+    ],
+)
+def test_the_source_is_added_to_the_url_or_put_where_it_says(to, url):
+    assert hook_url(to, "sigma") == url

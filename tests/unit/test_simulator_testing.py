@@ -1,0 +1,180 @@
+"""The pytest fixture `simulated`, and the example of docs/simulator.md."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from simulator_asking import sign_request
+
+from receiver.signatures import raw_headers
+from simulator.faults import Faults
+from simulator.systems import SYSTEMS
+from simulator.testing import Simulated
+
+ROOT = Path(__file__).parents[2]
+
+
+class Receiver(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append((raw_headers(dict(self.headers.items())), body))
+        statuses = self.server.statuses
+        self.send_response(statuses.pop(0) if statuses else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def receiver():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        server.seen, server.statuses = [], []
+        server.url = f"http://127.0.0.1:{server.server_port}/hooks"
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def simulated():
+    running = Simulated()
+    yield running
+    running.close()
+
+
+def options(name):
+    return {"kind": "product"} if name in ("indexed", "iimmpact") else {}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_can_be_started_edited_and_waited_for(simulated, receiver, name):
+    shop = simulated.start(name, to=receiver.url)
+    lamp = shop.create(name="Lamp", **options(name))
+    shop.update(lamp, name="Better lamp")
+    assert shop.system.truth.rows[lamp.table, lamp.external_id].active
+    shop.delete(lamp)
+    assert not shop.system.truth.rows[lamp.table, lamp.external_id].active
+    shop.live(10)
+    log = shop.wait()
+    assert log.arrived == set(range(1, shop.events + 1))
+    assert log.acked == len(receiver.seen)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_what_arrives_can_be_verified_with_the_settings(simulated, receiver, name):
+    shop = simulated.start(name, to=receiver.url)
+    shop.create()
+    shop.wait()
+    hooks = shop.system.subscriptions
+    for headers, body in receiver.seen:
+        verified = [try_one(shop.system, hook, headers, body) for hook in hooks]
+        assert any(verified)
+
+
+def try_one(system, hook, headers, body):
+    from receiver.errors import NotVerified
+
+    try:
+        return system.verifier.verify(body, headers, system.credentials(hook)).plain
+    except NotVerified:
+        return None
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_quick_edits_of_one_entity_never_share_a_moment(simulated, receiver, name):
+    shop = simulated.start(name, to=receiver.url)
+    lamp = shop.create(name="Lamp", **options(name))
+    for number in range(5):
+        shop.update(lamp, name=f"Lamp {number}")
+        assert not shop.system.truth.rows[lamp.table, lamp.external_id].tied
+
+
+def test_a_retry_comes_soon_on_the_systems_own_schedule(simulated, receiver):
+    receiver.statuses += [500, 503]
+    shop = simulated.start("sigma", to=receiver.url)
+    shop.create()
+    log = shop.wait()
+    assert (log.acked, log.retries, len(receiver.seen)) == (1, 2, 3)
+
+
+def test_faults_can_be_given_in_code(simulated, receiver):
+    shop = simulated.start("sigma", to=receiver.url, faults=Faults(duplicate=1, wrong_signature=1))
+    shop.create()
+    log = shop.wait()
+    assert (log.sent, log.acked, log.believed) == (3, 2, 1)
+
+
+def test_the_truth_can_be_compared_with_rows(simulated, receiver):
+    shop = simulated.start("iimmpact", to=receiver.url)
+    lamp = shop.create(kind="group", name="Lamps")
+    shop.wait()
+    comparison = shop.compare({(lamp.table, lamp.external_id): {"active": True, "name": "Tents"}})
+    assert "groups" in str(comparison.differences[0])
+
+
+def test_its_api_is_served(simulated, receiver):
+    import httpx
+
+    shop = simulated.start("iimmpact", to=receiver.url)
+    shop.create(kind="product")
+    catalog = httpx.get(f"{shop.api_url}/v2/catalog", headers=sign_request(shop.system)).json()
+    assert len(catalog["products"]) == 1
+
+
+def test_secrets_can_be_rotated(simulated, receiver):
+    shop = simulated.start("iimmpact", to=receiver.url)
+    old = shop.settings["secrets"]
+    shop.rotate()
+    assert shop.settings["secrets"] != old
+
+
+def test_a_test_event_is_sent_before_the_waiting_ends(simulated, receiver):
+    import httpx
+
+    shop = simulated.start("sticky", to=receiver.url)
+    auth = (shop.system.api_user, shop.system.api_password)
+    assert httpx.post(f"{shop.api_url}/api/v2/webhooks/test", auth=auth).status_code == 202
+    assert (shop.wait().acked, shop.events) == (1, 0)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_an_unknown_attribute_is_refused_with_those_there_are(simulated, receiver, name):
+    shop = simulated.start(name, to=receiver.url)
+    with pytest.raises(ValueError, match="there is no attribute 'colour': choose from"):
+        shop.create(colour="red", **options(name))
+
+
+def test_an_unknown_system_is_refused_with_those_there_are(simulated):
+    with pytest.raises(ValueError, match="there is no system 'sap': choose from sigma, indexed, iimmpact, sticky"):
+        simulated.start("sap", to="http://127.0.0.1:1/")
+
+
+def test_waiting_for_somebody_who_never_answers_ends(simulated, receiver):
+    receiver.statuses += [500] * 100
+    shop = simulated.start("sigma", to=receiver.url, speed=1)
+    shop.create()
+    with pytest.raises(TimeoutError):
+        shop.wait(seconds=0.2)
+
+
+def test_the_example_of_the_documents_works(tmp_path):
+    text = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "test_example.py").write_text(example, encoding="utf-8")
+    installed = any(point.value == "simulator.testing" for point in entry_points(group="pytest11"))
+    plugin = [] if installed else ["-p", "simulator.testing"]
+    command = [sys.executable, "-m", "pytest", "-q", *plugin, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout

@@ -1,0 +1,324 @@
+"""The version guard: the same news leaves the same row, in whatever order it arrives and however often."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiver.versions import (
+    Outcome,
+    Patch,
+    Rank,
+    Registers,
+    Version,
+    dump,
+    load,
+    microseconds,
+    standing,
+    strongest,
+)
+
+NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
+MEMBERS = ("color", "size", "a.b")
+
+
+def version(second=0, *, rank=Rank.UPDATE, arrival=1):
+    return Version(microseconds(NOON) + second * 1_000_000, int(rank), arrival)
+
+
+def row(*news):
+    """The registers after these (column, value, version)."""
+    registers = Registers()
+    for column, value, since in news:
+        registers.take(column, value, since)
+    return registers
+
+
+def living(second=0, **more):
+    return ("active", True, version(second, **more))
+
+
+# ── registers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_newer_news_replaces_a_value():
+    registers = row(("name", "Lamp", version(1)))
+    assert registers.take("name", "Kettle", version(2)) is Outcome.APPLIED
+    assert registers.values["name"] == "Kettle"
+
+
+def test_older_news_is_stale_and_changes_nothing():
+    registers = row(("name", "Kettle", version(2)))
+    assert registers.take("name", "Lamp", version(1)) is Outcome.STALE
+    assert registers.values == {"name": "Kettle"}
+
+
+def test_older_news_still_fills_a_column_that_nobody_spoke_of():
+    registers = row(("name", "Kettle", version(2)))
+    assert registers.take("sku", "K-1", version(1)) is Outcome.APPLIED
+    assert registers.values == {"name": "Kettle", "sku": "K-1"}
+
+
+def test_newer_news_of_the_same_value_is_unchanged_and_moves_the_version_on():
+    registers = row(("name", "Lamp", version(1)))
+    assert registers.take("name", "Lamp", version(3)) is Outcome.UNCHANGED
+    assert registers.take("name", "Kettle", version(2)) is Outcome.STALE
+
+
+def test_the_same_news_again_is_unchanged():
+    registers = row(("name", "Lamp", version(1)))
+    assert registers.take("name", "Lamp", version(1)) is Outcome.UNCHANGED
+
+
+def test_the_first_news_of_a_null_is_applied():
+    assert Registers().take("name", None, version()) is Outcome.APPLIED
+
+
+# ── ranks ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("delete_first", [True, False])
+def test_a_delete_beats_an_update_of_the_same_time_whichever_arrives_first(delete_first):
+    delete = ("active", False, version(rank=Rank.DELETE, arrival=1 if delete_first else 2))
+    update = living(arrival=2 if delete_first else 1)
+    registers = row(*([delete, update] if delete_first else [update, delete]))
+    assert registers.values["active"] is False
+    assert not registers.ties
+
+
+@pytest.mark.parametrize(("earlier", "later"), [(Rank.ABSENT, Rank.UPDATE), (Rank.UPDATE, Rank.DELETE)])
+def test_the_rank_decides_between_equal_times_and_arrival_does_not(earlier, later):
+    assert version(rank=earlier, arrival=9) < version(rank=later, arrival=1)
+
+
+def test_the_time_decides_before_the_rank():
+    assert version(1, rank=Rank.DELETE) < version(2, rank=Rank.ABSENT)
+
+
+def test_a_version_knows_its_moment():
+    assert version(3).moment == NOON + timedelta(seconds=3)
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_no_time_loses_a_microsecond(moment):
+    assert Version(microseconds(moment), 1, 1).moment == moment
+
+
+# ── ties ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_between_equal_times_the_later_arrival_wins_as_a_tie():
+    registers = row(("name", "Lamp", version(arrival=1)))
+    assert registers.take("name", "Kettle", version(arrival=2)) is Outcome.TIE
+    assert (registers.values["name"], registers.ties) == ("Kettle", {"name"})
+
+
+def test_between_equal_times_the_earlier_arrival_loses_as_a_tie():
+    registers = row(("name", "Kettle", version(arrival=2)))
+    assert registers.take("name", "Lamp", version(arrival=1)) is Outcome.TIE
+    assert (registers.values["name"], registers.ties) == ("Kettle", {"name"})
+
+
+@pytest.mark.parametrize("arrivals", [(1, 2), (2, 1)])
+def test_equal_values_at_equal_times_are_no_tie(arrivals):
+    registers = row(("name", "Lamp", version(arrival=arrivals[0])))
+    assert registers.take("name", "Lamp", version(arrival=arrivals[1])) is Outcome.UNCHANGED
+    assert not registers.ties
+
+
+def test_newer_news_clears_a_tie():
+    registers = row(("name", "Lamp", version(arrival=1)), ("name", "Kettle", version(arrival=2)))
+    assert registers.take("name", "Tent", version(1, arrival=3)) is Outcome.APPLIED
+    assert not registers.ties
+
+
+def test_older_news_does_not_clear_a_tie():
+    registers = row(("name", "Lamp", version(1, arrival=1)), ("name", "Kettle", version(1, arrival=2)))
+    registers.take("name", "Tent", version(0, arrival=3))
+    assert registers.ties == {"name"}
+
+
+# ── patches and whole documents ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_patch_keeps_the_members_that_it_does_not_name():
+    registers = row(("data", {"color": "red", "size": "S"}, version(1)), ("data", Patch({"size": "M"}), version(2)))
+    assert registers.values["data"] == {"color": "red", "size": "M"}
+
+
+def test_a_late_patch_does_not_change_a_newer_document():
+    registers = row(("data", {"color": "red"}, version(2)))
+    assert registers.take("data", Patch({"size": "M"}), version(1)) is Outcome.STALE
+    assert registers.values["data"] == {"color": "red"}
+
+
+def test_a_late_document_does_not_change_newer_members_and_fills_the_others():
+    registers = row(("data", Patch({"size": "M"}), version(2)))
+    assert registers.take("data", {"color": "red", "size": "S"}, version(1)) is Outcome.APPLIED
+    assert registers.values["data"] == {"color": "red", "size": "M"}
+
+
+def test_a_newer_document_removes_the_members_that_it_does_not_have():
+    registers = row(("data", Patch({"size": "M"}), version(1)), ("data", {"color": "red"}, version(2)))
+    assert registers.values["data"] == {"color": "red"}
+
+
+def test_a_newer_null_removes_all_members():
+    registers = row(("data", Patch({"size": "M"}), version(1)), ("data", None, version(2)))
+    assert registers.values["data"] is None
+
+
+@pytest.mark.parametrize("no_object", [None, [1], "text", 7])
+def test_members_outlive_an_older_value_that_is_no_object(no_object):
+    patch, whole = ("data", Patch({"size": "M"}), version(2)), ("data", no_object, version(1))
+    assert row(patch, whole).values["data"] == row(whole, patch).values["data"] == {"size": "M"}
+
+
+def test_two_patches_of_one_time_tie_only_in_the_members_that_differ():
+    registers = row(
+        ("data", Patch({"color": "red", "size": "S"}), version(arrival=1)),
+        ("data", Patch({"color": "red", "size": "M"}), version(arrival=2)),
+    )
+    assert registers.ties == {"data.size"}
+
+
+def test_an_empty_patch_is_no_news():
+    assert Registers().take("data", Patch({}), version()) is Outcome.UNCHANGED
+
+
+# ── standing and lost children ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_active_row_has_no_time_of_deactivation():
+    stand = standing(row(living(1), ("name", "Lamp", version(2))), None)
+    assert (stand.active, stand.changed_at, stand.deactivated_at) == (True, version(2).moment, None)
+
+
+def test_an_inactive_row_says_since_when():
+    stand = standing(row(("active", False, version(1, rank=Rank.DELETE)), ("name", "Lamp", version(2))), None)
+    assert (stand.active, stand.deactivated_at) == (False, version(1).moment)
+
+
+def test_a_child_goes_with_its_parent_as_of_the_parents_time():
+    stand = standing(row(living(1)), version(2, rank=Rank.DELETE))
+    assert (stand.active, stand.deactivated_at, stand.changed_at) == (False, version(2).moment, version(2).moment)
+
+
+def test_a_child_with_newer_news_of_its_own_stays():
+    assert standing(row(living(3)), version(2, rank=Rank.DELETE)).active
+
+
+def test_a_child_announced_at_the_time_of_the_list_that_lacks_it_stays():
+    assert standing(row(living(2, arrival=1)), version(2, rank=Rank.ABSENT, arrival=2)).active
+
+
+def test_a_child_deleted_before_its_parent_keeps_its_own_time():
+    own = row(("active", False, version(1, rank=Rank.DELETE)))
+    assert standing(own, version(2, rank=Rank.DELETE)).deactivated_at == version(1).moment
+
+
+def test_the_newest_loss_of_children_counts():
+    registers = Registers()
+    outcomes = [registers.lose_children("variants", version(second)) for second in (2, 1, 2, 3)]
+    assert outcomes == [Outcome.UNCHANGED, Outcome.STALE, Outcome.UNCHANGED, Outcome.UNCHANGED]
+    assert registers.children_gone == {"variants": version(3)}
+
+
+def test_the_outcome_of_a_delivery_is_the_strongest_of_its_parts():
+    assert strongest([Outcome.STALE, Outcome.APPLIED, Outcome.UNCHANGED]) is Outcome.APPLIED
+    assert strongest([Outcome.APPLIED, Outcome.TIE]) is Outcome.TIE
+    assert strongest([]) is Outcome.UNCHANGED
+
+
+# ── for any news ──────────────────────────────────────────────────────────────────────────────────────────────
+
+VALUES = st.sampled_from(["red", "green", None])
+OBJECTS = st.dictionaries(st.sampled_from(MEMBERS), VALUES, max_size=3)
+COLUMNS = st.fixed_dictionaries(
+    {"active": st.booleans()},
+    optional={
+        "name": VALUES,
+        "price": st.sampled_from([Decimal("1.0"), Decimal("2.50"), None]),
+        "data": OBJECTS | OBJECTS.map(Patch) | st.none(),
+    },
+)
+DELETE = st.just({"active": False})
+#: (second, rank, columns): one delivery's news about one row.
+NEWS = st.tuples(st.integers(0, 3), st.just(Rank.UPDATE), COLUMNS) | st.tuples(
+    st.integers(0, 3), st.just(Rank.DELETE), DELETE
+)
+
+
+@st.composite
+def histories(draw, news=NEWS):
+    """Several deliveries' news, each with its version; and any order of them, each at least once."""
+    numbered = [
+        (columns, version(second, rank=rank, arrival=arrival))
+        for arrival, (second, rank, columns) in enumerate(draw(st.lists(news, min_size=1, max_size=7)))
+    ]
+    repeated = numbered + draw(st.lists(st.sampled_from(numbered), max_size=4))
+    return numbered, draw(st.permutations(repeated))
+
+
+def taken(deliveries):
+    registers = Registers()
+    for columns, since in deliveries:
+        for column, value in columns.items():
+            registers.take(column, value, since)
+    return registers
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories(), st.none() | st.builds(version, st.integers(0, 3), rank=st.sampled_from(Rank), arrival=st.just(99)))
+def test_any_order_and_any_duplication_leaves_the_same_row(history, gone):
+    one, other = (taken(deliveries) for deliveries in history)
+    assert one.values == other.values
+    assert one.versions == other.versions
+    assert standing(one, gone) == standing(other, gone)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories())
+def test_any_order_and_any_duplication_marks_the_same_ties(history):
+    """Documents aside: whether members of a document tie depends on whether a whole one came first."""
+    one, other = ({name for name in taken(each).ties if not name.startswith("data")} for each in history)
+    assert one == other
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.builds(version, st.integers(0, 3), rank=st.sampled_from(Rank)), min_size=1).flatmap(st.permutations))
+def test_any_order_of_lost_children_ends_with_the_newest(losses):
+    registers = Registers()
+    for loss in losses:
+        registers.lose_children("variants", loss)
+    assert registers.children_gone["variants"] == max(losses)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories(), st.none() | st.just(version(2, rank=Rank.DELETE)))
+def test_a_stored_row_is_loaded_as_it_was(history, gone):
+    registers = taken(history[1])
+    if gone is not None:
+        registers.lose_children("variants", gone)
+    shown = {name: value for name, value in registers.values.items() if name != "active"}
+    assert load(shown, dump(registers)) == registers
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories(), st.integers(0, 10))
+def test_storing_a_row_between_any_two_pieces_of_news_makes_no_difference(history, position):
+    news = history[1]
+    first = taken(news[:position]) if position else Registers()
+    if "active" not in first.versions:
+        return
+    stored = load({name: first.values.get(name) for name in ("name", "price", "data")}, dump(first))
+    for columns, since in news[position:]:
+        for column, value in columns.items():
+            stored.take(column, value, since)
+    whole = taken(news)
+    assert stored.versions == whole.versions
+    assert {name: stored.values[name] for name in whole.values} == whole.values
