@@ -106,11 +106,11 @@ class Settings(BaseSettings):
     #: Bytes of bodies that may wait in memory for their commit; past it the answer is 503.
     max_waiting_bytes: int = Field(default=67_108_864, ge=1_048_576)
     #: Seconds that a sender may take to send a body.
-    body_timeout: float = Field(default=30.0, gt=0)
+    body_timeout: float = Field(default=30.0, gt=0, le=3_600)
     #: Deliveries that one worker claims at once.
     batch_size: int = Field(default=200, ge=1, le=1_000)
     #: Seconds after which a claimed delivery may be taken over from a worker that has not been heard of.
-    lease_seconds: float = Field(default=60.0, ge=1)
+    lease_seconds: float = Field(default=60.0, ge=1, le=86_400)
     #: How often a handler is run before its delivery is dead.
     max_attempts: int = Field(default=10, ge=1, le=100)
     #: Days after their arrival that bodies are kept; those of deliveries that are not done stay.
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     #: Days that dedup keys are kept.
     dedup_retention_days: int = Field(default=400, ge=1)
     #: The oldest pending delivery, in seconds, with which /readyz still answers that all is well.
-    max_backlog_seconds: float = Field(default=300.0, gt=0)
+    max_backlog_seconds: float = Field(default=300.0, gt=0, le=31_536_000)
     #: How much of what happens is logged.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: Lines for people or JSON for machines.

@@ -44,7 +44,7 @@ def plans(draw, dialect):
 
 @pytest.mark.parametrize("dialect", OPTIONS)
 def test_any_order_any_duplication_and_any_crash_end_in_the_true_catalog(dialect):
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(
         plan=plans(dialect),
         lives=LIVES,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
 from base64 import b64encode
 from contextlib import suppress
+from decimal import Decimal
 
 import pytest
 from hypothesis import given

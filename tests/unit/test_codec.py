@@ -60,20 +60,20 @@ def test_what_is_no_json_is_unreadable_with_its_reason(body, reason):
         codec.decode(body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_a_value_or_unreadable(body):
     with suppress(Unreadable):
         codec.decode(body)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(VALUES)
 def test_a_value_survives_the_journey(value):
     assert codec.decode(codec.encode(value)) == value
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.text(), VALUES, max_size=5), st.randoms(use_true_random=False))
 def test_equal_objects_have_equal_canonical_bytes(value, chance):
     items = list(value.items())
@@ -99,7 +99,7 @@ def test_what_no_column_takes_is_replaced(text, stored):
     assert codec.storable(text) == stored
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(st.characters(codec=None)))
 def test_any_text_becomes_storable_once_and_for_all(text):
     found = codec.storable(text)
@@ -121,7 +121,7 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character_and_loses_nothi
     assert codec.decode(text) == value
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(st.sampled_from('\ud800\udbff\udc00\udfff\\ud8"\U0001f642')))
 def test_any_halves_of_pairs_are_read_as_a_decoder_of_utf_16_reads_them(text):
     expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -122,6 +122,7 @@ def test_an_unknown_variable_is_named_with_the_mend(monkeypatch, name):
         ("max_waiting_bytes = 1", "greater than or equal to 1048576"),
         ("body_timeout = 0", "greater than 0"),
         ("batch_size = 0", "greater than or equal to 1"),
+        ("lease_seconds = inf", "less than or equal to 86400"),
         ("batch_size = 1001", "less than or equal to 1000"),
         ('batch_size = "many"', "valid integer"),
         ("lease_seconds = 0.5", "greater than or equal to 1"),

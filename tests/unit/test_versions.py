@@ -272,7 +272,7 @@ def taken(deliveries):
     return registers
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(histories(), st.none() | st.builds(version, st.integers(0, 3), rank=st.sampled_from(Rank), arrival=st.just(99)))
 def test_any_order_and_any_duplication_leaves_the_same_row(history, gone):
     one, other = (taken(deliveries) for deliveries in history)
@@ -281,7 +281,7 @@ def test_any_order_and_any_duplication_leaves_the_same_row(history, gone):
     assert standing(one, gone) == standing(other, gone)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(histories())
 def test_any_order_and_any_duplication_marks_the_same_ties(history):
     """Documents aside: whether members of a document tie depends on whether a whole one came first."""
@@ -298,7 +298,7 @@ def test_any_order_of_lost_children_ends_with_the_newest(losses):
     assert registers.children_gone["variants"] == max(losses)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(histories(), st.none() | st.just(version(2, rank=Rank.DELETE)))
 def test_a_stored_row_is_loaded_as_it_was(history, gone):
     registers = taken(history[1])
@@ -308,7 +308,7 @@ def test_a_stored_row_is_loaded_as_it_was(history, gone):
     assert load(shown, dump(registers)) == registers
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(histories(), st.integers(0, 10))
 def test_storing_a_row_between_any_two_pieces_of_news_makes_no_difference(history, position):
     news = history[1]
