@@ -88,7 +88,7 @@ def send(url: str, pool: Path, *, seconds: int) -> Load:
     script.write_text(SCRIPT)
     command = [
         wrk,
-        "-t2",
+        "-t1",
         f"-c{CONNECTIONS}",
         f"-d{seconds}s",
         "--latency",
@@ -103,8 +103,8 @@ def send(url: str, pool: Path, *, seconds: int) -> Load:
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return Load(
         requests_per_second=float(_found(r"Requests/sec:\s+([\d.]+)", report)),
-        p50=_milliseconds(_found(r"50%\s+(\S+)", report)),
-        p99=_milliseconds(_found(r"99%\s+(\S+)", report)),
+        p50=_milliseconds(_found(r"\n\s+50%\s+(\S+)", report)),
+        p99=_milliseconds(_found(r"\n\s+99%\s+(\S+)", report)),
         failed=sum(int(number) for number in re.findall(r"Non-2xx or 3xx responses: (\d+)", report))
         + sum(int(number) for number in re.findall(r"(?:connect|read|write|timeout) (\d+)", report)),
     )

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver import metrics
 from receiver.database import is_transient
 from receiver.errors import Unavailable
 from receiver.filing import Accepted, Arrival
@@ -116,6 +117,10 @@ class Acceptor:
         else:
             self._tell_all(batch, answers)
             self._accepted()
+            metrics.count_accepted(
+                (waiting.arrival.source, waiting.arrival.secret, answer.status)
+                for waiting, answer in zip(batch, answers, strict=True)
+            )
 
     def _accept(self, arrivals: list[Arrival]) -> list[Accepted]:
         for chance in range(1, TRIES + 1):

@@ -17,26 +17,36 @@ from sqlalchemy import Connection, Dialect, Table
 PARAMETERS = 30_000
 
 
-def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, conflict: str = "") -> int:
-    """Insert rows that all have the same columns in the same order. Returns how many rows were touched.
+def insert_rows(
+    connection: Connection, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, conflict: str = ""
+) -> int:
+    """Insert rows whose values stand in the order of the columns `names`. Returns how many rows were touched.
 
     `conflict` is an ON CONFLICT clause.
     """
     if not rows:
         return 0
-    names = tuple(rows[0])
     per_statement = PARAMETERS // len(names)
     touched = 0
     for start in range(0, len(rows), per_statement):
         some = rows[start : start + per_statement]
         sql = _statement(table, names, len(some), conflict, connection.dialect.paramstyle)
         # Column by column, because most columns need no processing.
-        columns: list[Sequence[Any]] = list(zip(*(row.values() for row in some), strict=True))
+        columns: list[Sequence[Any]] = list(zip(*some, strict=True))
         for position, process in _processors(table, names, connection.dialect):
-            columns[position] = [process(value) for value in columns[position]]
+            columns[position] = list(map(process, columns[position]))
         parameters = tuple(chain.from_iterable(zip(*columns, strict=True)))
         touched += connection.exec_driver_sql(sql, parameters).rowcount
     return touched
+
+
+def insert_mappings(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, conflict: str = ""
+) -> int:
+    """As `insert_rows`, for rows as mappings that all have the same columns in the same order."""
+    if not rows:
+        return 0
+    return insert_rows(connection, table, tuple(rows[0]), [tuple(row.values()) for row in rows], conflict=conflict)
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, RowMapping, Table, select, text
 from sqlmodel import Field, SQLModel
 
-from receiver.bulk import insert_rows
+from receiver.bulk import insert_mappings
 from receiver.columns import Document, UtcDateTime
 from receiver.database import Database
 
@@ -87,7 +87,7 @@ def record(connection: Connection, changes: Sequence[RowChange], *, now: datetim
         }
         for change in changes
     ]
-    insert_rows(connection, CHANGES, rows)
+    insert_mappings(connection, CHANGES, rows)
 
 
 def after(database: Database, seq: int, *, limit: int) -> Sequence[RowMapping]:

@@ -180,13 +180,22 @@ class EncryptedBody:
                     plain = layout.decrypt(sealed, secret.value)
                 except Undecryptable:
                     continue
-                if _document(plain) is not None or self._written_app_key(plain) is not None:
+                if _document(plain) is not None or self._is_undamaged(layout, plain):
                     return Verified(plain, position)
         raise NotVerified(
             "not_decryptable",
             "The body does not decrypt to a JSON object with any key phrase of this source. "
             f"Compare the key phrases on both sides, and the cipher (here: {credentials.cipher}).",
         )
+
+    def _is_undamaged(self, layout: Layout, plain: bytes) -> bool:
+        """Whether a body that cannot be parsed is what the sender encrypted, and not what a turned bit made of it.
+
+        GCM says so itself. In the other layouts a damaged block becomes random bytes, which are no UTF-8.
+        """
+        if self._written_app_key(plain) is None:
+            return False
+        return isinstance(layout, Gcm) or _is_text(plain)
 
     def _written_app_key(self, plain: bytes) -> str | None:
         """The application key in a body that cannot be parsed as a whole: such a body is authentic all the same."""
@@ -220,6 +229,14 @@ def _document(plain: bytes) -> dict[str, Any] | None:
     except Unreadable:
         return None
     return document if isinstance(document, dict) else None
+
+
+def _is_text(plain: bytes) -> bool:
+    try:
+        plain.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _unwrap(body: bytes) -> bytes:

@@ -42,10 +42,8 @@ class Envelope:
         self.event_type = _name("event type", self.event_type)
         if self.entity is not None:
             self.entity = (_name("entity kind", self.entity[0]), _name("entity id", self.entity[1]))
-        try:
-            self.occurred_at = self.occurred_at.astimezone(UTC)
-        except OverflowError:
-            raise Unreadable("The time of the change is outside the years 1 to 9999.") from None
+        if self.occurred_at.tzinfo is not UTC:
+            self.occurred_at = _in_utc(self.occurred_at)
 
     def identity(self, plain: bytes) -> tuple[str, bytes]:
         """The dedup key and the fingerprint, both derived from the verified body where the dialect names none.
@@ -66,7 +64,14 @@ class Envelope:
 def _name(what: str, name: str) -> str:
     if not 0 < len(name) <= LONGEST_NAME:
         raise Unreadable(f"The {what} is empty or longer than {LONGEST_NAME} characters.")
-    return storable(name)
+    return name if name.isascii() and "\0" not in name else storable(name)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise Unreadable("The time of the change is outside the years 1 to 9999.") from None
 
 
 def unread_identity(plain: bytes) -> tuple[str, bytes]:

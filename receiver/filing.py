@@ -17,6 +17,27 @@ from receiver.columns import UtcDateTime
 from receiver.deliveries import BODIES, DEDUP_KEYS, DELIVERIES, State, in_state, kept_reason
 from receiver.envelope import Envelope, unread_identity
 
+KEY_COLUMNS = ("source", "dedup_key", "fingerprint", "delivery_id")
+
+DELIVERY_COLUMNS = (
+    "id",
+    "source",
+    "event_type",
+    "entity_kind",
+    "entity_id",
+    "occurred_at",
+    "received_at",
+    "state",
+    "due_at",
+    "reason",
+    "ended_at",
+    "dedup_key",
+    "conflict",
+    "secret",
+)
+
+BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
+
 #: Separates a dedup key from the fingerprint that tells two bodies under one key apart.
 CONFLICT_MARK = "#"
 
@@ -79,8 +100,8 @@ def file(connection: Connection, numbered: Sequence[tuple[int, Arrival]]) -> lis
         filing.mark_conflict()
     _claim_keys(connection, conflicting)
     kept = [filing for filing in filings if filing.is_new]
-    insert_rows(connection, DELIVERIES, [filing.delivery_row() for filing in kept])
-    insert_rows(connection, BODIES, [filing.body_row() for filing in kept])
+    insert_rows(connection, DELIVERIES, DELIVERY_COLUMNS, [filing.delivery_row() for filing in kept])
+    insert_rows(connection, BODIES, BODY_COLUMNS, [filing.body_row() for filing in kept])
     if len(kept) < len(filings):
         _note_duplicates(connection, [filing for filing in filings if not filing.is_new])
     return [filing.answer() for filing in filings]
@@ -116,42 +137,34 @@ class _Filing:
     def answer(self) -> Accepted:
         return Accepted("accepted" if self.is_new else "duplicate", self.delivery_id)
 
-    def key_row(self) -> dict[str, Any]:
-        return {
-            "source": self.arrival.source,
-            "dedup_key": self.key,
-            "fingerprint": self.arrival.fingerprint,
-            "delivery_id": self.number,
-        }
+    def key_row(self) -> tuple[Any, ...]:
+        """In the order of `KEY_COLUMNS`."""
+        return self.arrival.source, self.key, self.arrival.fingerprint, self.number
 
-    def delivery_row(self) -> dict[str, Any]:
+    def delivery_row(self) -> tuple[Any, ...]:
+        """In the order of `DELIVERY_COLUMNS`."""
         arrival = self.arrival
         kind, entity_id = arrival.entity or (None, None)
-        return {
-            "id": self.number,
-            "source": arrival.source,
-            "event_type": arrival.event_type or None,
-            "entity_kind": kind,
-            "entity_id": entity_id,
-            "occurred_at": arrival.occurred_at,
-            "received_at": arrival.received_at,
-            "state": arrival.state.value,
-            "due_at": arrival.received_at,
-            "reason": kept_reason(arrival.reason),
-            "ended_at": None if arrival.state is State.PENDING else arrival.received_at,
-            "dedup_key": self.key,
-            "conflict": self.conflict,
-            "secret": arrival.secret,
-        }
+        return (
+            self.number,
+            arrival.source,
+            arrival.event_type or None,
+            kind,
+            entity_id,
+            arrival.occurred_at,
+            arrival.received_at,
+            arrival.state.value,
+            arrival.received_at,
+            kept_reason(arrival.reason),
+            None if arrival.state is State.PENDING else arrival.received_at,
+            self.key,
+            self.conflict,
+            arrival.secret,
+        )
 
-    def body_row(self) -> dict[str, Any]:
-        arrival = self.arrival
-        return {
-            "delivery_id": self.number,
-            "body": arrival.body,
-            "plain": arrival.plain,
-            "headers": arrival.headers,
-        }
+    def body_row(self) -> tuple[Any, ...]:
+        """In the order of `BODY_COLUMNS`."""
+        return self.number, self.arrival.body, self.arrival.plain, self.arrival.headers
 
 
 def _claim_keys(connection: Connection, filings: list[_Filing]) -> None:
@@ -159,8 +172,8 @@ def _claim_keys(connection: Connection, filings: list[_Filing]) -> None:
     if not filings:
         return
     # In key order, so that two processes that file the same keys wait for each other instead of deadlocking.
-    rows = [filing.key_row() for filing in sorted(filings, key=lambda filing: (filing.arrival.source, filing.key))]
-    if insert_rows(connection, DEDUP_KEYS, rows, conflict="ON CONFLICT DO NOTHING") == len(rows):
+    rows = sorted(filing.key_row() for filing in filings)
+    if insert_rows(connection, DEDUP_KEYS, KEY_COLUMNS, rows, conflict="ON CONFLICT DO NOTHING") == len(rows):
         for filing in filings:
             filing.holder = None
         return

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, bindparam, exists, func, select, text, update
 
 from receiver.arrivals import ArrivalIds
-from receiver.bulk import insert_rows
+from receiver.bulk import insert_mappings
 from receiver.columns import UtcDateTime
 from receiver.database import Database
 from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, State, in_state, kept_reason
@@ -124,7 +124,9 @@ class Inbox:
         for values, ids in alike.items():
             statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(ids))
             connection.execute(statement.values(claimed_by=None, lease_until=None, suspect=False, **dict(values)))
-        insert_rows(connection, ATTEMPTS, [_attempt_row(ending, worker, now) for ending in endings if ending.failed])
+        insert_mappings(
+            connection, ATTEMPTS, [_attempt_row(ending, worker, now) for ending in endings if ending.failed]
+        )
 
     def release(self, worker: str) -> None:
         """Give back what the worker claimed and has not begun, as if it had not been claimed."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select, text
 
-from receiver.bulk import insert_rows, replace_clause
+from receiver.bulk import insert_mappings, replace_clause
 from receiver.changes import RowChange
 from receiver.mirror import Key, MirrorRow, Write, own_columns, sql_table
 from receiver.versions import Outcome, Registers, Standing, Version, dump, load, standing, strongest
@@ -89,7 +89,7 @@ class Workspace:
                 by_table[key.table].append(self._columns(key, entry.registers))
                 entry.dirty = False
         for table, rows in sorted(by_table.items(), key=lambda item: sql_table(item[0]).name):
-            insert_rows(self.connection, sql_table(table), rows, conflict=replace_clause(sql_table(table)))
+            insert_mappings(self.connection, sql_table(table), rows, conflict=replace_clause(sql_table(table)))
 
     def _take(self, write: Write, entry: _Entry) -> list[Outcome]:
         entry.dirty = True

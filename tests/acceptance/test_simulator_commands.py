@@ -1,0 +1,78 @@
+"""The commands `demo` and `simulate --serve` in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from receiver import codec
+from simulator.systems import SYSTEMS
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "simulator", *arguments],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_demo_runs_a_scenario_against_a_receiver_of_its_own():
+    process = start("demo", "--scenario", "rotation", "--events", "160", "--rate", "0", "--speed", "300", "--json")
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    document = codec.decode(output)
+    assert (document["scenario"], document["good"]) == ("rotation", True)
+    assert all(entry["mirror"]["equal"] for entry in document["sources"])
+
+
+def test_the_demo_shows_the_end_of_the_log_when_the_receiver_does_not_start(tmp_path):
+    """A package `receiver` that only complains stands for whatever may be wrong."""
+    (tmp_path / "receiver").mkdir()
+    (tmp_path / "simulator").symlink_to(ROOT / "simulator")
+    for module in (ROOT / "receiver").glob("*.py"):
+        (tmp_path / "receiver" / module.name).symlink_to(module)
+    (tmp_path / "receiver" / "__main__.py").unlink()
+    (tmp_path / "receiver" / "__main__.py").write_text("raise SystemExit('no space left for jokes')")
+    command = [sys.executable, "-m", "simulator", "demo", "--events", "4"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "The receiver ended with code 1." in done.stderr
+    assert "no space left for jokes" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_services_run_until_they_are_told_to_end():
+    process = start("simulate", "--serve", "--port", "0", "--rate", "50")
+    try:
+        lines = [process.stderr.readline() for _ in range(5)]
+        urls = [line.split()[0] for line in lines[1:]]
+        assert [url.split("/")[3] for url in urls] == list(SYSTEMS)
+        until = time.monotonic() + 20
+        while True:
+            answer = httpx.get(f"{urls[0]}/records", headers={"Authorization": "Bearer eyJhbGciOiJIUzI1NiIs..."})
+            if answer.json()["total"] or time.monotonic() > until:
+                break
+            time.sleep(0.05)
+        assert answer.json()["total"] > 0
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
