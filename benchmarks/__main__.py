@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from os import cpu_count
 
-from benchmarks import acks, apply, latency, memory
+from benchmarks import acks, apply, latency, memory, sending
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "acks": ("Durable acks, 64 connections, bodies of 1 kB, one server process", acks.report),
     "apply": ("Events applied by one worker", apply.report),
     "latency": ("Ack latency beside a worker", latency.report),
     "memory": ("Memory", memory.report),
+    "sending": ("The simulator as a load generator", sending.report),
 }
 
 

@@ -1,0 +1,46 @@
+"""How fast the simulator sends what was made in advance, against how fast the receiver acks it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from benchmarks.load import CONNECTIONS
+from benchmarks.servers import SECRET, running
+from simulator.clock import SteppedClock
+from simulator.prepared import blast, make
+from simulator.run import build
+
+EVENTS = 10_000
+ROUNDS = 3
+
+
+def measure() -> dict[str, float]:
+    """Messages per second by server, the median of the rounds: the bare server shows what the sender can do."""
+    rates: dict[str, list[float]] = {"bare": [], "hookmirror": []}
+    for _ in range(ROUNDS):
+        for name, arguments in (("bare", ()), ("hookmirror", ("--no-worker",))):
+            with tempfile.TemporaryDirectory() as folder, running(name, Path(folder), *arguments) as (url, _):
+                rates[name].append(_send(url))
+    return {name: median(each) for name, each in rates.items()}
+
+
+def report() -> list[str]:
+    rates = measure()
+    return [
+        f"sent to a bare server      {rates['bare']:>9.0f} messages/s",
+        f"sent to and acked by ours  {rates['hookmirror']:>9.0f} messages/s",
+        f"sender / receiver          {rates['bare'] / rates['hookmirror']:.2f}",
+    ]
+
+
+def _send(url: str) -> float:
+    (system,) = build(["iimmpact"], seed=1, clock=SteppedClock(datetime(2026, 1, 1, tzinfo=UTC)))
+    system.subscribe(f"{url}/hooks/iimmpact")
+    system.subscriptions[0].secret = SECRET.decode()
+    sent = asyncio.run(blast(make(system, EVENTS), connections=CONNECTIONS))
+    assert set(sent.statuses) == {200}, f"refused: {sent.statuses}"
+    return sent.per_second
