@@ -25,6 +25,13 @@ BUSY_TIMEOUT = 5_000
 #: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
 CONNECT_TIMEOUT = 5
 
+#: By system, what the driver is told. A SQLite connection keeps its prepared statements: a multi-row INSERT is another
+#: one for each number of rows.
+CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "sqlite": {"cached_statements": 1_024},
+    "postgresql": {"connect_timeout": CONNECT_TIMEOUT},
+}
+
 #: PostgreSQL's word for: nothing is wrong with the transaction, run it again.
 RETRYABLE_STATES = frozenset({"40001", "40P01"})
 
@@ -144,13 +151,18 @@ def _engine(url: str, pool_size: int) -> Engine:
             raise ConfigurationError(
                 f"HOOKMIRROR_DATABASE_URL names `{parsed.drivername}`: use sqlite:///path or postgresql://…"
             )
-        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 4, "pool_timeout": CONNECT_TIMEOUT}
-        if system == "postgresql":
-            options |= {"connect_args": {"connect_timeout": CONNECT_TIMEOUT}}
-        elif parsed.database in (None, "", ":memory:"):
+        if system == "sqlite" and parsed.database in (None, "", ":memory:"):
             raise ConfigurationError(
                 "HOOKMIRROR_DATABASE_URL keeps everything in memory, where an ack promises nothing: name a file."
             )
+        options: dict[str, Any] = {
+            "pool_size": pool_size,
+            "max_overflow": 4,
+            "pool_timeout": CONNECT_TIMEOUT,
+            # The connection used last has its statements prepared and its pages at hand.
+            "pool_use_lifo": True,
+            "connect_args": CONNECT_ARGUMENTS[system],
+        }
         engine = create_engine(parsed.set(drivername=driver), **options)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise ConfigurationError(

@@ -188,7 +188,10 @@ class Dialect:
 
     def write(self, event_type: str, entity_id: str, *, at: datetime, data: Any) -> bytes:
         """A body that says this, as the sender would. Raises `ConfigurationError` if the envelope reads it else."""
-        body = codec.encode(self._compose(event_type, entity_id, at, data))
+        try:
+            body = codec.encode(self._compose(event_type, entity_id, at, data))
+        except Exception as error:
+            self._refuse_composed(f"{type(error).__name__}: {error}")
         try:
             envelope = self.read(body)
         except Unreadable as error:
@@ -242,7 +245,7 @@ class Dialect:
     def _refuse_composed(self, reason: str) -> NoReturn:
         raise ConfigurationError(
             f"A body for {self.name} made from flags is not what its envelope reads ({reason.rstrip('.')}): "
-            f"write @{self.name}.compose, or send a fixture file."
+            f"give other flags, write @{self.name}.compose, or send a fixture file."
         )
 
 

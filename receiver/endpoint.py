@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
 
+import structlog
+
 from receiver import metrics
 from receiver.codec import encode, storable
 from receiver.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource, Unreadable
@@ -20,6 +22,8 @@ from receiver.sources import Source
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
 
 PREFIX = "/hooks/"
 
@@ -77,6 +81,7 @@ class Endpoint:
                 self._waiting_bytes -= len(body)
         except Refused as refusal:
             metrics.REFUSED.labels(name if name in self._sources else "", refusal.code).inc()
+            log.warning("refused a webhook", source=name[:64], code=refusal.code)
             await _answer_refusal(send, refusal)
         except SenderGone:
             return
@@ -148,6 +153,7 @@ class Endpoint:
             arrival.know(source.dialect.read(plain))
         except Unreadable as error:
             arrival.give_up(str(error))
+            log.warning("kept a webhook that cannot be read", source=source.name, reason=arrival.reason)
         else:
             if source.dialect.handler_for(arrival.event_type) is None:
                 arrival.ignore(f"No handler takes {arrival.event_type}.")

@@ -187,13 +187,21 @@ def load(path: Path | None = None) -> Settings:
     try:
         return Settings(**content)
     except ValidationError as error:
+        wrong = "; ".join(_told(each["loc"], each["type"], each["msg"]) for each in error.errors())
         where = str(path) if path is not None else "the environment"
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg']}" for each in error.errors())
         raise ConfigurationError(
             f"The settings in {where} are wrong: {wrong}. docs/operations.md lists them all."
         ) from None
     except ValueError as error:
         raise ConfigurationError(f"The settings in the environment are wrong: {error}") from None
+
+
+def _told(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    """What is wrong with one setting, under the name that it was given by."""
+    name = ".".join(map(str, location)) or "settings"
+    variable = f"{PREFIX}{name.upper()}"
+    wrong = "there is no such setting" if kind == "extra_forbidden" else message
+    return f"{variable if variable in os.environ else name}: {wrong}"
 
 
 def _refuse_unknown_variables() -> None:

@@ -135,7 +135,8 @@ class HmacSha256:
         if len(digest) != hashlib.sha256().digest_size:
             raise NotVerified(
                 "signature_malformed",
-                f"{self.header} is not `{self.prefix}` and 64 hexadecimal digits.",
+                f"{self.header} is not 64 hexadecimal digits behind `{self.prefix}`"
+                f"{'.' if self.prefix_required else ', which may be left out.'}",
             )
         return digest
 

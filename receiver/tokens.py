@@ -41,7 +41,7 @@ class Tokens:
             scope, until = Scope(content["scope"]), int(content["until"])
         except (BadSignature, KeyError, TypeError, ValueError, UnicodeError):
             raise NotAuthorized(
-                "The token is not one of this server: make a new one with `hookmirror token`."
+                "The token is not one of this server: make one with `hookmirror token` under its HOOKMIRROR_SECRET_KEY."
             ) from None
         if now.timestamp() >= until:
             raise NotAuthorized("The token has expired: make a new one with `hookmirror token`.")

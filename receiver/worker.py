@@ -419,6 +419,8 @@ class Worker:
             source = task.delivery.source
             if ending.failed:
                 metrics.FAILED_ATTEMPTS.labels(source).inc()
+            if ending.state is State.DEAD:
+                log.warning("a delivery is dead", source=source, delivery=task.delivery.id, reason=ending.reason)
             if ending.state is not State.PENDING:
                 metrics.ended(source, ending.state.value, ending.outcome or "").inc()
             if ending.state is State.PROCESSED and task.event is not None:
