@@ -148,4 +148,9 @@ def _wait(response: httpx.Response) -> timedelta | None:
 
 
 def _backoff(error: Exception) -> bool | timedelta:
-    return isinstance(error, Retry) and (error.after or True)
+    if not isinstance(error, Retry):
+        return False
+    if error.after is None:
+        return True
+    # The retries do not look ahead: a wait that is longer than all patience has to be refused here.
+    return error.after if timedelta() < error.after <= PATIENCE else error.after <= PATIENCE

@@ -43,20 +43,25 @@ class Inbox(Protocol):
 class _Waiting(NamedTuple):
     arrival: Arrival
     answer: asyncio.Future[Accepted]
-    #: The event loop's time.
-    since: float
 
 
 class Acceptor:
     """Accepts the arrivals of one event loop, through one thread that writes."""
 
-    def __init__(self, inbox: Inbox, *, accepted: Callable[[], None] = lambda: None) -> None:
-        """`accepted` is called after every commit, to wake whoever works on what came in."""
+    def __init__(
+        self, inbox: Inbox, *, accepted: Callable[[], None] = lambda: None, max_waiting_bytes: int = 67_108_864
+    ) -> None:
+        """`accepted` is called after every commit, to wake whoever works on what came in.
+
+        Bodies of at most `max_waiting_bytes` wait for their commit; past that, `accept` raises `Unavailable`.
+        """
         self._inbox = inbox
+        self._max_waiting_bytes = max_waiting_bytes
+        self._waiting_bytes = 0
         self._accepted = accepted
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        #: In the order in which they began to wait; those that were answered leave at the next look.
-        self._waiting: deque[_Waiting] = deque()
+        #: In the order in which they began to wait, and since when; those that were answered leave at the next look.
+        self._waiting: deque[tuple[asyncio.Future[Accepted], float]] = deque()
         self._thread = threading.Thread(target=self._run, name="acceptor", daemon=True)
         #: Kept, because asking for the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -74,17 +79,20 @@ class Acceptor:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._look_at_waiting()
-        waiting = _Waiting(arrival, self._loop.create_future(), self._loop.time())
-        self._waiting.append(waiting)
-        self._queue.put(waiting)
-        return waiting.answer
+        if self._waiting_bytes > self._max_waiting_bytes:
+            raise Unavailable("Too much is waiting to be stored. Send this again later.")
+        self._waiting_bytes += len(arrival.body)
+        answer: asyncio.Future[Accepted] = self._loop.create_future()
+        self._waiting.append((answer, self._loop.time()))
+        self._queue.put(_Waiting(arrival, answer))
+        return answer
 
     def _look_at_waiting(self) -> None:
         """Ask those to come back that have waited too long: one timer for all, since one each would cost more."""
         assert self._loop is not None
         overdue = self._loop.time() - PATIENCE
-        while self._waiting and (self._waiting[0].answer.done() or self._waiting[0].since <= overdue):
-            _tell(self._waiting.popleft().answer, Unavailable("The database takes too long. Send this again later."))
+        while self._waiting and (self._waiting[0][0].done() or self._waiting[0][1] <= overdue):
+            _tell(self._waiting.popleft()[0], Unavailable("The database takes too long. Send this again later."))
         self._loop.call_later(PATIENCE / 4, self._look_at_waiting)
 
     def _run(self) -> None:
@@ -107,19 +115,25 @@ class Acceptor:
         return batch, False
 
     def _commit(self, batch: list[_Waiting]) -> None:
+        # Who was asked to come back meanwhile will: what they sent need not be stored twice.
+        live = [waiting for waiting in batch if not waiting.answer.done()]
+        answers: Sequence[Accepted | Unavailable]
         try:
-            answers = self._accept([waiting.arrival for waiting in batch])
+            answers = accepted = self._accept([waiting.arrival for waiting in live]) if live else []
         except Exception as error:
-            log.error("deliveries could not be stored; their senders are asked to come back", error=str(error))
-            self._tell_all(
-                batch, [Unavailable("The database cannot store this now. Send it again later.")] * len(batch)
+            answers, accepted = (
+                [Unavailable("The database cannot store this now. Send it again later.")] * len(live),
+                [],
             )
-        else:
-            self._tell_all(batch, answers)
+            reason = str(error)
+        self._tell_all(batch, live, answers)
+        if answers and not accepted:
+            log.error("deliveries could not be stored; their senders are asked to come back", error=reason)
+        if accepted:
             self._accepted()
             metrics.count_accepted(
                 (waiting.arrival.source, waiting.arrival.secret, answer.status)
-                for waiting, answer in zip(batch, answers, strict=True)
+                for waiting, answer in zip(live, accepted, strict=True)
             )
 
     def _accept(self, arrivals: list[Arrival]) -> list[Accepted]:
@@ -131,18 +145,20 @@ class Acceptor:
                     raise
         raise AssertionError("the last try returns or raises")
 
-    def _tell_all(self, batch: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
+    def _tell_all(self, batch: list[_Waiting], live: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
         """Wake the event loop once for the whole batch."""
         assert self._loop is not None
+        size = sum(len(waiting.arrival.body) for waiting in batch)
+        told = [(waiting.answer, answer) for waiting, answer in zip(live, answers, strict=True)]
         try:
-            self._loop.call_soon_threadsafe(_tell_each, batch, answers)
+            self._loop.call_soon_threadsafe(self._tell_each, size, told)
         except RuntimeError:
-            log.warning("requests ended before their answer; their deliveries are kept", requests=len(batch))
+            log.warning("requests ended before their answer; their deliveries are kept", requests=len(live))
 
-
-def _tell_each(batch: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
-    for waiting, answer in zip(batch, answers, strict=True):
-        _tell(waiting.answer, answer)
+    def _tell_each(self, size: int, told: list[tuple[asyncio.Future[Accepted], Accepted | Unavailable]]) -> None:
+        self._waiting_bytes -= size
+        for waiting, answer in told:
+            _tell(waiting, answer)
 
 
 def _tell(waiting: asyncio.Future[Accepted], answer: Accepted | Unavailable) -> None:

@@ -120,8 +120,13 @@ class Api:
         if self._inbox.replay([delivery_id], now=_now()):
             self._wake()
             return _json({"status": "pending", "delivery": str(delivery_id)}, 202)
-        if queries.delivery(self._database, delivery_id) is None:
+        found = queries.delivery(self._database, delivery_id)
+        if found is None:
             raise NotFound(f"There is no delivery {delivery_id}.")
+        if found["body"] is None:
+            return _json(
+                {"error": "body_expired", "message": "Its body has expired: reconcile the source instead."}, 409
+            )
         return _json(
             {"error": "not_ended", "message": "This delivery is still being worked on: wait for its end."}, 409
         )
@@ -145,8 +150,8 @@ class Api:
 
     def show_row(self, request: Request) -> Response:
         table = self._table(request)
-        source, external_id = request.path_params["source"], request.path_params["external_id"]
-        found = queries.row(self._database, table, storable(source), storable(external_id))
+        source, external_id = storable(request.path_params["source"]), storable(request.path_params["external_id"])
+        found = queries.row(self._database, table, source, external_id)
         if found is None:
             raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} was ever heard of.")
         known = changes.history(self._database, sql_table(table).name, source, external_id, limit=LARGEST_PAGE)

@@ -92,7 +92,7 @@ class App:
         settings = installation.settings
         self._worker = WorkerThread(installation) if with_worker else None
         self._installation = installation
-        self._acceptor = Acceptor(installation.inbox, accepted=self._wake)
+        self._acceptor = Acceptor(installation.inbox, accepted=self._wake, max_waiting_bytes=settings.max_waiting_bytes)
         self._endpoint = Endpoint(
             installation.sources,
             self._acceptor.accept,

@@ -7,14 +7,17 @@ interpreter's lock away, and a busy event loop takes it for a whole switch inter
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Table
 
-#: Parameters of one statement; SQLite takes 32,766, PostgreSQL 65,535.
-PARAMETERS = 30_000
+#: Parameters of one statement, far below what either database takes: the texts of statements are kept.
+PARAMETERS = 4_000
+
+#: Texts of statements that are kept, one for each table and number of rows.
+TEXTS = 1_024
 
 
 def insert_rows(
@@ -59,7 +62,7 @@ def replace_clause(table: Table) -> str:
     return f"ON CONFLICT ({keys}) DO UPDATE SET {rest}"
 
 
-@cache
+@lru_cache(maxsize=TEXTS)
 def _statement(table: Table, names: tuple[str, ...], rows: int, conflict: str, paramstyle: str) -> str:
     mark = "?" if paramstyle == "qmark" else "%s"
     columns = ", ".join(f'"{name}"' for name in names)

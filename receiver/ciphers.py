@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from receiver import codec
 from receiver.errors import NotVerified, Unreadable
-from receiver.signatures import Credentials, RawHeaders, Verified
+from receiver.signatures import EMPTY_SECRET, Credentials, RawHeaders, Verified
 
 BLOCK = 16  #: bytes, of AES and of a CBC initialisation vector
 NONCE = 12  #: bytes, of a GCM nonce
@@ -136,6 +136,8 @@ class EncryptedBody:
             return f"there is no cipher `{credentials.cipher}`: choose one of {', '.join(CIPHERS)}"
         if not credentials.app_key:
             return "decrypting does not authenticate: set `app_key` to the application key that stands in its bodies"
+        if credentials.has_empty_secret:
+            return EMPTY_SECRET
         if credentials.cipher == "none":
             return None
         if not credentials.secrets:

@@ -41,6 +41,9 @@ from receiver.tokens import Scope, Tokens
 #: Where packages add commands of their own.
 ENTRY_POINTS = "hookmirror.commands"
 
+#: Seconds after which a thread that waits for the interpreter may have it; Python's own default is 0.005.
+SWITCH_INTERVAL = 0.0002
+
 #: Seconds that requests under way get when the server stops.
 GRACE = 15
 
@@ -86,6 +89,8 @@ def serve(
     listening = _listen(host, port)
     installation.prepare()
     application = App(installation, with_worker=worker)
+    # The acceptor's thread needs the interpreter for a moment many times a commit: let it wait less for each.
+    sys.setswitchinterval(SWITCH_INTERVAL)
     # What is there now stays: without it, every full collection would walk through all imported modules again.
     gc.collect()
     gc.freeze()

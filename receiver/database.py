@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import SQLModel
 
@@ -29,7 +29,9 @@ CONNECT_TIMEOUT = 5
 #: one for each number of rows.
 CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"cached_statements": 1_024},
-    "postgresql": {"connect_timeout": CONNECT_TIMEOUT},
+    # UTC, because in other zones the times at the ends of the calendar cannot be read back; and an ack is a promise,
+    # whatever the server's own setting says.
+    "postgresql": {"connect_timeout": CONNECT_TIMEOUT, "options": "-c timezone=UTC -c synchronous_commit=on"},
 }
 
 #: PostgreSQL's word for: nothing is wrong with the transaction, run it again.
@@ -112,6 +114,8 @@ def is_trouble_of_ours(error: BaseException) -> bool:
         return isinstance(error, SQLAlchemyError)
     if not isinstance(error, DBAPIError):
         return True
+    if isinstance(error, DataError):
+        return False
     if isinstance(error.orig, sqlite3.Error):
         return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in SQLITE_TROUBLE
     state = getattr(error.orig, "sqlstate", None)
@@ -159,6 +163,8 @@ def _engine(url: str, pool_size: int) -> Engine:
             "pool_size": pool_size,
             "max_overflow": 4,
             "pool_timeout": CONNECT_TIMEOUT,
+            # Parameters are bodies and what they decrypt to, which have no place in a log.
+            "hide_parameters": True,
             # The connection used last has its statements prepared and its pages at hand.
             "pool_use_lifo": True,
             "connect_args": CONNECT_ARGUMENTS[system],

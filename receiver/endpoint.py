@@ -14,7 +14,7 @@ import structlog
 
 from receiver import metrics
 from receiver.codec import encode, storable
-from receiver.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource, Unreadable
+from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource, Unreadable
 from receiver.filing import Accepted, Arrival
 from receiver.patience import Patience
 from receiver.signatures import RawHeaders
@@ -121,7 +121,7 @@ class Endpoint:
         except BaseException as error:
             self._waiting_bytes -= size
             if isinstance(error, TimeoutError):
-                raise BodyTimeout("The body took too long to arrive. Send it again.") from None
+                raise Unavailable("The body took too long to arrive. Send it again later.") from None
             raise
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -180,7 +180,7 @@ async def _answer_refusal(send: Send, refusal: Refused) -> None:
         headers.append((b"retry-after", str(refusal.retry_after).encode()))
     if isinstance(refusal, MethodNotAllowed):
         headers.append((b"allow", b"POST"))
-    if isinstance(refusal, (BodyTooLarge, BodyTimeout, Unavailable)):
+    if isinstance(refusal, (BodyTooLarge, Unavailable)):
         # The rest of the body is not read, so the connection cannot carry another request.
         headers.append((b"connection", b"close"))
     await _answer(send, refusal.status, body, headers)

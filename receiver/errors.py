@@ -89,11 +89,6 @@ class MethodNotAllowed(Refused):
     code = "method_not_allowed"
 
 
-class BodyTimeout(Refused):
-    status = 408
-    code = "body_timeout"
-
-
 class BodyTooLarge(Refused):
     status = 413
     code = "body_too_large"
@@ -131,6 +126,8 @@ class Retry(Verdict):
 
     def __init__(self, reason: str = "the handler asked for a retry", *, after: timedelta | None = None) -> None:
         super().__init__(reason)
+        if after is not None and not isinstance(after, timedelta):
+            raise TypeError("Retry(after=…) takes a timedelta")
         self.after = after
 
 

@@ -205,6 +205,17 @@ def _note_duplicates(connection: Connection, filings: list[_Filing]) -> None:
         )
     )
     in_key_order = sorted(filings, key=lambda filing: filing.delivery_id)
+    _restore_bodies(connection, in_key_order)
     connection.execute(
         statement, [{"known": filing.delivery_id, "now": filing.arrival.received_at} for filing in in_key_order]
     )
+
+
+def _restore_bodies(connection: Connection, duplicates: Sequence[_Filing]) -> None:
+    """Give dead deliveries their bodies back, if these have expired: here they come again."""
+    ids = [filing.delivery_id for filing in duplicates]
+    dead = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), in_state(State.DEAD))
+    found = set(connection.execute(dead).scalars())
+    rows = {filing.delivery_id: (filing.delivery_id, *filing.body_row()[1:]) for filing in duplicates}
+    restored = [row for delivery_id, row in rows.items() if delivery_id in found]
+    insert_rows(connection, BODIES, BODY_COLUMNS, restored, conflict="ON CONFLICT DO NOTHING")

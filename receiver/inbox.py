@@ -34,7 +34,7 @@ class Claimed:
     received_at: datetime
     #: The verified body; None if it expired before the delivery was replayed.
     plain: bytes | None
-    #: The exact bytes received, the same as `plain` unless the source encrypts.
+    #: What it is about, as known when it was accepted.
     entity: tuple[str, str] | None
 
 
@@ -169,10 +169,14 @@ class Inbox:
             return [worker for worker in connection.execute(statement).scalars() if worker is not None]
 
     def replay(self, ids: Iterable[int], *, now: datetime) -> int:
-        """Send deliveries that have ended through again, with all their attempts. Returns how many there were."""
+        """Send deliveries that have ended through again, with all their attempts. Returns how many there were.
+
+        Those whose body has expired are left as they are.
+        """
         ended = DELIVERIES.c.state.in_([State.PROCESSED.value, State.IGNORED.value, State.DEAD.value])
         with self.database.write() as connection:
-            again = update(DELIVERIES).where(DELIVERIES.c.id.in_(list(ids)), ended)
+            has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
+            again = update(DELIVERIES).where(DELIVERIES.c.id.in_(list(ids)), ended, has_body)
             result = connection.execute(
                 again.values(
                     state=State.PENDING.value, attempts=0, due_at=now, reason=None, outcome=None, ended_at=None
@@ -198,6 +202,14 @@ class Inbox:
     @staticmethod
     def _held(worker: str, ids: Sequence[int]) -> Any:
         return and_(DELIVERIES.c.id.in_(ids), in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
+
+
+def pending_entities(database: Database, source: str) -> set[str]:
+    """The ids of the entities of one source that deliveries are still to be worked on about."""
+    waiting = text("deliveries.state IN ('pending', 'processing')")
+    statement = select(DELIVERIES.c.entity_id).where(DELIVERIES.c.source == source, waiting).distinct()
+    with database.read() as connection:
+        return {entity_id for entity_id in connection.execute(statement).scalars() if entity_id is not None}
 
 
 _NOTIFY = text(f"NOTIFY {CHANNEL}")

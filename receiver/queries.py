@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from threading import Lock
 from time import monotonic
 from typing import Any
 
@@ -145,6 +146,7 @@ class Statistics:
     def __init__(self, database: Database, sources: Sequence[str]) -> None:
         self._database = database
         self._sources = sources
+        self._counting = Lock()
         self._ended: list[RowMapping] = []
         self._believed_until = 0.0
 
@@ -157,13 +159,17 @@ class Statistics:
         return [self._source(name, open_rows, ended_rows, now) for name in sorted(names)]
 
     def _count_ended(self) -> list[RowMapping]:
-        began = monotonic()
-        if began >= self._believed_until:
-            with self._database.read() as connection:
-                self._ended = list(connection.execute(_ENDED).mappings())
-            took = monotonic() - began
-            self._believed_until = began + (max(took * COUNT_REUSE, LEAST_REUSE) if took > LEAST_REUSE / 20 else 0.0)
-        return self._ended
+        # One at a time: whoever waits here takes the answer of the one before.
+        with self._counting:
+            began = monotonic()
+            if began >= self._believed_until:
+                with self._database.read() as connection:
+                    self._ended = list(connection.execute(_ENDED).mappings())
+                took = monotonic() - began
+                self._believed_until = began + (
+                    max(took * COUNT_REUSE, LEAST_REUSE) if took > LEAST_REUSE / 20 else 0.0
+                )
+            return self._ended
 
     def _source(
         self, name: str, open_rows: Sequence[RowMapping], ended_rows: Sequence[RowMapping], now: datetime

@@ -1,6 +1,7 @@
 """Reconcile: compare the mirror with the source's own list, and repair what webhooks alone cannot have told.
 
-The list counts as news from the moment the walk began, by the source's own clock. What changed since is left alone;
+The list counts as news from the moment the walk began, by the source's clock or ours, whichever is behind. What changed
+since is left alone;
 what is missing in a complete list is deactivated, unless that is suspiciously much.
 """
 
@@ -22,6 +23,7 @@ from receiver.changes import RowChange
 from receiver.database import Database
 from receiver.dialects import Listed
 from receiver.errors import ApiError, ConfigurationError
+from receiver.inbox import pending_entities
 from receiver.mirror import ACTIVE, Key, MirrorRow, Write, own_columns, sql_table
 from receiver.sources import Source
 from receiver.versions import Rank, Version, microseconds
@@ -44,7 +46,7 @@ class Report:
     """What a reconcile found, and what it did about it."""
 
     source: str
-    #: As of when the list counts, by the source's clock.
+    #: As of when the list counts: the beginning of the walk, by the source's clock or ours, whichever is behind.
     as_of: datetime
     #: Rows in the source's list.
     listed: int = 0
@@ -138,13 +140,14 @@ class _Repair:
         self._database = database
         self._report = report
         self._clock = clock
+        self._pending = pending_entities(database, report.source)
         self._moment = microseconds(report.as_of), first_id_at(report.as_of)
 
     def compare(self, listed: Mapping[Key, Listed]) -> None:
         """Repair the rows that the list has and the mirror holds otherwise, or not at all."""
         for some in _batches(listed.items()):
             writes = [self._write(key, Rank.UPDATE, _columns(row)) for key, row in some]
-            self._apply(writes, needed=lambda row, write: row is None or row.tie or _differs(row, write))
+            self._apply(writes, needed=lambda row, write: row is None or self._awaits_news(row) or _differs(row, write))
 
     def deactivate_missing(self, table: type[MirrorRow], listed: Mapping[Key, Listed], *, force: bool) -> None:
         """Deactivate the active rows that the complete list lacks, unless they are too many to be believed."""
@@ -177,6 +180,10 @@ class _Repair:
                 workspace.save()
                 changes.record(connection, repaired, now=self._clock())
         self._report.repaired.extend(repaired)
+
+    def _awaits_news(self, row: MirrorRow) -> bool:
+        """Whether what the list confirms has to be recorded: a tie, or older news that is still to be worked on."""
+        return row.tie or row.external_id in self._pending or getattr(row, "parent", None) in self._pending
 
     def _write(self, key: Key, rank: Rank, columns: Mapping[str, Any]) -> Write:
         time, arrival = self._moment

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, text, tuple_
+from sqlalchemy import Connection, delete, select, text, tuple_
 
 from receiver.arrivals import first_id_at
 from receiver.database import Database
@@ -41,7 +42,8 @@ class Retention:
             ids = connection.execute(expired).scalars().all()
         if ids:
             with database.write() as connection:
-                connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ids)))
+                ended = _still_ended(connection, ids)
+                connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ended)))
         return len(ids)
 
     def _drop_deliveries(self, database: Database, now: datetime) -> int:
@@ -54,13 +56,18 @@ class Retention:
         with database.read() as connection:
             rows = connection.execute(expired).all()
         if rows:
-            ids = [row.id for row in rows]
-            keys = tuple_(DEDUP_KEYS.c.source, DEDUP_KEYS.c.dedup_key).in_(
-                [(row.source, row.dedup_key) for row in rows]
-            )
             with database.write() as connection:
-                connection.execute(delete(DEDUP_KEYS).where(keys, DEDUP_KEYS.c.delivery_id.in_(ids)))
+                ids = _still_ended(connection, [row.id for row in rows])
+                keys = [(row.source, row.dedup_key) for row in rows if row.id in ids]
+                held = tuple_(DEDUP_KEYS.c.source, DEDUP_KEYS.c.dedup_key).in_(keys)
+                connection.execute(delete(DEDUP_KEYS).where(held, DEDUP_KEYS.c.delivery_id.in_(ids)))
                 connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(ids)))
                 connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ids)))
                 connection.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(ids)))
         return len(rows)
+
+
+def _still_ended(connection: Connection, ids: Sequence[int]) -> set[int]:
+    """Those that nobody replayed, and no duplicate revived, since they were found; they stay so from here on."""
+    statement = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), _ENDED).with_for_update()
+    return set(connection.execute(statement).scalars())

@@ -19,6 +19,8 @@ from receiver.errors import NotVerified
 #: Header names in lower case with their values as sent, one pair per header line: the shape ASGI gives.
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
+EMPTY_SECRET = "one of its secrets is empty, so that anybody could sign: set it, or remove it"  # noqa: S105 (a message)
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:
@@ -40,6 +42,11 @@ class Credentials:
     app_key: str | None = field(default=None, repr=False)
     #: The name of the cipher layout, for senders that encrypt.
     cipher: str = "auto"
+
+    @property
+    def has_empty_secret(self) -> bool:
+        """A secret that anybody knows, such as a template leaves behind whose variable was not set."""
+        return any(not secret.value.strip() for secret in self.secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,8 @@ class HmacSha256:
     hint: Callable[[bytes], str | None] | None = None
 
     def check(self, credentials: Credentials) -> str | None:
+        if credentials.has_empty_secret:
+            return EMPTY_SECRET
         if credentials.secrets or credentials.allow_unsigned:
             return None
         return (

@@ -69,6 +69,10 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
     wrong = dialect.verifier.check(credentials)
     if wrong is not None:
         raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
+    client = dialect.client(settings)
+    if client is not None:
+        # Made only to see that it can be: a missing key is found now, and not at the first webhook.
+        client.close()
     return Source(settings.name, dialect, credentials, settings)
 
 

@@ -129,8 +129,9 @@ class Worker:
                     self._wake.clear()
                 self._prune()
                 pause = FIRST_PAUSE
-            except SQLAlchemyError as error:
-                log.error("the database is in trouble; trying again", seconds=pause, error=_one_line(error))
+            except Exception as error:
+                # Whatever it is, a worker that ended would leave the inbox to fill up in silence.
+                log.error("the worker is in trouble; trying again", seconds=pause, error=_one_line(error))
                 self._stopping.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 self._give_back()
@@ -227,7 +228,7 @@ class Worker:
 
     def _hydrate(self, tasks: Sequence[Task]) -> None:
         """Fetch what thin events only name: I/O, so outside every transaction and several at once."""
-        thin = [task for task in tasks if task.ending is None and self._hydrator(task) is not None]
+        thin = [task for task in tasks if task.ending is None and self._is_thin(task)]
         if not thin:
             return
         with ThreadPoolExecutor(min(HYDRATIONS_AT_ONCE, len(thin)), thread_name_prefix="hydrate") as pool:
@@ -243,6 +244,11 @@ class Worker:
             hydrated = hydrator.function(task.event, client)
             assert task.event is not None
             task.event = replace(task.event, hydrated=hydrated)
+
+    def _is_thin(self, task: Task) -> bool:
+        with self._judged(task):
+            return self._hydrator(task) is not None
+        return False
 
     def _hydrator(self, task: Task) -> Handler | None:
         if task.envelope is None or self._client(task.delivery.source) is None:
@@ -296,7 +302,7 @@ class Worker:
             return
         try:
             self._settle_together(done)
-        except SQLAlchemyError as error:
+        except Exception as error:
             if is_trouble_of_ours(error):
                 raise
             log.warning("a batch could not be settled; settling its deliveries one by one", error=_one_line(error))
@@ -306,7 +312,7 @@ class Worker:
     def _settle_alone(self, task: Task) -> None:
         try:
             self._settle_together([task])
-        except SQLAlchemyError as error:
+        except Exception as error:
             if is_trouble_of_ours(error):
                 raise
             task.ending = self._failure(task, f"The mirror refused its rows: {_one_line(error)}")
@@ -463,7 +469,8 @@ def _is_gone(worker: str) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    told = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+    return told.splitlines()[0]
 
 
 #: The workers of this process: what bears its process id but not one of these names is from before a restart.

@@ -62,6 +62,9 @@ class Workspace:
             if write.children_gone:
                 children = {key for key in self._children[write.key] if key.table is write.children_gone}
                 touched |= dict.fromkeys(sorted(children, key=lambda key: key.external_id), write)
+                for child in children:
+                    # What is seen of it may stay the same while the time of its deactivation moves.
+                    self._entries[child].dirty = True
         changes = [self._report(key, delivery_id) for key in touched]
         return strongest(outcomes), [change for change in changes if change is not None]
 

@@ -118,18 +118,18 @@ def test_a_body_cut_off_between_chunks_leaves_nothing_behind(served: Served):
     assert served.count() == before + 1
 
 
-def test_a_body_that_stops_in_the_middle_is_answered_with_408(impatient: Served):
+def test_a_body_that_stops_in_the_middle_is_answered_with_503(impatient: Served):
     with impatient.connect() as connection:
         connection.sendall(request_head("sigma", b"Content-Length: 100") + b"{")
         status, content = read_answer(connection)
-    assert (status, json.loads(content)["error"]) == (408, "body_timeout")
+    assert (status, json.loads(content)["error"]) == (503, "unavailable")
 
 
 def test_after_bodies_that_stopped_their_bytes_wait_no_longer(impatient: Served):
     with impatient.connect() as one, impatient.connect() as another:
         for connection in (one, another):
             connection.sendall(request_head("sigma", b"Content-Length: 600000") + b" " * 500_000)
-        assert [read_answer(connection)[0] for connection in (one, another)] == [408, 408]
+        assert [read_answer(connection)[0] for connection in (one, another)] == [503, 503]
     impatient.send("sigma", padded("sigma", MIB - 1))
 
 

@@ -1,0 +1,121 @@
+"""What must not stop the rest: a handler's mistake in its verdict, a source half set up, a value the driver refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from shopping import NOON, drain, named
+
+from handlers.api import fetch_patiently
+from handlers.catalog import Product, Variant
+from receiver import ApiError, Event, Mirror, Retry, SourceSettings, bulk
+from receiver.acceptor import Acceptor
+from receiver.errors import ConfigurationError, Unavailable
+from receiver.filing import Arrival
+from receiver.retention import Retention
+from receiver.signatures import Credentials, HmacSha256, Secret
+from receiver.sources import build_source, find_dialects
+
+
+def test_a_retry_after_something_else_than_a_timedelta_fails_that_attempt_and_nothing_else(shop, kit, worker):
+    @shop.on("product.odd")
+    def postpone(event: Event[Any], mirror: Mirror) -> None:
+        raise Retry(after=60)  # type: ignore[arg-type]
+
+    odd = kit.send("shop", "product.odd", id="B1", at=NOON)
+    lamp = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    drain(worker)
+    assert "takes a timedelta" in kit.delivery(odd)["reason"]
+    assert kit.delivery(lamp)["state"] == "processed"
+
+
+def test_a_source_whose_api_lacks_its_key_is_refused_at_start():
+    settings = SourceSettings(name="sigma", secrets=["s"], api_url="http://127.0.0.1:9/api/v1")
+    with pytest.raises(ConfigurationError, match="api_key"):
+        build_source(settings, find_dialects())
+
+
+@pytest.mark.parametrize("empty", [b"", b" "])
+def test_an_empty_secret_is_refused_because_anybody_could_sign_with_it(empty):
+    assert "is empty" in str(HmacSha256(header="X").check(Credentials(secrets=(Secret(b"good"), Secret(empty)))))
+
+
+def test_two_losses_of_the_same_children_end_the_same_in_either_order(shop, kit, worker):
+    @shop.on("variant.updated", override=True)
+    def upsert(event: Event[Any], mirror: Mirror) -> None:
+        mirror.upsert(Variant, event.entity_id, parent="P")
+
+    kit.send("shop", "variant.updated", id="V", at=NOON)
+    drain(worker)
+    for hours in (9, 5):
+        kit.send("shop", "product.deleted", id="P", at=NOON + timedelta(hours=hours))
+        drain(worker)
+    later = NOON + timedelta(hours=9)
+    row = kit.row(Variant, "V")
+    assert (row.active, row.deactivated_at, row.changed_at) == (False, later, later)
+    kit.send("shop", "product.deleted", id="P", at=NOON + timedelta(hours=12))
+    drain(worker)
+    assert kit.row(Variant, "V").deactivated_at == NOON + timedelta(hours=12)
+
+
+def test_a_dead_delivery_gets_its_expired_body_back_when_the_sender_sends_it_again(shop, kit, worker):
+    body = shop.write("product.updated", "A1", at=NOON, data={"name": 5})
+    answer = kit.send_body("shop", body)
+    drain(worker)
+    assert kit.delivery(answer)["state"] == "dead"
+    kept = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+    kept.prune(kit.database, now=datetime.now(UTC) + timedelta(days=31))
+    assert kit.delivery(answer)["body"] is None
+    assert kit.send_body("shop", body).body == {"status": "duplicate", "delivery": answer.delivery}
+    assert kit.delivery(answer)["body"] == body.decode()
+
+
+def test_bodies_that_wait_for_their_commit_are_bounded_even_after_their_senders_gave_up():
+    class Hanging:
+        def accept(self, batch: Any) -> list[Any]:
+            raise AssertionError("the acceptor is not started in this test")
+
+    def arrival() -> Arrival:
+        return Arrival(source="s", body=b"x" * 600, plain=None, headers={}, received_at=NOON, secret=None)
+
+    async def scene() -> None:
+        acceptor = Acceptor(Hanging(), max_waiting_bytes=1_000)
+        acceptor.accept(arrival()).cancel()
+        acceptor.accept(arrival())
+        with pytest.raises(Unavailable, match="Too much is waiting"):
+            acceptor.accept(arrival())
+
+    asyncio.run(scene())
+
+
+def test_a_walk_that_is_told_to_wait_for_a_day_ends_at_once():
+    asked = []
+
+    def tomorrow(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(429, headers={"retry-after": "86400"})
+
+    client = httpx.Client(transport=httpx.MockTransport(tomorrow), base_url="http://source")
+    with client, pytest.raises(ApiError, match="Tried for a while"):
+        fetch_patiently(client, "/records")
+    assert asked == ["/records"]
+
+
+def test_a_value_that_the_driver_refuses_kills_its_own_delivery_only(shop, kit, worker, monkeypatch):
+    insert = bulk.insert_rows
+
+    def picky(connection, table, names, rows, **options):
+        if table.name == "products" and any("refused" in row for row in rows):
+            raise TypeError("this driver takes no such value")
+        return insert(connection, table, names, rows, **options)
+
+    monkeypatch.setattr(bulk, "insert_rows", picky)
+    bad = kit.send("shop", "product.updated", id="B1", at=NOON, data=named("refused"))
+    good = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    drain(worker)
+    assert "takes no such value" in kit.delivery(bad)["reason"]
+    assert (kit.delivery(good)["state"], kit.row(Product, "A1").active) == ("processed", True)
