@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from receiver.dialects import Dialect
-from receiver.errors import ConfigurationError, WiringError
+from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.mirror import mirror_tables
 from receiver.settings import Settings, SourceSettings
 from receiver.signatures import Credentials
@@ -69,11 +69,23 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
     wrong = dialect.verifier.check(credentials)
     if wrong is not None:
         raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
-    client = dialect.client(settings)
-    if client is not None:
-        # Made only to see that it can be: a missing key is found now, and not at the first webhook.
-        client.close()
+    _try_client(settings, dialect)
     return Source(settings.name, dialect, credentials, settings)
+
+
+def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
+    """Make a client of the source's API only to see that it can be: what is missing is found now, not at a webhook."""
+    try:
+        client = dialect.client(settings)
+    except HookmirrorError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"The API of the source {settings.name} cannot be called with these settings ({type(error).__name__}): "
+            "check api_url, api_key and api_secret, which travel as ASCII."
+        ) from None
+    if client is not None:
+        client.close()
 
 
 def _import(reference: str) -> Dialect:

@@ -119,3 +119,9 @@ def test_a_value_that_the_driver_refuses_kills_its_own_delivery_only(shop, kit, 
     drain(worker)
     assert "takes no such value" in kit.delivery(bad)["reason"]
     assert (kit.delivery(good)["state"], kit.row(Product, "A1").active) == ("processed", True)
+
+
+def test_an_api_key_that_no_header_takes_is_refused_at_start_with_the_mend():
+    settings = SourceSettings(name="sigma", secrets=["s"], api_url="http://127.0.0.1:9/api/v1", api_key="sk_…")
+    with pytest.raises(ConfigurationError, match="check api_url, api_key"):
+        build_source(settings, find_dialects())
