@@ -10,7 +10,7 @@ from benchmarks import load
 from benchmarks.servers import running
 
 SERVERS = ("bare", "deferred", "orm", "hookmirror")
-ROUNDS = 5
+ROUNDS = 3
 SECONDS = 4
 
 #: Bodies of one round: more than the fastest server takes.

@@ -9,7 +9,7 @@ from statistics import median
 from benchmarks import load
 from benchmarks.servers import running
 
-ROUNDS = 5
+ROUNDS = 3
 SECONDS = 4
 POOL = 60_000
 
