@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Dialect, Table
 PARAMETERS = 4_000
 
 #: Texts of statements that are kept, one for each table and number of rows.
-TEXTS = 1_024
+TEXTS = 256
 
 
 def insert_rows(

@@ -25,10 +25,10 @@ BUSY_TIMEOUT = 5_000
 #: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
 CONNECT_TIMEOUT = 5
 
-#: By system, what the driver is told. A SQLite connection keeps its prepared statements: a multi-row INSERT is another
-#: one for each number of rows.
+#: By system, what the driver is told. A SQLite connection keeps few prepared statements: a multi-row INSERT is another
+#: one for each number of rows, and large.
 CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "sqlite": {"cached_statements": 1_024},
+    "sqlite": {"cached_statements": 48},
     # UTC, because in other zones the times at the ends of the calendar cannot be read back; and an ack is a promise,
     # whatever the server's own setting says.
     "postgresql": {"connect_timeout": CONNECT_TIMEOUT, "options": "-c timezone=UTC -c synchronous_commit=on"},
