@@ -117,23 +117,19 @@ class Acceptor:
     def _commit(self, batch: list[_Waiting]) -> None:
         # Who was asked to come back meanwhile will: what they sent need not be stored twice.
         live = [waiting for waiting in batch if not waiting.answer.done()]
-        answers: Sequence[Accepted | Unavailable]
         try:
-            answers = accepted = self._accept([waiting.arrival for waiting in live]) if live else []
+            answers = self._accept([waiting.arrival for waiting in live]) if live else []
         except Exception as error:
-            answers, accepted = (
-                [Unavailable("The database cannot store this now. Send it again later.")] * len(live),
-                [],
-            )
-            reason = str(error)
+            refusal = Unavailable("The database cannot store this now. Send it again later.")
+            self._tell_all(batch, live, [refusal] * len(live))
+            log.error("deliveries could not be stored; their senders are asked to come back", error=str(error))
+            return
         self._tell_all(batch, live, answers)
-        if answers and not accepted:
-            log.error("deliveries could not be stored; their senders are asked to come back", error=reason)
-        if accepted:
+        if answers:
             self._accepted()
             metrics.count_accepted(
                 (waiting.arrival.source, waiting.arrival.secret, answer.status)
-                for waiting, answer in zip(live, accepted, strict=True)
+                for waiting, answer in zip(live, answers, strict=True)
             )
 
     def _accept(self, arrivals: list[Arrival]) -> list[Accepted]:

@@ -68,7 +68,7 @@ class Api:
     def readyz(self, _: Request) -> Response:
         """200 if the database answers and the oldest due delivery is young enough, else 503 with the reason."""
         try:
-            age = self._oldest_due_seconds()
+            age = self._inbox.oldest_due_seconds(_now())
         except SQLAlchemyError:
             return _json({"status": "not ready", "reason": "The database does not answer."}, 503)
         if age > self._max_backlog_seconds:
@@ -78,7 +78,7 @@ class Api:
 
     def metrics(self, _: Request) -> Response:
         try:
-            metrics.OLDEST_PENDING_SECONDS.set(self._oldest_due_seconds())
+            metrics.OLDEST_PENDING_SECONDS.set(self._inbox.oldest_due_seconds(_now()))
             for source in self._statistics.per_source(now=_now()):
                 for state in (State.PENDING, State.PROCESSING, State.DEAD):
                     metrics.BACKLOG.labels(source["source"], state.value).set(source["states"][state])
@@ -86,10 +86,6 @@ class Api:
             # The counters of this process are worth having just then.
             metrics.OLDEST_PENDING_SECONDS.set(float("nan"))
         return Response(generate_latest(metrics.REGISTRY), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    def _oldest_due_seconds(self) -> float:
-        due = self._inbox.next_due()
-        return max((_now() - due).total_seconds(), 0.0) if due is not None else 0.0
 
     # ── deliveries ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -81,7 +81,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         return
     try:
         database.create_tables()
-        backlog = _oldest_due(database)
+        backlog = Inbox(database).oldest_due_seconds(datetime.now(UTC))
     except SQLAlchemyError as error:
         yield Finding("database", False, explain(error, settings.database_url))
     else:
@@ -90,9 +90,3 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", not late, says + (": start a worker" if late else ""))
     finally:
         database.close()
-
-
-def _oldest_due(database: Database) -> float:
-
-    due = Inbox(database).next_due()
-    return max((datetime.now(UTC) - due).total_seconds(), 0.0) if due else 0.0

@@ -186,7 +186,7 @@ class Inbox:
 
     def due(self, now: datetime) -> Due:
         """What a claim would find, asked without holding anybody up."""
-        pending = text("deliveries.state = 'pending'")
+        pending = in_state(State.PENDING)
         ordinary, suspect = (
             exists().where(pending, DELIVERIES.c.suspect == kind, DELIVERIES.c.due_at <= now) for kind in (False, True)
         )
@@ -198,6 +198,11 @@ class Inbox:
         earliest = select(func.min(DELIVERIES.c.due_at)).where(in_state(State.PENDING))
         with self.database.read() as connection:
             return connection.execute(earliest).scalar()
+
+    def oldest_due_seconds(self, now: datetime) -> float:
+        """How long the delivery has waited that has been due for longest; 0 if none is due."""
+        due = self.next_due()
+        return max((now - due).total_seconds(), 0.0) if due is not None else 0.0
 
     @staticmethod
     def _held(worker: str, ids: Sequence[int]) -> Any:
