@@ -1,30 +1,38 @@
-"""Group commit: requests that wait at the same time share one transaction, and each is answered after its commit.
+"""Group commit: arrivals that wait at the same time share one transaction, and each is answered after its commit.
 
-One thread writes; while it commits, the next batch gathers. So the batches grow with the load by themselves, and an
-idle server answers a single request after a single commit.
+They gather in the event loop until it has gone quiet, and one thread commits; while it does, the next batch gathers.
+So the batches grow with the load by themselves, and an idle server answers a single request after a single commit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver import metrics
+from receiver.admission import Answer
 from receiver.database import is_transient
 from receiver.errors import Unavailable
-from receiver.filing import Accepted, Arrival
+from receiver.filing import Accepted
+from receiver.intake import Arrival
 
 log = structlog.get_logger(__name__)
 
-#: Arrivals in one transaction at most: it bounds how long the first of them waits for the last.
+#: Arrivals in one batch at most.
 LARGEST_BATCH = 256
+
+#: Turns of the event loop without an arrival after which it counts as quiet: as many as a request that is there takes
+#: to become an arrival. A batch that left at once would leave the rest of its crowd to wait for a commit of their own.
+QUIET_TURNS = 3
+
+#: Seconds that a batch gathers at most.
+GATHERING = 0.005
 
 #: How often a batch is tried before its senders are asked to come back.
 TRIES = 3
@@ -32,36 +40,44 @@ TRIES = 3
 #: Seconds that a request waits for its commit; a sender is asked to come back long before it gives up by itself.
 PATIENCE = 10.0
 
+#: Seconds that a commit may take before what comes in meanwhile is sent away at once; and the same while the commit
+#: before it has failed.
+STALLED, STALLED_AGAIN = 2.0, 0.25
+
+#: Seconds between two looks at who has waited too long.
+LOOK = 0.5
+
 
 class Inbox(Protocol):
     """Whatever keeps arrivals durably: the database, or a replicated log in front of it."""
 
     def accept(self, batch: Sequence[Arrival], /) -> list[Accepted]:
-        """The answers in the order of the arrivals, after they are durable. Raises if none of them is."""
+        """The answers in the order of the arrivals, after they are durable. Raises if that is not certain."""
 
 
 class _Waiting(NamedTuple):
     arrival: Arrival
-    answer: asyncio.Future[Accepted]
+    answer: Answer
+    #: By the loop's clock, when it began to wait.
+    since: float
 
 
 class Acceptor:
     """Accepts the arrivals of one event loop, through one thread that writes."""
 
-    def __init__(
-        self, inbox: Inbox, *, accepted: Callable[[], None] = lambda: None, max_waiting_bytes: int = 67_108_864
-    ) -> None:
-        """`accepted` is called after every commit, to wake whoever works on what came in.
-
-        Bodies of at most `max_waiting_bytes` wait for their commit; past that, `accept` raises `Unavailable`.
-        """
+    def __init__(self, inbox: Inbox, *, accepted: Callable[[], None] = lambda: None) -> None:
+        """`accepted` is called after every commit, to wake whoever works on what came in."""
         self._inbox = inbox
-        self._max_waiting_bytes = max_waiting_bytes
-        self._waiting_bytes = 0
         self._accepted = accepted
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        #: In the order in which they began to wait, and since when; those that were answered leave at the next look.
-        self._waiting: deque[tuple[asyncio.Future[Accepted], float]] = deque()
+        #: What gathers for the next batch, and what is being committed since when.
+        self._gathering: list[_Waiting] = []
+        self._committing: list[_Waiting] = []
+        self._committing_since = 0.0
+        self._last_failed = False
+        #: While the loop is being watched for quiet: arrivals at the last look, and looks without a new one.
+        self._watching = False
+        self._seen = self._quiet = 0
+        self._batches: SimpleQueue[list[_Waiting] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="acceptor", daemon=True)
         #: Kept, because asking for the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -71,66 +87,99 @@ class Acceptor:
 
     def stop(self) -> None:
         """Accept what is waiting, then end."""
-        self._queue.put(None)
+        gathered, self._gathering = self._gathering, []
+        if gathered:
+            self._batches.put(gathered)
+        self._batches.put(None)
         self._thread.join()
 
-    def accept(self, arrival: Arrival) -> asyncio.Future[Accepted]:
-        """The answer for this arrival, after the commit that holds it; `Unavailable` if there was none in time."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._look_at_waiting()
-        if self._waiting_bytes > self._max_waiting_bytes:
-            raise Unavailable("Too much is waiting to be stored. Send this again later.")
-        self._waiting_bytes += len(arrival.body)
-        answer: asyncio.Future[Accepted] = self._loop.create_future()
-        self._waiting.append((answer, self._loop.time()))
-        self._queue.put(_Waiting(arrival, answer))
-        return answer
+    # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _look_at_waiting(self) -> None:
-        """Ask those to come back that have waited too long: one timer for all, since one each would cost more."""
+    def accept(self, arrival: Arrival, answer: Answer) -> None:
+        """Give the answer after the commit that holds the arrival; `Unavailable` if there is none in time."""
+        if self._loop is None:
+            self._loop = answer.get_loop()
+            self._end_long_waits()
+        now = self._loop.time()
+        if self._is_stalled(now):
+            answer.set_exception(_stalled())
+            return
+        self._gathering.append(_Waiting(arrival, answer, now))
+        self._watch_for_quiet(self._loop)
+
+    def _watch_for_quiet(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._watching and not self._committing and self._gathering:
+            self._watching = True
+            self._seen = self._quiet = 0
+            loop.call_soon(self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Once a turn, until the crowd is complete."""
+        gathered = len(self._gathering)
+        self._quiet = 0 if gathered > self._seen else self._quiet + 1
+        self._seen = gathered
+        complete = self._quiet >= QUIET_TURNS or gathered >= LARGEST_BATCH
+        if not complete and gathered and loop.time() - self._gathering[0].since < GATHERING:
+            loop.call_soon(self._look, loop)
+            return
+        self._watching = False
+        self._hand_over(loop)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Who was asked to come back meanwhile will: what they sent need not be stored twice.
+        live = [waiting for waiting in self._gathering if not waiting.answer.done()]
+        self._committing, self._gathering = live[:LARGEST_BATCH], live[LARGEST_BATCH:]
+        if self._committing:
+            self._committing_since = loop.time()
+            self._batches.put(self._committing)
+
+    def _committed(self, batch: Sequence[_Waiting], answers: Sequence[Accepted]) -> None:
+        # Before anything else that could fail: whatever it is, the next batch must not wait for it.
+        self._go_on(failed=False)
+        for waiting, answer in zip(batch, answers, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(answer)
+        self._accepted()
+        metrics.count_accepted(
+            (waiting.arrival.source, waiting.arrival.secret, answer.status)
+            for waiting, answer in zip(batch, answers, strict=True)
+        )
+
+    def _failed(self, batch: Sequence[_Waiting]) -> None:
+        self._go_on(failed=True)
+        _send_away(batch, Unavailable("The database cannot store this now. Send it again later."))
+
+    def _go_on(self, *, failed: bool) -> None:
         assert self._loop is not None
-        overdue = self._loop.time() - PATIENCE
-        while self._waiting and (self._waiting[0][0].done() or self._waiting[0][1] <= overdue):
-            _tell(self._waiting.popleft()[0], Unavailable("The database takes too long. Send this again later."))
-        self._loop.call_later(PATIENCE / 4, self._look_at_waiting)
+        self._committing, self._last_failed = [], failed
+        self._watch_for_quiet(self._loop)
+
+    def _is_stalled(self, now: float) -> bool:
+        limit = STALLED_AGAIN if self._last_failed else STALLED
+        return bool(self._committing) and now - self._committing_since > limit
+
+    def _end_long_waits(self) -> None:
+        """Send away who has waited too long: one timer for all, since one each would cost more."""
+        assert self._loop is not None
+        now = self._loop.time()
+        if self._is_stalled(now):
+            _send_away(self._gathering, _stalled())
+            self._gathering = []
+        late = [waiting for waiting in self._committing if waiting.since <= now - PATIENCE]
+        _send_away(late, Unavailable("The database takes too long. Send this again later."))
+        self._loop.call_later(LOOK, self._end_long_waits)
+
+    # ── in the thread that writes ─────────────────────────────────────────────────────────────────────────────
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch, ending = self._gather(first)
-            self._commit(batch)
-            if ending:
-                return
-
-    def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
-        batch = [first]
-        while len(batch) < LARGEST_BATCH:
+        while (batch := self._batches.get()) is not None:
             try:
-                waiting = self._queue.get_nowait()
-            except Empty:
-                break
-            if waiting is None:
-                return batch, True
-            batch.append(waiting)
-        return batch, False
-
-    def _commit(self, batch: list[_Waiting]) -> None:
-        # Who was asked to come back meanwhile will: what they sent need not be stored twice.
-        live = [waiting for waiting in batch if not waiting.answer.done()]
-        try:
-            answers = self._accept([waiting.arrival for waiting in live]) if live else []
-        except Exception as error:
-            refusal = Unavailable("The database cannot store this now. Send it again later.")
-            self._tell_all(batch, live, [refusal] * len(live))
-            log.error("deliveries could not be stored; their senders are asked to come back", error=str(error))
-            return
-        self._tell_all(batch, live, answers)
-        if answers:
-            self._accepted()
-            metrics.count_accepted(
-                (waiting.arrival.source, waiting.arrival.secret, answer.status)
-                for waiting, answer in zip(live, answers, strict=True)
-            )
+                answers = self._accept([waiting.arrival for waiting in batch])
+            except Exception as error:
+                log.error("deliveries could not be stored; their senders are asked to come back", error=str(error))
+                self._tell(self._failed, batch)
+            else:
+                self._tell(self._committed, batch, answers)
 
     def _accept(self, arrivals: list[Arrival]) -> list[Accepted]:
         for chance in range(1, TRIES + 1):
@@ -141,26 +190,20 @@ class Acceptor:
                     raise
         raise AssertionError("the last try returns or raises")
 
-    def _tell_all(self, batch: list[_Waiting], live: list[_Waiting], answers: Sequence[Accepted | Unavailable]) -> None:
+    def _tell(self, outcome: Callable[..., None], *told: object) -> None:
         """Wake the event loop once for the whole batch."""
         assert self._loop is not None
-        size = sum(len(waiting.arrival.body) for waiting in batch)
-        told = [(waiting.answer, answer) for waiting, answer in zip(live, answers, strict=True)]
         try:
-            self._loop.call_soon_threadsafe(self._tell_each, size, told)
+            self._loop.call_soon_threadsafe(outcome, *told)
         except RuntimeError:
-            log.warning("requests ended before their answer; their deliveries are kept", requests=len(live))
-
-    def _tell_each(self, size: int, told: list[tuple[asyncio.Future[Accepted], Accepted | Unavailable]]) -> None:
-        self._waiting_bytes -= size
-        for waiting, answer in told:
-            _tell(waiting, answer)
+            log.warning("requests ended before their answer; their deliveries are kept")
 
 
-def _tell(waiting: asyncio.Future[Accepted], answer: Accepted | Unavailable) -> None:
-    if waiting.done():
-        return
-    if isinstance(answer, Unavailable):
-        waiting.set_exception(answer)
-    else:
-        waiting.set_result(answer)
+def _stalled() -> Unavailable:
+    return Unavailable("The database does not answer. Send this again later.")
+
+
+def _send_away(waiting: Sequence[_Waiting], refusal: Unavailable) -> None:
+    for each in waiting:
+        if not each.answer.done():
+            each.answer.set_exception(refusal)

@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client import generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from receiver import changes, metrics, queries
+from receiver import changes, queries
 from receiver.codec import decode, encode, storable
 from receiver.database import Database
 from receiver.deliveries import State
 from receiver.errors import BadRequest, NotAuthorized, NotFound, Refused, Unavailable, Unreadable
+from receiver.exposition import MEDIA_TYPE, exposition
 from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
 from receiver.tokens import Scope, Tokens
@@ -34,15 +34,23 @@ class Api:
     """The routes, over one inbox and its mirror."""
 
     def __init__(
-        self, inbox: Inbox, tokens: Tokens, *, sources: list[str], max_backlog_seconds: float, wake: Callable[[], None]
+        self,
+        inbox: Inbox,
+        tokens: Tokens,
+        *,
+        sources: list[str],
+        max_backlog_seconds: float,
+        wake: Callable[[], None],
+        warnings: Callable[[], list[str]] = list,
     ) -> None:
-        """`wake` is called when there is new work for the worker of this process."""
+        """`wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`."""
         self._inbox = inbox
         self._database: Database = inbox.database
         self._tokens = tokens
         self._statistics = queries.Statistics(self._database, sources)
         self._max_backlog_seconds = max_backlog_seconds
         self._wake = wake
+        self._warnings = warnings
         self._tables: Mapping[str, type[MirrorRow]] = {sql_table(table).name: table for table in mirror_tables()}
 
     def routes(self) -> list[BaseRoute]:
@@ -66,26 +74,21 @@ class Api:
         return _json({"status": "alive"})
 
     def readyz(self, _: Request) -> Response:
-        """200 if the database answers and the oldest due delivery is young enough, else 503 with the reason."""
+        """200 if the database answers and the oldest due delivery is young enough, else 503 with the reason.
+
+        Warnings are what should not stay as it is, and loses nothing meanwhile.
+        """
         try:
-            age = self._inbox.oldest_due_seconds(_now())
+            age = self._inbox.oldest_due_seconds(self._statistics.sources, now=_now())
         except SQLAlchemyError:
             return _json({"status": "not ready", "reason": "The database does not answer."}, 503)
         if age > self._max_backlog_seconds:
             reason = f"The oldest due delivery has waited {age:.0f} s: is a worker running, and fast enough?"
             return _json({"status": "not ready", "reason": reason}, 503)
-        return _json({"status": "ready"})
+        return _json({"status": "ready", "warnings": self._warnings()})
 
     def metrics(self, _: Request) -> Response:
-        try:
-            metrics.OLDEST_PENDING_SECONDS.set(self._inbox.oldest_due_seconds(_now()))
-            for source in self._statistics.per_source(now=_now()):
-                for state in (State.PENDING, State.PROCESSING, State.DEAD):
-                    metrics.BACKLOG.labels(source["source"], state.value).set(source["states"][state])
-        except SQLAlchemyError:
-            # The counters of this process are worth having just then.
-            metrics.OLDEST_PENDING_SECONDS.set(float("nan"))
-        return Response(generate_latest(metrics.REGISTRY), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(exposition(self._inbox, self._statistics), media_type=MEDIA_TYPE)
 
     # ── deliveries ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,21 +14,32 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
+from receiver import logs
 from receiver.acceptor import Acceptor
+from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
 from receiver.database import Database, explain
 from receiver.endpoint import PREFIX, Endpoint, Receive, Send
-from receiver.errors import ConfigurationError, Refused
+from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox import Inbox
-from receiver.listener import Listener
+from receiver.processes import Kind, Registration
 from receiver.retention import Retention
-from receiver.settings import Settings
+from receiver.schema import Schema
+from receiver.settings import CONFIG_VARIABLE, Settings, load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
 from receiver.tokens import Tokens
 from receiver.worker import Worker
+from receiver.worker_thread import WorkerThread
 
-#: Seconds that a worker gets to end the delivery at hand when the server stops.
-STOP_PATIENCE = 20.0
+#: Seconds after which a thread that waits for the interpreter may have it; Python's own default is 0.005.
+SWITCH_INTERVAL = 0.0002
+
+#: New containers after which Python looks for garbage in cycles. A batch makes thousands that are no garbage, and frees
+#: them by itself; with Python's own 700, looking cost the worker a tenth of its time.
+GARBAGE = 20_000
+
+#: What uvicorn and gunicorn take as: another process of this application would not start either.
+EXIT_CANNOT_START = 3
 
 
 class Installation:
@@ -39,6 +51,7 @@ class Installation:
         self.dialects = find_dialects(settings.dialects, beside=beside)
         self.sources: dict[str, Source] = build_sources(settings, self.dialects)
         self.database = Database(settings.database_url)
+        self.schema = Schema(self.database)
         self.inbox = Inbox(self.database)
         self.retention = Retention(
             bodies=timedelta(days=settings.body_retention_days),
@@ -48,7 +61,7 @@ class Installation:
     def prepare(self) -> None:
         """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
         try:
-            self.database.create_tables()
+            self.schema.prepare()
         except SQLAlchemyError as error:
             raise ConfigurationError(explain(error, self.settings.database_url)) from error
 
@@ -62,27 +75,8 @@ class Installation:
             retention=self.retention,
         )
 
-
-class WorkerThread:
-    """A worker on a thread of its own, that hears of what is accepted elsewhere."""
-
-    def __init__(self, installation: Installation) -> None:
-        self.worker = installation.worker()
-        self._thread = threading.Thread(target=self.worker.run, name="worker", daemon=True)
-        postgresql = installation.database.is_postgresql
-        self._listener = Listener(installation.database, self.worker.wake) if postgresql else None
-
-    def start(self) -> None:
-        self._thread.start()
-        if self._listener is not None:
-            self._listener.start()
-
-    def stop(self) -> None:
-        """End after the delivery at hand; after `STOP_PATIENCE` its lease is left to end by itself."""
-        if self._listener is not None:
-            self._listener.stop()
-        self.worker.stop()
-        self._thread.join(STOP_PATIENCE)
+    def registration(self, kind: Kind) -> Registration:
+        return Registration(self.database, self.schema, self.sources, kind=kind)
 
 
 class App:
@@ -90,12 +84,13 @@ class App:
 
     def __init__(self, installation: Installation, *, with_worker: bool = True) -> None:
         settings = installation.settings
-        self._worker = WorkerThread(installation) if with_worker else None
+        self._worker = WorkerThread(installation.worker, installation.database) if with_worker else None
         self._installation = installation
-        self._acceptor = Acceptor(installation.inbox, accepted=self._wake, max_waiting_bytes=settings.max_waiting_bytes)
+        self._registration = installation.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
+        self._acceptor = Acceptor(installation.inbox, accepted=self._wake)
         self._endpoint = Endpoint(
             installation.sources,
-            self._acceptor.accept,
+            Admission(self._acceptor.accept).admit,
             max_body_bytes=settings.max_body_bytes,
             max_waiting_bytes=settings.max_waiting_bytes,
             body_timeout=settings.body_timeout,
@@ -106,6 +101,7 @@ class App:
             sources=sorted(installation.sources),
             max_backlog_seconds=settings.max_backlog_seconds,
             wake=self._wake,
+            warnings=lambda: self._registration.warnings,
         )
         self._rest = Starlette(
             routes=api.routes(),
@@ -126,6 +122,7 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._installation.prepare()
+        self._registration.start()
         self._acceptor.start()
         if self._worker is not None:
             self._worker.start()
@@ -133,8 +130,47 @@ class App:
         self._acceptor.stop()
         if self._worker is not None:
             self._worker.stop()
+        self._registration.stop()
         self._installation.database.close()
 
     def _wake(self) -> None:
         if self._worker is not None:
-            self._worker.worker.wake()
+            self._worker.wake()
+
+
+def install() -> Installation:
+    """What the settings in force describe. Raises `ConfigurationError` for whatever would fail later."""
+    settings = load()
+    logs.configure(settings.log_level, settings.log_format)
+    if not settings.sources:
+        raise ConfigurationError(
+            f"No source is set, so there is nothing to listen to: name a TOML file in {CONFIG_VARIABLE} with a table "
+            "[sources.<name>] for each account. docs/operations.md has an example."
+        )
+    return Installation(settings, beside=settings_folder())
+
+
+def create() -> App:
+    """The application that the settings in force describe, for other servers: `uvicorn --factory receiver.app:create`.
+
+    Without a worker, since these start any number of processes. What is wrong is one line, and ends the process.
+    """
+    try:
+        installation = install()
+        installation.prepare()
+        application = App(installation, with_worker=False)
+    except HookmirrorError as error:
+        sys.stderr.write(f"hookmirror: {error}\n")
+        sys.exit(EXIT_CANNOT_START)
+    tune_interpreter()
+    return application
+
+
+def tune_interpreter() -> None:
+    """For a process that serves or works, once all is built."""
+    # The acceptor's thread needs the interpreter for a moment several times a commit: let it wait less for each.
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    # What is there now stays: without it, every full collection would walk through all imported modules again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE)

@@ -1,23 +1,23 @@
-"""Many rows in one statement, past the parts of SQLAlchemy that cost more than the database does.
+"""Many rows in one statement, past the parts of SQLAlchemy that cost more than the database does (docs/decisions/0009).
 
-One multi-row INSERT instead of one step per row: between the steps of `executemany` the SQLite driver gives the
-interpreter's lock away, and a busy event loop takes it for a whole switch interval each time.
+Its text does not depend on the number of rows, so that each table has a few prepared statements at most: preparing one
+costs more than running it. SQLite gets rows of parameters, some of them padding; PostgreSQL gets one JSON document.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy import JSON, Connection, Dialect, LargeBinary, Table
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
-#: Parameters of one statement, far below what either database takes: the texts of statements are kept.
-PARAMETERS = 4_000
+from receiver import codec
 
-#: Texts of statements that are kept, one for each table and number of rows.
-TEXTS = 256
+#: Rows of one statement on SQLite. More would be larger statements for hardly any gain.
+SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 def insert_rows(
@@ -29,17 +29,20 @@ def insert_rows(
     """
     if not rows:
         return 0
-    per_statement = PARAMETERS // len(names)
+    # Column by column, because most columns need no processing.
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    for position, process in _processors(table, names, connection.dialect):
+        columns[position] = list(map(process, columns[position]))
+    processed = list(zip(*columns, strict=True))
+    if connection.dialect.name == "postgresql":
+        document = codec.encode([dict(zip(names, row, strict=True)) for row in processed]).decode()
+        return connection.exec_driver_sql(
+            _json_statement(table, names, conflict, connection.dialect), (document,)
+        ).rowcount
     touched = 0
-    for start in range(0, len(rows), per_statement):
-        some = rows[start : start + per_statement]
-        sql = _statement(table, names, len(some), conflict, connection.dialect.paramstyle)
-        # Column by column, because most columns need no processing.
-        columns: list[Sequence[Any]] = list(zip(*some, strict=True))
-        for position, process in _processors(table, names, connection.dialect):
-            columns[position] = list(map(process, columns[position]))
-        parameters = tuple(chain.from_iterable(zip(*columns, strict=True)))
-        touched += connection.exec_driver_sql(sql, parameters).rowcount
+    for some, size in portions(processed):
+        sql = _values_statement(table, names, size, conflict)
+        touched += connection.exec_driver_sql(sql, padded(some, size, len(names))).rowcount
     return touched
 
 
@@ -52,6 +55,28 @@ def insert_mappings(
     return insert_rows(connection, table, tuple(rows[0]), [tuple(row.values()) for row in rows], conflict=conflict)
 
 
+def portions(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Sequence[tuple[Any, ...]], int]]:
+    """The rows in portions, each with the size of the statement that takes it."""
+    largest = SIZES[-1]
+    some = [rows[start : start + largest] for start in range(0, len(rows), largest)]
+    return [(portion, next(size for size in SIZES if size >= len(portion))) for portion in some]
+
+
+def padded(rows: Sequence[tuple[Any, ...]], size: int, width: int) -> tuple[Any, ...]:
+    """The parameters of `values(width, size)`: those of the rows, padding, and the number of rows."""
+    # Not None, which the driver takes several times as long to bind.
+    padding = ("",) * ((size - len(rows)) * width)
+    return (*chain.from_iterable(rows), *padding, len(rows))
+
+
+@cache
+def values(width: int, size: int) -> str:
+    """Rows of parameters for SQLite as a SELECT: `size` rows, of which as many count as the last parameter says."""
+    row = f"({', '.join(['?'] * width)})"
+    # Without the condition, an ON CONFLICT behind it would be read as a part of a join.
+    return f"SELECT * FROM (VALUES {', '.join([row] * size)}) WHERE true LIMIT ?"  # noqa: S608 (only marks)
+
+
 @cache
 def replace_clause(table: Table) -> str:
     """The ON CONFLICT clause that makes an INSERT an upsert of whole rows."""
@@ -62,16 +87,51 @@ def replace_clause(table: Table) -> str:
     return f"ON CONFLICT ({keys}) DO UPDATE SET {rest}"
 
 
-@lru_cache(maxsize=TEXTS)
-def _statement(table: Table, names: tuple[str, ...], rows: int, conflict: str, paramstyle: str) -> str:
-    mark = "?" if paramstyle == "qmark" else "%s"
+# Names come from our own table definitions, and every value travels as a parameter.
+
+
+@cache
+def _values_statement(table: Table, names: tuple[str, ...], size: int, conflict: str) -> str:
+    return f"{_insert_into(table, names)} {values(len(names), size)} {conflict}"
+
+
+@cache
+def _json_statement(table: Table, names: tuple[str, ...], conflict: str, dialect: Dialect) -> str:
+    given = ", ".join(f'"{name}" {_json_type(table.c[name].type, dialect)}' for name in names)
+    taken = ", ".join(_from_json(name, table.c[name].type, dialect) for name in names)
+    source = f"json_to_recordset(CAST(%s AS json)) AS given ({given})"
+    return f"{_insert_into(table, names)} SELECT {taken} FROM {source} {conflict}"  # noqa: S608
+
+
+def _insert_into(table: Table, names: tuple[str, ...]) -> str:
     columns = ", ".join(f'"{name}"' for name in names)
-    row = f"({', '.join([mark] * len(names))})"
-    # Names come from our own table definitions, and every value travels as a parameter.
-    return f'INSERT INTO "{table.name}" ({columns}) VALUES {", ".join([row] * rows)} {conflict}'  # noqa: S608
+    return f'INSERT INTO "{table.name}" ({columns})'
+
+
+def _json_type(kind: TypeEngine[Any], dialect: Dialect) -> str:
+    """The type as which a column is read out of JSON."""
+    return "text" if isinstance(_inside(kind, dialect), (LargeBinary, JSON)) else kind.compile(dialect)
+
+
+def _from_json(name: str, kind: TypeEngine[Any], dialect: Dialect) -> str:
+    inside = _inside(kind, dialect)
+    if isinstance(inside, LargeBinary):
+        return f"decode(\"{name}\", 'base64')"
+    return f'CAST("{name}" AS {kind.compile(dialect)})' if isinstance(inside, JSON) else f'"{name}"'
+
+
+def _inside(kind: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+    return kind.load_dialect_impl(dialect) if isinstance(kind, TypeDecorator) else kind
 
 
 @cache
 def _processors(table: Table, names: tuple[str, ...], dialect: Dialect) -> list[tuple[int, Callable[[Any], Any]]]:
-    found = [table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names]
+    found = [_processor(table.c[name].type, dialect) for name in names]
     return [(position, process) for position, process in enumerate(found) if process is not None]
+
+
+def _processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    if dialect.name == "postgresql" and isinstance(_inside(kind, dialect), LargeBinary):
+        # Bytes are encoded with the rest of the JSON.
+        return None
+    return kind.dialect_impl(dialect).bind_processor(dialect)

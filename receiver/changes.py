@@ -7,20 +7,23 @@ every change exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, RowMapping, Table, select, text
 from sqlmodel import Field, SQLModel
 
-from receiver.bulk import insert_mappings
+from receiver.bulk import insert_rows
 from receiver.columns import Document, UtcDateTime
 from receiver.database import Database
 
 #: The key of the advisory lock that puts the feed in commit order.
 FEED_LOCK = 0x686F6F6B0001
+
+#: Changes that `follow` reads at once.
+PAGE = 500
 
 
 class Change(SQLModel, table=True):
@@ -53,9 +56,8 @@ class Change(SQLModel, table=True):
 CHANGES: Table = Change.__table__  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True, slots=True)
-class RowChange:
-    """One change before it is recorded: see `Change` for the fields."""
+class RowChange(NamedTuple):
+    """One change before it is recorded: see `Change` for the fields, which are its columns."""
 
     table: str
     source: str
@@ -71,30 +73,36 @@ def record(connection: Connection, changes: Sequence[RowChange], *, now: datetim
     """Append the changes, in their order, as part of the caller's transaction."""
     if not changes:
         return
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": FEED_LOCK})
-    rows = [
-        {
-            "table": change.table,
-            "source": change.source,
-            "external_id": change.external_id,
-            "operation": change.operation,
-            "before": change.before,
-            "after": change.after,
-            "delivery_id": change.delivery_id,
-            "changed_at": change.changed_at,
-            "recorded_at": now,
-        }
-        for change in changes
-    ]
-    insert_mappings(connection, CHANGES, rows)
+    _wait_for_turn(connection)
+    insert_rows(connection, CHANGES, (*RowChange._fields, "recorded_at"), [(*change, now) for change in changes])
 
 
 def after(database: Database, seq: int, *, limit: int) -> Sequence[RowMapping]:
-    """The changes that follow `seq`, oldest first, at most `limit`."""
+    """The changes that follow `seq`, oldest first, at most `limit`: each with the columns of `Change`."""
     statement = select(CHANGES).where(CHANGES.c.seq > seq).order_by(CHANGES.c.seq).limit(limit)
     with database.read() as connection:
         return connection.execute(statement).mappings().all()
+
+
+def follow(
+    database: Database, seq: int = 0, *, stopping: threading.Event | None = None, look: float = 1.0
+) -> Iterator[RowMapping]:
+    """Each change that follows `seq`, exactly once and in commit order: those that are there, then those that come.
+
+    Whoever remembers the `seq` of the last change that it is done with goes on from there after a restart. While
+    nothing is new, it looks again every `look` seconds; it ends when `stopping` is set. Raises SQLAlchemy's error when
+    the database does not answer: call it again, with the last `seq`.
+    """
+    stopping = stopping or threading.Event()
+    while not stopping.is_set():
+        page = after(database, seq, limit=PAGE)
+        for change in page:
+            if stopping.is_set():
+                return
+            yield change
+            seq = change["seq"]
+        if not page:
+            stopping.wait(look)
 
 
 def history(database: Database, table: str, source: str, external_id: str, *, limit: int) -> Sequence[RowMapping]:
@@ -107,3 +115,12 @@ def history(database: Database, table: str, source: str, external_id: str, *, li
     )
     with database.read() as connection:
         return connection.execute(statement).mappings().all()
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    """Keep everybody else from drawing numbers until the caller's transaction has ended.
+
+    On SQLite there is no other writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": FEED_LOCK})

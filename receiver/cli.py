@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
-import structlog
 import typer
-import uvicorn
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver import logs, sender
-from receiver.app import App, Installation, WorkerThread
+from receiver import sender, server
+from receiver.app import App, install, tune_interpreter
 from receiver.codec import encode
 from receiver.database import explain
 from receiver.deliveries import State
 from receiver.doctor import examine
 from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError, HookmirrorError
-from receiver.queries import DeliveryFilter, ended_ids
+from receiver.exposition import exposition
+from receiver.processes import Kind
+from receiver.queries import DeliveryFilter, Statistics, ended_ids
 from receiver.reconcile import reconcile as compare_and_repair
-from receiver.settings import CONFIG_VARIABLE, load
+from receiver.settings import load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
 from receiver.tokens import Scope, Tokens
+from receiver.vitals import vitals
+from receiver.worker_thread import WorkerThread
 
 #: Where packages add commands of their own.
 ENTRY_POINTS = "hookmirror.commands"
-
-#: Seconds after which a thread that waits for the interpreter may have it; Python's own default is 0.005.
-SWITCH_INTERVAL = 0.0002
-
-#: Seconds that requests under way get when the server stops.
-GRACE = 15
 
 RECEIVER = "http://127.0.0.1:8000"
 
@@ -82,47 +75,51 @@ def _fail(message: str) -> NoReturn:
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
-    worker: Annotated[bool, typer.Option(help="Also run a worker in this process.")] = True,
+    fd: Annotated[int | None, typer.Option(min=0, help="Instead of both: a socket left open by the starter.")] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the socket.")] = 1,
+    worker: Annotated[bool, typer.Option(help="Also run one worker; beside several processes, in its own.")] = True,
 ) -> None:
     """Run the endpoint and the API, and a worker beside them."""
-    installation = _installation()
-    listening = _listen(host, port)
+    installation = install()
+    listening = server.listen(host, port) if fd is None else server.inherit(fd)
     installation.prepare()
-    application = App(installation, with_worker=worker)
-    # The acceptor's thread needs the interpreter for a moment many times a commit: let it wait less for each.
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    # What is there now stays: without it, every full collection would walk through all imported modules again.
-    gc.collect()
-    gc.freeze()
-    config = uvicorn.Config(
-        application,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        lifespan="on",
-        timeout_graceful_shutdown=GRACE,
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn stops gracefully, and then raises the signal again: having been asked to end is no failure.
-        signal.signal(number, lambda *_: sys.exit(0))
-    address, bound = listening.getsockname()[:2]
-    structlog.get_logger(__name__).info("listening", url=f"http://{address}:{bound}{PREFIX}<source>")
-    uvicorn.Server(config).run(sockets=[listening])
+    # Made for several processes too, which would otherwise find out each by itself, and again and again, what is wrong.
+    application = App(installation, with_worker=worker and processes == 1)
+    if processes == 1:
+        tune_interpreter()
+        server.run(application, listening)
+    else:
+        installation.database.close()
+        server.run_processes(listening, processes=processes, worker=worker)
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Answer /healthz and /metrics on this port.")
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="And on this address.")] = "127.0.0.1",
+) -> None:
     """Run a worker alone: it drains the inbox of the same database into the mirror."""
-    installation = _installation()
+    installation = install()
+    listening = None if metrics_port is None else server.listen(metrics_host, metrics_port, option="--metrics-port")
     installation.prepare()
-    running = WorkerThread(installation)
+    running = WorkerThread(installation.worker, installation.database)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    registration = installation.registration(Kind.WORKER)
+    tune_interpreter()
     running.start()
-    stopping.wait()
-    running.stop()
+    registration.start()
+    with ExitStack() as shown:
+        if listening is not None:
+            statistics = Statistics(installation.database, sorted(installation.sources))
+            metrics = partial(exposition, installation.inbox, statistics)
+            shown.enter_context(vitals(listening, trouble=running.trouble, metrics=metrics))
+        stopping.wait()
+        running.stop()
+    registration.stop()
     installation.database.close()
 
 
@@ -139,7 +136,7 @@ def token(
 @app.command()
 def doctor(as_json: JsonFlag = False) -> None:
     """Check settings, secrets, wiring and database, and say what to mend."""
-    findings = list(examine(load, beside=_settings_folder()))
+    findings = list(examine(load, beside=settings_folder()))
     if as_json:
         typer.echo(encode([asdict(finding) for finding in findings]))
     else:
@@ -161,7 +158,7 @@ def send(
 ) -> None:
     """Send one webhook, signed or encrypted as its source does it."""
     settings = load()
-    sources = build_sources(settings, find_dialects(settings.dialects, beside=_settings_folder()))
+    sources = build_sources(settings, find_dialects(settings.dialects, beside=settings_folder()))
     speaking = _source(sources, source)
     moment = (at.replace(tzinfo=at.tzinfo or UTC) if at else datetime.now(UTC)).astimezone(UTC)
     body = sender.body_of(speaking, what, entity_id=entity_id, at=moment, data=data)
@@ -185,7 +182,7 @@ def replay(
     wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
     if not ids and wanted == DeliveryFilter():
         raise ConfigurationError("Say which: ids, or at least one of --source, --state, --event-type and --entity.")
-    installation = _installation()
+    installation = install()
     installation.prepare()
     found = 0
     for some in [ids] if ids else ended_ids(installation.database, wanted):
@@ -201,14 +198,15 @@ def reconcile(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare the mirror with the source's own list, and repair what differs."""
-    installation = _installation()
+    installation = install()
     installation.prepare()
     listening = _source(installation.sources, source)
     with _progress("rows listed") as seen:
         report = compare_and_repair(
             installation.database, listening, dry_run=dry_run, force=force, progress=lambda rows: seen(rows)
         )
-    typer.echo(encode(asdict(report)) if as_json else "\n".join(report.lines()))
+    repaired = [change._asdict() for change in report.repaired]
+    typer.echo(encode({**asdict(report), "repaired": repaired}) if as_json else "\n".join(report.lines()))
     if report.braked:
         raise typer.Exit(1)
 
@@ -216,7 +214,7 @@ def reconcile(
 @app.command()
 def prune(as_json: JsonFlag = False) -> None:
     """Drop expired bodies and dedup keys now; a worker does it by and by."""
-    installation = _installation()
+    installation = install()
     installation.prepare()
     dropped = 0
     with _progress("deliveries pruned") as seen:
@@ -227,11 +225,14 @@ def prune(as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def migrate() -> None:
-    """Bring the database to the schema of this version."""
-    installation = _installation()
-    installation.prepare()
-    typer.echo("The database has the schema of this version.")
+def migrate(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring the database to the schema of this release."""
+    schema = install().schema
+    done = schema.plan() if dry_run else schema.upgrade()
+    typer.echo(encode(asdict(done) | {"dry_run": dry_run}) if as_json else "\n".join(done.lines(dry_run=dry_run)))
 
 
 @contextmanager
@@ -253,32 +254,3 @@ def _source(sources: Mapping[str, Source], name: str) -> Source:
         known = ", ".join(sorted(sources)) or "none"
         raise ConfigurationError(f"There is no source {name!r} in the settings: choose one of {known}.")
     return sources[name]
-
-
-def _installation() -> Installation:
-    settings = load()
-    logs.configure(settings.log_level, settings.log_format)
-    if not settings.sources:
-        raise ConfigurationError(
-            f"No source is set, so there is nothing to listen to: name a TOML file in {CONFIG_VARIABLE} with a table "
-            "[sources.<name>] for each account. docs/operations.md has an example."
-        )
-    return Installation(settings, beside=_settings_folder())
-
-
-def _settings_folder() -> Path:
-    named = os.environ.get(CONFIG_VARIABLE)
-    return Path(named).resolve().parent if named else Path.cwd()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        raise ConfigurationError(
-            f"Nothing can listen on {host} port {port} ({error.strerror}): stop what does, or choose another --port."
-        ) from None
-    return listening

@@ -5,13 +5,16 @@ Each has one form per database and one in Python. `normalizer` says how a column
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Dialect, Integer, Numeric, String, Text
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Dialect, Integer, Numeric, String, Text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from receiver import codec
 from receiver.errors import HandlerError, Unreadable
@@ -46,7 +49,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else Text())
 
     def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
-        return None if dialect.name == "postgresql" else _iso_text
+        return None if dialect.name == "postgresql" else iso_text
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (signature is SQLAlchemy's)
         if value is None:
@@ -67,7 +70,44 @@ class Document(TypeDecorator[Any]):
         return None if value is None else codec.decode(value)
 
 
-def _iso_text(value: datetime | None) -> str | None:
+class Numbers(TypeDecorator[Sequence[int]]):
+    """A list of whole numbers as one parameter: an array on PostgreSQL, JSON on SQLite."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(BigInteger) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Sequence[int] | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return codec.encode(value).decode()
+
+
+class among(FunctionElement[Any]):  # noqa: N801 (a function, to whoever writes it)
+    """`among(column, bindparam("ids", type_=Numbers()))`: IN, in a statement that is the same for any number of ids."""
+
+    # Not Boolean, of which SQLAlchemy would make `… = 1` on SQLite: no index serves that.
+    type = NullType()
+    name = "among"
+    inherit_cache = True
+
+
+@compiles(among, "sqlite")
+def _among_json(element: among, compiler: SQLCompiler, **options: Any) -> str:
+    column, numbers = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({numbers}))"  # noqa: S608 (both are compiled)
+
+
+@compiles(among, "postgresql")
+def _among_array(element: among, compiler: SQLCompiler, **options: Any) -> str:
+    column, numbers = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} = ANY ({numbers})"
+
+
+def iso_text(value: datetime | None) -> str | None:
+    """The time as SQLite keeps it: ISO 8601 in UTC, always with microseconds."""
     if value is None:
         return None
     if value.tzinfo is not UTC:
@@ -141,6 +181,9 @@ def _integer(name: str, value: Any) -> int:
 def _what(value: Any) -> str:
     return f"the {type(value).__name__} {str(value)[:40]!r}"
 
+
+#: What brings a value into a form that JSON has too.
+PLAIN_NORMALIZERS = frozenset({document, _text, _flag, _integer})
 
 _CONVERTERS: tuple[tuple[Any, Any], ...] = (
     (ExactDecimal, _decimal),

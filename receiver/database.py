@@ -6,18 +6,22 @@ SQLite's own busy handler; between processes they meet there, bounded by `BUSY_T
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import SQLModel
 
 from receiver.errors import ConfigurationError
+
+Result = TypeVar("Result")
 
 #: Milliseconds that a transaction waits for another process's writer before it gives up.
 BUSY_TIMEOUT = 5_000
@@ -25,14 +29,42 @@ BUSY_TIMEOUT = 5_000
 #: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
 CONNECT_TIMEOUT = 5
 
+#: For libpq: a network that swallows everything is noticed within about this many seconds, on a quiet connection and on
+#: one that waits for what it sent to be received. The system's own patience is a quarter of an hour, and two hours.
+KEEP_ALIVE: dict[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+#: The same seen from the server, which else would keep the locks of a machine that vanished; and so would a process
+#: that stands still in the middle of a transaction.
+SESSION_LIMITS = (
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=25000 "
+    "-c idle_in_transaction_session_timeout=300000"
+)
+
 #: By system, what the driver is told. A SQLite connection keeps few prepared statements: a multi-row INSERT is another
 #: one for each number of rows, and large.
 CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"cached_statements": 48},
-    # UTC, because in other zones the times at the ends of the calendar cannot be read back; and an ack is a promise,
-    # whatever the server's own setting says.
-    "postgresql": {"connect_timeout": CONNECT_TIMEOUT, "options": "-c timezone=UTC -c synchronous_commit=on"},
+    # Whatever the server's own settings say. UTC, because in other zones the times at the ends of the calendar cannot
+    # be read back; an ack is a promise; and who has waited for a lock must see what its last holder did, so writers
+    # look anew with each statement.
+    "postgresql": {
+        "connect_timeout": CONNECT_TIMEOUT,
+        **KEEP_ALIVE,
+        "options": "-c timezone=UTC -c synchronous_commit=on -c default_transaction_isolation=read\\ committed "
+        + SESSION_LIMITS,
+    },
 }
+
+#: On PostgreSQL, where that is not so by itself: readers see one state throughout.
+READERS_SEE = "REPEATABLE READ"
+
+#: How often a transaction is run again, and the seconds to wait before the first time at most; doubled each time.
+RUNS_AGAIN, FIRST_WAIT = 5, 0.01
 
 #: PostgreSQL's word for: nothing is wrong with the transaction, run it again.
 RETRYABLE_STATES = frozenset({"40001", "40P01"})
@@ -53,7 +85,14 @@ SQLITE_TROUBLE = frozenset(
 #: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
 POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
 
-DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+#: By what a URL begins with: the driver that is used.
+DRIVERS = {
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+}
 
 
 class Database:
@@ -77,9 +116,20 @@ class Database:
             yield connection
 
     @contextmanager
+    def write_at_once(self) -> Iterator[Connection]:
+        """For one statement that writes and is a transaction by itself: committed when it returns."""
+        if self.is_postgresql:
+            with self.engine.connect() as connection:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+            return
+        with self._writer, self.engine.connect() as connection, connection.execution_options(begin="").begin():
+            yield connection
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads, and sees one state of the database throughout."""
-        with self.engine.connect() as connection, connection.begin():
+        options = {"isolation_level": READERS_SEE} if self.is_postgresql else {}
+        with self.engine.connect() as connection, connection.execution_options(**options).begin():
             yield connection
 
     def create_tables(self) -> None:
@@ -94,6 +144,22 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def insist(transaction: Callable[[], Result]) -> Result:
+    """What the transaction returns; it is run again, with a bound, when that may well be all it takes.
+
+    Raises SQLAlchemy's error otherwise. It must find out anew what there is to do: it may have been committed already.
+    """
+    for chance in range(RUNS_AGAIN):
+        try:
+            return transaction()
+        except SQLAlchemyError as error:
+            if not is_transient(error):
+                raise
+            # Two that met must not meet again: not both at once, and later each time.
+            time.sleep(FIRST_WAIT * 2**chance * random.random())  # noqa: S311 (nothing secret hangs on it)
+    return transaction()
 
 
 def is_transient(error: BaseException) -> bool:
@@ -132,6 +198,8 @@ def explain(error: BaseException, url: str) -> str:
 
 _ADVICE = (
     ("unable to open database file", "Create its folder, or give this user the right to write there."),
+    ("read-only transaction", "Name the primary server in HOOKMIRROR_DATABASE_URL, not a copy of it."),
+    ("lock timeout", "Somebody holds a table that is to be changed: end what does, or run this again when it has."),
     ("readonly", "Give this user the right to write the file and its folder."),
     ("read-only", "Give this user the right to write the file and its folder."),
     ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
@@ -142,16 +210,16 @@ _ADVICE = (
     ("refused", "Start PostgreSQL, or correct host and port in HOOKMIRROR_DATABASE_URL."),
     ("password authentication", "Correct user and password in HOOKMIRROR_DATABASE_URL."),
     ("does not exist", "Create it, or correct its name in HOOKMIRROR_DATABASE_URL."),
-    ("permission denied", "Give this user the rights it needs: see docs/operations.md."),
+    ("permission denied", "Give this user the rights it needs: see docs/deployment.md."),
 )
 
 
 def _engine(url: str, pool_size: int) -> Engine:
     try:
         parsed = make_url(url)
-        driver = DRIVERS.get(parsed.drivername, parsed.drivername)
+        driver = DRIVERS.get(parsed.drivername, "")
         system = driver.partition("+")[0]
-        if system not in ("sqlite", "postgresql"):
+        if not driver:
             raise ConfigurationError(
                 f"HOOKMIRROR_DATABASE_URL names `{parsed.drivername}`: use sqlite:///path or postgresql://…"
             )
@@ -167,12 +235,23 @@ def _engine(url: str, pool_size: int) -> Engine:
             "hide_parameters": True,
             # The connection used last has its statements prepared and its pages at hand.
             "pool_use_lifo": True,
-            "connect_args": CONNECT_ARGUMENTS[system],
+            "connect_args": _connect_arguments(system, parsed.query.get("options", "")),
         }
         engine = create_engine(parsed.set(drivername=driver), **options)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except ImportError as error:
+        raise ConfigurationError(
+            f"HOOKMIRROR_DATABASE_URL names PostgreSQL, and its driver is not there ({error}): install it with "
+            "`pip install 'psycopg[binary]'`."
+        ) from None
+    except ArgumentError as error:
         raise ConfigurationError(
             f"HOOKMIRROR_DATABASE_URL cannot be used: {error}. Write sqlite:///path or postgresql://…"
+        ) from None
+    except ValueError:
+        # The error quotes what was taken for a port, which may be a part of the password.
+        raise ConfigurationError(
+            "HOOKMIRROR_DATABASE_URL cannot be used: its port is no number. Write postgresql://user:password@host/db, "
+            "with special characters of user and password as %40 and the like."
         ) from None
     if system == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -180,12 +259,37 @@ def _engine(url: str, pool_size: int) -> Engine:
     return engine
 
 
+def _connect_arguments(system: str, wanted: str | tuple[str, ...]) -> dict[str, Any]:
+    """Ours, with the session options that the URL names (a search path, say) before them."""
+    arguments = CONNECT_ARGUMENTS[system]
+    if not wanted or "options" not in arguments:
+        return arguments
+    named = wanted if isinstance(wanted, str) else " ".join(wanted)
+    return arguments | {"options": f"{named} {arguments['options']}"}
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
     # The driver's own transaction control cannot begin IMMEDIATE: switch it off and begin by hand.
     connection.isolation_level = None
-    for pragma in (f"busy_timeout={BUSY_TIMEOUT}", "journal_mode=WAL", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
+    _write_ahead(connection)
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch the file to WAL, if nobody has. Of several who do so at once SQLite fails all but one, without a wait."""
+    end = time.monotonic() + BUSY_TIMEOUT / 1_000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+    begin = connection.get_execution_options().get("begin", "BEGIN")
+    if begin:
+        connection.exec_driver_sql(begin)

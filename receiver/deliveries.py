@@ -11,11 +11,13 @@ both in `dedup_keys`, whose primary key is the deduplication (docs/decisions/000
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, false, text
+from sqlalchemy import BigInteger, Column, ColumnElement, Index, Integer, LargeBinary, Table, and_, false, text
 from sqlmodel import Field, SQLModel
 
 from receiver.codec import storable
@@ -23,6 +25,10 @@ from receiver.columns import Document, UtcDateTime
 
 #: Characters of a reason that are kept.
 LONGEST_REASON = 2_000
+
+
+#: On SQLite the one type that makes a primary key the row's own number, instead of an index beside the table.
+DeliveryId = BigInteger().with_variant(Integer, "sqlite")
 
 
 class State(StrEnum):
@@ -44,7 +50,7 @@ class Delivery(SQLModel, table=True):
     __tablename__ = "deliveries"
 
     #: Grows with arrival: see `receiver.arrivals`.
-    id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
     source: str
     #: None where the body could not be read.
     event_type: str | None = None
@@ -115,7 +121,7 @@ class Body(SQLModel, table=True):
 
     __tablename__ = "bodies"
 
-    delivery_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    delivery_id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
     #: The exact bytes received; where they hold an application key in plain text, without it.
     body: bytes = Field(sa_type=LargeBinary)
     #: What an encrypted body decrypts to; None if the body is plain.
@@ -155,6 +161,20 @@ DELIVERIES: Table = Delivery.__table__  # type: ignore[attr-defined]
 BODIES: Table = Body.__table__  # type: ignore[attr-defined]
 DEDUP_KEYS: Table = DedupKey.__table__  # type: ignore[attr-defined]
 ATTEMPTS: Table = Attempt.__table__  # type: ignore[attr-defined]
+
+
+def dedup_keys_in(keys: Iterable[tuple[str, str]]) -> list[ColumnElement[bool]]:
+    """Conditions that find these keys, each a source and a dedup key, one condition per source.
+
+    For pairs of both in one condition, SQLite would read the whole table.
+    """
+    by_source = defaultdict(set)
+    for source, dedup_key in keys:
+        by_source[source].add(dedup_key)
+    return [
+        and_(DEDUP_KEYS.c.source == source, DEDUP_KEYS.c.dedup_key.in_(sorted(some)))
+        for source, some in by_source.items()
+    ]
 
 
 def kept_reason(reason: str | None) -> str | None:

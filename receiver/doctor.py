@@ -1,8 +1,12 @@
-"""`hookmirror doctor`: look at everything that must hold before the first webhook, and say what to mend."""
+"""`hookmirror doctor`: look at everything that must hold before the first webhook, and say what to mend.
+
+It looks, and changes nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database import Database, explain
 from receiver.errors import HookmirrorError
-from receiver.inbox import Inbox
+from receiver.inbox import Inbox, pending_sources
+from receiver.processes import Wiring, differences, running, shown
+from receiver.schema import Schema
 from receiver.settings import Settings
-from receiver.sources import build_source, find_dialects
+from receiver.sources import Source, build_source, find_dialects
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +41,9 @@ def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Finding]:
         return
     yield Finding("settings", True, f"{len(settings.sources)} sources")
     yield from _secret_key(settings)
-    yield from _sources(settings, beside)
-    yield from _database(settings)
+    sources: dict[str, Source] = {}
+    yield from _sources(settings, beside, sources)
+    yield from _database(settings, sources)
 
 
 def _secret_key(settings: Settings) -> Iterator[Finding]:
@@ -45,12 +52,11 @@ def _secret_key(settings: Settings) -> Iterator[Finding]:
     except HookmirrorError as error:
         yield Finding("secret key", False, str(error))
         return
-    short = min(len(key) for key in keys) < 16
-    says = "shorter than 16 characters: make a longer one, or tokens can be forged" if short else f"{len(keys)} in use"
-    yield Finding("secret key", not short, says)
+    yield Finding("secret key", True, f"{len(keys)} in use")
 
 
-def _sources(settings: Settings, beside: Path) -> Iterator[Finding]:
+def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> Iterator[Finding]:
+    """Fills `sources` with those that can be listened to."""
     try:
         dialects = find_dialects(settings.dialects, beside=beside)
         for dialect in dialects.values():
@@ -63,7 +69,7 @@ def _sources(settings: Settings, beside: Path) -> Iterator[Finding]:
         yield Finding("sources", False, "there is none: add a table [sources.<name>] to the settings file")
     for name, source in settings.sources.items():
         try:
-            built = build_source(source, dialects)
+            built = sources[name] = build_source(source, dialects)
         except HookmirrorError as error:
             yield Finding(f"source {name}", False, str(error))
             continue
@@ -73,20 +79,80 @@ def _sources(settings: Settings, beside: Path) -> Iterator[Finding]:
         yield Finding(f"source {name}", True, f"speaks {built.dialect.name}, {secrets} secrets{unsigned}, {api}")
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
+def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Finding]:
     try:
         database = Database(settings.database_url)
     except HookmirrorError as error:
         yield Finding("database", False, str(error))
         return
     try:
-        database.create_tables()
-        backlog = Inbox(database).oldest_due_seconds(datetime.now(UTC))
+        absent = _absent_file(database)
+        if absent is None:
+            yield from _contents(database, settings, sources)
+        else:
+            yield _to_be_made(absent)
+    except HookmirrorError as error:
+        yield Finding("schema", False, str(error))
     except SQLAlchemyError as error:
         yield Finding("database", False, explain(error, settings.database_url))
-    else:
-        late = backlog > settings.max_backlog_seconds
-        says = f"can be written; the oldest due delivery has waited {backlog:.0f} s"
-        yield Finding("database", not late, says + (": start a worker" if late else ""))
     finally:
         database.close()
+
+
+def _absent_file(database: Database) -> Path | None:
+    """The SQLite file that is not there yet: to open it would make it."""
+    path = database.engine.url.database or ""
+    is_absent = not database.is_postgresql and not path.startswith("file:") and not Path(path).exists()
+    return Path(path) if is_absent else None
+
+
+def _to_be_made(file: Path) -> Finding:
+    if file.parent.is_dir() and os.access(file.parent, os.W_OK):
+        return Finding("database", True, f"{file} is not there yet: the first start makes it")
+    mend = "create its folder, or give this user the right to write there"
+    return Finding("database", False, f"{file} is not there and cannot be made: {mend}")
+
+
+def _contents(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Finding]:
+    schema = Schema(database)
+    plan = schema.plan()
+    yield Finding("database", True, "answers")
+    if plan.is_needed:
+        behind = " ".join(plan.lines(dry_run=True))
+        mend = "run `hookmirror migrate`" if database.is_postgresql else "the next start does it"
+        yield Finding("schema", not database.is_postgresql, f"is behind this release. {behind} To do it, {mend}")
+        return
+    schema.check()
+    yield Finding("schema", True, f"is this release's: {schema.release}")
+    yield _backlog(database, settings)
+    yield from _strangers(database, settings)
+    yield _processes(database, Wiring.of(sources))
+
+
+def _backlog(database: Database, settings: Settings) -> Finding:
+    waited = Inbox(database).oldest_due_seconds(settings.sources, now=datetime.now(UTC))
+    late = waited > settings.max_backlog_seconds
+    says = f"the oldest due delivery has waited {waited:.0f} s"
+    return Finding("backlog", not late, says + (": start a worker" if late else ""))
+
+
+def _strangers(database: Database, settings: Settings) -> Iterator[Finding]:
+    """Deliveries that no process with these settings will ever work on."""
+    for source in pending_sources(database):
+        if source not in settings.sources:
+            says = "is in no settings, and deliveries of it are pending: add it until they are done"
+            yield Finding(f"source {source}", False, says)
+
+
+def _processes(database: Database, wiring: Wiring) -> Finding:
+    """Those that run must agree with each other. That these settings are others yet is said, and no fault."""
+    with database.read() as connection:
+        found = running(connection, datetime.now(UTC))
+    if not found:
+        return Finding("processes", True, "none runs on this database")
+    among = differences(Wiring(tuple(found[0]["wiring"])), found)
+    if among:
+        return Finding("processes", False, f"compared with {shown(found[0])}: {' '.join(among)}")
+    says = f"{', '.join(map(shown, found))}"
+    otherwise = " ".join(differences(wiring, found[:1]))
+    return Finding("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)

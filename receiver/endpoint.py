@@ -6,16 +6,15 @@ A plain ASGI application: request and response objects would cost nearly half of
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
 
 import structlog
 
 from receiver import metrics
-from receiver.codec import encode, storable
-from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource, Unreadable
-from receiver.filing import Accepted, Arrival
+from receiver.codec import encode
+from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
+from receiver.filing import Accepted
 from receiver.patience import Patience
 from receiver.signatures import RawHeaders
 from receiver.sources import Source
@@ -27,42 +26,25 @@ log = structlog.get_logger(__name__)
 
 PREFIX = "/hooks/"
 
-#: Request headers that are kept with a delivery: what says how it was sent. No secret travels in any of them.
-KEPT_HEADERS = frozenset(
-    {
-        b"content-type",
-        b"content-encoding",
-        b"user-agent",
-        b"x-request-id",
-        b"x-sigma-event",
-        b"x-sigma-delivery",
-        b"x-sigma-signature",
-        b"x-webhook-signature",
-    }
-)
-
-#: Characters of a kept header's value.
-LONGEST_HEADER = 512
-
 
 class SenderGone(Exception):
     """The sender closed the connection before its body was complete: nothing to answer, nobody to answer to."""
 
 
 class Endpoint:
-    """`POST /hooks/{source}`."""
+    """`POST /hooks/{source}`: read the bytes, admit them, and answer when they are safe."""
 
     def __init__(
         self,
         sources: Mapping[str, Source],
-        accept: Callable[[Arrival], Awaitable[Accepted]],
+        admit: Callable[[Source, RawHeaders, bytes], Awaitable[Accepted]],
         *,
         max_body_bytes: int,
         max_waiting_bytes: int,
         body_timeout: float,
     ) -> None:
         self._sources = sources
-        self._accept = accept
+        self._admit = admit
         self._max_body_bytes = max_body_bytes
         self._max_waiting_bytes = max_waiting_bytes
         self._patience = Patience(body_timeout)
@@ -75,8 +57,7 @@ class Endpoint:
             source = self._source(name, scope["method"])
             body = await self._read(scope["headers"], receive)
             try:
-                arrival = self._admit(source, scope["headers"], body)
-                accepted = await self._accept(arrival)
+                accepted = await self._admit(source, scope["headers"], body)
             finally:
                 self._waiting_bytes -= len(body)
         except Refused as refusal:
@@ -134,38 +115,6 @@ class Endpoint:
         return BodyTooLarge(
             f"The body is larger than {self._max_body_bytes} bytes. Send less at once, or raise max_body_bytes."
         )
-
-    def _admit(self, source: Source, headers: RawHeaders, body: bytes) -> Arrival:
-        """Verify, and read what decides. From here on the body is authentic, and whatever it says, it is kept."""
-        verifier = source.dialect.verifier
-        verified = verifier.verify(body, headers, source.credentials)
-        plain = verifier.conceal(verified.plain, source.credentials)
-        encrypted = verified.plain is not body
-        arrival = Arrival(
-            source=source.name,
-            body=body if encrypted else plain,
-            plain=plain if encrypted else None,
-            headers=_kept(headers),
-            received_at=datetime.now(UTC),
-            secret=verified.secret,
-        )
-        try:
-            arrival.know(source.dialect.read(plain))
-        except Unreadable as error:
-            arrival.give_up(str(error))
-            log.warning("kept a webhook that cannot be read", source=source.name, reason=arrival.reason)
-        else:
-            if source.dialect.handler_for(arrival.event_type) is None:
-                arrival.ignore(f"No handler takes {arrival.event_type}.")
-        return arrival
-
-
-def _kept(headers: RawHeaders) -> dict[str, str]:
-    return {
-        name.decode("latin-1"): storable(value[:LONGEST_HEADER].decode("latin-1"))
-        for name, value in headers
-        if name in KEPT_HEADERS
-    }
 
 
 async def _answer_accepted(send: Send, accepted: Accepted) -> None:

@@ -48,13 +48,14 @@ class Envelope:
     def identity(self, plain: bytes) -> tuple[str, bytes]:
         """The dedup key and the fingerprint, both derived from the verified body where the dialect names none.
 
-        A derived key begins with the time of the change in seconds since 1970, so that keys of one time lie together
-        in the index: random ones would touch a page of the database each. A key that no database takes is replaced by
-        its hash.
+        A derived key begins with the time of the change in microseconds since 1970, so that keys of one time lie
+        together in the index: random ones would touch a page of the database each. A key that no database takes is
+        replaced by its hash.
         """
         fingerprint = self.fingerprint or hashlib.sha256(plain).digest()
         if self.dedup_key is None:
-            return f"{int(self.occurred_at.timestamp())}-{fingerprint.hex()}", fingerprint
+            moment = f"{int(self.occurred_at.timestamp())}{self.occurred_at.microsecond:06d}"
+            return f"{moment}-{fingerprint.hex()}", fingerprint
         key = self.dedup_key
         if len(key) > LONGEST_NAME or storable(key) != key:
             key = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

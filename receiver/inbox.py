@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, exists, func, select, text, update
+from sqlalchemy import Connection, and_, bindparam, exists, literal, select, text, update
 
 from receiver.arrivals import ArrivalIds
 from receiver.bulk import insert_mappings
-from receiver.columns import UtcDateTime
-from receiver.database import Database
+from receiver.columns import Numbers, UtcDateTime, among
+from receiver.database import Database, insist
 from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, State, in_state, kept_reason
-from receiver.filing import Accepted, Arrival, file
-
-#: The channel on which PostgreSQL tells workers elsewhere that something was accepted.
-CHANNEL = "hookmirror_accepted"
+from receiver.filing import Accepted, file
+from receiver.intake import Arrival
 
 #: The key of the advisory lock under which deliveries are claimed on PostgreSQL.
 CLAIM_LOCK = 0x686F6F6B0002
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A delivery that this worker may work on until its lease ends."""
 
     id: int
@@ -38,16 +34,14 @@ class Claimed:
     entity: tuple[str, str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """Whether there is something to claim, among the ordinary deliveries and among the suspects."""
 
     ordinary: bool
     suspect: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(NamedTuple):
     """How an attempt ended, to be recorded in the transaction that holds its effect."""
 
     delivery_id: int
@@ -75,55 +69,65 @@ class Inbox:
     # ── accept ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
-        """Keep the arrivals durably, in one transaction; the answers stand in the same order.
+        """Keep the arrivals durably; the answers stand in the same order. The same arrivals may be accepted again.
 
-        Returns only after the commit. Raises SQLAlchemy's error if nothing was kept.
+        Returns only after the commit. Raises SQLAlchemy's error if it is not certain that all were kept.
         """
-        numbered = [(self._ids.draw(), arrival) for arrival in arrivals]
-        with self.database.write() as connection:
-            answers = file(connection, numbered)
-            if self.database.is_postgresql:
-                connection.execute(_NOTIFY)
-        return answers
+        for arrival in arrivals:
+            arrival.id = arrival.id or self._ids.draw()
+        return file(self.database, arrivals)
 
     # ── claim and settle ──────────────────────────────────────────────────────────────────────────────────────
 
     def claim(
-        self, worker: str, *, limit: int, now: datetime, lease: timedelta, suspect: bool = False
+        self,
+        worker: str,
+        sources: Collection[str],
+        *,
+        limit: int,
+        now: datetime,
+        lease: timedelta,
+        suspect: bool = False,
     ) -> list[Claimed]:
         """Take up to `limit` due deliveries, oldest first, and count the attempt; an entity being worked on waits.
 
+        Only those of the `sources` that this worker knows: others are left, with all their attempts, to whoever does.
         A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
         """
-        statement, parameters = _DUE, {"now": now, "suspect": suspect, "limit": limit}
+        parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
         with self.database.write() as connection:
             if self.database.is_postgresql:
                 # One claim at a time: two that do not see each other could both take deliveries of one entity.
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
-                statement = _DUE.with_for_update(of=DELIVERIES, skip_locked=True)
-            rows = connection.execute(statement, parameters).mappings().all()
-            if rows:
-                taken = {"ids": [row["id"] for row in rows], "worker": worker, "until": now + lease}
-                connection.execute(_TAKE, taken)
-        return [_claimed(row) for row in sorted(rows, key=lambda row: row["id"])]
+                connection.execute(_CLAIM_ALONE, {"key": CLAIM_LOCK})
+                connection.execute(_BY_INDEX)
+            ids = connection.execute(_DUE, parameters).scalars().all()
+            if not ids:
+                return []
+            connection.execute(_TAKE, {"ids": ids, "worker": worker, "until": now + lease})
+            return [_claimed(*row) for row in connection.execute(_TAKEN, {"ids": ids})]
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
         """Keep the leases of deliveries that are still being worked on."""
         with self.database.write() as connection:
-            connection.execute(update(DELIVERIES).where(self._held(worker, ids)).values(lease_until=until))
+            statement = update(DELIVERIES).where(_HELD_BY_WORKER).values(lease_until=until)
+            connection.execute(statement, {"ids": ids, "worker": worker})
 
     def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
         """Which of these the worker still holds; they stay so until the transaction ends."""
-        return set(connection.execute(_HELD, {"ids": list(ids), "worker": worker}).scalars())
+        return set(connection.execute(_HELD, {"ids": ids, "worker": worker}).scalars())
 
     def settle(self, connection: Connection, worker: str, endings: Sequence[Ending], *, now: datetime) -> None:
         """Record how these attempts ended."""
-        alike: dict[tuple[Any, ...], list[int]] = {}
+        alike: dict[tuple[Any, ...], list[Ending]] = {}
         for ending in endings:
-            alike.setdefault(_ending_values(ending, now), []).append(ending.delivery_id)
-        for values, ids in alike.items():
-            statement = update(DELIVERIES).where(DELIVERIES.c.id.in_(ids))
-            connection.execute(statement.values(claimed_by=None, lease_until=None, suspect=False, **dict(values)))
+            alike.setdefault(ending[1:], []).append(ending)
+        for group in alike.values():
+            statement = (
+                update(DELIVERIES)
+                .where(_IDS)
+                .values(claimed_by=None, lease_until=None, suspect=False, **_ending_values(group[0], now))
+            )
+            connection.execute(statement, {"ids": [ending.delivery_id for ending in group]})
         insert_mappings(
             connection, ATTEMPTS, [_attempt_row(ending, worker, now) for ending in endings if ending.failed]
         )
@@ -153,7 +157,8 @@ class Inbox:
             if connection.execute(found.limit(1)).first() is None:
                 return 0
         with self.database.write() as connection:
-            rows = connection.execute(found.order_by(DELIVERIES.c.id).with_for_update(skip_locked=True)).all()
+            # Not ordered by the plain column, since SQLite would go through the whole table in that order.
+            rows = connection.execute(found.order_by(DELIVERIES.c.id + 0).with_for_update(skip_locked=True)).all()
             # Only an attempt made alone convicts: in a batch, any of them may have ended the worker.
             endings = [_lost(row.id, row.attempts, now, row.suspect and row.attempts >= max_attempts) for row in rows]
             for row, ending in zip(rows, endings, strict=True):
@@ -173,40 +178,42 @@ class Inbox:
 
         Those whose body has expired are left as they are.
         """
+        wanted = list(ids)
+        return insist(lambda: self._replay(wanted, now))
+
+    def _replay(self, ids: Sequence[int], now: datetime) -> int:
         ended = DELIVERIES.c.state.in_([State.PROCESSED.value, State.IGNORED.value, State.DEAD.value])
+        has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
+        again = update(DELIVERIES).where(_IDS, ended, has_body)
+        pending = {"state": State.PENDING.value, "attempts": 0, "due_at": now}
         with self.database.write() as connection:
-            has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
-            again = update(DELIVERIES).where(DELIVERIES.c.id.in_(list(ids)), ended, has_body)
-            result = connection.execute(
-                again.values(
-                    state=State.PENDING.value, attempts=0, due_at=now, reason=None, outcome=None, ended_at=None
-                )
-            )
-        return result.rowcount
+            statement = again.values(**pending, reason=None, outcome=None, ended_at=None)
+            return connection.execute(statement, {"ids": ids}).rowcount
 
-    def due(self, now: datetime) -> Due:
+    def due(self, sources: Collection[str], *, now: datetime) -> Due:
         """What a claim would find, asked without holding anybody up."""
-        pending = in_state(State.PENDING)
-        ordinary, suspect = (
-            exists().where(pending, DELIVERIES.c.suspect == kind, DELIVERIES.c.due_at <= now) for kind in (False, True)
-        )
+        ordinary, suspect = self._first_due(sources)
+        return Due(ordinary is not None and ordinary <= now, suspect is not None and suspect <= now)
+
+    def oldest_due_seconds(self, sources: Collection[str], *, now: datetime) -> float:
+        """How long the delivery of these sources has waited that has been due for longest; 0 if none is due."""
+        due = min((first for first in self._first_due(sources) if first is not None), default=now)
+        return max((now - due).total_seconds(), 0.0)
+
+    def _first_due(self, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
+        """When the first ordinary one and the first suspect of what is pending are due."""
         with self.database.read() as connection:
-            return Due(*connection.execute(select(ordinary, suspect)).one())
+            if self.database.is_postgresql:
+                connection.execute(_BY_INDEX)
+            ordinary, suspect = connection.execute(_FIRST_DUE, {"sources": sorted(sources)}).one()
+        return ordinary, suspect
 
-    def next_due(self) -> datetime | None:
-        """When the earliest pending delivery is due; None if nothing is pending."""
-        earliest = select(func.min(DELIVERIES.c.due_at)).where(in_state(State.PENDING))
-        with self.database.read() as connection:
-            return connection.execute(earliest).scalar()
 
-    def oldest_due_seconds(self, now: datetime) -> float:
-        """How long the delivery has waited that has been due for longest; 0 if none is due."""
-        due = self.next_due()
-        return max((now - due).total_seconds(), 0.0) if due is not None else 0.0
-
-    @staticmethod
-    def _held(worker: str, ids: Sequence[int]) -> Any:
-        return and_(DELIVERIES.c.id.in_(ids), in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
+def pending_sources(database: Database) -> list[str]:
+    """The sources that deliveries are pending of."""
+    statement = select(DELIVERIES.c.source).where(in_state(State.PENDING)).distinct().order_by(DELIVERIES.c.source)
+    with database.read() as connection:
+        return list(connection.execute(statement).scalars())
 
 
 def pending_entities(database: Database, source: str) -> set[str]:
@@ -217,19 +224,69 @@ def pending_entities(database: Database, source: str) -> set[str]:
         return {entity_id for entity_id in connection.execute(statement).scalars() if entity_id is not None}
 
 
-_NOTIFY = text(f"NOTIFY {CHANNEL}")
+#: Not a plain column: the index of what is due is the one to go by, and not that of a source's whole history.
+_OF_SOURCES = (DELIVERIES.c.source + "").in_(bindparam("sources", expanding=True))
+
+
+def _first_due(suspect: bool) -> Any:
+    pending = select(DELIVERIES.c.due_at).where(in_state(State.PENDING), DELIVERIES.c.suspect == suspect, _OF_SOURCES)
+    return pending.order_by(DELIVERIES.c.due_at).limit(1).scalar_subquery()
+
+
+_FIRST_DUE = select(_first_due(False), _first_due(True))
+
+_IDS = among(DELIVERIES.c.id, bindparam("ids", type_=Numbers()))
+
+_HELD_BY_WORKER = and_(_IDS, in_state(State.PROCESSING), DELIVERIES.c.claimed_by == bindparam("worker"))
 
 _BUSY = DELIVERIES.alias("busy")
 
-_ENTITY_IS_BUSY = exists().where(
-    text("busy.state = 'processing'"),
-    _BUSY.c.source == DELIVERIES.c.source,
-    _BUSY.c.entity_kind == DELIVERIES.c.entity_kind,
-    _BUSY.c.entity_id == DELIVERIES.c.entity_id,
+#: The offset keeps PostgreSQL from making a join of it, which it would do without the index.
+_ENTITY_IS_BUSY = (
+    select(literal(1))
+    .select_from(_BUSY)
+    .where(
+        text("busy.state = 'processing'"),
+        _BUSY.c.source == DELIVERIES.c.source,
+        _BUSY.c.entity_kind == DELIVERIES.c.entity_kind,
+        _BUSY.c.entity_id == DELIVERIES.c.entity_id,
+    )
+    .offset(0)
+    .correlate(DELIVERIES)
+    .exists()
 )
+
+#: Has PostgreSQL walk along the index of what is due for the rest of the transaction: its statistics are of a time when
+#: little was pending, so that it would rather sort the whole backlog each time.
+_BY_INDEX = text(
+    "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true), "
+    "set_config('enable_seqscan', 'off', true)"
+)
+
+_CLAIM_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 
 #: Built once: putting a statement together costs as much as running it.
 _DUE = (
+    select(DELIVERIES.c.id)
+    .where(in_state(State.PENDING), DELIVERIES.c.suspect == bindparam("suspect"), _OF_SOURCES)
+    .where(DELIVERIES.c.due_at <= bindparam("now", type_=UtcDateTime()), ~_ENTITY_IS_BUSY)
+    .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
+
+_TAKE = (
+    update(DELIVERIES)
+    .where(_IDS)
+    .values(
+        state=State.PROCESSING.value,
+        attempts=DELIVERIES.c.attempts + 1,
+        claimed_by=bindparam("worker"),
+        lease_until=bindparam("until"),
+    )
+)
+
+_TAKEN = (
     select(
         DELIVERIES.c.id,
         DELIVERIES.c.source,
@@ -241,39 +298,28 @@ _DUE = (
         BODIES.c.plain,
     )
     .outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
-    .where(in_state(State.PENDING), DELIVERIES.c.suspect == bindparam("suspect"))
-    .where(DELIVERIES.c.due_at <= bindparam("now", type_=UtcDateTime()), ~_ENTITY_IS_BUSY)
-    .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
-    .limit(bindparam("limit"))
-)
-
-_TAKE = (
-    update(DELIVERIES)
-    .where(DELIVERIES.c.id.in_(bindparam("ids", expanding=True)))
-    .values(
-        state=State.PROCESSING.value,
-        attempts=DELIVERIES.c.attempts + 1,
-        claimed_by=bindparam("worker"),
-        lease_until=bindparam("until"),
-    )
-)
-
-_HELD = (
-    select(DELIVERIES.c.id)
-    .where(DELIVERIES.c.id.in_(bindparam("ids", expanding=True)), in_state(State.PROCESSING))
-    .where(DELIVERIES.c.claimed_by == bindparam("worker"))
+    .where(_IDS)
     .order_by(DELIVERIES.c.id)
-    .with_for_update()
 )
 
-
-def _claimed(row: RowMapping) -> Claimed:
-    entity = (row["entity_kind"], row["entity_id"]) if row["entity_kind"] is not None else None
-    plain = row["body"] if row["plain"] is None else row["plain"]
-    return Claimed(row["id"], row["source"], row["attempts"] + 1, row["received_at"], plain, entity)
+_HELD = select(DELIVERIES.c.id).where(_HELD_BY_WORKER).order_by(DELIVERIES.c.id).with_for_update()
 
 
-def _ending_values(ending: Ending, now: datetime) -> tuple[tuple[str, Any], ...]:
+def _claimed(
+    delivery_id: int,
+    source: str,
+    attempt: int,
+    received_at: datetime,
+    kind: str | None,
+    entity_id: str | None,
+    body: bytes | None,
+    plain: bytes | None,
+) -> Claimed:
+    entity = (kind, entity_id) if kind is not None and entity_id is not None else None
+    return Claimed(delivery_id, source, attempt, received_at, body if plain is None else plain, entity)
+
+
+def _ending_values(ending: Ending, now: datetime) -> dict[str, Any]:
     values: dict[str, Any] = {
         "state": ending.state.value,
         "outcome": ending.outcome,
@@ -290,7 +336,7 @@ def _ending_values(ending: Ending, now: datetime) -> tuple[tuple[str, Any], ...]
             "entity_id": entity_id,
             "occurred_at": ending.occurred_at,
         }
-    return tuple(values.items())
+    return values
 
 
 def _lost(delivery_id: int, number: int, now: datetime, over: bool) -> Ending:

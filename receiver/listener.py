@@ -8,13 +8,13 @@ from collections.abc import Callable
 import psycopg
 import structlog
 
-from receiver.database import CONNECT_TIMEOUT, Database
-from receiver.inbox import CHANNEL
+from receiver.database import CONNECT_TIMEOUT, KEEP_ALIVE, Database
+from receiver.intake import CHANNEL
 
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at whether to stop, and between two tries to connect.
-LOOK, PAUSE = 1.0, 2.0
+LOOK, PAUSE = 0.2, 2.0
 
 
 class Listener:
@@ -31,8 +31,9 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
+        """A server that no longer answers is not waited for."""
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(CONNECT_TIMEOUT)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -43,7 +44,9 @@ class Listener:
                 self._stopping.wait(PAUSE)
 
     def _listen(self) -> None:
-        with psycopg.connect(self._address, autocommit=True, connect_timeout=CONNECT_TIMEOUT) as connection:
+        with psycopg.connect(
+            self._address, autocommit=True, connect_timeout=CONNECT_TIMEOUT, **KEEP_ALIVE
+        ) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
             self._heard()
             while not self._stopping.is_set():

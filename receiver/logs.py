@@ -49,5 +49,6 @@ def configure(level: str, form: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # httpx logs every request with its URL at info; a busy worker would drown everything else.
-    logging.getLogger("httpx").setLevel(max(logging.WARNING, logging.getLogger().level))
+    # httpx logs every request with its URL at info, and alembic how it is made; they would drown everything else.
+    for library in ("httpx", "alembic"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))

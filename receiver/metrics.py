@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter as Tally
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 REGISTRY = CollectorRegistry()
+
+#: Names the folder by which several processes share their metrics. It must be set before they start, and it costs:
+#: each count then goes to a mapped file instead of a number.
+SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 #: Seconds: from a commit on a fast disk to the patience of a sender.
 ACK_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -42,12 +49,41 @@ FRESHNESS_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=FRESHNESS_BUCKETS,
 )
+# Of processes that share their metrics, these two are of the database, so that the last word about them counts.
 BACKLOG = Gauge(
-    "hookmirror_backlog", "Deliveries by state, where they are not done", ["source", "state"], registry=REGISTRY
+    "hookmirror_backlog",
+    "Deliveries by state, where they are not done",
+    ["source", "state"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
 )
 OLDEST_PENDING_SECONDS = Gauge(
-    "hookmirror_oldest_pending_seconds", "Age of the oldest delivery that is due and not done", registry=REGISTRY
+    "hookmirror_oldest_pending_seconds",
+    "Age of the oldest delivery that is due and not done",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
 )
+
+HUNG_WORKERS = Gauge(
+    "hookmirror_hung_workers",
+    "Workers of this process that were given up and have not come back",
+    registry=REGISTRY,
+    multiprocess_mode="livesum",
+)
+
+
+def text() -> bytes:
+    """Everything in Prometheus' text form: of this process, or of all that share a folder with it."""
+    if SHARED_VARIABLE not in os.environ:
+        return generate_latest(REGISTRY)
+    shared = CollectorRegistry()
+    MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    return generate_latest(shared)
+
+
+def forget(pid: int, folder: Path) -> None:
+    """A process that shared this folder has ended: what it counted stays, what it is no longer goes."""
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
 def count_accepted(batch: Iterable[tuple[str, int | None, str]]) -> None:

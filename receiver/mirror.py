@@ -7,7 +7,6 @@ through the version guard (`receiver.workspace`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -17,7 +16,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import Field, SQLModel
 
 from receiver.codec import storable
-from receiver.columns import Document, ExactDecimal, Normalizer, UtcDateTime, document, normalizer
+from receiver.columns import PLAIN_NORMALIZERS, Document, ExactDecimal, Normalizer, UtcDateTime, document, normalizer
 from receiver.envelope import LONGEST_NAME
 from receiver.errors import HandlerError, WiringError
 from receiver.versions import Patch, Rank, Version, microseconds
@@ -65,8 +64,7 @@ class Key(NamedTuple):
     external_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """One piece of news about one row."""
 
     key: Key
@@ -86,6 +84,12 @@ def own_columns(table: type[MirrorRow]) -> dict[str, Normalizer]:
     """The columns that handlers fill, with what brings values into the form that they keep."""
     columns = sql_table(table).columns
     return {column.name: normalizer(column.type) for column in columns if column.name not in BOOKKEEPING}
+
+
+@cache
+def exact_columns(table: type[MirrorRow]) -> tuple[str, ...]:
+    """Those of them whose values have no form of their own in JSON, as decimals and times have none."""
+    return tuple(name for name, normal in own_columns(table).items() if normal not in PLAIN_NORMALIZERS)
 
 
 def child_tables(table: type[MirrorRow]) -> list[type[MirrorRow]]:

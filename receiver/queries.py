@@ -145,7 +145,8 @@ class Statistics:
 
     def __init__(self, database: Database, sources: Sequence[str]) -> None:
         self._database = database
-        self._sources = sources
+        #: Those in the settings.
+        self.sources = sources
         self._counting = Lock()
         self._ended: list[RowMapping] = []
         self._believed_until = 0.0
@@ -155,7 +156,7 @@ class Statistics:
         with self._database.read() as connection:
             open_rows = connection.execute(_OPEN).mappings().all()
         ended_rows = self._count_ended()
-        names = {row["source"] for row in [*open_rows, *ended_rows]} | set(self._sources)
+        names = {row["source"] for row in [*open_rows, *ended_rows]} | set(self.sources)
         return [self._source(name, open_rows, ended_rows, now) for name in sorted(names)]
 
     def _count_ended(self) -> list[RowMapping]:

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from receiver import changes
 from receiver.arrivals import first_id_at
 from receiver.changes import RowChange
-from receiver.database import Database
+from receiver.database import Database, insist
 from receiver.dialects import Listed
 from receiver.errors import ApiError, ConfigurationError
 from receiver.inbox import pending_entities
@@ -39,6 +39,9 @@ Item = TypeVar("Item")
 
 #: Called with the number of rows seen so far.
 Progress = Callable[[int], None]
+
+#: Says of a row, None if nobody ever spoke of it, and of what the list says about it, whether that must be written.
+Needed = Callable[[MirrorRow | None, Write], bool]
 
 
 @dataclass(slots=True)
@@ -164,22 +167,28 @@ class _Repair:
             writes = [self._write(key, Rank.ABSENT, {ACTIVE: False}) for key in some]
             self._apply(writes, needed=lambda row, _: row is not None and row.active)
 
-    def _apply(self, writes: Sequence[Write], *, needed: Callable[[MirrorRow | None, Write], bool]) -> None:
+    def _apply(self, writes: Sequence[Write], *, needed: Needed) -> None:
+        newer, repaired = insist(lambda: self._commit(writes, needed))
+        self._report.newer += newer
+        self._report.repaired.extend(repaired)
+
+    def _commit(self, writes: Sequence[Write], needed: Needed) -> tuple[int, list[RowChange]]:
+        """One transaction: how many rows changed since the walk began, and what was repaired."""
+        newer, repaired = 0, []
         transaction = self._database.read if self._report.dry_run else self._database.write
         with transaction() as connection:
             workspace = Workspace(connection)
             workspace.load(writes, lock=not self._report.dry_run)
-            repaired = []
             for write in writes:
                 row = workspace.row(write.key)
                 if row is not None and row.changed_at > self._report.as_of:
-                    self._report.newer += 1
+                    newer += 1
                 elif needed(row, write):
                     repaired.extend(workspace.apply([write], delivery_id=None)[1])
             if not self._report.dry_run:
                 workspace.save()
                 changes.record(connection, repaired, now=self._clock())
-        self._report.repaired.extend(repaired)
+        return newer, repaired
 
     def _awaits_news(self, row: MirrorRow) -> bool:
         """Whether what the list confirms has to be recorded: a tie, or older news that is still to be worked on."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, select, text, tuple_
+from sqlalchemy import Connection, Row, delete, select, text
 
 from receiver.arrivals import first_id_at
-from receiver.database import Database
-from receiver.deliveries import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES
+from receiver.database import Database, insist
+from receiver.deliveries import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES, dedup_keys_in
 
 #: Deliveries per transaction.
 BATCH = 500
@@ -41,9 +41,7 @@ class Retention:
         with database.read() as connection:
             ids = connection.execute(expired).scalars().all()
         if ids:
-            with database.write() as connection:
-                ended = _still_ended(connection, ids)
-                connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ended)))
+            insist(lambda: _delete_bodies(database, ids))
         return len(ids)
 
     def _drop_deliveries(self, database: Database, now: datetime) -> int:
@@ -56,18 +54,29 @@ class Retention:
         with database.read() as connection:
             rows = connection.execute(expired).all()
         if rows:
-            with database.write() as connection:
-                ids = _still_ended(connection, [row.id for row in rows])
-                keys = [(row.source, row.dedup_key) for row in rows if row.id in ids]
-                held = tuple_(DEDUP_KEYS.c.source, DEDUP_KEYS.c.dedup_key).in_(keys)
-                connection.execute(delete(DEDUP_KEYS).where(held, DEDUP_KEYS.c.delivery_id.in_(ids)))
-                connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(ids)))
-                connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ids)))
-                connection.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(ids)))
+            insist(lambda: _delete_deliveries(database, rows))
         return len(rows)
+
+
+def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
+    with database.write() as connection:
+        ended = _still_ended(connection, ids)
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ended)))
+
+
+def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -> None:
+    """With all that is kept of them. Each row has the id, the source and the dedup key of a delivery."""
+    with database.write() as connection:
+        ids = _still_ended(connection, [row.id for row in rows])
+        keys = [(row.source, row.dedup_key) for row in rows if row.id in ids]
+        for condition in dedup_keys_in(keys):
+            connection.execute(delete(DEDUP_KEYS).where(condition, DEDUP_KEYS.c.delivery_id.in_(ids)))
+        connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(ids)))
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ids)))
+        connection.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(ids)))
 
 
 def _still_ended(connection: Connection, ids: Sequence[int]) -> set[int]:
     """Those that nobody replayed, and no duplicate revived, since they were found; they stay so from here on."""
-    statement = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), _ENDED).with_for_update()
-    return set(connection.execute(statement).scalars())
+    statement = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), _ENDED).order_by(DELIVERIES.c.id)
+    return set(connection.execute(statement.with_for_update()).scalars())

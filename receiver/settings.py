@@ -26,6 +26,9 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 #: No setting: where clients of the API, the simulator among them, look for a token.
 TOKEN_VARIABLE = PREFIX + "TOKEN"
 
+#: Characters of a secret key: a shorter one could be guessed, and with it every token forged.
+SHORTEST_SECRET_KEY = 16
+
 SOURCE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 
 
@@ -165,14 +168,28 @@ class Settings(BaseSettings):
 
     @property
     def secret_keys(self) -> list[str]:
-        """Oldest first, as itsdangerous wants them. Raises `ConfigurationError` if there is none."""
+        """Oldest first, as itsdangerous wants them. Raises `ConfigurationError` if there is none, or a short one."""
         keys = self.secret_key.get_secret_value().split() if self.secret_key else []
+        mend = (
+            "Set it to 32 random characters, as printed by: "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
         if not keys:
             raise ConfigurationError(
-                "HOOKMIRROR_SECRET_KEY is not set, and the API's tokens are signed with it: set it to 32 random "
-                'characters, as printed by: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+                f"HOOKMIRROR_SECRET_KEY is not set, and the API's tokens are signed with it. {mend}"
+            )
+        if min(map(len, keys)) < SHORTEST_SECRET_KEY:
+            raise ConfigurationError(
+                f"HOOKMIRROR_SECRET_KEY holds a key of less than {SHORTEST_SECRET_KEY} characters, which could be "
+                f"guessed, and tokens forged with it. {mend}"
             )
         return keys[::-1]
+
+
+def settings_folder() -> Path:
+    """Where the settings file lies, and modules of one's own dialects may; without one, where the program starts."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return Path(named).resolve().parent if named else Path.cwd()
 
 
 def load(path: Path | None = None) -> Settings:

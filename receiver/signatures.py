@@ -12,12 +12,14 @@ from binascii import unhexlify
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from receiver.errors import NotVerified
 
 #: Header names in lower case with their values as sent, one pair per header line: the shape ASGI gives.
 RawHeaders = Sequence[tuple[bytes, bytes]]
+
+SHA256_BYTES = hashlib.sha256().digest_size
 
 EMPTY_SECRET = "one of its secrets is empty, so that anybody could sign: set it, or remove it"  # noqa: S105 (a message)
 
@@ -49,8 +51,7 @@ class Credentials:
         return any(not secret.value.strip() for secret in self.secrets)
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """An authentic body. `plain` is what to read: the body itself, or what it decrypts to."""
 
     plain: bytes
@@ -133,7 +134,7 @@ class HmacSha256:
         return body, {self.header: self.prefix + _hmac(credentials.secrets[0].value, body).hex()}
 
     def _digest(self, signature: bytes) -> bytes:
-        prefix = self.prefix.encode()
+        prefix = _wire_text(self.prefix)
         digits = signature.removeprefix(prefix)
         if self.prefix_required and digits == signature:
             digits = b""
@@ -141,7 +142,7 @@ class HmacSha256:
             digest = unhexlify(digits)
         except (HexError, ValueError):
             digest = b""
-        if len(digest) != hashlib.sha256().digest_size:
+        if len(digest) != SHA256_BYTES:
             raise NotVerified(
                 "signature_malformed",
                 f"{self.header} is not 64 hexadecimal digits behind `{self.prefix}`"
@@ -182,7 +183,7 @@ class Unsigned:
 
 def only_header(headers: RawHeaders, name: str) -> bytes | None:
     """The value of a header that decides something, so that it may stand in the request only once."""
-    wanted = _wire_name(name)
+    wanted = _wire_text(name.lower())
     values = [value for key, value in headers if key == wanted]
     if len(values) > 1:
         raise NotVerified("signature_repeated", f"{name} stands in the request {len(values)} times. Send it once.")
@@ -207,5 +208,5 @@ def _keyed(secret: bytes) -> hmac.HMAC:
 
 
 @lru_cache(maxsize=1_024)
-def _wire_name(name: str) -> bytes:
-    return name.lower().encode()
+def _wire_text(text: str) -> bytes:
+    return text.encode()

@@ -6,13 +6,16 @@
         webhooks.drain()
         assert not webhooks.row(Product, "A1").active
 
-Everything in it is real: the endpoint, a SQLite file, the worker. Only the network is left out, and time can be moved.
+Everything in it is real: the endpoint, a SQLite file or a database on PostgreSQL, the worker. Only the network is left
+out, and time can be moved.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,11 +23,13 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, select
 
 from receiver import codec, queries
 from receiver.acceptor import Acceptor
-from receiver.database import Database
+from receiver.admission import Admission
+from receiver.database import Database, explain
 from receiver.deliveries import State
 from receiver.dialects import Dialect
 from receiver.endpoint import PREFIX, Endpoint
@@ -75,7 +80,7 @@ class Webhooks:
         self._acceptor.start()
         self._endpoint = Endpoint(
             self._sources,
-            self._acceptor.accept,
+            Admission(self._acceptor.accept).admit,
             max_body_bytes=1_048_576,
             max_waiting_bytes=67_108_864,
             body_timeout=30.0,
@@ -203,8 +208,33 @@ def fixture_files(folder: Path | str) -> list[Path]:
     return found
 
 
+@contextmanager
+def database_of_its_own(server: str) -> Iterator[str]:
+    """The URL of a new, empty database on a PostgreSQL server, dropped at the end of the block.
+
+    `server` is the URL of any database there, which is left as it is; its role needs the right to create databases.
+    Raises `ConfigurationError` if the server cannot be used.
+    """
+    with closing(Database(server)) as database:
+        if not database.is_postgresql:
+            raise ConfigurationError("`hookmirror_database_url` names no PostgreSQL server: leave it out for SQLite.")
+        name = f"hookmirror_test_{secrets.token_hex(6)}"
+        outside = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            with outside.connect() as connection:
+                connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+        except SQLAlchemyError as error:
+            raise ConfigurationError(explain(error, server)) from error
+        try:
+            yield database.engine.url.set(database=name).render_as_string(hide_password=False)
+        finally:
+            with outside.connect() as connection:
+                connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("hookmirror_dialects", "dialects for the `webhooks` fixture, each module:name", type="linelist")
+    parser.addini("hookmirror_database_url", "a PostgreSQL server for the `webhooks` fixture; without it, SQLite files")
 
 
 @pytest.fixture
@@ -214,8 +244,23 @@ def hookmirror_dialects(request: pytest.FixtureRequest) -> Mapping[str, Dialect]
 
 
 @pytest.fixture
-def webhooks(tmp_path: Path, hookmirror_dialects: Mapping[str, Dialect]) -> Iterator[Webhooks]:
+def hookmirror_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The database that `webhooks` works on: a file of the test's own, or a database of its own on the server that the
+    ini option of the same name names, made for the test and dropped afterwards.
+    """
+    server = request.config.getini("hookmirror_database_url")
+    if not server:
+        yield f"sqlite:///{tmp_path / 'hookmirror.db'}"
+        return
+    with database_of_its_own(server) as url:
+        yield url
+
+
+@pytest.fixture
+def webhooks(
+    tmp_path: Path, hookmirror_dialects: Mapping[str, Dialect], hookmirror_database_url: str
+) -> Iterator[Webhooks]:
     """Sends webhooks and shows what became of them: see `Webhooks`."""
-    kit = Webhooks(tmp_path, hookmirror_dialects)
+    kit = Webhooks(tmp_path, hookmirror_dialects, database_url=hookmirror_database_url)
     yield kit
     kit.close()

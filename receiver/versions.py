@@ -151,8 +151,7 @@ class Registers:
             self.ties.add(register)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What follows from the registers: whether the row is active, and since when not."""
 
     active: bool

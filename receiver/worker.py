@@ -7,13 +7,10 @@ attempt that was counted at the claim.
 
 from __future__ import annotations
 
-import os
 import random
-import secrets
-import socket
 import threading
+from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,16 +21,18 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from receiver import changes, metrics
+from receiver import changes, liveness, metrics
 from receiver.database import Database, is_transient, is_trouble_of_ours
 from receiver.deliveries import State
 from receiver.dialects import Handler
 from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Retry, Unreadable
 from receiver.inbox import Claimed, Ending, Inbox
+from receiver.liveness import Pulse
 from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
 from receiver.retention import Retention
 from receiver.retries import RetrySchedule
+from receiver.side_by_side import side_by_side
 from receiver.sources import Source
 from receiver.versions import Outcome
 from receiver.workspace import Workspace
@@ -53,7 +52,7 @@ HYDRATIONS_AT_ONCE = 8
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
 #: Seconds to wait after trouble with the database; doubled up to the longest.
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 
 
 @dataclass(slots=True)
@@ -87,24 +86,26 @@ class Worker:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         luck: Callable[[], float] = random.random,
     ) -> None:
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.name = liveness.new_name()
+        #: Shows whoever watches this worker that it moves.
+        self.pulse = Pulse()
         self._inbox = inbox
         self._database = inbox.database
         self._sources = sources
         self._batch_size = batch_size
-        self._lease = lease
+        self.lease = lease
         self._retries = retries or RetrySchedule()
         self._retention = retention
         self._prune_at = clock()
         self._clock = clock
         self._luck = luck
-        self._suspects_turn = False
+        #: As if the last turn had been the suspects': a worker that follows one that hung begins with the others.
+        self._suspects_turn = True
         self._clients: dict[str, httpx.Client | None] = {}
         self._extended_at = clock()
         self._looked_for_lost_at: datetime | None = None
         self._stopping = threading.Event()
         self._wake = threading.Event()
-        _LIVING.add(self.name)
 
     # ── the round ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -147,9 +148,17 @@ class Worker:
         self._stopping.set()
         self._wake.set()
 
+    def give_up(self) -> None:
+        """Count as dead from now on, although the thread is there: others take over what this worker holds.
+
+        If the thread comes back after all, it settles only what it still holds, and ends. Safe from any thread.
+        """
+        liveness.strike_off(self.name)
+        self.stop()
+
     def close(self) -> None:
         """Let go of what is held outside the database."""
-        _LIVING.discard(self.name)
+        liveness.strike_off(self.name)
         for client in self._clients.values():
             if client is not None:
                 client.close()
@@ -159,20 +168,22 @@ class Worker:
 
     def _claim(self) -> list[Claimed]:
         now = self._extended_at = self._clock()
-        due = self._inbox.due(now)
+        known = self._sources.keys()
+        due = self._inbox.due(known, now=now)
         # A delivery whose last attempt never ended may be what ended its worker: alone, it takes nobody with it.
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
         if not due.ordinary and not due.suspect:
             return []
         limit = 1 if self._suspects_turn else self._batch_size
-        return self._inbox.claim(self.name, limit=limit, now=now, lease=self._lease, suspect=self._suspects_turn)
+        return self._inbox.claim(self.name, known, limit=limit, now=now, lease=self.lease, suspect=self._suspects_turn)
 
     def _take_over_what_others_left(self) -> None:
         now = self._clock()
-        if self._looked_for_lost_at is not None and now - self._looked_for_lost_at < self._lease / 10:
+        if self._looked_for_lost_at is not None and now - self._looked_for_lost_at < self.lease / 10:
             return
         self._looked_for_lost_at = now
-        taken = self._inbox.take_over(now=now, gone=_gone(self._inbox.workers()), max_attempts=self._retries.attempts)
+        gone = liveness.gone(self._inbox.workers())
+        taken = self._inbox.take_over(now=now, gone=gone, max_attempts=self._retries.attempts)
         if taken:
             log.warning("took over deliveries that another worker left behind", deliveries=taken)
 
@@ -192,8 +203,8 @@ class Worker:
 
     def _keep_lease(self, tasks: Sequence[Task]) -> None:
         now = self._clock()
-        if now - self._extended_at > self._lease / 3:
-            self._inbox.extend(self.name, [task.delivery.id for task in tasks], until=now + self._lease)
+        if now - self._extended_at > self.lease / 3:
+            self._inbox.extend(self.name, [task.delivery.id for task in tasks], until=now + self.lease)
             self._extended_at = now
 
     # ── read ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,14 +212,12 @@ class Worker:
     def _read(self, task: Task) -> None:
         """Parse the body anew: what was unreadable yesterday may be readable with today's code."""
         delivery = task.delivery
-        source = self._sources.get(delivery.source)
         with self._judged(task):
-            if source is None:
-                raise Retry(f"The source {delivery.source} is not in the settings of this worker: add it.")
             if delivery.plain is None:
                 raise Unreadable("The body has expired, so there is nothing to process.")
-            envelope = task.envelope = source.dialect.read(delivery.plain)
-            task.handler = source.dialect.handler_for(envelope.event_type)
+            dialect = self._sources[delivery.source].dialect
+            envelope = task.envelope = dialect.read(delivery.plain)
+            task.handler = dialect.handler_for(envelope.event_type)
             if task.handler is None:
                 raise Discard(f"No handler takes {envelope.event_type}.")
             kind, entity_id = envelope.entity or ("", "")
@@ -228,22 +237,26 @@ class Worker:
 
     def _hydrate(self, tasks: Sequence[Task]) -> None:
         """Fetch what thin events only name: I/O, so outside every transaction and several at once."""
-        thin = [task for task in tasks if task.ending is None and self._is_thin(task)]
+        thin = [task for task in tasks if task.ending is None and self._may_be_thin(task) and self._is_thin(task)]
         if not thin:
             return
-        with ThreadPoolExecutor(min(HYDRATIONS_AT_ONCE, len(thin)), thread_name_prefix="hydrate") as pool:
-            for _ in pool.map(self._fetch, thin):
-                self._keep_lease(tasks)
+        for _ in side_by_side(self._fetch, thin, at_once=HYDRATIONS_AT_ONCE):
+            self._keep_lease(tasks)
 
     def _fetch(self, task: Task) -> None:
         hydrator, client = self._hydrator(task), self._client(task.delivery.source)
         assert hydrator is not None
         if client is None or self._stopping.is_set():
             return
-        with self._judged(task):
+        with self._judged(task, hydrator):
             hydrated = hydrator.function(task.event, client)
             assert task.event is not None
             task.event = replace(task.event, hydrated=hydrated)
+
+    def _may_be_thin(self, task: Task) -> bool:
+        """Not if it is known already that its source has no API."""
+        name = task.delivery.source
+        return name not in self._clients or self._clients[name] is not None
 
     def _is_thin(self, task: Task) -> bool:
         with self._judged(task):
@@ -258,7 +271,12 @@ class Worker:
     def _client(self, name: str) -> httpx.Client | None:
         if name not in self._clients:
             source = self._sources[name]
-            self._clients[name] = source.dialect.client(source.settings)
+            client = self._clients[name] = source.dialect.client(source.settings)
+            if client is not None:
+                # Whoever asks an API patiently, call after call, is not hanging.
+                client.event_hooks = {
+                    kind: [*hooks, lambda _: self.pulse.beat()] for kind, hooks in client.event_hooks.items()
+                }
         return self._clients[name]
 
     # ── handle ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -285,7 +303,7 @@ class Worker:
             session=session,
         )
         task.handled = True
-        with self._judged(task):
+        with self._judged(task, task.handler, in_transaction=session is not None):
             try:
                 task.handler.function(task.event, mirror)
             except SessionRequested:
@@ -366,21 +384,24 @@ class Worker:
 
     # ── how it ended ──────────────────────────────────────────────────────────────────────────────────────────
 
-    @contextmanager
-    def _judged(self, task: Task) -> Iterator[None]:
-        """Whatever is raised inside becomes the ending of the task, and nobody else's."""
-        try:
-            yield
-        except Unreadable as error:
+    def _judged(self, task: Task, running: Handler | None = None, *, in_transaction: bool = False) -> _Judged:
+        """Around a dialect's code: whatever is raised inside becomes the ending of the task, and nobody else's."""
+        return _Judged(self, task, running.name if running else "the dialect's envelope", in_transaction)
+
+    def judge(self, task: Task, code: str, error: BaseException) -> bool:
+        """Let the error decide how the task ends; False if it is none of the task's."""
+        if isinstance(error, Unreadable):
             task.ending = self._ending(task, State.DEAD, reason=str(error), failed=True)
-        except Discard as verdict:
-            task.ending = self._ending(task, State.IGNORED, reason=str(verdict))
-        except Retry as verdict:
-            task.ending = self._failure(task, str(verdict), after=verdict.after)
-        except (Exception, SystemExit) as error:
-            handler = task.handler.name if task.handler else "the worker"
-            log.warning("a handler failed", handler=handler, delivery=task.delivery.id, exc_info=True)
-            task.ending = self._failure(task, f"{handler} raised {type(error).__name__}: {error}")
+        elif isinstance(error, Discard):
+            task.ending = self._ending(task, State.IGNORED, reason=str(error))
+        elif isinstance(error, Retry):
+            task.ending = self._failure(task, str(error), after=error.after)
+        elif isinstance(error, (Exception, SystemExit)):
+            log.warning("a handler failed", handler=code, delivery=task.delivery.id, exc_info=error)
+            task.ending = self._failure(task, f"{code} raised {type(error).__name__}: {error}")
+        else:
+            return False
+        return True
 
     def _failure(self, task: Task, reason: str, *, after: timedelta | None = None) -> Ending:
         """Pending again, later; or dead, if that was the last attempt."""
@@ -420,6 +441,7 @@ class Worker:
     def _count(self, tasks: Sequence[Task], endings: Iterable[Ending]) -> None:
         by_id = {task.delivery.id: task for task in tasks}
         now = self._clock()
+        ended: Tally[tuple[str, str, str]] = Tally()
         for ending in endings:
             task = by_id[ending.delivery_id]
             source = task.delivery.source
@@ -428,10 +450,29 @@ class Worker:
             if ending.state is State.DEAD:
                 log.warning("a delivery is dead", source=source, delivery=task.delivery.id, reason=ending.reason)
             if ending.state is not State.PENDING:
-                metrics.ended(source, ending.state.value, ending.outcome or "").inc()
+                ended[source, ending.state.value, ending.outcome or ""] += 1
             if ending.state is State.PROCESSED and task.event is not None:
                 lag = (now - task.event.occurred_at).total_seconds()
                 metrics.freshness(source).observe(max(lag, 0.0))
+        for labels, number in ended.items():
+            metrics.ended(*labels).inc(number)
+
+
+@dataclass(slots=True)
+class _Judged:
+    """See `Worker._judged`. A class, because it is entered many times for each delivery."""
+
+    worker: Worker
+    task: Task
+    code: str
+    in_transaction: bool
+
+    def __enter__(self) -> None:
+        self.worker.pulse.begin(self.task.delivery.id, self.code, in_transaction=self.in_transaction)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.worker.pulse.end(self.task.delivery.id)
+        return error is not None and self.worker.judge(self.task, self.code, error)
 
 
 @contextmanager
@@ -448,30 +489,6 @@ def _reader(database: Database) -> Iterator[Reader]:
         yield read
 
 
-def _gone(workers: Iterable[str]) -> list[str]:
-    """Those of this machine whose process is no more: nobody has to wait for their leases to end."""
-    return [worker for worker in workers if worker not in _LIVING and _is_gone(worker)]
-
-
-def _is_gone(worker: str) -> bool:
-    host, pid, _ = worker.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
-    if int(pid) == os.getpid():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
 def _one_line(error: BaseException) -> str:
     told = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
     return told.splitlines()[0]
-
-
-#: The workers of this process: what bears its process id but not one of these names is from before a restart.
-_LIVING: set[str] = set()

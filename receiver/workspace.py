@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select, text
+from sqlalchemy import Connection, select, text
 
 from receiver.bulk import insert_mappings, replace_clause
 from receiver.changes import RowChange
-from receiver.mirror import Key, MirrorRow, Write, own_columns, sql_table
+from receiver.mirror import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
 from receiver.versions import Outcome, Registers, Standing, Version, dump, load, standing, strongest
 
 #: Keys per SELECT: far below the bound on variables of either database.
@@ -43,11 +43,13 @@ class Workspace:
     def load(self, writes: Iterable[Write], *, lock: bool = False) -> None:
         """Fetch every row that the writes concern: their own, their parents', and the children of lost parents."""
         writes = list(writes)
-        if lock:
-            self._lock(write.key for write in writes)
-            self._lock(self._parents(writes))
+        if lock and self.connection.dialect.name == "postgresql":
+            self._lock([*(write.key for write in writes), *self._parents(writes)])
+            self._lock_families(writes)
         self._fetch({write.key for write in writes}, lock)
-        self._fetch(set(self._parents(writes)), lock)
+        # A parent is only looked at: whoever makes it lose its children locks these too, after it. To lock it here,
+        # after a child, would be the other order.
+        self._fetch(set(self._parents(writes)), lock=False)
         self._fetch_children({(write.key, write.children_gone) for write in writes if write.children_gone}, lock)
 
     def apply(self, writes: Sequence[Write], *, delivery_id: int | None) -> tuple[Outcome, list[RowChange]]:
@@ -109,10 +111,11 @@ class Workspace:
 
     def _report(self, key: Key, delivery_id: int | None) -> RowChange | None:
         entry = self._entries[key]
-        self._fetch({parent for parent in [self._parent(key, entry.registers)] if parent is not None}, lock=False)
+        parent = self._parent(key, entry.registers)
+        if parent is not None and parent not in self._sought:
+            self._fetch({parent}, lock=False)
         stand = self._standing(key, entry.registers)
-        shown = {name: _plain(entry.registers.values.get(name)) for name in own_columns(key.table)}
-        shown["active"] = stand.active
+        shown = _shown(key.table, entry.registers.values, stand.active)
         before, entry.shown = entry.shown, shown
         if before is None:
             return RowChange(
@@ -181,11 +184,22 @@ class Workspace:
 
     def _lock(self, keys: Iterable[Key]) -> None:
         """Hold off other writers of these rows, of those that are not there yet too: what row locks cannot do."""
-        if self.connection.dialect.name != "postgresql":
-            return
         # Everybody in the same order, so that two writers wait for each other instead of deadlocking.
         numbers = sorted({_lock_number(key) for key in keys})
         self.connection.execute(_LOCK, {"numbers": numbers})
+
+    def _lock_families(self, writes: Sequence[Write]) -> None:
+        """Lock the children of lost parents together with the batch's own rows of their table, in one order."""
+        lost: dict[tuple[type[MirrorRow], str], set[str]] = defaultdict(set)
+        for write in writes:
+            if write.children_gone:
+                lost[write.children_gone, write.key.source].add(write.key.external_id)
+        for (table, source), parents in sorted(lost.items(), key=lambda item: (sql_table(item[0][0]).name, item[0][1])):
+            sql = sql_table(table)
+            own = {write.key.external_id for write in writes if (write.key.table, write.key.source) == (table, source)}
+            concerned = sql.c.external_id.in_(sorted(own)) | sql.c.parent.in_(sorted(parents))
+            rows = select(sql.c.external_id).where(sql.c.source == source, concerned).order_by(sql.c.external_id)
+            self.connection.execute(rows.with_for_update())
 
     def _fetch(self, keys: set[Key], lock: bool) -> None:
         missing = keys - self._sought
@@ -206,23 +220,21 @@ class Workspace:
             self._select(table, source, "parent", sorted(parents), lock)
 
     def _select(self, table: type[MirrorRow], source: str, column: str, values: list[str], lock: bool) -> None:
-        sql = sql_table(table)
+        sql, names = sql_table(table), tuple(own_columns(table))
+        wanted = select(sql.c.external_id, sql.c.active, sql.c.versions, *(sql.c[name] for name in names))
         for start in range(0, len(values), KEYS_PER_QUERY):
             some = values[start : start + KEYS_PER_QUERY]
-            statement = select(sql).where(sql.c.source == source, sql.c[column].in_(some)).order_by(sql.c.external_id)
+            statement = wanted.where(sql.c.source == source, sql.c[column].in_(some)).order_by(sql.c.external_id)
             if lock:
                 statement = statement.with_for_update()
-            for row in self.connection.execute(statement).mappings():
-                self._enter(table, row)
+            for external_id, active, versions, *own in self.connection.execute(statement):
+                key = Key(table, source, external_id)
+                if key not in self._entries:
+                    self._enter(key, dict(zip(names, own, strict=True)), active, versions)
 
-    def _enter(self, table: type[MirrorRow], row: RowMapping) -> None:
-        key = Key(table, row["source"], row["external_id"])
-        if key in self._entries:
-            return
-        values = {name: row[name] for name in own_columns(table)}
-        shown = {name: _plain(value) for name, value in values.items()} | {"active": row["active"]}
+    def _enter(self, key: Key, values: dict[str, Any], active: bool, versions: str) -> None:
         self._sought.add(key)
-        entry = self._entries[key] = _Entry(load(values, row["versions"]), shown)
+        entry = self._entries[key] = _Entry(load(values, versions), _shown(key.table, values, active))
         self._adopt(key, entry.registers)
 
 
@@ -240,8 +252,17 @@ def _operation(was_active: bool, is_active: bool) -> str:
     return "reactivate" if is_active else "deactivate"
 
 
+def _shown(table: type[MirrorRow], values: Mapping[str, Any], active: bool) -> dict[str, Any]:
+    """The row's columns as the API and the change feed show them."""
+    shown = {name: values.get(name) for name in own_columns(table)}
+    for name in exact_columns(table):
+        shown[name] = _plain(shown[name])
+    shown["active"] = active
+    return shown
+
+
 def _plain(value: Any) -> Any:
-    """The value as the API and the change feed show it: a decimal as text with its digits, a time as ISO 8601."""
+    """A decimal as text with its digits, a time as ISO 8601."""
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, datetime):

@@ -17,7 +17,7 @@ from receiver import codec
 from simulator.clock import Clock, RunningClock
 from simulator.connection import Address, NoAnswerError
 from simulator.convergence import compare, read_mirror
-from simulator.demo import api_client, run_demo
+from simulator.demo import api_client, run_demo, settled
 from simulator.faults import parse
 from simulator.prepared import send_prepared
 from simulator.progress import progress
@@ -176,6 +176,7 @@ async def send(
         ]
     if check:
         async with api_client(check, token) as client:
+            await settled(None, client)
             for system, report in zip(systems, reports, strict=True):
                 mirror = await read_mirror(client, system.source)
                 report.comparison = compare(system.truth, mirror, arrived=report.log.arrived, listed=system.listed)

@@ -97,11 +97,15 @@ async def watched(receiver: Receiver, work: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(task, death, return_exceptions=True)
 
 
-async def settled(receiver: Receiver, client: httpx.AsyncClient) -> dict[str, SourceStats]:
-    """Wait until no delivery is pending. Raises `ReceiverFailedError` when nothing moves any more."""
+async def settled(receiver: Receiver | None, client: httpx.AsyncClient) -> dict[str, SourceStats]:
+    """Wait until no delivery is pending. Raises `ReceiverFailedError` when nothing moves any more.
+
+    `receiver` is None if its process is not ours.
+    """
     finished, moved = -1, time.monotonic()
     while True:
-        receiver.check()
+        if receiver is not None:
+            receiver.check()
         stats = await read_stats(client)
         if not any(source.open for source in stats.values()):
             return stats

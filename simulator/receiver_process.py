@@ -45,10 +45,17 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def receiving(*, directory: Path, port: int, settings: str, secret_key: str) -> AsyncIterator[Receiver]:
-    """Start a receiver, give it when it is ready, and end it in any case. Raises `ReceiverFailedError`."""
+async def receiving(
+    *, directory: Path, port: int, settings: str, secret_key: str, database_url: str | None = None
+) -> AsyncIterator[Receiver]:
+    """Start a receiver, give it when it is ready, and end it in any case. Raises `ReceiverFailedError`.
+
+    Its database is a file in the directory, unless `database_url` names another, whose schema is up to date.
+    """
     (directory / "hookmirror.toml").write_text(settings, encoding="utf-8")
     environment = environment_for(directory, secret_key)
+    if database_url is not None:
+        environment["HOOKMIRROR_DATABASE_URL"] = database_url
     log = directory / "receiver.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(

@@ -15,11 +15,13 @@ ROOT = Path(__file__).parents[1]
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
     "pure": "errors codec patterns retries signatures ciphers envelope settings versions tokens",
-    "tables": "arrivals columns database bulk deliveries filing inbox mirror changes workspace",
+    "tables": "arrivals columns database revisions migrations schema bulk "
+    "deliveries intake filing inbox mirror changes workspace",
     "dialects": "dialects sources",
-    "pipelines": "metrics patience acceptor endpoint listener retention reconcile worker",
-    "surface": "queries api",
-    "app": "app sender doctor logs",
+    "pipelines": "metrics patience admission acceptor endpoint listener "
+    "liveness side_by_side processes retention reconcile worker",
+    "surface": "queries exposition api",
+    "app": "app server supervisor vitals worker_thread sender doctor logs",
     "top": "cli __main__ testing",
 }
 
@@ -158,7 +160,7 @@ def test_handlers_use_nothing_above_the_dialects(path: Path) -> None:
     assert {name for name in imports(path) if name.partition(".")[0] == "simulator"} == set()
 
 
-@pytest.mark.parametrize("module", ["endpoint", "acceptor", "patience"])
+@pytest.mark.parametrize("module", ["endpoint", "admission", "acceptor", "patience"])
 def test_the_endpoint_never_imports_the_mirror(module: str) -> None:
     used = {part(name) for name in receiver_imports(ROOT / "receiver" / f"{module}.py")}
     assert used & {"mirror", "workspace", "versions", "changes", "worker"} == set()

@@ -12,13 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import httpx
+from sqlalchemy import text
+
+from receiver.database import Database
 
 #: Seconds that anything may take that a test waits for.
 PATIENCE = 60.0
@@ -78,6 +81,8 @@ class Folder:
 
     path: Path
     settings: str = SETTINGS
+    #: A file in the folder, if None.
+    database_url: str | None = None
     #: What the environment adds; None removes.
     environment: dict[str, str | None] = field(default_factory=dict)
     #: Called in the new process before the command, such as to take something away from it.
@@ -87,6 +92,23 @@ class Folder:
     def database(self) -> Path:
         return self.path / "hookmirror.db"
 
+    @property
+    def url(self) -> str:
+        return self.database_url or f"sqlite:///{self.database}"
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """What a program beside the commands finds in the database, or does to it."""
+        with closing(Database(self.url)) as beside, beside.write() as connection:
+            found = connection.execute(text(sql))
+            return [tuple(row) for row in found] if found.returns_rows else []
+
+    def count(self, where: str = "true", table: str = "deliveries") -> int:
+        return int(self.query(f"SELECT count(*) FROM {table} WHERE {where}")[0][0])
+
+    def states(self) -> dict[str, int]:
+        """How many deliveries are in each state."""
+        return dict(self.query("SELECT state, count(*) FROM deliveries GROUP BY state"))
+
     def surroundings(self) -> dict[str, str]:
         """The environment of its commands; writes the settings file, too."""
         if self.settings:
@@ -94,7 +116,7 @@ class Folder:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
         given = {
             "HOOKMIRROR_CONFIG": str(self.path / "hookmirror.toml"),
-            "HOOKMIRROR_DATABASE_URL": f"sqlite:///{self.database}",
+            "HOOKMIRROR_DATABASE_URL": self.url,
             **self.environment,
         }
         return {**inherited, **{name: value for name, value in given.items() if value is not None}}

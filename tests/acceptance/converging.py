@@ -56,7 +56,7 @@ def account(dialect: str, seed: int, clock: RunningClock) -> System:
 
 
 @asynccontextmanager
-async def accounts_and_receiver(scenario: Scenario, seeds):
+async def accounts_and_receiver(scenario: Scenario, seeds, database_url: str | None):
     """The accounts of all seeds, their APIs, and a receiver that knows them all."""
     clock = RunningClock(speed=scenario.speed)
     systems = {seed: [account(dialect, seed, clock) for dialect in SYSTEMS] for seed in seeds}
@@ -68,16 +68,21 @@ async def accounts_and_receiver(scenario: Scenario, seeds):
     with tempfile.TemporaryDirectory(prefix="hookmirror-acceptance-") as directory:
         async with serving(everybody) as api:
             settings = settings_text(everybody, api=api)
-            key = "a secret key of the acceptance tests"
-            async with receiving(directory=Path(directory), port=port, settings=settings, secret_key=key) as receiver:
+            key = "secret-key-of-the-acceptance-tests"
+            async with receiving(
+                directory=Path(directory), port=port, settings=settings, secret_key=key, database_url=database_url
+            ) as receiver:
                 yield systems, receiver, clock
 
 
-async def converge(scenario: Scenario, seeds) -> dict[str, Outcome]:
-    """Play the scenario with every seed against one receiver; the outcomes by account."""
+async def converge(scenario: Scenario, seeds, *, database_url: str | None = None) -> dict[str, Outcome]:
+    """Play the scenario with every seed against one receiver; the outcomes by account.
+
+    The receiver's database is a file of its own, unless `database_url` names another.
+    """
     scenario = scenario.changed(events=EVENTS, rate=0, speed=SPEED)
     outcomes: dict[str, Outcome] = {}
-    async with accounts_and_receiver(scenario, seeds) as (systems, receiver, clock):
+    async with accounts_and_receiver(scenario, seeds, database_url) as (systems, receiver, clock):
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def play_one(seed: int) -> dict[str, Log]:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from commanding import SETTINGS, Folder, Forks, free_port, lines
+from commanding import SECRET_KEY, SETTINGS, Folder, Forks, free_port, lines
 
 Situation = tuple[Callable[[Path], "Folder | contextmanager"], tuple[str, ...], str]
 
@@ -49,7 +49,7 @@ def setting(text: str) -> Callable[[Path], Folder]:
 
 def instead(text: str, *, log: str = "info") -> Callable[[Path], Folder]:
     """Other settings altogether."""
-    return lambda path: Folder(path, f'secret_key = "x"\nlog_level = "{log}"\n{text}')
+    return lambda path: Folder(path, f'secret_key = "{SECRET_KEY}"\nlog_level = "{log}"\n{text}')
 
 
 def variable(name: str, value: str | None) -> Callable[[Path], Folder]:
@@ -59,13 +59,19 @@ def variable(name: str, value: str | None) -> Callable[[Path], Folder]:
 def module(content: str) -> Callable[[Path], Folder]:
     def make(path: Path) -> Folder:
         (path / "shopping_mall.py").write_text(content)
-        return Folder(path, 'secret_key = "x"\ndialects = ["shopping_mall:shop"]\n[sources.shop]\nsecrets = ["x"]')
+        listening = 'dialects = ["shopping_mall:shop"]\n[sources.shop]\nsecrets = ["x"]'
+        return Folder(path, f'secret_key = "{SECRET_KEY}"\n{listening}')
 
     return make
 
 
 def without_secret_key(path: Path) -> Folder:
     return Folder(path, SETTINGS.replace("secret_key", "# secret_key"))
+
+
+def short_secret_key(path: Path) -> Folder:
+    """Long enough together, but each is a key of its own."""
+    return Folder(path, SETTINGS.replace(SECRET_KEY, f"{SECRET_KEY} fifteen-letters"))
 
 
 def no_file(path: Path) -> Folder:
@@ -104,13 +110,17 @@ def a_locked_database(path: Path) -> Iterator[Folder]:
         yield Folder(path)
 
 
-TAKEN = free_port()
+def taken(port: int) -> Callable[[Path], Folder]:
+    @contextmanager
+    def a_taken_port(path: Path) -> Iterator[Folder]:
+        with socket.create_server(("127.0.0.1", port)):
+            yield Folder(path)
+
+    return a_taken_port
 
 
-@contextmanager
-def a_taken_port(path: Path) -> Iterator[Folder]:
-    with socket.create_server(("127.0.0.1", TAKEN)):
-        yield Folder(path)
+#: One for each situation, since they come about at the same time.
+TAKEN = [str(free_port()) for _ in range(3)]
 
 
 #: By name: what is wrong, the command, and what its one line must say.
@@ -142,6 +152,8 @@ SITUATIONS: dict[str, Situation] = {
     ),
     "no secret key": (without_secret_key, ("serve",), "HOOKMIRROR_SECRET_KEY is not set"),
     "no secret key for a token": (without_secret_key, ("token",), "HOOKMIRROR_SECRET_KEY is not set"),
+    "a short secret key": (short_secret_key, ("serve",), "a key of less than 16 characters"),
+    "a short secret key for a token": (short_secret_key, ("token",), "a key of less than 16 characters"),
     "no source": (instead(""), ("serve",), "[sources.<name>]"),
     "an unknown dialect": (instead('[sources.shop]\nsecrets = ["x"]'), ("serve",), "choose one of iimmpact, indexed"),
     "a dialect that cannot be imported": (
@@ -155,7 +167,23 @@ SITUATIONS: dict[str, Situation] = {
         ("serve",),
         "write one with @shop.envelope",
     ),
-    "a port in use": (a_taken_port, ("serve", "--port", str(TAKEN)), "choose another --port"),
+    "a port in use": (taken(int(TAKEN[0])), ("serve", "--port", TAKEN[0]), "choose another --port"),
+    "a port in use for several processes": (
+        taken(int(TAKEN[1])),
+        ("serve", "--processes", "2", "--port", TAKEN[1]),
+        "choose another --port",
+    ),
+    "a port in use for a worker's metrics": (
+        taken(int(TAKEN[2])),
+        ("worker", "--metrics-port", TAKEN[2]),
+        "choose another --metrics-port",
+    ),
+    "a file descriptor that is no socket": (plain, ("serve", "--fd", "0"), "File descriptor 0 is no socket"),
+    "no secret key for several processes": (
+        without_secret_key,
+        ("serve", "--processes", "2"),
+        "HOOKMIRROR_SECRET_KEY is not set",
+    ),
     "an address of somebody else": (plain, ("serve", "--host", "203.0.113.1"), "Nothing can listen on 203.0.113.1"),
     "a name that is no address": (
         plain,

@@ -22,7 +22,7 @@ from simulator.server import serving
 from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
 
-KEY = "a secret key of the acceptance tests"
+KEY = "secret-key-of-the-acceptance-tests"
 
 #: Every third message is lost.
 LOSSES = Scenario(name="losses", title="Losses", events=240, rate=0, speed=300).changed(faults={"drop": 0.33})

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import random
 import signal
-import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 
 import httpx
@@ -63,34 +61,28 @@ def suffer(folder: Folder, sender: Sender, forks: Forks) -> None:
             for stream in streams:
                 stream.result()
             if not kills_left:
-                wait_until(lambda: states(folder).keys() <= {"processed"}, "the worker")
+                wait_until(lambda: folder.states().keys() <= {"processed"}, "the worker")
         sender.resend_some()
 
 
-def query(folder: Folder, sql: str) -> list[tuple]:
-    with closing(sqlite3.connect(folder.database)) as beside:
-        return beside.execute(sql).fetchall()
-
-
-def states(folder: Folder) -> dict[str, int]:
-    return dict(query(folder, "SELECT state, count(*) FROM deliveries GROUP BY state"))
-
-
-def test_after_a_dozen_kills_each_acked_event_is_there_once_and_the_mirror_equals_what_was_sent(tmp_path):
-    folder, sender = Folder(tmp_path), Sender(random.Random(20260304))
+def test_after_a_dozen_kills_each_acked_event_is_there_once_and_the_mirror_equals_what_was_sent(
+    tmp_path, mirror_url, database_system
+):
+    folder, sender = Folder(tmp_path, database_url=mirror_url), Sender(random.Random(20260304))
     with Forks(1) as forks:
         suffer(folder, sender, forks)
 
     assert sender.acked.keys() == set(range(EVENTS))
     assert all(len(set(ids)) == 1 for ids in sender.acked.values()), "a resent event is a duplicate of the first"
-    stored = {str(number) for (number,) in query(folder, "SELECT id FROM deliveries")}
+    stored = {str(number) for (number,) in folder.query("SELECT id FROM deliveries")}
     assert stored == {ids[0] for ids in sender.acked.values()}
-    assert states(folder) == {"processed": EVENTS}
+    assert folder.states() == {"processed": EVENTS}
 
-    mirror = dict(query(folder, "SELECT external_id, name FROM products WHERE active"))
+    mirror = dict(folder.query("SELECT external_id, name FROM products WHERE active"))
     last = {event % PRODUCTS: event for event in range(EVENTS)}
     assert mirror == {f"P{number}": f"name {event}" for number, event in last.items()}
 
-    effects = query(folder, "SELECT delivery_id FROM changes")
+    effects = folder.query("SELECT delivery_id FROM changes")
     assert len(effects) == len(set(effects)), "no delivery had its effect twice"
-    assert query(folder, "PRAGMA integrity_check") == [("ok",)]
+    if database_system == "sqlite":
+        assert folder.query("PRAGMA integrity_check") == [("ok",)]

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import resource
-import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import httpx
-from commanding import PATIENCE, Folder, lines, post, product, wait_until
+from commanding import PATIENCE, Folder, is_alive, lines, post, product, wait_until
+from sqlalchemy import text
+
+from receiver.database import Database
 
 
 def stored(folder: Folder) -> dict[str, str]:
-    """The state of every delivery in the file, by its id."""
-    with closing(sqlite3.connect(folder.database)) as beside:
-        return {str(number): state for number, state in beside.execute("SELECT id, state FROM deliveries")}
+    """The state of every delivery in the database, by its id."""
+    return {str(number): state for number, state in folder.query("SELECT id, state FROM deliveries")}
 
 
-def test_serve_ended_by_sigterm_in_the_middle_of_a_stream_exits_with_0_and_has_lost_nothing_acked(tmp_path):
-    folder = Folder(tmp_path)
+def test_serve_ended_by_sigterm_in_the_middle_of_a_stream_exits_with_0_and_has_lost_nothing_acked(tmp_path, mirror_url):
+    folder = Folder(tmp_path, database_url=mirror_url)
     enough, acked = threading.Event(), []
 
     def stream(sender: int) -> None:
@@ -48,6 +49,37 @@ def test_serve_ended_by_sigterm_in_the_middle_of_a_stream_exits_with_0_and_has_l
     assert set(stored(folder).values()) <= {"pending", "processed"}
 
 
+@contextmanager
+def nobody_else_writes(folder: Folder):
+    """Accepts wait, until the end of the block."""
+    with closing(Database(folder.url)) as other, other.write() as connection:
+        if other.is_postgresql:
+            connection.execute(text("LOCK TABLE deliveries IN EXCLUSIVE MODE"))
+        yield
+
+
+def test_requests_that_wait_for_their_commit_when_sigterm_comes_are_all_answered(tmp_path, mirror_url):
+    folder = Folder(tmp_path, database_url=mirror_url)
+    with folder.serving() as (process, client), ThreadPoolExecutor(20) as pool:
+        with nobody_else_writes(folder):
+            waiting = [pool.submit(post, client, product(number, key="x", name="Lamp")) for number in range(20)]
+            wait_until(lambda: under_way(client) >= 20, "all requests to be under way")
+            assert is_alive(client), "and to be read, because what came before this question was"
+            process.terminate()
+            wait_until(lambda: not is_alive(client), "the server to take no more")
+        answers = [request.result(PATIENCE) for request in waiting]
+        assert process.wait(PATIENCE) == 0
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["delivery"] for answer in answers} == stored(folder).keys()
+    assert set(stored(folder).values()) <= {"pending", "processed"}
+    assert folder.count("claimed_by IS NOT NULL") == 0
+
+
+def under_way(client: httpx.Client) -> int:
+    """The connections of this client on which an answer is awaited."""
+    return sum(not each.is_idle() for each in client._transport._pool.connections)
+
+
 def test_a_full_disk_is_answered_with_503_and_once_there_is_room_everything_goes_on(tmp_path):
     folder = Folder(tmp_path)
     with folder.serving() as (process, client):
@@ -66,8 +98,8 @@ def test_a_full_disk_is_answered_with_503_and_once_there_is_room_everything_goes
         assert len(stored(folder)) == 2
 
 
-def test_serve_prints_nothing_on_standard_output_and_no_secret_anywhere(tmp_path):
-    folder = Folder(tmp_path)
+def test_serve_prints_nothing_on_standard_output_and_no_secret_anywhere(tmp_path, mirror_url):
+    folder = Folder(tmp_path, database_url=mirror_url)
     with folder.serving("--no-worker") as (process, client):
         post(client, product(1, key="x", name="Lamp"))
         client.post("/hooks/sigma", content=b"{}", headers={"X-Sigma-Signature": "sha256=00"})

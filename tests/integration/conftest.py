@@ -1,4 +1,4 @@
-"""What tests with real parts share: no settings of the machine they run on, and a small shop with its worker."""
+"""What tests with real parts share: no settings of the machine they run on, and a small shop on either database."""
 
 from __future__ import annotations
 
@@ -38,9 +38,15 @@ def shop() -> Dialect:
 
 
 @pytest.fixture
-def kit(tmp_path, shop) -> Iterator[Webhooks]:
+def hookmirror_database_url(mirror_url) -> str:
+    """The shipped fixture `webhooks` works on both databases here."""
+    return mirror_url
+
+
+@pytest.fixture
+def kit(tmp_path, shop, mirror_url) -> Iterator[Webhooks]:
     """The shipped test kit, with `shop` as its only dialect."""
-    webhooks = Webhooks(tmp_path, {"shop": shop})
+    webhooks = Webhooks(tmp_path, {"shop": shop}, database_url=mirror_url)
     yield webhooks
     webhooks.close()
 

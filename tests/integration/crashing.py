@@ -35,7 +35,7 @@ def upsert(event: Event[dict], mirror: Mirror) -> None:
 
 SETTINGS = """
 secret_key = "secret-key-of-these-tests-only"
-database_url = "sqlite:///{folder}/hookmirror.db"
+database_url = "{database_url}"
 dialects = ["poisonous:shop"]
 max_attempts = {max_attempts}
 lease_seconds = 600
@@ -45,11 +45,11 @@ secrets = ["TestSecretOf32CharactersForTests"]
 """
 
 
-def start_worker(folder: Path, *, max_attempts: int) -> subprocess.Popen[bytes]:
-    """`hookmirror worker` on the database in the folder; it dies of poison, or works until it is terminated."""
+def start_worker(folder: Path, database_url: str, *, max_attempts: int) -> subprocess.Popen[bytes]:
+    """`hookmirror worker` on the database, set up in the folder; it dies of poison, or works until it is terminated."""
     (folder / "poisonous.py").write_text(DIALECT)
     settings = folder / "hookmirror.toml"
-    settings.write_text(SETTINGS.format(folder=folder, max_attempts=max_attempts))
+    settings.write_text(SETTINGS.format(database_url=database_url, max_attempts=max_attempts))
     return subprocess.Popen(
         [sys.executable, "-m", "receiver", "worker"],
         env={**os.environ, "HOOKMIRROR_CONFIG": str(settings)},

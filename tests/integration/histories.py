@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -141,10 +141,10 @@ class Workers:
 
 
 @contextmanager
-def new_kit() -> Iterator[Webhooks]:
+def new_kit(lend_database: Callable[[Path], AbstractContextManager[str]]) -> Iterator[Webhooks]:
     """A kit of its own for one example: its mirror begins empty."""
-    with TemporaryDirectory() as folder:
-        kit = Webhooks(Path(folder), find_dialects())
+    with TemporaryDirectory() as folder, lend_database(Path(folder)) as url:
+        kit = Webhooks(Path(folder), find_dialects(), database_url=url)
         try:
             yield kit
         finally:

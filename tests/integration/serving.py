@@ -1,23 +1,23 @@
-"""The running system for tests: the whole application behind a real socket, on a real SQLite file."""
+"""The running system for tests: the whole application behind a real socket, on a real database of either kind."""
 
 from __future__ import annotations
 
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
 from senders import SOURCES, body, sent
+from sqlalchemy import text
 
 from receiver.app import App, Installation
+from receiver.database import Database
 from receiver.settings import Settings
 from receiver.tokens import Scope, Tokens
 
@@ -43,8 +43,9 @@ class Served:
     """A server under test, and a client of its HTTP interfaces."""
 
     port: int
-    file: Path
     client: httpx.Client
+    #: The server's database, through connections of our own.
+    beside: Database
 
     def post(self, source: str, content: Any, headers: Headers = ()) -> httpx.Response:
         """Post these exact bytes with these headers."""
@@ -75,10 +76,10 @@ class Served:
 
         return dict(wait_until(look, f"the end of {delivery_id}"))
 
-    def count(self, table: str = "deliveries", where: str = "1") -> int:
-        """Rows that a program beside the server sees in the file."""
-        with closing(sqlite3.connect(self.file)) as beside:
-            return int(beside.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone()[0])
+    def count(self, table: str = "deliveries", where: str = "true") -> int:
+        """Rows that a program beside the server sees in the database."""
+        with self.beside.read() as connection:
+            return int(connection.execute(text(f"SELECT count(*) FROM {table} WHERE {where}")).scalar_one())
 
     def metric(self, line: str) -> float:
         """The value of one line of /metrics; 0 while it is not there."""
@@ -109,11 +110,12 @@ def request_head(source: str, *lines: bytes) -> bytes:
 
 
 @contextmanager
-def serving(folder: Path, *, with_worker: bool = False, **settings: Any) -> Iterator[Served]:
+def serving(database_url: str, *, with_worker: bool = False, **settings: Any) -> Iterator[Served]:
     """Serve until the end of the block. `settings` are those of the settings file."""
-    file = folder / "hookmirror.db"
-    content: dict[str, Any] = {"database_url": f"sqlite:///{file}", "secret_key": SECRET_KEY, "sources": SOURCES}
-    app = App(Installation(Settings(**content | settings)), with_worker=with_worker)
+    content: dict[str, Any] = {"database_url": database_url, "secret_key": SECRET_KEY, "sources": SOURCES}
+    installation = Installation(Settings(**content | settings))
+    installation.schema.upgrade()
+    app = App(installation, with_worker=with_worker)
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
     )
@@ -124,8 +126,11 @@ def serving(folder: Path, *, with_worker: bool = False, **settings: Any) -> Iter
         try:
             wait_until(lambda: server.started or not thread.is_alive(), "the server's start")
             assert server.started
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-                yield Served(port, file, client)
+            with (
+                httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
+                closing(Database(database_url)) as beside,
+            ):
+                yield Served(port, client, beside)
         finally:
             server.should_exit = True
             thread.join(PATIENCE)

@@ -71,8 +71,12 @@ def new_worker(kit: Webhooks, *, inbox: Inbox | None = None, luck: float = 0.5, 
 
 
 def inbox_of_another_process(kit: Webhooks) -> Inbox:
-    """The same file through connections and locks of its own. Whoever asks for it closes its database."""
-    return Inbox(Database(kit.database.engine.url.render_as_string()))
+    """The same database through connections and locks of its own. Whoever asks for it closes its database."""
+    return Inbox(Database(url_of(kit)))
+
+
+def url_of(kit: Webhooks) -> str:
+    return kit.database.engine.url.render_as_string(hide_password=False)
 
 
 def drain(worker: Worker) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from datetime import datetime, timedelta
 
 import httpx
 import pytest
 from senders import SOURCES, body, sent
 from serving import Served, error, serving, wait_until
+from sqlalchemy import text
 
 from receiver.tokens import Scope
 
@@ -32,9 +31,9 @@ CHANGE = {
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(lend_database, tmp_path_factory):
     """A server with 23 products of three sources, worked off, one delivery dead and one ignored."""
-    with serving(tmp_path_factory.mktemp("api"), with_worker=True) as running:
+    with lend_database(tmp_path_factory.mktemp("api")) as url, serving(url, with_worker=True) as running:
         for number in range(10):
             for source in ("sigma", "iimmpact"):
                 running.send(source, id=f"A{number}", key=f"k{number}")
@@ -141,8 +140,8 @@ def test_a_replayed_delivery_is_worked_on_again(served: Served):
     assert (again["state"], again["outcome"]) == ("processed", "unchanged")
 
 
-def test_a_delivery_that_is_not_done_cannot_be_replayed(tmp_path):
-    with serving(tmp_path) as idle:
+def test_a_delivery_that_is_not_done_cannot_be_replayed(mirror_url):
+    with serving(mirror_url) as idle:
         path = f"/api/v1/deliveries/{idle.send('sigma')}/replay"
         assert error(idle.get(path, scope=Scope.OPERATE, method="POST")) == (409, "not_ended")
 
@@ -187,8 +186,8 @@ def test_a_deactivated_row_stays_with_the_time_of_its_end(served: Served):
     assert (row["active"], row["deactivated_at"]) == (False, "2026-03-04T12:00:00Z")
 
 
-def test_an_id_with_a_slash_is_found_by_its_path(tmp_path):
-    with serving(tmp_path, with_worker=True) as working:
+def test_an_id_with_a_slash_is_found_by_its_path(mirror_url):
+    with serving(mirror_url, with_worker=True) as working:
         working.ended(working.send("iimmpact", id="a/b?c"))
         assert fine(working.get("/api/v1/catalog/products/iimmpact/a%2Fb%3Fc"))["row"]["external_id"] == "a/b?c"
 
@@ -226,11 +225,11 @@ def test_stats_count_every_source_by_state(served: Served):
 
 def test_health_is_open_to_everybody(served: Served):
     assert fine(served.get("/healthz", scope=None)) == {"status": "alive"}
-    assert fine(served.get("/readyz", scope=None)) == {"status": "ready"}
+    assert fine(served.get("/readyz", scope=None)) == {"status": "ready", "warnings": []}
 
 
-def test_a_backlog_that_nobody_works_on_makes_the_server_not_ready_and_says_why(tmp_path):
-    with serving(tmp_path, max_backlog_seconds=0.01) as idle:
+def test_a_backlog_that_nobody_works_on_makes_the_server_not_ready_and_says_why(mirror_url):
+    with serving(mirror_url, max_backlog_seconds=0.01) as idle:
         assert idle.client.get("/readyz").status_code == 200
         idle.send("sigma")
         answer = wait_until(lambda: (found := idle.client.get("/readyz")).status_code == 503 and found)
@@ -239,29 +238,31 @@ def test_a_backlog_that_nobody_works_on_makes_the_server_not_ready_and_says_why(
         assert idle.client.get("/healthz").status_code == 200
 
 
-def test_metrics_tell_what_came_in_what_was_refused_and_what_waits(tmp_path):
+def test_metrics_tell_what_came_in_what_was_refused_and_what_waits(mirror_url, database_system):
     source = {"dialect": "sigma", "secrets": ["secret-of-the-metered-one"]}
-    with serving(tmp_path, sources={"metered": source}) as idle:
+    metered = f"metered-{database_system}"  # all servers of a process count together
+    with serving(mirror_url, sources={metered: source}) as idle:
         content, headers = sent("sigma", body("sigma"), "secret-of-the-metered-one")
         for _ in range(3):
-            idle.post("metered", content, headers)
-        idle.post("metered", content)
+            idle.post(metered, content, headers)
+        idle.post(metered, content)
         assert idle.client.get("/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
-        assert idle.metric('hookmirror_deliveries_total{source="metered",status="accepted"}') == 1
-        assert idle.metric('hookmirror_deliveries_total{source="metered",status="duplicate"}') == 2
-        assert idle.metric('hookmirror_refused_total{code="signature_missing",source="metered"}') == 1
-        assert idle.metric('hookmirror_backlog{source="metered",state="pending"}') == 1
+        assert idle.metric(f'hookmirror_deliveries_total{{source="{metered}",status="accepted"}}') == 1
+        assert idle.metric(f'hookmirror_deliveries_total{{source="{metered}",status="duplicate"}}') == 2
+        assert idle.metric(f'hookmirror_refused_total{{code="signature_missing",source="{metered}"}}') == 1
+        assert idle.metric(f'hookmirror_backlog{{source="{metered}",state="pending"}}') == 1
         assert idle.metric("hookmirror_oldest_pending_seconds") > 0
 
 
-def test_a_database_that_does_not_answer_is_our_trouble(tmp_path):
-    with serving(tmp_path) as ill:
-        with closing(sqlite3.connect(ill.file)) as beside:
-            beside.execute("ALTER TABLE deliveries RENAME TO away")
-            answer = ill.get("/api/v1/deliveries")
-            assert error(answer) == (503, "unavailable")
-            assert int(answer.headers["retry-after"]) >= 1
-            assert ill.get("/readyz", scope=None).status_code == 503
-            assert ill.get("/metrics", scope=None).status_code == 200
-            beside.execute("ALTER TABLE away RENAME TO deliveries")
+def test_a_database_that_does_not_answer_is_our_trouble(mirror_url):
+    with serving(mirror_url) as ill:
+        with ill.beside.write() as beside:
+            beside.execute(text("ALTER TABLE deliveries RENAME TO away"))
+        answer = ill.get("/api/v1/deliveries")
+        assert error(answer) == (503, "unavailable")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert ill.get("/readyz", scope=None).status_code == 503
+        assert ill.get("/metrics", scope=None).status_code == 200
+        with ill.beside.write() as beside:
+            beside.execute(text("ALTER TABLE away RENAME TO deliveries"))
         assert fine(ill.get("/api/v1/deliveries")) == {"items": [], "next": None}

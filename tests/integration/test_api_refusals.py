@@ -23,8 +23,8 @@ GUARDED = [
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("refusals")) as running:
+def served(lend_database, tmp_path_factory):
+    with lend_database(tmp_path_factory.mktemp("refusals")) as url, serving(url) as running:
         for source in SOURCES:
             running.send(source)
         yield running
@@ -92,16 +92,16 @@ def test_a_token_for_operating_does_everything(served: Served, method: str, path
     assert served.get(path, scope=Scope.OPERATE, method=method).status_code in (200, 404)
 
 
-def test_tokens_survive_the_rotation_of_the_key_until_the_old_one_goes(tmp_path):
-    old, new = token(Scope.READ, keys=["the-older-key"]), token(Scope.READ, keys=["the-newest-key"])
+def test_tokens_survive_the_rotation_of_the_key_until_the_old_one_goes(mirror_url):
+    old, new = token(Scope.READ, keys=["the-older-secret-key"]), token(Scope.READ, keys=["the-newest-secret-key"])
 
     def statuses(secret_key: str) -> list[int]:
-        with serving(tmp_path, secret_key=secret_key) as served:
+        with serving(mirror_url, secret_key=secret_key) as served:
             headers = [{"Authorization": f"Bearer {each}"} for each in (old, new)]
             return [served.client.get("/api/v1/stats", headers=each).status_code for each in headers]
 
-    assert statuses("the-newest-key the-older-key") == [200, 200]
-    assert statuses("the-newest-key") == [401, 200]
+    assert statuses("the-newest-secret-key the-older-secret-key") == [200, 200]
+    assert statuses("the-newest-secret-key") == [401, 200]
 
 
 # ── questions it cannot answer ────────────────────────────────────────────────────────────────────────────────

@@ -43,7 +43,7 @@ def plans(draw, dialect):
 
 
 @pytest.mark.parametrize("dialect", OPTIONS)
-def test_any_order_any_duplication_and_any_crash_end_in_the_true_catalog(dialect):
+def test_any_order_any_duplication_and_any_crash_end_in_the_true_catalog(dialect, lend_database):
     @settings(max_examples=10, deadline=None)
     @given(
         plan=plans(dialect),
@@ -54,7 +54,7 @@ def test_any_order_any_duplication_and_any_crash_end_in_the_true_catalog(dialect
     )
     def holds(plan, lives, rounds, batch_size, wait_for_lease):
         system, messages, order = plan
-        with new_kit() as kit:
+        with new_kit(lend_database) as kit:
             for name in ("ordered", "hostile"):
                 kit.source(name, **system.settings(api_url=None))
             for message in messages:
@@ -84,7 +84,7 @@ def api():
         yield running
 
 
-def test_thin_events_that_are_hydrated_while_the_catalog_lives_on_end_in_the_true_catalog(api):
+def test_thin_events_that_are_hydrated_while_the_catalog_lives_on_end_in_the_true_catalog(api, lend_database):
     @settings(max_examples=8, deadline=None)
     @given(seed=st.integers(0, 2**32), chance=st.randoms(use_true_random=False), lives=LIVES)
     def holds(seed, chance, lives):
@@ -92,7 +92,7 @@ def test_thin_events_that_are_hydrated_while_the_catalog_lives_on_end_in_the_tru
         system = new_system("sigma", seed=seed, start=start)
         api.show(system)
         waiting: list[Any] = []
-        with new_kit() as kit:
+        with new_kit(lend_database) as kit:
             source = kit.source("sigma", **system.settings(api_url=api.url))
             with Workers(kit, source, batch_size=10, fate=Fate(lives), wait_for_lease=False) as workers:
                 for events in range(3, 31, 3):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from math import factorial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from histories import new_kit
 
 from handlers.catalog import Group, Option, Product, Variant
-from receiver.sources import find_dialects
-from receiver.testing import Webhooks
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -59,39 +55,44 @@ def shown(row):
     return {name: value for name, value in row.model_dump().items() if name not in ("source", "versions")}
 
 
-def in_any_order(dialect, news: list[News], table, external_id):
-    """The one row that these events leave, whatever their order, and whether in one batch or in several.
+@pytest.fixture
+def in_any_order(lend_database):
+    """Called with events, the one row that they leave, whatever their order, and whether in one batch or in several.
 
     Each order is told to a source of its own, so that they share the batches but not the rows.
     """
-    with TemporaryDirectory() as folder, closing(Webhooks(Path(folder), find_dialects())) as kit:
-        for number, order in enumerate(permutations(news)):
-            for name, one_by_one in [(f"batched-{number}", False), (f"single-{number}", True)]:
-                kit.source(name, dialect=dialect)
-                for event_type, entity, second, data in order:
-                    kit.send(name, event_type, id=entity, at=after(second), data=data)
-                    if one_by_one:
-                        kit.drain()
-        kit.drain()
-        assert {delivery["state"] for delivery in kit.deliveries()} == {"processed"}
-        rows = [row for row in kit.rows(table) if row.external_id == external_id]
-    assert len(rows) == 2 * factorial(len(news))
-    assert all(shown(row) == shown(rows[0]) for row in rows)
-    return rows[0]
+
+    def in_any_order(dialect: str, news: list[News], table: type, external_id: str) -> Any:
+        with new_kit(lend_database) as kit:
+            for number, order in enumerate(permutations(news)):
+                for name, one_by_one in [(f"batched-{number}", False), (f"single-{number}", True)]:
+                    kit.source(name, dialect=dialect)
+                    for event_type, entity, second, data in order:
+                        kit.send(name, event_type, id=entity, at=after(second), data=data)
+                        if one_by_one:
+                            kit.drain()
+            kit.drain()
+            assert {delivery["state"] for delivery in kit.deliveries()} == {"processed"}
+            rows = [row for row in kit.rows(table) if row.external_id == external_id]
+        assert len(rows) == 2 * factorial(len(news))
+        assert all(shown(row) == shown(rows[0]) for row in rows)
+        return rows[0]
+
+    return in_any_order
 
 
 # ── of all four ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @every_dialect
-def test_a_delete_before_its_create_leaves_a_tombstone_with_what_the_create_said(speech):
+def test_a_delete_before_its_create_leaves_a_tombstone_with_what_the_create_said(speech, in_any_order):
     news = [(speech.created, "7", 1, speech.says("new")), (speech.deleted, "7", 2, None)]
     row = in_any_order(speech.dialect, news, Product, "7")
     assert (row.active, row.deactivated_at, getattr(row, speech.column)) == (False, after(2), "new")
 
 
 @every_dialect
-def test_a_late_update_of_a_deleted_product_does_not_revive_it(speech):
+def test_a_late_update_of_a_deleted_product_does_not_revive_it(speech, in_any_order):
     news = [
         (speech.created, "7", 1, speech.says("new")),
         (speech.updated, "7", 2, speech.says("better")),
@@ -102,7 +103,7 @@ def test_a_late_update_of_a_deleted_product_does_not_revive_it(speech):
 
 
 @every_dialect
-def test_a_delete_wins_over_an_update_of_the_same_time(speech):
+def test_a_delete_wins_over_an_update_of_the_same_time(speech, in_any_order):
     news = [(speech.updated, "7", 1, speech.says("new")), (speech.deleted, "7", 1, None)]
     row = in_any_order(speech.dialect, news, Product, "7")
     assert (row.active, row.tie) == (False, False)
@@ -140,7 +141,7 @@ def test_a_duplicate_that_comes_after_newer_news_changes_nothing(speech, webhook
 
 
 @pytest.mark.parametrize("speech", COMING_BACK, ids=lambda speech: speech.dialect)
-def test_what_was_deleted_comes_back_by_newer_news_only(speech):
+def test_what_was_deleted_comes_back_by_newer_news_only(speech, in_any_order):
     news = [
         (speech.created, "7", 1, speech.says("old")),
         (speech.deleted, "7", 2, None),
@@ -153,7 +154,7 @@ def test_what_was_deleted_comes_back_by_newer_news_only(speech):
 # ── Sigma ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_sigma_a_transition_and_an_update_without_a_state_go_together():
+def test_sigma_a_transition_and_an_update_without_a_state_go_together(in_any_order):
     news = [
         ("entity.created", "e", 1, {"lifecycleState": "draft"}),
         ("entity.transition", "e", 2, {"fromState": "draft", "toState": "published"}),
@@ -163,7 +164,7 @@ def test_sigma_a_transition_and_an_update_without_a_state_go_together():
     assert (row.lifecycle_state, row.data["changedAttributes"]) == ("published", ["name"])
 
 
-def test_sigma_a_late_variant_of_a_deleted_entity_is_inactive():
+def test_sigma_a_late_variant_of_a_deleted_entity_is_inactive(in_any_order):
     news = [
         ("variant.created", "v", 1, {"entityId": "e"}),
         ("variant.updated", "v", 2, {"entityId": "e"}),
@@ -173,7 +174,7 @@ def test_sigma_a_late_variant_of_a_deleted_entity_is_inactive():
     assert (row.active, row.parent, row.deactivated_at) == (False, "e", after(3))
 
 
-def test_sigma_a_variant_without_its_entity_goes_with_it_once_anyone_says_whose_it_is():
+def test_sigma_a_variant_without_its_entity_goes_with_it_once_anyone_says_whose_it_is(in_any_order):
     news = [
         ("variant.updated", "v", 2, {}),
         ("variant.created", "v", 1, {"entityId": "e"}),
@@ -182,7 +183,7 @@ def test_sigma_a_variant_without_its_entity_goes_with_it_once_anyone_says_whose_
     assert not in_any_order("sigma", news, Variant, "v").active
 
 
-def test_sigma_a_variant_that_is_made_again_after_its_entity_came_back_is_active():
+def test_sigma_a_variant_that_is_made_again_after_its_entity_came_back_is_active(in_any_order):
     news = [
         ("variant.created", "v", 1, {"entityId": "e"}),
         ("entity.deleted", "e", 2, None),
@@ -192,7 +193,7 @@ def test_sigma_a_variant_that_is_made_again_after_its_entity_came_back_is_active
     assert in_any_order("sigma", news, Variant, "v").active
 
 
-def test_sigma_an_entity_that_comes_back_does_not_bring_its_variants_along():
+def test_sigma_an_entity_that_comes_back_does_not_bring_its_variants_along(in_any_order):
     news = [
         ("variant.created", "v", 1, {"entityId": "e"}),
         ("entity.deleted", "e", 2, None),
@@ -204,7 +205,7 @@ def test_sigma_an_entity_that_comes_back_does_not_bring_its_variants_along():
 # ── Indexed ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_indexed_patches_of_different_members_add_up():
+def test_indexed_patches_of_different_members_add_up(in_any_order):
     news = [
         ("product.created", "p", 1, {"name": "Lamp", "sku": "L-1", "weight": 5}),
         ("product.updated", "p", 2, {"price": "9.90"}),
@@ -215,13 +216,13 @@ def test_indexed_patches_of_different_members_add_up():
     assert row.data == {"name": "Tent", "sku": "L-1", "weight": None, "price": "9.90", "externalId": "p"}
 
 
-def test_indexed_patches_of_one_second_add_up_if_they_name_different_members():
+def test_indexed_patches_of_one_second_add_up_if_they_name_different_members(in_any_order):
     news = [("product.updated", "p", 1, {"name": "Lamp"}), ("product.updated", "p", 1, {"sku": "L-1"})]
     row = in_any_order("indexed", news, Product, "p")
     assert (row.name, row.sku, row.tie) == ("Lamp", "L-1", False)
 
 
-def test_indexed_a_patch_between_delete_and_return_is_kept_for_the_return():
+def test_indexed_a_patch_between_delete_and_return_is_kept_for_the_return(in_any_order):
     news = [
         ("product_group.updated", "g", 1, {"name": "Lamps"}),
         ("product_group.deleted", "g", 2, {}),
@@ -231,7 +232,7 @@ def test_indexed_a_patch_between_delete_and_return_is_kept_for_the_return():
     assert (row.active, row.name, row.lifecycle_state) == (True, "Lamps", "open")
 
 
-def test_indexed_a_product_outlives_its_category():
+def test_indexed_a_product_outlives_its_category(in_any_order):
     news = [
         ("product.created", "p", 1, {"category": {"id": 1, "externalId": "c"}}),
         ("category.deleted", "c", 2, {}),
@@ -243,7 +244,7 @@ def test_indexed_a_product_outlives_its_category():
 # ── IIMMPACT ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_iimmpact_a_product_that_is_switched_off_and_on_again_is_active():
+def test_iimmpact_a_product_that_is_switched_off_and_on_again_is_active(in_any_order):
     news = [
         ("product.created", "p", 1, {"display_name": "Reload"}),
         ("product.updated", "p", 2, {"display_name": "Reload", "is_active": False}),
@@ -253,7 +254,7 @@ def test_iimmpact_a_product_that_is_switched_off_and_on_again_is_active():
     assert (row.active, row.deactivated_at) == (True, None)
 
 
-def test_iimmpact_a_product_that_is_switched_off_is_inactive_since_then():
+def test_iimmpact_a_product_that_is_switched_off_is_inactive_since_then(in_any_order):
     news = [
         ("product.created", "p", 1, {"display_name": "Reload"}),
         ("product.updated", "p", 2, {"display_name": "Reload", "is_active": False}),
@@ -262,7 +263,7 @@ def test_iimmpact_a_product_that_is_switched_off_is_inactive_since_then():
     assert (row.active, row.deactivated_at) == (False, after(2))
 
 
-def test_iimmpact_an_option_outlives_its_product():
+def test_iimmpact_an_option_outlives_its_product(in_any_order):
     news = [("option.created", "o", 1, {"label": "RM 10", "product_code": "p"}), ("product.deleted", "p", 2, None)]
     assert in_any_order("iimmpact", news, Option, "o").active
 
@@ -270,7 +271,7 @@ def test_iimmpact_an_option_outlives_its_product():
 # ── sticky.io ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_sticky_a_late_variant_of_a_deleted_product_is_inactive():
+def test_sticky_a_late_variant_of_a_deleted_product_is_inactive(in_any_order):
     news = [
         ("product.created", "1", 1, {"name": "Lamp", "variants": [{"id": 5}]}),
         ("variant.updated", "5", 2, {"product_id": 1, "sku_num": "L-1"}),
@@ -280,7 +281,7 @@ def test_sticky_a_late_variant_of_a_deleted_product_is_inactive():
     assert (row.active, row.sku, row.deactivated_at) == (False, "L-1", after(3))
 
 
-def test_sticky_a_snapshot_removes_what_it_does_not_list_and_a_late_variant_event_does_not_revive_it():
+def test_sticky_a_snapshot_removes_what_it_does_not_list_and_a_late_variant_event_does_not_revive_it(in_any_order):
     news = [
         ("variant.created", "5", 1, {"product_id": 1}),
         ("product.updated", "1", 2, {"name": "Lamp", "variants": [{"id": 6}]}),
@@ -289,7 +290,7 @@ def test_sticky_a_snapshot_removes_what_it_does_not_list_and_a_late_variant_even
     assert (row.active, row.deactivated_at) == (False, after(2))
 
 
-def test_sticky_a_snapshot_leaves_a_variant_with_newer_news():
+def test_sticky_a_snapshot_leaves_a_variant_with_newer_news(in_any_order):
     news = [
         ("product.updated", "1", 2, {"name": "Lamp", "variants": []}),
         ("variant.created", "5", 3, {"product_id": 1}),
@@ -297,7 +298,7 @@ def test_sticky_a_snapshot_leaves_a_variant_with_newer_news():
     assert in_any_order("sticky", news, Variant, "5").active
 
 
-def test_sticky_a_variant_announced_in_the_second_of_a_snapshot_without_it_stays():
+def test_sticky_a_variant_announced_in_the_second_of_a_snapshot_without_it_stays(in_any_order):
     news = [
         ("product.updated", "1", 2, {"name": "Lamp", "variants": []}),
         ("variant.created", "5", 2, {"product_id": 1}),
@@ -305,7 +306,7 @@ def test_sticky_a_variant_announced_in_the_second_of_a_snapshot_without_it_stays
     assert in_any_order("sticky", news, Variant, "5").active
 
 
-def test_sticky_a_bundle_says_nothing_about_variants():
+def test_sticky_a_bundle_says_nothing_about_variants(in_any_order):
     news = [
         ("variant.created", "5", 1, {"product_id": 1}),
         ("product.updated", "1", 2, {"name": "Bundle", "bundle_type": "Pre-built"}),
@@ -313,7 +314,7 @@ def test_sticky_a_bundle_says_nothing_about_variants():
     assert in_any_order("sticky", news, Variant, "5").active
 
 
-def test_sticky_partial_news_of_a_variant_adds_up():
+def test_sticky_partial_news_of_a_variant_adds_up(in_any_order):
     news = [
         ("variant.created", "5", 1, {"product_id": 1, "sku_num": "L-1", "price": "10.0000"}),
         ("variant.updated", "5", 2, {"price": "12.5000"}),

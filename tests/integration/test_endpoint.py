@@ -19,8 +19,8 @@ MIB = 1_048_576
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("endpoint")) as running:
+def served(lend_database, tmp_path_factory):
+    with lend_database(tmp_path_factory.mktemp("endpoint")) as url, serving(url) as running:
         yield running
 
 
@@ -118,10 +118,10 @@ def test_a_body_that_does_not_decrypt_to_the_application_s_own_is_refused(served
     refused(served.post("sticky", content()), 401, code)
 
 
-def test_an_unsigned_body_is_taken_only_where_the_settings_say_so(served: Served, tmp_path):
+def test_an_unsigned_body_is_taken_only_where_the_settings_say_so(served: Served, mirror_url):
     refused(served.post("sigma", body("sigma", key="unsigned")), 401, "signature_missing")
     sources = {"open": {"dialect": "sigma", "allow_unsigned": True}}
-    with serving(tmp_path, sources=sources) as open_house:
+    with serving(mirror_url, sources=sources) as open_house:
         answer = open_house.post("open", body("sigma", key="unsigned"))
         assert answer.json()["status"] == "accepted"
         assert open_house.delivery(answer.json()["delivery"])["secret"] is None
@@ -250,8 +250,8 @@ def test_data_null_is_read_where_the_id_stands_elsewhere_and_dead_where_it_stood
     assert delivery["reason"] is None if reason is None else reason in delivery["reason"]
 
 
-def test_nothing_that_is_kept_brings_the_worker_down(tmp_path):
-    with serving(tmp_path, with_worker=True) as working:
+def test_nothing_that_is_kept_brings_the_worker_down(mirror_url):
+    with serving(mirror_url, with_worker=True) as working:
         ids = {
             (source, name): working.send(source, make(source))
             for source in SOURCES

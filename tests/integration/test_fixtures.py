@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from receiver.database import Database
 from receiver.errors import ConfigurationError
-from receiver.testing import EXPECTED, Webhooks, fixture_files
+from receiver.testing import EXPECTED, Webhooks, database_of_its_own, fixture_files
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
@@ -35,6 +38,33 @@ def test_a_fixture_that_does_not_say_what_it_must_leave_is_refused_by_name(tmp_p
     (tmp_path / "product.created.json").write_text("{}")
     with pytest.raises(ConfigurationError, match=r"product\.created\.json has no \.expected\.json beside it"):
         fixture_files(tmp_path)
+
+
+def test_databases_of_tests_are_made_on_postgresql_only():
+    with pytest.raises(ConfigurationError, match="names no PostgreSQL server"), database_of_its_own("sqlite:///x.db"):
+        pass
+
+
+def test_a_server_that_cannot_be_used_is_named_with_the_mend():
+    nowhere = "postgresql://user:s3cret@127.0.0.1:1/postgres"
+    with pytest.raises(ConfigurationError, match="Start PostgreSQL") as raised, database_of_its_own(nowhere):
+        pass
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_database_of_a_test_s_own_is_gone_afterwards_whoever_is_connected(postgresql):
+    with closing(Database(postgresql)) as server:
+        with database_of_its_own(postgresql) as url:
+            database = Database(url)
+            database.ping()
+            assert database.engine.url.database in databases_of(server)
+        assert database.engine.url.database not in databases_of(server)
+        database.close()
+
+
+def databases_of(server: Database) -> list[str]:
+    with server.read() as connection:
+        return list(connection.execute(text("SELECT datname FROM pg_database")).scalars())
 
 
 # ── a user's own ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -95,7 +125,7 @@ LEFT = '{"rows": [{"table": "products", "external_id": "A1", "active": true, "na
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, database_system, request):
     """One run of pytest in a user's project: a dialect, its tests, one fixture that is right and one that is not."""
     project = tmp_path_factory.mktemp("project")
     files = {
@@ -111,6 +141,8 @@ def run(tmp_path_factory):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(content)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    if database_system == "postgresql":
+        command += ["-o", f"hookmirror_database_url={request.getfixturevalue('postgresql')}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=60)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -54,7 +55,7 @@ def test_sql_that_the_database_refuses_fails_its_own_delivery_only(kit, worker, 
     kit.send("shop", "product.noted", id="A2")
     drain(worker)
     assert states(kit) == ["processed", "pending", "processed"]
-    assert "UNIQUE constraint failed: notes.id" in kit.deliveries()[1]["reason"]
+    assert re.search("(?i)unique constraint", kit.deliveries()[1]["reason"])
     assert notes() == ["A1", "A2"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,9 +12,7 @@ from shopping import NOON, drain, named
 from handlers.api import fetch_patiently
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Event, Mirror, Retry, SourceSettings, bulk
-from receiver.acceptor import Acceptor
-from receiver.errors import ConfigurationError, Unavailable
-from receiver.filing import Arrival
+from receiver.errors import ConfigurationError
 from receiver.retention import Retention
 from receiver.signatures import Credentials, HmacSha256, Secret
 from receiver.sources import build_source, find_dialects
@@ -72,24 +69,6 @@ def test_a_dead_delivery_gets_its_expired_body_back_when_the_sender_sends_it_aga
     assert kit.delivery(answer)["body"] is None
     assert kit.send_body("shop", body).body == {"status": "duplicate", "delivery": answer.delivery}
     assert kit.delivery(answer)["body"] == body.decode()
-
-
-def test_bodies_that_wait_for_their_commit_are_bounded_even_after_their_senders_gave_up():
-    class Hanging:
-        def accept(self, batch: Any) -> list[Any]:
-            raise AssertionError("the acceptor is not started in this test")
-
-    def arrival() -> Arrival:
-        return Arrival(source="s", body=b"x" * 600, plain=None, headers={}, received_at=NOON, secret=None)
-
-    async def scene() -> None:
-        acceptor = Acceptor(Hanging(), max_waiting_bytes=1_000)
-        acceptor.accept(arrival()).cancel()
-        acceptor.accept(arrival())
-        with pytest.raises(Unavailable, match="Too much is waiting"):
-            acceptor.accept(arrival())
-
-    asyncio.run(scene())
 
 
 def test_a_walk_that_is_told_to_wait_for_a_day_ends_at_once():

@@ -1,4 +1,4 @@
-"""Several workers on one file, some of which hang or die: nothing is worked on twice at once, lost, or held up."""
+"""Several workers on one database, some of which hang or die: nothing is worked on twice at once, lost, or held up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from crashing import start_worker
 from serving import PATIENCE, wait_until
-from shopping import NOON, drain, inbox_of_another_process, named, new_worker, running, states
+from shopping import NOON, drain, inbox_of_another_process, named, new_worker, running, states, url_of
 
 from handlers.catalog import Product
 from receiver import Event, Mirror
@@ -140,7 +140,9 @@ def test_a_lease_that_has_not_ended_is_respected(kit, gate, other):
 def test_whoever_hangs_on_the_last_attempt_is_dead(kit, other):
     answer = kit.send("shop", "product.updated", id="A1", data=named())
     for number in range(1, 4):
-        kit.inbox.claim("host:1:hangs", limit=1, now=kit.now(), lease=timedelta(seconds=60), suspect=number > 1)
+        kit.inbox.claim(
+            "host:1:hangs", ["shop"], limit=1, now=kit.now(), lease=timedelta(seconds=60), suspect=number > 1
+        )
         kit.advance(seconds=61)
         kit.inbox.take_over(now=kit.now(), gone=[], max_attempts=3)
     assert drain(other) == 0
@@ -170,7 +172,7 @@ def test_a_delivery_that_kills_its_process_ends_as_dead_while_its_neighbours_are
     for number in range(3, 6):
         kit.send("shop", "product.updated", id=f"A{number}", data=named())
     deaths = 0
-    working = start_worker(tmp_path, max_attempts=2)
+    working = start_worker(tmp_path, url_of(kit), max_attempts=2)
     try:
 
         def all_ended() -> bool:
@@ -178,7 +180,7 @@ def test_a_delivery_that_kills_its_process_ends_as_dead_while_its_neighbours_are
             if working.poll() is not None:
                 assert working.returncode == 66
                 deaths += 1
-                working = start_worker(tmp_path, max_attempts=2)
+                working = start_worker(tmp_path, url_of(kit), max_attempts=2)
             return not {"pending", "processing"} & set(states(kit))
 
         wait_until(all_ended, "the end of the poison")

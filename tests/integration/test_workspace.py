@@ -1,4 +1,4 @@
-"""The apply path on a real SQLite file: what news leaves in the mirror and in its change feed, batch by batch.
+"""The apply path on a real database: what news leaves in the mirror and in its change feed, batch by batch.
 
 Each test runs twice: all deliveries in one batch, and each in a batch of its own.
 """
@@ -18,8 +18,8 @@ from receiver.testing import Webhooks
 
 
 @pytest.fixture(params=[False, True], ids=["in one batch", "one by one"])
-def catalog(request, tmp_path):
-    kit = Webhooks(tmp_path, {"shop": shop})
+def catalog(request, tmp_path, mirror_url):
+    kit = Webhooks(tmp_path, {"shop": shop}, database_url=mirror_url)
     yield Shop(kit, one_by_one=request.param)
     kit.close()
 
@@ -299,8 +299,8 @@ def test_two_sources_of_one_dialect_never_collide(catalog):
     assert {row.source: row.active for row in catalog.kit.rows(Variant)} == {"shop-eu": True, "shop-us": False}
 
 
-def test_more_rows_than_one_query_takes_are_changed_in_one_batch(tmp_path):
-    kit = Webhooks(tmp_path, {"shop": shop})
+def test_more_rows_than_one_query_takes_are_changed_in_one_batch(tmp_path, mirror_url):
+    kit = Webhooks(tmp_path, {"shop": shop}, database_url=mirror_url)
     many = [f"V{number}" for number in range(1_200)]
     kit.send("shop", "product.snapshot", id="A1", at=after(1), data=many)
     kit.drain()

@@ -1,7 +1,8 @@
-"""Column values: kept exactly, or refused by the name of their column; the same after SQLite as before."""
+"""Column values: kept exactly, or refused by the name of their column; the same after a database as before."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -16,7 +17,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    create_engine,
     insert,
     select,
     text,
@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlmodel.sql.sqltypes import AutoString
 
 from receiver.columns import Document, ExactDecimal, UtcDateTime, normalize
+from receiver.database import Database
 from receiver.errors import HandlerError
 
 PRICES = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20)
@@ -37,24 +38,26 @@ TABLE = Table(
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory):
-    engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('columns') / 'columns.db'}")
-    with engine.connect() as opened:
+def connection(lend_database, tmp_path_factory):
+    with (
+        lend_database(tmp_path_factory.mktemp("columns")) as url,
+        closing(Database(url)) as database,
+        database.engine.connect() as opened,
+    ):
         TABLE.create(opened)
         yield opened
-    engine.dispose()
 
 
 def stored(connection, column, value):
-    """The value as it comes back, and the text that the file holds."""
+    """The value as it comes back, and what the database holds, as text."""
     connection.execute(TABLE.delete())
     connection.execute(insert(TABLE).values({column: value}))
     back = connection.execute(select(TABLE.c[column])).scalar_one()
-    return back, connection.execute(text(f'SELECT "{column}" FROM "values"')).scalar_one()
+    return back, connection.execute(text(f'SELECT CAST("{column}" AS TEXT) FROM "values"')).scalar_one()
 
 
 @pytest.mark.parametrize("digits", ["10.0000", "0.10", "-3", "1E+3", "0.0000001", "99999999999999999999.99"])
-def test_a_price_keeps_its_digits_in_the_file(connection, digits):
+def test_a_price_keeps_its_digits_in_the_database(connection, digits):
     assert stored(connection, "price", Decimal(digits)) == (Decimal(digits), format(Decimal(digits), "f"))
 
 
@@ -67,12 +70,13 @@ def test_any_price_comes_back_equal(connection, price):
 def test_a_time_is_kept_in_utc_as_text_that_sorts(connection):
     moment = datetime(2026, 3, 8, 14, 0, 0, 5, tzinfo=timezone(timedelta(hours=2)))
     back, kept = stored(connection, "moment", moment)
-    assert (back, back.tzinfo, kept) == (moment, UTC, "2026-03-08T12:00:00.000005Z")
+    assert (back, back.tzinfo) == (moment, UTC)
+    assert kept in ("2026-03-08T12:00:00.000005Z", "2026-03-08 12:00:00.000005+00")
 
 
 @settings(max_examples=100, deadline=None)
 @given(moments=st.tuples(*[st.datetimes(timezones=st.just(UTC))] * 2))
-def test_times_in_the_file_sort_as_they_do(connection, moments):
+def test_times_as_text_sort_as_they_do(connection, moments):
     one, other = (stored(connection, "moment", moment)[1] for moment in moments)
     assert (one < other) == (moments[0] < moments[1])
 

@@ -1,19 +1,36 @@
-"""The database: URLs, transactions, and what its errors mean, with real errors of SQLite."""
+"""The database: URLs, transactions, and what its errors mean, with real errors of SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import threading
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from receiver import database as databases
-from receiver.database import Database, explain, is_transient, is_trouble_of_ours
+from receiver.database import Database, explain, insist, is_transient, is_trouble_of_ours
 from receiver.errors import ConfigurationError
+
+
+@contextmanager
+def with_notes(url):
+    """A database with one table."""
+    with closing(Database(url)) as opened:
+        kind = "SERIAL" if opened.is_postgresql else "INTEGER"
+        with opened.write() as connection:
+            connection.execute(text(f"CREATE TABLE notes (id {kind} PRIMARY KEY, note TEXT NOT NULL)"))
+        yield opened
+
+
+@pytest.fixture
+def database(database_url):
+    with with_notes(database_url) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -22,12 +39,15 @@ def file(tmp_path):
 
 
 @pytest.fixture
-def database(file):
-    opened = Database(f"sqlite:///{file}")
-    with opened.write() as connection:
-        connection.execute(text("CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT NOT NULL)"))
-    yield opened
-    opened.close()
+def sqlite(file):
+    with with_notes(f"sqlite:///{file}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def postgres(postgresql_url):
+    with with_notes(postgresql_url) as opened:
+        yield opened
 
 
 def error_of(database, *statements):
@@ -55,6 +75,8 @@ def error_of(database, *statements):
         ("sqlite://", "keeps everything in memory, where an ack promises nothing: name a file"),
         ("sqlite:///:memory:", "keeps everything in memory"),
         ("sqlite+nothing:///file.db", "cannot be used|names `sqlite"),
+        ("postgresql+asyncpg://host/db", "names `postgresql.asyncpg`: use sqlite:///path or postgresql://"),
+        ("postgresql://host:port/db", "its port is no number. Write postgresql://user:password@host/db"),
     ],
 )
 def test_a_url_that_cannot_work_is_refused_with_what_to_write(url, reason):
@@ -67,6 +89,20 @@ def test_both_spellings_of_postgresql_are_understood_without_connecting(url):
     database = Database(url)
     assert database.is_postgresql
     database.close()
+
+
+def test_a_password_that_is_taken_for_a_port_is_not_shown():
+    with pytest.raises(ConfigurationError) as raised:
+        Database("postgresql://user:pass:w0rd@host:s3cret/db")
+    assert "s3cret" not in str(raised.value)
+    assert "special characters of user and password as %40" in str(raised.value)
+
+
+def test_session_options_of_the_url_are_kept_beside_ours(postgresql):
+    url = make_url(postgresql).update_query_dict({"options": "-c application_name=shelves"})
+    with closing(Database(url.render_as_string(hide_password=False))) as database, database.read() as connection:
+        shown = [connection.execute(text(f"SHOW {name}")).scalar() for name in ("application_name", "timezone")]
+    assert shown == ["shelves", "UTC"]
 
 
 def test_nothing_is_opened_before_it_is_used(tmp_path):
@@ -86,11 +122,11 @@ def add(connection, note):
     connection.execute(text("INSERT INTO notes (note) VALUES (:note)"), {"note": note})
 
 
-def test_a_write_is_kept_and_durable_by_setting(database):
-    with database.write() as connection:
+def test_a_write_is_kept_and_durable_by_setting(sqlite):
+    with sqlite.write() as connection:
         add(connection, "kept")
         modes = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")]
-    assert (notes(database), modes) == (["kept"], ["wal", 2])
+    assert (notes(sqlite), modes) == (["kept"], ["wal", 2])
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -114,10 +150,24 @@ def test_a_reader_sees_one_state_throughout(database):
     assert notes(database) == ["later"]
 
 
-def test_writers_of_one_process_wait_for_each_other(database):
+SETTINGS = {"transaction_isolation": "read committed", "synchronous_commit": "on", "timezone": "UTC"}
+
+
+def test_whatever_the_server_s_setting_writers_see_what_a_lock_s_last_holder_did_and_an_ack_is_durable(postgres):
+    with postgres.write() as connection:
+        for setting in ("default_transaction_isolation = 'serializable'", "synchronous_commit = off"):
+            connection.execute(text(f"ALTER DATABASE {postgres.engine.url.database} SET {setting}"))
+    postgres.close()
+    for writing in (postgres.write, postgres.write_at_once):
+        with writing() as connection:
+            shown = [connection.execute(text(f"SHOW {name}")).scalar() for name in SETTINGS]
+        assert dict(zip(SETTINGS, shown, strict=True)) == SETTINGS
+
+
+def test_writers_of_one_process_wait_for_each_other(sqlite):
     def write(number):
         for _ in range(10):
-            with database.write() as connection:
+            with sqlite.write() as connection:
                 count = connection.execute(text("SELECT count(*) FROM notes")).scalar()
                 add(connection, str(count))
 
@@ -126,21 +176,96 @@ def test_writers_of_one_process_wait_for_each_other(database):
         thread.start()
     for thread in threads:
         thread.join()
-    assert notes(database) == [str(number) for number in range(40)]
+    assert notes(sqlite) == [str(number) for number in range(40)]
 
 
 # ── what errors mean ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_database_locked_by_another_program_is_transient(database, file, monkeypatch):
+def test_a_database_locked_by_another_program_is_transient(sqlite, file, monkeypatch):
     monkeypatch.setattr(databases, "BUSY_TIMEOUT", 1)
-    database.close()
+    sqlite.close()
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        error = error_of(database, "INSERT INTO notes (note) VALUES ('x')")
+        error = error_of(sqlite, "INSERT INTO notes (note) VALUES ('x')")
     assert is_transient(error)
     assert is_trouble_of_ours(error)
     assert explain(error, f"sqlite:///{file}").endswith("Another program holds it: stop that one, or wait.")
+
+
+def test_two_writers_that_wait_for_each_other_are_transient(postgres):
+    with postgres.write() as connection:
+        for note in ("one", "other"):
+            add(connection, note)
+    met = threading.Barrier(2)
+
+    def lock(first, second):
+        with postgres.write() as connection:
+            for note in (first, second):
+                connection.execute(text("UPDATE notes SET note = note WHERE note = :note"), {"note": note})
+                if note == first:
+                    met.wait(60)
+
+    with ThreadPoolExecutor() as pool:
+        ends = [pool.submit(lock, "one", "other").exception, pool.submit(lock, "other", "one").exception]
+        (error,) = [error for end in ends if (error := end(60)) is not None]
+    assert error.orig.sqlstate == "40P01"
+    assert is_transient(error)
+
+
+def test_two_writers_that_cannot_be_put_in_an_order_are_transient(postgres):
+    with postgres.write() as connection:
+        add(connection, "shared")
+    serializable = postgres.engine.execution_options(isolation_level="SERIALIZABLE")
+    with serializable.connect() as one, serializable.connect() as other:
+        for connection in (one, other):
+            connection.execute(text("SELECT * FROM notes"))
+        for connection in (one, other):
+            add(connection, "seen by neither")
+        one.commit()
+        with pytest.raises(SQLAlchemyError) as raised:
+            other.commit()
+    assert raised.value.orig.sqlstate == "40001"
+    assert is_transient(raised.value)
+
+
+def test_a_connection_that_the_server_ends_is_transient_and_the_next_one_works(postgres):
+    def read_on():
+        with postgres.read() as connection:
+            number = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+            with postgres.read() as other:
+                other.execute(text(f"SELECT pg_terminate_backend({number}, 60000)"))
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(SQLAlchemyError) as raised:
+        read_on()
+    assert is_transient(raised.value)
+    assert is_trouble_of_ours(raised.value)
+    assert notes(postgres) == []
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["SET TRANSACTION READ ONLY", "INSERT INTO notes (note) VALUES ('x')"],
+        ["SELECT * FROM absent"],
+        ["SET ROLE pg_monitor", "SELECT * FROM notes"],
+        ["SET statement_timeout = 1", "SELECT pg_sleep(60)"],
+    ],
+    ids=["read-only", "no such table", "no right", "cancelled"],
+)
+def test_a_server_that_cannot_be_used_is_trouble_of_ours(postgres, statements):
+    error = error_of(postgres, *statements)
+    assert is_trouble_of_ours(error)
+    assert not is_transient(error)
+
+
+def test_a_database_that_is_not_there_is_trouble_of_ours_and_said_so(postgresql_url):
+    url = postgresql_url + "_absent"
+    with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
+        database.ping()
+    assert is_trouble_of_ours(raised.value)
+    assert "Create it, or correct its name in HOOKMIRROR_DATABASE_URL." in explain(raised.value, url)
 
 
 @pytest.mark.parametrize(
@@ -153,19 +278,19 @@ def test_a_refused_value_is_neither_transient_nor_trouble_of_ours(database, stat
     assert not is_trouble_of_ours(error)
 
 
-def test_a_full_database_is_trouble_of_ours(database, file):
-    with database.read() as connection:
+def test_a_full_database_is_trouble_of_ours(sqlite, file):
+    with sqlite.read() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar()
     error = error_of(
-        database, f"PRAGMA max_page_count = {pages}", "INSERT INTO notes (note) VALUES (hex(randomblob(50000)))"
+        sqlite, f"PRAGMA max_page_count = {pages}", "INSERT INTO notes (note) VALUES (hex(randomblob(50000)))"
     )
     assert is_trouble_of_ours(error)
     assert not is_transient(error)
     assert "Free some space on its disk; nothing that was acked is lost." in explain(error, f"sqlite:///{file}")
 
 
-def test_a_read_only_database_is_trouble_of_ours(database, file):
-    error = error_of(database, "PRAGMA query_only = ON", "INSERT INTO notes (note) VALUES ('x')")
+def test_a_read_only_database_is_trouble_of_ours(sqlite, file):
+    error = error_of(sqlite, "PRAGMA query_only = ON", "INSERT INTO notes (note) VALUES ('x')")
     assert is_trouble_of_ours(error)
     assert "Give this user the right to write the file" in explain(error, f"sqlite:///{file}")
 
@@ -179,20 +304,20 @@ def test_a_file_that_is_no_database_is_trouble_of_ours(file):
     database.close()
 
 
-def test_a_damaged_file_is_trouble_of_ours(database, file):
-    with database.write() as connection:
+def test_a_damaged_file_is_trouble_of_ours(sqlite, file):
+    with sqlite.write() as connection:
         for _ in range(200):
             add(connection, "x" * 500)
         connection.execute(text("CREATE INDEX ix_notes ON notes (note)"))
-    with database.engine.connect() as connection:
+    with sqlite.engine.connect() as connection:
         connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.close()
+    sqlite.close()
     size = file.stat().st_size
     with file.open("r+b") as opened:
         opened.seek(4096)
         opened.write(os.urandom(size - 4096))
-    error = error_of(database, "SELECT count(*), max(note) FROM notes", "PRAGMA integrity_check")
+    error = error_of(sqlite, "SELECT count(*), max(note) FROM notes", "PRAGMA integrity_check")
     assert is_trouble_of_ours(error)
     assert "restore it from a backup" in explain(error, f"sqlite:///{file}")
 
@@ -205,6 +330,36 @@ def test_a_missing_folder_is_trouble_of_ours(tmp_path):
     assert is_trouble_of_ours(raised.value)
     assert "Create its folder, or give this user the right to write there." in explain(raised.value, url)
     database.close()
+
+
+def failing(times, error, runs):
+    """A transaction that fails so many times before it succeeds."""
+
+    def run():
+        runs.append(len(runs))
+        if len(runs) <= times:
+            raise error
+        return "done"
+
+    return run
+
+
+def test_a_transaction_that_may_well_succeed_is_run_again_with_a_bound():
+    transient = OperationalError("", {}, Exception("closed"), connection_invalidated=True)
+    runs: list[int] = []
+    assert (insist(failing(3, transient, runs)), len(runs)) == ("done", 4)
+    runs.clear()
+    with pytest.raises(OperationalError):
+        insist(failing(1_000, transient, runs))
+    assert len(runs) == 1 + databases.RUNS_AGAIN
+
+
+def test_a_transaction_whose_content_is_refused_is_not_run_again(database):
+    runs: list[int] = []
+    refused = error_of(database, "INSERT INTO notes (note) VALUES (NULL)")
+    with pytest.raises(SQLAlchemyError):
+        insist(failing(1, refused, runs))
+    assert len(runs) == 1
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), OSError("disk is full")])

@@ -68,7 +68,7 @@ def test_what_no_database_takes_is_replaced_in_names():
 
 def test_without_a_key_the_whole_body_identifies_the_change():
     digest = hashlib.sha256(b"body").digest()
-    assert envelope().identity(b"body") == (f"1772971200-{digest.hex()}", digest)
+    assert envelope().identity(b"body") == (f"1772971200000000-{digest.hex()}", digest)
 
 
 def test_a_body_that_cannot_be_read_is_identified_by_its_bytes():

@@ -83,7 +83,7 @@ def test_a_body_is_known_by_its_content_because_the_sender_gives_no_id():
     body = json_body(SAMPLE)
     key, fingerprint = iimmpact.read(body).identity(body)
     assert (key, fingerprint) == (
-        "1705314600-" + hashlib.sha256(body).hexdigest(),
+        "1705314600000000-" + hashlib.sha256(body).hexdigest(),
         hashlib.sha256(body).digest(),
     )
 

@@ -246,5 +246,15 @@ def test_the_secret_key_is_asked_for_with_a_way_to_make_one():
 
 
 def test_of_several_secret_keys_the_newest_signs(monkeypatch):
-    monkeypatch.setenv("HOOKMIRROR_SECRET_KEY", "newest older")
-    assert load().secret_keys[-1] == "newest"
+    monkeypatch.setenv("HOOKMIRROR_SECRET_KEY", "the-newest-secret-key the-older-secret-key")
+    assert load().secret_keys[-1] == "the-newest-secret-key"
+
+
+@pytest.mark.parametrize(
+    "keys", ["fifteen-letters", "fifteen-letters a-secret-key-of-length", "a-secret-key-of-length x"]
+)
+def test_a_secret_key_that_could_be_guessed_is_refused_and_not_shown(monkeypatch, keys):
+    monkeypatch.setenv("HOOKMIRROR_SECRET_KEY", keys)
+    with pytest.raises(ConfigurationError, match=r"a key of less than 16 characters.*token_urlsafe") as refused:
+        _ = load().secret_keys
+    assert "letters" not in str(refused.value)

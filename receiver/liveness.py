@@ -1,0 +1,188 @@
+"""Which workers live: whose process is no more, and whether one that is there still moves.
+
+A worker's name says where it runs, so that others on the same machine need not wait for its lease to end when its
+process has. `Pulse` and `Watch` are for the opposite case: the process is there, and a handler of it never returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+#: How many times within the lease a pulse is looked at: a hang is noticed at most a fraction of the lease too late.
+LOOKS = 10
+
+# ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Place(NamedTuple):
+    """Where a worker runs. Two processes that live at once never have the same."""
+
+    #: A hash of the machine, its start, and the process namespace: where this is equal, a `pid` means one process.
+    namespace: str
+    pid: int
+    #: When the process began, in ticks since the machine started: who came to bear the same number later has another.
+    #: 0 where the system does not say.
+    began: int
+
+
+def new_name() -> str:
+    """A name for a worker of this process: `host:namespace:pid:began:random`. It lives until it is struck off."""
+    name = ":".join([socket.gethostname(), *map(str, _here()), secrets.token_hex(4)])
+    _LIVING.add(name)
+    return name
+
+
+def strike_off(name: str) -> None:
+    """This worker lives no more: what it holds may be taken over."""
+    _LIVING.discard(name)
+
+
+def gone(workers: Iterable[str]) -> list[str]:
+    """Those that certainly live no more: nobody has to wait for their leases to end.
+
+    Of workers of other machines or containers nothing is known, nor of names of another form.
+    """
+    return [worker for worker in workers if worker not in _LIVING and _is_gone(worker)]
+
+
+def _is_gone(worker: str) -> bool:
+    place, here = _place(worker), _here()
+    if place is None or place.namespace != here.namespace:
+        return False
+    if place.pid == here.pid:
+        # Either of this process, and not among the living; or of one before a restart.
+        return True
+    return not _is_running(place)
+
+
+def _is_running(place: Place) -> bool:
+    try:
+        os.kill(place.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    state, began = _stat(place.pid)
+    # A killed process that nobody has waited for yet is still listed, as a zombie.
+    return state not in ("Z", "X") and (not place.began or not began or place.began == began)
+
+
+def _place(worker: str) -> Place | None:
+    try:
+        namespace, pid, began, _ = worker.split(":")[-4:]
+        return Place(namespace, int(pid), int(began))
+    except ValueError:
+        return None
+
+
+def _here() -> Place:
+    return Place(_namespace(), os.getpid(), _stat(os.getpid())[1])
+
+
+def _namespace() -> str:
+    """Containers may share their host's name and have the same process numbers for others."""
+    parts = [socket.gethostname()]
+    if sys.platform == "linux":
+        try:
+            parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+        except OSError:
+            # Nothing can be said about any other process, so this one is alone in its namespace.
+            return _ALONE
+    return hashlib.blake2s(" ".join(parts).encode(), digest_size=5).hexdigest()
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """State and beginning of a process; empty and 0 where the system does not say."""
+    try:
+        # The second field is the program's name in brackets, which may hold blanks and brackets itself.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return "", 0
+
+
+#: The workers of this process: what bears its process id but not one of these names is from before a restart.
+_LIVING: set[str] = set()
+
+_ALONE = secrets.token_hex(5)
+
+
+# ── signs of life ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class AtHand(NamedTuple):
+    """Code of a dialect that is running: for which delivery, which code, and on which thread."""
+
+    delivery: int
+    code: str
+    thread: int
+
+    @property
+    def stack(self) -> str:
+        """Where it is now; empty if its thread has ended."""
+        frame = sys._current_frames().get(self.thread)
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+
+class Pulse:
+    """The signs of life that a worker gives while it runs what others wrote: every begin and every end is one.
+
+    What the worker does by itself is not watched: its waits for the database have limits of their own.
+    """
+
+    def __init__(self) -> None:
+        self.beats = 0
+        #: By delivery, since several are hydrated at once: the code, and its thread.
+        self._running: dict[int, tuple[str, int]] = {}
+        #: Whether what is at hand runs inside the settling transaction, and so holds locks while it hangs.
+        self.in_transaction = False
+
+    def beat(self) -> None:
+        self.beats += 1
+
+    def begin(self, delivery: int, code: str, *, in_transaction: bool = False) -> None:
+        """A dialect's code is about to run for this delivery, on this thread."""
+        self._running[delivery] = (code, threading.get_ident())
+        self.in_transaction = in_transaction
+        self.beats += 1
+
+    def end(self, delivery: int) -> None:
+        """It came to its end, whichever."""
+        self.in_transaction = False
+        self._running.pop(delivery, None)
+        self.beats += 1
+
+    @property
+    def at_hand(self) -> list[AtHand]:
+        """What runs now."""
+        return [AtHand(delivery, code, thread) for delivery, (code, thread) in list(self._running.items())]
+
+
+class Watch:
+    """Looks at a pulse now and then, and tells when it has stood still for too long.
+
+    It counts looks, not seconds: a process that was paused as a whole has not looked, and so finds nobody hanging.
+    """
+
+    def __init__(self, pulse: Pulse) -> None:
+        self._pulse = pulse
+        self._seen = pulse.beats
+        self._still = 0
+
+    def look(self) -> list[AtHand]:
+        """What has been hanging for `LOOKS` looks; empty while all is well."""
+        at_hand = self._pulse.at_hand
+        if not at_hand or self._pulse.beats != self._seen:
+            self._seen, self._still = self._pulse.beats, 0
+            return []
+        self._still += 1
+        return at_hand if self._still > LOOKS else []

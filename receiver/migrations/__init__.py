@@ -1,0 +1,1 @@
+"""How the receiver's own tables came to be, one revision after the other: docs/migrations.md."""

@@ -1,0 +1,98 @@
+"""The server around the application: where it listens, how it ends, and in how many processes it runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from receiver import metrics
+from receiver.endpoint import PREFIX
+from receiver.errors import ConfigurationError
+from receiver.supervisor import Supervisor
+
+#: Seconds that requests under way get when the server stops.
+GRACE = 15
+
+#: Seconds after which a process that was asked to end is killed: for requests, the worker's delivery, and some more.
+PATIENCE = 40.0
+
+
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
+    """A socket on this address. Raises `ConfigurationError` if it is taken, or not of this machine.
+
+    `option` is how to choose another one.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        raise ConfigurationError(
+            f"Nothing can listen on {host} port {port} ({error.strerror}): stop what does, or choose another {option}."
+        ) from None
+    return listening
+
+
+def inherit(number: int) -> socket.socket:
+    """The socket that whoever started this process opened for it. Raises `ConfigurationError` if there is none."""
+    try:
+        return socket.socket(fileno=number)
+    except OSError as error:
+        raise ConfigurationError(
+            f"File descriptor {number} is no socket of this process ({error.strerror}): --fd takes the number of one "
+            "that its starter left open, such as 3 for a socket of systemd."
+        ) from None
+
+
+def run(application: Any, listening: socket.socket) -> None:
+    """Serve in this process, until a signal says to end: requests under way are answered first."""
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=GRACE,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops gracefully, and then raises the signal again: having been asked to end is no failure.
+        signal.signal(number, lambda *_: sys.exit(0))
+    _say_where(listening)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def run_processes(listening: socket.socket, *, processes: int, worker: bool) -> None:
+    """Serve in so many processes that share the socket, and a worker in one more, until a signal says to end.
+
+    A connection waits in the socket's one queue until any of the processes takes it, so none is lost with a process.
+    """
+    hookmirror = [sys.executable, "-P", "-m", "receiver"]
+    commands = [[*hookmirror, "serve", "--fd", str(listening.fileno()), "--no-worker"]] * processes
+    if worker:
+        commands.append([*hookmirror, "worker"])
+    _say_where(listening)
+    with tempfile.TemporaryDirectory(prefix="hookmirror-metrics-") as shared:
+        supervisor = Supervisor(
+            commands,
+            environment={**os.environ, metrics.SHARED_VARIABLE: shared},
+            file_descriptors=[listening.fileno()],
+            ended=lambda pid: metrics.forget(pid, Path(shared)),
+            patience=PATIENCE,
+        )
+        supervisor.run()
+
+
+def _say_where(listening: socket.socket) -> None:
+    address, *rest = listening.getsockname()
+    where = f"{address}:{rest[0]}" if rest else address
+    structlog.get_logger(__name__).info("listening", url=f"http://{where}{PREFIX}<source>")

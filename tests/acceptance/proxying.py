@@ -1,0 +1,164 @@
+"""A reverse proxy for tests, as far as `deploy/nginx.conf` uses one: it reads that file and does what it says."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from urllib.parse import urlsplit
+
+#: A directive: its words, and the block behind it, empty for a plain one.
+Directive = tuple[list[str], "list[Directive]"]
+
+TOKEN = re.compile(r"""'[^']*'|"[^"]*"|[{};]|[^\s{};"']+""")
+
+
+def parse(text: str) -> list[Directive]:
+    """The directives of a configuration file. Raises `ValueError` for braces that do not match."""
+    tokens = iter(TOKEN.findall(re.sub(r"(?m)^\s*#.*$", "", text)))
+    return list(_directives(tokens, nested=False))
+
+
+def _directives(tokens: Iterator[str], *, nested: bool) -> Iterator[Directive]:
+    words: list[str] = []
+    for token in tokens:
+        if token == "}":
+            if not nested or words:
+                raise ValueError("a brace too many, or a directive without its end")
+            return
+        if token in ";{":
+            yield words, list(_directives(tokens, nested=True)) if token == "{" else []
+            words = []
+        else:
+            words.append(token.strip("'\""))
+    if nested or words:
+        raise ValueError("the file ends inside a block")
+
+
+def every(directives: Sequence[Directive], name: str) -> list[Directive]:
+    return [directive for directive in directives if directive[0][0] == name]
+
+
+def words(directives: Sequence[Directive], name: str) -> list[str]:
+    """What stands behind the one directive of this name."""
+    ((found, _),) = every(directives, name)
+    return found[1:]
+
+
+def upstreams(text: str) -> dict[str, list[str]]:
+    """The servers of each upstream, as host:port."""
+    ((_, http),) = every(parse(text), "http")
+    return {name[1]: [server[1] for server, _ in every(block, "server")] for name, block in every(http, "upstream")}
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """One `server` block."""
+
+    address: tuple[str, int]
+    largest_body: int
+    #: By what a path begins with, is (with `=` in front) or matches (`~`): where it goes, or status and text to answer.
+    locations: dict[str, str | tuple[int, str]]
+    upstreams: dict[str, list[str]]
+
+    def place(self, path: str) -> str | tuple[int, str]:
+        if f"={path}" in self.locations:
+            return self.locations[f"={path}"]
+        patterns = [begin for begin in self.locations if begin.startswith("~") and re.search(begin[1:], path)]
+        prefixes = [begin for begin in self.locations if path.startswith(begin)]
+        return self.locations[patterns[0] if patterns else max(prefixes, key=len)]
+
+
+def _sites(text: str) -> Iterator[_Site]:
+    ((_, http),) = every(parse(text), "http")
+    for _, server in every(http, "server"):
+        locations: dict[str, str | tuple[int, str]] = {}
+        for (_, *pattern), block in every(server, "location"):
+            passed = every(block, "proxy_pass")
+            if passed:
+                locations["".join(pattern)] = urlsplit(passed[0][0][1]).netloc
+            else:
+                status, message = words(block, "return")
+                locations["".join(pattern)] = int(status), message
+        host, _, port = words(server, "listen")[0].rpartition(":")
+        yield _Site((host, int(port)), int(words(http, "client_max_body_size")[0]), locations, upstreams(text))
+
+
+@contextmanager
+def proxying(text: str) -> Iterator[None]:
+    """Every `server` of the configuration, which must say on which address it listens, during the block."""
+    with ExitStack() as stack:
+        for site in _sites(text):
+            server = stack.enter_context(_Server(site))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+        yield
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, site: _Site) -> None:
+        super().__init__(site.address, _Request)
+        self.site = site
+        self.turns = count()
+
+    def order(self, upstream: str) -> list[str]:
+        """The servers of the upstream, each time another one first."""
+        servers = self.site.upstreams[upstream]
+        first = next(self.turns) % len(servers)
+        return servers[first:] + servers[:first]
+
+
+class _Request(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        length = int(self.headers.get("Content-Length") or 0)
+        place = self.server.site.place(path)
+        if length > self.server.site.largest_body:
+            self.close_connection = True
+            place = self.server.site.place("@too_large")
+        if isinstance(place, tuple):
+            self.answer(place[0], place[1].encode(), {"Content-Type": "application/json"})
+            return
+        body = self.rfile.read(length)
+        for server in self.server.order(place):
+            connection = HTTPConnection(server, timeout=20)
+            try:
+                connection.connect()
+            except OSError:
+                # Only what could not be sent at all is sent to the next one.
+                continue
+            with connection.sock:
+                connection.request(self.command, self.path, body, dict(self.headers))
+                self.pass_on(connection.getresponse())
+            return
+        status, message = self.server.site.place("@away")
+        self.answer(status, message.encode(), {"Content-Type": "application/json", "Retry-After": "5"})
+
+    def pass_on(self, answer: HTTPResponse) -> None:
+        kept = {name: value for name, value in answer.getheaders() if name.lower() not in ("connection", "date")}
+        self.answer(answer.status, answer.read(), kept)
+
+    def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(content))}).items():
+            if name.lower() != "content-length" or name == "Content-Length":
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass

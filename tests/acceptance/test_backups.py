@@ -1,0 +1,98 @@
+"""The backups of docs/deployment.md, made and restored by the commands that stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from commanding import Folder, post, product, wait_until
+from composing import POSTGRESQL_PROGRAMS, ROOT
+from sqlalchemy import make_url
+
+from receiver.database import Database
+from receiver.deliveries import DELIVERIES
+
+PAGE = (ROOT / "docs" / "deployment.md").read_text("utf-8").partition("## Backup and restore")[2]
+
+
+def documented(program: str) -> list[str]:
+    """The one command of the page with this program, its words taken apart."""
+    (line,) = re.findall(rf"^{program} .+$", PAGE, re.MULTILINE)
+    return shlex.split(line)
+
+
+def post_some(folder: Folder, key: str, *, numbers: range) -> list[str]:
+    """Webhooks accepted and worked on; the ids of their deliveries."""
+    with folder.serving() as (_, client):
+        acked = [post(client, product(number, key=key, name="Lamp")).json()["delivery"] for number in numbers]
+        wait_until(lambda: set(states(folder, acked).values()) == {"processed"}, "the worker")
+    return acked
+
+
+def states(folder: Folder, wanted: list[str]) -> dict[str, str]:
+    database = Database(folder.surroundings()["HOOKMIRROR_DATABASE_URL"])
+    try:
+        with database.read() as connection:
+            found = {str(row.id): row.state for row in connection.execute(DELIVERIES.select())}
+    finally:
+        database.close()
+    return {each: found[each] for each in wanted if each in found}
+
+
+def check_that_it_goes_on(folder: Folder, kept: list[str]) -> None:
+    """What the copy has seen is known; what came after it is accepted as if for the first time."""
+    assert set(states(folder, kept).values()) == {"processed"}
+    with folder.serving() as (_, client):
+        again = post(client, product(1, key="before", name="Lamp")).json()
+        assert (again["status"], again["delivery"] in kept) == ("duplicate", True)
+        sent_again = post(client, product(1, key="after", name="Lamp")).json()
+        assert sent_again["status"] == "accepted"
+        wait_until(lambda: set(states(folder, [sent_again["delivery"]]).values()) == {"processed"}, "the worker")
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell here")
+def test_a_copy_of_the_file_that_was_made_while_it_runs_can_be_put_in_its_place(tmp_path):
+    folder = Folder(tmp_path)
+    kept = post_some(folder, "before", numbers=range(20))
+    with folder.serving():
+        subprocess.run(documented("sqlite3"), cwd=tmp_path, check=True, timeout=60)
+    lost = post_some(folder, "after", numbers=range(5))
+    for ending in ("-wal", "-shm"):
+        (tmp_path / f"hookmirror.db{ending}").unlink(missing_ok=True)
+    (tmp_path / "backup.db").replace(folder.database)
+    assert states(folder, lost) == {}
+    check_that_it_goes_on(folder, kept)
+
+
+def test_a_dump_of_postgresql_can_be_restored_into_an_empty_database(tmp_path, new_postgresql_url):
+    old, new = new_postgresql_url(), new_postgresql_url()
+    folder = Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": old})
+    assert folder.run("migrate").returncode == 0
+    kept = post_some(folder, "before", numbers=range(20))
+    with folder.serving():
+        postgresql(old, documented("pg_dump"), tmp_path)
+    lost = post_some(folder, "after", numbers=range(5))
+    postgresql(new, documented("pg_restore"), tmp_path)
+    restored = Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": new})
+    assert "MEND" not in restored.run("doctor").stdout
+    assert states(restored, lost) == {}
+    check_that_it_goes_on(restored, kept)
+
+
+def postgresql(url: str, command: list[str], folder: Path) -> None:
+    """One of PostgreSQL's programs, for this database instead of the one called hookmirror."""
+    where = make_url(url)
+    command = [re.sub(r"^(--dbname=)?hookmirror$", rf"\1{where.database}", word) for word in command]
+    surroundings = {
+        "PATH": f"{POSTGRESQL_PROGRAMS}{os.pathsep}{os.environ['PATH']}",
+        "PGHOST": where.host or str(where.query.get("host", "")),
+        "PGPORT": str(where.port or 5432),
+        "PGUSER": where.username or "",
+        "PGPASSWORD": str(where.password or ""),
+    }
+    subprocess.run(command, cwd=folder, env=surroundings, check=True, timeout=60)

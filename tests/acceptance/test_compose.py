@@ -1,0 +1,243 @@
+"""What `docker-compose.yml` declares works: its commands, environments, health checks and roles, without Docker.
+
+The tests share one composition and run in their order: the last ones stop it piece by piece.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+
+import httpx
+import psycopg
+import pytest
+from commanding import PATIENCE, SECRET, is_alive, product, signed, wait_until
+from composing import POSTGRESQL_PROGRAMS, ROOT, Composition, composed, required_variables, services
+
+from receiver.server import PATIENCE as STOP_PATIENCE
+from receiver.settings import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE, Settings
+
+VARIABLES = {
+    "SECRET_KEY": "secret-key-of-these-tests-only",
+    "DATABASE_OWNER_PASSWORD": "owner",
+    "DATABASE_PASSWORD": "runner",
+}
+
+#: Beside the simulator's.
+OUR_SOURCE = f'\n[sources.ours]\ndialect = "iimmpact"\nsecrets = ["{SECRET}"]\n'
+
+OURS = [name for name, service in services().items() if service["image"] == "hookmirror"]
+STAYING = [name for name in OURS if services()[name]["restart"] != "no"]
+
+
+@pytest.fixture(scope="module")
+def composition(tmp_path_factory) -> Iterator[Composition]:
+    """Everything is up but what is behind a profile."""
+    folder = tmp_path_factory.mktemp("compose")
+    with composed(folder, **VARIABLES) as made:
+        (folder / "hookmirror.toml").write_text(made.run("simulator", "--print-settings").stdout + OUR_SOURCE)
+        for service, declared in services().items():
+            if "profiles" not in declared:
+                made.up(service)
+        yield made
+
+
+@pytest.fixture
+def outside(composition: Composition) -> Iterator[httpx.Client]:
+    """Somebody who reaches the public port."""
+    with httpx.Client(base_url=composition.url("proxy", 8080), timeout=PATIENCE) as client:
+        yield client
+
+
+def send(client: httpx.Client, number: int, *, key: str = "x") -> httpx.Response:
+    content = product(number, key=key, name="Lamp")
+    return client.post("/hooks/ours", content=content, headers=signed("iimmpact", content))
+
+
+def counted(url: str, sample: str) -> float:
+    text = httpx.get(f"{url}/metrics", timeout=PATIENCE).text
+    return sum(float(value) for value in re.findall(rf"^{sample}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+def token(composition: Composition) -> str:
+    """As `docker compose exec endpoint-1 hookmirror token` prints it."""
+    command = [composition.command("endpoint-1", "endpoint-1")[0], "token"]
+    environment = composition.environment("endpoint-1")
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+# ── the whole ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_scenario_through_proxy_endpoints_and_workers_ends_with_an_equal_mirror(composition: Composition):
+    composition.variables["TOKEN"] = token(composition)
+    done = composition.run("simulator", "--events=600")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("equal (") == 4, done.stdout
+    accepted = [counted(composition.url(f"endpoint-{each}", 8000), "hookmirror_deliveries_total") for each in (1, 2)]
+    ended = [counted(composition.url(f"worker-{each}", 9100), "hookmirror_ended_total") for each in (1, 2)]
+    assert min(accepted) > 0, accepted
+    assert min(ended) > 0, ended
+
+
+@pytest.mark.parametrize("service", ["postgres", *STAYING, "proxy"])
+def test_what_runs_is_healthy(composition: Composition, service: str):
+    composition.wait_until_healthy(service)
+
+
+def test_the_role_that_runs_may_change_rows_and_no_table(composition: Composition):
+    with psycopg.connect(composition.runner_url) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == ("hookmirror",)
+        connection.execute("UPDATE deliveries SET duplicates = duplicates WHERE false")
+        for statement in ("CREATE TABLE theirs ()", "ALTER TABLE deliveries ADD COLUMN x int", "TRUNCATE deliveries"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute(statement)
+
+
+def test_an_ack_is_a_promise_even_where_a_pooler_drops_what_our_connections_ask_for(composition: Composition):
+    with psycopg.connect(composition.runner_url) as connection:
+        asked = [connection.execute(f"SHOW {name}").fetchone()[0] for name in ("synchronous_commit", "timezone")]
+    assert asked == ["on", "UTC"]
+
+
+def test_the_role_may_be_made_after_the_tables(composition: Composition):
+    given = [f"--set={each}" for each in ("owner=hookmirror_owner", "runner=second_runner", "runner_password=x")]
+    script = f"--file={ROOT / 'deploy' / 'roles.sql'}"
+    subprocess.run([POSTGRESQL_PROGRAMS / "psql", composition.owner_url, "--quiet", *given, script], check=True)
+    with psycopg.connect(composition.owner_url, user="second_runner") as runner:
+        runner.execute("UPDATE deliveries SET duplicates = duplicates WHERE false")
+
+
+def test_the_tables_of_a_later_release_need_no_further_grant(composition: Composition):
+    with psycopg.connect(composition.owner_url, autocommit=True) as owner:
+        owner.execute("CREATE TABLE of_a_later_release (number bigserial)")
+    with psycopg.connect(composition.runner_url) as runner:
+        runner.execute("INSERT INTO of_a_later_release DEFAULT VALUES")
+        assert runner.execute("SELECT number FROM of_a_later_release").fetchall() == [(1,)]
+
+
+# ── the proxy ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_webhooks_pass_from_outside_with_what_the_endpoint_says_to_them(outside: httpx.Client):
+    assert (send(outside, 1).json()["status"], send(outside, 1).json()["status"]) == ("accepted", "duplicate")
+    refused = outside.post("/hooks/ours", content=b"{}")
+    assert (refused.status_code, refused.json()["error"]) == (401, "signature_missing")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/stats", "/metrics", "/readyz", "/", "/hooks", "/healthzx"])
+def test_nothing_else_passes_from_outside(outside: httpx.Client, path: str):
+    answer = outside.get(path)
+    assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
+
+
+def test_everything_passes_on_the_private_port(composition: Composition):
+    url = composition.url("proxy", 8081)
+    answer = httpx.get(f"{url}/api/v1/stats", headers={"Authorization": f"Bearer {token(composition)}"})
+    assert [each["source"] for each in answer.json()["sources"]] == ["iimmpact", "indexed", "ours", "sigma", "sticky"]
+    assert httpx.get(f"{url}/readyz").json()["status"] == "ready"
+
+
+def test_a_body_that_an_endpoint_would_take_passes_and_a_larger_one_does_not(outside: httpx.Client):
+    largest = Settings.model_fields["max_body_bytes"].default
+    content = b" " * largest
+    assert outside.post("/hooks/ours", content=content, headers=signed("iimmpact", content)).status_code == 200
+    answer = outside.post("/hooks/ours", content=b" " * (largest + 1))
+    assert (answer.status_code, answer.json()["error"]) == (413, "body_too_large")
+
+
+# ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_while_one_endpoint_is_away_the_other_answers(composition: Composition, outside: httpx.Client):
+    composition.processes["endpoint-1"].kill()
+    composition.processes["endpoint-1"].wait()
+    assert {send(outside, number, key="away").status_code for number in range(20)} == {200}
+    assert not composition.is_healthy("endpoint-1")
+    assert composition.is_healthy("proxy")
+    composition.start("endpoint-1", "endpoint-1")
+    composition.wait_until_healthy("endpoint-1")
+
+
+def test_what_a_killed_worker_held_the_other_finishes(composition: Composition, outside: httpx.Client):
+    composition.processes["worker-1"].kill()
+    composition.processes["worker-1"].wait()
+    assert not composition.is_healthy("worker")
+    for number in range(20):
+        assert send(outside, number, key="killed").status_code == 200
+    url, headers = composition.url("proxy", 8081), {"Authorization": f"Bearer {token(composition)}"}
+
+    def open_deliveries() -> int:
+        of_sources = httpx.get(f"{url}/api/v1/stats", headers=headers).json()["sources"]
+        return sum(each["states"]["pending"] + each["states"]["processing"] for each in of_sources)
+
+    wait_until(lambda: open_deliveries() == 0, "the other worker")
+    composition.start("worker", "worker-1")
+    composition.wait_until_healthy("worker")
+
+
+def test_all_end_in_order_within_the_time_that_they_are_given(composition: Composition):
+    for process in composition.processes.values():
+        process.terminate()
+    assert {process.wait(PATIENCE) for process in composition.processes.values()} == {0}
+
+
+def test_without_any_endpoint_the_sender_is_asked_to_come_back(composition: Composition, outside: httpx.Client):
+    answer = send(outside, 1, key="nobody")
+    assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert not is_alive(outside)
+
+
+# ── what is declared ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_variable_that_is_demanded_is_in_the_example_and_empty():
+    example = (ROOT / ".env.example").read_text("utf-8")
+    assert required_variables().keys() == VARIABLES.keys()
+    assert sorted(re.findall(r"^(\w+)=$", example, re.MULTILINE)) == sorted(VARIABLES)
+    for name, message in required_variables().items():
+        assert f"Set {name} in .env" in message
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_is_given_settings_of_ours_and_no_others(service: str):
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE, TOKEN_VARIABLE}
+    given = {name for name in services()[service].get("environment", {}) if name.startswith(PREFIX)}
+    assert given <= known
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_runs_with_nothing_that_it_does_not_need(service: str):
+    declared = services()[service]
+    assert (declared["read_only"], declared["cap_drop"]) == (True, ["ALL"])
+    assert declared["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("service", STAYING)
+def test_what_stays_is_bounded_started_again_and_given_time_to_end(service: str):
+    declared = services()[service]
+    assert re.fullmatch(r"\d+M", declared["deploy"]["resources"]["limits"]["memory"])
+    assert declared["restart"] == "unless-stopped"
+    assert float(declared["stop_grace_period"].removesuffix("s")) > STOP_PATIENCE
+    assert declared["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+
+
+def test_there_are_two_endpoints_and_two_workers():
+    assert {"endpoint-1", "endpoint-2"} <= services().keys()
+    assert services()["worker"]["deploy"]["replicas"] == 2
+
+
+def test_what_is_for_trying_things_out_is_behind_a_profile():
+    assert {name: each["profiles"] for name, each in services().items() if "profiles" in each} == {
+        "simulator": ["simulator"],
+        "prometheus": ["prometheus"],
+    }
+
+
+def test_files_that_are_mounted_exist():
+    mounted = [volume for service in services().values() for volume in service.get("volumes", [])]
+    files = [volume.partition(":")[0] for volume in mounted if volume.startswith("./")]
+    assert files
+    assert [file for file in files if not (ROOT / file).is_file()] == []

@@ -1,0 +1,358 @@
+"""`migrate`, `doctor`, and every start on a database that does not fit: one line says what to do, nothing is lost."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import secrets
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import psycopg
+import pytest
+from commanding import SETTINGS, Folder, Forks, lines, post, product, wait_until
+from sqlalchemy import make_url
+
+#: Every command that works on the database, with what it needs.
+STARTS = {
+    "serve": ("serve", "--port", "0"),
+    "worker": ("worker",),
+    "replay": ("replay", "--state", "dead"),
+    "reconcile": ("reconcile", "sigma"),
+    "prune": ("prune",),
+}
+
+
+@pytest.fixture(scope="module")
+def forks():
+    with Forks(2) as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path, database_url):
+    """An installation whose database has nothing in it."""
+    return Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": database_url})
+
+
+@pytest.fixture
+def on_postgresql(tmp_path, postgresql_url):
+    return Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": postgresql_url})
+
+
+def execute(url, *statements):
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(make_url(url).database)) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+        return
+    with psycopg.connect(url) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def tables(url):
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(make_url(url).database)) as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return [name for (name,) in found]
+
+
+def refused(done, says):
+    """That the command failed with one line that says this."""
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert len(lines(done.stderr)) == 1, done.stderr
+    assert re.search(says, done.stderr), done.stderr
+
+
+def finding(done, subject):
+    found = {each["subject"]: (each["good"], each["says"]) for each in json.loads(done.stdout)}
+    return found[subject]
+
+
+# ── migrate ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_migrate_says_from_where_to_where_it_went_and_then_that_there_is_nothing_to_do(folder, forks, database_url):
+    dry = forks.run(folder, "migrate", "--dry-run")
+    assert lines(dry.stdout)[0].startswith("receiver would go from nothing to 0")
+    first = forks.run(folder, "migrate", "--json")
+    step = json.loads(first.stdout)["steps"][0]
+    assert (step["branch"], step["before"], step["after"]) == ("receiver", None, max(step["revisions"]))
+    again = forks.run(folder, "migrate")
+    assert lines(again.stdout) == ["The database has the schema of this release already."]
+    assert {dry.returncode, first.returncode, again.returncode} == {0}
+    assert "deliveries" in tables(database_url)
+
+
+def test_a_dry_run_makes_nothing(on_postgresql, forks, postgresql_url):
+    assert json.loads(forks.run(on_postgresql, "migrate", "--dry-run", "--json").stdout)["dry_run"] is True
+    assert tables(postgresql_url) == []
+
+
+def test_processes_that_start_at_one_instant_on_a_new_database_agree_who_makes_it(folder, forks, tmp_path):
+    folders = [Folder(tmp_path / str(number), environment=folder.environment) for number in range(2)]
+    for each in folders:
+        each.path.mkdir()
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda each: forks.run(each, "migrate", "--json"), folders))
+    assert [done.returncode for done in runs] == [0, 0], [done.stderr for done in runs]
+    assert sorted(bool(json.loads(done.stdout)["steps"]) for done in runs) == [False, True]
+
+
+# ── the schema is missing, behind, ahead ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("command", STARTS)
+def test_no_command_starts_on_a_postgresql_that_nobody_migrated(on_postgresql, forks, postgresql_url, command):
+    refused(forks.run(on_postgresql, *STARTS[command]), "has no tables of receiver yet: run `hookmirror migrate`")
+    assert tables(postgresql_url) == []
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_no_command_starts_on_a_postgresql_that_is_behind(on_postgresql, forks, postgresql_url, command):
+    forks.run(on_postgresql, "migrate")
+    execute(postgresql_url, "UPDATE alembic_version_receiver SET version_num = '0001'")
+    refused(forks.run(on_postgresql, *STARTS[command]), r"receiver is at revision 0001 there and 0\d+ here: run `hook")
+
+
+def test_no_command_starts_on_a_database_that_is_ahead(folder, forks, database_url):
+    forks.run(folder, "migrate")
+    execute(database_url, "UPDATE alembic_version_catalog SET version_num = '9999'")
+    for command in (STARTS["serve"], STARTS["worker"], ("migrate",)):
+        refused(forks.run(folder, *command), "This hookmirror is older than the database: catalog")
+
+
+def test_a_postgresql_that_was_migrated_is_served_and_worked_on(on_postgresql, forks):
+    assert forks.run(on_postgresql, "migrate").returncode == 0
+    with on_postgresql.serving() as (_, client):
+        answer = post(client, product(1, key="x", name="Lamp"))
+        assert answer.json()["status"] == "accepted"
+        wait_until(lambda: client.get("/readyz").json()["status"] == "ready", "the server")
+
+
+# ── doctor ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_doctor_looks_at_a_database_that_is_not_there_yet_and_makes_nothing(tmp_path, forks):
+    done = forks.run(Folder(tmp_path), "doctor", "--json")
+    good, says = finding(done, "database")
+    assert (done.returncode, good) == (0, True)
+    assert says.endswith("hookmirror.db is not there yet: the first start makes it")
+    assert not (tmp_path / "hookmirror.db").exists()
+
+
+def test_doctor_says_that_a_new_file_could_not_be_made(tmp_path, forks):
+    nowhere = Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": "sqlite:////nowhere/at/all.db"})
+    done = forks.run(nowhere, "doctor", "--json")
+    assert done.returncode == 1
+    assert "create its folder, or give this user the right to write there" in finding(done, "database")[1]
+
+
+def test_doctor_tells_a_postgresql_without_tables_and_makes_none(on_postgresql, forks, postgresql_url):
+    done = forks.run(on_postgresql, "doctor", "--json")
+    good, says = finding(done, "schema")
+    assert (done.returncode, good) == (1, False)
+    assert "receiver would go from nothing to" in says
+    assert says.endswith("run `hookmirror migrate`")
+    assert tables(postgresql_url) == []
+
+
+@pytest.mark.parametrize(
+    ("revision", "says"),
+    [
+        ("0001", "is behind this release. receiver would go from 0001 to"),
+        ("9999", "This hookmirror is older than the database"),
+        ("cafe", "at revision 'cafe', which no release has"),
+    ],
+)
+def test_doctor_tells_a_schema_that_is_behind_or_ahead(folder, forks, database_url, revision, says):
+    forks.run(folder, "migrate")
+    execute(database_url, f"UPDATE alembic_version_receiver SET version_num = '{revision}'")
+    done = forks.run(folder, "doctor", "--json")
+    mends_itself = revision == "0001" and database_url.startswith("sqlite")
+    assert done.returncode == (0 if mends_itself else 1)
+    assert says in finding(done, "schema")[1]
+
+
+def test_doctor_finds_nothing_to_mend_in_a_database_of_this_release(folder, forks):
+    forks.run(folder, "migrate")
+    done = forks.run(folder, "doctor", "--json")
+    assert done.returncode == 0, done.stdout
+    assert finding(done, "schema")[1].startswith("is this release's: receiver 0")
+    assert finding(done, "processes") == (True, "none runs on this database")
+
+
+# ── who runs beside whom ──────────────────────────────────────────────────────────────────────────────────────
+
+LESS = SETTINGS.replace('[sources.iimmpact]\nsecrets = ["secret-of-these-tests-only"]\n', "")
+
+
+def test_two_workers_with_different_sources_are_told_at_start_and_by_doctor(on_postgresql, forks, tmp_path):
+    def processes(asking):
+        """What doctor finds about them: whether it is good, and the words."""
+        return finding(forks.run(asking, "doctor", "--json"), "processes")
+
+    forks.run(on_postgresql, "migrate")
+    (tmp_path / "other").mkdir()
+    other = Folder(tmp_path / "other", LESS, environment=on_postgresql.environment)
+    with on_postgresql.running("worker"):
+        wait_until(lambda: processes(on_postgresql)[1].startswith("worker "), "the worker")
+        good, says = processes(other)
+        assert good
+        assert "compared with these settings: Wired differently: worker" in says
+        with other.running("worker") as second:
+            assert second.stderr is not None
+            told = wait_until(second.stderr.readline, "the warning")
+            assert re.search(r"Wired differently: worker \S+ \(hookmirror \S+\) has besides: source iimmpact", told)
+            good, says = processes(on_postgresql)
+            assert not good
+            assert "lacks: source iimmpact speaks iimmpact" in says
+
+
+# ── rights ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def role(postgresql):
+    """A role that may connect, and nothing else; made before the test's database, and so dropped after it."""
+    name, password = f"hookmirror_role_{secrets.token_hex(4)}", "word"
+    execute(postgresql, f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
+    yield name, password
+    execute(postgresql, f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def lesser(role, new_postgresql_url, tmp_path):
+    """An installation whose role is that one, and the URL of its database for the owner."""
+    url = new_postgresql_url()
+    name, password = role
+    limited = make_url(url).set(username=name, password=password).render_as_string(hide_password=False)
+    return Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": limited}), url
+
+
+def migrate(forks, folder, url):
+    done = forks.run(Folder(folder.path, environment={"HOOKMIRROR_DATABASE_URL": url}), "migrate")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_role_that_may_make_no_tables_cannot_migrate_and_is_told(lesser, forks):
+    refused(forks.run(lesser[0], "migrate"), "permission denied for schema public. Give this user the rights it needs")
+
+
+def test_a_role_without_any_right_is_told(lesser, forks):
+    folder, url = lesser
+    migrate(forks, folder, url)
+    refused(forks.run(folder, "serve"), "permission denied for table alembic_version_receiver. Give this user")
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_role_that_may_only_read_is_told_what_to_grant(lesser, forks, role, command):
+    folder, url = lesser
+    migrate(forks, folder, url)
+    execute(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role[0]}")
+    done = forks.run(folder, *STARTS[command])
+    refused(
+        done, rf"The role {role[0]} may not read and write .*deliveries.*: GRANT it SELECT, INSERT, UPDATE and DELETE"
+    )
+
+
+def test_a_role_that_may_not_draw_numbers_for_the_change_feed_is_told(lesser, forks, role):
+    folder, url = lesser
+    migrate(forks, folder, url)
+    execute(url, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role[0]}")
+    refused(
+        forks.run(folder, "worker"), r"may not read and write public\.changes_seq_seq: GRANT .* USAGE on all sequences"
+    )
+
+
+def test_doctor_tells_a_role_that_may_only_read_what_to_grant(lesser, forks, role):
+    folder, url = lesser
+    migrate(forks, folder, url)
+    execute(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role[0]}")
+    done = forks.run(folder, "doctor", "--json")
+    assert done.returncode == 1
+    assert "GRANT it SELECT, INSERT, UPDATE and DELETE" in finding(done, "schema")[1]
+
+
+def test_a_role_with_the_rights_that_were_asked_for_works(lesser, forks, role):
+    folder, url = lesser
+    migrate(forks, folder, url)
+    execute(
+        url,
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role[0]}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role[0]}",
+    )
+    assert forks.run(folder, "doctor").returncode == 0
+    with folder.serving() as (_, client):
+        answer = post(client, product(1, key="x", name="Lamp"))
+        assert answer.json()["status"] == "accepted"
+        execute_until(url, "SELECT count(*) FROM changes", 1)
+
+
+def execute_until(url, question, answer):
+    def ask():
+        with psycopg.connect(url) as connection:
+            return connection.execute(question).fetchone() == (answer,)
+
+    wait_until(ask, question)
+
+
+def execute_writing(url, *statements):
+    """Where a transaction that says nothing else only reads."""
+    execute(url, "SET TRANSACTION READ WRITE", *statements)
+
+
+def test_a_database_that_only_lets_itself_be_read_is_named_as_such(on_postgresql, forks, postgresql_url):
+    forks.run(on_postgresql, "migrate")
+    name = make_url(postgresql_url).database
+    execute(postgresql_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    refused(forks.run(on_postgresql, "serve"), "only lets itself be read: name the primary server")
+    execute_writing(postgresql_url, "UPDATE alembic_version_receiver SET version_num = '0001'", "DROP TABLE processes")
+    refused(forks.run(on_postgresql, "migrate"), "read-only transaction. Name the primary server")
+
+
+def obey_the_rights_of_files():
+    """Root writes whatever it likes, unless it gives this up before the command starts (<linux/capability.h>)."""
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability)
+
+
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_sqlite_file_that_may_not_be_written_is_named_before_anything_starts(tmp_path, forks, command):
+    folder = Folder(tmp_path, before=obey_the_rights_of_files)
+    assert forks.run(Folder(tmp_path), "migrate").returncode == 0
+    folder.database.chmod(0o444)
+    refused(
+        folder.run(*STARTS[command]), "readonly database. Give this user the right to write the file and its folder"
+    )
+
+
+# ── the driver ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def without_driver(tmp_path):
+    """An installation on a machine where psycopg cannot be imported."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "psycopg.py").write_text("raise ImportError('no pq wrapper available')")
+    return Folder(tmp_path, environment={"PYTHONPATH": str(tmp_path / "broken")})
+
+
+def test_a_missing_driver_is_named_with_how_to_install_it(without_driver):
+    without_driver.environment["HOOKMIRROR_DATABASE_URL"] = "postgresql://127.0.0.1:1/nowhere"
+    refused(
+        without_driver.run("serve"), r"driver is not there \(no pq wrapper available\): install it with `pip install"
+    )
+
+
+def test_sqlite_does_without_the_driver_of_postgresql(without_driver):
+    with without_driver.serving() as (_, client):
+        assert post(client, product(1, key="x", name="Lamp")).status_code == 200

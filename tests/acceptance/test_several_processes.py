@@ -1,0 +1,240 @@
+"""Several endpoint processes behind one socket: one that dies is replaced, all end together, their metrics add up."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from commanding import PATIENCE, Folder, free_port, is_alive, lines, post, product, wait_until
+
+
+def installation(path: Path) -> Folder:
+    """Its temporary files are below it: a parent that is killed leaves the folder of its metrics behind."""
+    return Folder(path, environment={"TMPDIR": str(path)})
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Two endpoint processes and a worker: their installation, their parent, and their port."""
+    folder = installation(tmp_path_factory.mktemp("processes"))
+    with folder.serving("--processes", "2") as (process, client):
+        wait_until(lambda: len(children(process.pid, "serve")) == 2, "both endpoint processes")
+        yield folder, process, client.base_url.port
+
+
+def children(parent: int, command: str) -> set[int]:
+    """The process ids of the parent's children that run this command of ours."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat, words = (entry / "stat").read_text(), (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if int(stat.rpartition(")")[2].split()[1]) == parent and command.encode() in words:
+                found.add(int(entry.name))
+    return found
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def states(folder: Folder) -> dict[str, str]:
+    with closing(sqlite3.connect(folder.database)) as beside:
+        return {str(number): state for number, state in beside.execute("SELECT id, state FROM deliveries")}
+
+
+def post_alone(port: int, content: bytes) -> httpx.Response:
+    """Over a connection of its own, that any of the processes may take."""
+    # Without certificates, which nobody needs here and which take longer to load than all the rest.
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, verify=False) as client:
+        return post(client, content)
+
+
+def counted(port: int, sample: str) -> float:
+    """A sample of /metrics, added up over its labels."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE, verify=False).text
+    return sum(float(value) for value in re.findall(rf"^{sample}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+def test_what_any_process_accepts_the_one_worker_applies(served):
+    folder, _, port = served
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: post_alone(port, product(n, key="any", name="Lamp")), range(40)))
+    assert {answer.status_code for answer in answers} == {200}
+    acked = {answer.json()["delivery"] for answer in answers}
+    wait_until(lambda: {states(folder)[each] for each in acked} == {"processed"}, "the worker")
+
+
+def test_the_metrics_of_any_process_are_those_of_all(served):
+    _, _, port = served
+    before = counted(port, "hookmirror_deliveries_total")
+    for number in range(20):
+        post_alone(port, product(number, key="metrics", name="Lamp"))
+    assert {counted(port, "hookmirror_deliveries_total") for _ in range(10)} == {before + 20}
+    wait_until(lambda: counted(port, "hookmirror_ended_total") >= before + 20, "what the worker counts")
+
+
+def test_a_gauge_of_the_database_is_shown_once_however_many_processes_there_are(served):
+    _, _, port = served
+    for _ in range(6):
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    assert len(re.findall(r"^hookmirror_oldest_pending_seconds ", text, re.MULTILINE)) == 1
+    assert "pid=" not in text
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_killed_process_is_replaced_and_what_it_counted_stays(served, command):
+    _, parent, port = served
+    counts = counted(port, "hookmirror_deliveries_total")
+    before = children(parent.pid, command)
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: len(children(parent.pid, command) - {victim}) == len(before), "its successor")
+    assert before - {victim} <= children(parent.pid, command)
+    wait_until(lambda: counted(port, "hookmirror_deliveries_total") == counts, "the same counts")
+
+
+def test_nothing_acked_is_lost_while_processes_are_killed_and_all_end_together(tmp_path):
+    folder = Folder(tmp_path)
+    acked: list[str] = []
+    ending = threading.Event()
+
+    def stream(sender: int) -> None:
+        number = 0
+        while not ending.is_set():
+            try:
+                answer = post_alone(port, product(number, key=f"{sender}", name="Lamp"))
+            except httpx.TransportError:
+                continue
+            assert answer.status_code in (200, 503)
+            acked.extend([answer.json()["delivery"]] if answer.status_code == 200 else [])
+            number += 1
+
+    with folder.serving("--processes", "2") as (parent, client), ThreadPoolExecutor() as pool:
+        port = client.base_url.port
+        senders = [pool.submit(stream, number) for number in range(3)]
+        try:
+            for _ in range(3):
+                sofar = len(acked)
+                wait_until(lambda sofar=sofar: len(acked) > sofar + 20, "acks")
+                wait_until(lambda: len(children(parent.pid, "serve")) == 2, "both processes")
+                os.kill(min(children(parent.pid, "serve")), signal.SIGKILL)
+            sofar = len(acked)
+            wait_until(lambda: len(acked) > sofar + 20, "acks after the last kill")
+            everybody = children(parent.pid, "serve") | children(parent.pid, "worker")
+            parent.terminate()
+            assert parent.wait(PATIENCE) == 0
+        finally:
+            ending.set()
+        for sender in senders:
+            sender.result()
+        assert "Traceback" not in parent.stderr.read()
+    assert not [pid for pid in everybody if is_there(pid)]
+    assert set(acked) <= states(folder).keys()
+    assert set(states(folder).values()) <= {"pending", "processed"}
+
+
+def test_nobody_is_left_on_the_port_when_the_parent_is_killed(tmp_path):
+    with installation(tmp_path).serving("--processes", "2") as (parent, client):
+        everybody = wait_until(lambda: children(parent.pid, "serve"), "the processes")
+        parent.kill()
+        wait_until(lambda: not [pid for pid in everybody if is_there(pid)], "the end of the processes")
+        wait_until(lambda: not is_alive(client), "the end of the answers")
+
+
+def test_without_a_worker_there_is_none(tmp_path):
+    with installation(tmp_path).serving("--processes", "2", "--no-worker") as (parent, _):
+        wait_until(lambda: len(children(parent.pid, "serve")) == 2, "both processes")
+        assert children(parent.pid, "worker") == set()
+
+
+def test_a_socket_that_the_starter_opened_is_served(tmp_path):
+    folder = Folder(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port, number = listening.getsockname()[1], listening.fileno()
+        command = [sys.executable, "-m", "receiver", "serve", "--fd", str(number)]
+        output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, cwd=tmp_path, env=folder.surroundings(), pass_fds=[number], **output) as process:
+            try:
+                # Nobody has to wait until it listens: what connects before waits in the starter's socket.
+                assert post_alone(port, product(1, key="early", name="Lamp")).status_code == 200
+            finally:
+                process.terminate()
+    assert process.returncode == 0
+
+
+# ── other servers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def uvicorn(folder: Folder, port: int, *, workers: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "uvicorn", "--factory", "receiver.app:create"),
+            *("--workers", str(workers), "--port", str(port)),
+        ],
+        cwd=folder.path,
+        env=folder.surroundings(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_uvicorn_serves_the_factory_with_several_workers(tmp_path):
+    folder, port = Folder(tmp_path), free_port()
+    with uvicorn(folder, port, workers=2) as process, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        try:
+            wait_until(lambda: process.poll() is not None or is_alive(client), "uvicorn")
+            assert post_alone(port, product(1, key="uvicorn", name="Lamp")).status_code == 200
+        finally:
+            process.terminate()
+            process.communicate()
+    assert list(states(folder).values()) == ["pending"]
+
+
+def test_uvicorn_ends_with_one_line_of_ours_when_the_settings_are_wrong(tmp_path):
+    with uvicorn(Folder(tmp_path, settings="colour = 1"), free_port(), workers=1) as process:
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 3
+    assert [line for line in lines(err) if "colour: there is no such setting" in line]
+    assert "Traceback" not in err
+
+
+# ── a worker alone ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_worker_answers_for_its_health_and_its_metrics_on_a_port_of_its_own(tmp_path):
+    folder, port = Folder(tmp_path), free_port()
+    with folder.serving("--no-worker") as (_, client):
+        assert post(client, product(1, key="vitals", name="Lamp")).status_code == 200
+    with folder.running("worker", "--metrics-port", str(port)) as worker:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            wait_until(lambda: worker.poll() is not None or is_alive(client), "the worker")
+            assert client.get("/healthz").json() == {"status": "alive"}
+            wait_until(lambda: counted(port, "hookmirror_ended_total") == 1, "the count of what it did")
+            assert client.get("/hooks/iimmpact").status_code == 404
+        worker.terminate()
+        assert worker.wait(PATIENCE) == 0
+
+
+def test_a_worker_without_a_port_for_metrics_listens_nowhere(tmp_path):
+    with Folder(tmp_path).running("worker") as worker:
+        wait_until(lambda: (tmp_path / "hookmirror.db-shm").exists(), "the worker's start")
+        inodes = {os.readlink(link) for link in Path(f"/proc/{worker.pid}/fd").iterdir() if link.exists()}
+        assert [inode for inode in inodes if inode.startswith("socket:")] == []

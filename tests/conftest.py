@@ -1,0 +1,170 @@
+"""The databases of all tests: SQLite files, and PostgreSQL from a wheel or as the environment names it.
+
+A test that asks for `database_url` runs twice, once on each. The server starts when a test first asks for it, and
+every test gets a database of its own there.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from postgresql_server import PostgresServer
+from sqlalchemy import make_url
+
+import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
+from receiver.database import Database
+from receiver.schema import Schema
+
+#: Where a PostgreSQL server for the tests is, instead of the wheel's: the role needs the right to create databases.
+SERVER = "DATABASE_URL"
+
+#: Lends a database for a block: a file in this folder, or a database on the server.
+LendDatabase = Callable[[Path], AbstractContextManager[str]]
+
+
+class Databases:
+    """Makes databases on one server, and drops them at the end."""
+
+    def __init__(self, server: str) -> None:
+        self._server = make_url(server).set(drivername="postgresql")
+        self._template: str | None = None
+
+    def create(self, template: str = "template1") -> str:
+        """A new database, as the template is; returns its name."""
+        name = f"hookmirror_test_{secrets.token_hex(6)}"
+        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return name
+
+    def create_with_tables(self) -> str:
+        """A new database with the tables of the inbox and the catalog; returns its name."""
+        if self._template is None:
+            self._template = self.create()
+            with closing(Database(self.url(self._template))) as database:
+                Schema(database).upgrade()
+        return self.create(self._template)
+
+    @contextmanager
+    def lend(self, _folder: Path) -> Iterator[str]:
+        """The URL of a database with tables, dropped at the end of the block."""
+        name = self.create_with_tables()
+        try:
+            yield self.url(name)
+        finally:
+            self.drop(name)
+
+    def url(self, name: str) -> str:
+        return self._server.set(database=name).render_as_string(hide_password=False)
+
+    def drop(self, name: str) -> None:
+        """Drop it, whoever is still connected."""
+        self._run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def close(self) -> None:
+        if self._template is not None:
+            self.drop(self._template)
+
+    def _run(self, statement: str) -> None:
+        address = self._server.render_as_string(hide_password=False)
+        with psycopg.connect(address, autocommit=True, connect_timeout=10) as connection:
+            connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a PostgreSQL server, naming a database that can be connected to and is left as it is."""
+    given = os.environ.get(SERVER)
+    if given is not None:
+        _demand_server(given)
+        yield given
+        return
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server.url()
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def databases(postgresql: str) -> Iterator[Databases]:
+    making = Databases(postgresql)
+    yield making
+    making.close()
+
+
+@pytest.fixture
+def new_postgresql_url(databases: Databases) -> Iterator[Callable[[], str]]:
+    """Makes further empty databases, dropped at the end of the test."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(databases.create())
+        return databases.url(made[-1])
+
+    yield make
+    for name in made:
+        databases.drop(name)
+
+
+@pytest.fixture
+def postgresql_url(new_postgresql_url: Callable[[], str]) -> str:
+    """A fresh database on PostgreSQL, with nothing in it."""
+    return new_postgresql_url()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database_system(request: pytest.FixtureRequest) -> str:
+    """Which database a test runs on; all tests of a module on the one first, then on the other."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def lend_database(database_system: str, request: pytest.FixtureRequest) -> LendDatabase:
+    """Lends databases of the kind at hand, for what a fixture of one test does not fit."""
+    if database_system == "sqlite":
+        return _lend_file
+    return request.getfixturevalue("databases").lend
+
+
+@pytest.fixture
+def database_url(database_system: str, request: pytest.FixtureRequest) -> str:
+    """A fresh database of either kind, with nothing in it."""
+    if database_system == "postgresql":
+        return str(request.getfixturevalue("postgresql_url"))
+    return _file(request.getfixturevalue("tmp_path"))
+
+
+@pytest.fixture
+def mirror_url(lend_database: LendDatabase, tmp_path: Path) -> Iterator[str]:
+    """A fresh database of either kind. On PostgreSQL the tables are there, because copying them is quick."""
+    with lend_database(tmp_path) as url:
+        yield url
+
+
+@contextmanager
+def _lend_file(folder: Path) -> Iterator[str]:
+    yield _file(folder)
+
+
+def _file(folder: Path) -> str:
+    return f"sqlite:///{folder / 'hookmirror.db'}"
+
+
+def _demand_server(url: str) -> None:
+    """Fail at once, and clearly, where the environment names a server that is not there."""
+    shown = url.partition("://")[0]
+    try:
+        parsed = make_url(url)
+        shown = parsed.render_as_string()
+        if parsed.get_backend_name() != "postgresql":
+            raise ValueError("it is no PostgreSQL URL")
+        psycopg.connect(parsed.set(drivername="postgresql").render_as_string(False), connect_timeout=10).close()
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        pytest.exit(f"{SERVER} names {shown}, and it cannot be used: {reason}. Correct or unset it.", returncode=2)

@@ -1,0 +1,280 @@
+"""Transactions that PostgreSQL breaks off: they are run again with a bound, and nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from datetime import timedelta
+
+import httpx
+import psycopg
+import pytest
+from serving import PATIENCE, serving, wait_until
+from shopping import NOON, drain, named, new_shop, new_worker, running, states, url_of
+from sqlalchemy import event, text
+
+from handlers.catalog import Product
+from receiver import Listed
+from receiver.changes import after
+from receiver.database import Database
+from receiver.reconcile import reconcile
+from receiver.retention import Retention
+from receiver.testing import Webhooks
+
+#: Refuses rows as a server does that cannot put transactions in an order, so many times.
+UNSERIALIZABLE = (
+    "CREATE SEQUENCE refusals",
+    """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+    IF nextval('refusals') <= {times} THEN
+        RAISE 'could not serialize access' USING ERRCODE = '40001';
+    END IF;
+    RETURN NEW;
+END$$""",
+    "CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION refuse()",
+)
+
+
+@pytest.fixture
+def kit(tmp_path, databases) -> Iterator[Webhooks]:
+    """The test kit on PostgreSQL: on SQLite nobody else can break a transaction off."""
+    with databases.lend(tmp_path) as url, closing(Webhooks(tmp_path, {"shop": new_shop()}, database_url=url)) as kit:
+        yield kit
+
+
+def refuse(database: Database, table: str, *, times: int) -> None:
+    with database.write() as connection:
+        for statement in UNSERIALIZABLE:
+            connection.exec_driver_sql(statement.format(table=table, times=times))
+
+
+def end_connection(database: Database, number: int) -> None:
+    """As the server's operator would; returns when it has ended."""
+    address = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(address) as beside:
+        beside.execute("SELECT pg_terminate_backend(%s, 60000)", [number])
+
+
+@contextmanager
+def losing_its_connection(database: Database, before: str) -> Iterator[list[int]]:
+    """The first statement with `before` in it finds its connection ended. Gives the connections that were."""
+    ended: list[int] = []
+
+    def end(connection, _cursor, statement, *_) -> None:
+        if before in statement and not ended:
+            ended.append(connection.connection.dbapi_connection.info.backend_pid)
+            end_connection(database, ended[0])
+
+    event.listen(database.engine, "before_cursor_execute", end)
+    yield ended
+    event.remove(database.engine, "before_cursor_execute", end)
+
+
+@contextmanager
+def losing_the_answer_to_its_commit(database: Database, holding: str) -> Iterator[list[bool]]:
+    """The first transaction with `holding` in a statement is committed, and its client never hears of it."""
+    commit, marked, lost = database.engine.dialect.do_commit, set(), []
+
+    def lose(connection) -> None:
+        lost.append(True)
+        connection.dbapi_connection.close()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    def after_statement(connection, _cursor, statement, *_) -> None:
+        if holding in statement:
+            marked.add(threading.get_ident())
+            if connection.connection.dbapi_connection.autocommit and not lost:
+                lose(connection.connection)
+
+    def commit_and_lose(connection) -> None:
+        commit(connection)
+        if threading.get_ident() in marked and not lost:
+            lose(connection)
+
+    event.listen(database.engine, "after_cursor_execute", after_statement)
+    database.engine.dialect.do_commit = commit_and_lose
+    yield lost
+    del database.engine.dialect.do_commit
+    event.remove(database.engine, "after_cursor_execute", after_statement)
+
+
+def told_once(kit: Webhooks) -> bool:
+    """Whether the one event is there once, its effect too, and its first attempt was the only one."""
+    (delivery,) = kit.deliveries()
+    return (delivery["state"], delivery["attempts_made"], kit.delivery(delivery["id"])["attempts"]) == (
+        "processed",
+        1,
+        [],
+    ) and len(after(kit.database, 0, limit=10)) == 1
+
+
+def lamp(kit: Webhooks) -> str:
+    return kit.send("shop", "product.updated", id="A1", at=NOON, data=named()).delivery
+
+
+# ── accept ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_accept_that_cannot_be_put_in_an_order_is_run_again_and_acked_once(kit, worker):
+    refuse(kit.database, "bodies", times=2)
+    lamp(kit)
+    drain(worker)
+    assert told_once(kit)
+
+
+def test_an_accept_that_never_succeeds_is_answered_with_503_after_a_few_tries(kit):
+    refuse(kit.database, "bodies", times=1_000)
+    answer = kit.send_body("shop", kit.source("shop").dialect.write("product.updated", "A1", at=NOON, data=named()))
+    assert (answer.status, answer.body["error"]) == (503, "unavailable")
+    assert kit.deliveries() == []
+
+
+def test_an_accept_that_loses_its_connection_is_run_again_on_another(kit, worker):
+    with losing_its_connection(kit.database, "INTO dedup_keys") as ended:
+        lamp(kit)
+    assert len(ended) == 1
+    drain(worker)
+    assert told_once(kit)
+
+
+def test_a_duplicate_whose_connection_is_lost_is_still_a_duplicate(kit, worker):
+    first = lamp(kit)
+    with losing_its_connection(kit.database, "UPDATE deliveries") as ended:
+        again = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    assert len(ended) == 1
+    assert again.body == {"status": "duplicate", "delivery": first}
+    drain(worker)
+    assert told_once(kit)
+
+
+def test_an_accept_whose_commit_nobody_heard_of_is_kept_once(kit, worker):
+    with losing_the_answer_to_its_commit(kit.database, "INTO bodies") as lost:
+        answered = lamp(kit)
+    assert lost
+    assert [delivery["id"] for delivery in kit.deliveries()] == [answered]
+    drain(worker)
+    assert told_once(kit)
+
+
+def test_after_the_server_ended_every_connection_senders_notice_nothing(databases, tmp_path):
+    with databases.lend(tmp_path) as url, serving(url) as served:
+        first = served.send("sigma", key="before")
+        end_all_others(served.beside)
+        second = served.send("sigma", key="after")
+        assert served.count("deliveries", f"id IN ({first}, {second})") == 2
+
+
+# ── claim and settle ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("table", ["products", "changes"])
+def test_a_settlement_that_cannot_be_put_in_an_order_is_run_again_within_its_attempt(kit, worker, table):
+    lamp(kit)
+    refuse(kit.database, table, times=3)
+    assert worker.work() == 1
+    assert told_once(kit)
+
+
+def test_a_settlement_that_is_chosen_to_end_a_deadlock_is_run_again_within_its_attempt(kit, worker):
+    """Another program takes two rows in the order against ours; the server ends whoever looks first, and that is us."""
+    for name in ("A1", "B1"):
+        kit.send("shop", "product.updated", id=name, at=NOON, data=named())
+    drain(worker)
+    errors: list[str] = []
+    event.listen(kit.database.engine, "handle_error", lambda met: errors.append(met.original_exception.sqlstate))
+    with closing(Database(url_of(kit))) as other, ThreadPoolExecutor() as pool:
+        for name in ("A1", "B1"):
+            kit.send("shop", "product.deleted", id=name)
+        with other.write() as connection:
+            connection.execute(text("SELECT * FROM products WHERE external_id = 'B1' FOR UPDATE"))
+            settling = pool.submit(worker.work)
+            wait_until(lambda: waiting(other) == 1, "the settlement to wait for the row")
+            connection.execute(text("SELECT * FROM products WHERE external_id = 'A1' FOR UPDATE"))
+        assert settling.result(PATIENCE) == 2
+    assert errors == ["40P01"]
+    assert [row.active for row in kit.rows(Product)] == [False, False]
+    assert [delivery["attempts_made"] for delivery in kit.deliveries()] == [1] * 4
+    assert len(after(kit.database, 0, limit=10)) == 4
+
+
+@pytest.mark.parametrize("before", ["pg_advisory", 'INTO "products"', "outcome=", 'INTO "changes"'])
+def test_a_round_that_loses_its_connection_is_not_an_attempt_lost_or_doubled(kit, before):
+    """In the middle of a claim or of a settlement."""
+    lamp(kit)
+    with losing_its_connection(kit.database, before) as ended, running(new_worker(kit)):
+        wait_until(lambda: states(kit) == ["processed"], "the worker")
+    assert len(ended) == 1
+    assert told_once(kit)
+
+
+def test_a_settlement_whose_commit_nobody_heard_of_has_its_effect_once(kit, worker):
+    lamp(kit)
+    with losing_the_answer_to_its_commit(kit.database, 'INTO "changes"') as lost:
+        assert worker.work() == 1
+    assert lost
+    drain(worker)
+    assert told_once(kit)
+
+
+def test_a_worker_whose_settlements_all_fail_gives_back_what_it_has_and_goes_on_once_it_can(kit):
+    lamp(kit)
+    refuse(kit.database, "changes", times=9)
+    with running(new_worker(kit)):
+        wait_until(lambda: states(kit) == ["processed"], "the worker to try until it succeeds")
+    assert told_once(kit)
+
+
+def test_a_worker_outlives_the_end_of_every_connection(kit):
+    with closing(Database(url_of(kit))) as beside, running(new_worker(kit)):
+        for number in range(3):
+            kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named())
+            wait_until(lambda: open_deliveries(beside) == 0, "the worker")
+            end_all_others(beside)
+    assert len(after(kit.database, 0, limit=10)) == 3
+
+
+def end_all_others(database: Database) -> None:
+    """End every connection to this database but the one that asks for it."""
+    with database.read() as connection:
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        connection.execute(text(f"SELECT pg_terminate_backend(pid, 60000) {others}"))
+
+
+def open_deliveries(database: Database) -> int:
+    with database.read() as connection:
+        return connection.execute(text("SELECT count(*) FROM deliveries WHERE ended_at IS NULL")).scalar_one()
+
+
+# ── the chores ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("before", ["FOR UPDATE", "DELETE FROM bodies"])
+def test_a_prune_that_loses_its_connection_is_run_again_on_another(kit, worker, before):
+    answer = lamp(kit)
+    drain(worker)
+    kept = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+    with losing_its_connection(kit.database, before) as ended:
+        assert kept.prune(kit.database, now=kit.now() + timedelta(days=31)) == 1
+    assert len(ended) == 1
+    assert kit.delivery(answer)["body"] is None
+
+
+@pytest.mark.parametrize("before", ["FROM products", 'INTO "changes"'])
+def test_a_reconcile_that_loses_its_connection_repairs_each_row_once(kit, before):
+    shop = kit.source("shop").dialect
+    shop.connect(lambda _: httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200))))
+    shop.listing(Product)(lambda _: iter([Listed(Product, "A1", {"name": "Lamp"}, True)]))
+    source = kit.source("shop", api_url="http://api.test", secrets=["TestSecretOf32CharactersForTests"])
+    with losing_its_connection(kit.database, before) as ended:
+        report = reconcile(kit.database, source, force=True)
+    assert len(ended) == 1
+    assert [change.external_id for change in report.repaired] == ["A1"]
+    assert len(after(kit.database, 0, limit=10)) == 1
+
+
+def waiting(database: Database) -> int:
+    """Transactions of this database that wait for a lock."""
+    with database.read() as connection:
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return connection.execute(text(asleep)).scalar_one()

@@ -1,0 +1,185 @@
+"""Handlers that never return: each costs a thread for a while, and nobody else anything."""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import closing
+from datetime import timedelta
+
+import httpx
+import pytest
+from serving import PATIENCE, wait_until
+from shopping import named, new_worker, states
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from handlers.catalog import Product
+from receiver import Event, Mirror, metrics
+from receiver.database import Database
+from receiver.retries import RetrySchedule
+from receiver.settings import SourceSettings
+from receiver.worker_thread import MOST_HUNG, WorkerThread
+
+#: The shortest that an installation may set.
+LEASE = timedelta(seconds=1)
+
+
+@pytest.fixture
+def ends():
+    """How often the process would have been ended."""
+    return []
+
+
+@pytest.fixture
+def start(kit, ends):
+    """Starts a worker thread as in a server, whose workers have these options."""
+    started = []
+
+    def start(**options) -> None:
+        def end() -> None:
+            ends.append(1)
+
+        thread = WorkerThread(lambda: new_worker(kit, lease=LEASE, **options), kit.database, end_process=end)
+        thread.start()
+        started.append(thread)
+
+    yield start
+    for thread in started:
+        thread.stop()
+    wait_until(lambda: not {"worker", "hydrate"} & {thread.name for thread in threading.enumerate()}, "all to end")
+
+
+@pytest.fixture
+def gate(shop, start):
+    """Every update of a product STUCK… hangs until the test ends; it opens before whoever started is stopped."""
+    gate = threading.Event()
+
+    @shop.on("product.updated", override=True)
+    def upsert(event: Event[dict], mirror: Mirror) -> None:
+        if event.entity_id.startswith("STUCK"):
+            gate.wait(PATIENCE)
+        mirror.upsert(Product, event.entity_id, name=event.data["name"])
+
+    yield gate
+    gate.set()
+
+
+def hung() -> float:
+    return metrics.REGISTRY.get_sample_value("hookmirror_hung_workers")
+
+
+def test_while_a_handler_hangs_everything_else_is_processed_and_it_ends_as_dead(kit, gate, start, ends):
+    for number in range(3):
+        kit.send("shop", "product.updated", id=f"A{number}", data=named())
+    stuck = kit.send("shop", "product.updated", id="STUCK", data=named())
+    for number in range(3, 6):
+        kit.send("shop", "product.updated", id=f"A{number}", data=named())
+    with capture_logs() as logs:
+        start(retries=RetrySchedule(attempts=2))
+        wait_until(lambda: not {"pending", "processing"} & set(states(kit)), "the end of what hangs")
+    assert states(kit) == ["processed"] * 3 + ["dead"] + ["processed"] * 3
+    delivery = kit.delivery(stuck)
+    assert [each["reason"] for each in delivery["attempts"]] == ["The worker stopped or hung during this attempt."] * 2
+    told = [each for each in logs if each["event"] == "a handler hangs"]
+    assert [each["delivery"] for each in told] == [int(stuck.delivery)] * 2
+    assert all(re.search(r"test_hanging_handlers.*upsert", each["handler"]) for each in told)
+    assert all("gate.wait(PATIENCE)" in each["stack"] for each in told)
+    assert ends == []
+
+
+def test_a_worker_that_was_given_up_and_comes_back_changes_nothing_and_ends(kit, gate, start):
+    stuck = kit.send("shop", "product.updated", id="STUCK", data=named())
+    start()
+    wait_until(lambda: kit.delivery(stuck)["attempts_made"] == 2, "the worker that followed")
+    assert hung() == 1
+    gate.set()
+    wait_until(lambda: states(kit) == ["processed"], "its end")
+    wait_until(lambda: hung() == 0, "the one that hung to end")
+    with kit.database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM changes")).scalar() == 1
+
+
+def test_past_a_bound_of_hung_workers_the_process_is_ended(kit, gate, start, ends):
+    for number in range(MOST_HUNG + 1):
+        kit.send("shop", "product.updated", id=f"STUCK{number}", data=named())
+    start(batch_size=1)
+    wait_until(lambda: ends, "the end of the process")
+    assert hung() == MOST_HUNG
+
+
+def test_a_handler_that_hangs_inside_the_transaction_ends_the_process(kit, shop, gate, start, ends):
+    @shop.on("product.updated", override=True)
+    def upsert(event: Event[dict], mirror: Mirror) -> None:
+        assert mirror.session is not None
+        gate.wait(PATIENCE)
+        mirror.upsert(Product, event.entity_id, name=event.data["name"])
+
+    kit.send("shop", "product.updated", id="A1", data=named())
+    start()
+    wait_until(lambda: ends, "the end of the process")
+    assert hung() == 0
+
+
+def test_a_hydrator_that_hangs_is_given_up_with_its_worker(kit, shop, gate, start):
+    @shop.connect
+    def client(source: SourceSettings) -> httpx.Client:
+        return httpx.Client()
+
+    @shop.hydrate("product.updated")
+    def fetch(event: Event, api: httpx.Client) -> None:
+        if event.entity_id == "SLOW" and event.attempt == 1:
+            gate.wait(PATIENCE)
+
+    kit.source("shop", api_url="http://127.0.0.1:9")
+    kit.send("shop", "product.updated", id="SLOW", data=named())
+    kit.send("shop", "product.updated", id="A1", data=named())
+    with capture_logs() as logs:
+        start()
+        wait_until(lambda: states(kit) == ["processed"] * 2, "the worker that followed")
+    assert [each["handler"].rpartition(".")[2] for each in logs if each["event"] == "a handler hangs"] == ["fetch"]
+
+
+def test_whoever_asks_an_api_call_after_call_is_not_hanging(kit, shop, start):
+    pause = threading.Event()
+
+    @shop.connect
+    def client(source: SourceSettings) -> httpx.Client:
+        return httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(204)))
+
+    @shop.hydrate("product.updated")
+    def fetch(event: Event, api: httpx.Client) -> None:
+        for _ in range(10):
+            pause.wait(LEASE.total_seconds() / 4)
+            api.get("http://api/")
+
+    kit.source("shop", api_url="http://api")
+    stuck = kit.send("shop", "product.updated", id="A1", data=named())
+    with capture_logs() as logs:
+        start()
+        wait_until(lambda: kit.delivery(stuck)["ended_at"], "its end")
+    assert [each for each in logs if each["event"] == "a handler hangs"] == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_s_thread_that_ended_is_followed_by_another(kit, shop, start):
+    @shop.on("product.updated", override=True)
+    def upsert(event: Event[dict], mirror: Mirror) -> None:
+        if event.attempt == 1:
+            raise KeyboardInterrupt
+        mirror.upsert(Product, event.entity_id, name=event.data["name"])
+
+    kit.send("shop", "product.updated", id="A1", data=named())
+    start()
+    wait_until(lambda: states(kit) == ["processed"], "the worker that followed")
+
+
+def test_a_worker_that_waits_for_the_database_is_not_hanging(kit, start, ends):
+    kit.send("shop", "product.updated", id="A1", data=named())
+    with closing(Database(kit.database.engine.url.render_as_string(hide_password=False))) as beside:
+        with capture_logs() as logs, beside.write() as connection:
+            connection.execute(text("UPDATE deliveries SET suspect = suspect"))
+            start()
+            threading.Event().wait(2 * LEASE.total_seconds())
+        wait_until(lambda: states(kit) == ["processed"], "the worker")
+    assert [each for each in logs if each["event"] == "a handler hangs"] == []

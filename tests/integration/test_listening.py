@@ -1,0 +1,101 @@
+"""How workers hear of what other processes accepted: by NOTIFY on PostgreSQL, and by looking when that is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from serving import PATIENCE, wait_until
+from shopping import NOON, inbox_of_another_process, named, new_shop, new_worker, states
+from sqlalchemy import text
+
+from receiver import listener
+from receiver.database import Database
+from receiver.testing import Webhooks
+from receiver.worker_thread import WorkerThread
+
+#: Seconds between looks of a worker that must not find its work by looking.
+LONG = 2 * PATIENCE
+
+
+@pytest.fixture
+def kit(tmp_path, databases) -> Iterator[Webhooks]:
+    with databases.lend(tmp_path) as url, closing(Webhooks(tmp_path, {"shop": new_shop()}, database_url=url)) as kit:
+        yield kit
+
+
+@contextmanager
+def worker_elsewhere(kit: Webhooks) -> Iterator[WorkerThread]:
+    """A worker with its listener, as another process has them."""
+    inbox = inbox_of_another_process(kit)
+    with closing(inbox.database):
+        thread = WorkerThread(lambda: new_worker(kit, inbox=inbox), inbox.database)
+        thread.start()
+        try:
+            yield thread
+        finally:
+            thread.stop()
+
+
+def listeners(database: Database) -> list[int]:
+    """The connections that listen and wait."""
+    mine = "datname = current_database() AND state = 'idle' AND query LIKE 'LISTEN%'"
+    with database.read() as connection:
+        return list(connection.execute(text(f"SELECT pid FROM pg_stat_activity WHERE {mine}")).scalars())
+
+
+def test_a_worker_that_looks_seldom_starts_at_once_when_another_process_accepts(kit, monkeypatch):
+    monkeypatch.setattr("receiver.worker.POLL_SECONDS", LONG)
+    with worker_elsewhere(kit):
+        wait_until(lambda: listeners(kit.database), "the listener")
+        for number in range(3):
+            began = time.monotonic()
+            kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named())
+            wait_until(lambda: set(states(kit)) == {"processed"}, "the worker to hear of it")
+            assert time.monotonic() - began < LONG / 10
+
+
+def test_what_was_accepted_before_anybody_listened_is_worked_on_at_once(kit, monkeypatch):
+    monkeypatch.setattr("receiver.worker.POLL_SECONDS", LONG)
+    kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    with worker_elsewhere(kit):
+        wait_until(lambda: states(kit) == ["processed"], "the worker")
+
+
+def test_while_nobody_listens_the_worker_finds_its_work_by_looking(kit, monkeypatch):
+    monkeypatch.setattr(listener, "PAUSE", LONG)
+    with worker_elsewhere(kit):
+        end_listener(kit)
+        kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+        wait_until(lambda: states(kit) == ["processed"], "the worker to look")
+        assert listeners(kit.database) == []
+
+
+def test_a_listener_whose_connection_was_ended_listens_again_and_makes_up_for_what_it_missed(kit, monkeypatch):
+    monkeypatch.setattr("receiver.worker.POLL_SECONDS", LONG)
+    monkeypatch.setattr(listener, "PAUSE", 0.2)
+    with worker_elsewhere(kit):
+        end_listener(kit)
+        kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+        wait_until(lambda: states(kit) == ["processed"], "the worker to hear of what came meanwhile")
+        wait_until(lambda: listeners(kit.database), "the listener to be back")
+        kit.send("shop", "product.updated", id="A2", at=NOON, data=named())
+        wait_until(lambda: states(kit) == ["processed"] * 2, "the worker to hear of what came since")
+
+
+def test_a_listener_that_cannot_connect_stops_when_it_is_told_to():
+    with closing(Database("postgresql://nobody@127.0.0.1:1/nothing")) as database:
+        unheard = listener.Listener(database, lambda: None)
+        unheard.start()
+        began = time.monotonic()
+        unheard.stop()
+    assert time.monotonic() - began < listener.PAUSE
+
+
+def end_listener(kit: Webhooks) -> None:
+    """End its connection, as an operator or a firewall would."""
+    (number,) = wait_until(lambda: listeners(kit.database), "the listener")
+    with kit.database.read() as connection:
+        connection.execute(text(f"SELECT pg_terminate_backend({number}, 60000)"))

@@ -1,0 +1,196 @@
+"""The tables partitioned by time with the very SQL of docs/operations.md, and everything at work on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from shopping import NOON, named, new_shop
+from sqlalchemy import text
+
+from handlers.catalog import Product
+from receiver import queries
+from receiver.arrivals import first_id_at
+from receiver.deliveries import State
+from receiver.queries import DeliveryFilter
+from receiver.retention import Retention
+from receiver.schema import Schema
+from receiver.testing import Webhooks
+
+OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+
+#: The files of SQL in the docs, by name.
+SQL = dict(re.findall(r"<!-- file: (\w+\.sql) -->\n```sql\n(.*?)```", OPERATIONS, re.DOTALL))
+
+NOW = datetime.now(UTC)
+
+
+def month_after(months: int) -> datetime:
+    """The first instant of the month so many months from now."""
+    year, month = divmod(NOW.year * 12 + NOW.month - 1 + months, 12)
+    return datetime(year, month + 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def kit(postgresql_url, tmp_path) -> Iterator[Webhooks]:
+    """An installation that has worked for a while when it is partitioned."""
+    webhooks = Webhooks(tmp_path, {"shop": new_shop()}, database_url=postgresql_url)
+    Schema(webhooks.database).upgrade()
+    webhooks.send("shop", "product.updated", id="OLD", at=NOON, data=named("Old"))
+    webhooks.drain()
+    webhooks.send("shop", "product.updated", id="WAITS", at=NOON, data=named("Waits"))
+    execute(postgresql_url, SQL["partition.sql"])
+    yield webhooks
+    webhooks.close()
+
+
+def execute(url, sql):
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql)
+
+
+def rows_in(kit, table):
+    with kit.database.read() as connection:
+        return connection.execute(text(f"SELECT count(*) FROM {table}")).scalar()
+
+
+def test_what_was_there_is_the_first_partition_and_the_schema_is_still_this_releases(kit):
+    assert (rows_in(kit, "deliveries_until_now"), rows_in(kit, "bodies_until_now")) == (2, 2)
+    Schema(kit.database).check()
+    assert not Schema(kit.database).upgrade().steps
+
+
+def test_partitions_end_where_ids_of_a_month_begin(kit):
+    with kit.database.read() as connection:
+        found = connection.execute(text("SELECT arrival_id(:moment)"), {"moment": month_after(1)}).scalar()
+        bounds = connection.execute(
+            text(
+                "SELECT relname, pg_get_expr(relpartbound, oid) FROM pg_class JOIN pg_inherits ON inhrelid = oid "
+                "WHERE inhparent = 'deliveries'::regclass"
+            )
+        ).all()
+    assert found == first_id_at(month_after(1))
+    first, second = first_id_at(month_after(1)), first_id_at(month_after(2))
+    assert (f"deliveries_{month_after(1):%Y_%m}", f"FOR VALUES FROM ('{first}') TO ('{second}')") in list(
+        map(tuple, bounds)
+    )
+    assert len(bounds) == 14
+
+
+def test_webhooks_are_accepted_told_apart_from_duplicates_and_worked_on_as_before(kit):
+    again = kit.send("shop", "product.updated", id="OLD", at=NOON, data=named("Old"))
+    new = kit.send("shop", "product.updated", id="NEW", at=NOON, data=named("New"))
+    assert (again.body["status"], new.body["status"]) == ("duplicate", "accepted")
+    assert kit.drain() == 2
+    assert {kit.row(Product, external_id).name for external_id in ("OLD", "WAITS", "NEW")} == {"Old", "Waits", "New"}
+    assert kit.inbox.replay([int(new.delivery)], now=kit.now()) == 1
+    assert kit.drain() == 1
+
+
+def in_month(kit, months, *, state="processed"):
+    """A delivery that arrived so many months from now, as if that time had come; returns its id."""
+    moment = month_after(months) + timedelta(hours=1)
+    number = first_id_at(moment)
+    with kit.database.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO deliveries (id, source, entity_kind, entity_id, received_at, state, due_at, ended_at, "
+                "dedup_key, conflict) VALUES (:id, 'shop', 'product', :entity, :at, :state, :at, :at, :key, false)"
+            ),
+            {"id": number, "at": moment, "state": state, "entity": f"M{months}", "key": str(number)},
+        )
+        connection.execute(
+            text("INSERT INTO bodies (delivery_id, body, headers) VALUES (:id, '', '{}')"), {"id": number}
+        )
+        connection.execute(
+            text("INSERT INTO dedup_keys VALUES ('shop', :key, '', :id)"), {"id": number, "key": str(number)}
+        )
+    return number
+
+
+def test_each_month_has_its_own_partition_and_what_no_month_takes_is_kept_too(kit):
+    in_month(kit, 2)
+    in_month(kit, 40)
+    assert rows_in(kit, f"deliveries_{month_after(2):%Y_%m}") == 1
+    assert (rows_in(kit, "deliveries_later"), rows_in(kit, "bodies_later")) == (1, 1)
+
+
+def test_further_months_are_made_by_running_it_again(kit, postgresql_url):
+    for _ in range(2):
+        execute(postgresql_url, SQL["months.sql"].replace("12", "14"))
+    assert rows_in(kit, f"bodies_{month_after(14):%Y_%m}") == 0
+
+
+def test_the_api_lists_across_partitions_newest_first(kit):
+    kit.drain()
+    second, first = in_month(kit, 2), in_month(kit, 1)
+    listed = queries.deliveries(kit.database, DeliveryFilter(), before=None, limit=3)
+    assert [row["id"] for row in listed][:2] == [second, first]
+    rest = queries.deliveries(kit.database, DeliveryFilter(state=State.PROCESSED), before=first, limit=10)
+    assert [row["entity_id"] for row in rest] == ["WAITS", "OLD"]
+    found = queries.deliveries(kit.database, DeliveryFilter(entity="product:M2"), before=None, limit=10)
+    assert [row["id"] for row in found] == [second]
+    assert queries.delivery(kit.database, second)["body"] is not None
+    (told,) = queries.Statistics(kit.database, ["shop"]).per_source(now=kit.now())
+    assert told["states"][State.PROCESSED] == 4
+
+
+def test_retention_drops_across_partitions(kit):
+    kit.drain()
+    in_month(kit, 1)
+    retention = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+    assert sum(iter(lambda: retention.prune(kit.database, now=month_after(3)), 0)) == 3
+    assert (rows_in(kit, "bodies"), rows_in(kit, "deliveries")) == (0, 3)
+    assert sum(iter(lambda: retention.prune(kit.database, now=month_after(20)), 0)) == 3
+    assert {rows_in(kit, table) for table in ("deliveries", "bodies", "dedup_keys")} == {0}
+
+
+def drop_month(month):
+    return SQL["drop_month.sql"].replace("2026_12", f"{month:%Y_%m}")
+
+
+def test_a_month_of_bodies_goes_at_once_and_prune_finds_nothing_to_do_there(kit, postgresql_url):
+    kit.drain()
+    in_month(kit, 1)
+    execute(postgresql_url, drop_month(month_after(1)))
+    assert rows_in(kit, "bodies") == 2
+    retention = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+    assert retention.prune(kit.database, now=month_after(3)) == 2
+
+
+def test_a_month_with_work_to_do_is_not_dropped(kit, postgresql_url):
+    in_month(kit, 1, state="pending")
+    with pytest.raises(psycopg.errors.RaiseException, match="some deliveries of that month still need their bodies"):
+        execute(postgresql_url, drop_month(month_after(1)))
+    assert rows_in(kit, "bodies") == 3
+
+
+def test_a_round_of_work_reads_none_of_the_history(kit, postgresql_url):
+    """Neither accept nor claim nor settle scans a partition, with thousands of deliveries that are done."""
+    kit.drain()
+    history = (
+        "INSERT INTO deliveries (id, source, received_at, state, due_at, ended_at, dedup_key, conflict) "
+        "SELECT {first} + n, 'shop', now(), 'processed', now(), now(), 'h' || n, false FROM generate_series(1, 5000) n"
+    )
+    for months in (1, 2, 3):
+        execute(postgresql_url, history.format(first=first_id_at(month_after(months))))
+    execute(postgresql_url, "ANALYZE deliveries")
+    before = rows_scanned(kit, postgresql_url)
+    for number in range(5):
+        kit.send("shop", "product.updated", id=f"N{number}", at=NOON, data=named())
+        kit.send("shop", "product.updated", id="OLD", at=NOON, data=named("Old"))
+        assert kit.drain() == 1
+    assert rows_scanned(kit, postgresql_url) - before < 5_000
+
+
+def rows_scanned(kit, url):
+    """Rows of deliveries that were read by going through a whole partition, so far."""
+    kit.database.close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
+        scanned = "SELECT sum(seq_tup_read)::bigint FROM pg_stat_user_tables WHERE relname LIKE 'deliveries%'"
+        return connection.execute(scanned).fetchone()[0]

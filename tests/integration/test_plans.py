@@ -1,0 +1,234 @@
+"""No verb of the inbox reads through the history: the databases' own plans say so, statement by statement.
+
+Each plan is asked for in the transaction that runs the statement, before it does. PostgreSQL is told to scan a table
+only where no index serves, so that what it says does not depend on how small the tables of a test are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, insert, text
+
+from receiver import queries
+from receiver.arrivals import first_id_at
+from receiver.database import Database
+from receiver.deliveries import BODIES, DEDUP_KEYS, DELIVERIES, State
+from receiver.inbox import Claimed, Ending, Inbox
+from receiver.intake import Arrival
+from receiver.queries import DeliveryFilter
+from receiver.retention import Retention
+from receiver.schema import Schema
+
+SOURCE = "shop"
+NOW = datetime.now(UTC)
+
+#: When the history began: long before anything expires at the end of these tests.
+BEGAN = NOW - timedelta(days=20)
+
+#: Deliveries that have ended, a minute apart.
+HISTORY = 1_000
+
+#: What grows with it, also under the name that a claim gives it.
+GROWING = ("deliveries", "busy", "bodies", "dedup_keys", "attempts")
+
+#: Indexes over the few rows in one state, which may be read from end to end.
+OF_FEW = {"ix_deliveries_due", "ix_deliveries_processing", "ix_deliveries_dead"}
+
+FINGERPRINT = b"f" * 32
+
+
+class Plans:
+    """What reads a whole table or a whole index of one, of all that the database was asked since `forget`."""
+
+    def __init__(self, database: Database) -> None:
+        self.scans: list[str] = []
+        self.statements = 0
+        self._scans_of = _scans_on_postgresql if database.is_postgresql else _scans_on_sqlite
+        event.listen(database.engine, "before_cursor_execute", self._explain)
+
+    def forget(self) -> None:
+        self.scans, self.statements = [], 0
+
+    def _explain(self, connection: Connection, _cursor: Any, sql: str, parameters: Any, *_: Any) -> None:
+        if sql.lstrip().split(maxsplit=1)[0] in ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE"):
+            self.statements += 1
+            scans = self._scans_of(connection.connection.driver_connection, sql, parameters)
+            self.scans.extend(f"{scan}: {sql}" for scan in scans)
+
+
+def _scans_on_sqlite(driver: Any, sql: str, parameters: Any) -> Iterator[str]:
+    parameters = parameters[0] if isinstance(parameters, list) else parameters
+    for *_, line in driver.execute(f"EXPLAIN QUERY PLAN {sql}", parameters):
+        scan = re.match(rf"SCAN ({'|'.join(GROWING)})\b(?: USING (?:COVERING )?INDEX (\w+))?", line)
+        if scan is not None and scan[2] not in OF_FEW:
+            yield line
+
+
+def _scans_on_postgresql(driver: Any, sql: str, parameters: Any) -> Iterator[str]:
+    parameters = parameters[0] if isinstance(parameters, list) else parameters
+    (plan,) = driver.execute(f"EXPLAIN (FORMAT JSON) {sql}", parameters).fetchone()[0]
+    yield from _scans_in(plan["Plan"])
+
+
+def _scans_in(node: dict[str, Any]) -> Iterator[str]:
+    kind, index = node["Node Type"], node.get("Index Name")
+    if "Seq Scan" in kind and node["Relation Name"] in GROWING:
+        yield f"{kind} on {node['Relation Name']}"
+    if index is not None and "Index Cond" not in node and index not in OF_FEW:
+        yield f"{kind} through all of {index}"
+    for inner in node.get("Plans", []):
+        yield from _scans_in(inner)
+
+
+@pytest.fixture
+def database(database_url) -> Iterator[Database]:
+    """With a history, and statistics about it."""
+    if database_url.startswith("postgresql"):
+        database_url += "?options=-c%20enable_seqscan%3Doff"
+    opened = Database(database_url)
+    Schema(opened).upgrade()
+    _fill(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def inbox(database) -> Inbox:
+    return Inbox(database)
+
+
+@pytest.fixture
+def plans(database) -> Plans:
+    return Plans(database)
+
+
+def _fill(database: Database) -> None:
+    moments = [BEGAN + timedelta(minutes=number) for number in range(HISTORY)]
+    ids = [first_id_at(moment) for moment in moments]
+    deliveries = [
+        {
+            "id": delivery_id,
+            "source": SOURCE,
+            "event_type": "product.updated",
+            "entity_kind": "product",
+            "entity_id": f"P{number % 50}",
+            "occurred_at": moment,
+            "received_at": moment,
+            "state": _state(number),
+            "due_at": moment,
+            "ended_at": moment,
+            "dedup_key": f"old-{number}",
+            "conflict": False,
+        }
+        for number, (delivery_id, moment) in enumerate(zip(ids, moments, strict=True))
+    ]
+    keys = [
+        {"source": SOURCE, "dedup_key": f"old-{number}", "fingerprint": FINGERPRINT, "delivery_id": delivery_id}
+        for number, delivery_id in enumerate(ids)
+    ]
+    bodies = [{"delivery_id": delivery_id, "body": b"{}", "plain": None, "headers": {}} for delivery_id in ids]
+    with database.write() as connection:
+        connection.execute(insert(DELIVERIES), deliveries)
+        connection.execute(insert(DEDUP_KEYS), keys)
+        connection.execute(insert(BODIES), bodies)
+        if database.is_postgresql:
+            # SQLite is left without, as it is in production.
+            connection.execute(text("ANALYZE"))
+
+
+def _state(number: int) -> str:
+    return State.DEAD if number % 100 == 0 else State.IGNORED if number % 10 == 0 else State.PROCESSED
+
+
+def arrival(key: str, *, fingerprint: bytes = FINGERPRINT) -> Arrival:
+    arriving = Arrival(source=SOURCE, body=b"{}", plain=None, headers={}, received_at=NOW, secret=0)
+    arriving.event_type, arriving.entity, arriving.occurred_at = "product.updated", ("product", key), NOW
+    arriving.dedup_key, arriving.fingerprint = key, fingerprint
+    return arriving
+
+
+def accept_new(inbox: Inbox) -> None:
+    inbox.accept([arrival(f"new-{number}") for number in range(20)])
+
+
+def claim(inbox: Inbox) -> list[Claimed]:
+    return inbox.claim("worker", [SOURCE], limit=10, now=datetime.now(UTC), lease=timedelta(minutes=1))
+
+
+def look_for_work(inbox: Inbox) -> None:
+    assert inbox.due([SOURCE], now=datetime.now(UTC)).ordinary
+
+
+def settle(inbox: Inbox) -> None:
+    ids = [delivery.id for delivery in claim(inbox)]
+    inbox.extend("worker", ids, until=NOW + timedelta(hours=1))
+    with inbox.database.write() as connection:
+        held = inbox.held(connection, "worker", ids)
+        endings = [Ending(delivery_id, State.PROCESSED, outcome="applied") for delivery_id in sorted(held)]
+        inbox.settle(connection, "worker", endings, now=NOW)
+    assert len(held) == 10
+
+
+def give_back(inbox: Inbox) -> None:
+    claim(inbox)
+    inbox.release("worker")
+
+
+def take_over(inbox: Inbox) -> None:
+    claim(inbox)
+    assert inbox.workers() == ["worker"]
+    assert inbox.take_over(now=NOW + timedelta(days=1), gone=[], max_attempts=10) == 10
+
+
+def replay(inbox: Inbox) -> None:
+    assert inbox.replay([first_id_at(BEGAN)], now=NOW) == 1
+
+
+@pytest.mark.parametrize(
+    "work", [accept_new, look_for_work, claim, settle, give_back, take_over, replay], ids=lambda work: work.__name__
+)
+def test_a_workers_verbs_go_by_an_index(inbox, plans, work: Callable[[Inbox], object]):
+    accept_new(inbox)
+    plans.forget()
+    work(inbox)
+    assert plans.statements
+    assert plans.scans == []
+
+
+def test_duplicates_are_found_by_their_keys(inbox, plans):
+    again = [arrival(f"old-{number}") for number in range(90, 110)]
+    answers = inbox.accept([*again, arrival("fresh"), arrival("old-5", fingerprint=b"g" * 32)])
+    assert [answer.status for answer in answers] == ["duplicate"] * 20 + ["accepted"] * 2
+    assert plans.scans == []
+
+
+def test_retention_begins_with_the_oldest(database, plans):
+    retention = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+    assert retention.prune(database, now=BEGAN + timedelta(days=31)) == 500
+    assert sum(iter(lambda: retention.prune(database, now=BEGAN + timedelta(days=32)), 0)) == 500
+    assert retention.prune(database, now=BEGAN + timedelta(days=402)) == 500
+    assert plans.scans == []
+
+
+@pytest.mark.parametrize("wanted", [DeliveryFilter(), DeliveryFilter(source=SOURCE), DeliveryFilter(state=State.DEAD)])
+def test_the_api_reads_the_newest_page_off_the_end_of_an_index(database, wanted):
+    sorts: list[str] = []
+
+    def explain(connection, _cursor, sql, parameters, *_):
+        prefix = "EXPLAIN " if database.is_postgresql else "EXPLAIN QUERY PLAN "
+        lines = [row[-1] for row in connection.connection.driver_connection.execute(prefix + sql, parameters)]
+        sorts.extend(line for line in lines if "Sort" in line or "TEMP B-TREE" in line)
+
+    event.listen(database.engine, "before_cursor_execute", explain)
+    assert len(queries.deliveries(database, wanted, before=None, limit=5)) == 5
+    assert sorts == []
+
+
+def test_a_page_further_on_is_found_by_its_cursor(database, plans):
+    assert len(queries.deliveries(database, DeliveryFilter(), before=first_id_at(BEGAN), limit=5)) == 0
+    assert plans.scans == []

@@ -1,0 +1,262 @@
+"""Processes that run beside each other: each says that it runs, sees the others, and says what does not fit."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from serving import serving, wait_until
+from shopping import new_shop
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from receiver import processes
+from receiver.database import Database
+from receiver.liveness import new_name
+from receiver.processes import Kind, Registration, Wiring, running
+from receiver.schema import Schema
+from receiver.settings import SourceSettings
+from receiver.sources import build_source
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+def sources(*names, shop=None):
+    """Sources with these names that all speak `shop`."""
+    dialects = {"shop": shop or new_shop()}
+    return {
+        name: build_source(SourceSettings(name=name, dialect="shop", secrets=["secret"]), dialects) for name in names
+    }
+
+
+def shop_that_archives():
+    """The dialect with a handler more."""
+    shop = new_shop()
+    shop.on("product.archived")(archive)
+    return shop
+
+
+def archive(event, mirror):
+    """Takes what the others do not know."""
+
+
+@pytest.fixture
+def database(mirror_url):
+    opened = Database(mirror_url)
+    Schema(opened).upgrade()
+    yield opened
+    opened.close()
+
+
+class Clock:
+    now = NOON
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def process(database, clock):
+    """Makes processes that look when they are told to."""
+
+    def make(listening, kind=Kind.WORKER):
+        return Registration(database, Schema(database), listening, kind=kind, clock=clock)
+
+    return make
+
+
+def registered(database):
+    with database.read() as connection:
+        return {row.name: row for row in connection.execute(text("SELECT * FROM processes"))}
+
+
+def run(database, statement):
+    with database.write() as connection:
+        connection.execute(text(statement))
+
+
+# ── the table ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_process_says_what_it_is_as_long_as_it_runs(database):
+    registration = Registration(database, Schema(database), sources("shop"), kind=Kind.BOTH)
+    registration.start()
+    row = wait_until(lambda: registered(database).get(registration.name))
+    assert (row.host, row.pid, row.kind) == (socket.gethostname(), os.getpid(), "endpoint and worker")
+    assert (row.release, row.revision) == (processes.release(), Schema(database).release)
+    assert "source shop speaks shop" in row.wiring
+    registration.stop()
+    assert registered(database) == {}
+
+
+def test_each_look_is_a_sign_of_life(process, clock, database):
+    working = process(sources("shop"))
+    for seconds in (0, 10):
+        clock.now = NOON + timedelta(seconds=seconds)
+        working.look()
+        with database.read() as connection:
+            (found,) = running(connection, clock.now)
+        assert (found["started_at"], found["seen_at"]) == (NOON, clock.now)
+
+
+def test_a_process_that_others_took_for_gone_comes_back_by_itself(process, database):
+    working = process(sources("shop"))
+    working.look()
+    run(database, "DELETE FROM processes")
+    working.look()
+    assert list(registered(database)) == [working.name]
+
+
+def test_who_has_given_no_sign_for_a_minute_does_not_count_and_is_struck_off_by_who_starts(process, clock, database):
+    silent = process(sources("shop", "outlet"))
+    silent.look()
+    clock.now = NOON + timedelta(seconds=61)
+    with database.read() as connection:
+        assert running(connection, clock.now) == []
+    starting = process(sources("shop"))
+    starting.look()
+    assert list(registered(database)) == [starting.name]
+    assert starting.warnings == []
+
+
+def test_who_was_killed_on_this_machine_is_struck_off_at_once(process, database):
+    dead = process(sources("shop", "outlet"))
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    dead.name = ":".join([*new_name().split(":")[:-3], str(ended.pid), "1", "00000000"])
+    dead.look()
+    starting = process(sources("shop"))
+    starting.look()
+    assert list(registered(database)) == [starting.name]
+    assert starting.warnings == []
+
+
+# ── what does not fit ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_processes_with_the_same_wiring_have_nothing_to_say(process):
+    for _ in range(3):
+        working = process(sources("shop", "outlet"))
+        working.look()
+        assert working.warnings == []
+
+
+def test_another_handler_set_is_told_by_both_with_process_and_difference_and_logged_once(process):
+    first, second = process(sources("shop")), process(sources("shop", shop=shop_that_archives()), Kind.ENDPOINT)
+    first.look()
+    with capture_logs() as logs:
+        second.look()
+        second.look()
+        first.look()
+    here = f"{socket.gethostname()}:{os.getpid()} (hookmirror {processes.release()})"
+    assert f"worker {here} lacks: shop gives product.archived to test_processes.archive." in second.warnings[0]
+    assert f"endpoint {here} has besides: shop gives product.archived to test_processes.arch" in first.warnings[0]
+    assert [line["event"] for line in logs] == [*second.warnings, *first.warnings]
+
+
+def test_a_source_that_others_do_not_have_is_named(process):
+    process(sources("shop")).look()
+    second = process(sources("shop", "outlet"))
+    second.look()
+    assert "lacks: source outlet speaks shop. Give all processes the same" in second.warnings[0]
+
+
+def test_many_alike_are_one_warning(process):
+    for _ in range(3):
+        process(sources("shop")).look()
+    second = process(sources("shop", "outlet"))
+    second.look()
+    assert len(second.warnings) == 1
+    assert " and 2 more lacks: " in second.warnings[0]
+
+
+def test_a_warning_ends_with_its_cause(process, database):
+    process(sources("shop")).look()
+    second = process(sources("shop", "outlet"))
+    second.look()
+    run(database, f"DELETE FROM processes WHERE name <> '{second.name}'")
+    second.look()
+    assert second.warnings == []
+
+
+def test_a_wiring_is_the_same_in_whichever_order_it_was_written():
+    there, back = Wiring.of(sources("shop", "outlet")), Wiring.of(sources("outlet", "shop"))
+    assert there == back
+    assert there.difference(back.lines) == ""
+
+
+def test_a_process_beside_the_schema_of_a_later_release_says_so_once_and_goes_on(process, database):
+    working = process(sources("shop"))
+    working.look()
+    run(database, "UPDATE alembic_version_receiver SET version_num = '9999'")
+    with capture_logs() as logs:
+        working.look()
+        working.look()
+    assert working.warnings == [processes.NEWER_SCHEMA]
+    assert [line["event"] for line in logs] == [processes.NEWER_SCHEMA]
+
+
+# ── in a server ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """Processes look at each other many times a second."""
+    monkeypatch.setattr(processes, "BEAT", 0.05)
+
+
+def test_readyz_shows_the_warnings_and_stays_200(database_url, quickly):
+    with serving(database_url) as served, closing(Database(database_url)) as beside:
+        assert served.client.get("/readyz").json() == {"status": "ready", "warnings": []}
+        with registered_beside(beside, sources("elsewhere")):
+            warned = wait_until(lambda: (answer := served.client.get("/readyz")).json()["warnings"] and answer)
+            assert (warned.status_code, warned.json()["status"]) == (200, "ready")
+            assert "has besides: source elsewhere speaks shop" in warned.json()["warnings"][0]
+        wait_until(lambda: served.client.get("/readyz").json()["warnings"] == [])
+
+
+def test_a_server_that_is_upgraded_past_while_it_runs_goes_on_working_and_says_so(database_url, quickly):
+    with serving(database_url, with_worker=True) as served, closing(Database(database_url)) as beside:
+        for number in range(6):
+            assert served.ended(served.send("sigma", key=f"before {number}"))["state"] == "processed"
+        with beside.write() as connection:
+            for table in ("deliveries", "bodies", "dedup_keys", "changes", "products"):
+                connection.execute(text(f"ALTER TABLE {table} ADD COLUMN added_later VARCHAR"))
+            connection.execute(text("UPDATE alembic_version_receiver SET version_num = '9999'"))
+        for number in range(3):
+            assert served.ended(served.send("sigma", key=f"after {number}"))["state"] == "processed"
+        warned = wait_until(lambda: (answer := served.client.get("/readyz")).json()["warnings"] and answer)
+        assert (warned.status_code, warned.json()["warnings"]) == (200, [processes.NEWER_SCHEMA])
+
+
+@contextmanager
+def registered_beside(database, listening):
+    registration = Registration(database, Schema(database), listening, kind=Kind.WORKER)
+    registration.start()
+    yield
+    registration.stop()
+
+
+def test_a_database_in_trouble_is_no_trouble_for_the_registration(quickly, tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'absent' / 'hookmirror.db'}")
+    registration = Registration(database, Schema(database), sources("shop"), kind=Kind.WORKER)
+    with capture_logs() as logs:
+        registration.start()
+        wait_until(lambda: len(logs) > 2)
+        assert registration.warnings == []
+        (tmp_path / "absent").mkdir()
+        Schema(database).upgrade()
+        wait_until(lambda: registration.name in registered(database))
+        registration.stop()
+    assert {line["log_level"] for line in logs} == {"debug"}
+    database.close()

@@ -1,0 +1,376 @@
+"""The schema: migrations make what the code declares, once, all or nothing; what does not fit is said and left."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import sys
+import threading
+from contextlib import closing
+from importlib.metadata import EntryPoint
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, make_url, text
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Field, SQLModel
+
+from receiver import MirrorRow, revisions, schema
+from receiver.database import Database, explain
+from receiver.errors import ConfigurationError, WiringError
+from receiver.revisions import Branch, find_branches
+from receiver.schema import Schema
+from receiver.sources import find_dialects
+
+find_dialects()
+
+BRANCHES = find_branches()
+
+
+@pytest.fixture
+def database(database_url):
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+def run(database, *statements):
+    with database.write() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def column_of(database, statement):
+    with database.read() as connection:
+        return list(connection.execute(text(statement)).scalars())
+
+
+def noted(database):
+    with database.read() as connection:
+        return {each.branch.name: each.revision for each in Schema(database).standings(connection)}
+
+
+def newest():
+    return {branch.name: branch.newest for branch in BRANCHES}
+
+
+# ── what migrations make ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_migrations_leave_no_difference_to_the_declared_tables(database):
+    Schema(database).upgrade()
+    options = {
+        "compare_server_default": True,
+        "include_object": lambda _, name, kind, *__: kind != "table" or not name.startswith("alembic_version_"),
+    }
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, SQLModel.metadata) == []
+
+
+def test_migrations_make_letter_for_letter_what_a_new_database_would_get(database, tmp_path, request):
+    """Partial indexes' conditions, WITHOUT ROWID and AUTOINCREMENT too, which alembic does not compare."""
+    if database.is_postgresql:
+        declared = Database(request.getfixturevalue("new_postgresql_url")())
+    else:
+        declared = Database(f"sqlite:///{tmp_path / 'declared.db'}")
+    with closing(declared):
+        Schema(database).upgrade()
+        declared.create_tables()
+        assert catalog(database) == catalog(declared)
+
+
+def catalog(database):
+    """What the database itself says about our tables, without what is only layout."""
+    if not database.is_postgresql:
+        with database.read() as connection:
+            found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+            told = {name: without_layout(sql) for name, sql in found if not name.startswith("alembic_version_")}
+        return {**told, **{f"{name} has": columns_of(database, name) for name in told}}
+    questions = (
+        "SELECT table_name || '.' || column_name, data_type || is_nullable || coalesce(column_default, '') "
+        "FROM information_schema.columns WHERE table_schema = 'public'",
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
+    )
+    with database.read() as connection:
+        rows = [row for question in questions for row in connection.execute(text(question)).all()]
+    return {name: told for name, told in rows if "alembic_version_" not in name}
+
+
+def columns_of(database, table):
+    with database.read() as connection:
+        return {tuple(row[1:]) for row in connection.execute(text(f'PRAGMA table_info("{table}")'))}
+
+
+def without_layout(sql):
+    """The words in order; the parts of a table sorted, since a column added later stands behind the others."""
+    words = re.sub(r"\s+", " ", sql).replace('"', "").replace("( ", "(").replace(" )", ")").strip()
+    return sorted(re.split(r", (?![^(]*\))", words))
+
+
+def test_migrating_again_does_nothing(database):
+    assert [step.branch for step in Schema(database).upgrade().steps] == [branch.name for branch in BRANCHES]
+    assert Schema(database).upgrade().lines(dry_run=False) == ["The database has the schema of this release already."]
+    assert noted(database) == newest()
+    Schema(database).check()
+
+
+def test_a_plan_says_what_would_be_done_and_does_nothing(database):
+    plan = Schema(database).plan()
+    assert [(step.branch, step.before, step.after) for step in plan.steps] == [
+        (branch.name, None, branch.newest) for branch in BRANCHES
+    ]
+    assert plan.lines(dry_run=True)[0].startswith("receiver would go from nothing to ")
+    assert set(noted(database).values()) == {None}
+
+
+def test_several_processes_that_start_at_once_migrate_one_after_the_other(database_url):
+    done, errors = [], []
+    ready = threading.Barrier(6)
+
+    def migrate():
+        with closing(Database(database_url)) as own:
+            ready.wait()
+            try:
+                done.append(bool(Schema(own).upgrade().steps))
+            except Exception as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=migrate) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sorted(done) == [False] * 5 + [True]
+
+
+def test_tables_made_without_a_note_of_a_revision_are_taken_as_the_first_release(database):
+    database.create_tables()
+    assert noted(database) == dict.fromkeys(newest(), "0001")
+    Schema(database).upgrade()
+    assert noted(database) == newest()
+
+
+# ── what does not fit ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("revision", "says"),
+    [
+        ("9999", "This hookmirror is older than the database: receiver is at revision 9999 there.*newer release"),
+        ("cafe", "receiver is at revision 'cafe', which no release has: restore it from a backup"),
+    ],
+)
+def test_a_revision_that_this_release_does_not_know_is_refused_and_left_as_it_is(database, revision, says):
+    Schema(database).upgrade()
+    run(database, f"UPDATE alembic_version_receiver SET version_num = '{revision}'")
+    for ask in (Schema(database).prepare, Schema(database).check, Schema(database).upgrade, Schema(database).plan):
+        with pytest.raises(ConfigurationError, match=says):
+            ask()
+    assert noted(database)["receiver"] == revision
+
+
+def test_tables_of_somebody_else_are_not_taken_for_ours(database):
+    run(database, "CREATE TABLE products (id INTEGER PRIMARY KEY)")
+    with pytest.raises(ConfigurationError, match="tables named products, which hookmirror did not make: name a"):
+        Schema(database).upgrade()
+    with database.read() as connection:
+        assert not inspect(connection).has_table("deliveries")
+
+
+def test_sqlite_is_brought_up_to_date_by_every_start(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
+        Schema(database).prepare()
+        assert noted(database) == newest()
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        ([], "^The database has no tables of receiver yet: run `hookmirror migrate`.$"),
+        (
+            ["UPDATE alembic_version_receiver SET version_num = '0001'"],
+            "behind this release: receiver is at revision 0001",
+        ),
+    ],
+)
+def test_postgresql_is_migrated_on_demand_only(postgresql_url, before, says):
+    with closing(Database(postgresql_url)) as database:
+        if before:
+            Schema(database).upgrade()
+            run(database, *before)
+        with pytest.raises(ConfigurationError, match=says):
+            Schema(database).prepare()
+
+
+def test_tables_may_live_in_a_schema_that_the_url_names(postgresql_url):
+    with closing(Database(postgresql_url)) as database:
+        run(database, "CREATE SCHEMA hookmirror", "CREATE TABLE products (id INTEGER)")
+    url = make_url(postgresql_url).update_query_dict({"options": "-csearch_path=hookmirror"})
+    with closing(Database(url.render_as_string(hide_password=False))) as database:
+        Schema(database).upgrade()
+        Schema(database).check()
+        assert column_of(database, "SELECT count(*) FROM hookmirror.deliveries") == [0]
+        assert column_of(database, "SHOW synchronous_commit") == ["on"]
+
+
+# ── other packages ────────────────────────────────────────────────────────────────────────────────────────────
+
+#: A migration that executes one statement.
+REVISION = """
+from alembic import op
+revision = "{revision}"
+down_revision = {before}
+TABLES = ("shelves",)
+
+def upgrade():
+    op.execute("{statement}")
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Makes an installed package with these statements as its migrations, one revision each."""
+    made = []
+
+    def make(*statements):
+        name = f"shelving_{len(made)}_{tmp_path.name}".replace("-", "_")
+        made.append(name)
+        folder = tmp_path / name / "migrations"
+        folder.mkdir(parents=True)
+        for init in (folder.parent, folder):
+            (init / "__init__.py").touch()
+        for number, statement in enumerate(statements, 1):
+            before = f'"{number - 1:04}"' if number > 1 else None
+            (folder / f"v{number:04}_step.py").write_text(
+                REVISION.format(revision=f"{number:04}", before=before, statement=statement)
+            )
+        announce(monkeypatch, EntryPoint("shelving", f"{name}.migrations", revisions.ENTRY_POINTS))
+
+    monkeypatch.syspath_prepend(tmp_path)
+    yield make
+    for name in [name for name in sys.modules if name.partition(".")[0] in made]:
+        del sys.modules[name]
+
+
+def announce(monkeypatch, *points):
+    """These are installed besides ours."""
+    ours = [EntryPoint(branch.name, branch.package, revisions.ENTRY_POINTS) for branch in BRANCHES[1:]]
+    monkeypatch.setattr(revisions, "entry_points", lambda group: [*ours, *points])
+
+
+def test_a_package_is_migrated_beside_ours_each_at_its_own_pace(database, package):
+    Schema(database).upgrade()
+    package("CREATE TABLE shelves (id INTEGER)", "ALTER TABLE shelves ADD COLUMN colour TEXT")
+    assert [(step.branch, step.after) for step in Schema(database).upgrade().steps] == [("shelving", "0002")]
+    assert noted(database) == newest() | {"shelving": "0002"}
+    assert column_of(database, "SELECT colour FROM shelves") == []
+
+
+def test_a_package_that_is_no_longer_installed_is_no_hindrance(database, package, monkeypatch):
+    package("CREATE TABLE shelves (id INTEGER)")
+    Schema(database).upgrade()
+    announce(monkeypatch)
+    Schema(database).check()
+    assert Schema(database).upgrade().steps == []
+
+
+def test_a_migration_that_fails_leaves_nothing_of_any_package_behind(database, package):
+    package("CREATE TABLE shelves (id INTEGER)", "ALTER TABLE nowhere ADD COLUMN colour TEXT")
+    with pytest.raises(Exception, match="nowhere"):
+        Schema(database).upgrade()
+    assert set(noted(database).values()) == {None}
+
+
+def test_a_migration_does_not_wait_long_for_a_table_that_somebody_holds(postgresql_url, package, monkeypatch):
+    """Whoever comes after it would wait behind it."""
+    monkeypatch.setattr(schema, "LOCK_TIMEOUT", "50ms")
+    with closing(Database(postgresql_url)) as database, closing(Database(postgresql_url)) as other:
+        Schema(database).upgrade()
+        package("ALTER TABLE deliveries ADD COLUMN colour TEXT")
+        with other.read() as reading:
+            reading.execute(text("SELECT count(*) FROM deliveries"))
+            with pytest.raises(OperationalError) as raised:
+                Schema(database).upgrade()
+        assert explain(raised.value, postgresql_url).endswith("end what does, or run this again when it has.")
+        assert Schema(database).upgrade().steps[0].after == "0001"
+
+
+def test_migrations_that_cannot_be_found_are_named(database, monkeypatch):
+    announce(monkeypatch, EntryPoint("shelving", "nowhere.migrations", revisions.ENTRY_POINTS))
+    with pytest.raises(WiringError, match=r"The migrations shelving cannot be found .*nowhere"):
+        Schema(database).upgrade()
+
+
+def test_a_package_without_a_first_migration_is_told_to_write_it(database, package):
+    package()
+    with pytest.raises(WiringError, match="holds no migration: write 0001 first"):
+        Schema(database).upgrade()
+
+
+class Shelf(MirrorRow, table=True):
+    """A table of a package without migrations."""
+
+    __tablename__ = "shelves_of_these_tests"
+
+    colour: str | None = Field(default=None)
+
+
+def test_tables_of_a_package_without_migrations_are_made_as_they_are_declared(database):
+    assert "shelves_of_these_tests" in Schema(database).upgrade().created
+    run(database, "DROP TABLE shelves_of_these_tests")
+    if database.is_postgresql:
+        with pytest.raises(
+            ConfigurationError, match="lacks the tables shelves_of_these_tests: run `hookmirror migrate`"
+        ):
+            Schema(database).check()
+    assert Schema(database).upgrade().created == ["shelves_of_these_tests"]
+
+
+def test_a_column_that_such_a_table_lacks_is_named_with_its_mend(database):
+    Schema(database).upgrade()
+    run(database, "ALTER TABLE shelves_of_these_tests DROP COLUMN colour")
+    mend = r"The table shelves_of_these_tests lacks the column colour: run `(ALTER TABLE .*)`\."
+    with pytest.raises(ConfigurationError) as raised:
+        Schema(database).check()
+    with pytest.raises(ConfigurationError, match=mend):
+        Schema(database).upgrade()
+    found = re.fullmatch(mend, str(raised.value))
+    assert found is not None
+    run(database, found[1])
+    Schema(database).check()
+
+
+# ── the files ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("branch", BRANCHES, ids=lambda branch: branch.name)
+def test_revisions_are_numbered_without_gaps_each_behind_the_one_before(branch: Branch):
+    script = ScriptDirectory(str(branch.folder), version_locations=[str(branch.folder)])
+    found = [(each.revision, each.down_revision) for each in reversed(list(script.walk_revisions()))]
+    numbers = [f"{number:04}" for number in range(1, len(found) + 1)]
+    assert found == list(zip(numbers, [None, *numbers], strict=False))
+    assert list(branch.revisions) == numbers
+
+
+@pytest.mark.parametrize("branch", BRANCHES, ids=lambda branch: branch.name)
+def test_a_migration_imports_nothing_that_changes_with_the_next_release(branch: Branch):
+    for path in branch.folder.glob("v*.py"):
+        imported = set(re.findall(r"^(?:from|import) (\w+)", path.read_text("utf-8"), re.MULTILINE))
+        assert imported <= {"__future__", "alembic", "sqlalchemy"}, path.name
+
+
+def test_a_file_that_is_read_only_is_refused_with_what_to_do(tmp_path):
+    file = tmp_path / "hookmirror.db"
+    with closing(Database(f"sqlite:///{file}")) as database:
+        Schema(database).upgrade()
+    with closing(sqlite3.connect(file)) as beside:
+        beside.execute("PRAGMA journal_mode=DELETE")
+    url = f"sqlite:///file:{file}?mode=ro&uri=true"
+    with closing(Database(url)) as database, pytest.raises(OperationalError) as raised:
+        Schema(database).prepare()
+    assert "Give this user the right to write the file" in explain(raised.value, f"sqlite:///{file}")

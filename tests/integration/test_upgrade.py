@@ -1,0 +1,187 @@
+"""An installation of the first release, its database full, is upgraded and goes on working with all that it had.
+
+The files `first_schema.*.sql` are dumps that the first release's own code has filled; they never change.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import inspect, text
+
+from handlers.catalog import Product
+from receiver import changes
+from receiver.database import Database
+from receiver.errors import ConfigurationError
+from receiver.schema import Schema
+from receiver.sources import find_dialects
+from receiver.testing import Webhooks
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+#: When the leases in the dump had ended.
+DUMPED = datetime(2026, 11, 21, 8, tzinfo=UTC)
+
+#: The columns of the first release that say something about a row, so that later ones do not matter.
+FIRST_TABLES = {
+    "deliveries": "id, source, event_type, entity_kind, entity_id, occurred_at, received_at, state, attempts, due_at, "
+    "suspect, claimed_by, lease_until, outcome, reason, ended_at, dedup_key, conflict, duplicates, secret",
+    "bodies": "delivery_id, body, plain, headers",
+    "dedup_keys": "source, dedup_key, fingerprint, delivery_id",
+    "attempts": "delivery_id, ended_at, number, worker, reason",
+    "changes": 'seq, "table", source, external_id, operation, "before", "after", delivery_id, changed_at, recorded_at',
+    **dict.fromkeys(
+        ("products", "variants", "categories", "groups", "options", "records"),
+        "source, external_id, active, changed_at, deactivated_at, tie, versions, sku, name, price, currency, parent, "
+        "lifecycle_state, data",
+    ),
+}
+
+
+#: Of the time that a dedup key begins with, if it is derived from the content.
+MICROSECONDS = re.compile(r"(?<=\b\d{10})\d{6}(?=-[0-9a-f]{64})")
+
+
+@pytest.fixture
+def database(database_url):
+    """The database of an installation that has never been upgraded."""
+    opened = Database(database_url)
+    system = "postgresql" if opened.is_postgresql else "sqlite"
+    dump = Path(__file__).with_name(f"first_schema.{system}.sql").read_text("utf-8")
+    if opened.is_postgresql:
+        with psycopg.connect(database_url) as connection:
+            connection.execute(dump)
+    else:
+        with closing(sqlite3.connect(opened.engine.url.database)) as connection:
+            connection.executescript(dump)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def kit(database, database_url, tmp_path):
+    """The upgraded installation at work."""
+    Schema(database).upgrade()
+    webhooks = Webhooks(tmp_path, find_dialects(), database_url=database_url)
+    webhooks.source("iimmpact")
+    # Whatever the clock of this machine says, it is later than in the dump.
+    webhooks.advance(seconds=max((DUMPED - webhooks.now()).total_seconds(), 0.0))
+    yield webhooks
+    webhooks.close()
+
+
+def rows(database):
+    """Every row of every table of the first release, with dedup keys to the second, as they began there."""
+    with database.read() as connection:
+        return {
+            table: sorted(
+                MICROSECONDS.sub("", repr(row)) for row in connection.execute(text(f"SELECT {columns} FROM {table}"))
+            )
+            for table, columns in FIRST_TABLES.items()
+        }
+
+
+def told(entity_id, kit):
+    """The newest delivery about this entity."""
+    return next(each for each in reversed(kit.deliveries()) if each["entity"] == f"product:{entity_id}")
+
+
+def test_the_first_release_is_recognised_by_its_tables_and_nothing_of_it_is_lost(database):
+    before = rows(database)
+    steps = Schema(database).upgrade().steps
+    assert [(step.branch, step.before) for step in steps] == [("receiver", "0001")]
+    assert rows(database) == before
+    assert all(before.values()), "the dump has something in every table"
+    Schema(database).check()
+
+
+def test_what_the_first_release_writes_still_fits(database):
+    """Processes of two releases work on one database during an upgrade: docs/migrations.md, "The rule for releases"."""
+    Schema(database).upgrade()
+    for table, columns in FIRST_TABLES.items():
+        written = set(columns.replace('"', "").split(", "))
+        there = {column["name"]: column for column in inspect(database.engine).get_columns(table)}
+        assert written <= there.keys(), table
+        new = [column for name, column in there.items() if name not in written | {"kind"}]
+        demanded = [column["name"] for column in new if not column["nullable"] and column["default"] is None]
+        assert demanded == [], table
+
+
+def test_the_dump_has_deliveries_in_every_state_with_every_outcome(database):
+    with database.read() as connection:
+        found = connection.execute(text("SELECT DISTINCT state, outcome, suspect, conflict FROM deliveries")).all()
+    assert {state for state, *_ in found} == {"pending", "processing", "processed", "ignored", "dead"}
+    assert {outcome for _, outcome, *_ in found} == {None, "applied", "stale", "tie", "unchanged"}
+    assert any(suspect for _, _, suspect, _ in found)
+    assert any(conflict for *_, conflict in found)
+
+
+def test_postgresql_does_not_start_on_the_first_release_before_it_is_migrated(postgresql_url):
+    with closing(Database(postgresql_url)) as database:
+        with psycopg.connect(postgresql_url) as connection:
+            connection.execute(Path(__file__).with_name("first_schema.postgresql.sql").read_text("utf-8"))
+        with pytest.raises(
+            ConfigurationError, match=r"receiver is at revision 0001 there and .*run `hookmirror migrate`"
+        ):
+            Schema(database).prepare()
+
+
+def test_what_was_told_before_the_upgrade_is_a_duplicate_after_it(kit):
+    again = {"display_name": "Lamp", "product_code": "x"}
+    answer = kit.send("iimmpact", "product.updated", id="LAMP", at=NOON, data=again)
+    assert answer.body["status"] == "duplicate"
+    assert kit.delivery(answer)["duplicates"] == 2
+
+
+def test_what_waited_and_what_a_worker_had_left_behind_is_processed(kit):
+    kit.worker._take_over_what_others_left()
+    kit.drain()
+    for entity_id in ("WAITS1", "WAITS2", "WAITS3", "HELD1", "HELD2"):
+        assert told(entity_id, kit)["state"] == "processed"
+        assert kit.row(Product, entity_id).active
+
+
+def test_a_failed_attempt_is_made_again_when_it_was_due(kit):
+    assert told("BAD", kit)["state"] == "pending"
+    kit.advance(days=2)
+    kit.drain()
+    assert (told("BAD", kit)["state"], told("BAD", kit)["attempts_made"]) == ("processed", 2)
+
+
+def test_what_was_dead_can_be_replayed(kit):
+    dead = told("DEAD", kit)
+    assert dead["state"] == "dead"
+    assert kit.inbox.replay([int(dead["id"])], now=kit.now()) == 1
+    kit.drain()
+    assert told("DEAD", kit)["state"] == "processed"
+    assert kit.row(Product, "DEAD").name == "Dead"
+
+
+def test_a_delivery_whose_body_had_expired_stays_as_it_was(kit):
+    first = kit.deliveries()[0]
+    assert kit.inbox.replay([int(first["id"])], now=kit.now()) == 0
+
+
+def test_a_tombstone_from_before_the_upgrade_is_not_revived_by_older_news(kit):
+    assert not kit.row(Product, "GONE").active
+    kit.send("iimmpact", "product.updated", id="GONE", at=NOON + timedelta(seconds=30), data={"display_name": "Late"})
+    kit.drain()
+    row = kit.row(Product, "GONE")
+    assert (row.active, row.name) == (False, "Late")
+    kit.send("iimmpact", "product.updated", id="GONE", at=NOON + timedelta(days=1), data={"display_name": "Back"})
+    kit.drain()
+    assert kit.row(Product, "GONE").active
+
+
+def test_the_change_feed_goes_on_where_it_was(kit):
+    last = changes.after(kit.database, 0, limit=1_000)[-1]["seq"]
+    kit.send("iimmpact", "product.updated", id="NEW", at=NOON, data={"display_name": "New"})
+    kit.drain()
+    new = [each for each in changes.after(kit.database, last, limit=1_000) if each["external_id"] == "NEW"]
+    assert [(each["operation"], each["table"]) for each in new] == [("insert", "products")]

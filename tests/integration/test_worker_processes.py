@@ -1,0 +1,109 @@
+"""Several worker processes on one database: each delivery once, each entity by one at a time, the dead inherited."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from contextlib import ExitStack
+from datetime import timedelta
+
+import pytest
+from recording import Record, end, kill, wait_for_begin
+from serving import PATIENCE, wait_until
+from shopping import NOON, named, states, url_of
+
+from handlers.catalog import Product
+
+PROCESSES, EVENTS, ENTITIES = 3, 240, 9
+
+
+@pytest.fixture
+def record(tmp_path, kit):
+    return Record(tmp_path, url_of(kit))
+
+
+def tell(kit, entity: str, number: int = 0) -> str:
+    at = NOON + timedelta(seconds=number)
+    return kit.send("shop", "product.updated", id=entity, at=at, data=named(f"{number}")).delivery
+
+
+def test_processes_share_the_work_by_entity_in_the_order_of_arrival_and_do_each_delivery_once(kit, record):
+    with ExitStack() as stack:
+        workers = [stack.enter_context(record.working()) for _ in range(PROCESSES)]
+        sent = 0
+
+        def everybody_took_part() -> bool:
+            nonlocal sent
+            for _ in range(10):
+                tell(kit, f"A{sent % ENTITIES}", sent)
+                sent += 1
+            return sent >= EVENTS and len({note.process for note in record.notes("begin")}) == PROCESSES
+
+        wait_until(everybody_took_part, "every process to take part")
+        wait_until(lambda: set(states(kit)) == {"processed"}, "the workers to finish")
+        for worker in workers:
+            end(worker)
+
+    assert record.overlaps() == []
+    begun = defaultdict(list)
+    for note in record.notes("begin"):
+        begun[note.entity].append(int(note.delivery))
+    assert all(deliveries == sorted(set(deliveries)) for deliveries in begun.values())
+    assert sum(map(len, begun.values())) == sent
+    assert {delivery["attempts_made"] for delivery in kit.deliveries()} == {1}
+    last = {f"A{number % ENTITIES}": str(number) for number in range(sent)}
+    assert {row.external_id: row.name for row in kit.rows(Product)} == last
+
+
+def test_what_a_killed_process_had_in_hand_another_on_its_machine_takes_over_long_before_its_lease_ends(kit, record):
+    """And what the dead one had begun counts as an attempt."""
+    record.lease_seconds = 20
+    slow = tell(kit, "SLOW")
+    others = [tell(kit, f"A{number}") for number in range(5)]
+    with record.working() as first, record.working() as second:
+        begun = wait_for_begin(record, "SLOW")
+        victim, heir = (first, second) if begun.process == first.pid else (second, first)
+        kill(victim)
+        record.let_go()
+        wait_until(lambda: set(states(kit)) == {"processed"}, "the heir")
+        end(heir)
+    again = wait_for_begin(record, "SLOW", times=2)
+    assert again.process == heir.pid
+    assert (again.at - begun.at) / 1e9 < record.lease_seconds / 2
+    shown = kit.delivery(slow)
+    assert (shown["attempts_made"], [each["number"] for each in shown["attempts"]]) == (2, [1])
+    assert shown["attempts"][0]["reason"] == "The worker stopped or hung during this attempt."
+    assert {kit.delivery(each)["state"] for each in others} == {"processed"}
+
+
+def test_what_a_machine_that_vanished_had_in_hand_is_taken_over_when_its_lease_ends(kit, record):
+    answer = tell(kit, "A1")
+    elsewhere = "elsewhere:0123456789:77:12345:abcd"
+    lease = timedelta(seconds=2)
+    claimed_at = kit.now()
+    assert kit.inbox.claim(elsewhere, ["shop"], limit=1, now=claimed_at, lease=lease)
+    record.lease_seconds = 3
+    with record.working() as worker:
+        begun = wait_for_begin(record, "A1")
+        wait_until(lambda: states(kit) == ["processed"], "the worker")
+        end(worker)
+    assert begun.at / 1e9 >= (claimed_at + lease).timestamp()
+    shown = kit.delivery(answer)
+    assert (shown["attempts_made"], shown["attempts"][0]["worker"]) == (2, elsewhere)
+
+
+def test_a_process_that_is_told_to_end_finishes_the_delivery_at_hand_and_gives_the_others_back(kit, record):
+    record.batch_size = 100
+    for number in range(60):
+        kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data={"name": "Lamp", "seconds": 0.1})
+    with record.working() as worker:
+        wait_for_begin(record, "A1")
+        worker.terminate()
+        began = time.monotonic()
+        assert worker.wait(PATIENCE) == 0
+        assert time.monotonic() - began < 5
+        assert "Traceback" not in worker.stderr.read()
+    done = len(record.notes("begin"))
+    assert len(record.notes("end")) == done < 60
+    assert states(kit) == ["processed"] * done + ["pending"] * (60 - done)
+    assert [delivery["attempts_made"] for delivery in kit.deliveries()] == [1] * done + [0] * (60 - done)

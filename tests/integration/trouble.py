@@ -1,0 +1,46 @@
+"""Trouble with either database, made from beside: rows that it refuses, and locks that others hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import text
+
+from receiver.database import Database
+
+#: What refuses a row, by system. The trigger's name is `refuse`.
+REFUSE = {
+    "sqlite": [
+        "CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN {row} BEGIN SELECT RAISE(ABORT, '{message}'); END",
+    ],
+    "postgresql": [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE '{message}'; END$$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({row}) EXECUTE FUNCTION refuse()",
+    ],
+}
+ACCEPT = {"sqlite": ["DROP TRIGGER refuse"], "postgresql": ["DROP FUNCTION refuse CASCADE"]}
+
+
+@contextmanager
+def refusing(database: Database, table: str, message: str, *, row: str = "1 = 1") -> Iterator[None]:
+    """The database refuses to insert into the table what fulfils the condition `row`, which may name `NEW`."""
+    system = "postgresql" if database.is_postgresql else "sqlite"
+    _run(database, REFUSE[system], table=table, row=row, message=message)
+    yield
+    _run(database, ACCEPT[system])
+
+
+@contextmanager
+def another_writer(database: Database) -> Iterator[None]:
+    """Somebody else keeps everybody from writing deliveries."""
+    with database.write() as connection:
+        if database.is_postgresql:
+            connection.execute(text("LOCK TABLE deliveries IN EXCLUSIVE MODE"))
+        yield
+
+
+def _run(database: Database, statements: list[str], **parts: str) -> None:
+    with database.write() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement.format(**parts))

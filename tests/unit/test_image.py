@@ -1,0 +1,118 @@
+"""The Dockerfile refers to what exists, and to nothing that it does not need."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import typer
+
+from receiver import cli
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "Dockerfile").read_text("utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+#: Each instruction with what stands behind it, continued lines joined.
+INSTRUCTIONS = re.findall(r"^([A-Z]+) (.+)$", re.sub(r"\\\n\s*", " ", TEXT), re.MULTILINE)
+
+
+def every(instruction: str) -> list[str]:
+    return [rest for name, rest in INSTRUCTIONS if name == instruction]
+
+
+def copied() -> list[str]:
+    """What comes from this repository, as its path here."""
+    return [source for rest in every("COPY") if not rest.startswith("--from") for source in rest.split()[:-1]]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    """Built as in the image: from what is copied there, and from nothing else."""
+    source = tmp_path_factory.mktemp("source")
+    for name in copied():
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, source / name)
+    command = [*(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "."), "-w", "."]
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
+    (found,) = source.glob("hookmirror-*.whl")
+    return zipfile.ZipFile(found)
+
+
+def test_what_is_copied_exists_and_is_not_kept_out():
+    kept_in = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+    for name in copied():
+        assert (ROOT / name).exists(), name
+        assert name in kept_in, f"{name} is missing in .dockerignore"
+
+
+def test_nothing_secret_can_get_into_the_image():
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert "*" in lines
+    kept_in = [line[1:] for line in lines if line.startswith("!")]
+    assert not [name for name in (".env", "hookmirror.toml", "hookmirror.db", ".git") if name in kept_in]
+    assert not [rest for rest in every("ENV") + every("ARG") if re.search("SECRET|PASSWORD|TOKEN|KEY", rest)]
+
+
+def test_its_wheel_holds_every_module_and_everything_else_that_is_read(wheel: zipfile.ZipFile):
+    names = wheel.namelist()
+    for package in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        files = [path for path in (ROOT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        assert {str(path.relative_to(ROOT)) for path in files} <= set(names)
+
+
+def test_its_wheel_has_the_entry_points(wheel: zipfile.ZipFile):
+    (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    assert "hookmirror = receiver.cli:main" in wheel.read(name).decode()
+
+
+def test_it_starts_a_command_of_ours_with_options_that_exist():
+    [entry], [name, *options] = (json.loads(every(instruction)[0]) for instruction in ("ENTRYPOINT", "CMD"))
+    assert entry in PROJECT["project"]["scripts"]
+    command = typer.main.get_command(cli.app).commands[name]
+    command.make_context(name, options)
+
+
+def test_it_is_looked_at_by_a_program_that_it_has():
+    (check,) = every("HEALTHCHECK")
+    program, *_ = json.loads(check.partition("CMD ")[2])
+    assert program == "python"
+
+
+def test_it_runs_as_a_user_with_a_fixed_number_who_is_not_root():
+    (user,) = every("USER")
+    number, _, group = user.partition(":")
+    assert int(number) > 0
+    assert f"--uid {number}" in TEXT
+    assert f"--gid {group}" in TEXT
+
+
+def test_it_is_built_on_plain_images_with_a_python_that_the_project_takes():
+    images = {rest.split()[0] for rest in every("FROM")}
+    assert [image for image in images if not fnmatch(image, "python:3.*-slim")] == []
+    wanted = tuple(map(int, re.findall(r"\d+", PROJECT["project"]["requires-python"])))
+    for image in images:
+        assert tuple(map(int, re.findall(r"\d+", image))) >= wanted
+
+
+def test_it_installs_the_versions_that_were_tested():
+    assert "--constraint constraints.txt" in TEXT
+
+
+def test_its_data_is_on_a_volume_where_it_starts():
+    assert every("VOLUME") == every("WORKDIR")[-1:]
+
+
+def test_docker_asks_it_to_end_as_it_wants_to_be_asked():
+    assert every("STOPSIGNAL") == ["SIGTERM"]

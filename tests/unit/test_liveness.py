@@ -1,0 +1,148 @@
+"""Which workers live: told from their names, and from whether they move."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from receiver import liveness
+from receiver.liveness import LOOKS, Pulse, Watch, gone, new_name, strike_off
+
+
+@pytest.fixture
+def name():
+    name = new_name()
+    yield name
+    strike_off(name)
+
+
+@pytest.fixture
+def other():
+    """Another process of this machine, which waits until it is killed."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def elsewhere(name: str, **parts: object) -> str:
+    """The name with other parts, as of a worker that runs somewhere else."""
+    host, namespace, pid, began, token = name.split(":")
+    told = {"host": host, "namespace": namespace, "pid": pid, "began": began, "token": token} | parts
+    return ":".join(str(told[part]) for part in ("host", "namespace", "pid", "began", "token"))
+
+
+def beginning(pid: int) -> int:
+    return liveness._stat(pid)[1]
+
+
+def test_names_differ_within_a_process(name):
+    another = new_name()
+    strike_off(another)
+    assert another != name
+    assert another.rpartition(":")[0] == name.rpartition(":")[0]
+
+
+def test_a_worker_of_this_process_lives_until_it_is_struck_off(name):
+    assert gone([name]) == []
+    strike_off(name)
+    assert gone([name]) == [name]
+
+
+def test_a_worker_with_this_process_s_number_from_before_a_restart_is_gone(name):
+    before = elsewhere(name, began=1, token="before")
+    assert gone([before]) == [before]
+
+
+def test_a_worker_of_another_process_that_runs_lives(name, other):
+    assert gone([elsewhere(name, pid=other.pid, began=beginning(other.pid))]) == []
+
+
+def test_a_worker_whose_process_was_killed_is_gone_even_while_nobody_has_waited_for_it(name, other):
+    worker = elsewhere(name, pid=other.pid, began=beginning(other.pid))
+    other.kill()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    assert gone([worker]) == [worker]
+
+
+def test_a_worker_whose_process_number_another_process_bears_now_is_gone(name, other):
+    worker = elsewhere(name, pid=other.pid, began=beginning(other.pid) - 1)
+    assert gone([worker]) == [worker]
+
+
+def test_nothing_is_said_about_the_same_process_number_in_another_container(name):
+    # Two containers may have one host name; process 1 of the other lives, or not: from here nobody can tell.
+    assert gone([elsewhere(name, namespace="0123456789"), elsewhere(name, namespace="0123456789", pid=1)]) == []
+
+
+def test_without_a_way_to_look_a_process_number_alone_says_who_lives(name, other, monkeypatch):
+    monkeypatch.setattr(liveness, "_stat", lambda _: ("", 0))
+    worker = elsewhere(name, pid=other.pid, began=beginning(other.pid))
+    assert gone([worker]) == []
+    other.kill()
+    other.wait()
+    assert gone([worker]) == [worker]
+
+
+@pytest.mark.parametrize("form", ["", "host", "host:1:hangs", "host:space:one:two:three", "a:b:c"])
+def test_nothing_is_said_about_names_of_another_form(form):
+    assert gone([form]) == []
+
+
+# ── signs of life ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_pulse_with_nothing_at_hand_never_hangs():
+    watch = Watch(Pulse())
+    assert [watch.look() for _ in range(3 * LOOKS)] == [[]] * 3 * LOOKS
+
+
+def test_what_stands_still_for_as_long_as_the_lease_is_told_with_where_it_stands():
+    pulse, gate = Pulse(), threading.Event()
+
+    def hang_here() -> None:
+        pulse.begin(7, "shop.upsert")
+        gate.wait()
+        pulse.end(7)
+
+    watch = Watch(pulse)
+    thread = threading.Thread(target=hang_here)
+    thread.start()
+    try:
+        while not pulse.at_hand:
+            pass
+        looks = [watch.look() for _ in range(LOOKS + 2)]
+    finally:
+        (at_hand,) = pulse.at_hand
+        stack = at_hand.stack
+        gate.set()
+        thread.join()
+    assert looks[:-1] == [[]] * (LOOKS + 1)
+    assert looks[-1] == [at_hand]
+    assert (at_hand.delivery, at_hand.code) == (7, "shop.upsert")
+    assert "in hang_here" in stack
+    assert at_hand.stack == ""
+
+
+def test_who_moves_between_two_looks_is_not_hanging():
+    pulse = Pulse()
+    pulse.begin(7, "shop.fetch")
+    watch = Watch(pulse)
+    for _ in range(3 * LOOKS):
+        pulse.beat()
+        assert watch.look() == []
+
+
+def test_the_next_handler_begins_to_count_anew():
+    pulse = Pulse()
+    watch = Watch(pulse)
+    pulse.begin(1, "shop.upsert")
+    for _ in range(LOOKS):
+        watch.look()
+    pulse.end(1)
+    pulse.begin(2, "shop.upsert")
+    assert [watch.look() for _ in range(LOOKS)] == [[]] * LOOKS

@@ -1,0 +1,99 @@
+"""The supervisor, with processes of a line each."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PATIENCE = 20.0
+
+SUPERVISING = """
+import os, sys
+from receiver.supervisor import Supervisor
+
+ended = lambda pid: print("ended", pid, flush=True)
+Supervisor([["sh", "-c", line] for line in sys.argv[1:]], environment=os.environ, file_descriptors=[],
+           ended=ended, patience=1.0).run()
+"""
+
+
+@pytest.fixture
+def supervise():
+    """Starts a supervisor in a process of its own, over commands of the shell; ends it after the test."""
+    started = []
+
+    def start(*commands: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SUPERVISING, *commands], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def lines_of(path: Path, count: int) -> list[str]:
+    """The lines of a file, as soon as it has so many."""
+    end = time.monotonic() + PATIENCE
+    while not path.exists() or len(path.read_text().splitlines()) < count:
+        assert time.monotonic() < end, f"waited {PATIENCE:.0f} s for {count} lines"
+        time.sleep(0.01)
+    return path.read_text().splitlines()
+
+
+def test_every_command_gets_a_process(supervise, tmp_path):
+    process = supervise(*(f"echo {name} >> {tmp_path}/{name}; exec sleep 60" for name in ("one", "two")))
+    assert lines_of(tmp_path / "one", 1) == ["one"]
+    assert lines_of(tmp_path / "two", 1) == ["two"]
+    process.terminate()
+    assert process.wait(PATIENCE) == 0
+
+
+def test_a_process_that_ended_is_replaced_whatever_it_ended_with(supervise, tmp_path):
+    supervise(f"echo $$ >> {tmp_path}/pids; exit 0", f"echo $$ >> {tmp_path}/others; kill -9 $$")
+    assert len(set(lines_of(tmp_path / "pids", 2))) == 2
+    assert len(set(lines_of(tmp_path / "others", 2))) == 2
+
+
+def test_a_process_that_keeps_ending_is_replaced_less_and_less_often(supervise, tmp_path):
+    began = time.monotonic()
+    supervise(f"echo x >> {tmp_path}/starts; exit 1")
+    lines_of(tmp_path / "starts", 4)
+    assert time.monotonic() - began > 0.2 + 0.4 + 0.8
+
+
+def test_whoever_wants_to_know_is_told_which_process_ended(supervise, tmp_path):
+    process = supervise(f"echo $$ >> {tmp_path}/pids; exit 0")
+    first = lines_of(tmp_path / "pids", 2)[0]
+    process.terminate()
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert f"ended {first}" in output.splitlines()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_is_asked_before_it_is_ended(supervise, tmp_path, number):
+    process = supervise(
+        f"trap 'echo asked >> {tmp_path}/log; exit 0' TERM; echo up >> {tmp_path}/log; while true; do sleep 0.05; done"
+    )
+    lines_of(tmp_path / "log", 1)
+    process.send_signal(number)
+    assert process.wait(PATIENCE) == 0
+    assert (tmp_path / "log").read_text().splitlines() == ["up", "asked"]
+
+
+def test_a_process_that_does_not_end_when_asked_is_killed_in_the_end(supervise, tmp_path):
+    process = supervise(f"trap '' TERM; echo up >> {tmp_path}/log; while true; do sleep 0.05; done")
+    lines_of(tmp_path / "log", 1)
+    began = time.monotonic()
+    process.terminate()
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, 1.0 <= time.monotonic() - began < 5.0) == (0, True)
+    assert "did not end in time" in output

@@ -1,0 +1,87 @@
+"""The systemd units start commands that exist, as nobody in particular, and give them time to end."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from receiver import cli
+from receiver.server import GRACE
+from receiver.settings import CONFIG_VARIABLE
+from receiver.worker_thread import STOP_PATIENCE
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+SERVICES = sorted(DEPLOY.glob("*.service"))
+PROGRAM = "/opt/hookmirror/bin/hookmirror"
+
+
+def settings(unit: Path) -> dict[str, list[str]]:
+    """Every setting of the unit with its values."""
+    found: dict[str, list[str]] = {}
+    for line in unit.read_text("utf-8").splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.fixture(params=SERVICES, ids=lambda unit: unit.name)
+def service(request) -> dict[str, list[str]]:
+    return settings(request.param)
+
+
+def test_there_is_a_unit_for_the_endpoint_and_one_for_workers():
+    assert [unit.name for unit in SERVICES] == ["hookmirror-worker@.service", "hookmirror.service"]
+
+
+def test_a_unit_starts_a_command_of_ours_with_options_that_exist(service):
+    (line,) = service["ExecStart"]
+    program, name, *options = shlex.split(line.replace("%i", "1"))
+    assert program == PROGRAM
+    typer.main.get_command(cli.app).commands[name].make_context(name, options)
+
+
+def test_a_unit_gives_more_time_to_end_than_is_needed(service):
+    assert int(service["TimeoutStopSec"][0]) > max(GRACE, STOP_PATIENCE) + 5
+
+
+def test_a_unit_is_started_again_whatever_it_ended_with_and_however_often(service):
+    assert service["Restart"] == ["always"]
+    assert service["StartLimitIntervalSec"] == ["0"]
+
+
+def test_a_unit_is_bounded_and_may_do_little(service):
+    assert service["User"] == ["hookmirror"]
+    assert service["NoNewPrivileges"] == ["yes"]
+    assert service["ProtectSystem"] == ["strict"]
+    assert service["StateDirectory"] == ["hookmirror"]
+    assert service["MemoryMax"]
+
+
+def test_a_unit_finds_its_settings_in_one_place(service):
+    assert service["Environment"] == [f"{CONFIG_VARIABLE}=/etc/hookmirror/hookmirror.toml"]
+    assert service["EnvironmentFile"] == ["/etc/hookmirror/environment"]
+
+
+def test_the_endpoint_is_given_the_socket_that_systemd_opens():
+    endpoint = settings(DEPLOY / "hookmirror.service")
+    assert endpoint["Requires"] == ["hookmirror.socket"]
+    # systemd hands its sockets over from the number 3 on.
+    assert "--fd 3" in endpoint["ExecStart"][0]
+    assert settings(DEPLOY / "hookmirror.socket")["ListenStream"] == ["127.0.0.1:8000"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+def test_systemd_understands_every_line(tmp_path):
+    program = Path(sys.executable).with_name("hookmirror")
+    units = [tmp_path / unit.name for unit in DEPLOY.iterdir() if unit.suffix in (".service", ".socket")]
+    for unit in units:
+        unit.write_text((DEPLOY / unit.name).read_text("utf-8").replace(PROGRAM, str(program)))
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "hookmirror" in line]) == (0, [])

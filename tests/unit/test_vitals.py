@@ -1,0 +1,57 @@
+"""Health and metrics of a worker alone, over a real socket."""
+
+from __future__ import annotations
+
+import socket
+
+import httpx
+import pytest
+
+from receiver.vitals import vitals
+
+
+@pytest.fixture
+def ask():
+    """Asks for a path while a worker in this trouble answers."""
+
+    def asking(path: str, *, trouble: str | None = None, metrics: bytes = b"") -> httpx.Response:
+        listening = socket.create_server(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        with vitals(listening, trouble=lambda: trouble, metrics=lambda: metrics):
+            return httpx.get(f"http://127.0.0.1:{port}{path}")
+
+    return asking
+
+
+def test_a_worker_that_is_well_is_alive(ask):
+    answer = ask("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+def test_a_worker_in_trouble_says_which(ask):
+    answer = ask("/healthz", trouble="The worker's thread has ended.")
+    told = {"status": "not alive", "reason": "The worker's thread has ended."}
+    assert (answer.status_code, answer.json()) == (503, told)
+
+
+def test_the_metrics_are_answered_as_prometheus_wants_them(ask):
+    answer = ask("/metrics?name=x", metrics=b"hookmirror_x 1\n")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert answer.text == "hookmirror_x 1\n"
+
+
+def test_anything_else_is_not_found(ask):
+    answer = ask("/hooks/sigma")
+    assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
+
+
+def test_a_stranger_learns_nothing_about_the_program(ask):
+    assert "server" not in ask("/healthz").headers
+
+
+def test_the_port_is_free_again_afterwards(ask):
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    with vitals(socket.create_server(("127.0.0.1", port)), trouble=lambda: None, metrics=lambda: b""):
+        pass
+    socket.create_server(("127.0.0.1", port)).close()
