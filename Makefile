@@ -4,13 +4,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format plug bench clean
 
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
 	@echo "make test    check style and types, run every test"
 	@echo "make check   style and types only"
 	@echo "make format  lay the code out"
+	@echo "make plug    kill processes hundreds of times, and show that nothing is lost (some minutes)"
 	@echo "make bench   measure (some minutes; needs wrk)"
 	@echo "make clean   remove what these targets made"
 
@@ -29,11 +30,15 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
+plug: $(VENV)/installed-dev
+	$(BIN)/python -m pytest tests/plug -m "long or not long"
+	$(BIN)/python tests/plug
+
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-dbos .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,230 @@
+"""Starts `hookmirror` commands in a fraction of the time: an interpreter that has done its imports forks them off.
+
+What runs is the same program, with the same arguments and environment; only the second of importing is saved, so that
+hundreds of processes can be killed and started again within minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Seconds that a process gets to end when it is asked to.
+PATIENCE = 60.0
+
+#: Seconds that the interpreter that forks gets to end; its children are gone by then.
+STOP = 5.0
+
+#: Forks a child for every line that it reads, and tells of each child that it began, and how it ended.
+FORKING = """
+import ctypes, json, os, resource, signal, sys, traceback
+import receiver.cli, receiver.api, receiver.worker
+import handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
+import psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite, uvicorn.loops.auto
+import uvicorn.protocols.http.auto, uvicorn.lifespan.on
+
+PR_SET_PDEATHSIG = 1
+
+def tell(*words):
+    os.write(1, (json.dumps(words) + chr(10)).encode())
+
+def reap(*_):
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        tell("ended", pid, os.waitstatus_to_exitcode(status))
+
+def command(job):
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.chdir(job["folder"])
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    sys.path[:0] = [job["folder"]]
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for name, limit in job["limits"].items():
+        resource.setrlimit(getattr(resource, name), (limit, limit))
+    exec(job["sabotage"], {})
+    sys.argv = ["hookmirror", *job["arguments"]]
+    receiver.cli.main()
+
+signal.signal(signal.SIGCHLD, reap)
+tell("ready")
+for line in sys.stdin:
+    job = json.loads(line)
+    child = os.fork()
+    if child:
+        tell("began", job["number"], child)
+        continue
+    code = 1
+    try:
+        command(job)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+"""
+
+
+@dataclass
+class Process:
+    """One command under way."""
+
+    pid: int
+    _ended: threading.Event = field(default_factory=threading.Event)
+    #: The exit code; negative for a signal.
+    code: int | None = None
+
+    @property
+    def alive(self) -> bool:
+        return not self._ended.is_set()
+
+    def send(self, number: signal.Signals) -> None:
+        """Nothing happens if it has ended already."""
+        if self.alive:
+            # It may have ended, and nobody has told yet.
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        """The exit code, once it has ended. Raises `TimeoutError`."""
+        if not self._ended.wait(seconds):
+            raise TimeoutError(f"process {self.pid} did not end within {seconds:.0f} s")
+        assert self.code is not None
+        return self.code
+
+    def kill(self) -> None:
+        """`SIGKILL`, and wait until it is gone."""
+        self.send(signal.SIGKILL)
+        self.wait()
+
+    def end(self, code: int) -> None:
+        self.code = code
+        self._ended.set()
+
+    def file_descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def threads(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Forking:
+    """The interpreter that forks. Safe to use from several threads; `close` kills whatever it has started."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", FORKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain()
+        )
+        self._lock = threading.Lock()
+        self._number = 0
+        self._living: dict[int, Process] = {}
+        #: Children whose end was told before their beginning was heard of.
+        self._early: dict[int, int] = {}
+        self._began: dict[int, queue.SimpleQueue[Process]] = {}
+        ready = threading.Event()
+        self._listener = threading.Thread(target=self._listen, args=(ready,), name="forking", daemon=True)
+        self._listener.start()
+        if not ready.wait(PATIENCE) or self._process.poll() is not None:
+            self.close()
+            raise RuntimeError("the interpreter that forks could not do its imports; its error is above")
+
+    def start(
+        self,
+        *arguments: str,
+        folder: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        limits: Mapping[str, int] | None = None,
+        sabotage: str = "",
+    ) -> Process:
+        """`hookmirror` with these arguments, in that folder. `limits` are by the names of `resource`.
+
+        `sabotage` is Python that runs in the process before the command, such as to break a promise on purpose.
+        """
+        job: dict[str, Any] = {"folder": str(folder), "log": str(log), "arguments": arguments}
+        job |= {"environment": {**plain(), **environment}, "limits": dict(limits or {}), "sabotage": sabotage}
+        with self._lock:
+            self._number += 1
+            number = self._number
+            began = self._began[number] = queue.SimpleQueue()
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(job | {"number": number}) + "\n")
+            self._process.stdin.flush()
+        return began.get(timeout=PATIENCE)
+
+    def close(self) -> None:
+        for process in list(self._living.values()):
+            process.kill()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(STOP)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._listener.join(PATIENCE)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _listen(self, ready: threading.Event) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            match json.loads(line):
+                case ["ready"]:
+                    ready.set()
+                case ["began", number, pid]:
+                    process = self._living[pid] = Process(pid)
+                    if pid in self._early:
+                        self._end(pid, self._early.pop(pid))
+                    self._began.pop(number).put(process)
+                case ["ended", pid, code] if pid in self._living:
+                    self._end(pid, code)
+                case ["ended", pid, code]:
+                    self._early[pid] = code
+        ready.set()
+
+    def _end(self, pid: int, code: int) -> None:
+        self._living.pop(pid).end(code)
+
+
+def plain() -> dict[str, str]:
+    """The environment without settings of Hookmirror."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
+
+
+def wait_until(condition: Any, what: str, seconds: float = PATIENCE) -> Any:
+    """What the condition says as soon as it is true. Raises `TimeoutError`."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds:.0f} s for {what}")
+        time.sleep(0.01)
+    return found

@@ -1,0 +1,246 @@
+"""The run: webhooks come in, processes are killed at random instants, and afterwards everything is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, zip_longest
+from typing import Any
+
+from databases import PostgresqlServer
+from deployment import Post
+from scene import Scene, staged
+
+#: Seconds from one kill to the next, on average.
+USUAL_PAUSE = 0.6
+
+#: The share of the kills before which everything works again, and for how many seconds that is waited for. The others
+#: hit processes that are still starting, or still recovering from the kill before.
+RECOVERED, RECOVERY = 0.75, 20.0
+
+DATABASES = ("sqlite", "postgresql")
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    #: Seconds of the Unix clock.
+    at: float
+    #: What was killed: endpoint, worker, postmaster, backend.
+    victim: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """What was counted after a run. All of `must_be_zero` must be."""
+
+    database: str
+    seed: int
+    seconds: float
+    kills: dict[str, int]
+    #: Events of the systems, and those that were acked; duplicates are not counted.
+    events: int
+    acked: int
+    #: Answers by status; 0 for none.
+    statuses: dict[int, int]
+    #: Requests that were answered as duplicates.
+    duplicates: int
+    #: Acked and not there.
+    lost: int
+    #: There without an ack, although everything was sent until it was acked.
+    unasked: int
+    #: Deliveries beyond one for each event.
+    stored_twice: int
+    #: Deliveries that ended, or changed one row, more than once.
+    applied_twice: int
+    #: Deliveries of which some effect was committed without their end.
+    half_applied: int
+    #: Rows of the mirror that are not what the systems hold.
+    diverged: int
+    rows: int
+    #: Changes that whoever polled the feed meanwhile did not see, and those that it was told wrongly or twice.
+    feed_missed: int
+    feed_wrong: int
+    #: Deliveries that were still open when the backlog had had its time.
+    stuck: int
+    dead: int
+    #: 1 if a delivery lacks its body or its dedup key, or SQLite finds something wrong with the file.
+    unsound: int
+    #: Processes that did not end with 0 when they were asked to.
+    bad_exits: int
+    #: Seconds from a kill to the next ack, and to the next end of a delivery, where no other kill comes between.
+    longest_to_ack: float
+    median_to_ack: float
+    longest_to_end: float
+    median_to_end: float
+    #: Seconds without any ack, however many kills there were meanwhile.
+    longest_without_ack: float
+    #: Seconds that the slowest 503 took.
+    slowest_refusal: float
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def must_be_zero(self) -> dict[str, int]:
+        names = ("lost", "unasked", "stored_twice", "applied_twice", "half_applied", "diverged")
+        more = ("feed_missed", "feed_wrong", "stuck", "dead", "unsound", "bad_exits")
+        return {name: getattr(self, name) for name in (*names, *more)}
+
+    @property
+    def good(self) -> bool:
+        return not any(self.must_be_zero.values())
+
+    def lines(self) -> list[str]:
+        kills = ", ".join(f"{count} {victim}" for victim, count in sorted(self.kills.items()))
+        zero = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in self.must_be_zero.items())
+        return [
+            f"{self.database}, seed {self.seed}: {sum(self.kills.values())} kills ({kills}) in {self.seconds:.0f} s",
+            f"  events acked {self.acked} of {self.events}, answered as duplicates {self.duplicates}, "
+            f"answers by status {self.statuses}",
+            f"  {zero} (rows compared: {self.rows})",
+            f"  from a kill to the next ack: longest {self.longest_to_ack:.2f} s, median {self.median_to_ack:.3f} s; "
+            f"to the next end of a delivery: longest {self.longest_to_end:.2f} s, median {self.median_to_end:.3f} s; "
+            f"longest without an ack, over any number of kills: {self.longest_without_ack:.2f} s; "
+            f"slowest 503: {self.slowest_refusal:.2f} s",
+            *(f"  {note}" for note in self.notes),
+        ]
+
+
+class Killer:
+    """Kills whoever is there, at random instants that the seed decides; supervisors start them again."""
+
+    def __init__(self, scene: Scene, *, seed: int, pause: float) -> None:
+        deployment, database = scene.deployment, scene.database
+        self.kills: list[Kill] = []
+        self._scene = scene
+        self._luck = random.Random(seed)
+        self._pause = pause
+        victims: list[tuple[int, str, Callable[[], bool]]] = [
+            (3, "endpoint", lambda: self._kill_one(deployment.endpoints)),
+            (3, "worker", lambda: self._kill_one(deployment.workers)),
+        ]
+        if isinstance(database, PostgresqlServer):
+            victims += [(1, "postmaster", lambda: self._kill_postmaster(database))]
+            victims += [(2, "backend", lambda: database.kill_backend(self._luck))]
+        self._victims = victims
+
+    async def run(self, kills: int, progress: Callable[[int], None]) -> None:
+        while len(self.kills) < kills:
+            if self._luck.random() < RECOVERED:
+                await self._recovery()
+            await asyncio.sleep(self._luck.expovariate(1 / self._pause))
+            weights = [weight for weight, _, _ in self._victims]
+            _, victim, kill = self._luck.choices(self._victims, weights)[0]
+            at = time.time()
+            if await asyncio.to_thread(kill):
+                self.kills.append(Kill(at, victim))
+                progress(len(self.kills))
+
+    async def _recovery(self) -> None:
+        """Wait until there was an ack and a change since now; not for ever, which would hide what never recovers."""
+        stream, consumer = self._scene.stream, self._scene.consumer
+        acks, changes, end = len(stream.acks), len(consumer.seen), time.monotonic() + RECOVERY
+        while time.monotonic() < end and (len(stream.acks) == acks or len(consumer.seen) == changes):
+            await asyncio.sleep(0.01)
+
+    def _kill_one(self, posts: Sequence[Post]) -> bool:
+        alive = [post.process for post in posts if post.process is not None and post.alive]
+        if not alive:
+            return False
+        self._luck.choice(alive).kill()
+        return True
+
+    def _kill_postmaster(self, database: PostgresqlServer) -> bool:
+        database.kill_postmaster()
+        return True
+
+
+async def run(
+    name: str,
+    *,
+    kills: int,
+    seed: int,
+    rate: float,
+    pause: float,
+    progress: Callable[[int], None] = lambda _: None,
+    sabotage: str = "",
+) -> Verdict:
+    """One run on one database, in a folder and on ports of its own."""
+    async with staged(name, seed=seed, rate=rate, sabotage=sabotage) as scene:
+        killer = Killer(scene, seed=seed, pause=pause)
+        began = time.monotonic()
+        async with scene.flowing():
+            await killer.run(kills, progress)
+        return await judge(scene, killer.kills, seed=seed, seconds=time.monotonic() - began)
+
+
+async def judge(scene: Scene, kills: Sequence[Kill], *, seed: int, seconds: float) -> Verdict:
+    """Count everything, and stop what still runs."""
+    deployment, ledger, stream = scene.deployment, scene.ledger, scene.stream
+    await deployment.all_ready()
+    async with deployment.client() as client:
+        mirrors = await stream.mirrors(client)
+    comparisons = stream.compare(mirrors)
+    codes = await deployment.stop()
+    differences = [each for comparison in comparisons for each in comparison.differences]
+    kept, states = ledger.kept(), ledger.states()
+    twice = ledger.applied_twice()
+    to_ack, to_end = recoveries(kills, stream.acks), recoveries(kills, ledger.ends())
+    wrong = [each for source, mirror in mirrors.items() for each in scene.consumer.wrong(source, mirror)]
+    notes = [str(each) for each in (*differences[:5], *twice[:5], *wrong[:5], *scene.consumer.breaks[:5])]
+    if any(codes):
+        notes += [f"exit codes: {dict(zip((post.name for post in deployment.posts), codes, strict=True))}"]
+    return Verdict(
+        database=scene.database.name,
+        seed=seed,
+        seconds=seconds,
+        kills=dict(Counter(kill.victim for kill in kills)),
+        events=sum(stream.events.values()),
+        acked=stream.arrived,
+        statuses=stream.statuses,
+        duplicates=stream.duplicates,
+        lost=len(stream.kept - kept),
+        unasked=len(kept - stream.kept),
+        stored_twice=sum(abs(count - stream.events[source]) for source, count in ledger.by_source().items()),
+        applied_twice=len(twice),
+        half_applied=ledger.effects_without_end(),
+        diverged=len({(each.table, each.external_id) for each in differences}),
+        feed_missed=len(ledger.changes() ^ set(scene.consumer.seen)),
+        feed_wrong=len(wrong) + len(scene.consumer.breaks) + len(scene.consumer.seen) - len(set(scene.consumer.seen)),
+        rows=sum(comparison.rows for comparison in comparisons),
+        stuck=sum(states.get(state, 0) for state in ("pending", "processing")),
+        dead=states.get("dead", 0),
+        unsound=0 if ledger.is_sound() else 1,
+        bad_exits=sum(code != 0 for code in codes),
+        longest_to_ack=max(to_ack, default=0.0),
+        median_to_ack=statistics.median(to_ack) if to_ack else 0.0,
+        longest_to_end=max(to_end, default=0.0),
+        median_to_end=statistics.median(to_end) if to_end else 0.0,
+        longest_without_ack=longest_pause(stream.acks),
+        slowest_refusal=max(stream.refusals.get(503, []), default=0.0),
+        notes=notes,
+    )
+
+
+def recoveries(kills: Sequence[Kill], moments: Sequence[float]) -> list[float]:
+    """Seconds from a kill to the first moment after it, where no other kill comes between. Both are in order."""
+    found = []
+    for kill, following in zip_longest(kills, kills[1:]):
+        index = bisect_right(moments, kill.at)
+        if index < len(moments) and (following is None or moments[index] <= following.at):
+            found.append(moments[index] - kill.at)
+    return found
+
+
+def longest_pause(moments: Sequence[float]) -> float:
+    """Seconds between two moments that follow each other, at most."""
+    return max((later - earlier for earlier, later in pairwise(moments)), default=0.0)
+
+
+def as_json(verdict: Verdict) -> dict[str, Any]:
+    shown = {name: getattr(verdict, name) for name in Verdict.__dataclass_fields__}
+    return {**shown, "statuses": {str(status): count for status, count in verdict.statuses.items()}}

@@ -1,0 +1,72 @@
+"""What a test waits for while a scene plays, and what the processes hold meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+from deployment import Deployment
+from scene import Scene
+
+Condition = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the processes hold, added up over all of them."""
+
+    file_descriptors: int
+    threads: int
+    memory: int
+
+    @classmethod
+    def by(cls, deployment: Deployment) -> Held:
+        processes = [post.process for post in deployment.posts if post.process is not None]
+        return cls(
+            sum(process.file_descriptors() for process in processes),
+            sum(process.threads() for process in processes),
+            sum(process.memory() for process in processes),
+        )
+
+
+async def until(condition: Condition, what: str, seconds: float = 60.0) -> None:
+    """Fails if the condition is not true within the seconds."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+def refusing(scene: Scene) -> Condition:
+    """Whether another 503 has been answered since this was called."""
+    before = len(scene.stream.refusals.get(503, []))
+
+    async def condition() -> bool:
+        return len(scene.stream.refusals.get(503, [])) > before
+
+    return condition
+
+
+def acking(scene: Scene) -> Condition:
+    """Whether webhooks are being acked: twenty more since this was called."""
+    before = len(scene.stream.acks)
+
+    async def condition() -> bool:
+        return len(scene.stream.acks) > before + 20
+
+    return condition
+
+
+async def settled(scene: Scene) -> None:
+    """Wait until the workers have caught up."""
+
+    async def none_open() -> bool:
+        return await asyncio.to_thread(scene.ledger.open) < 20
+
+    await until(none_open, "the backlog to drain")
+
+
+async def readiness(scene: Scene) -> httpx.Response:
+    async with scene.deployment.client() as client:
+        return await client.get("/readyz")

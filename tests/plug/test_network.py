@@ -1,0 +1,93 @@
+"""Connections to PostgreSQL that are cut, that swallow everything, or that are slow."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from killing import judge
+from observing import acking, readiness, refusing, settled, until
+from scene import Scene, staged
+
+#: Seconds that the endpoint itself waits for a commit, with what its timer adds (receiver/acceptor.py).
+ENDPOINT_PATIENCE = 13.0
+
+
+@pytest.fixture
+def play():
+    """Runs a scene with a network in it, and holds what came of it against what must be."""
+
+    def play(trouble) -> Scene:
+        async def run() -> Scene:
+            async with staged("postgresql", rate=60, with_network=True) as scene:
+                async with scene.flowing():
+                    await until(acking(scene), "acks")
+                    await trouble(scene)
+                    await until(acking(scene), "acks after the trouble", seconds=20)
+                    await settled(scene)
+                verdict = await judge(scene, [], seed=1, seconds=0)
+            assert verdict.good, "\n".join(verdict.lines())
+            assert [post.starts for post in scene.deployment.posts] == [1] * 4
+            return scene
+
+        return asyncio.run(run())
+
+    return play
+
+
+def test_connections_that_are_cut_in_the_middle_of_anything_cost_a_retry_at_most(play):
+    async def trouble(scene: Scene) -> None:
+        for _ in range(40):
+            await asyncio.sleep(0.1)
+            scene.network.cut()
+
+    play(trouble)
+
+
+def test_a_network_that_is_down_for_a_while_is_told_to_senders_at_once(play):
+    async def trouble(scene: Scene) -> None:
+        refused = refusing(scene)
+        scene.network.close_door()
+        await until(refused, "a refusal", seconds=5)
+        await asyncio.sleep(3)
+        assert (await readiness(scene)).status_code == 503
+        scene.network.open_door()
+
+    scene = play(trouble)
+    assert max(scene.stream.refusals[503]) < 1.0
+
+
+@pytest.mark.long
+def test_a_network_that_swallows_everything_holds_nobody_longer_than_the_endpoint_s_patience(play):
+    async def trouble(scene: Scene) -> None:
+        refused = refusing(scene)
+        scene.network.hold()
+        await until(refused, "a refusal", seconds=ENDPOINT_PATIENCE)
+        scene.network.cut()
+        scene.network.release()
+
+    scene = play(trouble)
+    assert max(scene.stream.refusals[503]) < ENDPOINT_PATIENCE
+
+
+@pytest.mark.long
+def test_what_was_held_up_in_the_network_and_arrives_after_all_is_applied_once(play):
+    async def trouble(scene: Scene) -> None:
+        for _ in range(3):
+            scene.network.hold()
+            await asyncio.sleep(2)
+            scene.network.release()
+            await asyncio.sleep(0.5)
+
+    play(trouble)
+
+
+@pytest.mark.long
+def test_a_slow_network_only_makes_everything_slow(play):
+    async def trouble(scene: Scene) -> None:
+        scene.network.delay = 0.05
+        await asyncio.sleep(4)
+        scene.network.delay = 0.0
+
+    scene = play(trouble)
+    assert 503 not in scene.stream.refusals

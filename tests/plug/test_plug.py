@@ -1,0 +1,63 @@
+"""Kill any process at any instant: nothing that was acked is lost, and nothing is applied twice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from killing import DATABASES, run
+
+#: Answers before the commit, as a receiver does that hands over to a background task.
+ACK_FIRST = """
+import threading, time
+from receiver.filing import Accepted
+from receiver.inbox import Inbox
+
+accept = Inbox.accept
+
+def accept_later(self, arrivals):
+    for arrival in arrivals:
+        arrival.id = self._ids.draw()
+    threading.Thread(target=lambda: (time.sleep(0.2), accept(self, arrivals))).start()
+    return [Accepted("accepted", arrival.id) for arrival in arrivals]
+
+Inbox.accept = accept_later
+"""
+
+#: Settles in two transactions: first the effect, and a moment later that it is done.
+SETTLE_TWICE = """
+import time
+from receiver.inbox import Inbox
+
+settle = Inbox.settle
+
+def settle_later(self, connection, *arguments, **named):
+    connection.exec_driver_sql("COMMIT")
+    time.sleep(0.15)
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    settle(self, connection, *arguments, **named)
+
+Inbox.settle = settle_later
+"""
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_after_kills_at_any_instant_nothing_is_lost_applied_twice_or_stuck_and_the_mirror_is_right(database):
+    verdict = asyncio.run(run(database, kills=20, seed=20260304, rate=60, pause=0.4))
+    assert sum(verdict.kills.values()) == 20
+    assert verdict.acked == verdict.events > 100
+    assert verdict.good, "\n".join(verdict.lines())
+
+
+def test_the_run_notices_acks_that_come_before_their_commit():
+    verdict = asyncio.run(run("sqlite", kills=8, seed=1, rate=60, pause=0.4, sabotage=ACK_FIRST))
+    assert verdict.lost > 0
+    assert verdict.diverged > 0
+    assert not verdict.good
+
+
+@pytest.mark.long
+def test_the_run_notices_effects_that_are_committed_before_their_end():
+    verdict = asyncio.run(run("sqlite", kills=14, seed=2, rate=20, pause=0.4, sabotage=SETTLE_TWICE))
+    assert verdict.half_applied + verdict.feed_wrong > 0
+    assert not verdict.good
