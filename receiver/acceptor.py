@@ -44,6 +44,9 @@ PATIENCE = 10.0
 #: before it has failed.
 STALLED, STALLED_AGAIN = 2.0, 0.25
 
+#: Seconds that the last commits get when the server stops.
+STOP_PATIENCE = 5.0
+
 #: Seconds between two looks at who has waited too long.
 LOOK = 0.5
 
@@ -86,12 +89,14 @@ class Acceptor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Accept what is waiting, then end."""
+        """Accept what is waiting, then end. A commit that hangs is not waited for: what it holds was never acked."""
         gathered, self._gathering = self._gathering, []
         if gathered:
             self._batches.put(gathered)
         self._batches.put(None)
-        self._thread.join()
+        self._thread.join(STOP_PATIENCE)
+        if self._thread.is_alive():
+            log.warning("a commit hangs; stopping without it")
 
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 

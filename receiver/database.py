@@ -42,7 +42,7 @@ KEEP_ALIVE: dict[str, Any] = {
 #: that stands still in the middle of a transaction.
 SESSION_LIMITS = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=25000 "
-    "-c idle_in_transaction_session_timeout=300000"
+    "-c idle_in_transaction_session_timeout=60000"
 )
 
 #: By system, what the driver is told. A SQLite connection keeps few prepared statements: a multi-row INSERT is another

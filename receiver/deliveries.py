@@ -126,7 +126,7 @@ class Body(SQLModel, table=True):
     body: bytes = Field(sa_type=LargeBinary)
     #: What an encrypted body decrypts to; None if the body is plain.
     plain: bytes | None = Field(default=None, sa_type=LargeBinary)
-    #: The headers worth keeping: see `receiver.endpoint.KEPT_HEADERS`.
+    #: The headers worth keeping: see `receiver.admission.KEPT_HEADERS`.
     headers: dict[str, str] = Field(sa_type=Document)
 
 

@@ -36,8 +36,9 @@ def file(database: Database, arrivals: Sequence[Arrival]) -> list[Accepted]:
     What is new is kept at once, by one statement; what repeats is looked at afterwards. To file the same arrivals
     again, as after a commit whose fate is unknown, does no harm: what was kept under its own id was no duplicate.
     """
-    # More than that are several statements on SQLite, which share a commit.
-    writing = database.write_at_once if len(arrivals) <= SIZES[-1] else database.write
+    # On SQLite, more than that are several statements, which share a commit.
+    at_once = database.is_postgresql or len(arrivals) <= SIZES[-1]
+    writing = database.write_at_once if at_once else database.write
     with writing() as connection:
         new = take(connection, arrivals)
     if new == len(arrivals):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, exists, literal, select, text, update
+from sqlalchemy import Connection, Update, and_, bindparam, exists, literal, select, text, update
 
 from receiver.arrivals import ArrivalIds
 from receiver.bulk import insert_mappings
@@ -108,9 +108,8 @@ class Inbox:
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
         """Keep the leases of deliveries that are still being worked on."""
-        with self.database.write() as connection:
-            statement = update(DELIVERIES).where(_HELD_BY_WORKER).values(lease_until=until)
-            connection.execute(statement, {"ids": ids, "worker": worker})
+        statement = update(DELIVERIES).where(_HELD_BY_WORKER).values(lease_until=until)
+        insist(lambda: self._write(statement, {"ids": ids, "worker": worker}))
 
     def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
         """Which of these the worker still holds; they stay so until the transaction ends."""
@@ -134,18 +133,23 @@ class Inbox:
 
     def release(self, worker: str) -> None:
         """Give back what the worker claimed and has not begun, as if it had not been claimed."""
-        with self.database.write() as connection:
-            given_back = update(DELIVERIES).where(in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
-            connection.execute(
-                given_back.values(
-                    state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None
-                )
-            )
+        claimed = update(DELIVERIES).where(in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
+        given_back = claimed.values(
+            state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None
+        )
+        insist(lambda: self._write(given_back, {}))
 
-    def take_over(self, *, now: datetime, gone: Sequence[str], max_attempts: int) -> int:
+    def _write(self, statement: Update, parameters: dict[str, Any]) -> None:
+        with self.database.write() as connection:
+            connection.execute(statement, parameters)
+
+    def take_over(
+        self, *, now: datetime, gone: Sequence[str], max_attempts: int, pause: timedelta = timedelta()
+    ) -> int:
         """Make claimable again what workers left behind: those named in `gone`, and all whose lease has ended.
 
-        Their attempt counts: who used up the last one is dead. Returns how many deliveries were taken over.
+        Their attempt counts: who used up the last one is dead. One that was alone and ended its worker all the same is
+        due after `pause`, so that the others get their turn. Returns how many deliveries were taken over.
         """
         left = and_(
             in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(gone))
@@ -160,7 +164,15 @@ class Inbox:
             # Not ordered by the plain column, since SQLite would go through the whole table in that order.
             rows = connection.execute(found.order_by(DELIVERIES.c.id + 0).with_for_update(skip_locked=True)).all()
             # Only an attempt made alone convicts: in a batch, any of them may have ended the worker.
-            endings = [_lost(row.id, row.attempts, now, row.suspect and row.attempts >= max_attempts) for row in rows]
+            endings = [
+                _lost(
+                    row.id,
+                    row.attempts,
+                    due_at=now + pause if row.suspect else now,
+                    over=row.suspect and row.attempts >= max_attempts,
+                )
+                for row in rows
+            ]
             for row, ending in zip(rows, endings, strict=True):
                 self.settle(connection, row.claimed_by, [ending], now=now)
             statement = update(DELIVERIES).where(DELIVERIES.c.id.in_([row.id for row in rows]))
@@ -211,17 +223,22 @@ class Inbox:
 
 def pending_sources(database: Database) -> list[str]:
     """The sources that deliveries are pending of."""
-    statement = select(DELIVERIES.c.source).where(in_state(State.PENDING)).distinct().order_by(DELIVERIES.c.source)
+    # Not by the plain column, for the reason that `_OF_SOURCES` gives.
+    statement = select(DELIVERIES.c.source + "").where(in_state(State.PENDING)).distinct()
     with database.read() as connection:
-        return list(connection.execute(statement).scalars())
+        return sorted(connection.execute(statement).scalars())
 
 
 def pending_entities(database: Database, source: str) -> set[str]:
     """The ids of the entities of one source that deliveries are still to be worked on about."""
-    waiting = text("deliveries.state IN ('pending', 'processing')")
-    statement = select(DELIVERIES.c.entity_id).where(DELIVERIES.c.source == source, waiting).distinct()
+    # One by one, because each of the two states has an index of the few rows in it.
+    waiting = [
+        select(DELIVERIES.c.entity_id).where(in_state(state), _OF_SOURCES).distinct()
+        for state in (State.PENDING, State.PROCESSING)
+    ]
     with database.read() as connection:
-        return {entity_id for entity_id in connection.execute(statement).scalars() if entity_id is not None}
+        found = [each for one in waiting for each in connection.execute(one, {"sources": [source]}).scalars()]
+    return {entity_id for entity_id in found if entity_id is not None}
 
 
 #: Not a plain column: the index of what is due is the one to go by, and not that of a source's whole history.
@@ -339,12 +356,12 @@ def _ending_values(ending: Ending, now: datetime) -> dict[str, Any]:
     return values
 
 
-def _lost(delivery_id: int, number: int, now: datetime, over: bool) -> Ending:
+def _lost(delivery_id: int, number: int, *, due_at: datetime, over: bool) -> Ending:
     return Ending(
         delivery_id=delivery_id,
         state=State.DEAD if over else State.PENDING,
         reason="The worker stopped or hung during this attempt.",
-        due_at=now,
+        due_at=due_at,
         failed=True,
         number=number,
     )

@@ -93,18 +93,30 @@ class _Post:
             self._process = None
         if self._process is None and time.monotonic() >= self._due:
             self._began = time.monotonic()
-            self._process = subprocess.Popen(  # noqa: S603 (the commands are ours)
+            self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        """The process; None if the system has no room for it now."""
+        try:
+            return subprocess.Popen(  # noqa: S603 (the commands are ours)
                 self._command,
                 env=self._environment,
                 pass_fds=self._descriptors,
                 preexec_fn=_end_with(os.getpid()),
             )
+        except OSError as error:
+            self._pause_before_the_next()
+            log.error("a process cannot be started; trying again", error=str(error), seconds=self._pause)
+            return None
 
     def _plan_another(self, ended: subprocess.Popen[bytes]) -> None:
+        self._pause_before_the_next()
+        log.error("a process ended; starting another", pid=ended.pid, code=ended.returncode, seconds=self._pause)
+
+    def _pause_before_the_next(self) -> None:
         now = time.monotonic()
         self._pause = FIRST_PAUSE if now - self._began > A_WHILE else min(2 * self._pause, LONGEST_PAUSE)
         self._due = now + self._pause
-        log.error("a process ended; starting another", pid=ended.pid, code=ended.returncode, seconds=self._pause)
 
     def ask_to_end(self) -> None:
         if self._process is not None:

@@ -183,7 +183,7 @@ class Worker:
             return
         self._looked_for_lost_at = now
         gone = liveness.gone(self._inbox.workers())
-        taken = self._inbox.take_over(now=now, gone=gone, max_attempts=self._retries.attempts)
+        taken = self._inbox.take_over(now=now, gone=gone, max_attempts=self._retries.attempts, pause=self.lease)
         if taken:
             log.warning("took over deliveries that another worker left behind", deliveries=taken)
 
@@ -379,7 +379,7 @@ class Worker:
 
         with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
             self._run(task, earlier, read, session)
-            with self._judged(task):
+            with self._judged(task, task.handler, in_transaction=True):
                 session.commit() if task.ending is None else session.rollback()
 
     # ── how it ended ──────────────────────────────────────────────────────────────────────────────────────────

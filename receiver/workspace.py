@@ -17,6 +17,13 @@ from receiver.changes import RowChange
 from receiver.mirror import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
 from receiver.versions import Outcome, Registers, Standing, Version, dump, load, standing, strongest
 
+#: Rows that a batch locks one by one; a larger one keeps every other writer out instead. PostgreSQL keeps the locks of
+#: all connections in one table of a fixed size, about 6,400 with its own settings, and refuses whoever fills it.
+MOST_LOCKS = 1_000
+
+#: The key of the advisory lock that stands for all rows.
+MIRROR_LOCK = 0x686F6F6B0004
+
 #: Keys per SELECT: far below the bound on variables of either database.
 KEYS_PER_QUERY = 500
 
@@ -186,6 +193,10 @@ class Workspace:
         """Hold off other writers of these rows, of those that are not there yet too: what row locks cannot do."""
         # Everybody in the same order, so that two writers wait for each other instead of deadlocking.
         numbers = sorted({_lock_number(key) for key in keys})
+        if len(numbers) > MOST_LOCKS:
+            self.connection.execute(_LOCK_ALL, {"all": MIRROR_LOCK})
+            return
+        self.connection.execute(_LOCK_SOME, {"all": MIRROR_LOCK})
         self.connection.execute(_LOCK, {"numbers": numbers})
 
     def _lock_families(self, writes: Sequence[Write]) -> None:
@@ -194,7 +205,7 @@ class Workspace:
         for write in writes:
             if write.children_gone:
                 lost[write.children_gone, write.key.source].add(write.key.external_id)
-        for (table, source), parents in sorted(lost.items(), key=lambda item: (sql_table(item[0][0]).name, item[0][1])):
+        for (table, source), parents in sorted(lost.items(), key=_lock_order):
             sql = sql_table(table)
             own = {write.key.external_id for write in writes if (write.key.table, write.key.source) == (table, source)}
             concerned = sql.c.external_id.in_(sorted(own)) | sql.c.parent.in_(sorted(parents))
@@ -207,16 +218,14 @@ class Workspace:
         groups: dict[tuple[type[MirrorRow], str], list[str]] = defaultdict(list)
         for key in missing:
             groups[key.table, key.source].append(key.external_id)
-        for (table, source), ids in sorted(groups.items(), key=lambda item: (sql_table(item[0][0]).name, item[0][1])):
+        for (table, source), ids in sorted(groups.items(), key=_lock_order):
             self._select(table, source, "external_id", sorted(ids), lock)
 
     def _fetch_children(self, lost: set[tuple[Key, type[MirrorRow]]], lock: bool) -> None:
         groups: dict[tuple[type[MirrorRow], str], list[str]] = defaultdict(list)
         for parent, child in lost:
             groups[child, parent.source].append(parent.external_id)
-        for (table, source), parents in sorted(
-            groups.items(), key=lambda item: (sql_table(item[0][0]).name, item[0][1])
-        ):
+        for (table, source), parents in sorted(groups.items(), key=_lock_order):
             self._select(table, source, "parent", sorted(parents), lock)
 
     def _select(self, table: type[MirrorRow], source: str, column: str, values: list[str], lock: bool) -> None:
@@ -238,7 +247,15 @@ class Workspace:
         self._adopt(key, entry.registers)
 
 
+_LOCK_ALL = text("SELECT pg_advisory_xact_lock(:all)")
+_LOCK_SOME = text("SELECT pg_advisory_xact_lock_shared(:all)")
 _LOCK = text("SELECT pg_advisory_xact_lock(number) FROM unnest(CAST(:numbers AS bigint[])) AS number")
+
+
+def _lock_order(group: tuple[tuple[type[MirrorRow], str], Any]) -> tuple[str, str]:
+    """Everybody goes through tables and sources in this order, so that two writers wait instead of deadlocking."""
+    (table, source), _ = group
+    return sql_table(table).name, source
 
 
 def _lock_number(key: Key) -> int:

@@ -21,14 +21,17 @@ INDEXES = (
 )
 
 #: Only a derived key is 64 hexadecimal digits behind the second of its change.
+#: The second is cut out of the text, because `strftime` would round the microseconds.
 REKEY_ON_SQLITE = """
 UPDATE {table} SET dedup_key = (
-    SELECT strftime('%s', d.occurred_at) || substr(d.occurred_at, 21, 6) || substr({table}.dedup_key, -65)
+    SELECT strftime('%s', substr(d.occurred_at, 1, 19)) || substr(d.occurred_at, 21, 6)
+        || substr({table}.dedup_key, -65)
     FROM deliveries AS d WHERE d.id = {table}.{id}
 )
 WHERE substr(dedup_key, -65, 1) = '-' AND substr(dedup_key, -64) NOT GLOB '*[^0-9a-f]*' AND EXISTS (
     SELECT 1 FROM deliveries AS d
-    WHERE d.id = {table}.{id} AND strftime('%s', d.occurred_at) || substr({table}.dedup_key, -65) = {table}.dedup_key
+    WHERE d.id = {table}.{id}
+        AND strftime('%s', substr(d.occurred_at, 1, 19)) || substr({table}.dedup_key, -65) = {table}.dedup_key
 )
 """
 

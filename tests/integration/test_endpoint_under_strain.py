@@ -7,6 +7,7 @@ import json
 import logging
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -140,9 +141,15 @@ def test_after_bodies_that_stopped_their_bytes_wait_no_longer(impatient: Served)
 def test_past_the_bytes_that_may_wait_senders_are_asked_to_come_back(mirror_url):
     with serving(mirror_url, max_waiting_bytes=MIB) as served:
         content = padded("sigma", 100_000)
-        with served.connect() as slow:
-            slow.sendall(request_head("sigma", b"Content-Length: 1000000") + b" " * 999_999)
-            wait_until(lambda: is_unavailable(served.post("sigma", content)), "the bound")
+        with ExitStack() as slow:
+
+            def is_reached() -> bool:
+                # Of two that meet at the bound either may be refused, so the slow one is begun anew each time.
+                sending = slow.enter_context(served.connect())
+                sending.sendall(request_head("sigma", b"Content-Length: 1000000") + b" " * 999_999)
+                return is_unavailable(served.post("sigma", content))
+
+            wait_until(is_reached, "the bound")
             assert is_unavailable(served.post("sigma", *sent("sigma", content)))
             assert served.count() == 0
         wait_until(lambda: served.post("sigma", content).status_code == 401, "room")

@@ -19,6 +19,7 @@ from handlers.catalog import Product, Variant
 from receiver.database import Database
 from receiver.testing import Webhooks
 from receiver.worker import Worker
+from receiver.workspace import MOST_LOCKS
 
 WORKERS, EVENTS, PRODUCTS, VARIANTS = 4, 300, 5, 20
 
@@ -70,7 +71,11 @@ def snapshot(kit: Webhooks, source: str) -> list[dict[str, Any]]:
     return [row.model_dump(exclude=hidden) for table in (Product, Variant) for row in kit.rows(table, source=source)]
 
 
-def test_many_workers_at_once_leave_the_mirror_that_one_worker_leaves_without_a_deadlock(kit, worker_elsewhere, errors):
+@pytest.mark.parametrize("most_locks", [MOST_LOCKS, 12], ids=["row by row", "some batches all at once"])
+def test_many_workers_at_once_leave_the_mirror_that_one_worker_leaves_without_a_deadlock(
+    kit, worker_elsewhere, errors, monkeypatch, most_locks
+):
+    monkeypatch.setattr("receiver.workspace.MOST_LOCKS", most_locks)
     luck = random.Random(20260304)
     story = [(*some_event(luck, second), NOON + timedelta(seconds=second)) for second in range(EVENTS)]
     for source in ("one", "many"):

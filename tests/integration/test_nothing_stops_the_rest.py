@@ -12,7 +12,10 @@ from shopping import NOON, drain, named
 from handlers.api import fetch_patiently
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Event, Mirror, Retry, SourceSettings, bulk
+from receiver.database import Database
 from receiver.errors import ConfigurationError
+from receiver.inbox import Inbox
+from receiver.intake import Arrival
 from receiver.retention import Retention
 from receiver.signatures import Credentials, HmacSha256, Secret
 from receiver.sources import build_source, find_dialects
@@ -104,3 +107,33 @@ def test_an_api_key_that_no_header_takes_is_refused_at_start_with_the_mend():
     settings = SourceSettings(name="sigma", secrets=["s"], api_url="http://127.0.0.1:9/api/v1", api_key="sk_…")
     with pytest.raises(ConfigurationError, match="check api_url, api_key"):
         build_source(settings, find_dialects())
+
+
+def test_a_trigger_of_somebody_else_s_does_not_hide_what_repeats(tmp_path):
+    """Whoever counts the rows that a statement changed counts its rows, too."""
+    database = Database(f"sqlite:///{tmp_path / 'watched.db'}")
+    database.create_tables()
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE seen (id)")
+        connection.exec_driver_sql(
+            "CREATE TRIGGER watch AFTER INSERT ON deliveries BEGIN INSERT INTO seen VALUES (NEW.id); END"
+        )
+    inbox = Inbox(database)
+
+    def arrival(key: str, body: bytes) -> Arrival:
+        kept = {"source": "s", "plain": None, "headers": {}, "received_at": NOON, "secret": None}
+        return Arrival(body=body, dedup_key=key, fingerprint=body, occurred_at=NOON, **kept)
+
+    inbox.accept([arrival("known", b"one")])
+    news = [arrival("a", b"a"), arrival("b", b"b"), arrival("c", b"c"), arrival("known", b"another")]
+    answers = inbox.accept(news)
+    assert [answer.status for answer in answers] == ["accepted"] * 4
+    with database.read() as connection:
+        assert set(connection.exec_driver_sql("SELECT body FROM bodies").scalars()) == {
+            b"one",
+            b"a",
+            b"b",
+            b"c",
+            b"another",
+        }
+    database.close()

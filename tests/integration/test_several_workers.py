@@ -150,6 +150,21 @@ def test_whoever_hangs_on_the_last_attempt_is_dead(kit, other):
     assert (delivery["state"], delivery["attempts_made"], len(delivery["attempts"])) == ("dead", 3, 3)
 
 
+def test_one_that_hung_alone_lets_the_others_have_their_turn_before_it_is_tried_again(kit, other):
+    hangs = kit.send("shop", "product.updated", id="A1", data=named())
+    lease = timedelta(seconds=60)
+    for suspect in (False, True):
+        assert kit.inbox.claim("host:1:hangs", ["shop"], limit=1, now=kit.now(), lease=lease, suspect=suspect)
+        kit.advance(seconds=61)
+        kit.inbox.take_over(now=kit.now(), gone=[], max_attempts=10, pause=lease)
+    late = kit.send("shop", "product.updated", id="A2", data=named())
+    drain(other)
+    assert (kit.delivery(hangs)["state"], kit.delivery(late)["state"]) == ("pending", "processed")
+    kit.advance(seconds=61)
+    drain(other)
+    assert kit.delivery(hangs)["state"] == "processed"
+
+
 def test_a_worker_that_is_stopped_gives_back_what_it_has_not_begun_as_if_it_had_never_had_it(kit, gate):
     stopping = new_worker(kit)
     kit.send("shop", "product.updated", id="SLOW", data=named())

@@ -5,6 +5,7 @@ The files `first_schema.*.sql` are dumps that the first release's own code has f
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sqlite3
 from contextlib import closing
@@ -18,6 +19,7 @@ from sqlalchemy import inspect, text
 from handlers.catalog import Product
 from receiver import changes
 from receiver.database import Database
+from receiver.deliveries import Delivery
 from receiver.errors import ConfigurationError
 from receiver.schema import Schema
 from receiver.sources import find_dialects
@@ -185,3 +187,23 @@ def test_the_change_feed_goes_on_where_it_was(kit):
     kit.drain()
     new = [each for each in changes.after(kit.database, last, limit=1_000) if each["external_id"] == "NEW"]
     assert [(each["operation"], each["table"]) for each in new] == [("insert", "products")]
+
+
+def test_a_change_in_the_last_moment_of_its_second_is_a_duplicate_after_the_upgrade(database, database_url, tmp_path):
+    data = b'{"product_code":"LAST"}'
+    body = b'{"type":"product.updated","id":"LAST","timestamp":"2026-06-01T12:00:00.999999Z","data":%b}' % data
+    digest = hashlib.sha256(body).hexdigest()
+    move_to = {"key": f"1780315200-{digest}", "at": NOON.replace(microsecond=999_999)}
+    with database.write() as connection:
+        moved = connection.execute(text("SELECT max(id) FROM deliveries WHERE source = 'iimmpact'")).scalar_one()
+        table = Delivery.__table__
+        changed = {"dedup_key": move_to["key"], "occurred_at": move_to["at"]}
+        connection.execute(table.update().where(table.c.id == moved).values(**changed))
+        connection.execute(
+            text("UPDATE dedup_keys SET dedup_key = :key, fingerprint = :fingerprint WHERE delivery_id = :id"),
+            {"key": move_to["key"], "fingerprint": bytes.fromhex(digest), "id": moved},
+        )
+    Schema(database).upgrade()
+    with closing(Webhooks(tmp_path, find_dialects(), database_url=database_url)) as kit:
+        kit.source("iimmpact")
+        assert kit.send_body("iimmpact", body).body == {"status": "duplicate", "delivery": str(moved)}

@@ -196,3 +196,19 @@ def test_stopping_accepts_what_still_gathers():
 
     asyncio.run(played())
     assert inbox.batches == [["a"]]
+
+
+def test_stopping_does_not_wait_for_a_commit_that_hangs(monkeypatch):
+    monkeypatch.setattr(module, "STOP_PATIENCE", 0.1)
+    inbox = Inbox()
+    accepting = Acceptor(inbox)
+
+    async def played() -> None:
+        accepting.start()
+        answer = await stall(accepting, inbox, "a")
+        await asyncio.wait_for(asyncio.to_thread(accepting.stop), BOUND)
+        inbox.open.set()
+        await asyncio.wait_for(answer, BOUND)
+
+    asyncio.run(played())
+    assert inbox.batches == [["a"]]
