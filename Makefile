@@ -12,7 +12,7 @@ help:
 	@echo "make check   style and types only"
 	@echo "make format  lay the code out"
 	@echo "make plug    kill processes hundreds of times, and show that nothing is lost (some minutes)"
-	@echo "make bench   measure (some minutes; needs wrk)"
+	@echo "make bench   measure, on both databases (a quarter of an hour; needs wrk)"
 	@echo "make clean   remove what these targets made"
 
 demo: $(VENV)/installed

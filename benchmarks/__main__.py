@@ -1,21 +1,25 @@
-"""`make bench`: all measurements, or those named. Some minutes; on a machine that does nothing else."""
+"""`make bench`: all measurements, or those named. About a quarter of an hour, on a machine that does nothing else."""
 
 from __future__ import annotations
 
 import platform
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from os import cpu_count
 
-from benchmarks import acks, apply, latency, memory, sending
+from benchmarks import acks, against_dbos, apply, history, latency, memory, postgresql, sending, workers
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "acks": ("Durable acks, 64 connections, bodies of 1 kB, one server process", acks.report),
     "apply": ("Events applied by one worker", apply.report),
+    "workers": ("Events applied by two workers, on PostgreSQL", workers.report),
+    "dbos": ("Events applied by one worker, and by DBOS Transact on the same PostgreSQL", against_dbos.report),
     "latency": ("Ack latency beside a worker", latency.report),
     "memory": ("Memory", memory.report),
     "sending": ("The simulator as a load generator", sending.report),
+    "history": ("Cost of a batch with ever more deliveries that have ended", history.report),
 }
 
 
@@ -26,11 +30,14 @@ def main() -> None:
         raise SystemExit(f"There is no measurement {unknown[0]!r}: choose from {', '.join(MEASUREMENTS)}.")
     print(f"Python {platform.python_version()}, {cpu_count()} cores")
     print(f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=FULL")
+    print(postgresql.described())
     for name in chosen:
         title, report = MEASUREMENTS[name]
-        print(f"\n{title}")
+        began = time.perf_counter()
+        print(f"\n{title}", flush=True)
         for line in report():
             print(f"  {line}", flush=True)
+        print(f"  ({name} took {time.perf_counter() - began:.0f} s)", flush=True)
 
 
 main()

@@ -1,15 +1,19 @@
-"""Durable acks per second, against a bare server, an in-memory one and one commit per request."""
+"""Durable acks per second on both databases, against a bare server, an in-memory one and one commit per request."""
 
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from benchmarks import load
+from benchmarks import load, postgresql
 from benchmarks.servers import running
 
-SERVERS = ("bare", "deferred", "orm", "hookmirror")
+#: What the two databases of Hookmirror are measured against.
+OTHERS = ("bare", "deferred", "orm")
+OURS = (ON_SQLITE, ON_POSTGRESQL) = ("hookmirror on SQLite", "hookmirror on PostgreSQL")
+
 ROUNDS = 3
 SECONDS = 4
 
@@ -19,24 +23,31 @@ POOL = 120_000
 
 def measure() -> dict[str, float]:
     """Requests per second by server, the median of the rounds; within a round the servers take turns."""
-    rates: dict[str, list[float]] = {name: [] for name in SERVERS}
+    rates: dict[str, list[float]] = {name: [] for name in (*OTHERS, *OURS)}
     with tempfile.TemporaryDirectory() as folder:
         pool = Path(folder) / "pool.txt"
         for number in range(ROUNDS):
             load.write_pool(pool, number * POOL, POOL)
-            for name in SERVERS:
-                with tempfile.TemporaryDirectory() as own:
-                    arguments = ("--no-worker",) if name == "hookmirror" else ()
-                    with running(name, Path(own), *arguments) as (url, _):
-                        seen = load.send(url, pool, seconds=SECONDS)
+            for name, each in rates.items():
+                seen = _load(name, pool)
                 assert seen.failed == 0, f"{name} refused {seen.failed} requests"
-                rates[name].append(seen.requests_per_second)
+                each.append(seen.requests_per_second)
     return {name: median(each) for name, each in rates.items()}
 
 
 def report() -> list[str]:
     rates = measure()
-    ours = rates["hookmirror"]
-    lines = [f"{name:<11}{rate:>9.0f} requests/s" for name, rate in rates.items()]
-    lines += [f"hookmirror / {name:<9}{ours / rates[name]:.2f}" for name in SERVERS if name != "hookmirror"]
+    lines = [f"{name:<26}{rate:>9.0f} requests/s" for name, rate in rates.items()]
+    for ours in OURS:
+        lines += [f"{ours:<24} / {other:<9}{rates[ours] / rates[other]:.2f}" for other in OTHERS]
     return lines
+
+
+def _load(name: str, pool: Path) -> load.Load:
+    """What wrk saw of one server, on an empty database."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        database_url = stack.enter_context(postgresql.fresh_database()) if name == ON_POSTGRESQL else None
+        server, arguments = (name, ()) if name in OTHERS else ("hookmirror", ("--no-worker",))
+        url, _ = stack.enter_context(running(server, folder, *arguments, database_url=database_url))
+        return load.send(url, pool, seconds=SECONDS)

@@ -100,12 +100,15 @@ def orm() -> Any:
 
 
 @contextmanager
-def running(name: str, folder: Path, *arguments: str) -> Iterator[tuple[str, int]]:
-    """One of the servers in a process of its own, on an empty database: its base URL and its process id."""
+def running(name: str, folder: Path, *arguments: str, database_url: str | None = None) -> Iterator[tuple[str, int]]:
+    """One of the servers in a process of its own, on an empty database: its base URL and its process id.
+
+    The database is a SQLite file in `folder`; Hookmirror takes another, if one is given that has its tables.
+    """
     port = _free_port()
     environment = dict(os.environ)
     if name == "hookmirror":
-        environment |= settings(folder)
+        environment |= settings(folder, database_url)
         command = ["-m", "receiver", "serve", "--port", str(port), *arguments]
     else:
         environment |= {"BENCHMARK_DATABASE": f"sqlite:///{folder / 'orm.db'}"}
@@ -132,13 +135,16 @@ def running(name: str, folder: Path, *arguments: str) -> Iterator[tuple[str, int
         process.wait(30)
 
 
-def settings(folder: Path) -> dict[str, str]:
-    """The environment of a Hookmirror that listens to one IIMMPACT source and keeps everything in `folder`."""
+def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
+    """The environment of a Hookmirror that listens to one IIMMPACT source and keeps everything in `folder`.
+
+    Everything but the events, if a database is given.
+    """
     path = folder / "hookmirror.toml"
     path.write_text(f'[sources.iimmpact]\nsecrets = ["{SECRET.decode()}"]\n')
     return {
         "HOOKMIRROR_CONFIG": str(path),
-        "HOOKMIRROR_DATABASE_URL": f"sqlite:///{folder / 'hookmirror.db'}",
+        "HOOKMIRROR_DATABASE_URL": database_url or f"sqlite:///{folder / 'hookmirror.db'}",
         "HOOKMIRROR_SECRET_KEY": "benchmark-secret-key",
         "HOOKMIRROR_LOG_LEVEL": "warning",
     }

@@ -1,0 +1,80 @@
+"""One worker against DBOS Transact on the same PostgreSQL, which does the same upserts as durable workflows.
+
+DBOS is installed into a virtual environment of its own, beside the project's, and is no dependency of anything here.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from benchmarks import postgresql
+from benchmarks.apply import row
+from benchmarks.draining import drain
+
+#: The newest release, with the driver that ours uses.
+RELEASES = ("dbos==3.4.0", "psycopg[binary]==3.3.9")
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = ROOT / ".venv-dbos"
+
+#: The worker's events, and those of DBOS, which are fewer because it needs longer for each.
+EVENTS, WORKFLOWS = 10_000, 1_000
+ROUNDS = 3
+
+#: Workflows at once, and seconds between two looks at the queue: nobody knows in advance which suit the machine best.
+#: The last is DBOS's default, all that there are and a look a second.
+QUEUES = ((8, 0.02), (16, 0.02), (64, 0.02), (WORKFLOWS, 1.0))
+
+WORKER = "worker"
+
+
+def measure() -> dict[str, float]:
+    """Events per second, the median of the rounds; within a round each takes a turn, on a database of its own."""
+    program = _installed()
+    rates: dict[str, list[float]] = {WORKER: []} | {_name(*queue): [] for queue in QUEUES}
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.jsonl"
+        rows.write_text("".join(json.dumps(row(number)) + "\n" for number in range(WORKFLOWS)))
+        for _ in range(ROUNDS):
+            with postgresql.fresh_database() as url:
+                rates[WORKER].append(drain(url, events=EVENTS).events_per_second)
+            for queue in QUEUES:
+                with postgresql.fresh_database() as url:
+                    rates[_name(*queue)].append(_workflows(program, url, rows, *queue))
+    return {name: median(each) for name, each in rates.items()}
+
+
+def report() -> list[str]:
+    rates = measure()
+    best = max(rate for name, rate in rates.items() if name != WORKER)
+    return [
+        *(f"{name:<46}{rate:>7.0f} events/s" for name, rate in rates.items()),
+        f"worker / the best of DBOS  {rates[WORKER] / best:.1f}",
+    ]
+
+
+def _name(concurrency: int, polling: float) -> str:
+    return f"{RELEASES[0]}, {concurrency} at once, polled each {polling:g} s"
+
+
+def _workflows(program: list[str], url: str, rows: Path, concurrency: int, polling: float) -> float:
+    command = [*program, url, str(rows), str(concurrency), str(polling)]
+    return WORKFLOWS / float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def _installed() -> list[str]:
+    """The command that runs the program of DBOS; its environment is made if it is not there."""
+    python = ENVIRONMENT / "bin" / "python"
+    made = ENVIRONMENT / "installed"
+    if not made.exists() or made.read_text().split() != list(RELEASES):
+        subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
+        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", *RELEASES]
+        if subprocess.run([python, *install], check=False).returncode != 0:
+            raise SystemExit("DBOS could not be installed: see above, or name the measurements that you want.")
+        made.write_text("\n".join(RELEASES))
+    return [str(python), str(Path(__file__).with_name("dbos_program.py"))]

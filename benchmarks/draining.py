@@ -1,0 +1,107 @@
+"""Workers in processes of their own, tuned as `hookmirror worker` is, that drain an inbox when they are told to.
+
+A process is started, connects, and waits; so that what is measured is the work and not the start.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from benchmarks import inboxes, processor
+from receiver.app import tune_interpreter
+from receiver.database import Database
+from receiver.inbox import Inbox
+from receiver.worker import Worker
+
+#: Events that make a fresh process and its database warm: statements are prepared, pages are there.
+WARM = 1_000
+
+#: Seconds that a process gets to end.
+PATIENCE = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """How fast one inbox was drained."""
+
+    events_per_second: float
+    #: Kept busy meanwhile by workers and database together. 0 where the system does not say.
+    busy_cores: float
+
+
+def drain(url: str, *, events: int, workers: int = 1) -> Drained:
+    """So many workers together, on an empty inbox with tables: from the word go until nothing is left to do."""
+    with _workers(url, workers) as processes:
+        inboxes.fill(url, 0, WARM)
+        _drain(processes)
+        inboxes.fill(url, WARM, events)
+        busy, began = processor.seconds(), time.perf_counter()
+        _drain(processes)
+        took = time.perf_counter() - began
+        return Drained(events / took, (processor.seconds() - busy) / took)
+
+
+@contextmanager
+def _workers(url: str, number: int) -> Iterator[Sequence[subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", "benchmarks.draining", url]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(number)
+    ]
+    try:
+        for process in processes:
+            _hear(process)
+        yield processes
+    finally:
+        for process in processes:
+            process.communicate(timeout=PATIENCE)
+
+
+def _drain(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Let them all go at once, and wait until the last of them has nothing left to do."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("drain\n")
+        process.stdin.flush()
+    for process in processes:
+        _hear(process)
+
+
+def _hear(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    told = process.stdout.readline()
+    if told != "ready\n":
+        raise RuntimeError(f"a worker of the benchmark is not ready: {told.strip() or 'it ended'}")
+
+
+def main(url: str) -> None:
+    """Drain the inbox once for each line that comes in."""
+    with closing(Database(url)) as database:
+        worker = Worker(Inbox(database), inboxes.sources())
+        database.ping()
+        tune_interpreter()
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            while worker.work() or _is_anything_pending(database):
+                pass
+            print("ready", flush=True)
+        worker.close()
+
+
+def _is_anything_pending(database: Database) -> bool:
+    """What could not be claimed, because another worker has the same entities in hand, is for the next round."""
+    with database.read() as connection:
+        return bool(connection.execute(_PENDING).scalar())
+
+
+_PENDING = text("SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'pending')")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

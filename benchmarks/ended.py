@@ -1,0 +1,119 @@
+"""Deliveries that ended long ago, by the million: written past the inbox, as they would stand there.
+
+Ten a second, about as many products as the other events are about; one in a thousand is dead, nine are ignored.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+
+import psycopg
+from sqlalchemy import make_url
+
+from benchmarks.inboxes import SOURCE
+from benchmarks.load import PRODUCTS
+from receiver.arrivals import PROCESSES
+from receiver.intake import Arrival
+
+#: The microsecond of the first arrival, since 1970, and those between one and the next.
+FIRST, BETWEEN = 1_700_000_000_000_000, 100_000
+
+#: What every body of them hashed to, let us say.
+FINGERPRINT = bytes(range(32))
+
+#: For both databases, which have different ways to count and to write a number in 64 hexadecimal digits.
+_DELIVERIES = """
+INSERT INTO deliveries (
+    id, source, event_type, entity_kind, entity_id, occurred_at, received_at, state, attempts, due_at, outcome,
+    ended_at, dedup_key, conflict
+)
+SELECT
+    ({first} + n * {between}) * {processes}, '{source}', 'product.updated', 'product', {entity}, moment, moment,
+    CASE WHEN n % 1000 = 0 THEN 'dead' WHEN n % 1000 < 10 THEN 'ignored' ELSE 'processed' END, 1, moment,
+    CASE WHEN n % 1000 < 10 THEN NULL ELSE 'applied' END, moment, {key}, false
+FROM {numbers}
+"""
+
+_KEYS = "INSERT INTO dedup_keys SELECT source, dedup_key, {fingerprint}, id FROM deliveries ORDER BY id"
+
+_BODIES = "INSERT INTO bodies (delivery_id, body, headers) SELECT id, {body}, '{{}}' FROM deliveries ORDER BY id"
+
+#: The same moment for all of them, which no measured statement asks for.
+_MOMENT = "2024-01-01T00:00:00.000000Z"
+
+
+def fill(url: str, deliveries: int) -> None:
+    """Into an inbox that is empty and has its tables. Leaves it as the database's own housekeeping would."""
+    if make_url(url).get_backend_name() == "postgresql":
+        _fill_postgresql(url, deliveries)
+    else:
+        _fill_sqlite(str(make_url(url).database), deliveries)
+
+
+def again(number: int) -> Arrival:
+    """What the `number`th of them was, arriving once more."""
+    arrival = Arrival(source=SOURCE, body=b"{}", plain=None, headers={}, received_at=datetime.now(UTC), secret=0)
+    arrival.event_type, arrival.entity = "product.updated", ("product", f"P{number % PRODUCTS:05d}")
+    arrival.occurred_at = arrival.received_at
+    arrival.dedup_key, arrival.fingerprint = f"{FIRST + number * BETWEEN}-{number:064x}", FINGERPRINT
+    return arrival
+
+
+def _fill_sqlite(path: str, deliveries: int) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    # It is made in one go or not at all. Whoever opens it next switches it back.
+    connection.execute("PRAGMA journal_mode=OFF")
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA cache_size=-200000")
+    connection.execute("BEGIN")
+    indexes = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql LIKE '%deliveries%'")
+    # Made anew at the end, since that is quicker than to keep them up row by row.
+    made_anew = indexes.fetchall()
+    for name, _ in made_anew:
+        connection.execute(f"DROP INDEX {name}")
+    connection.execute(
+        _DELIVERIES.format(
+            **_shared(),
+            entity=f"printf('P%05d', n % {PRODUCTS})",
+            key=f"printf('%d-%064x', {FIRST} + n * {BETWEEN}, n)",
+            numbers="(WITH RECURSIVE count(n) AS "
+            f"(SELECT 0 UNION ALL SELECT n + 1 FROM count WHERE n + 1 < {deliveries}) "
+            f"SELECT n, '{_MOMENT}' AS moment FROM count)",
+        )
+    )
+    connection.execute(_KEYS.format(fingerprint=f"x'{FINGERPRINT.hex()}'"))
+    connection.execute(_BODIES.format(body="x'7b7d'"))
+    for _, statement in made_anew:
+        connection.execute(statement)
+    connection.execute("COMMIT")
+    connection.close()
+
+
+def _fill_postgresql(url: str, deliveries: int) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET synchronous_commit = off")
+        connection.execute("SET maintenance_work_mem = '512MB'")
+        indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'deliveries' AND indexname LIKE 'ix_%'"
+        made_anew = connection.execute(indexes).fetchall()
+        for name, _ in made_anew:
+            connection.execute(f"DROP INDEX {name}")  # type: ignore[call-overload]
+        connection.execute(
+            _DELIVERIES.format(  # type: ignore[arg-type]
+                **_shared(),
+                entity=f"'P' || lpad((n % {PRODUCTS})::text, 5, '0')",
+                key=f"({FIRST} + n * {BETWEEN}) || '-' || lpad(to_hex(n), 64, '0')",
+                numbers=f"(SELECT n, timestamptz '{_MOMENT}' AS moment "
+                f"FROM generate_series(0::bigint, {deliveries - 1}) AS n) AS numbers",
+            )
+        )
+        connection.execute(_KEYS.format(fingerprint=f"'\\x{FINGERPRINT.hex()}'::bytea"))  # type: ignore[arg-type]
+        connection.execute(_BODIES.format(body="'\\x7b7d'::bytea"))  # type: ignore[arg-type]
+        for _, statement in made_anew:
+            connection.execute(statement)
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+
+
+def _shared() -> dict[str, object]:
+    return {"first": FIRST, "between": BETWEEN, "processes": PROCESSES, "source": SOURCE}

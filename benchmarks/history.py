@@ -1,0 +1,160 @@
+"""What the inbox's verbs cost with ever more deliveries that have ended, on both databases.
+
+Every size is there before anything is measured, and the sizes take turns within a round.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+from benchmarks import ended, inboxes, postgresql
+from benchmarks.inboxes import SOURCE
+from receiver import queries
+from receiver.database import Database
+from receiver.deliveries import State
+from receiver.inbox import Claimed, Ending, Inbox
+from receiver.intake import Arrival
+from receiver.queries import DeliveryFilter
+from receiver.schema import Schema
+
+#: Deliveries of the largest history; the others are a tenth, a hundredth … of it.
+LARGEST = int(os.environ.get("BENCHMARK_HISTORY", "10000000"))
+SMALLEST = 10_000
+
+ROUNDS = 10
+
+#: Batches of one turn: the first of them finds cold what the others left.
+BATCHES = 8
+
+#: As in production: what the endpoint accepts in one statement, and what a worker claims.
+ACCEPTED, CLAIMED = 64, 200
+
+#: Of the batch that repeats: all but as many as fill the claim. Senders repeat what is recent.
+REPEATED = 56
+RECENT = SMALLEST
+
+PAGE = 50
+
+LEASE = timedelta(minutes=1)
+
+FRESH, REPEATS, CLAIM, SETTLE, NEWEST = VERBS = (
+    f"accept {ACCEPTED}",
+    f"accept {ACCEPTED}, {REPEATED} of them again",
+    f"claim {CLAIMED}",
+    f"settle {CLAIMED}",
+    f"newest page of {PAGE}",
+)
+
+WORKER = "benchmark"
+
+#: Lends a database with this release's tables: its URL.
+Lend = Callable[[], AbstractContextManager[str]]
+
+Result = TypeVar("Result")
+
+
+def measure() -> dict[str, dict[int, dict[str, float]]]:
+    """Milliseconds by database, size and verb: the medians of all batches."""
+    return {name: _measure(lend) for name, lend in (("SQLite", _file), ("PostgreSQL", postgresql.fresh_database))}
+
+
+def report() -> list[str]:
+    lines = []
+    for name, sizes in measure().items():
+        lines.append(f"{name:<36}" + "".join(f"{size:>12,}" for size in sizes) + "   most / least")
+        for verb in VERBS:
+            costs = [costs[verb] for costs in sizes.values()]
+            shown = "".join(f"{cost:>9.2f} ms" for cost in costs)
+            lines.append(f"  {verb:<34}{shown}   {costs[-1] / costs[0]:.2f}")
+    return lines
+
+
+def _sizes() -> list[int]:
+    sizes = [LARGEST]
+    while sizes[-1] // 10 >= SMALLEST:
+        sizes.append(sizes[-1] // 10)
+    return sizes[::-1]
+
+
+def _measure(lend: Lend) -> dict[int, dict[str, float]]:
+    with ExitStack() as stack:
+        places = {size: stack.enter_context(_place(lend, size)) for size in _sizes()}
+        for _ in range(ROUNDS):
+            for place in places.values():
+                for _ in range(BATCHES):
+                    place.pass_a_batch()
+        return {size: {verb: median(place.costs[verb]) for verb in VERBS} for size, place in places.items()}
+
+
+@contextmanager
+def _file() -> Iterator[str]:
+    """The URL of a new SQLite file with this release's tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{Path(folder) / 'hookmirror.db'}"
+        with closing(Database(url)) as database:
+            Schema(database).upgrade()
+        yield url
+
+
+@contextmanager
+def _place(lend: Lend, size: int) -> Iterator[_Place]:
+    with lend() as url:
+        ended.fill(url, size)
+        with closing(Database(url)) as database:
+            yield _Place(database, size)
+
+
+class _Place:
+    """One inbox with a long history, and what its verbs have cost so far."""
+
+    def __init__(self, database: Database, size: int) -> None:
+        self.costs: dict[str, list[float]] = {verb: [] for verb in VERBS}
+        self._database = database
+        self._inbox = Inbox(database)
+        self._size = size
+        self._next = 0
+
+    def pass_a_batch(self) -> None:
+        """As many deliveries as one claim takes, from accept to settle; each verb is timed."""
+        repeated = [ended.again(number) for number in random.sample(range(self._size - RECENT, self._size), REPEATED)]
+        for _ in range(CLAIMED // ACCEPTED):
+            self._timed(FRESH, partial(self._inbox.accept, self._fresh(ACCEPTED)))
+        self._timed(REPEATS, partial(self._inbox.accept, repeated + self._fresh(ACCEPTED - REPEATED)))
+        claimed = self._timed(CLAIM, self._claim)
+        assert len(claimed) == CLAIMED, f"{len(claimed)} deliveries were claimed"
+        self._timed(SETTLE, partial(self._settle, claimed))
+        self._timed(NEWEST, self._page)
+
+    def _timed(self, verb: str, run: Callable[[], Result]) -> Result:
+        began = time.perf_counter()
+        result = run()
+        self.costs[verb].append((time.perf_counter() - began) * 1_000)
+        return result
+
+    def _fresh(self, count: int) -> list[Arrival]:
+        first, self._next = self._next, self._next + count
+        return [inboxes.arrival(number) for number in range(first, first + count)]
+
+    def _claim(self) -> list[Claimed]:
+        now = datetime.now(UTC)
+        self._inbox.due([SOURCE], now=now)
+        return self._inbox.claim(WORKER, [SOURCE], limit=CLAIMED, now=now, lease=LEASE)
+
+    def _settle(self, claimed: Sequence[Claimed]) -> None:
+        with self._database.write() as connection:
+            self._inbox.held(connection, WORKER, [delivery.id for delivery in claimed])
+            endings = [Ending(delivery.id, State.PROCESSED, outcome="applied") for delivery in claimed]
+            self._inbox.settle(connection, WORKER, endings, now=datetime.now(UTC))
+
+    def _page(self) -> None:
+        queries.deliveries(self._database, DeliveryFilter(), before=None, limit=PAGE)

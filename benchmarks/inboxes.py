@@ -1,0 +1,48 @@
+"""Inboxes full of events, and the one source that the events come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+
+from benchmarks import load
+from benchmarks.servers import SECRET
+from handlers.iimmpact import iimmpact
+from receiver.database import Database
+from receiver.inbox import Inbox
+from receiver.intake import Arrival
+from receiver.settings import SourceSettings
+from receiver.sources import Source, build_source
+
+SOURCE = "iimmpact"
+
+#: Events of one accept.
+BATCH = 200
+
+
+def sources() -> Mapping[str, Source]:
+    return {SOURCE: build_source(SourceSettings(name=SOURCE, secrets=[SECRET.decode()]), {SOURCE: iimmpact})}
+
+
+def fill(url: str, first: int, count: int) -> None:
+    """Accept so many events, from the `first`th on: distinct ones, if no number comes twice."""
+    with closing(Database(url)) as database:
+        inbox = Inbox(database)
+        for start in range(first, first + count, BATCH):
+            inbox.accept([arrival(number) for number in range(start, min(start + BATCH, first + count))])
+
+
+def arrival(number: int) -> Arrival:
+    """The `number`th event, as the endpoint hands it to the inbox."""
+    body = load.body(number)
+    arriving = Arrival(
+        source=SOURCE,
+        body=body,
+        plain=None,
+        headers={"content-type": "application/json"},
+        received_at=datetime.now(UTC),
+        secret=0,
+    )
+    arriving.know(iimmpact.read(body))
+    return arriving

@@ -1,0 +1,55 @@
+"""The PostgreSQL that the benchmarks run on: a server of their own, which really syncs; a fresh database for each."""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+
+import psycopg
+
+import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
+from receiver.database import Database
+from receiver.schema import Schema
+from tests.postgresql_server import PostgresServer
+
+#: What a run prints of the server's settings, because the figures depend on it.
+SHOWN = ("fsync", "full_page_writes", "synchronous_commit", "shared_buffers")
+
+
+def described() -> str:
+    """One line: the server's release and settings."""
+    with psycopg.connect(_server().url()) as connection:
+        names = ("server_version", *SHOWN)
+        release, *shown = (connection.execute(f"SHOW {name}").fetchone()[0] for name in names)  # type: ignore[index]
+    return f"PostgreSQL {release}, " + ", ".join(f"{name}={value}" for name, value in zip(SHOWN, shown, strict=True))
+
+
+@contextmanager
+def fresh_database() -> Iterator[str]:
+    """The URL of a new database with this release's tables, dropped at the end."""
+    name = f"benchmark_{secrets.token_hex(4)}"
+    _run(f"CREATE DATABASE {name}")
+    url = _server().url(name)
+    try:
+        with closing(Database(url)) as database:
+            Schema(database).upgrade()
+        yield url
+    finally:
+        _run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@cache
+def _server() -> PostgresServer:
+    """Started when it is first asked for, and removed when the run ends."""
+    server = PostgresServer(fsync="on", full_page_writes="on")
+    atexit.register(server.remove)
+    server.start()
+    return server
+
+
+def _run(statement: str) -> None:
+    with psycopg.connect(_server().url(), autocommit=True) as connection:
+        connection.execute(statement)
