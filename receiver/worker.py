@@ -183,7 +183,7 @@ class Worker:
             return
         self._looked_for_lost_at = now
         gone = liveness.gone(self._inbox.workers())
-        taken = self._inbox.take_over(now=now, gone=gone, max_attempts=self._retries.attempts, pause=self.lease)
+        taken = self._inbox.take_over(now=now, gone=gone, max_attempts=self._retries.attempts, pause=self.lease / 4)
         if taken:
             log.warning("took over deliveries that another worker left behind", deliveries=taken)
 

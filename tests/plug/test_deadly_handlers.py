@@ -128,6 +128,7 @@ def test_what_its_handler_cannot_survive_ends_as_dead_and_nothing_else_does(data
     assert reasons == {"The worker stopped or hung during this attempt."}
 
 
+@pytest.mark.long
 def test_a_handler_that_asks_for_more_memory_than_there_is_fails_its_own_attempt_and_no_other():
     found = asyncio.run(ends("sqlite", around("GREEDY"), limits={"RLIMIT_AS": 1 << 31}))
     greedy = found.pop("GREEDY")

@@ -35,6 +35,7 @@ def play():
     return play
 
 
+@pytest.mark.long
 def test_connections_that_are_cut_in_the_middle_of_anything_cost_a_retry_at_most(play):
     async def trouble(scene: Scene) -> None:
         for _ in range(40):

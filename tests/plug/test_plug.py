@@ -49,6 +49,7 @@ def test_after_kills_at_any_instant_nothing_is_lost_applied_twice_or_stuck_and_t
     assert verdict.good, "\n".join(verdict.lines())
 
 
+@pytest.mark.long
 def test_the_run_notices_acks_that_come_before_their_commit():
     verdict = asyncio.run(run("sqlite", kills=8, seed=1, rate=60, pause=0.4, sabotage=ACK_FIRST))
     assert verdict.lost > 0
