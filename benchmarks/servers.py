@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from simulator.receiver_process import free_port
 
 SECRET = b"benchmark-secret"
 
@@ -105,7 +106,7 @@ def running(name: str, folder: Path, *arguments: str, database_url: str | None =
 
     The database is a SQLite file in `folder`; Hookmirror takes another, if one is given that has its tables.
     """
-    port = _free_port()
+    port = free_port()
     environment = dict(os.environ)
     if name == "hookmirror":
         environment |= settings(folder, database_url)
@@ -153,12 +154,6 @@ def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
 def _signed(body: bytes, headers: Any) -> bool:
     expected = "sha256=" + hmac.digest(SECRET, body, "sha256").hex()
     return hmac.compare_digest(expected, headers.get("x-webhook-signature", ""))
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -13,11 +13,10 @@ from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from receiver import metrics
 from receiver.admission import Answer
-from receiver.database import is_transient
+from receiver.database import insist
 from receiver.errors import Unavailable
 from receiver.filing import Accepted
 from receiver.intake import Arrival
@@ -187,13 +186,7 @@ class Acceptor:
                 self._tell(self._committed, batch, answers)
 
     def _accept(self, arrivals: list[Arrival]) -> list[Accepted]:
-        for chance in range(1, TRIES + 1):
-            try:
-                return self._inbox.accept(arrivals)
-            except SQLAlchemyError as error:
-                if not is_transient(error) or chance == TRIES:
-                    raise
-        raise AssertionError("the last try returns or raises")
+        return insist(lambda: self._inbox.accept(arrivals), again=TRIES - 1, first_wait=0)
 
     def _tell(self, outcome: Callable[..., None], *told: object) -> None:
         """Wake the event loop once for the whole batch."""

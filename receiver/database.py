@@ -146,19 +146,27 @@ class Database:
         self.engine.dispose()
 
 
-def insist(transaction: Callable[[], Result]) -> Result:
-    """What the transaction returns; it is run again, with a bound, when that may well be all it takes.
+def insist(
+    transaction: Callable[[], Result],
+    *,
+    again: int = RUNS_AGAIN,
+    first_wait: float = FIRST_WAIT,
+    wait: Callable[[float], object] = time.sleep,
+    luck: Callable[[], float] = random.random,
+) -> Result:
+    """What the transaction returns; it is run up to `again` times more, when that may well be all it takes.
 
-    Raises SQLAlchemy's error otherwise. It must find out anew what there is to do: it may have been committed already.
+    Before each, `wait` is called with seconds: up to `first_wait`, and twice as many each time. Raises SQLAlchemy's
+    error otherwise. It must find out anew what there is to do: it may have been committed already.
     """
-    for chance in range(RUNS_AGAIN):
+    for chance in range(again):
         try:
             return transaction()
         except SQLAlchemyError as error:
             if not is_transient(error):
                 raise
             # Two that met must not meet again: not both at once, and later each time.
-            time.sleep(FIRST_WAIT * 2**chance * random.random())  # noqa: S311 (nothing secret hangs on it)
+            wait(first_wait * 2**chance * luck())
     return transaction()
 
 

@@ -44,6 +44,10 @@ def in_state(state: State) -> Any:
     return text(f"deliveries.state = '{state}'")
 
 
+#: In a state that nothing but a replay, or a duplicate of what is dead, leads out of. A literal for the same reason.
+HAS_ENDED = text("deliveries.state IN ('processed', 'ignored', 'dead')")
+
+
 class Delivery(SQLModel, table=True):
     """One stored webhook."""
 

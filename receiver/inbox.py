@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from receiver.arrivals import ArrivalIds
 from receiver.bulk import insert_mappings
 from receiver.columns import Numbers, UtcDateTime, among
 from receiver.database import Database, insist
-from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, State, in_state, kept_reason
+from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state, kept_reason
 from receiver.filing import Accepted, file
 from receiver.intake import Arrival
 
@@ -164,17 +165,17 @@ class Inbox:
             # Not ordered by the plain column, since SQLite would go through the whole table in that order.
             rows = connection.execute(found.order_by(DELIVERIES.c.id + 0).with_for_update(skip_locked=True)).all()
             # Only an attempt made alone convicts: in a batch, any of them may have ended the worker.
-            endings = [
-                _lost(
+            lost: dict[str, list[Ending]] = defaultdict(list)
+            for row in rows:
+                ending = _lost(
                     row.id,
                     row.attempts,
                     due_at=now + pause if row.suspect else now,
                     over=row.suspect and row.attempts >= max_attempts,
                 )
-                for row in rows
-            ]
-            for row, ending in zip(rows, endings, strict=True):
-                self.settle(connection, row.claimed_by, [ending], now=now)
+                lost[row.claimed_by].append(ending)
+            for worker, endings in lost.items():
+                self.settle(connection, worker, endings, now=now)
             statement = update(DELIVERIES).where(DELIVERIES.c.id.in_([row.id for row in rows]))
             connection.execute(statement.values(suspect=True))
         return len(rows)
@@ -194,9 +195,8 @@ class Inbox:
         return insist(lambda: self._replay(wanted, now))
 
     def _replay(self, ids: Sequence[int], now: datetime) -> int:
-        ended = DELIVERIES.c.state.in_([State.PROCESSED.value, State.IGNORED.value, State.DEAD.value])
         has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
-        again = update(DELIVERIES).where(_IDS, ended, has_body)
+        again = update(DELIVERIES).where(_IDS, HAS_ENDED, has_body)
         pending = {"state": State.PENDING.value, "attempts": 0, "due_at": now}
         with self.database.write() as connection:
             statement = again.values(**pending, reason=None, outcome=None, ended_at=None)

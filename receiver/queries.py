@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, func, select, text, tuple_, union_all
 
 from receiver.database import Database
-from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, State, in_state
+from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror import MirrorRow, sql_table
 
 #: Ids of one page, where nobody looks at pages.
@@ -85,10 +85,9 @@ def delivery(database: Database, delivery_id: int) -> dict[str, Any] | None:
 
 def ended_ids(database: Database, wanted: DeliveryFilter) -> Iterator[list[int]]:
     """The ids of deliveries that have ended, in pages, oldest first."""
-    ended = text("deliveries.state IN ('processed', 'ignored', 'dead')")
     last = 0
     while True:
-        statement = _filtered(select(DELIVERIES.c.id), wanted).where(DELIVERIES.c.id > last, ended)
+        statement = _filtered(select(DELIVERIES.c.id), wanted).where(DELIVERIES.c.id > last, HAS_ENDED)
         with database.read() as connection:
             ids = list(connection.execute(statement.order_by(DELIVERIES.c.id).limit(IDS_AT_ONCE)).scalars())
         if not ids:
@@ -246,7 +245,7 @@ def _tally(states: Any) -> Select[Any]:
 
 #: One by one, because each of the two has an index of the few rows in it.
 _OPEN = union_all(_tally(in_state(State.PENDING)), _tally(in_state(State.PROCESSING)))
-_ENDED = _tally(text("deliveries.state IN ('processed', 'ignored', 'dead')"))
+_ENDED = _tally(HAS_ENDED)
 
 
 def _filtered(statement: Select[Any], wanted: DeliveryFilter) -> Select[Any]:

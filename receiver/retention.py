@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, delete, literal, select, text
+from sqlalchemy import Connection, Row, delete, literal, select
 
 from receiver.arrivals import first_id_at
 from receiver.database import Database, insist
-from receiver.deliveries import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES, dedup_keys_in
+from receiver.deliveries import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES, HAS_ENDED, dedup_keys_in
 
 #: Deliveries per transaction.
 BATCH = 500
 
-_ENDED = text("deliveries.state IN ('processed', 'ignored', 'dead')")
-
 #: The offset keeps PostgreSQL from making a join of it, which may begin with deliveries whose bodies are long gone.
-_DELIVERY_ENDED = (
-    select(literal(1)).where(DELIVERIES.c.id == BODIES.c.delivery_id, _ENDED).offset(0).correlate(BODIES).exists()
+_DELIVERY_HAS_ENDED = (
+    select(literal(1)).where(DELIVERIES.c.id == BODIES.c.delivery_id, HAS_ENDED).offset(0).correlate(BODIES).exists()
 )
 
 
@@ -38,7 +36,7 @@ class Retention:
     def _drop_bodies(self, database: Database, now: datetime) -> int:
         expired = (
             select(BODIES.c.delivery_id)
-            .where(BODIES.c.delivery_id < first_id_at(now - self.bodies), _DELIVERY_ENDED)
+            .where(BODIES.c.delivery_id < first_id_at(now - self.bodies), _DELIVERY_HAS_ENDED)
             .order_by(BODIES.c.delivery_id)
             .limit(BATCH)
         )
@@ -51,7 +49,7 @@ class Retention:
     def _drop_deliveries(self, database: Database, now: datetime) -> int:
         expired = (
             select(DELIVERIES.c.id, DELIVERIES.c.source, DELIVERIES.c.dedup_key)
-            .where(DELIVERIES.c.id < first_id_at(now - self.dedup_keys), _ENDED)
+            .where(DELIVERIES.c.id < first_id_at(now - self.dedup_keys), HAS_ENDED)
             .order_by(DELIVERIES.c.id)
             .limit(BATCH)
         )
@@ -82,5 +80,5 @@ def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -
 
 def _still_ended(connection: Connection, ids: Sequence[int]) -> set[int]:
     """Those that nobody replayed, and no duplicate revived, since they were found; they stay so from here on."""
-    statement = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), _ENDED).order_by(DELIVERIES.c.id)
+    statement = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), HAS_ENDED).order_by(DELIVERIES.c.id)
     return set(connection.execute(statement.with_for_update()).scalars())

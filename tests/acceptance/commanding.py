@@ -7,7 +7,6 @@ import hmac
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import httpx
 from sqlalchemy import text
 
 from receiver.database import Database
+from simulator.receiver_process import free_port
 
 #: Seconds that anything may take that a test waits for.
 PATIENCE = 60.0
@@ -57,11 +57,6 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < end, f"waited {PATIENCE:.0f} s for {what}"
         time.sleep(0.01)
     return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def signed(source: str, content: bytes) -> dict[str, str]:
