@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, cast
 
 from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Dialect, Integer, Numeric, String, Text
@@ -70,23 +71,28 @@ class Document(TypeDecorator[Any]):
         return None if value is None else codec.decode(value)
 
 
-class Numbers(TypeDecorator[Sequence[int]]):
-    """A list of whole numbers as one parameter: an array on PostgreSQL, JSON on SQLite."""
+class Many(TypeDecorator[Sequence[Any]]):
+    """A list of values of one type as one parameter: an array on PostgreSQL, JSON on SQLite."""
 
     impl = Text
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(ARRAY(BigInteger) if dialect.name == "postgresql" else Text())
+    def __init__(self, kind: type[TypeEngine[Any]]) -> None:
+        super().__init__()
+        #: BigInteger or Text.
+        self.kind = kind
 
-    def process_bind_param(self, value: Sequence[int] | None, dialect: Dialect) -> Any:
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(self.kind) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Sequence[Any] | None, dialect: Dialect) -> Any:
         if value is None or dialect.name == "postgresql":
             return value
         return codec.encode(value).decode()
 
 
 class among(FunctionElement[Any]):  # noqa: N801 (a function, to whoever writes it)
-    """`among(column, bindparam("ids", type_=Numbers()))`: IN, in a statement that is the same for any number of ids."""
+    """`among(column, bindparam("ids", type_=Many(BigInteger)))`: IN, in the same statement for any number of ids."""
 
     # Not Boolean, of which SQLAlchemy would make `… = 1` on SQLite: no index serves that.
     type = NullType()
@@ -96,18 +102,20 @@ class among(FunctionElement[Any]):  # noqa: N801 (a function, to whoever writes 
 
 @compiles(among, "sqlite")
 def _among_json(element: among, compiler: SQLCompiler, **options: Any) -> str:
-    column, numbers = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{column} IN (SELECT value FROM json_each({numbers}))"  # noqa: S608 (both are compiled)
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 (both are compiled)
 
 
 @compiles(among, "postgresql")
 def _among_array(element: among, compiler: SQLCompiler, **options: Any) -> str:
-    column, numbers = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{column} = ANY ({numbers})"
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} = ANY ({values})"
 
 
+@lru_cache(maxsize=1_024)
 def iso_text(value: datetime | None) -> str | None:
     """The time as SQLite keeps it: ISO 8601 in UTC, always with microseconds."""
+    # Cached, because what is written at once shares its times: a batch its own, a row and its change theirs.
     if value is None:
         return None
     if value.tzinfo is not UTC:

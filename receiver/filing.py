@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, RowMapping, and_, bindparam, case, select, update
 
-from receiver.bulk import SIZES, insert_rows
+from receiver.bulk import insert_rows
 from receiver.columns import UtcDateTime
 from receiver.database import Database
 from receiver.deliveries import BODIES, DEDUP_KEYS, DELIVERIES, State, dedup_keys_in, in_state
-from receiver.intake import Arrival, take
+from receiver.intake import Arrival, take, take_new
 
 BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
 
@@ -33,15 +33,11 @@ class Accepted(NamedTuple):
 def file(database: Database, arrivals: Sequence[Arrival]) -> list[Accepted]:
     """Keep the arrivals durably, each under its id. The answers stand in the same order.
 
-    What is new is kept at once, by one statement; what repeats is looked at afterwards. To file the same arrivals
-    again, as after a commit whose fate is unknown, does no harm: what was kept under its own id was no duplicate.
+    If all of them are new, which is the rule, one statement does it; otherwise they are sorted out. To file the same
+    arrivals again, as after a commit whose fate is unknown, does no harm: what was kept under its own id was no
+    duplicate.
     """
-    # On SQLite, more than that are several statements, which share a commit.
-    at_once = database.is_postgresql or len(arrivals) <= SIZES[-1]
-    writing = database.write_at_once if at_once else database.write
-    with writing() as connection:
-        new = take(connection, arrivals)
-    if new == len(arrivals):
+    if take(database, arrivals):
         return [Accepted("accepted", arrival.id) for arrival in arrivals]
     with database.write() as connection:
         return _sort_out(connection, arrivals)
@@ -50,12 +46,11 @@ def file(database: Database, arrivals: Sequence[Arrival]) -> list[Accepted]:
 def _sort_out(connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
     filings = [_Filing(arrival) for arrival in arrivals]
     _find_holders(connection, filings)
+    _keep(connection, [filing for filing in filings if filing.holder is None])
     conflicting = [filing for filing in filings if filing.conflicts]
-    if conflicting:
-        for filing in conflicting:
-            filing.mark_conflict()
-        take(connection, [filing.arrival for filing in conflicting])
-        _find_holders(connection, conflicting)
+    for filing in conflicting:
+        filing.mark_conflict()
+    _keep(connection, conflicting)
     duplicates = [filing for filing in filings if not filing.is_new]
     if duplicates:
         _note_duplicates(connection, duplicates)
@@ -94,13 +89,19 @@ class _Filing:
         return Accepted("accepted" if self.is_new else "duplicate", self.delivery_id)
 
 
+def _keep(connection: Connection, filings: Sequence[_Filing]) -> None:
+    if filings:
+        take_new(connection, [filing.arrival for filing in filings])
+        _find_holders(connection, filings)
+
+
 def _find_holders(connection: Connection, filings: Sequence[_Filing]) -> None:
     holders: dict[tuple[str, str], RowMapping] = {}
     for condition in dedup_keys_in(filing.key for filing in filings):
         found = connection.execute(select(DEDUP_KEYS).where(condition)).mappings()
         holders |= {(row["source"], row["dedup_key"]): row for row in found}
     for filing in filings:
-        filing.holder = holders[filing.key]
+        filing.holder = holders.get(filing.key)
 
 
 def _note_duplicates(connection: Connection, duplicates: Sequence[_Filing]) -> None:

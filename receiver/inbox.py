@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Update, and_, bindparam, exists, literal, select, text, update
+from sqlalchemy import BigInteger, Connection, Update, and_, bindparam, exists, literal, select, text, update
 
 from receiver.arrivals import ArrivalIds
 from receiver.bulk import insert_mappings
-from receiver.columns import Numbers, UtcDateTime, among
+from receiver.columns import Many, UtcDateTime, among
 from receiver.database import Database, insist
 from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state, kept_reason
 from receiver.filing import Accepted, file
@@ -105,7 +105,7 @@ class Inbox:
             if not ids:
                 return []
             connection.execute(_TAKE, {"ids": ids, "worker": worker, "until": now + lease})
-            return [_claimed(*row) for row in connection.execute(_TAKEN, {"ids": ids})]
+            return [_claimed(*row) for row in connection.execute(_TAKEN, {"ids": ids}).all()]
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
         """Keep the leases of deliveries that are still being worked on."""
@@ -252,7 +252,7 @@ def _first_due(suspect: bool) -> Any:
 
 _FIRST_DUE = select(_first_due(False), _first_due(True))
 
-_IDS = among(DELIVERIES.c.id, bindparam("ids", type_=Numbers()))
+_IDS = among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger)))
 
 _HELD_BY_WORKER = and_(_IDS, in_state(State.PROCESSING), DELIVERIES.c.claimed_by == bindparam("worker"))
 

@@ -4,20 +4,25 @@ One, because each statement costs a thread that works beside a busy event loop t
 and costs a round trip where the database is elsewhere (docs/decisions/0011). On SQLite it is an INSERT into a view
 whose trigger fills the three tables; on PostgreSQL it is one query that does. Either way a dedup key is inserted or it
 is not, and only with it come the delivery and its body.
+
+Nearly always every key of a batch is new. SQLite takes that for granted and lets the statement fail if it is not so,
+since a second one, to count what was kept, would cost as many hand-overs as the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from receiver import codec
-from receiver.bulk import padded, portions, values
+from receiver.bulk import SIZES, padded, portions, values
 from receiver.columns import iso_text
+from receiver.database import Database
 from receiver.deliveries import State, kept_reason
 from receiver.envelope import Envelope, unread_identity
 
@@ -67,11 +72,31 @@ class Arrival:
         return self.body if self.plain is None else self.plain
 
 
-def take(connection: Connection, arrivals: Sequence[Arrival]) -> int:
-    """Keep each arrival whose dedup key is new, under its own id. Returns how many of them are kept so."""
+def take(database: Database, arrivals: Sequence[Arrival]) -> bool:
+    """Keep every arrival under its own id, committed, if every dedup key is new.
+
+    Otherwise False, and none or some of them are kept.
+    """
+    if database.is_postgresql:
+        return bool(database.run_at_once(*_postgresql_query(arrivals))[0][0] == len(arrivals))
+    try:
+        if len(arrivals) <= SIZES[-1]:
+            for statement in _sqlite_inserts(_ALL, arrivals):
+                database.run_at_once(*statement, after=_VIEWS)
+        else:
+            with database.write() as connection:
+                _take_into_sqlite(connection, _ALL, arrivals)
+    except IntegrityError:
+        return False
+    return True
+
+
+def take_new(connection: Connection, arrivals: Sequence[Arrival]) -> None:
+    """Keep each arrival whose dedup key is new, under its own id; of several with one key, the first."""
     if connection.dialect.name == "postgresql":
-        return _take_into_postgresql(connection, arrivals)
-    return _take_into_sqlite(connection, arrivals)
+        connection.exec_driver_sql(*_postgresql_query(arrivals))
+    else:
+        _take_into_sqlite(connection, _NEW, arrivals)
 
 
 #: The columns of an arrival: those of the three tables that are known before it is kept.
@@ -100,13 +125,16 @@ COLUMNS = {
 #: Stands for NULL, which the driver takes several times as long to bind: none of these columns is ever empty text.
 _ABSENT = ""
 
-_VIEW = f"CREATE TEMP VIEW IF NOT EXISTS arrivals AS SELECT {', '.join(f'NULL AS {name}' for name in COLUMNS)}"
+#: The two views: what goes into the first must be new, what goes into the second may be known, and then is left out.
+_ALL, _NEW = "arrivals", "arrivals_or_duplicates"
+
+_VIEW = "CREATE TEMP VIEW IF NOT EXISTS {view} AS SELECT {columns}"
 
 _TRIGGER = """
-CREATE TEMP TRIGGER IF NOT EXISTS take_arrival INSTEAD OF INSERT ON arrivals BEGIN
+CREATE TEMP TRIGGER IF NOT EXISTS take_{view} INSTEAD OF INSERT ON {view} BEGIN
     INSERT INTO dedup_keys (source, dedup_key, fingerprint, delivery_id)
     VALUES (NEW.source, NEW.dedup_key, NEW.fingerprint, NEW.id)
-    ON CONFLICT DO NOTHING;
+    {conflict};
     INSERT INTO deliveries (
         id, source, event_type, entity_kind, entity_id, occurred_at, received_at, state, due_at, reason, ended_at,
         dedup_key, conflict, secret
@@ -123,23 +151,25 @@ CREATE TEMP TRIGGER IF NOT EXISTS take_arrival INSTEAD OF INSERT ON arrivals BEG
 END
 """
 
-#: Not by the driver's count of changes: triggers of somebody else's would be in it.
-_KEPT = "SELECT count(*) FROM deliveries WHERE id IN (SELECT value FROM json_each(?))"
+#: They are of a connection, not of the file: they change with this code, not with a migration.
+_VIEWS = tuple(
+    template.format(view=view, conflict=conflict, columns=", ".join(f"NULL AS {name}" for name in COLUMNS))
+    for view, conflict in {_ALL: "", _NEW: "ON CONFLICT DO NOTHING"}.items()
+    for template in (_VIEW, _TRIGGER)
+)
 
 
-def _take_into_sqlite(connection: Connection, arrivals: Sequence[Arrival]) -> int:
-    driver: Any = connection.connection.driver_connection
-    # The view and its trigger are of the connection, not of the file: they change with this code, not with a migration.
-    if "intake" not in connection.info:
-        connection.exec_driver_sql(_VIEW)
-        connection.exec_driver_sql(_TRIGGER)
-        if not driver.in_transaction:
-            connection.info["intake"] = True
+def _take_into_sqlite(connection: Connection, view: str, arrivals: Sequence[Arrival]) -> None:
+    for statement in _VIEWS:
+        connection.exec_driver_sql(statement)
+    for statement, parameters in _sqlite_inserts(view, arrivals):
+        connection.exec_driver_sql(statement, parameters)
+
+
+def _sqlite_inserts(view: str, arrivals: Sequence[Arrival]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Statements with their parameters, as few as can be."""
     for rows, size in portions([_sqlite_row(arrival) for arrival in arrivals]):
-        statement = f"INSERT INTO arrivals {values(len(COLUMNS), size)}"
-        connection.exec_driver_sql(statement, padded(rows, size, len(COLUMNS)))
-    ids = codec.encode([arrival.id for arrival in arrivals]).decode()
-    return int(connection.exec_driver_sql(_KEPT, (ids,)).scalar_one())
+        yield f"INSERT INTO {view} {values(len(COLUMNS), size)}", padded(rows, size, len(COLUMNS))
 
 
 def _sqlite_row(arrival: Arrival) -> tuple[Any, ...]:
@@ -195,9 +225,9 @@ SELECT count(*), pg_notify('{channel}', '') FROM new
 """.format(columns=", ".join(f"{name} {kind}" for name, kind in COLUMNS.items()), channel=CHANNEL)  # noqa: S608 (our own names)
 
 
-def _take_into_postgresql(connection: Connection, arrivals: Sequence[Arrival]) -> int:
-    document = codec.encode([_json_row(arrival) for arrival in arrivals]).decode()
-    return int(connection.exec_driver_sql(_QUERY, (document,)).scalar_one())
+def _postgresql_query(arrivals: Sequence[Arrival]) -> tuple[str, tuple[str]]:
+    """The statement, which returns how many are new, with its parameter."""
+    return _QUERY, (codec.encode([_json_row(arrival) for arrival in arrivals]).decode(),)
 
 
 def _json_row(arrival: Arrival) -> dict[str, Any]:

@@ -86,12 +86,18 @@ class Registers:
             return strongest(self._take_member(column, *member, version) for member in value.members.items())
         floor = self.versions.get(column)
         old = self.values.get(column)
+        differs = value != old
         if floor is not None and version <= floor:
-            return self._lost(column, value != old, version, floor)
-        self._settle_tie(column, value != old, version, floor)
-        self.values[column] = self._keep_newer_members(column, value, version) if isinstance(old, dict) else value
+            return self._lost(column, differs, version, floor)
+        # Hardly ever is there one to settle, and this is asked for every column of every event.
+        if self.ties or (floor is not None and floor.time == version.time):
+            self._settle_tie(column, differs, version, floor)
+        if isinstance(old, dict):
+            value = self._keep_newer_members(column, value, version)
+            differs = value != old
+        self.values[column] = value
         self.versions[column] = version
-        if self.values[column] == old and floor is not None:
+        if not differs and floor is not None:
             return Outcome.UNCHANGED
         return Outcome.TIE if column in self.ties else Outcome.APPLIED
 

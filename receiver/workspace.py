@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Select, Text, bindparam, select, text
 
 from receiver.bulk import insert_mappings, replace_clause
 from receiver.changes import RowChange
+from receiver.columns import Many, among
 from receiver.mirror import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
 from receiver.versions import Outcome, Registers, Standing, Version, dump, load, standing, strongest
 
@@ -24,9 +26,6 @@ MOST_LOCKS = 1_000
 #: The key of the advisory lock that stands for all rows.
 MIRROR_LOCK = 0x686F6F6B0004
 
-#: Keys per SELECT: far below the bound on variables of either database.
-KEYS_PER_QUERY = 500
-
 
 @dataclass(slots=True)
 class _Entry:
@@ -35,6 +34,8 @@ class _Entry:
     registers: Registers
     shown: dict[str, Any] | None
     dirty: bool = False
+    #: As of the last report, which every change of it or of its parent is followed by; None before the first.
+    standing: Standing | None = None
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class Workspace:
         entry = self._entries.get(key)
         if entry is None or "active" not in entry.registers.versions:
             return None
-        return key.table(**self._columns(key, entry.registers))
+        return key.table(**self._columns(key, entry))
 
     def read(self, key: Key, writes: Sequence[Write]) -> MirrorRow | None:
         """The row as it would be with these writes; None if nobody ever spoke of it."""
@@ -98,7 +99,7 @@ class Workspace:
         by_table: dict[type[MirrorRow], list[dict[str, Any]]] = defaultdict(list)
         for key, entry in sorted(self._entries.items(), key=lambda item: (item[0].source, item[0].external_id)):
             if entry.dirty:
-                by_table[key.table].append(self._columns(key, entry.registers))
+                by_table[key.table].append(self._columns(key, entry))
                 entry.dirty = False
         for table, rows in sorted(by_table.items(), key=lambda item: sql_table(item[0]).name):
             insert_mappings(self.connection, sql_table(table), rows, conflict=replace_clause(sql_table(table)))
@@ -121,7 +122,7 @@ class Workspace:
         parent = self._parent(key, entry.registers)
         if parent is not None and parent not in self._sought:
             self._fetch({parent}, lock=False)
-        stand = self._standing(key, entry.registers)
+        stand = entry.standing = self._standing(key, entry.registers)
         shown = _shown(key.table, entry.registers.values, stand.active)
         before, entry.shown = entry.shown, shown
         if before is None:
@@ -150,18 +151,18 @@ class Workspace:
             stand.changed_at,
         )
 
-    def _columns(self, key: Key, registers: Registers) -> dict[str, Any]:
-        stand = self._standing(key, registers)
-        values = {name: registers.values.get(name) for name in own_columns(key.table)}
-        return values | {
-            "source": key.source,
-            "external_id": key.external_id,
-            "active": stand.active,
-            "changed_at": stand.changed_at,
-            "deactivated_at": stand.deactivated_at,
-            "tie": bool(registers.ties),
-            "versions": dump(registers),
-        }
+    def _columns(self, key: Key, entry: _Entry) -> dict[str, Any]:
+        registers = entry.registers
+        stand = entry.standing or self._standing(key, registers)
+        columns = {name: registers.values.get(name) for name in own_columns(key.table)}
+        columns["source"] = key.source
+        columns["external_id"] = key.external_id
+        columns["active"] = stand.active
+        columns["changed_at"] = stand.changed_at
+        columns["deactivated_at"] = stand.deactivated_at
+        columns["tie"] = bool(registers.ties)
+        columns["versions"] = dump(registers)
+        return columns
 
     def _standing(self, key: Key, registers: Registers) -> Standing:
         return standing(registers, self._gone(key, registers))
@@ -229,22 +230,27 @@ class Workspace:
             self._select(table, source, "parent", sorted(parents), lock)
 
     def _select(self, table: type[MirrorRow], source: str, column: str, values: list[str], lock: bool) -> None:
-        sql, names = sql_table(table), tuple(own_columns(table))
-        wanted = select(sql.c.external_id, sql.c.active, sql.c.versions, *(sql.c[name] for name in names))
-        for start in range(0, len(values), KEYS_PER_QUERY):
-            some = values[start : start + KEYS_PER_QUERY]
-            statement = wanted.where(sql.c.source == source, sql.c[column].in_(some)).order_by(sql.c.external_id)
-            if lock:
-                statement = statement.with_for_update()
-            for external_id, active, versions, *own in self.connection.execute(statement):
-                key = Key(table, source, external_id)
-                if key not in self._entries:
-                    self._enter(key, dict(zip(names, own, strict=True)), active, versions)
+        names = tuple(own_columns(table))
+        found = self.connection.execute(_rows(table, column, lock), {"source": source, "values": values}).all()
+        for external_id, active, versions, *own in found:
+            key = Key(table, source, external_id)
+            if key not in self._entries:
+                self._enter(key, dict(zip(names, own, strict=True)), active, versions)
 
     def _enter(self, key: Key, values: dict[str, Any], active: bool, versions: str) -> None:
         self._sought.add(key)
         entry = self._entries[key] = _Entry(load(values, versions), _shown(key.table, values, active))
         self._adopt(key, entry.registers)
+
+
+@cache
+def _rows(table: type[MirrorRow], column: str, lock: bool) -> Select[Any]:
+    """The rows of one source whose `column` is among some values, in key order."""
+    sql = sql_table(table)
+    wanted = select(sql.c.external_id, sql.c.active, sql.c.versions, *(sql.c[name] for name in own_columns(table)))
+    known = among(sql.c[column], bindparam("values", type_=Many(Text)))
+    found = wanted.where(sql.c.source == bindparam("source"), known).order_by(sql.c.external_id)
+    return found.with_for_update() if lock else found
 
 
 _LOCK_ALL = text("SELECT pg_advisory_xact_lock(:all)")
