@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -22,14 +22,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver import sender, server
 from receiver.app import App, install, tune_interpreter
 from receiver.codec import encode
-from receiver.database import explain
-from receiver.deliveries import State
+from receiver.database import Database, explain
+from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
 from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError, HookmirrorError
 from receiver.exposition import exposition
 from receiver.processes import Kind
-from receiver.queries import DeliveryFilter, Statistics, ended_ids
+from receiver.queries import DeliveryFilter, Statistics, is_source, replayable_ids, unknown_ids
 from receiver.reconcile import reconcile as compare_and_repair
 from receiver.settings import load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
@@ -180,14 +180,22 @@ def replay(
 ) -> None:
     """Send deliveries through again, as after a fix. Older news never overwrites newer, replayed or not."""
     wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
-    if not ids and wanted == DeliveryFilter():
+    if bool(ids) == (wanted != DeliveryFilter()):
         raise ConfigurationError("Say which: ids, or at least one of --source, --state, --event-type and --entity.")
+    if state not in (None, *ENDED):
+        raise ConfigurationError(f"What is {state} is not done yet: --state takes one of {', '.join(ENDED)} here.")
     installation = install()
     installation.prepare()
+    if ids:
+        wanted = _named(installation.database, ids)
+    if source is not None and not is_source(installation.database, source):
+        _source(installation.sources, source)
     found = 0
-    for some in [ids] if ids else ended_ids(installation.database, wanted):
+    for some in replayable_ids(installation.database, wanted):
         found += len(some) if dry_run else installation.inbox.replay(some, now=datetime.now(UTC))
-    typer.echo(encode({"replayed": found, "dry_run": dry_run}) if as_json else _replayed(found, dry_run))
+    left = len(wanted.ids) - found if wanted.ids else 0
+    answer = {"replayed": found, "left": left, "dry_run": dry_run}
+    typer.echo(encode(answer) if as_json else _replayed(found, left, dry_run))
 
 
 @app.command()
@@ -245,8 +253,22 @@ def _progress(what: str) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def _replayed(found: int, dry_run: bool) -> str:
-    return f"{found} deliveries would be pending again." if dry_run else f"{found} deliveries are pending again."
+def _named(database: Database, ids: Sequence[int]) -> DeliveryFilter:
+    """Those with these ids. Raises `ConfigurationError` naming the ids that no delivery has."""
+    unknown = unknown_ids(database, ids)
+    if unknown:
+        raise ConfigurationError(
+            f"No delivery has the id {', '.join(map(str, unknown))}, so nothing is replayed: correct or leave out what "
+            "is wrong. /api/v1/deliveries lists the ids."
+        )
+    return DeliveryFilter(ids=tuple(set(ids)))
+
+
+def _replayed(found: int, left: int, dry_run: bool) -> str:
+    deliveries = "1 delivery" if found == 1 else f"{found} deliveries"
+    pending = "would be" if dry_run else "is" if found == 1 else "are"
+    not_replayed = f" {left} of those named cannot be replayed: not done yet, or the body has expired." if left else ""
+    return f"{deliveries} {pending} pending again.{not_replayed}"
 
 
 def _source(sources: Mapping[str, Source], name: str) -> Source:

@@ -44,8 +44,11 @@ def in_state(state: State) -> Any:
     return text(f"deliveries.state = '{state}'")
 
 
-#: In a state that nothing but a replay, or a duplicate of what is dead, leads out of. A literal for the same reason.
-HAS_ENDED = text("deliveries.state IN ('processed', 'ignored', 'dead')")
+#: The states that nothing but a replay, or a duplicate of what is dead, leads out of.
+ENDED = (State.PROCESSED, State.IGNORED, State.DEAD)
+
+#: In one of them. A literal for the same reason.
+HAS_ENDED = text(f"deliveries.state IN {tuple(map(str, ENDED))}")
 
 
 class Delivery(SQLModel, table=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,11 +12,12 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, func, select, text, tuple_, union_all
+from sqlalchemy import RowMapping, Select, exists, func, literal, select, text, tuple_, union_all
 
+from receiver.columns import Numbers, among
 from receiver.database import Database
 from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state
-from receiver.mirror import MirrorRow, sql_table
+from receiver.mirror import MirrorRow, mirror_tables, sql_table
 
 #: Ids of one page, where nobody looks at pages.
 IDS_AT_ONCE = 500
@@ -37,6 +38,7 @@ class DeliveryFilter:
     event_type: str | None = None
     #: `id` or `kind:id`.
     entity: str | None = None
+    ids: tuple[int, ...] | None = None
 
 
 def deliveries(database: Database, wanted: DeliveryFilter, *, before: int | None, limit: int) -> Sequence[RowMapping]:
@@ -83,17 +85,35 @@ def delivery(database: Database, delivery_id: int) -> dict[str, Any] | None:
     }
 
 
-def ended_ids(database: Database, wanted: DeliveryFilter) -> Iterator[list[int]]:
-    """The ids of deliveries that have ended, in pages, oldest first."""
+def replayable_ids(database: Database, wanted: DeliveryFilter) -> Iterator[list[int]]:
+    """The ids of deliveries that have ended and whose body has not expired, in pages, oldest first."""
+    has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
     last = 0
     while True:
-        statement = _filtered(select(DELIVERIES.c.id), wanted).where(DELIVERIES.c.id > last, HAS_ENDED)
+        statement = _filtered(select(DELIVERIES.c.id), wanted).where(DELIVERIES.c.id > last, HAS_ENDED, has_body)
         with database.read() as connection:
             ids = list(connection.execute(statement.order_by(DELIVERIES.c.id).limit(IDS_AT_ONCE)).scalars())
         if not ids:
             return
         yield ids
         last = ids[-1]
+
+
+def unknown_ids(database: Database, ids: Collection[int]) -> list[int]:
+    """Those that are no deliveries, in the order of their numbers."""
+    storable = tuple(number for number in ids if number.bit_length() < 64)
+    with database.read() as connection:
+        found = connection.execute(_filtered(select(DELIVERIES.c.id), DeliveryFilter(ids=storable))).scalars().all()
+    return sorted(set(ids) - set(found))
+
+
+def is_source(database: Database, name: str) -> bool:
+    """Whether anything that is stored came from a source of this name, one that has left the settings included."""
+    tables = [DELIVERIES, *map(sql_table, mirror_tables())]
+    with database.read() as connection:
+        return any(
+            connection.execute(select(literal(1)).where(table.c.source == name).limit(1)).first() for table in tables
+        )
 
 
 def show_delivery(row: RowMapping) -> dict[str, Any]:
@@ -262,6 +282,8 @@ def _filtered(statement: Select[Any], wanted: DeliveryFilter) -> Select[Any]:
         # Said twice, because an index serves a list of ids, and not this alternative.
         named = DELIVERIES.c.entity_id.in_([wanted.entity, entity_id] if colon else [wanted.entity])
         statement = statement.where(named, whole | parts if colon else whole)
+    if wanted.ids is not None:
+        statement = statement.where(among(DELIVERIES.c.id, literal(list(wanted.ids), Numbers())))
     return statement
 
 

@@ -9,6 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from commanding import PATIENCE, SETTINGS, Folder, Forks, lines, post, product, wait_until
 
+NOON = "2026-03-04T12:00:00Z"
+
+#: What replay says of deliveries that it was told to and cannot.
+LEFT = "cannot be replayed: not done yet, or the body has expired."
+
 #: IIMMPACT's own list, as its API shows it.
 CATALOG = {
     "tree": {"groups": []},
@@ -181,16 +186,32 @@ def test_replay_makes_pending_again_what_its_options_name(folder, ask, served):
     post(served, b"not JSON at all")
     dead = folder.count("state = 'dead'")
     assert dead >= 1
-    assert ask("replay", "--state", "dead", "--dry-run") == {"replayed": dead, "dry_run": True}
+    assert ask("replay", "--state", "dead", "--dry-run") == {"replayed": dead, "left": 0, "dry_run": True}
     assert folder.count("state = 'dead'") == dead
-    assert ask("replay", "--state", "dead") == {"replayed": dead, "dry_run": False}
+    assert ask("replay", "--state", "dead") == {"replayed": dead, "left": 0, "dry_run": False}
     assert folder.count("state = 'dead'") == 0
-    assert ask("replay", "--state", "dead") == {"replayed": 0, "dry_run": False}
+    assert ask("replay", "--state", "dead") == {"replayed": 0, "left": 0, "dry_run": False}
 
 
-def test_replay_takes_ids_and_leaves_alone_what_is_not_done(folder, ask, served):
-    waiting = post(served, product(1, key="waits", name="Lamp"))
-    assert ask("replay", waiting.json()["delivery"], "1") == {"replayed": 0, "dry_run": False}
+def test_replay_takes_ids_and_says_that_it_leaves_alone_what_is_not_done(folder, forks, served):
+    waiting = post(served, product(1, key="waits", name="Lamp")).json()["delivery"]
+    ignored = post(served, json.dumps({"type": "moon.eclipsed", "id": "M", "timestamp": NOON}).encode())
+    for pending in ("would be pending again", "is pending again"):
+        done = forks.run(folder, "replay", waiting, ignored.json()["delivery"], *["--dry-run"] * ("would" in pending))
+        assert done.stdout == f"1 delivery {pending}. 1 of those named {LEFT}\n"
+
+
+def test_replay_of_an_id_that_does_not_exist_names_it_and_leaves_the_others_alone(folder, forks, served):
+    dead = post(served, b"not JSON either").json()["delivery"]
+    done = forks.run(folder, "replay", dead, "12345", "99999999999999999999")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "No delivery has the id 12345, 99999999999999999999, so nothing is replayed" in done.stderr
+    assert folder.count(f"id = {dead} AND state = 'dead'") == 1
+
+
+def test_replay_takes_a_source_that_has_left_the_settings(folder, ask, served):
+    folder.query("UPDATE deliveries SET source = 'former' WHERE state = 'dead'")
+    assert ask("replay", "--source", "former")["replayed"] >= 1
 
 
 def test_reconcile_shows_the_difference_and_then_repairs_it(folder, forks, served):
