@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Annotated, NoReturn
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -25,13 +24,12 @@ from receiver.codec import encode
 from receiver.database import Database, explain
 from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
-from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError, HookmirrorError
 from receiver.exposition import exposition
 from receiver.processes import Kind
 from receiver.queries import DeliveryFilter, Statistics, is_source, replayable_ids, unknown_ids
 from receiver.reconcile import reconcile as compare_and_repair
-from receiver.settings import load, settings_folder
+from receiver.settings import CONFIG_VARIABLE, load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
 from receiver.tokens import Scope, Tokens
 from receiver.vitals import vitals
@@ -41,8 +39,6 @@ from receiver.worker_thread import WorkerThread
 ENTRY_POINTS = "hookmirror.commands"
 
 RECEIVER = "http://127.0.0.1:8000"
-
-TIME_FORMATS = ["%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 
@@ -151,8 +147,8 @@ def send(
     source: Annotated[str, typer.Argument(help="The source that it comes from, as in the settings.")],
     what: Annotated[str, typer.Argument(metavar="EVENT_TYPE|FILE", help="What happened, or a file with the body.")],
     to: Annotated[str, typer.Option(help="The receiver; without a path, its endpoint for the source.")] = RECEIVER,
-    entity_id: Annotated[str, typer.Option("--id", help="The id of what it happened to.")] = "TEST-1",
-    at: Annotated[datetime | None, typer.Option(formats=TIME_FORMATS, help="When; now unless given.")] = None,
+    entity_id: Annotated[str, typer.Option("--id", help="The id of what it happened to.")] = sender.USUAL_ID,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="When, in ISO 8601; now unless given.")] = None,
     data: Annotated[str | None, typer.Option(help="The dialect's object, as JSON.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -160,9 +156,9 @@ def send(
     settings = load()
     sources = build_sources(settings, find_dialects(settings.dialects, beside=settings_folder()))
     speaking = _source(sources, source)
-    moment = (at.replace(tzinfo=at.tzinfo or UTC) if at else datetime.now(UTC)).astimezone(UTC)
-    body = sender.body_of(speaking, what, entity_id=entity_id, at=moment, data=data)
-    sent = sender.send(speaking, body, to if urlsplit(to).path.strip("/") else f"{to.rstrip('/')}{PREFIX}{source}")
+    url = sender.address(to, source)
+    moment = sender.moment(at) if at else datetime.now(UTC)
+    sent = sender.send(speaking, sender.body_of(speaking, what, entity_id=entity_id, at=moment, data=data), url)
     typer.echo(encode(asdict(sent)) if as_json else f"{sent.status} {sent.answer}")
     if sent.status != 200:
         raise typer.Exit(1)
@@ -272,7 +268,13 @@ def _replayed(found: int, left: int, dry_run: bool) -> str:
 
 
 def _source(sources: Mapping[str, Source], name: str) -> Source:
+    if not sources:
+        raise ConfigurationError(
+            f"There is no source in the settings: name a TOML file in {CONFIG_VARIABLE} with a table [sources.{name}]. "
+            "docs/operations.md has an example."
+        )
     if name not in sources:
-        known = ", ".join(sorted(sources)) or "none"
-        raise ConfigurationError(f"There is no source {name!r} in the settings: choose one of {known}.")
+        raise ConfigurationError(
+            f"There is no source {name!r} in the settings: choose one of {', '.join(sorted(sources))}."
+        )
     return sources[name]

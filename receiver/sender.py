@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from receiver import codec
+from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.sources import Source
 
 #: Seconds that the receiver may take to answer.
 PATIENCE = 30.0
+
+#: What an event is about, unless somebody says.
+USUAL_ID = "TEST-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,40 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
             raise ConfigurationError(
                 f"The fixture {what!r} cannot be read ({error.strerror}): correct the path."
             ) from None
-    return source.dialect.write(what, entity_id, at=at, data=_json(data))
+    content = _json(data)
+    try:
+        return source.dialect.write(what, entity_id, at=at, data=content)
+    except ConfigurationError as error:
+        if entity_id != USUAL_ID:
+            raise
+        raise ConfigurationError(f"{error} The id is {USUAL_ID} unless --id gives another.") from None
+
+
+def address(to: str, source: str) -> str:
+    """Where to post: the URL as it is, or without a path the endpoint for the source. Raises `ConfigurationError`."""
+    try:
+        parts = urlsplit(to)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigurationError(
+            f"--to takes a URL that begins with http:// or https://, such as http://127.0.0.1:8000, and not {to!r}."
+        )
+    return to if parts.path.strip("/") else f"{to.rstrip('/')}{PREFIX}{source}"
+
+
+def moment(text: str) -> datetime:
+    """The time in UTC that is written in ISO 8601. Raises `ConfigurationError` if it is none, or lacks its offset."""
+    try:
+        written = datetime.fromisoformat(text)
+        if written.tzinfo is not None:
+            return written.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ConfigurationError(
+        "--at takes a time with its offset from UTC, such as 2026-11-21T12:00:00Z or 2026-11-21T20:00:00+08:00, "
+        f"and not {text!r}."
+    )
 
 
 def send(source: Source, body: bytes, url: str) -> Sent:

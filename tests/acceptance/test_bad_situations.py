@@ -37,6 +37,20 @@ def read(body: dict) -> Envelope:
     raise KeyError("kind")
 """
 
+NUMBERED = """
+from receiver import Dialect, Envelope, HmacSha256
+
+shop = Dialect("shop", verify=HmacSha256(header="X-Signature"))
+
+@shop.envelope
+def read(body: dict) -> Envelope:
+    return Envelope(event_type=body["what"], entity=("product", str(body["number"])))
+
+@shop.compose
+def write(event_type, entity_id, at, data):
+    return {"what": event_type, "number": int(entity_id)}
+"""
+
 
 def plain(path: Path) -> Folder:
     return Folder(path)
@@ -223,7 +237,20 @@ SITUATIONS: dict[str, Situation] = {
         ("send", "sigma", "entity.updated", "--to", f"http://127.0.0.1:{free_port()}"),
         "start `hookmirror serve`, or correct --to",
     ),
-    "sending to no URL": (plain, ("send", "sigma", "entity.updated", "--to", "over there"), "correct --to"),
+    **{
+        f"sending to {url}, which is no URL": (plain, ("send", "sigma", "a.b", "--to", url), "begins with http://")
+        for url in ("over there", "127.0.0.1:8000", "localhost:8000", "http://", "http://[::1")
+    },
+    "sending without any source": (instead(""), ("send", "sigma", "a.b"), "with a table [sources.sigma]"),
+    "sending about an id that nobody chose and no body takes": (
+        module(NUMBERED),
+        ("send", "shop", "product.updated"),
+        "The id is TEST-1 unless --id gives another.",
+    ),
+    **{
+        f"sending at {time}": (plain, ("send", "sigma", "a.b", "--at", time), "such as 2026-11-21T12:00:00Z or")
+        for time in ("2026-11-21T12:00:00", "2026-11-21", "noon", "0001-01-01T00:00:00+14:00")
+    },
     "replaying nothing": (plain, ("replay",), "at least one of --source"),
     "replaying both by id and by option": (plain, ("replay", "1", "--state", "dead"), "ids, or at least one of"),
     "replaying an unknown id": (plain, ("replay", "1"), "No delivery has the id 1"),

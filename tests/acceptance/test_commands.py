@@ -117,8 +117,8 @@ def test_send_posts_the_bytes_of_a_file(folder, forks, served):
     assert (done.returncode, done.stdout[:25]) == (0, '200 {"status":"accepted",')
 
 
-def test_send_takes_time_and_data(folder, ask, served):
-    at = "2026-03-04T12:00:00+08:00"
+@pytest.mark.parametrize("at", ["2026-03-04T12:00:00+08:00", "2026-03-04T04:00:00.0Z", "20260304T040000Z"])
+def test_send_takes_time_and_data(folder, ask, served, at: str):
     sent = ask("send", "iimmpact", "product.updated", "--at", at, "--data", '{"name": "x"}', "--to", url(served))
     found = f"id = {json.loads(sent['answer'])['delivery']} AND CAST(occurred_at AS TEXT) LIKE '2026-03-04_04:00:00%'"
     assert folder.count(found) == 1
