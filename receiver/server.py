@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -26,20 +27,31 @@ PATIENCE = 40.0
 
 
 def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
-    """A socket on this address. Raises `ConfigurationError` if it is taken, or not of this machine.
+    """A socket on this address. Raises `ConfigurationError` saying why there is none.
 
-    `option` is how to choose another one.
+    `option` is how to choose another port; that for the host is named alike.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        listening.close()
+        reason = error.strerror if isinstance(error, OSError) else "no name of a machine"
         raise ConfigurationError(
-            f"Nothing can listen on {host} port {port} ({error.strerror}): stop what does, or choose another {option}."
+            f"Nothing can listen on {host} port {port} ({reason}): {_mend(error, option)}."
         ) from None
     return listening
+
+
+def _mend(error: Exception, option: str) -> str:
+    """What to do about an address that cannot be listened on."""
+    if isinstance(error, PermissionError):
+        return f"choose another {option}, from 1024 on, or let systemd open the socket, as docs/deployment.md says"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"stop what does, or choose another {option}"
+    return f"{option.replace('port', 'host')} takes an address of this machine, or 0.0.0.0 for all that it has"
 
 
 def inherit(number: int) -> socket.socket:

@@ -198,11 +198,18 @@ SITUATIONS: dict[str, Situation] = {
         ("serve", "--processes", "2"),
         "HOOKMIRROR_SECRET_KEY is not set",
     ),
-    "an address of somebody else": (plain, ("serve", "--host", "203.0.113.1"), "Nothing can listen on 203.0.113.1"),
-    "a name that is no address": (
+    **{
+        f"listening on {host!r}, which is not of this machine": (
+            plain,
+            ("serve", "--host", host),
+            "--host takes an address of this machine",
+        )
+        for host in ("203.0.113.1", "nowhere.invalid", "::zz", "a..b")
+    },
+    "a worker's metrics on a name that is no address": (
         plain,
-        ("serve", "--host", "nowhere.invalid"),
-        "Nothing can listen on nowhere.invalid",
+        ("worker", "--metrics-port", "0", "--metrics-host", "nowhere.invalid"),
+        "--metrics-host takes an address of this machine",
     ),
     "a folder as database": (a_folder_as_database, ("serve",), "Create its folder, or give this user the right"),
     "a database in no folder": (
