@@ -1,4 +1,4 @@
-"""The command `hookmirror`. An error of ours is one line on standard error and exit code 1."""
+"""The command `hookmirror`. An error is one line on standard error and exit code 1, or 2 for a command that is none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON, for mach
 app = typer.Typer(
     name="hookmirror",
     help="The receiving end for product-catalog webhooks.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -55,16 +54,25 @@ def main() -> None:
     for point in entry_points(group=ENTRY_POINTS):
         app.command(name=point.name)(point.load())
     try:
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except typer.TyperException as error:
+        _fail(_usage(error), error.exit_code)
     except HookmirrorError as error:
         _fail(str(error))
     except SQLAlchemyError as error:
         _fail(explain(error, load().database_url))
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 1) -> NoReturn:
     sys.stderr.write(f"hookmirror: {message}\n")
-    sys.exit(1)
+    sys.exit(code)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with a command, without the words of pydantic, which checks the values."""
+    said = error.format_message().replace("Value error, ", "").replace("Input should be", "it must be")
+    said = said.partition(", unable to parse")[0]
+    return f"{said if said.endswith(('.', '?')) else said + '.'} --help explains."
 
 
 @app.command()
@@ -168,7 +176,9 @@ def send(
 def replay(
     ids: Annotated[list[int] | None, typer.Argument(help="Deliveries; none for all that the options name.")] = None,
     source: Annotated[str | None, typer.Option(help="Those of this source.")] = None,
-    state: Annotated[State | None, typer.Option(help="Those in this state.")] = None,
+    state: Annotated[
+        State | None, typer.Option(help="Those in this state, which has to be done: processed, ignored, dead.")
+    ] = None,
     event_type: Annotated[str | None, typer.Option(help="Those of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="Those about this entity, as kind:id or id.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,

@@ -278,13 +278,31 @@ SITUATIONS: dict[str, Situation] = {
     ),
 }
 
+#: Commands that are none, and what their one line must say.
+MISTYPED: dict[tuple[str, ...], str] = {
+    ("tokn",): "No such command 'tokn'. Did you mean 'token'? --help explains.",
+    ("token", "--scop", "read"): "No such option: --scop (Possible options: --scope). --help explains.",
+    ("token", "--scope", "admin"): "Invalid value for '--scope': 'admin' is not one of 'read', 'operate'.",
+    ("token", "--days", "0"): "Invalid value for '--days': it must be greater than or equal to 0.001.",
+    ("token", "--days", "many"): "Invalid value for '--days': it must be a valid number.",
+    ("replay", "abc"): "Invalid value for 'ids': it must be a valid integer.",
+    ("send",): "Missing argument 'source'.",
+    ("demo", "--events", "none"): "Invalid value for '--events': it must be a valid integer.",
+}
+
 
 #: These start from nothing; the others are forked from a process that has its imports done, ten times faster.
 IN_FULL = ("no settings file", "a port in use", "a folder as database", "a full disk")
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
+def forks():
+    with Forks(2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory, forks):
     """All situations, several at a time, because some of them wait."""
     folders = {name: tmp_path_factory.mktemp("situation") for name in SITUATIONS}
 
@@ -295,7 +313,7 @@ def outcomes(tmp_path_factory):
             folder = made if isinstance(made, Folder) else stack.enter_context(made)
             return folder.run(*arguments) if name in IN_FULL else forks.run(folder, *arguments)
 
-    with Forks(2) as forks, ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(6) as pool:
         return dict(zip(SITUATIONS, pool.map(come_about, SITUATIONS), strict=True))
 
 
@@ -307,3 +325,17 @@ def test_one_line_says_what_to_do(outcomes, name: str):
     assert len(lines(told)) == 1, told
     assert says in told
     assert silent == ""
+
+
+@pytest.mark.parametrize("arguments", MISTYPED, ids=" ".join)
+def test_a_command_that_is_none_is_told_in_one_line_with_what_there_is(forks, tmp_path, arguments: tuple[str, ...]):
+    outcome = forks.run(Folder(tmp_path), *arguments)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert len(lines(outcome.stderr)) == 1, outcome.stderr
+    assert outcome.stderr.startswith(f"hookmirror: {MISTYPED[arguments]}")
+
+
+def test_without_a_command_the_help_is_shown(forks, tmp_path):
+    outcome = forks.run(Folder(tmp_path))
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert "reconcile" in outcome.stdout
