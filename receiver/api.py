@@ -51,7 +51,7 @@ class Api:
         self._max_backlog_seconds = max_backlog_seconds
         self._wake = wake
         self._warnings = warnings
-        self._tables: Mapping[str, type[MirrorRow]] = {sql_table(table).name: table for table in mirror_tables()}
+        self._tables: Mapping[str, type[MirrorRow]] = {str(sql_table(table).name): table for table in mirror_tables()}
 
     def routes(self) -> list[BaseRoute]:
         read, operate = Scope.READ, Scope.OPERATE
@@ -62,6 +62,7 @@ class Api:
             Route("/api/v1/deliveries", self._guard(read, self.list_deliveries)),
             Route("/api/v1/deliveries/{id}", self._guard(read, self.show_delivery)),
             Route("/api/v1/deliveries/{id}/replay", self._guard(operate, self.replay_delivery), methods=["POST"]),
+            Route("/api/v1/catalog", self._guard(read, self.list_tables)),
             Route("/api/v1/catalog/{table}", self._guard(read, self.list_rows)),
             Route("/api/v1/catalog/{table}/{source}/{external_id:path}", self._guard(read, self.show_row)),
             Route("/api/v1/changes", self._guard(read, self.list_changes)),
@@ -95,7 +96,7 @@ class Api:
     def list_deliveries(self, request: Request) -> Response:
         asked = _parameters(request, "source", "state", "event_type", "entity", "cursor", "limit")
         wanted = queries.DeliveryFilter(
-            source=asked.get("source"),
+            source=self._source(asked.get("source")),
             state=_one_of(State, "state", asked.get("state")),
             event_type=asked.get("event_type"),
             entity=asked.get("entity"),
@@ -132,6 +133,10 @@ class Api:
 
     # ── the mirror ────────────────────────────────────────────────────────────────────────────────────────────
 
+    def list_tables(self, request: Request) -> Response:
+        _parameters(request)
+        return _json({"tables": list(self._tables)})
+
     def list_rows(self, request: Request) -> Response:
         table = self._table(request)
         asked = _parameters(request, "source", "active", "cursor", "limit")
@@ -139,7 +144,7 @@ class Api:
         found = queries.rows(
             self._database,
             table,
-            source=asked.get("source"),
+            source=self._source(asked.get("source")),
             active=_flag("active", asked.get("active")),
             behind=_key_cursor(asked.get("cursor")),
             limit=limit,
@@ -166,6 +171,13 @@ class Api:
     def show_stats(self, request: Request) -> Response:
         _parameters(request)
         return _json({"sources": self._statistics.per_source(now=_now())})
+
+    def _source(self, name: str | None) -> str | None:
+        """A source of the settings, or one that has left them and of which something is stored."""
+        if name is None or name in self._statistics.sources or queries.is_source(self._database, name):
+            return name
+        known = ", ".join(self._statistics.sources)
+        raise BadRequest(f"There is no source {name[:64]!r}, nor was there: `source` takes one of {known}.")
 
     def _table(self, request: Request) -> type[MirrorRow]:
         name = request.path_params["table"]
@@ -223,6 +235,9 @@ def _parameters(request: Request, *known: str) -> dict[str, str]:
     if unknown:
         allowed = ", ".join(known) or "none"
         raise BadRequest(f"There is no parameter {unknown[0][:64]!r} here; the parameters are: {allowed}.")
+    for name in request.query_params:
+        if len(request.query_params.getlist(name)) > 1:
+            raise BadRequest(f"`{name}` is given more than once: give it once.")
     return {name: storable(value) for name, value in request.query_params.items()}
 
 

@@ -99,12 +99,20 @@ def test_pages_of_deliveries_cover_each_exactly_once(served: Served, limit: int)
         ("event_type=product.deleted", 1),
         ("entity=product:A9", 2),
         ("entity=A9", 3),
-        ("source=nobody", 0),
+        ("source=indexed", 0),
         ("event_type=%00", 0),
     ],
 )
 def test_deliveries_are_filtered_by_what_is_asked(served: Served, query: str, found: int):
     assert len(items(served, f"/api/v1/deliveries?{query}")) == found
+
+
+def test_what_a_source_left_behind_is_listed_after_it_has_left_the_settings(mirror_url):
+    with serving(mirror_url, with_worker=True) as before:
+        before.ended(before.send("sticky", id=7))
+    with serving(mirror_url, sources={"sigma": SOURCES["sigma"]}) as after:
+        for path in ("deliveries", "catalog/products", "catalog/variants"):
+            assert len(items(after, f"/api/v1/{path}?source=sticky")) == (path != "catalog/variants")
 
 
 def test_one_delivery_is_shown_with_headers_body_and_attempts(served: Served):
@@ -147,6 +155,12 @@ def test_a_delivery_that_is_not_done_cannot_be_replayed(mirror_url):
 
 
 # ── the catalog ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_catalog_names_its_tables(served: Served):
+    listed = fine(served.get("/api/v1/catalog"))["tables"]
+    assert set(TABLES) <= set(listed)
+    assert listed == sorted(listed)
 
 
 @pytest.mark.parametrize("table", TABLES)
