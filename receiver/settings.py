@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -186,6 +186,16 @@ class Settings(BaseSettings):
         return keys[::-1]
 
 
+def source_settings(name: str, table: Mapping[str, Any]) -> SourceSettings:
+    """The settings of one source, from a table like those of the file. Raises `ConfigurationError` as `load` does."""
+    try:
+        return SourceSettings(**{**table, "name": name})
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"The settings of the source {name} are wrong: {_wrong(error)}. docs/operations.md lists them all."
+        ) from None
+
+
 def settings_folder() -> Path:
     """Where the settings file lies, and modules of one's own dialects may; without one, where the program starts."""
     named = os.environ.get(CONFIG_VARIABLE)
@@ -204,13 +214,16 @@ def load(path: Path | None = None) -> Settings:
     try:
         return Settings(**content)
     except ValidationError as error:
-        wrong = "; ".join(_told(each["loc"], each["type"], each["msg"]) for each in error.errors())
         where = str(path) if path is not None else "the environment"
         raise ConfigurationError(
-            f"The settings in {where} are wrong: {wrong}. docs/operations.md lists them all."
+            f"The settings in {where} are wrong: {_wrong(error)}. docs/operations.md lists them all."
         ) from None
     except ValueError as error:
         raise ConfigurationError(f"The settings in the environment are wrong: {error}") from None
+
+
+def _wrong(error: ValidationError) -> str:
+    return "; ".join(_told(each["loc"], each["type"], each["msg"]) for each in error.errors())
 
 
 def _told(location: tuple[int | str, ...], kind: str, message: str) -> str:

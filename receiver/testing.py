@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ from receiver.endpoint import PREFIX, Endpoint
 from receiver.errors import ConfigurationError
 from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
-from receiver.settings import SourceSettings
+from receiver.settings import source_settings
 from receiver.signatures import Credentials
 from receiver.sources import Source, build_source, find_dialects
 from receiver.worker import Worker
@@ -98,11 +98,12 @@ class Webhooks:
     def source(self, name: str, **settings: Any) -> Source:
         """Add a source with these settings (those of `[sources.<name>]`), or look one up.
 
-        A source that is merely named speaks the dialect of its name, with the test kit's own secret.
+        A source that is merely named speaks the dialect of its name, with the test kit's own secret. Raises
+        `ConfigurationError` for settings that are none.
         """
         if name not in self._sources or settings:
             usual = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
-            self._sources[name] = build_source(SourceSettings(name=name, **usual | settings), self._dialects)
+            self._sources[name] = build_source(source_settings(name, usual | settings), self._dialects)
         return self._sources[name]
 
     def now(self) -> datetime:
@@ -170,8 +171,10 @@ class Webhooks:
     def check_fixture(self, fixture: Path) -> None:
         """Send the body in the file `fixture`, and hold the mirror against the file beside it that ends in
         `.expected.json`: `{"state": "processed", "rows": [{"table", "external_id", "active", <columns> …}]}`.
+
+        Raises `ConfigurationError` if one of the files is not there, or a row names a table or a column that is none.
         """
-        expected = codec.decode(fixture.with_name(fixture.name.removesuffix(".json") + EXPECTED).read_bytes())
+        expected = _expected(fixture)
         source = fixture.parent.name
         answer = self.send_body(source, fixture.read_bytes())
         assert answer.status == 200, f"{fixture.name} was refused: {answer.body}"
@@ -179,12 +182,14 @@ class Webhooks:
         delivery = self.delivery(answer)
         assert delivery["state"] == expected.get("state", State.PROCESSED), delivery["reason"]
         for wanted in expected["rows"]:
+            columns = {name: value for name, value in wanted.items() if name != "table"}
             row = self._shown(source, wanted["table"], wanted["external_id"])
-            found = {name: row.get(name) for name in wanted if name != "table"}
-            assert found == {name: value for name, value in wanted.items() if name != "table"}
+            _refuse_unknown(f"column of {wanted['table']}", columns, row)
+            assert {name: row[name] for name in columns} == columns
 
     def _shown(self, source: str, table: str, external_id: str) -> dict[str, Any]:
         kinds = {sql_table(kind).name: kind for kind in mirror_tables()}
+        _refuse_unknown("table", [table], kinds)
         row = queries.row(self.database, kinds[table], source, external_id)
         assert row is not None, f"nobody ever spoke of {table} {external_id!r}"
         return dict(codec.decode(codec.encode(queries.show_row(row))))
@@ -199,13 +204,41 @@ class Webhooks:
 def fixture_files(folder: Path | str) -> list[Path]:
     """The fixtures below a folder: `<source or dialect>/<event type>[.<variant>].json`.
 
-    Raises `ConfigurationError` for one that does not say what it must leave behind.
+    Raises `ConfigurationError` if there are none, or one does not say what it must leave behind.
     """
     found = sorted(path for path in Path(folder).rglob("*.json") if not path.name.endswith(EXPECTED))
+    if not found:
+        # An empty list would be a test that is skipped, and nobody would miss it.
+        raise ConfigurationError(f"There are no fixtures below {str(folder)!r}: correct the path.")
     for path in found:
-        if not path.with_name(path.name.removesuffix(".json") + EXPECTED).exists():
-            raise ConfigurationError(f"The fixture {path} has no {EXPECTED} beside it that says what it must leave.")
+        _refuse_missing(path)
     return found
+
+
+def _expected(fixture: Path) -> dict[str, Any]:
+    """What the fixture must leave behind."""
+    _refuse_missing(fixture)
+    return dict(codec.decode(_beside(fixture).read_bytes()))
+
+
+def _beside(fixture: Path) -> Path:
+    return fixture.with_name(fixture.name.removesuffix(".json") + EXPECTED)
+
+
+def _refuse_missing(fixture: Path) -> None:
+    if not fixture.exists():
+        raise ConfigurationError(f"There is no fixture {str(fixture)!r}: correct the path.")
+    if not _beside(fixture).exists():
+        raise ConfigurationError(f"The fixture {fixture} has no {EXPECTED} beside it that says what it must leave.")
+
+
+def _refuse_unknown(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ConfigurationError(
+            f"The fixture expects something of {unknown[0]!r}, which is no {what}: choose one of "
+            f"{', '.join(sorted(known))}."
+        )
 
 
 @contextmanager

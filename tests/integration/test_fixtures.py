@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -38,6 +39,41 @@ def test_a_fixture_that_does_not_say_what_it_must_leave_is_refused_by_name(tmp_p
     (tmp_path / "product.created.json").write_text("{}")
     with pytest.raises(ConfigurationError, match=r"product\.created\.json has no \.expected\.json beside it"):
         fixture_files(tmp_path)
+
+
+def test_a_folder_without_fixtures_is_refused_since_its_test_would_be_skipped(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"There are no fixtures below '.*gone': correct the path"):
+        fixture_files(tmp_path / "gone")
+
+
+def test_a_fixture_that_is_not_there_is_named_as_it_was_asked_for(webhooks: Webhooks):
+    with pytest.raises(ConfigurationError, match=r"There is no fixture 'iimmpact/gone\.json': correct the path"):
+        webhooks.check_fixture(Path("iimmpact/gone.json"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"table": "products", "nmae": None},
+            "'nmae', which is no column of products: choose one of active, .*, name,",
+        ),
+        ({"table": "product"}, "'product', which is no table: choose one of categories, .*, products,"),
+    ],
+)
+def test_an_expected_row_of_a_table_or_column_that_is_none_is_refused(webhooks: Webhooks, tmp_path, wrong, says: str):
+    fixture = tmp_path / "iimmpact" / "product.updated.json"
+    fixture.parent.mkdir()
+    body = {"type": "product.updated", "resource": "products", "id": "A1", "timestamp": "2026-03-04T12:00:00Z"}
+    fixture.write_text(json.dumps({**body, "data": {"display_name": "Lamp"}}))
+    fixture.with_name(f"product.updated{EXPECTED}").write_text(json.dumps({"rows": [{"external_id": "A1", **wrong}]}))
+    with pytest.raises(ConfigurationError, match=says):
+        webhooks.check_fixture(fixture)
+
+
+def test_a_setting_of_a_source_that_is_none_is_refused_by_name(webhooks: Webhooks):
+    with pytest.raises(ConfigurationError, match=r"source sigma are wrong: secret: there is no such setting\. docs/"):
+        webhooks.source("sigma", secret="x")
 
 
 def test_databases_of_tests_are_made_on_postgresql_only():
