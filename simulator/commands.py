@@ -36,6 +36,12 @@ T = TypeVar("T")
 #: The exit code of a run ended by Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
+#: What somebody who has seen the demo may want to see.
+NEXT = (
+    "Try next: hookmirror demo --scenario hostile, or flaky-network, rotation, outage (from a clone, the command is "
+    '.venv/bin/hookmirror); then a receiver of your own, "Install and run in two minutes" in README.md.'
+)
+
 Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this system; repeat for several.")]
 ScenarioName = Annotated[str, typer.Option("--scenario", help="A scenario's name, or the path of a .toml file.")]
 Seed = Annotated[int, typer.Option(help="The same seed lives the same history.")]
@@ -80,6 +86,8 @@ def demo(
 
     def on_reports(reports: Sequence[SourceReport]) -> None:
         print_reports(reports, chosen, seed=seed, as_json=as_json)
+        if not as_json:
+            Console().print(NEXT, markup=False, highlight=False, soft_wrap=True)
 
     if not as_json:
         told = f"Scenario {chosen.name}: {chosen.title}. {chosen.events} events, seed {seed}."

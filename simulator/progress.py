@@ -23,7 +23,7 @@ LOOK, LINE = 0.5, 3.0
 async def progress(
     console: Console, couriers: Mapping[str, Courier], client: httpx.AsyncClient | None
 ) -> AsyncIterator[None]:
-    """Show the progress while the body runs: a table on a terminal, a line now and then elsewhere."""
+    """Show the progress while the body runs: a table on a terminal; elsewhere a line now and then and at the end."""
     task = asyncio.create_task(_table(console, couriers, client) if console.is_terminal else _lines(console, couriers))
     try:
         yield
@@ -42,11 +42,18 @@ async def _table(console: Console, couriers: Mapping[str, Courier], client: http
 
 async def _lines(console: Console, couriers: Mapping[str, Courier]) -> None:
     began = time.monotonic()
-    while True:
-        await asyncio.sleep(LINE)
+
+    def say() -> None:
         sent = sum(courier.log.sent for courier in couriers.values())
         acked = sum(courier.log.acked for courier in couriers.values())
         console.print(f"{time.monotonic() - began:.0f} s: {sent} sent, {acked} acked", highlight=False)
+
+    try:
+        while True:
+            await asyncio.sleep(LINE)
+            say()
+    finally:
+        say()
 
 
 async def look(client: httpx.AsyncClient | None) -> dict[str, SourceStats]:

@@ -134,6 +134,18 @@ def show(console: Console, reports: Sequence[SourceReport]) -> None:
             say(console, report, counts)
     for report in reports:
         show_differences(console, report)
+    if compared:
+        console.print(conclusion(reports), markup=False, highlight=False, soft_wrap=True)
+
+
+def conclusion(reports: Sequence[SourceReport]) -> str:
+    """The verdict on the whole run, in one line."""
+    bad = [report.source for report in reports if not report.good]
+    if bad:
+        return f"Not right: {', '.join(bad)}. What is wrong stands above."
+    lost = any(report.comparison and report.comparison.only_reconcile for report in reports)
+    aside = ", aside from what was lost for good" if lost else ""
+    return f"Right: the mirror equals the senders' own catalogs, row by row{aside}."
 
 
 def say(console: Console, report: SourceReport, text: str) -> None:

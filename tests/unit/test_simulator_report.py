@@ -91,6 +91,21 @@ def test_outcomes_states_and_losses_are_told():
     assert "sigma: applied 5, dead 1, retries 4, events lost 2" in text
 
 
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (report(comparison=Comparison(rows=7)), "Right: the mirror equals the senders' own catalogs, row by row."),
+        (
+            report(comparison=Comparison(only_reconcile=[difference()])),
+            "Right: the mirror equals the senders' own catalogs, row by row, aside from what was lost for good.",
+        ),
+        (report(comparison=Comparison(), believed=1), "Not right: sigma. What is wrong stands above."),
+    ],
+)
+def test_the_last_line_beside_a_mirror_is_the_verdict(found, says: str):
+    assert printed(found).splitlines()[-1] == says
+
+
 def test_the_table_fits_a_narrow_terminal():
     text = printed(report(comparison=Comparison(rows=7), latencies=[0.1]), width=80)
     assert "…" not in text
@@ -194,6 +209,18 @@ def test_without_a_terminal_the_progress_is_a_line_now_and_then(monkeypatch):
 
     asyncio.run(scene())
     assert "8 sent, 7 acked" in output.getvalue()
+
+
+def test_the_last_line_of_the_progress_has_the_numbers_of_the_end():
+    output, sending = StringIO(), Sending(sent=8, acked=7)
+
+    async def scene():
+        async with progress(Console(file=output), {"sigma": sending}, None):
+            await asyncio.sleep(0)
+            sending.log.acked = 8
+
+    asyncio.run(scene())
+    assert output.getvalue() == "0 s: 8 sent, 8 acked\n"
 
 
 def test_on_a_terminal_the_progress_is_a_table():
