@@ -244,3 +244,9 @@ def test_prune_drops_expired_bodies_and_keeps_the_rest(folder, ask, served):
     assert ask("prune") == {"pruned": bodies}
     assert (folder.count(table="bodies"), folder.count()) == (kept, deliveries)
     assert ask("prune") == {"pruned": 0}
+
+
+def test_replay_leaves_alone_what_has_no_body_any_more_and_a_dry_run_knows(folder, ask):
+    pruned = folder.query("SELECT min(id) FROM deliveries WHERE state = 'processed'")[0][0]
+    for options in (["--dry-run"], []):
+        assert ask("replay", str(pruned), *options) == {"replayed": 0, "left": 1, "dry_run": bool(options)}
