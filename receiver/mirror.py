@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import MetaData, Table
 from sqlalchemy.orm import Session
 from sqlmodel import Field, SQLModel
 
@@ -45,6 +45,16 @@ class MirrorRow(SQLModel):
     tie: bool = False
     #: The versions of the columns, as `receiver.versions.dump` writes them.
     versions: str
+
+    @classmethod
+    def __table_cls__(cls, name: str, metadata: MetaData, *parts: Any, **options: Any) -> Table:
+        """What SQLAlchemy makes a declared table with. Raises `WiringError` if there is one of this name already."""
+        if name in metadata.tables:
+            raise WiringError(
+                f"The mirror table {cls.__name__} of {cls.__module__} is named {name!r}, and there is a table of that "
+                "name already: give it another `__tablename__`, for table names are global."
+            )
+        return Table(name, metadata, *parts, **options)
 
 
 Row = TypeVar("Row", bound=MirrorRow)

@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import Connection, String, column, inspect, select, table
 
 from receiver.errors import ConfigurationError, WiringError
+from receiver.importing import import_foreign
 
 #: Where packages announce their migrations: the branch's name, and the package that holds the files.
 ENTRY_POINTS = "hookmirror.migrations"
@@ -41,8 +42,8 @@ class Branch:
     @cached_property
     def folder(self) -> Path:
         try:
-            return Path(import_module(self.package).__path__[0])
-        except (ImportError, AttributeError) as error:
+            return Path(import_foreign(self.package).__path__[0])
+        except (ImportError, AttributeError, WiringError) as error:
             raise WiringError(
                 f"The migrations {self.name} cannot be found ({error}): name their package under the entry point group "
                 f"{ENTRY_POINTS}."

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from receiver.dialects import Dialect
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
+from receiver.importing import import_foreign
 from receiver.mirror import mirror_tables
 from receiver.settings import Settings, SourceSettings
 from receiver.signatures import Credentials
@@ -29,20 +29,86 @@ class Source:
     settings: SourceSettings
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What names a dialect, as "module:name", and who says so."""
+
+    text: str
+    #: The installed package whose entry point it is; None for one that the settings name.
+    package: str | None = None
+
+    @classmethod
+    def of(cls, point: EntryPoint) -> Reference:
+        return cls(point.value, point.dist.name if point.dist is not None else point.name)
+
+    def __str__(self) -> str:
+        named_by = "in `dialects`" if self.package is None else f"of the installed package {self.package}"
+        return f"{self.text!r} {named_by}"
+
+    @property
+    def module(self) -> str:
+        return self.text.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        return self.text.partition(":")[2] or "dialect"
+
+    def load(self) -> Dialect:
+        """Raises `WiringError` with what is wrong and the mend."""
+        try:
+            module = import_foreign(self.module)
+        except ModuleNotFoundError:
+            raise self._refusal(f"there is no module {self.module!r}. {self._where_modules_are()}") from None
+        except WiringError as error:
+            raise self._refusal(str(error)) from error
+        found = getattr(module, self.name, None)
+        if isinstance(found, Dialect):
+            return found
+        wrong = f"its `{self.name}` is no Dialect" if hasattr(module, self.name) else f"it has no `{self.name}`"
+        there = sorted(f"{self.module}:{name}" for name, value in vars(module).items() if isinstance(value, Dialect))
+        if there:
+            raise self._refusal(f"{wrong}. Name the object made by Dialect(…): {' or '.join(there)}")
+        raise self._refusal(f'{wrong}, nor any other. Make one there: {self.name} = Dialect("{self.name}", verify=…)')
+
+    def _where_modules_are(self) -> str:
+        if self.package is None:
+            return 'Write it as "module:name", with the module in an installed package or beside the settings file'
+        return "List the module in the package's pyproject.toml, and install it again"
+
+    def _refusal(self, wrong: str) -> WiringError:
+        unneeded = f" If you do without it: pip uninstall {self.package}." if self.package is not None else ""
+        return WiringError(f"The dialect {self} cannot be used: {wrong.rstrip('.')}.{unneeded}")
+
+
 def find_dialects(references: Iterable[str] = (), *, beside: Path | None = None) -> dict[str, Dialect]:
     """The dialects of installed packages and those named by `references`, each "module:name", by their names.
 
-    Modules may lie in the folder `beside`. Raises `WiringError` naming what cannot be imported.
+    Modules may lie in the folder `beside`. Raises `WiringError` naming the first that cannot be used.
     """
+    dialects, refused = survey_dialects(references, beside=beside)
+    if refused:
+        raise refused[0]
+    return dialects
+
+
+def survey_dialects(
+    references: Iterable[str] = (), *, beside: Path | None = None
+) -> tuple[dict[str, Dialect], list[WiringError]]:
+    """The same, and what is wrong with those that cannot be used."""
     if beside is not None and str(beside) not in sys.path:
         sys.path.insert(0, str(beside))
-    installed = [point.value for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)]
+    installed = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
     dialects: dict[str, Dialect] = {}
-    for reference in [*installed, *references]:
-        dialect = _import(reference)
+    refused: list[WiringError] = []
+    for reference in [*map(Reference.of, installed), *map(Reference, references)]:
+        try:
+            dialect = reference.load()
+        except WiringError as error:
+            refused.append(error)
+            continue
         if dialects.setdefault(dialect.name, dialect) is not dialect:
-            raise WiringError(f"There are two dialects named {dialect.name}: rename the one in {reference}.")
-    return dialects
+            refused.append(WiringError(f"There are two dialects named {dialect.name}: rename {reference}."))
+    return dialects, refused
 
 
 def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[str, Source]:
@@ -86,17 +152,3 @@ def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
         ) from None
     if client is not None:
         client.close()
-
-
-def _import(reference: str) -> Dialect:
-    module, _, name = reference.partition(":")
-    try:
-        found = getattr(import_module(module), name or "dialect")
-    except (ImportError, AttributeError) as error:
-        raise WiringError(
-            f'The dialect {reference!r} cannot be imported ({error}): write it as "module:name", with the module in '
-            "an installed package or beside the settings file."
-        ) from error
-    if not isinstance(found, Dialect):
-        raise WiringError(f"{reference!r} is no Dialect: name the object made by Dialect(…).")
-    return found

@@ -49,6 +49,11 @@ def read(body: dict) -> Envelope:
 @shop.compose
 def write(event_type, entity_id, at, data):
     return {"what": event_type, "number": int(entity_id)}
+TAKEN_NAME = """
+from receiver import MirrorRow
+
+class Item(MirrorRow, table=True):
+    __tablename__ = "products"
 """
 
 
@@ -173,8 +178,10 @@ SITUATIONS: dict[str, Situation] = {
     "a dialect that cannot be imported": (
         setting('dialects = ["nowhere:shop"]'),
         ("worker",),
-        'write it as "module:name"',
+        'Write it as "module:name"',
     ),
+    "a dialect that fails on import": (module("1 / 0"), ("serve",), "shopping_mall.py, line 1: ZeroDivisionError: div"),
+    "a table of a name that is taken": (module(TAKEN_NAME), ("send", "shop", "a.b"), "give it another `__tablename__`"),
     "two handlers for one event type": (module(TWO_HANDLERS), ("serve",), "override=True in the one that counts"),
     "a dialect without an envelope": (
         module(TWO_HANDLERS.replace("product.*", "product.a", 1)),

@@ -10,7 +10,7 @@ import pytest
 from receiver import Dialect, Envelope, HmacSha256, Unsigned
 from receiver.errors import ConfigurationError, WiringError
 from receiver.settings import Settings, SourceSettings
-from receiver.sources import build_source, build_sources, find_dialects
+from receiver.sources import build_source, build_sources, find_dialects, survey_dialects
 
 MODULE = """
 from receiver import Dialect, Envelope, HmacSha256
@@ -33,7 +33,6 @@ def beside(tmp_path, monkeypatch):
     for name in ("ownshop", "clash"):
         monkeypatch.delitem(sys.modules, f"module_of_{name}", raising=False)
         (tmp_path / f"module_of_{name}.py").write_text(MODULE.format(name="ownshop"))
-    (tmp_path / "module_of_errors.py").write_text("import nothing_of_this_name\n")
     return tmp_path
 
 
@@ -60,20 +59,87 @@ def test_naming_an_installed_dialect_again_does_no_harm():
 
 
 @pytest.mark.parametrize(
-    "reference", ["no_such_module:shop", "module_of_ownshop:absent", "module_of_errors:dialect", "handlers:shop"]
+    ("reference", "says"),
+    [
+        ("no_such_module:shop", "there is no module 'no_such_module'. Write it as \"module:name\", with the module in"),
+        ("module_of_ownshop.inner:shop", "there is no module 'module_of_ownshop.inner'. Write it as"),
+        ("./module_of_ownshop.py", "there is no module './module_of_ownshop.py'. Write it as"),
+        ("", "there is no module ''. Write it as"),
+        (
+            "module_of_ownshop:absent",
+            "it has no `absent`. Name the object made by Dialect(…): module_of_ownshop:dialect",
+        ),
+        ("module_of_ownshop:nothing", "its `nothing` is no Dialect. Name the object made by Dialect(…): module_of_own"),
+        ("handlers:shop", 'it has no `shop`, nor any other. Make one there: shop = Dialect("shop", verify=…)'),
+    ],
 )
-def test_a_dialect_that_cannot_be_imported_is_named_with_how_to_write_it(beside, reference):
-    with pytest.raises(WiringError, match=f'"?{reference}.* cannot be imported .*write it as "module:name"'):
+def test_a_reference_that_leads_to_no_dialect_is_told_its_mend(beside, reference, says):
+    with pytest.raises(WiringError) as refused:
         find_dialects([reference], beside=beside)
+    assert str(refused.value).startswith(f"The dialect {reference!r} in `dialects` cannot be used: {says}")
 
 
-def test_what_is_no_dialect_is_refused(beside):
-    with pytest.raises(WiringError, match=r"'module_of_ownshop:nothing' is no Dialect: name the object made by"):
-        find_dialects(["module_of_ownshop:nothing"], beside=beside)
+@pytest.mark.parametrize(
+    ("content", "line", "says"),
+    [
+        ("import nothing_of_this_name", 1, "ModuleNotFoundError: No module named 'nothing_of_this_name'."),
+        ("from receiver import Nothing", 1, "ImportError: cannot import name 'Nothing' from 'receiver'"),
+        ("\nshop = = 1", 2, "SyntaxError: invalid syntax."),
+        ("def shop():\n    return 1 / 0\n\nshop()", 2, "ZeroDivisionError: division by zero."),
+        ("import sys\nsys.exit(3)", 2, "SystemExit: 3."),
+        ("raise ValueError('one\\ntwo')", 1, "ValueError: one."),
+        ("from handlers.sigma import sigma\nsigma.on()(len)", 2, "len is a handler, so it takes (event, mirror)."),
+        (
+            "from receiver import MirrorRow\nclass Item(MirrorRow, table=True):\n    __tablename__ = 'products'",
+            2,
+            "The mirror table Item of failing is named 'products', and there is a table of that name already: give it",
+        ),
+    ],
+)
+def test_a_module_that_fails_is_told_by_file_and_line(beside, content, line, says):
+    (beside / "failing.py").write_text(content)
+    with pytest.raises(WiringError) as refused:
+        find_dialects(["failing:shop"], beside=beside)
+    message = f"The dialect 'failing:shop' in `dialects` cannot be used: {beside / 'failing.py'}, line {line}: {says}"
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.fixture
+def installed(beside, monkeypatch):
+    """A package with an entry point, as pip leaves it."""
+    about = beside / "hookmirror_acme-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: hookmirror-acme\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[hookmirror.dialects]\nacme = acme_shop:acme\n")
+    sys.path.insert(0, str(beside))
+    return beside
+
+
+def test_an_installed_package_without_its_module_is_named_with_the_mend(installed):
+    with pytest.raises(WiringError) as refused:
+        find_dialects()
+    assert str(refused.value) == (
+        "The dialect 'acme_shop:acme' of the installed package hookmirror-acme cannot be used: there is no module "
+        "'acme_shop'. List the module in the package's pyproject.toml, and install it again. If you do without it: "
+        "pip uninstall hookmirror-acme."
+    )
+
+
+def test_an_installed_package_that_fails_is_named_with_file_and_line(installed):
+    (installed / "acme_shop.py").write_text("1 / 0")
+    with pytest.raises(WiringError, match=r"hookmirror-acme cannot be used: .*acme_shop\.py, line 1: .*pip uninstall"):
+        find_dialects()
+
+
+def test_a_survey_finds_all_dialects_and_all_that_is_wrong(beside):
+    dialects, refused = survey_dialects(["absent", "module_of_ownshop", "lost"], beside=beside)
+    assert {"ownshop", "sigma"} <= dialects.keys()
+    assert ["'absent'" in str(refused[0]), "'lost'" in str(refused[1])] == [True, True]
 
 
 def test_two_dialects_of_one_name_are_refused(beside):
-    with pytest.raises(WiringError, match="There are two dialects named ownshop: rename the one in module_of_clash"):
+    with pytest.raises(WiringError, match="There are two dialects named ownshop: rename 'module_of_clash' in"):
         find_dialects(["module_of_ownshop", "module_of_clash"], beside=beside)
 
 
