@@ -14,12 +14,14 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database import Database, explain
-from receiver.errors import HookmirrorError
+from receiver.dialects import Dialect
+from receiver.errors import HookmirrorError, WiringError
 from receiver.inbox import Inbox, pending_sources
+from receiver.mirror import mirror_tables
 from receiver.processes import Wiring, differences, running, shown
 from receiver.schema import Schema
 from receiver.settings import Settings
-from receiver.sources import Source, build_source, find_dialects
+from receiver.sources import Source, build_source, survey_dialects
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +59,17 @@ def _secret_key(settings: Settings) -> Iterator[Finding]:
 
 def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> Iterator[Finding]:
     """Fills `sources` with those that can be listened to."""
-    try:
-        dialects = find_dialects(settings.dialects, beside=beside)
-        for dialect in dialects.values():
-            dialect.check()
-    except HookmirrorError as error:
-        yield Finding("wiring", False, str(error))
-        return
-    yield Finding("wiring", True, f"dialects {', '.join(sorted(dialects))}")
+    dialects, refused = survey_dialects(settings.dialects, beside=beside)
+    wrong = [*refused, *_misfits(dialects)]
+    yield from (Finding("wiring", False, str(error)) for error in wrong)
+    if not wrong:
+        yield Finding("wiring", True, f"dialects {', '.join(sorted(dialects))}")
     if not settings.sources:
         yield Finding("sources", False, "there is none: add a table [sources.<name>] to the settings file")
     for name, source in settings.sources.items():
+        if refused and source.dialect not in dialects:
+            yield Finding(f"source {name}", False, f"speaks `{source.dialect}`, which is not there: mend the wiring")
+            continue
         try:
             built = sources[name] = build_source(source, dialects)
         except HookmirrorError as error:
@@ -77,6 +79,15 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         api = "with its API" if source.api_url else "without an API, so it can be neither hydrated nor reconciled"
         unsigned = ", takes unsigned webhooks" if source.allow_unsigned else ""
         yield Finding(f"source {name}", True, f"speaks {built.dialect.name}, {secrets} secrets{unsigned}, {api}")
+
+
+def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:
+    """What `build_sources` would refuse, whichever the sources are."""
+    for check in (mirror_tables, *(dialect.check for dialect in dialects.values())):
+        try:
+            check()
+        except WiringError as error:
+            yield error
 
 
 def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Finding]:

@@ -158,6 +158,36 @@ def test_doctor_names_each_thing_to_mend(tmp_path, forks):
     assert "The file is something else" in findings["database"][1]
 
 
+HALF_A_SHOP = """
+from receiver import Dialect, HmacSha256, MirrorRow
+
+class Item(MirrorRow, table=True):
+    __tablename__ = "half_items"
+    name: str
+
+shop = Dialect("shop", verify=HmacSha256(header="X-Signature"))
+"""
+
+
+def test_doctor_goes_on_past_a_dialect_that_cannot_be_used(tmp_path, forks):
+    (tmp_path / "half_a_shop.py").write_text(HALF_A_SHOP)
+    settings = 'dialects = ["nowhere:lost", "half_a_shop:shop"]\n[sources.lost]\nsecrets = ["x"]'
+    done = forks.run(
+        Folder(tmp_path, f"{settings}{SETTINGS.replace('secret_key', '# secret_key')}"), "doctor", "--json"
+    )
+    findings = [(each["subject"], each["good"], each["says"]) for each in json.loads(done.stdout)]
+    said = {subject: (good, says) for subject, good, says in findings}
+    wiring = [says for subject, good, says in findings if (subject, good) == ("wiring", False)]
+    assert done.returncode == 1
+    assert len(wiring) == 3
+    assert "there is no module 'nowhere'" in wiring[0]
+    assert "The mirror table Item requires name" in wiring[1]
+    assert "The dialect shop has no envelope" in wiring[2]
+    assert said["source lost"] == (False, "speaks `lost`, which is not there: mend the wiring")
+    assert said["source sigma"][0]
+    assert "is not there yet" in said["database"][1]
+
+
 def test_migrate_makes_the_tables_once_and_may_be_run_again(tmp_path, forks):
     fresh = Folder(tmp_path)
     for _ in range(2):
