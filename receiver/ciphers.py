@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from receiver import codec
 from receiver.errors import NotVerified, Unreadable
-from receiver.signatures import EMPTY_SECRET, Credentials, RawHeaders, Verified
+from receiver.signatures import EMPTY_SECRET, NAMED_SECRET, Credentials, RawHeaders, Verified
 
 BLOCK = 16  #: bytes, of AES and of a CBC initialisation vector
 NONCE = 12  #: bytes, of a GCM nonce
@@ -138,6 +138,10 @@ class EncryptedBody:
             return "decrypting does not authenticate: set `app_key` to the application key that stands in its bodies"
         if credentials.has_empty_secret:
             return EMPTY_SECRET
+        if credentials.has_names:
+            return NAMED_SECRET
+        if credentials.allow_unsigned:
+            return "its bodies are encrypted, so `allow_unsigned` has no effect: remove it"
         if credentials.cipher == "none":
             return None
         if not credentials.secrets:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from receiver.errors import ConfigurationError
@@ -59,6 +60,13 @@ class SourceSettings(BaseModel):
     api_key: SecretStr | None = None
     #: The API's secret or password, where it wants two.
     api_secret: SecretStr | None = None
+
+    @field_validator("api_url")
+    @classmethod
+    def _can_be_called(cls, url: str | None) -> str | None:
+        if url is not None and not _is_http_url(url):
+            raise ValueError('takes the URL of an API, such as "https://pim.example/api/v1"')
+        return url
 
     @model_validator(mode="after")
     def _default_dialect(self) -> SourceSettings:
@@ -194,6 +202,14 @@ def source_settings(name: str, table: Mapping[str, Any]) -> SourceSettings:
         raise ConfigurationError(
             f"The settings of the source {name} are wrong: {_wrong(error)}. docs/operations.md lists them all."
         ) from None
+
+
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def settings_folder() -> Path:

@@ -21,6 +21,8 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 SHA256_BYTES = hashlib.sha256().digest_size
 
+NAMED_SECRET = "its dialect does not tell webhook records apart: move `webhook_secrets` into `secrets`"  # noqa: S105 (a message)
+
 EMPTY_SECRET = "one of its secrets is empty, so that anybody could sign: set it, or remove it"  # noqa: S105 (a message)
 
 
@@ -44,6 +46,19 @@ class Credentials:
     app_key: str | None = field(default=None, repr=False)
     #: The name of the cipher layout, for senders that encrypt.
     cipher: str = "auto"
+
+    @property
+    def unused_without_encryption(self) -> str | None:
+        """What is wrong with these for a sender that does not encrypt: whoever set it relies on what never happens."""
+        for name, is_set in (("app_key", self.app_key is not None), ("cipher", self.cipher != "auto")):
+            if is_set:
+                return f"`{name}` is for encrypted bodies, and its dialect takes none: remove it"
+        return None
+
+    @property
+    def has_names(self) -> bool:
+        """Whether a secret is tied to one of the sender's webhook records."""
+        return any(secret.name is not None for secret in self.secrets)
 
     @property
     def has_empty_secret(self) -> bool:
@@ -94,8 +109,10 @@ class HmacSha256:
     def check(self, credentials: Credentials) -> str | None:
         if credentials.has_empty_secret:
             return EMPTY_SECRET
+        if credentials.has_names and self.hint is None:
+            return NAMED_SECRET
         if credentials.secrets or credentials.allow_unsigned:
-            return None
+            return credentials.unused_without_encryption
         return (
             f"it has no secret, and {self.header} cannot be verified without one: "
             'set `secrets = ["…"]` or `secrets_file`'
@@ -162,8 +179,10 @@ class Unsigned:
     """No proof at all: for a sender that offers none, on a network that only it can reach. Needs `allow_unsigned`."""
 
     def check(self, credentials: Credentials) -> str | None:
+        if credentials.secrets:
+            return "its dialect verifies nothing, so a secret has no effect: remove it"
         if credentials.allow_unsigned:
-            return None
+            return credentials.unused_without_encryption
         return "its dialect neither signs nor encrypts: set `allow_unsigned = true` if only the sender can reach it"
 
     def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:  # noqa: ARG002 (protocol)

@@ -49,6 +49,8 @@ def read(body: dict) -> Envelope:
 @shop.compose
 def write(event_type, entity_id, at, data):
     return {"what": event_type, "number": int(entity_id)}
+"""
+
 TAKEN_NAME = """
 from receiver import MirrorRow
 
@@ -169,6 +171,11 @@ SITUATIONS: dict[str, Situation] = {
         ("serve",),
         "a key phrase is exactly 32 characters",
     ),
+    "a setting for another kind of source": (
+        instead('[sources.sigma]\nsecrets = ["x"]\ncipher = "none"'),
+        ("serve",),
+        "`cipher` is for encrypted bodies, and its dialect takes none: remove it",
+    ),
     "no secret key": (without_secret_key, ("serve",), "HOOKMIRROR_SECRET_KEY is not set"),
     "no secret key for a token": (without_secret_key, ("token",), "HOOKMIRROR_SECRET_KEY is not set"),
     "a short secret key": (short_secret_key, ("serve",), "a key of less than 16 characters"),
@@ -277,6 +284,11 @@ SITUATIONS: dict[str, Situation] = {
         instead('[sources.sigma]\nsecrets = ["x"]\napi_url = "http://127.0.0.1:1"'),
         ("reconcile", "sigma"),
         "has an api_url but no api_key: set both",
+    ),
+    "reconciling with an API at no URL": (
+        instead('[sources.sigma]\nsecrets = ["x"]\napi_key = "x"\napi_url = "127.0.0.1:1"'),
+        ("reconcile", "sigma"),
+        "takes the URL of an API, such as",
     ),
     "reconciling with an API that is away": (
         instead('[sources.sigma]\nsecrets = ["x"]\napi_key = "x"\napi_url = "http://127.0.0.1:1"', log="error"),

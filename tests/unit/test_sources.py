@@ -174,6 +174,36 @@ def test_a_source_without_what_verifies_it_does_not_start(dialect, settings, adv
         build_source(SourceSettings(name=dialect, **settings), dialects)
 
 
+ENCRYPTED = {"app_key": "key", "secrets": ["x" * 32]}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "settings", "advice"),
+    [
+        (
+            "sigma",
+            {"secrets": ["x"], "cipher": "rot13"},
+            "`cipher` is for encrypted bodies, and its dialect takes none",
+        ),
+        (
+            "sigma",
+            {"secrets": ["x"], "app_key": "key"},
+            "`app_key` is for encrypted bodies, and its dialect takes none",
+        ),
+        ("sigma", {"allow_unsigned": True, "app_key": "key"}, "`app_key` is for encrypted bodies"),
+        ("sigma", {"webhook_secrets": {"web_1": "x"}}, "move `webhook_secrets` into `secrets`"),
+        ("sticky", ENCRYPTED | {"webhook_secrets": {"web_1": "x" * 32}}, "move `webhook_secrets` into `secrets`"),
+        ("sticky", ENCRYPTED | {"allow_unsigned": True}, "`allow_unsigned` has no effect: remove it"),
+        ("open", {"allow_unsigned": True, "secrets": ["x"]}, "a secret has no effect: remove it"),
+        ("open", {"allow_unsigned": True, "cipher": "none"}, "`cipher` is for encrypted bodies"),
+    ],
+)
+def test_a_setting_that_would_have_no_effect_is_refused(dialect, settings, advice):
+    dialects = {**find_dialects(), "open": shop(Unsigned())}
+    with pytest.raises(ConfigurationError, match=f"The source {dialect} cannot be listened to: .*{advice}"):
+        build_source(SourceSettings(name=dialect, **settings), dialects)
+
+
 def test_an_unsigned_source_starts_only_by_its_setting():
     unsigned = {"shop": shop(Unsigned())}
     with pytest.raises(ConfigurationError, match="set `allow_unsigned = true`"):
