@@ -50,7 +50,7 @@ class Installation:
         self.settings = settings
         self.dialects = find_dialects(settings.dialects, beside=beside)
         self.sources: dict[str, Source] = build_sources(settings, self.dialects)
-        self.database = Database(settings.database_url)
+        self.database = Database(settings.database_url, setting=settings.place_of("database_url"))
         self.schema = Schema(self.database)
         self.inbox = Inbox(self.database)
         self.retention = Retention(
@@ -63,7 +63,8 @@ class Installation:
         try:
             self.schema.prepare()
         except SQLAlchemyError as error:
-            raise ConfigurationError(explain(error, self.settings.database_url)) from error
+            told = explain(error, self.settings.database_url, setting=self.database.setting)
+            raise ConfigurationError(told) from error
 
     def worker(self) -> Worker:
         return Worker(

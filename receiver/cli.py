@@ -60,7 +60,8 @@ def main() -> None:
     except HookmirrorError as error:
         _fail(str(error))
     except SQLAlchemyError as error:
-        _fail(explain(error, load().database_url))
+        settings = load()
+        _fail(explain(error, settings.database_url, setting=settings.place_of("database_url")))
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:

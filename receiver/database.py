@@ -85,6 +85,9 @@ SQLITE_TROUBLE = frozenset(
 #: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
 POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
 
+#: Where a database's URL stands, unless a message is told otherwise.
+SETTING = "HOOKMIRROR_DATABASE_URL"
+
 #: By what a URL begins with: the driver that is used.
 DRIVERS = {
     "sqlite": "sqlite",
@@ -98,9 +101,13 @@ DRIVERS = {
 class Database:
     """One database, shared by everything in this process. Safe to use from several threads."""
 
-    def __init__(self, url: str, *, pool_size: int = 8) -> None:
-        """Opens nothing yet. Raises `ConfigurationError` for a URL that no driver here understands."""
-        self.engine = _engine(url, pool_size)
+    def __init__(self, url: str, *, pool_size: int = 8, setting: str = SETTING) -> None:
+        """Opens nothing yet. Raises `ConfigurationError` for a URL that no driver here understands.
+
+        `setting` is where the URL stands, for messages.
+        """
+        self.engine = _engine(url, pool_size, setting)
+        self.setting = setting
         self.is_postgresql = self.engine.dialect.name == "postgresql"
         self._writer = threading.Lock()
 
@@ -212,44 +219,42 @@ def is_trouble_of_ours(error: BaseException) -> bool:
     return state is None or state[:2] in POSTGRESQL_TROUBLE
 
 
-def explain(error: BaseException, url: str) -> str:
-    """One line for a person: what is wrong with the database, and what to do."""
+def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
+    """One line for a person: what is wrong with the database, and what to do; `setting` is where the URL stands."""
     shown = make_url(url).render_as_string(hide_password=True)
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    advice = next((mend for symptom, mend in _ADVICE if symptom in reason.lower()), "Check HOOKMIRROR_DATABASE_URL.")
-    return f"The database {shown} cannot be used: {reason}. {advice}"
+    advice = next((mend for symptom, mend in _ADVICE if symptom in reason.lower()), "Check {setting}.")
+    return f"The database {shown} cannot be used: {reason}. {advice.format(setting=setting)}"
 
 
 _ADVICE = (
     ("unable to open database file", "Create its folder, or give this user the right to write there."),
-    ("read-only transaction", "Name the primary server in HOOKMIRROR_DATABASE_URL, not a copy of it."),
+    ("read-only transaction", "Name the primary server in {setting}, not a copy of it."),
     ("lock timeout", "Somebody holds a table that is to be changed: end what does, or run this again when it has."),
     ("readonly", "Give this user the right to write the file and its folder."),
     ("read-only", "Give this user the right to write the file and its folder."),
     ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
     ("disk i/o error", "Look at its disk: is there space left, and may this user write there?"),
-    ("not a database", "The file is something else: name another in HOOKMIRROR_DATABASE_URL."),
+    ("not a database", "The file is something else: name another in {setting}."),
     ("malformed", "The file is damaged: restore it from a backup."),
     ("locked", "Another program holds it: stop that one, or wait."),
-    ("refused", "Start PostgreSQL, or correct host and port in HOOKMIRROR_DATABASE_URL."),
-    ("password authentication", "Correct user and password in HOOKMIRROR_DATABASE_URL."),
-    ("does not exist", "Create it, or correct its name in HOOKMIRROR_DATABASE_URL."),
+    ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
+    ("password authentication", "Correct user and password in {setting}."),
+    ("does not exist", "Create it, or correct its name in {setting}."),
     ("permission denied", "Give this user the rights it needs: see docs/deployment.md."),
 )
 
 
-def _engine(url: str, pool_size: int) -> Engine:
+def _engine(url: str, pool_size: int, setting: str) -> Engine:
     try:
         parsed = make_url(url)
         driver = DRIVERS.get(parsed.drivername, "")
         system = driver.partition("+")[0]
         if not driver:
-            raise ConfigurationError(
-                f"HOOKMIRROR_DATABASE_URL names `{parsed.drivername}`: use sqlite:///path or postgresql://…"
-            )
+            raise ConfigurationError(f"{setting} names `{parsed.drivername}`: use sqlite:///path or postgresql://…")
         if system == "sqlite" and parsed.database in (None, "", ":memory:"):
             raise ConfigurationError(
-                "HOOKMIRROR_DATABASE_URL keeps everything in memory, where an ack promises nothing: name a file."
+                f"{setting} keeps everything in memory, where an ack promises nothing: name a file."
             )
         options: dict[str, Any] = {
             "pool_size": pool_size,
@@ -264,17 +269,15 @@ def _engine(url: str, pool_size: int) -> Engine:
         engine = create_engine(parsed.set(drivername=driver), **options)
     except ImportError as error:
         raise ConfigurationError(
-            f"HOOKMIRROR_DATABASE_URL names PostgreSQL, and its driver is not there ({error}): install it with "
+            f"{setting} names PostgreSQL, and its driver is not there ({error}): install it with "
             "`pip install 'psycopg[binary]'`."
         ) from None
     except ArgumentError as error:
-        raise ConfigurationError(
-            f"HOOKMIRROR_DATABASE_URL cannot be used: {error}. Write sqlite:///path or postgresql://…"
-        ) from None
+        raise ConfigurationError(f"{setting} cannot be used: {error}. Write sqlite:///path or postgresql://…") from None
     except ValueError:
         # The error quotes what was taken for a port, which may be a part of the password.
         raise ConfigurationError(
-            "HOOKMIRROR_DATABASE_URL cannot be used: its port is no number. Write postgresql://user:password@host/db, "
+            f"{setting} cannot be used: its port is no number. Write postgresql://user:password@host/db, "
             "with special characters of user and password as %40 and the like."
         ) from None
     if system == "sqlite":

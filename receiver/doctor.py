@@ -92,7 +92,7 @@ def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:
 
 def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Finding]:
     try:
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, setting=settings.place_of("database_url"))
     except HookmirrorError as error:
         yield Finding("database", False, str(error))
         return
@@ -105,7 +105,7 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Fin
     except HookmirrorError as error:
         yield Finding("schema", False, str(error))
     except SQLAlchemyError as error:
-        yield Finding("database", False, explain(error, settings.database_url))
+        yield Finding("database", False, explain(error, settings.database_url, setting=database.setting))
     finally:
         database.close()
 

@@ -107,7 +107,7 @@ class Schema:
                 raise ConfigurationError(f"The database lacks the tables {', '.join(missing)}: {MIGRATE}.")
             self._refuse_lacking(connection)
             if self._database.is_postgresql:
-                _refuse_lesser_role(connection)
+                _refuse_lesser_role(connection, self._database.setting)
             else:
                 _demand_writable(connection)
 
@@ -226,11 +226,11 @@ def _demand_writable(connection: Connection) -> None:
     connection.execute(delete(table(Branch(*OWN).version_table)).where(false()))
 
 
-def _refuse_lesser_role(connection: Connection) -> None:
+def _refuse_lesser_role(connection: Connection, setting: str) -> None:
     """Raises `ConfigurationError` if this role may not do what serving and working take."""
     if connection.execute(text("SHOW transaction_read_only")).scalar() == "on":
         raise ConfigurationError(
-            "The database only lets itself be read: name the primary server in HOOKMIRROR_DATABASE_URL, not a copy."
+            f"The database only lets itself be read: name the primary server in {setting}, not a copy."
         )
     tables = [each.name for each in SQLModel.metadata.sorted_tables]
     lacking = connection.execute(_LACKING_RIGHTS, {"tables": tables}).scalars().all()

@@ -10,12 +10,22 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from receiver.errors import ConfigurationError
 from receiver.retries import RetrySchedule
@@ -29,6 +39,31 @@ TOKEN_VARIABLE = PREFIX + "TOKEN"
 
 #: Characters of a secret key: a shorter one could be guessed, and with it every token forged.
 SHORTEST_SECRET_KEY = 16
+
+#: In the environment these are JSON.
+JSON_VARIABLES = (PREFIX + "DIALECTS", PREFIX + "SOURCES")
+
+#: By pydantic's kind of error, whose own words are for programmers: what the setting takes.
+TAKES = {
+    "bool_parsing": "takes true or false",
+    "bool_type": "takes true or false",
+    "dict_type": "takes a table",
+    "finite_number": "takes a number",
+    "float_parsing": "takes a number",
+    "float_type": "takes a number",
+    "greater_than": "must be more than {gt:.0f}",
+    "greater_than_equal": "must be at least {ge:.0f}",
+    "int_from_float": "takes a whole number",
+    "int_parsing": "takes a whole number",
+    "int_type": "takes a whole number",
+    "less_than_equal": "must be at most {le:.0f}",
+    "list_type": 'takes a list: write {name} = ["…"]',
+    "literal_error": "takes {expected}",
+    "model_type": "takes a table",
+    "path_type": "takes text in quotes",
+    "string_type": "takes text in quotes",
+    "value_error": "{error}",
+}
 
 SOURCE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 
@@ -137,6 +172,8 @@ class Settings(BaseSettings):
     #: The sources, by name.
     sources: dict[str, SourceSettings] = {}
 
+    _file: Path | None = PrivateAttr(None)
+
     @model_validator(mode="before")
     @classmethod
     def _name_sources(cls, values: Any) -> Any:
@@ -166,6 +203,13 @@ class Settings(BaseSettings):
         """The environment first, then what `load` read from the file."""
         return env_settings, init_settings
 
+    def place_of(self, name: str) -> str:
+        """What to change where it is wrong: the variable that says it, or the file."""
+        variable = f"{PREFIX}{name.upper()}"
+        if self._file is None or variable in os.environ or name not in self.model_fields_set:
+            return variable
+        return f"`{name}` in {self._file}"
+
     @property
     def retry_schedule(self) -> RetrySchedule:
         return RetrySchedule(attempts=self.max_attempts)
@@ -188,8 +232,8 @@ class Settings(BaseSettings):
             )
         if min(map(len, keys)) < SHORTEST_SECRET_KEY:
             raise ConfigurationError(
-                f"HOOKMIRROR_SECRET_KEY holds a key of less than {SHORTEST_SECRET_KEY} characters, which could be "
-                f"guessed, and tokens forged with it. {mend}"
+                f"{self.place_of('secret_key')} holds a key of less than {SHORTEST_SECRET_KEY} characters, which could "
+                f"be guessed, and tokens forged with it. {mend}"
             )
         return keys[::-1]
 
@@ -228,40 +272,67 @@ def load(path: Path | None = None) -> Settings:
     path = path or (Path(named) if named else None)
     content = _read(path) if path is not None else {}
     try:
-        return Settings(**content)
+        settings = Settings(**content)
     except ValidationError as error:
         where = str(path) if path is not None else "the environment"
         raise ConfigurationError(
             f"The settings in {where} are wrong: {_wrong(error)}. docs/operations.md lists them all."
         ) from None
-    except ValueError as error:
-        raise ConfigurationError(f"The settings in the environment are wrong: {error}") from None
+    except SettingsError:
+        variables = " or ".join(name for name in os.environ if name.upper() in JSON_VARIABLES)
+        raise ConfigurationError(
+            f'The settings in the environment are wrong: {variables} is no JSON: write a list as ["…"], and the '
+            'sources as {"sigma": {"secrets": ["…"]}}.'
+        ) from None
+    settings._file = path
+    return settings
 
 
 def _wrong(error: ValidationError) -> str:
-    return "; ".join(_told(each["loc"], each["type"], each["msg"]) for each in error.errors())
+    return "; ".join(_told(each["loc"], each["type"], each.get("ctx", {})) for each in error.errors())
 
 
-def _told(location: tuple[int | str, ...], kind: str, message: str) -> str:
+def _told(location: tuple[int | str, ...], kind: str, context: Mapping[str, Any]) -> str:
     """What is wrong with one setting, under the name that it was given by."""
     name = ".".join(map(str, location)) or "settings"
     variable = f"{PREFIX}{name.upper()}"
-    wrong = "there is no such setting" if kind == "extra_forbidden" else message
+    if kind == "extra_forbidden":
+        known = Settings.model_fields if len(location) == 1 else SourceSettings.model_fields
+        wrong = f"there is no such setting{_perhaps(str(location[-1]), known)}"
+    else:
+        wrong = TAKES.get(kind, "cannot have this value").format(name=location[-1] if location else name, **context)
     return f"{variable if variable in os.environ else name}: {wrong}"
+
+
+def _perhaps(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The setting that was meant, if one is close."""
+    close = get_close_matches(name, known, n=1)
+    return f" (perhaps `{prefix}{close[0]}`)" if close else ""
 
 
 def _refuse_unknown_variables() -> None:
     known = {CONFIG_VARIABLE, TOKEN_VARIABLE} | {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name.upper() not in known)
     if unknown:
+        meant = _perhaps(unknown[0].removeprefix(PREFIX), map(str.upper, Settings.model_fields), PREFIX)
         raise ConfigurationError(
-            f"{unknown[0]} is set in the environment and is no setting: correct its name. docs/operations.md lists all."
+            f"{unknown[0]} is set in the environment and is no setting: correct its name{meant}. "
+            "docs/operations.md lists all."
         )
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text("utf-8"))
+    except IsADirectoryError:
+        raise ConfigurationError(
+            f"{CONFIG_VARIABLE} names {str(path)!r}, which is a folder: name a file, such as "
+            f"{str(path / 'hookmirror.toml')!r}."
+        ) from None
+    except PermissionError:
+        raise ConfigurationError(
+            f"{CONFIG_VARIABLE} names {str(path)!r}, which this user may not read: give it the right to."
+        ) from None
     except OSError as error:
         raise ConfigurationError(
             f"{CONFIG_VARIABLE} names {str(path)!r}, which cannot be read ({error.strerror}): "

@@ -258,7 +258,7 @@ def database_of_its_own(server: str) -> Iterator[str]:
     `server` is the URL of any database there, which is left as it is; its role needs the right to create databases.
     Raises `ConfigurationError` if the server cannot be used.
     """
-    with closing(Database(server)) as database:
+    with closing(Database(server, setting="`hookmirror_database_url`")) as database:
         if not database.is_postgresql:
             raise ConfigurationError("`hookmirror_database_url` names no PostgreSQL server: leave it out for SQLite.")
         name = f"hookmirror_test_{secrets.token_hex(6)}"
@@ -267,7 +267,7 @@ def database_of_its_own(server: str) -> Iterator[str]:
             with outside.connect() as connection:
                 connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
         except SQLAlchemyError as error:
-            raise ConfigurationError(explain(error, server)) from error
+            raise ConfigurationError(explain(error, server, setting=database.setting)) from error
         try:
             yield database.engine.url.set(database=name).render_as_string(hide_password=False)
         finally:

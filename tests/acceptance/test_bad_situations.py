@@ -99,6 +99,10 @@ def no_file(path: Path) -> Folder:
     return Folder(path, settings="")
 
 
+def nonsense_in_the_file(path: Path) -> Folder:
+    return Folder(path, f'database_url = "mysql://x/y"\n{SETTINGS}', environment={"HOOKMIRROR_DATABASE_URL": None})
+
+
 def a_folder_as_settings(path: Path) -> Folder:
     (path / "hookmirror.toml").mkdir()
     return no_file(path)
@@ -147,22 +151,26 @@ TAKEN = [str(free_port()) for _ in range(3)]
 #: By name: what is wrong, the command, and what its one line must say.
 SITUATIONS: dict[str, Situation] = {
     "no settings file": (no_file, ("serve",), "which cannot be read (No such file or directory): create it"),
-    "a folder as settings file": (a_folder_as_settings, ("worker",), "(Is a directory): create it, or correct"),
+    "a folder as settings file": (a_folder_as_settings, ("worker",), "which is a folder: name a file, such as"),
     "settings that are not TOML": (instead("[["), ("serve",), "hookmirror.toml is not TOML"),
     "settings that are not UTF-8": (latin_settings, ("doctor",), "hookmirror.toml is not TOML"),
     "an unknown setting": (setting("colour = 1"), ("serve",), "colour: there is no such setting"),
     "an unknown setting of a source": (
         instead('[sources.sigma]\nsecret = "x"'),
         ("serve",),
-        "sources.sigma.secret: there is no such setting. docs/operations.md lists them all.",
+        "sources.sigma.secret: there is no such setting (perhaps `secrets`). docs/operations.md lists them all.",
     ),
-    "a setting of the wrong kind": (setting('batch_size = "many"'), ("worker",), "batch_size: Input should be"),
-    "a setting out of bounds": (setting("max_attempts = 0"), ("token",), "max_attempts: Input should be greater"),
+    "a setting of the wrong kind": (setting('batch_size = "many"'), ("worker",), "batch_size: takes a whole number"),
+    "a setting out of bounds": (setting("max_attempts = 0"), ("token",), "max_attempts: must be at least 1"),
     "settings that contradict": (setting("dedup_retention_days = 1"), ("prune",), "must not be shorter than"),
     "a source's name that no URL takes": (instead('[sources."Ä"]\nsecrets = ["x"]'), ("serve",), "a source's name is"),
     "an unknown variable": (variable("HOOKMIRROR_COLOUR", "1"), ("serve",), "HOOKMIRROR_COLOUR is set in the env"),
     "a variable of the wrong kind": (variable("HOOKMIRROR_BATCH_SIZE", "many"), ("worker",), "HOOKMIRROR_BATCH_SIZE: "),
-    "a variable that is no JSON": (variable("HOOKMIRROR_DIALECTS", "shop"), ("serve",), "dialects"),
+    "a variable that is no JSON": (
+        variable("HOOKMIRROR_DIALECTS", "shop"),
+        ("serve",),
+        "DIALECTS is no JSON",
+    ),
     "no secret": (instead("[sources.sigma]"), ("serve",), 'set `secrets = ["…"]` or `secrets_file`'),
     "no secrets file": (instead('[sources.sigma]\nsecrets_file = "gone"'), ("serve",), "create it with one secret a"),
     "no application key": (instead("[sources.sticky]"), ("serve",), "set `app_key` to the application key"),
@@ -242,6 +250,11 @@ SITUATIONS: dict[str, Situation] = {
         variable("HOOKMIRROR_DATABASE_URL", "over there"),
         ("serve",),
         "HOOKMIRROR_DATABASE_URL",
+    ),
+    "a database URL of nonsense in the file": (
+        nonsense_in_the_file,
+        ("migrate",),
+        ".toml names `mysql`: use",
     ),
     "a full disk": (a_full_disk, ("migrate",), "Look at its disk: is there space left"),
     "a locked database": (a_locked_database, ("migrate",), "Another program holds it: stop that one, or wait."),

@@ -84,6 +84,12 @@ def test_a_url_that_cannot_work_is_refused_with_what_to_write(url, reason):
         Database(url)
 
 
+@pytest.mark.parametrize("url", ["mysql://host/db", "hookmirror.db", "sqlite://", "postgresql://host:port/db"])
+def test_a_url_that_cannot_work_is_named_by_where_it_stands(url):
+    with pytest.raises(ConfigurationError, match=r"^`database_url` in my\.toml "):
+        Database(url, setting="`database_url` in my.toml")
+
+
 @pytest.mark.parametrize("url", ["postgresql://user:word@127.0.0.1/db", "postgres://user:word@127.0.0.1/db"])
 def test_both_spellings_of_postgresql_are_understood_without_connecting(url):
     database = Database(url)
@@ -383,3 +389,8 @@ def test_a_server_that_is_not_there_is_trouble_of_ours_and_its_password_is_not_s
 
 def test_an_error_without_a_known_symptom_still_says_where_to_look(file):
     assert explain(ValueError("odd"), f"sqlite:///{file}").endswith("odd. Check HOOKMIRROR_DATABASE_URL.")
+
+
+def test_advice_names_where_the_url_stands(file):
+    told = explain(ValueError("not a database"), f"sqlite:///{file}", setting="`database_url` in {my}.toml")
+    assert told.endswith("The file is something else: name another in `database_url` in {my}.toml.")

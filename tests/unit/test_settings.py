@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 
 import pytest
@@ -88,8 +89,8 @@ def test_a_missing_file_is_named_with_what_to_do(monkeypatch, tmp_path):
         load()
 
 
-def test_a_folder_is_no_settings_file(tmp_path):
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+def test_a_folder_is_no_settings_file_and_a_file_in_it_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"which is a folder: name a file, such as '.*/hookmirror\.toml'\."):
         load(tmp_path)
 
 
@@ -101,11 +102,16 @@ def test_what_is_no_toml_is_said_to_be_none(tmp_path, content):
 
 
 def test_an_unknown_key_in_the_file_is_named(read):
-    assert "batch_sise: there is no such setting" in refusal(read, "batch_sise = 7")
+    assert "wrong: batch_sise: there is no such setting (perhaps `batch_size`). docs" in refusal(read, "batch_sise = 7")
 
 
 def test_an_unknown_key_of_a_source_is_named_with_its_source(read):
-    assert "sources.sigma.secret: there is no such setting" in refusal(read, "[sources.sigma]", 'secret = "one"')
+    message = refusal(read, "[sources.sigma]", 'secret = "one"')
+    assert "sources.sigma.secret: there is no such setting (perhaps `secrets`). docs" in message
+
+
+def test_an_unknown_key_that_is_close_to_nothing_is_named_alone(read):
+    assert "wrong: colour: there is no such setting. docs" in refusal(read, "colour = 7")
 
 
 @pytest.mark.parametrize("name", ["HOOKMIRROR_BATCH_SISE", "HOOKMIRROR_", "HOOKMIRROR_SECRETS"])
@@ -115,29 +121,57 @@ def test_an_unknown_variable_is_named_with_the_mend(monkeypatch, name):
         load()
 
 
+def test_an_unknown_variable_is_told_the_closest(monkeypatch):
+    monkeypatch.setenv("HOOKMIRROR_BATCH_SISE", "7")
+    with pytest.raises(ConfigurationError, match=r"correct its name \(perhaps `HOOKMIRROR_BATCH_SIZE`\)\. docs"):
+        load()
+
+
+OF_ALL_KINDS = ("7", "-1", "1.5", "nan", "true", '"text"', "[]", "[7]", "{}", "{ a = 7 }", "2026-01-01")
+
+
+@pytest.mark.parametrize(
+    "setting", [*Settings.model_fields, *(f"sources.sigma.{name}" for name in SourceSettings.model_fields)]
+)
+def test_whatever_a_setting_is_set_to_the_message_is_in_our_words(read, setting):
+    told = []
+    for value in OF_ALL_KINDS:
+        try:
+            read(f"{setting} = {value}")
+        except ConfigurationError as error:
+            told.append(str(error))
+    assert not re.search("Input|Value error|pars|valid|cannot have this value", " ".join(told))
+
+
+def test_a_single_secret_is_told_how_to_write_a_list_and_is_not_shown(read):
+    message = refusal(read, "[sources.sigma]", 'secrets = "one-value"')
+    assert 'sources.sigma.secrets: takes a list: write secrets = ["…"]' in message
+    assert "one-value" not in message
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("max_body_bytes = 1023", "greater than or equal to 1024"),
-        ("max_waiting_bytes = 1", "greater than or equal to 1048576"),
-        ("body_timeout = 0", "greater than 0"),
-        ("batch_size = 0", "greater than or equal to 1"),
-        ("lease_seconds = inf", "less than or equal to 86400"),
-        ("batch_size = 1001", "less than or equal to 1000"),
-        ('batch_size = "many"', "valid integer"),
-        ("lease_seconds = 0.5", "greater than or equal to 1"),
-        ("max_attempts = 0", "greater than or equal to 1"),
-        ("max_attempts = 101", "less than or equal to 100"),
-        ("body_retention_days = 0", "greater than or equal to 1"),
-        ("dedup_retention_days = 0", "greater than or equal to 1"),
-        ("max_backlog_seconds = 0", "greater than 0"),
-        ('log_level = "loud"', "'debug', 'info', 'warning' or 'error'"),
-        ('log_format = "xml"', "'console' or 'json'"),
-        ('dialects = "one"', "valid list"),
-        ("database_url = 7", "valid string"),
-        ("secret_key = 7", "valid string"),
-        ("sources = 7", "valid dictionary"),
-        ("sources.sigma = 7", "valid dictionary or instance"),
+        ("max_body_bytes = 1023", "must be at least 1024"),
+        ("max_waiting_bytes = 1", "must be at least 1048576"),
+        ("body_timeout = 0", "must be more than 0"),
+        ("batch_size = 0", "must be at least 1"),
+        ("lease_seconds = inf", "must be at most 86400"),
+        ("batch_size = 1001", "must be at most 1000"),
+        ('batch_size = "many"', "takes a whole number"),
+        ("lease_seconds = 0.5", "must be at least 1"),
+        ("max_attempts = 0", "must be at least 1"),
+        ("max_attempts = 101", "must be at most 100"),
+        ("body_retention_days = 0", "must be at least 1"),
+        ("dedup_retention_days = 0", "must be at least 1"),
+        ("max_backlog_seconds = 0", "must be more than 0"),
+        ('log_level = "loud"', "takes 'debug', 'info', 'warning' or 'error'"),
+        ('log_format = "xml"', "takes 'console' or 'json'"),
+        ('dialects = "one"', 'takes a list: write dialects = ["…"]'),
+        ("database_url = 7", "takes text in quotes"),
+        ("secret_key = 7", "takes text in quotes"),
+        ("sources = 7", "takes a table"),
+        ("sources.sigma = 7", "takes a table"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_it_must_be(read, line, reason):
@@ -156,7 +190,7 @@ def test_a_wrong_value_in_the_environment_is_named(monkeypatch, value):
 
 def test_a_list_in_the_environment_that_is_no_json_is_named(monkeypatch):
     monkeypatch.setenv("HOOKMIRROR_DIALECTS", "mine:dialect")
-    with pytest.raises(ConfigurationError, match=r"The settings in the environment are wrong: .*dialects"):
+    with pytest.raises(ConfigurationError, match=r"are wrong: HOOKMIRROR_DIALECTS is no JSON: write a list"):
         load()
 
 
@@ -182,8 +216,21 @@ def test_a_source_has_a_name_that_can_stand_in_a_url(read, name):
 )
 def test_an_api_url_that_nobody_could_call_is_refused(read, url):
     message = refusal(read, "[sources.sigma]", f'api_url = "{url}"')
-    assert "sources.sigma.api_url: " in message
-    assert 'takes the URL of an API, such as "https://pim.example/api/v1"' in message
+    assert 'sources.sigma.api_url: takes the URL of an API, such as "https://pim.example/api/v1"' in message
+
+
+# ── where a setting stands ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_setting_of_the_file_is_found_there(read, tmp_path):
+    file = tmp_path / "hookmirror.toml"
+    assert read('database_url = "sqlite:///a.db"').place_of("database_url") == f"`database_url` in {file}"
+
+
+def test_a_setting_that_the_environment_says_or_nobody_is_found_under_its_variable(read, monkeypatch):
+    assert read("batch_size = 7").place_of("database_url") == "HOOKMIRROR_DATABASE_URL"
+    monkeypatch.setenv("HOOKMIRROR_DATABASE_URL", "sqlite:///b.db")
+    assert read('database_url = "sqlite:///a.db"').place_of("database_url") == "HOOKMIRROR_DATABASE_URL"
 
 
 # ── secrets ───────────────────────────────────────────────────────────────────────────────────────────────────
