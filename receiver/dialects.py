@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from receiver import codec
 from receiver.envelope import Envelope, Event
 from receiver.errors import ConfigurationError, Unreadable, WiringError
-from receiver.mirror import MirrorRow
+from receiver.mirror import Mirror, MirrorRow
 from receiver.patterns import Pattern
 from receiver.settings import SourceSettings
 from receiver.signatures import Verifier
@@ -106,6 +106,7 @@ class Dialect:
 
         def register(function: Function) -> Function:
             self._check_plain(function, "a handler", ("event", "mirror"))
+            _check_order(function, "a handler", event=Event, mirror=Mirror)
             self._register(self._handlers, event_types, function, override)
             self._found.clear()
             return function
@@ -121,6 +122,7 @@ class Dialect:
 
         def register(function: Function) -> Function:
             self._check_plain(function, "a hydrate function", ("event", "api"))
+            _check_order(function, "a hydrate function", event=Event, api=httpx.Client)
             self._register(self._hydrators, event_types, function, False)
             return function
 
@@ -247,6 +249,17 @@ class Dialect:
             f"A body for {self.name} made from flags is not what its envelope reads ({reason.rstrip('.')}): "
             f"give other flags, write @{self.name}.compose, or send a fixture file."
         )
+
+
+def _check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
+    """Raises `WiringError` if an annotation shows that a parameter stands in another one's place."""
+    hints = _hints(function)
+    for parameter, kind in zip(inspect.signature(function).parameters, wanted.values(), strict=True):
+        annotation = hints.get(parameter)
+        meant = get_origin(annotation) or annotation
+        if meant is not kind and meant in wanted.values():
+            order = ", ".join(f"{each}: {wanted[each].__name__}" for each in wanted)
+            raise WiringError(f"{function.__qualname__} is {what}, so it takes ({order}), in this order.")
 
 
 def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:

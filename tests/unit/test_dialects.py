@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -151,6 +152,22 @@ def test_a_function_with_other_parameters_is_told_which_it_takes(shop, register,
 
     with pytest.raises(WiringError, match=rf"wrong is an? .*so it takes \({parameters}\)"):
         register(shop)(wrong)
+
+
+def test_a_handler_with_swapped_parameters_is_refused(shop):
+    def swapped(mirror: Mirror, event: Event[Any]) -> None:
+        pass
+
+    with pytest.raises(WiringError, match=r"so it takes \(event: Event, mirror: Mirror\), in this order"):
+        shop.on("product.updated")(swapped)
+
+
+def test_a_hydrate_function_with_swapped_parameters_is_refused(shop):
+    def swapped(api: httpx.Client, event: Event) -> None:
+        pass
+
+    with pytest.raises(WiringError, match=r"so it takes \(event: Event, api: Client\), in this order"):
+        shop.hydrate("product.updated")(swapped)
 
 
 def test_a_handler_for_nothing_is_refused(shop):
