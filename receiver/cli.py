@@ -236,7 +236,7 @@ def prune(as_json: JsonFlag = False) -> None:
         while some := installation.retention.prune(installation.database, now=datetime.now(UTC)):
             dropped += some
             seen(dropped)
-    typer.echo(encode({"pruned": dropped}) if as_json else f"Pruned {dropped} deliveries.")
+    typer.echo(encode({"pruned": dropped}) if as_json else f"Deliveries pruned: {dropped}.")
 
 
 @app.command()
@@ -272,10 +272,8 @@ def _named(database: Database, ids: Sequence[int]) -> DeliveryFilter:
 
 
 def _replayed(found: int, left: int, dry_run: bool) -> str:
-    deliveries = "1 delivery" if found == 1 else f"{found} deliveries"
-    pending = "would be" if dry_run else "is" if found == 1 else "are"
-    not_replayed = f" {left} of those named cannot be replayed: not done yet, or the body has expired." if left else ""
-    return f"{deliveries} {pending} pending again.{not_replayed}"
+    not_replayed = f" Named, but not done yet, or without their body: {left}." if left else ""
+    return f"Deliveries that {'would be' if dry_run else 'are'} pending again: {found}.{not_replayed}"
 
 
 def _source(sources: Mapping[str, Source], name: str) -> Source:

@@ -41,7 +41,7 @@ def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Finding]:
     except HookmirrorError as error:
         yield Finding("settings", False, str(error))
         return
-    yield Finding("settings", True, f"{len(settings.sources)} sources")
+    yield Finding("settings", True, f"sources: {len(settings.sources)}")
     yield from _secret_key(settings)
     sources: dict[str, Source] = {}
     yield from _sources(settings, beside, sources)
@@ -78,7 +78,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         secrets = len(built.credentials.secrets)
         api = "with its API" if source.api_url else "without an API, so it can be neither hydrated nor reconciled"
         unsigned = ", takes unsigned webhooks" if source.allow_unsigned else ""
-        yield Finding(f"source {name}", True, f"speaks {built.dialect.name}, {secrets} secrets{unsigned}, {api}")
+        yield Finding(f"source {name}", True, f"speaks {built.dialect.name}, secrets: {secrets}{unsigned}, {api}")
 
 
 def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:
