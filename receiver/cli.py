@@ -272,7 +272,7 @@ def _named(database: Database, ids: Sequence[int]) -> DeliveryFilter:
 
 
 def _replayed(found: int, left: int, dry_run: bool) -> str:
-    not_replayed = f" Named, but not done yet, or without their body: {left}." if left else ""
+    not_replayed = f" {left} of those named cannot be replayed: not done yet, or the body has expired." if left else ""
     return f"Deliveries that {'would be' if dry_run else 'are'} pending again: {found}.{not_replayed}"
 
 

@@ -12,9 +12,9 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, exists, func, literal, select, text, tuple_, union_all
+from sqlalchemy import BigInteger, RowMapping, Select, exists, func, literal, select, text, tuple_, union_all
 
-from receiver.columns import Numbers, among
+from receiver.columns import Many, among
 from receiver.database import Database
 from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
@@ -283,7 +283,7 @@ def _filtered(statement: Select[Any], wanted: DeliveryFilter) -> Select[Any]:
         named = DELIVERIES.c.entity_id.in_([wanted.entity, entity_id] if colon else [wanted.entity])
         statement = statement.where(named, whole | parts if colon else whole)
     if wanted.ids is not None:
-        statement = statement.where(among(DELIVERIES.c.id, literal(list(wanted.ids), Numbers())))
+        statement = statement.where(among(DELIVERIES.c.id, literal(list(wanted.ids), Many(BigInteger))))
     return statement
 
 

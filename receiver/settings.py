@@ -244,7 +244,7 @@ def source_settings(name: str, table: Mapping[str, Any]) -> SourceSettings:
         return SourceSettings(**{**table, "name": name})
     except ValidationError as error:
         raise ConfigurationError(
-            f"The settings of the source {name} are wrong: {_wrong(error)}. docs/operations.md lists them all."
+            f"The settings are wrong: {_wrong(error, 'sources', name)}. docs/operations.md lists them all."
         ) from None
 
 
@@ -288,8 +288,9 @@ def load(path: Path | None = None) -> Settings:
     return settings
 
 
-def _wrong(error: ValidationError) -> str:
-    return "; ".join(_told(each["loc"], each["type"], each.get("ctx", {})) for each in error.errors())
+def _wrong(error: ValidationError, *table: str) -> str:
+    """Everything that is wrong, below the table that was looked at."""
+    return "; ".join(_told((*table, *each["loc"]), each["type"], each.get("ctx", {})) for each in error.errors())
 
 
 def _told(location: tuple[int | str, ...], kind: str, context: Mapping[str, Any]) -> str:

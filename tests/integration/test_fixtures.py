@@ -72,7 +72,9 @@ def test_an_expected_row_of_a_table_or_column_that_is_none_is_refused(webhooks: 
 
 
 def test_a_setting_of_a_source_that_is_none_is_refused_by_name(webhooks: Webhooks):
-    with pytest.raises(ConfigurationError, match=r"source sigma are wrong: secret: there is no such setting\. docs/"):
+    with pytest.raises(
+        ConfigurationError, match=r"wrong: sources\.sigma\.secret: there is no such setting \(perhaps `secrets`\)\."
+    ):
         webhooks.source("sigma", secret="x")
 
 
