@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 from sqlalchemy import make_url, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from receiver import database as databases
 from receiver.database import Database, explain, insist, is_transient, is_trouble_of_ours
@@ -394,3 +394,34 @@ def test_an_error_without_a_known_symptom_still_says_where_to_look(file):
 def test_advice_names_where_the_url_stands(file):
     told = explain(ValueError("not a database"), f"sqlite:///{file}", setting="`database_url` in {my}.toml")
     assert told.endswith("The file is something else: name another in `database_url` in {my}.toml.")
+
+
+# ── one statement that is a transaction by itself ─────────────────────────────────────────────────────────────
+
+
+def test_a_statement_at_once_is_committed_and_returns_its_rows(database):
+    mark = "%s" if database.is_postgresql else "?"
+    assert database.run_at_once(f"INSERT INTO notes (note) VALUES ({mark}) RETURNING note", ("kept",)) == [("kept",)]
+    assert notes(database) == ["kept"]
+
+
+def test_a_statement_at_once_fails_with_sqlalchemy_s_error_and_leaves_nothing(database):
+    with pytest.raises(IntegrityError):
+        database.run_at_once("INSERT INTO notes (id, note) VALUES (1, 'first'), (1, 'second')", ())
+    assert notes(database) == []
+
+
+def test_what_comes_before_a_statement_at_once_runs_once_on_each_connection(sqlite):
+    before = ("CREATE TEMP TABLE scratch (note TEXT)", "INSERT INTO scratch VALUES ('made')")
+    for _ in range(2):
+        assert sqlite.run_at_once("SELECT note FROM scratch", (), after=before) == [("made",)]
+
+
+def test_a_statement_at_once_that_waits_too_long_for_another_program_may_be_run_again(sqlite, file, monkeypatch):
+    monkeypatch.setattr(databases, "BUSY_TIMEOUT", 10)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other, closing(Database(f"sqlite:///{file}")) as ours:
+        ours.ping()
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OperationalError) as raised:
+            ours.run_at_once("INSERT INTO notes (note) VALUES ('late')", ())
+    assert is_transient(raised.value)

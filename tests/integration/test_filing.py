@@ -1,0 +1,134 @@
+"""Filing: whatever a batch repeats, of itself or of earlier ones, each event is kept once."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+
+from receiver.bulk import SIZES
+from receiver.database import Database
+from receiver.deliveries import BODIES, DEDUP_KEYS, DELIVERIES
+from receiver.envelope import Envelope
+from receiver.filing import Accepted
+from receiver.inbox import Inbox
+from receiver.intake import Arrival
+
+NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
+
+#: On SQLite, a larger batch is several statements.
+ONE_STATEMENT = SIZES[-1]
+
+source_names = map("source-{}".format, count())
+
+#: The sender's own ids for changes, with bodies: few of them, so that many come again, some with another body.
+told = st.tuples(st.sampled_from("ABCDE"), st.binary(min_size=1, max_size=1))
+news = st.integers(0, 2 * ONE_STATEMENT).map(lambda size: [(f"N{number}", b"!") for number in range(size)])
+batches = st.builds(lambda some, many, last: [*some, *many, *last], st.lists(told), news, st.lists(told))
+
+
+@pytest.fixture(scope="module")
+def database(lend_database, tmp_path_factory):
+    with lend_database(tmp_path_factory.mktemp("filing")) as url, closing(Database(url)) as opened:
+        opened.create_tables()
+        yield opened
+
+
+@pytest.fixture
+def source():
+    return next(source_names)
+
+
+def arrivals(source, batch):
+    return [arrival(source, key, body) for key, body in batch]
+
+
+def arrival(source, key, body):
+    arriving = Arrival(source=source, body=body, plain=None, headers={}, received_at=NOON, secret=0)
+    entity = ("product", key)
+    arriving.know(Envelope(event_type="product.updated", entity=entity, occurred_at=NOON, data=None, dedup_key=key))
+    return arriving
+
+
+def kept(database, source):
+    """What is kept of a source, by id: its dedup key, whether that was used before, its body and its duplicates."""
+    columns = (DELIVERIES.c.id, DELIVERIES.c.dedup_key, DELIVERIES.c.conflict, BODIES.c.body, DELIVERIES.c.duplicates)
+    found = select(*columns).outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
+    with database.read() as connection:
+        rows = connection.execute(found.where(DELIVERIES.c.source == source)).all()
+    return {row.id: tuple(row)[1:] for row in rows}
+
+
+def keys(database, source):
+    with database.read() as connection:
+        rows = connection.execute(select(DEDUP_KEYS).where(DEDUP_KEYS.c.source == source)).all()
+    return {row.dedup_key: row.delivery_id for row in rows}
+
+
+def test_each_event_is_kept_once_and_answered_by_where_it_is_in_any_batches(database):
+    @settings(max_examples=40, deadline=None)
+    @given(batches=st.lists(batches, min_size=1, max_size=4))
+    def holds(batches):
+        source, inbox = next(source_names), Inbox(database)
+        first, seen = {}, {}
+        for batch in batches:
+            for (key, body), answer in zip(batch, inbox.accept(arrivals(source, batch)), strict=True):
+                assert answer.status == ("duplicate" if (key, body) in first else "accepted")
+                assert first.setdefault((key, body), answer.delivery_id) == answer.delivery_id
+                seen[key, body] = seen.get((key, body), 0) + 1
+        rows = kept(database, source)
+        assert sorted(rows) == sorted(first.values())
+        for (key, body), delivery_id in first.items():
+            dedup_key, conflict, stored, duplicates = rows[delivery_id]
+            earliest = min(number for (other, _), number in first.items() if other == key) == delivery_id
+            assert (stored, duplicates) == (body, seen[key, body] - 1)
+            assert conflict is not earliest
+            assert dedup_key == key if earliest else dedup_key.startswith(f"{key}#")
+        assert keys(database, source) == {row[0]: delivery_id for delivery_id, row in rows.items()}
+
+    holds()
+
+
+@pytest.mark.parametrize("size", [1, ONE_STATEMENT, ONE_STATEMENT + 1])
+def test_the_same_arrivals_again_are_no_duplicates_of_themselves(database, source, size):
+    batch = arrivals(source, [(f"K{number}", b"once") for number in range(size)])
+    inbox = Inbox(database)
+    first = inbox.accept(batch)
+    assert inbox.accept(batch) == first
+    assert {row[3] for row in kept(database, source).values()} == {0}
+
+
+def test_what_is_new_in_a_batch_is_kept_with_what_is_not(database, source):
+    inbox = Inbox(database)
+    [known] = inbox.accept([arrival(source, "known", b"1")])
+    before, again, after = inbox.accept(arrivals(source, [("before", b"1"), ("known", b"1"), ("after", b"1")]))
+    assert (before.status, again, after.status) == ("accepted", Accepted("duplicate", known.delivery_id), "accepted")
+    assert set(keys(database, source)) == {"before", "known", "after"}
+
+
+def test_an_id_that_is_taken_is_no_duplicate_but_an_error_and_nothing_is_kept(database, source):
+    inbox = Inbox(database)
+    inbox.accept([arrival(source, "taken", b"1")])
+    clashing = arrivals(source, [("fine", b"1"), ("clashing", b"1")])
+    clashing[1].id = keys(database, source)["taken"]
+    with pytest.raises(IntegrityError):
+        inbox.accept(clashing)
+    assert set(keys(database, source)) == {"taken"}
+
+
+def test_on_sqlite_triggers_of_somebody_else_s_change_nothing(tmp_path, source):
+    with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
+        database.create_tables()
+        with database.write() as connection:
+            connection.execute(text("CREATE TABLE audit (delivery_id INTEGER)"))
+            noted = "INSERT INTO audit VALUES (NEW.id); INSERT INTO audit VALUES (NEW.id);"
+            connection.execute(text(f"CREATE TRIGGER noting AFTER INSERT ON deliveries BEGIN {noted} END"))
+        answers = Inbox(database).accept(arrivals(source, [("A", b"1"), ("A", b"1"), ("B", b"1")]))
+        assert [answer.status for answer in answers] == ["accepted", "duplicate", "accepted"]
+        assert len(kept(database, source)) == 2
