@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -21,12 +20,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from receiver import changes, liveness, metrics
+from receiver import changes, liveness
+from receiver.attempts import Judge, Judged, Task, count
 from receiver.database import Database, insist, is_trouble_of_ours
-from receiver.deliveries import State
 from receiver.dialects import Handler
-from receiver.envelope import Envelope, Event
-from receiver.errors import Discard, Retry, Unreadable
+from receiver.envelope import Event
+from receiver.errors import Discard, Unreadable
 from receiver.inbox import Claimed, Ending, Inbox
 from receiver.liveness import Pulse
 from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
@@ -34,7 +33,6 @@ from receiver.retention import Retention
 from receiver.retries import RetrySchedule
 from receiver.side_by_side import side_by_side
 from receiver.sources import Source
-from receiver.versions import Outcome
 from receiver.workspace import Workspace
 
 log = structlog.get_logger(__name__)
@@ -50,22 +48,6 @@ PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
 #: Seconds to wait after trouble with the database; doubled up to the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
-
-
-@dataclass(slots=True)
-class Task:
-    """One claimed delivery on its way through a round."""
-
-    delivery: Claimed
-    envelope: Envelope | None = None
-    handler: Handler | None = None
-    event: Event[object] | None = None
-    writes: list[Write] = field(default_factory=list)
-    #: Its handler ran, or asked for a session and so runs in the settling transaction.
-    handled: bool = False
-    wants_session: bool = False
-    #: How the attempt ended, as soon as that is certain; None while all is well.
-    ending: Ending | None = None
 
 
 class Worker:
@@ -92,6 +74,7 @@ class Worker:
         self._batch_size = batch_size
         self.lease = lease
         self._retries = retries or RetrySchedule()
+        self._judge = Judge(self._retries, clock=clock, luck=luck)
         self._retention = retention
         self._prune_at = clock()
         self._clock = clock
@@ -330,12 +313,12 @@ class Worker:
         except Exception as error:
             if is_trouble_of_ours(error):
                 raise
-            task.ending = self._failure(task, f"The mirror refused its rows: {_one_line(error)}")
+            task.ending = self._judge.failure(task, f"The mirror refused its rows: {_one_line(error)}")
             self._settle_together([task])
 
     def _settle_together(self, tasks: Sequence[Task]) -> None:
         endings = insist(lambda: self._commit(tasks), wait=self._stopping.wait, luck=self._luck)
-        self._count(tasks, endings)
+        count(tasks, endings, now=self._clock())
 
     def _commit(self, tasks: Sequence[Task]) -> list[Ending]:
         """ONE transaction: mirror rows, change feed, delivery states. Only for what this worker still holds."""
@@ -356,7 +339,7 @@ class Worker:
                 if ending is None:
                     outcome, changed = workspace.apply(task.writes, delivery_id=task.delivery.id)
                     feed.extend(changed)
-                    ending = self._success(task, outcome)
+                    ending = self._judge.success(task, outcome)
                 endings.append(ending)
             workspace.save()
             self._inbox.settle(connection, self.name, endings, now=now)
@@ -372,97 +355,10 @@ class Worker:
             with self._judged(task, task.handler, in_transaction=True):
                 session.commit() if task.ending is None else session.rollback()
 
-    # ── how it ended ──────────────────────────────────────────────────────────────────────────────────────────
-
-    def _judged(self, task: Task, running: Handler | None = None, *, in_transaction: bool = False) -> _Judged:
+    def _judged(self, task: Task, running: Handler | None = None, *, in_transaction: bool = False) -> Judged:
         """Around a dialect's code: whatever is raised inside becomes the ending of the task, and nobody else's."""
-        return _Judged(self, task, running.name if running else "the dialect's envelope", in_transaction)
-
-    def judge(self, task: Task, code: str, error: BaseException) -> bool:
-        """Let the error decide how the task ends; False if it is none of the task's."""
-        if isinstance(error, Unreadable):
-            task.ending = self._ending(task, State.DEAD, reason=str(error), failed=True)
-        elif isinstance(error, Discard):
-            task.ending = self._ending(task, State.IGNORED, reason=str(error))
-        elif isinstance(error, Retry):
-            task.ending = self._failure(task, str(error), after=error.after)
-        elif isinstance(error, (Exception, SystemExit)):
-            log.warning("a handler failed", handler=code, delivery=task.delivery.id, exc_info=error)
-            task.ending = self._failure(task, f"{code} raised {type(error).__name__}: {error}")
-        else:
-            return False
-        return True
-
-    def _failure(self, task: Task, reason: str, *, after: timedelta | None = None) -> Ending:
-        """Pending again, later; or dead, if that was the last attempt."""
-        number = task.delivery.attempt
-        if self._retries.exhausted(number):
-            return self._ending(task, State.DEAD, reason=reason, failed=True)
-        wait = after if after is not None else self._retries.delay(number, self._luck())
-        return self._ending(task, State.PENDING, reason=reason, failed=True, due_at=self._clock() + wait)
-
-    def _success(self, task: Task, outcome: Outcome) -> Ending:
-        return self._ending(task, State.PROCESSED, outcome=outcome.value)
-
-    def _ending(
-        self,
-        task: Task,
-        state: State,
-        *,
-        outcome: str | None = None,
-        reason: str | None = None,
-        failed: bool = False,
-        due_at: datetime | None = None,
-    ) -> Ending:
-        learnt = task.envelope if task.envelope is not None and task.envelope.entity != task.delivery.entity else None
-        return Ending(
-            delivery_id=task.delivery.id,
-            state=state,
-            outcome=outcome,
-            reason=reason,
-            failed=failed,
-            number=task.delivery.attempt,
-            due_at=due_at,
-            event_type=learnt.event_type if learnt else None,
-            entity=learnt.entity if learnt else None,
-            occurred_at=learnt.occurred_at if learnt else None,
-        )
-
-    def _count(self, tasks: Sequence[Task], endings: Iterable[Ending]) -> None:
-        by_id = {task.delivery.id: task for task in tasks}
-        now = self._clock()
-        ended: Tally[tuple[str, str, str]] = Tally()
-        for ending in endings:
-            task = by_id[ending.delivery_id]
-            source = task.delivery.source
-            if ending.failed:
-                metrics.FAILED_ATTEMPTS.labels(source).inc()
-            if ending.state is State.DEAD:
-                log.warning("a delivery is dead", source=source, delivery=task.delivery.id, reason=ending.reason)
-            if ending.state is not State.PENDING:
-                ended[source, ending.state.value, ending.outcome or ""] += 1
-            if ending.state is State.PROCESSED and task.event is not None:
-                lag = (now - task.event.occurred_at).total_seconds()
-                metrics.freshness(source).observe(max(lag, 0.0))
-        for labels, number in ended.items():
-            metrics.ended(*labels).inc(number)
-
-
-@dataclass(slots=True)
-class _Judged:
-    """See `Worker._judged`. A class, because it is entered many times for each delivery."""
-
-    worker: Worker
-    task: Task
-    code: str
-    in_transaction: bool
-
-    def __enter__(self) -> None:
-        self.worker.pulse.begin(self.task.delivery.id, self.code, in_transaction=self.in_transaction)
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        self.worker.pulse.end(self.task.delivery.id)
-        return error is not None and self.worker.judge(self.task, self.code, error)
+        code = running.name if running else "the dialect's envelope"
+        return Judged(self._judge, self.pulse, task, code, in_transaction)
 
 
 @contextmanager

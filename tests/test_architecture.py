@@ -19,7 +19,7 @@ LAYERS = {
     "deliveries intake filing inbox mirror changes workspace",
     "dialects": "dialects sources",
     "pipelines": "metrics patience admission acceptor endpoint listener "
-    "liveness side_by_side processes retention reconcile worker",
+    "liveness side_by_side processes retention reconcile attempts worker",
     "surface": "queries exposition api",
     "app": "app server supervisor vitals worker_thread sender doctor logs",
     "top": "cli __main__ testing",

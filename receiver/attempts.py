@@ -1,0 +1,140 @@
+"""Attempts: one claimed delivery on its way through a round of the worker, and how its attempt ends."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from receiver import metrics
+from receiver.deliveries import State
+from receiver.dialects import Handler
+from receiver.envelope import Envelope, Event
+from receiver.errors import Discard, Retry, Unreadable
+from receiver.inbox import Claimed, Ending
+from receiver.liveness import Pulse
+from receiver.mirror import Write
+from receiver.retries import RetrySchedule
+from receiver.versions import Outcome
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Task:
+    """One claimed delivery on its way through a round."""
+
+    delivery: Claimed
+    envelope: Envelope | None = None
+    handler: Handler | None = None
+    event: Event[object] | None = None
+    writes: list[Write] = field(default_factory=list)
+    #: Its handler ran, or asked for a session and so runs in the settling transaction.
+    handled: bool = False
+    wants_session: bool = False
+    #: How the attempt ended, as soon as that is certain; None while all is well.
+    ending: Ending | None = None
+
+
+class Judge:
+    """Decides how attempts end."""
+
+    def __init__(self, retries: RetrySchedule, *, clock: Callable[[], datetime], luck: Callable[[], float]) -> None:
+        self._retries = retries
+        self._clock = clock
+        self._luck = luck
+
+    def on_error(self, task: Task, code: str, error: BaseException) -> bool:
+        """Let what `code` raised decide how the task ends; False if it is none of the task's."""
+        if isinstance(error, Unreadable):
+            task.ending = self._ending(task, State.DEAD, reason=str(error), failed=True)
+        elif isinstance(error, Discard):
+            task.ending = self._ending(task, State.IGNORED, reason=str(error))
+        elif isinstance(error, Retry):
+            task.ending = self.failure(task, str(error), after=error.after)
+        elif isinstance(error, (Exception, SystemExit)):
+            log.warning("a handler failed", handler=code, delivery=task.delivery.id, exc_info=error)
+            task.ending = self.failure(task, f"{code} raised {type(error).__name__}: {error}")
+        else:
+            return False
+        return True
+
+    def failure(self, task: Task, reason: str, *, after: timedelta | None = None) -> Ending:
+        """Pending again, later; or dead, if that was the last attempt."""
+        number = task.delivery.attempt
+        if self._retries.exhausted(number):
+            return self._ending(task, State.DEAD, reason=reason, failed=True)
+        wait = after if after is not None else self._retries.delay(number, self._luck())
+        return self._ending(task, State.PENDING, reason=reason, failed=True, due_at=self._clock() + wait)
+
+    def success(self, task: Task, outcome: Outcome) -> Ending:
+        """Processed, with what it did to the mirror."""
+        return self._ending(task, State.PROCESSED, outcome=outcome.value)
+
+    def _ending(
+        self,
+        task: Task,
+        state: State,
+        *,
+        outcome: str | None = None,
+        reason: str | None = None,
+        failed: bool = False,
+        due_at: datetime | None = None,
+    ) -> Ending:
+        learnt = task.envelope if task.envelope is not None and task.envelope.entity != task.delivery.entity else None
+        return Ending(
+            delivery_id=task.delivery.id,
+            state=state,
+            outcome=outcome,
+            reason=reason,
+            failed=failed,
+            number=task.delivery.attempt,
+            due_at=due_at,
+            event_type=learnt.event_type if learnt else None,
+            entity=learnt.entity if learnt else None,
+            occurred_at=learnt.occurred_at if learnt else None,
+        )
+
+
+@dataclass(slots=True)
+class Judged:
+    """Around a dialect's code: lets a pulse show what is run, and a judge decide how it ended.
+
+    A class, because it is entered many times for each delivery.
+    """
+
+    judge: Judge
+    pulse: Pulse
+    task: Task
+    code: str
+    in_transaction: bool
+
+    def __enter__(self) -> None:
+        self.pulse.begin(self.task.delivery.id, self.code, in_transaction=self.in_transaction)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.pulse.end(self.task.delivery.id)
+        return error is not None and self.judge.on_error(self.task, self.code, error)
+
+
+def count(tasks: Sequence[Task], endings: Iterable[Ending], *, now: datetime) -> None:
+    """Tell metrics and log how these attempts ended."""
+    by_id = {task.delivery.id: task for task in tasks}
+    ended: Tally[tuple[str, str, str]] = Tally()
+    for ending in endings:
+        task = by_id[ending.delivery_id]
+        source = task.delivery.source
+        if ending.failed:
+            metrics.FAILED_ATTEMPTS.labels(source).inc()
+        if ending.state is State.DEAD:
+            log.warning("a delivery is dead", source=source, delivery=task.delivery.id, reason=ending.reason)
+        if ending.state is not State.PENDING:
+            ended[source, ending.state.value, ending.outcome or ""] += 1
+        if ending.state is State.PROCESSED and task.event is not None:
+            lag = (now - task.event.occurred_at).total_seconds()
+            metrics.freshness(source).observe(max(lag, 0.0))
+    for labels, number in ended.items():
+        metrics.ended(*labels).inc(number)
