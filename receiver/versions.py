@@ -46,7 +46,7 @@ class Version(NamedTuple):
 class Outcome(StrEnum):
     """What a delivery did to the mirror."""
 
-    #: At least one column has a new value.
+    #: At least one column has a new value: of its own row, or of a child that went or came back with it.
     APPLIED = "applied"
     #: Equal times with different values: the later arrival won.
     TIE = "tie"

@@ -75,8 +75,11 @@ class Workspace:
                 for child in children:
                     # What is seen of it may stay the same while the time of its deactivation moves.
                     self._entries[child].dirty = True
-        changes = [self._report(key, delivery_id) for key in touched]
-        return strongest(outcomes), [change for change in changes if change is not None]
+        changes = [change for key in touched if (change := self._report(key, delivery_id)) is not None]
+        if changes:
+            # News may say nothing new about its own row, and yet take children away or bring one back.
+            outcomes.append(Outcome.APPLIED)
+        return strongest(outcomes), changes
 
     def row(self, key: Key) -> MirrorRow | None:
         """The row as the mirror would show it; None if nobody ever spoke of it."""

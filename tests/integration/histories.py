@@ -15,11 +15,13 @@ from typing import Any
 
 import uvicorn
 from serving import wait_until
-from sqlalchemy import event
+from sqlalchemy import event, select
 from starlette.applications import Starlette
 
 from handlers.catalog import Category, Group, Option, Product, Record, Variant
 from receiver import codec
+from receiver.changes import CHANGES
+from receiver.deliveries import DELIVERIES
 from receiver.mirror import own_columns
 from receiver.sources import find_dialects
 from receiver.testing import Webhooks
@@ -189,6 +191,15 @@ def differences(system: Any, mirror: dict[tuple[str, str], dict[str, Any]]) -> l
 def endings(kit: Webhooks) -> set[tuple[str, str | None]]:
     """The states in which the deliveries are, each with its reason."""
     return {(each["state"], each["reason"]) for each in kit.deliveries()}
+
+
+def silent(kit: Webhooks) -> list[int]:
+    """The deliveries that changed a row and do not say so."""
+    deliveries = DELIVERIES.c
+    say_so = deliveries.outcome.in_(["applied", "tie"])
+    found = select(deliveries.id).join(CHANGES, CHANGES.c.delivery_id == deliveries.id).where(~say_so).distinct()
+    with kit.database.read() as connection:
+        return list(connection.execute(found).scalars())
 
 
 class Api:

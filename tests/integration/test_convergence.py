@@ -17,6 +17,7 @@ from histories import (
     new_kit,
     new_system,
     post,
+    silent,
     snapshot,
 )
 from hypothesis import given, settings
@@ -71,6 +72,7 @@ def test_any_order_any_duplication_and_any_crash_end_in_the_true_catalog(dialect
                 workers.drain()
             ordered, hostile = (snapshot(kit, name) for name in ("ordered", "hostile"))
             assert endings(kit) == {("processed", None)}
+            assert silent(kit) == []
         assert hostile == ordered
         assert differences(system, hostile) == []
         assert not any(row["tie"] for row in hostile.values())
@@ -107,6 +109,7 @@ def test_thin_events_that_are_hydrated_while_the_catalog_lives_on_end_in_the_tru
                     post(kit, "sigma", message)
                 workers.drain()
             assert endings(kit) == {("processed", None)}
+            assert silent(kit) == []
             assert differences(system, snapshot(kit, "sigma")) == []
 
     holds()

@@ -85,6 +85,32 @@ def test_a_parents_delete_tells_each_child_that_went_with_it(catalog):
     ]
 
 
+# ── outcomes ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_news_that_only_takes_children_away_is_applied(catalog):
+    catalog.tell("product.snapshot", "A1", 1, ["V1", "V2"])
+    fewer = catalog.tell("product.snapshot", "A1", 2, ["V2"])
+    assert not catalog.variant("V1").active
+    assert catalog.outcome(fewer) == "applied"
+
+
+def test_a_late_delete_that_only_takes_children_away_is_applied(catalog):
+    catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})
+    catalog.tell("product.updated", "A1", 3)
+    late = catalog.tell("product.deleted", "A1", 2)
+    assert (catalog.product().active, catalog.variant().active) == (True, False)
+    assert catalog.outcome(late) == "applied"
+
+
+def test_news_that_only_brings_a_child_back_from_its_parents_delete_is_applied(catalog):
+    catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})
+    catalog.tell("product.deleted", "A1", 2)
+    back = catalog.tell("variant.updated", "V1", 3, {"parent": "A1"})
+    assert catalog.variant().active
+    assert catalog.outcome(back) == "applied"
+
+
 # ── tombstones ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
