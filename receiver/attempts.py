@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from receiver import metrics
+from receiver.database import RUNS_AGAIN, is_transient
 from receiver.deliveries import State
 from receiver.dialects import Handler
 from receiver.envelope import Envelope, Event
@@ -35,6 +36,8 @@ class Task:
     #: Its handler ran, or asked for a session and so runs in the settling transaction.
     handled: bool = False
     wants_session: bool = False
+    #: How often SQL of its own met what running the whole transaction again may mend.
+    interruptions: int = 0
     #: How the attempt ended, as soon as that is certain; None while all is well.
     ending: Ending | None = None
 
@@ -117,7 +120,16 @@ class Judged:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         self.pulse.end(self.task.delivery.id)
-        return error is not None and self.judge.on_error(self.task, self.code, error)
+        if error is None or self._is_interruption(error):
+            return False
+        return self.judge.on_error(self.task, self.code, error)
+
+    def _is_interruption(self, error: BaseException) -> bool:
+        """Nothing that this code did: the transaction that it is a part of will be run again, with a bound."""
+        if not self.in_transaction or not is_transient(error):
+            return False
+        self.task.interruptions += 1
+        return self.task.interruptions <= RUNS_AGAIN
 
 
 def count(tasks: Sequence[Task], endings: Iterable[Ending], *, now: datetime) -> None:

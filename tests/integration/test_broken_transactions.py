@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import psycopg
@@ -16,7 +17,7 @@ from shopping import NOON, drain, named, new_shop, new_worker, running, states, 
 from sqlalchemy import event, text
 
 from handlers.catalog import Product
-from receiver import Listed
+from receiver import Event, Listed, Mirror
 from receiver.changes import after
 from receiver.database import Database
 from receiver.reconcile import reconcile
@@ -196,6 +197,44 @@ def test_a_settlement_that_is_chosen_to_end_a_deadlock_is_run_again_within_its_a
     assert [row.active for row in kit.rows(Product)] == [False, False]
     assert [delivery["attempts_made"] for delivery in kit.deliveries()] == [1] * 4
     assert len(after(kit.database, 0, limit=10)) == 4
+
+
+def note_everything(kit: Webhooks) -> None:
+    """A table of the user's own, and a handler with SQL of its own."""
+    with kit.database.write() as connection:
+        connection.execute(text("CREATE TABLE notes (id text)"))
+
+    @kit.source("shop").dialect.on("product.noted")
+    def note(event: Event[Any], mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name="noted")
+        mirror.session.execute(text("INSERT INTO notes VALUES (:id)"), {"id": event.entity_id})
+
+
+def test_a_handler_whose_own_sql_cannot_be_put_in_an_order_is_run_again_within_its_attempt(kit, worker):
+    note_everything(kit)
+    refuse(kit.database, "notes", times=3)
+    kit.send("shop", "product.noted", id="A1")
+    assert worker.work() == 1
+    assert told_once(kit)
+
+
+def test_a_handler_whose_own_sql_never_can_be_fails_alone_and_holds_nobody_up(kit, worker):
+    note_everything(kit)
+    refuse(kit.database, "notes", times=1_000)
+    failed = kit.send("shop", "product.noted", id="A1").delivery
+    kit.send("shop", "product.updated", id="A2", data=named())
+    assert worker.work() == 2
+    assert states(kit) == ["pending", "processed"]
+    assert "could not serialize access" in kit.delivery(failed)["reason"]
+
+
+def test_a_handler_that_loses_its_connection_in_its_own_sql_is_run_again_within_its_attempt(kit, worker):
+    note_everything(kit)
+    kit.send("shop", "product.noted", id="A1")
+    with losing_its_connection(kit.database, "INTO notes") as ended:
+        assert worker.work() == 1
+    assert len(ended) == 1
+    assert told_once(kit)
 
 
 @pytest.mark.parametrize("before", ["pg_advisory", 'INTO "products"', "outcome=", 'INTO "changes"'])
