@@ -18,7 +18,16 @@ from receiver import changes, queries
 from receiver.codec import decode, encode, storable
 from receiver.database import Database
 from receiver.deliveries import State
-from receiver.errors import BadRequest, NotAuthorized, NotFound, Refused, Unavailable, Unreadable
+from receiver.errors import (
+    BadRequest,
+    BodyExpired,
+    NotAuthorized,
+    NotEnded,
+    NotFound,
+    Refused,
+    Unavailable,
+    Unreadable,
+)
 from receiver.exposition import MEDIA_TYPE, exposition
 from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
@@ -124,12 +133,8 @@ class Api:
         if found is None:
             raise NotFound(f"There is no delivery {delivery_id}.")
         if found["body"] is None:
-            return _json(
-                {"error": "body_expired", "message": "Its body has expired: reconcile the source instead."}, 409
-            )
-        return _json(
-            {"error": "not_ended", "message": "This delivery is still being worked on: wait for its end."}, 409
-        )
+            raise BodyExpired("Its body has expired: reconcile the source instead.")
+        raise NotEnded("This delivery is still being worked on: wait for its end.")
 
     # ── the mirror ────────────────────────────────────────────────────────────────────────────────────────────
 

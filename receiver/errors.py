@@ -11,7 +11,8 @@ HookmirrorError
 │   ├── UnknownSource     404
 │   ├── NotFound          404
 │   ├── MethodNotAllowed  405
-│   ├── BodyTimeout       408    the sender stopped in the middle of its body
+│   ├── NotEnded          409    a replay of what is still being worked on
+│   ├── BodyExpired       409    a replay of what has no body any more
 │   ├── BodyTooLarge      413
 │   └── Unavailable       503    our own trouble: never a 4xx, because senders treat that as final
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
@@ -61,35 +62,63 @@ class NotVerified(Refused):
 
 
 class BadRequest(Refused):
+    """A parameter that cannot be read, or that the address does not know."""
+
     code = "bad_request"
 
 
 class NotAuthorized(Refused):
+    """The API's token is missing, not ours, or has expired."""
+
     status = 401
     code = "not_authorized"
 
 
 class Forbidden(Refused):
+    """The API's token is for less."""
+
     status = 403
     code = "forbidden"
 
 
 class NotFound(Refused):
+    """There is no such delivery, row, table or address."""
+
     status = 404
     code = "not_found"
 
 
 class UnknownSource(Refused):
+    """The settings have no such source."""
+
     status = 404
     code = "unknown_source"
 
 
 class MethodNotAllowed(Refused):
+    """The address takes another method."""
+
     status = 405
     code = "method_not_allowed"
 
 
+class NotEnded(Refused):
+    """The delivery is still being worked on, so there is nothing to replay yet."""
+
+    status = 409
+    code = "not_ended"
+
+
+class BodyExpired(Refused):
+    """The delivery's body has expired, so there is nothing to replay any more."""
+
+    status = 409
+    code = "body_expired"
+
+
 class BodyTooLarge(Refused):
+    """The body is larger than `max_body_bytes`."""
+
     status = 413
     code = "body_too_large"
 
