@@ -117,6 +117,7 @@ class Api:
         return _json({"items": [queries.show_delivery(row) for row in found], "next": following})
 
     def show_delivery(self, request: Request) -> Response:
+        _parameters(request)
         delivery_id = _delivery_id(request)
         found = queries.delivery(self._database, delivery_id)
         if found is None:
@@ -125,6 +126,7 @@ class Api:
 
     def replay_delivery(self, request: Request) -> Response:
         """202 when it is pending again; 409 while it is not done."""
+        _parameters(request)
         delivery_id = _delivery_id(request)
         if self._inbox.replay([delivery_id], now=_now()):
             self._wake()
@@ -159,6 +161,7 @@ class Api:
 
     def show_row(self, request: Request) -> Response:
         table = self._table(request)
+        _parameters(request)
         source, external_id = storable(request.path_params["source"]), storable(request.path_params["external_id"])
         found = queries.row(self._database, table, source, external_id)
         if found is None:

@@ -133,6 +133,13 @@ def test_a_parameter_that_makes_no_sense_is_refused_by_name(served: Served, path
     assert "`" in answer.json()["message"] or "There is no parameter" in answer.json()["message"]
 
 
+@pytest.mark.parametrize(("method", "path", "_scope"), GUARDED)
+def test_a_parameter_that_an_address_does_not_know_is_refused(served: Served, method: str, path: str, _scope):
+    answer = served.get(f"{path}?colour=red", scope=Scope.OPERATE, method=method)
+    assert error(answer) == (400, "bad_request")
+    assert answer.json()["message"].startswith("There is no parameter 'colour' here; the parameters are: ")
+
+
 @pytest.mark.parametrize("path", ["/", "/api", "/api/v1/nothing", "/api/v1/deliveries/x", "/hooks", "/%FF"])
 def test_a_path_that_is_none_is_not_found_in_the_contract_s_shape(served: Served, path: str):
     assert error(served.get(path)) == (404, "not_found")
