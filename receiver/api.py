@@ -6,6 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,10 +32,9 @@ from receiver.errors import (
 from receiver.exposition import MEDIA_TYPE, exposition
 from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
+from receiver.openapi import describe
+from receiver.queries import LARGEST_PAGE, USUAL_PAGE
 from receiver.tokens import Scope, Tokens
-
-#: Items of one page: unless asked for, and at most.
-USUAL_PAGE, LARGEST_PAGE = 100, 1_000
 
 Answer = Callable[[Request], Response]
 
@@ -68,6 +68,7 @@ class Api:
             Route("/healthz", self.healthz),
             Route("/readyz", self.readyz),
             Route("/metrics", self.metrics),
+            Route("/openapi.json", self.openapi),
             Route("/api/v1/deliveries", self._guard(read, self.list_deliveries)),
             Route("/api/v1/deliveries/{id}", self._guard(read, self.show_delivery)),
             Route("/api/v1/deliveries/{id}/replay", self._guard(operate, self.replay_delivery), methods=["POST"]),
@@ -99,6 +100,14 @@ class Api:
 
     def metrics(self, _: Request) -> Response:
         return Response(exposition(self._inbox, self._statistics), media_type=MEDIA_TYPE)
+
+    def openapi(self, _: Request) -> Response:
+        return Response(self._openapi, media_type="application/json")
+
+    @cached_property
+    def _openapi(self) -> bytes:
+        """Made when somebody first asks: it stays the same as long as the process runs."""
+        return encode(describe(self._tables))
 
     # ── deliveries ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,7 +5,7 @@ Each has one form per database and one in Python. `normalizer` says how a column
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -129,12 +129,17 @@ Normalizer = Callable[[str, Any], Any]
 
 def normalizer(kind: TypeEngine[Any]) -> Normalizer:
     """What brings values into the form that a column of type `kind` keeps, or refuses them."""
+    return cast("Normalizer", by_kind(kind, _CONVERTERS, lambda _, value: value))
+
+
+def by_kind(kind: TypeEngine[Any], choices: Iterable[tuple[Any, Any]], otherwise: Any) -> Any:
+    """What stands beside the first of these classes, or tuples of classes, that the column type `kind` is of."""
     # SQLModel wraps the types of text columns in one of its own.
     inside = kind.impl_instance if isinstance(kind, TypeDecorator) else kind
-    for kinds, convert in _CONVERTERS:
+    for kinds, choice in choices:
         if isinstance(kind, kinds) or isinstance(inside, kinds):
-            return cast("Normalizer", convert)
-    return lambda _, value: value
+            return choice
+    return otherwise
 
 
 def normalize(name: str, kind: TypeEngine[Any], value: Any) -> Any:

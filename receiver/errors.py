@@ -124,7 +124,7 @@ class BodyTooLarge(Refused):
 
 
 class Unavailable(Refused):
-    """Not now. `retry_after` is in whole seconds and becomes the Retry-After header."""
+    """Not now: the header Retry-After says when to come back, in whole seconds."""
 
     status = 503
     code = "unavailable"

@@ -19,6 +19,9 @@ from receiver.database import Database
 from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
 
+#: Items of one page: unless asked for, and at most.
+USUAL_PAGE, LARGEST_PAGE = 100, 1_000
+
 #: Ids of one page, where nobody looks at pages.
 IDS_AT_ONCE = 500
 

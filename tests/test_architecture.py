@@ -20,7 +20,7 @@ LAYERS = {
     "dialects": "dialects sources",
     "pipelines": "metrics patience admission acceptor endpoint listener "
     "liveness side_by_side processes retention reconcile attempts worker",
-    "surface": "queries exposition api",
+    "surface": "queries answers openapi exposition api",
     "app": "app server supervisor vitals worker_thread sender doctor logs",
     "top": "cli __main__ testing",
 }

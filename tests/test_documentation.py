@@ -35,6 +35,7 @@ from receiver.deliveries import State
 from receiver.errors import Refused
 from receiver.inbox import Inbox
 from receiver.mirror import BOOKKEEPING, mirror_tables, own_columns, sql_table
+from receiver.openapi import describe
 from receiver.settings import CONFIG_VARIABLE, PREFIX, Settings, SourceSettings, load
 from receiver.sources import find_dialects
 from receiver.testing import EXPECTED, fixture_files
@@ -223,6 +224,11 @@ def _codes(tree: ast.Module) -> Iterator[str]:
 def test_every_error_code_is_documented_and_no_other() -> None:
     documented = {row[0].strip("`"): row[1] for row in table_rows(API.partition("## Error codes")[2])[2:]}
     assert documented.keys() == error_codes()
+
+
+def test_every_error_code_is_in_the_openapi_document_and_no_other() -> None:
+    shown = describe({})["components"]["schemas"]["Error"]["properties"]["error"]["enum"]
+    assert sorted(shown) == sorted(error_codes())
 
 
 @pytest.mark.parametrize("kind", Refused.__subclasses__())

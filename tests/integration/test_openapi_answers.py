@@ -1,0 +1,289 @@
+"""What a running receiver answers, held against its own OpenAPI document: all it serves, and all it refuses."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
+from senders import SECRETS, SOURCES, body, seal, sent
+from serving import SECRET_KEY, Served, serving, wait_until
+from sqlalchemy import delete, insert, text
+from sqlmodel import SQLModel
+
+from receiver.deliveries import BODIES
+from receiver.tokens import Scope
+
+TABLES = ("products", "variants", "categories", "groups", "options", "records")
+
+#: A source whose API nobody can reach, so that its deliveries have failed attempts.
+UNREACHABLE = {
+    "dialect": "sigma",
+    "secrets": [SECRETS["sigma"]],
+    "api_url": "http://127.0.0.1:9/api/v1",
+    "api_key": "sk-of-these-tests",
+}
+
+#: A row with a value in every column that all tables have.
+FULL_ROW = {
+    "source": "made",
+    "external_id": "1",
+    "active": False,
+    "changed_at": datetime(2026, 3, 4, 12, tzinfo=UTC),
+    "deactivated_at": datetime(2026, 3, 4, 12, 30, tzinfo=UTC),
+    "tie": True,
+    "versions": "{}",
+    "sku": "L-1",
+    "name": "Lamp",
+    "price": Decimal("19.90"),
+    "currency": "EUR",
+    "parent": "P",
+    "lifecycle_state": "live",
+    "data": {"any": ["thing", 1.5, None]},
+}
+
+
+class Asked(NamedTuple):
+    """A question to a receiver that is well, and the status of its answer."""
+
+    status: int
+    path: str
+    method: str = "GET"
+    scope: Scope | None = Scope.OPERATE
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} {self.status}"
+
+
+#: `{processed}` and the like stand for the id of a delivery of that kind.
+ASKED = [
+    Asked(200, "/healthz", scope=None),
+    Asked(200, "/readyz", scope=None),
+    Asked(200, "/metrics", scope=None),
+    Asked(200, "/openapi.json", scope=None),
+    Asked(200, "/api/v1/deliveries"),
+    Asked(200, "/api/v1/deliveries?limit=1"),
+    Asked(200, "/api/v1/deliveries?source=sticky&state=processed&event_type=product.updated&entity=product:1&cursor=9"),
+    Asked(400, "/api/v1/deliveries?state=lost"),
+    Asked(401, "/api/v1/deliveries", scope=None),
+    *(Asked(200, f"/api/v1/deliveries/{{{kind}}}") for kind in ("processed", "ignored", "dead", "waiting", "expired")),
+    Asked(400, "/api/v1/deliveries/{processed}?colour=red"),
+    Asked(401, "/api/v1/deliveries/{processed}", scope=None),
+    Asked(404, "/api/v1/deliveries/1"),
+    Asked(202, "/api/v1/deliveries/{replayed}/replay", "POST"),
+    Asked(400, "/api/v1/deliveries/{processed}/replay?colour=red", "POST"),
+    Asked(401, "/api/v1/deliveries/{processed}/replay", "POST", scope=None),
+    Asked(403, "/api/v1/deliveries/{processed}/replay", "POST", scope=Scope.READ),
+    Asked(404, "/api/v1/deliveries/1/replay", "POST"),
+    Asked(409, "/api/v1/deliveries/{waiting}/replay", "POST"),
+    Asked(409, "/api/v1/deliveries/{expired}/replay", "POST"),
+    Asked(200, "/api/v1/catalog"),
+    Asked(400, "/api/v1/catalog?colour=red"),
+    Asked(401, "/api/v1/catalog", scope=None),
+    *(Asked(200, f"/api/v1/catalog/{table}?limit=1") for table in TABLES),
+    *(Asked(400, f"/api/v1/catalog/{table}?limit=0") for table in TABLES),
+    *(Asked(401, f"/api/v1/catalog/{table}", scope=None) for table in TABLES),
+    *(Asked(200, f"/api/v1/catalog/{table}/made/1") for table in TABLES),
+    Asked(200, "/api/v1/catalog/products/sticky/1"),
+    Asked(200, "/api/v1/catalog/products/iimmpact/gone"),
+    Asked(200, "/api/v1/catalog/products/iimmpact/a%2Fb"),
+    *(Asked(400, f"/api/v1/catalog/{table}/made/1?colour=red") for table in TABLES),
+    *(Asked(401, f"/api/v1/catalog/{table}/made/1", scope=None) for table in TABLES),
+    *(Asked(404, f"/api/v1/catalog/{table}/made/never") for table in TABLES),
+    Asked(200, "/api/v1/changes"),
+    Asked(200, "/api/v1/changes?after=1&limit=1"),
+    Asked(400, "/api/v1/changes?after=x"),
+    Asked(401, "/api/v1/changes", scope=None),
+    Asked(200, "/api/v1/stats"),
+    Asked(400, "/api/v1/stats?colour=red"),
+    Asked(401, "/api/v1/stats", scope=None),
+]
+
+#: What is asked of one whose database does not answer.
+ASKED_IN_VAIN = [
+    Asked(503, "/readyz", scope=None),
+    Asked(503, "/api/v1/deliveries"),
+    Asked(503, "/api/v1/deliveries/1"),
+    Asked(503, "/api/v1/deliveries/1/replay", "POST"),
+    *(Asked(503, f"/api/v1/catalog/{table}") for table in TABLES),
+    *(Asked(503, f"/api/v1/catalog/{table}/made/1") for table in TABLES),
+    Asked(503, "/api/v1/changes"),
+    Asked(503, "/api/v1/stats"),
+]
+
+#: Every address among them.
+ADDRESSES = sorted({each.path.partition("?")[0] for each in ASKED})
+
+#: Webhooks that are answered, each as the arguments of `Served.post`.
+FINE = sent("sigma", body("sigma"))
+POSTED = {
+    "fine": (200, "sigma", *FINE),
+    "again": (200, "sigma", *FINE),
+    "signature_missing": (401, "sigma", b"{}"),
+    "signature_malformed": (401, "sigma", b"{}", {"X-Sigma-Signature": "sha256=0"}),
+    "signature_repeated": (401, "sigma", b"{}", [(b"X-Sigma-Signature", b"a"), (b"X-Sigma-Signature", b"b")]),
+    "signature_wrong": (401, "sigma", b"{}", {"X-Sigma-Signature": "sha256=" + "0" * 64}),
+    "not_decryptable": (401, "sticky", b"x"),
+    "app_key_wrong": (401, "sticky", seal(b'{"clientAppKey": "another"}')),
+    "unknown_source": (404, "nobody", b"{}"),
+    "body_too_large": (413, "sigma", b"x" * 5_000),
+}
+
+
+@pytest.fixture(scope="module")
+def served(lend_database, tmp_path_factory) -> Iterator[Served]:
+    settings = {"sources": SOURCES | {"unreachable": UNREACHABLE}, "max_body_bytes": 4_096}
+    with (
+        lend_database(tmp_path_factory.mktemp("openapi")) as url,
+        serving(url, with_worker=True, **settings) as running,
+    ):
+        with running.beside.write() as beside:
+            for name in TABLES:
+                beside.execute(insert(SQLModel.metadata.tables[name]).values(**FULL_ROW))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ids(served: Served) -> dict[str, str]:
+    """The id of a delivery of each kind, once the worker has seen them all."""
+    lamp = {"name": "Lamp", "price": "19.90", "sku": "L-1"}
+    found = {
+        "processed": served.send("sticky", id=1, key="k1", data=lamp),
+        "replayed": served.send("sticky", id=2, key="k2", data=lamp),
+        "expired": served.send("sticky", id=3, key="k3", data=lamp),
+        "ignored": served.send("sigma", key="moon", event_type="moon.eclipsed"),
+        "dead": served.send("sigma", b"\xff not JSON"),
+        "gone": served.send("iimmpact", id="gone", event_type="product.deleted", data=None),
+        "slash": served.send("iimmpact", id="a/b"),
+    }
+    for delivery in found.values():
+        served.ended(delivery)
+    with served.beside.write() as beside:
+        beside.execute(delete(BODIES).where(BODIES.c.delivery_id == int(found["expired"])))
+    waiting = served.post("unreachable", *sent("sigma", body("sigma", id="far"))).json()["delivery"]
+    wait_until(lambda: served.delivery(waiting)["attempts"], "a failed attempt")
+    return found | {"waiting": waiting}
+
+
+@pytest.fixture(scope="module")
+def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
+    """A receiver whose tables have gone."""
+    with lend_database(tmp_path_factory.mktemp("ill")) as url, serving(url) as running:
+        with running.beside.write() as beside:
+            for name in ("deliveries", "changes", *TABLES):
+                beside.execute(text(f"ALTER TABLE {name} RENAME TO {name}_away"))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def document(served: Served) -> dict[str, Any]:
+    """As anybody may read it."""
+    answer = served.client.get("/openapi.json")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    return dict(answer.json())
+
+
+def template(document: dict[str, Any], path: str) -> str:
+    """The document's path for this one; an external id may hold slashes, which are escaped in a path."""
+    patterns = {re.sub(r"\\{\w+\\}", "[^/]+", re.escape(each)): each for each in document["paths"]}
+    exact = [each for pattern, each in patterns.items() if re.fullmatch(pattern, path.partition("?")[0])]
+    assert len(exact) == 1, f"{path} fits {exact}"
+    return exact[0]
+
+
+def check(document: dict[str, Any], method: str, path: str, answer: httpx.Response) -> None:
+    """The answer is one that the document knows, with its headers and in the shape that it gives."""
+    operation = document["paths"][template(document, path)][method.lower()]
+    described = operation["responses"][str(answer.status_code)]
+    media_type = answer.headers["content-type"].partition(";")[0]
+    assert [media_type] == list(described["content"])
+    assert {name.lower() for name in described.get("headers", {})} <= answer.headers.keys()
+    schema = described["content"][media_type]["schema"] | {"components": document["components"]}
+    value = answer.json() if media_type == "application/json" else answer.text
+    errors = OAS31Validator(schema, format_checker=oas31_format_checker).iter_errors(value)
+    assert [(error.json_path, error.message) for error in errors] == []
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=str)
+def test_an_answer_is_as_the_document_says(served: Served, ids, document, asked: Asked):
+    path = asked.path.format(**ids)
+    answer = served.get(path, scope=asked.scope, method=asked.method)
+    assert answer.status_code == asked.status, answer.text
+    check(document, asked.method, path, answer)
+
+
+@pytest.mark.parametrize("asked", ASKED_IN_VAIN, ids=str)
+def test_a_database_that_does_not_answer_is_told_as_the_document_says(ill: Served, document, asked: Asked):
+    answer = ill.get(asked.path, scope=asked.scope, method=asked.method)
+    assert answer.status_code == asked.status, answer.text
+    check(document, asked.method, asked.path, answer)
+
+
+@pytest.mark.parametrize("name", POSTED)
+def test_a_webhook_is_answered_as_the_document_says(served: Served, document, name: str):
+    status, source, *rest = POSTED[name]
+    answer = served.post(source, *rest)
+    assert answer.status_code == status, answer.text
+    if status != 200:
+        assert answer.json()["error"] == name
+    check(document, "POST", f"/hooks/{source}", answer)
+
+
+def test_a_webhook_that_cannot_be_stored_is_answered_as_the_document_says(ill: Served, document):
+    answer = ill.post("sigma", *FINE)
+    assert answer.status_code == 503
+    check(document, "POST", "/hooks/sigma", answer)
+
+
+def test_every_answer_in_the_document_is_given_above(document):
+    shown = {
+        (method.upper(), path, int(status))
+        for path, methods in document["paths"].items()
+        # Other tests of one run may declare tables of their own.
+        if not path.startswith("/api/v1/catalog/") or path.split("/")[4] in TABLES
+        for method, operation in methods.items()
+        for status in operation["responses"]
+    }
+    anything = defaultdict(lambda: "x")
+    asked = {
+        (each.method, template(document, each.path.format_map(anything)), each.status)
+        for each in [*ASKED, *ASKED_IN_VAIN]
+    }
+    posted = {("POST", "/hooks/{source}", status) for status in (*(status for status, *_ in POSTED.values()), 503)}
+    assert shown == asked | posted
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_an_address_takes_the_parameters_in_the_document_and_no_others(served: Served, ids, document, name: str):
+    path = name.format(**ids)
+    for method, operation in document["paths"][template(document, path)].items():
+        if "security" not in operation:
+            continue
+        message = served.get(f"{path}?colour=red", scope=Scope.OPERATE, method=method.upper()).json()["message"]
+        taken = set(message.partition("the parameters are: ")[2].rstrip(".").split(", ")) - {"none"}
+        assert taken == {each["name"] for each in operation.get("parameters", []) if each["in"] == "query"}
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_an_address_wants_a_token_of_the_scope_in_the_document(served: Served, ids, document, name: str):
+    path = name.format(**ids)
+    for method, operation in document["paths"][template(document, path)].items():
+        allowed = [
+            scope
+            for scope in (None, Scope.READ, Scope.OPERATE)
+            if served.get(path, scope=scope, method=method.upper()).status_code not in (401, 403)
+        ]
+        wanted = [scope for each in operation.get("security", []) for scope in each["token"]]
+        assert allowed[0] == (wanted[0] if wanted else None)
+
+
+def test_it_names_no_source_and_no_secret(served: Served):
+    told = served.client.get("/openapi.json").text
+    named = [*SOURCES, "unreachable", SECRET_KEY, *SECRETS.values(), UNREACHABLE["api_key"]]
+    assert [each for each in named if each in told] == []

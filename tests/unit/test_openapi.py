@@ -1,0 +1,110 @@
+"""The OpenAPI document by itself: valid, complete, and with rows of the shape that their tables have."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import closing
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import TypeAdapter
+from sqlalchemy import BigInteger, Boolean, Column, Float, MetaData, Table, Text
+from sqlmodel.sql.sqltypes import AutoString
+
+from receiver.answers import row_shape
+from receiver.api import Api
+from receiver.codec import encode
+from receiver.columns import Document, ExactDecimal, UtcDateTime
+from receiver.database import Database
+from receiver.inbox import Inbox
+from receiver.mirror import mirror_tables, sql_table
+from receiver.openapi import describe
+from receiver.tokens import Tokens
+
+TABLES = {sql_table(table).name: table for table in mirror_tables()}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return json.loads(encode(describe(TABLES)))
+
+
+def described(document) -> set[tuple[str, str]]:
+    return {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+
+
+def test_it_is_valid_openapi(document):
+    assert document["openapi"].startswith("3.1")
+    assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+
+def test_it_has_every_route_that_is_served_and_no_other(document, tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
+        api = Api(Inbox(database), Tokens(["key"]), sources=[], max_backlog_seconds=1, wake=lambda: None)
+        routes = [(route.methods - {"HEAD"}, re.sub(r":\w+}", "}", route.path)) for route in api.routes()]
+    served = {
+        (method, path.replace("{table}", table))
+        for methods, path in routes
+        for method in methods
+        for table in (TABLES if "{table}" in path else [""])
+    }
+    assert described(document) == served | {("POST", "/hooks/{source}")}
+
+
+def test_every_operation_has_a_name_of_its_own(document):
+    names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_has_the_columns_of_its_table_except_those_for_the_guard(document, table):
+    row = document["components"]["schemas"][TABLES[table].__name__]
+    columns = {column.name for column in sql_table(TABLES[table]).columns} - {"versions"}
+    assert row["properties"].keys() == set(row["required"]) == columns
+    assert row["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema"),
+    [
+        (ExactDecimal(), {"type": "string", "format": "decimal"}),
+        (UtcDateTime(), {"type": "string", "format": "date-time"}),
+        (Boolean(), {"type": "boolean"}),
+        (BigInteger(), {"type": "integer"}),
+        (Text(), {"type": "string"}),
+        (AutoString(), {"type": "string"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_schema_of_a_column_follows_from_its_type(kind, schema):
+    assert value_schema(Column("value", kind, nullable=False)) == schema
+    assert value_schema(Column("value", kind)) == {"anyOf": [schema, {"type": "null"}]}
+
+
+@pytest.mark.parametrize("kind", [Document(), Float()], ids=lambda value: type(value).__name__)
+def test_a_document_and_a_column_of_another_type_hold_anything(kind):
+    assert value_schema(Column("value", kind)) == {}
+
+
+def value_schema(column) -> dict[str, Any]:
+    """What a row's schema says about this column."""
+    table: Any = type("Thing", (), {"__table__": Table("things", MetaData(), column)})
+    schema = TypeAdapter(row_shape(table)).json_schema(mode="serialization")["properties"]["value"]
+    return {name: value for name, value in schema.items() if name != "title"}
+
+
+@pytest.mark.parametrize("name", ["Item", "State", "Change", "Error"])
+def test_tables_of_one_name_have_schemas_of_their_own_whatever_else_has_it(name):
+    one, other = (type(name, (), {"__table__": Table(column, MetaData(), Column(column, Text))}) for column in "ab")
+    document = json.loads(encode(describe({"a": one, "b": other})))
+    assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+    for table in "ab":
+        answer = document["paths"][f"/api/v1/catalog/{table}"]["get"]["responses"]["200"]
+        page = resolved(document, answer["content"]["application/json"]["schema"])
+        assert resolved(document, page["properties"]["items"]["items"])["properties"].keys() == {table}
+
+
+def resolved(document, schema) -> dict[str, Any]:
+    return document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
