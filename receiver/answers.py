@@ -174,7 +174,10 @@ def row_shape(table: type[MirrorRow]) -> type[Shape]:
     for column in shown:
         kind = by_kind(column.type, PYTHON_TYPES, Any)
         members[str(column.name)] = (kind | None if column.nullable and kind is not Any else kind, ...)
-    return create_model(table.__name__, __base__=Shape, __doc__=f"A row of {sql_table(table).name}.", **members)
+    name = sql_table(table).name
+    # By the table and not by its class: two packages may have a class of one name.
+    shape = f"{name.title().replace('_', '')}Row"
+    return create_model(shape, __base__=Shape, __doc__=f"A row of {name}.", **members)
 
 
 def page_shape(row: type[Shape]) -> type[Shape]:

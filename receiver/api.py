@@ -193,7 +193,7 @@ class Api:
         """A source of the settings, or one that has left them and of which something is stored."""
         if name is None or name in self._statistics.sources or queries.is_source(self._database, name):
             return name
-        known = ", ".join(self._statistics.sources)
+        known = ", ".join(self._statistics.sources) or "the settings, which name none"
         raise BadRequest(f"There is no source {name[:64]!r}, nor was there: `source` takes one of {known}.")
 
     def _table(self, request: Request) -> type[MirrorRow]:

@@ -140,10 +140,10 @@ class EncryptedBody:
             return EMPTY_SECRET
         if credentials.has_names:
             return NAMED_SECRET
-        if credentials.allow_unsigned:
-            return "its bodies are encrypted, so `allow_unsigned` has no effect: remove it"
         if credentials.cipher == "none":
             return None
+        if credentials.allow_unsigned:
+            return "its bodies are encrypted, so `allow_unsigned` has no effect: remove it"
         if not credentials.secrets:
             return 'its bodies are encrypted: set `secrets = ["<the key phrase>"]`'
         if not all(KEY_PHRASE.fullmatch(secret.value) for secret in credentials.secrets):

@@ -112,14 +112,17 @@ def _among_array(element: among, compiler: SQLCompiler, **options: Any) -> str:
     return f"{column} = ANY ({values})"
 
 
-@lru_cache(maxsize=1_024)
 def iso_text(value: datetime | None) -> str | None:
     """The time as SQLite keeps it: ISO 8601 in UTC, always with microseconds."""
-    # Cached, because what is written at once shares its times: a batch its own, a row and its change theirs.
     if value is None:
         return None
-    if value.tzinfo is not UTC:
-        value = value.astimezone(UTC)
+    return _iso_text(value if value.tzinfo is UTC else value.astimezone(UTC))
+
+
+@lru_cache(maxsize=1_024)
+def _iso_text(value: datetime) -> str:
+    # Cached, because what is written at once shares its times: a batch its own, a row and its change theirs. Only of
+    # times in UTC: elsewhere the two hours of a clock that is set back are equal to Python.
     return value.isoformat(timespec="microseconds")[:-6] + "Z"
 
 

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
@@ -133,20 +133,17 @@ class Database:
             with self.engine.connect() as connection:
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 return list(connection.exec_driver_sql(statement, tuple(parameters)))
-        with self._writer:
-            pooled = self.engine.raw_connection()
-            try:
+        try:
+            with self._writer, closing(self.engine.raw_connection()) as pooled:
                 driver = cast("sqlite3.Connection", pooled.driver_connection)
                 if after and pooled.info.get("seen") != after:
                     for each in after:
                         driver.execute(each)
                     pooled.info["seen"] = after
                 return driver.execute(statement, parameters).fetchall()
-            except sqlite3.Error as error:
-                wrapped = DBAPIError.instance(None, None, error, sqlite3.Error, dialect=self.engine.dialect)
-                raise wrapped from error
-            finally:
-                pooled.close()
+        except sqlite3.Error as error:
+            wrapped = DBAPIError.instance(None, None, error, sqlite3.Error, dialect=self.engine.dialect)
+            raise wrapped from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -14,7 +14,7 @@ TOP_LEVEL = "<module>"
 
 def import_foreign(name: str) -> ModuleType:
     """The module. Raises `ModuleNotFoundError` if there is none of this name, and `WiringError` if it fails itself."""
-    if not all(part.isidentifier() for part in name.split(".")):
+    if not all(name.split(".")):
         raise ModuleNotFoundError(name=name)
     try:
         return import_module(name)

@@ -49,7 +49,7 @@ class MirrorRow(SQLModel):
     @classmethod
     def __table_cls__(cls, name: str, metadata: MetaData, *parts: Any, **options: Any) -> Table:
         """What SQLAlchemy makes a declared table with. Raises `WiringError` if there is one of this name already."""
-        if name in metadata.tables:
+        if name in metadata.tables and not (options.get("extend_existing") or options.get("keep_existing")):
             raise WiringError(
                 f"The mirror table {cls.__name__} of {cls.__module__} is named {name!r}, and there is a table of that "
                 "name already: give it another `__tablename__`, for table names are global."

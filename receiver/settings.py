@@ -99,9 +99,10 @@ class SourceSettings(BaseModel):
     @field_validator("api_url")
     @classmethod
     def _can_be_called(cls, url: str | None) -> str | None:
-        if url is not None and not _is_http_url(url):
+        if url and not _is_http_url(url):
             raise ValueError('takes the URL of an API, such as "https://pim.example/api/v1"')
-        return url
+        # Empty, as a template leaves it whose variable was not set.
+        return url or None
 
     @model_validator(mode="after")
     def _default_dialect(self) -> SourceSettings:

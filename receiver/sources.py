@@ -100,11 +100,17 @@ def survey_dialects(
     installed = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
     dialects: dict[str, Dialect] = {}
     refused: list[WiringError] = []
+    failed: set[str] = set()
     for reference in [*map(Reference.of, installed), *map(Reference, references)]:
+        if reference.module in failed:
+            # Imported once more, it would fail at what it did before it failed: its tables are there already.
+            continue
         try:
             dialect = reference.load()
         except WiringError as error:
             refused.append(error)
+            if reference.module not in sys.modules:
+                failed.add(reference.module)
             continue
         if dialects.setdefault(dialect.name, dialect) is not dialect:
             refused.append(WiringError(f"There are two dialects named {dialect.name}: rename {reference}."))

@@ -301,7 +301,8 @@ class Worker:
         try:
             self._settle_together(done)
         except Exception as error:
-            if is_trouble_of_ours(error):
+            # Interrupted handlers may be what it is: alone, each uses up its own chances and nobody else's.
+            if is_trouble_of_ours(error) and not any(task.interruptions for task in done):
                 raise
             log.warning("a batch could not be settled; settling its deliveries one by one", error=_one_line(error))
             for task in done:

@@ -95,6 +95,11 @@ class Workspace:
         self._fetch({key}, lock=False)
         self.load(related)
         self.apply(related, delivery_id=None)
+        entry = self._entries.get(key)
+        parent = self._parent(key, entry.registers) if entry is not None else None
+        if parent is not None:
+            # Whether the row is active hangs on it.
+            self._fetch({parent}, lock=False)
         return self.row(key)
 
     def save(self) -> None:

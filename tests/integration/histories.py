@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 from serving import wait_until
-from sqlalchemy import event, select
+from sqlalchemy import event, func, select
 from starlette.applications import Starlette
 
 from handlers.catalog import Category, Group, Option, Product, Record, Variant
@@ -196,7 +196,7 @@ def endings(kit: Webhooks) -> set[tuple[str, str | None]]:
 def silent(kit: Webhooks) -> list[int]:
     """The deliveries that changed a row and do not say so."""
     deliveries = DELIVERIES.c
-    say_so = deliveries.outcome.in_(["applied", "tie"])
+    say_so = func.coalesce(deliveries.outcome, "").in_(["applied", "tie"])
     found = select(deliveries.id).join(CHANGES, CHANGES.c.delivery_id == deliveries.id).where(~say_so).distinct()
     with kit.database.read() as connection:
         return list(connection.execute(found).scalars())

@@ -218,14 +218,17 @@ def test_a_handler_whose_own_sql_cannot_be_put_in_an_order_is_run_again_within_i
     assert told_once(kit)
 
 
-def test_a_handler_whose_own_sql_never_can_be_fails_alone_and_holds_nobody_up(kit, worker):
+@pytest.mark.parametrize("guilty", [1, 2, 7])
+def test_handlers_whose_own_sql_never_can_be_fail_alone_and_hold_nobody_up(kit, worker, guilty):
     note_everything(kit)
     refuse(kit.database, "notes", times=1_000)
-    failed = kit.send("shop", "product.noted", id="A1").delivery
-    kit.send("shop", "product.updated", id="A2", data=named())
-    assert worker.work() == 2
-    assert states(kit) == ["pending", "processed"]
-    assert "could not serialize access" in kit.delivery(failed)["reason"]
+    failed = [kit.send("shop", "product.noted", id=f"A{number}").delivery for number in range(guilty)]
+    kit.send("shop", "product.updated", id="B1", data=named())
+    assert worker.work() == guilty + 1
+    assert states(kit) == ["pending"] * guilty + ["processed"]
+    for delivery in map(kit.delivery, failed):
+        assert (delivery["attempts_made"], len(delivery["attempts"])) == (1, 1)
+        assert "could not serialize access" in delivery["reason"]
 
 
 def test_a_handler_that_loses_its_connection_in_its_own_sql_is_run_again_within_its_attempt(kit, worker):

@@ -87,7 +87,8 @@ def test_get_sees_the_writes_of_the_batch_so_far_but_not_those_of_a_failed_handl
     assert seen == [None, ("first", True), ("first", True), ("first", False)]
 
 
-def test_get_sees_that_a_parent_s_delete_took_the_child_along(shop, kit, worker):
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_get_sees_that_a_parent_s_delete_took_the_child_along(shop, kit, batch_size):
     seen = []
 
     @shop.on("variant.looked")
@@ -100,7 +101,7 @@ def test_get_sees_that_a_parent_s_delete_took_the_child_along(shop, kit, worker)
     kit.send("shop", "variant.looked", id="V1", at=NOON)
     kit.send("shop", "product.deleted", id="A1", at=NOON + timedelta(minutes=1))
     kit.send("shop", "variant.looked", id="V1", at=NOON + timedelta(minutes=1))
-    drain(worker)
+    drain(new_worker(kit, batch_size=batch_size))
     assert seen == [True, False]
 
 

@@ -198,3 +198,7 @@ def test_the_application_key_is_struck_out_of_what_is_stored(written):
     plain = b'{"type": "x", "clientAppKey": ' + written + b', "n": 1.10}'
     stored = verifier.conceal(plain, Credentials(app_key="app_key_here"))
     assert codec.decode(stored) == {"type": "x", "clientAppKey": "(not stored)", "n": Decimal("1.10")}
+
+
+def test_bodies_that_are_not_encrypted_may_be_said_to_be_unsigned_too():
+    assert verifier.check(Credentials(app_key="key", cipher="none", allow_unsigned=True)) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlmodel.sql.sqltypes import AutoString
 
-from receiver.columns import Document, ExactDecimal, UtcDateTime, normalize
+from receiver.columns import Document, ExactDecimal, UtcDateTime, iso_text, normalize
 from receiver.database import Database
 from receiver.errors import HandlerError
 
@@ -152,3 +153,11 @@ def test_a_document_nested_without_end_is_refused():
     endless.append(endless)
     with pytest.raises(HandlerError, match="what JSON can say"):
         normalize("data", Document(), endless)
+
+
+def test_both_hours_of_a_clock_that_is_set_back_are_kept_apart():
+    first = datetime(2026, 11, 1, 1, 30, tzinfo=ZoneInfo("America/New_York"))
+    assert (iso_text(first), iso_text(first.replace(fold=1))) == (
+        "2026-11-01T05:30:00.000000Z",
+        "2026-11-01T06:30:00.000000Z",
+    )

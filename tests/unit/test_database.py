@@ -425,3 +425,8 @@ def test_a_statement_at_once_that_waits_too_long_for_another_program_may_be_run_
         with pytest.raises(OperationalError) as raised:
             ours.run_at_once("INSERT INTO notes (note) VALUES ('late')", ())
     assert is_transient(raised.value)
+
+
+def test_a_statement_at_once_on_a_file_that_cannot_be_opened_fails_with_sqlalchemy_s_error(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path / 'no' / 'folder.db'}")) as database, pytest.raises(OperationalError):
+        database.run_at_once("SELECT 1", ())

@@ -211,12 +211,14 @@ def test_a_source_has_a_name_that_can_stand_in_a_url(read, name):
     assert "because it stands in a URL" in refusal(read, f"[sources.{quoted}]")
 
 
-@pytest.mark.parametrize(
-    "url", ["foo", "", "pim.example/api", "ftp://pim.example", "http://", "http://[", "http://x:y"]
-)
+@pytest.mark.parametrize("url", ["foo", "pim.example/api", "ftp://pim.example", "http://", "http://[", "http://x:y"])
 def test_an_api_url_that_nobody_could_call_is_refused(read, url):
     message = refusal(read, "[sources.sigma]", f'api_url = "{url}"')
     assert 'sources.sigma.api_url: takes the URL of an API, such as "https://pim.example/api/v1"' in message
+
+
+def test_an_empty_api_url_as_a_template_leaves_it_is_none(read):
+    assert read("[sources.sigma]", 'api_url = ""').sources["sigma"].api_url is None
 
 
 # ── where a setting stands ────────────────────────────────────────────────────────────────────────────────────

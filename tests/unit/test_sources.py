@@ -222,3 +222,17 @@ def test_two_sources_may_share_a_dialect():
     sources = build_sources(Settings(sources=tables), {"shop": shop()})
     assert sources["shop-eu"].dialect is sources["shop-us"].dialect
     assert sources["shop-eu"].credentials != sources["shop-us"].credentials
+
+
+def test_a_module_that_failed_is_not_imported_again_for_another_dialect_of_it(beside):
+    once = "from pathlib import Path\nPath(__file__).with_suffix('.once').touch(exist_ok=False)\n"
+    (beside / "halfway.py").write_text(f"{once}1 / 0")
+    _, refused = survey_dialects(["halfway:one", "halfway:other"], beside=beside)
+    assert [str(each).partition("cannot be used: ")[2] for each in refused] == [
+        f"{beside / 'halfway.py'}, line 3: ZeroDivisionError: division by zero."
+    ]
+
+
+def test_a_module_may_have_a_name_that_no_import_statement_could_write(beside):
+    (beside / "own-shop.py").write_text(MODULE.format(name="ownshop"))
+    assert "ownshop" in find_dialects(["own-shop:ownshop"], beside=beside)
