@@ -58,7 +58,7 @@ class Worker:
         inbox: Inbox,
         sources: Mapping[str, Source],
         *,
-        batch_size: int = 200,
+        batch_size: int = 100,
         lease: timedelta = timedelta(seconds=60),
         retries: RetrySchedule | None = None,
         retention: Retention | None = None,
