@@ -99,16 +99,17 @@ class Acceptor:
 
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
-    def accept(self, arrival: Arrival, answer: Answer) -> None:
-        """Give the answer after the commit that holds the arrival; `Unavailable` if there is none in time."""
+    def accept(self, arrivals: Sequence[tuple[Arrival, Answer]]) -> None:
+        """Give each answer after the commit that holds its arrival; `Unavailable` if there is none in time."""
         if self._loop is None:
-            self._loop = answer.get_loop()
+            self._loop = asyncio.get_running_loop()
             self._end_long_waits()
         now = self._loop.time()
+        waiting = [_Waiting(arrival, answer, now) for arrival, answer in arrivals]
         if self._is_stalled(now):
-            answer.set_exception(_stalled())
+            _send_away(waiting, _stalled())
             return
-        self._gathering.append(_Waiting(arrival, answer, now))
+        self._gathering += waiting
         self._watch_for_quiet(self._loop)
 
     def _watch_for_quiet(self, loop: asyncio.AbstractEventLoop) -> None:

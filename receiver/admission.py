@@ -7,14 +7,14 @@ in a row, takes half as long as in between everything else that a request needs 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from receiver.codec import storable
-from receiver.errors import Unreadable
+from receiver.errors import Refused, Unavailable, Unreadable
 from receiver.filing import Accepted
 from receiver.intake import Arrival
 from receiver.signatures import RawHeaders
@@ -23,23 +23,33 @@ from receiver.sources import Source
 log = structlog.get_logger(__name__)
 
 #: Request headers that are kept with a delivery: what says how it was sent. No secret travels in any of them.
-KEPT_HEADERS = frozenset(
-    {
-        b"content-type",
-        b"content-encoding",
-        b"user-agent",
-        b"x-request-id",
-        b"x-sigma-event",
-        b"x-sigma-delivery",
-        b"x-sigma-signature",
-        b"x-webhook-signature",
-    }
-)
+KEPT_HEADERS = {
+    name.encode(): name
+    for name in (
+        "content-type",
+        "content-encoding",
+        "user-agent",
+        "x-request-id",
+        "x-sigma-event",
+        "x-sigma-delivery",
+        "x-sigma-signature",
+        "x-webhook-signature",
+    )
+}
 
 #: Characters of a kept header's value.
 LONGEST_HEADER = 512
 
-Answer = asyncio.Future[Accepted]
+
+class Answer(Protocol):
+    """What is owed to a request: where its body is kept, or why it is refused. A future of either will do."""
+
+    def done(self) -> bool:
+        """Whether it was given, or nobody waits for it any more."""
+
+    def set_result(self, accepted: Accepted, /) -> None: ...
+
+    def set_exception(self, error: Refused, /) -> None: ...
 
 
 class _Request(NamedTuple):
@@ -52,36 +62,40 @@ class _Request(NamedTuple):
 class Admission:
     """Admits the requests of one event loop, turn by turn, and hands the arrivals on."""
 
-    def __init__(self, accept: Callable[[Arrival, Answer], None]) -> None:
-        """`accept` sees to it that the answer is given, once the arrival is safe."""
+    def __init__(self, accept: Callable[[Sequence[tuple[Arrival, Answer]]], None]) -> None:
+        """`accept` gets the arrivals of a turn, and sees to it that each answer is given once its arrival is safe."""
         self._accept = accept
         self._requests: list[_Request] = []
         #: Kept, because asking for the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def admit(self, source: Source, headers: RawHeaders, body: bytes) -> Answer:
-        """The answer to this request: `Refused` is raised by it if the body is not authentic, or cannot be kept now."""
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        answer: Answer = loop.create_future()
+    def admit(self, source: Source, headers: RawHeaders, body: bytes, answer: Answer) -> None:
+        """Give the answer later: `Refused` if the body is not authentic, or cannot be kept now."""
         if not self._requests:
-            loop.call_soon(self._admit_all)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._admit_all)
         self._requests.append(_Request(source, headers, body, answer))
-        return answer
 
     def _admit_all(self) -> None:
         requests, self._requests = self._requests, []
         now = datetime.now(UTC)
+        arrivals: list[tuple[Arrival, Answer]] = []
         for source, headers, body, answer in requests:
             if answer.done():
                 continue
             try:
                 arrival = admitted(source, headers, body, now=now)
-            except Exception as error:
-                answer.set_exception(error)
+            except Refused as refusal:
+                answer.set_exception(refusal)
+            except Exception:
+                log.exception("a webhook could not be verified; its sender is asked to come back", source=source.name)
+                answer.set_exception(
+                    Unavailable("This cannot be verified now, because of an error here. Send it again later.")
+                )
             else:
-                self._accept(arrival, answer)
+                arrivals.append((arrival, answer))
+        self._accept(arrivals)
 
 
 def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime) -> Arrival:
@@ -114,7 +128,7 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
 
 def _kept(headers: RawHeaders) -> dict[str, str]:
     return {
-        name.decode("latin-1"): storable(value[:LONGEST_HEADER].decode("latin-1"))
+        KEPT_HEADERS[name]: storable(value[:LONGEST_HEADER].decode("latin-1"))
         for name, value in headers
         if name in KEPT_HEADERS
     }

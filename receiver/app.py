@@ -89,7 +89,7 @@ class App:
         self._installation = installation
         self._registration = installation.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
         self._acceptor = Acceptor(installation.inbox, accepted=self._wake)
-        self._endpoint = Endpoint(
+        self.endpoint = Endpoint(
             installation.sources,
             Admission(self._acceptor.accept).admit,
             max_body_bytes=settings.max_body_bytes,
@@ -116,7 +116,7 @@ class App:
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
-            await self._endpoint(scope, receive, send)
+            await self.endpoint(scope, receive, send)
         else:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
 

@@ -5,13 +5,16 @@ A plain ASGI application: request and response objects would cost nearly half of
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
 from receiver import metrics
+from receiver.admission import Answer
 from receiver.codec import encode
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
 from receiver.filing import Accepted
@@ -19,6 +22,7 @@ from receiver.patience import Patience
 from receiver.signatures import RawHeaders
 from receiver.sources import Source
 
+Header = tuple[bytes, bytes]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -26,9 +30,21 @@ log = structlog.get_logger(__name__)
 
 PREFIX = "/hooks/"
 
+CONTENT_TYPE = b"application/json"
+
 
 class SenderGone(Exception):
     """The sender closed the connection before its body was complete: nothing to answer, nobody to answer to."""
+
+
+class Reply(NamedTuple):
+    """What the sender gets: JSON, and perhaps headers that say what to do next."""
+
+    status: int
+    body: bytes
+    headers: tuple[Header, ...] = ()
+    #: Whether the connection ends with it, since the rest of the body is not read.
+    closes: bool = False
 
 
 class Endpoint:
@@ -37,18 +53,21 @@ class Endpoint:
     def __init__(
         self,
         sources: Mapping[str, Source],
-        admit: Callable[[Source, RawHeaders, bytes], Awaitable[Accepted]],
+        admit: Callable[[Source, RawHeaders, bytes, Answer], None],
         *,
         max_body_bytes: int,
         max_waiting_bytes: int,
         body_timeout: float,
     ) -> None:
+        """`admit` sees to it that the answer is given: where the body is kept, or a `Refused`."""
         self._sources = sources
         self._admit = admit
         self._max_body_bytes = max_body_bytes
         self._max_waiting_bytes = max_waiting_bytes
         self._patience = Patience(body_timeout)
         self._waiting_bytes = 0
+        #: Kept, because asking for the running loop costs a system call each time.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         began = perf_counter()
@@ -56,19 +75,37 @@ class Endpoint:
         try:
             source = self._source(name, scope["method"])
             body = await self._read(scope["headers"], receive)
+            answer = self._new_answer()
             try:
-                accepted = await self._admit(source, scope["headers"], body)
+                self._admit(source, scope["headers"], body, answer)
+                accepted = await answer
             finally:
-                self._waiting_bytes -= len(body)
+                self.forget(len(body))
         except Refused as refusal:
-            metrics.REFUSED.labels(name if name in self._sources else "", refusal.code).inc()
-            log.warning("refused a webhook", source=name[:64], code=refusal.code)
-            await _answer_refusal(send, refusal)
+            await _send(send, self.refused(name, refusal))
         except SenderGone:
             return
         else:
-            await _answer_accepted(send, accepted)
+            await _send(send, _accepted(accepted))
             metrics.ACK_SECONDS.observe(perf_counter() - began)
+
+    def take(self, whole: Whole, headers: RawHeaders, body: bytes) -> bool:
+        """Admit a POST whose body is all there; it replies when there is an answer.
+
+        False, and nothing has happened, if it is not to be admitted: as a request to this application it is refused
+        with the reason.
+        """
+        source = self._sources.get(whole.name)
+        size = whole.size
+        if source is None or size > self._max_body_bytes or self._waiting_bytes + size > self._max_waiting_bytes:
+            return False
+        self._waiting_bytes += size
+        self._admit(source, headers, body, whole)
+        return True
+
+    def forget(self, size: int) -> None:
+        """So many bytes of body wait no longer."""
+        self._waiting_bytes -= size
 
     def _source(self, name: str, method: str) -> Source:
         source = self._sources.get(name)
@@ -77,6 +114,11 @@ class Endpoint:
         if method != "POST":
             raise MethodNotAllowed("Webhooks are sent with POST.")
         return source
+
+    def _new_answer(self) -> asyncio.Future[Accepted]:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.create_future()
 
     async def _read(self, headers: RawHeaders, receive: Receive) -> bytes:
         """The body, counted as waiting from its first byte on; the caller gives the count back."""
@@ -116,26 +158,59 @@ class Endpoint:
             f"The body is larger than {self._max_body_bytes} bytes. Send less at once, or raise max_body_bytes."
         )
 
+    def refused(self, name: str, refusal: Refused) -> Reply:
+        """Count the refusal and say it."""
+        metrics.REFUSED.labels(name if name in self._sources else "", refusal.code).inc()
+        log.warning("refused a webhook", source=name[:64], code=refusal.code)
+        headers: tuple[Header, ...] = ()
+        if isinstance(refusal, Unavailable):
+            headers = ((b"retry-after", str(refusal.retry_after).encode()),)
+        if isinstance(refusal, MethodNotAllowed):
+            headers = ((b"allow", b"POST"),)
+        body = encode({"error": refusal.code, "message": refusal.message})
+        return Reply(refusal.status, body, headers, closes=isinstance(refusal, (BodyTooLarge, Unavailable)))
 
-async def _answer_accepted(send: Send, accepted: Accepted) -> None:
-    body = b'{"status":"%b","delivery":"%d"}' % (accepted.status.encode(), accepted.delivery_id)
-    await _answer(send, 200, body, [])
+
+class Whole(ABC):
+    """A webhook that came whole: replies as soon as it gets its answer, without a coroutine that waits for it."""
+
+    __slots__ = ("_began", "_endpoint", "name", "replied", "size")
+
+    def __init__(self, endpoint: Endpoint, name: str, size: int) -> None:
+        self._endpoint = endpoint
+        self._began = perf_counter()
+        self.name = name
+        self.size = size
+        self.replied = False
+
+    @abstractmethod
+    def reply(self, reply: Reply) -> None:
+        """Send it, if there is still somebody to send it to."""
+
+    def done(self) -> bool:
+        return self.replied
+
+    def set_result(self, accepted: Accepted) -> None:
+        self._end(_accepted(accepted))
+        metrics.ACK_SECONDS.observe(perf_counter() - self._began)
+
+    def set_exception(self, refusal: Refused) -> None:
+        self._end(self._endpoint.refused(self.name, refusal))
+
+    def _end(self, reply: Reply) -> None:
+        self.replied = True
+        self._endpoint.forget(self.size)
+        self.reply(reply)
 
 
-async def _answer_refusal(send: Send, refusal: Refused) -> None:
-    body = encode({"error": refusal.code, "message": refusal.message})
-    headers = []
-    if isinstance(refusal, Unavailable):
-        headers.append((b"retry-after", str(refusal.retry_after).encode()))
-    if isinstance(refusal, MethodNotAllowed):
-        headers.append((b"allow", b"POST"))
-    if isinstance(refusal, (BodyTooLarge, Unavailable)):
-        # The rest of the body is not read, so the connection cannot carry another request.
+async def _send(send: Send, reply: Reply) -> None:
+    length = str(len(reply.body)).encode()
+    headers = [*reply.headers, (b"content-type", CONTENT_TYPE), (b"content-length", length)]
+    if reply.closes:
         headers.append((b"connection", b"close"))
-    await _answer(send, refusal.status, body, headers)
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    common = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": common + headers})
-    await send({"type": "http.response.body", "body": body})
+def _accepted(accepted: Accepted) -> Reply:
+    return Reply(200, b'{"status":"%b","delivery":"%d"}' % (accepted.status.encode(), accepted.delivery_id))

@@ -9,14 +9,15 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import structlog
 import uvicorn
 
 from receiver import metrics
+from receiver.app import App
 from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError
+from receiver.protocol import HookProtocol
 from receiver.supervisor import Supervisor
 
 #: Seconds that requests under way get when the server stops.
@@ -65,10 +66,11 @@ def inherit(number: int) -> socket.socket:
         ) from None
 
 
-def run(application: Any, listening: socket.socket) -> None:
+def run(application: App, listening: socket.socket) -> None:
     """Serve in this process, until a signal says to end: requests under way are answered first."""
     config = uvicorn.Config(
         application,
+        http=HookProtocol,
         log_config=None,
         access_log=False,
         proxy_headers=False,

@@ -21,7 +21,7 @@ LAYERS = {
     "pipelines": "metrics patience admission acceptor endpoint listener "
     "liveness side_by_side processes retention reconcile attempts worker",
     "surface": "queries answers openapi exposition api",
-    "app": "app server supervisor vitals worker_thread sender doctor logs",
+    "app": "app protocol server supervisor vitals worker_thread sender doctor logs",
     "top": "cli __main__ testing",
 }
 

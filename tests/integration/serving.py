@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPResponse
 from typing import Any
 
 import httpx
@@ -18,6 +20,7 @@ from sqlalchemy import text
 
 from receiver.app import App, Installation
 from receiver.database import Database
+from receiver.protocol import HookProtocol
 from receiver.settings import Settings
 from receiver.tokens import Scope, Tokens
 
@@ -38,18 +41,36 @@ def wait_until(condition: Callable[[], Any], what: str = "the condition") -> Any
     return found
 
 
+class OneWrite(httpx.BaseTransport):
+    """Sends head and body in one write, as most senders do; httpx's own transport writes them apart."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+        lines += [b"%b: %b" % header for header in request.headers.raw]
+        with socket.create_connection((request.url.host, request.url.port), timeout=PATIENCE) as connection:
+            connection.sendall(b"\r\n".join([*lines, b"", request.read()]))
+            answer = HTTPResponse(connection, method=request.method)
+            answer.begin()
+            return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+
+
 @dataclass
 class Served:
     """A server under test, and a client of its HTTP interfaces."""
 
+    app: App
+    server: uvicorn.Server
     port: int
     client: httpx.Client
+    #: The client that posts webhooks.
+    sender: httpx.Client
     #: The server's database, through connections of our own.
     beside: Database
 
     def post(self, source: str, content: Any, headers: Headers = ()) -> httpx.Response:
         """Post these exact bytes with these headers."""
-        return self.client.post(f"/hooks/{source}", content=content, headers=list(_pairs(headers)))
+        client = self.sender if isinstance(content, bytes) else self.client
+        return client.post(f"/hooks/{source}", content=content, headers=list(_pairs(headers)))
 
     def send(self, source: str, content: bytes | None = None, *, secret: str | None = None, **parts: Any) -> str:
         """Send something authentic; returns the id under which it is kept."""
@@ -110,14 +131,33 @@ def request_head(source: str, *lines: bytes) -> bytes:
 
 
 @contextmanager
-def serving(database_url: str, *, with_worker: bool = False, **settings: Any) -> Iterator[Served]:
-    """Serve until the end of the block. `settings` are those of the settings file."""
+def serving(
+    database_url: str,
+    *,
+    with_worker: bool = False,
+    one_write: bool = False,
+    http: type[asyncio.Protocol] | str = HookProtocol,
+    keep_alive: int = 5,
+    **settings: Any,
+) -> Iterator[Served]:
+    """Serve until the end of the block. `settings` are those of the settings file.
+
+    With `one_write`, webhooks are posted in one write each. `http` and `keep_alive` are what uvicorn calls so.
+    """
     content: dict[str, Any] = {"database_url": database_url, "secret_key": SECRET_KEY, "sources": SOURCES}
     installation = Installation(Settings(**content | settings))
     installation.schema.upgrade()
     app = App(installation, with_worker=with_worker)
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
+        uvicorn.Config(
+            app,
+            http=http,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=5,
+            timeout_keep_alive=keep_alive,
+        )
     )
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -128,9 +168,10 @@ def serving(database_url: str, *, with_worker: bool = False, **settings: Any) ->
             assert server.started
             with (
                 httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
+                httpx.Client(base_url=client.base_url, transport=OneWrite()) as one_by_one,
                 closing(Database(database_url)) as beside,
             ):
-                yield Served(port, client, beside)
+                yield Served(app, server, port, client, one_by_one if one_write else client, beside)
         finally:
             server.should_exit = True
             thread.join(PATIENCE)

@@ -18,9 +18,12 @@ DEEP = b"[" * 10_000 + b"]" * 10_000
 MIB = 1_048_576
 
 
-@pytest.fixture(scope="module")
-def served(lend_database, tmp_path_factory):
-    with lend_database(tmp_path_factory.mktemp("endpoint")) as url, serving(url) as running:
+@pytest.fixture(scope="module", params=[True, False], ids=["in one write", "in two writes"])
+def served(request, lend_database, tmp_path_factory):
+    with (
+        lend_database(tmp_path_factory.mktemp("endpoint")) as url,
+        serving(url, one_write=request.param) as running,
+    ):
         yield running
 
 

@@ -63,7 +63,7 @@ def scene(play: Callable[[Acceptor, Inbox], Coroutine[Any, Any, None]]) -> Inbox
 
 def send(accepting: Acceptor, key: str) -> asyncio.Future[Accepted]:
     answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
-    accepting.accept(arrival(key), answer)
+    accepting.accept([(arrival(key), answer)])
     return answer
 
 

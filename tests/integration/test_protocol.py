@@ -1,0 +1,285 @@
+"""Webhooks that come whole: their own way through the server, on which nobody can tell that it is another one."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from http.client import HTTPResponse
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from senders import SIGNED, body, sent
+from serving import PATIENCE, Served, error, read_answer, request_head, serving, wait_until
+
+from receiver import HmacSha256
+from receiver.endpoint import Endpoint
+from receiver.filing import Accepted
+from receiver.inbox import Inbox
+from receiver.intake import Arrival
+
+
+def whole(source: str, content: bytes, *lines: bytes, method: bytes = b"POST", version: bytes = b"1.1") -> bytes:
+    """A request with its right signature, as one string of bytes."""
+    content, headers = sent(source, content)
+    signed = [f"{name}: {value}".encode() for name, value in headers.items()]
+    head = request_head(source, *signed, *lines, b"Content-Length: %d" % len(content))
+    return head.replace(b"POST", method, 1).replace(b"HTTP/1.1", b"HTTP/" + version, 1) + content
+
+
+def chunked(source: str, content: bytes, *lines: bytes) -> bytes:
+    """The same in two chunks."""
+    content, headers = sent(source, content)
+    signed = [f"{name}: {value}".encode() for name, value in headers.items()]
+    head = request_head(source, *signed, *lines, b"Transfer-Encoding: chunked")
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (content[:9], content[9:])) + b"0\r\n\r\n"
+
+
+@pytest.fixture
+def served(mirror_url):
+    with serving(mirror_url, one_write=True) as running:
+        yield running
+
+
+@contextmanager
+def without_application(monkeypatch):
+    """Whatever goes through the application fails."""
+
+    async def fail(*_: object) -> None:
+        raise AssertionError("this webhook went through the application")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Endpoint, "__call__", fail)
+        yield
+
+
+# ── its own way ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("source", [*SIGNED, "sticky"])
+def test_a_webhook_in_one_write_does_not_go_through_the_application(served: Served, monkeypatch, source: str):
+    with without_application(monkeypatch):
+        delivery = served.send(source, key="one write")
+    assert served.delivery(delivery)["state"] == "pending"
+
+
+def test_a_webhook_whose_rest_is_still_to_come_goes_through_the_application(served: Served, monkeypatch):
+    with without_application(monkeypatch), served.connect() as connection:
+        connection.sendall(whole("sigma", body("sigma"))[:-20])
+        assert read_answer(connection)[0] == 500
+
+
+def test_refused_and_kept_are_counted_alike_on_both_ways(served: Served):
+    served.send("sigma", key="counted")
+    assert served.post("sigma", body("sigma"), {}).status_code == 401
+    assert served.metric('hookmirror_deliveries_total{source="sigma",status="accepted"}') >= 1
+    assert served.metric('hookmirror_refused_total{code="signature_missing",source="sigma"}') >= 1
+
+
+# ── the connection around it ──────────────────────────────────────────────────────────────────────────────────
+
+
+def answer_on(connection: socket.socket) -> HTTPResponse:
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return answer
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Keeps every commit back until it is set."""
+    opened = threading.Event()
+    accept = Inbox.accept
+
+    def wait_and_accept(inbox: Inbox, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        assert opened.wait(PATIENCE)
+        return accept(inbox, arrivals)
+
+    monkeypatch.setattr(Inbox, "accept", wait_and_accept)
+    yield opened
+    opened.set()
+
+
+def test_one_connection_carries_any_number_of_whole_webhooks(served: Served, monkeypatch):
+    with without_application(monkeypatch), served.connect() as connection:
+        for number in range(20):
+            connection.sendall(whole("sigma", body("sigma", key=f"number {number}")))
+            answer = answer_on(connection)
+            assert (answer.status, json.loads(answer.read())["status"]) == (200, "accepted")
+    assert served.count() == 20
+
+
+def test_webhooks_in_a_pipeline_are_answered_in_their_order(served: Served):
+    with served.connect() as connection:
+        connection.sendall(b"".join(whole("sigma", body("sigma", key=f"number {number}")) for number in range(5)))
+        answers = [json.loads(answer_on(connection).read())["delivery"] for _ in range(5)]
+    assert [json.loads(served.delivery(each)["body"])["deliveryId"] for each in answers] == [
+        f"number {number}" for number in range(5)
+    ]
+
+
+def test_a_connection_on_which_nothing_comes_any_more_is_closed(mirror_url):
+    with serving(mirror_url, keep_alive=1) as served, served.connect() as connection:
+        for _ in range(2):
+            connection.sendall(whole("sigma", body("sigma")))
+            began = time.monotonic()
+            assert answer_on(connection).read()
+        assert connection.recv(1) == b""
+        assert time.monotonic() - began > 0.9
+
+
+def test_a_connection_that_waits_for_its_commit_is_not_taken_for_an_idle_one(mirror_url, gate):
+    with serving(mirror_url, keep_alive=1) as served, served.connect() as connection:
+        gate.set()
+        connection.sendall(whole("sigma", body("sigma", key="first")))
+        assert answer_on(connection).read()
+        gate.clear()
+        connection.sendall(whole("sigma", body("sigma", key="slow")))
+        # Past the time at which the connection would be closed, and far from a sender's patience.
+        time.sleep(1.5)
+        gate.set()
+        assert json.loads(answer_on(connection).read())["status"] == "accepted"
+
+
+def test_a_server_that_stops_answers_what_waits_and_says_that_it_goes(served: Served, gate):
+    with served.connect() as connection:
+        connection.sendall(whole("sigma", body("sigma")))
+        wait_until(lambda: waiting(served))
+        served.server.should_exit = True
+        wait_until(lambda: not any(each.cycle.keep_alive for each in served.server.server_state.connections))
+        gate.set()
+        answer = answer_on(connection)
+        assert (answer.status, answer.getheader("connection")) == (200, "close")
+        assert json.loads(answer.read())["status"] == "accepted"
+        assert connection.recv(1) == b""
+
+
+def waiting(served: Served) -> bool:
+    """Whether some connection waits for an answer."""
+    cycles = [each.cycle for each in served.server.server_state.connections]
+    return any(cycle is not None and not cycle.response_complete for cycle in cycles)
+
+
+def test_what_came_whole_is_kept_though_its_sender_is_gone(served: Served, gate, caplog):
+    with served.connect() as connection:
+        connection.sendall(whole("sigma", body("sigma", key="gone")))
+        wait_until(lambda: waiting(served))
+    wait_until(lambda: not served.server.server_state.connections)
+    gate.set()
+    wait_until(lambda: served.count() == 1)
+    served.send("sigma", key="the next one")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "then", [b"\x00\x01\r\n\r\n", b"POST /hooks/sigma HTTP/9.9\r\n\r\n"], ids=["no HTTP", "no version"]
+)
+def test_nonsense_behind_a_whole_webhook_ends_the_connection_and_nothing_else(served: Served, then: bytes):
+    with served.connect() as connection:
+        connection.sendall(whole("sigma", body("sigma", key="before the nonsense")) + then)
+        assert b"Invalid HTTP request" in b"".join(iter(lambda: connection.recv(65_536), b""))
+    served.send("sigma", key="after it")
+
+
+def test_a_body_whose_chunks_are_nonsense_is_no_webhook(served: Served):
+    with served.connect() as connection:
+        connection.sendall(request_head("sigma", b"Transfer-Encoding: chunked") + b"2\r\n{}\r\nnonsense\r\n")
+        assert read_answer(connection)[0] == 400
+    assert served.count() == 0
+
+
+# ── refused ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_whole_body_over_the_limit_is_too_large(mirror_url):
+    with serving(mirror_url, one_write=True, max_body_bytes=2_000) as served:
+        answer = served.post("sigma", *sent("sigma", b" " * 2_001))
+        assert error(answer) == (413, "body_too_large")
+
+
+def test_a_whole_body_waits_like_any_other_and_no_longer_than_its_answer(mirror_url):
+    with serving(mirror_url, one_write=True, max_waiting_bytes=1_048_576) as served:
+        content = body("sigma")
+        for _ in range(2 * 1_048_576 // 50_000):
+            assert served.post("sigma", *sent("sigma", content + b" " * (50_000 - len(content)))).status_code == 200
+
+
+@pytest.mark.parametrize("one_write", [True, False])
+def test_an_error_in_a_verifier_asks_the_sender_to_come_back(mirror_url, monkeypatch, one_write: bool):
+    with serving(mirror_url, one_write=one_write) as served:
+        with monkeypatch.context() as patch:
+            patch.setattr(HmacSha256, "verify", lambda *_: 1 / 0)
+            answer = served.post("sigma", *sent("sigma", body("sigma")))
+        assert error(answer) == (503, "unavailable")
+        assert answer.headers["retry-after"]
+        served.send("sigma")
+
+
+# ── the same answers ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def whole_to(name: str) -> bytes:
+    return whole("sigma", body("sigma", key="elsewhere")).replace(b"/hooks/sigma", f"/hooks/{name}".encode(), 1)
+
+
+CONTENT = st.builds(lambda key: body("sigma", key=key), st.sampled_from("abc"))
+
+#: Requests behind which the connection stays.
+REQUESTS = st.one_of(
+    st.builds(
+        whole,
+        st.sampled_from(SIGNED),
+        CONTENT,
+        st.sampled_from([b"X-Any: 1", b"Connection: keep-alive", b"Expect: 100-continue", b"X-Sigma-Signature: again"]),
+        method=st.sampled_from([b"POST", b"POST", b"PUT", b"GET"]),
+    ),
+    st.builds(chunked, st.sampled_from(SIGNED), CONTENT),
+    st.sampled_from(["nobody", "sigma?x=1", "%73igma", "sigma/", ""]).map(whole_to),
+    st.binary(max_size=40).map(lambda some: request_head("sigma", b"Content-Length: %d" % len(some)) + some),
+)
+
+#: The last one, which ends it.
+LAST = st.one_of(
+    st.builds(whole, st.sampled_from(SIGNED), CONTENT, st.just(b"Connection: close")),
+    st.builds(whole, st.sampled_from(SIGNED), CONTENT, version=st.just(b"1.0")),
+    st.just(request_head("nobody", b"Content-Length: 0", b"Connection: close")),
+)
+
+
+@pytest.fixture(scope="module")
+def both(lend_database, tmp_path_factory):
+    """The same server twice, with our protocol and with uvicorn's own alone."""
+    with (
+        lend_database(tmp_path_factory.mktemp("ours")) as ours,
+        lend_database(tmp_path_factory.mktemp("theirs")) as theirs,
+        serving(ours) as one,
+        serving(theirs, http="httptools") as another,
+    ):
+        yield one, another
+
+
+@given(requests=st.lists(REQUESTS, max_size=4), last=LAST, cuts=st.lists(st.integers(0, 3_000), max_size=4).map(sorted))
+@settings(deadline=None, max_examples=100)
+def test_requests_in_any_pieces_get_the_answers_that_uvicorn_s_own_protocol_gives(both, requests, last, cuts):
+    content = b"".join([*requests, last])
+    places = [0, *(cut for cut in cuts if cut < len(content)), len(content)]
+    writes = [content[start:end] for start, end in pairwise(places)]
+    ours, theirs = (told(served, writes) for served in both)
+    assert ours == theirs
+    assert both[0].count() == both[1].count()
+
+
+def told(served: Served, writes: Sequence[bytes]) -> list[bytes]:
+    """The lines that come back, without the time and the ids of deliveries."""
+    with served.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for each in writes:
+            connection.sendall(each)
+        answers = b"".join(iter(lambda: connection.recv(65_536), b""))
+    return re.sub(rb'date: [^\r]*|"delivery":"\d+"', b"", answers).split(b"\r\n")
