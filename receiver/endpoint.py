@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -29,8 +29,6 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 PREFIX = "/hooks/"
-
-CONTENT_TYPE = b"application/json"
 
 
 class SenderGone(Exception):
@@ -61,6 +59,7 @@ class Endpoint:
     ) -> None:
         """`admit` sees to it that the answer is given: where the body is kept, or a `Refused`."""
         self._sources = sources
+        self._addresses = {f"{PREFIX}{name}".encode(): name for name in sources}
         self._admit = admit
         self._max_body_bytes = max_body_bytes
         self._max_waiting_bytes = max_waiting_bytes
@@ -89,18 +88,21 @@ class Endpoint:
             await _send(send, _accepted(accepted))
             metrics.ACK_SECONDS.observe(perf_counter() - began)
 
+    def source_at(self, address: bytes) -> str | None:
+        """The name of the source whose address this is, letter for letter, as of the start."""
+        return self._addresses.get(address)
+
     def take(self, whole: Whole, headers: RawHeaders, body: bytes) -> bool:
         """Admit a POST whose body is all there; it replies when there is an answer.
 
-        False, and nothing has happened, if it is not to be admitted: as a request to this application it is refused
-        with the reason.
+        False, and nothing has happened, if it is too large or too much is waiting: as a request to this application it
+        is refused with the reason.
         """
-        source = self._sources.get(whole.name)
         size = whole.size
-        if source is None or size > self._max_body_bytes or self._waiting_bytes + size > self._max_waiting_bytes:
+        if size > self._max_body_bytes or self._waiting_bytes + size > self._max_waiting_bytes:
             return False
         self._waiting_bytes += size
-        self._admit(source, headers, body, whole)
+        self._admit(self._sources[whole.name], headers, body, whole)
         return True
 
     def forget(self, size: int) -> None:
@@ -172,42 +174,59 @@ class Endpoint:
 
 
 class Whole(ABC):
-    """A webhook that came whole: replies as soon as it gets its answer, without a coroutine that waits for it."""
+    """A webhook that came whole: replies as soon as it gets its answer, without a coroutine that waits for it.
 
-    __slots__ = ("_began", "_endpoint", "name", "replied", "size")
+    To whoever gives the answer it is as good as a future, so giving it raises nothing: others wait for theirs.
+    """
+
+    __slots__ = ("_began", "_endpoint", "_replied", "name", "size")
 
     def __init__(self, endpoint: Endpoint, name: str, size: int) -> None:
+        """`name` is that of the source, `size` that of the body in bytes."""
         self._endpoint = endpoint
         self._began = perf_counter()
+        self._replied = False
         self.name = name
         self.size = size
-        self.replied = False
 
     @abstractmethod
     def reply(self, reply: Reply) -> None:
         """Send it, if there is still somebody to send it to."""
 
+    @abstractmethod
+    def hang_up(self) -> None:
+        """End the connection without a reply."""
+
     def done(self) -> bool:
-        return self.replied
+        return self._replied
 
     def set_result(self, accepted: Accepted) -> None:
-        self._end(_accepted(accepted))
+        self._end(_accepted, accepted)
         metrics.ACK_SECONDS.observe(perf_counter() - self._began)
 
     def set_exception(self, refusal: Refused) -> None:
-        self._end(self._endpoint.refused(self.name, refusal))
+        self._end(self._endpoint.refused, self.name, refusal)
 
-    def _end(self, reply: Reply) -> None:
-        self.replied = True
+    def _end(self, say: Callable[..., Reply], *what: Any) -> None:
+        self._replied = True
         self._endpoint.forget(self.size)
-        self.reply(reply)
+        try:
+            self.reply(say(*what))
+        except Exception:
+            log.exception("a webhook could not be answered", source=self.name)
+            self.hang_up()
+
+
+def framed(headers: Iterable[Header], length: int, *, closes: bool) -> list[Header]:
+    """The headers of an answer with a body of so many bytes, behind which the connection may close."""
+    lines = [*headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
+    if closes:
+        lines.append((b"connection", b"close"))
+    return lines
 
 
 async def _send(send: Send, reply: Reply) -> None:
-    length = str(len(reply.body)).encode()
-    headers = [*reply.headers, (b"content-type", CONTENT_TYPE), (b"content-length", length)]
-    if reply.closes:
-        headers.append((b"connection", b"close"))
+    headers = framed(reply.headers, len(reply.body), closes=reply.closes)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 

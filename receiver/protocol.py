@@ -15,19 +15,20 @@ from typing import Any
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from receiver.endpoint import CONTENT_TYPE, PREFIX, Endpoint, Header, Reply, Whole
-
-_PREFIX = PREFIX.encode()
+from receiver.endpoint import Endpoint, Header, Reply, Whole, framed
 
 
 class HookProtocol(HttpToolsProtocol):
     """One connection to a server whose application is an `App`."""
 
-    def __init__(self, config: Config, *of_uvicorn: Any, **named: Any) -> None:
-        super().__init__(config, *of_uvicorn, **named)
+    def __init__(self, config: Config, **of_uvicorn: Any) -> None:
+        super().__init__(config, **of_uvicorn)
         self._endpoint: Endpoint = config.app.endpoint  # type: ignore[union-attr]
-        #: The body so far of a webhook that may come whole; None if uvicorn has the request.
-        self._body: list[bytes] | None = None
+        #: The source of a webhook that may come whole, whether the connection carries more behind it, and its body so
+        #: far; the source is None if uvicorn has the request.
+        self._source: str | None = None
+        self._stays = True
+        self._parts: list[bytes] = []
         #: By the loop's clock, when the last whole webhook was answered; None while something is under way.
         self._idle_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -37,7 +38,7 @@ class HookProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._idle_since = None
         super().data_received(data)
-        if self._body is not None:
+        if self._source is not None:
             # The rest may take its time, and the application knows how to wait for it.
             self._leave_to_uvicorn()
 
@@ -45,21 +46,23 @@ class HookProtocol(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
-        if self._may_come_whole():
-            self._body = []
-        else:
+        self._source = self._source_of_a_webhook()
+        if self._source is None:
             self._begin_in_uvicorn()
+        else:
+            # Not later: lines behind a chunked body are no part of the head.
+            self._stays = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
 
     def on_body(self, body: bytes) -> None:
-        if self._body is None:
+        if self._source is None:
             super().on_body(body)
         else:
-            self._body.append(body)
+            self._parts.append(body)
 
     def on_message_complete(self) -> None:
-        if self._body is None:
+        if self._source is None:
             super().on_message_complete()
-        elif not self._take(b"".join(self._body)):
+        elif not self._take(self._source):
             self._leave_to_uvicorn()
             super().on_message_complete()
 
@@ -67,6 +70,8 @@ class HookProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+        # The two would keep each other until the garbage collector comes by.
+        self.cycle = None  # type: ignore[assignment]
 
     # ── uvicorn's way ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -79,36 +84,37 @@ class HookProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _leave_to_uvicorn(self) -> None:
-        parts, self._body = self._body or [], None
-        if self.transport.is_closing():
-            return
+        parts, self._source, self._parts = self._parts, None, []
         self._begin_in_uvicorn()
         for part in parts:
             super().on_body(part)
 
     # ── whole webhooks ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _may_come_whole(self) -> bool:
-        return (
-            self.url.startswith(_PREFIX)
-            and self.parser.get_method() == b"POST"
-            and (self.cycle is None or self.cycle.response_complete)
-            and not self.expect_100_continue
-            and not self.flow.write_paused
-            and not self.parser.should_upgrade()
-        )
+    def _source_of_a_webhook(self) -> str | None:
+        """The source that a request is for whose head is there, if it may come whole."""
+        source = self._endpoint.source_at(self.url)
+        if (
+            source is None
+            or self.parser.get_method() != b"POST"
+            or (self.cycle is not None and not self.cycle.response_complete)
+            or self.expect_100_continue
+            or self.flow.write_paused
+        ):
+            return None
+        return source
 
-    def _take(self, body: bytes) -> bool:
+    def _take(self, source: str) -> bool:
         """Have the webhook admitted, to be answered later; False if the endpoint wants to see the request."""
-        name = self.url[len(_PREFIX) :].decode("latin-1")
-        webhook = _Webhook(self, self._endpoint, name, len(body))
+        body = b"".join(self._parts)
+        webhook = _WholeWebhook(self, self._endpoint, source, len(body), keep_alive=self._stays)
         if not self._endpoint.take(webhook, self.headers, body):
             return False
-        self._body = None
+        self._source, self._parts = None, []
         self.cycle = webhook  # type: ignore[assignment]
         return True
 
-    def answered(self) -> None:
+    def go_on(self) -> None:
         """Go on with what waits behind a whole webhook; close the connection when nothing has come for a while.
 
         One timer that looks again, where uvicorn's own would be made and cancelled for every request.
@@ -132,16 +138,16 @@ class HookProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_handler()
 
 
-class _Webhook(Whole):
-    """One of them, and what uvicorn calls the cycle of a request, as far as it looks at it while the answer is due."""
+class _WholeWebhook(Whole):
+    """A whole webhook on its connection; and what uvicorn calls a cycle, as far as it looks at one."""
 
     __slots__ = ("_protocol", "disconnected", "keep_alive", "message_event", "response_complete")
 
-    def __init__(self, protocol: HookProtocol, endpoint: Endpoint, name: str, size: int) -> None:
+    def __init__(self, protocol: HookProtocol, endpoint: Endpoint, name: str, size: int, *, keep_alive: bool) -> None:
         super().__init__(endpoint, name, size)
         self._protocol = protocol
         #: Whether the connection carries more requests; the server takes it back when it stops.
-        self.keep_alive = protocol.parser.should_keep_alive() and protocol.parser.get_http_version() != "1.0"
+        self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
         self.message_event = _NOBODY
@@ -149,14 +155,20 @@ class _Webhook(Whole):
     def reply(self, reply: Reply) -> None:
         self.response_complete = True
         protocol = self._protocol
-        if self.disconnected or protocol.transport.is_closing():
+        if self.disconnected:
             return
-        stays = self.keep_alive and not reply.closes
+        closes = reply.closes or not self.keep_alive
         headers = (*protocol.server_state.default_headers, *reply.headers)
-        protocol.transport.write(_head(reply.status, len(reply.body), headers, stays=stays) + reply.body)
-        if not stays:
+        protocol.transport.write(_head(reply.status, headers, len(reply.body), closes=closes) + reply.body)
+        if closes:
             protocol.transport.close()
-        protocol.answered()
+            protocol.on_response_complete()
+        else:
+            protocol.go_on()
+
+    def hang_up(self) -> None:
+        self.response_complete = True
+        self._protocol.transport.close()
 
 
 class _Nobody:
@@ -170,9 +182,7 @@ _NOBODY = _Nobody()
 
 
 @lru_cache(maxsize=64)
-def _head(status: int, length: int, headers: tuple[Header, ...], *, stays: bool) -> bytes:
-    """Everything before a body of JSON. Nearly every answer of a second has the same."""
-    lines = [*headers, (b"content-type", CONTENT_TYPE), (b"content-length", b"%d" % length)]
-    if not stays:
-        lines.append((b"connection", b"close"))
-    return STATUS_LINE[status] + b"".join(b"%b: %b\r\n" % line for line in lines) + b"\r\n"
+def _head(status: int, headers: tuple[Header, ...], length: int, *, closes: bool) -> bytes:
+    """Everything before the body. Nearly all answers of a second have the same."""
+    lines = [b"%b: %b\r\n" % header for header in framed(headers, length, closes=closes)]
+    return b"".join([STATUS_LINE[status], *lines, b"\r\n"])

@@ -71,6 +71,8 @@ def run(application: App, listening: socket.socket) -> None:
     config = uvicorn.Config(
         application,
         http=HookProtocol,
+        # There are no web sockets here, and one that a stranger asks for in vain could spoil the end of the server.
+        ws="none",
         log_config=None,
         access_log=False,
         proxy_headers=False,

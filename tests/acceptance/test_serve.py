@@ -108,3 +108,14 @@ def test_serve_prints_nothing_on_standard_output_and_no_secret_anywhere(tmp_path
     assert (process.returncode, lines(out)) == (0, [])
     assert "secret-of-these-tests" not in err
     assert "secret-key-of-these-tests" not in err
+
+
+def test_serve_ends_as_gracefully_after_somebody_wanted_a_web_socket(tmp_path):
+    folder = Folder(tmp_path)
+    with folder.serving() as (process, client):
+        wanted = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        assert client.post("/hooks/sigma", content=b"{}", headers=wanted).status_code == 401
+        process.terminate()
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert "Traceback" not in err

@@ -152,6 +152,7 @@ def serving(
         uvicorn.Config(
             app,
             http=http,
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="on",

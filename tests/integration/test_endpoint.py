@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 from senders import APP_KEY, HEADERS, SECRETS, SIGNED, SOURCES, body, digits, document, seal, sent
 from serving import Served, read_answer, request_head, serving
 
+from receiver.protocol import HookProtocol
+
 Pairs = list[tuple[bytes, bytes]]
 
 DEEP = b"[" * 10_000 + b"]" * 10_000
 MIB = 1_048_576
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["in one write", "in two writes"])
+@pytest.fixture(scope="module", params=[HookProtocol, "httptools"], ids=["whole", "through the application"])
 def served(request, lend_database, tmp_path_factory):
     with (
         lend_database(tmp_path_factory.mktemp("endpoint")) as url,
-        serving(url, one_write=request.param) as running,
+        serving(url, one_write=True, http=request.param) as running,
     ):
         yield running
 

@@ -1,20 +1,19 @@
-"""Webhooks that come whole: their own way through the server, on which nobody can tell that it is another one."""
+"""Webhooks that come whole, over real sockets: their own way through the server, and their connections.
+
+That both ways give the same answers is shown in tests/unit/test_protocol.py.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 import socket
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from http.client import HTTPResponse
-from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from senders import SIGNED, body, sent
 from serving import PATIENCE, Served, error, read_answer, request_head, serving, wait_until
 
@@ -25,20 +24,11 @@ from receiver.inbox import Inbox
 from receiver.intake import Arrival
 
 
-def whole(source: str, content: bytes, *lines: bytes, method: bytes = b"POST", version: bytes = b"1.1") -> bytes:
+def whole(source: str, content: bytes) -> bytes:
     """A request with its right signature, as one string of bytes."""
     content, headers = sent(source, content)
     signed = [f"{name}: {value}".encode() for name, value in headers.items()]
-    head = request_head(source, *signed, *lines, b"Content-Length: %d" % len(content))
-    return head.replace(b"POST", method, 1).replace(b"HTTP/1.1", b"HTTP/" + version, 1) + content
-
-
-def chunked(source: str, content: bytes, *lines: bytes) -> bytes:
-    """The same in two chunks."""
-    content, headers = sent(source, content)
-    signed = [f"{name}: {value}".encode() for name, value in headers.items()]
-    head = request_head(source, *signed, *lines, b"Transfer-Encoding: chunked")
-    return head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (content[:9], content[9:])) + b"0\r\n\r\n"
+    return request_head(source, *signed, b"Content-Length: %d" % len(content)) + content
 
 
 @pytest.fixture
@@ -185,6 +175,15 @@ def test_nonsense_behind_a_whole_webhook_ends_the_connection_and_nothing_else(se
         connection.sendall(whole("sigma", body("sigma", key="before the nonsense")) + then)
         assert b"Invalid HTTP request" in b"".join(iter(lambda: connection.recv(65_536), b""))
     served.send("sigma", key="after it")
+    assert served.count() == 2, "what is authentic is kept, though its sender will send it again"
+
+
+def test_a_request_that_wants_to_become_a_web_socket_is_refused(served: Served):
+    content = whole("sigma", body("sigma")).replace(b"Host:", b"Connection: Upgrade\r\nUpgrade: websocket\r\nHost:", 1)
+    with served.connect() as connection:
+        connection.sendall(content)
+        assert answer_on(connection).status == 401, "HTTP reads no body behind such a head"
+    assert served.count() == 0
 
 
 def test_a_body_whose_chunks_are_nonsense_is_no_webhook(served: Served):
@@ -219,67 +218,3 @@ def test_an_error_in_a_verifier_asks_the_sender_to_come_back(mirror_url, monkeyp
         assert error(answer) == (503, "unavailable")
         assert answer.headers["retry-after"]
         served.send("sigma")
-
-
-# ── the same answers ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def whole_to(name: str) -> bytes:
-    return whole("sigma", body("sigma", key="elsewhere")).replace(b"/hooks/sigma", f"/hooks/{name}".encode(), 1)
-
-
-CONTENT = st.builds(lambda key: body("sigma", key=key), st.sampled_from("abc"))
-
-#: Requests behind which the connection stays.
-REQUESTS = st.one_of(
-    st.builds(
-        whole,
-        st.sampled_from(SIGNED),
-        CONTENT,
-        st.sampled_from([b"X-Any: 1", b"Connection: keep-alive", b"Expect: 100-continue", b"X-Sigma-Signature: again"]),
-        method=st.sampled_from([b"POST", b"POST", b"PUT", b"GET"]),
-    ),
-    st.builds(chunked, st.sampled_from(SIGNED), CONTENT),
-    st.sampled_from(["nobody", "sigma?x=1", "%73igma", "sigma/", ""]).map(whole_to),
-    st.binary(max_size=40).map(lambda some: request_head("sigma", b"Content-Length: %d" % len(some)) + some),
-)
-
-#: The last one, which ends it.
-LAST = st.one_of(
-    st.builds(whole, st.sampled_from(SIGNED), CONTENT, st.just(b"Connection: close")),
-    st.builds(whole, st.sampled_from(SIGNED), CONTENT, version=st.just(b"1.0")),
-    st.just(request_head("nobody", b"Content-Length: 0", b"Connection: close")),
-)
-
-
-@pytest.fixture(scope="module")
-def both(lend_database, tmp_path_factory):
-    """The same server twice, with our protocol and with uvicorn's own alone."""
-    with (
-        lend_database(tmp_path_factory.mktemp("ours")) as ours,
-        lend_database(tmp_path_factory.mktemp("theirs")) as theirs,
-        serving(ours) as one,
-        serving(theirs, http="httptools") as another,
-    ):
-        yield one, another
-
-
-@given(requests=st.lists(REQUESTS, max_size=4), last=LAST, cuts=st.lists(st.integers(0, 3_000), max_size=4).map(sorted))
-@settings(deadline=None, max_examples=100)
-def test_requests_in_any_pieces_get_the_answers_that_uvicorn_s_own_protocol_gives(both, requests, last, cuts):
-    content = b"".join([*requests, last])
-    places = [0, *(cut for cut in cuts if cut < len(content)), len(content)]
-    writes = [content[start:end] for start, end in pairwise(places)]
-    ours, theirs = (told(served, writes) for served in both)
-    assert ours == theirs
-    assert both[0].count() == both[1].count()
-
-
-def told(served: Served, writes: Sequence[bytes]) -> list[bytes]:
-    """The lines that come back, without the time and the ids of deliveries."""
-    with served.connect() as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for each in writes:
-            connection.sendall(each)
-        answers = b"".join(iter(lambda: connection.recv(65_536), b""))
-    return re.sub(rb'date: [^\r]*|"delivery":"\d+"', b"", answers).split(b"\r\n")

@@ -1,0 +1,310 @@
+"""Our protocol beside uvicorn's own, fed piece by piece: the same answers, and what differs on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Callable, Coroutine, Iterable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from receiver.admission import Answer
+from receiver.endpoint import Endpoint
+from receiver.errors import NotVerified, Refused, Unavailable
+from receiver.filing import Accepted
+from receiver.protocol import HookProtocol
+
+#: Turns of the loop after which nothing is left to do.
+TURNS = 12
+
+LARGEST = 2_000
+
+
+class Wire(asyncio.Transport):
+    """A connection of which the other end is the test."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.loop = loop
+        self.written = b""
+        self.protocol: Any = None
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        if not self.closing:
+            self.written += data
+
+    def close(self) -> None:
+        if not self.closing:
+            self.closing = True
+            self.loop.call_soon(self.protocol.connection_lost, None)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Application:
+    """An endpoint behind a way that is told, with an admission that does what the body says."""
+
+    def __init__(self) -> None:
+        self.admitted: list[bytes] = []
+        self.asked = 0
+        self.endpoint = Endpoint(
+            {"shop": object()},  # type: ignore[dict-item]
+            self._admit,
+            max_body_bytes=LARGEST,
+            max_waiting_bytes=4 * LARGEST,
+            body_timeout=30.0,
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.asked += 1
+        await self.endpoint(scope, receive, send)
+
+    def _admit(self, _source: Any, _headers: Any, body: bytes, answer: Answer) -> None:
+        self.admitted.append(body)
+        asyncio.get_running_loop().call_soon(_decide, body, answer)
+
+
+def _decide(body: bytes, answer: Answer) -> None:
+    if answer.done() or body == b"undecided":
+        return
+    refusals: dict[bytes, Refused] = {
+        b"forged": NotVerified("signature_wrong", "It is."),
+        b"stalled": Unavailable("It is."),
+    }
+    if body in refusals:
+        answer.set_exception(refusals[body])
+    else:
+        answer.set_result(Accepted("accepted", len(body)))
+
+
+class Connection:
+    """One connection to an application, by way of a protocol."""
+
+    def __init__(self, protocol: type[HttpToolsProtocol]) -> None:
+        self.application = Application()
+        config = Config(self.application, log_config=None, proxy_headers=False, ws="none")
+        config.load()
+        self.state = ServerState()
+        self.state.default_headers = [(b"date", b"today")]
+        self.wire = Wire(asyncio.get_running_loop())
+        self.protocol = protocol(config=config, server_state=self.state, app_state={})
+        self.wire.protocol = self.protocol
+        self.protocol.connection_made(self.wire)
+
+    async def feed(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            if not self.wire.closing:
+                self.protocol.data_received(piece)
+            await settle()
+
+
+async def settle() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+def request(
+    *lines: bytes, body: bytes = b"{}", target: bytes = b"/hooks/shop", method: bytes = b"POST", version: bytes = b"1.1"
+) -> bytes:
+    length = b"Content-Length: %d" % len(body)
+    return b"\r\n".join([b"%b %b HTTP/%b" % (method, target, version), b"Host: here", *lines, length, b"", body])
+
+
+def chunked(*parts: bytes, trailer: bytes = b"") -> bytes:
+    head = b"POST /hooks/shop HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n" + trailer + b"\r\n"
+
+
+# ── the same answers ──────────────────────────────────────────────────────────────────────────────────────────
+
+BODIES = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from([b"forged", b"stalled", b"", b"x" * LARGEST, b"x" * (LARGEST + 1), b"x" * 9_000]),
+)
+LINES = st.sampled_from(
+    [
+        b"Connection: keep-alive",
+        b"Connection: close",
+        b"Connection: close, x",
+        b"Expect: 100-continue",
+        b"Connection: Upgrade\r\nUpgrade: websocket",
+        b"Connection: Upgrade\r\nUpgrade: h2c",
+        b"X-Signature: \xff\xfe",
+        b"X-Signature: twice",
+        b"Bad Name: 1",
+    ]
+)
+TARGETS = st.sampled_from(
+    [
+        *[b"/hooks/shop"] * 6,
+        *(b"/hooks/nobody", b"/hooks/", b"/hooks/shop/", b"/hooks/sho%70", b"/hooks/shop?a=1", b"/hooks/shop#a", b"*"),
+        *(b"http://here/hooks/shop", b"//hooks/shop", b"/hooks/shop?" + b"a" * 70_000, b"/hooks/\xff", b"/hooks/SHOP"),
+    ]
+)
+REQUESTS = st.one_of(
+    st.builds(
+        lambda lines, **parts: request(*lines, **parts),
+        st.lists(LINES, max_size=2),
+        body=BODIES,
+        target=TARGETS,
+        method=st.sampled_from([*[b"POST"] * 6, b"GET", b"PUT", b"HEAD", b"OPTIONS", b"post", b"CONNECT"]),
+        version=st.sampled_from([*[b"1.1"] * 6, b"1.0", b"0.9", b"2.0", b"x"]),
+    ),
+    st.builds(
+        lambda parts, trailer: chunked(*parts, trailer=trailer),
+        st.lists(BODIES.filter(len), max_size=3),
+        st.sampled_from([b"", b"Connection: close\r\n", b"A: b"]),
+    ),
+    st.builds(chunked, st.just(b"{}"), st.just(b"{}")),
+    st.sampled_from(
+        [b"\x00\x01\r\n\r\n", b"\r\n", b"POST", b"POST /hooks/shop HTTP/1.1\r\nContent-Length: x\r\n\r\n{}"]
+    ),
+    st.just(b"POST /hooks/shop HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nnonsense\r\n"),
+)
+
+
+class Told(NamedTuple):
+    """What a connection shows, and what was made of it."""
+
+    written: bytes
+    closed: bool
+    #: Requests that the server counts; uvicorn counts a broken one behind which the connection ends, too.
+    requests: int | None
+    admitted: list[bytes]
+    waiting: int
+
+
+async def told(protocol: type[HttpToolsProtocol], pieces: Iterable[bytes]) -> Told:
+    connection = Connection(protocol)
+    await connection.feed(*pieces)
+    closed = connection.wire.closing
+    requests = None if closed else connection.state.total_requests
+    connection.wire.close()
+    await settle()
+    application = connection.application
+    return Told(connection.wire.written, closed, requests, application.admitted, application.endpoint._waiting_bytes)
+
+
+@given(requests=st.lists(REQUESTS, min_size=1, max_size=4), cuts=st.lists(st.integers(1, 600), max_size=5))
+@settings(deadline=None, max_examples=500)
+def test_whatever_comes_in_any_pieces_gets_the_answers_of_uvicorn_s_own_protocol(requests, cuts):
+    content = b"".join(requests)
+    places = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
+    pieces = [content[start:end] for start, end in pairwise(places)]
+    ours, theirs = (asyncio.run(told(protocol, pieces)) for protocol in (HookProtocol, HttpToolsProtocol))
+    assert ours == theirs
+    assert ours.waiting == 0
+
+
+# ── on purpose ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def play(scene: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
+    async def played() -> None:
+        await scene(Connection(HookProtocol))
+
+    asyncio.run(played())
+
+
+def test_a_whole_webhook_is_admitted_without_the_application_and_answered_in_one_write():
+    async def scene(connection: Connection) -> None:
+        await connection.feed(request(body=b"whole"))
+        assert (connection.application.admitted, connection.application.asked) == ([b"whole"], 0)
+        assert connection.wire.written.startswith(b"HTTP/1.1 200 OK\r\n")
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [request(b"Expect: 100-continue")],
+        [request()[:-1], request()[-1:]],
+        [request(target=b"/hooks/shop?a=1")],
+        [request(body=b"x" * (LARGEST + 1))],
+    ],
+    ids=["expects a word first", "in pieces", "another address", "too large"],
+)
+def test_what_is_no_whole_webhook_is_left_to_the_application(pieces: list[bytes]):
+    async def scene(connection: Connection) -> None:
+        await connection.feed(*pieces)
+        assert connection.application.asked == 1
+
+    play(scene)
+
+
+def test_a_sender_that_does_not_read_its_answers_gets_no_more_until_it_does():
+    async def scene(connection: Connection) -> None:
+        connection.protocol.pause_writing()
+        await connection.feed(request())
+        assert (connection.wire.written, connection.application.asked) == (b"", 1)
+        connection.protocol.resume_writing()
+        await settle()
+        assert connection.wire.written.startswith(b"HTTP/1.1 200 OK")
+
+    play(scene)
+
+
+def test_an_answer_that_cannot_be_said_ends_its_connection_and_disturbs_nobody():
+    async def scene(connection: Connection) -> None:
+        connection.protocol.data_received(request(body=b"unsayable"))
+        webhook = connection.protocol.cycle
+        webhook.set_exception(NotVerified("signature_wrong", "Half a pair: \ud800."))  # type: ignore[attr-defined]
+        assert connection.wire.closing
+        assert connection.application.endpoint._waiting_bytes == 0
+        await settle()
+        assert connection.wire.written == b""
+
+    play(scene)
+
+
+def test_an_answer_for_a_sender_that_is_gone_is_not_written_and_not_counted():
+    async def scene(connection: Connection) -> None:
+        await connection.feed(request(body=b"undecided"))
+        webhook = connection.protocol.cycle
+        connection.wire.close()
+        await settle()
+        webhook.set_result(Accepted("accepted", 1))  # type: ignore[attr-defined]
+        assert (connection.wire.written, connection.state.total_requests) == (b"", 0)
+        assert connection.application.endpoint._waiting_bytes == 0
+
+    play(scene)
+
+
+def test_a_sender_of_the_older_http_gets_its_connection_closed_whatever_it_asks_for():
+    async def scene(connection: Connection) -> None:
+        await connection.feed(request(b"Connection: keep-alive", version=b"1.0"))
+        assert b"connection: close" in connection.wire.written
+        assert connection.wire.closing
+
+    play(scene)
+
+
+def test_nothing_is_left_of_a_connection_that_was_closed():
+    async def scene(connection: Connection) -> None:
+        await connection.feed(request())
+        protocol = weakref.ref(connection.protocol)
+        connection.wire.close()
+        await settle()
+        del connection.protocol, connection.wire.protocol
+        assert protocol() is None, "without the garbage collector, since it seldom comes by"
+
+    gc.disable()
+    try:
+        play(scene)
+    finally:
+        gc.enable()
