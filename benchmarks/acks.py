@@ -11,7 +11,7 @@ from benchmarks import load, postgresql
 from benchmarks.servers import running
 
 #: What the two databases of Hookmirror are measured against.
-OTHERS = ("bare", "deferred", "orm")
+OTHERS = ("bare", "deferred", "orm", "orm_in_threads")
 OURS = (ON_SQLITE, ON_POSTGRESQL) = ("hookmirror on SQLite", "hookmirror on PostgreSQL")
 
 ROUNDS = 3
@@ -39,7 +39,7 @@ def report() -> list[str]:
     rates = measure()
     lines = [f"{name:<26}{rate:>9.0f} requests/s" for name, rate in rates.items()]
     for ours in OURS:
-        lines += [f"{ours:<24} / {other:<9}{rates[ours] / rates[other]:.2f}" for other in OTHERS]
+        lines += [f"{ours:<24} / {other:<15}{rates[ours] / rates[other]:.2f}" for other in OTHERS]
     return lines
 
 

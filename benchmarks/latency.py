@@ -11,7 +11,7 @@ from benchmarks.servers import running
 
 ROUNDS = 3
 SECONDS = 4
-POOL = 60_000
+POOL = 100_000
 
 
 def measure() -> dict[str, float]:

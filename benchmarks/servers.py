@@ -1,8 +1,8 @@
-"""What Hookmirror is measured against: three small servers on the same uvicorn, and Hookmirror itself.
+"""What Hookmirror is measured against: small servers on the same uvicorn, and Hookmirror itself.
 
 bare      reads the body and answers: what the server and the load generator can do at all
 deferred  Starlette, verifies, and defers to an in-memory background task: loses events in a crash
-orm       Starlette, verifies, one SQLModel session and one commit per request
+orm       Starlette, verifies, one SQLModel session and one commit per request, in the event loop or in a thread
 """
 
 from __future__ import annotations
@@ -64,9 +64,18 @@ def deferred() -> Any:
 
 
 def orm() -> Any:
+    return _orm(in_threads=False)
+
+
+def orm_in_threads() -> Any:
+    return _orm(in_threads=True)
+
+
+def _orm(*, in_threads: bool) -> Any:
     from sqlalchemy import event
     from sqlmodel import Field, Session, SQLModel, create_engine
     from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
     from starlette.responses import JSONResponse
     from starlette.routing import Route
@@ -94,7 +103,11 @@ def orm() -> Any:
         body = await request.body()
         if not _signed(body, request.headers):
             return JSONResponse({"error": "signature_wrong"}, 401)
-        store(hmac.digest(b"", body, "sha256").hex(), body)
+        key = hmac.digest(b"", body, "sha256").hex()
+        if in_threads:
+            await run_in_threadpool(store, key, body)
+        else:
+            store(key, body)
         return JSONResponse({"status": "accepted"})
 
     return Starlette(routes=[Route("/hooks/iimmpact", endpoint, methods=["POST"])])
