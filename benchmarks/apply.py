@@ -30,7 +30,7 @@ EVENTS = 10_000
 ROUNDS = 3
 
 #: Rows that the raw programs write in one transaction, as many as the worker's batch.
-BATCH = 100
+BATCH = 200
 
 
 def measure() -> dict[str, float]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
+from math import inf
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
@@ -49,6 +51,9 @@ STOP_PATIENCE = 5.0
 #: Seconds between two looks at who has waited too long.
 LOOK = 0.5
 
+#: Seconds without an arrival after which none is expected to come at once.
+IDLE = 0.1
+
 
 class Inbox(Protocol):
     """Whatever keeps arrivals durably: the database, or a replicated log in front of it."""
@@ -60,7 +65,7 @@ class Inbox(Protocol):
 class _Waiting(NamedTuple):
     arrival: Arrival
     answer: Answer
-    #: By the loop's clock, when it began to wait.
+    #: By the monotonic clock, when it began to wait.
     since: float
 
 
@@ -74,7 +79,7 @@ class Acceptor:
         #: What gathers for the next batch, and what is being committed since when.
         self._gathering: list[_Waiting] = []
         self._committing: list[_Waiting] = []
-        self._committing_since = 0.0
+        self._committing_since = -inf
         self._last_failed = False
         #: While the loop is being watched for quiet: arrivals at the last look, and looks without a new one.
         self._watching = False
@@ -97,6 +102,10 @@ class Acceptor:
         if self._thread.is_alive():
             log.warning("a commit hangs; stopping without it")
 
+    def is_busy(self) -> bool:
+        """Whether arrivals come in right now, or wait for a commit. Safe to call from any thread."""
+        return bool(self._committing) or time.monotonic() - self._committing_since < IDLE
+
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
     def accept(self, arrivals: Sequence[tuple[Arrival, Answer]]) -> None:
@@ -104,7 +113,7 @@ class Acceptor:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._end_long_waits()
-        now = self._loop.time()
+        now = time.monotonic()
         waiting = [_Waiting(arrival, answer, now) for arrival, answer in arrivals]
         if self._is_stalled(now):
             _send_away(waiting, _stalled())
@@ -124,18 +133,18 @@ class Acceptor:
         self._quiet = 0 if gathered > self._seen else self._quiet + 1
         self._seen = gathered
         complete = self._quiet >= QUIET_TURNS or gathered >= LARGEST_BATCH
-        if not complete and gathered and loop.time() - self._gathering[0].since < GATHERING:
+        if not complete and gathered and time.monotonic() - self._gathering[0].since < GATHERING:
             loop.call_soon(self._look, loop)
             return
         self._watching = False
-        self._hand_over(loop)
+        self._hand_over()
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _hand_over(self) -> None:
         # Who was asked to come back meanwhile will: what they sent need not be stored twice.
         live = [waiting for waiting in self._gathering if not waiting.answer.done()]
         self._committing, self._gathering = live[:LARGEST_BATCH], live[LARGEST_BATCH:]
         if self._committing:
-            self._committing_since = loop.time()
+            self._committing_since = time.monotonic()
             self._batches.put(self._committing)
 
     def _committed(self, batch: Sequence[_Waiting], answers: Sequence[Accepted]) -> None:
@@ -166,7 +175,7 @@ class Acceptor:
     def _end_long_waits(self) -> None:
         """Send away who has waited too long: one timer for all, since one each would cost more."""
         assert self._loop is not None
-        now = self._loop.time()
+        now = time.monotonic()
         if self._is_stalled(now):
             _send_away(self._gathering, _stalled())
             self._gathering = []

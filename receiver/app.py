@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ class Installation:
             told = explain(error, self.settings.database_url, setting=self.database.setting)
             raise ConfigurationError(told) from error
 
-    def worker(self) -> Worker:
+    def worker(self, requests_wait: Callable[[], bool] = lambda: False) -> Worker:
+        """`requests_wait` as `Worker` has it."""
         return Worker(
             self.inbox,
             self.sources,
@@ -74,6 +76,7 @@ class Installation:
             lease=self.settings.lease,
             retries=self.settings.retry_schedule,
             retention=self.retention,
+            requests_wait=requests_wait,
         )
 
     def registration(self, kind: Kind) -> Registration:
@@ -85,10 +88,11 @@ class App:
 
     def __init__(self, installation: Installation, *, with_worker: bool = True) -> None:
         settings = installation.settings
-        self._worker = WorkerThread(installation.worker, installation.database) if with_worker else None
         self._installation = installation
         self._registration = installation.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
         self._acceptor = Acceptor(installation.inbox, accepted=self._wake)
+        new_worker = partial(installation.worker, self._acceptor.is_busy)
+        self._worker = WorkerThread(new_worker, installation.database) if with_worker else None
         self.endpoint = Endpoint(
             installation.sources,
             Admission(self._acceptor.accept).admit,

@@ -52,10 +52,8 @@ class UtcDateTime(TypeDecorator[datetime]):
     def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
         return None if dialect.name == "postgresql" else iso_text
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (signature is SQLAlchemy's)
-        if value is None:
-            return None
-        return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return _utc if dialect.name == "postgresql" else _moment_of
 
 
 class Document(TypeDecorator[Any]):
@@ -124,6 +122,15 @@ def _iso_text(value: datetime) -> str:
     # Cached, because what is written at once shares its times: a batch its own, a row and its change theirs. Only of
     # times in UTC: elsewhere the two hours of a clock that is set back are equal to Python.
     return value.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def _moment_of(text: str | None) -> datetime | None:
+    """The time that SQLite keeps as this text."""
+    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
 
 
 #: Turns a value that is not None into what a column keeps, given the column's name; raises `HandlerError`.

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import SQLModel
 
@@ -23,8 +23,9 @@ from receiver.errors import ConfigurationError
 
 Result = TypeVar("Result")
 
-#: Milliseconds that a transaction waits for another process's writer before it gives up.
-BUSY_TIMEOUT = 5_000
+#: Milliseconds that a transaction waits for another process's writer before it gives up, and seconds between two looks
+#: whether that one is done.
+BUSY_TIMEOUT, BUSY_LOOK = 5_000, 0.001
 
 #: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
 CONNECT_TIMEOUT = 5
@@ -59,6 +60,9 @@ CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
         + SESSION_LIMITS,
     },
 }
+
+#: How a transaction of SQLite begins that writes.
+IMMEDIATELY = "BEGIN IMMEDIATE"
 
 #: On PostgreSQL, where that is not so by itself: readers see one state throughout.
 READERS_SEE = "REPEATABLE READ"
@@ -112,14 +116,24 @@ class Database:
         self._writer = threading.Lock()
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that writes: committed at the end, rolled back if anything raises."""
+    def write(self, *, flush: bool = True) -> Iterator[Connection]:
+        """A transaction that writes: committed at the end, rolled back if anything raises.
+
+        Without `flush`, SQLite does not wait for the disk. The next transaction that does takes this one along; a
+        machine that loses its power before may forget it, a process that ends does not. PostgreSQL always waits,
+        since there a server that crashes would forget it too.
+        """
         if self.is_postgresql:
             with self.engine.begin() as connection:
                 yield connection
             return
-        options = {"begin": "BEGIN IMMEDIATE"}
-        with self._writer, self.engine.connect() as connection, connection.execution_options(**options).begin():
+        options = {"begin": IMMEDIATELY}
+        with (
+            self._writer,
+            self.engine.connect() as connection,
+            _flushing(connection, flush),
+            connection.execution_options(**options).begin(),
+        ):
             yield connection
 
     def run_at_once(self, statement: str, parameters: Sequence[Any], *, after: Sequence[str] = ()) -> list[Any]:
@@ -140,7 +154,7 @@ class Database:
                     for each in after:
                         driver.execute(each)
                     pooled.info["seen"] = after
-                return driver.execute(statement, parameters).fetchall()
+                return _in_turn(driver, lambda: driver.execute(statement, parameters).fetchall())
         except sqlite3.Error as error:
             wrapped = DBAPIError.instance(None, None, error, sqlite3.Error, dialect=self.engine.dialect)
             raise wrapped from error
@@ -164,6 +178,20 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@contextmanager
+def _flushing(connection: Connection, flush: bool) -> Iterator[None]:
+    """Whether SQLite waits for the disk at the next commit. Always afterwards: the connection is pooled."""
+    if flush:
+        yield
+        return
+    driver = _driver(connection)
+    driver.execute("PRAGMA synchronous=NORMAL")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA synchronous=FULL")
 
 
 def insist(
@@ -308,12 +336,42 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+            if not _is_busy(error) or time.monotonic() > end:
                 raise
-        time.sleep(0.01)
+        time.sleep(BUSY_LOOK)
 
 
 def _begin_sqlite(connection: Connection) -> None:
     begin = connection.get_execution_options().get("begin", "BEGIN")
-    if begin:
+    if begin == IMMEDIATELY:
+        _in_turn(_driver(connection), lambda: connection.exec_driver_sql(begin))
+    elif begin:
         connection.exec_driver_sql(begin)
+
+
+def _in_turn(driver: sqlite3.Connection, run: Callable[[], Result]) -> Result:
+    """What `run` returns, which needs the writer's lock. Raises what it raises, after `BUSY_TIMEOUT` if that is busy.
+
+    SQLite by itself would look for the lock ever more rarely, ten times a second in the end. Beside a process that
+    writes all the time, as a worker does with a backlog, that misses most of the moments when it is free.
+    """
+    end = time.monotonic() + BUSY_TIMEOUT / 1_000
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                return run()
+            except (sqlite3.OperationalError, OperationalError) as error:
+                if not _is_busy(getattr(error, "orig", error)) or time.monotonic() > end:
+                    raise
+            time.sleep(BUSY_LOOK)
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    return cast("sqlite3.Connection", connection.connection.driver_connection)

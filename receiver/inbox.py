@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Update, and_, bindparam, exists, literal, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Text,
+    Update,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
 
 from receiver.arrivals import ArrivalIds
 from receiver.bulk import insert_mappings
@@ -96,16 +110,17 @@ class Inbox:
         A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
         """
         parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
-        with self.database.write() as connection:
+        # Without a flush: a machine that loses its power forgets the attempt along with whatever it did.
+        with self.database.write(flush=False) as connection:
             if self.database.is_postgresql:
                 # One claim at a time: two that do not see each other could both take deliveries of one entity.
                 connection.execute(_CLAIM_ALONE, {"key": CLAIM_LOCK})
                 connection.execute(_BY_INDEX)
-            ids = connection.execute(_DUE, parameters).scalars().all()
-            if not ids:
-                return []
-            connection.execute(_TAKE, {"ids": ids, "worker": worker, "until": now + lease})
-            return [_claimed(*row) for row in connection.execute(_TAKEN, {"ids": ids}).all()]
+            claimed = [_claimed(*row) for row in connection.execute(_DUE, parameters).all()]
+            if claimed:
+                ids = [delivery.id for delivery in claimed]
+                connection.execute(_TAKE, {"ids": ids, "worker": worker, "until": now + lease})
+        return sorted(claimed, key=lambda delivery: delivery.id)
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
         """Keep the leases of deliveries that are still being worked on."""
@@ -122,12 +137,9 @@ class Inbox:
         for ending in endings:
             alike.setdefault(ending[1:], []).append(ending)
         for group in alike.values():
-            statement = (
-                update(DELIVERIES)
-                .where(_IDS)
-                .values(claimed_by=None, lease_until=None, suspect=False, **_ending_values(group[0], now))
-            )
-            connection.execute(statement, {"ids": [ending.delivery_id for ending in group]})
+            values = _ending_values(group[0], now)
+            ids = [ending.delivery_id for ending in group]
+            connection.execute(_settling(tuple(values)), {"ids": ids, **values})
         insert_mappings(
             connection, ATTEMPTS, [_attempt_row(ending, worker, now) for ending in endings if ending.failed]
         )
@@ -242,7 +254,7 @@ def pending_entities(database: Database, source: str) -> set[str]:
 
 
 #: Not a plain column: the index of what is due is the one to go by, and not that of a source's whole history.
-_OF_SOURCES = (DELIVERIES.c.source + "").in_(bindparam("sources", expanding=True))
+_OF_SOURCES = among(DELIVERIES.c.source + "", bindparam("sources", type_=Many(Text)))
 
 
 def _first_due(suspect: bool) -> Any:
@@ -282,9 +294,26 @@ _BY_INDEX = text(
 
 _CLAIM_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 
+#: What is worked on: the body, or what it decrypted to. Looked up for each delivery, so that no join changes the order
+#: in which the index is walked.
+_PLAIN = (
+    select(func.coalesce(BODIES.c.plain, BODIES.c.body))
+    .where(BODIES.c.delivery_id == DELIVERIES.c.id)
+    .correlate(DELIVERIES)
+    .scalar_subquery()
+)
+
 #: Built once: putting a statement together costs as much as running it.
 _DUE = (
-    select(DELIVERIES.c.id)
+    select(
+        DELIVERIES.c.id,
+        DELIVERIES.c.source,
+        DELIVERIES.c.attempts + 1,
+        DELIVERIES.c.received_at,
+        _PLAIN,
+        DELIVERIES.c.entity_kind,
+        DELIVERIES.c.entity_id,
+    )
     .where(in_state(State.PENDING), DELIVERIES.c.suspect == bindparam("suspect"), _OF_SOURCES)
     .where(DELIVERIES.c.due_at <= bindparam("now", type_=UtcDateTime()), ~_ENTITY_IS_BUSY)
     .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
@@ -303,22 +332,6 @@ _TAKE = (
     )
 )
 
-_TAKEN = (
-    select(
-        DELIVERIES.c.id,
-        DELIVERIES.c.source,
-        DELIVERIES.c.attempts,
-        DELIVERIES.c.received_at,
-        DELIVERIES.c.entity_kind,
-        DELIVERIES.c.entity_id,
-        BODIES.c.body,
-        BODIES.c.plain,
-    )
-    .outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
-    .where(_IDS)
-    .order_by(DELIVERIES.c.id)
-)
-
 _HELD = select(DELIVERIES.c.id).where(_HELD_BY_WORKER).order_by(DELIVERIES.c.id).with_for_update()
 
 
@@ -327,31 +340,38 @@ def _claimed(
     source: str,
     attempt: int,
     received_at: datetime,
+    plain: bytes | None,
     kind: str | None,
     entity_id: str | None,
-    body: bytes | None,
-    plain: bytes | None,
 ) -> Claimed:
     entity = (kind, entity_id) if kind is not None and entity_id is not None else None
-    return Claimed(delivery_id, source, attempt, received_at, body if plain is None else plain, entity)
+    return Claimed(delivery_id, source, attempt, received_at, plain, entity)
+
+
+@cache
+def _settling(names: tuple[str, ...]) -> Update:
+    """The UPDATE of deliveries whose attempt has ended. The names are those of `_ending_values`."""
+    news: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in names}
+    return update(DELIVERIES).where(_IDS).values(claimed_by=None, lease_until=None, suspect=False, **news)
 
 
 def _ending_values(ending: Ending, now: datetime) -> dict[str, Any]:
+    """The columns to set, each as `new_…`: SQLAlchemy keeps the plain names of an UPDATE's parameters to itself."""
     values: dict[str, Any] = {
-        "state": ending.state.value,
-        "outcome": ending.outcome,
-        "reason": kept_reason(ending.reason),
-        "ended_at": None if ending.state is State.PENDING else now,
+        "new_state": ending.state.value,
+        "new_outcome": ending.outcome,
+        "new_reason": kept_reason(ending.reason),
+        "new_ended_at": None if ending.state is State.PENDING else now,
     }
     if ending.due_at is not None:
-        values["due_at"] = ending.due_at
+        values["new_due_at"] = ending.due_at
     if ending.event_type is not None:
         kind, entity_id = ending.entity or (None, None)
         values |= {
-            "event_type": ending.event_type,
-            "entity_kind": kind,
-            "entity_id": entity_id,
-            "occurred_at": ending.occurred_at,
+            "new_event_type": ending.event_type,
+            "new_entity_kind": kind,
+            "new_entity_id": entity_id,
+            "new_occurred_at": ending.occurred_at,
         }
     return values
 

@@ -182,7 +182,7 @@ def strongest(outcomes: Any) -> Outcome:
 
 def microseconds(moment: datetime) -> int:
     """Microseconds since 1970, exactly. `moment` is aware."""
-    return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+    return (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
 
 
 def dump(row: Registers) -> str:
@@ -213,3 +213,4 @@ def load(values: dict[str, Any], versions: str) -> Registers:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)

@@ -46,6 +46,9 @@ HYDRATIONS_AT_ONCE = 8
 #: Between two batches of what has expired, and between two looks for it.
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
+#: Deliveries of one batch at most while requests come in, on SQLite (docs/decisions/0014).
+BESIDE_REQUESTS = 25
+
 #: Seconds to wait after trouble with the database; doubled up to the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 
@@ -58,13 +61,15 @@ class Worker:
         inbox: Inbox,
         sources: Mapping[str, Source],
         *,
-        batch_size: int = 100,
+        batch_size: int = 200,
         lease: timedelta = timedelta(seconds=60),
         retries: RetrySchedule | None = None,
         retention: Retention | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         luck: Callable[[], float] = random.random,
+        requests_wait: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`requests_wait` says whether this process gets requests right now, whose answers wait for the database."""
         self.name = liveness.new_name()
         #: Shows whoever watches this worker that it moves.
         self.pulse = Pulse()
@@ -72,6 +77,7 @@ class Worker:
         self._database = inbox.database
         self._sources = sources
         self._batch_size = batch_size
+        self._requests_wait = requests_wait
         self.lease = lease
         self._retries = retries or RetrySchedule()
         self._judge = Judge(self._retries, clock=clock, luck=luck)
@@ -154,8 +160,14 @@ class Worker:
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
         if not due.ordinary and not due.suspect:
             return []
-        limit = 1 if self._suspects_turn else self._batch_size
+        limit = 1 if self._suspects_turn else self._limit()
         return self._inbox.claim(self.name, known, limit=limit, now=now, lease=self.lease, suspect=self._suspects_turn)
+
+    def _limit(self) -> int:
+        """Few, while requests wait for the only writer that SQLite has: whatever a batch takes, they wait longer."""
+        if self._database.is_postgresql or not self._requests_wait():
+            return self._batch_size
+        return min(self._batch_size, BESIDE_REQUESTS)
 
     def _take_over_what_others_left(self) -> None:
         now = self._clock()

@@ -6,7 +6,8 @@ import sys
 from datetime import datetime, timedelta
 
 import pytest
-from shopping import NOON, Body, drain, named, new_shop, states
+from shopping import NOON, Body, drain, named, new_shop, new_worker, states
+from sqlalchemy import event
 from trouble import refusing
 
 from handlers.catalog import Product
@@ -251,6 +252,39 @@ def test_a_source_that_this_worker_does_not_know_waits_for_one_that_does(kit):
     assert (delivery["state"], delivery["attempts_made"]) == ("pending", 0)
     kit.drain()
     assert kit.delivery(answer)["state"] == "processed"
+
+
+@pytest.mark.parametrize("requests_wait", [True, False])
+def test_batches_are_small_while_requests_wait_for_sqlite_s_only_writer(kit, requests_wait):
+    for number in range(30):
+        kit.send("shop", "product.updated", id=f"A{number}", data=named())
+    worker = new_worker(kit, requests_wait=lambda: requests_wait)
+    small = requests_wait and not kit.database.is_postgresql
+    assert list(iter(worker.work, 0)) == ([25, 5] if small else [30])
+    worker.close()
+
+
+def test_a_batch_is_never_larger_than_the_setting(kit):
+    for number in range(7):
+        kit.send("shop", "product.updated", id=f"A{number}", data=named())
+    worker = new_worker(kit, batch_size=5, requests_wait=lambda: True)
+    assert list(iter(worker.work, 0)) == [5, 2]
+    worker.close()
+
+
+def test_a_settlement_waits_for_the_disk_and_on_sqlite_a_claim_does_not(kit, worker):
+    kit.send("shop", "product.updated", id="A1", data=named())
+    waits = []
+
+    def ask(connection, cursor, statement, *_):
+        if statement.startswith("UPDATE deliveries"):
+            asked = "SHOW synchronous_commit" if kit.database.is_postgresql else "PRAGMA synchronous"
+            waits.append(str(cursor.connection.execute(asked).fetchone()[0]))
+
+    event.listen(kit.database.engine, "after_cursor_execute", ask)
+    assert worker.work() == 1
+    full, normal = "2", "1"
+    assert waits == (["on", "on"] if kit.database.is_postgresql else [normal, full])
 
 
 def test_an_unknown_column_is_the_handler_s_mistake_and_named(shop, kit, worker):

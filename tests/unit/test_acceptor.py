@@ -184,6 +184,27 @@ def test_who_gave_up_while_it_gathered_is_not_stored():
     assert scene(play).batches == [["a"], ["c"]]
 
 
+def test_nobody_is_expected_before_the_first_arrival():
+    assert not Acceptor(Inbox()).is_busy()
+
+
+def test_it_is_busy_while_a_commit_takes_long_and_until_none_has_come_for_a_while(monkeypatch):
+    monkeypatch.setattr(module, "IDLE", 0.0)
+    seen = []
+
+    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+        slow = await stall(accepting, inbox, "a")
+        seen.append(accepting.is_busy())
+        inbox.open.set()
+        await slow
+        seen.append(accepting.is_busy())
+        monkeypatch.setattr(module, "IDLE", BOUND)
+        seen.append(accepting.is_busy())
+
+    scene(play)
+    assert seen == [True, False, True]
+
+
 def test_stopping_accepts_what_still_gathers():
     inbox = Inbox()
     accepting = Acceptor(inbox)

@@ -135,6 +135,38 @@ def test_a_write_is_kept_and_durable_by_setting(sqlite):
     assert (notes(sqlite), modes) == (["kept"], ["wal", 2])
 
 
+def synchronous(connection):
+    return connection.execute(text("PRAGMA synchronous")).scalar()
+
+
+def test_a_write_without_a_flush_is_kept_and_the_next_is_flushed(sqlite):
+    with sqlite.write(flush=False) as connection:
+        add(connection, "kept")
+        modes = [synchronous(connection)]
+    with sqlite.write() as connection:
+        modes.append(synchronous(connection))
+    assert (notes(sqlite), modes) == (["kept"], [1, 2])
+
+
+def test_after_a_write_without_a_flush_that_failed_the_next_is_flushed(sqlite):
+    def write():
+        with sqlite.write(flush=False) as connection:
+            add(connection, "lost")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        write()
+    with sqlite.write() as connection:
+        assert synchronous(connection) == 2
+    assert sqlite.run_at_once("PRAGMA synchronous", ()) == [(2,)]
+    assert notes(sqlite) == []
+
+
+def test_postgresql_flushes_every_write(postgres):
+    with postgres.write(flush=False) as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_write_that_raises_leaves_nothing(database, error):
     def write():
@@ -183,6 +215,30 @@ def test_writers_of_one_process_wait_for_each_other(sqlite):
     for thread in threads:
         thread.join()
     assert notes(sqlite) == [str(number) for number in range(40)]
+
+
+def test_who_waits_for_another_program_s_transaction_looks_every_millisecond(sqlite, file, monkeypatch):
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        looks = []
+
+        def sleep(seconds):
+            looks.append(seconds)
+            if len(looks) == 4:
+                other.execute("COMMIT")
+
+        monkeypatch.setattr(databases.time, "sleep", sleep)
+        with sqlite.write() as connection:
+            add(connection, "in the end")
+    assert looks == [0.001] * 4
+    assert notes(sqlite) == ["in the end"]
+
+
+def test_only_writers_look_so_often_and_readers_leave_it_to_sqlite(sqlite):
+    with sqlite.write() as connection:
+        add(connection, "kept")
+    with sqlite.read() as connection:
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == databases.BUSY_TIMEOUT
 
 
 # ── what errors mean ──────────────────────────────────────────────────────────────────────────────────────────
