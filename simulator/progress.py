@@ -24,7 +24,8 @@ async def progress(
     console: Console, couriers: Mapping[str, Courier], client: httpx.AsyncClient | None
 ) -> AsyncIterator[None]:
     """Show the progress while the body runs: a table on a terminal; elsewhere a line now and then and at the end."""
-    task = asyncio.create_task(_table(console, couriers, client) if console.is_terminal else _lines(console, couriers))
+    show = _table if console.is_terminal else _lines
+    task = asyncio.create_task(show(console, couriers, client))
     try:
         yield
     finally:
@@ -40,20 +41,19 @@ async def _table(console: Console, couriers: Mapping[str, Courier], client: http
             await asyncio.sleep(LOOK)
 
 
-async def _lines(console: Console, couriers: Mapping[str, Courier]) -> None:
+async def _lines(console: Console, couriers: Mapping[str, Courier], client: httpx.AsyncClient | None) -> None:
     began = time.monotonic()
 
-    def say() -> None:
-        sent = sum(courier.log.sent for courier in couriers.values())
-        acked = sum(courier.log.acked for courier in couriers.values())
-        console.print(f"{time.monotonic() - began:.0f} s: {sent} sent, {acked} acked", highlight=False)
+    async def say() -> None:
+        told = line(couriers, await look(client))
+        console.print(f"{time.monotonic() - began:.0f} s: {told}", highlight=False)
 
     try:
         while True:
             await asyncio.sleep(LINE)
-            say()
+            await say()
     finally:
-        say()
+        await say()
 
 
 async def look(client: httpx.AsyncClient | None) -> dict[str, SourceStats]:
@@ -62,6 +62,20 @@ async def look(client: httpx.AsyncClient | None) -> dict[str, SourceStats]:
     with contextlib.suppress(httpx.HTTPError):
         return await read_stats(client)
     return {}
+
+
+def line(couriers: Mapping[str, Courier], stats: Mapping[str, SourceStats]) -> str:
+    """All sources together: what was sent and acked, and what the receiver says, if it says anything."""
+    told = [
+        f"{sum(courier.log.sent for courier in couriers.values())} sent",
+        f"{sum(courier.log.acked for courier in couriers.values())} acked",
+    ]
+    if stats:
+        told.append(f"{sum(found.finished for found in stats.values())} processed")
+    oldest = max((found.freshness for found in stats.values() if found.freshness is not None), default=None)
+    if oldest is not None:
+        told.append(f"freshness {oldest:.2f} s")
+    return ", ".join(told)
 
 
 def picture(couriers: Mapping[str, Courier], stats: Mapping[str, SourceStats]) -> Table:

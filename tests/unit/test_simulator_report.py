@@ -211,6 +211,19 @@ def test_without_a_terminal_the_progress_is_a_line_now_and_then(monkeypatch):
     assert "8 sent, 7 acked" in output.getvalue()
 
 
+def test_without_a_terminal_a_line_has_what_the_receiver_says_of_all_sources():
+    output = StringIO()
+    stats = {"sources": [*STATS["sources"], STATS["sources"][0] | {"source": "sticky", "freshness_seconds": 1.5}]}
+    receiver = client(lambda _: httpx.Response(200, json=stats))
+
+    async def scene():
+        async with progress(Console(file=output), {"sigma": Sending(sent=8, acked=7)}, receiver):
+            await asyncio.sleep(0)
+
+    asyncio.run(scene())
+    assert output.getvalue() == "0 s: 8 sent, 7 acked, 12 processed, freshness 1.50 s\n"
+
+
 def test_the_last_line_of_the_progress_has_the_numbers_of_the_end():
     output, sending = StringIO(), Sending(sent=8, acked=7)
 
