@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel import SQLModel
 
 from receiver.errors import ConfigurationError
@@ -127,13 +127,8 @@ class Database:
             with self.engine.begin() as connection:
                 yield connection
             return
-        options = {"begin": IMMEDIATELY}
-        with (
-            self._writer,
-            self.engine.connect() as connection,
-            _flushing(connection, flush),
-            connection.execution_options(**options).begin(),
-        ):
+        options: dict[str, Any] = {"begin": IMMEDIATELY, "flush": flush}
+        with self._writer, self.engine.connect() as connection, connection.execution_options(**options).begin():
             yield connection
 
     def run_at_once(self, statement: str, parameters: Sequence[Any], *, after: Sequence[str] = ()) -> list[Any]:
@@ -147,17 +142,16 @@ class Database:
             with self.engine.connect() as connection:
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 return list(connection.exec_driver_sql(statement, tuple(parameters)))
-        try:
-            with self._writer, closing(self.engine.raw_connection()) as pooled:
-                driver = cast("sqlite3.Connection", pooled.driver_connection)
+        with _as_sqlalchemy_s(self.engine.dialect), self._writer, closing(self.engine.raw_connection()) as pooled:
+
+            def run(driver: sqlite3.Connection) -> list[Any]:
                 if after and pooled.info.get("seen") != after:
                     for each in after:
                         driver.execute(each)
                     pooled.info["seen"] = after
-                return _in_turn(driver, lambda: driver.execute(statement, parameters).fetchall())
-        except sqlite3.Error as error:
-            wrapped = DBAPIError.instance(None, None, error, sqlite3.Error, dialect=self.engine.dialect)
-            raise wrapped from error
+                return driver.execute(statement, parameters).fetchall()
+
+            return _take_turn(pooled, run, flush=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -178,20 +172,6 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
-
-
-@contextmanager
-def _flushing(connection: Connection, flush: bool) -> Iterator[None]:
-    """Whether SQLite waits for the disk at the next commit. Always afterwards: the connection is pooled."""
-    if flush:
-        yield
-        return
-    driver = _driver(connection)
-    driver.execute("PRAGMA synchronous=NORMAL")
-    try:
-        yield
-    finally:
-        driver.execute("PRAGMA synchronous=FULL")
 
 
 def insist(
@@ -325,7 +305,6 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: ConnectionPoolEntry
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
     _write_ahead(connection)
-    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
@@ -342,36 +321,50 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    begin = connection.get_execution_options().get("begin", "BEGIN")
-    if begin == IMMEDIATELY:
-        _in_turn(_driver(connection), lambda: connection.exec_driver_sql(begin))
-    elif begin:
-        connection.exec_driver_sql(begin)
+    options = connection.get_execution_options()
+    if options.get("begin") == IMMEDIATELY:
+        with _as_sqlalchemy_s(connection.dialect):
+            _take_turn(connection.connection, lambda driver: driver.execute(IMMEDIATELY), flush=options["flush"])
+    else:
+        _adjust(connection.connection, synchronous="FULL", busy_timeout=BUSY_TIMEOUT)
+        connection.exec_driver_sql("BEGIN")
 
 
-def _in_turn(driver: sqlite3.Connection, run: Callable[[], Result]) -> Result:
-    """What `run` returns, which needs the writer's lock. Raises what it raises, after `BUSY_TIMEOUT` if that is busy.
+def _take_turn(pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection], Result], *, flush: bool) -> Result:
+    """What `run` returns, which needs the writer's lock. Raises what it raises: after `BUSY_TIMEOUT`, if that is taken.
 
     SQLite by itself would look for the lock ever more rarely, ten times a second in the end. Beside a process that
     writes all the time, as a worker does with a backlog, that misses most of the moments when it is free.
     """
     end = time.monotonic() + BUSY_TIMEOUT / 1_000
-    driver.execute("PRAGMA busy_timeout=0")
+    driver = _adjust(pooled, synchronous="FULL" if flush else "NORMAL", busy_timeout=0)
+    while True:
+        try:
+            return run(driver)
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or time.monotonic() > end:
+                raise
+        time.sleep(BUSY_LOOK)
+
+
+def _adjust(pooled: PoolProxiedConnection, **pragmas: str | int) -> sqlite3.Connection:
+    """The driver's connection, as a transaction wants it that is about to begin; the one before may have differed."""
+    driver = cast("sqlite3.Connection", pooled.driver_connection)
+    for name, value in pragmas.items():
+        if pooled.info.get(name) != value:
+            driver.execute(f"PRAGMA {name}={value}")
+            pooled.info[name] = value
+    return driver
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+@contextmanager
+def _as_sqlalchemy_s(dialect: Dialect) -> Iterator[None]:
+    """Raise the driver's errors as SQLAlchemy would."""
     try:
-        while True:
-            try:
-                return run()
-            except (sqlite3.OperationalError, OperationalError) as error:
-                if not _is_busy(getattr(error, "orig", error)) or time.monotonic() > end:
-                    raise
-            time.sleep(BUSY_LOOK)
-    finally:
-        driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
-
-
-def _is_busy(error: BaseException | None) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-
-
-def _driver(connection: Connection) -> sqlite3.Connection:
-    return cast("sqlite3.Connection", connection.connection.driver_connection)
+        yield
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(None, None, error, sqlite3.Error, dialect=dialect) from error
