@@ -51,7 +51,7 @@ STOP_PATIENCE = 5.0
 #: Seconds between two looks at who has waited too long.
 LOOK = 0.5
 
-#: Seconds without an arrival after which none is expected to come at once.
+#: Seconds since the last arrival, and since the last commit, after which no other is expected to come at once.
 IDLE = 0.1
 
 
@@ -79,7 +79,9 @@ class Acceptor:
         #: What gathers for the next batch, and what is being committed since when.
         self._gathering: list[_Waiting] = []
         self._committing: list[_Waiting] = []
-        self._committing_since = -inf
+        self._committing_since = 0.0
+        #: When something arrived or was committed last.
+        self._moved_at = -inf
         self._last_failed = False
         #: While the loop is being watched for quiet: arrivals at the last look, and looks without a new one.
         self._watching = False
@@ -104,7 +106,7 @@ class Acceptor:
 
     def is_busy(self) -> bool:
         """Whether arrivals come in right now, or wait for a commit. Safe to call from any thread."""
-        return bool(self._committing) or time.monotonic() - self._committing_since < IDLE
+        return bool(self._committing) or time.monotonic() - self._moved_at < IDLE
 
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,7 +115,7 @@ class Acceptor:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._end_long_waits()
-        now = time.monotonic()
+        now = self._moved_at = time.monotonic()
         waiting = [_Waiting(arrival, answer, now) for arrival, answer in arrivals]
         if self._is_stalled(now):
             _send_away(waiting, _stalled())
@@ -165,7 +167,7 @@ class Acceptor:
 
     def _go_on(self, *, failed: bool) -> None:
         assert self._loop is not None
-        self._committing, self._last_failed = [], failed
+        self._committing, self._last_failed, self._moved_at = [], failed, time.monotonic()
         self._watch_for_quiet(self._loop)
 
     def _is_stalled(self, now: float) -> bool:

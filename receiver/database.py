@@ -1,7 +1,7 @@
 """The database behind the inbox and the mirror: connections, transactions, and what differs between the two systems.
 
-SQLite takes one writer at a time. Inside a process the writers queue on a lock, so that none of them sleeps in
-SQLite's own busy handler; between processes they meet there, bounded by `BUSY_TIMEOUT`.
+SQLite takes one writer at a time. Inside a process the writers queue on a lock; the first of them looks often whether
+another process is done writing, bounded by `BUSY_TIMEOUT` (docs/decisions/0014).
 """
 
 from __future__ import annotations

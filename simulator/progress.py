@@ -12,11 +12,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from receiver.errors import HookmirrorError
 from simulator.delivery import Courier
 from simulator.stats import EMPTY, SourceStats, read_stats
 
 #: Seconds between two looks at the receiver, and between two lines where there is no terminal.
 LOOK, LINE = 0.5, 3.0
+
+#: Seconds that a look may take: the end of a run, good or bad, waits for the last one.
+PATIENCE = 2.0
 
 
 @contextlib.asynccontextmanager
@@ -24,14 +28,16 @@ async def progress(
     console: Console, couriers: Mapping[str, Courier], client: httpx.AsyncClient | None
 ) -> AsyncIterator[None]:
     """Show the progress while the body runs: a table on a terminal; elsewhere a line now and then and at the end."""
-    show = _table if console.is_terminal else _lines
-    task = asyncio.create_task(show(console, couriers, client))
+    began = time.monotonic()
+    show = _table(console, couriers, client) if console.is_terminal else _lines(console, couriers, client, began)
+    task = asyncio.create_task(show)
     try:
         yield
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])
+        if not console.is_terminal:
+            _say(console, couriers, await look(client), began)
 
 
 async def _table(console: Console, couriers: Mapping[str, Courier], client: httpx.AsyncClient | None) -> None:
@@ -41,26 +47,25 @@ async def _table(console: Console, couriers: Mapping[str, Courier], client: http
             await asyncio.sleep(LOOK)
 
 
-async def _lines(console: Console, couriers: Mapping[str, Courier], client: httpx.AsyncClient | None) -> None:
-    began = time.monotonic()
+async def _lines(
+    console: Console, couriers: Mapping[str, Courier], client: httpx.AsyncClient | None, began: float
+) -> None:
+    while True:
+        await asyncio.sleep(LINE)
+        _say(console, couriers, await look(client), began)
 
-    async def say() -> None:
-        told = line(couriers, await look(client))
-        console.print(f"{time.monotonic() - began:.0f} s: {told}", highlight=False)
 
-    try:
-        while True:
-            await asyncio.sleep(LINE)
-            await say()
-    finally:
-        await say()
+def _say(console: Console, couriers: Mapping[str, Courier], stats: Mapping[str, SourceStats], began: float) -> None:
+    console.print(f"{time.monotonic() - began:.0f} s: {line(couriers, stats)}", highlight=False)
 
 
 async def look(client: httpx.AsyncClient | None) -> dict[str, SourceStats]:
+    """What the receiver says about itself; nothing if it does not say so in time, or cannot be asked."""
     if client is None:
         return {}
-    with contextlib.suppress(httpx.HTTPError):
-        return await read_stats(client)
+    with contextlib.suppress(httpx.HTTPError, HookmirrorError, TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            return await read_stats(client)
     return {}
 
 

@@ -17,6 +17,8 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 from trouble import another_writer, refusing
 
+from receiver.inbox import Inbox
+
 MIB = 1_048_576
 
 
@@ -295,3 +297,20 @@ def test_a_key_phrase_rotates_like_a_secret(mirror_url):
     with serving(mirror_url, sources={"sticky": SOURCES["sticky"] | {"secrets": phrases}}) as served:
         ids = [served.send("sticky", key=phrase, secret=phrase) for phrase in phrases]
         assert [served.delivery(each)["secret"] for each in ids] == [0, 1]
+
+
+# ── beside the worker ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_worker_of_a_process_that_gets_requests_takes_small_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr("receiver.acceptor.IDLE", PATIENCE)
+    limits, claim = [], Inbox.claim
+
+    def noted(self, worker, sources, *, limit, **options):
+        limits.append(limit)
+        return claim(self, worker, sources, limit=limit, **options)
+
+    monkeypatch.setattr(Inbox, "claim", noted)
+    with serving(f"sqlite:///{tmp_path / 'mirror.db'}", with_worker=True) as working:
+        assert working.ended(working.send("iimmpact", body("iimmpact")))["state"] == "processed"
+    assert limits == [25]

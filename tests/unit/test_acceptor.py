@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -198,11 +199,36 @@ def test_it_is_busy_while_a_commit_takes_long_and_until_none_has_come_for_a_whil
         inbox.open.set()
         await slow
         seen.append(accepting.is_busy())
-        monkeypatch.setattr(module, "IDLE", BOUND)
+
+    scene(play)
+    assert seen == [True, False]
+
+
+def test_it_is_busy_for_a_while_after_the_end_of_a_commit_however_long_that_took(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    seen = []
+
+    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+        slow = await stall(accepting, inbox, "a")
+        now[0] += 1.5
+        inbox.open.set()
+        await slow
+        seen.append(accepting.is_busy())
+        now[0] += 2 * module.IDLE
         seen.append(accepting.is_busy())
 
     scene(play)
-    assert seen == [True, False, True]
+    assert seen == [True, False]
+
+
+def test_it_is_busy_while_the_first_crowd_gathers():
+    async def play(accepting: Acceptor, _: Inbox) -> None:
+        answer = send(accepting, "a")
+        assert accepting.is_busy()
+        await answer
+
+    assert scene(play).batches == [["a"]]
 
 
 def test_stopping_accepts_what_still_gathers():

@@ -217,7 +217,17 @@ def test_writers_of_one_process_wait_for_each_other(sqlite):
     assert notes(sqlite) == [str(number) for number in range(40)]
 
 
-def test_who_waits_for_another_program_s_transaction_looks_every_millisecond(sqlite, file, monkeypatch):
+def write_a_note(database):
+    with database.write() as connection:
+        add(connection, "in the end")
+
+
+def write_a_note_at_once(database):
+    database.run_at_once("INSERT INTO notes (note) VALUES ('in the end')", ())
+
+
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
+def test_who_waits_for_another_program_s_transaction_looks_every_millisecond(sqlite, file, monkeypatch, write):
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         looks = []
@@ -228,10 +238,34 @@ def test_who_waits_for_another_program_s_transaction_looks_every_millisecond(sql
                 other.execute("COMMIT")
 
         monkeypatch.setattr(databases.time, "sleep", sleep)
-        with sqlite.write() as connection:
-            add(connection, "in the end")
+        write(sqlite)
     assert looks == [0.001] * 4
     assert notes(sqlite) == ["in the end"]
+
+
+def test_what_fails_for_another_reason_than_a_lock_is_not_tried_again(sqlite, monkeypatch):
+    monkeypatch.setattr(databases.time, "sleep", lambda _: pytest.fail("it waited"))
+    with pytest.raises(OperationalError, match="no such table"):
+        sqlite.run_at_once("INSERT INTO absent VALUES (1)", ())
+
+
+def test_a_write_whose_commit_fails_says_why_and_leaves_a_connection_that_flushes(sqlite):
+    with sqlite.write() as connection:
+        connection.execute(text("CREATE TABLE replies (note INTEGER REFERENCES notes DEFERRABLE INITIALLY DEFERRED)"))
+
+    def write():
+        with sqlite.write(flush=False) as connection:
+            driver = connection.connection.driver_connection
+            connection.execute(text("INSERT INTO replies VALUES (7)"))
+            # Checked at the commit, which leaves the transaction open when it fails.
+            assert driver.execute("PRAGMA foreign_keys").fetchone() == (1,)
+
+    with sqlite.engine.connect() as connection:
+        connection.connection.driver_connection.execute("PRAGMA foreign_keys=ON")
+    with pytest.raises(IntegrityError, match="FOREIGN KEY"):
+        write()
+    with sqlite.write() as connection:
+        assert (synchronous(connection), connection.execute(text("SELECT count(*) FROM replies")).scalar()) == (2, 0)
 
 
 def test_only_writers_look_so_often_and_readers_leave_it_to_sqlite(sqlite):

@@ -195,7 +195,47 @@ def test_the_progress_shows_sent_acked_processed_and_freshness():
 
 def test_a_receiver_that_does_not_answer_does_not_stop_the_progress():
     assert asyncio.run(look(client(lambda _: httpx.Response(500)))) == {}
+    assert asyncio.run(look(client(lambda _: httpx.Response(200, text="<html>")))) == {}
     assert asyncio.run(look(None)) == {}
+
+
+def test_a_receiver_that_hangs_does_not_hold_up_the_end_of_a_run_or_hide_why_it_ended(monkeypatch):
+    monkeypatch.setattr(progress_module, "PATIENCE", 0.05)
+    output = StringIO()
+
+    async def never(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def scene():
+        async with progress(Console(file=output), {"sigma": Sending(sent=8, acked=7)}, client(never)):
+            raise ConnectionError("the receiver ended")
+
+    with pytest.raises(ConnectionError, match="the receiver ended"):
+        asyncio.run(asyncio.wait_for(scene(), 20))
+    assert output.getvalue() == "0 s: 8 sent, 7 acked\n"
+
+
+def test_a_run_that_is_cancelled_during_the_last_look_ends():
+    looking = asyncio.Event()
+
+    async def never(_: httpx.Request) -> httpx.Response:
+        looking.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def run():
+        async with progress(Console(file=StringIO()), {"sigma": Sending()}, client(never)):
+            pass
+
+    async def scene():
+        running = asyncio.create_task(run())
+        await asyncio.wait_for(looking.wait(), 20)
+        running.cancel()
+        await asyncio.wait([running], timeout=20)
+        return running.cancelled()
+
+    assert asyncio.run(scene())
 
 
 def test_without_a_terminal_the_progress_is_a_line_now_and_then(monkeypatch):
