@@ -46,7 +46,7 @@ HYDRATIONS_AT_ONCE = 8
 #: Between two batches of what has expired, and between two looks for it.
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
-#: Deliveries of one batch at most while requests come in, on SQLite (docs/decisions/0014).
+#: Deliveries settled together at most while requests come in, on SQLite (docs/decisions/0014).
 BESIDE_REQUESTS = 25
 
 #: Seconds to wait after trouble with the database; doubled up to the longest.
@@ -101,8 +101,9 @@ class Worker:
         for task in tasks:
             self._read(task)
         self._hydrate(tasks)
-        self._handle(tasks)
-        self._settle(tasks)
+        for some in self._in_turns(tasks):
+            self._handle(some, tasks)
+            self._settle(some)
         return len(tasks)
 
     def run(self) -> None:
@@ -160,14 +161,8 @@ class Worker:
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
         if not due.ordinary and not due.suspect:
             return []
-        limit = 1 if self._suspects_turn else self._limit()
+        limit = 1 if self._suspects_turn else self._batch_size
         return self._inbox.claim(self.name, known, limit=limit, now=now, lease=self.lease, suspect=self._suspects_turn)
-
-    def _limit(self) -> int:
-        """Few, while requests wait for the only writer that SQLite has: whatever a batch takes, they wait longer."""
-        if self._database.is_postgresql or not self._requests_wait():
-            return self._batch_size
-        return min(self._batch_size, BESIDE_REQUESTS)
 
     def _take_over_what_others_left(self) -> None:
         now = self._clock()
@@ -271,17 +266,30 @@ class Worker:
                 }
         return self._clients[name]
 
+    # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _in_turns(self, tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+        """A few at a time, while requests wait for the only writer that SQLite has; else all that are left at once."""
+        while tasks:
+            beside_requests = not self._database.is_postgresql and self._requests_wait()
+            some = tasks[:BESIDE_REQUESTS] if beside_requests else tasks
+            yield some
+            tasks = tasks[len(some) :]
+
     # ── handle ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _handle(self, tasks: Sequence[Task]) -> None:
-        """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing."""
+    def _handle(self, tasks: Sequence[Task], batch: Sequence[Task]) -> None:
+        """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
+
+        Meanwhile the lease of the whole batch is kept.
+        """
         with _reader(self._database) as read:
             earlier: list[Write] = []
             for task in tasks:
                 if task.ending is None and not self._stopping.is_set():
                     self._run(task, earlier, read)
                     earlier.extend(task.writes)
-                    self._keep_lease(tasks)
+                    self._keep_lease(batch)
 
     def _run(self, task: Task, earlier: list[Write], read: Reader, session: Session | None = None) -> None:
         assert task.handler is not None

@@ -17,6 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 from trouble import another_writer, refusing
 
+from receiver.acceptor import Acceptor
 from receiver.inbox import Inbox
 
 MIB = 1_048_576
@@ -302,15 +303,18 @@ def test_a_key_phrase_rotates_like_a_secret(mirror_url):
 # ── beside the worker ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_worker_of_a_process_that_gets_requests_takes_small_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr("receiver.acceptor.IDLE", PATIENCE)
-    limits, claim = [], Inbox.claim
+def test_the_worker_beside_a_busy_acceptor_settles_in_turns(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path / 'mirror.db'}"
+    with serving(url) as without_worker:
+        ids = [without_worker.send("iimmpact", body("iimmpact", key=f"K{number}")) for number in range(30)]
+    sizes, settle = [], Inbox.settle
 
-    def noted(self, worker, sources, *, limit, **options):
-        limits.append(limit)
-        return claim(self, worker, sources, limit=limit, **options)
+    def noted(self, connection, worker, endings, **options):
+        sizes.append(len(endings))
+        settle(self, connection, worker, endings, **options)
 
-    monkeypatch.setattr(Inbox, "claim", noted)
-    with serving(f"sqlite:///{tmp_path / 'mirror.db'}", with_worker=True) as working:
-        assert working.ended(working.send("iimmpact", body("iimmpact")))["state"] == "processed"
-    assert limits == [25]
+    monkeypatch.setattr(Inbox, "settle", noted)
+    monkeypatch.setattr(Acceptor, "is_busy", lambda _: True)
+    with serving(url, with_worker=True) as working:
+        assert {working.ended(each)["state"] for each in ids} == {"processed"}
+    assert sizes == [25, 5]

@@ -12,6 +12,7 @@ from trouble import refusing
 
 from handlers.catalog import Product
 from receiver import Dialect, Discard, Envelope, Event, HmacSha256, Mirror, Retry
+from receiver.inbox import Inbox
 from receiver.testing import Webhooks
 from receiver.worker import Worker
 
@@ -254,21 +255,60 @@ def test_a_source_that_this_worker_does_not_know_waits_for_one_that_does(kit):
     assert kit.delivery(answer)["state"] == "processed"
 
 
+@pytest.fixture
+def settled(monkeypatch) -> list[int]:
+    """How many deliveries each settlement had."""
+    sizes, settle = [], Inbox.settle
+
+    def noted(self, connection, worker, endings, **options):
+        sizes.append(len(endings))
+        settle(self, connection, worker, endings, **options)
+
+    monkeypatch.setattr(Inbox, "settle", noted)
+    return sizes
+
+
 @pytest.mark.parametrize("requests_wait", [True, False])
-def test_batches_are_small_while_requests_wait_for_sqlite_s_only_writer(kit, requests_wait):
+def test_while_requests_wait_for_sqlite_s_only_writer_a_batch_is_settled_in_turns(kit, settled, requests_wait):
     for number in range(30):
         kit.send("shop", "product.updated", id=f"A{number}", data=named())
     worker = new_worker(kit, requests_wait=lambda: requests_wait)
-    small = requests_wait and not kit.database.is_postgresql
-    assert list(iter(worker.work, 0)) == ([25, 5] if small else [30])
+    assert worker.work() == 30
+    in_turns = requests_wait and not kit.database.is_postgresql
+    assert settled == ([25, 5] if in_turns else [30])
+    assert set(states(kit)) == {"processed"}
     worker.close()
 
 
-def test_a_batch_is_never_larger_than_the_setting(kit):
-    for number in range(7):
-        kit.send("shop", "product.updated", id=f"A{number}", data=named())
-    worker = new_worker(kit, batch_size=5, requests_wait=lambda: True)
-    assert list(iter(worker.work, 0)) == [5, 2]
+def test_a_later_turn_builds_on_what_an_earlier_one_settled(shop, kit, settled):
+    @shop.on("product.counted")
+    def count(event: Event, mirror: Mirror) -> None:
+        row = mirror.get(Product, "A1")
+        mirror.upsert(Product, "A1", name=str(int(row.name) + 1 if row and row.name else 1))
+
+    for number in range(60):
+        kit.send("shop", "product.counted", id=f"N{number}", at=NOON + timedelta(seconds=number))
+    worker = new_worker(kit, requests_wait=lambda: True)
+    drain(worker)
+    assert len(settled) == (1 if kit.database.is_postgresql else 3)
+    assert kit.row(Product, "A1").name == "60"
+    worker.close()
+
+
+def test_the_lease_of_a_whole_batch_is_kept_while_its_first_turns_take_long(shop, kit):
+    left = []
+
+    @shop.on("product.slow")
+    def take_long(event: Event, mirror: Mirror) -> None:
+        kit.advance(seconds=30)
+        left.append(kit.inbox.take_over(now=kit.now(), gone=[], max_attempts=10))
+
+    for number in range(30):
+        kit.send("shop", "product.slow", id=f"A{number}")
+    worker = new_worker(kit, lease=timedelta(seconds=60), requests_wait=lambda: True)
+    assert worker.work() == 30
+    assert left == [0] * 30
+    assert set(states(kit)) == {"processed"}
     worker.close()
 
 
