@@ -6,6 +6,7 @@ another process is done writing, bounded by `BUSY_TIMEOUT` (docs/decisions/0014)
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import threading
@@ -88,6 +89,9 @@ SQLITE_TROUBLE = frozenset(
 
 #: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
 POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
+
+#: SQLite goes on writing to a file that is no longer at its place, and so would acks be lost with it.
+MOVED = "the file was moved or removed while it was open"
 
 #: Where a database's URL stands, unless a message is told otherwise.
 SETTING = "HOOKMIRROR_DATABASE_URL"
@@ -233,6 +237,7 @@ def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
 
 
 _ADVICE = (
+    (MOVED, "Put it back; or stop every process that has it open, and start them again."),
     ("unable to open database file", "Create its folder, or give this user the right to write there."),
     ("read-only transaction", "Name the primary server in {setting}, not a copy of it."),
     ("lock timeout", "Somebody holds a table that is to be changed: end what does, or run this again when it has."),
@@ -300,11 +305,13 @@ def _connect_arguments(system: str, wanted: str | tuple[str, ...]) -> dict[str, 
     return arguments | {"options": f"{named} {arguments['options']}"}
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+def _prepare_sqlite(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
     # The driver's own transaction control cannot begin IMMEDIATE: switch it off and begin by hand.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
     _write_ahead(connection)
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    record.info["file"] = path, _identity(path)
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
@@ -322,12 +329,12 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     options = connection.get_execution_options()
-    if options.get("begin") == IMMEDIATELY:
-        with _as_sqlalchemy_s(connection.dialect):
+    with _as_sqlalchemy_s(connection.dialect):
+        if options.get("begin") == IMMEDIATELY:
             _take_turn(connection.connection, lambda driver: driver.execute(IMMEDIATELY), flush=options["flush"])
-    else:
-        _adjust(connection.connection, synchronous="FULL", busy_timeout=BUSY_TIMEOUT)
-        connection.exec_driver_sql("BEGIN")
+        else:
+            _adjust(connection.connection, synchronous="FULL", busy_timeout=BUSY_TIMEOUT)
+            connection.exec_driver_sql("BEGIN")
 
 
 def _take_turn(pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection], Result], *, flush: bool) -> Result:
@@ -349,12 +356,30 @@ def _take_turn(pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection]
 
 def _adjust(pooled: PoolProxiedConnection, **pragmas: str | int) -> sqlite3.Connection:
     """The driver's connection, as a transaction wants it that is about to begin; the one before may have differed."""
+    _check_place(pooled)
     driver = cast("sqlite3.Connection", pooled.driver_connection)
     for name, value in pragmas.items():
         if pooled.info.get(name) != value:
             driver.execute(f"PRAGMA {name}={value}")
             pooled.info[name] = value
     return driver
+
+
+def _check_place(pooled: PoolProxiedConnection) -> None:
+    path, identity = pooled.info["file"]
+    if _identity(path) != identity:
+        error = sqlite3.OperationalError(MOVED)
+        error.sqlite_errorcode = sqlite3.SQLITE_READONLY_DBMOVED
+        raise error
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file is at this place; None if none is."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

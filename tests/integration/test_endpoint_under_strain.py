@@ -300,6 +300,15 @@ def test_a_key_phrase_rotates_like_a_secret(mirror_url):
         assert [served.delivery(each)["secret"] for each in ids] == [0, 1]
 
 
+def test_nothing_is_acked_into_a_file_that_was_removed(tmp_path):
+    file = tmp_path / "mirror.db"
+    with serving(f"sqlite:///{file}") as running:
+        running.send("iimmpact", body("iimmpact", key="before"))
+        file.unlink()
+        assert is_unavailable(running.post("iimmpact", *sent("iimmpact", body("iimmpact", key="after"))))
+        assert running.client.get("/readyz").status_code == 503
+
+
 # ── beside the worker ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -275,6 +275,26 @@ def test_only_writers_look_so_often_and_readers_leave_it_to_sqlite(sqlite):
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == databases.BUSY_TIMEOUT
 
 
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once, notes])
+@pytest.mark.parametrize("replaced", [False, True], ids=["gone", "another in its place"])
+def test_a_file_that_is_no_longer_at_its_place_is_trouble_until_it_is_back(sqlite, file, write, replaced):
+    notes(sqlite)
+    moved = file.rename(file.with_suffix(".moved"))
+    if replaced:
+        file.touch()
+    with pytest.raises(OperationalError) as raised:
+        write(sqlite)
+    assert is_trouble_of_ours(raised.value)
+    assert not is_transient(raised.value)
+    assert explain(raised.value, f"sqlite:///{file}").endswith(
+        "the file was moved or removed while it was open. Put it back; or stop every process that has it open, and "
+        "start them again."
+    )
+    moved.rename(file)
+    write_a_note(sqlite)
+    assert notes(sqlite) == ["in the end"]
+
+
 # ── what errors mean ──────────────────────────────────────────────────────────────────────────────────────────
 
 
