@@ -316,15 +316,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: ConnectionPoolEntry)
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
     """Switch the file to WAL, if nobody has. Of several who do so at once SQLite fails all but one, without a wait."""
-    end = time.monotonic() + BUSY_TIMEOUT / 1_000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > end:
-                raise
-        time.sleep(BUSY_LOOK)
+    _when_free(lambda: connection.execute("PRAGMA journal_mode=WAL"))
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -343,13 +335,18 @@ def _take_turn(pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection]
     SQLite by itself would look for the lock ever more rarely, ten times a second in the end. Beside a process that
     writes all the time, as a worker does with a backlog, that misses most of the moments when it is free.
     """
-    end = time.monotonic() + BUSY_TIMEOUT / 1_000
     driver = _adjust(pooled, synchronous="FULL" if flush else "NORMAL", busy_timeout=0)
+    return _when_free(lambda: run(driver))
+
+
+def _when_free(run: Callable[[], Result]) -> Result:
+    """What `run` returns, tried again and again for `BUSY_TIMEOUT` while another process is in the way."""
+    end = time.monotonic() + BUSY_TIMEOUT / 1_000
     while True:
         try:
-            return run(driver)
+            return run()
         except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > end:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
         time.sleep(BUSY_LOOK)
 
@@ -380,10 +377,6 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _is_busy(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 @contextmanager

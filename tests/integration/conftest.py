@@ -10,6 +10,7 @@ import structlog
 from shopping import new_shop, new_worker
 
 from receiver import Dialect
+from receiver.inbox import Inbox
 from receiver.testing import Webhooks
 from receiver.worker import Worker
 
@@ -57,3 +58,16 @@ def worker(kit) -> Iterator[Worker]:
     working = new_worker(kit)
     yield working
     working.close()
+
+
+@pytest.fixture
+def settled(monkeypatch) -> list[int]:
+    """How many deliveries each settlement had."""
+    sizes, settle = [], Inbox.settle
+
+    def noted(self, connection, worker, endings, **options):
+        sizes.append(len(endings))
+        settle(self, connection, worker, endings, **options)
+
+    monkeypatch.setattr(Inbox, "settle", noted)
+    return sizes

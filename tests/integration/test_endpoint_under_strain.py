@@ -18,7 +18,6 @@ from sqlalchemy.pool import Pool
 from trouble import another_writer, refusing
 
 from receiver.acceptor import Acceptor
-from receiver.inbox import Inbox
 
 MIB = 1_048_576
 
@@ -312,18 +311,11 @@ def test_nothing_is_acked_into_a_file_that_was_removed(tmp_path):
 # ── beside the worker ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_worker_beside_a_busy_acceptor_settles_in_turns(tmp_path, monkeypatch):
+def test_the_worker_beside_a_busy_acceptor_settles_in_turns(tmp_path, monkeypatch, settled):
     url = f"sqlite:///{tmp_path / 'mirror.db'}"
     with serving(url) as without_worker:
         ids = [without_worker.send("iimmpact", body("iimmpact", key=f"K{number}")) for number in range(30)]
-    sizes, settle = [], Inbox.settle
-
-    def noted(self, connection, worker, endings, **options):
-        sizes.append(len(endings))
-        settle(self, connection, worker, endings, **options)
-
-    monkeypatch.setattr(Inbox, "settle", noted)
     monkeypatch.setattr(Acceptor, "is_busy", lambda _: True)
     with serving(url, with_worker=True) as working:
         assert {working.ended(each)["state"] for each in ids} == {"processed"}
-    assert sizes == [25, 5]
+    assert settled == [25, 5]

@@ -12,7 +12,6 @@ from trouble import refusing
 
 from handlers.catalog import Product
 from receiver import Dialect, Discard, Envelope, Event, HmacSha256, Mirror, Retry
-from receiver.inbox import Inbox
 from receiver.testing import Webhooks
 from receiver.worker import Worker
 
@@ -253,19 +252,6 @@ def test_a_source_that_this_worker_does_not_know_waits_for_one_that_does(kit):
     assert (delivery["state"], delivery["attempts_made"]) == ("pending", 0)
     kit.drain()
     assert kit.delivery(answer)["state"] == "processed"
-
-
-@pytest.fixture
-def settled(monkeypatch) -> list[int]:
-    """How many deliveries each settlement had."""
-    sizes, settle = [], Inbox.settle
-
-    def noted(self, connection, worker, endings, **options):
-        sizes.append(len(endings))
-        settle(self, connection, worker, endings, **options)
-
-    monkeypatch.setattr(Inbox, "settle", noted)
-    return sizes
 
 
 @pytest.mark.parametrize("requests_wait", [True, False])
