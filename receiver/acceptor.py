@@ -18,10 +18,10 @@ import structlog
 
 from receiver import metrics
 from receiver.admission import Answer
-from receiver.database import insist
 from receiver.errors import Unavailable
 from receiver.filing import Accepted
 from receiver.intake import Arrival
+from receiver.trouble import insist
 
 log = structlog.get_logger(__name__)
 

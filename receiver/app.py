@@ -19,7 +19,7 @@ from receiver import logs
 from receiver.acceptor import Acceptor
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
-from receiver.database import Database, explain
+from receiver.database import Database
 from receiver.endpoint import PREFIX, Endpoint, Receive, Send
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox import Inbox
@@ -29,6 +29,7 @@ from receiver.schema import Schema
 from receiver.settings import CONFIG_VARIABLE, Settings, load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
 from receiver.tokens import Tokens
+from receiver.trouble import explain
 from receiver.worker import Worker
 from receiver.worker_thread import WorkerThread
 

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 import structlog
 
 from receiver import metrics
-from receiver.database import RUNS_AGAIN, is_transient
 from receiver.deliveries import State
 from receiver.dialects import Handler
 from receiver.envelope import Envelope, Event
@@ -19,6 +18,7 @@ from receiver.inbox import Claimed, Ending
 from receiver.liveness import Pulse
 from receiver.mirror import Write
 from receiver.retries import RetrySchedule
+from receiver.trouble import RUNS_AGAIN, is_transient
 from receiver.versions import Outcome
 
 log = structlog.get_logger(__name__)

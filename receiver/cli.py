@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver import sender, server
 from receiver.app import App, install, tune_interpreter
 from receiver.codec import encode
-from receiver.database import Database, explain
+from receiver.database import Database
 from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
 from receiver.errors import ConfigurationError, HookmirrorError
@@ -32,6 +32,7 @@ from receiver.reconcile import reconcile as compare_and_repair
 from receiver.settings import CONFIG_VARIABLE, load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
 from receiver.tokens import Scope, Tokens
+from receiver.trouble import explain
 from receiver.vitals import vitals
 from receiver.worker_thread import WorkerThread
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.database import Database, explain
+from receiver.database import Database
 from receiver.dialects import Dialect
 from receiver.errors import HookmirrorError, WiringError
 from receiver.inbox import Inbox, pending_sources
@@ -22,6 +22,7 @@ from receiver.processes import Wiring, differences, running, shown
 from receiver.schema import Schema
 from receiver.settings import Settings
 from receiver.sources import Source, build_source, survey_dialects
+from receiver.trouble import explain
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,11 @@ from sqlalchemy import (
 from receiver.arrivals import ArrivalIds
 from receiver.bulk import insert_mappings
 from receiver.columns import Many, UtcDateTime, among
-from receiver.database import Database, insist
+from receiver.database import Database
 from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state, kept_reason
 from receiver.filing import Accepted, file
 from receiver.intake import Arrival
+from receiver.trouble import insist
 
 #: The key of the advisory lock under which deliveries are claimed on PostgreSQL.
 CLAIM_LOCK = 0x686F6F6B0002

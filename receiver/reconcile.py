@@ -20,12 +20,13 @@ from sqlalchemy import select
 from receiver import changes
 from receiver.arrivals import first_id_at
 from receiver.changes import RowChange
-from receiver.database import Database, insist
+from receiver.database import Database
 from receiver.dialects import Listed
 from receiver.errors import ApiError, ConfigurationError
 from receiver.inbox import pending_entities
 from receiver.mirror import ACTIVE, Key, MirrorRow, Write, own_columns, sql_table
 from receiver.sources import Source
+from receiver.trouble import insist
 from receiver.versions import Rank, Version, microseconds
 from receiver.workspace import Workspace
 

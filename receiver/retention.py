@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Row, delete, literal, select
 
 from receiver.arrivals import first_id_at
-from receiver.database import Database, insist
+from receiver.database import Database
 from receiver.deliveries import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES, HAS_ENDED, dedup_keys_in
+from receiver.trouble import insist
 
 #: Deliveries per transaction.
 BATCH = 500

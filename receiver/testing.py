@@ -29,7 +29,7 @@ from sqlmodel import Session, select
 from receiver import codec, queries
 from receiver.acceptor import Acceptor
 from receiver.admission import Admission
-from receiver.database import Database, explain
+from receiver.database import Database
 from receiver.deliveries import State
 from receiver.dialects import Dialect
 from receiver.endpoint import PREFIX, Endpoint
@@ -39,6 +39,7 @@ from receiver.mirror import MirrorRow, mirror_tables, sql_table
 from receiver.settings import source_settings
 from receiver.signatures import Credentials, Verifier
 from receiver.sources import Source, build_source, find_dialects
+from receiver.trouble import explain
 from receiver.worker import Worker
 
 Row = TypeVar("Row", bound=MirrorRow)

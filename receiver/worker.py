@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from receiver import changes, liveness
 from receiver.attempts import Judge, Judged, Task, count
-from receiver.database import Database, insist, is_trouble_of_ours
+from receiver.database import Database
 from receiver.dialects import Handler
 from receiver.envelope import Event
 from receiver.errors import Discard, Unreadable
@@ -33,6 +33,7 @@ from receiver.retention import Retention
 from receiver.retries import RetrySchedule
 from receiver.side_by_side import side_by_side
 from receiver.sources import Source
+from receiver.trouble import insist, is_trouble_of_ours
 from receiver.workspace import Workspace
 
 log = structlog.get_logger(__name__)

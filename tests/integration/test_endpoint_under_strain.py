@@ -31,7 +31,7 @@ def served(lend_database, tmp_path_factory):
 @pytest.fixture
 def impatient(mirror_url, monkeypatch):
     """A server that waits neither long for bodies nor for other writers."""
-    monkeypatch.setattr("receiver.database.BUSY_TIMEOUT", 20)
+    monkeypatch.setattr("receiver.sqlite.BUSY_TIMEOUT", 20)
     monkeypatch.setattr("receiver.acceptor.PATIENCE", 1.0)
     with serving(mirror_url, body_timeout=1.0, max_waiting_bytes=MIB) as running:
         yield running

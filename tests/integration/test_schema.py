@@ -18,11 +18,12 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
 
 from receiver import MirrorRow, revisions, schema
-from receiver.database import Database, explain
+from receiver.database import Database
 from receiver.errors import ConfigurationError, WiringError
 from receiver.revisions import Branch, find_branches
 from receiver.schema import Schema
 from receiver.sources import find_dialects
+from receiver.trouble import explain
 
 find_dialects()
 

@@ -1,0 +1,118 @@
+"""What an error of the database means: whether to try again, whose fault it is, and what a person can do about it."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+
+from receiver.sqlite import MOVED
+
+Result = TypeVar("Result")
+
+#: How often a transaction is run again, and the seconds to wait before the first time at most; doubled each time.
+RUNS_AGAIN, FIRST_WAIT = 5, 0.01
+
+#: PostgreSQL's word for: nothing is wrong with the transaction, run it again.
+RETRYABLE_STATES = frozenset({"40001", "40P01"})
+
+#: SQLite's result codes for a file that cannot be used, whatever the statement.
+SQLITE_TROUBLE = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+    }
+)
+
+#: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
+POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
+
+#: Where a database's URL stands, unless a message is told otherwise.
+SETTING = "HOOKMIRROR_DATABASE_URL"
+
+
+def insist(
+    transaction: Callable[[], Result],
+    *,
+    again: int = RUNS_AGAIN,
+    first_wait: float = FIRST_WAIT,
+    wait: Callable[[float], object] = time.sleep,
+    luck: Callable[[], float] = random.random,
+) -> Result:
+    """What the transaction returns; it is run up to `again` times more, when that may well be all it takes.
+
+    Before each, `wait` is called with seconds: up to `first_wait`, and twice as many each time. Raises SQLAlchemy's
+    error otherwise. It must find out anew what there is to do: it may have been committed already.
+    """
+    for chance in range(again):
+        try:
+            return transaction()
+        except SQLAlchemyError as error:
+            if not is_transient(error):
+                raise
+            # Two that met must not meet again: not both at once, and later each time.
+            wait(first_wait * 2**chance * luck())
+    return transaction()
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may well succeed if it is simply run again."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in RETRYABLE_STATES:
+        return True
+    return isinstance(error.orig, sqlite3.OperationalError) and (error.orig.sqlite_errorcode & 0xFF) in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
+
+
+def is_trouble_of_ours(error: BaseException) -> bool:
+    """Whether the database as a whole is in trouble (away, full, read-only, damaged), not one statement's values."""
+    if not isinstance(error, SQLAlchemyError) or is_transient(error):
+        return isinstance(error, SQLAlchemyError)
+    if not isinstance(error, DBAPIError):
+        return True
+    if isinstance(error, DataError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in SQLITE_TROUBLE
+    state = getattr(error.orig, "sqlstate", None)
+    return state is None or state[:2] in POSTGRESQL_TROUBLE
+
+
+def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
+    """One line for a person: what is wrong with the database, and what to do; `setting` is where the URL stands."""
+    shown = make_url(url).render_as_string(hide_password=True)
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    advice = next((mend for symptom, mend in _ADVICE if symptom in reason.lower()), "Check {setting}.")
+    return f"The database {shown} cannot be used: {reason}. {advice.format(setting=setting)}"
+
+
+_ADVICE = (
+    (MOVED, "Put it back; or stop every process that has it open, and start them again."),
+    ("unable to open database file", "Create its folder, or give this user the right to write there."),
+    ("read-only transaction", "Name the primary server in {setting}, not a copy of it."),
+    ("lock timeout", "Somebody holds a table that is to be changed: end what does, or run this again when it has."),
+    ("readonly", "Give this user the right to write the file and its folder."),
+    ("read-only", "Give this user the right to write the file and its folder."),
+    ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
+    ("disk i/o error", "Look at its disk: is there space left, and may this user write there?"),
+    ("not a database", "The file is something else: name another in {setting}."),
+    ("malformed", "The file is damaged: restore it from a backup."),
+    ("locked", "Another program holds it: stop that one, or wait."),
+    ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
+    ("password authentication", "Correct user and password in {setting}."),
+    ("does not exist", "Create it, or correct its name in {setting}."),
+    ("permission denied", "Give this user the rights it needs: see docs/deployment.md."),
+)

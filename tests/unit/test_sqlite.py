@@ -1,0 +1,136 @@
+"""SQLite: turns with its one writer, what is flushed, and a file that goes away while it is open."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from notes import add, notes, write_a_note, write_a_note_at_once
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from receiver import sqlite as care
+from receiver.database import Database
+from receiver.trouble import explain, is_transient, is_trouble_of_ours
+
+# ── flushes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_write_is_kept_and_durable_by_setting(sqlite):
+    with sqlite.write() as connection:
+        add(connection, "kept")
+        modes = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")]
+    assert (notes(sqlite), modes) == (["kept"], ["wal", 2])
+
+
+def synchronous(connection):
+    return connection.execute(text("PRAGMA synchronous")).scalar()
+
+
+def test_a_write_without_a_flush_is_kept_and_the_next_is_flushed(sqlite):
+    with sqlite.write(flush=False) as connection:
+        add(connection, "kept")
+        modes = [synchronous(connection)]
+    with sqlite.write() as connection:
+        modes.append(synchronous(connection))
+    assert (notes(sqlite), modes) == (["kept"], [1, 2])
+
+
+def test_after_a_write_without_a_flush_that_failed_the_next_is_flushed(sqlite):
+    def write():
+        with sqlite.write(flush=False) as connection:
+            add(connection, "lost")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        write()
+    with sqlite.write() as connection:
+        assert synchronous(connection) == 2
+    assert sqlite.run_at_once("PRAGMA synchronous", ()) == [(2,)]
+    assert notes(sqlite) == []
+
+
+def test_a_write_whose_commit_fails_says_why_and_leaves_a_connection_that_flushes(sqlite):
+    with sqlite.write() as connection:
+        connection.execute(text("CREATE TABLE replies (note INTEGER REFERENCES notes DEFERRABLE INITIALLY DEFERRED)"))
+
+    def write():
+        with sqlite.write(flush=False) as connection:
+            driver = connection.connection.driver_connection
+            connection.execute(text("INSERT INTO replies VALUES (7)"))
+            # Checked at the commit, which leaves the transaction open when it fails.
+            assert driver.execute("PRAGMA foreign_keys").fetchone() == (1,)
+
+    with sqlite.engine.connect() as connection:
+        connection.connection.driver_connection.execute("PRAGMA foreign_keys=ON")
+    with pytest.raises(IntegrityError, match="FOREIGN KEY"):
+        write()
+    with sqlite.write() as connection:
+        assert (synchronous(connection), connection.execute(text("SELECT count(*) FROM replies")).scalar()) == (2, 0)
+
+
+# ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_statement_at_once_that_waits_too_long_for_another_program_may_be_run_again(sqlite, file, monkeypatch):
+    monkeypatch.setattr(care, "BUSY_TIMEOUT", 10)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other, closing(Database(f"sqlite:///{file}")) as ours:
+        ours.ping()
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OperationalError) as raised:
+            ours.run_at_once("INSERT INTO notes (note) VALUES ('late')", ())
+    assert is_transient(raised.value)
+
+
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
+def test_who_waits_for_another_program_s_transaction_looks_every_millisecond(sqlite, file, monkeypatch, write):
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        looks = []
+
+        def sleep(seconds):
+            looks.append(seconds)
+            if len(looks) == 4:
+                other.execute("COMMIT")
+
+        monkeypatch.setattr(care.time, "sleep", sleep)
+        write(sqlite)
+    assert looks == [0.001] * 4
+    assert notes(sqlite) == ["in the end"]
+
+
+def test_what_fails_for_another_reason_than_a_lock_is_not_tried_again(sqlite, monkeypatch):
+    monkeypatch.setattr(care.time, "sleep", lambda _: pytest.fail("it waited"))
+    with pytest.raises(OperationalError, match="no such table"):
+        sqlite.run_at_once("INSERT INTO absent VALUES (1)", ())
+
+
+def test_only_writers_look_so_often_and_readers_leave_it_to_sqlite(sqlite):
+    with sqlite.write() as connection:
+        add(connection, "kept")
+    with sqlite.read() as connection:
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == care.BUSY_TIMEOUT
+
+
+# ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once, notes])
+@pytest.mark.parametrize("replaced", [False, True], ids=["gone", "another in its place"])
+def test_a_file_that_is_no_longer_at_its_place_is_trouble_until_it_is_back(sqlite, file, write, replaced):
+    notes(sqlite)
+    moved = file.rename(file.with_suffix(".moved"))
+    if replaced:
+        file.touch()
+    with pytest.raises(OperationalError) as raised:
+        write(sqlite)
+    assert is_trouble_of_ours(raised.value)
+    assert not is_transient(raised.value)
+    assert explain(raised.value, f"sqlite:///{file}").endswith(
+        "the file was moved or removed while it was open. Put it back; or stop every process that has it open, and "
+        "start them again."
+    )
+    moved.rename(file)
+    write_a_note(sqlite)
+    assert notes(sqlite) == ["in the end"]

@@ -1,0 +1,226 @@
+"""What errors of a database mean, with real errors of SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from notes import add, error_of, notes
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from receiver import sqlite as care
+from receiver.database import Database
+from receiver.trouble import RUNS_AGAIN, explain, insist, is_transient, is_trouble_of_ours
+
+
+def test_a_database_locked_by_another_program_is_transient(sqlite, file, monkeypatch):
+    monkeypatch.setattr(care, "BUSY_TIMEOUT", 1)
+    sqlite.close()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        error = error_of(sqlite, "INSERT INTO notes (note) VALUES ('x')")
+    assert is_transient(error)
+    assert is_trouble_of_ours(error)
+    assert explain(error, f"sqlite:///{file}").endswith("Another program holds it: stop that one, or wait.")
+
+
+def test_two_writers_that_wait_for_each_other_are_transient(postgres):
+    with postgres.write() as connection:
+        for note in ("one", "other"):
+            add(connection, note)
+    met = threading.Barrier(2)
+
+    def lock(first, second):
+        with postgres.write() as connection:
+            for note in (first, second):
+                connection.execute(text("UPDATE notes SET note = note WHERE note = :note"), {"note": note})
+                if note == first:
+                    met.wait(60)
+
+    with ThreadPoolExecutor() as pool:
+        ends = [pool.submit(lock, "one", "other").exception, pool.submit(lock, "other", "one").exception]
+        (error,) = [error for end in ends if (error := end(60)) is not None]
+    assert error.orig.sqlstate == "40P01"
+    assert is_transient(error)
+
+
+def test_two_writers_that_cannot_be_put_in_an_order_are_transient(postgres):
+    with postgres.write() as connection:
+        add(connection, "shared")
+    serializable = postgres.engine.execution_options(isolation_level="SERIALIZABLE")
+    with serializable.connect() as one, serializable.connect() as other:
+        for connection in (one, other):
+            connection.execute(text("SELECT * FROM notes"))
+        for connection in (one, other):
+            add(connection, "seen by neither")
+        one.commit()
+        with pytest.raises(SQLAlchemyError) as raised:
+            other.commit()
+    assert raised.value.orig.sqlstate == "40001"
+    assert is_transient(raised.value)
+
+
+def test_a_connection_that_the_server_ends_is_transient_and_the_next_one_works(postgres):
+    def read_on():
+        with postgres.read() as connection:
+            number = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+            with postgres.read() as other:
+                other.execute(text(f"SELECT pg_terminate_backend({number}, 60000)"))
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(SQLAlchemyError) as raised:
+        read_on()
+    assert is_transient(raised.value)
+    assert is_trouble_of_ours(raised.value)
+    assert notes(postgres) == []
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["SET TRANSACTION READ ONLY", "INSERT INTO notes (note) VALUES ('x')"],
+        ["SELECT * FROM absent"],
+        ["SET ROLE pg_monitor", "SELECT * FROM notes"],
+        ["SET statement_timeout = 1", "SELECT pg_sleep(60)"],
+    ],
+    ids=["read-only", "no such table", "no right", "cancelled"],
+)
+def test_a_server_that_cannot_be_used_is_trouble_of_ours(postgres, statements):
+    error = error_of(postgres, *statements)
+    assert is_trouble_of_ours(error)
+    assert not is_transient(error)
+
+
+def test_a_database_that_is_not_there_is_trouble_of_ours_and_said_so(postgresql_url):
+    url = postgresql_url + "_absent"
+    with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
+        database.ping()
+    assert is_trouble_of_ours(raised.value)
+    assert "Create it, or correct its name in HOOKMIRROR_DATABASE_URL." in explain(raised.value, url)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["INSERT INTO notes (note) VALUES (NULL)", "INSERT INTO notes (id, note) VALUES (1, 'a'), (1, 'b')"],
+)
+def test_a_refused_value_is_neither_transient_nor_trouble_of_ours(database, statement):
+    error = error_of(database, statement)
+    assert not is_transient(error)
+    assert not is_trouble_of_ours(error)
+
+
+def test_a_full_database_is_trouble_of_ours(sqlite, file):
+    with sqlite.read() as connection:
+        pages = connection.execute(text("PRAGMA page_count")).scalar()
+    error = error_of(
+        sqlite, f"PRAGMA max_page_count = {pages}", "INSERT INTO notes (note) VALUES (hex(randomblob(50000)))"
+    )
+    assert is_trouble_of_ours(error)
+    assert not is_transient(error)
+    assert "Free some space on its disk; nothing that was acked is lost." in explain(error, f"sqlite:///{file}")
+
+
+def test_a_read_only_database_is_trouble_of_ours(sqlite, file):
+    error = error_of(sqlite, "PRAGMA query_only = ON", "INSERT INTO notes (note) VALUES ('x')")
+    assert is_trouble_of_ours(error)
+    assert "Give this user the right to write the file" in explain(error, f"sqlite:///{file}")
+
+
+def test_a_file_that_is_no_database_is_trouble_of_ours(file):
+    file.write_bytes(b"certainly not a database, but long enough to be looked at" * 20)
+    database = Database(f"sqlite:///{file}")
+    error = error_of(database, "SELECT 1")
+    assert is_trouble_of_ours(error)
+    assert "The file is something else: name another" in explain(error, f"sqlite:///{file}")
+    database.close()
+
+
+def test_a_damaged_file_is_trouble_of_ours(sqlite, file):
+    with sqlite.write() as connection:
+        for _ in range(200):
+            add(connection, "x" * 500)
+        connection.execute(text("CREATE INDEX ix_notes ON notes (note)"))
+    with sqlite.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    sqlite.close()
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.seek(4096)
+        opened.write(os.urandom(size - 4096))
+    error = error_of(sqlite, "SELECT count(*), max(note) FROM notes", "PRAGMA integrity_check")
+    assert is_trouble_of_ours(error)
+    assert "restore it from a backup" in explain(error, f"sqlite:///{file}")
+
+
+def test_a_missing_folder_is_trouble_of_ours(tmp_path):
+    url = f"sqlite:///{tmp_path / 'absent' / 'mirror.db'}"
+    database = Database(url)
+    with pytest.raises(SQLAlchemyError) as raised:
+        database.ping()
+    assert is_trouble_of_ours(raised.value)
+    assert "Create its folder, or give this user the right to write there." in explain(raised.value, url)
+    database.close()
+
+
+def failing(times, error, runs):
+    """A transaction that fails so many times before it succeeds."""
+
+    def run():
+        runs.append(len(runs))
+        if len(runs) <= times:
+            raise error
+        return "done"
+
+    return run
+
+
+def test_a_transaction_that_may_well_succeed_is_run_again_with_a_bound():
+    transient = OperationalError("", {}, Exception("closed"), connection_invalidated=True)
+    runs: list[int] = []
+    assert (insist(failing(3, transient, runs)), len(runs)) == ("done", 4)
+    runs.clear()
+    with pytest.raises(OperationalError):
+        insist(failing(1_000, transient, runs))
+    assert len(runs) == 1 + RUNS_AGAIN
+
+
+def test_a_transaction_whose_content_is_refused_is_not_run_again(database):
+    runs: list[int] = []
+    refused = error_of(database, "INSERT INTO notes (note) VALUES (NULL)")
+    with pytest.raises(SQLAlchemyError):
+        insist(failing(1, refused, runs))
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), OSError("disk is full")])
+def test_errors_of_something_else_are_no_matter_of_the_database(error):
+    assert not is_transient(error)
+    assert not is_trouble_of_ours(error)
+
+
+def test_a_server_that_is_not_there_is_trouble_of_ours_and_its_password_is_not_shown():
+    url = "postgresql://user:s3cret@127.0.0.1:1/db"
+    database = Database(url)
+    with pytest.raises(SQLAlchemyError) as raised:
+        database.ping()
+    shown = explain(raised.value, url)
+    assert is_trouble_of_ours(raised.value)
+    assert "s3cret" not in shown
+    assert "Start PostgreSQL, or correct host and port" in shown
+    assert "\n" not in shown
+    database.close()
+
+
+def test_an_error_without_a_known_symptom_still_says_where_to_look(file):
+    assert explain(ValueError("odd"), f"sqlite:///{file}").endswith("odd. Check HOOKMIRROR_DATABASE_URL.")
+
+
+def test_advice_names_where_the_url_stands(file):
+    told = explain(ValueError("not a database"), f"sqlite:///{file}", setting="`database_url` in {my}.toml")
+    assert told.endswith("The file is something else: name another in `database_url` in {my}.toml.")
