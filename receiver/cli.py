@@ -13,6 +13,7 @@ from functools import partial
 from importlib.metadata import entry_points
 from typing import Annotated, NoReturn
 
+import structlog
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -35,6 +36,8 @@ from receiver.tokens import Scope, Tokens
 from receiver.trouble import explain
 from receiver.vitals import vitals
 from receiver.worker_thread import WorkerThread
+
+log = structlog.get_logger(__name__)
 
 #: Where packages add commands of their own.
 ENTRY_POINTS = "hookmirror.commands"
@@ -116,6 +119,7 @@ def worker(
         signal.signal(number, lambda *_: stopping.set())
     registration = installation.registration(Kind.WORKER)
     tune_interpreter()
+    log.info("working", sources=", ".join(sorted(installation.sources)))
     running.start()
     registration.start()
     with ExitStack() as shown:
@@ -127,6 +131,7 @@ def worker(
         running.stop()
     registration.stop()
     installation.database.close()
+    log.info("stopped")
 
 
 @app.command()

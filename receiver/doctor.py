@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import delete, false
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database import Database
@@ -18,7 +19,7 @@ from receiver.dialects import Dialect
 from receiver.errors import HookmirrorError, WiringError
 from receiver.inbox import Inbox, pending_sources
 from receiver.mirror import mirror_tables
-from receiver.processes import Wiring, differences, running, shown
+from receiver.processes import PROCESSES, Kind, Wiring, differences, running, shown
 from receiver.schema import Schema
 from receiver.settings import Settings
 from receiver.sources import Source, build_source, survey_dialects
@@ -114,7 +115,7 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Fin
 def _absent_file(database: Database) -> Path | None:
     """The SQLite file that is not there yet: to open it would make it."""
     path = database.engine.url.database or ""
-    is_absent = not database.is_postgresql and not path.startswith("file:") and not Path(path).exists()
+    is_absent = not database.is_postgresql and not path.startswith("file:") and not os.path.exists(path)
     return Path(path) if is_absent else None
 
 
@@ -128,17 +129,25 @@ def _to_be_made(file: Path) -> Finding:
 def _contents(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Finding]:
     schema = Schema(database)
     plan = schema.plan()
-    yield Finding("database", True, "answers")
     if plan.is_needed:
+        yield Finding("database", True, "answers")
         behind = " ".join(plan.lines(dry_run=True))
         mend = "run `hookmirror migrate`" if database.is_postgresql else "the next start does it"
         yield Finding("schema", not database.is_postgresql, f"is behind this release. {behind} To do it, {mend}")
         return
     schema.check()
+    _try_to_write(database)
+    yield Finding("database", True, "answers")
     yield Finding("schema", True, f"is this release's: {schema.release}")
     yield _backlog(database, settings)
     yield from _strangers(database, settings)
-    yield _processes(database, Wiring.of(sources))
+    yield from _processes(database, Wiring.of(sources))
+
+
+def _try_to_write(database: Database) -> None:
+    """Raises SQLAlchemy's error for a database that can only be read. Who may write deletes nothing here."""
+    with database.write() as connection:
+        connection.execute(delete(PROCESSES).where(false()))
 
 
 def _backlog(database: Database, settings: Settings) -> Finding:
@@ -156,15 +165,20 @@ def _strangers(database: Database, settings: Settings) -> Iterator[Finding]:
             yield Finding(f"source {source}", False, says)
 
 
-def _processes(database: Database, wiring: Wiring) -> Finding:
+def _processes(database: Database, wiring: Wiring) -> Iterator[Finding]:
     """Those that run must agree with each other. That these settings are others yet is said, and no fault."""
     with database.read() as connection:
         found = running(connection, datetime.now(UTC))
     if not found:
-        return Finding("processes", True, "none runs on this database")
+        yield Finding("processes", True, "none runs on this database")
+        return
     among = differences(Wiring(tuple(found[0]["wiring"])), found)
     if among:
-        return Finding("processes", False, f"compared with {shown(found[0])}: {' '.join(among)}")
-    says = f"{', '.join(map(shown, found))}"
-    otherwise = " ".join(differences(wiring, found[:1]))
-    return Finding("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
+        yield Finding("processes", False, f"compared with {shown(found[0])}: {' '.join(among)}")
+    else:
+        says = f"{', '.join(map(shown, found))}"
+        otherwise = " ".join(differences(wiring, found[:1]))
+        yield Finding("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
+    if all(process["kind"] == Kind.ENDPOINT for process in found):
+        mend = "start `hookmirror worker`, or let `serve` run one"
+        yield Finding("worker", False, f"none runs, so what is accepted waits: {mend}")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 from sqlalchemy import select
 
-from receiver import changes
+from receiver import changes, codec
 from receiver.arrivals import first_id_at
 from receiver.changes import RowChange
 from receiver.database import Database
@@ -78,7 +78,13 @@ class Report:
 
 
 def _told(change: RowChange) -> str:
-    return ", ".join(f"{name} {change.before.get(name)!r} -> {value!r}" for name, value in change.after.items())
+    return ", ".join(
+        f"{name} {_as_json(change.before.get(name))} -> {_as_json(value)}" for name, value in change.after.items()
+    )
+
+
+def _as_json(value: Any) -> str:
+    return codec.encode(value).decode()
 
 
 def reconcile(

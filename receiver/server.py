@@ -20,6 +20,9 @@ from receiver.errors import ConfigurationError
 from receiver.protocol import HookProtocol
 from receiver.supervisor import Supervisor
 
+#: Connections that may wait until a process takes them.
+BACKLOG = 2_048
+
 #: Seconds that requests under way get when the server stops.
 GRACE = 15
 
@@ -96,6 +99,8 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool) -> 
     commands = [[*hookmirror, "serve", "--fd", str(listening.fileno()), "--no-worker"]] * processes
     if worker:
         commands.append([*hookmirror, "worker"])
+    # Whoever connects from now on waits for the first process that is ready, instead of being refused.
+    listening.listen(BACKLOG)
     _say_where(listening)
     with tempfile.TemporaryDirectory(prefix="hookmirror-metrics-") as shared:
         supervisor = Supervisor(

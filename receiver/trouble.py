@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
 from receiver.sqlite import MOVED
@@ -93,15 +94,28 @@ def is_trouble_of_ours(error: BaseException) -> bool:
 
 def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
     """One line for a person: what is wrong with the database, and what to do; `setting` is where the URL stands."""
-    shown = make_url(url).render_as_string(hide_password=True)
+    parsed = make_url(url)
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    advice = next((mend for symptom, mend in _ADVICE if symptom in reason.lower()), "Check {setting}.")
-    return f"The database {shown} cannot be used: {reason}. {advice.format(setting=setting)}"
+    advice = _advice(reason.lower(), parsed).format(setting=setting)
+    return f"The database {parsed.render_as_string(hide_password=True)} cannot be used: {reason}. {advice}"
+
+
+def _advice(reason: str, url: URL) -> str:
+    file = url.database or ""
+    if _NOT_OPENED in reason and os.path.isdir(file):
+        return "It is a folder: name a file in {setting}."
+    if _NOT_OPENED in reason and os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
+        return "Give this user the right to read and write the file."
+    return next((mend for symptom, mend in _ADVICE if symptom in reason), "Check {setting}.")
+
+
+#: What SQLite says of everything that keeps it from opening a file.
+_NOT_OPENED = "unable to open database file"
 
 
 _ADVICE = (
     (MOVED, "Put it back; or stop every process that has it open, and start them again."),
-    ("unable to open database file", "Create its folder, or give this user the right to write there."),
+    (_NOT_OPENED, "Create its folder, or give this user the right to write there."),
     ("read-only transaction", "Name the primary server in {setting}, not a copy of it."),
     ("lock timeout", "Somebody holds a table that is to be changed: end what does, or run this again when it has."),
     ("readonly", "Give this user the right to write the file and its folder."),

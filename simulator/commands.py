@@ -36,6 +36,9 @@ T = TypeVar("T")
 #: The exit code of a run ended by Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
+#: Characters in a line of a report that goes into a file or a pipe: nothing is cut there.
+UNBOUNDED = 200
+
 #: What somebody who has seen the demo may want to see.
 NEXT = (
     "Try next: hookmirror demo --scenario hostile, or flaky-network, rotation, outage (from a clone, the command is "
@@ -230,11 +233,15 @@ def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def until_terminated(work: Coroutine[Any, Any, T]) -> T:
-    """SIGTERM ends the run like Ctrl-C does, so that what it started is ended too."""
+    """SIGTERM ends the run like Ctrl-C does, so that what it started is ended too.
+
+    SIGINT does so where a shell has it ignored, too, as for what is started with `&`.
+    """
     task = asyncio.current_task()
     assert task is not None
     with contextlib.suppress(NotImplementedError):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     return await work
 
 
@@ -249,7 +256,8 @@ def load_scenario(console: Console, name: str, faults: Sequence[str] | None, **s
 
 def print_reports(reports: Sequence[SourceReport], scenario: Scenario, *, seed: int, as_json: bool) -> None:
     if not as_json:
-        show(Console(), reports)
+        console = Console()
+        show(console if console.is_terminal else Console(width=UNBOUNDED), reports)
         return
     good = all(report.good for report in reports)
     document = {"scenario": scenario.name, "seed": seed, "good": good, "sources": [r.as_json() for r in reports]}
@@ -257,5 +265,5 @@ def print_reports(reports: Sequence[SourceReport], scenario: Scenario, *, seed: 
 
 
 def stop(console: Console, message: str) -> NoReturn:
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"hookmirror: {message}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1)

@@ -117,7 +117,7 @@ def show(console: Console, reports: Sequence[SourceReport]) -> None:
     """The table for people, and below it every difference with its row and column."""
     compared = any(report.comparison for report in reports)
     headings = COMPARED if compared else ANSWERED
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="What was sent, and how it was answered")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="What was sent, and how it was answered")
     table.add_column("source", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)

@@ -233,7 +233,11 @@ SITUATIONS: dict[str, Situation] = {
         ("worker", "--metrics-port", "0", "--metrics-host", "nowhere.invalid"),
         "--metrics-host takes an address of this machine",
     ),
-    "a folder as database": (a_folder_as_database, ("serve",), "Create its folder, or give this user the right"),
+    "a folder as database": (
+        a_folder_as_database,
+        ("serve",),
+        "It is a folder: name a file in HOOKMIRROR_DATA",
+    ),
     "a database in no folder": (
         variable("HOOKMIRROR_DATABASE_URL", "sqlite:////nowhere/at/all.db"),
         ("worker",),

@@ -158,6 +158,28 @@ def test_doctor_names_each_thing_to_mend(tmp_path, forks):
     assert "The file is something else" in findings["database"][1]
 
 
+def test_doctor_does_not_call_a_file_good_that_cannot_be_written_to(tmp_path, forks):
+    folder = Folder(tmp_path)
+    forks.run(folder, "migrate")
+    read_only = Folder(
+        tmp_path, environment={"HOOKMIRROR_DATABASE_URL": f"sqlite:///file:{folder.database}?mode=ro&uri=true"}
+    )
+    done = forks.run(read_only, "doctor")
+    (told,) = [line for line in lines(done.stdout) if "database: " in line]
+    assert (done.returncode, told[:4]) == (1, "MEND")
+    assert told.endswith("Give this user the right to write the file and its folder.")
+
+
+def test_doctor_says_that_endpoints_run_without_a_worker(folder, forks, served):
+    wait_until(lambda: folder.count(table="processes"), "the endpoint's sign of life")
+    done = forks.run(folder, "doctor")
+    mend = "start `hookmirror worker`, or let `serve` run one"
+    assert (done.returncode, lines(done.stdout)[-1]) == (
+        1,
+        f"MEND worker: none runs, so what is accepted waits: {mend}",
+    )
+
+
 HALF_A_SHOP = """
 from receiver import Dialect, HmacSha256, MirrorRow
 
@@ -208,6 +230,9 @@ def test_a_worker_of_its_own_drains_what_the_server_accepted(folder, served):
         wait_until(lambda: folder.count(f"id = {late.json()['delivery']} AND state = 'processed'"), "the late one")
         worker.terminate()
         assert worker.wait(PATIENCE) == 0
+        told = [line for line in lines(worker.stderr.read()) if "working" in line or "stopped" in line]
+    assert len(told) == 2
+    assert "iimmpact, indexed, sigma, sticky" in told[0]
     assert folder.count("source = 'iimmpact' AND external_id LIKE 'P%'", "products") == 40
     assert folder.count("external_id = 'P0' AND name = 'Lamp, late'", "products") == 1
 

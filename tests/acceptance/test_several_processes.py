@@ -72,6 +72,13 @@ def counted(port: int, sample: str) -> float:
     return sum(float(value) for value in re.findall(rf"^{sample}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
 
+def test_who_connects_before_the_first_process_is_ready_waits_for_it(tmp_path):
+    port = free_port()
+    with installation(tmp_path).running("serve", "--processes", "2", "--no-worker", "--port", str(port)) as process:
+        assert "listening" in process.stderr.readline()
+        assert post_alone(port, product(1, key="early", name="Lamp")).status_code == 200
+
+
 def test_what_any_process_accepts_the_one_worker_applies(served):
     folder, _, port = served
     with ThreadPoolExecutor(8) as pool:

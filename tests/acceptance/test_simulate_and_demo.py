@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from receiver import codec
 from simulator.systems import SYSTEMS
@@ -21,7 +22,7 @@ def environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
 
 
-def start(*arguments):
+def start(*arguments, before=None):
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "simulator", *arguments],
         cwd=ROOT,
@@ -29,7 +30,12 @@ def start(*arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=before,
     )
+
+
+def ignore_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def test_the_demo_runs_a_scenario_against_a_receiver_of_its_own():
@@ -59,8 +65,13 @@ def test_the_demo_shows_the_end_of_the_log_when_the_receiver_does_not_start(tmp_
     assert "Traceback" not in done.stderr
 
 
-def test_the_services_run_until_they_are_told_to_end():
-    process = start("simulate", "--serve", "--port", "0", "--rate", "50")
+@pytest.mark.parametrize(
+    ("number", "before"),
+    [(signal.SIGINT, None), (signal.SIGINT, ignore_interrupts), (signal.SIGTERM, None)],
+    ids=["by Ctrl-C", "by SIGINT, in the background", "by SIGTERM"],
+)
+def test_the_services_run_until_they_are_told_to_end(number, before):
+    process = start("simulate", "--serve", "--port", "0", "--rate", "50", before=before)
     try:
         lines = [process.stderr.readline() for _ in range(5)]
         urls = [line.split()[0] for line in lines[1:]]
@@ -73,6 +84,6 @@ def test_the_services_run_until_they_are_told_to_end():
             time.sleep(0.05)
         assert answer.json()["total"] > 0
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.communicate(timeout=30)
     assert process.returncode == 130

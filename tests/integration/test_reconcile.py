@@ -133,7 +133,7 @@ def test_a_dry_run_tells_the_difference_and_changes_nothing(kit, listed, run):
     before = feed(kit)
     report = run(dry_run=True)
     assert [operation for operation, _ in operations(report)] == ["update"] * 9 + ["deactivate"]
-    assert report.lines()[0] == "update products A1: name 'Lamp' -> 'Lantern'"
+    assert report.lines()[0] == 'update products A1: name "Lamp" -> "Lantern"'
     assert report.lines()[-1] == "shop: 9 rows listed, 10 would be repaired, 0 changed since."
     assert (feed(kit), len(active(kit)), kit.row(Product, "A1").name) == (before, 10, "Lamp")
 

@@ -61,6 +61,13 @@ def test_a_receiver_that_refuses_ends_in_exit_code_1(receiver):
     assert "not acked: 403" in done.stdout
 
 
+def test_a_report_that_goes_into_a_pipe_is_not_cut(receiver):
+    receiver.status = 403
+    done = invoke("simulate", "--to", receiver.url, "--events", "4", "--rate", "0", "--speed", "5000")
+    assert "…" not in done.stdout
+    assert {"accepted", "retried", "acks/s"} <= set(done.stdout.split())
+
+
 def test_faults_and_speed_can_be_combined(receiver):
     faults = ("--fault", "duplicate=1", "--fault", "outage=1", "--speed", "5000")
     arguments = ("--source", "sigma", "--events", "10", "--rate", "0", "--json", *faults)
@@ -119,7 +126,7 @@ def test_the_settings_of_a_rotation_have_both_secrets():
 def test_a_mistake_is_one_line_that_says_what_is_right(arguments, told):
     done = invoke("simulate", *arguments)
     assert done.exit_code == 1
-    assert told in done.output
+    assert done.output.startswith(f"hookmirror: {told}")
     assert len(done.output.strip().splitlines()) == 1
 
 

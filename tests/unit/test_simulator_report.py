@@ -106,8 +106,9 @@ def test_the_last_line_beside_a_mirror_is_the_verdict(found, says: str):
     assert printed(found).splitlines()[-1] == says
 
 
-def test_the_table_fits_a_narrow_terminal():
-    text = printed(report(comparison=Comparison(rows=7), latencies=[0.1]), width=80)
+@pytest.mark.parametrize("comparison", [None, Comparison(rows=7)])
+def test_the_table_fits_a_narrow_terminal(comparison):
+    text = printed(report(comparison=comparison, events=10_000, sent=12_345, acked=12_345, latencies=[0.1]), width=80)
     assert "…" not in text
 
 

@@ -217,6 +217,32 @@ def test_a_server_that_is_not_there_is_trouble_of_ours_and_its_password_is_not_s
     database.close()
 
 
+def test_a_folder_in_the_place_of_the_file_is_named_as_what_it_is(tmp_path):
+    assert opening(tmp_path).endswith("It is a folder: name a file in HOOKMIRROR_DATABASE_URL.")
+
+
+def test_a_file_that_this_user_may_not_read_is_not_taken_for_a_missing_folder(file, monkeypatch):
+    file.touch()
+    # As it is for any user but root, whom nobody forbids anything.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    error = sqlite3.OperationalError("unable to open database file")
+    assert explain(error, f"sqlite:///{file}").endswith("Give this user the right to read and write the file.")
+
+
+def test_a_missing_folder_is_to_be_made(tmp_path):
+    assert opening(tmp_path / "no" / "folder.db").endswith(
+        "Create its folder, or give this user the right to write there."
+    )
+
+
+def opening(path):
+    """What is said of the error that comes of opening this."""
+    url = f"sqlite:///{path}"
+    with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
+        database.ping()
+    return explain(raised.value, url)
+
+
 def test_an_error_without_a_known_symptom_still_says_where_to_look(file):
     assert explain(ValueError("odd"), f"sqlite:///{file}").endswith("odd. Check HOOKMIRROR_DATABASE_URL.")
 
