@@ -1,8 +1,8 @@
 """Reconcile: compare the mirror with the source's own list, and repair what webhooks alone cannot have told.
 
 The list counts as news from the moment the walk began, by the source's clock or ours, whichever is behind. What changed
-since is left alone;
-what is missing in a complete list is deactivated, unless that is suspiciously much.
+since is left alone, unless it is dated so far in the future that it cannot be right; what is missing in a complete list
+is deactivated, unless that is suspiciously much.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from receiver.inbox import pending_entities
 from receiver.mirror import ACTIVE, Key, MirrorRow, Write, own_columns, sql_table
 from receiver.sources import Source
 from receiver.trouble import insist
-from receiver.versions import Rank, Version, microseconds
+from receiver.versions import AHEAD, Rank, Version, microseconds
 from receiver.workspace import Workspace
 
 #: Rows compared and repaired in one transaction, so that the endpoint never waits long for its turn.
@@ -58,6 +58,8 @@ class Report:
     repaired: list[RowChange] = field(default_factory=list)
     #: Rows that changed since the walk began, and were left alone.
     newer: int = 0
+    #: Rows whose last news is dated more than a day after the walk: the list was believed instead.
+    misdated: int = 0
     #: Per table, how many active rows the list lacks, where that is more than the brake allows.
     braked: dict[str, int] = field(default_factory=dict)
     dry_run: bool = False
@@ -69,6 +71,8 @@ class Report:
         lines.append(
             f"{self.source}: {self.listed} rows listed, {len(self.repaired)} {did}, {self.newer} changed since."
         )
+        if self.misdated:
+            lines.append(f"{self.misdated} of them had news from the future, which counts as older than the list.")
         for table, missing in self.braked.items():
             lines.append(
                 f"{missing} active rows of {table} are missing from the list, more than {BRAKE:.0%}: nothing of "
@@ -114,7 +118,7 @@ def reconcile(
         client.event_hooks["response"].append(lambda response: _note_date(response, dates))
         listed = _walk(source.name, listing.walk(client), progress)
     report = Report(source.name, min([began, *dates[:1]]), len(listed), dry_run=dry_run)
-    repair = _Repair(database, report, clock)
+    repair = _Repair(database, report, clock, future=max([began, *dates[:1]]) + AHEAD)
     repair.compare(listed)
     for table in listing.tables:
         repair.deactivate_missing(table, listed, force=force)
@@ -143,13 +147,24 @@ def _note_date(response: httpx.Response, dates: list[datetime]) -> None:
         return
 
 
+@dataclass(slots=True)
+class _Done:
+    """What one transaction did, as in the report."""
+
+    newer: int = 0
+    misdated: int = 0
+    repaired: list[RowChange] = field(default_factory=list)
+
+
 class _Repair:
     """Brings the mirror of one source to what its list says."""
 
-    def __init__(self, database: Database, report: Report, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, report: Report, clock: Callable[[], datetime], *, future: datetime) -> None:
+        """No news can rightly be dated later than `future`."""
         self._database = database
         self._report = report
         self._clock = clock
+        self._future = future
         self._pending = pending_entities(database, report.source)
         self._moment = microseconds(report.as_of), first_id_at(report.as_of)
 
@@ -175,27 +190,35 @@ class _Repair:
             self._apply(writes, needed=lambda row, _: row is not None and row.active)
 
     def _apply(self, writes: Sequence[Write], *, needed: Needed) -> None:
-        newer, repaired = insist(lambda: self._commit(writes, needed))
-        self._report.newer += newer
-        self._report.repaired.extend(repaired)
+        done = insist(lambda: self._commit(writes, needed))
+        self._report.newer += done.newer
+        self._report.misdated += done.misdated
+        self._report.repaired.extend(done.repaired)
 
-    def _commit(self, writes: Sequence[Write], needed: Needed) -> tuple[int, list[RowChange]]:
-        """One transaction: how many rows changed since the walk began, and what was repaired."""
-        newer, repaired = 0, []
-        transaction = self._database.read if self._report.dry_run else self._database.write
+    def _commit(self, writes: Sequence[Write], needed: Needed) -> _Done:
+        """One transaction."""
+        done = _Done()
+        lock = not self._report.dry_run
+        transaction = self._database.write if lock else self._database.read
         with transaction() as connection:
             workspace = Workspace(connection)
-            workspace.load(writes, lock=not self._report.dry_run)
+            workspace.load(writes, lock=lock)
             for write in writes:
                 row = workspace.row(write.key)
-                if row is not None and row.changed_at > self._report.as_of:
-                    newer += 1
-                elif needed(row, write):
-                    repaired.extend(workspace.apply([write], delivery_id=None)[1])
-            if not self._report.dry_run:
+                news = [write]
+                if row is not None and row.changed_at > self._future:
+                    done.misdated += 1
+                    news += workspace.date_back(write.key, write.version.time - 1, lock=lock)
+                elif row is not None and row.changed_at > self._report.as_of:
+                    done.newer += 1
+                    continue
+                elif not needed(row, write):
+                    continue
+                done.repaired.extend(workspace.apply(news, delivery_id=None)[1])
+            if lock:
                 workspace.save()
-                changes.record(connection, repaired, now=self._clock())
-        return newer, repaired
+                changes.record(connection, done.repaired, now=self._clock())
+        return done
 
     def _awaits_news(self, row: MirrorRow) -> bool:
         """Whether what the list confirms has to be recorded: a tie, or older news that is still to be worked on."""

@@ -56,6 +56,9 @@ class Outcome(StrEnum):
     STALE = "stale"
 
 
+#: No clock is ahead by so much: news that is dated further in the future, when it is heard, is dated wrongly.
+AHEAD = timedelta(days=1)
+
 #: From strongest to weakest: the outcome of a delivery is the strongest of its parts.
 STRONGEST_FIRST = (Outcome.TIE, Outcome.APPLIED, Outcome.UNCHANGED, Outcome.STALE)
 
@@ -108,6 +111,11 @@ class Registers:
             return Outcome.UNCHANGED if version == known else Outcome.STALE
         self.children_gone[table] = version
         return Outcome.UNCHANGED
+
+    def date_back(self, latest: int) -> None:
+        """Let news that is dated later count as of `latest`, in microseconds since 1970."""
+        for versions in (self.versions, self.children_gone):
+            versions |= {name: version._replace(time=min(version.time, latest)) for name, version in versions.items()}
 
     def _take_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
         register = f"{column}.{member}"

@@ -24,7 +24,7 @@ from receiver import changes, liveness
 from receiver.attempts import Judge, Judged, Task, count
 from receiver.database import Database
 from receiver.dialects import Handler
-from receiver.envelope import Event
+from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Unreadable
 from receiver.inbox import Claimed, Ending, Inbox
 from receiver.liveness import Pulse
@@ -34,6 +34,7 @@ from receiver.retries import RetrySchedule
 from receiver.side_by_side import side_by_side
 from receiver.sources import Source
 from receiver.trouble import insist, is_trouble_of_ours
+from receiver.versions import AHEAD
 from receiver.workspace import Workspace
 
 log = structlog.get_logger(__name__)
@@ -208,6 +209,7 @@ class Worker:
             task.handler = dialect.handler_for(envelope.event_type)
             if task.handler is None:
                 raise Discard(f"No handler takes {envelope.event_type}.")
+            _warn_of_the_future(delivery, envelope)
             kind, entity_id = envelope.entity or ("", "")
             task.event = Event(
                 source=delivery.source,
@@ -395,6 +397,16 @@ def _reader(database: Database) -> Iterator[Reader]:
             return Workspace(opened[0]).read(key, writes)
 
         yield read
+
+
+def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:
+    if envelope.occurred_at > delivery.received_at + AHEAD:
+        log.warning(
+            "an event is dated in the future: until then, what follows counts as older, unless a reconcile repairs it",
+            delivery=delivery.id,
+            source=delivery.source,
+            occurred_at=envelope.occurred_at.isoformat(),
+        )
 
 
 def _one_line(error: BaseException) -> str:

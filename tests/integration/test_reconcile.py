@@ -8,7 +8,7 @@ import httpx
 import pytest
 from shopping import drain, named
 
-from handlers.catalog import Product
+from handlers.catalog import Product, Variant
 from receiver import ApiError, Listed, SourceSettings
 from receiver.changes import after
 from receiver.errors import ConfigurationError
@@ -192,6 +192,70 @@ def test_news_that_was_under_way_during_the_walk_wins_over_the_list(kit, listed,
     run()
     drain(worker)
     assert not kit.row(Product, "A0").active
+
+
+# ── news from the future ──────────────────────────────────────────────────────────────────────────────────────
+
+
+FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
+
+
+def test_a_row_whose_news_is_from_the_future_is_as_listed_and_takes_news_again(kit, run):
+    kit.send("shop", "product.updated", id="A0", at=FUTURE, data=named("from the future"))
+    kit.drain()
+    report = run()
+    assert (operations(report), report.misdated) == ([("update", "A0")], 1)
+    assert report.lines()[-1] == "1 of them had news from the future, which counts as older than the list."
+    assert (kit.row(Product, "A0").name, kit.row(Product, "A0").changed_at) == ("Lamp", report.as_of)
+    kit.send("shop", "product.updated", id="A0", at=report.as_of + timedelta(seconds=1), data=named("of today"))
+    kit.drain()
+    assert kit.row(Product, "A0").name == "of today"
+    assert run().misdated == 0
+
+
+def test_a_row_that_is_right_but_dated_in_the_future_takes_news_again(kit, run):
+    kit.send("shop", "product.updated", id="A0", at=FUTURE, data=named())
+    kit.drain()
+    assert (operations(run()), run().misdated) == ([], 0)
+    kit.send("shop", "product.updated", id="A0", at=kit.now(), data=named("of today"))
+    kit.drain()
+    assert kit.row(Product, "A0").name == "of today"
+
+
+@pytest.mark.parametrize("parent_first", [True, False])
+def test_a_delete_from_the_future_is_undone_with_all_that_it_took_along(kit, listed, run, parent_first: bool):
+    for at, event_type, identity, data in (
+        (EARLIER, "variant.updated", "OF-A0", {"parent": "A0"}),
+        (FUTURE, "product.deleted", "A0", None),
+    ):
+        kit.send("shop", event_type, id=identity, at=at, data=data)
+    kit.drain()
+    child = [Listed(Variant, "OF-A0", {"parent": "A0"})]
+    listed.rows = listed.rows + child if parent_first else child + listed.rows
+    assert set(operations(run())) == {("reactivate", "OF-A0"), ("reactivate", "A0")}
+    assert kit.row(Product, "A0").active
+    assert kit.row(Variant, "OF-A0").active
+
+
+def test_a_row_with_news_from_the_future_that_the_list_lacks_is_deactivated(kit, listed, run):
+    kit.send("shop", "product.updated", id="A0", at=FUTURE, data=named())
+    kit.drain()
+    listed.hold(*(f"A{number}" for number in range(1, 10)))
+    assert operations(run()) == [("deactivate", "A0")]
+
+
+def test_a_dry_run_tells_of_news_from_the_future_and_leaves_it(kit, run):
+    kit.send("shop", "product.updated", id="A0", at=FUTURE, data=named("from the future"))
+    kit.drain()
+    assert (operations(run(dry_run=True)), run(dry_run=True).misdated) == ([("update", "A0")], 1)
+    assert kit.row(Product, "A0").name == "from the future"
+
+
+def test_a_clock_that_is_hours_ahead_is_believed(kit, run):
+    kit.send("shop", "product.updated", id="A0", at=kit.now() + timedelta(hours=23), data=named("of a fast clock"))
+    kit.drain()
+    report = run()
+    assert (operations(report), report.newer, report.misdated) == ([], 1, 0)
 
 
 # ── walks that do not work out ────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from shopping import NOON, Body, drain, named, new_shop, new_worker, states
 from sqlalchemy import event
+from structlog.testing import capture_logs
 from trouble import refusing
 
 from handlers.catalog import Product
@@ -241,6 +242,16 @@ def test_a_write_that_the_database_refuses_makes_only_the_guilty_one_fail(kit, w
     kit.advance(hours=1)
     drain(worker)
     assert kit.delivery(guilty)["state"] == "processed"
+
+
+@pytest.mark.parametrize(("hours", "told"), [(23, 0), (25, 1)])
+def test_an_event_dated_more_than_a_day_in_the_future_is_told_in_the_log(kit, worker, hours: int, told: int):
+    answer = kit.send("shop", "product.updated", id="A1", at=kit.now() + timedelta(hours=hours), data=named())
+    with capture_logs() as logs:
+        worker.work()
+    found = [(line["delivery"], line["source"]) for line in logs if "dated in the future" in line["event"]]
+    assert found == [(int(answer.delivery), "shop")] * told
+    assert kit.row(Product, "A1").name == "Lamp"
 
 
 def test_a_source_that_this_worker_does_not_know_waits_for_one_that_does(kit):
