@@ -1,7 +1,7 @@
 """IIMMPACT: full resources of a reload and bill payment catalog: products, their options, categories and groups.
 
 Facts are from the IIMMPACT docs, pages Catalog Webhook Events ("Payload Format", "Delete Events", "Signature
-Verification") and Catalog Webhooks; for the API from sources.md. What `data` holds is published for products only.
+Verification") and Catalog Webhooks; for the API from docs/sources.md. What `data` holds is published for products only.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Tree(Sent):
 
 
 class Catalog(Sent):
-    """The whole catalog in one answer (sources.md, IIMMPACT)."""
+    """The whole catalog in one answer (docs/sources.md, IIMMPACT)."""
 
     tree: Tree
     products: dict[str, ListedProduct]

@@ -18,8 +18,9 @@ NONCE = 16  #: random bytes, 32 characters in hexadecimal; 16 to 128 characters 
 
 
 class SignedRequests(httpx.Auth):
-    """`X-Signature: v1=<base64>` over `v1:{ts}:{nonce}:{METHOD}:{query}:{base64(sha256(body))}` (sources.md, IIMMPACT).
+    """`X-Signature: v1=<base64>` over `v1:{ts}:{nonce}:{METHOD}:{query}:{base64(sha256(body))}`.
 
+    From docs/sources.md, IIMMPACT, "API auth".
     `now` gives unix seconds. Every request gets a new nonce, one that is asked again too.
     """
 

@@ -1,8 +1,9 @@
 """Indexed PIM: patches of an entity's scalars, for every kind of entity the system has.
 
 Facts are from the Indexed docs, page Webhooks ("Envelope fields", "Entity section", "Example shape", "Available event
-families", "Signed requests"), and from sources.md where it says what follows from them. How two-word names are spelled
-is not published, so every spelling is read. No API for reading is known, so there is nothing to hydrate or reconcile.
+families", "Signed requests"), and from docs/sources.md where it says what follows from them. How two-word names are
+spelled is not published, so every spelling is read. No API for reading is known, so there is nothing to hydrate or
+reconcile.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def _identify(kind: str, entity: Any, event_type: str) -> tuple[str, str] | None
 
 
 def _fingerprint(body: dict[str, Any]) -> bytes:
-    """Two webhook records for one event deliver one change twice, differing in these two members (sources.md)."""
+    """Two webhook records for one event deliver one change twice, differing in these two members (docs/sources.md)."""
     same = {key: value for key, value in body.items() if key not in ("webhook", "timestamp")}
     return hashlib.sha256(canonical(same)).digest()
 

@@ -1,7 +1,7 @@
 """Sigma PIM: thin events that name an entity or a variant; its values are fetched from the API, if there is one.
 
 Facts are from the Sigma docs (Webhooks: "Webhook Payload Shape", "Available Events", "HMAC Verification",
-"Idempotency") and, for the API, from the vendor's other pages as collected in sources.md. What `data` holds is
+"Idempotency") and, for the API, from the vendor's other pages as collected in docs/sources.md. What `data` holds is
 published for `entity.updated` and `entity.transition` only, so everything but the id is optional.
 """
 
@@ -161,7 +161,7 @@ def _own_data(event: Event[Any]) -> dict[str, Any]:
 
 @sigma.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` ends in `/api/v1`; the key is one of "sigma_sk_live_…" (sources.md, Sigma PIM, API)."""
+    """`api_url` ends in `/api/v1`; the key is one of "sigma_sk_live_…" (docs/sources.md, Sigma PIM, API)."""
     return client(source, headers={"X-Sigma-ApiKey": required(source, "api_key", source.api_key)})
 
 
@@ -202,7 +202,7 @@ def walk(api: httpx.Client) -> Iterator[Listed]:
 
 
 def _records(api: httpx.Client, path: str) -> Iterator[Record]:
-    """Paging is by offset in no documented order (sources.md, Sigma PIM, Traps)."""
+    """Paging is by offset in no documented order (docs/sources.md, Sigma PIM, Traps)."""
     return every(lambda: _pages(api, path), lambda record: record.id, path)
 
 

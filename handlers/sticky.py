@@ -1,7 +1,7 @@
 """sticky.io: encrypted full snapshots of products with their variants, and changes of single and many variants.
 
 Facts are from the sticky.io guide to product webhooks ("Event Details", "Understanding the Payload"); the variant
-families, the cipher and the API from the vendor's other pages as collected in sources.md.
+families, the cipher and the API from the vendor's other pages as collected in docs/sources.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from handlers.values import Id, Price, RelatedId, Sent, Text, as_moment_or_none,
 from receiver import ApiError, Dialect, EncryptedBody, Envelope, Event, Listed, Mirror, SourceSettings, Unreadable
 from receiver.codec import canonical
 
-#: The members of the test event (sources.md, sticky.io): it has no `type`, no time and no application key.
+#: The members of the test event (docs/sources.md, sticky.io): it has no `type`, no time and no application key.
 TEST = frozenset({"message", "reference", "URL"})
 
 #: The test event has no time, and nothing is ordered by it: no handler wants it. Any constant would do.
@@ -98,14 +98,14 @@ def _occurred_at(text: str, objects: list[Any], *, gone: bool) -> datetime:
 
 
 def _dedup_key(body: Announcement, ids: list[str]) -> str | None:
-    """One correlation id may be shared by a bulk action's events, so it must not hide another object's (sources.md)."""
+    """A bulk action's events may share a correlation id, which must not hide another object's (docs/sources.md)."""
     if body.data.correlation_id is None:
         return None
     return canonical([body.data.correlation_id, body.type, *sorted(ids)]).decode()
 
 
 def _fingerprint(body: Announcement) -> bytes:
-    """What is announced; whether a redelivery keeps `data.id` is not known (sources.md)."""
+    """What is announced; whether a redelivery keeps `data.id` is not known (docs/sources.md)."""
     announced = {"type": body.type, "time": body.time, "object": body.data.object}
     return hashlib.sha256(canonical(announced)).digest()
 
@@ -231,7 +231,7 @@ def connect(source: SourceSettings) -> httpx.Client:
 
 @sticky.listing(Product, Variant)
 def walk(api: httpx.Client) -> Iterator[Listed]:
-    """Without `data`: the API's objects differ from the webhooks' (sources.md, sticky.io, REST v2)."""
+    """Without `data`: the API's objects differ from the webhooks' (docs/sources.md, sticky.io, REST v2)."""
     path = "/api/v2/products"
     # All ids first: a walk that waited for each product in between would hardly ever see a list hold still.
     for identity in list(every(lambda: _pages(api, path), str, path)):

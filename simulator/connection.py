@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-#: Seconds without an answer after which a sender gives up (sources.md, IIMMPACT: 30 s; the others publish none).
+#: Seconds without an answer after which a sender gives up (docs/sources.md, IIMMPACT: 30 s; the others publish none).
 TIMEOUT = 30.0
 
 #: Seconds after which an idle connection is not used again: servers close theirs, commonly after 5 s, and a request

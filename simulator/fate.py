@@ -13,7 +13,7 @@ from simulator.systems.base import Change, Message, System
 
 Damage = Literal["corrupt", "truncate"]
 
-#: Bytes that are too many for a receiver: one more than 1 MiB (design.md, "HTTP").
+#: Bytes that are too many for a receiver: one more than 1 MiB (docs/operations.md, `max_body_bytes`).
 TOO_LARGE = 1_048_577
 
 #: The outage lasts for so many tries of a message at most, so that every system that retries gets through.

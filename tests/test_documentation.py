@@ -30,6 +30,7 @@ from starlette.routing import Route
 import receiver
 from receiver import cli, metrics, testing
 from receiver.api import Api
+from receiver.ciphers import CIPHERS
 from receiver.database import Database
 from receiver.deliveries import State
 from receiver.errors import Refused
@@ -38,7 +39,7 @@ from receiver.mirror import BOOKKEEPING, mirror_tables, own_columns, sql_table
 from receiver.openapi import describe
 from receiver.settings import CONFIG_VARIABLE, PREFIX, Settings, SourceSettings, load
 from receiver.sources import find_dialects
-from receiver.testing import EXPECTED, fixture_files
+from receiver.testing import EXPECTED, Webhooks, fixture_files
 from receiver.tokens import Tokens
 from receiver.versions import Outcome
 
@@ -355,10 +356,14 @@ def test_files_that_a_page_names_exist(page: str) -> None:
         assert (ROOT / name).exists(), f"{name} in {page}"
 
 
+#: In text: a name in quotes is a part of a path that is put together.
+PAGE_NAMES = re.compile(r"(?<![\w./\"-])(?:docs/decisions/\d{4}|(?:docs/)?[\w-]+\.md\b)")
+
+
 def test_pages_that_the_source_names_exist() -> None:
-    for package in ("receiver", "handlers", "simulator"):
+    for package in ("receiver", "handlers", "simulator", "benchmarks", "tests"):
         for path in (ROOT / package).rglob("*.py"):
-            for name in re.findall(r"docs/(?:decisions/\d{4}|[a-z-]+\.md)", path.read_text("utf-8")):
+            for name in PAGE_NAMES.findall(path.read_text("utf-8")):
                 found = list(DOCS.glob(f"decisions/{name[-4:]}-*.md")) if "decisions" in name else [ROOT / name]
                 assert [page for page in found if page.exists()], f"{name} in {path}"
 
@@ -491,6 +496,19 @@ def test_the_settings_of_a_page_start(page: str, tmp_path: Path, monkeypatch: py
     assert load(tmp_path / "hookmirror.toml").sources
     settings = {CONFIG_VARIABLE: "hookmirror.toml", f"{PREFIX}SECRET_KEY": "k" * 32}
     assert "MEND" not in run(tmp_path, "hookmirror", "doctor", **settings)
+
+
+def test_the_bodies_of_the_four_systems_leave_the_rows_beside_them(webhooks: Webhooks, tmp_path: Path) -> None:
+    written("docs/sources.md", tmp_path)
+    fixtures = fixture_files(tmp_path)
+    assert {fixture.parent.name for fixture in fixtures} == {"sigma", "indexed", "iimmpact", "sticky"}
+    for fixture in sorted(fixtures, reverse=True):
+        webhooks.check_fixture(fixture)
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_every_cipher_is_explained(cipher: str) -> None:
+    assert row_of(text_of("docs/sources.md"), cipher)[1]
 
 
 def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:

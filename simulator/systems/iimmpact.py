@@ -68,7 +68,7 @@ class Iimmpact(System):
         #: Take `http://` URLs of this machine too; the real system never does.
         self.allow_loopback_http = allow_loopback_http
         self.api_key = self.wire.token(32)
-        #: Base64; the key of the request signature is what it decodes to (sources.md, IIMMPACT, "API auth").
+        #: Base64; the key of the request signature is what it decodes to (docs/sources.md, IIMMPACT, "API auth").
         self.api_secret = b64encode(self.wire.randbytes(32)).decode()
         self.last_updated = clock.now()
 

@@ -1,4 +1,4 @@
-"""IIMMPACT's API for reading, behind its request signing (sources.md, section IIMMPACT)."""
+"""IIMMPACT's API for reading, behind its request signing (docs/sources.md, section IIMMPACT)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 #: Seconds that a request's timestamp may be off. Not published: an assumption.
 TOLERANCE = 300
 
-#: Requests to the catalog in any 60 seconds (sources.md, IIMMPACT, "Limits").
+#: Requests to the catalog in any 60 seconds (docs/sources.md, IIMMPACT, "Limits").
 CATALOG_RATE = 60
 
 PER_PAGE = 50
@@ -39,7 +39,7 @@ def routes(api: Api) -> list[BaseRoute]:
 
 
 def signature(secret: str, *, timestamp: str, nonce: str, method: str, query: str, body: bytes) -> str:
-    """`v1=<base64>` over the canonical string, under the base64-decoded secret (sources.md, IIMMPACT, "API auth")."""
+    """`v1=<base64>` over the canonical string, under the base64-decoded secret (docs/sources.md, "API auth")."""
     digest = b64encode(hashlib.sha256(body).digest()).decode()
     canonical = f"v1:{timestamp}:{nonce}:{method}:{query}:{digest}"
     return "v1=" + b64encode(hmac.digest(b64decode(secret), canonical.encode(), "sha256")).decode()

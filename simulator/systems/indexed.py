@@ -124,7 +124,7 @@ class Indexed(System):
     def body(self, change: Change, subscription: Subscription) -> bytes:
         """Indexed docs, section "Example shape": the entity's key is the part of the event name before the dot.
 
-        Where a revision tells the time of the change, `timestamp` is the later one of the dispatch (sources.md).
+        Where a revision tells the time of the change, `timestamp` is the later one of the dispatch (docs/sources.md).
         """
         queued = timedelta(seconds=self.wire.randrange(QUEUED + 1) if change.extras else 0)
         return codec.encode(
@@ -202,7 +202,7 @@ class Indexed(System):
         return self.chance.choice(categories) if categories else None
 
     def _deleted(self, entity: Entity, at: datetime) -> Change:
-        """By the time the event is written, the entity has lost its numeric id (sources.md, Indexed PIM)."""
+        """By the time the event is written, the entity has lost its numeric id (docs/sources.md, Indexed PIM)."""
         entity.alive = False
         change = self._event(entity, "deleted", at, {**reflect(entity), "id": None}, [])
         self.remove(entity.key, change)

@@ -1,4 +1,4 @@
-"""Sigma PIM's API: records and variants (sources.md, section Sigma PIM, "API")."""
+"""Sigma PIM's API: records and variants (docs/sources.md, section Sigma PIM, "API")."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 #: Sigma docs, section "Endpoints": the samples carry a JWT, of which the simulator checks only the look.
 JWT_START = "eyJ"
 
-#: sources.md, Sigma PIM, "Errors"; no status is published for CONFLICT.
+#: docs/sources.md, Sigma PIM, "Errors"; no status is published for CONFLICT.
 STATUS = {"VALIDATION_ERROR": 400, "UNAUTHORIZED": 401, "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "CONFLICT": 409}
 
 READING = ("GET", "HEAD")

@@ -21,7 +21,7 @@ EVENTS = (
     "variant.deleted",
 )
 
-#: `{alias: [{"scope": {…}, "value": …}, …]}`; the scope `{}` is the global one (sources.md, Sigma PIM, RECORD).
+#: `{alias: [{"scope": {…}, "value": …}, …]}`; the scope `{}` is the global one (docs/sources.md, Sigma PIM, RECORD).
 Values = dict[str, list[dict[str, Any]]]
 
 

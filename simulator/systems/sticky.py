@@ -43,7 +43,7 @@ class Sticky(System):
             app_key_member="clientAppKey", keyless=sticky_webhook.TEST_EVENT, random=self.wire.randbytes
         )
         self.app_key = f"app_key_{self.wire.token(16)}"
-        #: Exactly 32 letters and digits, the bytes of an AES-256 key (sources.md, sticky.io).
+        #: Exactly 32 letters and digits, the bytes of an AES-256 key (docs/sources.md, sticky.io).
         self.key_phrase = self.wire.token(32)
         self.api_user = f"api_{self.wire.token(8)}"
         self.api_password = self.wire.token(24)
@@ -152,7 +152,7 @@ class Sticky(System):
         return [self._updated(product, at, self.chance.uuid())] if product else []
 
     def update_several(self, at: datetime) -> list[Change]:
-        """One bulk action on several products, whose events share a correlation id (sources.md: inferred)."""
+        """One bulk action on several products, whose events share a correlation id (docs/sources.md: inferred)."""
         taken = [self._take(is_alive, at) for _ in range(self.chance.randint(2, 5))]
         correlation = self.chance.uuid()
         return [self._updated(product, at, correlation) for product in taken if product]
@@ -239,7 +239,7 @@ class Sticky(System):
         return change
 
     def _variant_event(self, product: Product, objects: list[dict[str, Any]], verb: str, at: datetime) -> Change:
-        """One variant alone is a `variant.*` event, two or more a `bulk.variant.*` with an array (sources.md)."""
+        """One variant alone is a `variant.*` event, two or more a `bulk.variant.*` with an array (docs/sources.md)."""
         bulk = len(objects) > 1
         name = f"bulk.variant.{verb}" if bulk else f"variant.{verb}"
         data = objects if bulk else objects[0]

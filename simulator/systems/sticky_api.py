@@ -1,4 +1,4 @@
-"""sticky.io's REST v2 for products, behind HTTP Basic (sources.md, section sticky.io, "REST v2").
+"""sticky.io's REST v2 for products, behind HTTP Basic (docs/sources.md, section sticky.io, "REST v2").
 
 Its product differs from the webhook's object: times are `{date, timezone_type, timezone}`, a bundle is `is_bundle` and
 `bundle_children`.

@@ -1,4 +1,4 @@
-"""sticky.io's webhook: one registration with a KeyPhrase, and a test event (sources.md, section sticky.io).
+"""sticky.io's webhook: one registration with a KeyPhrase, and a test event (docs/sources.md, section sticky.io).
 
 That bodies are encrypted under a phrase of 32 letters and digits, and what the test event holds, is documented. The
 paths, members and statuses are assumptions: the vendor shows a form.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PATH = "/api/v2/webhooks"
 
-#: sources.md, sticky.io: the members of the test event, which has no type and no application key.
+#: docs/sources.md, sticky.io: the members of the test event, which has no type and no application key.
 TEST_EVENT = frozenset({"message", "reference", "URL"})
 
 KEY_PHRASE = re.compile(r"[A-Za-z0-9]{32}")

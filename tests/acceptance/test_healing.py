@@ -101,7 +101,7 @@ def test_a_reconcile_heals_what_the_report_says_it_can(comparisons, dialect):
 
 
 def test_indexed_has_no_list_so_that_nothing_can_be_reconciled(comparisons):
-    """sources.md: no read API was found."""
+    """docs/sources.md: no read API was found."""
     told, _ = comparisons["indexed"][0]
     assert told.rows_beyond
     assert told.rows_to_reconcile == []

@@ -47,7 +47,7 @@ def sigma(systems, path):
 
 
 def test_sigma_lists_exactly_the_living_records(systems):
-    """sources.md, Sigma PIM, "API": `{"items", "total", "offset", "limit"}`, default limit 50."""
+    """docs/sources.md, Sigma PIM, "API": `{"items", "total", "offset", "limit"}`, default limit 50."""
     page = sigma(systems, "/records").json()
     living = {key[1] for key, row in systems["sigma"].truth if key[0] == "products" and row.active}
     items = sigma(systems, "/records?limit=500").json()["items"]
@@ -102,7 +102,7 @@ def signed(system, query="", *, nonce="n" * 16, timestamp=None):
 
 
 def test_the_iimmpact_catalog_is_a_tree_with_products_by_code(systems):
-    """sources.md, IIMMPACT: `GET /v2/catalog` → last_updated, tree, products by code."""
+    """docs/sources.md, IIMMPACT: `GET /v2/catalog` → last_updated, tree, products by code."""
     system = systems["iimmpact"]
     catalog = get(systems, "/iimmpact/v2/catalog", headers=signed(system)).json()
     assert set(catalog) == {"last_updated", "tree", "products"}
@@ -139,7 +139,7 @@ def test_iimmpact_takes_a_nonce_once(systems):
 
 
 def test_iimmpact_limits_reads_of_the_catalog(systems):
-    """sources.md, IIMMPACT, "Limits": 60/min on the catalog, 429 with Retry-After."""
+    """docs/sources.md, IIMMPACT, "Limits": 60/min on the catalog, 429 with Retry-After."""
     system = systems["iimmpact"]
 
     async def ask():
@@ -156,7 +156,7 @@ def test_iimmpact_limits_reads_of_the_catalog(systems):
 
 
 def test_sticky_pages_through_exactly_the_living_products(systems):
-    """sources.md, sticky.io, "REST v2": HTTP Basic, status SUCCESS, next_page_url."""
+    """docs/sources.md, sticky.io, "REST v2": HTTP Basic, status SUCCESS, next_page_url."""
     system = systems["sticky"]
     auth = (system.api_user, system.api_password)
     url, found = "/sticky/api/v2/products", []
@@ -169,7 +169,7 @@ def test_sticky_pages_through_exactly_the_living_products(systems):
 
 
 def test_a_sticky_product_has_the_rest_shape(systems):
-    """sources.md, sticky.io, "REST v2": times are {date, timezone_type, timezone}, bundles are bundle_children."""
+    """docs/sources.md, sticky.io, "REST v2": times are {date, timezone_type, timezone}, bundles are bundle_children."""
     system = systems["sticky"]
     product = next(system.alive())
     path = f"/sticky/api/v2/products/{product.id}"

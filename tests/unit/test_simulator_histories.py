@@ -167,7 +167,7 @@ def test_indexed_has_one_record_and_secret_per_event():
 
 
 def test_two_indexed_records_for_one_event_send_it_twice():
-    """sources.md, Indexed PIM: "Two records for one event deliver the same change twice, differing in `webhook`"."""
+    """docs/sources.md, Indexed PIM: two records send one change twice, differing in `webhook` and `timestamp`."""
     system = system_of("indexed")
     change = next(change for change in history(system, 200) if change.event_type == "product.updated")
     first, second = (codec.decode(message.body) for message in system.messages(change))
@@ -229,7 +229,7 @@ def test_sticky_has_all_three_product_types():
 
 
 def test_sticky_bulk_events_carry_two_or_more_variants():
-    """sources.md, sticky.io: `bulk.variant.*` for two or more, where `data.object` is an array."""
+    """docs/sources.md, sticky.io: `bulk.variant.*` for two or more, where `data.object` is an array."""
     system = system_of("sticky")
     for change, body in bodies(system, history(system, 600)):
         found = body["data"]["object"]

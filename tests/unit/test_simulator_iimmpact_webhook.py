@@ -126,7 +126,7 @@ def test_enabled_must_be_true_or_false(system):
 
 
 def test_the_signature_covers_the_body(system):
-    """sources.md, IIMMPACT, "API auth": the canonical string ends in the body's digest."""
+    """docs/sources.md, IIMMPACT, "API auth": the canonical string ends in the body's digest."""
     headers = sign_request(system, "POST", body=b'{"webhook_url":"https://a.example.com"}')
     assert (
         ask(system, "POST", PATH, headers=headers, content=b'{"webhook_url":"https://b.example.com"}').status_code

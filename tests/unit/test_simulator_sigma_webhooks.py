@@ -87,7 +87,7 @@ def test_the_documented_delete_answers_deleted_and_ends_delivery(system):
 
 
 def test_no_answer_ever_shows_a_secret(system):
-    """sources.md, Sigma PIM: the secret is shown as eight dots."""
+    """docs/sources.md, Sigma PIM: the secret is shown as eight dots."""
     answers = [replay(system, curl).text for curl in (CREATE, GET, LIST, UPDATE)]
     assert not any("whsec_" in answer for answer in answers)
 
@@ -141,20 +141,20 @@ def test_an_update_without_a_secret_removes_it(system):
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eHk6eg=="}, {"X-Sigma-ApiKey": "sigma_sk_live_no"}])
 def test_nobody_gets_in_without_a_token_or_key(system, headers):
-    """sources.md, Sigma PIM, "Errors": UNAUTHORIZED 401."""
+    """docs/sources.md, Sigma PIM, "Errors": UNAUTHORIZED 401."""
     answer = ask(system, "GET", "/api/v1/webhooks", headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (401, "UNAUTHORIZED")
 
 
 def test_a_key_that_may_only_read_cannot_write(system):
-    """sources.md, Sigma PIM, "Errors": PERMISSION_DENIED 403."""
+    """docs/sources.md, Sigma PIM, "Errors": PERMISSION_DENIED 403."""
     answer = call(system, "POST", "/webhooks", key=system.reading_key, json=VALID)
     assert (answer.status_code, answer.json()["error"]) == (403, "PERMISSION_DENIED")
     assert call(system, "GET", "/webhooks", key=system.reading_key).status_code == 200
 
 
 def test_an_id_is_taken_once(system):
-    """sources.md, Sigma PIM, "Errors": CONFLICT."""
+    """docs/sources.md, Sigma PIM, "Errors": CONFLICT."""
     call(system, "POST", "/webhooks", json=VALID)
     answer = call(system, "POST", "/webhooks", json=VALID)
     assert (answer.status_code, answer.json()["error"]) == (409, "CONFLICT")
@@ -162,7 +162,7 @@ def test_an_id_is_taken_once(system):
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_an_unknown_webhook_is_not_found(system, method):
-    """sources.md, Sigma PIM, "Errors": NOT_FOUND."""
+    """docs/sources.md, Sigma PIM, "Errors": NOT_FOUND."""
     answer = call(system, method, "/webhooks/wh-nowhere", json=VALID)
     assert (answer.status_code, answer.json()["error"]) == (404, "NOT_FOUND")
 
@@ -192,7 +192,7 @@ def test_an_unknown_path_is_told_in_the_systems_own_words(system):
 )
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_webhook_that_is_not_as_documented_is_refused(system, method, change, word):
-    """Sigma docs, "Create webhook", table "Request body"; sources.md: VALIDATION_ERROR 400."""
+    """Sigma docs, "Create webhook", table "Request body"; docs/sources.md: VALIDATION_ERROR 400."""
     call(system, "POST", "/webhooks", json={**VALID, "id": "wh-2"})
     path = "/webhooks" if method == "POST" else "/webhooks/wh-2"
     answer = call(system, method, path, json={**VALID, **change})

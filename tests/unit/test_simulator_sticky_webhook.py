@@ -35,7 +35,7 @@ def test_a_registration_tells_the_app_key_and_hides_the_phrase():
 
 @pytest.mark.parametrize("cipher", [name for name in CIPHERS if name != "none"])
 def test_bodies_are_encrypted_under_the_phrase_that_was_registered(cipher):
-    """sources.md, sticky.io: "AES-encrypted with a KeyPhrase"."""
+    """docs/sources.md, sticky.io: encrypted with AES under a key phrase."""
     system = make(cipher=cipher)
     call(system, "POST", json=VALID)
     assert system.settings(api_url=None)["secrets"] == [PHRASE]
@@ -48,7 +48,7 @@ def test_bodies_are_encrypted_under_the_phrase_that_was_registered(cipher):
     "phrase", [None, "", PHRASE[:-1], PHRASE + "6", PHRASE[:-1] + "-", PHRASE[:-1] + "é", 32, PHRASE + "\n"]
 )
 def test_a_phrase_is_exactly_32_letters_and_digits(phrase):
-    """sources.md, sticky.io: "exactly 32 characters A–Z a–z 0–9"."""
+    """docs/sources.md, sticky.io: the phrase is 32 letters and digits."""
     answer = call(make(), "POST", json={**VALID, "key_phrase": phrase})
     assert (answer.status_code, "32 letters and digits" in answer.json()["message"]) == (422, True)
 
@@ -59,7 +59,7 @@ def test_a_registration_needs_a_url(url):
 
 
 def test_the_test_event_has_three_members_and_no_type():
-    """sources.md, sticky.io: "A test event decrypts to `{message, reference, URL}` with no `type`"."""
+    """docs/sources.md, sticky.io: the test event has `message`, `reference` and `URL`, and no `type`."""
     system = make()
     call(system, "POST", json=VALID)
     assert call(system, "POST", f"{PATH}/test").status_code == 202
@@ -81,7 +81,7 @@ def test_a_removed_registration_receives_nothing():
 
 
 def test_nobody_gets_in_without_a_password():
-    """sources.md, sticky.io, "REST v2": HTTP Basic."""
+    """docs/sources.md, sticky.io, "REST v2": HTTP Basic."""
     system = make()
     assert ask(system, "POST", PATH, json=VALID).status_code == 401
     assert ask(system, "POST", PATH, json=VALID, auth=(system.api_user, "no")).status_code == 401

@@ -141,7 +141,7 @@ def test_a_bulk_event_is_about_its_first_variant():
 
 
 def test_a_redelivery_with_another_id_of_its_own_is_the_same_delivery():
-    """Whether `data.id` survives a redelivery is not known (sources.md)."""
+    """Whether `data.id` survives a redelivery is not known (docs/sources.md)."""
     assert identity(saying(id="another", created="2024-12-18 12:00:00")) == identity(REGULAR)
 
 
