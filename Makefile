@@ -18,10 +18,10 @@ help:
 demo: $(VENV)/installed
 	@$(BIN)/hookmirror demo
 
-# Two at a time, where a test keeps no more than one core busy; the others start whole installations.
+# Two files at a time; what kills, stops and starves processes under load is alone.
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration
-	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore tests/plug
+	$(BIN)/python -m pytest tests/plug
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

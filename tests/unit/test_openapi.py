@@ -60,7 +60,7 @@ def test_every_operation_has_a_name_of_its_own(document):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_row_has_the_columns_of_its_table_except_those_for_the_guard(document, table):
-    row = document["components"]["schemas"][f"{table.title()}Row"]
+    row = document["components"]["schemas"][row_shape(TABLES[table]).__name__]
     columns = {column.name for column in sql_table(TABLES[table]).columns} - {"versions"}
     assert row["properties"].keys() == set(row["required"]) == columns
     assert row["additionalProperties"] is False
