@@ -20,9 +20,11 @@ from typing import TypeVar
 from benchmarks import ended, inboxes, postgresql
 from benchmarks.inboxes import SOURCE
 from receiver import queries
+from receiver.claims import Claimed
 from receiver.database import Database
 from receiver.deliveries import State
-from receiver.inbox import Claimed, Ending, Inbox
+from receiver.endings import Ending
+from receiver.inbox import Inbox
 from receiver.intake import Arrival
 from receiver.queries import DeliveryFilter
 from receiver.schema import Schema

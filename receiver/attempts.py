@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 import structlog
 
 from receiver import metrics
+from receiver.claims import Claimed
 from receiver.deliveries import State
 from receiver.dialects import Handler
+from receiver.endings import Ending
 from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Retry, Unreadable
-from receiver.inbox import Claimed, Ending
 from receiver.liveness import Pulse
 from receiver.mirror import Write
 from receiver.retries import RetrySchedule

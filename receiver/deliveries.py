@@ -17,11 +17,24 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Index, Integer, LargeBinary, Table, and_, false, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    false,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from receiver.codec import storable
-from receiver.columns import Document, UtcDateTime
+from receiver.columns import Document, Many, UtcDateTime, among
 
 #: Characters of a reason that are kept.
 LONGEST_REASON = 2_000
@@ -168,6 +181,14 @@ DELIVERIES: Table = Delivery.__table__  # type: ignore[attr-defined]
 BODIES: Table = Body.__table__  # type: ignore[attr-defined]
 DEDUP_KEYS: Table = DedupKey.__table__  # type: ignore[attr-defined]
 ATTEMPTS: Table = Attempt.__table__  # type: ignore[attr-defined]
+
+
+#: Those whose ids are the parameter `ids`.
+IDS = among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger)))
+
+#: Those of the sources in the parameter `sources`. Not by the plain column: the index of what is due is the one to go
+#: by, and not that of a source's whole history.
+OF_SOURCES = among(DELIVERIES.c.source + "", bindparam("sources", type_=Many(Text)))
 
 
 def dedup_keys_in(keys: Iterable[tuple[str, str]]) -> list[ColumnElement[bool]]:

@@ -22,11 +22,13 @@ from sqlalchemy.orm import Session
 
 from receiver import changes, liveness
 from receiver.attempts import Judge, Judged, Task, count
+from receiver.claims import Claimed
 from receiver.database import Database
 from receiver.dialects import Handler
+from receiver.endings import Ending
 from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Unreadable
-from receiver.inbox import Claimed, Ending, Inbox
+from receiver.inbox import Inbox
 from receiver.liveness import Pulse
 from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
 from receiver.retention import Retention

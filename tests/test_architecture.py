@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "pure": "errors codec patterns retries signatures ciphers envelope settings versions tokens",
     "tables": "arrivals columns sqlite trouble database importing revisions migrations schema bulk "
-    "deliveries intake filing inbox mirror changes workspace",
+    "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
     "pipelines": "metrics patience admission acceptor endpoint listener "
     "liveness side_by_side processes retention reconcile attempts worker",

@@ -17,9 +17,11 @@ from sqlalchemy import Connection, event, insert, text
 
 from receiver import queries
 from receiver.arrivals import first_id_at
+from receiver.claims import Claimed
 from receiver.database import Database
 from receiver.deliveries import BODIES, DEDUP_KEYS, DELIVERIES, State
-from receiver.inbox import Claimed, Ending, Inbox, pending_entities, pending_sources
+from receiver.endings import Ending
+from receiver.inbox import Inbox, pending_entities, pending_sources
 from receiver.intake import Arrival
 from receiver.queries import DeliveryFilter, Statistics
 from receiver.retention import Retention
