@@ -161,7 +161,7 @@ def _own_data(event: Event[Any]) -> dict[str, Any]:
 
 @sigma.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` ends in `/api/v1`; the key is one of "sigma_sk_live_…" (docs/sources.md, Sigma PIM, API)."""
+    """`api_url` ends in `/api/v1`, and the key is one of "sigma_sk_live_…" (docs/sources.md, Sigma PIM, API)."""
     return client(source, headers={"X-Sigma-ApiKey": required(source, "api_key", source.api_key)})
 
 

@@ -96,7 +96,10 @@ class Gcm:
 
 
 class OpensslSalted:
-    """`Salted__`, 8 bytes of salt, AES-256-CBC under a key derived with one round of MD5 (`openssl enc`, CryptoJS)."""
+    """`Salted__`, 8 bytes of salt, AES-256-CBC under a key derived with one round of MD5.
+
+    As CryptoJS writes it, and `openssl enc -md md5`.
+    """
 
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes:
         salt = random(8)

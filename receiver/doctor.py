@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import delete, false
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database import Database
@@ -19,7 +18,7 @@ from receiver.dialects import Dialect
 from receiver.errors import HookmirrorError, WiringError
 from receiver.inbox import Inbox, pending_sources
 from receiver.mirror import mirror_tables
-from receiver.processes import PROCESSES, Kind, Wiring, differences, running, shown
+from receiver.processes import Kind, Wiring, differences, running, shown
 from receiver.schema import Schema
 from receiver.settings import Settings
 from receiver.sources import Source, build_source, survey_dialects
@@ -136,18 +135,11 @@ def _contents(database: Database, settings: Settings, sources: Mapping[str, Sour
         yield Finding("schema", not database.is_postgresql, f"is behind this release. {behind} To do it, {mend}")
         return
     schema.check()
-    _try_to_write(database)
     yield Finding("database", True, "answers")
     yield Finding("schema", True, f"is this release's: {schema.release}")
     yield _backlog(database, settings)
     yield from _strangers(database, settings)
     yield from _processes(database, Wiring.of(sources))
-
-
-def _try_to_write(database: Database) -> None:
-    """Raises SQLAlchemy's error for a database that can only be read. Who may write deletes nothing here."""
-    with database.write() as connection:
-        connection.execute(delete(PROCESSES).where(false()))
 
 
 def _backlog(database: Database, settings: Settings) -> Finding:

@@ -1,21 +1,23 @@
 """Reconcile: compare the mirror with the source's own list, and repair what webhooks alone cannot have told.
 
 The list counts as news from the moment the walk began, by the source's clock or ours, whichever is behind. What changed
-since is left alone, unless it is dated so far in the future that it cannot be right; what is missing in a complete list
-is deactivated, unless that is suspiciously much.
+since is left alone; what is missing in a complete list is deactivated, unless that is suspiciously much. First of all,
+whatever is dated so far in the future that it cannot be right is dated back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
 from receiver import changes, codec
 from receiver.arrivals import first_id_at
@@ -24,7 +26,7 @@ from receiver.database import Database
 from receiver.dialects import Listed
 from receiver.errors import ApiError, ConfigurationError
 from receiver.inbox import pending_entities
-from receiver.mirror import ACTIVE, Key, MirrorRow, Write, own_columns, sql_table
+from receiver.mirror import ACTIVE, Key, MirrorRow, Write, child_tables, mirror_tables, own_columns, sql_table
 from receiver.sources import Source
 from receiver.trouble import insist
 from receiver.versions import AHEAD, Rank, Version, microseconds
@@ -58,7 +60,7 @@ class Report:
     repaired: list[RowChange] = field(default_factory=list)
     #: Rows that changed since the walk began, and were left alone.
     newer: int = 0
-    #: Rows whose last news is dated more than a day after the walk: the list was believed instead.
+    #: Rows that were dated more than a day after the walk began, and were dated back.
     misdated: int = 0
     #: Per table, how many active rows the list lacks, where that is more than the brake allows.
     braked: dict[str, int] = field(default_factory=dict)
@@ -72,7 +74,8 @@ class Report:
             f"{self.source}: {self.listed} rows listed, {len(self.repaired)} {did}, {self.newer} changed since."
         )
         if self.misdated:
-            lines.append(f"{self.misdated} of them had news from the future, which counts as older than the list.")
+            dated_back = "would be dated back" if self.dry_run else "dated back"
+            lines.append(f"Rows with news from the future: {self.misdated}, {dated_back} to before the list.")
         for table, missing in self.braked.items():
             lines.append(
                 f"{missing} active rows of {table} are missing from the list, more than {BRAKE:.0%}: nothing of "
@@ -118,10 +121,14 @@ def reconcile(
         client.event_hooks["response"].append(lambda response: _note_date(response, dates))
         listed = _walk(source.name, listing.walk(client), progress)
     report = Report(source.name, min([began, *dates[:1]]), len(listed), dry_run=dry_run)
-    repair = _Repair(database, report, clock, future=max([began, *dates[:1]]) + AHEAD)
-    repair.compare(listed)
-    for table in listing.tables:
-        repair.deactivate_missing(table, listed, force=force)
+    future = max([began, *dates[:1]]) + AHEAD
+    with ExitStack() as opened:
+        dry = Workspace(opened.enter_context(database.read())) if dry_run else None
+        repair = _Repair(database, report, clock, future=future, dry=dry)
+        repair.date_back()
+        repair.compare(listed)
+        for table in listing.tables:
+            repair.deactivate_missing(table, listed, force=force)
     return report
 
 
@@ -147,26 +154,43 @@ def _note_date(response: httpx.Response, dates: list[datetime]) -> None:
         return
 
 
-@dataclass(slots=True)
-class _Done:
+class _Done(NamedTuple):
     """What one transaction did, as in the report."""
 
-    newer: int = 0
-    misdated: int = 0
-    repaired: list[RowChange] = field(default_factory=list)
+    newer: int
+    repaired: list[RowChange]
 
 
 class _Repair:
     """Brings the mirror of one source to what its list says."""
 
-    def __init__(self, database: Database, report: Report, clock: Callable[[], datetime], *, future: datetime) -> None:
-        """No news can rightly be dated later than `future`."""
+    def __init__(
+        self,
+        database: Database,
+        report: Report,
+        clock: Callable[[], datetime],
+        *,
+        future: datetime,
+        dry: Workspace | None,
+    ) -> None:
+        """News dated later than `future` is misdated. `dry` sees what a run would have committed, and saves nothing."""
         self._database = database
         self._report = report
         self._clock = clock
         self._future = future
+        self._dry = dry
         self._pending = pending_entities(database, report.source)
         self._moment = microseconds(report.as_of), first_id_at(report.as_of)
+
+    def date_back(self) -> None:
+        """Let misdated news, in every table, count as of just before the list, and keep nothing out any more."""
+        keys = [key for table in mirror_tables() for key in self._misdated(table)]
+        for some in _batches(keys):
+            self._in_transaction(partial(self._date_back, some))
+        self._report.misdated = len(keys)
+
+    def _misdated(self, table: type[MirrorRow]) -> list[Key]:
+        return self._keys(table, sql_table(table).c.changed_at > self._future)
 
     def compare(self, listed: Mapping[Key, Listed]) -> None:
         """Repair the rows that the list has and the mirror holds otherwise, or not at all."""
@@ -176,49 +200,62 @@ class _Repair:
 
     def deactivate_missing(self, table: type[MirrorRow], listed: Mapping[Key, Listed], *, force: bool) -> None:
         """Deactivate the active rows that the complete list lacks, unless they are too many to be believed."""
-        sql = sql_table(table)
-        statement = select(sql.c.external_id).where(sql.c.source == self._report.source, sql.c.active)
-        with self._database.read() as connection:
-            active = connection.execute(statement.order_by(sql.c.external_id)).scalars().all()
-        keys = [Key(table, self._report.source, external_id) for external_id in active]
-        missing = [key for key in keys if key not in listed]
+        active = self._keys(table, sql_table(table).c.active)
+        missing = [key for key in active if key not in listed]
         if len(missing) > BRAKE * len(active) and not force:
-            self._report.braked[str(sql.name)] = len(missing)
+            self._report.braked[str(sql_table(table).name)] = len(missing)
             return
         for some in _batches(missing):
             writes = [self._write(key, Rank.ABSENT, {ACTIVE: False}) for key in some]
             self._apply(writes, needed=lambda row, _: row is not None and row.active)
 
+    def _keys(self, table: type[MirrorRow], condition: ColumnElement[bool]) -> list[Key]:
+        """The rows of the source that meet the condition, in key order."""
+        sql = sql_table(table)
+        found = select(sql.c.external_id).where(sql.c.source == self._report.source, condition)
+        with self._database.read() as connection:
+            ids = connection.execute(found.order_by(sql.c.external_id)).scalars().all()
+        return [Key(table, self._report.source, external_id) for external_id in ids]
+
     def _apply(self, writes: Sequence[Write], *, needed: Needed) -> None:
-        done = insist(lambda: self._commit(writes, needed))
+        self._in_transaction(partial(self._let_in, writes, needed))
+
+    def _in_transaction(self, work: Callable[[Workspace], _Done]) -> None:
+        done = work(self._dry) if self._dry is not None else insist(lambda: self._commit(work))
         self._report.newer += done.newer
-        self._report.misdated += done.misdated
         self._report.repaired.extend(done.repaired)
 
-    def _commit(self, writes: Sequence[Write], needed: Needed) -> _Done:
-        """One transaction."""
-        done = _Done()
-        lock = not self._report.dry_run
-        transaction = self._database.write if lock else self._database.read
-        with transaction() as connection:
+    def _commit(self, work: Callable[[Workspace], _Done]) -> _Done:
+        with self._database.write() as connection:
             workspace = Workspace(connection)
-            workspace.load(writes, lock=lock)
-            for write in writes:
-                row = workspace.row(write.key)
-                news = [write]
-                if row is not None and row.changed_at > self._future:
-                    done.misdated += 1
-                    news += workspace.date_back(write.key, write.version.time - 1, lock=lock)
-                elif row is not None and row.changed_at > self._report.as_of:
-                    done.newer += 1
-                    continue
-                elif not needed(row, write):
-                    continue
-                done.repaired.extend(workspace.apply(news, delivery_id=None)[1])
-            if lock:
-                workspace.save()
-                changes.record(connection, done.repaired, now=self._clock())
+            done = work(workspace)
+            workspace.save()
+            changes.record(connection, done.repaired, now=self._clock())
         return done
+
+    def _date_back(self, keys: Sequence[Key], workspace: Workspace) -> _Done:
+        time, arrival = self._moment
+        before = Version(time - 1, int(Rank.ABSENT), arrival)
+        rows = [Write(key, before, {}) for key in keys]
+        children = [Write(key, before, {}, children_gone=child) for key in keys for child in child_tables(key.table)]
+        # In one go, because whoever locks rows does it in one order.
+        workspace.load([*rows, *children], lock=self._dry is None)
+        after = microseconds(self._future)
+        # One that somebody has deleted by hand meanwhile has no date any more.
+        found = [key for key in keys if workspace.row(key) is not None]
+        changed = [workspace.date_back(key, after=after, to=before.time) for key in found]
+        return _Done(0, [change for some in changed for change in some])
+
+    def _let_in(self, writes: Sequence[Write], needed: Needed, workspace: Workspace) -> _Done:
+        newer, repaired = 0, []
+        workspace.load(writes, lock=self._dry is None)
+        for write in writes:
+            row = workspace.row(write.key)
+            if row is not None and row.changed_at > self._report.as_of:
+                newer += 1
+            elif needed(row, write):
+                repaired.extend(workspace.apply([write], delivery_id=None)[1])
+        return _Done(newer, repaired)
 
     def _awaits_news(self, row: MirrorRow) -> bool:
         """Whether what the list confirms has to be recorded: a tie, or older news that is still to be worked on."""

@@ -21,7 +21,7 @@ from receiver.protocol import HookProtocol
 from receiver.supervisor import Supervisor
 
 #: Connections that may wait until a process takes them.
-BACKLOG = 2_048
+QUEUED_CONNECTIONS = 2_048
 
 #: Seconds that requests under way get when the server stops.
 GRACE = 15
@@ -100,7 +100,7 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool) -> 
     if worker:
         commands.append([*hookmirror, "worker"])
     # Whoever connects from now on waits for the first process that is ready, instead of being refused.
-    listening.listen(BACKLOG)
+    listening.listen(QUEUED_CONNECTIONS)
     _say_where(listening)
     with tempfile.TemporaryDirectory(prefix="hookmirror-metrics-") as shared:
         supervisor = Supervisor(

@@ -112,10 +112,10 @@ class Registers:
         self.children_gone[table] = version
         return Outcome.UNCHANGED
 
-    def date_back(self, latest: int) -> None:
-        """Let news that is dated later count as of `latest`, in microseconds since 1970."""
-        for versions in (self.versions, self.children_gone):
-            versions |= {name: version._replace(time=min(version.time, latest)) for name, version in versions.items()}
+    def date_back(self, *, after: int, to: int) -> None:
+        """Let news that is dated later than `after` count as of `to`; both in microseconds since 1970."""
+        self.versions = _dated_back(self.versions, after, to)
+        self.children_gone = _dated_back(self.children_gone, after, to)
 
     def _take_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
         register = f"{column}.{member}"
@@ -163,6 +163,10 @@ class Registers:
             self.ties.discard(register)
         elif differs:
             self.ties.add(register)
+
+
+def _dated_back(versions: Mapping[str, Version], after: int, to: int) -> dict[str, Version]:
+    return {name: version._replace(time=to) if version.time > after else version for name, version in versions.items()}
 
 
 class Standing(NamedTuple):

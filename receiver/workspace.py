@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, Text, bindparam, select, text
 from receiver.bulk import insert_mappings, replace_clause
 from receiver.changes import RowChange
 from receiver.columns import Many, among
-from receiver.mirror import Key, MirrorRow, Write, child_tables, exact_columns, own_columns, sql_table
+from receiver.mirror import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
 from receiver.versions import Outcome, Registers, Standing, Version, dump, load, standing, strongest
 
 #: Rows that a batch locks one by one; a larger one keeps every other writer out instead. PostgreSQL keeps the locks of
@@ -81,20 +81,17 @@ class Workspace:
             outcomes.append(Outcome.APPLIED)
         return strongest(outcomes), changes
 
-    def date_back(self, key: Key, latest: int, *, lock: bool) -> list[Write]:
-        """Let news about this row that is dated later count as of `latest`, in microseconds since 1970.
+    def date_back(self, key: Key, *, after: int, to: int) -> list[RowChange]:
+        """Let news about this row that is dated later than `after` count as of `to`, its watermarks too.
 
-        Returns what is to be applied along with the next news about it: its children are gone as of then at the latest.
+        Both in microseconds since 1970. The row and its children are loaded. Returns what changed for whoever looks.
         """
-        registers = self._entries[key].registers
-        registers.date_back(latest)
-        lost = [
-            Write(key, gone, {}, children_gone=child)
-            for child in child_tables(key.table)
-            if (gone := registers.children_gone.get(sql_table(child).name)) is not None
-        ]
-        self.load(lost, lock=lock)
-        return lost
+        self._entries[key].registers.date_back(after=after, to=to)
+        children = sorted(self._children[key], key=lambda child: (sql_table(child.table).name, child.external_id))
+        touched = [key, *children]
+        for each in touched:
+            self._entries[each].dirty = True
+        return [change for each in touched if (change := self._report(each, None)) is not None]
 
     def row(self, key: Key) -> MirrorRow | None:
         """The row as the mirror would show it; None if nobody ever spoke of it."""

@@ -36,8 +36,8 @@ T = TypeVar("T")
 #: The exit code of a run ended by Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
-#: Characters in a line of a report that goes into a file or a pipe: nothing is cut there.
-UNBOUNDED = 200
+#: Characters in a line of a report that goes into a file or a pipe: as many as the largest numbers take.
+PIPE_WIDTH = 200
 
 #: What somebody who has seen the demo may want to see.
 NEXT = (
@@ -233,15 +233,14 @@ def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def until_terminated(work: Coroutine[Any, Any, T]) -> T:
-    """SIGTERM ends the run like Ctrl-C does, so that what it started is ended too.
-
-    SIGINT does so where a shell has it ignored, too, as for what is started with `&`.
-    """
+    """SIGTERM ends the run like Ctrl-C does, so that what it started is ended too."""
     task = asyncio.current_task()
     assert task is not None
     with contextlib.suppress(NotImplementedError):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # As a shell has it for what it starts with `&`. Else asyncio's handler is better: a second Ctrl-C is final.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     return await work
 
 
@@ -257,7 +256,7 @@ def load_scenario(console: Console, name: str, faults: Sequence[str] | None, **s
 def print_reports(reports: Sequence[SourceReport], scenario: Scenario, *, seed: int, as_json: bool) -> None:
     if not as_json:
         console = Console()
-        show(console if console.is_terminal else Console(width=UNBOUNDED), reports)
+        show(console if console.is_terminal else Console(width=PIPE_WIDTH), reports)
         return
     good = all(report.good for report in reports)
     document = {"scenario": scenario.name, "seed": seed, "good": good, "sources": [r.as_json() for r in reports]}

@@ -1,4 +1,4 @@
-"""IIMMPACT's one webhook: register, enable, disable, rotate, remove (IIMMPACT guide, section "Setup"; docs/sources.md).
+"""IIMMPACT's one webhook: register, enable, disable, rotate, remove (docs/sources.md, IIMMPACT, "API").
 
 The paths, the body of POST and the HTTPS rule are documented. The other members and the statuses are assumptions.
 """

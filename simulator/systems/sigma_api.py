@@ -20,7 +20,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 #: Sigma docs, section "Endpoints": the samples carry a JWT, of which the simulator checks only the look.
 JWT_START = "eyJ"
 
-#: docs/sources.md, Sigma PIM, "Errors"; no status is published for CONFLICT.
+#: docs/sources.md, Sigma PIM, "Errors"; no statuses are published for NOT_FOUND and CONFLICT.
 STATUS = {"VALIDATION_ERROR": 400, "UNAUTHORIZED": 401, "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "CONFLICT": 409}
 
 READING = ("GET", "HEAD")

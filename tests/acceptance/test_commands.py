@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -158,7 +159,7 @@ def test_doctor_names_each_thing_to_mend(tmp_path, forks):
     assert "The file is something else" in findings["database"][1]
 
 
-def test_doctor_does_not_call_a_file_good_that_cannot_be_written_to(tmp_path, forks):
+def test_doctor_says_nothing_good_of_a_file_that_cannot_be_written_to(tmp_path, forks):
     folder = Folder(tmp_path)
     forks.run(folder, "migrate")
     read_only = Folder(
@@ -230,9 +231,9 @@ def test_a_worker_of_its_own_drains_what_the_server_accepted(folder, served):
         wait_until(lambda: folder.count(f"id = {late.json()['delivery']} AND state = 'processed'"), "the late one")
         worker.terminate()
         assert worker.wait(PATIENCE) == 0
-        told = [line for line in lines(worker.stderr.read()) if "working" in line or "stopped" in line]
-    assert len(told) == 2
-    assert "iimmpact, indexed, sigma, sticky" in told[0]
+        told = lines(worker.stderr.read())
+    assert re.search(r"\] working +sources='iimmpact, indexed, sigma, sticky'$", told[0])
+    assert told[-1].endswith("] stopped")
     assert folder.count("source = 'iimmpact' AND external_id LIKE 'P%'", "products") == 40
     assert folder.count("external_id = 'P0' AND name = 'Lamp, late'", "products") == 1
 

@@ -10,8 +10,8 @@ from notes import add, notes, write_a_note, write_a_note_at_once
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from receiver import sqlite as care
 from receiver.database import Database
+from receiver.sqlite import BUSY_TIMEOUT
 from receiver.trouble import explain, is_transient, is_trouble_of_ours
 
 # ── flushes ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,7 +74,7 @@ def test_a_write_whose_commit_fails_says_why_and_leaves_a_connection_that_flushe
 
 
 def test_a_statement_at_once_that_waits_too_long_for_another_program_may_be_run_again(sqlite, file, monkeypatch):
-    monkeypatch.setattr(care, "BUSY_TIMEOUT", 10)
+    monkeypatch.setattr("receiver.sqlite.BUSY_TIMEOUT", 10)
     with closing(sqlite3.connect(file, isolation_level=None)) as other, closing(Database(f"sqlite:///{file}")) as ours:
         ours.ping()
         other.execute("BEGIN IMMEDIATE")
@@ -94,14 +94,14 @@ def test_who_waits_for_another_program_s_transaction_looks_every_millisecond(sql
             if len(looks) == 4:
                 other.execute("COMMIT")
 
-        monkeypatch.setattr(care.time, "sleep", sleep)
+        monkeypatch.setattr("receiver.sqlite.time.sleep", sleep)
         write(sqlite)
     assert looks == [0.001] * 4
     assert notes(sqlite) == ["in the end"]
 
 
 def test_what_fails_for_another_reason_than_a_lock_is_not_tried_again(sqlite, monkeypatch):
-    monkeypatch.setattr(care.time, "sleep", lambda _: pytest.fail("it waited"))
+    monkeypatch.setattr("receiver.sqlite.time.sleep", lambda _: pytest.fail("it waited"))
     with pytest.raises(OperationalError, match="no such table"):
         sqlite.run_at_once("INSERT INTO absent VALUES (1)", ())
 
@@ -110,7 +110,7 @@ def test_only_writers_look_so_often_and_readers_leave_it_to_sqlite(sqlite):
     with sqlite.write() as connection:
         add(connection, "kept")
     with sqlite.read() as connection:
-        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == care.BUSY_TIMEOUT
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == BUSY_TIMEOUT
 
 
 # ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────

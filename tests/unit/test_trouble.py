@@ -13,13 +13,12 @@ from notes import add, error_of, notes
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from receiver import sqlite as care
 from receiver.database import Database
 from receiver.trouble import RUNS_AGAIN, explain, insist, is_transient, is_trouble_of_ours
 
 
 def test_a_database_locked_by_another_program_is_transient(sqlite, file, monkeypatch):
-    monkeypatch.setattr(care, "BUSY_TIMEOUT", 1)
+    monkeypatch.setattr("receiver.sqlite.BUSY_TIMEOUT", 1)
     sqlite.close()
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
