@@ -213,9 +213,12 @@ class _Repair:
         """The rows of the source that meet the condition, in key order."""
         sql = sql_table(table)
         found = select(sql.c.external_id).where(sql.c.source == self._report.source, condition)
-        with self._database.read() as connection:
-            ids = connection.execute(found.order_by(sql.c.external_id)).scalars().all()
-        return [Key(table, self._report.source, external_id) for external_id in ids]
+
+        def read() -> Sequence[str]:
+            with self._database.read() as connection:
+                return connection.execute(found.order_by(sql.c.external_id)).scalars().all()
+
+        return [Key(table, self._report.source, external_id) for external_id in insist(read)]
 
     def _apply(self, writes: Sequence[Write], *, needed: Needed) -> None:
         self._in_transaction(partial(self._let_in, writes, needed))

@@ -302,7 +302,7 @@ def test_a_prune_that_loses_its_connection_is_run_again_on_another(kit, worker, 
     assert kit.delivery(answer)["body"] is None
 
 
-@pytest.mark.parametrize("before", ["FROM products", 'INTO "changes"'])
+@pytest.mark.parametrize("before", ["changed_at >", "FOR UPDATE", "FROM products", 'INTO "changes"', "products.active"])
 def test_a_reconcile_that_loses_its_connection_repairs_each_row_once(kit, before):
     shop = kit.source("shop").dialect
     shop.connect(lambda _: httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200))))
