@@ -3,7 +3,7 @@
 from receiver.ciphers import EncryptedBody
 from receiver.dialects import Dialect, Listed
 from receiver.envelope import Envelope, Event
-from receiver.errors import ApiError, Discard, HookmirrorError, Retry, Unreadable
+from receiver.errors import ApiError, Discard, HookmirrorError, NotVerified, Retry, Unreadable
 from receiver.mirror import Mirror, MirrorRow, document_field, price_field, time_field
 from receiver.settings import SourceSettings
 from receiver.signatures import Credentials, HmacSha256, Secret, Unsigned, Verified, Verifier
@@ -22,6 +22,7 @@ __all__ = [
     "Listed",
     "Mirror",
     "MirrorRow",
+    "NotVerified",
     "Patch",
     "Retry",
     "Secret",

@@ -33,3 +33,8 @@ class ArrivalIds:
 def first_id_at(moment: datetime) -> int:
     """The smallest id that a delivery received at `moment` could have."""
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * PROCESSES
+
+
+def arrived(delivery_id: int) -> int:
+    """When a delivery was received, in microseconds since 1970."""
+    return delivery_id // PROCESSES

@@ -29,6 +29,7 @@ from receiver.errors import ConfigurationError, HookmirrorError
 from receiver.exposition import exposition
 from receiver.processes import Kind
 from receiver.queries import DeliveryFilter, Statistics, is_source, replayable_ids, unknown_ids
+from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
 from receiver.settings import CONFIG_VARIABLE, load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
@@ -216,6 +217,9 @@ def reconcile(
     source: Annotated[str, typer.Argument(help="The source, as in the settings.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the difference and change nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Believe a list that lacks very many rows.")] = False,
+    misdated: Annotated[
+        bool, typer.Option("--misdated", help="Only date back what is from the future; that needs no list.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare the mirror with the source's own list, and repair what differs."""
@@ -223,9 +227,12 @@ def reconcile(
     installation.prepare()
     listening = _source(installation.sources, source)
     with _progress("rows listed") as seen:
-        report = compare_and_repair(
-            installation.database, listening, dry_run=dry_run, force=force, progress=lambda rows: seen(rows)
-        )
+        if misdated:
+            report = date_back(installation.database, listening, dry_run=dry_run)
+        else:
+            report = compare_and_repair(
+                installation.database, listening, dry_run=dry_run, force=force, progress=lambda rows: seen(rows)
+            )
     repaired = [change._asdict() for change in report.repaired]
     typer.echo(encode({**asdict(report), "repaired": repaired}) if as_json else "\n".join(report.lines()))
     if report.braked:

@@ -8,7 +8,7 @@ whatever is dated so far in the future that it cannot be right is dated back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -75,7 +75,7 @@ class Report:
         )
         if self.misdated:
             dated_back = "would be dated back" if self.dry_run else "dated back"
-            lines.append(f"Rows with news from the future: {self.misdated}, {dated_back} to before the list.")
+            lines.append(f"Rows with news from the future: {self.misdated}, {dated_back} to its arrival.")
         for table, missing in self.braked.items():
             lines.append(
                 f"{missing} active rows of {table} are missing from the list, more than {BRAKE:.0%}: nothing of "
@@ -86,7 +86,9 @@ class Report:
 
 def _told(change: RowChange) -> str:
     return ", ".join(
-        f"{name} {_as_json(change.before.get(name))} -> {_as_json(value)}" for name, value in change.after.items()
+        f"{name} {_as_json(before)} -> {_as_json(after)}"
+        for name, after in change.after.items()
+        if (before := change.before.get(name)) != after
     )
 
 
@@ -121,14 +123,25 @@ def reconcile(
         client.event_hooks["response"].append(lambda response: _note_date(response, dates))
         listed = _walk(source.name, listing.walk(client), progress)
     report = Report(source.name, min([began, *dates[:1]]), len(listed), dry_run=dry_run)
-    future = max([began, *dates[:1]]) + AHEAD
-    with ExitStack() as opened:
-        dry = Workspace(opened.enter_context(database.read())) if dry_run else None
-        repair = _Repair(database, report, clock, future=future, dry=dry)
+    with _repairing(database, report, clock, future=max([began, *dates[:1]]) + AHEAD) as repair:
         repair.date_back()
         repair.compare(listed)
         for table in listing.tables:
             repair.deactivate_missing(table, listed, force=force)
+    return report
+
+
+def date_back(
+    database: Database,
+    source: Source,
+    *,
+    dry_run: bool = False,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Report:
+    """Only what a reconcile does first: date back what is misdated. It needs no list."""
+    report = Report(source.name, clock(), dry_run=dry_run)
+    with _repairing(database, report, clock, future=report.as_of + AHEAD) as repair:
+        repair.date_back()
     return report
 
 
@@ -152,6 +165,15 @@ def _note_date(response: httpx.Response, dates: list[datetime]) -> None:
         dates.append(parsedate_to_datetime(response.headers["date"]).astimezone(UTC))
     except (KeyError, ValueError):
         return
+
+
+@contextmanager
+def _repairing(
+    database: Database, report: Report, clock: Callable[[], datetime], *, future: datetime
+) -> Iterator[_Repair]:
+    with ExitStack() as opened:
+        dry = Workspace(opened.enter_context(database.read())) if report.dry_run else None
+        yield _Repair(database, report, clock, future=future, dry=dry)
 
 
 class _Done(NamedTuple):
@@ -183,7 +205,7 @@ class _Repair:
         self._moment = microseconds(report.as_of), first_id_at(report.as_of)
 
     def date_back(self) -> None:
-        """Let misdated news, in every table, count as of just before the list, and keep nothing out any more."""
+        """Let misdated news, in every table, count as of its arrival, and keep nothing out any more."""
         keys = [key for table in mirror_tables() for key in self._misdated(table)]
         for some in _batches(keys):
             self._in_transaction(partial(self._date_back, some))
@@ -200,7 +222,7 @@ class _Repair:
 
     def deactivate_missing(self, table: type[MirrorRow], listed: Mapping[Key, Listed], *, force: bool) -> None:
         """Deactivate the active rows that the complete list lacks, unless they are too many to be believed."""
-        active = self._keys(table, sql_table(table).c.active)
+        active = self._active(table)
         missing = [key for key in active if key not in listed]
         if len(missing) > BRAKE * len(active) and not force:
             self._report.braked[str(sql_table(table).name)] = len(missing)
@@ -208,6 +230,16 @@ class _Repair:
         for some in _batches(missing):
             writes = [self._write(key, Rank.ABSENT, {ACTIVE: False}) for key in some]
             self._apply(writes, needed=lambda row, _: row is not None and row.active)
+
+    def _active(self, table: type[MirrorRow]) -> list[Key]:
+        active = self._keys(table, sql_table(table).c.active)
+        if self._dry is None:
+            return active
+        # What a run would have committed by now stands in no table.
+        name = sql_table(table).name
+        mine = {Key(table, each.source, each.external_id) for each in self._report.repaired if each.table == name}
+        shown = {key for key in mine if (row := self._dry.row(key)) is not None and row.active}
+        return sorted((set(active) - mine) | shown, key=lambda key: key.external_id)
 
     def _keys(self, table: type[MirrorRow], condition: ColumnElement[bool]) -> list[Key]:
         """The rows of the source that meet the condition, in key order."""
@@ -237,16 +269,13 @@ class _Repair:
         return done
 
     def _date_back(self, keys: Sequence[Key], workspace: Workspace) -> _Done:
-        time, arrival = self._moment
-        before = Version(time - 1, int(Rank.ABSENT), arrival)
-        rows = [Write(key, before, {}) for key in keys]
-        children = [Write(key, before, {}, children_gone=child) for key in keys for child in child_tables(key.table)]
+        rows = [self._write(key, Rank.ABSENT, {}) for key in keys]
+        children = [row._replace(children_gone=child) for row in rows for child in child_tables(row.key.table)]
         # In one go, because whoever locks rows does it in one order.
         workspace.load([*rows, *children], lock=self._dry is None)
-        after = microseconds(self._future)
         # One that somebody has deleted by hand meanwhile has no date any more.
         found = [key for key in keys if workspace.row(key) is not None]
-        changed = [workspace.date_back(key, after=after, to=before.time) for key in found]
+        changed = [workspace.date_back(key, after=microseconds(self._future)) for key in found]
         return _Done(0, [change for some in changed for change in some])
 
     def _let_in(self, writes: Sequence[Write], needed: Needed, workspace: Workspace) -> _Done:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from binascii import Error as HexError
+from base64 import b64decode, b64encode
 from binascii import unhexlify
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from receiver.errors import NotVerified
 
@@ -95,15 +95,16 @@ class Verifier(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HmacSha256:
-    """HMAC-SHA256 of the raw body, as hexadecimal digits in a header.
+    """HMAC-SHA256 of the raw body in a header: as hexadecimal digits, or in `encoding="base64"`.
 
-    `prefix` stands before the digits ("sha256=" with most senders); with `prefix_required` off, bare digits are taken
+    `prefix` stands before them ("sha256=" with most senders); with `prefix_required` off, they are taken without it,
     too. `hint` may read the still unverified body and name the secret to try first: it decides the order, nothing else.
     """
 
     header: str
     prefix: str = "sha256="
     prefix_required: bool = False
+    encoding: Literal["hex", "base64"] = "hex"
     hint: Callable[[bytes], str | None] | None = None
 
     def check(self, credentials: Credentials) -> str | None:
@@ -148,24 +149,29 @@ class HmacSha256:
     def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
         if not credentials.secrets:
             return body, {}
-        return body, {self.header: self.prefix + _hmac(credentials.secrets[0].value, body).hex()}
+        digest = _hmac(credentials.secrets[0].value, body)
+        written = b64encode(digest).decode() if self.encoding == "base64" else digest.hex()
+        return body, {self.header: self.prefix + written}
 
     def _digest(self, signature: bytes) -> bytes:
         prefix = _wire_text(self.prefix)
-        digits = signature.removeprefix(prefix)
-        if self.prefix_required and digits == signature:
-            digits = b""
+        written = signature.removeprefix(prefix)
+        if self.prefix_required and written == signature:
+            written = b""
         try:
-            digest = unhexlify(digits)
-        except (HexError, ValueError):
+            digest = b64decode(written, validate=True) if self.encoding == "base64" else unhexlify(written)
+        except ValueError:
             digest = b""
         if len(digest) != SHA256_BYTES:
-            raise NotVerified(
-                "signature_malformed",
-                f"{self.header} is not 64 hexadecimal digits behind `{self.prefix}`"
-                f"{'.' if self.prefix_required else ', which may be left out.'}",
-            )
+            raise NotVerified("signature_malformed", f"{self.header} is not {self._form()}.")
         return digest
+
+    def _form(self) -> str:
+        """What the header must be."""
+        form = "the base64 of 32 bytes" if self.encoding == "base64" else "64 hexadecimal digits"
+        if not self.prefix:
+            return form
+        return f"{form} behind `{self.prefix}`{'' if self.prefix_required else ', which may be left out'}"
 
     def _order(self, body: bytes, secrets: tuple[Secret, ...]) -> Sequence[int]:
         if self.hint is None or len(secrets) == 1:

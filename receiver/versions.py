@@ -7,7 +7,7 @@ its parent's), never from the order in which they were filled. Pure: no I/O, no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -112,10 +112,13 @@ class Registers:
         self.children_gone[table] = version
         return Outcome.UNCHANGED
 
-    def date_back(self, *, after: int, to: int) -> None:
-        """Let news that is dated later than `after` count as of `to`; both in microseconds since 1970."""
-        self.versions = _dated_back(self.versions, after, to)
-        self.children_gone = _dated_back(self.children_gone, after, to)
+    def date_back(self, *, after: int, arrived: Callable[[int], int]) -> None:
+        """Let news that is dated later than `after`, in microseconds since 1970, count as of its arrival.
+
+        `arrived` tells that of a delivery's id, in microseconds since 1970, too.
+        """
+        self.versions = _dated_back(self.versions, after, arrived)
+        self.children_gone = _dated_back(self.children_gone, after, arrived)
 
     def _take_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
         register = f"{column}.{member}"
@@ -165,8 +168,11 @@ class Registers:
             self.ties.add(register)
 
 
-def _dated_back(versions: Mapping[str, Version], after: int, to: int) -> dict[str, Version]:
-    return {name: version._replace(time=to) if version.time > after else version for name, version in versions.items()}
+def _dated_back(versions: Mapping[str, Version], after: int, arrived: Callable[[int], int]) -> dict[str, Version]:
+    return {
+        name: version._replace(time=arrived(version.arrival)) if version.time > after else version
+        for name, version in versions.items()
+    }
 
 
 class Standing(NamedTuple):

@@ -404,7 +404,7 @@ def _reader(database: Database) -> Iterator[Reader]:
 def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:
     if envelope.occurred_at > delivery.received_at + AHEAD:
         log.warning(
-            "an event is dated in the future: until then, what follows counts as older, unless a reconcile repairs it",
+            "an event is dated in the future: what follows counts as older until then, or until a reconcile",
             delivery=delivery.id,
             source=delivery.source,
             occurred_at=envelope.occurred_at.isoformat(),

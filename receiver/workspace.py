@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Text, bindparam, select, text
 
+from receiver.arrivals import arrived
 from receiver.bulk import insert_mappings, replace_clause
 from receiver.changes import RowChange
 from receiver.columns import Many, among
@@ -81,12 +82,12 @@ class Workspace:
             outcomes.append(Outcome.APPLIED)
         return strongest(outcomes), changes
 
-    def date_back(self, key: Key, *, after: int, to: int) -> list[RowChange]:
-        """Let news about this row that is dated later than `after` count as of `to`, its watermarks too.
+    def date_back(self, key: Key, *, after: int) -> list[RowChange]:
+        """Let news about this row that is dated later than `after` count as of its arrival, its watermarks too.
 
-        Both in microseconds since 1970. The row and its children are loaded. Returns what changed for whoever looks.
+        `after` is in microseconds since 1970. The row and its children must be loaded. Returns what changed.
         """
-        self._entries[key].registers.date_back(after=after, to=to)
+        self._entries[key].registers.date_back(after=after, arrived=arrived)
         children = sorted(self._children[key], key=lambda child: (sql_table(child.table).name, child.external_id))
         touched = [key, *children]
         for each in touched:

@@ -129,6 +129,8 @@ def simulate(
     if print_settings:
         typer.echo(settings_text(systems, api=f"http://{host}:{port}" if serve else None), nl=False)
         return
+    if check and not token:
+        stop(console, "--check wants a token: give --token what `hookmirror token` prints, or set HOOKMIRROR_TOKEN.")
     if to is None and not serve:
         stop(console, "Say where to send with --to URL, or serve the APIs with --serve.")
     for system in systems:
@@ -186,12 +188,30 @@ async def send(
             for system in systems
         ]
     if check:
-        async with api_client(check, token) as client:
-            await settled(None, client)
-            for system, report in zip(systems, reports, strict=True):
-                mirror = await read_mirror(client, system.source)
-                report.comparison = compare(system.truth, mirror, arrived=report.log.arrived, listed=system.listed)
+        try:
+            await compare_all(systems, reports, check=check, token=token)
+        except (ReceiverFailedError, httpx.HTTPError, httpx.InvalidURL) as error:
+            for report in reports:
+                report.unchecked = told(error)
     return reports
+
+
+async def compare_all(systems: Sequence[System], reports: Sequence[SourceReport], *, check: str, token: str) -> None:
+    """Wait until the Hookmirror at this URL has nothing pending, and compare its mirror with the catalogs."""
+    async with api_client(check, token) as client:
+        await settled(None, client)
+        for system, report in zip(systems, reports, strict=True):
+            mirror = await read_mirror(client, system.source)
+            report.comparison = compare(system.truth, mirror, arrived=report.log.arrived, listed=system.listed)
+
+
+def told(error: Exception) -> str:
+    """One line, with what to do where that is known."""
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        mend = ": give --token what `hookmirror token` prints there" if status == 401 else ""
+        return f"{error.request.url} answered {status}{mend}."
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 async def with_api(
@@ -229,7 +249,7 @@ def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(INTERRUPTED) from None
     except (ReceiverFailedError, NoAnswerError, httpx.HTTPError, OSError) as error:
-        stop(console, str(error) or type(error).__name__)
+        stop(console, told(error))
 
 
 async def until_terminated(work: Coroutine[Any, Any, T]) -> T:

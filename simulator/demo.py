@@ -113,8 +113,10 @@ async def settled(receiver: Receiver | None, client: httpx.AsyncClient) -> dict[
         if now != finished:
             finished, moved = now, time.monotonic()
         if time.monotonic() - moved > STUCK:
-            waiting = {source: entry.open for source, entry in stats.items() if entry.open}
-            raise ReceiverFailedError(f"Nothing was processed for {STUCK:.0f} s, and these still wait: {waiting}")
+            waiting = ", ".join(f"{source} {entry.open}" for source, entry in stats.items() if entry.open)
+            raise ReceiverFailedError(
+                f"Nothing was processed for {STUCK:.0f} s, and these still wait: {waiting}. Does a worker run?"
+            )
         await asyncio.sleep(0.2)
 
 

@@ -29,12 +29,14 @@ class SourceReport:
     seconds: float = 0.0
     #: None if there was no mirror to compare with.
     comparison: Comparison | None = None
+    #: Why it could not be compared, though that was asked for.
+    unchecked: str | None = None
 
     @property
     def good(self) -> bool:
         """The mirror is right, and the receiver acked in the end whatever reached it, and nothing else."""
         equal = self.comparison is None or self.comparison.equal
-        return equal and self.log.given_up == self.log.believed == 0
+        return self.unchecked is None and equal and self.log.given_up == self.log.believed == 0
 
     def as_json(self) -> dict[str, Any]:
         log = self.log
@@ -59,6 +61,7 @@ class SourceReport:
             "states": self.states,
             "outcomes": self.outcomes,
             "mirror": comparison_as_json(self.comparison),
+            "unchecked": self.unchecked,
         }
 
 
@@ -134,6 +137,8 @@ def show(console: Console, reports: Sequence[SourceReport]) -> None:
             say(console, report, counts)
     for report in reports:
         show_differences(console, report)
+    for why in sorted({report.unchecked for report in reports if report.unchecked}):
+        console.print(f"The mirror was not compared: {why}", markup=False, highlight=False, soft_wrap=True)
     if compared:
         console.print(conclusion(reports), markup=False, highlight=False, soft_wrap=True)
 

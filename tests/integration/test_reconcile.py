@@ -13,7 +13,7 @@ from handlers.catalog import Product, Variant
 from receiver import ApiError, Event, Listed, Mirror, SourceSettings
 from receiver.changes import after
 from receiver.errors import ConfigurationError
-from receiver.reconcile import Report, reconcile
+from receiver.reconcile import Report, date_back, reconcile
 
 #: Shortly before the tests run, so that news of the tests is on the one side or the other of a walk.
 EARLIER = datetime.now(UTC) - timedelta(hours=1)
@@ -206,7 +206,7 @@ def test_a_row_whose_news_is_from_the_future_is_as_listed_and_takes_news_again(k
     kit.drain()
     report = run()
     assert (operations(report), report.misdated) == ([("update", "A0")], 1)
-    assert report.lines()[-1] == "Rows with news from the future: 1, dated back to before the list."
+    assert report.lines()[-1] == "Rows with news from the future: 1, dated back to its arrival."
     assert (kit.row(Product, "A0").name, kit.row(Product, "A0").changed_at) == ("Lamp", report.as_of)
     tell_of_today(kit)
     assert kit.row(Product, "A0").name == "of today"
@@ -281,10 +281,11 @@ def test_a_delete_from_the_future_is_undone_with_all_that_it_took_along(
 
 
 def test_a_variant_that_the_list_does_not_have_is_dated_back_with_its_product(kit, deleted, run):
+    before = datetime.now(UTC)
     report = run()
     variant = kit.row(Variant, "OF-A0")
-    assert (variant.active, variant.changed_at) == (False, report.as_of - timedelta(microseconds=1))
-    assert variant.deactivated_at == variant.changed_at
+    assert EARLIER < variant.changed_at < min(before, report.as_of), "as of the arrival of the delete"
+    assert (variant.active, variant.deactivated_at) == (False, variant.changed_at)
 
 
 def test_what_a_delete_from_the_future_hid_comes_back_by_its_own_newer_news(kit, deleted, run):
@@ -306,6 +307,32 @@ def test_a_row_with_news_from_the_future_that_the_list_lacks_is_deactivated(kit,
     kit.drain()
     listed.hold(*(f"A{number}" for number in range(1, 10)))
     assert operations(run()) == [("deactivate", "A0")]
+
+
+def test_a_dry_run_counts_what_would_be_back_by_then_as_the_run_does(kit, listed, deleted, run, shop):
+    """A clock that is minutes ahead told of the variant, while the delete from the future hid it."""
+    kit.source("shop").dialect.listing(Product, Variant)(lambda api: listed(api))
+    kit.send("shop", "variant.updated", id="OF-A0", at=kit.now() + timedelta(minutes=5), data={"parent": "A0"})
+    kit.drain()
+    assert not kit.row(Variant, "OF-A0").active
+    announced, report = run(dry_run=True), run()
+    assert (operations(announced), announced.braked) == (operations(report), report.braked)
+    assert (("reactivate", "OF-A0") in operations(report), report.braked) == (True, {"variants": 1})
+
+
+def test_what_is_misdated_can_be_dated_back_without_a_list(kit):
+    """And what came since may be replayed: it is newer than the arrival of the event from the future."""
+    kit.send("shop", "product.updated", id="A1", at=FUTURE, data=named("from the future"))
+    since = kit.send("shop", "product.updated", id="A1", at=kit.now() + timedelta(seconds=1), data=named("of today"))
+    kit.drain()
+    assert date_back(kit.database, kit.source("shop"), dry_run=True).misdated == 1
+    assert kit.row(Product, "A1").changed_at == FUTURE
+    assert date_back(kit.database, kit.source("shop")).misdated == 1
+    assert kit.row(Product, "A1").name == "from the future"
+    kit.inbox.replay([int(since.delivery)], now=kit.now())
+    kit.drain()
+    assert kit.row(Product, "A1").name == "of today"
+    assert date_back(kit.database, kit.source("shop")).misdated == 0
 
 
 def test_rows_from_the_future_take_news_again_even_where_the_brake_holds(kit, listed, run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 
@@ -52,6 +53,23 @@ def test_digits_in_capitals_verify():
 def test_bare_digits_verify_only_where_the_prefix_is_optional():
     assert lenient.verify(BODY, [(HEADER, digits())], one).secret == 0
     assert refusal(digits(), strict) == "signature_malformed"
+
+
+def test_a_signature_in_base64_verifies_and_what_is_sent_is_written_so():
+    in_base64 = HmacSha256(header="X-Signature", prefix="", encoding="base64")
+    digest = hmac.new(NEW, BODY, hashlib.sha256).digest()
+    assert in_base64.verify(BODY, [(HEADER, base64.b64encode(digest))], one).secret == 0
+    assert in_base64.sign(BODY, one) == (BODY, {"X-Signature": base64.b64encode(digest).decode()})
+
+
+@pytest.mark.parametrize(
+    "signature", [b"", b"====", b"\xff\xfe", b"sha256=", digits(), base64.b64encode(b"short"), b"?" * 44]
+)
+def test_what_is_no_base64_of_a_digest_is_malformed(signature):
+    in_base64 = HmacSha256(header="X-Signature", prefix="", encoding="base64")
+    with pytest.raises(NotVerified, match=r"^X-Signature is not the base64 of 32 bytes\.$") as caught:
+        in_base64.verify(BODY, [(HEADER, signature)], one)
+    assert caught.value.code == "signature_malformed"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,11 @@ class Receiver(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    def do_GET(self):
+        self.send_response(self.server.asked)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def log_message(self, *_):
         pass
 
@@ -97,6 +102,23 @@ def test_prepared_messages_are_sent_at_full_speed(receiver):
     assert all(entry["acks_per_second"] > 0 for entry in codec.decode(done.stdout)["sources"])
 
 
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (401, "/api/v1/stats answered 401: give --token what `hookmirror token` prints there."),
+        (500, "/api/v1/stats answered 500."),
+    ],
+)
+def test_a_mirror_that_cannot_be_asked_costs_the_comparison_and_not_the_report(receiver, status, why):
+    receiver.asked = status
+    base = receiver.url.removesuffix("/hooks")
+    arguments = ("--source", "iimmpact", "--events", "4", "--rate", "0", "--check", base, "--token", "x")
+    done = invoke("simulate", "--to", receiver.url, *arguments)
+    assert done.exit_code == 1
+    assert "acks/s" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"The mirror was not compared: {base}{why}"
+
+
 def test_nobody_there_is_one_line_and_exit_code_1():
     arguments = ("--to", "http://127.0.0.1:1/", "--events", "4", "--rate", "0", "--prepared", "2")
     done = invoke("simulate", *arguments)
@@ -121,6 +143,7 @@ def test_the_settings_of_a_rotation_have_both_secrets():
     ("arguments", "told"),
     [
         ((), "Say where to send with --to URL, or serve the APIs with --serve."),
+        (("--to", "http://a/", "--check", "http://a/"), "--check wants a token: give --token what `hookmirror token`"),
         (("--to", "nowhere"), "--to: 'nowhere/sigma' is not an http or https URL"),
         (
             ("--to", "http://a/", "--source", "sap"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
@@ -120,6 +121,7 @@ def test_the_table_fits_a_narrow_terminal(comparison):
         (report(comparison=Comparison(differences=[difference()])), False),
         (report(given_up=1), False),
         (report(believed=1), False),
+        (replace(report(), unchecked="nobody answers"), False),
     ],
 )
 def test_all_is_good_when_the_mirror_is_right_and_nothing_was_refused_or_believed(found, good):
