@@ -113,9 +113,17 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Fin
 
 def _absent_file(database: Database) -> Path | None:
     """The SQLite file that is not there yet: to open it would make it."""
-    path = database.engine.url.database or ""
-    is_absent = not database.is_postgresql and not path.startswith("file:") and not os.path.exists(path)
-    return Path(path) if is_absent else None
+    path = Path(database.engine.url.database or "")
+    if database.is_postgresql or str(path).startswith("file:"):
+        return None
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except OSError:
+        # In a folder that this user may not enter: to open it tells more.
+        return None
+    return None
 
 
 def _to_be_made(file: Path) -> Finding:
@@ -162,7 +170,7 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Finding]:
     with database.read() as connection:
         found = running(connection, datetime.now(UTC))
     if not found:
-        yield Finding("processes", True, "none runs on this database")
+        yield Finding("processes", True, "none runs on this database yet, neither endpoint nor worker")
         return
     among = differences(Wiring(tuple(found[0]["wiring"])), found)
     if among:
@@ -171,6 +179,9 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Finding]:
         says = f"{', '.join(map(shown, found))}"
         otherwise = " ".join(differences(wiring, found[:1]))
         yield Finding("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
-    if all(process["kind"] == Kind.ENDPOINT for process in found):
+    kinds = {process["kind"] for process in found}
+    if kinds == {Kind.ENDPOINT}:
         mend = "start `hookmirror worker`, or let `serve` run one"
         yield Finding("worker", False, f"none runs, so what is accepted waits: {mend}")
+    if kinds == {Kind.WORKER}:
+        yield Finding("endpoint", False, "none runs, so senders reach nobody: start `hookmirror serve`")

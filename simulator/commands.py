@@ -39,16 +39,13 @@ INTERRUPTED = 130
 #: Characters in a line of a report that goes into a file or a pipe: as many as the largest numbers take.
 PIPE_WIDTH = 200
 
-#: What somebody who has seen the demo may want to see.
-NEXT = (
-    "Try next: hookmirror demo --scenario hostile, or flaky-network, rotation, outage (from a clone, the command is "
-    '.venv/bin/hookmirror); then a receiver of your own, "Install and run in two minutes" in README.md.'
-)
+#: Scenarios that somebody who has seen another may want to see.
+NEXT = ("hostile", "flaky-network", "rotation", "outage")
 
 Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this system; repeat for several.")]
 ScenarioName = Annotated[str, typer.Option("--scenario", help="A scenario's name, or the path of a .toml file.")]
 Seed = Annotated[int, typer.Option(help="The same seed lives the same history.")]
-Events = Annotated[int | None, typer.Option(min=1, help="Events over all systems, instead of the scenario's.")]
+Events = Annotated[int | None, typer.Option(min=1, help="At least so many events over all systems.")]
 Rate = Annotated[float | None, typer.Option(min=0, help="Events a second over all systems; 0: as fast as possible.")]
 Speed = Annotated[float | None, typer.Option(min=0.001, help="60 makes a retry due in 300 s come after 5 s.")]
 Json = Annotated[bool, typer.Option("--json", help="The report as JSON, for machines.")]
@@ -90,13 +87,21 @@ def demo(
     def on_reports(reports: Sequence[SourceReport]) -> None:
         print_reports(reports, chosen, seed=seed, as_json=as_json)
         if not as_json:
-            Console().print(NEXT, markup=False, highlight=False, soft_wrap=True)
+            Console().print(what_next(chosen), markup=False, highlight=False, soft_wrap=True)
 
     if not as_json:
         told = f"Scenario {chosen.name}: {chosen.title}. {chosen.events} events, seed {seed}."
         console.print(told, markup=False, highlight=False, soft_wrap=True)
     good = run(console, run_demo(chosen, seed=seed, console=console, stay=stay, on_reports=on_reports))
     raise typer.Exit(0 if good else 1)
+
+
+def what_next(seen: Scenario) -> str:
+    first, *others = [name for name in NEXT if name != seen.name]
+    return (
+        f"Try next: hookmirror demo --scenario {first}, or {', '.join(others)} (from a clone, the command is "
+        '.venv/bin/hookmirror); then a receiver of your own, "Install and run in two minutes" in README.md.'
+    )
 
 
 def simulate(
@@ -206,12 +211,12 @@ async def compare_all(systems: Sequence[System], reports: Sequence[SourceReport]
 
 
 def told(error: Exception) -> str:
-    """One line, with what to do where that is known."""
+    """What went wrong, with what to do where that is known."""
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
         mend = ": give --token what `hookmirror token` prints there" if status == 401 else ""
         return f"{error.request.url} answered {status}{mend}."
-    return str(error).partition("\n")[0] or type(error).__name__
+    return str(error) or type(error).__name__
 
 
 async def with_api(

@@ -184,7 +184,10 @@ def test_doctor_finds_nothing_to_mend_in_a_database_of_this_release(folder, fork
     done = forks.run(folder, "doctor", "--json")
     assert done.returncode == 0, done.stdout
     assert finding(done, "schema")[1].startswith("is this release's: receiver 0")
-    assert finding(done, "processes") == (True, "none runs on this database")
+    assert finding(done, "processes") == (
+        True,
+        "none runs on this database yet, neither endpoint nor worker",
+    )
 
 
 # ── who runs beside whom ──────────────────────────────────────────────────────────────────────────────────────
@@ -202,6 +205,10 @@ def test_two_workers_with_different_sources_are_told_at_start_and_by_doctor(on_p
     other = Folder(tmp_path / "other", LESS, environment=on_postgresql.environment)
     with on_postgresql.running("worker"):
         wait_until(lambda: processes(on_postgresql)[1].startswith("worker "), "the worker")
+        assert finding(forks.run(other, "doctor", "--json"), "endpoint") == (
+            False,
+            "none runs, so senders reach nobody: start `hookmirror serve`",
+        )
         good, says = processes(other)
         assert good
         assert "compared with these settings: Wired differently: worker" in says
