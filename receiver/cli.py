@@ -223,6 +223,8 @@ def reconcile(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare the mirror with the source's own list, and repair what differs."""
+    if misdated and force:
+        raise ConfigurationError("--misdated compares with no list, so --force has no effect: leave one of them out.")
     installation = install()
     installation.prepare()
     listening = _source(installation.sources, source)

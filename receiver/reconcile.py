@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import httpx
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, exists, select
 
 from receiver import changes, codec
 from receiver.arrivals import first_id_at
@@ -54,8 +54,8 @@ class Report:
     source: str
     #: As of when the list counts: the beginning of the walk, by the source's clock or ours, whichever is behind.
     as_of: datetime
-    #: Rows in the source's list.
-    listed: int = 0
+    #: Rows in the source's list; None if it was not asked for.
+    listed: int | None = None
     #: What was repaired; with `dry_run`, what would be.
     repaired: list[RowChange] = field(default_factory=list)
     #: Rows that changed since the walk began, and were left alone.
@@ -70,10 +70,11 @@ class Report:
         """The report for people: a line for each row that differs, then the sums."""
         lines = [f"{change.operation} {change.table} {change.external_id}: {_told(change)}" for change in self.repaired]
         did = "would be repaired" if self.dry_run else "repaired"
-        lines.append(
-            f"{self.source}: {self.listed} rows listed, {len(self.repaired)} {did}, {self.newer} changed since."
-        )
-        if self.misdated:
+        if self.listed is not None:
+            lines.append(
+                f"{self.source}: {self.listed} rows listed, {len(self.repaired)} {did}, {self.newer} changed since."
+            )
+        if self.misdated or self.listed is None:
             dated_back = "would be dated back" if self.dry_run else "dated back"
             lines.append(f"Rows with news from the future: {self.misdated}, {dated_back} to its arrival.")
         for table, missing in self.braked.items():
@@ -179,8 +180,9 @@ def _repairing(
 class _Done(NamedTuple):
     """What one transaction did, as in the report."""
 
-    newer: int
     repaired: list[RowChange]
+    newer: int = 0
+    misdated: int = 0
 
 
 class _Repair:
@@ -206,13 +208,15 @@ class _Repair:
 
     def date_back(self) -> None:
         """Let misdated news, in every table, count as of its arrival, and keep nothing out any more."""
-        keys = [key for table in mirror_tables() for key in self._misdated(table)]
+        keys: dict[Key, None] = {}
+        for table in sorted(mirror_tables(), key=_generation, reverse=True):
+            misdated = sql_table(table).c.changed_at > self._future
+            keys = dict.fromkeys(self._keys(table, misdated)) | keys
+            if table.parent_table is not None:
+                # A watermark may be what its children have their date from.
+                keys = dict.fromkeys(self._keys(table.parent_table, _is_parent_of(table, misdated))) | keys
         for some in _batches(keys):
             self._in_transaction(partial(self._date_back, some))
-        self._report.misdated = len(keys)
-
-    def _misdated(self, table: type[MirrorRow]) -> list[Key]:
-        return self._keys(table, sql_table(table).c.changed_at > self._future)
 
     def compare(self, listed: Mapping[Key, Listed]) -> None:
         """Repair the rows that the list has and the mirror holds otherwise, or not at all."""
@@ -258,6 +262,7 @@ class _Repair:
     def _in_transaction(self, work: Callable[[Workspace], _Done]) -> None:
         done = work(self._dry) if self._dry is not None else insist(lambda: self._commit(work))
         self._report.newer += done.newer
+        self._report.misdated += done.misdated
         self._report.repaired.extend(done.repaired)
 
     def _commit(self, work: Callable[[Workspace], _Done]) -> _Done:
@@ -275,8 +280,9 @@ class _Repair:
         workspace.load([*rows, *children], lock=self._dry is None)
         # One that somebody has deleted by hand meanwhile has no date any more.
         found = [key for key in keys if workspace.row(key) is not None]
-        changed = [workspace.date_back(key, after=microseconds(self._future)) for key in found]
-        return _Done(0, [change for some in changed for change in some])
+        before_the_list = self._moment[0] - 1
+        misdated, changed = workspace.date_back(found, after=microseconds(self._future), latest=before_the_list)
+        return _Done(repaired=changed, misdated=misdated)
 
     def _let_in(self, writes: Sequence[Write], needed: Needed, workspace: Workspace) -> _Done:
         newer, repaired = 0, []
@@ -287,7 +293,7 @@ class _Repair:
                 newer += 1
             elif needed(row, write):
                 repaired.extend(workspace.apply([write], delivery_id=None)[1])
-        return _Done(newer, repaired)
+        return _Done(repaired, newer)
 
     def _awaits_news(self, row: MirrorRow) -> bool:
         """Whether what the list confirms has to be recorded: a tie, or older news that is still to be worked on."""
@@ -296,6 +302,18 @@ class _Repair:
     def _write(self, key: Key, rank: Rank, columns: Mapping[str, Any]) -> Write:
         time, arrival = self._moment
         return Write(key, Version(time, int(rank), arrival), columns)
+
+
+def _generation(table: type[MirrorRow]) -> int:
+    """How many tables are above this one."""
+    return 0 if table.parent_table is None else 1 + _generation(table.parent_table)
+
+
+def _is_parent_of(child: type[MirrorRow], condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a row of the parent table has children that meet the condition."""
+    assert child.parent_table is not None
+    parent, table = sql_table(child.parent_table), sql_table(child)
+    return exists().where(table.c.source == parent.c.source, table.c.parent == parent.c.external_id, condition)
 
 
 def _columns(row: Listed) -> dict[str, Any]:

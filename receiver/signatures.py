@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
-from receiver.errors import NotVerified
+from receiver.errors import NotVerified, WiringError
 
 #: Header names in lower case with their values as sent, one pair per header line: the shape ASGI gives.
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -107,6 +107,11 @@ class HmacSha256:
     encoding: Literal["hex", "base64"] = "hex"
     hint: Callable[[bytes], str | None] | None = None
 
+    def __post_init__(self) -> None:
+        """Raises `WiringError` for an encoding that there is not."""
+        if self.encoding not in ("hex", "base64"):
+            raise WiringError(f'HmacSha256 knows no encoding {self.encoding!r}: write "hex" or "base64".')
+
     def check(self, credentials: Credentials) -> str | None:
         if credentials.has_empty_secret:
             return EMPTY_SECRET
@@ -156,7 +161,7 @@ class HmacSha256:
     def _digest(self, signature: bytes) -> bytes:
         prefix = _wire_text(self.prefix)
         written = signature.removeprefix(prefix)
-        if self.prefix_required and written == signature:
+        if prefix and self.prefix_required and written == signature:
             written = b""
         try:
             digest = b64decode(written, validate=True) if self.encoding == "base64" else unhexlify(written)

@@ -112,13 +112,15 @@ class Registers:
         self.children_gone[table] = version
         return Outcome.UNCHANGED
 
-    def date_back(self, *, after: int, arrived: Callable[[int], int]) -> None:
-        """Let news that is dated later than `after`, in microseconds since 1970, count as of its arrival.
+    def date_back(self, *, after: int, heard: Callable[[Version], int]) -> bool:
+        """Let news that is dated later than `after` count as of when it was `heard`; in microseconds since 1970.
 
-        `arrived` tells that of a delivery's id, in microseconds since 1970, too.
+        Whether there was any.
         """
-        self.versions = _dated_back(self.versions, after, arrived)
-        self.children_gone = _dated_back(self.children_gone, after, arrived)
+        before = self.versions, self.children_gone
+        self.versions = _dated_back(self.versions, after, heard)
+        self.children_gone = _dated_back(self.children_gone, after, heard)
+        return (self.versions, self.children_gone) != before
 
     def _take_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
         register = f"{column}.{member}"
@@ -168,9 +170,9 @@ class Registers:
             self.ties.add(register)
 
 
-def _dated_back(versions: Mapping[str, Version], after: int, arrived: Callable[[int], int]) -> dict[str, Version]:
+def _dated_back(versions: Mapping[str, Version], after: int, heard: Callable[[Version], int]) -> dict[str, Version]:
     return {
-        name: version._replace(time=arrived(version.arrival)) if version.time > after else version
+        name: version._replace(time=heard(version)) if version.time > after else version
         for name, version in versions.items()
     }
 

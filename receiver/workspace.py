@@ -82,17 +82,24 @@ class Workspace:
             outcomes.append(Outcome.APPLIED)
         return strongest(outcomes), changes
 
-    def date_back(self, key: Key, *, after: int) -> list[RowChange]:
-        """Let news about this row that is dated later than `after` count as of its arrival, its watermarks too.
+    def date_back(self, keys: Sequence[Key], *, after: int, latest: int) -> tuple[int, list[RowChange]]:
+        """Let news about these rows and their children that is dated later than `after` count as of its arrival.
 
-        `after` is in microseconds since 1970. The row and its children must be loaded. Returns what changed.
+        As of `latest`, where that is later: a clock of ours was ahead, too. Both are in microseconds since 1970. Rows
+        and children must be loaded. Returns how many rows had such news, and what changed.
         """
-        self._entries[key].registers.date_back(after=after, arrived=arrived)
-        children = sorted(self._children[key], key=lambda child: (sql_table(child.table).name, child.external_id))
-        touched = [key, *children]
-        for each in touched:
-            self._entries[each].dirty = True
-        return [change for each in touched if (change := self._report(each, None)) is not None]
+
+        def heard(version: Version) -> int:
+            return min(arrived(version.arrival), latest)
+
+        touched = dict.fromkeys(keys)
+        for key in keys:
+            touched |= dict.fromkeys(sorted(self._children[key], key=_by_table_and_id))
+        # All of them before any is looked at: whether a child is active hangs on its parent's dates, too.
+        dated_back = [self._entries[key].registers.date_back(after=after, heard=heard) for key in touched]
+        for key in touched:
+            self._entries[key].dirty = True
+        return sum(dated_back), [change for key in touched if (change := self._report(key, None)) is not None]
 
     def row(self, key: Key) -> MirrorRow | None:
         """The row as the mirror would show it; None if nobody ever spoke of it."""
@@ -288,6 +295,10 @@ def _lock_order(group: tuple[tuple[type[MirrorRow], str], Any]) -> tuple[str, st
 def _lock_number(key: Key) -> int:
     name = "\0".join((sql_table(key.table).name, key.source, key.external_id))
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
+
+
+def _by_table_and_id(key: Key) -> tuple[str, str]:
+    return sql_table(key.table).name, key.external_id
 
 
 def _operation(was_active: bool, is_active: bool) -> str:

@@ -195,9 +195,11 @@ async def send(
     if check:
         try:
             await compare_all(systems, reports, check=check, token=token)
-        except (ReceiverFailedError, httpx.HTTPError, httpx.InvalidURL) as error:
-            for report in reports:
-                report.unchecked = told(error)
+        except (ReceiverFailedError, httpx.HTTPError) as error:
+            leave_unchecked(reports, told(error))
+        except Exception as error:
+            # Whatever listens there may answer anything, and the report is worth more than the reason.
+            leave_unchecked(reports, f"what answers at {check} is no Hookmirror ({type(error).__name__}).")
     return reports
 
 
@@ -208,6 +210,12 @@ async def compare_all(systems: Sequence[System], reports: Sequence[SourceReport]
         for system, report in zip(systems, reports, strict=True):
             mirror = await read_mirror(client, system.source)
             report.comparison = compare(system.truth, mirror, arrived=report.log.arrived, listed=system.listed)
+
+
+def leave_unchecked(reports: Sequence[SourceReport], why: str) -> None:
+    for report in reports:
+        if report.comparison is None:
+            report.unchecked = why
 
 
 def told(error: Exception) -> str:

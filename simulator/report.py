@@ -137,8 +137,9 @@ def show(console: Console, reports: Sequence[SourceReport]) -> None:
             say(console, report, counts)
     for report in reports:
         show_differences(console, report)
-    for why in sorted({report.unchecked for report in reports if report.unchecked}):
-        console.print(f"The mirror was not compared: {why}", markup=False, highlight=False, soft_wrap=True)
+    for report in reports:
+        if report.unchecked:
+            say(console, report, f"not compared with the mirror: {report.unchecked}")
     if compared:
         console.print(conclusion(reports), markup=False, highlight=False, soft_wrap=True)
 

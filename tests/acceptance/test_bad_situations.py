@@ -296,6 +296,11 @@ SITUATIONS: dict[str, Situation] = {
     "replaying what is not done": (plain, ("replay", "--state", "pending"), "one of processed, ignored, dead"),
     "reconciling an unknown source": (plain, ("reconcile", "nobody"), "There is no source 'nobody' in the settings"),
     "reconciling without an API": (plain, ("reconcile", "sigma"), "has no `api_url`: set it"),
+    "dating back and believing a list at once": (
+        plain,
+        ("reconcile", "indexed", "--misdated", "--force"),
+        "so --force has no effect: leave one of them out",
+    ),
     "reconciling what has no list": (plain, ("reconcile", "indexed"), "knows no list of its source"),
     "reconciling with an API but no key": (
         instead('[sources.sigma]\nsecrets = ["x"]\napi_url = "http://127.0.0.1:1"'),

@@ -271,6 +271,11 @@ def test_replay_takes_a_source_that_has_left_the_settings(folder, ask, served):
     assert ask("replay", "--source", "former")["replayed"] >= 1
 
 
+def test_what_is_misdated_is_dated_back_for_a_source_without_a_list(folder, ask):
+    report = ask("reconcile", "indexed", "--misdated")
+    assert (report["listed"], report["misdated"], report["repaired"]) == (None, 0, [])
+
+
 def test_reconcile_shows_the_difference_and_then_repairs_it(folder, forks, served):
     machine = forks.run(folder, "reconcile", "iimmpact", "--dry-run", "--force", "--json")
     assert "insert" in {change["operation"] for change in json.loads(machine.stdout)["repaired"]}

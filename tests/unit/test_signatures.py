@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.errors import NotVerified
+from receiver.errors import NotVerified, WiringError
 from receiver.signatures import Credentials, HmacSha256, Secret, Unsigned, raw_headers
 
 BODY = b'{"event":"entity.updated"}'
@@ -53,6 +53,16 @@ def test_digits_in_capitals_verify():
 def test_bare_digits_verify_only_where_the_prefix_is_optional():
     assert lenient.verify(BODY, [(HEADER, digits())], one).secret == 0
     assert refusal(digits(), strict) == "signature_malformed"
+
+
+def test_an_encoding_that_there_is_not_is_refused():
+    with pytest.raises(WiringError, match='knows no encoding \'Base64\': write "hex" or "base64"'):
+        HmacSha256(header="X-Signature", encoding="Base64")
+
+
+def test_without_a_prefix_none_can_be_missing():
+    bare = HmacSha256(header="X-Signature", prefix="", prefix_required=True)
+    assert bare.verify(BODY, [(HEADER, digits())], one).secret == 0
 
 
 def test_a_signature_in_base64_verifies_and_what_is_sent_is_written_so():

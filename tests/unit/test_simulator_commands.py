@@ -105,8 +105,9 @@ def test_prepared_messages_are_sent_at_full_speed(receiver):
 @pytest.mark.parametrize(
     ("status", "why"),
     [
-        (401, "/api/v1/stats answered 401: give --token what `hookmirror token` prints there."),
-        (500, "/api/v1/stats answered 500."),
+        (401, "{}/api/v1/stats answered 401: give --token what `hookmirror token` prints there."),
+        (500, "{}/api/v1/stats answered 500."),
+        (200, "what answers at {} is no Hookmirror (Unreadable)."),
     ],
 )
 def test_a_mirror_that_cannot_be_asked_costs_the_comparison_and_not_the_report(receiver, status, why):
@@ -116,7 +117,7 @@ def test_a_mirror_that_cannot_be_asked_costs_the_comparison_and_not_the_report(r
     done = invoke("simulate", "--to", receiver.url, *arguments)
     assert done.exit_code == 1
     assert "acks/s" in done.stdout
-    assert done.stdout.splitlines()[-1] == f"The mirror was not compared: {base}{why}"
+    assert done.stdout.splitlines()[-1] == f"iimmpact: not compared with the mirror: {why.format(base)}"
 
 
 def test_nobody_there_is_one_line_and_exit_code_1():
