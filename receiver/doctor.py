@@ -122,7 +122,7 @@ def _absent_file(database: Database) -> Path | None:
         return path
     except OSError:
         # In a folder that this user may not enter: to open it tells more.
-        return None
+        pass
     return None
 
 
@@ -179,7 +179,11 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Finding]:
         says = f"{', '.join(map(shown, found))}"
         otherwise = " ".join(differences(wiring, found[:1]))
         yield Finding("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
-    kinds = {process["kind"] for process in found}
+    yield from _missing({process["kind"] for process in found})
+
+
+def _missing(kinds: set[str]) -> Iterator[Finding]:
+    """Endpoints and workers need each other: one kind alone does half of the work."""
     if kinds == {Kind.ENDPOINT}:
         mend = "start `hookmirror worker`, or let `serve` run one"
         yield Finding("worker", False, f"none runs, so what is accepted waits: {mend}")

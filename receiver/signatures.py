@@ -11,7 +11,7 @@ from base64 import b64decode, b64encode
 from binascii import unhexlify
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple, Protocol
 
 from receiver.errors import NotVerified, WiringError
@@ -93,6 +93,24 @@ class Verifier(Protocol):
         """The body as it goes over the wire and the headers to send with it: what the sender does."""
 
 
+class Encoding(NamedTuple):
+    """How a digest is written in a header."""
+
+    #: What it then is, for messages.
+    form: str
+    write: Callable[[bytes], str]
+    #: Raises `ValueError` for what is not written so.
+    read: Callable[[bytes], bytes]
+
+
+ENCODINGS = {
+    "hex": Encoding("64 hexadecimal digits", bytes.hex, unhexlify),
+    "base64": Encoding(
+        "the base64 of 32 bytes", lambda digest: b64encode(digest).decode(), partial(b64decode, validate=True)
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HmacSha256:
     """HMAC-SHA256 of the raw body in a header: as hexadecimal digits, or in `encoding="base64"`.
@@ -109,7 +127,7 @@ class HmacSha256:
 
     def __post_init__(self) -> None:
         """Raises `WiringError` for an encoding that there is not."""
-        if self.encoding not in ("hex", "base64"):
+        if self.encoding not in ENCODINGS:
             raise WiringError(f'HmacSha256 knows no encoding {self.encoding!r}: write "hex" or "base64".')
 
     def check(self, credentials: Credentials) -> str | None:
@@ -155,8 +173,7 @@ class HmacSha256:
         if not credentials.secrets:
             return body, {}
         digest = _hmac(credentials.secrets[0].value, body)
-        written = b64encode(digest).decode() if self.encoding == "base64" else digest.hex()
-        return body, {self.header: self.prefix + written}
+        return body, {self.header: self.prefix + ENCODINGS[self.encoding].write(digest)}
 
     def _digest(self, signature: bytes) -> bytes:
         prefix = _wire_text(self.prefix)
@@ -164,7 +181,7 @@ class HmacSha256:
         if prefix and self.prefix_required and written == signature:
             written = b""
         try:
-            digest = b64decode(written, validate=True) if self.encoding == "base64" else unhexlify(written)
+            digest = ENCODINGS[self.encoding].read(written)
         except ValueError:
             digest = b""
         if len(digest) != SHA256_BYTES:
@@ -173,7 +190,7 @@ class HmacSha256:
 
     def _form(self) -> str:
         """What the header must be."""
-        form = "the base64 of 32 bytes" if self.encoding == "base64" else "64 hexadecimal digits"
+        form = ENCODINGS[self.encoding].form
         if not self.prefix:
             return form
         return f"{form} behind `{self.prefix}`{'' if self.prefix_required else ', which may be left out'}"

@@ -16,8 +16,7 @@ from rich.console import Console
 from receiver import codec
 from simulator.clock import Clock, RunningClock
 from simulator.connection import Address, NoAnswerError
-from simulator.convergence import compare, read_mirror
-from simulator.demo import api_client, run_demo, settled
+from simulator.demo import api_client, compared, run_demo, settled
 from simulator.faults import parse
 from simulator.prepared import send_prepared
 from simulator.progress import progress
@@ -208,8 +207,7 @@ async def compare_all(systems: Sequence[System], reports: Sequence[SourceReport]
     async with api_client(check, token) as client:
         await settled(None, client)
         for system, report in zip(systems, reports, strict=True):
-            mirror = await read_mirror(client, system.source)
-            report.comparison = compare(system.truth, mirror, arrived=report.log.arrived, listed=system.listed)
+            report.comparison = await compared(client, system, report.log)
 
 
 def leave_unchecked(reports: Sequence[SourceReport], why: str) -> None:

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from simulator.chance import Chance
 from simulator.clock import RunningClock
-from simulator.convergence import compare, read_mirror
-from simulator.delivery import Courier
+from simulator.convergence import Comparison, compare, read_mirror
+from simulator.delivery import Courier, Log
 from simulator.progress import progress
 from simulator.receiver_process import Receiver, ReceiverFailedError, free_port, receiving
 from simulator.report import SourceReport
@@ -123,7 +123,6 @@ async def settled(receiver: Receiver | None, client: httpx.AsyncClient) -> dict[
 async def report(
     client: httpx.AsyncClient, system: System, courier: Courier, stats: Mapping[str, SourceStats], seconds: float
 ) -> SourceReport:
-    mirror = await read_mirror(client, system.source)
     found = stats.get(system.source, EMPTY)
     return SourceReport(
         source=system.source,
@@ -132,8 +131,14 @@ async def report(
         outcomes=found.outcomes,
         states=found.states,
         seconds=seconds,
-        comparison=compare(system.truth, mirror, arrived=courier.log.arrived, listed=system.listed),
+        comparison=await compared(client, system, courier.log),
     )
+
+
+async def compared(client: httpx.AsyncClient, system: System, log: Log) -> Comparison:
+    """The system's catalog against the receiver's mirror of it, as it is now. Raises httpx.HTTPError."""
+    mirror = await read_mirror(client, system.source)
+    return compare(system.truth, mirror, arrived=log.arrived, listed=system.listed)
 
 
 async def look_around(receiver: Receiver, console: Console) -> None:
