@@ -2,7 +2,8 @@
 
 HookmirrorError
 ├── ConfigurationError           the program does not start
-│   └── WiringError              handlers and dialects do not fit together
+│   ├── WiringError              handlers and dialects do not fit together
+│   └── PoolerError              between us and PostgreSQL, and gives no sessions
 ├── Refused                      a request that is answered with an error
 │   ├── BadRequest        400    a parameter that the API cannot read
 │   ├── NotVerified       401    signature missing or wrong, body not decryptable, another application's key
@@ -38,6 +39,10 @@ class ConfigurationError(HookmirrorError):
 
 class WiringError(ConfigurationError):
     """Dialects and handlers do not fit together; found at start, never at the first webhook."""
+
+
+class PoolerError(ConfigurationError):
+    """A pooler between us and PostgreSQL gives every transaction another session, where our settings do not last."""
 
 
 class Refused(HookmirrorError):
