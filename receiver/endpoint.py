@@ -19,6 +19,7 @@ from receiver.codec import encode
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
 from receiver.filing import Accepted
 from receiver.patience import Patience
+from receiver.repeats import Repeats
 from receiver.signatures import RawHeaders
 from receiver.sources import Source
 
@@ -65,6 +66,7 @@ class Endpoint:
         self._max_waiting_bytes = max_waiting_bytes
         self._patience = Patience(body_timeout)
         self._waiting_bytes = 0
+        self._log = Repeats(log)
         #: Kept, because asking for the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -160,10 +162,15 @@ class Endpoint:
             f"The body is larger than {self._max_body_bytes} bytes. Send less at once, or raise max_body_bytes."
         )
 
+    def tell_exception(self, event: str, name: str) -> None:
+        """Log what is being handled, about the source of this name."""
+        self._log.exception(event, about={"source": name})
+
     def refused(self, name: str, refusal: Refused) -> Reply:
         """Count the refusal and say it."""
-        metrics.REFUSED.labels(name if name in self._sources else "", refusal.code).inc()
-        log.warning("refused a webhook", source=name[:64], code=refusal.code)
+        known = name if name in self._sources else ""
+        metrics.REFUSED.labels(known, refusal.code).inc()
+        self._log.warning("refused a webhook", about={"source": known, "code": refusal.code}, asked_for=name[:64])
         headers: tuple[Header, ...] = ()
         if isinstance(refusal, Unavailable):
             headers = ((b"retry-after", str(refusal.retry_after).encode()),)
@@ -213,7 +220,7 @@ class Whole(ABC):
         try:
             self.reply(say(*what))
         except Exception:
-            log.exception("a webhook could not be answered", source=self.name)
+            self._endpoint.tell_exception("a webhook could not be answered", self.name)
             self.hang_up()
 
 

@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
-    "pure": "errors codec patterns retries signatures ciphers envelope settings versions tokens",
+    "pure": "errors codec patterns retries rates signatures ciphers envelope settings versions tokens",
     "tables": "arrivals columns sqlite trouble database importing revisions migrations schema bulk "
     "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
-    "pipelines": "metrics patience admission acceptor endpoint listener "
+    "pipelines": "metrics patience repeats admission acceptor endpoint listener "
     "liveness side_by_side processes retention reconcile attempts worker",
     "surface": "queries answers openapi exposition api",
     "app": "app protocol server supervisor vitals worker_thread sender doctor logs",
