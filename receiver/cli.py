@@ -26,6 +26,7 @@ from receiver.database import Database
 from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
 from receiver.errors import ConfigurationError, HookmirrorError
+from receiver.escapes import visible
 from receiver.exposition import exposition
 from receiver.processes import Kind
 from receiver.queries import DeliveryFilter, Statistics, is_source, replayable_ids, unknown_ids
@@ -70,7 +71,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    sys.stderr.write(f"hookmirror: {message}\n")
+    shown = "\n".join(map(visible, message.split("\n")))
+    sys.stderr.write(f"hookmirror: {shown}\n")
     sys.exit(code)
 
 

@@ -25,13 +25,23 @@ class Repeats:
         self._timer: threading.Timer | None = None
 
     def warning(self, event: str, *, about: dict[str, str], **told: Any) -> None:
-        if self._lets_through(event, about):
+        if self.lets_through(event, about):
             self._log.warning(event, **about, **told)
 
     def exception(self, event: str, *, about: dict[str, str], **told: Any) -> None:
         """As `warning`, at level error and with the traceback of the exception that is being handled."""
-        if self._lets_through(event, about):
+        if self.lets_through(event, about):
             self._log.exception(event, **about, **told)
+
+    def lets_through(self, event: str, about: dict[str, str]) -> bool:
+        """Whether the caller may write such a line; otherwise it is counted, and will be told in a sum."""
+        with self._lock:
+            now = self._clock()
+            if self._rates.lets_through((event, tuple(about.items())), now=now):
+                return True
+            if self._timer is None:
+                self._look_later(now)
+            return False
 
     def sum_up(self) -> None:
         """Write what was held back, as far as its while is over; called by a timer."""
@@ -43,15 +53,6 @@ class Repeats:
         for kind, lines, seconds in told:
             event, about = kind if isinstance(kind, tuple) else ("lines of other kinds", ())
             self._log.warning(f"{event}: more of the same", **dict(about), lines=lines, seconds=round(seconds, 1))
-
-    def _lets_through(self, event: str, about: dict[str, str]) -> bool:
-        with self._lock:
-            now = self._clock()
-            if self._rates.lets_through((event, tuple(about.items())), now=now):
-                return True
-            if self._timer is None:
-                self._look_later(now)
-            return False
 
     def _look_later(self, now: float) -> None:
         end = self._rates.next_end()
