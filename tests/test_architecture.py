@@ -6,7 +6,6 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -51,18 +50,12 @@ def module_name(path: Path) -> str:
 
 
 @cache
-def imports(path: Path, *, running: bool = False) -> frozenset[str]:
-    """Every module that the file imports, wherever in it; `from package import module` counts as that module.
+def imports(path: Path) -> frozenset[str]:
+    """Every module that the file imports, wherever in it and for whatever purpose.
 
-    With `running`, without what only type checkers see.
+    `from package import module` counts as that module. What only type checkers see counts, too.
     """
-    tree = ast.parse(path.read_text("utf-8"))
-    return frozenset(_imports(_RunningOnly().visit(tree) if running else tree))
-
-
-class _RunningOnly(ast.NodeTransformer):
-    def visit_If(self, node: ast.If) -> Any:
-        return None if ast.unparse(node.test) == "TYPE_CHECKING" else node
+    return frozenset(_imports(ast.parse(path.read_text("utf-8"))))
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
@@ -184,10 +177,8 @@ def test_pure_modules_do_no_io_and_read_no_clock(module: str) -> None:
 
 @pytest.mark.parametrize("package", ["receiver", "handlers", "simulator"])
 def test_no_import_goes_in_a_circle(package: str) -> None:
-    # The simulator's systems and their APIs name each other's types; the framework does without even that.
-    running = package == "simulator"
     graph = {
-        module_name(path): {name for name in imports(path, running=running) if name.startswith(f"{package}.")}
+        module_name(path): {name for name in imports(path) if name.startswith(f"{package}.")}
         for path in files(package)
     }
     done: set[str] = set()
