@@ -12,6 +12,7 @@ from typing import TypeVar
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
+from receiver.addresses import redacted, shown
 from receiver.sqlite import MOVED
 
 Result = TypeVar("Result")
@@ -122,9 +123,10 @@ def one_line(error: BaseException) -> str:
 def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
     """One line for a person: what is wrong with the database, and what to do; `setting` is where the URL stands."""
     parsed = make_url(url)
-    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    told = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+    reason = redacted(told.splitlines()[0], parsed)
     advice = _advice(reason.lower(), parsed).format(setting=setting)
-    return f"The database {parsed.render_as_string(hide_password=True)} cannot be used: {reason}. {advice}"
+    return f"The database {shown(parsed)} cannot be used: {reason}. {advice}"
 
 
 def _advice(reason: str, url: URL) -> str:

@@ -133,6 +133,8 @@ def simulate(
     if print_settings:
         typer.echo(settings_text(systems, api=f"http://{host}:{port}" if serve else None), nl=False)
         return
+    # As a file leaves it that `hookmirror token` was written to.
+    token = token.strip()
     if check and not token:
         stop(console, "--check wants a token: give --token what `hookmirror token` prints, or set HOOKMIRROR_TOKEN.")
     if to is None and not serve:

@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
-    "pure": "errors codec patterns retries signatures ciphers envelope settings versions tokens",
-    "tables": "arrivals columns sqlite trouble database importing revisions migrations schema bulk "
+    "pure": "errors codec patterns retries signatures ciphers envelope environment mistakes account settings versions "
+    "tokens",
+    "tables": "arrivals columns addresses sqlite trouble database importing revisions migrations schema bulk "
     "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
     "pipelines": "metrics patience admission acceptor endpoint listener "
@@ -36,8 +37,8 @@ IMPURE = {
 #: What a pure module must not call, for the same reason.
 IMPURE_CALLS = {"now", "utcnow", "open", "read_bytes", "read_text", "write_bytes", "write_text"}
 
-#: Reads the environment and the settings file, once, at start.
-READS_SETTINGS = "settings"
+#: Read the environment, the settings file, and the files of secrets that it names.
+READ_SETTINGS = {"settings", "account"}
 
 
 def files(package: str) -> list[Path]:
@@ -168,7 +169,7 @@ def test_the_pipelines_never_import_starlette_by_any_way(module: str) -> None:
 def test_pure_modules_do_no_io_and_read_no_clock(module: str) -> None:
     path = ROOT / "receiver" / f"{module}.py"
     assert {name.partition(".")[0] for name in imports(path)} & IMPURE == set()
-    if module == READS_SETTINGS:
+    if module in READ_SETTINGS:
         return
     calls = [node.func for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
     called = {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
