@@ -18,10 +18,11 @@ from starlette.exceptions import HTTPException
 
 from receiver import logs
 from receiver.acceptor import Acceptor
+from receiver.addresses import PREFIX, is_meant_for_hooks
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
 from receiver.database import Database
-from receiver.endpoint import PREFIX, Endpoint, Receive, Send
+from receiver.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.environment import CONFIG_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox import Inbox
@@ -116,22 +117,25 @@ class App:
         )
         self._rest = Starlette(
             routes=api.routes(),
-            lifespan=self._lifespan,
+            lifespan=self.lifespan,
             exception_handlers={
                 Refused: answer_refused,
                 HTTPException: answer_http_error,
                 SQLAlchemyError: answer_database_error,
             },
         )
+        # Else a path with a slash too many would be answered with a redirect to whatever host the request names.
+        self._rest.router.redirect_slashes = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["type"] == "http" and _is_for_hooks(inner_path(scope)):
             await self.endpoint(scope, receive, send)
         else:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
 
     @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Everything behind the application, from start to stop: for an outer application that mounts this one."""
         self._installation.prepare()
         self._registration.start()
         self._acceptor.start()
@@ -147,6 +151,10 @@ class App:
     def _wake(self) -> None:
         if self._worker is not None:
             self._worker.wake()
+
+
+def _is_for_hooks(path: str) -> bool:
+    return path.startswith(PREFIX) or is_meant_for_hooks(path)
 
 
 def install() -> Installation:

@@ -27,6 +27,7 @@ from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
 from receiver.environment import CONFIG_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError
+from receiver.escapes import visible
 from receiver.exposition import exposition
 from receiver.importing import foreign_code
 from receiver.processes import Kind
@@ -72,7 +73,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    sys.stderr.write(f"hookmirror: {message}\n")
+    shown = "\n".join(map(visible, message.split("\n")))
+    sys.stderr.write(f"hookmirror: {shown}\n")
     sys.exit(code)
 
 

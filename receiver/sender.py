@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from receiver import codec
-from receiver.endpoint import PREFIX
+from receiver.addresses import PREFIX
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.importing import foreign_code
 from receiver.sources import Source

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 
 from simulator.answers import json_answer
 from simulator.systems.apis import refusal, routes
@@ -35,8 +35,13 @@ def application(systems: Iterable[System]) -> Starlette:
             return json_answer({"error": error.detail}, status=error.status_code)
         return refusal(found, error.status_code, error.detail)
 
-    mounts = [Mount(f"/{system.source}{system.api_path}", routes=routes(system)) for system in served]
-    return Starlette(routes=[Route("/", index), *mounts], exception_handlers={HTTPException: refused})
+    mounts = [
+        Mount(f"/{system.source}{system.api_path}", app=Router(routes(system), redirect_slashes=False))
+        for system in served
+    ]
+    simulated = Starlette(routes=[Route("/", index), *mounts], exception_handlers={HTTPException: refused})
+    simulated.router.redirect_slashes = False
+    return simulated
 
 
 def api_url(base: str, system: System) -> str:

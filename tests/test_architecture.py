@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
-    "pure": "errors codec patterns retries signatures ciphers envelope environment mistakes account settings versions "
-    "tokens",
-    "tables": "arrivals columns addresses sqlite trouble database importing revisions migrations schema bulk "
+    "pure": "errors escapes addresses codec patterns retries rates signatures ciphers envelope environment mistakes "
+    "account settings versions tokens",
+    "tables": "arrivals columns database_url sqlite trouble database importing revisions migrations schema bulk "
     "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
-    "pipelines": "metrics patience admission acceptor endpoint listener "
+    "pipelines": "metrics patience repeats admission acceptor endpoint listener "
     "liveness side_by_side processes retention reconcile attempts worker",
     "surface": "queries answers openapi exposition api",
     "app": "app protocol server supervisor vitals worker_thread sender doctor logs",
@@ -179,8 +179,7 @@ def test_pure_modules_do_no_io_and_read_no_clock(module: str) -> None:
 @pytest.mark.parametrize("package", ["receiver", "handlers", "simulator"])
 def test_no_import_goes_in_a_circle(package: str) -> None:
     graph = {
-        module_name(path): {name for name in imports(path) if name.startswith(f"{package}.")}
-        for path in files(package)
+        module_name(path): {name for name in imports(path) if name.startswith(f"{package}.")} for path in files(package)
     }
     done: set[str] = set()
 
