@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver import sender, server
 from receiver.app import App, install, schema_of_packages, tune_interpreter
 from receiver.codec import encode
+from receiver.copy_command import copy
 from receiver.database import Database
 from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
@@ -268,6 +269,9 @@ def migrate(
     schema = schema_of_packages()
     done = schema.plan() if dry_run else schema.upgrade()
     typer.echo(encode(asdict(done) | {"dry_run": dry_run}) if as_json else "\n".join(done.lines(dry_run=dry_run)))
+
+
+app.command()(copy)
 
 
 @contextmanager
