@@ -106,6 +106,7 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
 
     Raises `NotVerified`.
     """
+    headers = _trimmed(headers)
     verifier = source.dialect.verifier
     verified = verifier.verify(body, headers, source.credentials)
     plain = verifier.conceal(verified.plain, source.credentials)
@@ -127,6 +128,11 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
         if source.dialect.handler_for(arrival.event_type) is None:
             arrival.ignore(f"No handler takes {arrival.event_type}.")
     return arrival
+
+
+def _trimmed(headers: RawHeaders) -> RawHeaders:
+    """The headers without blanks and tabs around their values, which are no part of them (RFC 9110, section 5.5)."""
+    return [(name, value.strip(b" \t")) for name, value in headers]
 
 
 def _kept(headers: RawHeaders) -> dict[str, str]:

@@ -22,6 +22,7 @@ HookmirrorError
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
 ├── ApiError                     a source's own API did not answer as it should
+├── CopyError                    a database cannot be copied, or not all of it; the message says what to do
 └── Verdict                      what a handler may raise to say how it ended
     ├── Retry                    not now: try again, later
     └── Discard                  never: this delivery has nothing for us
@@ -183,6 +184,10 @@ class HandlerError(HookmirrorError):
 
 class ApiError(HookmirrorError):
     """A source's own API refused, or answered in an undocumented shape."""
+
+
+class CopyError(HookmirrorError):
+    """A database cannot be copied as things stand; the message names the table or the row, and the mend."""
 
 
 class Verdict(HookmirrorError):

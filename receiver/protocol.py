@@ -22,7 +22,7 @@ class HookProtocol(BoundedProtocol):
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
         super().__init__(config, **of_uvicorn)
         self._endpoint: Endpoint = config.app.endpoint  # type: ignore[union-attr]
-        self._root = self.root_path.encode()
+        self._root = self.root_path.rstrip("/").encode()
         #: The source of a webhook that may come whole, whether the connection carries more behind it, and its body so
         #: far; the source is None if uvicorn has the request.
         self._source: str | None = None
