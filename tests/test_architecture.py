@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
-    "pure": "errors escapes addresses codec patterns retries rates signatures ciphers envelope settings versions "
-    "tokens",
+    "pure": "errors escapes addresses likeness codec patterns retries rates signatures ciphers envelope settings "
+    "versions tokens",
     "tables": "arrivals columns sqlite trouble database importing revisions migrations schema bulk "
     "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
