@@ -1,55 +1,49 @@
-"""Addresses: `/hooks/<source>`, and what is wrong with one that is meant so and is not."""
+"""A database's URL as it may be shown: without its password, wherever that stands, or what may be a part of it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, quote_plus
 
-PREFIX = "/hooks/"
+from sqlalchemy import URL
 
-#: Characters of a stranger's text that a message repeats.
-SHOWN = 64
+#: What a URL's query may say of a PostgreSQL connection that nobody else must know.
+SECRET_PARAMETERS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
+#: Of a query, what may well have an `@` in its value.
+WITH_AT_SIGNS = ("user", "host", "dbname", "options", "passfile", "service", "application_name", *SECRET_PARAMETERS)
 
-def is_meant_for_hooks(path: str) -> bool:
-    """Whether somebody who posts here most likely has a webhook: `/HOOKS/shop`, `//hooks/shop`, `/hooks`."""
-    return _parts(path)[:1] == ["hooks"]
-
-
-def source_named(path: str) -> str:
-    """What stands where the source's name belongs; one slash behind it is no part of it."""
-    return path.removeprefix(PREFIX).removesuffix("/")
+#: Characters of a password that is struck out of what a driver says: a shorter one is part of many a word.
+SHORTEST = 4
 
 
-def flaw(path: str, sources: Collection[str]) -> str:
-    """What is wrong with a path that is no source's address, and what to do."""
-    parts = _parts(path)
-    if not parts[1:]:
-        return f"The address names no source: it is {PREFIX} and the source's name. {_advice([], sources)}"
-    if not path.startswith(PREFIX):
-        return f"An address begins with {PREFIX}, letter for letter. {_advice(parts[1:], sources)}"
-    name = source_named(path)
-    if parts[1] not in sources:
-        return f"There is no source {name[:SHOWN]!r} here. Compare the URL with the receiver's settings."
-    return f"{_oddity(name, parts)} {_advice(parts[1:], sources)}"
+def shown(url: URL) -> str:
+    """The URL for people. Of PostgreSQL without its query: a password may be there under any name, if misspelt."""
+    is_file = url.drivername.startswith("sqlite")
+    return (url if is_file else url.set(query={})).render_as_string(hide_password=True)
 
 
-def _oddity(name: str, parts: list[str]) -> str:
-    pieces = name.split("/")
-    if "" in pieces:
-        return "The address has a slash too many."
-    if "." in pieces or ".." in pieces:
-        return "The address has a part of dots, which is not followed."
-    if len(parts) > 2:
-        return f"Behind the source's name the address goes on with {'/'.join(pieces[1:])[:SHOWN]!r}."
-    return f"The address says {name[:SHOWN]!r}, and a source's name has no capitals and no blanks around it."
+def has_bare_at_sign(text: str) -> bool:
+    """Whether an `@` stands in the URL that is not the one before the host: what follows it would be taken for one."""
+    pieces = text.partition("?")[2].split("&")
+    names = [piece.partition("=")[0] for piece in pieces if "@" in piece]
+    return text.count("@") > 1 or any(name in WITH_AT_SIGNS for name in names)
 
 
-def _advice(parts: list[str], sources: Collection[str]) -> str:
-    if parts and parts[0] in sources:
-        return f"Post to {PREFIX}{parts[0]}."
-    return "Compare the URL with the receiver's settings."
+def redacted(text: str, url: URL) -> str:
+    """What a driver says, without the secrets of the URL that it may quote."""
+    for secret in sorted(_secrets(url), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+    return text
 
 
-def _parts(path: str) -> list[str]:
-    """The parts that say something, as whoever wrote them may have meant them."""
-    return [part.strip().lower() for part in path.split("/") if part.strip() not in ("", ".", "..")]
+def _secrets(url: URL) -> Iterator[str]:
+    """The secrets in the URL, in each way that they may be written."""
+    given = [str(url.password or "")]
+    for name in SECRET_PARAMETERS:
+        values = url.query.get(name, ())
+        given += [values] if isinstance(values, str) else values
+    for secret in given:
+        if len(secret) >= SHORTEST:
+            yield from (secret, quote(secret, safe=""), quote_plus(secret))

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import structlog
 
 from receiver import metrics
-from receiver.addresses import PREFIX, SHOWN, flaw, source_named
 from receiver.admission import Answer
 from receiver.codec import encode
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
 from receiver.filing import Accepted
+from receiver.paths import PREFIX, SHOWN, flaw, source_named
 from receiver.patience import Patience
 from receiver.repeats import Repeats
 from receiver.signatures import RawHeaders

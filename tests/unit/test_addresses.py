@@ -1,62 +1,90 @@
-"""Addresses: what is wrong with one that is meant for webhooks and is not."""
+"""No part of a password is in what is said about a database, however its URL is written."""
 
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.addresses import flaw, is_meant_for_hooks, source_named
+from receiver.addresses import has_bare_at_sign, redacted, shown
+from receiver.database import Database
+from receiver.errors import ConfigurationError
+from receiver.trouble import explain
 
-SOURCES = {"shop", "shop-us"}
+#: Nobody listens there, so that the driver says what it has to say.
+NOBODY = "127.0.0.1:1/db"
 
-
-@pytest.mark.parametrize("path", ["/hooks/shop", "/hooks/shop/"])
-def test_one_slash_behind_the_name_is_no_part_of_it(path: str):
-    assert source_named(path) == "shop"
-
-
-FLAWS = {
-    "/hooks": "names no source",
-    "/hooks/": "names no source",
-    "/hooks//": "names no source",
-    "/hooks/nobody": "no source 'nobody' here",
-    "/hooks/SHOP": "no capitals",
-    "/hooks/ shop": "no blanks",
-    "/hooks/shop\n": "no blanks",
-    "/hooks//shop": "a slash too many",
-    "/hooks/shop//": "a slash too many",
-    "/hooks/./shop": "a part of dots",
-    "/hooks/shop/..": "a part of dots",
-    "/hooks/shop/orders": "goes on with 'orders'",
-    "//hooks/shop": "begins with /hooks/, letter for letter",
-    "/HOOKS/shop": "begins with /hooks/, letter for letter",
-    "/./hooks/shop": "begins with /hooks/, letter for letter",
-}
+PIECES = ("hun", "ter2")
 
 
-@pytest.mark.parametrize("path", FLAWS)
-def test_what_is_wrong_is_named(path: str):
-    assert FLAWS[path] in flaw(path, SOURCES)
+def said_of(url: str) -> str:
+    """What a person is told about a database that cannot be used."""
+    try:
+        database = Database(url)
+    except ConfigurationError as error:
+        return str(error)
+    with pytest.raises(SQLAlchemyError) as failed, database.read():
+        pass
+    database.close()
+    return explain(failed.value, url)
 
 
-@pytest.mark.parametrize("path", [path for path in FLAWS if "shop" in path.lower()])
-def test_the_right_address_of_a_known_source_is_given(path: str):
-    assert flaw(path, SOURCES).endswith(" Post to /hooks/shop.")
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://u:hunter2@{NOBODY}",
+        f"postgresql://u:hun@ter2@{NOBODY}",
+        f"postgresql://u:hun@te/r2@{NOBODY}",
+        f"postgresql://u:@hunter2@{NOBODY}",
+        f"postgresql://u:x@hun?ter2@{NOBODY}",
+        f"postgresql://u:x@hun?ter2=1@{NOBODY}",
+        f"postgresql://u:hun%40ter2@{NOBODY}",
+        f"postgresql://u:hun%2540ter2@{NOBODY}",
+        f"postgresql://u:hun%00ter2@{NOBODY}",
+        f"postgresql://u@{NOBODY}?password=hunter2",
+        f"postgresql://u@{NOBODY}?password=hun@ter2",
+        f"postgresql://u@{NOBODY}?sslpassword=hun%40ter2",
+        f"postgresql://u@{NOBODY}?password=one&password=hunter2",
+        f"postgresql://u@{NOBODY}?pasword=hunter2",
+        f"postgresql://u:hunter2@{NOBODY}?sslmode=hunter2",
+        "postgresql://u:hunter2",
+        "postgresql://u:hunter2@[::1/db",
+        "postgresql://u:hunter2@127.0.0.1:1:2/db",
+        "postgresql:/u:hunter2@127.0.0.1/db",
+        "u:hunter2@127.0.0.1/db",
+    ],
+)
+def test_no_part_of_a_password_is_told(url):
+    told = said_of(url)
+    assert "cannot be used" in told
+    assert [piece for piece in PIECES if piece in told] == []
 
 
-def test_a_long_name_is_not_repeated_whole():
-    assert len(flaw("/hooks/" + "x" * 9_000, SOURCES)) < 200
+def test_an_at_sign_in_a_password_is_told_how_to_be_written():
+    assert said_of(f"postgresql://u:hun@ter2@{NOBODY}") == (
+        "HOOKMIRROR_DATABASE_URL cannot be used: it has an @ besides the one before the host. Write those of user, "
+        "password and query as %40."
+    )
 
 
-@pytest.mark.parametrize("path", ["/hooks/\x1b[31mRED", "/hooks/\u202e", "/hooks/shop/\u2028", "/hooks/\ud800"])
-def test_nothing_invisible_is_repeated(path: str):
-    assert flaw(path, SOURCES).isprintable()
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:p@h/db", "postgresql://u:p?q@h/db", "postgresql://u:p@h/db?options=-c%40", "postgresql:///db"],
+)
+def test_the_at_sign_before_the_host_is_no_part_of_a_password(url):
+    assert not has_bare_at_sign(url)
 
 
-@pytest.mark.parametrize("path", [*FLAWS, "/Hooks/"])
-def test_whoever_posts_there_means_a_webhook(path: str):
-    assert is_meant_for_hooks(path)
+def test_a_file_is_shown_whole_and_a_server_without_its_password_and_query():
+    assert shown(make_url("sqlite:///a.db?mode=ro&uri=true")) == "sqlite:///a.db?mode=ro&uri=true"
+    assert shown(make_url("postgresql://u:p@h:5/db?password=x&sslmode=require")) == "postgresql://u:***@h:5/db"
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/api/hooks", "/hook/shop", "/hooksx/shop"])
-def test_other_addresses_are_not_meant_for_webhooks(path: str):
-    assert not is_meant_for_hooks(path)
+def test_what_a_driver_quotes_is_struck_out_as_it_was_written_too():
+    url = make_url("postgresql://u:p%40ss%20word@h/db?sslpassword=another")
+    quoted = 'in "postgresql://u:p%40ss%20word@h", p@ss word, p%40ss+word and another of another-host'
+    assert redacted(quoted, url) == 'in "postgresql://u:***@h", ***, *** and *** of ***-host'
+
+
+def test_a_password_of_a_few_letters_does_not_make_nonsense_of_a_message():
+    assert redacted("a connection to a host", make_url("postgresql://u:a@h/db")) == "a connection to a host"
