@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 
 from receiver import logs
 from receiver.acceptor import Acceptor
-from receiver.addresses import PREFIX, is_meant_for_hooks
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
 from receiver.connections import Connections
@@ -29,6 +28,7 @@ from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox import Inbox
 from receiver.incoming import Incoming
 from receiver.mirror import mirror_tables
+from receiver.paths import PREFIX, is_meant_for_hooks
 from receiver.processes import Kind, Registration
 from receiver.retention import Retention
 from receiver.schema import Schema

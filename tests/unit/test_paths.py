@@ -1,10 +1,10 @@
-"""Addresses: what is wrong with one that is meant for webhooks and is not."""
+"""Paths: what is wrong with an address that is meant for webhooks and is not."""
 
 from __future__ import annotations
 
 import pytest
 
-from receiver.addresses import flaw, is_meant_for_hooks, source_named
+from receiver.paths import flaw, is_meant_for_hooks, source_named
 
 SOURCES = {"shop", "shop-us"}
 

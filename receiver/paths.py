@@ -1,4 +1,4 @@
-"""Addresses: `/hooks/<source>`, and what is wrong with one that is meant so and is not."""
+"""Paths: `/hooks/<source>` is the address of a source, and what is wrong with one that is meant so and is not."""
 
 from __future__ import annotations
 
