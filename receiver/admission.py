@@ -17,10 +17,11 @@ from receiver.codec import storable
 from receiver.errors import Refused, Unavailable, Unreadable
 from receiver.filing import Accepted
 from receiver.intake import Arrival
+from receiver.repeats import Repeats
 from receiver.signatures import RawHeaders
 from receiver.sources import Source
 
-log = structlog.get_logger(__name__)
+log = Repeats(structlog.get_logger(__name__))
 
 #: Request headers that are kept with a delivery: what says how it was sent. No secret travels in any of them.
 KEPT_HEADERS = {
@@ -89,7 +90,9 @@ class Admission:
             except Refused as refusal:
                 answer.set_exception(refusal)
             except Exception:
-                log.exception("a webhook could not be verified; its sender is asked to come back", source=source.name)
+                log.exception(
+                    "a webhook could not be verified; its sender is asked to come back", about={"source": source.name}
+                )
                 answer.set_exception(
                     Unavailable("This cannot be verified now, because of an error here. Send it again later.")
                 )
@@ -103,6 +106,7 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
 
     Raises `NotVerified`.
     """
+    headers = _trimmed(headers)
     verifier = source.dialect.verifier
     verified = verifier.verify(body, headers, source.credentials)
     plain = verifier.conceal(verified.plain, source.credentials)
@@ -119,11 +123,16 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
         arrival.know(source.dialect.read(plain))
     except Unreadable as error:
         arrival.give_up(str(error))
-        log.warning("kept a webhook that cannot be read", source=source.name, reason=arrival.reason)
+        log.warning("kept a webhook that cannot be read", about={"source": source.name}, reason=arrival.reason)
     else:
         if source.dialect.handler_for(arrival.event_type) is None:
             arrival.ignore(f"No handler takes {arrival.event_type}.")
     return arrival
+
+
+def _trimmed(headers: RawHeaders) -> RawHeaders:
+    """The headers without blanks and tabs around their values, which are no part of them (RFC 9110, section 5.5)."""
+    return [(name, value.strip(b" \t")) for name, value in headers]
 
 
 def _kept(headers: RawHeaders) -> dict[str, str]:

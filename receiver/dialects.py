@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from receiver import codec
 from receiver.envelope import Envelope, Event
 from receiver.errors import ConfigurationError, Unreadable, WiringError
+from receiver.importing import told
 from receiver.mirror import Mirror, MirrorRow
 from receiver.patterns import Pattern
 from receiver.settings import SourceSettings
@@ -193,7 +194,7 @@ class Dialect:
         try:
             body = codec.encode(self._compose(event_type, entity_id, at, data))
         except Exception as error:
-            self._refuse_composed(f"{type(error).__name__}: {error}")
+            self._refuse_composed(told(error))
         try:
             envelope = self.read(body)
         except Unreadable as error:

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import structlog
 
 from receiver import metrics
+from receiver.addresses import PREFIX, SHOWN, flaw, source_named
 from receiver.admission import Answer
 from receiver.codec import encode
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
 from receiver.filing import Accepted
 from receiver.patience import Patience
+from receiver.repeats import Repeats
 from receiver.signatures import RawHeaders
 from receiver.sources import Source
 
@@ -27,8 +29,6 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
-
-PREFIX = "/hooks/"
 
 
 class SenderGone(Exception):
@@ -59,20 +59,22 @@ class Endpoint:
     ) -> None:
         """`admit` sees to it that the answer is given: where the body is kept, or a `Refused`."""
         self._sources = sources
-        self._addresses = {f"{PREFIX}{name}".encode(): name for name in sources}
+        self._addresses = {f"{PREFIX}{name}{slash}".encode(): name for name in sources for slash in ("", "/")}
         self._admit = admit
         self._max_body_bytes = max_body_bytes
         self._max_waiting_bytes = max_waiting_bytes
         self._patience = Patience(body_timeout)
         self._waiting_bytes = 0
+        self._log = Repeats(log)
         #: Kept, because asking for the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         began = perf_counter()
-        name = scope["path"][len(PREFIX) :]
+        path = inner_path(scope)
+        name = source_named(path)
         try:
-            source = self._source(name, scope["method"])
+            source = self._source(path, scope["method"])
             body = await self._read(scope["headers"], receive)
             answer = self._new_answer()
             try:
@@ -89,7 +91,7 @@ class Endpoint:
             metrics.ACK_SECONDS.observe(perf_counter() - began)
 
     def source_at(self, address: bytes) -> str | None:
-        """The name of the source whose address this is, letter for letter, as of the start."""
+        """The name of the source whose address this is, letter for letter but for a slash at the end."""
         return self._addresses.get(address)
 
     def take(self, whole: Whole, headers: RawHeaders, body: bytes) -> bool:
@@ -109,10 +111,10 @@ class Endpoint:
         """So many bytes of body wait no longer."""
         self._waiting_bytes -= size
 
-    def _source(self, name: str, method: str) -> Source:
-        source = self._sources.get(name)
+    def _source(self, path: str, method: str) -> Source:
+        source = self._sources.get(source_named(path)) if path.startswith(PREFIX) else None
         if source is None:
-            raise UnknownSource(f"There is no source {name[:64]!r} here. Compare the URL with the receiver's settings.")
+            raise UnknownSource(flaw(path, self._sources))
         if method != "POST":
             raise MethodNotAllowed("Webhooks are sent with POST.")
         return source
@@ -160,10 +162,15 @@ class Endpoint:
             f"The body is larger than {self._max_body_bytes} bytes. Send less at once, or raise max_body_bytes."
         )
 
+    def tell_exception(self, event: str, name: str) -> None:
+        """Log what is being handled, about the source of this name."""
+        self._log.exception(event, about={"source": name})
+
     def refused(self, name: str, refusal: Refused) -> Reply:
         """Count the refusal and say it."""
-        metrics.REFUSED.labels(name if name in self._sources else "", refusal.code).inc()
-        log.warning("refused a webhook", source=name[:64], code=refusal.code)
+        known = name if name in self._sources else ""
+        metrics.REFUSED.labels(known, refusal.code).inc()
+        self._log.warning("refused a webhook", about={"source": known, "code": refusal.code}, asked_for=name[:SHOWN])
         headers: tuple[Header, ...] = ()
         if isinstance(refusal, Unavailable):
             headers = ((b"retry-after", str(refusal.retry_after).encode()),)
@@ -213,8 +220,19 @@ class Whole(ABC):
         try:
             self.reply(say(*what))
         except Exception:
-            log.exception("a webhook could not be answered", source=self.name)
+            self._endpoint.tell_exception("a webhook could not be answered", self.name)
             self.hang_up()
+
+
+def inner_path(scope: Mapping[str, Any]) -> str:
+    """The path below the one where this application is mounted: what the server or an outer application took is cut."""
+    path: str = scope["path"]
+    outer: str = scope.get("root_path", "").rstrip("/")
+    if not outer or not path.startswith(f"{outer}/"):
+        return path
+    inner = path[len(outer) :]
+    # Said as "/pim/", it stands before a path that begins with a slash of its own.
+    return inner[1:] if scope["root_path"].endswith("/") and inner.startswith("//") else inner
 
 
 def framed(headers: Iterable[Header], length: int, *, closes: bool) -> list[Header]:

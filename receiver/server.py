@@ -14,8 +14,8 @@ import structlog
 import uvicorn
 
 from receiver import metrics
+from receiver.addresses import PREFIX
 from receiver.app import App
-from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError
 from receiver.protocol import HookProtocol
 from receiver.supervisor import Supervisor

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from receiver.dialects import Dialect
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
-from receiver.importing import import_foreign
+from receiver.importing import foreign_code, import_foreign, place_of
 from receiver.mirror import mirror_tables
 from receiver.settings import Settings, SourceSettings
 from receiver.signatures import Credentials
@@ -138,7 +138,8 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
             f"{', '.join(sorted(dialects))}, or name your own under `dialects`."
         )
     credentials = settings.credentials()
-    wrong = dialect.verifier.check(credentials)
+    with foreign_code(f"The verifier of {dialect.name}, asked about the source {settings.name},", holds_secrets=True):
+        wrong = dialect.verifier.check(credentials)
     if wrong is not None:
         raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
     _try_client(settings, dialect)
@@ -153,7 +154,8 @@ def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
         raise
     except Exception as error:
         raise ConfigurationError(
-            f"The API of the source {settings.name} cannot be called with these settings ({type(error).__name__}): "
+            f"The API of the source {settings.name} cannot be called with these settings "
+            f"({place_of(error)}{type(error).__name__}): "
             "check api_url, api_key and api_secret, which travel as ASCII."
         ) from None
     if client is not None:

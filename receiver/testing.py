@@ -28,11 +28,12 @@ from sqlmodel import Session, select
 
 from receiver import codec, queries
 from receiver.acceptor import Acceptor
+from receiver.addresses import PREFIX
 from receiver.admission import Admission
 from receiver.database import Database
 from receiver.deliveries import State
 from receiver.dialects import Dialect
-from receiver.endpoint import PREFIX, Endpoint
+from receiver.endpoint import Endpoint
 from receiver.errors import ConfigurationError
 from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table

@@ -138,11 +138,14 @@ def serving(
     one_write: bool = False,
     http: type[asyncio.Protocol] | str = HookProtocol,
     keep_alive: int = 5,
+    root_path: str = "",
+    around: Callable[[App], Any] = lambda app: app,
     **settings: Any,
 ) -> Iterator[Served]:
     """Serve until the end of the block. `settings` are those of the settings file.
 
-    With `one_write`, webhooks are posted in one write each. `http` and `keep_alive` are what uvicorn calls so.
+    With `one_write`, webhooks are posted in one write each. `http`, `keep_alive` and `root_path` are what uvicorn calls
+    so; `around` makes the application that is served.
     """
     content: dict[str, Any] = {"database_url": database_url, "secret_key": SECRET_KEY, "sources": SOURCES}
     installation = Installation(Settings(**content | settings))
@@ -150,7 +153,8 @@ def serving(
     app = App(installation, with_worker=with_worker)
     server = uvicorn.Server(
         uvicorn.Config(
-            app,
+            around(app),
+            root_path=root_path,
             http=http,
             ws="none",
             log_config=None,

@@ -1,4 +1,4 @@
-"""Seeded chance: names, prices, ids and secrets. The same seed draws the same things in the same order."""
+"""Seeded random values: names, prices, ids and secrets. The same seed draws the same things in the same order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLORS = ("blue", "red", "green", "black", "white", "grün", "été")
 SIZES = ("small", "medium", "large")
 
 
-class Chance(Random):
+class Rng(Random):
     """A random generator with the vocabulary of a catalog."""
 
     def name(self) -> str:

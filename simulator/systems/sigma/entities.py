@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from simulator.chance import COLORS, SIZES, Chance
+from simulator.rng import COLORS, SIZES, Rng
 from simulator.systems.base import iso_milliseconds
 
 #: Sigma docs, section "Available Events".
@@ -82,45 +82,45 @@ def has_variants(entity: Entity) -> bool:
     return entity.alive and bool(entity.variants)
 
 
-def invent_values(chance: Chance, name: str) -> Values:
-    currency = chance.choice(("EUR", "USD"))
+def invent_values(rng: Rng, name: str) -> Values:
+    currency = rng.choice(("EUR", "USD"))
     return {
-        "sku": everywhere(chance.sku()),
+        "sku": everywhere(rng.sku()),
         "name": [*everywhere(name), {"scope": {"dim-language": "seg-da"}, "value": f"{name} (da)"}],
-        "price": everywhere(invent_price(chance, currency)),
+        "price": everywhere(invent_price(rng, currency)),
         "currency": everywhere(currency),
-        "description": everywhere(chance.sentence()),
-        "color": everywhere(chance.choice(COLORS)),
+        "description": everywhere(rng.sentence()),
+        "color": everywhere(rng.choice(COLORS)),
     }
 
 
-def invent_variant_values(chance: Chance) -> Values:
+def invent_variant_values(rng: Rng) -> Values:
     return {
-        "sku": everywhere(chance.sku()),
-        "name": everywhere(chance.name()),
-        "price": everywhere(chance.price()),
+        "sku": everywhere(rng.sku()),
+        "name": everywhere(rng.name()),
+        "price": everywhere(rng.price()),
         "currency": everywhere("EUR"),
-        "color": everywhere(chance.choice(COLORS)),
-        "size": everywhere(chance.choice(SIZES)),
+        "color": everywhere(rng.choice(COLORS)),
+        "size": everywhere(rng.choice(SIZES)),
     }
 
 
-def invent_price(chance: Chance, currency: str) -> Decimal | str | dict[str, str]:
+def invent_price(rng: Rng, currency: str) -> Decimal | str | dict[str, str]:
     """A number, a text, or an amount with its currency: the forms a price attribute takes."""
-    price = chance.price()
-    return chance.choice((price, str(price), {"amount": str(price), "currency": currency}))
+    price = rng.price()
+    return rng.choice((price, str(price), {"amount": str(price), "currency": currency}))
 
 
-def reinvent(chance: Chance, alias: str, old: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def reinvent(rng: Rng, alias: str, old: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if alias == "name":
-        name = chance.name()
+        name = rng.name()
         return [*everywhere(name), {"scope": {"dim-language": "seg-da"}, "value": f"{name} (da)"}]
     if alias == "price":
         value = old[0]["value"]
-        return everywhere(invent_price(chance, value["currency"]) if isinstance(value, dict) else chance.price())
+        return everywhere(invent_price(rng, value["currency"]) if isinstance(value, dict) else rng.price())
     if alias == "description":
-        return everywhere(chance.sentence())
-    return everywhere(f"{chance.choice(COLORS)} {chance.randrange(99)}")
+        return everywhere(rng.sentence())
+    return everywhere(f"{rng.choice(COLORS)} {rng.randrange(99)}")
 
 
 def everywhere(value: Any) -> list[dict[str, Any]]:

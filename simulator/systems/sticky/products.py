@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from simulator.chance import COLORS, SIZES, Chance
+from simulator.rng import COLORS, SIZES, Rng
 
 #: Product webhook guide, section "Understanding the Payload": Eastern time, daylight saving included.
 EASTERN = ZoneInfo("America/New_York")
@@ -148,40 +148,40 @@ def custom_field(number: int) -> dict[str, Any]:
 
 
 def invent_product(
-    chance: Chance, number: int, at: datetime, *, others: Sequence[Product], kind: str | None = None
+    rng: Rng, number: int, at: datetime, *, others: Sequence[Product], kind: str | None = None
 ) -> Product:
-    kind = kind or chance.weighted({"product": 7, "Pre-built": 2, "Custom Built": 1})
-    vertical, category = chance.choice(VERTICALS), chance.choice(CATEGORIES)
+    kind = kind or rng.weighted({"product": 7, "Pre-built": 2, "Custom Built": 1})
+    vertical, category = rng.choice(VERTICALS), rng.choice(CATEGORIES)
     return Product(
         id=number,
         kind=kind,
-        name=chance.name(),
-        sku=chance.sku(),
-        price=chance.price(4),
+        name=rng.name(),
+        sku=rng.sku(),
+        price=rng.price(4),
         vertical={"id": vertical[0], "name": vertical[1]},
         category={"id": category[0], "name": category[1], "description": category[2]},
-        description=chance.sentence(),
+        description=rng.sentence(),
         created_at=at.astimezone(UTC),
         updated_at=at.astimezone(UTC),
-        children=[] if kind == "product" else invent_children(chance, kind, others),
+        children=[] if kind == "product" else invent_children(rng, kind, others),
     )
 
 
-def invent_children(chance: Chance, kind: str, others: Sequence[Product]) -> list[dict[str, Any]]:
-    chosen = chance.sample(others, min(3, len(others)))
+def invent_children(rng: Rng, kind: str, others: Sequence[Product]) -> list[dict[str, Any]]:
+    chosen = rng.sample(others, min(3, len(others)))
     quantity = {"quantity": 1} if kind == "Pre-built" else {}
     return [{**quantity, "id": product.id, "name": product.name} for product in chosen]
 
 
-def invent_variant(chance: Chance, number: int, at: datetime) -> Variant:
+def invent_variant(rng: Rng, number: int, at: datetime) -> Variant:
     return Variant(
         id=number,
-        sku=chance.sku(),
-        price=chance.price(4),
-        quantity=chance.randrange(100),
-        weight=chance.randrange(1, 20),
-        color=chance.choice(COLORS),
-        size=chance.choice(SIZES),
+        sku=rng.sku(),
+        price=rng.price(4),
+        quantity=rng.randrange(100),
+        weight=rng.randrange(1, 20),
+        color=rng.choice(COLORS),
+        size=rng.choice(SIZES),
         created_at=at,
         updated_at=at,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,11 +10,9 @@ from starlette.routing import BaseRoute, Route
 
 from simulator.answers import is_url, json_answer, json_object
 from simulator.systems.base import Subscription
-from simulator.systems.sigma_api import failure, guarded, not_found
-from simulator.systems.sigma_entities import EVENTS
-
-if TYPE_CHECKING:
-    from simulator.systems.sigma import Sigma
+from simulator.systems.sigma.api import failure, guarded, not_found
+from simulator.systems.sigma.entities import EVENTS
+from simulator.systems.sigma.system import Sigma
 
 #: What every answer shows instead of a secret (Sigma docs, section "List all webhooks").
 MASK = "••••••••"

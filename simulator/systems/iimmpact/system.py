@@ -9,16 +9,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from starlette.responses import Response
-from starlette.routing import BaseRoute
-
 from receiver import codec
 from receiver.signatures import HmacSha256, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
-from simulator.systems import iimmpact_api, iimmpact_webhook
+from simulator.oracle import Key
 from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, iso_milliseconds, only
-from simulator.truth import Key
 
 #: The event's prefix and its `resource`, which is also the mirror's table (IIMMPACT events, section "Event Types").
 RESOURCES = {"product": "products", "option": "options", "category": "categories", "group": "groups"}
@@ -92,14 +88,6 @@ class Iimmpact(System):
     def access(self) -> dict[str, str]:
         return {"X-Api-Key": self.api_key, "secret of X-Signature": self.api_secret}
 
-    def routes(self) -> list[BaseRoute]:
-        api = iimmpact_api.Api(self)
-        return [*iimmpact_webhook.routes(self, api), *iimmpact_api.routes(api)]
-
-    def refusal(self, status: int, message: str) -> Response:
-        code = "NOT_FOUND" if status == 404 else "METHOD_NOT_ALLOWED"
-        return iimmpact_api.failure(status, code, message)
-
     def key(self, family: str) -> Key:
         return self.resources[family].key
 
@@ -131,7 +119,7 @@ class Iimmpact(System):
         """
         kind = attributes.pop("kind", None)
         if kind is None:
-            kind = self.chance.weighted({"product": 5, "option": 6, "category": 2, "group": 1})
+            kind = self.rng.weighted({"product": 5, "option": 6, "category": 2, "group": 1})
             while kind in PARENTS and not any(self.alive(PARENTS[kind])):
                 kind = PARENTS[kind]
         elif kind not in RESOURCES:
@@ -139,7 +127,7 @@ class Iimmpact(System):
         before = []
         if kind in PARENTS and not any(self.alive(PARENTS[kind])):
             before = self.create(at, kind=PARENTS[kind])
-        parent = self.chance.choice([*self.alive(PARENTS[kind])]).id if kind in PARENTS else ""
+        parent = self.rng.choice([*self.alive(PARENTS[kind])]).id if kind in PARENTS else ""
         resource = self._invent(kind, parent)
         only(attributes, [*resource.data])
         resource.data |= attributes
@@ -162,7 +150,7 @@ class Iimmpact(System):
         return [self._updated(resource, at)] if resource else []
 
     def bulk_update(self, at: datetime) -> list[Change]:
-        taken = [self._take(is_alive, at) for _ in range(self.chance.randint(2, 6))]
+        taken = [self._take(is_alive, at) for _ in range(self.rng.randint(2, 6))]
         return [self._updated(resource, at) for resource in taken if resource]
 
     def switch(self, at: datetime) -> list[Change]:
@@ -182,12 +170,12 @@ class Iimmpact(System):
         if resource is None:
             return []
         resource.alive = True
-        return [self._announce(resource, self.chance.choice(("created", "updated")), at)]
+        return [self._announce(resource, self.rng.choice(("created", "updated")), at)]
 
     # What the edits share.
 
     def _take(self, wanted: Callable[[Resource], bool], at: datetime) -> Resource | None:
-        return self.resources.take(self.chance, wanted, at=at)
+        return self.resources.take(self.rng, wanted, at=at)
 
     def _is_removable(self, resource: Resource) -> bool:
         """Groups and categories go only when nothing lives in them, so that the catalog stays a tree."""
@@ -219,7 +207,7 @@ class Iimmpact(System):
         return change
 
     def _invent(self, kind: str, parent: str) -> Resource:
-        name = self.chance.name()
+        name = self.rng.name()
         number = len(self.resources)
         if kind == "option":
             return Resource(kind=kind, id=f"{parent}-{number}", data=self._option(f"{parent}-{number}", parent))
@@ -232,8 +220,8 @@ class Iimmpact(System):
                 "name": name,
                 "display_name": f"{name} Reload",
                 "image_url": image,
-                "processing_time": self.chance.choice(PROCESSING_TIMES),
-                "is_active": not self.chance.happens(0.05),
+                "processing_time": self.rng.choice(PROCESSING_TIMES),
+                "is_active": not self.rng.happens(0.05),
             }
         else:
             data = {"id": code, "name": name, "icon_url": image, **({"group_id": parent} if kind == "category" else {})}
@@ -243,19 +231,19 @@ class Iimmpact(System):
         """The events' option is not published: the item of `GET /v2/options`, with what the request named."""
         return {
             "code": code,
-            "label": self.chance.name(),
-            "price": {"amount": str(self.chance.price()), "currency": "MYR"},
+            "label": self.rng.name(),
+            "price": {"amount": str(self.rng.price()), "currency": "MYR"},
             "product_code": product,
             "field_id": FIELD,
         }
 
     def _reinvented(self, resource: Resource) -> dict[str, Any]:
         if resource.kind == "option":
-            label = self.chance.name() if self.chance.happens(0.3) else resource.data["label"]
-            return {"label": label, "price": {"amount": str(self.chance.price()), "currency": "MYR"}}
-        name = self.chance.name()
+            label = self.rng.name() if self.rng.happens(0.3) else resource.data["label"]
+            return {"label": label, "price": {"amount": str(self.rng.price()), "currency": "MYR"}}
+        name = self.rng.name()
         if resource.kind == "product":
-            processing_time = self.chance.choice(PROCESSING_TIMES)
+            processing_time = self.rng.choice(PROCESSING_TIMES)
             return {"name": name, "display_name": f"{name} Reload", "processing_time": processing_time}
         return {"name": name}
 

@@ -7,7 +7,7 @@ paths, members and statuses are assumptions: the vendor shows a form.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,15 +16,10 @@ from starlette.routing import BaseRoute, Route
 from receiver import codec
 from simulator.answers import is_url, json_answer, json_object
 from simulator.systems.base import Change, Message, Subscription
-from simulator.systems.sticky_api import Api, failure
-
-if TYPE_CHECKING:
-    from simulator.systems.sticky import Sticky
+from simulator.systems.sticky.api import Api, failure
+from simulator.systems.sticky.system import Sticky
 
 PATH = "/api/v2/webhooks"
-
-#: docs/sources.md, sticky.io: the members of the test event, which has no type and no application key.
-TEST_EVENT = frozenset({"message", "reference", "URL"})
 
 KEY_PHRASE = re.compile(r"[A-Za-z0-9]{32}")
 

@@ -8,7 +8,7 @@ from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,9 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from simulator.answers import json_answer, whole_number
 from simulator.systems.base import iso_milliseconds
-
-if TYPE_CHECKING:
-    from simulator.systems.iimmpact import Iimmpact, Resource
+from simulator.systems.iimmpact.system import Iimmpact, Resource
 
 Handler = Callable[[Request], Awaitable[Response]]
 

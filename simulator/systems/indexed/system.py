@@ -4,48 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
-
-from starlette.responses import Response
-from starlette.routing import BaseRoute
 
 from receiver import codec
 from receiver.signatures import HmacSha256, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
-from simulator.systems import indexed_admin
+from simulator.oracle import Key
 from simulator.systems.base import Attempt, Change, Edit, RetryPolicy, Subscription, System, iso_seconds, only
-from simulator.systems.indexed_entities import APPS, KINDS, VERBS, reflect, reinvented, scalars
-from simulator.systems.indexed_log import Entry, entry
-from simulator.truth import Key
-
-#: Where the mirror keeps a kind that is not one of its catalog tables: in records, the kind before the id.
-TABLES = {"product": "products", "category": "categories", "product_group": "groups"}
-
-
-@dataclass(slots=True, kw_only=True)
-class Entity:
-    kind: str
-    external_id: str
-    #: The database id, a new one when the entity is created again.
-    id: int
-    scalars: dict[str, Any]
-    #: The external id of the category it belongs to, or of its parent category.
-    relation: str | None = None
-    alive: bool = True
-
-    @property
-    def family(self) -> str:
-        return f"{self.kind}:{self.external_id}"
-
-    @property
-    def key(self) -> Key:
-        table = TABLES.get(self.kind)
-        return (table, self.external_id) if table else ("records", self.family)
-
+from simulator.systems.indexed.entities import APPS, KINDS, VERBS, Entity, reflect, reinvented, scalars
+from simulator.systems.indexed.log import Entry, entry
 
 #: Entries of the log that are kept.
 KEPT = 10_000
@@ -102,12 +72,6 @@ class Indexed(System):
     def access(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.admin_token}"}
 
-    def routes(self) -> list[BaseRoute]:
-        return indexed_admin.routes(self)
-
-    def refusal(self, status: int, message: str) -> Response:
-        return indexed_admin.failure(status, message)
-
     def key(self, family: str) -> Key:
         return self.entities[family].key
 
@@ -143,13 +107,13 @@ class Indexed(System):
 
     def create(self, at: datetime, **attributes: Any) -> list[Change]:
         """`kind` chooses the kind of entity, the other attributes are its properties."""
-        kind = attributes.pop("kind", None) or self.chance.weighted(KINDS)
-        invented = scalars(self.chance, kind, at)
+        kind = attributes.pop("kind", None) or self.rng.weighted(KINDS)
+        invented = scalars(self.rng, kind, at)
         only(attributes, [*invented])
         self._next_id += 1
         entity = Entity(
             kind=kind,
-            external_id=f"{kind[:4]}_{self.chance.hexadecimal(6)}_{self._next_id}",
+            external_id=f"{kind[:4]}_{self.rng.hexadecimal(6)}_{self._next_id}",
             id=self._next_id,
             scalars={**invented, **attributes},
             relation=self._relation(kind),
@@ -172,7 +136,7 @@ class Indexed(System):
         return [self._revised(entity, at)] if entity else []
 
     def bulk_update(self, at: datetime) -> list[Change]:
-        taken = [self._take(is_alive, at) for _ in range(self.chance.randint(2, 6))]
+        taken = [self._take(is_alive, at) for _ in range(self.rng.randint(2, 6))]
         return [self._revised(entity, at) for entity in taken if entity]
 
     def delete(self, at: datetime) -> list[Change]:
@@ -186,20 +150,20 @@ class Indexed(System):
         self._next_id += 1
         entity.id = self._next_id
         entity.alive = True
-        entity.scalars |= scalars(self.chance, entity.kind, at)
+        entity.scalars |= scalars(self.rng, entity.kind, at)
         return [self._announce(entity, "created", at)]
 
     # What the edits share.
 
     def _take(self, wanted: Callable[[Entity], bool], at: datetime) -> Entity | None:
-        return self.entities.take(self.chance, wanted, at=at)
+        return self.entities.take(self.rng, wanted, at=at)
 
     def _relation(self, kind: str) -> str | None:
         """A category for most products, a parent for some categories; without one the key is missing in the body."""
-        if kind not in ("product", "category") or self.chance.happens(0.2):
+        if kind not in ("product", "category") or self.rng.happens(0.2):
             return None
         categories = [entity.external_id for entity in self.entities if entity.kind == "category"]
-        return self.chance.choice(categories) if categories else None
+        return self.rng.choice(categories) if categories else None
 
     def _deleted(self, entity: Entity, at: datetime) -> Change:
         """By the time the event is written, the entity has lost its numeric id (docs/sources.md, Indexed PIM)."""
@@ -209,7 +173,7 @@ class Indexed(System):
         return change
 
     def _revised(self, entity: Entity, at: datetime) -> Change:
-        return self._updated(entity, at, reinvented(self.chance, entity.scalars, at))
+        return self._updated(entity, at, reinvented(self.rng, entity.scalars, at))
 
     def _updated(self, entity: Entity, at: datetime, news: Mapping[str, Any]) -> Change:
         before = dict(entity.scalars)

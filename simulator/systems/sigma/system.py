@@ -7,16 +7,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from starlette.responses import Response
-from starlette.routing import BaseRoute
-
 from receiver import codec
 from receiver.signatures import HmacSha256, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
-from simulator.systems import sigma_api, sigma_webhooks
+from simulator.oracle import Key
 from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, iso_milliseconds, only, refused
-from simulator.systems.sigma_entities import (
+from simulator.systems.sigma.entities import (
     EVENTS,
     Entity,
     Values,
@@ -30,7 +27,6 @@ from simulator.systems.sigma_entities import (
     reinvent,
     row_columns,
 )
-from simulator.truth import Key
 
 STATES = ("draft", "review", "published", "archived")
 SCHEMAS = ("schema-apparel", "schema-home", "schema-outdoor")
@@ -80,12 +76,6 @@ class Sigma(System):
     def access(self) -> dict[str, str]:
         return {"X-Sigma-ApiKey": self.api_key, "X-Sigma-ApiKey (may only read)": self.reading_key}
 
-    def routes(self) -> list[BaseRoute]:
-        return [*sigma_webhooks.routes(self), *sigma_api.routes(self)]
-
-    def refusal(self, status: int, message: str) -> Response:
-        return sigma_api.failure("NOT_FOUND" if status == 404 else "VALIDATION_ERROR", message, status=status)
-
     def key(self, family: str) -> Key:
         return ("products", family)
 
@@ -126,17 +116,17 @@ class Sigma(System):
 
     def create(self, at: datetime, **attributes: Any) -> list[Change]:
         only(attributes, ATTRIBUTES)
-        user = self.chance.choice(USERS)
-        name = self.chance.name()
+        user = self.rng.choice(USERS)
+        name = self.rng.name()
         entity = Entity(
-            id=f"ent-{name.lower().replace(' ', '-')}-{self.chance.hexadecimal(4)}-{len(self.entities)}",
-            schema=self.chance.choice(SCHEMAS),
+            id=f"ent-{name.lower().replace(' ', '-')}-{self.rng.hexadecimal(4)}-{len(self.entities)}",
+            schema=self.rng.choice(SCHEMAS),
             state=attributes.pop("state", "draft"),
             created_at=at,
             updated_at=at,
             created_by=user,
             updated_by=user,
-            values={**invent_values(self.chance, name), **scoped(attributes)},
+            values={**invent_values(self.rng, name), **scoped(attributes)},
         )
         self.entities.add(entity.id, entity, at=at)
         return [self._created(entity, at)]
@@ -162,14 +152,14 @@ class Sigma(System):
 
     def bulk_update(self, at: datetime) -> list[Change]:
         """One edit of several records: an event for each, at the same moment."""
-        taken = [self._take(is_alive, at) for _ in range(self.chance.randint(2, 6))]
+        taken = [self._take(is_alive, at) for _ in range(self.rng.randint(2, 6))]
         return [self._revised(entity, at) for entity in taken if entity]
 
     def transition(self, at: datetime) -> list[Change]:
         entity = self._take(is_alive, at)
         if entity is None:
             return []
-        return [self._moved(entity, self.chance.choice([state for state in STATES if state != entity.state]), at)]
+        return [self._moved(entity, self.rng.choice([state for state in STATES if state != entity.state]), at)]
 
     def delete(self, at: datetime) -> list[Change]:
         entity = self._take(is_alive, at)
@@ -190,11 +180,11 @@ class Sigma(System):
         entity = self._take(is_alive, at)
         if entity is None:
             return []
-        if entity.retired and self.chance.happens(0.5):
+        if entity.retired and self.rng.happens(0.5):
             name = entity.retired.pop()
         else:
-            name = f"var-{self.chance.hexadecimal(8)}-{len(entity.variants) + len(entity.retired)}"
-        variant = Variant(id=name, values=invent_variant_values(self.chance))
+            name = f"var-{self.rng.hexadecimal(8)}-{len(entity.variants) + len(entity.retired)}"
+        variant = Variant(id=name, values=invent_variant_values(self.rng))
         entity.variants[name] = variant
         return [self._announce_variant("variant.created", entity, variant, at)]
 
@@ -202,15 +192,15 @@ class Sigma(System):
         entity = self._take(has_variants, at)
         if entity is None:
             return []
-        variant = self.chance.choice(list(entity.variants.values()))
-        changed = self._revalue(variant.values, self.chance.some(["price", "color", "size"]))
+        variant = self.rng.choice(list(entity.variants.values()))
+        changed = self._revalue(variant.values, self.rng.some(["price", "color", "size"]))
         return [self._announce_variant("variant.updated", entity, variant, at, changedAttributes=changed)]
 
     def delete_variant(self, at: datetime) -> list[Change]:
         entity = self._take(has_variants, at)
         if entity is None:
             return []
-        variant = self.chance.choice(list(entity.variants))
+        variant = self.rng.choice(list(entity.variants))
         data = {"variantId": variant, "entityId": entity.id, "schemaId": entity.schema}
         change = self.change("variant.deleted", at, entity.id, data)
         self._retire(entity, variant, change)
@@ -219,16 +209,16 @@ class Sigma(System):
     # What the edits share.
 
     def _take(self, wanted: Callable[[Entity], bool], at: datetime) -> Entity | None:
-        return self.entities.take(self.chance, wanted, at=at)
+        return self.entities.take(self.rng, wanted, at=at)
 
     def _touch(self, entity: Entity, at: datetime) -> None:
         entity.updated_at = at
-        entity.updated_by = self.chance.choice(USERS)
+        entity.updated_by = self.rng.choice(USERS)
 
     def _revalue(self, values: Values, aliases: list[str]) -> list[str]:
         """New values for these attributes, in the form they had; returns their names."""
         for alias in aliases:
-            values[alias] = reinvent(self.chance, alias, values[alias])
+            values[alias] = reinvent(self.rng, alias, values[alias])
         return aliases
 
     def _created(self, entity: Entity, at: datetime) -> Change:
@@ -241,7 +231,7 @@ class Sigma(System):
         return self._put_entity(entity, self.change("entity.created", at, entity.id, data))
 
     def _revised(self, entity: Entity, at: datetime) -> Change:
-        return self._updated(entity, at, self._revalue(entity.values, self.chance.some(EDITABLE)))
+        return self._updated(entity, at, self._revalue(entity.values, self.rng.some(EDITABLE)))
 
     def _updated(self, entity: Entity, at: datetime, changed: list[str]) -> Change:
         self._touch(entity, at)
@@ -269,7 +259,7 @@ class Sigma(System):
     def _deleted(self, entity: Entity, at: datetime) -> Change:
         """Deletes the entity and with it its variants, which get no events of their own."""
         entity.alive = False
-        data = {"entityId": entity.id, "schemaId": entity.schema, "deletedBy": self.chance.choice(USERS)}
+        data = {"entityId": entity.id, "schemaId": entity.schema, "deletedBy": self.rng.choice(USERS)}
         change = self.change("entity.deleted", at, entity.id, data)
         self.remove(("products", entity.id), change)
         for variant in list(entity.variants):

@@ -8,18 +8,17 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from starlette.responses import Response
-from starlette.routing import BaseRoute
-
 from receiver import codec
 from receiver.ciphers import CIPHERS, EncryptedBody
 from receiver.signatures import Credentials, Secret
 from simulator.clock import Clock
 from simulator.families import Families
-from simulator.systems import sticky_api, sticky_webhook
+from simulator.oracle import Key
 from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, only, refused
-from simulator.systems.sticky_products import Product, Variant, eastern, invent_product, invent_variant, variant_name
-from simulator.truth import Key
+from simulator.systems.sticky.products import Product, Variant, eastern, invent_product, invent_variant, variant_name
+
+#: docs/sources.md, sticky.io: the members of the test event, which has no type and no application key.
+TEST_EVENT = frozenset({"message", "reference", "URL"})
 
 #: What `create` and `alter` take.
 ATTRIBUTES = ("kind", "name", "sku", "price", "description")
@@ -39,9 +38,7 @@ class Sticky(System):
             raise ValueError(f"there is no cipher {cipher!r}: choose one of {', '.join(CIPHERS)}")
         self.products: Families[Product] = Families()
         self.cipher = cipher
-        self.verifier = EncryptedBody(
-            app_key_member="clientAppKey", keyless=sticky_webhook.TEST_EVENT, random=self.wire.randbytes
-        )
+        self.verifier = EncryptedBody(app_key_member="clientAppKey", keyless=TEST_EVENT, random=self.wire.randbytes)
         self.app_key = f"app_key_{self.wire.token(16)}"
         #: Exactly 32 letters and digits, the bytes of an AES-256 key (docs/sources.md, sticky.io).
         self.key_phrase = self.wire.token(32)
@@ -73,19 +70,12 @@ class Sticky(System):
     def access(self) -> dict[str, str]:
         return {"user": self.api_user, "password": self.api_password, "clientAppKey": self.app_key}
 
-    def refusal(self, status: int, message: str) -> Response:
-        return sticky_api.failure(status, message)
-
     def key(self, family: str) -> Key:
         return ("products", family)
 
     def credentials(self, subscription: Subscription) -> Credentials:
         secret = Secret((subscription.secret or "").encode())
         return Credentials(secrets=(secret,), app_key=self.app_key, cipher=self.cipher)
-
-    def routes(self) -> list[BaseRoute]:
-        api = sticky_api.Api(self)
-        return [*sticky_webhook.routes(self, api), *sticky_api.routes(api)]
 
     def alive(self) -> Iterator[Product]:
         return (product for product in self.products if product.alive)
@@ -127,13 +117,13 @@ class Sticky(System):
         """A regular product, a pre-built bundle or a custom-built one, unless `kind` chooses."""
         only(attributes, ATTRIBUTES)
         kind = attributes.pop("kind", None)
-        product = invent_product(self.chance, self._new_id(), at, others=[*self.alive()], kind=kind)
+        product = invent_product(self.rng, self._new_id(), at, others=[*self.alive()], kind=kind)
         assign(product, attributes)
         if product.kind == "product":
-            for _ in range(self.chance.randrange(4)):
+            for _ in range(self.rng.randrange(4)):
                 self._grow(product, at)
         self.products.add(str(product.id), product, at=at)
-        return [self._snapshot(product, "created", at, self.chance.uuid())]
+        return [self._snapshot(product, "created", at, self.rng.uuid())]
 
     def alter(self, family: str, at: datetime, **attributes: Any) -> list[Change]:
         only(attributes, ATTRIBUTES[1:])
@@ -141,7 +131,7 @@ class Sticky(System):
         self.products.edited(family, at=at)
         assign(product, attributes)
         product.updated_at = at
-        return [self._snapshot(product, "updated", at, self.chance.uuid())]
+        return [self._snapshot(product, "updated", at, self.rng.uuid())]
 
     def erase(self, family: str, at: datetime) -> list[Change]:
         self.products.edited(family, at=at)
@@ -149,12 +139,12 @@ class Sticky(System):
 
     def update(self, at: datetime) -> list[Change]:
         product = self._take(is_alive, at)
-        return [self._updated(product, at, self.chance.uuid())] if product else []
+        return [self._updated(product, at, self.rng.uuid())] if product else []
 
     def update_several(self, at: datetime) -> list[Change]:
         """One bulk action on several products, whose events share a correlation id (docs/sources.md: inferred)."""
-        taken = [self._take(is_alive, at) for _ in range(self.chance.randint(2, 5))]
-        correlation = self.chance.uuid()
+        taken = [self._take(is_alive, at) for _ in range(self.rng.randint(2, 5))]
+        correlation = self.rng.uuid()
         return [self._updated(product, at, correlation) for product in taken if product]
 
     def delete(self, at: datetime) -> list[Change]:
@@ -165,13 +155,13 @@ class Sticky(System):
         return self._add_variants(at, 1)
 
     def add_variants(self, at: datetime) -> list[Change]:
-        return self._add_variants(at, self.chance.randint(2, 4))
+        return self._add_variants(at, self.rng.randint(2, 4))
 
     def update_variant(self, at: datetime) -> list[Change]:
         return self._update_variants(at, 1)
 
     def update_variants(self, at: datetime) -> list[Change]:
-        return self._update_variants(at, self.chance.randint(2, 4))
+        return self._update_variants(at, self.rng.randint(2, 4))
 
     def delete_variant(self, at: datetime) -> list[Change]:
         return self._delete_variants(at, 1)
@@ -182,14 +172,14 @@ class Sticky(System):
     # What the edits share.
 
     def _take(self, wanted: Callable[[Product], bool], at: datetime) -> Product | None:
-        return self.products.take(self.chance, wanted, at=at)
+        return self.products.take(self.rng, wanted, at=at)
 
     def _new_id(self) -> int:
         self._last_id += 1
         return self._last_id
 
     def _grow(self, product: Product, at: datetime) -> Variant:
-        variant = invent_variant(self.chance, self._new_id(), at)
+        variant = invent_variant(self.rng, self._new_id(), at)
         product.variants[variant.id] = variant
         return variant
 
@@ -197,7 +187,7 @@ class Sticky(System):
         """For good, with its variants (product webhook guide, `product.deleted`)."""
         product.alive = False
         data = {"id": product.id}
-        change = self.change("product.deleted", at, str(product.id), data, correlation=self.chance.uuid())
+        change = self.change("product.deleted", at, str(product.id), data, correlation=self.rng.uuid())
         self.remove(("products", str(product.id)), change)
         self._remove_variants([*product.variants.values(), *product.retired], change)
         return change
@@ -212,10 +202,10 @@ class Sticky(System):
         product = self._take(has_variants(count), at)
         if product is None:
             return []
-        variants = self.chance.sample([*product.variants.values()], count)
+        variants = self.rng.sample([*product.variants.values()], count)
         for variant in variants:
-            variant.price = self.chance.price(4)
-            variant.quantity = self.chance.randrange(100)
+            variant.price = self.rng.price(4)
+            variant.quantity = self.rng.randrange(100)
             variant.updated_at = at
         return [self._announce_variants(product, variants, "updated", at)]
 
@@ -223,7 +213,7 @@ class Sticky(System):
         product = self._take(has_variants(count), at)
         if product is None:
             return []
-        variants = self.chance.sample([*product.variants.values()], count)
+        variants = self.rng.sample([*product.variants.values()], count)
         change = self._variant_event(product, [{"id": variant.id} for variant in variants], "deleted", at)
         for variant in variants:
             del product.variants[variant.id]
@@ -243,15 +233,15 @@ class Sticky(System):
         bulk = len(objects) > 1
         name = f"bulk.variant.{verb}" if bulk else f"variant.{verb}"
         data = objects if bulk else objects[0]
-        return self.change(name, at, str(product.id), data, correlation=self.chance.uuid())
+        return self.change(name, at, str(product.id), data, correlation=self.rng.uuid())
 
     def _updated(self, product: Product, at: datetime, correlation: str) -> Change:
-        product.name = self.chance.name()
-        product.price = self.chance.price(4)
+        product.name = self.rng.name()
+        product.price = self.rng.price(4)
         product.updated_at = at
-        if product.variants and self.chance.happens(0.3):
-            variant = self.chance.choice([*product.variants.values()])
-            variant.quantity = self.chance.randrange(100)
+        if product.variants and self.rng.happens(0.3):
+            variant = self.rng.choice([*product.variants.values()])
+            variant.quantity = self.rng.randrange(100)
         return self._snapshot(product, "updated", at, correlation)
 
     def _snapshot(self, product: Product, verb: str, at: datetime, correlation: str) -> Change:

@@ -6,7 +6,7 @@ The paths, the body of POST and the HTTPS rule are documented. The other members
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,10 +14,8 @@ from starlette.routing import BaseRoute, Route
 
 from simulator.answers import is_loopback, is_url, json_answer, json_object
 from simulator.systems.base import Subscription
-from simulator.systems.iimmpact_api import Api, failure
-
-if TYPE_CHECKING:
-    from simulator.systems.iimmpact import Iimmpact
+from simulator.systems.iimmpact.api import Api, failure
+from simulator.systems.iimmpact.system import Iimmpact
 
 PATH = "/v2/reseller/catalog/webhook"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,10 +15,8 @@ from starlette.routing import BaseRoute, Route
 
 from simulator.answers import is_url, json_answer, json_object, whole_number
 from simulator.systems.base import Subscription
-from simulator.systems.indexed_entities import APPS, EVENTS
-
-if TYPE_CHECKING:
-    from simulator.systems.indexed import Indexed
+from simulator.systems.indexed.entities import APPS, EVENTS
+from simulator.systems.indexed.system import Indexed
 
 Handler = Callable[[Request], Awaitable[Response]]
 

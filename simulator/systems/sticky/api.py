@@ -11,17 +11,15 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from simulator.answers import json_answer, whole_number
-from simulator.systems.sticky_products import Product, eastern
-
-if TYPE_CHECKING:
-    from simulator.systems.sticky import Sticky
+from simulator.systems.sticky.products import Product, eastern
+from simulator.systems.sticky.system import Sticky
 
 Handler = Callable[[Request], Awaitable[Response]]
 

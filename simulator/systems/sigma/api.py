@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from simulator.answers import json_answer, whole_number
-
-if TYPE_CHECKING:
-    from simulator.systems.sigma import Sigma
-    from simulator.systems.sigma_entities import Entity, Variant
+from simulator.systems.sigma.entities import Entity, Variant
+from simulator.systems.sigma.system import Sigma
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -1,4 +1,4 @@
-"""What a system's catalog holds, row by row, in the columns of the mirror: the measure of convergence.
+"""The oracle: what a system's catalog holds, row by row, in the columns of the mirror. Convergence is measured by it.
 
 Each system writes here what it changed, with the number of the event that announced it. Nothing here comes from the
 receiver's code: the rows follow from the catalog and from what the documents say an event means.
@@ -29,7 +29,7 @@ class Row:
     tied: bool = False
 
 
-class Truth:
+class Oracle:
     """The rows of one source, deactivated ones included."""
 
     def __init__(self) -> None:

@@ -1,16 +1,18 @@
-"""The scalar properties of Indexed PIM's entities, kind by kind."""
+"""Indexed PIM's entities: their kinds, and the scalar properties of each kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from simulator.chance import Chance
+from simulator.oracle import Key
+from simulator.rng import Rng
 from simulator.systems.base import iso_seconds
 
-if TYPE_CHECKING:
-    from simulator.systems.indexed import Entity
+#: Where the mirror keeps a kind that is not one of its catalog tables: in records, the kind before the id.
+TABLES = {"product": "products", "category": "categories", "product_group": "groups"}
 
 VERBS = ("created", "updated", "deleted")
 
@@ -56,39 +58,60 @@ PROPERTIES: dict[str, tuple[str, ...]] = {
     "unit": ("name", "code"),
 }
 
-INVENTIONS: dict[str, Callable[[Chance], Any]] = {
-    "name": Chance.name,
-    "title": Chance.name,
-    "sku": Chance.sku,
-    "description": lambda chance: None if chance.happens(0.2) else chance.sentence(),
-    "price": lambda chance: None if chance.happens(0.05) else chance.choice((chance.price(), str(chance.price(3)))),
-    "total": Chance.price,
-    "currency": lambda chance: chance.choice(("EUR", "USD", "DKK")),
-    "status": lambda chance: chance.choice(("draft", "active", "discontinued")),
-    "stock": lambda chance: chance.randrange(500),
-    "position": lambda chance: chance.randrange(100),
-    "taxable": lambda chance: chance.happens(0.5),
-    "url": lambda chance: f"https://media.example.com/{chance.hexadecimal(8)}.jpg",
-    "size": lambda chance: chance.randrange(1_000_000),
-    "number": lambda chance: f"SO-{chance.randrange(100_000):05d}",
-    "code": lambda chance: chance.hexadecimal(4).upper(),
+INVENTIONS: dict[str, Callable[[Rng], Any]] = {
+    "name": Rng.name,
+    "title": Rng.name,
+    "sku": Rng.sku,
+    "description": lambda rng: None if rng.happens(0.2) else rng.sentence(),
+    "price": lambda rng: None if rng.happens(0.05) else rng.choice((rng.price(), str(rng.price(3)))),
+    "total": Rng.price,
+    "currency": lambda rng: rng.choice(("EUR", "USD", "DKK")),
+    "status": lambda rng: rng.choice(("draft", "active", "discontinued")),
+    "stock": lambda rng: rng.randrange(500),
+    "position": lambda rng: rng.randrange(100),
+    "taxable": lambda rng: rng.happens(0.5),
+    "url": lambda rng: f"https://media.example.com/{rng.hexadecimal(8)}.jpg",
+    "size": lambda rng: rng.randrange(1_000_000),
+    "number": lambda rng: f"SO-{rng.randrange(100_000):05d}",
+    "code": lambda rng: rng.hexadecimal(4).upper(),
 }
 
 #: Properties that stay as they were created.
 FIXED = frozenset({"sku", "code", "number", "createdAt", "updatedAt"})
 
 
-def scalars(chance: Chance, kind: str, at: datetime) -> dict[str, Any]:
+@dataclass(slots=True, kw_only=True)
+class Entity:
+    kind: str
+    external_id: str
+    #: The database id, a new one when the entity is created again.
+    id: int
+    scalars: dict[str, Any]
+    #: The external id of the category it belongs to, or of its parent category.
+    relation: str | None = None
+    alive: bool = True
+
+    @property
+    def family(self) -> str:
+        return f"{self.kind}:{self.external_id}"
+
+    @property
+    def key(self) -> Key:
+        table = TABLES.get(self.kind)
+        return (table, self.external_id) if table else ("records", self.family)
+
+
+def scalars(rng: Rng, kind: str, at: datetime) -> dict[str, Any]:
     """The properties of a new entity."""
     names = PROPERTIES.get(kind, ("name", "description"))
-    invented = {name: INVENTIONS[name](chance) for name in names}
+    invented = {name: INVENTIONS[name](rng) for name in names}
     return {**invented, "createdAt": iso_seconds(at), "updatedAt": iso_seconds(at)}
 
 
-def reinvented(chance: Chance, old: dict[str, Any], at: datetime) -> dict[str, Any]:
+def reinvented(rng: Rng, old: dict[str, Any], at: datetime) -> dict[str, Any]:
     """New values for some of the properties."""
-    names = chance.some([name for name in old if name not in FIXED])
-    return {**{name: INVENTIONS[name](chance) for name in names}, "updatedAt": iso_seconds(at)}
+    names = rng.some([name for name in old if name not in FIXED])
+    return {**{name: INVENTIONS[name](rng) for name in names}, "updatedAt": iso_seconds(at)}
 
 
 def reflect(entity: Entity) -> dict[str, Any]:

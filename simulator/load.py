@@ -49,7 +49,7 @@ def make(system: System, events: int) -> list[Message]:
     return messages
 
 
-async def send_prepared(systems: Sequence[System], scenario: Scenario, *, connections: int) -> list[SourceReport]:
+async def send_load(systems: Sequence[System], scenario: Scenario, *, connections: int) -> list[SourceReport]:
     """Make the scenario's events, then send them as fast as possible: without faults, retries or order."""
     reports = []
     for system in systems:

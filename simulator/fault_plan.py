@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from simulator.chance import Chance
 from simulator.faults import Faults
 from simulator.faults import names as fault_names
+from simulator.rng import Rng
 from simulator.systems.base import Change, Message, System
 
 Damage = Literal["corrupt", "truncate"]
@@ -49,7 +49,7 @@ NONE = Trouble()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A message with what fate has for it."""
+    """A message with the faults that are planned for it."""
 
     message: Message
     #: Seconds of the clock to wait before it is sent.
@@ -58,13 +58,13 @@ class Planned:
     trouble: Trouble = NONE
 
 
-class Fate:
+class FaultPlan:
     """Decides, message by message. `events` is how many the run has, 0 if it has no end."""
 
     def __init__(self, faults: Faults, *, seed: int, source: str, events: int = 0) -> None:
         self.faults = faults
         self._events = events or ENDLESS
-        self._dice = {name: Chance(f"{seed} {source} {name}") for name in fault_names()}
+        self._dice = {name: Rng(f"{seed} {source} {name}") for name in fault_names()}
         self._held: list[Planned] = []
 
     def meet(self, message: Message) -> Iterator[Planned]:
@@ -120,7 +120,7 @@ class Stranger:
         self._system = system
         self._faults = faults
         names = ("wrong_signature", "missing_signature", "oversize")
-        self._dice = {name: Chance(f"{seed} {system.source} {name}") for name in names}
+        self._dice = {name: Rng(f"{seed} {system.source} {name}") for name in names}
 
     def meet(self, change: Change) -> Iterator[Message]:
         """The forgeries that this event brings about."""
