@@ -163,7 +163,7 @@ def _left_out(connection: Connection, side: Side, without: Sequence[str]) -> lis
             "dialect in `dialects`, so that it is copied too; or leave it out with "
             f"{' '.join(f'--without {name}' for name in ours)}."
         )
-    return [name for name, _ in found]
+    return [str(name) for name, _ in found]
 
 
 def _undeclared(connection: Connection, side: Side) -> Iterator[tuple[str, bool]]:
