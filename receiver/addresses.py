@@ -59,7 +59,7 @@ def _servers(named: Sequence[_Server], hosts: Sequence[str], ports: Sequence[str
 
     Raises `ArgumentError` if there are neither as many ports as servers nor one, `ValueError` if one is no number.
     """
-    servers = [_server(host) for host in hosts] or list(named)
+    servers = [_named(host) for host in hosts] or list(named)
     if len(ports) not in (0, 1, len(servers)):
         raise ArgumentError(f"it names {len(servers)} hosts and {len(ports)} ports")
     given = ports if len(ports) == len(servers) else [*ports] * len(servers)
@@ -69,12 +69,15 @@ def _servers(named: Sequence[_Server], hosts: Sequence[str], ports: Sequence[str
         yield server._replace(port=port)
 
 
-def _server(text: str) -> _Server:
-    """Reads `host`, `host:port`, `[address]:port`, an address with all its colons, or the folder of a socket."""
+def _named(text: str) -> _Server:
+    """Reads what the query says: as before it, or an address with all its colons, or the folder of a socket."""
     if text.startswith("/") or (text.count(":") > 1 and not text.startswith("[")):
         return _Server(text, "")
-    if "@" in text:
-        raise ArgumentError("there is an @ in the name of a host; user and password have it as %40")
+    return _server(text)
+
+
+def _server(text: str) -> _Server:
+    """Reads `host`, `host:port`, `[address]:port`, or the folder of a socket with its slashes as %2F."""
     found = _SERVER.fullmatch(text)
     if found is None:
         raise ValueError("a port is a number")

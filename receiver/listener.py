@@ -11,6 +11,7 @@ import psycopg
 import structlog
 
 from receiver.database import CONNECT_TIMEOUT, Database
+from receiver.database_url import redacted
 from receiver.errors import PoolerError
 from receiver.intake import CHANNEL
 
@@ -45,7 +46,8 @@ class Listener:
             try:
                 self._listen()
             except (psycopg.Error, PoolerError) as error:
-                log.warning("not listening for what is accepted elsewhere; polling goes on", error=str(error).strip())
+                told = redacted(str(error).strip(), self._database.engine.url)
+                log.warning("not listening for what is accepted elsewhere; polling goes on", error=told)
                 self._stopping.wait(PAUSE)
 
     def _listen(self) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from receiver import addresses
+from receiver.database_url import redacted, shown
 from receiver.sqlite import MOVED
 
 Result = TypeVar("Result")
@@ -44,6 +45,10 @@ READ_ONLY = "25006"
 
 #: What PostgreSQL says of a connection or a server, whatever the statement: connections, and a server that ends.
 OF_THE_CONNECTION = ("08", "57P", READ_ONLY)
+
+#: PostgreSQL's classes of values that it does not take: data, constraints, views, program limits, and what a trigger
+#: raises.
+REFUSED_VALUES = frozenset({"22", "23", "44", "54", "P0"})
 
 #: Where a database's URL stands, unless a message is told otherwise.
 SETTING = "HOOKMIRROR_DATABASE_URL"
@@ -115,17 +120,41 @@ def is_trouble_of_ours(error: BaseException) -> bool:
     return state is None or state[:2] in POSTGRESQL_TROUBLE
 
 
+def is_fault_of_values(error: BaseException) -> bool:
+    """Whether the values of a row are what the database or its driver refuses: the same row fails again, others do not.
+
+    Anything else may pass, and is no reason to give a row up.
+    """
+    if isinstance(error, (DataError, IntegrityError)):
+        return True
+    if isinstance(error, DBAPIError):
+        return str(getattr(error.orig, "sqlstate", None))[:2] in REFUSED_VALUES
+    # What the drivers and our column types raise themselves: a number too large, text that cannot be encoded.
+    return isinstance(error, (ValueError, TypeError, ArithmeticError))
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what the error says, without the statement that met it."""
+    try:
+        told = str(getattr(error, "orig", None) or error).strip()
+    except Exception:
+        # Its text is somebody else's code.
+        told = ""
+    return told.splitlines()[0] if told else type(error).__name__
+
+
 def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
     """One line for a person: what is wrong with the database, and what to do; `setting` is where the URL stands."""
     parsed = addresses.parse(url)
-    reason = _reason(str(getattr(error, "orig", None) or error))
+    told = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+    reason = redacted(_reason(told), parsed)
     advice = _advice(reason.lower(), parsed).format(setting=setting)
-    return f"The database {parsed.render_as_string(hide_password=True)} cannot be used: {reason}. {advice}"
+    return f"The database {shown(parsed)} cannot be used: {reason}. {advice}"
 
 
 def _reason(told: str) -> str:
     """The first line; of several servers, none of which could be used, what each one said."""
-    first, *more = told.strip().splitlines()
+    first, *more = told.splitlines()
     tried = [line.rpartition("connection failed: ")[2] for line in more if line.startswith("- host: ")]
     return "; ".join(tried) or first
 

@@ -19,10 +19,12 @@ from receiver.trouble import (
     RUNS_AGAIN,
     explain,
     insist,
+    is_fault_of_values,
     is_of_the_connection,
     is_read_only,
     is_transient,
     is_trouble_of_ours,
+    one_line,
 )
 
 
@@ -306,3 +308,46 @@ def test_of_several_servers_it_is_said_what_each_one_said():
     assert "port 2 failed: Connection refused. Start PostgreSQL, or correct host and port" in shown
     assert "s3cret" not in shown
     assert "\n" not in shown
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO notes (note) VALUES (repeat(md5(random()::text), 200000))",
+        "INSERT INTO notes (note) VALUES ((1/0)::text)",
+        "INSERT INTO notes (note) VALUES (NULL)",
+        "DO $$BEGIN RAISE 'not this one'; END$$",
+    ],
+)
+def test_values_that_postgresql_refuses_are_at_fault_and_the_database_is_not(postgres, statement):
+    with postgres.write() as connection:
+        connection.execute(text("ALTER TABLE notes ALTER COLUMN note SET NOT NULL"))
+        connection.execute(text("ALTER TABLE notes ALTER COLUMN note SET STORAGE PLAIN"))
+    error = error_of(postgres, statement)
+    assert is_fault_of_values(error), error
+    assert not is_trouble_of_ours(error)
+
+
+def test_what_the_driver_cannot_bind_is_a_fault_of_values(sqlite):
+    for value in (2**70, "\ud800"):
+        with sqlite.read() as connection, pytest.raises((OverflowError, UnicodeEncodeError)) as raised:
+            connection.exec_driver_sql("SELECT ?", (value,))
+        assert is_fault_of_values(raised.value)
+
+
+def test_a_lock_that_is_not_granted_in_time_is_no_fault_of_values(postgres):
+    with postgres.write() as holder:
+        holder.execute(text("LOCK TABLE notes"))
+        error = error_of(postgres, "SET LOCAL lock_timeout = '1ms'", "INSERT INTO notes (note) VALUES ('x')")
+    assert isinstance(error, OperationalError)
+    assert not is_fault_of_values(error)
+    assert not is_fault_of_values(MemoryError())
+
+
+def test_an_error_whose_text_raises_is_told_by_its_type():
+    class Speechless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert one_line(Speechless()) == "Speechless"
+    assert one_line(ValueError("first\nsecond")) == "first"
