@@ -17,7 +17,7 @@ UNPACKED = Path(__file__).parents[2] / ".neighbours"
 FETCHED = {"nginx": "nginx-light", "pgbouncer": "pgbouncer"}
 
 #: And for those that are used where they are.
-PACKAGES = {"curl": "curl", "java": "default-jdk-headless", "node": "nodejs"}
+PACKAGES = {"curl": "curl", "java": "default-jdk-headless", "javac": "default-jdk-headless", "node": "nodejs"}
 
 
 @dataclass(frozen=True, slots=True)
