@@ -105,7 +105,13 @@ def fill_attempts(url: str, rows: int) -> None:
         connection.execute(
             insert(ATTEMPTS),
             [
-                {"delivery_id": n, "ended_at": NOON + timedelta(microseconds=n), "number": 1, "worker": "w", "reason": "r"}
+                {
+                    "delivery_id": n,
+                    "ended_at": NOON + timedelta(microseconds=n),
+                    "number": 1,
+                    "worker": "w",
+                    "reason": "r",
+                }
                 for n in range(rows)
             ],
         )
