@@ -30,7 +30,7 @@ UNREAD_SECONDS = 60.0
 LONGEST_PIPELINE = 64
 
 #: How the parser says that it does not go on.
-PARSER_TOLD = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+PARSER_STOPPED = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 TOO_MANY = Unavailable("Too many connections are open. Send this again later.")
 
@@ -139,10 +139,9 @@ class BoundedProtocol(ClosingProtocol):
             self._unframed -= len(data)
             self._feed_in_slices(data)
         else:
-            try:
-                self.parser.feed_data(data)
-            except PARSER_TOLD as told:
-                self._feed_on(told, data)
+            stopped = self._feed(data)
+            if stopped is not None:
+                self._go_on(stopped, data)
         if (self._in_head or self._in_body) and not self._is_deaf:
             self._hold(len(data))
 
@@ -160,25 +159,28 @@ class BoundedProtocol(ClosingProtocol):
                 self._refuse(_too_large(self._most_unframed))
                 return
             self._unframed += min(room, len(rest))
-            try:
-                self.parser.feed_data(rest[:room])
-            except PARSER_TOLD as told:
-                self._feed_on(told, rest[:room])
+            stopped = self._feed(rest[:room])
+            if stopped is not None:
+                self._go_on(stopped, rest[:room])
             rest = rest[room:]
 
-    def _feed_on(self, told: Exception, data: bytes | memoryview) -> None:
-        """Go on where the parser stopped."""
-        while isinstance(told, httptools.HttpParserUpgrade):
+    def _feed(self, data: bytes | memoryview) -> Exception | None:
+        """Why the parser stopped. Not handled here, since what is raised meanwhile would forget its own cause."""
+        try:
+            self.parser.feed_data(data)
+        except PARSER_STOPPED as stopped:
+            return stopped
+        return None
+
+    def _go_on(self, stopped: Exception | None, data: bytes | memoryview) -> None:
+        """Go on where the parser stopped, or refuse."""
+        while isinstance(stopped, httptools.HttpParserUpgrade):
             # Nothing here is upgraded, and then the request means what it means without the offer (RFC 9110 §7.8).
-            data = self._head_without_offer() + bytes(memoryview(data)[told.args[0] :])
+            data = self._head_without_offer() + bytes(memoryview(data)[stopped.args[0] :])
             self.parser = self._new_parser()
-            try:
-                self.parser.feed_data(data)
-            except PARSER_TOLD as more:
-                told = more
-            else:
-                return
-        self._refuse(_reason(told.__context__))
+            stopped = self._feed(data)
+        if stopped is not None:
+            self._refuse(_reason(stopped.__context__))
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
