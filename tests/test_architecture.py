@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
-    "pure": "errors escapes paths likeness compression codec patterns retries rates signatures ciphers envelope "
-    "environment mistakes account settings versions tokens",
+    "pure": "errors escapes paths likeness compression codec patterns retries rates signatures ciphers moments "
+    "envelope environment mistakes account settings versions tokens",
     "tables": "arrivals columns addresses sqlite trouble database importing revisions migrations schema bulk "
     "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
