@@ -20,11 +20,13 @@ from receiver import logs
 from receiver.acceptor import Acceptor
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
+from receiver.connections import Connections
 from receiver.database import Database
 from receiver.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.environment import CONFIG_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox import Inbox
+from receiver.incoming import Incoming
 from receiver.mirror import mirror_tables
 from receiver.paths import PREFIX, is_meant_for_hooks
 from receiver.processes import Kind, Registration
@@ -100,12 +102,14 @@ class App:
         self._acceptor = Acceptor(installation.inbox, accepted=self._wake)
         new_worker = partial(installation.worker, self._acceptor.is_busy)
         self._worker = WorkerThread(new_worker, installation.database) if with_worker else None
+        incoming = Incoming(settings)
+        #: For a server whose protocol is ours; others keep bounds of their own.
+        self.connections = Connections(settings, incoming)
         self.endpoint = Endpoint(
             installation.sources,
             Admission(self._acceptor.accept).admit,
-            max_body_bytes=settings.max_body_bytes,
-            max_waiting_bytes=settings.max_waiting_bytes,
-            body_timeout=settings.body_timeout,
+            limits=settings,
+            incoming=incoming,
         )
         api = Api(
             installation.inbox,

@@ -22,6 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver import sender, server
 from receiver.app import App, install, schema_of_packages, tune_interpreter
 from receiver.codec import encode
+from receiver.connections import allow_open_files
+from receiver.copy_command import copy
 from receiver.database import Database
 from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
@@ -92,19 +94,21 @@ def serve(
     fd: Annotated[int | None, typer.Option(min=0, help="Instead of both: a socket left open by the starter.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the socket.")] = 1,
     worker: Annotated[bool, typer.Option(help="Also run one worker; beside several processes, in its own.")] = True,
+    root_path: Annotated[str, typer.Option(help="The path that a proxy serves this under, such as /pim.")] = "",
 ) -> None:
     """Run the endpoint and the API, and a worker beside them."""
     installation = install()
     listening = server.listen(host, port) if fd is None else server.inherit(fd)
     installation.prepare()
+    allow_open_files(installation.settings.max_connections)
     # Made for several processes too, which would otherwise find out each by itself, and again and again, what is wrong.
     application = App(installation, with_worker=worker and processes == 1)
     if processes == 1:
         tune_interpreter()
-        server.run(application, listening)
+        server.run(application, listening, root_path=root_path.rstrip("/"))
     else:
         installation.database.close()
-        server.run_processes(listening, processes=processes, worker=worker)
+        server.run_processes(listening, processes=processes, worker=worker, root_path=root_path)
 
 
 @app.command()
@@ -268,6 +272,9 @@ def migrate(
     schema = schema_of_packages()
     done = schema.plan() if dry_run else schema.upgrade()
     typer.echo(encode(asdict(done) | {"dry_run": dry_run}) if as_json else "\n".join(done.lines(dry_run=dry_run)))
+
+
+app.command()(copy)
 
 
 @contextmanager

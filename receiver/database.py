@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlmodel import SQLModel
 
 from receiver import sqlite
-from receiver.addresses import has_bare_at_sign
+from receiver.database_url import has_bare_at_sign
 from receiver.errors import ConfigurationError
 from receiver.trouble import SETTING
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import psycopg
 import structlog
 
-from receiver.addresses import redacted
 from receiver.database import CONNECT_TIMEOUT, KEEP_ALIVE, Database
+from receiver.database_url import redacted
 from receiver.intake import CHANNEL
 
 log = structlog.get_logger(__name__)

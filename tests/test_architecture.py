@@ -14,14 +14,14 @@ ROOT = Path(__file__).parents[1]
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
     "pure": "errors escapes paths likeness compression codec patterns retries rates signatures ciphers moments "
-    "envelope environment mistakes account settings versions tokens",
-    "tables": "arrivals columns addresses sqlite trouble database importing revisions migrations schema bulk "
+    "envelope limits environment mistakes account settings versions tokens",
+    "tables": "arrivals columns database_url sqlite trouble database importing revisions migrations schema bulk "
     "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
-    "pipelines": "metrics patience repeats admission acceptor endpoint listener "
+    "pipelines": "metrics repeats incoming connections admission acceptor endpoint listener "
     "liveness side_by_side processes retention reconcile attempts worker",
     "surface": "queries answers openapi exposition api",
-    "app": "app protocol server supervisor vitals worker_thread sender doctor logs",
+    "app": "app line closing bounded protocol server supervisor vitals worker_thread sender doctor logs",
     "top": "cli __main__ testing",
 }
 
@@ -154,7 +154,7 @@ def test_handlers_use_nothing_above_the_dialects(path: Path) -> None:
     assert {name for name in imports(path) if name.partition(".")[0] == "simulator"} == set()
 
 
-@pytest.mark.parametrize("module", ["endpoint", "admission", "acceptor", "patience"])
+@pytest.mark.parametrize("module", ["endpoint", "admission", "acceptor", "incoming", "connections"])
 def test_the_endpoint_never_imports_the_mirror(module: str) -> None:
     used = {part(name) for name in receiver_imports(ROOT / "receiver" / f"{module}.py")}
     assert used & {"mirror", "workspace", "versions", "changes", "worker"} == set()

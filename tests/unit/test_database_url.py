@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.addresses import has_bare_at_sign, redacted, shown
 from receiver.database import Database
+from receiver.database_url import has_bare_at_sign, redacted, shown
 from receiver.errors import ConfigurationError
 from receiver.trouble import explain
 
