@@ -18,7 +18,7 @@ from handlers.sigma import Record, sigma
 from handlers.sticky import sticky
 from handlers.values import as_moment, as_moment_or_none
 from receiver.columns import UtcDateTime, normalizer
-from receiver.errors import ConfigurationError, Unreadable
+from receiver.errors import LONGEST_RETRY, ConfigurationError, Retry, Unreadable
 from receiver.mirror import Mirror
 from receiver.moments import in_utc, is_zero
 from receiver.sender import moment
@@ -160,3 +160,16 @@ def test_news_as_of_a_time_beyond_all_years_is_unreadable(written: str):
 def test_send_refuses_a_time_beyond_all_years_in_one_line(written: str):
     with pytest.raises(ConfigurationError, match=r"^--at takes a time"):
         moment(written)
+
+
+@pytest.mark.parametrize(
+    ("asked", "waits"),
+    [
+        (timedelta.max, LONGEST_RETRY),
+        (timedelta.min, timedelta()),
+        (timedelta(hours=1), timedelta(hours=1)),
+        (None, None),
+    ],
+)
+def test_a_retry_that_a_handler_asks_for_stays_within_the_calendar(asked: timedelta | None, waits: timedelta | None):
+    assert Retry(after=asked).after == waits
