@@ -56,12 +56,15 @@ def test_a_sender_that_resets_its_connection_in_the_middle_of_many_requests_is_n
 
 @pytest.mark.parametrize("name", ["%1b[31mRED", "%E2%80%AE", "%C2%85", "%E2%80%A8", "a%0Ab", "%ED%A0%80"])
 def test_a_name_in_a_url_is_escaped_in_the_log(served: Served, capsys, name: str):
+    before, handlers, level = structlog.get_config(), logging.root.handlers[:], logging.root.level
     logs.configure("info", "console")
     structlog.configure(cache_logger_on_first_use=False)
     try:
         assert served.client.get(f"/hooks/{name}").status_code == 404
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**before)
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
     written = capsys.readouterr().err
     assert all(line.isprintable() for line in written.split("\n")), ascii(written)
     assert written.count("refused a webhook") == 1
