@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from types import NoneType
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -19,6 +20,7 @@ from receiver.filing import Accepted
 from receiver.intake import Arrival
 from receiver.signatures import RawHeaders
 from receiver.sources import Source
+from receiver.telling import quoted, told, traced
 
 log = structlog.get_logger(__name__)
 
@@ -88,8 +90,13 @@ class Admission:
                 arrival = admitted(source, headers, body, now=now)
             except Refused as refusal:
                 answer.set_exception(refusal)
-            except Exception:
-                log.exception("a webhook could not be verified; its sender is asked to come back", source=source.name)
+            except BaseException as error:
+                # Of a dialect's verifier: even SystemExit is the matter of this one request.
+                log.error(
+                    "a webhook could not be verified; its sender is asked to come back",
+                    source=source.name,
+                    exception=traced(error),
+                )
                 answer.set_exception(
                     Unavailable("This cannot be verified now, because of an error here. Send it again later.")
                 )
@@ -106,6 +113,9 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
     verifier = source.dialect.verifier
     verified = verifier.verify(body, headers, source.credentials)
     plain = verifier.conceal(verified.plain, source.credentials)
+    if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
+        # Whatever a verifier of somebody else's returns must not be what a batch of others' webhooks fails at.
+        raise TypeError(f"the verifier of {source.dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
     encrypted = verified.plain is not body
     arrival = Arrival(
         source=source.name,
@@ -118,7 +128,7 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
     try:
         arrival.know(source.dialect.read(plain))
     except Unreadable as error:
-        arrival.give_up(str(error))
+        arrival.give_up(told(error))
         log.warning("kept a webhook that cannot be read", source=source.name, reason=arrival.reason)
     else:
         if source.dialect.handler_for(arrival.event_type) is None:

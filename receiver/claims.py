@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, literal, select, text, update
+from sqlalchemy import BigInteger, Connection, bindparam, func, literal, select, text, update
 
-from receiver.columns import UtcDateTime
+from receiver.columns import Many, UtcDateTime, among
 from receiver.deliveries import BODIES, DELIVERIES, IDS, OF_SOURCES, State, in_state
 
 #: The key of the advisory lock under which deliveries are claimed on PostgreSQL.
@@ -45,18 +46,25 @@ def claim(
     now: datetime,
     lease: timedelta,
     suspect: bool,
+    max_bytes: int | None = None,
 ) -> list[Claimed]:
-    """Take due deliveries of these sources, suspects or ordinary ones; in the order of their ids."""
+    """Take due deliveries of these sources, suspects or ordinary ones; in the order of their ids.
+
+    As many as have `max_bytes` of bodies together, but one at least; the bodies of the others are not even read.
+    """
     if connection.dialect.name == "postgresql":
         # One claim at a time: two that do not see each other could both take deliveries of one entity.
         connection.execute(_CLAIM_ALONE, {"key": CLAIM_LOCK})
         connection.execute(_BY_INDEX)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
-    claimed = [_claimed(*row) for row in connection.execute(_DUE, parameters).all()]
-    if claimed:
-        ids = [delivery.id for delivery in claimed]
-        connection.execute(_TAKE, {"ids": ids, "worker": worker, "until": now + lease})
-    return sorted(claimed, key=lambda delivery: delivery.id)
+    due = connection.execute(_DUE, parameters).all()
+    due = due[: _how_many([row.size for row in due], max_bytes)]
+    if not due:
+        return []
+    ids = [row.id for row in due]
+    connection.execute(_TAKE, {"ids": ids, "worker": worker, "until": now + lease})
+    plain = {row.delivery_id: row.plain for row in connection.execute(_PLAIN, {"ids": ids})}
+    return [_claimed(row, plain.get(row.id)) for row in sorted(due, key=lambda row: row.id)]
 
 
 def first_due(connection: Connection, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
@@ -100,13 +108,18 @@ _BY_INDEX = text(
 
 _CLAIM_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 
-#: What is worked on: the body, or what it decrypted to. Looked up for each delivery, so that no join changes the order
-#: in which the index is walked.
-_PLAIN = (
-    select(func.coalesce(BODIES.c.plain, BODIES.c.body))
+#: The bytes of what is worked on: of the body, or of what it decrypted to. Both databases know them without reading it.
+#: Looked up for each delivery, so that no join changes the order in which the index is walked.
+_SIZE = (
+    select(func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)))
     .where(BODIES.c.delivery_id == DELIVERIES.c.id)
     .correlate(DELIVERIES)
     .scalar_subquery()
+)
+
+#: What is worked on, of the deliveries whose ids are the parameter `ids`.
+_PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")).where(
+    among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
 )
 
 #: Built once: putting a statement together costs as much as running it.
@@ -114,9 +127,9 @@ _DUE = (
     select(
         DELIVERIES.c.id,
         DELIVERIES.c.source,
-        DELIVERIES.c.attempts + 1,
+        (DELIVERIES.c.attempts + 1).label("attempt"),
         DELIVERIES.c.received_at,
-        _PLAIN,
+        _SIZE.label("size"),
         DELIVERIES.c.entity_kind,
         DELIVERIES.c.entity_id,
     )
@@ -139,14 +152,15 @@ _TAKE = (
 )
 
 
-def _claimed(
-    delivery_id: int,
-    source: str,
-    attempt: int,
-    received_at: datetime,
-    plain: bytes | None,
-    kind: str | None,
-    entity_id: str | None,
-) -> Claimed:
-    entity = (kind, entity_id) if kind is not None and entity_id is not None else None
-    return Claimed(delivery_id, source, attempt, received_at, plain, entity)
+def _how_many(sizes: Sequence[int | None], max_bytes: int | None) -> int:
+    """How many of these, from the first on, have `max_bytes` together: one at least."""
+    if max_bytes is None:
+        return len(sizes)
+    totals = accumulate(size or 0 for size in sizes)
+    return max(sum(total <= max_bytes for total in totals), 1)
+
+
+def _claimed(row: Any, plain: bytes | None) -> Claimed:
+    has_entity = row.entity_kind is not None and row.entity_id is not None
+    entity = (row.entity_kind, row.entity_id) if has_entity else None
+    return Claimed(row.id, row.source, row.attempt, row.received_at, plain, entity)

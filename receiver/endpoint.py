@@ -21,6 +21,7 @@ from receiver.filing import Accepted
 from receiver.patience import Patience
 from receiver.signatures import RawHeaders
 from receiver.sources import Source
+from receiver.telling import traced
 
 Header = tuple[bytes, bytes]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -212,8 +213,8 @@ class Whole(ABC):
         self._endpoint.forget(self.size)
         try:
             self.reply(say(*what))
-        except Exception:
-            log.exception("a webhook could not be answered", source=self.name)
+        except Exception as error:
+            log.error("a webhook could not be answered", source=self.name, exception=traced(error))
             self.hang_up()
 
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from types import ModuleType
 
 from receiver.errors import HookmirrorError, WiringError
+from receiver.telling import name_of, told, told_with_type
 
 #: The name of the frame that runs a module from its top.
 TOP_LEVEL = "<module>"
@@ -28,10 +29,9 @@ def import_foreign(name: str) -> ModuleType:
 
 def _told(error: BaseException) -> str:
     """Where it was raised, and what it says, in one line."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
-    reason = next(iter(str(error).splitlines()), "")
-    said = reason if isinstance(error, HookmirrorError) else f"{type(error).__name__}: {reason}"
+    if isinstance(error, SyntaxError) and type(error.filename) is type(error.msg) is str:
+        return f"{error.filename}, line {error.lineno}: {name_of(error)}: {error.msg}"
+    said = told(error) if isinstance(error, HookmirrorError) else told_with_type(error)
     return f"{_place(error)}{said}"
 
 

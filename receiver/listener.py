@@ -10,6 +10,7 @@ import structlog
 
 from receiver.database import CONNECT_TIMEOUT, KEEP_ALIVE, Database
 from receiver.intake import CHANNEL
+from receiver.telling import told
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ class Listener:
             try:
                 self._listen()
             except psycopg.Error as error:
-                log.warning("not listening for what is accepted elsewhere; polling goes on", error=str(error).strip())
+                log.warning("not listening for what is accepted elsewhere; polling goes on", error=told(error))
                 self._stopping.wait(PAUSE)
 
     def _listen(self) -> None:

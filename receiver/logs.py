@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
 import structlog
+
+from receiver.telling import traced
 
 
 class Unfailing:
@@ -23,6 +26,15 @@ class Unfailing:
             sys.stderr.flush()
 
 
+def _trace_exception(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put the traceback into the line. Not as structlog does: an exception whose parts raise would keep it out."""
+    given = event.pop("exc_info", None)
+    error = given[1] if type(given) is tuple else sys.exc_info()[1] if given is True else given
+    if error is not None and issubclass(type(error), BaseException):
+        event["exception"] = traced(error)
+    return event
+
+
 def configure(level: str, form: str) -> None:
     """Log to standard error from `level` up, as "console" lines or as "json". The libraries' logs join ours."""
     renderer: Any = (
@@ -33,7 +45,7 @@ def configure(level: str, form: str) -> None:
     shared: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _trace_exception,
     ]
     structlog.configure(
         processors=[*shared, renderer],

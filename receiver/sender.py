@@ -14,6 +14,7 @@ from receiver import codec
 from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.sources import Source
+from receiver.telling import told_with_type
 
 #: Seconds that the receiver may take to answer.
 PATIENCE = 30.0
@@ -89,7 +90,7 @@ def send(source: Source, body: bytes, url: str) -> Sent:
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HookmirrorError(
-            f"Nobody answers at {url} ({type(error).__name__}: {error}): start `hookmirror serve`, or correct --to."
+            f"Nobody answers at {url} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
         ) from None
     return Sent(response.status_code, response.text)
 

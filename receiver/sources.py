@@ -14,6 +14,7 @@ from receiver.importing import import_foreign
 from receiver.mirror import mirror_tables
 from receiver.settings import Settings, SourceSettings
 from receiver.signatures import Credentials
+from receiver.telling import name_of
 
 #: Where installed packages announce their dialects.
 ENTRY_POINTS = "hookmirror.dialects"
@@ -151,9 +152,9 @@ def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
         client = dialect.client(settings)
     except HookmirrorError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(
-            f"The API of the source {settings.name} cannot be called with these settings ({type(error).__name__}): "
+            f"The API of the source {settings.name} cannot be called with these settings ({name_of(error)}): "
             "check api_url, api_key and api_secret, which travel as ASCII."
         ) from None
     if client is not None:

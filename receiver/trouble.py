@@ -13,6 +13,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
 from receiver.sqlite import MOVED
+from receiver.telling import told
 
 Result = TypeVar("Result")
 
@@ -95,7 +96,7 @@ def is_trouble_of_ours(error: BaseException) -> bool:
 def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
     """One line for a person: what is wrong with the database, and what to do; `setting` is where the URL stands."""
     parsed = make_url(url)
-    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    reason = told(error)
     advice = _advice(reason.lower(), parsed).format(setting=setting)
     return f"The database {parsed.render_as_string(hide_password=True)} cannot be used: {reason}. {advice}"
 

@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
-    "pure": "errors codec patterns retries signatures ciphers envelope settings versions tokens",
+    "pure": "errors codec telling patterns retries signatures ciphers envelope settings versions tokens",
     "tables": "arrivals columns sqlite trouble database importing revisions migrations schema bulk "
     "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
     "pipelines": "metrics patience admission acceptor endpoint listener "
-    "liveness side_by_side processes retention reconcile attempts worker",
+    "liveness side_by_side processes retention reconcile attempts hydration worker",
     "surface": "queries answers openapi exposition api",
     "app": "app protocol server supervisor vitals worker_thread sender doctor logs",
     "top": "cli __main__ testing",
