@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from receiver.codec import storable
@@ -123,3 +123,7 @@ class Event(Generic[Data]):
     attempt: int
     #: When the delivery was received, in UTC.
     received_at: datetime
+    #: How long ago that was when this attempt began: little for what has just come in, much for a late retry or replay.
+    waited: timedelta = timedelta()
+    #: Whether the delivery is dead if this attempt fails.
+    is_last: bool = False

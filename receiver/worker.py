@@ -266,6 +266,8 @@ class Worker:
                 delivery_id=str(delivery.id),
                 attempt=delivery.attempt,
                 received_at=delivery.received_at,
+                waited=self._clock() - delivery.received_at,
+                is_last=self._retries.exhausted(delivery.attempt),
             )
 
     # ── hydrate ───────────────────────────────────────────────────────────────────────────────────────────────
