@@ -78,7 +78,9 @@ class Judge:
             task.ending = self._verdict(task, code, error)
         except BaseException as odd:
             # The error is a stranger's object, and so are its parts: whatever they do is this task's matter.
-            task.ending = self.failure(task, f"{code} raised {told_with_type(error)}, which {told_with_type(odd)}")
+            task.ending = self.failure(
+                task, f"{code} raised {told_with_type(error)}; to ask it raised {told_with_type(odd)}"
+            )
         return True
 
     def _verdict(self, task: Task, code: str, error: BaseException) -> Ending:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError, StatementError
 
 from receiver.sqlite import MOVED
 from receiver.telling import told
@@ -84,7 +84,8 @@ def is_trouble_of_ours(error: BaseException) -> bool:
     if not isinstance(error, SQLAlchemyError) or is_transient(error):
         return isinstance(error, SQLAlchemyError)
     if not isinstance(error, DBAPIError):
-        return True
+        # A column type of somebody else's that cannot convert a value is that value's matter.
+        return not isinstance(error, StatementError)
     if isinstance(error, DataError):
         return False
     if isinstance(error.orig, sqlite3.Error):

@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 from notes import add, error_of, notes
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
 
 from receiver.database import Database
 from receiver.trouble import RUNS_AGAIN, explain, insist, is_transient, is_trouble_of_ours
@@ -111,6 +111,10 @@ def test_a_refused_value_is_neither_transient_nor_trouble_of_ours(database, stat
     error = error_of(database, statement)
     assert not is_transient(error)
     assert not is_trouble_of_ours(error)
+
+
+def test_a_value_that_a_column_type_cannot_convert_is_not_trouble_of_ours():
+    assert not is_trouble_of_ours(StatementError("no such colour", "INSERT", {}, ValueError("no such colour")))
 
 
 def test_a_full_database_is_trouble_of_ours(sqlite, file):
