@@ -20,6 +20,7 @@ from receiver.columns import PLAIN_NORMALIZERS, Document, ExactDecimal, Normaliz
 from receiver.envelope import LONGEST_NAME
 from receiver.errors import HandlerError, Unreadable, WiringError
 from receiver.moments import in_utc, is_zero
+from receiver.telling import quoted
 from receiver.versions import Patch, Rank, Version, microseconds
 
 
@@ -208,7 +209,9 @@ class Mirror:
         written = {(write.key.table, write.key.external_id) for write in self.writes}
         for table, external_id in [(child.parent_table, parent), *((child, kept) for kept in external_ids)]:
             if (table, external_id) not in written:
-                raise HandlerError(f"keep_only needs {table.__name__} {external_id!r} upserted by the same handler.")
+                raise HandlerError(
+                    f"keep_only needs {table.__name__} {quoted(external_id)} upserted by the same handler."
+                )
         self._lose_children(child.parent_table, parent, child, Rank.ABSENT, at)
 
     def get(self, table: type[Row], external_id: str) -> Row | None:
@@ -240,7 +243,7 @@ class Mirror:
 
     def _key(self, table: type[MirrorRow], external_id: str) -> Key:
         if not isinstance(external_id, str) or not external_id:
-            raise HandlerError(f"A row of {table.__name__} needs its id as text, not {external_id!r}.")
+            raise HandlerError(f"A row of {table.__name__} needs its id as text, not {quoted(external_id)}.")
         _check_id("external_id", external_id)
         return Key(table, self._source, storable(external_id))
 

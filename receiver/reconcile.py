@@ -30,6 +30,7 @@ from receiver.inbox import pending_entities
 from receiver.mirror import ACTIVE, Key, MirrorRow, Write, child_tables, mirror_tables, own_columns, sql_table
 from receiver.moments import is_zero
 from receiver.sources import Source
+from receiver.telling import told_with_type
 from receiver.trouble import insist
 from receiver.versions import AHEAD, Rank, Version, microseconds
 from receiver.workspace import Workspace
@@ -157,7 +158,7 @@ def _walk(source: str, rows: Iterator[Listed], progress: Progress) -> dict[Key, 
             progress(len(listed))
     except httpx.HTTPError as error:
         raise ApiError(
-            f"The list of {source} broke off after {len(listed)} rows ({type(error).__name__}: {error}), "
+            f"The list of {source} broke off after {len(listed)} rows ({told_with_type(error)}), "
             "so nothing was changed. Check `api_url`, and run it again."
         ) from error
     return listed

@@ -16,6 +16,7 @@ from receiver.importing import foreign_code
 from receiver.moments import in_utc
 from receiver.paths import PREFIX
 from receiver.sources import Source
+from receiver.telling import told_with_type
 
 #: Seconds that the receiver may take to answer.
 PATIENCE = 30.0
@@ -92,8 +93,7 @@ def send(source: Source, body: bytes, url: str) -> Sent:
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HookmirrorError(
-            f"Nobody answers at {shown(url)} ({type(error).__name__}: {error}): start `hookmirror serve`, or correct "
-            "--to."
+            f"Nobody answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
         ) from None
     return Sent(response.status_code, response.text)
 
