@@ -55,8 +55,7 @@ class Inbox:
         Only those of the `sources` that this worker knows: others are left, with all their attempts, to whoever does.
         A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
         """
-        # Without a flush: a machine that loses its power forgets the attempt along with whatever it did.
-        with self.database.write(flush=False) as connection:
+        with self.database.write() as connection:
             return claims.claim(connection, worker, sources, limit=limit, now=now, lease=lease, suspect=suspect)
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:

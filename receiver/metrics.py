@@ -49,7 +49,7 @@ FRESHNESS_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=FRESHNESS_BUCKETS,
 )
-# Of processes that share their metrics, these two are of the database, so that the last word about them counts.
+# Of processes that share their metrics, these four are of the database, so that the last word about them counts.
 BACKLOG = Gauge(
     "hookmirror_backlog",
     "Deliveries by state, where they are not done",
@@ -60,6 +60,19 @@ BACKLOG = Gauge(
 OLDEST_PENDING_SECONDS = Gauge(
     "hookmirror_oldest_pending_seconds",
     "Age of the oldest delivery that is due and not done",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+
+LOG_BYTES = Gauge(
+    "hookmirror_sqlite_log_bytes",
+    "What SQLite's write-ahead log takes on the disk",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+SOUND = Gauge(
+    "hookmirror_database_sound",
+    "0 after an I/O error of SQLite's, until the database is shown to be sound; else 1",
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )

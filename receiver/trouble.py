@@ -12,7 +12,7 @@ from typing import TypeVar
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
-from receiver.sqlite import MOVED
+from receiver.sqlite import DOUBTFUL, MOVED
 
 Result = TypeVar("Result")
 
@@ -115,6 +115,7 @@ _NOT_OPENED = "unable to open database file"
 
 _ADVICE = (
     (MOVED, "Put it back; or stop every process that has it open, and start them again."),
+    (DOUBTFUL, "Look at its disk; writing goes on by itself once a checkpoint has succeeded."),
     (_NOT_OPENED, "Create its folder, or give this user the right to write there."),
     ("read-only transaction", "Name the primary server in {setting}, not a copy of it."),
     ("lock timeout", "Somebody holds a table that is to be changed: end what does, or run this again when it has."),

@@ -31,7 +31,7 @@ from receiver.errors import Discard, Unreadable
 from receiver.inbox import Inbox
 from receiver.liveness import Pulse
 from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
-from receiver.retention import Retention
+from receiver.retention import PAGES, Retention
 from receiver.retries import RetrySchedule
 from receiver.side_by_side import side_by_side
 from receiver.sources import Source
@@ -184,7 +184,8 @@ class Worker:
         if self._retention is None or now < self._prune_at:
             return
         dropped = self._retention.prune(self._database, now=now)
-        self._prune_at = now + (PRUNE_PAUSE if dropped else PRUNE_INTERVAL)
+        more = dropped or self._database.shrink(PAGES)
+        self._prune_at = now + (PRUNE_PAUSE if more else PRUNE_INTERVAL)
 
     def _give_back(self) -> None:
         try:
