@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 
 from receiver import sqlite, wal
 from receiver.checkpoints import Checkpoints
+from receiver.database_url import has_bare_at_sign
 from receiver.errors import ConfigurationError
 from receiver.trouble import SETTING
 
@@ -207,6 +208,12 @@ def _engine(url: str, pool_size: int, setting: str) -> Engine:
         parsed = make_url(url)
         driver = DRIVERS.get(parsed.drivername, "")
         system = driver.partition("+")[0]
+        if system == "postgresql" and has_bare_at_sign(url):
+            # As it stands, a part of the password would be looked up as a host, and shown wherever that host is.
+            raise ConfigurationError(
+                f"{setting} cannot be used: it has an @ besides the one before the host. Write those of user, password "
+                "and query as %40."
+            )
         if not driver:
             raise ConfigurationError(f"{setting} names `{parsed.drivername}`: use sqlite:///path or postgresql://…")
         if system == "sqlite" and parsed.database in (None, "", ":memory:"):

@@ -9,6 +9,7 @@ import psycopg
 import structlog
 
 from receiver.database import CONNECT_TIMEOUT, KEEP_ALIVE, Database
+from receiver.database_url import redacted
 from receiver.intake import CHANNEL
 
 log = structlog.get_logger(__name__)
@@ -21,8 +22,8 @@ class Listener:
     """A thread with a connection of its own. Workers poll too, so losing it costs a moment, never a delivery."""
 
     def __init__(self, database: Database, heard: Callable[[], None]) -> None:
-        url = database.engine.url.set(drivername="postgresql")
-        self._address = url.render_as_string(hide_password=False)
+        self._url = database.engine.url.set(drivername="postgresql")
+        self._address = self._url.render_as_string(hide_password=False)
         self._heard = heard
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
@@ -40,7 +41,8 @@ class Listener:
             try:
                 self._listen()
             except psycopg.Error as error:
-                log.warning("not listening for what is accepted elsewhere; polling goes on", error=str(error).strip())
+                told = redacted(str(error).strip(), self._url)
+                log.warning("not listening for what is accepted elsewhere; polling goes on", error=told)
                 self._stopping.wait(PAUSE)
 
     def _listen(self) -> None:
