@@ -67,8 +67,7 @@ class Inbox:
         """
         what: dict[str, Any] = {"limit": limit, "now": now, "lease": lease, "suspect": suspect, "max_bytes": max_bytes}
         try:
-            # Without a flush: a machine that loses its power forgets the attempt along with whatever it did.
-            with self.database.write(flush=False) as connection:
+            with self.database.write() as connection:
                 return claims.claim(connection, worker, sources, **what)
         except Exception as error:
             if is_trouble_of_ours(error):

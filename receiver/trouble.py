@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 
 from receiver import addresses
 from receiver.database_url import redacted, shown
-from receiver.sqlite import MOVED
+from receiver.sqlite import DOUBTFUL, MOVED
 from receiver.telling import told
 
 Result = TypeVar("Result")
@@ -172,6 +172,7 @@ _POOLER = "There is a pooler in between: let it pool sessions, or name PostgreSQ
 
 _ADVICE = (
     (MOVED, "Put it back; or stop every process that has it open, and start them again."),
+    (DOUBTFUL, "Look at its disk; writing goes on by itself once a checkpoint has succeeded."),
     (_NOT_OPENED, "Create its folder, or give this user the right to write there."),
     *((symptom, _NO_PRIMARY) for symptom in (_NO_WRITES, "read-only transaction", "during recovery")),
     *((symptom, _POOLER) for symptom in ("unsupported startup parameter", "prepared statement")),

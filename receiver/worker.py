@@ -29,7 +29,7 @@ from receiver.hydration import Hydration, ready
 from receiver.inbox import Inbox
 from receiver.liveness import Pulse
 from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
-from receiver.retention import Retention
+from receiver.retention import PAGES, Retention
 from receiver.retries import RetrySchedule
 from receiver.sources import Source
 from receiver.telling import told, told_with_type, traced
@@ -200,7 +200,8 @@ class Worker:
         if self._retention is None or now < self._prune_at:
             return
         dropped = self._retention.prune(self._database, now=now)
-        self._prune_at = now + (PRUNE_PAUSE if dropped else PRUNE_INTERVAL)
+        more = dropped or self._database.shrink(PAGES)
+        self._prune_at = now + (PRUNE_PAUSE if more else PRUNE_INTERVAL)
 
     def _give_back(self, *, put_aside: timedelta | None = None) -> None:
         try:
