@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 
 from receiver import logs
 from receiver.acceptor import Acceptor
-from receiver.addresses import PREFIX, is_meant_for_hooks
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
 from receiver.connections import Connections
@@ -29,6 +28,7 @@ from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox import Inbox
 from receiver.incoming import Incoming
 from receiver.mirror import mirror_tables
+from receiver.paths import PREFIX, is_meant_for_hooks
 from receiver.processes import Kind, Registration
 from receiver.retention import Retention
 from receiver.schema import Schema
@@ -72,6 +72,7 @@ class Installation:
         """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
         try:
             self.schema.prepare()
+            self.database.look_after()
         except SQLAlchemyError as error:
             told = explain(error, self.settings.database_url, setting=self.database.setting)
             raise ConfigurationError(told) from error
@@ -82,6 +83,7 @@ class Installation:
             self.inbox,
             self.sources,
             batch_size=self.settings.batch_size,
+            max_batch_bytes=self.settings.max_batch_bytes,
             lease=self.settings.lease,
             retries=self.settings.retry_schedule,
             retention=self.retention,

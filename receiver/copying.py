@@ -185,7 +185,7 @@ class Copier:
         reports, differing = [], []
         for table in self._source.tables():
             found, wanted = self._digest(theirs, self._source, table, "comparing"), parts[table.name]
-            reports.append(TableReport(table.name, *wanted, *found))
+            reports.append(TableReport(str(table.name), *wanted, *found))
             if found != wanted:
                 differing += differences(
                     Reader(ours, table, other=self._target.dialect), Reader(theirs, table, other=self._source.dialect)

@@ -64,7 +64,9 @@ def differences(source: Reader, target: Reader) -> list[Difference]:
     buckets = set(differing[:MOST_NAMED])
     ours, theirs = _hashes(source, buckets), _hashes(target, buckets)
     found = sorted((key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)), key=str)
-    return [Difference(source.table.name, source.show(key), _what(key, ours, theirs)) for key in found[:MOST_NAMED]]
+    return [
+        Difference(str(source.table.name), source.show(key), _what(key, ours, theirs)) for key in found[:MOST_NAMED]
+    ]
 
 
 def _what(key: Key, ours: dict[Any, int], theirs: dict[Any, int]) -> str:

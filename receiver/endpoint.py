@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import structlog
 
 from receiver import metrics
-from receiver.addresses import PREFIX, SHOWN, flaw, source_named
 from receiver.admission import Answer
 from receiver.codec import encode
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
 from receiver.filing import Accepted
 from receiver.incoming import Incoming
 from receiver.limits import Limits
+from receiver.paths import PREFIX, SHOWN, flaw, source_named
 from receiver.repeats import Repeats
 from receiver.signatures import RawHeaders
 from receiver.sources import Source

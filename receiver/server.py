@@ -14,9 +14,9 @@ import structlog
 import uvicorn
 
 from receiver import metrics
-from receiver.addresses import PREFIX
 from receiver.app import App
 from receiver.errors import ConfigurationError
+from receiver.paths import PREFIX
 from receiver.protocol import HookProtocol
 from receiver.supervisor import Supervisor
 

@@ -105,7 +105,7 @@ class Reader:
     def show(self, key: Key) -> str:
         """A key as people read it."""
         names = self.table.primary_key.columns.keys()
-        return ", ".join(f"{name}={str(value)[:SHOWN_OF_KEY]}" for name, value in zip(names, key, strict=True))
+        return ", ".join(f"{name}={_printable(value)}" for name, value in zip(names, key, strict=True))
 
     def _page(self, last: Key | None) -> list[tuple[Key, int]]:
         """The keys of the next rows, each with the bytes that its row has, roughly."""
@@ -181,6 +181,12 @@ class _KeyColumn:
         if self._cast:
             return cast(bindparam(name, value, type_=Text()), self.column.type)
         return bindparam(name, value, type_=self._bound_as)
+
+
+def _printable(value: Any) -> str:
+    """What a terminal may be shown of it."""
+    text = str(value)[:SHOWN_OF_KEY]
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _key_json(value: Any) -> Any:
@@ -267,7 +273,8 @@ class Writer:
         except DBAPIError as error:
             if is_trouble_of_ours(error):
                 raise
-            self._name_the_guilty(rows, written)
+            with self._connection.begin_nested():
+                self._name_the_guilty(rows, written)
             raise
 
     def _name_the_guilty(self, rows: list[Row], written: list[Row]) -> None:

@@ -28,7 +28,6 @@ from sqlmodel import Session, select
 
 from receiver import codec, queries
 from receiver.acceptor import Acceptor
-from receiver.addresses import PREFIX
 from receiver.admission import Admission
 from receiver.database import Database
 from receiver.deliveries import State
@@ -39,6 +38,7 @@ from receiver.inbox import Inbox
 from receiver.incoming import Incoming
 from receiver.limits import Limits
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
+from receiver.paths import PREFIX
 from receiver.settings import source_settings
 from receiver.signatures import Credentials, Verifier
 from receiver.sources import Source, build_source, find_dialects
