@@ -19,6 +19,7 @@ from benchmarks import (
     memory,
     postgresql,
     sending,
+    strangers,
     workers,
 )
 
@@ -28,6 +29,7 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "workers": ("Events applied by two workers, on PostgreSQL", workers.report),
     "dbos": ("Events applied by one worker, and by DBOS Transact on the same PostgreSQL", against_dbos.report),
     "latency": ("Ack latency beside a worker", latency.report),
+    "strangers": ("Durable acks beside strangers who hold connections", strangers.report),
     "memory": ("Memory", memory.report),
     "another": (
         "This code and another on SQLite, in turns (in BENCHMARK_AGAINST)",

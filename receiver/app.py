@@ -85,6 +85,7 @@ class Installation:
             self.inbox,
             self.sources,
             batch_size=self.settings.batch_size,
+            max_batch_bytes=self.settings.max_batch_bytes,
             lease=self.settings.lease,
             retries=self.settings.retry_schedule,
             retention=self.retention,
