@@ -71,7 +71,9 @@ class Installation:
     def prepare(self) -> None:
         """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
         try:
-            self.schema.prepare()
+            # Of a file that has become doubtful since it was prepared before, nothing may be written now.
+            if self.database.is_sound:
+                self.schema.prepare()
             self.database.look_after()
         except SQLAlchemyError as error:
             told = explain(error, self.settings.database_url, setting=self.database.setting)
