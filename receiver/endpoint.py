@@ -58,15 +58,26 @@ class Endpoint:
         body_timeout: float,
     ) -> None:
         """`admit` sees to it that the answer is given: where the body is kept, or a `Refused`."""
+        self._admit = admit
+        self._waiting_bytes = 0
+        self.renew(
+            sources, max_body_bytes=max_body_bytes, max_waiting_bytes=max_waiting_bytes, body_timeout=body_timeout
+        )
+        #: Kept, because asking for the running loop costs a system call each time.
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def renew(
+        self, sources: Mapping[str, Source], *, max_body_bytes: int, max_waiting_bytes: int, body_timeout: float
+    ) -> None:
+        """From now on listen to these, within these limits. A request under way keeps the source that it began with.
+
+        To be called in the event loop.
+        """
         self._sources = sources
         self._addresses = {f"{PREFIX}{name}".encode(): name for name in sources}
-        self._admit = admit
         self._max_body_bytes = max_body_bytes
         self._max_waiting_bytes = max_waiting_bytes
         self._patience = Patience(body_timeout)
-        self._waiting_bytes = 0
-        #: Kept, because asking for the running loop costs a system call each time.
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         began = perf_counter()
@@ -89,7 +100,7 @@ class Endpoint:
             metrics.ACK_SECONDS.observe(perf_counter() - began)
 
     def source_at(self, address: bytes) -> str | None:
-        """The name of the source whose address this is, letter for letter, as of the start."""
+        """The name of the source whose address this is, letter for letter."""
         return self._addresses.get(address)
 
     def take(self, whole: Whole, headers: RawHeaders, body: bytes) -> bool:

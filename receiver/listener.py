@@ -8,9 +8,9 @@ from collections.abc import Callable
 import psycopg
 import structlog
 
-from receiver.addresses import redacted
 from receiver.database import CONNECT_TIMEOUT, KEEP_ALIVE, Database
 from receiver.intake import CHANNEL
+from receiver.redaction import redacted
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
-from receiver.addresses import redacted, shown
+from receiver.redaction import redacted, shown
 from receiver.sqlite import MOVED
 
 Result = TypeVar("Result")

@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "pure": "errors codec patterns retries signatures ciphers envelope environment mistakes account settings versions "
     "tokens",
-    "tables": "arrivals columns addresses sqlite trouble database importing revisions migrations schema bulk "
+    "tables": "arrivals columns redaction sqlite trouble database importing revisions migrations schema bulk "
     "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
-    "pipelines": "metrics patience admission acceptor endpoint listener "
+    "pipelines": "sharing metrics patience admission acceptor endpoint listener "
     "liveness side_by_side processes retention reconcile attempts worker",
     "surface": "queries answers openapi exposition api",
-    "app": "app protocol server supervisor vitals worker_thread sender doctor logs",
+    "app": "renewal asking app protocol server supervisor vitals worker_thread sender permissions doctor logs",
     "top": "cli __main__ testing",
 }
 

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.addresses import has_bare_at_sign, redacted, shown
 from receiver.database import Database
 from receiver.errors import ConfigurationError
+from receiver.redaction import has_bare_at_sign, redacted, shown
 from receiver.trouble import explain
 
 #: Nobody listens there, so that the driver says what it has to say.
