@@ -4,11 +4,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format plug bench clean
+.PHONY: help demo test explore check format plug bench clean
 
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
 	@echo "make test    check style and types, run every test"
+	@echo "make explore try the properties with new random examples (some minutes)"
 	@echo "make check   style and types only"
 	@echo "make format  lay the code out"
 	@echo "make plug    kill processes hundreds of times, and show that nothing is lost (some minutes)"
@@ -22,6 +23,10 @@ demo: $(VENV)/installed
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore tests/plug
 	$(BIN)/python -m pytest tests/plug
+
+# What it finds goes into the test as an `@example`, which `make test` tries from then on.
+explore: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile explore tests
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -22,13 +22,16 @@ from receiver import logs, sharing
 from receiver.acceptor import Acceptor
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
+from receiver.connections import Connections
 from receiver.database import Database
-from receiver.endpoint import PREFIX, Endpoint, Receive, Send
+from receiver.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.environment import CONFIG_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.exposition import exposition
 from receiver.inbox import Inbox
+from receiver.incoming import Incoming
 from receiver.mirror import mirror_tables
+from receiver.paths import PREFIX, is_meant_for_hooks
 from receiver.processes import Kind, Registration
 from receiver.queries import Statistics
 from receiver.renewal import Reloader, Renewal, Requests, read_anew
@@ -128,14 +131,16 @@ class App:
         self._acceptor = Acceptor(installation.inbox, accepted=self._wake)
         new_worker = partial(installation.worker, self._acceptor.is_busy)
         self._worker = WorkerThread(new_worker, installation.database) if with_worker else None
+        incoming = Incoming(settings)
+        #: For a server whose protocol is ours; others keep bounds of their own.
+        self.connections = Connections(settings, incoming)
         self.endpoint = Endpoint(
             installation.sources,
             Admission(self._acceptor.accept).admit,
-            max_body_bytes=settings.max_body_bytes,
-            max_waiting_bytes=settings.max_waiting_bytes,
-            body_timeout=settings.body_timeout,
+            limits=settings,
+            incoming=incoming,
         )
-        self._rest = self._api(lifespan=self._lifespan)
+        self._rest = self._api(lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloader = None if requests is None else self._make_reloader(requests)
 
@@ -150,7 +155,7 @@ class App:
             wake=self._wake,
             warnings=lambda: self._registration.warnings,
         )
-        return Starlette(
+        rest = Starlette(
             routes=api.routes(),
             lifespan=lifespan,
             exception_handlers={
@@ -159,15 +164,19 @@ class App:
                 SQLAlchemyError: answer_database_error,
             },
         )
+        # Else a path with a slash too many would be answered with a redirect to whatever host the request names.
+        rest.router.redirect_slashes = False
+        return rest
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["type"] == "http" and _is_for_hooks(inner_path(scope)):
             await self.endpoint(scope, receive, send)
         else:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
 
     @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Everything behind the application, from start to stop: for an outer application that mounts this one."""
         self._installation.prepare()
         self._loop = asyncio.get_running_loop()
         self._registration.start()
@@ -209,14 +218,8 @@ class App:
 
     def _renew(self, renewal: Renewal) -> None:
         self._installation.take(renewal)
-        settings = renewal.settings
         self._rest = self._api()
-        self.endpoint.renew(
-            renewal.sources,
-            max_body_bytes=settings.max_body_bytes,
-            max_waiting_bytes=settings.max_waiting_bytes,
-            body_timeout=settings.body_timeout,
-        )
+        self.endpoint.renew(renewal.sources, renewal.settings)
         self._registration.renew(renewal.sources)
         if self._worker is not None:
             self._worker.renew()
@@ -224,6 +227,10 @@ class App:
     def _wake(self) -> None:
         if self._worker is not None:
             self._worker.wake()
+
+
+def _is_for_hooks(path: str) -> bool:
+    return path.startswith(PREFIX) or is_meant_for_hooks(path)
 
 
 def install() -> Installation:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, literal, select, text, update
+import structlog
+from sqlalchemy import Connection, Select, bindparam, func, literal, select, text, update
 
 from receiver.columns import UtcDateTime
-from receiver.deliveries import BODIES, DELIVERIES, IDS, OF_SOURCES, State, in_state
+from receiver.deliveries import BODIES, DELIVERIES, IDS, OF_SOURCES, State, in_state, kept_reason
+from receiver.trouble import is_fault_of_values, is_trouble_of_ours, one_line
+
+log = structlog.get_logger(__name__)
 
 #: The key of the advisory lock under which deliveries are claimed on PostgreSQL.
 CLAIM_LOCK = 0x686F6F6B0002
@@ -47,10 +52,7 @@ def claim(
     suspect: bool,
 ) -> list[Claimed]:
     """Take due deliveries of these sources, suspects or ordinary ones; in the order of their ids."""
-    if connection.dialect.name == "postgresql":
-        # One claim at a time: two that do not see each other could both take deliveries of one entity.
-        connection.execute(_CLAIM_ALONE, {"key": CLAIM_LOCK})
-        connection.execute(_BY_INDEX)
+    _be_alone(connection)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
     claimed = [_claimed(*row) for row in connection.execute(_DUE, parameters).all()]
     if claimed:
@@ -59,12 +61,111 @@ def claim(
     return sorted(claimed, key=lambda delivery: delivery.id)
 
 
+def claim_around(
+    connection: Connection,
+    worker: str,
+    sources: Collection[str],
+    *,
+    limit: int,
+    now: datetime,
+    lease: timedelta,
+    suspect: bool,
+) -> list[Claimed]:
+    """Claim as `claim` does, past the rows that made it fail, which are found by halving the batch.
+
+    A row whose values are at fault ends as dead with the database's reason. Whatever cannot be changed even so is left
+    as it is. Raises what `claim` raised if that had nothing to do with single rows.
+    """
+    _be_alone(connection)
+    detour = _Detour(connection, worker, now, now + lease)
+    parameters = {"sources": sorted(sources), "now": now, "suspect": suspect}
+    while len(detour.claimed) < limit:
+        # What is left stays due, and comes first.
+        window = {"limit": limit - len(detour.claimed), "skip": detour.left}
+        ids = list(connection.execute(_DUE_IDS, parameters | window).scalars())
+        if not ids:
+            break
+        detour.claim(ids)
+    if detour.unexplained is not None and not detour.claimed and not detour.dead:
+        raise detour.unexplained
+    return sorted(detour.claimed, key=lambda delivery: delivery.id)
+
+
+@dataclass(slots=True)
+class _Detour:
+    """A claim that goes around rows that cannot be claimed; each try has a savepoint of its own."""
+
+    connection: Connection
+    worker: str
+    now: datetime
+    until: datetime
+    claimed: list[Claimed] = field(default_factory=list)
+    #: How many ended as dead, and how many could not even do that.
+    dead: int = 0
+    left: int = 0
+    #: The last error that was not about a row's values.
+    unexplained: Exception | None = None
+
+    def claim(self, ids: Sequence[int]) -> None:
+        """Claim these, or both halves of them, or end the one that is left."""
+        try:
+            with self.connection.begin_nested():
+                rows = [_claimed(*row) for row in self.connection.execute(_ROWS, {"ids": ids}).all()]
+                self.connection.execute(_TAKE, {"ids": ids, "worker": self.worker, "until": self.until})
+        except Exception as error:
+            if is_trouble_of_ours(error):
+                raise
+            if len(ids) == 1:
+                self._give_up(ids[0], error)
+                return
+            half = len(ids) // 2
+            self.claim(ids[:half])
+            self.claim(ids[half:])
+        else:
+            self.claimed += rows
+
+    def _give_up(self, delivery_id: int, error: Exception) -> None:
+        if is_fault_of_values(error):
+            reason = f"It could not be claimed: {one_line(error)}"
+            # Its names may be what no index takes.
+            if self._end(delivery_id, reason, {}) or self._end(delivery_id, reason, _NAMELESS):
+                self.dead += 1
+                log.warning("a delivery is dead", delivery=delivery_id, reason=reason)
+                return
+        else:
+            self.unexplained = error
+        self.left += 1
+        log.debug("a delivery cannot be claimed, and is left as it is", delivery=delivery_id, error=one_line(error))
+
+    def _end(self, delivery_id: int, reason: str, names: dict[str, None]) -> bool:
+        ended = {"state": State.DEAD.value, "reason": kept_reason(reason), "ended_at": self.now, "suspect": False}
+        statement = update(DELIVERIES).where(DELIVERIES.c.id == delivery_id).values(**ended, **names)
+        try:
+            with self.connection.begin_nested():
+                self.connection.execute(statement)
+        except Exception as error:
+            if is_trouble_of_ours(error):
+                raise
+            return False
+        return True
+
+
+_NAMELESS = {"entity_kind": None, "entity_id": None}
+
+
 def first_due(connection: Connection, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
     """When the first ordinary one and the first suspect of what is pending are due; None if there is none."""
     if connection.dialect.name == "postgresql":
         connection.execute(_BY_INDEX)
     ordinary, suspect = connection.execute(_FIRST_DUE, {"sources": sorted(sources)}).one()
     return ordinary, suspect
+
+
+def _be_alone(connection: Connection) -> None:
+    """One claim at a time: two that do not see each other could both take deliveries of one entity."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_CLAIM_ALONE, {"key": CLAIM_LOCK})
+        connection.execute(_BY_INDEX)
 
 
 def _first_due_at(suspect: bool) -> Any:
@@ -109,23 +210,33 @@ _PLAIN = (
     .scalar_subquery()
 )
 
-#: Built once: putting a statement together costs as much as running it.
-_DUE = (
-    select(
-        DELIVERIES.c.id,
-        DELIVERIES.c.source,
-        DELIVERIES.c.attempts + 1,
-        DELIVERIES.c.received_at,
-        _PLAIN,
-        DELIVERIES.c.entity_kind,
-        DELIVERIES.c.entity_id,
-    )
-    .where(in_state(State.PENDING), DELIVERIES.c.suspect == bindparam("suspect"), OF_SOURCES)
-    .where(DELIVERIES.c.due_at <= bindparam("now", type_=UtcDateTime()), ~_ENTITY_IS_BUSY)
-    .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
-    .limit(bindparam("limit"))
-    .with_for_update(skip_locked=True)
+#: What `_claimed` takes.
+_COLUMNS = (
+    DELIVERIES.c.id,
+    DELIVERIES.c.source,
+    DELIVERIES.c.attempts + 1,
+    DELIVERIES.c.received_at,
+    _PLAIN,
+    DELIVERIES.c.entity_kind,
+    DELIVERIES.c.entity_id,
 )
+
+
+def _due(*columns: Any) -> Select[Any]:
+    return (
+        select(*columns)
+        .where(in_state(State.PENDING), DELIVERIES.c.suspect == bindparam("suspect"), OF_SOURCES)
+        .where(DELIVERIES.c.due_at <= bindparam("now", type_=UtcDateTime()), ~_ENTITY_IS_BUSY)
+        .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
+        .limit(bindparam("limit"))
+        .with_for_update(skip_locked=True)
+    )
+
+
+#: Built once: putting a statement together costs as much as running it.
+_DUE = _due(*_COLUMNS)
+_DUE_IDS = _due(DELIVERIES.c.id).offset(bindparam("skip"))
+_ROWS = select(*_COLUMNS).where(IDS)
 
 _TAKE = (
     update(DELIVERIES)

@@ -21,11 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver import asking, sender, server
 from receiver.app import App, install, schema_of_packages, tune_interpreter
 from receiver.codec import encode
+from receiver.connections import allow_open_files
+from receiver.copy_command import copy
 from receiver.database import Database
 from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
 from receiver.environment import CONFIG_VARIABLE, VITALS_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError
+from receiver.escapes import visible
 from receiver.importing import foreign_code
 from receiver.processes import Kind
 from receiver.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
@@ -71,7 +74,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    sys.stderr.write(f"hookmirror: {message}\n")
+    shown = "\n".join(map(visible, message.split("\n")))
+    sys.stderr.write(f"hookmirror: {shown}\n")
     sys.exit(code)
 
 
@@ -89,6 +93,7 @@ def serve(
     fd: Annotated[int | None, typer.Option(min=0, help="Instead of both: a socket left open by the starter.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the socket.")] = 1,
     worker: Annotated[bool, typer.Option(help="Also run one worker; beside several processes, in its own.")] = True,
+    root_path: Annotated[str, typer.Option(help="The path that a proxy serves this under, such as /pim.")] = "",
 ) -> None:
     """Run the endpoint and the API, and a worker beside them."""
     requests = Requests()
@@ -97,14 +102,15 @@ def serve(
     installation = install()
     listening = server.listen(host, port) if fd is None else server.inherit(fd)
     installation.prepare()
+    allow_open_files(installation.settings.max_connections)
     # Made for several processes too, which would otherwise find out each by itself, and again and again, what is wrong.
     application = App(installation, with_worker=worker and processes == 1, requests=requests)
     if processes == 1:
         tune_interpreter()
-        server.run(application, listening)
+        server.run(application, listening, root_path=root_path.rstrip("/"))
     else:
         installation.database.close()
-        server.run_processes(listening, processes=processes, worker=worker)
+        server.run_processes(listening, processes=processes, worker=worker, root_path=root_path)
 
 
 @app.command()
@@ -292,6 +298,9 @@ def migrate(
     schema = schema_of_packages()
     done = schema.plan() if dry_run else schema.upgrade()
     typer.echo(encode(asdict(done) | {"dry_run": dry_run}) if as_json else "\n".join(done.lines(dry_run=dry_run)))
+
+
+app.command()(copy)
 
 
 @contextmanager

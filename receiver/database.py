@@ -13,8 +13,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlmodel import SQLModel
 
 from receiver import sqlite
+from receiver.database_url import has_bare_at_sign
 from receiver.errors import ConfigurationError
-from receiver.redaction import has_bare_at_sign
 from receiver.trouble import SETTING
 
 #: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.

@@ -74,9 +74,11 @@ class Dialect:
     `@shop.envelope` then says how to read its bodies, and `@shop.on(…)` what to do with its events.
     """
 
-    def __init__(self, name: str, *, verify: Verifier) -> None:
+    def __init__(self, name: str, *, verify: Verifier, decompress: bool = False) -> None:
+        """With `decompress`, bodies may come compressed with gzip or deflate, signed before or after it."""
         self.name = name
         self.verifier = verify
+        self.decompress = decompress
         self.listing_of: Listing | None = None
         self._read: Callable[[Any], Envelope] | None = None
         self._compose: Callable[..., Any] = _compose_by_convention

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Update, and_, bindparam, exists, select, update
 
 from receiver import claims, endings
@@ -17,7 +18,9 @@ from receiver.deliveries import BODIES, DELIVERIES, HAS_ENDED, IDS, OF_SOURCES, 
 from receiver.endings import Ending
 from receiver.filing import Accepted, file
 from receiver.intake import Arrival
-from receiver.trouble import insist
+from receiver.trouble import insist, is_trouble_of_ours, one_line
+
+log = structlog.get_logger(__name__)
 
 
 class Inbox:
@@ -26,6 +29,8 @@ class Inbox:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._ids = ArrivalIds()
+        #: What a claim failed with last.
+        self._told = ""
 
     # ── accept ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -54,10 +59,25 @@ class Inbox:
 
         Only those of the `sources` that this worker knows: others are left, with all their attempts, to whoever does.
         A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
+        A row that cannot be claimed holds back no other: it ends as dead, or is left as it is.
         """
-        # Without a flush: a machine that loses its power forgets the attempt along with whatever it did.
-        with self.database.write(flush=False) as connection:
-            return claims.claim(connection, worker, sources, limit=limit, now=now, lease=lease, suspect=suspect)
+        what: dict[str, Any] = {"limit": limit, "now": now, "lease": lease, "suspect": suspect}
+        try:
+            # Without a flush: a machine that loses its power forgets the attempt along with whatever it did.
+            with self.database.write(flush=False) as connection:
+                return claims.claim(connection, worker, sources, **what)
+        except Exception as error:
+            if is_trouble_of_ours(error):
+                raise
+            self._tell(one_line(error))
+        with self.database.write() as connection:
+            return claims.claim_around(connection, worker, sources, **what)
+
+    def _tell(self, error: str) -> None:
+        """Once, because what cannot be claimed nor ended is met again with each claim."""
+        if error != self._told:
+            log.warning("a claim failed; going around what cannot be claimed", error=error)
+        self._told = error
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
         """Keep the leases of deliveries that are still being worked on."""

@@ -9,8 +9,8 @@ import psycopg
 import structlog
 
 from receiver.database import CONNECT_TIMEOUT, KEEP_ALIVE, Database
+from receiver.database_url import redacted
 from receiver.intake import CHANNEL
-from receiver.redaction import redacted
 
 log = structlog.get_logger(__name__)
 

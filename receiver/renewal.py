@@ -26,7 +26,6 @@ TAKEN = (
     "secret_key",
     "max_body_bytes",
     "max_waiting_bytes",
-    "body_timeout",
     "batch_size",
     "lease_seconds",
     "max_attempts",
@@ -62,6 +61,10 @@ def read_anew(old: Settings, sources: Mapping[str, Source], dialects: Mapping[st
     built = _built(new, dialects, needs_restart)
     differing = [name for name in {**sources, **built} if sources.get(name) != built.get(name)]
     new = new.keeping({name: getattr(old, name) for name in needs_restart})
+    if new.max_body_bytes > new.max_incomplete_bytes:
+        raise ConfigurationError(
+            "max_body_bytes is more than max_incomplete_bytes, which needs a restart to be changed."
+        )
     if old.secret_key is not None:
         _ = new.secret_keys
     taken = [name for name in changed if name in TAKEN and name != "sources"]

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from receiver import codec
-from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.importing import foreign_code
+from receiver.paths import PREFIX
 from receiver.sources import Source
 
 #: Seconds that the receiver may take to answer.

@@ -17,9 +17,9 @@ import uvicorn
 
 from receiver import metrics
 from receiver.app import App
-from receiver.endpoint import PREFIX
 from receiver.environment import VITALS_VARIABLE
 from receiver.errors import ConfigurationError
+from receiver.paths import PREFIX
 from receiver.protocol import HookProtocol
 from receiver.renewal import stop_listening
 from receiver.sharing import SHARED_VARIABLE
@@ -74,8 +74,11 @@ def inherit(number: int) -> socket.socket:
         ) from None
 
 
-def run(application: App, listening: socket.socket) -> None:
-    """Serve in this process, until a signal says to end: requests under way are answered first."""
+def run(application: App, listening: socket.socket, *, root_path: str = "") -> None:
+    """Serve in this process, until a signal says to end: requests under way are answered first.
+
+    `root_path` is where a proxy serves this under.
+    """
     config = uvicorn.Config(
         application,
         http=HookProtocol,
@@ -86,6 +89,7 @@ def run(application: App, listening: socket.socket) -> None:
         proxy_headers=False,
         server_header=False,
         lifespan="on",
+        root_path=root_path,
         timeout_graceful_shutdown=GRACE,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,13 +102,14 @@ def run(application: App, listening: socket.socket) -> None:
         stop_listening()
 
 
-def run_processes(listening: socket.socket, *, processes: int, worker: bool) -> None:
+def run_processes(listening: socket.socket, *, processes: int, worker: bool, root_path: str = "") -> None:
     """Serve in so many processes that share the socket, and a worker in one more, until a signal says to end.
 
     A connection waits in the socket's one queue until any of the processes takes it, so none is lost with a process.
     """
     hookmirror = [sys.executable, "-P", "-m", "receiver"]
-    commands = [[*hookmirror, "serve", "--fd", str(listening.fileno()), "--no-worker"]] * processes
+    serve = [*hookmirror, "serve", "--fd", str(listening.fileno()), "--no-worker", "--root-path", root_path]
+    commands = [serve] * processes
     if worker:
         commands.append([*hookmirror, "worker"])
     # Whoever connects from now on waits for the first process that is ready, instead of being refused.

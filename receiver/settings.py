@@ -25,6 +25,7 @@ from receiver import environment, mistakes
 from receiver.account import SourceSettings as SourceSettings
 from receiver.environment import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE, VITALS_VARIABLE
 from receiver.errors import ConfigurationError
+from receiver.limits import Limits
 from receiver.retries import RetrySchedule
 
 #: Characters of a secret key: a shorter one could be guessed, and with it every token forged.
@@ -34,7 +35,7 @@ SHORTEST_SECRET_KEY = 16
 JSON_VARIABLES = (PREFIX + "DIALECTS", PREFIX + "SOURCES")
 
 
-class Settings(BaseSettings):
+class Settings(Limits, BaseSettings):
     """All settings of one installation."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True)
@@ -45,12 +46,6 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     #: Dialects of your own, besides those of installed packages: "module:name".
     dialects: list[str] = []
-    #: Bytes of the largest body that is read.
-    max_body_bytes: int = Field(default=1_048_576, ge=1_024)
-    #: Bytes of bodies that may wait in memory for their commit; past it the answer is 503.
-    max_waiting_bytes: int = Field(default=67_108_864, ge=1_048_576)
-    #: Seconds that a sender may take to send a body.
-    body_timeout: float = Field(default=30.0, gt=0, le=3_600)
     #: Deliveries that one worker claims at once.
     batch_size: int = Field(default=200, ge=1, le=1_000)
     #: Seconds after which a claimed delivery may be taken over from a worker that has not been heard of.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from receiver.compression import decompressed, is_compressed
 from receiver.dialects import Dialect
+from receiver.envelope import Envelope
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.importing import foreign_code, import_foreign, place_of
 from receiver.mirror import mirror_tables
@@ -27,6 +29,18 @@ class Source:
     dialect: Dialect
     credentials: Credentials
     settings: SourceSettings
+    #: Bytes that a body may have, decompressed too.
+    max_body_bytes: int = Settings.model_fields["max_body_bytes"].default
+
+    def open(self, content: bytes) -> bytes:
+        """The content, decompressed if its dialect allows that and it is compressed. Raises `Unreadable`."""
+        if not self.dialect.decompress or not is_compressed(content):
+            return content
+        return decompressed(content, largest=self.max_body_bytes)
+
+    def read(self, verified: bytes) -> Envelope:
+        """The envelope of a verified body, which depends on these bytes alone. Raises `Unreadable`."""
+        return self.dialect.read(self.open(verified))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +140,8 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
     mirror_tables()
     for dialect in dialects.values():
         dialect.check()
-    return {name: build_source(source, dialects) for name, source in settings.sources.items()}
+    built = {name: build_source(source, dialects) for name, source in settings.sources.items()}
+    return {name: replace(source, max_body_bytes=settings.max_body_bytes) for name, source in built.items()}
 
 
 def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:

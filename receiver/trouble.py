@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from receiver.redaction import redacted, shown
+from receiver.database_url import redacted, shown
 from receiver.sqlite import MOVED
 
 Result = TypeVar("Result")
@@ -38,6 +38,10 @@ SQLITE_TROUBLE = frozenset(
 
 #: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
 POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
+
+#: PostgreSQL's classes of values that it does not take: data, constraints, views, program limits, and what a trigger
+#: raises.
+REFUSED_VALUES = frozenset({"22", "23", "44", "54", "P0"})
 
 #: Where a database's URL stands, unless a message is told otherwise.
 SETTING = "HOOKMIRROR_DATABASE_URL"
@@ -91,6 +95,29 @@ def is_trouble_of_ours(error: BaseException) -> bool:
         return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in SQLITE_TROUBLE
     state = getattr(error.orig, "sqlstate", None)
     return state is None or state[:2] in POSTGRESQL_TROUBLE
+
+
+def is_fault_of_values(error: BaseException) -> bool:
+    """Whether the values of a row are what the database or its driver refuses: the same row fails again, others do not.
+
+    Anything else may pass, and is no reason to give a row up.
+    """
+    if isinstance(error, (DataError, IntegrityError)):
+        return True
+    if isinstance(error, DBAPIError):
+        return str(getattr(error.orig, "sqlstate", None))[:2] in REFUSED_VALUES
+    # What the drivers and our column types raise themselves: a number too large, text that cannot be encoded.
+    return isinstance(error, (ValueError, TypeError, ArithmeticError))
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what the error says, without the statement that met it."""
+    try:
+        told = str(getattr(error, "orig", None) or error).strip()
+    except Exception:
+        # Its text is somebody else's code.
+        told = ""
+    return told.splitlines()[0] if told else type(error).__name__
 
 
 def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:

@@ -18,7 +18,7 @@ from simulator.clock import Clock, RunningClock
 from simulator.connection import Address, NoAnswerError
 from simulator.demo import api_client, compared, run_demo, settled
 from simulator.faults import parse
-from simulator.prepared import send_prepared
+from simulator.load import send_load
 from simulator.progress import progress
 from simulator.receiver_process import ReceiverFailedError
 from simulator.report import SourceReport, show
@@ -28,7 +28,7 @@ from simulator.server import api_url, serving
 from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
 from simulator.systems.base import System
-from simulator.systems.iimmpact import Iimmpact
+from simulator.systems.iimmpact.system import Iimmpact
 
 T = TypeVar("T")
 
@@ -146,7 +146,7 @@ def simulate(
         run(console, serve_only(systems, chosen, seed=seed, host=host, port=port, clock=clock, console=console))
         return
     if prepared:
-        playing = send_prepared(systems, chosen, connections=prepared)
+        playing = send_load(systems, chosen, connections=prepared)
     else:
         playing = send(systems, chosen, seed=seed, clock=clock, console=console, check=check, token=token)
     reports = run(console, with_api(playing, systems, host=host, port=port) if serve else playing)

@@ -6,7 +6,6 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,15 +13,16 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
-    "pure": "errors codec patterns retries signatures ciphers envelope environment mistakes account settings versions "
-    "tokens",
-    "tables": "arrivals columns redaction sqlite trouble database importing revisions migrations schema bulk "
+    "pure": "errors escapes paths likeness compression codec patterns retries rates signatures ciphers envelope "
+    "limits environment mistakes account settings versions tokens",
+    "tables": "arrivals columns database_url sqlite trouble database importing revisions migrations schema bulk "
     "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
-    "pipelines": "sharing metrics patience admission acceptor endpoint listener "
+    "pipelines": "sharing metrics repeats incoming connections admission acceptor endpoint listener "
     "liveness side_by_side processes retention reconcile attempts worker",
     "surface": "queries answers openapi exposition api",
-    "app": "renewal asking app protocol server supervisor vitals worker_thread sender permissions doctor logs",
+    "app": "renewal asking app line closing bounded protocol server supervisor vitals worker_thread sender "
+    "permissions doctor logs",
     "top": "cli __main__ testing",
 }
 
@@ -52,18 +52,12 @@ def module_name(path: Path) -> str:
 
 
 @cache
-def imports(path: Path, *, running: bool = False) -> frozenset[str]:
-    """Every module that the file imports, wherever in it; `from package import module` counts as that module.
+def imports(path: Path) -> frozenset[str]:
+    """Every module that the file imports, wherever in it and for whatever purpose.
 
-    With `running`, without what only type checkers see.
+    `from package import module` counts as that module. What only type checkers see counts, too.
     """
-    tree = ast.parse(path.read_text("utf-8"))
-    return frozenset(_imports(_RunningOnly().visit(tree) if running else tree))
-
-
-class _RunningOnly(ast.NodeTransformer):
-    def visit_If(self, node: ast.If) -> Any:
-        return None if ast.unparse(node.test) == "TYPE_CHECKING" else node
+    return frozenset(_imports(ast.parse(path.read_text("utf-8"))))
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
@@ -161,7 +155,7 @@ def test_handlers_use_nothing_above_the_dialects(path: Path) -> None:
     assert {name for name in imports(path) if name.partition(".")[0] == "simulator"} == set()
 
 
-@pytest.mark.parametrize("module", ["endpoint", "admission", "acceptor", "patience"])
+@pytest.mark.parametrize("module", ["endpoint", "admission", "acceptor", "incoming", "connections"])
 def test_the_endpoint_never_imports_the_mirror(module: str) -> None:
     used = {part(name) for name in receiver_imports(ROOT / "receiver" / f"{module}.py")}
     assert used & {"mirror", "workspace", "versions", "changes", "worker"} == set()
@@ -185,11 +179,8 @@ def test_pure_modules_do_no_io_and_read_no_clock(module: str) -> None:
 
 @pytest.mark.parametrize("package", ["receiver", "handlers", "simulator"])
 def test_no_import_goes_in_a_circle(package: str) -> None:
-    # The simulator's systems and their APIs name each other's types; the framework does without even that.
-    running = package == "simulator"
     graph = {
-        module_name(path): {name for name in imports(path, running=running) if name.startswith(f"{package}.")}
-        for path in files(package)
+        module_name(path): {name for name in imports(path) if name.startswith(f"{package}.")} for path in files(package)
     }
     done: set[str] = set()
 

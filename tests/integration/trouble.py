@@ -26,9 +26,9 @@ ACCEPT = {"sqlite": ["DROP TRIGGER refuse"], "postgresql": ["DROP FUNCTION refus
 def refusing(database: Database, table: str, message: str, *, row: str = "1 = 1") -> Iterator[None]:
     """The database refuses to insert into the table what fulfils the condition `row`, which may name `NEW`."""
     system = "postgresql" if database.is_postgresql else "sqlite"
-    _run(database, REFUSE[system], table=table, row=row, message=message)
+    run_statements(database, REFUSE[system], table=table, row=row, message=message)
     yield
-    _run(database, ACCEPT[system])
+    run_statements(database, ACCEPT[system])
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def another_writer(database: Database) -> Iterator[None]:
         yield
 
 
-def _run(database: Database, statements: list[str], **parts: str) -> None:
+def run_statements(database: Database, statements: list[str], **parts: str) -> None:
     with database.write() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement.format(**parts))

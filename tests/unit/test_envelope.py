@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.codec import storable
-from receiver.envelope import LONGEST_NAME, Envelope, unread_identity
+from receiver.envelope import LONGEST_KIND, LONGEST_NAME, Envelope, unread_identity
 from receiver.errors import Unreadable
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -55,6 +55,12 @@ def test_an_empty_or_endless_name_is_refused_by_its_part(parts, what):
 
 def test_a_name_of_the_greatest_length_is_taken():
     assert len(envelope(entity=("product", "x" * LONGEST_NAME)).entity[1]) == LONGEST_NAME
+
+
+def test_a_kind_of_wide_characters_is_bounded_in_bytes():
+    assert envelope(entity=("字" * (LONGEST_KIND // 3), "A1")).entity[0] == "字" * (LONGEST_KIND // 3)
+    with pytest.raises(Unreadable, match=f"The entity kind is longer than {LONGEST_KIND} bytes"):
+        envelope(entity=("字" * (LONGEST_KIND // 3 + 1), "A1"))
 
 
 def test_an_event_need_not_concern_an_entity():

@@ -14,7 +14,15 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from receiver.database import Database
-from receiver.trouble import RUNS_AGAIN, explain, insist, is_transient, is_trouble_of_ours
+from receiver.trouble import (
+    RUNS_AGAIN,
+    explain,
+    insist,
+    is_fault_of_values,
+    is_transient,
+    is_trouble_of_ours,
+    one_line,
+)
 
 
 def test_a_database_locked_by_another_program_is_transient(sqlite, file, monkeypatch):
@@ -249,3 +257,46 @@ def test_an_error_without_a_known_symptom_still_says_where_to_look(file):
 def test_advice_names_where_the_url_stands(file):
     told = explain(ValueError("not a database"), f"sqlite:///{file}", setting="`database_url` in {my}.toml")
     assert told.endswith("The file is something else: name another in `database_url` in {my}.toml.")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO notes (note) VALUES (repeat(md5(random()::text), 200000))",
+        "INSERT INTO notes (note) VALUES ((1/0)::text)",
+        "INSERT INTO notes (note) VALUES (NULL)",
+        "DO $$BEGIN RAISE 'not this one'; END$$",
+    ],
+)
+def test_values_that_postgresql_refuses_are_at_fault_and_the_database_is_not(postgres, statement):
+    with postgres.write() as connection:
+        connection.execute(text("ALTER TABLE notes ALTER COLUMN note SET NOT NULL"))
+        connection.execute(text("ALTER TABLE notes ALTER COLUMN note SET STORAGE PLAIN"))
+    error = error_of(postgres, statement)
+    assert is_fault_of_values(error), error
+    assert not is_trouble_of_ours(error)
+
+
+def test_what_the_driver_cannot_bind_is_a_fault_of_values(sqlite):
+    for value in (2**70, "\ud800"):
+        with sqlite.read() as connection, pytest.raises((OverflowError, UnicodeEncodeError)) as raised:
+            connection.exec_driver_sql("SELECT ?", (value,))
+        assert is_fault_of_values(raised.value)
+
+
+def test_a_lock_that_is_not_granted_in_time_is_no_fault_of_values(postgres):
+    with postgres.write() as holder:
+        holder.execute(text("LOCK TABLE notes"))
+        error = error_of(postgres, "SET LOCAL lock_timeout = '1ms'", "INSERT INTO notes (note) VALUES ('x')")
+    assert isinstance(error, OperationalError)
+    assert not is_fault_of_values(error)
+    assert not is_fault_of_values(MemoryError())
+
+
+def test_an_error_whose_text_raises_is_told_by_its_type():
+    class Speechless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert one_line(Speechless()) == "Speechless"
+    assert one_line(ValueError("first\nsecond")) == "first"

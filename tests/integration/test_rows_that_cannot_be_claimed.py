@@ -1,0 +1,179 @@
+"""Names that no index takes, and rows that the database refuses to change: they stop nobody else."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pydantic import AwareDatetime, BaseModel
+from serving import wait_until
+from shopping import NOON, drain, named, new_shop, running
+from sqlalchemy import text
+from trouble import run_statements
+
+from handlers.catalog import Product, Variant
+from receiver import Dialect, Envelope
+from receiver.codec import encode
+from receiver.envelope import LONGEST_KIND, LONGEST_NAME
+from receiver.testing import Answer, Webhooks
+
+#: What refuses to change a row, by system. The trigger's name is `refuse`.
+REFUSE_CHANGE = {
+    "sqlite": [
+        "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN {row} BEGIN SELECT RAISE(ABORT, 'not this one'); END",
+    ],
+    "postgresql": [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one'; END$$",
+        "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries FOR EACH ROW WHEN ({row}) EXECUTE FUNCTION refuse()",
+    ],
+}
+
+
+def incompressible(length: int, *, seed: int) -> str:
+    """Characters of four bytes each, in which no compression finds anything to save."""
+    luck = random.Random(seed)
+    return "".join(chr(luck.randrange(0x10000, 0x110000)) for _ in range(length))
+
+
+@contextmanager
+def refusing_changes(kit: Webhooks, row: str) -> Iterator[None]:
+    system = "postgresql" if kit.database.is_postgresql else "sqlite"
+    run_statements(kit.database, REFUSE_CHANGE[system], row=row)
+    yield
+
+
+class Body(BaseModel):
+    type: str = "product.updated"
+    id: str
+    kind: str = "product"
+    key: str | None = None
+    timestamp: AwareDatetime = NOON
+    data: Any = None
+
+
+@pytest.fixture
+def shop() -> Dialect:
+    """The shop, with bodies that also say the kind of their entity and their dedup key."""
+    shop = new_shop()
+    shop._read = None
+
+    @shop.envelope
+    def read(body: Body) -> Envelope:
+        return Envelope(
+            event_type=body.type,
+            entity=(body.kind, body.id),
+            occurred_at=body.timestamp,
+            data=body.data,
+            dedup_key=body.key,
+        )
+
+    return shop
+
+
+def post(kit: Webhooks, **parts: Any) -> Answer:
+    return kit.send_body("shop", encode({"data": named(), **parts}))
+
+
+def test_the_longest_names_of_the_widest_characters_go_all_the_way(shop, kit, worker):
+    """Every column that an index or a key is of: of the inbox, of the feed, of rows and of their parents."""
+    widest, parent = incompressible(LONGEST_NAME, seed=1), incompressible(LONGEST_NAME, seed=2)
+    product = kit.send("shop", "product.updated", id=widest, at=NOON, data=named())
+    variant = kit.send("shop", "variant.updated", id=widest, at=NOON, data={"parent": parent})
+    drain(worker)
+    assert [kit.delivery(each)["state"] for each in (product, variant)] == ["processed"] * 2
+    assert (kit.row(Product, widest).name, kit.row(Variant, widest).parent) == ("Lamp", parent)
+
+
+def test_the_longest_dedup_key_of_the_widest_characters_is_kept_even_with_its_mark(kit):
+    key = incompressible(LONGEST_NAME, seed=3)
+    answers = [post(kit, id=entity_id, key=key) for entity_id in ("A1", "A2")]
+    assert [answer.body["status"] for answer in answers] == ["accepted"] * 2
+    assert kit.delivery(answers[1])["conflict"]
+
+
+def test_the_widest_kind_goes_all_the_way_beside_the_widest_id(kit, worker):
+    sent = post(kit, kind=incompressible(LONGEST_KIND // 4, seed=4), id=incompressible(LONGEST_NAME, seed=5))
+    drain(worker)
+    assert kit.delivery(sent)["state"] == "processed"
+
+
+def test_a_kind_that_no_index_takes_beside_an_id_is_dead_with_its_reason_and_stops_nobody(kit, worker):
+    wide = incompressible(LONGEST_NAME, seed=6)
+    dead, good = post(kit, kind=wide, id=wide), post(kit, id="A1")
+    drain(worker)
+    assert (kit.delivery(dead)["state"], kit.delivery(good)["state"]) == ("dead", "processed")
+    assert f"kind is longer than {LONGEST_KIND} bytes" in kit.delivery(dead)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("width", "says", "entity_is_kept"), [(512, "index row size", True), (1_024, "index row requires", False)]
+)
+def test_a_row_that_no_index_takes_ends_dead_with_the_databases_reason(kit, worker, width, says, entity_is_kept):
+    """As an earlier release, or somebody beside us, may have stored it."""
+    sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(5)]
+    wide = incompressible(width, seed=7)
+    with kit.database.write() as connection:
+        connection.execute(
+            text("UPDATE deliveries SET entity_kind = :wide, entity_id = :wide WHERE id = :id"),
+            {"wide": wide, "id": int(sent[2].delivery)},
+        )
+    drain(worker)
+    states = [kit.delivery(each)["state"] for each in sent]
+    if kit.database.is_postgresql:
+        assert states == ["processed", "processed", "dead", "processed", "processed"]
+        assert says in kit.delivery(sent[2])["reason"]
+        assert kit.delivery(sent[2])["entity"] == (f"{wide}:{wide}" if entity_is_kept else None)
+    else:
+        assert states == ["processed"] * 5
+
+
+def test_a_row_that_may_not_be_claimed_ends_dead_with_the_databases_reason(kit, worker):
+    sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(7)]
+    with refusing_changes(kit, f"NEW.id = {sent[3].delivery} AND NEW.state = 'processing'"):
+        drain(worker)
+    assert [kit.delivery(each)["state"] for each in sent] == ["processed"] * 3 + ["dead"] + ["processed"] * 3
+    assert "could not be claimed" in kit.delivery(sent[3])["reason"]
+    assert "not this one" in kit.delivery(sent[3])["reason"]
+
+
+def test_rows_that_may_not_be_changed_at_all_are_left_and_the_others_are_worked_on(kit, worker):
+    sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(9)]
+    worker._batch_size = 2
+    with refusing_changes(kit, f"NEW.id <= {sent[4].delivery}"):
+        drain(worker)
+        assert [kit.delivery(each)["state"] for each in sent] == ["pending"] * 5 + ["processed"] * 4
+
+
+def test_entities_stay_apart_while_a_claim_goes_around_a_row(kit, worker):
+    """The halves of a batch that had to be divided are one claim to everybody else: all of it or nothing."""
+    first = kit.send("shop", "product.updated", id="A1", at=NOON, data=named("old"))
+    guilty = kit.send("shop", "product.updated", id="B1", at=NOON, data=named())
+    second = kit.send("shop", "product.deleted", id="A1", at=NOON)
+    with refusing_changes(kit, f"NEW.id = {guilty.delivery} AND NEW.state = 'processing'"):
+        drain(worker)
+    assert [kit.delivery(each)["state"] for each in (first, guilty, second)] == ["processed", "dead", "processed"]
+    assert not kit.row(Product, "A1").active
+
+
+@pytest.mark.parametrize("database_system", ["sqlite"], scope="module")
+def test_a_row_with_a_time_that_cannot_be_read_ends_dead(kit, worker):
+    sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(3)]
+    with kit.database.write() as connection:
+        connection.execute(
+            text("UPDATE deliveries SET received_at = 'yesterday' WHERE id = :id"), {"id": int(sent[1].delivery)}
+        )
+    drain(worker)
+    with kit.database.read() as connection:
+        found = connection.execute(text("SELECT state, reason FROM deliveries ORDER BY id")).all()
+    assert [state for state, _ in found] == ["processed", "dead", "processed"]
+    assert "yesterday" in found[1][1]
+
+
+def test_the_running_worker_goes_around_what_it_cannot_claim(kit, worker):
+    guilty = kit.send("shop", "product.updated", id="B1", at=NOON, data=named())
+    with refusing_changes(kit, f"NEW.id = {guilty.delivery}"), running(worker):
+        good = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+        wait_until(lambda: kit.delivery(good)["state"] == "processed", "the good delivery")
