@@ -19,6 +19,7 @@ from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from receiver import codec
 from receiver.errors import HandlerError, Unreadable
+from receiver.moments import in_utc
 
 #: The largest power of ten, either way, that a decimal column takes; beyond it no database agrees on what happens.
 LARGEST_EXPONENT = 1000
@@ -133,7 +134,8 @@ def _utc(value: datetime | None) -> datetime | None:
     return None if value is None else value.astimezone(UTC)
 
 
-#: Turns a value that is not None into what a column keeps, given the column's name; raises `HandlerError`.
+#: Turns a value that is not None into what a column keeps, given the column's name; raises `HandlerError`, or
+#: `Unreadable` for a time that only a source can have got wrong.
 Normalizer = Callable[[str, Any], Any]
 
 
@@ -172,7 +174,11 @@ def _decimal(name: str, value: Any) -> Decimal:
 def _moment(name: str, value: Any) -> datetime:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise HandlerError(f"`{name}` takes a datetime with its offset, not {_what(value)}.")
-    return value.astimezone(UTC)
+    try:
+        return in_utc(value)
+    except ValueError as error:
+        # The source's doing and not the handler's: no second attempt would find another time in the body.
+        raise Unreadable(f"`{name}` cannot keep the time {value.isoformat()}: {error}.") from None
 
 
 def document(name: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from receiver.codec import storable
 from receiver.errors import Unreadable
+from receiver.moments import EPOCH, in_utc, is_zero
 
 Data = TypeVar("Data")
 
@@ -46,8 +47,8 @@ class Envelope:
         self.event_type = _name("event type", self.event_type)
         if self.entity is not None:
             self.entity = (_kind(self.entity[0]), _name("entity id", self.entity[1]))
-        if self.occurred_at.tzinfo is not UTC:
-            self.occurred_at = _in_utc(self.occurred_at)
+        if self.occurred_at.tzinfo is not UTC or self.occurred_at.year <= EPOCH.year:
+            self.occurred_at = _moment(self.occurred_at)
 
     def identity(self, plain: bytes) -> tuple[str, bytes]:
         """The dedup key and the fingerprint, both derived from the verified body where the dialect names none.
@@ -79,11 +80,13 @@ def _kind(name: str) -> str:
     return kind
 
 
-def _in_utc(moment: datetime) -> datetime:
+def _moment(moment: datetime) -> datetime:
+    if is_zero(moment):
+        raise Unreadable(f"The time of the change is {moment.isoformat()}, which says that there is none.")
     try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise Unreadable("The time of the change is outside the years 1 to 9999.") from None
+        return in_utc(moment)
+    except ValueError as error:
+        raise Unreadable(f"The time of the change is {moment.isoformat()}: {error}.") from None
 
 
 def unread_identity(plain: bytes) -> tuple[str, bytes]:

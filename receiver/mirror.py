@@ -18,7 +18,8 @@ from sqlmodel import Field, SQLModel
 from receiver.codec import storable
 from receiver.columns import PLAIN_NORMALIZERS, Document, ExactDecimal, Normalizer, UtcDateTime, document, normalizer
 from receiver.envelope import LONGEST_NAME
-from receiver.errors import HandlerError, WiringError
+from receiver.errors import HandlerError, Unreadable, WiringError
+from receiver.moments import in_utc, is_zero
 from receiver.versions import Patch, Rank, Version, microseconds
 
 
@@ -246,7 +247,9 @@ class Mirror:
     def _version(self, rank: Rank, at: datetime | None) -> Version:
         if at is not None and at.tzinfo is None:
             raise HandlerError("`at` takes a datetime with its offset.")
-        return Version(microseconds(at or self._occurred_at), int(rank), self._arrival)
+        # A zero time is no time, so it is news as of the event.
+        moment = self._occurred_at if at is None or is_zero(at) else _checked(at)
+        return Version(microseconds(moment), int(rank), self._arrival)
 
 
 class SessionRequested(BaseException):
@@ -262,6 +265,13 @@ def _normalize(name: str, normal: Normalizer, value: Any) -> Any:
     if normal is not document:
         raise HandlerError(f"`{name}` is no document, so it takes no Patch.")
     return Patch(normal(name, dict(value.members)))
+
+
+def _checked(at: datetime) -> datetime:
+    try:
+        return in_utc(at)
+    except ValueError as error:
+        raise Unreadable(f"News cannot be from {at.isoformat()}: {error}.") from None
 
 
 def _check_id(name: str, value: Any) -> None:

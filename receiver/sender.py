@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ import httpx
 from receiver import codec
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.importing import foreign_code
+from receiver.moments import in_utc
 from receiver.paths import PREFIX
 from receiver.sources import Source
 
@@ -71,8 +72,8 @@ def moment(text: str) -> datetime:
     try:
         written = datetime.fromisoformat(text)
         if written.tzinfo is not None:
-            return written.astimezone(UTC)
-    except (ValueError, OverflowError):
+            return in_utc(written)
+    except ValueError:
         pass
     raise ConfigurationError(
         "--at takes a time with its offset from UTC, such as 2026-11-21T12:00:00Z or 2026-11-21T20:00:00+08:00, "

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
-    "pure": "errors escapes paths likeness compression codec patterns retries rates signatures ciphers envelope "
-    "limits environment mistakes account settings versions tokens",
-    "tables": "arrivals columns database_url sqlite trouble database importing revisions migrations schema bulk "
-    "deliveries intake filing claims endings inbox mirror changes workspace",
+    "pure": "errors escapes paths likeness compression codec patterns retries rates signatures ciphers moments "
+    "envelope limits environment mistakes account settings versions tokens",
+    "tables": "arrivals columns addresses database_url sqlite trouble postgresql database importing revisions "
+    "migrations schema bulk deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
     "pipelines": "sharing metrics repeats incoming connections admission acceptor endpoint listener "
     "liveness side_by_side processes retention reconcile attempts worker",
