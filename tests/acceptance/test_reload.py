@@ -303,7 +303,7 @@ def test_reload_says_what_is_wrong_before_it_asks_anybody(folder):
         folder.write("sources = [")
         done = folder.run("reload")
         assert (done.returncode, done.stdout) == (1, "")
-        assert "is not TOML" in folder.log
+        folder.logged("is not TOML")
         assert REFUSED not in folder.log
 
 
@@ -355,4 +355,4 @@ def test_reload_where_nobody_runs_says_so(folder):
     folder.run("migrate")
     done = folder.run("reload")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "No process serves or works on this database" in folder.log
+    folder.logged("No process serves or works on this database")
