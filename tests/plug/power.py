@@ -25,15 +25,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from failing_disk import FailingDisk, Kind
-from forking import plain, wait_until
+from forking import end_with_parent, plain, wait_until
 
 from simulator.receiver_process import free_port
 
 SECRET = b"a-secret-of-these-tests-only"
 
 SETTINGS = f'[sources.iimmpact]\nsecrets = ["{SECRET.decode()}"]\n'
+
+#: Seconds that the processes get to start.
+START = 60
 
 #: Senders at once, and seconds that one waits for its answer.
 SENDERS, PATIENCE = 12, 15.0
@@ -145,23 +149,29 @@ class Machine:
     def __init__(self, folder: Path, setup: str, seed: int) -> None:
         self.setup, self.seed = setup, seed
         self.luck = random.Random(seed)
-        self.root = folder / "disk"
-        self.root.mkdir()
         self._folder = folder
-        self.disk = FailingDisk(self.root, folder / "shadow")
-        self.file = self.root / "hookmirror.db"
+        self._lay_out()
         self.port = free_port()
         (folder / "hookmirror.toml").write_text(SETTINGS)
         self._processes: list[subprocess.Popen[bytes]] = []
         self.senders = Senders(self.port, seed)
 
+    def _lay_out(self) -> None:
+        """Make the disk, and what the processes need to write to it."""
+        root = self._folder / "disk"
+        root.mkdir()
+        self.disk = FailingDisk(root, self._folder / "shadow")
+        self.file = root / "hookmirror.db"
+        self.url = f"sqlite:///{self.file}"
+        self._environment = self.disk.environment
+
     def start(self) -> None:
         """The processes; returns once the endpoint is ready."""
         environment = {
             **plain(),
-            **self.disk.environment,
+            **self._environment,
             "HOOKMIRROR_CONFIG": str(self._folder / "hookmirror.toml"),
-            "HOOKMIRROR_DATABASE_URL": f"sqlite:///{self.file}",
+            "HOOKMIRROR_DATABASE_URL": self.url,
             "HOOKMIRROR_SECRET_KEY": "secret-key-of-these-tests-only",
         }
         with (self._folder / "log").open("ab") as log:
@@ -169,9 +179,16 @@ class Machine:
                 port = ["--port", str(self.port)] if arguments[0] == "serve" else []
                 command = [sys.executable, "-m", "receiver", *arguments, *port]
                 self._processes.append(
-                    subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+                    subprocess.Popen(
+                        command,
+                        env=environment,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                        preexec_fn=end_with_parent,
+                    )
                 )
-        wait_until(self._is_up, f"the endpoint:\n{self.log()}", 30)
+        wait_until(self._is_up, "the endpoint", START)
 
     def kill(self) -> None:
         for process in self._processes:
@@ -208,7 +225,7 @@ class Machine:
         self.senders.stop()
         acked = [delivery for _, delivery in self.senders.acks]
         again = [at for at, _ in self.senders.acks if at > failed_at]
-        lost, integrity = self._missing(self.disk.image(self._folder / "image", self.luck), acked)
+        lost, integrity = self._missing(acked)
         return Verdict(
             scenario,
             self.setup,
@@ -221,7 +238,9 @@ class Machine:
             min(again) - failed_at if again else None,
         )
 
-    def _missing(self, image: Path, acked: list[int]) -> tuple[int, str]:
+    def _missing(self, acked: list[int]) -> tuple[int, str]:
+        """How many of these are not on the disk, and what is wrong with it."""
+        image = self.disk.image(self._folder / "image", self.luck)
         try:
             with closing(sqlite3.connect(image)) as connection:
                 integrity = connection.execute("PRAGMA integrity_check").fetchone()[0].splitlines()[0]
@@ -248,11 +267,14 @@ class Machine:
         self.disk.close()
 
 
+Running = TypeVar("Running", bound=Machine)
+
+
 @contextmanager
-def machine(setup: str, seed: int) -> Iterator[Machine]:
+def machine(make: type[Running], setup: str, seed: int) -> Iterator[Running]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookmirror-power-")))
-        running = Machine(folder, setup, seed)
+        running = make(folder, setup, seed)
         stack.callback(running.close)
         running.start()
         running.senders.start()
@@ -337,7 +359,7 @@ SCENARIOS = {
 
 
 def play(scenario: str, setup: str, seed: int) -> Verdict:
-    with machine(setup, seed) as running:
+    with machine(Machine, setup, seed) as running:
         try:
             return running.verdict(scenario, SCENARIOS[scenario](running))
         except TimeoutError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from failing_disk import Kind
-from power import SCENARIOS, SETUPS, machine, play
+from power import SCENARIOS, SETUPS, Machine, machine, play
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_whatever_fails_when_nothing_acked_is_lost(scenario, setup, seed):
 
 
 def test_while_every_sync_fails_nothing_is_acked_and_acks_go_on_when_they_succeed_again():
-    with machine("one process", seed=1) as running:
+    with machine(Machine, "one process", seed=1) as running:
         running.disk.fail(Kind.LOG, times=1_000_000)
         running.wait_for_failure()
         before, refused = len(running.senders.acks), running.senders.statuses[503]
