@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from os import cpu_count
 
-from benchmarks import acks, against_dbos, apply, history, latency, memory, postgresql, sending, workers
+from benchmarks import acks, against_dbos, apply, copying, history, latency, memory, postgresql, sending, workers
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "acks": ("Durable acks, 64 connections, bodies of 1 kB, one server process", acks.report),
@@ -19,6 +19,7 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "latency": ("Ack latency beside a worker", latency.report),
     "memory": ("Memory", memory.report),
     "sending": ("The simulator as a load generator", sending.report),
+    "copying": ("Everything copied into another database, and compared", copying.report),
     "history": ("Cost of a batch with ever more deliveries that have ended", history.report),
 }
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Dialect, Table, inspect, make_url, select, te
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel
 
+from receiver import database_url
 from receiver.changes import CHANGES
 from receiver.database import READERS_SEE, Database
 from receiver.deliveries import DELIVERIES, State
@@ -49,7 +50,7 @@ class Side:
     @property
     def place(self) -> str:
         """Where it is, without its password."""
-        return make_url(self._url).render_as_string(hide_password=True)
+        return str(database_url.shown(make_url(self._url)))
 
     @property
     def dialect(self) -> Dialect:
@@ -231,6 +232,14 @@ def demand_target(side: Side, *, now: datetime) -> None:
                         "empty database; whether a copy that has ended is complete, --verify-only tells."
                     )
         Schema(side.database).upgrade()
+
+
+def demand_copied(side: Side) -> None:
+    """Raises `CopyError` if there is nothing to compare with; makes nothing."""
+    absent = side.file is not None and not side.file.exists()
+    with side.told():
+        if absent or Schema(side.database).plan().is_needed:
+            raise CopyError("TO has not the tables of this release, so it is no copy: run this without --verify-only.")
 
 
 def _demand_unicode(side: Side) -> None:
