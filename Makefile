@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test explore check format plug bench clean
+.PHONY: help demo test neighbours explore check format plug bench clean
 
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
@@ -20,9 +20,13 @@ demo: $(VENV)/installed
 	@$(BIN)/hookmirror demo
 
 # Two files at a time; what kills, stops and starves processes under load is alone.
-test: check
+test: check neighbours
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore tests/plug
 	$(BIN)/python -m pytest tests/plug
+
+# Real programs to test beside, from Debian's packages where root runs this; without them their tests are skipped.
+neighbours:
+	@sh tests/neighbours/fetch.sh .neighbours
 
 # What it finds goes into the test as an `@example`, which `make test` tries from then on.
 explore: $(VENV)/installed-dev
@@ -45,7 +49,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-dbos .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-dbos .neighbours .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -9,7 +9,20 @@ import time
 from collections.abc import Callable
 from os import cpu_count
 
-from benchmarks import acks, against_dbos, apply, copying, history, latency, memory, postgresql, sending, workers
+from benchmarks import (
+    acks,
+    against_another,
+    against_dbos,
+    apply,
+    copying,
+    history,
+    latency,
+    memory,
+    postgresql,
+    sending,
+    strangers,
+    workers,
+)
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "acks": ("Durable acks, 64 connections, bodies of 1 kB, one server process", acks.report),
@@ -17,7 +30,12 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "workers": ("Events applied by two workers, on PostgreSQL", workers.report),
     "dbos": ("Events applied by one worker, and by DBOS Transact on the same PostgreSQL", against_dbos.report),
     "latency": ("Ack latency beside a worker", latency.report),
+    "strangers": ("Durable acks beside strangers who hold connections", strangers.report),
     "memory": ("Memory", memory.report),
+    "another": (
+        "This code and another on SQLite, in turns (in BENCHMARK_AGAINST)",
+        against_another.report,
+    ),
     "sending": ("The simulator as a load generator", sending.report),
     "copying": ("Everything copied into another database, and compared", copying.report),
     "history": ("Cost of a batch with ever more deliveries that have ended", history.report),

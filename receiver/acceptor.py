@@ -21,6 +21,7 @@ from receiver.admission import Answer
 from receiver.errors import Unavailable
 from receiver.filing import Accepted
 from receiver.intake import Arrival
+from receiver.telling import told
 from receiver.trouble import insist
 
 log = structlog.get_logger(__name__)
@@ -191,8 +192,9 @@ class Acceptor:
         while (batch := self._batches.get()) is not None:
             try:
                 answers = self._accept([waiting.arrival for waiting in batch])
-            except Exception as error:
-                log.error("deliveries could not be stored; their senders are asked to come back", error=str(error))
+            except BaseException as error:
+                # Whatever a log in front of the database raises: without this thread there is no ack any more.
+                log.error("deliveries could not be stored; their senders are asked to come back", error=told(error))
                 self._tell(self._failed, batch)
             else:
                 self._tell(self._committed, batch, answers)

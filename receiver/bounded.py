@@ -29,6 +29,9 @@ UNREAD_SECONDS = 60.0
 #: Requests that may wait on one connection behind the one that is being answered.
 LONGEST_PIPELINE = 64
 
+#: How the parser says that it does not go on.
+PARSER_STOPPED = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+
 TOO_MANY = Unavailable("Too many connections are open. Send this again later.")
 
 
@@ -38,7 +41,10 @@ class BoundedProtocol(ClosingProtocol):
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
         super().__init__(config, **of_uvicorn)
         self._connections: Connections = config.app.connections  # type: ignore[union-attr]
-        self._limits = self._connections.limits
+        limits = self._limits = self._connections.limits
+        #: Kept, because each is looked at with each request.
+        self._most_headers, self._largest_header = limits.max_headers, limits.max_header_bytes
+        self._most_unframed, self._longest_url = limits.max_head_bytes, limits.max_url_bytes
         #: What the parser is in the middle of, besides a body. An offer is a head that offers to upgrade.
         self._in_head, self._in_offer = False, False
         #: Bytes since the parser last made something of them: a complete head, or a part of a body.
@@ -128,39 +134,53 @@ class BoundedProtocol(ClosingProtocol):
     def data_received(self, data: bytes) -> None:
         if (self._is_deaf or self._linger_until is not None) and self._throw_away(len(data)):
             return
-        if self._unframed + len(data) <= self._limits.max_head_bytes:
-            self._unframed += len(data)
-            self._feed(data)
-        else:
+        self._unframed += len(data)
+        if self._unframed > self._most_unframed:
+            self._unframed -= len(data)
             self._feed_in_slices(data)
-        if self._in_head and not self._is_deaf:
-            self._hold_head(len(data))
+        else:
+            stopped = self._feed(data)
+            if stopped is not None:
+                self._go_on(stopped, data)
+        if (self._in_head or self._in_body) and not self._is_deaf:
+            self._hold(len(data))
+
+    def _hold(self, size: int) -> None:
+        """So many bytes have come, and the request is not complete."""
+        if self._in_head:
+            self._hold_head(size)
 
     def _feed_in_slices(self, data: bytes) -> None:
         """So large that what is not a body might be lost in it."""
         rest = memoryview(data)
         while rest and not self._is_deaf:
-            room = self._limits.max_head_bytes - self._unframed
+            room = self._most_unframed - self._unframed
             if room <= 0:
-                self._refuse(_too_large(self._limits.max_head_bytes))
+                self._refuse(_too_large(self._most_unframed))
                 return
             self._unframed += min(room, len(rest))
-            self._feed(rest[:room])
+            stopped = self._feed(rest[:room])
+            if stopped is not None:
+                self._go_on(stopped, rest[:room])
             rest = rest[room:]
 
-    def _feed(self, data: bytes | memoryview) -> None:
-        while True:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                # Nothing here is upgraded, and then the request means what it means without the offer (RFC 9110 §7.8).
-                data = self._head_without_offer() + bytes(memoryview(data)[offer.args[0] :])
-                self.parser = self._new_parser()
-            except httptools.HttpParserError as error:
-                self._refuse(_reason(error.__context__))
-                return
-            else:
-                return
+    def _feed(self, data: bytes | memoryview) -> Exception | None:
+        """Why the parser stopped. Not handled here, since what is raised meanwhile would forget its own cause."""
+        try:
+            self.parser.feed_data(data)
+        except PARSER_STOPPED as stopped:
+            return stopped
+        return None
+
+    def _go_on(self, stopped: Exception | None, data: bytes | memoryview) -> None:
+        """Go on where the parser stopped, or refuse."""
+        while isinstance(stopped, httptools.HttpParserUpgrade):
+            # Nothing here is upgraded, and then the request means what it means without the offer (RFC 9110 §7.8).
+            data = self._head_without_offer() + bytes(memoryview(data)[stopped.args[0] :])
+            self.parser = self._new_parser()
+            stopped = self._feed(data)
+        if stopped is not None:
+            self._refuse(_reason(stopped.__context__))
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
@@ -176,33 +196,42 @@ class BoundedProtocol(ClosingProtocol):
     # ── what the parser tells ─────────────────────────────────────────────────────────────────────────────────
 
     def on_message_begin(self) -> None:
-        self.url, self.headers, self.expect_100_continue = b"", [], False
-        self._in_head, self._in_offer = True, False
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._in_head = True
+        self._in_offer = False
         self._idle_since = None
 
     def on_url(self, url: bytes) -> None:
         self.url += url
-        if len(self.url) > self._limits.max_url_bytes:
-            raise UrlTooLong(f"The URL is longer than {self._limits.max_url_bytes} bytes. Shorten it.")
+        if len(self.url) > self._longest_url:
+            raise UrlTooLong(f"The URL is longer than {self._longest_url} bytes. Shorten it.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             # Trailers behind a chunked body: nobody asked for any (RFC 9110 §6.5).
             return
-        most = self._limits.max_headers
-        if len(self.headers) >= most:
-            raise HeadTooLarge(f"The request has more than {most} headers. Send fewer.", limit="max_headers")
-        most = self._limits.max_header_bytes
-        if len(name) + len(value) > most:
-            raise HeadTooLarge(f"A header is larger than {most} bytes. Shorten it.", limit="max_header_bytes")
+        headers = self.headers
+        if len(headers) >= self._most_headers:
+            raise HeadTooLarge(
+                f"The request has more than {self._most_headers} headers. Send fewer.", limit="max_headers"
+            )
+        if len(name) + len(value) > self._largest_header:
+            raise HeadTooLarge(
+                f"A header is larger than {self._largest_header} bytes. Shorten it.", limit="max_header_bytes"
+            )
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
-        self.headers.append((name, value))
+        headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._in_head, self._unframed = False, 0
-        self._forget_head()
+        self._in_head = False
+        self._unframed = 0
+        self._head_since = None
+        if self._head is not None:
+            self._forget_head()
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise MethodNotAllowed("This is no proxy. Webhooks are sent with POST.")

@@ -150,8 +150,10 @@ class ClosingProtocol(HttpToolsProtocol):
 
     def write(self, reply: Reply, *, closes: bool) -> None:
         """Write all of an answer at once."""
+        if self._has_ended:
+            return
         headers = (*self.server_state.default_headers, *reply.headers)
-        self.transport.write(_head(reply.status, headers, len(reply.body), closes=closes) + reply.body)
+        self._wire.write(_head(reply.status, headers, len(reply.body), closes=closes) + reply.body)
 
 
 @lru_cache(maxsize=64)

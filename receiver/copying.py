@@ -98,6 +98,9 @@ class Copier:
         if afresh:
             self._empty()
         demand_target(self._target, now=self._clock())
+        with self._target.told():
+            # A disk that fails beside the commits is to stop the copy, too.
+            self._target.database.look_after()
         with self._source.told(), hold_still(self._source, now=self._clock()) as connection:
             parts = self._examine(connection)
             note, resumed = self._begin(parts)

@@ -6,16 +6,22 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
 from sqlmodel import SQLModel
 
-from receiver import sqlite
+from receiver import addresses, postgresql, sqlite, wal
+from receiver.checkpoints import Checkpoints
 from receiver.database_url import has_bare_at_sign
 from receiver.errors import ConfigurationError
+from receiver.postgresql import SERVER_WANTED, TAKES_WRITES
 from receiver.trouble import SETTING
+
+if TYPE_CHECKING:
+    import psycopg
 
 #: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
 CONNECT_TIMEOUT = 5
@@ -29,39 +35,16 @@ KEEP_ALIVE: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 
-#: The same seen from the server, which else would keep the locks of a machine that vanished; and so would a process
-#: that stands still in the middle of a transaction.
-SESSION_LIMITS = (
-    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=25000 "
-    "-c idle_in_transaction_session_timeout=60000"
-)
-
 #: By system, what the driver is told. A SQLite connection keeps few prepared statements: a multi-row INSERT is another
 #: one for each number of rows, and large.
 CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"cached_statements": 48},
-    # Whatever the server's own settings say. UTC, because in other zones the times at the ends of the calendar cannot
-    # be read back; an ack is a promise; and who has waited for a lock must see what its last holder did, so writers
-    # look anew with each statement.
-    "postgresql": {
-        "connect_timeout": CONNECT_TIMEOUT,
-        **KEEP_ALIVE,
-        "options": "-c timezone=UTC -c synchronous_commit=on -c default_transaction_isolation=read\\ committed "
-        + SESSION_LIMITS,
-    },
+    # A server that takes no writes, such as a standby, is no database of ours; of several, the one that does is taken.
+    "postgresql": {"connect_timeout": CONNECT_TIMEOUT, **KEEP_ALIVE, SERVER_WANTED: TAKES_WRITES},
 }
 
 #: On PostgreSQL, where that is not so by itself: readers see one state throughout.
 READERS_SEE = "REPEATABLE READ"
-
-#: By what a URL begins with: the driver that is used.
-DRIVERS = {
-    "sqlite": "sqlite",
-    "sqlite+pysqlite": "sqlite",
-    "postgresql": "postgresql+psycopg",
-    "postgresql+psycopg": "postgresql+psycopg",
-    "postgres": "postgresql+psycopg",
-}
 
 
 class Database:
@@ -76,22 +59,64 @@ class Database:
         self.setting = setting
         self.is_postgresql = self.engine.dialect.name == "postgresql"
         self._writer = threading.Lock()
+        self._checkpoints: Checkpoints | None = None
+
+    def look_after(self) -> None:
+        """Have the log of a SQLite file copied beside the commits from now on, and its I/O errors heeded.
+
+        Returns once the file is known to be sound, or senders are asked to come back until it is. Raises SQLAlchemy's
+        error if it cannot be opened.
+        """
+        if self.is_postgresql or self._checkpoints is not None:
+            return
+        with self.read() as connection:
+            path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
+        with sqlite.errors_of(self.engine.dialect):
+            self._checkpoints = Checkpoints(path, self._writer)
+            self._checkpoints.start()
+
+    @property
+    def is_sound(self) -> bool:
+        """False after an I/O error of SQLite's, until the file is shown to be sound: meanwhile nothing is written."""
+        return self._checkpoints is None or self._checkpoints.soundness.holds()
+
+    @property
+    def log_bytes(self) -> int:
+        """What SQLite's write-ahead log takes on the disk."""
+        return 0 if self.is_postgresql else wal.size(self.engine.url.database or "")
 
     @contextmanager
-    def write(self, *, flush: bool = True) -> Iterator[Connection]:
-        """A transaction that writes: committed at the end, rolled back if anything raises.
-
-        Without `flush`, SQLite does not wait for the disk. The next transaction that does takes this one along; a
-        machine that loses its power before may forget it, a process that ends does not. PostgreSQL always waits,
-        since there a server that crashes would forget it too.
-        """
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: committed and flushed at the end, rolled back if anything raises."""
         if self.is_postgresql:
             with self.engine.begin() as connection:
                 yield connection
             return
-        options: dict[str, Any] = {"begin": sqlite.IMMEDIATELY, "flush": flush}
-        with self._writer, self.engine.connect() as connection, connection.execution_options(**options).begin():
+        options: dict[str, Any] = {"begin": sqlite.IMMEDIATELY, "autocheckpoint": self._autocheckpoint}
+        with (
+            self._heeding_errors(),
+            self._writer,
+            self.engine.connect() as connection,
+            connection.execution_options(**options).begin(),
+        ):
             yield connection
+
+    @property
+    def _autocheckpoint(self) -> int:
+        return sqlite.FRAMES_OF_SQLITE if self._checkpoints is None else 0
+
+    @contextmanager
+    def _heeding_errors(self) -> Iterator[None]:
+        """Write nothing while the file is doubtful, as it is after an I/O error inside the block."""
+        if not self.is_sound:
+            with sqlite.errors_of(self.engine.dialect):
+                raise sqlite.doubtful()
+        try:
+            yield
+        except DBAPIError as error:
+            if self._checkpoints is not None and sqlite.is_io_error(error.orig):
+                self._checkpoints.soundness.doubt()
+            raise
 
     def run_at_once(self, statement: str, parameters: Sequence[Any], *, after: Sequence[str] = ()) -> list[Any]:
         """The rows of one statement in the driver's own words that is a transaction by itself: committed on return.
@@ -104,11 +129,7 @@ class Database:
             with self.engine.connect() as connection:
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 return list(connection.exec_driver_sql(statement, tuple(parameters)))
-        with (
-            sqlite.errors_of(self.engine.dialect),
-            self._writer,
-            closing(self.engine.raw_connection()) as pooled,
-        ):
+        with self._turn() as pooled:
 
             def run(driver: sqlite3.Connection) -> list[Any]:
                 if after and pooled.info.get("seen") != after:
@@ -117,7 +138,25 @@ class Database:
                     pooled.info["seen"] = after
                 return driver.execute(statement, parameters).fetchall()
 
-            return sqlite.take_turn(pooled, run, flush=True)
+            return sqlite.take_turn(pooled, run, self._autocheckpoint)
+
+    def shrink(self, pages: int) -> int:
+        """Give up to so many free pages of a SQLite file back to the disk. Returns how many; 0 on PostgreSQL."""
+        if self.is_postgresql:
+            return 0
+        with self._turn() as pooled:
+            return sqlite.take_turn(pooled, lambda driver: sqlite.give_back(driver, pages), self._autocheckpoint)
+
+    @contextmanager
+    def _turn(self) -> Iterator[PoolProxiedConnection]:
+        """A connection to a SQLite file, to be used by nobody else who writes here."""
+        with (
+            self._heeding_errors(),
+            sqlite.errors_of(self.engine.dialect),
+            self._writer,
+            closing(self.engine.raw_connection()) as pooled,
+        ):
+            yield pooled
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -136,22 +175,33 @@ class Database:
         with self.read() as connection:
             connection.execute(text("SELECT 1"))
 
+    def open_session(self) -> psycopg.Connection[Any]:
+        """A session of PostgreSQL beside the pool, for who listens; each statement is a transaction by itself.
+
+        Raises psycopg's error, and `PoolerError` where a pooler gives no sessions.
+        """
+        return postgresql.open_session(self.engine, connect_arguments(self.engine.url))
+
     def close(self) -> None:
+        checkpoints, self._checkpoints = self._checkpoints, None
+        if checkpoints is not None:
+            checkpoints.stop()
         self.engine.dispose()
+        if checkpoints is not None:
+            checkpoints.close()
 
 
 def _engine(url: str, pool_size: int, setting: str) -> Engine:
     try:
-        parsed = make_url(url)
-        driver = DRIVERS.get(parsed.drivername, "")
-        system = driver.partition("+")[0]
+        parsed = addresses.parse(url)
+        system = parsed.get_backend_name()
         if system == "postgresql" and has_bare_at_sign(url):
             # As it stands, a part of the password would be looked up as a host, and shown wherever that host is.
             raise ConfigurationError(
                 f"{setting} cannot be used: it has an @ besides the one before the host. Write those of user, password "
                 "and query as %40."
             )
-        if not driver:
+        if parsed.drivername not in addresses.DRIVERS.values():
             raise ConfigurationError(f"{setting} names `{parsed.drivername}`: use sqlite:///path or postgresql://…")
         if system == "sqlite" and parsed.database in (None, "", ":memory:"):
             raise ConfigurationError(
@@ -165,9 +215,9 @@ def _engine(url: str, pool_size: int, setting: str) -> Engine:
             "hide_parameters": True,
             # The connection used last has its statements prepared and its pages at hand.
             "pool_use_lifo": True,
-            "connect_args": _connect_arguments(system, parsed.query.get("options", "")),
+            "connect_args": connect_arguments(parsed),
         }
-        engine = create_engine(parsed.set(drivername=driver), **options)
+        engine = create_engine(parsed, **options)
     except ImportError as error:
         raise ConfigurationError(
             f"{setting} names PostgreSQL, and its driver is not there ({error}): install it with "
@@ -183,13 +233,12 @@ def _engine(url: str, pool_size: int, setting: str) -> Engine:
         ) from None
     if system == "sqlite":
         sqlite.look_after(engine)
+    else:
+        postgresql.look_after(engine, setting=setting)
     return engine
 
 
-def _connect_arguments(system: str, wanted: str | tuple[str, ...]) -> dict[str, Any]:
-    """Ours, with the session options that the URL names (a search path, say) before them."""
-    arguments = CONNECT_ARGUMENTS[system]
-    if not wanted or "options" not in arguments:
-        return arguments
-    named = wanted if isinstance(wanted, str) else " ".join(wanted)
-    return arguments | {"options": f"{named} {arguments['options']}"}
+def connect_arguments(url: URL) -> dict[str, Any]:
+    """What the driver is told of ours. Which server of several it takes, the URL may say otherwise."""
+    arguments = CONNECT_ARGUMENTS[url.get_backend_name()]
+    return {name: value for name, value in arguments.items() if name != SERVER_WANTED or name not in url.query}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from urllib.parse import quote, quote_plus
 
 from sqlalchemy import URL
@@ -20,8 +21,18 @@ SHORTEST = 4
 
 def shown(url: URL) -> str:
     """The URL for people. Of PostgreSQL without its query: a password may be there under any name, if misspelt."""
-    is_file = url.drivername.startswith("sqlite")
-    return (url if is_file else url.set(query={})).render_as_string(hide_password=True)
+    if url.drivername.startswith("sqlite"):
+        return url.render_as_string(hide_password=True)
+    told = url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
+    before, at, behind = told.rpartition("@") if "@" in told else told.partition("//")
+    return before + at + servers(url) + behind
+
+
+def servers(url: URL) -> str:
+    """Those that stand in the query (`receiver.addresses`), as they are written before it; empty if none do."""
+    hosts, ports = (str(url.query.get(name, "")).split(",") for name in ("host", "port"))
+    named = [f"[{host}]" if ":" in host else host for host in hosts]
+    return ",".join(f"{host}:{port}" if port else host for host, port in zip_longest(named, ports, fillvalue=""))
 
 
 def has_bare_at_sign(text: str) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database import Database
 from receiver.dialects import Dialect
-from receiver.errors import HookmirrorError, WiringError
+from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.inbox import Inbox, pending_sources
 from receiver.mirror import mirror_tables
 from receiver.processes import Kind, Wiring, differences, running, shown
@@ -113,6 +113,8 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Fin
             yield from _contents(database, settings, sources)
         else:
             yield _to_be_made(absent)
+    except PoolerError as error:
+        yield Finding("database", False, str(error))
     except HookmirrorError as error:
         yield Finding("schema", False, str(error))
     except SQLAlchemyError as error:

@@ -17,6 +17,8 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 def exposition(inbox: Inbox, statistics: Statistics) -> bytes:
     """All metrics, in Prometheus' text form. Those of the processes are worth having most when the database is away."""
+    metrics.LOG_BYTES.set(inbox.database.log_bytes)
+    metrics.SOUND.set(inbox.database.is_sound)
     try:
         now = datetime.now(UTC)
         metrics.OLDEST_PENDING_SECONDS.set(inbox.oldest_due_seconds(statistics.sources, now=now))

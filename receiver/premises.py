@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Dialect, Table, inspect, make_url, select, text
+from sqlalchemy import Connection, Dialect, Table, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel
 
-from receiver import database_url
+from receiver import addresses, database_url
 from receiver.changes import CHANGES
 from receiver.database import READERS_SEE, Database
 from receiver.deliveries import DELIVERIES, State
@@ -50,7 +50,7 @@ class Side:
     @property
     def place(self) -> str:
         """Where it is, without its password."""
-        return str(database_url.shown(make_url(self._url)))
+        return database_url.shown(addresses.parse(self._url))
 
     @property
     def dialect(self) -> Dialect:

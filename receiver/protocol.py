@@ -31,11 +31,12 @@ class HookProtocol(BoundedProtocol):
 
     # ── what the connection and its parser tell ───────────────────────────────────────────────────────────────
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+    def _hold(self, size: int) -> None:
         if self._source is not None:
             # The rest may take its time, and the application knows how to wait for it.
             self._leave_to_uvicorn()
+        else:
+            super()._hold(size)
 
     def _begin(self) -> None:
         if self._root:
@@ -58,7 +59,8 @@ class HookProtocol(BoundedProtocol):
         if self._source is None:
             super().on_message_complete()
         elif self._take(self._source):
-            self._unframed, self._in_body = 0, False
+            self._unframed = 0
+            self._in_body = False
         else:
             self._leave_to_uvicorn()
             super().on_message_complete()

@@ -31,7 +31,8 @@ from sqlalchemy.types import NullType, TypeEngine
 from receiver import codec
 from receiver.carriers import Carrier, NotPortable, carrier, writer
 from receiver.errors import CopyError
-from receiver.trouble import is_fault_of_values, one_line
+from receiver.telling import told
+from receiver.trouble import is_fault_of_values
 
 #: Characters that are shown of each part of a key.
 SHOWN_OF_KEY = 80
@@ -285,7 +286,7 @@ class Writer:
             except DBAPIError as error:
                 raise CopyError(
                     f"{self._reader.table.name} {self._reader.show(self._reader.key_of(row))}: TO refuses this row "
-                    f"({one_line(error)}). Mend or delete it, and run this again."
+                    f"({told(error)}). Mend or delete it, and run this again."
                 ) from None
 
     def _run(self, rows: list[Row]) -> None:

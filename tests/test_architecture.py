@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
-    "pure": "errors escapes paths likeness compression codec patterns retries rates signatures ciphers envelope "
-    "limits environment mistakes account settings versions tokens",
-    "tables": "arrivals columns database_url sqlite trouble database importing revisions unfinished migrations "
-    "schema bulk deliveries intake filing claims endings inbox mirror changes workspace carriers slices "
-    "digests sequences",
+    "pure": "errors escapes paths likeness compression codec telling patterns retries rates signatures ciphers "
+    "moments envelope limits environment mistakes account settings versions tokens",
+    "tables": "arrivals columns addresses database_url sqlite wal soundness checkpoints trouble postgresql database "
+    "importing revisions unfinished migrations schema bulk deliveries intake filing claims endings inbox "
+    "mirror changes workspace carriers slices digests sequences",
     "dialects": "dialects sources",
     "pipelines": "metrics repeats incoming connections admission acceptor endpoint listener liveness side_by_side "
-    "processes retention reconcile attempts worker premises copying",
+    "processes retention reconcile attempts hydration worker premises copying",
     "surface": "queries answers openapi exposition api",
     "app": "app line closing bounded protocol server supervisor vitals worker_thread sender doctor logs copy_command",
     "top": "cli __main__ testing",

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.addresses import parse
 from receiver.database import Database
 from receiver.database_url import has_bare_at_sign, redacted, shown
 from receiver.errors import ConfigurationError
@@ -78,6 +79,19 @@ def test_the_at_sign_before_the_host_is_no_part_of_a_password(url):
 def test_a_file_is_shown_whole_and_a_server_without_its_password_and_query():
     assert shown(make_url("sqlite:///a.db?mode=ro&uri=true")) == "sqlite:///a.db?mode=ro&uri=true"
     assert shown(make_url("postgresql://u:p@h:5/db?password=x&sslmode=require")) == "postgresql://u:***@h:5/db"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://u:p@h1:5,h2/db?password=x", "postgresql://u:***@h1:5,h2/db"),
+        ("postgresql://h1:5,[::1]:6/db", "postgresql://h1:5,[::1]:6/db"),
+        ("postgres://u@/db?host=h1:5&host=h2:6", "postgresql://u@h1:5,h2:6/db"),
+        ("postgresql:///db?host=/run/pg&port=6", "postgresql:///run/pg:6/db"),
+    ],
+)
+def test_every_server_is_shown(url, told):
+    assert shown(parse(url)) == told
 
 
 def test_what_a_driver_quotes_is_struck_out_as_it_was_written_too():

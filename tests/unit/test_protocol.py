@@ -267,6 +267,7 @@ OFFERS = [
     cuts=CUTS,
 )
 @example(requests=[(request(body=b"x" * (LARGEST + 1)), OFFERS[0])], cuts=[])
+@example(requests=[(chunked(b"{}", b"{}"), OFFERS[0]), (b"\x00\x01\r\n\r\n", b"")], cuts=[])
 @example(requests=[(request(body=b"{}"), OFFERS[1]), (request(body=b"[]"), OFFERS[0])], cuts=[])
 @settings(deadline=None, max_examples=300)
 def test_an_offer_to_upgrade_changes_no_answer(requests, cuts):
