@@ -30,7 +30,7 @@ from receiver.environment import CONFIG_VARIABLE, VITALS_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError
 from receiver.escapes import visible
 from receiver.importing import foreign_code
-from receiver.processes import Kind
+from receiver.processes import Kind, release
 from receiver.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
 from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
@@ -54,10 +54,24 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON, for mach
 
 app = typer.Typer(
     name="hookmirror",
-    help="The receiving end for product-catalog webhooks.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hookmirror {release()}")
+        raise typer.Exit
+
+
+@app.callback()
+def hookmirror(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """The receiving end for product-catalog webhooks."""
 
 
 def main() -> None:

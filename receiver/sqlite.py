@@ -99,8 +99,9 @@ def disconnect(connection: sqlite3.Connection, path: str) -> None:
 def _set_up(connection: sqlite3.Connection) -> None:
     # The driver's own transaction control cannot begin IMMEDIATE: switch it off and begin by hand.
     connection.isolation_level = None
-    # Of a file that has nothing in it yet; from then on it cannot be changed but by a VACUUM.
-    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    # Only of a file that has nothing in it yet: elsewhere it is a write, which would wait for whoever writes.
+    if not connection.execute("PRAGMA page_count").fetchone()[0]:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     _write_ahead(connection)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")

@@ -48,7 +48,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 #: Every page, by its path from the root.
-PAGES = {str(path.relative_to(ROOT)): path for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]}
+PAGES = {str(path.relative_to(ROOT)): path for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]}
 
 #: The words of the project, one per concept: each has its own entry in the glossary.
 WORDS = [
