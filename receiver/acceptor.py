@@ -83,6 +83,8 @@ class Acceptor:
         #: When something arrived or was committed last.
         self._moved_at = -inf
         self._last_failed = False
+        #: When a batch could last not be stored.
+        self._failed_at = -inf
         #: While the loop is being watched for quiet: arrivals at the last look, and looks without a new one.
         self._watching = False
         self._seen = self._quiet = 0
@@ -107,6 +109,14 @@ class Acceptor:
     def is_busy(self) -> bool:
         """Whether arrivals come in right now, or wait for a commit. Safe to call from any thread."""
         return bool(self._committing) or time.monotonic() - self._moved_at < IDLE
+
+    def trouble(self, *, since: float = -inf) -> str | None:
+        """What keeps deliveries from being stored, a failure before `since` aside. Safe to call from any thread."""
+        if self._is_stalled(time.monotonic()):
+            return "A commit takes too long: the database does not answer."
+        if self._last_failed and self._failed_at > since:
+            return "The last deliveries could not be stored, and nothing has been since."
+        return None
 
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -162,6 +172,7 @@ class Acceptor:
         )
 
     def _failed(self, batch: Sequence[_Waiting]) -> None:
+        self._failed_at = time.monotonic()
         self._go_on(failed=True)
         _send_away(batch, Unavailable("The database cannot store this now. Send it again later."))
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Select
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from receiver import changes, queries
+from receiver import changes, metrics, queries
 from receiver.codec import decode, encode, storable
 from receiver.database import Database
 from receiver.deliveries import State
@@ -29,14 +30,20 @@ from receiver.errors import (
     Unavailable,
     Unreadable,
 )
-from receiver.exposition import MEDIA_TYPE, exposition
+from receiver.exposition import MEDIA_TYPE, STATEMENT_SECONDS, Exposition, unknown
 from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
 from receiver.openapi import describe
+from receiver.pages import Page, read_page
 from receiver.queries import LARGEST_PAGE, USUAL_PAGE
+from receiver.readiness import Readiness
+from receiver.reads import Reads
 from receiver.tokens import Scope, Tokens
 
 Answer = Callable[[Request], Response]
+
+#: Characters of a cursor: the longest key, each of its characters escaped, has fewer.
+LONGEST_CURSOR = 16_384
 
 
 class Api:
@@ -48,16 +55,26 @@ class Api:
         tokens: Tokens,
         *,
         sources: list[str],
-        max_backlog_seconds: float,
+        reads: Reads,
+        page_bytes: int,
+        readiness: Readiness,
+        exposition: Exposition,
         wake: Callable[[], None],
         warnings: Callable[[], list[str]] = list,
     ) -> None:
-        """`wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`."""
+        """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
+
+        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`.
+        """
         self._inbox = inbox
         self._database: Database = inbox.database
         self._tokens = tokens
         self._statistics = queries.Statistics(self._database, sources)
-        self._max_backlog_seconds = max_backlog_seconds
+        self._reads = reads
+        self._page_bytes = page_bytes
+        self._readiness = readiness
+        self._exposition = exposition
+        self._measuring = Reads(at_once=1, seconds=STATEMENT_SECONDS)
         self._wake = wake
         self._warnings = warnings
         self._tables: Mapping[str, type[MirrorRow]] = {str(sql_table(table).name): table for table in mirror_tables()}
@@ -72,7 +89,7 @@ class Api:
             Route("/api/v1/deliveries", self._guard(read, self.list_deliveries)),
             Route("/api/v1/deliveries/{id}", self._guard(read, self.show_delivery)),
             Route("/api/v1/deliveries/{id}/replay", self._guard(operate, self.replay_delivery), methods=["POST"]),
-            Route("/api/v1/catalog", self._guard(read, self.list_tables)),
+            Route("/api/v1/catalog", self._guard(read, self.list_tables, reads=False)),
             Route("/api/v1/catalog/{table}", self._guard(read, self.list_rows)),
             Route("/api/v1/catalog/{table}/{source}/{external_id:path}", self._guard(read, self.show_row)),
             Route("/api/v1/changes", self._guard(read, self.list_changes)),
@@ -81,25 +98,26 @@ class Api:
 
     # ── open to everybody ─────────────────────────────────────────────────────────────────────────────────────
 
-    def healthz(self, _: Request) -> Response:
+    async def healthz(self, _: Request) -> Response:
         return _json({"status": "alive"})
 
-    def readyz(self, _: Request) -> Response:
-        """200 if the database answers and the oldest due delivery is young enough, else 503 with the reason.
+    async def readyz(self, _: Request) -> Response:
+        """200 if deliveries can be stored and the oldest due one is young enough, else 503 with the reason.
 
         Warnings are what should not stay as it is, and loses nothing meanwhile.
         """
-        try:
-            age = self._inbox.oldest_due_seconds(self._statistics.sources, now=_now())
-        except SQLAlchemyError:
-            return _json({"status": "not ready", "reason": "The database does not answer."}, 503)
-        if age > self._max_backlog_seconds:
-            reason = f"The oldest due delivery has waited {age:.0f} s: is a worker running, and fast enough?"
+        reason = await self._readiness.reason()
+        if reason is not None:
             return _json({"status": "not ready", "reason": reason}, 503)
         return _json({"status": "ready", "warnings": self._warnings()})
 
-    def metrics(self, _: Request) -> Response:
-        return Response(exposition(self._inbox, self._statistics), media_type=MEDIA_TYPE)
+    async def metrics(self, _: Request) -> Response:
+        """All metrics; those of the database as they were, if it does not answer in time."""
+        try:
+            await self._measuring.run(self._exposition.measure)
+        except Unavailable:
+            unknown()
+        return Response(await run_in_threadpool(metrics.text), media_type=MEDIA_TYPE)
 
     def openapi(self, _: Request) -> Response:
         return Response(self._openapi, media_type="application/json")
@@ -121,9 +139,9 @@ class Api:
         )
         before = _number("cursor", asked.get("cursor"), None)
         limit = _limit(asked)
-        found = queries.deliveries(self._database, wanted, before=before, limit=limit)
-        following = str(found[-1]["id"]) if len(found) == limit else None
-        return _json({"items": [queries.show_delivery(row) for row in found], "next": following})
+        page = self._page(queries.select_deliveries(wanted, before=before, limit=limit), queries.show_delivery, limit)
+        following = str(page.last["id"]) if page.last and page.more else None
+        return _json({"items": page.items, "next": following})
 
     def show_delivery(self, request: Request) -> Response:
         _parameters(request)
@@ -157,16 +175,16 @@ class Api:
         table = self._table(request)
         asked = _parameters(request, "source", "active", "cursor", "limit")
         limit = _limit(asked)
-        found = queries.rows(
-            self._database,
+        wanted = queries.select_rows(
             table,
             source=self._source(asked.get("source")),
             active=_flag("active", asked.get("active")),
             behind=_key_cursor(asked.get("cursor")),
-            limit=limit,
         )
-        following = _write_key_cursor(found[-1]["source"], found[-1]["external_id"]) if len(found) == limit else None
-        return _json({"items": [queries.show_row(row) for row in found], "next": following})
+        page = self._page(wanted, queries.show_row, limit)
+        last = page.last if page.more else None
+        following = _write_key_cursor(last["source"], last["external_id"]) if last else None
+        return _json({"items": page.items, "next": following})
 
     def show_row(self, request: Request) -> Response:
         table = self._table(request)
@@ -175,19 +193,22 @@ class Api:
         found = queries.row(self._database, table, source, external_id)
         if found is None:
             raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} was ever heard of.")
-        known = changes.history(self._database, sql_table(table).name, source, external_id, limit=LARGEST_PAGE)
-        return _json({"row": queries.show_row(found), "history": [_show_change(each) for each in known]})
+        history = self._page(changes.about(sql_table(table).name, source, external_id), _show_change, LARGEST_PAGE)
+        return _json({"row": queries.show_row(found), "history": history.items})
 
     def list_changes(self, request: Request) -> Response:
         """The change feed behind `after`, in commit order; `next` is the value for the next `after`."""
         asked = _parameters(request, "after", "limit")
         after = _number("after", asked.get("after"), 0) or 0
-        found = changes.after(self._database, after, limit=_limit(asked))
-        return _json({"items": [_show_change(each) for each in found], "next": found[-1]["seq"] if found else after})
+        page = self._page(changes.behind(after), _show_change, _limit(asked))
+        return _json({"items": page.items, "next": page.last["seq"] if page.last else after})
 
     def show_stats(self, request: Request) -> Response:
         _parameters(request)
         return _json({"sources": self._statistics.per_source(now=_now())})
+
+    def _page(self, statement: Select[Any], show: Callable[[Any], Any], limit: int) -> Page:
+        return read_page(self._database, statement, show, limit=limit, most_bytes=self._page_bytes)
 
     def _source(self, name: str | None) -> str | None:
         """A source of the settings, or one that has left them and of which something is stored."""
@@ -202,12 +223,19 @@ class Api:
             raise NotFound(f"There is no table {name[:64]!r}: choose one of {', '.join(sorted(self._tables))}.")
         return self._tables[name]
 
-    def _guard(self, scope: Scope, answer: Answer) -> Answer:
-        def guarded(request: Request) -> Response:
+    def _guard(self, scope: Scope, answer: Answer, *, reads: bool = True) -> Callable[[Request], Awaitable[Response]]:
+        """For whoever has a token; if it reads the database, when it is their turn."""
+
+        async def guarded(request: Request) -> Response:
             self._tokens.check(request.headers.get("authorization"), scope, now=_now())
-            return answer(request)
+            return await self._reads.run(lambda: answer(request)) if reads else answer(request)
 
         return guarded
+
+    def close(self) -> None:
+        """Begin no more reads."""
+        for each in (self._reads, self._measuring, self._readiness):
+            each.close()
 
 
 def answer_refused(_: Request, error: Exception) -> Response:
@@ -310,9 +338,10 @@ def _key_cursor(cursor: str | None) -> tuple[str, str] | None:
     if cursor is None:
         return None
     try:
-        source, external_id = decode(urlsafe_b64decode(cursor))
-    except (Base64Error, Unreadable, TypeError, ValueError):
-        source, external_id = None, None
-    if not isinstance(source, str) or not isinstance(external_id, str):
-        raise BadRequest("`cursor` takes what `next` of the page before said.")
-    return source, external_id
+        key = decode(urlsafe_b64decode(cursor)) if len(cursor) <= LONGEST_CURSOR else None
+    except (Base64Error, Unreadable, ValueError):
+        key = None
+    match key:
+        case [str(source), str(external_id)]:
+            return storable(source), storable(external_id)
+    raise BadRequest("`cursor` takes what `next` of the page before said.")

@@ -15,15 +15,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from receiver import logs
+from receiver import exposition, logs, readiness
 from receiver.acceptor import Acceptor
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
 from receiver.database import Database
 from receiver.endpoint import PREFIX, Endpoint, Receive, Send
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
+from receiver.exposition import Exposition
 from receiver.inbox import Inbox
 from receiver.processes import Kind, Registration
+from receiver.readiness import Readiness
+from receiver.reads import Reads
 from receiver.retention import Retention
 from receiver.schema import Schema
 from receiver.settings import CONFIG_VARIABLE, Settings, load, settings_folder
@@ -68,6 +71,17 @@ class Installation:
             told = explain(error, self.settings.database_url, setting=self.database.setting)
             raise ConfigurationError(told) from error
 
+    def exposition(self) -> Exposition:
+        """The metrics, over a connection of their own."""
+        beside = self.database.beside(connections=1, seconds=exposition.STATEMENT_SECONDS)
+        return Exposition(Inbox(beside), sorted(self.sources))
+
+    def readiness(self, accepting: Callable[[], str | None]) -> Readiness:
+        """Over a connection of its own. `accepting` says what keeps deliveries from being stored."""
+        beside = self.database.beside(connections=1, seconds=readiness.STATEMENT_SECONDS)
+        limit = self.settings.max_backlog_seconds
+        return Readiness(Inbox(beside), sorted(self.sources), max_backlog_seconds=limit, accepting=accepting)
+
     def worker(self, requests_wait: Callable[[], bool] = lambda: False) -> Worker:
         """`requests_wait` as `Worker` has it."""
         return Worker(
@@ -91,7 +105,8 @@ class App:
         settings = installation.settings
         self._installation = installation
         self._registration = installation.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
-        self._acceptor = Acceptor(installation.inbox, accepted=self._wake)
+        # Over a connection of its own, so that nobody else's statement keeps an ack waiting for one.
+        self._acceptor = Acceptor(Inbox(installation.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(installation.worker, self._acceptor.is_busy)
         self._worker = WorkerThread(new_worker, installation.database) if with_worker else None
         self.endpoint = Endpoint(
@@ -101,22 +116,30 @@ class App:
             max_waiting_bytes=settings.max_waiting_bytes,
             body_timeout=settings.body_timeout,
         )
-        api = Api(
-            installation.inbox,
-            Tokens(settings.secret_keys),
-            sources=sorted(installation.sources),
-            max_backlog_seconds=settings.max_backlog_seconds,
-            wake=self._wake,
-            warnings=lambda: self._registration.warnings,
-        )
+        self._api = self._new_api(installation)
         self._rest = Starlette(
-            routes=api.routes(),
+            routes=self._api.routes(),
             lifespan=self._lifespan,
             exception_handlers={
                 Refused: answer_refused,
                 HTTPException: answer_http_error,
                 SQLAlchemyError: answer_database_error,
             },
+        )
+
+    def _new_api(self, installation: Installation) -> Api:
+        settings = installation.settings
+        at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
+        return Api(
+            Inbox(installation.database.beside(connections=at_once, seconds=seconds)),
+            Tokens(settings.secret_keys),
+            sources=sorted(installation.sources),
+            reads=Reads(at_once=at_once, seconds=seconds),
+            page_bytes=settings.api_page_bytes,
+            readiness=installation.readiness(self._trouble),
+            exposition=installation.exposition(),
+            wake=self._wake,
+            warnings=lambda: self._registration.warnings,
         )
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -137,7 +160,12 @@ class App:
         if self._worker is not None:
             self._worker.stop()
         self._registration.stop()
+        self._api.close()
         self._installation.database.close()
+
+    def _trouble(self) -> str | None:
+        """What keeps deliveries from being stored; a failure counts until something was written since."""
+        return self._acceptor.trouble(since=self._registration.wrote_at)
 
     def _wake(self) -> None:
         if self._worker is not None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from importlib.metadata import entry_points
 from typing import Annotated, NoReturn
 
@@ -26,9 +25,8 @@ from receiver.database import Database
 from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
 from receiver.errors import ConfigurationError, HookmirrorError
-from receiver.exposition import exposition
 from receiver.processes import Kind
-from receiver.queries import DeliveryFilter, Statistics, is_source, replayable_ids, unknown_ids
+from receiver.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
 from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
 from receiver.settings import CONFIG_VARIABLE, load, settings_folder
@@ -125,8 +123,7 @@ def worker(
     registration.start()
     with ExitStack() as shown:
         if listening is not None:
-            statistics = Statistics(installation.database, sorted(installation.sources))
-            metrics = partial(exposition, installation.inbox, statistics)
+            metrics = installation.exposition().text
             shown.enter_context(vitals(listening, trouble=running.trouble, metrics=metrics))
         stopping.wait()
         running.stop()

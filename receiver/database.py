@@ -6,9 +6,10 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from copy import copy
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlmodel import SQLModel
 
@@ -73,8 +74,24 @@ class Database:
         """
         self.engine = _engine(url, pool_size, setting)
         self.setting = setting
+        self._others: list[Database] = []
         self.is_postgresql = self.engine.dialect.name == "postgresql"
         self._writer = threading.Lock()
+
+    def beside(self, *, connections: int, seconds: float | None = None) -> Database:
+        """The same database over connections of its own, at most so many: nobody else can use them up.
+
+        A statement that takes longer than `seconds` is ended with SQLAlchemy's error. Closed along with this one.
+        """
+        other = copy(self)
+        url = self.engine.url.render_as_string(hide_password=False)
+        other.engine = _engine(url, connections, self.setting, overflow=0)
+        other._others = []
+        if seconds is not None:
+            limit = _limit_statements if self.is_postgresql else sqlite.limit_statements
+            limit(other.engine, seconds)
+        self._others.append(other)
+        return other
 
     @contextmanager
     def write(self, *, flush: bool = True) -> Iterator[Connection]:
@@ -136,10 +153,24 @@ class Database:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
+        for other in self._others:
+            other.close()
         self.engine.dispose()
 
 
-def _engine(url: str, pool_size: int, setting: str) -> Engine:
+def _limit_statements(engine: Engine, seconds: float) -> None:
+    """Have PostgreSQL end every statement that takes longer, and every wait for a lock."""
+
+    def limit(connection: Any, _: object) -> None:
+        milliseconds = int(seconds * 1_000)
+        for name in ("statement_timeout", "lock_timeout"):
+            connection.execute(f"SET {name} = {milliseconds}")
+        connection.commit()
+
+    event.listen(engine, "connect", limit)
+
+
+def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Engine:
     try:
         parsed = make_url(url)
         driver = DRIVERS.get(parsed.drivername, "")
@@ -152,7 +183,7 @@ def _engine(url: str, pool_size: int, setting: str) -> Engine:
             )
         options: dict[str, Any] = {
             "pool_size": pool_size,
-            "max_overflow": 4,
+            "max_overflow": overflow,
             "pool_timeout": CONNECT_TIMEOUT,
             # Parameters are bodies and what they decrypt to, which have no place in a log.
             "hide_parameters": True,

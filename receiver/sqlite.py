@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import TypeVar, cast
 
 from sqlalchemy import Connection, Dialect, Engine, event
@@ -26,6 +27,9 @@ BUSY_TIMEOUT, BUSY_LOOK = 5_000, 0.001
 #: How a transaction of SQLite begins that writes.
 IMMEDIATELY = "BEGIN IMMEDIATE"
 
+#: Instructions of SQLite's between two looks whether a statement has taken too long: well below a millisecond.
+STEPS = 20_000
+
 #: SQLite goes on writing to a file that is no longer at its place, and so would acks be lost with it.
 MOVED = "the file was moved or removed while it was open"
 
@@ -34,6 +38,20 @@ def look_after(engine: Engine) -> None:
     """Have every connection of this engine opened, and every transaction begun, as this module says."""
     event.listen(engine, "connect", _open)
     event.listen(engine, "begin", _begin)
+
+
+def limit_statements(engine: Engine, seconds: float) -> None:
+    """Have SQLite end every statement that runs later than so many seconds after its transaction began."""
+
+    def watch(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        connection.set_progress_handler(lambda: time.monotonic() > record.info.get("until", inf), STEPS)
+
+    def begin(connection: Connection) -> None:
+        connection.connection.info["until"] = time.monotonic() + seconds
+
+    event.listen(engine, "connect", watch)
+    # Before the statement that begins the transaction, which has its own time.
+    event.listen(engine, "begin", begin, insert=True)
 
 
 def _open(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:

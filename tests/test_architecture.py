@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[1]
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
     "pure": "errors codec patterns retries signatures ciphers envelope settings versions tokens",
-    "tables": "arrivals columns sqlite trouble database importing revisions migrations schema bulk "
+    "tables": "arrivals columns sqlite trouble database importing revisions migrations schema bulk pages "
     "deliveries intake filing claims endings inbox mirror changes workspace",
     "dialects": "dialects sources",
     "pipelines": "metrics patience admission acceptor endpoint listener "
     "liveness side_by_side processes retention reconcile attempts worker",
-    "surface": "queries answers openapi exposition api",
+    "surface": "queries answers openapi exposition reads readiness api",
     "app": "app protocol server supervisor vitals worker_thread sender doctor logs",
     "top": "cli __main__ testing",
 }
