@@ -21,7 +21,7 @@ from receiver.admission import Answer
 from receiver.errors import Unavailable
 from receiver.filing import Accepted
 from receiver.intake import Arrival
-from receiver.trouble import insist
+from receiver.trouble import insist, is_fault_of_values, one_line
 
 log = structlog.get_logger(__name__)
 
@@ -159,16 +159,18 @@ class Acceptor:
             self._committing_since = time.monotonic()
             self._batches.put(self._committing)
 
-    def _committed(self, batch: Sequence[_Waiting], answers: Sequence[Accepted]) -> None:
+    def _committed(self, batch: Sequence[_Waiting], answers: Sequence[Accepted | None]) -> None:
         # Before anything else that could fail: whatever it is, the next batch must not wait for it.
         self._go_on(failed=False)
-        for waiting, answer in zip(batch, answers, strict=True):
+        kept = [(waiting, answer) for waiting, answer in zip(batch, answers, strict=True) if answer is not None]
+        for waiting, answer in kept:
             if not waiting.answer.done():
                 waiting.answer.set_result(answer)
+        refused = [waiting for waiting, answer in zip(batch, answers, strict=True) if answer is None]
+        _send_away(refused, Unavailable("The database cannot store this now. Send it again later."))
         self._accepted()
         metrics.count_accepted(
-            (waiting.arrival.source, waiting.arrival.secret, answer.status)
-            for waiting, answer in zip(batch, answers, strict=True)
+            (waiting.arrival.source, waiting.arrival.secret, answer.status) for waiting, answer in kept
         )
 
     def _failed(self, batch: Sequence[_Waiting]) -> None:
@@ -208,7 +210,43 @@ class Acceptor:
             else:
                 self._tell(self._committed, batch, answers)
 
-    def _accept(self, arrivals: list[Arrival]) -> list[Accepted]:
+    def _accept(self, arrivals: list[Arrival]) -> Sequence[Accepted | None]:
+        """The answers in the order of the arrivals; None for one that cannot be kept although others can."""
+        try:
+            return self._keep(arrivals)
+        except Exception as error:
+            if not is_fault_of_values(error):
+                raise
+            log.warning("the database refuses what a delivery holds; storing one by one", error=one_line(error))
+            answers = self._accept_one_by_one(arrivals)
+            if not any(answers):
+                raise
+            return answers
+
+    def _accept_one_by_one(self, arrivals: list[Arrival]) -> list[Accepted | None]:
+        answers: list[Accepted | None] = []
+        for arrival in arrivals:
+            try:
+                answers.append(self._accept_alone(arrival))
+            except Exception as error:
+                log.error("a delivery could not be stored; its sender is asked to come back", error=one_line(error))
+                answers.append(None)
+                if not is_fault_of_values(error):
+                    # Trouble of the database's: the others would only wait for the same.
+                    break
+        return answers + [None] * (len(arrivals) - len(answers))
+
+    def _accept_alone(self, arrival: Arrival) -> Accepted:
+        """As it is; or else its body alone, dead with the reason, since what is authentic is never lost."""
+        try:
+            return self._keep([arrival])[0]
+        except Exception as error:
+            if not is_fault_of_values(error):
+                raise
+            arrival.keep_body_alone(f"The database refused what it holds: {one_line(error)}")
+        return self._keep([arrival])[0]
+
+    def _keep(self, arrivals: list[Arrival]) -> list[Accepted]:
         return insist(lambda: self._inbox.accept(arrivals), again=TRIES - 1, first_wait=0)
 
     def _tell(self, outcome: Callable[..., None], *told: object) -> None:

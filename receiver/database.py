@@ -45,6 +45,8 @@ CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     # look anew with each statement.
     "postgresql": {
         "connect_timeout": CONNECT_TIMEOUT,
+        # Whatever the role, the database or PGCLIENTENCODING say.
+        "client_encoding": "utf8",
         **KEEP_ALIVE,
         "options": "-c timezone=UTC -c synchronous_commit=on -c default_transaction_isolation=read\\ committed "
         + SESSION_LIMITS,
