@@ -4,11 +4,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format plug bench clean
+.PHONY: help demo test neighbours explore check format plug bench clean
 
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
 	@echo "make test    check style and types, run every test"
+	@echo "make explore try the properties with new random examples (some minutes)"
 	@echo "make check   style and types only"
 	@echo "make format  lay the code out"
 	@echo "make plug    kill processes hundreds of times, and show that nothing is lost (some minutes)"
@@ -19,9 +20,17 @@ demo: $(VENV)/installed
 	@$(BIN)/hookmirror demo
 
 # Two files at a time; what kills, stops and starves processes under load is alone.
-test: check
+test: check neighbours
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore tests/plug
 	$(BIN)/python -m pytest tests/plug
+
+# Real programs to test beside, from Debian's packages where root runs this; without them their tests are skipped.
+neighbours:
+	@sh tests/neighbours/fetch.sh .neighbours
+
+# What it finds goes into the test as an `@example`, which `make test` tries from then on.
+explore: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile explore tests
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -40,7 +49,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-dbos .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-dbos .neighbours .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from os import cpu_count
 
-from benchmarks import acks, against_dbos, apply, history, latency, memory, postgresql, sending, workers
+from benchmarks import acks, against_dbos, apply, history, latency, memory, postgresql, sending, strangers, workers
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "acks": ("Durable acks, 64 connections, bodies of 1 kB, one server process", acks.report),
@@ -17,6 +17,7 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "workers": ("Events applied by two workers, on PostgreSQL", workers.report),
     "dbos": ("Events applied by one worker, and by DBOS Transact on the same PostgreSQL", against_dbos.report),
     "latency": ("Ack latency beside a worker", latency.report),
+    "strangers": ("Durable acks beside strangers who hold connections", strangers.report),
     "memory": ("Memory", memory.report),
     "sending": ("The simulator as a load generator", sending.report),
     "history": ("Cost of a batch with ever more deliveries that have ended", history.report),

@@ -11,7 +11,7 @@ from statistics import median
 from benchmarks.load import CONNECTIONS
 from benchmarks.servers import SECRET, running
 from simulator.clock import SteppedClock
-from simulator.prepared import blast, make
+from simulator.load import blast, make
 from simulator.run import build
 
 EVENTS = 10_000

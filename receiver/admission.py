@@ -14,13 +14,17 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from receiver.codec import storable
-from receiver.errors import Refused, Unavailable, Unreadable
+from receiver.compression import is_compressed
+from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
+from receiver.escapes import visible
 from receiver.filing import Accepted
 from receiver.intake import Arrival
-from receiver.signatures import RawHeaders
+from receiver.paths import SHOWN
+from receiver.repeats import Repeats
+from receiver.signatures import RawHeaders, Verified
 from receiver.sources import Source
 
-log = structlog.get_logger(__name__)
+log = Repeats(structlog.get_logger(__name__))
 
 #: Request headers that are kept with a delivery: what says how it was sent. No secret travels in any of them.
 KEPT_HEADERS = {
@@ -39,6 +43,9 @@ KEPT_HEADERS = {
 
 #: Characters of a kept header's value.
 LONGEST_HEADER = 512
+
+#: The codes of what may be right about other bytes than those that came.
+OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
 
 class Answer(Protocol):
@@ -89,7 +96,9 @@ class Admission:
             except Refused as refusal:
                 answer.set_exception(refusal)
             except Exception:
-                log.exception("a webhook could not be verified; its sender is asked to come back", source=source.name)
+                log.exception(
+                    "a webhook could not be verified; its sender is asked to come back", about={"source": source.name}
+                )
                 answer.set_exception(
                     Unavailable("This cannot be verified now, because of an error here. Send it again later.")
                 )
@@ -103,27 +112,74 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
 
     Raises `NotVerified`.
     """
-    verifier = source.dialect.verifier
-    verified = verifier.verify(body, headers, source.credentials)
-    plain = verifier.conceal(verified.plain, source.credentials)
-    encrypted = verified.plain is not body
+    headers = _trimmed(headers)
+    verified, encrypted = _verify(source, headers, body)
+    opened = _opened(source, verified.plain)
+    plain = source.dialect.verifier.conceal(opened, source.credentials)
+    # As it came, unless that would keep what was struck out, too.
+    kept = body if encrypted or plain == opened else plain
     arrival = Arrival(
         source=source.name,
-        body=body if encrypted else plain,
-        plain=plain if encrypted else None,
+        body=kept,
+        plain=None if plain is kept or plain == kept else plain,
         headers=_kept(headers),
         received_at=now,
         secret=verified.secret,
     )
     try:
-        arrival.know(source.dialect.read(plain))
+        arrival.know(source.read(plain))
     except Unreadable as error:
         arrival.give_up(str(error))
-        log.warning("kept a webhook that cannot be read", source=source.name, reason=arrival.reason)
+        log.warning("kept a webhook that cannot be read", about={"source": source.name}, reason=arrival.reason)
     else:
         if source.dialect.handler_for(arrival.event_type) is None:
             arrival.ignore(f"No handler takes {arrival.event_type}.")
     return arrival
+
+
+def _verify(source: Source, headers: RawHeaders, body: bytes) -> tuple[Verified, bool]:
+    """The authentic body, and whether it was encrypted: as it came, or else as it was before it was compressed.
+
+    Raises `NotVerified`.
+    """
+    verifier = source.dialect.verifier
+    try:
+        verified = verifier.verify(body, headers, source.credentials)
+        return verified, verified.plain is not body
+    except NotVerified as refusal:
+        if refusal.code not in OF_THE_BYTES:
+            raise
+        opened = _opened(source, body)
+        if opened is body:
+            _tell_compressed(headers, body, refusal)
+            raise
+    verified = verifier.verify(opened, headers, source.credentials)
+    return verified, verified.plain is not opened
+
+
+def _opened(source: Source, content: bytes) -> bytes:
+    """The content, decompressed if that is allowed and possible; what is damaged will be told when it is read."""
+    try:
+        return source.open(content)
+    except Unreadable:
+        return content
+
+
+def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> None:
+    """Raises `NotVerified` saying so if what did not verify came compressed."""
+    codings = [value.decode("latin-1")[:SHOWN] for name, value in headers if name == b"content-encoding"]
+    named = [coding for coding in codings if coding.lower() not in ("", "identity")]
+    if named or is_compressed(body):
+        raise NotVerified(
+            "body_compressed",
+            f"{refusal.message} It came compressed ({visible(', '.join(named)) or 'without a Content-Encoding'}): "
+            "sign the bytes that are sent, or send it uncompressed. A dialect with decompress=True takes gzip.",
+        ) from None
+
+
+def _trimmed(headers: RawHeaders) -> RawHeaders:
+    """The headers without blanks and tabs around their values, which are no part of them (RFC 9110, section 5.5)."""
+    return [(name, value.strip(b" \t")) for name, value in headers]
 
 
 def _kept(headers: RawHeaders) -> dict[str, str]:

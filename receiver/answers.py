@@ -22,7 +22,7 @@ from receiver.versions import Outcome
 #: The codes that verifiers give `NotVerified`.
 NOT_VERIFIED = (
     *("signature_missing", "signature_malformed", "signature_repeated", "signature_wrong"),
-    *("not_decryptable", "app_key_wrong"),
+    *("not_decryptable", "app_key_wrong", "body_compressed"),
 )
 
 #: What the values of a column are in Python, from which their form in JSON follows. Else they may be anything.

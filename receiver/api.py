@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from receiver import changes, metrics, queries
-from receiver.codec import decode, encode, storable
+from receiver import changes, metrics, parameters, queries
+from receiver.codec import encode, storable
 from receiver.database import Database
 from receiver.deliveries import State
 from receiver.errors import (
@@ -28,22 +27,27 @@ from receiver.errors import (
     NotFound,
     Refused,
     Unavailable,
-    Unreadable,
 )
 from receiver.exposition import MEDIA_TYPE, STATEMENT_SECONDS, Exposition, unknown
 from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
 from receiver.openapi import describe
 from receiver.pages import Page, read_page
-from receiver.queries import LARGEST_PAGE, USUAL_PAGE
+from receiver.queries import LARGEST_PAGE
 from receiver.readiness import Readiness
 from receiver.reads import Reads
 from receiver.tokens import Scope, Tokens
 
 Answer = Callable[[Request], Response]
 
-#: Characters of a cursor: the longest key, each of its characters escaped, has fewer.
-LONGEST_CURSOR = 16_384
+
+class Address(Route):
+    """A route that takes line ends in a parameter for what they are, and none behind its own end."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        # Starlette's patterns let `.` stop at a line end, and `$` stand before one: "A\nB" has no row, "A\n" has A's.
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
 
 
 class Api:
@@ -82,18 +86,18 @@ class Api:
     def routes(self) -> list[BaseRoute]:
         read, operate = Scope.READ, Scope.OPERATE
         return [
-            Route("/healthz", self.healthz),
-            Route("/readyz", self.readyz),
-            Route("/metrics", self.metrics),
-            Route("/openapi.json", self.openapi),
-            Route("/api/v1/deliveries", self._guard(read, self.list_deliveries)),
-            Route("/api/v1/deliveries/{id}", self._guard(read, self.show_delivery)),
-            Route("/api/v1/deliveries/{id}/replay", self._guard(operate, self.replay_delivery), methods=["POST"]),
-            Route("/api/v1/catalog", self._guard(read, self.list_tables, reads=False)),
-            Route("/api/v1/catalog/{table}", self._guard(read, self.list_rows)),
-            Route("/api/v1/catalog/{table}/{source}/{external_id:path}", self._guard(read, self.show_row)),
-            Route("/api/v1/changes", self._guard(read, self.list_changes)),
-            Route("/api/v1/stats", self._guard(read, self.show_stats)),
+            Address("/healthz", self.healthz),
+            Address("/readyz", self.readyz),
+            Address("/metrics", self.metrics),
+            Address("/openapi.json", self.openapi),
+            Address("/api/v1/deliveries", self._guard(read, self.list_deliveries)),
+            Address("/api/v1/deliveries/{id}", self._guard(read, self.show_delivery)),
+            Address("/api/v1/deliveries/{id}/replay", self._guard(operate, self.replay_delivery), methods=["POST"]),
+            Address("/api/v1/catalog", self._guard(read, self.list_tables, reads=False)),
+            Address("/api/v1/catalog/{table}", self._guard(read, self.list_rows)),
+            Address("/api/v1/catalog/{table}/{source}/{external_id:path}", self._guard(read, self.show_row)),
+            Address("/api/v1/changes", self._guard(read, self.list_changes)),
+            Address("/api/v1/stats", self._guard(read, self.show_stats)),
         ]
 
     # ── open to everybody ─────────────────────────────────────────────────────────────────────────────────────
@@ -130,22 +134,22 @@ class Api:
     # ── deliveries ────────────────────────────────────────────────────────────────────────────────────────────
 
     def list_deliveries(self, request: Request) -> Response:
-        asked = _parameters(request, "source", "state", "event_type", "entity", "cursor", "limit")
+        asked = parameters.read(request, "source", "state", "event_type", "entity", "cursor", "limit")
         wanted = queries.DeliveryFilter(
             source=self._source(asked.get("source")),
-            state=_one_of(State, "state", asked.get("state")),
+            state=parameters.one_of(State, "state", asked.get("state")),
             event_type=asked.get("event_type"),
             entity=asked.get("entity"),
         )
-        before = _number("cursor", asked.get("cursor"), None)
-        limit = _limit(asked)
+        before = parameters.number("cursor", asked.get("cursor"), None)
+        limit = parameters.limit(asked)
         page = self._page(queries.select_deliveries(wanted, before=before, limit=limit), queries.show_delivery, limit)
         following = str(page.last["id"]) if page.last and page.more else None
         return _json({"items": page.items, "next": following})
 
     def show_delivery(self, request: Request) -> Response:
-        _parameters(request)
-        delivery_id = _delivery_id(request)
+        parameters.read(request)
+        delivery_id = parameters.delivery_id(request)
         found = queries.delivery(self._database, delivery_id)
         if found is None:
             raise NotFound(f"There is no delivery {delivery_id}.")
@@ -153,8 +157,8 @@ class Api:
 
     def replay_delivery(self, request: Request) -> Response:
         """202 when it is pending again; 409 while it is not done."""
-        _parameters(request)
-        delivery_id = _delivery_id(request)
+        parameters.read(request)
+        delivery_id = parameters.delivery_id(request)
         if self._inbox.replay([delivery_id], now=_now()):
             self._wake()
             return _json({"status": "pending", "delivery": str(delivery_id)}, 202)
@@ -168,27 +172,27 @@ class Api:
     # ── the mirror ────────────────────────────────────────────────────────────────────────────────────────────
 
     def list_tables(self, request: Request) -> Response:
-        _parameters(request)
+        parameters.read(request)
         return _json({"tables": list(self._tables)})
 
     def list_rows(self, request: Request) -> Response:
         table = self._table(request)
-        asked = _parameters(request, "source", "active", "cursor", "limit")
-        limit = _limit(asked)
+        asked = parameters.read(request, "source", "active", "cursor", "limit")
+        limit = parameters.limit(asked)
         wanted = queries.select_rows(
             table,
             source=self._source(asked.get("source")),
-            active=_flag("active", asked.get("active")),
-            behind=_key_cursor(asked.get("cursor")),
+            active=parameters.flag("active", asked.get("active")),
+            behind=parameters.key_cursor(asked.get("cursor")),
         )
         page = self._page(wanted, queries.show_row, limit)
         last = page.last if page.more else None
-        following = _write_key_cursor(last["source"], last["external_id"]) if last else None
+        following = parameters.write_key_cursor(last["source"], last["external_id"]) if last else None
         return _json({"items": page.items, "next": following})
 
     def show_row(self, request: Request) -> Response:
         table = self._table(request)
-        _parameters(request)
+        parameters.read(request)
         source, external_id = storable(request.path_params["source"]), storable(request.path_params["external_id"])
         found = queries.row(self._database, table, source, external_id)
         if found is None:
@@ -198,13 +202,13 @@ class Api:
 
     def list_changes(self, request: Request) -> Response:
         """The change feed behind `after`, in commit order; `next` is the value for the next `after`."""
-        asked = _parameters(request, "after", "limit")
-        after = _number("after", asked.get("after"), 0) or 0
-        page = self._page(changes.behind(after), _show_change, _limit(asked))
+        asked = parameters.read(request, "after", "limit")
+        after = parameters.number("after", asked.get("after"), 0) or 0
+        page = self._page(changes.behind(after), _show_change, parameters.limit(asked))
         return _json({"items": page.items, "next": page.last["seq"] if page.last else after})
 
     def show_stats(self, request: Request) -> Response:
-        _parameters(request)
+        parameters.read(request)
         return _json({"sources": self._statistics.per_source(now=_now())})
 
     def _page(self, statement: Select[Any], show: Callable[[Any], Any], limit: int) -> Page:
@@ -273,75 +277,3 @@ def _show_change(row: Any) -> dict[str, Any]:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _parameters(request: Request, *known: str) -> dict[str, str]:
-    unknown = sorted(set(request.query_params) - set(known))
-    if unknown:
-        allowed = ", ".join(known) or "none"
-        raise BadRequest(f"There is no parameter {unknown[0][:64]!r} here; the parameters are: {allowed}.")
-    for name in request.query_params:
-        if len(request.query_params.getlist(name)) > 1:
-            raise BadRequest(f"`{name}` is given more than once: give it once.")
-    return {name: storable(value) for name, value in request.query_params.items()}
-
-
-def _number(name: str, value: str | None, default: int | None) -> int | None:
-    if value is None:
-        return default
-    if not _is_number(value):
-        raise BadRequest(f"`{name}` takes a whole number, as this API gave it.")
-    return int(value)
-
-
-def _delivery_id(request: Request) -> int:
-    text = request.path_params["id"]
-    if not _is_number(text):
-        raise NotFound(f"There is no delivery {text[:64]!r}.")
-    return int(text)
-
-
-def _is_number(text: str) -> bool:
-    """Whether it is a whole number that a database column holds."""
-    return len(text) <= 19 and text.isascii() and text.isdigit() and int(text) < 2**63
-
-
-def _limit(asked: dict[str, str]) -> int:
-    limit = _number("limit", asked.get("limit"), USUAL_PAGE)
-    if limit is None or not 1 <= limit <= LARGEST_PAGE:
-        raise BadRequest(f"`limit` takes a whole number from 1 to {LARGEST_PAGE}.")
-    return limit
-
-
-def _flag(name: str, value: str | None) -> bool | None:
-    if value is None:
-        return None
-    if value not in ("true", "false"):
-        raise BadRequest(f"`{name}` takes true or false.")
-    return value == "true"
-
-
-def _one_of(kind: type[State], name: str, value: str | None) -> State | None:
-    if value is None:
-        return None
-    try:
-        return kind(value)
-    except ValueError:
-        raise BadRequest(f"`{name}` takes one of {', '.join(kind)}.") from None
-
-
-def _write_key_cursor(source: str, external_id: str) -> str:
-    return urlsafe_b64encode(encode([source, external_id])).decode()
-
-
-def _key_cursor(cursor: str | None) -> tuple[str, str] | None:
-    if cursor is None:
-        return None
-    try:
-        key = decode(urlsafe_b64decode(cursor)) if len(cursor) <= LONGEST_CURSOR else None
-    except (Base64Error, Unreadable, ValueError):
-        key = None
-    match key:
-        case [str(source), str(external_id)]:
-            return storable(source), storable(external_id)
-    raise BadRequest("`cursor` takes what `next` of the page before said.")

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,22 +20,29 @@ from receiver import exposition, logs, readiness
 from receiver.acceptor import Acceptor
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
+from receiver.connections import Connections
 from receiver.database import Database
-from receiver.endpoint import PREFIX, Endpoint, Receive, Send
+from receiver.endpoint import Endpoint, Receive, Send, inner_path
+from receiver.environment import CONFIG_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.exposition import Exposition
 from receiver.inbox import Inbox
+from receiver.incoming import Incoming
+from receiver.mirror import mirror_tables
+from receiver.paths import PREFIX, is_meant_for_hooks
 from receiver.processes import Kind, Registration
 from receiver.readiness import Readiness
 from receiver.reads import Reads
 from receiver.retention import Retention
 from receiver.schema import Schema
-from receiver.settings import CONFIG_VARIABLE, Settings, load, settings_folder
+from receiver.settings import Settings, load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
 from receiver.tokens import Tokens
 from receiver.trouble import explain
 from receiver.worker import Worker
 from receiver.worker_thread import WorkerThread
+
+log = structlog.get_logger(__name__)
 
 #: Seconds after which a thread that waits for the interpreter may have it; Python's own default is 0.005.
 SWITCH_INTERVAL = 0.0002
@@ -109,23 +117,27 @@ class App:
         self._acceptor = Acceptor(Inbox(installation.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(installation.worker, self._acceptor.is_busy)
         self._worker = WorkerThread(new_worker, installation.database) if with_worker else None
+        incoming = Incoming(settings)
+        #: For a server whose protocol is ours; others keep bounds of their own.
+        self.connections = Connections(settings, incoming)
         self.endpoint = Endpoint(
             installation.sources,
             Admission(self._acceptor.accept).admit,
-            max_body_bytes=settings.max_body_bytes,
-            max_waiting_bytes=settings.max_waiting_bytes,
-            body_timeout=settings.body_timeout,
+            limits=settings,
+            incoming=incoming,
         )
         self._api = self._new_api(installation)
         self._rest = Starlette(
             routes=self._api.routes(),
-            lifespan=self._lifespan,
+            lifespan=self.lifespan,
             exception_handlers={
                 Refused: answer_refused,
                 HTTPException: answer_http_error,
                 SQLAlchemyError: answer_database_error,
             },
         )
+        # Else a path with a slash too many would be answered with a redirect to whatever host the request names.
+        self._rest.router.redirect_slashes = False
 
     def _new_api(self, installation: Installation) -> Api:
         settings = installation.settings
@@ -143,13 +155,14 @@ class App:
         )
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["type"] == "http" and _is_for_hooks(inner_path(scope)):
             await self.endpoint(scope, receive, send)
         else:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
 
     @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Everything behind the application, from start to stop: for an outer application that mounts this one."""
         self._installation.prepare()
         self._registration.start()
         self._acceptor.start()
@@ -172,6 +185,10 @@ class App:
             self._worker.wake()
 
 
+def _is_for_hooks(path: str) -> bool:
+    return path.startswith(PREFIX) or is_meant_for_hooks(path)
+
+
 def install() -> Installation:
     """What the settings in force describe. Raises `ConfigurationError` for whatever would fail later."""
     settings = load()
@@ -181,7 +198,21 @@ def install() -> Installation:
             f"No source is set, so there is nothing to listen to: name a TOML file in {CONFIG_VARIABLE} with a table "
             "[sources.<name>] for each account. docs/operations.md has an example."
         )
+    for doubt in settings.doubts:
+        log.warning(doubt)
     return Installation(settings, beside=settings_folder())
+
+
+def schema_of_packages() -> Schema:
+    """The schema that the installed packages and the settings' dialects want. It needs neither sources nor secrets.
+
+    Raises `ConfigurationError` for a database's URL that cannot be used, or a mirror table that cannot work.
+    """
+    settings = load()
+    logs.configure(settings.log_level, settings.log_format)
+    find_dialects(settings.dialects, beside=settings_folder())
+    mirror_tables()
+    return Schema(Database(settings.database_url, setting=settings.place_of("database_url")))
 
 
 def create() -> App:

@@ -19,17 +19,22 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver import sender, server
-from receiver.app import App, install, tune_interpreter
+from receiver.app import App, install, schema_of_packages, tune_interpreter
 from receiver.codec import encode
+from receiver.connections import allow_open_files
+from receiver.copy_command import copy
 from receiver.database import Database
 from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
+from receiver.environment import CONFIG_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError
+from receiver.escapes import visible
+from receiver.importing import foreign_code
 from receiver.processes import Kind
 from receiver.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
 from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
-from receiver.settings import CONFIG_VARIABLE, load, settings_folder
+from receiver.settings import load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
 from receiver.tokens import Scope, Tokens
 from receiver.trouble import explain
@@ -68,7 +73,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    sys.stderr.write(f"hookmirror: {message}\n")
+    shown = "\n".join(map(visible, message.split("\n")))
+    sys.stderr.write(f"hookmirror: {shown}\n")
     sys.exit(code)
 
 
@@ -86,19 +92,21 @@ def serve(
     fd: Annotated[int | None, typer.Option(min=0, help="Instead of both: a socket left open by the starter.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the socket.")] = 1,
     worker: Annotated[bool, typer.Option(help="Also run one worker; beside several processes, in its own.")] = True,
+    root_path: Annotated[str, typer.Option(help="The path that a proxy serves this under, such as /pim.")] = "",
 ) -> None:
     """Run the endpoint and the API, and a worker beside them."""
     installation = install()
     listening = server.listen(host, port) if fd is None else server.inherit(fd)
     installation.prepare()
+    allow_open_files(installation.settings.max_connections)
     # Made for several processes too, which would otherwise find out each by itself, and again and again, what is wrong.
     application = App(installation, with_worker=worker and processes == 1)
     if processes == 1:
         tune_interpreter()
-        server.run(application, listening)
+        server.run(application, listening, root_path=root_path.rstrip("/"))
     else:
         installation.database.close()
-        server.run_processes(listening, processes=processes, worker=worker)
+        server.run_processes(listening, processes=processes, worker=worker, root_path=root_path)
 
 
 @app.command()
@@ -150,7 +158,7 @@ def doctor(as_json: JsonFlag = False) -> None:
         typer.echo(encode([asdict(finding) for finding in findings]))
     else:
         for finding in findings:
-            typer.echo(f"{'ok  ' if finding.good else 'MEND'} {finding.subject}: {finding.says}")
+            typer.echo(f"{finding.verdict:4} {finding.subject}: {finding.says}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
 
@@ -229,9 +237,10 @@ def reconcile(
         if misdated:
             report = date_back(installation.database, listening, dry_run=dry_run)
         else:
-            report = compare_and_repair(
-                installation.database, listening, dry_run=dry_run, force=force, progress=lambda rows: seen(rows)
-            )
+            with foreign_code(f"The list of {source}"):
+                report = compare_and_repair(
+                    installation.database, listening, dry_run=dry_run, force=force, progress=lambda rows: seen(rows)
+                )
     repaired = [change._asdict() for change in report.repaired]
     typer.echo(encode({**asdict(report), "repaired": repaired}) if as_json else "\n".join(report.lines()))
     if report.braked:
@@ -257,9 +266,12 @@ def migrate(
     as_json: JsonFlag = False,
 ) -> None:
     """Bring the database to the schema of this release."""
-    schema = install().schema
+    schema = schema_of_packages()
     done = schema.plan() if dry_run else schema.upgrade()
     typer.echo(encode(asdict(done) | {"dry_run": dry_run}) if as_json else "\n".join(done.lines(dry_run=dry_run)))
+
+
+app.command()(copy)
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from receiver.errors import Unreadable
+from receiver.likeness import likeness
 
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -24,16 +26,28 @@ _SURROGATES = re.compile(
 def decode(text: bytes | str) -> Any:
     """The value of a JSON document, fractions as Decimal; the last of repeated keys wins. Raises `Unreadable`.
 
-    Half a surrogate pair, which some senders make by cutting text, becomes U+FFFD.
+    A byte order mark is no part of it, and UTF-16 and UTF-32 are told from the first bytes. Half a surrogate pair,
+    which some senders make by cutting text, becomes U+FFFD.
     """
     try:
-        return _decoder.decode(text)
+        return _decode(text)
     except msgspec.DecodeError as error:
         content = text.encode() if isinstance(text, str) else text
-        mended = _SURROGATES.sub(lambda found: rb"\ufffd" if found["half"] else found[0], content)
+        mended = _mended(content)
         if mended == content:
-            raise Unreadable(f"The body is not JSON: {error}.") from None
-        return decode(mended)
+            _refuse(content, error)
+    try:
+        return _decode(mended)
+    except msgspec.DecodeError as error:
+        _refuse(mended, error)
+
+
+def _decode(text: bytes | str) -> Any:
+    """As `decode`, but raises `DecodeError` for what may be mended."""
+    try:
+        return _decoder.decode(text)
+    except msgspec.DecodeError:
+        raise
     except RecursionError:
         raise Unreadable("The body is JSON nested too deeply to be read.") from None
     except UnicodeError:
@@ -42,6 +56,22 @@ def decode(text: bytes | str) -> Any:
         raise Unreadable("The body holds a number whose exponent is beyond all sense.") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise Unreadable(f"The body is not JSON: {error}.") from None
+
+
+def _mended(content: bytes) -> bytes:
+    """The same document as JSON should be written, if it is known how; else as it is."""
+    encoding = json.detect_encoding(content)
+    if encoding != "utf-8":
+        try:
+            content = content.decode(encoding).removeprefix("\ufeff").encode()
+        except UnicodeError:
+            return content
+    return _SURROGATES.sub(lambda found: rb"\ufffd" if found["half"] else found[0], content)
+
+
+def _refuse(content: bytes, error: msgspec.DecodeError) -> NoReturn:
+    wrong = likeness(content)
+    raise Unreadable(f"The body is not JSON: {wrong}" if wrong else f"The body is not JSON: {error}.") from None
 
 
 def encode(value: Any) -> bytes:

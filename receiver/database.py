@@ -7,15 +7,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError
 from sqlmodel import SQLModel
 
-from receiver import sqlite
+from receiver import addresses, postgresql, sqlite
+from receiver.database_url import has_bare_at_sign
 from receiver.errors import ConfigurationError
+from receiver.postgresql import SERVER_WANTED, TAKES_WRITES
 from receiver.trouble import SETTING
+
+if TYPE_CHECKING:
+    import psycopg
 
 #: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
 CONNECT_TIMEOUT = 5
@@ -29,41 +34,22 @@ KEEP_ALIVE: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 
-#: The same seen from the server, which else would keep the locks of a machine that vanished; and so would a process
-#: that stands still in the middle of a transaction.
-SESSION_LIMITS = (
-    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=25000 "
-    "-c idle_in_transaction_session_timeout=60000"
-)
-
 #: By system, what the driver is told. A SQLite connection keeps few prepared statements: a multi-row INSERT is another
 #: one for each number of rows, and large.
 CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"cached_statements": 48},
-    # Whatever the server's own settings say. UTC, because in other zones the times at the ends of the calendar cannot
-    # be read back; an ack is a promise; and who has waited for a lock must see what its last holder did, so writers
-    # look anew with each statement.
+    # UTF-8, whatever the role, the database or PGCLIENTENCODING say. A server that takes no writes, such as a standby,
+    # is no database of ours; of several, the one that does is taken.
     "postgresql": {
         "connect_timeout": CONNECT_TIMEOUT,
-        # Whatever the role, the database or PGCLIENTENCODING say.
         "client_encoding": "utf8",
         **KEEP_ALIVE,
-        "options": "-c timezone=UTC -c synchronous_commit=on -c default_transaction_isolation=read\\ committed "
-        + SESSION_LIMITS,
+        SERVER_WANTED: TAKES_WRITES,
     },
 }
 
 #: On PostgreSQL, where that is not so by itself: readers see one state throughout.
 READERS_SEE = "REPEATABLE READ"
-
-#: By what a URL begins with: the driver that is used.
-DRIVERS = {
-    "sqlite": "sqlite",
-    "sqlite+pysqlite": "sqlite",
-    "postgresql": "postgresql+psycopg",
-    "postgresql+psycopg": "postgresql+psycopg",
-    "postgres": "postgresql+psycopg",
-}
 
 
 class Database:
@@ -154,6 +140,13 @@ class Database:
         with self.read() as connection:
             connection.execute(text("SELECT 1"))
 
+    def open_session(self) -> psycopg.Connection[Any]:
+        """A session of PostgreSQL beside the pool, for who listens; each statement is a transaction by itself.
+
+        Raises psycopg's error, and `PoolerError` where a pooler gives no sessions.
+        """
+        return postgresql.open_session(self.engine, connect_arguments(self.engine.url))
+
     def close(self) -> None:
         for other in self._others:
             other.close()
@@ -174,10 +167,15 @@ def _limit_statements(engine: Engine, seconds: float) -> None:
 
 def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Engine:
     try:
-        parsed = make_url(url)
-        driver = DRIVERS.get(parsed.drivername, "")
-        system = driver.partition("+")[0]
-        if not driver:
+        parsed = addresses.parse(url)
+        system = parsed.get_backend_name()
+        if system == "postgresql" and has_bare_at_sign(url):
+            # As it stands, a part of the password would be looked up as a host, and shown wherever that host is.
+            raise ConfigurationError(
+                f"{setting} cannot be used: it has an @ besides the one before the host. Write those of user, password "
+                "and query as %40."
+            )
+        if parsed.drivername not in addresses.DRIVERS.values():
             raise ConfigurationError(f"{setting} names `{parsed.drivername}`: use sqlite:///path or postgresql://…")
         if system == "sqlite" and parsed.database in (None, "", ":memory:"):
             raise ConfigurationError(
@@ -191,9 +189,9 @@ def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Eng
             "hide_parameters": True,
             # The connection used last has its statements prepared and its pages at hand.
             "pool_use_lifo": True,
-            "connect_args": _connect_arguments(system, parsed.query.get("options", "")),
+            "connect_args": connect_arguments(parsed),
         }
-        engine = create_engine(parsed.set(drivername=driver), **options)
+        engine = create_engine(parsed, **options)
     except ImportError as error:
         raise ConfigurationError(
             f"{setting} names PostgreSQL, and its driver is not there ({error}): install it with "
@@ -209,13 +207,12 @@ def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Eng
         ) from None
     if system == "sqlite":
         sqlite.look_after(engine)
+    else:
+        postgresql.look_after(engine, setting=setting)
     return engine
 
 
-def _connect_arguments(system: str, wanted: str | tuple[str, ...]) -> dict[str, Any]:
-    """Ours, with the session options that the URL names (a search path, say) before them."""
-    arguments = CONNECT_ARGUMENTS[system]
-    if not wanted or "options" not in arguments:
-        return arguments
-    named = wanted if isinstance(wanted, str) else " ".join(wanted)
-    return arguments | {"options": f"{named} {arguments['options']}"}
+def connect_arguments(url: URL) -> dict[str, Any]:
+    """What the driver is told of ours. Which server of several it takes, the URL may say otherwise."""
+    arguments = CONNECT_ARGUMENTS[url.get_backend_name()]
+    return {name: value for name, value in arguments.items() if name != SERVER_WANTED or name not in url.query}

@@ -144,7 +144,7 @@ class Body(SQLModel, table=True):
     delivery_id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
     #: The exact bytes received; where they hold an application key in plain text, without it.
     body: bytes = Field(sa_type=LargeBinary)
-    #: What an encrypted body decrypts to; None if the body is plain.
+    #: What an encrypted or compressed body holds; None if the body is plain.
     plain: bytes | None = Field(default=None, sa_type=LargeBinary)
     #: The headers worth keeping: see `receiver.admission.KEPT_HEADERS`.
     headers: dict[str, str] = Field(sa_type=Document)

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from receiver import codec
 from receiver.envelope import Envelope, Event
 from receiver.errors import ConfigurationError, Unreadable, WiringError
+from receiver.importing import told
 from receiver.mirror import Mirror, MirrorRow
 from receiver.patterns import Pattern
 from receiver.settings import SourceSettings
@@ -73,9 +74,11 @@ class Dialect:
     `@shop.envelope` then says how to read its bodies, and `@shop.on(…)` what to do with its events.
     """
 
-    def __init__(self, name: str, *, verify: Verifier) -> None:
+    def __init__(self, name: str, *, verify: Verifier, decompress: bool = False) -> None:
+        """With `decompress`, bodies may come compressed with gzip or deflate, signed before or after it."""
         self.name = name
         self.verifier = verify
+        self.decompress = decompress
         self.listing_of: Listing | None = None
         self._read: Callable[[Any], Envelope] | None = None
         self._compose: Callable[..., Any] = _compose_by_convention
@@ -193,7 +196,7 @@ class Dialect:
         try:
             body = codec.encode(self._compose(event_type, entity_id, at, data))
         except Exception as error:
-            self._refuse_composed(f"{type(error).__name__}: {error}")
+            self._refuse_composed(told(error))
         try:
             envelope = self.read(body)
         except Unreadable as error:

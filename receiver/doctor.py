@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database import Database
 from receiver.dialects import Dialect
-from receiver.errors import HookmirrorError, WiringError
+from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.inbox import Inbox, pending_sources
 from receiver.mirror import mirror_tables
 from receiver.processes import Kind, Wiring, differences, running, shown
@@ -31,8 +31,17 @@ class Finding:
 
     subject: str
     good: bool
-    #: What was found; for something wrong, with the mend.
+    #: What was found; for something wrong or doubtful, with the mend.
     says: str
+    #: Nothing is wrong, and yet somebody should look at it.
+    doubtful: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """One word for it."""
+        if not self.good:
+            return "MEND"
+        return "LOOK" if self.doubtful else "ok"
 
 
 def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Finding]:
@@ -80,6 +89,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         api = "with its API" if source.api_url else "without an API, so it can be neither hydrated nor reconciled"
         unsigned = ", takes unsigned webhooks" if source.allow_unsigned else ""
         yield Finding(f"source {name}", True, f"speaks {built.dialect.name}, secrets: {secrets}{unsigned}, {api}")
+        yield from (Finding(f"source {name}", True, doubt, doubtful=True) for doubt in source.doubts)
 
 
 def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:
@@ -103,6 +113,8 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Fin
             yield from _contents(database, settings, sources)
         else:
             yield _to_be_made(absent)
+    except PoolerError as error:
+        yield Finding("database", False, str(error))
     except HookmirrorError as error:
         yield Finding("schema", False, str(error))
     except SQLAlchemyError as error:

@@ -18,7 +18,10 @@ from receiver.admission import Answer
 from receiver.codec import encode
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
 from receiver.filing import Accepted
-from receiver.patience import Patience
+from receiver.incoming import Incoming
+from receiver.limits import Limits
+from receiver.paths import PREFIX, SHOWN, flaw, source_named
+from receiver.repeats import Repeats
 from receiver.signatures import RawHeaders
 from receiver.sources import Source
 
@@ -27,8 +30,6 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
-
-PREFIX = "/hooks/"
 
 
 class SenderGone(Exception):
@@ -53,26 +54,30 @@ class Endpoint:
         sources: Mapping[str, Source],
         admit: Callable[[Source, RawHeaders, bytes, Answer], None],
         *,
-        max_body_bytes: int,
-        max_waiting_bytes: int,
-        body_timeout: float,
+        limits: Limits,
+        incoming: Incoming,
     ) -> None:
-        """`admit` sees to it that the answer is given: where the body is kept, or a `Refused`."""
+        """`admit` sees to it that the answer is given: where the body is kept, or a `Refused`.
+
+        Bodies that are not complete are held by `incoming`.
+        """
         self._sources = sources
-        self._addresses = {f"{PREFIX}{name}".encode(): name for name in sources}
+        self._addresses = {f"{PREFIX}{name}{slash}".encode(): name for name in sources for slash in ("", "/")}
         self._admit = admit
-        self._max_body_bytes = max_body_bytes
-        self._max_waiting_bytes = max_waiting_bytes
-        self._patience = Patience(body_timeout)
+        self._max_body_bytes = limits.max_body_bytes
+        self._max_waiting_bytes = limits.max_waiting_bytes
+        self._incoming = incoming
         self._waiting_bytes = 0
+        self._log = Repeats(log)
         #: Kept, because asking for the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         began = perf_counter()
-        name = scope["path"][len(PREFIX) :]
+        path = inner_path(scope)
+        name = source_named(path)
         try:
-            source = self._source(name, scope["method"])
+            source = self._source(path, scope["method"])
             body = await self._read(scope["headers"], receive)
             answer = self._new_answer()
             try:
@@ -89,7 +94,7 @@ class Endpoint:
             metrics.ACK_SECONDS.observe(perf_counter() - began)
 
     def source_at(self, address: bytes) -> str | None:
-        """The name of the source whose address this is, letter for letter, as of the start."""
+        """The name of the source whose address this is, letter for letter but for a slash at the end."""
         return self._addresses.get(address)
 
     def take(self, whole: Whole, headers: RawHeaders, body: bytes) -> bool:
@@ -109,10 +114,10 @@ class Endpoint:
         """So many bytes of body wait no longer."""
         self._waiting_bytes -= size
 
-    def _source(self, name: str, method: str) -> Source:
-        source = self._sources.get(name)
+    def _source(self, path: str, method: str) -> Source:
+        source = self._sources.get(source_named(path)) if path.startswith(PREFIX) else None
         if source is None:
-            raise UnknownSource(f"There is no source {name[:64]!r} here. Compare the URL with the receiver's settings.")
+            raise UnknownSource(flaw(path, self._sources))
         if method != "POST":
             raise MethodNotAllowed("Webhooks are sent with POST.")
         return source
@@ -123,54 +128,50 @@ class Endpoint:
         return self._loop.create_future()
 
     async def _read(self, headers: RawHeaders, receive: Receive) -> bytes:
-        """The body, counted as waiting from its first byte on; the caller gives the count back."""
-        for name, value in headers:
-            if name == b"content-length" and value.isdigit() and int(value[:20]) > self._max_body_bytes:
-                raise self._too_large()
+        """The complete body, counted as waiting; the caller gives the count back."""
+        named = dict(headers)
+        length = named.get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > self._max_body_bytes:
+            raise self._too_large()
         chunks: list[bytes] = []
-        size = 0
-        try:
-            with self._patience:
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise SenderGone
-                    chunk = message.get("body", b"")
-                    size += len(chunk)
-                    self._hold(len(chunk))
-                    chunks.append(chunk)
-                    if size > self._max_body_bytes:
-                        raise self._too_large()
-                    more = message.get("more_body", False)
-        except BaseException as error:
-            self._waiting_bytes -= size
-            if isinstance(error, TimeoutError):
-                raise Unavailable("The body took too long to arrive. Send it again later.") from None
-            raise
+        with self._incoming.body() as body:
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise SenderGone
+                chunk = message.get("body", b"")
+                chunks.append(chunk)
+                body.grow(len(chunk))
+                if body.size > self._max_body_bytes:
+                    raise self._too_large()
+                more = message.get("more_body", False)
+        if not body.size and b"upgrade" in named and (length.strip(b"0") or b"transfer-encoding" in named):
+            # Other servers than ours read no body behind such a head. Taken for empty, it would be acked and lost.
+            raise Unavailable("The body did not get here. Send it again, without the header Upgrade.")
+        self._hold(body.size)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _hold(self, size: int) -> None:
-        self._waiting_bytes += size
-        if self._waiting_bytes > self._max_waiting_bytes:
+        if self._waiting_bytes + size > self._max_waiting_bytes:
             raise Unavailable("Too much is waiting to be stored. Send this again later.")
+        self._waiting_bytes += size
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(
             f"The body is larger than {self._max_body_bytes} bytes. Send less at once, or raise max_body_bytes."
         )
 
+    def tell_exception(self, event: str, name: str) -> None:
+        """Log what is being handled, about the source of this name."""
+        self._log.exception(event, about={"source": name})
+
     def refused(self, name: str, refusal: Refused) -> Reply:
         """Count the refusal and say it."""
-        metrics.REFUSED.labels(name if name in self._sources else "", refusal.code).inc()
-        log.warning("refused a webhook", source=name[:64], code=refusal.code)
-        headers: tuple[Header, ...] = ()
-        if isinstance(refusal, Unavailable):
-            headers = ((b"retry-after", str(refusal.retry_after).encode()),)
-        if isinstance(refusal, MethodNotAllowed):
-            headers = ((b"allow", b"POST"),)
-        body = encode({"error": refusal.code, "message": refusal.message})
-        return Reply(refusal.status, body, headers, closes=isinstance(refusal, (BodyTooLarge, Unavailable)))
+        known = name if name in self._sources else ""
+        metrics.REFUSED.labels(known, refusal.code).inc()
+        self._log.warning("refused a webhook", about={"source": known, "code": refusal.code}, asked_for=name[:SHOWN])
+        return reply_to(refusal)
 
 
 class Whole(ABC):
@@ -213,8 +214,30 @@ class Whole(ABC):
         try:
             self.reply(say(*what))
         except Exception:
-            log.exception("a webhook could not be answered", source=self.name)
+            self._endpoint.tell_exception("a webhook could not be answered", self.name)
             self.hang_up()
+
+
+def inner_path(scope: Mapping[str, Any]) -> str:
+    """The path below the one where this application is mounted: what the server or an outer application took is cut."""
+    path: str = scope["path"]
+    outer: str = scope.get("root_path", "").rstrip("/")
+    if not outer or not path.startswith(f"{outer}/"):
+        return path
+    inner = path[len(outer) :]
+    # Said as "/pim/", it stands before a path that begins with a slash of its own.
+    return inner[1:] if scope["root_path"].endswith("/") and inner.startswith("//") else inner
+
+
+def reply_to(refusal: Refused) -> Reply:
+    """What its sender is told."""
+    headers: tuple[Header, ...] = ()
+    if isinstance(refusal, Unavailable):
+        headers = ((b"retry-after", str(refusal.retry_after).encode()),)
+    if isinstance(refusal, MethodNotAllowed):
+        headers = ((b"allow", b"POST"),)
+    body = encode({"error": refusal.code, "message": refusal.message})
+    return Reply(refusal.status, body, headers, closes=isinstance(refusal, (BodyTooLarge, Unavailable)))
 
 
 def framed(headers: Iterable[Header], length: int, *, closes: bool) -> list[Header]:

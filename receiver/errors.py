@@ -2,22 +2,28 @@
 
 HookmirrorError
 ├── ConfigurationError           the program does not start
-│   └── WiringError              handlers and dialects do not fit together
+│   ├── WiringError              handlers and dialects do not fit together
+│   └── PoolerError              between us and PostgreSQL, and gives no sessions
 ├── Refused                      a request that is answered with an error
 │   ├── BadRequest        400    a parameter that the API cannot read
+│   ├── MalformedRequest  400    bytes that are not HTTP
 │   ├── NotVerified       401    signature missing or wrong, body not decryptable, another application's key
 │   ├── NotAuthorized     401    the API's token is missing, wrong or expired
 │   ├── Forbidden         403    the API's token is for less
 │   ├── UnknownSource     404
 │   ├── NotFound          404
 │   ├── MethodNotAllowed  405
+│   ├── RequestTimeout    408    the head of a request took too long to arrive
 │   ├── NotEnded          409    a replay of what is still being worked on
 │   ├── BodyExpired       409    a replay of what has no body any more
 │   ├── BodyTooLarge      413
+│   ├── UrlTooLong        414
+│   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
 │   └── Unavailable       503    our own trouble: never a 4xx, because senders treat that as final
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
 ├── ApiError                     a source's own API did not answer as it should
+├── CopyError                    a database cannot be copied, or not all of it; the message says what to do
 └── Verdict                      what a handler may raise to say how it ended
     ├── Retry                    not now: try again, later
     └── Discard                  never: this delivery has nothing for us
@@ -40,11 +46,17 @@ class WiringError(ConfigurationError):
     """Dialects and handlers do not fit together; found at start, never at the first webhook."""
 
 
+class PoolerError(ConfigurationError):
+    """A pooler between us and PostgreSQL gives every transaction another session, where our settings do not last."""
+
+
 class Refused(HookmirrorError):
     """A request that gets an error answer: `status`, and the body `{"error": code, "message": …}`."""
 
     status = 400
     code = "refused"
+    #: The setting whose bound the request met; empty if it met none.
+    limit = ""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -65,6 +77,12 @@ class BadRequest(Refused):
     """A parameter that cannot be read, or that the address does not know."""
 
     code = "bad_request"
+
+
+class MalformedRequest(Refused):
+    """The bytes are not HTTP as RFC 9112 defines it."""
+
+    code = "malformed_request"
 
 
 class NotAuthorized(Refused):
@@ -102,6 +120,14 @@ class MethodNotAllowed(Refused):
     code = "method_not_allowed"
 
 
+class RequestTimeout(Refused):
+    """The head of the request was not complete within `head_timeout`."""
+
+    status = 408
+    code = "request_timeout"
+    limit = "head_timeout"
+
+
 class NotEnded(Refused):
     """The delivery is still being worked on, so there is nothing to replay yet."""
 
@@ -121,6 +147,25 @@ class BodyTooLarge(Refused):
 
     status = 413
     code = "body_too_large"
+
+
+class UrlTooLong(Refused):
+    """The URL is longer than `max_url_bytes`."""
+
+    status = 414
+    code = "url_too_long"
+    limit = "max_url_bytes"
+
+
+class HeadTooLarge(Refused):
+    """The head, a header, or what stands between the pieces of a chunked body is larger than its limit."""
+
+    status = 431
+    code = "head_too_large"
+
+    def __init__(self, message: str, *, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class Unavailable(Refused):
@@ -144,6 +189,10 @@ class HandlerError(HookmirrorError):
 
 class ApiError(HookmirrorError):
     """A source's own API refused, or answered in an undocumented shape."""
+
+
+class CopyError(HookmirrorError):
+    """A database cannot be copied as things stand; the message names the table or the row, and the mend."""
 
 
 class Verdict(HookmirrorError):

@@ -1,15 +1,24 @@
-"""Importing modules that others wrote: whatever they raise becomes one line that says where."""
+"""Importing and running what others wrote: whatever it raises becomes one line that says where."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import traceback
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.errors import HookmirrorError, WiringError
 
 #: The name of the frame that runs a module from its top.
 TOP_LEVEL = "<module>"
+
+#: What runs what others wrote, and so is no part of it: this package, and what carries a block's exceptions.
+OURS, CARRIER = f"{Path(__file__).parent}{os.sep}", contextlib.__file__
 
 
 def import_foreign(name: str) -> ModuleType:
@@ -26,13 +35,53 @@ def import_foreign(name: str) -> ModuleType:
         raise WiringError(_told(error)) from error
 
 
+@contextlib.contextmanager
+def foreign_code(what: str, *, holds_secrets: bool = False) -> Iterator[None]:
+    """Around code that others wrote: raises `WiringError` with one line for an error in it; `what` is its subject.
+
+    Errors of ours and of the database say themselves what they are, and pass. Of code that holds secrets the error's
+    own words are left out, since they may quote one.
+    """
+    try:
+        yield
+    except (HookmirrorError, SQLAlchemyError):
+        raise
+    except Exception as error:
+        said = f"{place_of(error)}{type(error).__name__}" if holds_secrets else told(error)
+        raise WiringError(f"{what} failed: {said}.") from error
+
+
+def told(error: BaseException) -> str:
+    """What went wrong in code that others wrote, in one line: where in it, the error's type, and what it says."""
+    return f"{place_of(error)}{_named(error)}".rstrip(".")
+
+
+def place_of(error: BaseException) -> str:
+    """File and line in the code that others wrote, as the beginning of a message; empty if it was all ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = next((each.filename for each in frames if not each.filename.startswith((OURS, CARRIER))), None)
+    lines = [each.lineno for each in frames if each.filename == theirs]
+    return f"{theirs}, line {lines[-1]}: " if lines else ""
+
+
 def _told(error: BaseException) -> str:
-    """Where it was raised, and what it says, in one line."""
+    """Where a module failed while it was imported, and what it says, in one line."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
-    reason = next(iter(str(error).splitlines()), "")
-    said = reason if isinstance(error, HookmirrorError) else f"{type(error).__name__}: {reason}"
-    return f"{_place(error)}{said}"
+    return f"{_place(error)}{_first_line(error) if isinstance(error, HookmirrorError) else _named(error)}"
+
+
+def _named(error: BaseException) -> str:
+    reason = _first_line(error)
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+
+
+def _first_line(error: BaseException) -> str:
+    try:
+        return next(iter(str(error).splitlines()), "")
+    except Exception:
+        # Not even to say what it is works: its type has to do.
+        return ""
 
 
 def _place(error: BaseException) -> str:

@@ -36,7 +36,7 @@ class Arrival:
 
     source: str
     body: bytes
-    #: What an encrypted body decrypts to; None if the body is plain.
+    #: What an encrypted or compressed body holds; None if the body is plain.
     plain: bytes | None
     headers: dict[str, str]
     received_at: datetime

@@ -9,6 +9,15 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from receiver.escapes import told, visible, visible_lines
+from receiver.repeats import Repeats
+
+#: What has lines of its own: a traceback, and where a thread stands.
+WITH_LINES = frozenset({"exception", "stack"})
+
+#: What structlog itself puts beside the fields of a library's line.
+OF_STRUCTLOG = frozenset({"_record", "_from_structlog"})
+
 
 class Unfailing:
     """Standard error that loses lines rather than raise: a full disk must not stop whoever has something to say."""
@@ -23,6 +32,38 @@ class Unfailing:
             sys.stderr.flush()
 
 
+class Seldom(logging.Filter):
+    """Lets the first of a library's like warnings through: a stranger can cause the HTTP parser's with every request.
+
+    Lines are alike whose template is the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeats = Repeats(structlog.get_logger(__name__))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno < logging.WARNING or self._repeats.lets_through(told(record.msg), {"by": record.name})
+
+
+def escape(_: Any, __: str, fields: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Make everything that came from outside harmless to whoever reads the line, and to the line itself."""
+    return {
+        visible(name): value if name in OF_STRUCTLOG else _escaped(value, with_lines=name in WITH_LINES)
+        for name, value in fields.items()
+    }
+
+
+def _escaped(value: Any, *, with_lines: bool = False) -> Any:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, dict):
+        return {told(name): _escaped(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(each) for each in value]
+    return visible_lines(value) if with_lines and isinstance(value, str) else told(value)
+
+
 def configure(level: str, form: str) -> None:
     """Log to standard error from `level` up, as "console" lines or as "json". The libraries' logs join ours."""
     renderer: Any = (
@@ -34,6 +75,7 @@ def configure(level: str, form: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        escape,
     ]
     structlog.configure(
         processors=[*shared, renderer],
@@ -48,6 +90,7 @@ def configure(level: str, form: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(Seldom())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # httpx logs every request with its URL at info, and alembic how it is made; they would drown everything else.
     for library in ("httpx", "alembic"):

@@ -70,6 +70,19 @@ OLDEST_PENDING_SECONDS = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+LIMITED = Counter(
+    "hookmirror_limited", "Requests and connections ended at a limit, by the setting", ["limit"], registry=REGISTRY
+)
+CONNECTIONS = Gauge(
+    "hookmirror_connections", "Open connections of senders", registry=REGISTRY, multiprocess_mode="livesum"
+)
+INCOMPLETE_BYTES = Gauge(
+    "hookmirror_incomplete_bytes",
+    "Bytes of heads and bodies that are not complete",
+    registry=REGISTRY,
+    multiprocess_mode="livesum",
+)
+
 HUNG_WORKERS = Gauge(
     "hookmirror_hung_workers",
     "Workers of this process that were given up and have not come back",

@@ -8,44 +8,39 @@ come in pieces or not at all, requests in a pipeline, senders that do not read t
 
 from __future__ import annotations
 
-import asyncio
-from functools import lru_cache
 from typing import Any
 
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from receiver.endpoint import Endpoint, Header, Reply, Whole, framed
+from receiver.bounded import BoundedProtocol
+from receiver.endpoint import Endpoint, Reply, Whole
 
 
-class HookProtocol(HttpToolsProtocol):
+class HookProtocol(BoundedProtocol):
     """One connection to a server whose application is an `App`."""
 
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
         super().__init__(config, **of_uvicorn)
         self._endpoint: Endpoint = config.app.endpoint  # type: ignore[union-attr]
+        self._root = self.root_path.rstrip("/").encode()
         #: The source of a webhook that may come whole, whether the connection carries more behind it, and its body so
         #: far; the source is None if uvicorn has the request.
         self._source: str | None = None
         self._stays = True
         self._parts: list[bytes] = []
-        #: By the loop's clock, when the last whole webhook was answered; None while something is under way.
-        self._idle_since: float | None = None
-        self._idle_timer: asyncio.TimerHandle | None = None
 
     # ── what the connection and its parser tell ───────────────────────────────────────────────────────────────
 
-    def data_received(self, data: bytes) -> None:
-        self._idle_since = None
-        super().data_received(data)
+    def _hold(self, size: int) -> None:
         if self._source is not None:
             # The rest may take its time, and the application knows how to wait for it.
             self._leave_to_uvicorn()
+        else:
+            super()._hold(size)
 
-    def on_message_begin(self) -> None:
-        self.url, self.headers, self.expect_100_continue = b"", [], False
-
-    def on_headers_complete(self) -> None:
+    def _begin(self) -> None:
+        if self._root:
+            self._cut_root_off()
         self._source = self._source_of_a_webhook()
         if self._source is None:
             self._begin_in_uvicorn()
@@ -57,37 +52,37 @@ class HookProtocol(HttpToolsProtocol):
         if self._source is None:
             super().on_body(body)
         else:
+            self._unframed = 0
             self._parts.append(body)
 
     def on_message_complete(self) -> None:
         if self._source is None:
             super().on_message_complete()
-        elif not self._take(self._source):
+        elif self._take(self._source):
+            self._unframed = 0
+            self._in_body = False
+        else:
             self._leave_to_uvicorn()
             super().on_message_complete()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-        # The two would keep each other until the garbage collector comes by.
-        self.cycle = None  # type: ignore[assignment]
-
     # ── uvicorn's way ─────────────────────────────────────────────────────────────────────────────────────────
-
-    def _begin_in_uvicorn(self) -> None:
-        """Make up for what uvicorn does at the beginning of a request and when its head is there."""
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.headers, self.expect_100_continue = url, headers, expects
-        self.scope["headers"] = headers
-        super().on_headers_complete()
 
     def _leave_to_uvicorn(self) -> None:
         parts, self._source, self._parts = self._parts, None, []
         self._begin_in_uvicorn()
         for part in parts:
             super().on_body(part)
+
+    def _read_no_more(self, last_word: Reply | None) -> bool:
+        if self._source is not None:
+            # Nobody has heard of the request yet.
+            self._source, self._parts, self._in_body = None, [], False
+        return super()._read_no_more(last_word)
+
+    def _cut_root_off(self) -> None:
+        """Some proxies pass on the path that they serve us under, and uvicorn expects that they cut it off."""
+        if self.url.startswith(self._root + b"/") and self._endpoint.source_at(self.url) is None:
+            self.url = self.url[len(self._root) :]
 
     # ── whole webhooks ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -111,31 +106,17 @@ class HookProtocol(HttpToolsProtocol):
         if not self._endpoint.take(webhook, self.headers, body):
             return False
         self._source, self._parts = None, []
-        self.cycle = webhook  # type: ignore[assignment]
+        self.cycle = self._answering = webhook  # type: ignore[assignment]
         return True
 
     def go_on(self) -> None:
-        """Go on with what waits behind a whole webhook; close the connection when nothing has come for a while.
-
-        One timer that looks again, where uvicorn's own would be made and cancelled for every request.
-        """
-        if self.pipeline:
+        """Go on with what waits behind a whole webhook."""
+        if self.pipeline or self._is_deaf:
             self.on_response_complete()
             return
         self.server_state.total_requests += 1
+        self.answered = True
         self._idle_since = self.loop.time()
-        if self._idle_timer is None:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look)
-
-    def _look(self) -> None:
-        self._idle_timer = None
-        if self._idle_since is None:
-            return
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left > 0:
-            self._idle_timer = self.loop.call_later(left, self._look)
-        else:
-            self.timeout_keep_alive_handler()
 
 
 class _WholeWebhook(Whole):
@@ -158,17 +139,16 @@ class _WholeWebhook(Whole):
         if self.disconnected:
             return
         closes = reply.closes or not self.keep_alive
-        headers = (*protocol.server_state.default_headers, *reply.headers)
-        protocol.transport.write(_head(reply.status, headers, len(reply.body), closes=closes) + reply.body)
+        protocol.write(reply, closes=closes)
         if closes:
-            protocol.transport.close()
+            protocol.end()
             protocol.on_response_complete()
         else:
             protocol.go_on()
 
     def hang_up(self) -> None:
         self.response_complete = True
-        self._protocol.transport.close()
+        self._protocol.end()
 
 
 class _Nobody:
@@ -179,10 +159,3 @@ class _Nobody:
 
 
 _NOBODY = _Nobody()
-
-
-@lru_cache(maxsize=64)
-def _head(status: int, headers: tuple[Header, ...], length: int, *, closes: bool) -> bytes:
-    """Everything before the body. Nearly all answers of a second have the same."""
-    lines = [b"%b: %b\r\n" % header for header in framed(headers, length, closes=closes)]
-    return b"".join([STATUS_LINE[status], *lines, b"\r\n"])

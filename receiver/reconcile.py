@@ -25,6 +25,7 @@ from receiver.changes import RowChange
 from receiver.database import Database
 from receiver.dialects import Listed
 from receiver.errors import ApiError, ConfigurationError
+from receiver.escapes import visible
 from receiver.inbox import pending_entities
 from receiver.mirror import ACTIVE, Key, MirrorRow, Write, child_tables, mirror_tables, own_columns, sql_table
 from receiver.sources import Source
@@ -67,7 +68,7 @@ class Report:
     dry_run: bool = False
 
     def lines(self) -> list[str]:
-        """The report for people: a line for each row that differs, then the sums."""
+        """The report for people: a line for each row that differs, then the sums; nothing in it is invisible."""
         lines = [f"{change.operation} {change.table} {change.external_id}: {_told(change)}" for change in self.repaired]
         did = "would be repaired" if self.dry_run else "repaired"
         if self.listed is not None:
@@ -82,7 +83,7 @@ class Report:
                 f"{missing} active rows of {table} are missing from the list, more than {BRAKE:.0%}: nothing of "
                 f"{table} was deactivated. If the list is right, run this again with --force."
             )
-        return lines
+        return [visible(line) for line in lines]
 
 
 def _told(change: RowChange) -> str:

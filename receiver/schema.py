@@ -17,6 +17,7 @@ from sqlmodel import SQLModel
 from receiver.database import Database
 from receiver.errors import ConfigurationError
 from receiver.revisions import OWN, Branch, Standing, find_branches, standing_of
+from receiver.unfinished import refuse_unfinished
 
 #: The key of the advisory lock that lets one process at a time change the schema on PostgreSQL.
 SCHEMA_LOCK = 0x686F6F6B0003
@@ -102,6 +103,7 @@ class Schema:
         """
         with self._database.write() as connection:
             self._refuse_encoding(connection)
+            refuse_unfinished(connection)
             for standing in self.standings(connection):
                 standing.refuse_what_is_not_ours()
                 if standing.pending:
@@ -126,6 +128,7 @@ class Schema:
             self._refuse_encoding(connection)
             if self._database.is_postgresql:
                 _take_turns(connection)
+            refuse_unfinished(connection)
             plan = self._plan(connection)
             for branch in self.branches:
                 self._take(connection, branch)

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from receiver import codec
-from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
+from receiver.importing import foreign_code
+from receiver.paths import PREFIX
 from receiver.sources import Source
 
 #: Seconds that the receiver may take to answer.
@@ -82,16 +83,24 @@ def moment(text: str) -> datetime:
 def send(source: Source, body: bytes, url: str) -> Sent:
     """Sign or encrypt the body and post it. Raises `HookmirrorError` if nobody answers."""
     verifier = source.dialect.verifier
-    sealed, headers = verifier.sign(verifier.prepare(body, source.credentials), source.credentials)
+    with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
+        sealed, headers = verifier.sign(verifier.prepare(body, source.credentials), source.credentials)
     try:
         response = httpx.post(
             url, content=sealed, headers={"content-type": "application/json", **headers}, timeout=PATIENCE
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HookmirrorError(
-            f"Nobody answers at {url} ({type(error).__name__}: {error}): start `hookmirror serve`, or correct --to."
+            f"Nobody answers at {shown(url)} ({type(error).__name__}: {error}): start `hookmirror serve`, or correct "
+            "--to."
         ) from None
     return Sent(response.status_code, response.text)
+
+
+def shown(url: str) -> str:
+    """The URL without user and password, which may stand in it for a proxy's sake."""
+    head, at, host = url.partition("://")[2].partition("/")[0].rpartition("@")
+    return url.replace(f"{head}{at}", "", 1) if host and at else url
 
 
 def _json(data: str | None) -> Any:

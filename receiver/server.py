@@ -15,8 +15,8 @@ import uvicorn
 
 from receiver import metrics
 from receiver.app import App
-from receiver.endpoint import PREFIX
 from receiver.errors import ConfigurationError
+from receiver.paths import PREFIX
 from receiver.protocol import HookProtocol
 from receiver.supervisor import Supervisor
 
@@ -69,8 +69,11 @@ def inherit(number: int) -> socket.socket:
         ) from None
 
 
-def run(application: App, listening: socket.socket) -> None:
-    """Serve in this process, until a signal says to end: requests under way are answered first."""
+def run(application: App, listening: socket.socket, *, root_path: str = "") -> None:
+    """Serve in this process, until a signal says to end: requests under way are answered first.
+
+    `root_path` is where a proxy serves this under.
+    """
     config = uvicorn.Config(
         application,
         http=HookProtocol,
@@ -81,6 +84,7 @@ def run(application: App, listening: socket.socket) -> None:
         proxy_headers=False,
         server_header=False,
         lifespan="on",
+        root_path=root_path,
         timeout_graceful_shutdown=GRACE,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,13 +94,14 @@ def run(application: App, listening: socket.socket) -> None:
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def run_processes(listening: socket.socket, *, processes: int, worker: bool) -> None:
+def run_processes(listening: socket.socket, *, processes: int, worker: bool, root_path: str = "") -> None:
     """Serve in so many processes that share the socket, and a worker in one more, until a signal says to end.
 
     A connection waits in the socket's one queue until any of the processes takes it, so none is lost with a process.
     """
     hookmirror = [sys.executable, "-P", "-m", "receiver"]
-    commands = [[*hookmirror, "serve", "--fd", str(listening.fileno()), "--no-worker"]] * processes
+    serve = [*hookmirror, "serve", "--fd", str(listening.fileno()), "--no-worker", "--root-path", root_path]
+    commands = [serve] * processes
     if worker:
         commands.append([*hookmirror, "worker"])
     # Whoever connects from now on waits for the first process that is ready, instead of being refused.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from receiver.compression import decompressed, is_compressed
 from receiver.dialects import Dialect
+from receiver.envelope import Envelope
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
-from receiver.importing import import_foreign
+from receiver.importing import foreign_code, import_foreign, place_of
 from receiver.mirror import mirror_tables
 from receiver.settings import Settings, SourceSettings
 from receiver.signatures import Credentials
@@ -27,6 +29,18 @@ class Source:
     dialect: Dialect
     credentials: Credentials
     settings: SourceSettings
+    #: Bytes that a body may have, decompressed too.
+    max_body_bytes: int = Settings.model_fields["max_body_bytes"].default
+
+    def open(self, content: bytes) -> bytes:
+        """The content, decompressed if its dialect allows that and it is compressed. Raises `Unreadable`."""
+        if not self.dialect.decompress or not is_compressed(content):
+            return content
+        return decompressed(content, largest=self.max_body_bytes)
+
+    def read(self, verified: bytes) -> Envelope:
+        """The envelope of a verified body, which depends on these bytes alone. Raises `Unreadable`."""
+        return self.dialect.read(self.open(verified))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +140,8 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
     mirror_tables()
     for dialect in dialects.values():
         dialect.check()
-    return {name: build_source(source, dialects) for name, source in settings.sources.items()}
+    built = {name: build_source(source, dialects) for name, source in settings.sources.items()}
+    return {name: replace(source, max_body_bytes=settings.max_body_bytes) for name, source in built.items()}
 
 
 def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:
@@ -138,7 +153,8 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
             f"{', '.join(sorted(dialects))}, or name your own under `dialects`."
         )
     credentials = settings.credentials()
-    wrong = dialect.verifier.check(credentials)
+    with foreign_code(f"The verifier of {dialect.name}, asked about the source {settings.name},", holds_secrets=True):
+        wrong = dialect.verifier.check(credentials)
     if wrong is not None:
         raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
     _try_client(settings, dialect)
@@ -153,7 +169,8 @@ def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
         raise
     except Exception as error:
         raise ConfigurationError(
-            f"The API of the source {settings.name} cannot be called with these settings ({type(error).__name__}): "
+            f"The API of the source {settings.name} cannot be called with these settings "
+            f"({place_of(error)}{type(error).__name__}): "
             "check api_url, api_key and api_secret, which travel as ASCII."
         ) from None
     if client is not None:

@@ -32,10 +32,13 @@ from receiver.admission import Admission
 from receiver.database import Database
 from receiver.deliveries import State
 from receiver.dialects import Dialect
-from receiver.endpoint import PREFIX, Endpoint
+from receiver.endpoint import Endpoint
 from receiver.errors import ConfigurationError
 from receiver.inbox import Inbox
+from receiver.incoming import Incoming
+from receiver.limits import Limits
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
+from receiver.paths import PREFIX
 from receiver.settings import source_settings
 from receiver.signatures import Credentials, Verifier
 from receiver.sources import Source, build_source, find_dialects
@@ -79,12 +82,9 @@ class Webhooks:
         self.worker = Worker(self.inbox, self._sources, clock=self.now)
         self._acceptor = Acceptor(self.inbox)
         self._acceptor.start()
+        limits = Limits()
         self._endpoint = Endpoint(
-            self._sources,
-            Admission(self._acceptor.accept).admit,
-            max_body_bytes=1_048_576,
-            max_waiting_bytes=67_108_864,
-            body_timeout=30.0,
+            self._sources, Admission(self._acceptor.accept).admit, limits=limits, incoming=Incoming(limits)
         )
         self._runner = asyncio.Runner()
 

@@ -33,7 +33,7 @@ class Tokens:
 
     def check(self, authorization: str | None, wanted: Scope, *, now: datetime) -> None:
         """Raises `NotAuthorized` or `Forbidden` unless the header `Authorization` carries a token for `wanted`."""
-        kind, _, token = (authorization or "").partition(" ")
+        kind, _, token = (authorization or "").strip(" \t").partition(" ")
         if kind.lower() != "bearer" or not token:
             raise NotAuthorized("Send `Authorization: Bearer <token>`; `hookmirror token --scope read` makes one.")
         try:

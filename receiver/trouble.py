@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
+from receiver import addresses
+from receiver.database_url import redacted, shown
 from receiver.sqlite import MOVED
 
 Result = TypeVar("Result")
@@ -37,6 +39,12 @@ SQLITE_TROUBLE = frozenset(
 
 #: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
 POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
+
+#: PostgreSQL's word for a server that takes no writes: a standby, or one that was demoted.
+READ_ONLY = "25006"
+
+#: What PostgreSQL says of a connection or a server, whatever the statement: connections, and a server that ends.
+OF_THE_CONNECTION = ("08", "57P", READ_ONLY)
 
 #: PostgreSQL's classes of values that it does not take: data, constraints, views, program limits, and what a trigger
 #: raises.
@@ -85,6 +93,22 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
+def is_of_the_connection(error: BaseException | None) -> bool:
+    """Whether another connection may do better: this one leads to a server that ends, or that takes no writes.
+
+    So it is after a failover, where the address leads to another server now.
+    """
+    return str(getattr(error, "sqlstate", None)).startswith(OF_THE_CONNECTION)
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the database can be read, perhaps, and not be written."""
+    original = getattr(error, "orig", None) or error
+    if isinstance(original, sqlite3.Error):
+        return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+    return getattr(original, "sqlstate", None) == READ_ONLY or _NO_WRITES in str(original)
+
+
 def is_trouble_of_ours(error: BaseException) -> bool:
     """Whether the database as a whole is in trouble (away, full, read-only, damaged), not one statement's values."""
     if not isinstance(error, SQLAlchemyError) or is_transient(error):
@@ -105,14 +129,6 @@ def is_overdue(error: BaseException) -> bool:
     if isinstance(original, sqlite3.Error):
         return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT
     return getattr(original, "sqlstate", None) in OVERDUE
-
-
-def is_read_only(error: BaseException) -> bool:
-    """Whether the database can be read, perhaps, and not be written."""
-    original = getattr(error, "orig", None)
-    if isinstance(original, sqlite3.Error):
-        return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
-    return getattr(original, "sqlstate", None) == "25006"
 
 
 def is_fault_of_values(error: BaseException) -> bool:
@@ -140,10 +156,18 @@ def one_line(error: BaseException) -> str:
 
 def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
     """One line for a person: what is wrong with the database, and what to do; `setting` is where the URL stands."""
-    parsed = make_url(url)
-    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    parsed = addresses.parse(url)
+    told = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+    reason = redacted(_reason(told), parsed)
     advice = _advice(reason.lower(), parsed).format(setting=setting)
-    return f"The database {parsed.render_as_string(hide_password=True)} cannot be used: {reason}. {advice}"
+    return f"The database {shown(parsed)} cannot be used: {reason}. {advice}"
+
+
+def _reason(told: str) -> str:
+    """The first line; of several servers, none of which could be used, what each one said."""
+    first, *more = told.splitlines()
+    tried = [line.rpartition("connection failed: ")[2] for line in more if line.startswith("- host: ")]
+    return "; ".join(tried) or first
 
 
 def _advice(reason: str, url: URL) -> str:
@@ -155,14 +179,22 @@ def _advice(reason: str, url: URL) -> str:
     return next((mend for symptom, mend in _ADVICE if symptom in reason), "Check {setting}.")
 
 
+#: What PostgreSQL's library says of a server that takes no writes, when a connection wants to write.
+_NO_WRITES = "session is read-only"
+
 #: What SQLite says of everything that keeps it from opening a file.
 _NOT_OPENED = "unable to open database file"
 
 
+_NO_PRIMARY = "Name the primary server in {setting}, not a copy of it; if a failover is under way, wait for its end."
+
+_POOLER = "There is a pooler in between: let it pool sessions, or name PostgreSQL's own address in {setting}."
+
 _ADVICE = (
     (MOVED, "Put it back; or stop every process that has it open, and start them again."),
     (_NOT_OPENED, "Create its folder, or give this user the right to write there."),
-    ("read-only transaction", "Name the primary server in {setting}, not a copy of it."),
+    *((symptom, _NO_PRIMARY) for symptom in (_NO_WRITES, "read-only transaction", "during recovery")),
+    *((symptom, _POOLER) for symptom in ("unsupported startup parameter", "prepared statement")),
     ("lock timeout", "Somebody holds a table that is to be changed: end what does, or run this again when it has."),
     ("readonly", "Give this user the right to write the file and its folder."),
     ("read-only", "Give this user the right to write the file and its folder."),

@@ -206,9 +206,9 @@ class Worker:
         with self._judged(task):
             if delivery.plain is None:
                 raise Unreadable("The body has expired, so there is nothing to process.")
-            dialect = self._sources[delivery.source].dialect
-            envelope = task.envelope = dialect.read(delivery.plain)
-            task.handler = dialect.handler_for(envelope.event_type)
+            source = self._sources[delivery.source]
+            envelope = task.envelope = source.read(delivery.plain)
+            task.handler = source.dialect.handler_for(envelope.event_type)
             if task.handler is None:
                 raise Discard(f"No handler takes {envelope.event_type}.")
             _warn_of_the_future(delivery, envelope)

@@ -18,7 +18,7 @@ from simulator.clock import Clock, RunningClock
 from simulator.connection import Address, NoAnswerError
 from simulator.demo import api_client, compared, run_demo, settled
 from simulator.faults import parse
-from simulator.prepared import send_prepared
+from simulator.load import send_load
 from simulator.progress import progress
 from simulator.receiver_process import ReceiverFailedError
 from simulator.report import SourceReport, show
@@ -28,7 +28,7 @@ from simulator.server import api_url, serving
 from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
 from simulator.systems.base import System
-from simulator.systems.iimmpact import Iimmpact
+from simulator.systems.iimmpact.system import Iimmpact
 
 T = TypeVar("T")
 
@@ -133,6 +133,8 @@ def simulate(
     if print_settings:
         typer.echo(settings_text(systems, api=f"http://{host}:{port}" if serve else None), nl=False)
         return
+    # As a file leaves it that `hookmirror token` was written to.
+    token = token.strip()
     if check and not token:
         stop(console, "--check wants a token: give --token what `hookmirror token` prints, or set HOOKMIRROR_TOKEN.")
     if to is None and not serve:
@@ -144,7 +146,7 @@ def simulate(
         run(console, serve_only(systems, chosen, seed=seed, host=host, port=port, clock=clock, console=console))
         return
     if prepared:
-        playing = send_prepared(systems, chosen, connections=prepared)
+        playing = send_load(systems, chosen, connections=prepared)
     else:
         playing = send(systems, chosen, seed=seed, clock=clock, console=console, check=check, token=token)
     reports = run(console, with_api(playing, systems, host=host, port=port) if serve else playing)

@@ -1,4 +1,4 @@
-"""The convergence check: the rows of a mirror, read over its API, against the simulator's own truth."""
+"""The convergence check: the rows of a mirror, read over its API, against the simulator's oracle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from receiver import codec
-from simulator.truth import COLUMNS, Key, Row, Truth
+from simulator.oracle import COLUMNS, Key, Oracle, Row
 
 TABLES = ("products", "variants", "categories", "groups", "options", "records")
 
@@ -65,20 +65,20 @@ class Comparison:
 
 
 def compare(
-    truth: Truth,
+    oracle: Oracle,
     mirror: Mapping[Key, Mapping[str, Any]],
     *,
     arrived: Collection[int] | None,
     listed: frozenset[str] = frozenset(TABLES),
 ) -> Comparison:
-    """Truth against mirror. `arrived` are the numbers of the events that were acked; None if all were."""
-    comparison = Comparison(rows=len(truth.rows), listed=listed)
-    for key, row in truth:
+    """Compare the oracle with the mirror. `arrived` are the numbers of the events that were acked; None if all were."""
+    comparison = Comparison(rows=len(oracle.rows), listed=listed)
+    for key, row in oracle:
         lost = row.tied or (arrived is not None and row.event not in arrived)
         found = compare_row(key, row, mirror.get(key))
         (comparison.only_reconcile if lost else comparison.differences).extend(found)
     for key, found_row in mirror.items():
-        if key not in truth.rows and found_row["active"]:
+        if key not in oracle.rows and found_row["active"]:
             comparison.differences.append(Difference(*key, "row", None, "an active row that never was"))
     return comparison
 

@@ -14,7 +14,7 @@ from receiver import codec
 from receiver.errors import Unreadable
 from simulator.clock import Clock
 from simulator.connection import Address, Answer, Connection, Manner, NoAnswerError, request_bytes
-from simulator.fate import NONE, Fate, Planned, Trouble, damaged
+from simulator.fault_plan import NONE, FaultPlan, Planned, Trouble, damaged
 from simulator.systems.base import Attempt, Message, RetryPolicy
 
 #: Messages waiting for a connection, per lane; then the history waits too.
@@ -33,7 +33,7 @@ class Log:
     #: Answers 2xx, and of these, those that called the delivery a duplicate.
     acked: int = 0
     duplicates: int = 0
-    #: Messages that fate lost for good, and those that the receiver's own failing did.
+    #: Messages lost for good: by the fault plan, and because the receiver failed.
     dropped: int = 0
     given_up: int = 0
     #: Messages damaged on the way and forgeries that were sent; and of these, those that were acked all the same.
@@ -41,7 +41,7 @@ class Log:
     believed: int = 0
     #: Answers to these by their status; 0 for none.
     refusals: Counter[int] = field(default_factory=Counter)
-    #: Answers by their status; 0 for none. Tries that fate spoiled are not among them.
+    #: Answers by their status; 0 for none. Tries that the fault plan spoiled are not among them.
     statuses: Counter[int] = field(default_factory=Counter)
     #: Seconds from the request to its answer, for those acked.
     latencies: list[float] = field(default_factory=list)
@@ -54,21 +54,21 @@ class Log:
 
 
 class Courier:
-    """Sends the messages of one source. Messages of one family keep their order, unless fate shuffles them."""
+    """Sends the messages of one source. A family's messages keep their order, unless the fault plan reorders them."""
 
     def __init__(
         self,
         *,
         clock: Clock,
         retries: RetryPolicy,
-        fate: Fate,
+        fault_plan: FaultPlan,
         on_attempt: Callable[[Attempt], None] | None = None,
         lanes: int = 4,
     ) -> None:
         self.log = Log()
         self._clock = clock
         self._retries = retries
-        self._fate = fate
+        self._fault_plan = fault_plan
         self._on_attempt = on_attempt
         self._lanes_per_address = lanes
         self._lanes: dict[tuple[Address, int], _Lane] = {}
@@ -82,12 +82,12 @@ class Courier:
             await self._lane(message).queue.put(_Try(message))
             return
         self.log.messages += 1
-        for planned in self._fate.meet(message):
+        for planned in self._fault_plan.meet(message):
             await self._dispatch(planned)
 
     async def finish(self) -> None:
         """Wait until everything is sent, retries included."""
-        for planned in self._fate.rest():
+        for planned in self._fault_plan.rest():
             await self._dispatch(planned)
         await self._settle()
 
@@ -227,7 +227,7 @@ class _Try:
 
     @property
     def spoiled(self) -> bool:
-        """It fails by fate, not by the receiver's doing."""
+        """Whether the fault plan, not the receiver, makes it fail."""
         return self.unreachable or (self.number == 1 and self.trouble.fails)
 
 

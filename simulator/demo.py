@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from simulator.chance import Chance
 from simulator.clock import RunningClock
 from simulator.convergence import Comparison, compare, read_mirror
 from simulator.delivery import Courier, Log
 from simulator.progress import progress
 from simulator.receiver_process import Receiver, ReceiverFailedError, free_port, receiving
 from simulator.report import SourceReport
+from simulator.rng import Rng
 from simulator.run import build, couriers, hook_url, play, prepare
 from simulator.scenario import Scenario
 from simulator.server import serving
@@ -48,7 +48,7 @@ async def run_demo(scenario: Scenario, *, seed: int, console: Console, stay: boo
     with tempfile.TemporaryDirectory(prefix="hookmirror-demo-") as directory:
         async with serving(systems) as api:
             settings = settings_text(systems, api=api)
-            key = Chance(f"{seed} secret key").token(48)
+            key = Rng(f"{seed} secret key").token(48)
             async with receiving(directory=Path(directory), port=port, settings=settings, secret_key=key) as receiver:
                 reports = await play_against(receiver, systems, scenario, seed=seed, clock=clock, console=console)
                 on_reports(reports)
@@ -138,7 +138,7 @@ async def report(
 async def compared(client: httpx.AsyncClient, system: System, log: Log) -> Comparison:
     """The system's catalog against the receiver's mirror of it, as it is now. Raises httpx.HTTPError."""
     mirror = await read_mirror(client, system.source)
-    return compare(system.truth, mirror, arrived=log.arrived, listed=system.listed)
+    return compare(system.oracle, mirror, arrived=log.arrived, listed=system.listed)
 
 
 async def look_around(receiver: Receiver, console: Console) -> None:

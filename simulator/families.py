@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from simulator.chance import Chance
+from simulator.rng import Rng
 
 T = TypeVar("T")
 
@@ -65,12 +65,12 @@ class Families(Generic[T]):
     def free(self, family: str, *, at: datetime) -> bool:
         return self._edited[family] < at
 
-    def take(self, chance: Chance, wanted: Callable[[T], bool], *, at: datetime) -> T | None:
+    def take(self, rng: Rng, wanted: Callable[[T], bool], *, at: datetime) -> T | None:
         """A random wanted member that was not edited in this tick, marked as edited now; None if none was found."""
         if self._again:
             return self._members[self._last] if self._last and wanted(self._members[self._last]) else None
         for _ in range(LOOKS if self._ids else 0):
-            family = chance.choice(self._ids)
+            family = rng.choice(self._ids)
             if self.free(family, at=at) and wanted(self._members[family]):
                 self.edited(family, at=at)
                 return self._members[family]

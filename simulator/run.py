@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from simulator.chance import Chance
 from simulator.clock import Clock, sleep_until
 from simulator.delivery import Courier
-from simulator.fate import Fate, Stranger
+from simulator.fault_plan import FaultPlan, Stranger
+from simulator.rng import Rng
 from simulator.scenario import Scenario
 from simulator.systems import SYSTEMS
 from simulator.systems.base import Change, System
@@ -48,7 +48,7 @@ async def couriers(
         system.source: Courier(
             clock=clock,
             retries=system.retries,
-            fate=Fate(
+            fault_plan=FaultPlan(
                 scenario.faults,
                 seed=seed,
                 source=system.source,
@@ -99,7 +99,7 @@ class Player:
         self._clock = clock
         self._faults = scenario.faults
         self._stranger = Stranger(system, scenario.faults, seed=seed)
-        self._ties = Chance(f"{seed} {system.source} tie")
+        self._ties = Rng(f"{seed} {system.source} tie")
         self._skew = timedelta(seconds=scenario.faults.skew_seconds)
 
     async def play(self, pace: Pace) -> None:

@@ -59,7 +59,7 @@ def load(name: str) -> Scenario:
     if path.suffix != ".toml":
         raise ScenarioError(f"there is no scenario {name!r}: choose one of {', '.join(names())}, or give a .toml file")
     try:
-        return read(path.read_text(encoding="utf-8"), name=path.name)
+        return read(path.read_text(encoding="utf-8-sig"), name=path.name)
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{name} cannot be read: {error}") from None
 

@@ -12,15 +12,16 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 
 from simulator.answers import json_answer
+from simulator.systems.apis import refusal, routes
 from simulator.systems.base import System
 
 
 def application(systems: Iterable[System]) -> Starlette:
-    """One app with `/{source}{api_path}/…` for every system that has an API."""
-    served = [system for system in systems if system.routes()]
+    """One app with `/{source}{api_path}/…` for every system."""
+    served = list(systems)
 
     async def index(request: Request) -> Response:
         return json_answer({system.source: api_url(str(request.base_url), system) for system in served})
@@ -32,10 +33,15 @@ def application(systems: Iterable[System]) -> Starlette:
         found = next((system for system in served if system.source == name), None)
         if found is None:
             return json_answer({"error": error.detail}, status=error.status_code)
-        return found.refusal(error.status_code, error.detail)
+        return refusal(found, error.status_code, error.detail)
 
-    mounts = [Mount(f"/{system.source}{system.api_path}", routes=system.routes()) for system in served]
-    return Starlette(routes=[Route("/", index), *mounts], exception_handlers={HTTPException: refused})
+    mounts = [
+        Mount(f"/{system.source}{system.api_path}", app=Router(routes(system), redirect_slashes=False))
+        for system in served
+    ]
+    simulated = Starlette(routes=[Route("/", index), *mounts], exception_handlers={HTTPException: refused})
+    simulated.router.redirect_slashes = False
+    return simulated
 
 
 def api_url(base: str, system: System) -> str:

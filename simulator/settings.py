@@ -14,7 +14,7 @@ def settings_text(systems: Iterable[System], *, api: str | None) -> str:
     """A `[sources.…]` table for every system. `api` is the base URL of the simulated APIs, None if none are served."""
     tables = []
     for system in systems:
-        url = api_url(api, system) if api and system.routes() else None
+        url = api_url(api, system) if api else None
         lines = [f"{name} = {toml(value)}" for name, value in system.settings(api_url=url).items()]
         tables.append("\n".join([f"[sources.{system.source}]", *lines]))
     return "\n\n".join(tables) + "\n"

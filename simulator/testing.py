@@ -25,12 +25,12 @@ from simulator.clock import RunningClock
 from simulator.convergence import Comparison, compare, read_mirror
 from simulator.delivery import Courier, Log
 from simulator.demo import api_client
-from simulator.fate import Fate, Stranger
+from simulator.fault_plan import FaultPlan, Stranger
 from simulator.faults import Faults
+from simulator.oracle import Key
 from simulator.server import api_url, serving
 from simulator.systems import SYSTEMS
 from simulator.systems.base import Change, Message, System, floor
-from simulator.truth import Key
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class SimulatedSystem:
         self._courier = courier
         self._stranger = stranger
         self._last: datetime | None = None
-        #: The system itself, with its truth, its subscriptions and its secrets.
+        #: The system itself, with its oracle, its subscriptions and its secrets.
         self.system = system
         #: The base of its API.
         self.api_url = url
@@ -104,7 +104,7 @@ class SimulatedSystem:
 
     def compare(self, rows: Mapping[Key, Mapping[str, Any]]) -> Comparison:
         """Hold rows against what was announced; the keys are (table, external id)."""
-        return compare(self.system.truth, rows, arrived=self._courier.log.arrived, listed=self.system.listed)
+        return compare(self.system.oracle, rows, arrived=self._courier.log.arrived, listed=self.system.listed)
 
     def compare_with(self, url: str, token: str) -> Comparison:
         """Hold the mirror of the Hookmirror at this URL against what was announced."""
@@ -178,7 +178,7 @@ class Simulated:
         courier = Courier(
             clock=RunningClock(speed=speed),
             retries=system.retries,
-            fate=Fate(faults, seed=seed, source=system.source),
+            fault_plan=FaultPlan(faults, seed=seed, source=system.source),
             on_attempt=system.logged,
         )
         self._stack.push_async_callback(courier.close)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from postgresql_server import PostgresServer
 from sqlalchemy import make_url
 
@@ -23,6 +24,12 @@ from receiver.schema import Schema
 
 #: Where a PostgreSQL server for the tests is, instead of the wheel's: the role needs the right to create databases.
 SERVER = "DATABASE_URL"
+
+# Property tests try the same examples in every run, so that a change is judged by what it changes. `make explore` looks
+# for new ones; what it finds is written down with `@example`.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile("fixed")
 
 #: Lends a database for a block: a file in this folder, or a database on the server.
 LendDatabase = Callable[[Path], AbstractContextManager[str]]

@@ -15,6 +15,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -48,6 +49,38 @@ class PostgresServer:
         wheel.ensure_pgdata_inited()
         self._program, self._data, self._user = wheel.bin_path / "postgres", wheel.pgdata, wheel.system_user
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def user(self) -> str | None:
+        """The system's user that it runs as; None for that of the tests."""
+        return self._user
+
+    def standby(self, **settings: str) -> PostgresServer:
+        """Another server, not started yet, that follows this one, which runs, until it is promoted."""
+        other = PostgresServer(**self._settings | settings)
+        # Its folder stays: only the owner of the one above could make it anew.
+        for each in other._data.iterdir():
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+        source = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
+        command = [self._program.with_name("pg_basebackup"), *source, "-D", other._data, "-R", "--no-sync"]
+        subprocess.run([*command, "-c", "fast"], user=self._user, check=True, capture_output=True, timeout=PATIENCE)
+        return other
+
+    def follow(self, primary: PostgresServer) -> None:
+        """As from the next start, be a standby of that one."""
+        where = f"primary_conninfo = 'host=127.0.0.1 port={primary.port} user=postgres'\n"
+        with (self._data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(where)
+        signal_file = self._data / "standby.signal"
+        signal_file.touch()
+        shutil.copystat(self._data / "postgresql.conf", signal_file)
+        shutil.chown(signal_file, self._data.owner(), self._data.group())
+
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        """The rows of one statement, committed."""
+        with psycopg.connect(self.url(), autocommit=True, connect_timeout=10) as connection:
+            found = connection.execute(statement)
+            return found.fetchall() if found.description else []
 
     @property
     def pid(self) -> int:

@@ -33,11 +33,12 @@ from receiver.api import Api
 from receiver.ciphers import CIPHERS
 from receiver.database import Database
 from receiver.deliveries import State
+from receiver.environment import CONFIG_VARIABLE, PREFIX
 from receiver.errors import Refused
 from receiver.inbox import Inbox
 from receiver.mirror import BOOKKEEPING, mirror_tables, own_columns, sql_table
 from receiver.openapi import describe
-from receiver.settings import CONFIG_VARIABLE, PREFIX, Settings, SourceSettings, load
+from receiver.settings import Settings, SourceSettings, load
 from receiver.sources import find_dialects
 from receiver.testing import EXPECTED, Webhooks, fixture_files
 from receiver.tokens import Tokens

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from simulator.systems.base import System
-from simulator.systems.iimmpact import Iimmpact
-from simulator.systems.indexed import Indexed
-from simulator.systems.sigma import Sigma
-from simulator.systems.sticky import Sticky
+from simulator.systems.iimmpact.system import Iimmpact
+from simulator.systems.indexed.system import Indexed
+from simulator.systems.sigma.system import Sigma
+from simulator.systems.sticky.system import Sticky
 
 SYSTEMS: dict[str, type[System]] = {system.dialect: system for system in (Sigma, Indexed, Iimmpact, Sticky)}

@@ -9,15 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from starlette.responses import Response
-from starlette.routing import BaseRoute
-
 from receiver.signatures import Credentials, Secret, Verifier
-from simulator.answers import json_answer
-from simulator.chance import Chance
 from simulator.clock import Clock
 from simulator.families import Families
-from simulator.truth import Key, Truth
+from simulator.oracle import Key, Oracle
+from simulator.rng import Rng
 
 #: How far ahead of the event a stranger dates a forgery, so that a receiver that believes it is spoiled visibly.
 AHEAD = timedelta(hours=1)
@@ -113,7 +109,7 @@ Edit = Callable[[datetime], list[Change]]
 
 
 class System(ABC):
-    """One account of one of the four systems: its catalog, its truth and its subscriptions."""
+    """One account of one of the four systems: its catalog, its oracle and its subscriptions."""
 
     dialect: ClassVar[str]
     #: The smallest step of time that the system's events can tell apart.
@@ -129,11 +125,11 @@ class System(ABC):
         self.source = source
         self.clock = clock
         #: What the history draws from; and what the bodies and secrets do, so that neither disturbs the other.
-        self.chance = Chance(f"{seed} {source}")
-        self.wire = Chance(f"{seed} {source} wire")
+        self.rng = Rng(f"{seed} {source}")
+        self.wire = Rng(f"{seed} {source} wire")
         #: About how many families live in the catalog.
         self.size = size
-        self.truth = Truth()
+        self.oracle = Oracle()
         self.subscriptions: list[Subscription] = []
         #: What the subscriptions will be after the next rotation, if one is prepared.
         self.upcoming: list[Subscription] = []
@@ -184,14 +180,6 @@ class System(ABC):
     def access(self) -> dict[str, str]:
         """What a caller of its API needs: names of headers or members, with their values."""
 
-    def routes(self) -> list[BaseRoute]:
-        """The system's own API."""
-        return []
-
-    def refusal(self, status: int, message: str) -> Response:
-        """The error body of its API, for what routing refuses."""
-        return json_answer({"error": message}, status=status)
-
     def headers(self, change: Change, body: bytes) -> dict[str, str]:  # noqa: ARG002 (only Sigma has any)
         """Headers besides those of the signature."""
         return {}
@@ -221,9 +209,9 @@ class System(ABC):
         tick = floor(at, self.resolution)
         if tie:
             with self.families.again():
-                return self.chance.weighted(self.edits())(tick)
-        growing = self.living() < self.size and self.chance.happens(0.6)
-        edit = self.create if growing else self.chance.weighted(self.edits())
+                return self.rng.weighted(self.edits())(tick)
+        growing = self.living() < self.size and self.rng.happens(0.6)
+        edit = self.create if growing else self.rng.weighted(self.edits())
         return edit(tick) or self.create(tick)
 
     def messages(self, change: Change) -> list[Message]:
@@ -290,10 +278,10 @@ class System(ABC):
         return Change(number=self.events, event_type=event_type, at=at, family=family, data=data, extras=extras)
 
     def put(self, key: Key, change: Change, *, active: bool = True, **columns: Any) -> None:
-        self.truth.put(key, event=change.number, at=change.at, active=active, **columns)
+        self.oracle.put(key, event=change.number, at=change.at, active=active, **columns)
 
     def remove(self, key: Key, change: Change) -> None:
-        self.truth.remove(key, event=change.number, at=change.at)
+        self.oracle.remove(key, event=change.number, at=change.at)
 
 
 def refused(status: int | None) -> bool:

@@ -109,7 +109,7 @@ async def outcome(client: httpx.AsyncClient, system: System, log: Log, stats, du
         log=log,
         states=stats[system.source].states,
         outcomes=stats[system.source].outcomes,
-        comparison=compare(system.truth, mirror, arrived=log.arrived, listed=system.listed),
+        comparison=compare(system.oracle, mirror, arrived=log.arrived, listed=system.listed),
     )
     return Outcome(system, report, await read_deliveries(client, system.source), duplicates[system.source])
 

@@ -8,7 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from commanding import PATIENCE, SETTINGS, Folder, Forks, lines, post, product, wait_until
+from commanding import PATIENCE, SECRET_KEY, SETTINGS, Folder, Forks, lines, post, product, wait_until
 
 NOON = "2026-03-04T12:00:00Z"
 
@@ -159,6 +159,17 @@ def test_doctor_names_each_thing_to_mend(tmp_path, forks):
     assert "The file is something else" in findings["database"][1]
 
 
+def test_doctor_and_the_start_say_that_a_secret_has_blanks_around_it(tmp_path, forks):
+    blank = Folder(tmp_path, SETTINGS.replace("-tests-only", "-tests-only "))
+    done = forks.run(blank, "doctor")
+    assert done.returncode == 0, "such a secret is allowed"
+    assert next(line for line in lines(done.stdout) if "secrets[1] of the source" in line) == (
+        "LOOK source sigma: secrets[1] of the source sigma has blanks around it, which are part of it: remove them, "
+        "unless the sender has them too."
+    )
+    assert "secrets[1] of the source sigma has blanks around it" in forks.run(blank, "prune").stderr
+
+
 def test_doctor_says_nothing_good_of_a_file_that_cannot_be_written_to(tmp_path, forks):
     folder = Folder(tmp_path)
     forks.run(folder, "migrate")
@@ -216,6 +227,110 @@ def test_migrate_makes_the_tables_once_and_may_be_run_again(tmp_path, forks):
     for _ in range(2):
         assert forks.run(fresh, "migrate").returncode == 0
     assert fresh.count() == 0
+
+
+def test_migrate_needs_no_source_and_no_secret_key_and_makes_the_tables_of_the_packages(tmp_path, forks):
+    alone = Folder(tmp_path, settings="", environment={"HOOKMIRROR_CONFIG": None})
+    dry = forks.run(alone, "migrate", "--dry-run")
+    assert (dry.returncode, dry.stderr) == (0, "")
+    assert "catalog would go from nothing to " in dry.stdout
+    done = forks.run(alone, "migrate")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (alone.count(), alone.count(table="products")) == (0, 0)
+
+
+def test_migrate_does_not_ask_whether_a_source_could_be_listened_to(tmp_path, forks):
+    unready = Folder(tmp_path, settings="[sources.sigma]\n[sources.nobody]\nsecrets_file = 'absent'")
+    assert forks.run(unready, "migrate").returncode == 0
+
+
+# ── what others wrote fails ───────────────────────────────────────────────────────────────────────────────────
+
+FAILING = """
+from datetime import UTC, datetime
+from receiver import Dialect, Envelope, HmacSha256
+from handlers.catalog import Product
+import httpx
+
+class Failing(HmacSha256):
+    def check(self, credentials):
+        if credentials.secrets[0].value == b"check":
+            raise TypeError(f"no {credentials.secrets[0].value}-value")
+
+    def sign(self, body, credentials):
+        raise KeyError(f"{credentials.secrets[0].value}-value")
+
+failing = Dialect("failing", verify=Failing(header="X-Signature"))
+
+@failing.envelope
+def read(body: dict) -> Envelope:
+    return Envelope(event_type=body["type"], entity=None, occurred_at=datetime(2026, 1, 1, tzinfo=UTC), data=None)
+
+@failing.compose
+def write(event_type, entity_id, at, data):
+    if event_type == "mute":
+        raise Mute
+    return {"type": helped(data)}
+
+def helped(data):
+    return data["type"]
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError
+
+@failing.connect
+def client(source):
+    return httpx.Client(base_url=source.api_url)
+
+@failing.listing(Product)
+def walk(api):
+    yield from None
+"""
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("failing")
+    (folder / "failing.py").write_text(FAILING)
+    account = '[sources.failing]\nsecrets = ["sign"]\napi_url = "http://127.0.0.1:1"\n'
+    return Folder(folder, f'secret_key = "{SECRET_KEY}"\ndialects = ["failing:failing"]\n{account}')
+
+
+def line_of(text: str) -> int:
+    return FAILING.splitlines().index(text) + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line", "says"),
+    [
+        (("send", "failing", "a.b", "--data", "{}"), '    return data["type"]', "KeyError: 'type'"),
+        (("send", "failing", "mute"), "        raise Mute", "Mute)"),
+        (("reconcile", "failing"), "    yield from None", "TypeError: 'NoneType' object is not iterable"),
+        (
+            ("send", "failing", "a.b", "--data", '{"type": "a.b"}'),
+            '        raise KeyError(f"{credentials.secrets[0].value}-value")',
+            "KeyError.",
+        ),
+    ],
+)
+def test_an_error_in_a_dialect_s_own_code_is_one_line_that_says_where(failing, forks, arguments, line, says):
+    done = forks.run(failing, *arguments)
+    assert done.returncode == 1
+    (told,) = lines(done.stderr)
+    assert f"{failing.path}/failing.py, line {line_of(line)}: {says}" in told
+    assert "-value" not in told
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("serve",), ("worker",), ("replay", "1"), ("prune",)])
+def test_an_error_in_a_verifier_s_check_is_one_line_that_says_where_and_no_secret(failing, forks, command):
+    refused = Folder(failing.path, failing.settings.replace('"sign"', '"check"'))
+    done = forks.run(refused, *command)
+    assert done.returncode == 1
+    (told,) = [line for line in lines(done.stdout + done.stderr) if "verifier" in line]
+    line = line_of('            raise TypeError(f"no {credentials.secrets[0].value}-value")')
+    assert told.endswith(f"{failing.path}/failing.py, line {line}: TypeError.")
+    assert "Traceback" not in done.stderr
 
 
 # ── worker, replay, reconcile, prune: one after the other, on what was sent ───────────────────────────────────

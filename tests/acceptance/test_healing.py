@@ -62,8 +62,8 @@ async def lose_and_heal():
 async def look(client, system, sending):
     """What is told to a user (who counts what arrived), and everything that differs."""
     mirror = await read_mirror(client, system.source)
-    told = compare(system.truth, mirror, arrived=sending[system.source].log.arrived, listed=system.listed)
-    whole = compare(system.truth, mirror, arrived=None, listed=system.listed)
+    told = compare(system.oracle, mirror, arrived=sending[system.source].log.arrived, listed=system.listed)
+    whole = compare(system.oracle, mirror, arrived=None, listed=system.listed)
     return told, whole
 
 

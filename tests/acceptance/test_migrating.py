@@ -319,9 +319,9 @@ def test_a_database_that_only_lets_itself_be_read_is_named_as_such(on_postgresql
     forks.run(on_postgresql, "migrate")
     name = make_url(postgresql_url).database
     execute(postgresql_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    refused(forks.run(on_postgresql, "serve"), "only lets itself be read: name the primary server")
+    refused(forks.run(on_postgresql, "serve"), "session is read-only. Name the primary server")
     execute_writing(postgresql_url, "UPDATE alembic_version_receiver SET version_num = '0001'", "DROP TABLE processes")
-    refused(forks.run(on_postgresql, "migrate"), "read-only transaction. Name the primary server")
+    refused(forks.run(on_postgresql, "migrate"), "session is read-only. Name the primary server")
 
 
 def obey_the_rights_of_files():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 import structlog
+from serving import PATIENCE
 from shopping import new_shop, new_worker
 
 from receiver import Dialect
+from receiver.filing import Accepted
 from receiver.inbox import Inbox
+from receiver.intake import Arrival
 from receiver.testing import Webhooks
 from receiver.worker import Worker
 
@@ -71,3 +75,18 @@ def settled(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(Inbox, "settle", noted)
     return sizes
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Keeps every commit back until it is set."""
+    opened = threading.Event()
+    accept = Inbox.accept
+
+    def wait_and_accept(inbox: Inbox, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        assert opened.wait(PATIENCE)
+        return accept(inbox, arrivals)
+
+    monkeypatch.setattr(Inbox, "accept", wait_and_accept)
+    yield opened
+    opened.set()

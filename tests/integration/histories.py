@@ -27,8 +27,9 @@ from receiver.sources import find_dialects
 from receiver.testing import Webhooks
 from receiver.worker import Worker
 from simulator.clock import SteppedClock
+from simulator.oracle import COLUMNS
 from simulator.systems import SYSTEMS
-from simulator.truth import COLUMNS
+from simulator.systems.apis import routes
 
 TABLES = {
     "products": Product,
@@ -70,7 +71,7 @@ def live(system: Any, *, events: int, start: datetime, step: timedelta) -> list[
 
 
 @dataclass(slots=True)
-class Fate:
+class FaultPlan:
     """When workers die: the number of steps that each of them lives. A step is a statement or a commit."""
 
     lives: list[int] = field(default_factory=list)
@@ -105,9 +106,11 @@ class Fate:
 class Workers:
     """One worker after another on one inbox, each until it is killed; close them at the end."""
 
-    def __init__(self, kit: Webhooks, source: Any, *, batch_size: int, fate: Fate, wait_for_lease: bool) -> None:
+    def __init__(
+        self, kit: Webhooks, source: Any, *, batch_size: int, fault_plan: FaultPlan, wait_for_lease: bool
+    ) -> None:
         self.kit = kit
-        self.fate = fate
+        self.fault_plan = fault_plan
         self.wait_for_lease = wait_for_lease
         self.make = lambda: Worker(kit.inbox, {source.name: source}, batch_size=batch_size, lease=LEASE, clock=kit.now)
         self.worker = self.make()
@@ -122,7 +125,7 @@ class Workers:
     def work(self) -> bool:
         """One round of the worker of the day. Whether there was anything to do, dying included."""
         try:
-            with self.fate.over(self.kit.database.engine):
+            with self.fault_plan.over(self.kit.database.engine):
                 return self.worker.work() > 0
         except Killed:
             self.deaths += 1
@@ -172,7 +175,7 @@ def snapshot(kit: Webhooks, source: str) -> dict[tuple[str, str], dict[str, Any]
 def differences(system: Any, mirror: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
     """What of the mirror is not as the system's own catalog has it: row, column, found, true."""
     found = []
-    for key, row in system.truth:
+    for key, row in system.oracle:
         shown = mirror.get(key)
         if (shown is not None and shown["active"]) != row.active:
             found.append(f"{key}: active is not {row.active}")
@@ -184,7 +187,7 @@ def differences(system: Any, mirror: dict[tuple[str, str], dict[str, Any]]) -> l
                 for column, value in expected.items()
                 if shown[column] != value
             ]
-    known = {key for key, _ in system.truth}
+    known = {key for key, _ in system.oracle}
     return found + [f"{key}: never was" for key, row in mirror.items() if row["active"] and key not in known]
 
 
@@ -217,7 +220,7 @@ class Api:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     def show(self, system: Any) -> None:
-        self._shown = Starlette(routes=system.routes())
+        self._shown = Starlette(routes=routes(system))
 
     def __enter__(self) -> Api:
         self._thread.start()

@@ -130,6 +130,13 @@ def request_head(source: str, *lines: bytes) -> bytes:
     return b"\r\n".join([f"POST /hooks/{source} HTTP/1.1".encode(), b"Host: receiver", *lines, b"", b""])
 
 
+def whole(source: str, content: bytes) -> bytes:
+    """A request with its right signature, as one string of bytes."""
+    content, headers = sent(source, content)
+    signed = [f"{name}: {value}".encode() for name, value in headers.items()]
+    return request_head(source, *signed, b"Content-Length: %d" % len(content)) + content
+
+
 @contextmanager
 def serving(
     database_url: str,
@@ -137,12 +144,14 @@ def serving(
     with_worker: bool = False,
     one_write: bool = False,
     http: type[asyncio.Protocol] | str = HookProtocol,
-    keep_alive: int = 5,
+    root_path: str = "",
+    around: Callable[[App], Any] = lambda app: app,
     **settings: Any,
 ) -> Iterator[Served]:
     """Serve until the end of the block. `settings` are those of the settings file.
 
-    With `one_write`, webhooks are posted in one write each. `http` and `keep_alive` are what uvicorn calls so.
+    With `one_write`, webhooks are posted in one write each. `http` and `root_path` are what uvicorn calls so; `around`
+    makes the application that is served.
     """
     content: dict[str, Any] = {"database_url": database_url, "secret_key": SECRET_KEY, "sources": SOURCES}
     installation = Installation(Settings(**content | settings))
@@ -150,14 +159,14 @@ def serving(
     app = App(installation, with_worker=with_worker)
     server = uvicorn.Server(
         uvicorn.Config(
-            app,
+            around(app),
+            root_path=root_path,
             http=http,
             ws="none",
             log_config=None,
             access_log=False,
             lifespan="on",
             timeout_graceful_shutdown=5,
-            timeout_keep_alive=keep_alive,
         )
     )
     with socket.create_server(("127.0.0.1", 0)) as listening:

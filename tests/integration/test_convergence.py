@@ -9,7 +9,7 @@ import pytest
 from histories import (
     STARTS,
     Api,
-    Fate,
+    FaultPlan,
     Workers,
     differences,
     endings,
@@ -63,7 +63,7 @@ def test_any_order_any_duplication_and_any_crash_end_in_the_true_catalog(dialect
             kit.drain()
             source = kit.source("hostile")
             with Workers(
-                kit, source, batch_size=batch_size, fate=Fate(lives), wait_for_lease=wait_for_lease
+                kit, source, batch_size=batch_size, fault_plan=FaultPlan(lives), wait_for_lease=wait_for_lease
             ) as workers:
                 for position, number in enumerate(order):
                     post(kit, "hostile", messages[number])
@@ -88,21 +88,21 @@ def api():
 
 def test_thin_events_that_are_hydrated_while_the_catalog_lives_on_end_in_the_true_catalog(api, lend_database):
     @settings(max_examples=8, deadline=None)
-    @given(seed=st.integers(0, 2**32), chance=st.randoms(use_true_random=False), lives=LIVES)
-    def holds(seed, chance, lives):
+    @given(seed=st.integers(0, 2**32), rng=st.randoms(use_true_random=False), lives=LIVES)
+    def holds(seed, rng, lives):
         start = STARTS[0]
         system = new_system("sigma", seed=seed, start=start)
         api.show(system)
         waiting: list[Any] = []
         with new_kit(lend_database) as kit:
             source = kit.source("sigma", **system.settings(api_url=api.url))
-            with Workers(kit, source, batch_size=10, fate=Fate(lives), wait_for_lease=False) as workers:
+            with Workers(kit, source, batch_size=10, fault_plan=FaultPlan(lives), wait_for_lease=False) as workers:
                 for events in range(3, 31, 3):
                     waiting += live(system, events=events, start=start, step=timedelta(seconds=1))
-                    for _ in range(chance.randrange(len(waiting) + 1)):
-                        message = waiting.pop(chance.randrange(len(waiting)))
+                    for _ in range(rng.randrange(len(waiting) + 1)):
+                        message = waiting.pop(rng.randrange(len(waiting)))
                         post(kit, "sigma", message)
-                        if chance.random() < 0.2:
+                        if rng.random() < 0.2:
                             waiting.append(message)
                     workers.work()
                 for message in waiting:

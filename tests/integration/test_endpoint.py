@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given, settings
@@ -135,7 +136,7 @@ def test_an_unsigned_body_is_taken_only_where_the_settings_say_so(served: Served
 # ── not for us ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["nobody", "", "sigma/", "SIGMA", "%00", "%FF", "%2e%2e", "sigma%3Fx=1", "x" * 9_000])
+@pytest.mark.parametrize("name", ["nobody", "", "/", "SIGMA", "%00", "%FF", "%2e%2e", "sigma%3Fx=1", "x" * 9_000])
 def test_an_unknown_source_is_not_found_whatever_its_name(served: Served, name: str):
     refused(served.post(name, *sent("sigma", body("sigma"))), 404, "unknown_source")
 
@@ -169,7 +170,8 @@ def without_id(source: str) -> bytes:
 #: By name: the body that the source sends, the state in which it is kept, and a part of the reason.
 KEPT: dict[str, tuple[Callable[[str], bytes], str, str]] = {
     "not JSON": (lambda _: b"<event/>", "dead", "not JSON"),
-    "empty": (lambda _: b"", "dead", "not JSON"),
+    "empty": (lambda _: b"", "dead", "it is empty"),
+    "a form": (lambda s: urlencode({"json": body(s)}).encode(), "dead", "application/x-www-form-urlencoded"),
     "NUL behind the body": (lambda s: body(s) + b"\0", "dead", "not JSON"),
     "invalid UTF-8": (lambda s: changed(s, "NAME-HERE", "\udcff\udcfe"), "dead", "not valid UTF-8"),
     "nested 10,000 deep": (lambda _: DEEP, "dead", "nested too deeply"),
@@ -179,6 +181,7 @@ KEPT: dict[str, tuple[Callable[[str], bytes], str, str]] = {
     "an object of nothing": (lambda _: b"{}", "dead", "not what the dialect expects"),
 }
 READ: dict[str, tuple[Callable[[str], bytes], str, str | None]] = {
+    "byte order mark": (lambda s: b"\xef\xbb\xbf" + body(s), "pending", None),
     "no id": (without_id, "dead", "so nobody knows what changed"),
     "id null": (lambda s: body(s, id=None), "dead", "so nobody knows what changed"),
     "id true": (lambda s: body(s, id=True), "dead", "is no id"),
@@ -226,6 +229,22 @@ def test_json_that_no_text_or_number_can_hold_is_kept_all_the_same(served: Serve
     delivery = served.delivery(served.send(source, content))
     assert delivery["state"] in ("pending", "dead")
     assert delivery["body"].encode() == content
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_a_body_in_utf_16_or_utf_32_is_read_without_a_word_about_it_in_a_header(
+    served: Served, source: str, encoding: str
+):
+    content = json.dumps(document(source, id=7, key=encoding)).encode(encoding)
+    delivery = served.delivery(served.send(source, content))
+    assert (delivery["state"], delivery["reason"]) == ("pending", None)
+    assert delivery["entity"].endswith(":7")
+    if source == "sticky":
+        assert APP_KEY not in delivery["plain"]
+    else:
+        kept = delivery["body"].encode() if delivery["body_encoding"] == "utf-8" else b64decode(delivery["body"])
+        assert kept == content
 
 
 @pytest.mark.parametrize("source", SOURCES)

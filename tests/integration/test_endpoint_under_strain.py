@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import select
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -140,22 +141,35 @@ def test_after_bodies_that_stopped_their_bytes_wait_no_longer(impatient: Served)
 # ── backpressure ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_past_the_bytes_that_may_wait_senders_are_asked_to_come_back(mirror_url):
-    with serving(mirror_url, max_waiting_bytes=MIB) as served:
-        content = padded("sigma", 100_000)
-        with ExitStack() as slow:
+def test_past_the_bytes_that_may_wait_for_their_commit_senders_are_asked_to_come_back(mirror_url, gate):
+    with serving(mirror_url, max_waiting_bytes=MIB) as served, ThreadPoolExecutor() as pool:
+        large = pool.submit(served.send, "sigma", padded("sigma", 1_000_000, key="waits"))
+        wait_until(lambda: served.app.endpoint._waiting_bytes)
+        assert is_unavailable(served.post("sigma", *sent("sigma", padded("sigma", 100_000))))
+        gate.set()
+        assert served.delivery(large.result(PATIENCE))["state"] == "pending"
+        served.send("sigma", padded("sigma", 100_000))
 
-            def is_reached() -> bool:
-                # Of two that meet at the bound either may be refused, so the slow one is begun anew each time.
-                sending = slow.enter_context(served.connect())
-                sending.sendall(request_head("sigma", b"Content-Length: 1000000") + b" " * 999_999)
-                return is_unavailable(served.post("sigma", content))
 
-            wait_until(is_reached, "the bound")
-            assert is_unavailable(served.post("sigma", *sent("sigma", content)))
-            assert served.count() == 0
-        wait_until(lambda: served.post("sigma", content).status_code == 401, "room")
-        served.send("sigma", content)
+def test_bodies_that_never_end_keep_nobody_from_being_acked(mirror_url):
+    with serving(mirror_url, max_waiting_bytes=MIB, max_incomplete_bytes=MIB) as served, ExitStack() as stack:
+        for _ in range(12):
+            stranger = stack.enter_context(served.connect())
+            stranger.sendall(request_head("sigma", b"Content-Length: 300000") + b" " * 299_999)
+        wait_until(lambda: served.metric('hookmirror_limited_total{limit="max_incomplete_bytes"}'))
+        for number in range(20):
+            served.send("sigma", padded("sigma", 60_000, key=f"honest {number}"))
+        assert served.count() == 20
+
+
+def test_a_body_that_was_ended_to_make_room_is_answered(mirror_url):
+    with serving(mirror_url, max_waiting_bytes=MIB, max_incomplete_bytes=MIB) as served, ExitStack() as stack:
+        strangers = [stack.enter_context(served.connect()) for _ in range(2)]
+        for stranger in strangers:
+            stranger.sendall(request_head("sigma", b"Content-Length: 1000000") + b" " * 600_000)
+        ended, _, _ = select.select(strangers, [], [], PATIENCE)
+        status, content = read_answer(ended[0])
+    assert (status, json.loads(content)["error"]) == (503, "unavailable")
 
 
 # ── the database in trouble ───────────────────────────────────────────────────────────────────────────────────

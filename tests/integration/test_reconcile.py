@@ -142,6 +142,13 @@ def test_a_dry_run_tells_the_difference_and_changes_nothing(kit, listed, run):
 # ── the brake ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_no_text_of_the_list_can_colour_the_report_or_forge_a_line_of_it(listed, run):
+    listed.hold("A\x1b[31m\n0 rows\u202e", name="Lantern\x9b\x7f")
+    lines = run(dry_run=True, force=True).lines()
+    assert all(line.isprintable() for line in lines)
+    assert any("A\\x1b[31m\\n0 rows\\u202e" in line and "Lantern\\x9b\\x7f" in line for line in lines)
+
+
 def test_a_list_that_lacks_up_to_a_fifth_is_believed(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(2, 10)))
     assert run().braked == {}

@@ -11,7 +11,7 @@ import httpx
 from proxy import Proxy
 
 from receiver import codec
-from simulator.truth import Key
+from simulator.oracle import Key
 
 #: Seconds between two looks at a feed that has nothing new, and changes asked for at once.
 LOOK, PAGE = 0.05, 500

@@ -14,15 +14,15 @@ import httpx
 from simulator.clock import RunningClock
 from simulator.convergence import Comparison, compare, read_mirror
 from simulator.delivery import Courier
-from simulator.fate import Fate
+from simulator.fault_plan import FaultPlan
 from simulator.faults import Faults
+from simulator.oracle import Key
 from simulator.run import Player, build, hook_url
 from simulator.scenario import Scenario
 from simulator.server import serving
 from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
 from simulator.systems.base import Attempt, RetryPolicy, refused
-from simulator.truth import Key
 
 #: Of what is sent, some is sent twice, some out of order, and some acks are not seen.
 FAULTS = Faults(duplicate=0.05, reorder=8, cut_after=0.02)
@@ -57,9 +57,9 @@ class Stream:
         scenario = Scenario(name="plug", title="", events=1, rate=self._rate, speed=SPEED, faults=FAULTS)
         policy = RetryPolicy(delays=(AGAIN * SPEED,) * 100_000, retried=refused)
         for system in self._systems:
-            fate = Fate(FAULTS, seed=self._seed, source=system.source)
+            fault_plan = FaultPlan(FAULTS, seed=self._seed, source=system.source)
             self._couriers[system.source] = Courier(
-                clock=self._clock, retries=policy, fate=fate, on_attempt=self._answered
+                clock=self._clock, retries=policy, fault_plan=fault_plan, on_attempt=self._answered
             )
             for subscription in system.subscriptions:
                 subscription.url = hook_url(to, system.source)
@@ -127,7 +127,7 @@ class Stream:
         """The mirror's rows, by source, against the systems' own truth."""
         return [
             compare(
-                system.truth,
+                system.oracle,
                 mirrors[system.source],
                 arrived=self._couriers[system.source].log.arrived,
                 listed=system.listed,

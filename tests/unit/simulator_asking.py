@@ -8,7 +8,7 @@ import shlex
 import httpx
 
 from simulator.server import application
-from simulator.systems.iimmpact_api import signature
+from simulator.systems.iimmpact.api import signature
 
 
 def ask(system, method, path, *, headers=None, auth=None, json=None, content=None):

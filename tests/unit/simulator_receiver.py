@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from simulator.delivery import Courier
-from simulator.fate import Fate
+from simulator.fault_plan import FaultPlan
 from simulator.faults import Faults
 from simulator.systems.base import Message
 
@@ -78,8 +78,8 @@ def served(scene, *statuses, answer=b'{"status": "accepted", "delivery": "d"}', 
 
 
 def courier_for(clock, *, retries, faults=None, seed=1, events=0, on_attempt=None):
-    fate = Fate(faults or Faults(), seed=seed, source="sigma", events=events)
-    return Courier(clock=clock, retries=retries, fate=fate, on_attempt=on_attempt)
+    fault_plan = FaultPlan(faults or Faults(), seed=seed, source="sigma", events=events)
+    return Courier(clock=clock, retries=retries, fault_plan=fault_plan, on_attempt=on_attempt)
 
 
 async def until(condition):

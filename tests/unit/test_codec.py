@@ -126,3 +126,42 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character_and_loses_nothi
 def test_any_halves_of_pairs_are_read_as_a_decoder_of_utf_16_reads_them(text):
     expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     assert codec.decode(json.dumps(text)) == expected
+
+
+EVENT = '{"name": "Größe 灯 😊", "price": 1.50}'
+ENCODINGS = ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_json_is_read_in_every_encoding_that_its_first_bytes_tell(encoding):
+    assert codec.decode(EVENT.encode(encoding)) == {"name": "Größe 灯 😊", "price": Decimal("1.50")}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_byte_order_mark_before_any_of_them_is_no_part_of_the_document(encoding):
+    assert codec.decode(f"\ufeff{EVENT}".encode(encoding)) == codec.decode(EVENT)
+
+
+def test_a_byte_order_mark_that_a_text_kept_is_no_part_of_it_either():
+    assert codec.decode("\ufeff{}") == {}
+
+
+@pytest.mark.parametrize(("body", "reason"), [(b"\xef\xbb\xbf", "is empty"), (b"\xef\xbb\xbf<a/>", "XML")])
+def test_a_mark_before_something_else_does_not_hide_what_it_is(body, reason):
+    with pytest.raises(Unreadable, match=reason):
+        codec.decode(body)
+
+
+@pytest.mark.parametrize("body", ["[1]".encode("utf-16")[:-1], b"\xff\xfe\x00\xd8[\0", b"\0\0\xfe\xff\xff\xff\xff\xff"])
+def test_damaged_utf_16_is_told_as_such(body):
+    with pytest.raises(Unreadable, match="UTF-16 or UTF-32 that is damaged"):
+        codec.decode(body)
+
+
+def test_half_a_pair_of_surrogates_is_mended_in_utf_16_too():
+    assert codec.decode('"\\ud800"'.encode("utf-16")) == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_marks_without_end_are_a_mistake_and_not_a_long_way_down():
+    with pytest.raises(Unreadable, match="not JSON"):
+        codec.decode(b"\xef\xbb\xbf" * 100_000 + b"{}")

@@ -1,25 +1,30 @@
-"""Our protocol beside uvicorn's own, fed piece by piece: the same answers, and what differs on purpose."""
+"""Our protocol beside uvicorn's own, fed piece by piece: the same answers where uvicorn is right, and what differs."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import json
+import re
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from receiver.admission import Answer
+from receiver.connections import Connections
 from receiver.endpoint import Endpoint
 from receiver.errors import NotVerified, Refused, Unavailable
 from receiver.filing import Accepted
+from receiver.incoming import Incoming
+from receiver.limits import Limits
 from receiver.protocol import HookProtocol
 
 #: Turns of the loop after which nothing is left to do.
@@ -37,6 +42,8 @@ class Wire(asyncio.Transport):
         self.written = b""
         self.protocol: Any = None
         self.closing = False
+        #: The other end was told that no more comes, and may still send.
+        self.half_closed = False
 
     def write(self, data: Any) -> None:
         if not self.closing:
@@ -46,6 +53,12 @@ class Wire(asyncio.Transport):
         if not self.closing:
             self.closing = True
             self.loop.call_soon(self.protocol.connection_lost, None)
+
+    def write_eof(self) -> None:
+        self.half_closed = True
+
+    def abort(self) -> None:
+        self.close()
 
     def is_closing(self) -> bool:
         return self.closing
@@ -61,13 +74,11 @@ class Application:
     def __init__(self) -> None:
         self.admitted: list[bytes] = []
         self.asked = 0
-        self.endpoint = Endpoint(
-            {"shop": object()},  # type: ignore[dict-item]
-            self._admit,
-            max_body_bytes=LARGEST,
-            max_waiting_bytes=4 * LARGEST,
-            body_timeout=30.0,
-        )
+        # Smaller than a setting may be, so that random requests meet the limits.
+        limits = Limits.model_construct(max_body_bytes=LARGEST, max_waiting_bytes=4 * LARGEST)
+        self.incoming = Incoming(limits)
+        self.connections = Connections(limits, self.incoming)
+        self.endpoint = Endpoint({"shop": object()}, self._admit, limits=limits, incoming=self.incoming)  # type: ignore[dict-item]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked += 1
@@ -140,9 +151,6 @@ LINES = st.sampled_from(
         b"Connection: keep-alive",
         b"Connection: close",
         b"Connection: close, x",
-        b"Expect: 100-continue",
-        b"Connection: Upgrade\r\nUpgrade: websocket",
-        b"Connection: Upgrade\r\nUpgrade: h2c",
         b"X-Signature: \xff\xfe",
         b"X-Signature: twice",
         b"Bad Name: 1",
@@ -152,7 +160,7 @@ TARGETS = st.sampled_from(
     [
         *[b"/hooks/shop"] * 6,
         *(b"/hooks/nobody", b"/hooks/", b"/hooks/shop/", b"/hooks/sho%70", b"/hooks/shop?a=1", b"/hooks/shop#a", b"*"),
-        *(b"http://here/hooks/shop", b"//hooks/shop", b"/hooks/shop?" + b"a" * 70_000, b"/hooks/\xff", b"/hooks/SHOP"),
+        *(b"http://here/hooks/shop", b"//hooks/shop", b"/hooks/\xff", b"/hooks/SHOP"),
     ]
 )
 REQUESTS = st.one_of(
@@ -161,7 +169,7 @@ REQUESTS = st.one_of(
         st.lists(LINES, max_size=2),
         body=BODIES,
         target=TARGETS,
-        method=st.sampled_from([*[b"POST"] * 6, b"GET", b"PUT", b"HEAD", b"OPTIONS", b"post", b"CONNECT"]),
+        method=st.sampled_from([*[b"POST"] * 6, b"GET", b"PUT", b"HEAD", b"OPTIONS", b"post"]),
         version=st.sampled_from([*[b"1.1"] * 6, b"1.0", b"0.9", b"2.0", b"x"]),
     ),
     st.builds(
@@ -191,23 +199,117 @@ class Told(NamedTuple):
 async def told(protocol: type[HttpToolsProtocol], pieces: Iterable[bytes]) -> Told:
     connection = Connection(protocol)
     await connection.feed(*pieces)
-    closed = connection.wire.closing
+    closed = connection.wire.closing or connection.wire.half_closed
     requests = None if closed else connection.state.total_requests
     connection.wire.close()
     await settle()
     application = connection.application
-    return Told(connection.wire.written, closed, requests, application.admitted, application.endpoint._waiting_bytes)
+    waiting = application.endpoint._waiting_bytes + application.incoming.bytes
+    return Told(connection.wire.written, closed, requests, application.admitted, waiting)
 
 
-@given(requests=st.lists(REQUESTS, min_size=1, max_size=4), cuts=st.lists(st.integers(1, 600), max_size=5))
+def answers(written: bytes) -> list[tuple[bytes, bytes]]:
+    """Status and body of each answer."""
+    found = []
+    while written:
+        head, _, rest = written.partition(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: (\d+)", head)
+        # The answer to a HEAD has a length, and no body.
+        size = int(length[1]) if length and not rest.startswith(b"HTTP/1.1 ") else 0
+        found.append((head[9:12], rest[:size]))
+        written = rest[size:]
+    return found
+
+
+def pieces_of(content: bytes, cuts: Iterable[int]) -> list[bytes]:
+    places = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
+    return [content[start:end] for start, end in pairwise(places)]
+
+
+NOT_HTTP = (b"400", b"Invalid HTTP request received.")
+
+#: What we say to it, by status.
+NONSENSE = {b"400": "malformed_request", b"414": "url_too_long", b"431": "head_too_large"}
+
+CUTS = st.lists(st.integers(1, 600), max_size=5)
+
+
+@given(requests=st.lists(REQUESTS, min_size=1, max_size=4), cuts=CUTS)
 @settings(deadline=None, max_examples=500)
 def test_whatever_comes_in_any_pieces_gets_the_answers_of_uvicorn_s_own_protocol(requests, cuts):
-    content = b"".join(requests)
-    places = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
-    pieces = [content[start:end] for start, end in pairwise(places)]
+    pieces = pieces_of(b"".join(requests), cuts)
     ours, theirs = (asyncio.run(told(protocol, pieces)) for protocol in (HookProtocol, HttpToolsProtocol))
-    assert ours == theirs
     assert ours.waiting == 0
+    if NOT_HTTP[1] not in theirs.written:
+        assert ours == theirs
+        return
+    # What is owed is answered before the nonsense behind it is, where uvicorn drops it.
+    owed = answers(ours.written)
+    if owed[-1][0] in NONSENSE and json.loads(owed[-1][1])["error"] == NONSENSE[owed[-1][0]]:
+        owed.pop()
+    else:
+        assert b"connection: close" in ours.written
+    assert ours.closed
+    answered = [each for each in answers(theirs.written) if each != NOT_HTTP]
+    assert owed[: len(answered)] == answered
+
+
+OFFERS = [
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n",
+    b"UPGRADE: a/1, b\r\nconnection: x, upgrade\r\n",
+    b"Upgrade: twice\r\nUpgrade:\r\nConnection: upgrade\r\n",
+]
+
+
+@given(
+    requests=st.lists(st.tuples(REQUESTS, st.sampled_from([b"", *OFFERS])), min_size=1, max_size=4),
+    cuts=CUTS,
+)
+@example(requests=[(request(body=b"x" * (LARGEST + 1)), OFFERS[0])], cuts=[])
+@example(requests=[(chunked(b"{}", b"{}"), OFFERS[0]), (b"\x00\x01\r\n\r\n", b"")], cuts=[])
+@example(requests=[(request(body=b"{}"), OFFERS[1]), (request(body=b"[]"), OFFERS[0])], cuts=[])
+@settings(deadline=None, max_examples=300)
+def test_an_offer_to_upgrade_changes_no_answer(requests, cuts):
+    plain = [each for each, _ in requests]
+    offering = [each.replace(b"Host: here\r\n", b"Host: here\r\n" + offer, 1) for each, offer in requests]
+    with_offer = asyncio.run(told(HookProtocol, pieces_of(b"".join(offering), cuts)))
+    without = asyncio.run(told(HookProtocol, pieces_of(b"".join(plain), [])))
+    assert (answers(with_offer.written), with_offer.closed, with_offer.admitted, with_offer.waiting) == (
+        answers(without.written),
+        without.closed,
+        without.admitted,
+        0,
+    )
+
+
+@given(
+    content=st.lists(
+        st.one_of(
+            REQUESTS,
+            st.binary(max_size=300),
+            st.sampled_from(
+                [
+                    request(b"Expect: 100-continue"),
+                    request(b"Expect: 100-continue", target=b"/hooks/nobody"),
+                    request(*[b"A: b"] * 200),
+                    request(b"A: " + b"b" * 20_000),
+                    b"CONNECT here:443 HTTP/1.1\r\n\r\n",
+                    request(target=b"/hooks/shop?" + b"a" * 9_000),
+                    b"\r\n" * 10_000,
+                ]
+            ),
+        ),
+        max_size=5,
+    ),
+    cuts=CUTS,
+)
+@settings(deadline=None, max_examples=200)
+def test_whatever_a_stranger_sends_nothing_is_left_of_it(content, cuts):
+    seen = asyncio.run(told(HookProtocol, pieces_of(b"".join(content), cuts)))
+    assert seen.waiting == 0
+    assert b"Internal Server Error" not in seen.written
+    assert b"because of an error here" not in seen.written
 
 
 # ── on purpose ────────────────────────────────────────────────────────────────────────────────────────────────

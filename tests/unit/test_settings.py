@@ -316,3 +316,141 @@ def test_a_secret_key_that_could_be_guessed_is_refused_and_not_shown(monkeypatch
     with pytest.raises(ConfigurationError, match=r"a key of less than 16 characters.*token_urlsafe") as refused:
         _ = load().secret_keys
     assert "letters" not in str(refused.value)
+
+
+# ── what surrounds a text ─────────────────────────────────────────────────────────────────────────────────────
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        BOM + b"batch_size = 7\n",
+        BOM + b"batch_size = 7\r\n",
+        b"batch_size = 7\r\nlog_level = 'debug'\r\n",
+        b"batch_size = 7",
+        b"\n\nbatch_size = 7  \n \t\n",
+    ],
+)
+def test_a_settings_file_is_read_whatever_editor_wrote_it(tmp_path, content):
+    (tmp_path / "hookmirror.toml").write_bytes(content)
+    assert load(tmp_path / "hookmirror.toml").batch_size == 7
+
+
+def test_a_settings_file_in_another_encoding_is_told_to_be_saved_as_utf_8(tmp_path):
+    (tmp_path / "hookmirror.toml").write_bytes("batch_size = 7".encode("utf-16"))
+    with pytest.raises(ConfigurationError, match=r"not written in UTF-8 .*: save it as UTF-8\.$"):
+        load(tmp_path / "hookmirror.toml")
+
+
+def test_a_settings_file_that_nests_without_end_is_no_toml(tmp_path):
+    (tmp_path / "hookmirror.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(ConfigurationError, match=r"hookmirror\.toml is not TOML"):
+        load(tmp_path / "hookmirror.toml")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [BOM + b"one\ntwo", BOM + b"one\r\ntwo\r\n", b"one\rtwo\r", b"one\n\n  two\t\n\n", b"one \n two "],
+)
+def test_a_secrets_file_gives_its_secrets_whatever_surrounds_them(read, tmp_path, content):
+    (tmp_path / "secrets").write_bytes(content)
+    source = read("[sources.sigma]", 'secrets_file = "secrets"').sources["sigma"]
+    assert [secret.value for secret in source.credentials().secrets] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_secrets_file_in_utf_16_is_refused_with_the_mend(read, tmp_path, encoding):
+    (tmp_path / "secrets").write_bytes("\ufeffone\n".encode(encoding))
+    source = read("[sources.sigma]", 'secrets_file = "secrets"').sources["sigma"]
+    with pytest.raises(ConfigurationError, match=r"is written in UTF-16: save it as UTF-8\.$"):
+        source.credentials()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", BOM, BOM + b" \r\n"])
+def test_a_secrets_file_without_a_secret_is_refused_since_another_may_not_be_missed(read, tmp_path, content):
+    (tmp_path / "secrets").write_bytes(content)
+    source = read("[sources.sigma]", "allow_unsigned = true", 'secrets_file = "secrets"').sources["sigma"]
+    with pytest.raises(ConfigurationError, match="holds no secret: write one secret a line, or remove `secrets_file`"):
+        source.credentials()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r'secrets = ["a-value\n"]',
+        r'secrets = ["fine", "\r\na-value"]',
+        'secrets = ["""a-value\n"""]',
+        r'webhook_secrets = { web_1 = "a-value\n" }',
+        r'app_key = "a-value\r"',
+        r'api_key = "a-value\n"',
+        r'api_secret = "a-value\n"',
+    ],
+)
+def test_a_secret_that_begins_or_ends_with_a_line_end_is_refused_and_not_shown(read, line):
+    message = refusal(read, "[sources.sigma]", line)
+    name = line.partition(" ")[0]
+    assert f"sources.sigma.{name}: begins or ends with a line end, which no sender's secret has: remove it" in message
+    assert "-value" not in message
+
+
+def test_a_secret_of_the_environment_that_ends_with_a_line_end_is_refused(monkeypatch):
+    monkeypatch.setenv("HOOKMIRROR_SOURCES", r'{"sigma": {"secrets": ["a-value\n"]}}')
+    with pytest.raises(ConfigurationError, match=r"sources\.sigma\.secrets: begins or ends with a line end"):
+        load()
+
+
+def test_blanks_around_a_secret_count_and_are_doubted_by_name_alone(read):
+    settings = read(
+        "[sources.sigma]",
+        'secrets = ["fine", "a-value "]',
+        'webhook_secrets = { web_1 = "\\ta-value" }',
+        'api_key = ""',
+    )
+    assert settings.sources["sigma"].credentials().secrets[1].value == b"a-value "
+    assert [doubt.partition(" has blanks")[0] for doubt in settings.doubts] == [
+        "secrets[2] of the source sigma",
+        "webhook_secrets.web_1 of the source sigma",
+    ]
+    assert "-value" not in "".join(settings.doubts)
+
+
+# ── what the environment passes on ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", [*Settings.model_fields, "config", "token"])
+@pytest.mark.parametrize("text", ["", " ", "\r", "\n"])
+def test_an_empty_variable_counts_as_unset(monkeypatch, name, text):
+    unset = load()
+    monkeypatch.setenv(f"HOOKMIRROR_{name.upper()}", text)
+    assert load() == unset
+    assert load().place_of("database_url") == "HOOKMIRROR_DATABASE_URL"
+
+
+def test_an_empty_variable_leaves_what_the_file_says(read, monkeypatch):
+    monkeypatch.setenv("HOOKMIRROR_BATCH_SIZE", "")
+    settings = read("batch_size = 7", 'database_url = "sqlite:///a.db"')
+    monkeypatch.setenv("HOOKMIRROR_DATABASE_URL", " ")
+    assert settings.batch_size == 7
+    assert settings.place_of("database_url").startswith("`database_url` in ")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("batch_size", "7\r", 7),
+        ("log_level", " debug\r\n", "debug"),
+        ("database_url", "sqlite:///a.db\r", "sqlite:///a.db"),
+        ("dialects", '["a:b"]\n', ["a:b"]),
+    ],
+)
+def test_blanks_and_line_ends_around_a_variable_are_no_part_of_it(monkeypatch, name, text, value):
+    monkeypatch.setenv(f"HOOKMIRROR_{name.upper()}", text)
+    assert getattr(load(), name) == value
+
+
+def test_the_settings_file_is_found_whatever_surrounds_its_name(read, monkeypatch, tmp_path):
+    read("batch_size = 7")
+    monkeypatch.setenv("HOOKMIRROR_CONFIG", f"{tmp_path}/hookmirror.toml\r\n")
+    assert load().batch_size == 7

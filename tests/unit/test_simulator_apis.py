@@ -15,7 +15,7 @@ from simulator.clock import SteppedClock
 from simulator.server import application
 from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
-from simulator.systems.iimmpact_api import signature
+from simulator.systems.iimmpact.api import signature
 
 START = datetime(2026, 3, 8, 10, tzinfo=UTC)
 
@@ -49,14 +49,14 @@ def sigma(systems, path):
 def test_sigma_lists_exactly_the_living_records(systems):
     """docs/sources.md, Sigma PIM, "API": `{"items", "total", "offset", "limit"}`, default limit 50."""
     page = sigma(systems, "/records").json()
-    living = {key[1] for key, row in systems["sigma"].truth if key[0] == "products" and row.active}
+    living = {key[1] for key, row in systems["sigma"].oracle if key[0] == "products" and row.active}
     items = sigma(systems, "/records?limit=500").json()["items"]
     assert {record["id"] for record in items} == living
     assert (page["limit"], page["offset"], page["total"], len(page["items"])) == (50, 0, len(living), 50)
 
 
 def test_a_sigma_record_is_what_the_truth_says(systems):
-    for (table, name), row in systems["sigma"].truth:
+    for (table, name), row in systems["sigma"].oracle:
         if table == "products" and row.active:
             assert codec.decode(sigma(systems, f"/records/{name}").content) == codec.decode(
                 codec.encode(row.columns["data"])
@@ -66,7 +66,7 @@ def test_a_sigma_record_is_what_the_truth_says(systems):
 def test_sigma_variants_are_listed_flat_and_under_their_record(systems):
     flat = sigma(systems, "/variants?limit=500").json()["items"]
     assert {variant["id"] for variant in flat} == {
-        key[1] for key, row in systems["sigma"].truth if key[0] == "variants" and row.active
+        key[1] for key, row in systems["sigma"].oracle if key[0] == "variants" and row.active
     }
     one = flat[0]
     path = f"/records/{one['entityId']}/variants"
@@ -165,7 +165,7 @@ def test_sticky_pages_through_exactly_the_living_products(systems):
         assert page["status"] == "SUCCESS"
         found += [str(product["id"]) for product in page["data"]]
         url = page["next_page_url"]
-    assert set(found) == {key[1] for key, row in system.truth if key[0] == "products" and row.active}
+    assert set(found) == {key[1] for key, row in system.oracle if key[0] == "products" and row.active}
 
 
 def test_a_sticky_product_has_the_rest_shape(systems):

@@ -11,14 +11,14 @@ import pytest
 
 from receiver import codec
 from simulator.convergence import compare, read_mirror
-from simulator.truth import Truth
+from simulator.oracle import Oracle
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
 KEY = ("products", "A1")
 
 
-def truth(*, active=True, **columns):
-    found = Truth()
+def oracle(*, active=True, **columns):
+    found = Oracle()
     found.put(KEY, event=1, at=NOON, active=active, **columns)
     return found
 
@@ -28,53 +28,53 @@ def row(**columns):
     return {**empty, "external_id": "A1", "active": True, **columns}
 
 
-def differences(truth, mirror, arrived=None):
-    return [str(found) for found in compare(truth, mirror, arrived=arrived).differences]
+def differences(oracle, mirror, arrived=None):
+    return [str(found) for found in compare(oracle, mirror, arrived=arrived).differences]
 
 
 def test_an_equal_mirror_has_no_differences():
-    expected = truth(name="Lamp", price=Decimal("10.0000"), data={"price": Decimal("1.50")})
+    expected = oracle(name="Lamp", price=Decimal("10.0000"), data={"price": Decimal("1.50")})
     found = {KEY: row(name="Lamp", price="10.0000", data=codec.decode(b'{"price": 1.5}'))}
     assert differences(expected, found) == []
 
 
 def test_a_wrong_column_is_named_with_both_values():
-    assert differences(truth(name="Lamp"), {KEY: row(name="Tent")}) == ["products A1: name is 'Tent', must be 'Lamp'"]
+    assert differences(oracle(name="Lamp"), {KEY: row(name="Tent")}) == ["products A1: name is 'Tent', must be 'Lamp'"]
 
 
 def test_a_price_must_have_the_digits_that_were_announced():
-    assert differences(truth(price=Decimal("10.0000")), {KEY: row(price="10.00")}) == [
+    assert differences(oracle(price=Decimal("10.0000")), {KEY: row(price="10.00")}) == [
         "products A1: price is '10.00', must be '10.0000'"
     ]
 
 
 def test_a_column_never_announced_must_be_null():
-    assert differences(truth(), {KEY: row(currency="EUR")}) == ["products A1: currency is 'EUR', must be None"]
+    assert differences(oracle(), {KEY: row(currency="EUR")}) == ["products A1: currency is 'EUR', must be None"]
 
 
 def test_a_missing_row_is_a_difference():
-    assert differences(truth(), {}) == ["products A1: row is None, must be 'an active row'"]
+    assert differences(oracle(), {}) == ["products A1: row is None, must be 'an active row'"]
 
 
 def test_an_inactive_row_that_lives_is_a_difference():
-    assert differences(truth(), {KEY: row(active=False)}) == ["products A1: active is False, must be True"]
+    assert differences(oracle(), {KEY: row(active=False)}) == ["products A1: active is False, must be True"]
 
 
 @pytest.mark.parametrize("mirror", [{}, {KEY: row(active=False, name="anything")}])
 def test_a_deactivated_row_may_be_inactive_or_absent(mirror):
-    assert differences(truth(active=False, name="Lamp"), mirror) == []
+    assert differences(oracle(active=False, name="Lamp"), mirror) == []
 
 
 def test_a_deactivated_row_must_not_live():
-    assert differences(truth(active=False), {KEY: row()}) == ["products A1: active is True, must be False"]
+    assert differences(oracle(active=False), {KEY: row()}) == ["products A1: active is True, must be False"]
 
 
 def test_an_active_row_that_never_was_is_a_difference():
-    assert differences(Truth(), {KEY: row()}) == ["products A1: row is 'an active row that never was', must be None"]
+    assert differences(Oracle(), {KEY: row()}) == ["products A1: row is 'an active row that never was', must be None"]
 
 
 def test_a_row_whose_last_event_was_lost_can_only_be_healed_by_a_reconcile():
-    comparison = compare(truth(name="Lamp"), {KEY: row(name="Tent")}, arrived=set())
+    comparison = compare(oracle(name="Lamp"), {KEY: row(name="Tent")}, arrived=set())
     assert comparison.equal
     assert comparison.rows_to_reconcile == ["products A1"]
 

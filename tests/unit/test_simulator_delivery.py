@@ -11,9 +11,9 @@ from simulator_receiver import START, courier_for, message, served, until
 from simulator.clock import RunningClock, SteppedClock
 from simulator.connection import Address, Connection, NoAnswerError, request_bytes
 from simulator.systems.base import RetryPolicy, refused
-from simulator.systems.iimmpact import Iimmpact
-from simulator.systems.indexed import Indexed
-from simulator.systems.sigma import Sigma
+from simulator.systems.iimmpact.system import Iimmpact
+from simulator.systems.indexed.system import Indexed
+from simulator.systems.sigma.system import Sigma
 
 
 def retried_after(system, *statuses):

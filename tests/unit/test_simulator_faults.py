@@ -11,18 +11,18 @@ from simulator_receiver import START, courier_for, message, served
 from receiver.errors import NotVerified
 from receiver.signatures import raw_headers
 from simulator.clock import RunningClock
-from simulator.fate import TOO_LARGE, Fate, Stranger, Trouble, damaged
+from simulator.fault_plan import TOO_LARGE, FaultPlan, Stranger, Trouble, damaged
 from simulator.faults import Faults, names, parse
 from simulator.systems import SYSTEMS
-from simulator.systems.iimmpact import Iimmpact
-from simulator.systems.indexed import Indexed
-from simulator.systems.sigma import Sigma
+from simulator.systems.iimmpact.system import Iimmpact
+from simulator.systems.indexed.system import Indexed
+from simulator.systems.sigma.system import Sigma
 
 
 def fates(faults, *, seed=1, count=200, events=0):
-    fate = Fate(faults, seed=seed, source="sigma", events=events)
-    due = [planned for number in range(1, count + 1) for planned in fate.meet(message(number))]
-    return [*due, *fate.rest()]
+    fault_plan = FaultPlan(faults, seed=seed, source="sigma", events=events)
+    due = [planned for number in range(1, count + 1) for planned in fault_plan.meet(message(number))]
+    return [*due, *fault_plan.rest()]
 
 
 def sent(faults, *statuses, retries=Sigma.retries, count=1, make=message):
@@ -217,7 +217,7 @@ def test_a_tie_is_two_events_of_one_family_in_one_tick(name):
         if second:
             ties += (first[-1].family, first[-1].at) == (second[0].family, second[0].at)
     assert ties > 50
-    assert any(row.tied for _, row in system.truth)
+    assert any(row.tied for _, row in system.oracle)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

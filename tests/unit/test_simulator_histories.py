@@ -14,9 +14,9 @@ from receiver.ciphers import CIPHERS
 from receiver.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.systems import SYSTEMS
-from simulator.systems.indexed_entities import KINDS
-from simulator.systems.sigma import EVENTS, Sigma
-from simulator.systems.sticky import Sticky
+from simulator.systems.indexed.entities import KINDS
+from simulator.systems.sigma.system import EVENTS, Sigma
+from simulator.systems.sticky.system import Sticky
 
 START = datetime(2026, 3, 8, 10, tzinfo=UTC)
 
@@ -86,8 +86,8 @@ def test_every_message_is_verified_with_the_secrets_of_the_settings(name):
 def test_the_truth_names_the_last_event_about_every_row(name):
     system = system_of(name)
     changes = {change.number: change for change in history(system, 300)}
-    assert system.truth.rows
-    for _, row in system.truth:
+    assert system.oracle.rows
+    for _, row in system.oracle:
         assert changes[row.event].at == row.changed_at
 
 
@@ -129,7 +129,7 @@ def test_a_deleted_sigma_entity_takes_its_variants_with_it():
     system = system_of("sigma")
     deleted = [change for change in history(system, 800) if change.event_type == "entity.deleted"]
     gone = {change.data["entityId"] for change in deleted} - {entity.id for entity in system.alive()}
-    variants = [row for (table, _), row in system.truth if table == "variants" and row.columns["parent"] in gone]
+    variants = [row for (table, _), row in system.oracle if table == "variants" and row.columns["parent"] in gone]
     assert variants
     assert not any(row.active for row in variants)
 

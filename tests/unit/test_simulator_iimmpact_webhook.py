@@ -11,7 +11,7 @@ from simulator_asking import ask, sign_request
 from receiver import codec
 from receiver.signatures import raw_headers
 from simulator.clock import SteppedClock
-from simulator.systems.iimmpact import Iimmpact
+from simulator.systems.iimmpact.system import Iimmpact
 
 START = datetime(2026, 3, 8, 10, tzinfo=UTC)
 PATH = "/v2/reseller/catalog/webhook"

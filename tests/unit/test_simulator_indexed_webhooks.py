@@ -11,7 +11,7 @@ from receiver import codec
 from receiver.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.systems.base import Attempt
-from simulator.systems.indexed import Indexed
+from simulator.systems.indexed.system import Indexed
 
 START = datetime(2026, 3, 8, 10, tzinfo=UTC)
 VALID = {"url": "https://erp.example.com/hooks", "event": "product.created", "active": True}

@@ -11,7 +11,7 @@ from simulator_receiver import START, served
 from receiver.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.connection import NoAnswerError
-from simulator.prepared import blast, body_length, make, send_prepared
+from simulator.load import blast, body_length, make, send_load
 from simulator.run import build
 from simulator.scenario import Scenario
 
@@ -97,7 +97,7 @@ def test_the_report_counts_what_was_refused_as_given_up():
         for system in systems:
             system.subscribe(url)
         scenario = Scenario(name="mine", title="Mine", events=40, rate=0)
-        return await send_prepared(systems, scenario, connections=3)
+        return await send_load(systems, scenario, connections=3)
 
     reports = served(scene, 200, 500, 200)
     assert [report.log.given_up for report in reports] == [1, 0]

@@ -85,7 +85,7 @@ def test_secrets_are_rotated_in_the_middle_of_the_run():
 def test_a_skewed_clock_is_off_by_so_much():
     for skew in (-600, 0, 45):
         systems, _ = run(replace(SCENARIO, faults=Faults(skew_seconds=skew)), clock=SteppedClock(START))
-        moments = {row.changed_at for system in systems for _, row in system.truth}
+        moments = {row.changed_at for system in systems for _, row in system.oracle}
         assert moments == {START + timedelta(seconds=skew)}
 
 

@@ -9,7 +9,7 @@ from simulator_asking import ask, replay
 
 from receiver.signatures import raw_headers
 from simulator.clock import SteppedClock
-from simulator.systems.sigma import Sigma
+from simulator.systems.sigma.system import Sigma
 
 START = datetime(2026, 3, 8, 10, tzinfo=UTC)
 

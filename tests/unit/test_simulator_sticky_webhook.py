@@ -10,7 +10,7 @@ from simulator_asking import ask
 from receiver import codec
 from receiver.ciphers import CIPHERS
 from simulator.clock import SteppedClock
-from simulator.systems.sticky import Sticky
+from simulator.systems.sticky.system import Sticky
 
 START = datetime(2026, 3, 8, 10, tzinfo=UTC)
 PATH = "/api/v2/webhooks"

@@ -62,9 +62,9 @@ def test_every_system_can_be_started_edited_and_waited_for(simulated, receiver, 
     shop = simulated.start(name, to=receiver.url)
     lamp = shop.create(name="Lamp", **options(name))
     shop.update(lamp, name="Better lamp")
-    assert shop.system.truth.rows[lamp.table, lamp.external_id].active
+    assert shop.system.oracle.rows[lamp.table, lamp.external_id].active
     shop.delete(lamp)
-    assert not shop.system.truth.rows[lamp.table, lamp.external_id].active
+    assert not shop.system.oracle.rows[lamp.table, lamp.external_id].active
     shop.live(10)
     log = shop.wait()
     assert log.arrived == set(range(1, shop.events + 1))
@@ -97,7 +97,7 @@ def test_quick_edits_of_one_entity_never_share_a_moment(simulated, receiver, nam
     lamp = shop.create(name="Lamp", **options(name))
     for number in range(5):
         shop.update(lamp, name=f"Lamp {number}")
-        assert not shop.system.truth.rows[lamp.table, lamp.external_id].tied
+        assert not shop.system.oracle.rows[lamp.table, lamp.external_id].tied
 
 
 def test_a_retry_comes_soon_on_the_systems_own_schedule(simulated, receiver):

@@ -26,8 +26,8 @@ def test_a_token_allows_its_scope_and_operate_includes_read(token, wanted):
     check(f"Bearer {token}", wanted)
 
 
-@pytest.mark.parametrize("header", ["bearer {}", "BEARER {}", "Bearer   {} "])
-def test_the_kind_is_read_in_any_case_and_with_any_spaces(header):
+@pytest.mark.parametrize("header", ["bearer {}", "BEARER {}", "Bearer   {} ", "\t Bearer {}\t "])
+def test_the_kind_is_read_in_any_case_and_with_any_blanks(header):
     check(header.format(READ))
 
 

@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import psycopg
 import pytest
 from notes import add, error_of, notes
 from sqlalchemy import text
@@ -19,6 +20,8 @@ from receiver.trouble import (
     explain,
     insist,
     is_fault_of_values,
+    is_of_the_connection,
+    is_read_only,
     is_transient,
     is_trouble_of_ours,
     one_line,
@@ -90,12 +93,11 @@ def test_a_connection_that_the_server_ends_is_transient_and_the_next_one_works(p
 @pytest.mark.parametrize(
     "statements",
     [
-        ["SET TRANSACTION READ ONLY", "INSERT INTO notes (note) VALUES ('x')"],
         ["SELECT * FROM absent"],
         ["SET ROLE pg_monitor", "SELECT * FROM notes"],
         ["SET statement_timeout = 1", "SELECT pg_sleep(60)"],
     ],
-    ids=["read-only", "no such table", "no right", "cancelled"],
+    ids=["no such table", "no right", "cancelled"],
 )
 def test_a_server_that_cannot_be_used_is_trouble_of_ours(postgres, statements):
     error = error_of(postgres, *statements)
@@ -257,6 +259,55 @@ def test_an_error_without_a_known_symptom_still_says_where_to_look(file):
 def test_advice_names_where_the_url_stands(file):
     told = explain(ValueError("not a database"), f"sqlite:///{file}", setting="`database_url` in {my}.toml")
     assert told.endswith("The file is something else: name another in `database_url` in {my}.toml.")
+
+
+def test_a_server_that_takes_no_writes_is_left_with_all_connections_and_the_transaction_run_again(postgres):
+    name = postgres.engine.url.database
+    with postgres.write() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    postgres.close()
+    error = error_of(postgres, "INSERT INTO notes (note) VALUES ('x')")
+    assert is_read_only(error)
+    assert is_trouble_of_ours(error)
+    assert not is_transient(error)
+
+
+def test_a_session_that_may_only_read_any_more_is_left_for_another_one(postgres):
+    error = error_of(postgres, "SET TRANSACTION READ ONLY", "INSERT INTO notes (note) VALUES ('x')")
+    assert error.orig.sqlstate == "25006"
+    assert is_read_only(error)
+    assert is_transient(error)
+    assert is_trouble_of_ours(error)
+
+
+def test_a_session_that_was_told_of_its_demotion_is_left_although_it_only_reads(postgres):
+    with postgres.read() as connection:
+        before = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+        connection.connection.commit()
+    with postgres.read() as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar() != before
+
+
+@pytest.mark.parametrize("state", ["25006", "57P01", "57P02", "57P03", "08006", "08P01"])
+def test_another_connection_may_do_better_than_one_whose_server_ends_or_takes_no_writes(state):
+    assert is_of_the_connection(psycopg.errors.lookup(state)())
+
+
+@pytest.mark.parametrize("error", [None, ValueError("25006"), psycopg.errors.lookup("57014")(), psycopg.Error("x")])
+def test_other_errors_leave_a_connection_as_it_is(error):
+    assert not is_of_the_connection(error)
+
+
+def test_of_several_servers_it_is_said_what_each_one_said():
+    url = "postgresql://user:s3cret@127.0.0.1:1,127.0.0.1:2/db"
+    with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
+        database.ping()
+    shown = explain(raised.value, url)
+    assert "port 1 failed: Connection refused; connection to server" in shown
+    assert "port 2 failed: Connection refused. Start PostgreSQL, or correct host and port" in shown
+    assert "s3cret" not in shown
+    assert "\n" not in shown
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 import typer
 
 from receiver import cli
+from receiver.environment import CONFIG_VARIABLE
 from receiver.server import GRACE
-from receiver.settings import CONFIG_VARIABLE
 from receiver.worker_thread import STOP_PATIENCE
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

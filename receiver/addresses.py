@@ -1,0 +1,109 @@
+"""Where a database is: its URL, with one server or several, read as PostgreSQL's own library reads it.
+
+SQLAlchemy knows no list of hosts in a URL, no socket's folder in the place of a host, and splits an IPv6 address of
+its query at the first colon. So the servers are read here, and handed on in the form that both libraries understand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+#: By what a URL begins with: the driver that is used.
+DRIVERS = {
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+}
+
+#: A URL with a server: what stands before the server, the server or servers, and what stands behind.
+_WITH_SERVERS = re.compile(
+    r"(?P<before>(?P<name>[\w+]+)://(?:[^:/?]*(?::[^@]*)?@)?)(?P<servers>[^/?]*)(?P<behind>.*)", re.DOTALL
+)
+
+#: One of them: an address in brackets or any other name, and a port.
+_SERVER = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>\d*))?")
+
+
+class _Server(NamedTuple):
+    #: A name, an address, or the folder of a socket; empty for the library's own default.
+    host: str
+    #: As written; empty for the library's own default.
+    port: str
+
+
+def parse(url: str) -> URL:
+    """The URL with its driver, if we know one, and with PostgreSQL's servers where both libraries find them.
+
+    Raises `ValueError` for a port that is no number, and SQLAlchemy's `ArgumentError` for what is no URL.
+    """
+    found = _WITH_SERVERS.fullmatch(url)
+    if found is None or not DRIVERS.get(found["name"], "").startswith("postgresql"):
+        parsed = make_url(url)
+        return parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
+    named = [_server(each) for each in found["servers"].split(",")]
+    parsed = make_url(found["before"] + found["behind"]).set(drivername=DRIVERS[found["name"]])
+    query = {name: _one(name, value) for name, value in parsed.query.items() if name not in ("host", "port")}
+    return _lead_to(parsed.set(query=query), list(_servers(named, _all(parsed, "host"), _all(parsed, "port"))))
+
+
+def _servers(named: Sequence[_Server], hosts: Sequence[str], ports: Sequence[str]) -> Iterator[_Server]:
+    """Those of the query instead of those before it; one port counts for every server.
+
+    Raises `ArgumentError` if there are neither as many ports as servers nor one, `ValueError` if one is no number.
+    """
+    servers = [_named(host) for host in hosts] or list(named)
+    if len(ports) not in (0, 1, len(servers)):
+        raise ArgumentError(f"it names {len(servers)} hosts and {len(ports)} ports")
+    given = ports if len(ports) == len(servers) else [*ports] * len(servers)
+    for server, port in zip(servers, given or [server.port for server in servers], strict=True):
+        if port and not port.isdecimal():
+            raise ValueError("a port is a number")
+        yield server._replace(port=port)
+
+
+def _named(text: str) -> _Server:
+    """Reads what the query says: as before it, or an address with all its colons, or the folder of a socket."""
+    if text.startswith("/") or (text.count(":") > 1 and not text.startswith("[")):
+        return _Server(text, "")
+    return _server(text)
+
+
+def _server(text: str) -> _Server:
+    """Reads `host`, `host:port`, `[address]:port`, or the folder of a socket with its slashes as %2F."""
+    found = _SERVER.fullmatch(text)
+    if found is None:
+        raise ValueError("a port is a number")
+    return _Server(unquote(found["host"]).strip("[]"), found["port"] or "")
+
+
+def _lead_to(url: URL, servers: Sequence[_Server]) -> URL:
+    only = servers[0]
+    if len(servers) == 1 and only.host.startswith("/"):
+        return url.update_query_dict({"host": only.host} | ({"port": only.port} if only.port else {}))
+    if len(servers) == 1:
+        return url.set(host=only.host or None, port=int(only.port) if only.port else None)
+    hosts = {"host": ",".join(server.host for server in servers)}
+    ports = {"port": ",".join(server.port for server in servers)}
+    return url.update_query_dict(hosts | (ports if any(server.port for server in servers) else {}))
+
+
+def _one(name: str, value: str | tuple[str, ...]) -> str:
+    """Of what is said several times the last, as PostgreSQL's library has it; but options of the session add up."""
+    if isinstance(value, str):
+        return value
+    return " ".join(value) if name == "options" else value[-1]
+
+
+def _all(url: URL, name: str) -> list[str]:
+    """What the query says under this name, however often, each time with commas or without."""
+    value = url.query.get(name, ())
+    values = [value] if isinstance(value, str) else value
+    return [each for one in values for each in one.split(",")]

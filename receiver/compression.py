@@ -1,0 +1,54 @@
+"""Compressed bodies: gzip and deflate, told from their first bytes, decompressed within a bound."""
+
+from __future__ import annotations
+
+import zlib
+
+from receiver.errors import Unreadable
+from receiver.likeness import is_gzip, is_zlib
+
+#: Parts that one gzip file may consist of; each costs a copy of what follows.
+MOST_MEMBERS = 16
+
+#: Lets zlib tell its own format from gzip's.
+_EITHER = zlib.MAX_WBITS | 32
+
+
+def is_compressed(content: bytes) -> bool:
+    """Whether it begins as gzip or deflate does, and so as no JSON does."""
+    return is_gzip(content) or is_zlib(content)
+
+
+def decompressed(content: bytes, *, largest: int) -> bytes:
+    """What was compressed. Raises `Unreadable` if it is damaged, goes on behind its end, or is larger than `largest`.
+
+    Never much more than `largest` bytes are made of it, whatever it claims to be.
+    """
+    parts: list[bytes] = []
+    left, room = content, largest
+    for _ in range(MOST_MEMBERS):
+        part, left = _member(left, room)
+        room -= len(part)
+        if room < 0:
+            raise Unreadable(f"The compressed body holds more than {largest} bytes. Send less at once.")
+        parts.append(part)
+        if not left.strip(b"\0"):
+            return b"".join(parts)
+        if not is_gzip(left):
+            raise Unreadable("The compressed body goes on behind its end. Let the sender send it whole and alone.")
+    raise Unreadable(f"The compressed body consists of more than {MOST_MEMBERS} parts. Let the sender send it as one.")
+
+
+def _member(content: bytes, room: int) -> tuple[bytes, bytes]:
+    """The first member, one byte more than there is room for at most, and what follows it."""
+    reader = zlib.decompressobj(_EITHER)
+    try:
+        part = reader.decompress(content, room + 1)
+        while not reader.eof and len(part) <= room:
+            more = reader.decompress(reader.unconsumed_tail, room + 1 - len(part))
+            if not more and not reader.eof:
+                raise Unreadable("The compressed body ends in the middle. Let the sender send it whole.")
+            part += more
+    except zlib.error:
+        raise Unreadable("The compressed body is damaged. Let the sender send it again, or uncompressed.") from None
+    return part, reader.unused_data

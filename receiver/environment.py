@@ -1,0 +1,46 @@
+"""The environment as settings read it: which variables are ours, and which mean nothing.
+
+What is empty counts as unset, since Compose and its like pass on a variable that nobody set as an empty one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+
+PREFIX = "HOOKMIRROR_"
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+
+#: No setting: where clients of the API, the simulator among them, look for a token.
+TOKEN_VARIABLE = PREFIX + "TOKEN"
+
+#: What Kubernetes tells every container about each Service whose name begins with ours.
+OF_SERVICES = re.compile(
+    rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+
+#: And this; but only as a URL, since a number would be a setting that somebody hopes for.
+PORT_OF_SERVICE, URL_OF_SERVICE = re.compile(rf"{PREFIX}(\w+_)?PORT"), re.compile(r"(tcp|udp|sctp)://\S+")
+
+
+def value(variable: str) -> str | None:
+    """What the variable says, without blanks and line ends around it; None if it says nothing."""
+    return os.environ.get(variable, "").strip() or None
+
+
+def stripped(variables: Mapping[str, str | None]) -> dict[str, str]:
+    """Those that say something, without blanks and line ends around it."""
+    return {name: said for name, text in variables.items() if (said := (text or "").strip())}
+
+
+def unknown(known: Iterable[str]) -> list[str]:
+    """The variables with our prefix that are neither known nor set by Kubernetes, sorted."""
+    taken = set(known)
+    ours = {name: text for name, text in stripped(os.environ).items() if name.startswith(PREFIX)}
+    return sorted(name for name, text in ours.items() if name.upper() not in taken and not _is_of_service(name, text))
+
+
+def _is_of_service(name: str, text: str) -> bool:
+    is_port = PORT_OF_SERVICE.fullmatch(name) and URL_OF_SERVICE.fullmatch(text)
+    return bool(OF_SERVICES.fullmatch(name) or is_port)

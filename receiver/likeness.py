@@ -1,0 +1,75 @@
+"""Likeness: what bytes look like that should have been JSON, and what their sender can do about it."""
+
+from __future__ import annotations
+
+import re
+from codecs import getincrementaldecoder
+from collections.abc import Callable
+
+#: Bytes from the beginning that are looked at.
+LOOKED_AT = 1_000
+
+#: `name=value`, with the value percent-encoded or not; base64 text ends with its equals signs.
+_FORM = re.compile(rb"[\w.~*+%\[\]-]{1,200}=[^=]")
+
+#: What a JSON document can begin with.
+_JSON_BEGINS = tuple(b'{["-0123456789tfn')
+
+AS_JSON = "Let the sender send JSON, as application/json."
+UNPACKED = "Let the sender send it uncompressed, or let the dialect decompress it."
+
+
+def likeness(content: bytes) -> str | None:
+    """What the content looks like and what to do, as the end of a sentence; None for JSON with a mistake in it."""
+    start = content[:LOOKED_AT].strip()
+    if not start:
+        return f"it is empty. {AS_JSON}" if not content.strip() else None
+    return next((f"it looks like {what}" for looks_so, what in _KINDS if looks_so(start)), None)
+
+
+def is_gzip(content: bytes) -> bool:
+    return content.startswith(b"\x1f\x8b")
+
+
+def is_zlib(content: bytes) -> bool:
+    """The format that HTTP calls deflate: no JSON begins with its first byte, an x."""
+    return content[:1] == b"x" and len(content) > 1 and (content[0] << 8 | content[1]) % 31 == 0
+
+
+def _is_multipart(start: bytes) -> bool:
+    return start.startswith(b"--") and b"content-disposition:" in start.lower()
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether it is words and not JSON; `true`, `false` and `null` with a mistake are told where that is."""
+    try:
+        # Incremental, because the last character may have been cut.
+        text = getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeError:
+        return False
+    begins_as_json = any(word.startswith(text) or text.startswith(word) for word in ("true", "false", "null"))
+    return text[:1].isalpha() and not begins_as_json and "".join(text.split()).isprintable()
+
+
+def _is_wide(start: bytes) -> bool:
+    return start[:2] in (b"\xff\xfe", b"\xfe\xff") or start[:4] == b"\0\0\xfe\xff"
+
+
+def _is_binary(start: bytes) -> bool:
+    return start[0] not in _JSON_BEGINS and any(each < 9 or 13 < each < 32 or each > 126 for each in start[:4])
+
+
+_KINDS: tuple[tuple[Callable[[bytes], bool], str], ...] = (
+    (is_gzip, f"something compressed with gzip. {UNPACKED}"),
+    (is_zlib, f"something compressed with deflate. {UNPACKED}"),
+    (lambda start: start.startswith(b"\x28\xb5\x2f\xfd"), f"something compressed with zstd. {UNPACKED}"),
+    (lambda start: start.startswith(b"<"), f"XML or HTML. {AS_JSON}"),
+    (
+        lambda start: _FORM.match(start) is not None,
+        "a form (application/x-www-form-urlencoded). Set the sender's content type to application/json.",
+    ),
+    (_is_multipart, "a form (multipart/form-data). Set the sender's content type to application/json."),
+    (_is_wide, "UTF-16 or UTF-32 that is damaged. Let the sender send UTF-8."),
+    (_is_text, f"plain text. {AS_JSON}"),
+    (_is_binary, f"binary data, such as MessagePack or an encrypted body. {AS_JSON}"),
+)

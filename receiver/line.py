@@ -1,0 +1,51 @@
+"""Line: what uvicorn takes for the transport of a connection. Its end is ours to choose, and it may be gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+
+class Line:
+    """Passes everything on while the connection is there; closing it is left to `end`."""
+
+    __slots__ = ("_end", "_has_ended", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, end: Callable[[], None], has_ended: Callable[[], bool]) -> None:
+        self._transport: asyncio.Transport | None = transport
+        self._end, self._has_ended = end, has_ended
+
+    def release(self) -> None:
+        """The connection is gone: from here on, nothing is written, read or closed."""
+        self._transport = None
+        self._end, self._has_ended = _nothing, _true
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None and not self._has_ended():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._end()
+
+    def is_closing(self) -> bool:
+        return self._has_ended() or self._transport is None or self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default if self._transport is None else self._transport.get_extra_info(name, default)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _true() -> bool:
+    return True

@@ -1,0 +1,55 @@
+"""Paths: `/hooks/<source>` is the address of a source, and what is wrong with one that is meant so and is not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+PREFIX = "/hooks/"
+
+#: Characters of a stranger's text that a message repeats.
+SHOWN = 64
+
+
+def is_meant_for_hooks(path: str) -> bool:
+    """Whether somebody who posts here most likely has a webhook: `/HOOKS/shop`, `//hooks/shop`, `/hooks`."""
+    return _parts(path)[:1] == ["hooks"]
+
+
+def source_named(path: str) -> str:
+    """What stands where the source's name belongs; one slash behind it is no part of it."""
+    return path.removeprefix(PREFIX).removesuffix("/")
+
+
+def flaw(path: str, sources: Collection[str]) -> str:
+    """What is wrong with a path that is no source's address, and what to do."""
+    parts = _parts(path)
+    if not parts[1:]:
+        return f"The address names no source: it is {PREFIX} and the source's name. {_advice([], sources)}"
+    if not path.startswith(PREFIX):
+        return f"An address begins with {PREFIX}, letter for letter. {_advice(parts[1:], sources)}"
+    name = source_named(path)
+    if parts[1] not in sources:
+        return f"There is no source {name[:SHOWN]!r} here. Compare the URL with the receiver's settings."
+    return f"{_oddity(name, parts)} {_advice(parts[1:], sources)}"
+
+
+def _oddity(name: str, parts: list[str]) -> str:
+    pieces = name.split("/")
+    if "" in pieces:
+        return "The address has a slash too many."
+    if "." in pieces or ".." in pieces:
+        return "The address has a part of dots, which is not followed."
+    if len(parts) > 2:
+        return f"Behind the source's name the address goes on with {'/'.join(pieces[1:])[:SHOWN]!r}."
+    return f"The address says {name[:SHOWN]!r}, and a source's name has no capitals and no blanks around it."
+
+
+def _advice(parts: list[str], sources: Collection[str]) -> str:
+    if parts and parts[0] in sources:
+        return f"Post to {PREFIX}{parts[0]}."
+    return "Compare the URL with the receiver's settings."
+
+
+def _parts(path: str) -> list[str]:
+    """The parts that say something, as whoever wrote them may have meant them."""
+    return [part.strip().lower() for part in path.split("/") if part.strip() not in ("", ".", "..")]

@@ -1,0 +1,149 @@
+"""Sending as fast as the machine can: every request is made in advance, and each connection sends the next at once.
+
+This is what measures a receiver. The usual sender (delivery.py) keeps order, retries and waits; this one does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from simulator.connection import Address, NoAnswerError, request_bytes
+from simulator.delivery import Log
+from simulator.report import SourceReport
+from simulator.scenario import Scenario
+from simulator.systems.base import Message, System
+
+#: The end of the head of an answer, and the header that tells how long its body is.
+HEAD_END, LENGTH = b"\r\n\r\n", b"\r\ncontent-length:"
+
+#: Seconds without any answer after which the rest is given up.
+PATIENCE = 30.0
+
+
+@dataclass(slots=True)
+class Sent:
+    """What came of it."""
+
+    #: Real seconds from the first request to the last answer.
+    seconds: float = 0.0
+    statuses: Counter[int] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def per_second(self) -> float:
+        return self.statuses.total() / self.seconds if self.seconds else 0.0
+
+
+def make(system: System, events: int) -> list[Message]:
+    """The messages of so many events, one millisecond or more from each other."""
+    messages: list[Message] = []
+    begin = system.clock.now()
+    while system.events < events:
+        for change in system.step(begin + system.events * system.resolution):
+            messages += system.messages(change)
+    return messages
+
+
+async def send_load(systems: Sequence[System], scenario: Scenario, *, connections: int) -> list[SourceReport]:
+    """Make the scenario's events, then send them as fast as possible: without faults, retries or order."""
+    reports = []
+    for system in systems:
+        messages = make(system, scenario.events // len(systems))
+        sent = await blast(messages, connections=connections)
+        good = sum(count for status, count in sent.statuses.items() if 200 <= status < 300)
+        log = Log(messages=len(messages), sent=len(messages), acked=good, given_up=len(messages) - good)
+        log.statuses, log.latencies = sent.statuses, sent.latencies
+        log.arrived = set(range(1, system.events + 1)) if good == len(messages) else set()
+        reports.append(SourceReport(source=system.source, events=system.events, log=log, seconds=sent.seconds))
+    return reports
+
+
+async def blast(messages: Sequence[Message], *, connections: int = 64) -> Sent:
+    """Send messages that all go to one address. Raises `NoAnswerError` if a connection ends before its answer."""
+    requests = [request_bytes(message.url, message.headers, message.body) for message in messages]
+    address = Address.of(messages[0].url)
+    sent, waiting, loop = Sent(), iter(requests), asyncio.get_running_loop()
+    began = time.perf_counter()
+    wires = []
+    for _ in range(min(connections, len(requests))):
+        _, wire = await loop.create_connection(
+            lambda: _Wire(waiting, sent), address.host, address.port, ssl=address.context()
+        )
+        wires.append(wire)
+    try:
+        await watch(wires, sent)
+    finally:
+        for wire in wires:
+            wire.close()
+    sent.seconds = time.perf_counter() - began
+    return sent
+
+
+async def watch(wires: Sequence[_Wire], sent: Sent) -> None:
+    """Until every wire is through. Raises `NoAnswerError` if one fails, or if nothing comes any more."""
+    ends = asyncio.gather(*(wire.end for wire in wires))
+    answers = -1
+    while not ends.done():
+        if sent.statuses.total() == answers:
+            ends.cancel()
+            raise NoAnswerError(f"no answer for {PATIENCE:.0f} s")
+        answers = sent.statuses.total()
+        await asyncio.wait([ends], timeout=PATIENCE)
+    ends.result()
+
+
+class _Wire(asyncio.Protocol):
+    """One connection: the next request goes out when the answer to the last is complete."""
+
+    def __init__(self, requests: Iterator[bytes], sent: Sent) -> None:
+        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._requests = requests
+        self._statuses = sent.statuses
+        self._latencies = sent.latencies
+        self._received = b""
+        self._began = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received + data if self._received else data
+        head = received.find(HEAD_END)
+        if head < 0 or len(received) < head + len(HEAD_END) + body_length(received, head):
+            self._received = received
+            return
+        self._received = b""
+        self._statuses[int(received[9:12])] += 1
+        self._latencies.append(time.perf_counter() - self._began)
+        self._next()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.end.done():
+            self.end.set_exception(NoAnswerError(str(error or "the connection was closed before the answer")))
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _next(self) -> None:
+        request = next(self._requests, None)
+        if request is not None:
+            self._began = time.perf_counter()
+            self._transport.write(request)
+        elif not self.end.done():
+            self.end.set_result(None)
+
+
+def body_length(received: bytes, head: int) -> int:
+    """What the Content-Length header says; 0 without one."""
+    lowered = received[: head + 2].lower()
+    start = lowered.find(LENGTH)
+    if start < 0:
+        return 0
+    return int(lowered[start + len(LENGTH) : lowered.find(b"\r\n", start + 2)])

@@ -1,0 +1,1 @@
+"""IIMMPACT: its catalog, its API and its webhook."""

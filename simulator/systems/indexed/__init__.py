@@ -1,0 +1,1 @@
+"""Indexed PIM: its entities, its administration and its log."""

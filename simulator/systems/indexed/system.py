@@ -1,0 +1,233 @@
+"""Indexed PIM: one webhook record and secret for each event name, bodies made of the entity's scalars, no retry."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from receiver import codec
+from receiver.signatures import HmacSha256, Verifier
+from simulator.clock import Clock
+from simulator.families import Families
+from simulator.oracle import Key
+from simulator.systems.base import Attempt, Change, Edit, RetryPolicy, Subscription, System, iso_seconds, only
+from simulator.systems.indexed.entities import APPS, KINDS, VERBS, Entity, reflect, reinvented, scalars
+from simulator.systems.indexed.log import Entry, entry
+
+#: Entries of the log that are kept.
+KEPT = 10_000
+
+#: Seconds at most that a product's event waits in the queue before its body is written.
+QUEUED = 3
+
+
+class Indexed(System):
+    dialect: ClassVar[str] = "indexed"
+    #: Times are written in whole seconds (Indexed docs, section "Example shape").
+    resolution: ClassVar[timedelta] = timedelta(seconds=1)
+    #: Indexed docs, section "Operational limitation to know": one chance.
+    retries: ClassVar[RetryPolicy] = RetryPolicy((), lambda status: False)  # noqa: ARG005 (nothing is retried)
+    verifier: Verifier = HmacSha256(header="X-Webhook-Signature")
+
+    def __init__(self, source: str, *, seed: int, clock: Clock, size: int = 120) -> None:
+        super().__init__(source, seed=seed, clock=clock, size=size)
+        self.entities: Families[Entity] = Families()
+        self.account = {"external_id": f"acc_{self.wire.hexadecimal(8)}", "name": "Example Company"}
+        #: Opens the admin screens. How a user logs in to them is not published.
+        self.admin_token = self.wire.token(24)
+        self.log: deque[Entry] = deque(maxlen=KEPT)
+        self._logged = 0
+        #: The app of every record there ever was.
+        self._apps: dict[str, str] = {}
+        self._next_id = 40
+
+    @property
+    def families(self) -> Families[Entity]:
+        return self.entities
+
+    def subscribe(self, url: str) -> None:
+        """A record for each event, and a second one for product.updated: the same change then arrives twice."""
+        names = [f"{kind}.{verb}" for kind in KINDS for verb in VERBS]
+        self.subscriptions += [self.record(name, url, app="app_products") for name in [*names, "product.updated"]]
+
+    def record(self, event_type: str, url: str, *, app: str, active: bool = True) -> Subscription:
+        """Indexed docs, section "Setup flow", step 2: external id and secret are generated."""
+        name = f"web_{self.wire.hexadecimal(12)}"
+        self._apps[name] = app
+        secret = self.wire.hexadecimal(40)
+        return Subscription(id=name, url=url, secret=secret, events=(event_type,), active=active, app=app)
+
+    def renewed(self, subscription: Subscription) -> Subscription:
+        """A record keeps its secret for life: another secret is another record."""
+        event_type = (subscription.events or ("",))[0]
+        return self.record(event_type, subscription.url, app=subscription.app, active=subscription.active)
+
+    def settings(self, *, api_url: str | None) -> dict[str, Any]:  # noqa: ARG002 (it has no read API)
+        secrets = {record.id: record.secret for record in (*self.upcoming, *self.subscriptions)}
+        return {"dialect": self.dialect, "webhook_secrets": secrets}
+
+    def access(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.admin_token}"}
+
+    def key(self, family: str) -> Key:
+        return self.entities[family].key
+
+    def logged(self, attempt: Attempt) -> None:
+        """Indexed docs, section "Detailed logs"."""
+        if not attempt.message.forged:
+            self._logged += 1
+            app = self._apps[attempt.message.subscription]
+            self.log.append(entry(attempt, number=self._logged, at=self.clock.now(), app=app))
+
+    def edits(self) -> Mapping[Edit, int]:
+        return {self.update: 70, self.bulk_update: 4, self.delete: 8, self.come_back: 8}
+
+    def body(self, change: Change, subscription: Subscription) -> bytes:
+        """Indexed docs, section "Example shape": the entity's key is the part of the event name before the dot.
+
+        Where a revision tells the time of the change, `timestamp` is the later one of the dispatch (docs/sources.md).
+        """
+        queued = timedelta(seconds=self.wire.randrange(QUEUED + 1) if change.extras else 0)
+        return codec.encode(
+            {
+                "event": change.event_type,
+                "timestamp": iso_seconds(change.at + queued),
+                "account": self.account,
+                "app": {"external_id": subscription.app, "name": APPS[subscription.app]},
+                "webhook": {"external_id": subscription.id},
+                change.event_type.partition(".")[0]: change.data,
+                **change.extras,
+            }
+        )
+
+    # Edits of the history.
+
+    def create(self, at: datetime, **attributes: Any) -> list[Change]:
+        """`kind` chooses the kind of entity, the other attributes are its properties."""
+        kind = attributes.pop("kind", None) or self.rng.weighted(KINDS)
+        invented = scalars(self.rng, kind, at)
+        only(attributes, [*invented])
+        self._next_id += 1
+        entity = Entity(
+            kind=kind,
+            external_id=f"{kind[:4]}_{self.rng.hexadecimal(6)}_{self._next_id}",
+            id=self._next_id,
+            scalars={**invented, **attributes},
+            relation=self._relation(kind),
+        )
+        self.entities.add(entity.family, entity, at=at)
+        return [self._announce(entity, "created", at)]
+
+    def alter(self, family: str, at: datetime, **attributes: Any) -> list[Change]:
+        entity = self.entities[family]
+        only(attributes, [*entity.scalars])
+        self.entities.edited(family, at=at)
+        return [self._updated(entity, at, {**attributes, "updatedAt": iso_seconds(at)})]
+
+    def erase(self, family: str, at: datetime) -> list[Change]:
+        self.entities.edited(family, at=at)
+        return [self._deleted(self.entities[family], at)]
+
+    def update(self, at: datetime) -> list[Change]:
+        entity = self._take(is_alive, at)
+        return [self._revised(entity, at)] if entity else []
+
+    def bulk_update(self, at: datetime) -> list[Change]:
+        taken = [self._take(is_alive, at) for _ in range(self.rng.randint(2, 6))]
+        return [self._revised(entity, at) for entity in taken if entity]
+
+    def delete(self, at: datetime) -> list[Change]:
+        entity = self._take(is_alive, at)
+        return [self._deleted(entity, at)] if entity else []
+
+    def come_back(self, at: datetime) -> list[Change]:
+        entity = self._take(is_gone, at)
+        if entity is None:
+            return []
+        self._next_id += 1
+        entity.id = self._next_id
+        entity.alive = True
+        entity.scalars |= scalars(self.rng, entity.kind, at)
+        return [self._announce(entity, "created", at)]
+
+    # What the edits share.
+
+    def _take(self, wanted: Callable[[Entity], bool], at: datetime) -> Entity | None:
+        return self.entities.take(self.rng, wanted, at=at)
+
+    def _relation(self, kind: str) -> str | None:
+        """A category for most products, a parent for some categories; without one the key is missing in the body."""
+        if kind not in ("product", "category") or self.rng.happens(0.2):
+            return None
+        categories = [entity.external_id for entity in self.entities if entity.kind == "category"]
+        return self.rng.choice(categories) if categories else None
+
+    def _deleted(self, entity: Entity, at: datetime) -> Change:
+        """By the time the event is written, the entity has lost its numeric id (docs/sources.md, Indexed PIM)."""
+        entity.alive = False
+        change = self._event(entity, "deleted", at, {**reflect(entity), "id": None}, [])
+        self.remove(entity.key, change)
+        return change
+
+    def _revised(self, entity: Entity, at: datetime) -> Change:
+        return self._updated(entity, at, reinvented(self.rng, entity.scalars, at))
+
+    def _updated(self, entity: Entity, at: datetime, news: Mapping[str, Any]) -> Change:
+        before = dict(entity.scalars)
+        entity.scalars |= news
+        changes = [
+            {"field": name, "old": before[name], "new": value}
+            for name, value in entity.scalars.items()
+            if value != before[name] and name != "updatedAt"
+        ]
+        return self._announce(entity, "updated", at, changes)
+
+    def _announce(self, entity: Entity, verb: str, at: datetime, changes: list[dict[str, Any]] | None = None) -> Change:
+        change = self._event(entity, verb, at, self.reflection(entity), changes or [])
+        self.put(entity.key, change, **columns(entity, change.data))
+        return change
+
+    def _event(
+        self, entity: Entity, verb: str, at: datetime, data: dict[str, Any], changes: list[dict[str, Any]]
+    ) -> Change:
+        extras = {"revision": revision(verb, at, changes)} if entity.kind == "product" else {}
+        return self.change(f"{entity.kind}.{verb}", at, entity.family, data, **extras)
+
+    def reflection(self, entity: Entity) -> dict[str, Any]:
+        """The entity's scalars, and its relation as ids (Indexed docs, section "Entity section")."""
+        related = self.entities.get(f"category:{entity.relation}") if entity.relation else None
+        name = "category" if entity.kind == "product" else "parent"
+        relation = {name: {"id": related.id, "externalId": related.external_id}} if related else {}
+        return {**reflect(entity), **relation}
+
+
+def is_alive(entity: Entity) -> bool:
+    return entity.alive
+
+
+def is_gone(entity: Entity) -> bool:
+    return not entity.alive
+
+
+def revision(verb: str, at: datetime, changes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The latest product revision. `changes` in a shape of our own: the documents show only an empty list."""
+    return {"action": verb, "user_name": "Import", "timestamp": iso_seconds(at), "changes": changes}
+
+
+def columns(entity: Entity, data: dict[str, Any]) -> dict[str, Any]:
+    """The mirror's columns of what the body says; a key that is missing is no news."""
+    found: dict[str, Any] = {"data": data}
+    names = {"sku": "sku", "name": "name" if "name" in data else "title", "lifecycle_state": "status"}
+    found |= {column: data[name] for column, name in names.items() if name in data}
+    found |= {"currency": data["currency"]} if isinstance(data.get("currency"), str) else {}
+    if "price" in data:
+        found["price"] = None if data["price"] is None else Decimal(data["price"])
+    relation = data.get("category" if entity.kind == "product" else "parent")
+    if relation:
+        found["parent"] = relation["externalId"]
+    if entity.key[0] == "records":
+        found["kind"] = entity.kind
+    return found

@@ -1,0 +1,1 @@
+"""Sigma PIM: its catalog, its API and its webhooks."""

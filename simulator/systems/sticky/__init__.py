@@ -1,0 +1,1 @@
+"""sticky.io: its products, its API and its webhook."""

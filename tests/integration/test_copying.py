@@ -1,0 +1,467 @@
+"""A database is copied into another, whichever systems they are: everything, exactly, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+from copies import both, copy, everything, kit_on, live_through, migrate, sql, verify
+from shopping import NOON, named
+from sqlalchemy import make_url
+
+from handlers.catalog import Product
+from receiver.changes import after
+from receiver.copying import Copier
+from receiver.database import Database
+from receiver.errors import ConfigurationError, CopyError
+from receiver.schema import Schema
+from receiver.sequences import last_numbers
+
+PAIRS = ["sqlite to postgresql", "postgresql to sqlite", "sqlite to sqlite", "postgresql to postgresql"]
+
+
+@pytest.fixture(scope="module")
+def histories(databases, tmp_path_factory):
+    """By system, a database with a history that no test changes."""
+    made = {}
+    folder = tmp_path_factory.mktemp("histories")
+
+    def of(system: str) -> str:
+        if system not in made:
+            name = databases.create() if system == "postgresql" else ""
+            made[system] = databases.url(name) if name else f"sqlite:///{folder / 'history.db'}"
+            migrate(made[system])
+            with kit_on(folder, made[system]) as kit:
+                live_through(kit)
+        return made[system]
+
+    yield of
+    if "postgresql" in made:
+        databases.drop(make_url(made["postgresql"]).database)
+
+
+@pytest.fixture
+def new_url(tmp_path, request):
+    """Makes the URL of another empty database of either system."""
+    made = []
+
+    def make(system: str) -> str:
+        if system == "postgresql":
+            return request.getfixturevalue("new_postgresql_url")()
+        made.append(system)
+        return f"sqlite:///{tmp_path / f'{len(made)}.db'}"
+
+    return make
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request, histories, new_url) -> tuple[str, str]:
+    """A database with a history, and the URL of an empty one."""
+    source, target = request.param.split(" to ")
+    return histories(source), new_url(target)
+
+
+@pytest.fixture(params=PAIRS[:2])
+def across(request, histories, new_url) -> tuple[str, str]:
+    """The same, from one system to the other only."""
+    source, target = request.param.split(" to ")
+    return histories(source), new_url(target)
+
+
+@pytest.fixture
+def files(histories, new_url) -> tuple[str, str]:
+    """The same, both files of SQLite: the quickest, for what is the same on every system."""
+    return histories("sqlite"), new_url("sqlite")
+
+
+# ── everything ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_copy_holds_everything_in_the_same_form(pair):
+    source, target = pair
+    report = copy(source, target)
+    found = everything(source)
+    assert everything(target) == found
+    assert {table.table: table.rows for table in report.tables} == {name: len(rows) for name, rows in found.items()}
+    assert all(found[name] for name in ("deliveries", "bodies", "dedup_keys", "attempts", "changes", "products"))
+    assert (report.same, report.resumed, report.copied) == (True, False, sum(map(len, found.values())))
+    assert verify(source, target).same
+
+
+def test_a_copy_of_a_copy_on_the_other_system_is_the_original_to_the_byte(histories, new_url):
+    source, there, back = histories("sqlite"), new_url("postgresql"), new_url("sqlite")
+    copy(source, there)
+    copy(there, back)
+    dump = "SELECT * FROM products ORDER BY source, external_id", "SELECT * FROM changes ORDER BY seq"
+    assert [sql(back, each) for each in dump] == [sql(source, each) for each in dump]
+
+
+def test_an_empty_database_is_copied_too(new_url):
+    source, target = new_url("sqlite"), new_url("sqlite")
+    migrate(source)
+    report = copy(source, target)
+    assert (report.same, report.copied) == (True, 0)
+    with both(source, target) as (_, side):
+        Schema(side.database).check()
+
+
+# ── after the switch ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_after_the_switch_the_copy_goes_on_where_the_original_was(across, tmp_path):
+    source, target = across
+    cursor = sql(source, "SELECT max(seq) FROM changes")[0][0]
+    (body,) = sql(source, "SELECT body FROM bodies JOIN deliveries ON id = delivery_id WHERE entity_id = 'late'")[0]
+    copy(source, target)
+    with kit_on(tmp_path, target) as kit:
+        again = kit.send_body("shop", bytes(body))
+        assert again.body["status"] == "duplicate", "a dedup key was lost"
+        stale = kit.send("shop", "product.updated", id="Löwe 🦁", at=NOON.replace(hour=1), data=named("Maus"))
+        kit.inbox.take_over(now=kit.now(), gone=["a worker that is gone"], max_attempts=10)
+        kit.drain()
+        assert kit.delivery(stale)["outcome"] == "stale"
+        assert kit.row(Product, "Löwe 🦁").name == "Löwe"
+        late = kit.send("shop", "product.updated", id="gone", at=NOON.replace(hour=1), data=named("revived"))
+        kit.drain()
+        assert (kit.delivery(late)["state"], kit.row(Product, "gone").active) == ("processed", False), (
+            "a tombstone was lost"
+        )
+        assert kit.delivery(again)["state"] == "processed", "what a worker held at the end is taken over"
+        followed = after(kit.database, cursor, limit=100)
+    assert {change["external_id"] for change in followed} >= {"late", "pending"}
+    assert min(change["seq"] for change in followed) > cursor
+
+
+def test_numbers_of_changes_go_on_even_above_one_that_is_gone(across, new_url):
+    source, middle = across
+    copy(source, middle)
+    newest = sql(middle, "SELECT max(seq) FROM changes")[0][0]
+    sql(middle, f"DELETE FROM changes WHERE seq = {newest}")
+    target = new_url("sqlite" if middle.startswith("postgresql") else "postgresql")
+    copy(middle, target)
+    for url in (middle, target):
+        with both(source, url) as (_, side), side.database.read() as connection:
+            assert last_numbers(connection, side.tables())["changes"] == newest
+
+
+# ── one at a time, and nobody else ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_original_that_a_process_serves_is_refused_with_its_name(files):
+    source, target = files
+    now = "'2999-01-01T00:00:00.000000Z'"
+    sql(
+        source,
+        f"INSERT INTO processes VALUES ('elsewhere', 'box', 42, 'endpoint', '0.1.0', '', '', '[]', {now}, {now})",
+    )
+    try:
+        with pytest.raises(CopyError, match=r"FROM is in use by endpoint box:42 \(hookmirror 0\.1\.0\): stop it"):
+            copy(source, target)
+    finally:
+        sql(source, "DELETE FROM processes")
+
+
+def test_an_original_whose_deliveries_a_worker_holds_is_refused(histories, new_url):
+    source = new_url("sqlite")
+    copy(histories("sqlite"), source)
+    sql(source, "UPDATE deliveries SET lease_until = '2999-01-01T00:00:00.000000Z' WHERE state = 'processing'")
+    with pytest.raises(CopyError, match="FROM is in use by worker a worker that is gone: stop it"):
+        copy(source, new_url("sqlite"))
+
+
+@pytest.mark.parametrize("system", ["sqlite", "postgresql"])
+def test_nothing_is_written_to_the_original_meanwhile(system, histories, new_url):
+    tried = []
+
+    def write(doing, table, rows):
+        if not tried:
+            with Database(histories(system)).engine.connect() as beside:
+                hurry = "SET lock_timeout = '10ms'" if system == "postgresql" else "PRAGMA busy_timeout = 0"
+                beside.exec_driver_sql(hurry)
+                with pytest.raises(Exception, match="lock") as refused:
+                    beside.exec_driver_sql("UPDATE deliveries SET duplicates = duplicates + 1")
+                tried.append(refused)
+                beside.detach()
+                beside.close()
+
+    assert copy(histories(system), new_url("sqlite"), progress=write).same
+    assert tried
+
+
+def test_of_two_copies_at_once_the_first_gives_way(files):
+    source, target = files
+
+    def another(doing, table, rows):
+        if doing == "copying" and table == "changes":
+            sql(target, "UPDATE unfinished_copy SET runner = 'another'")
+
+    with pytest.raises(CopyError, match="Another `hookmirror copy` goes on with this copy"):
+        copy(source, target, progress=another)
+
+
+@pytest.mark.parametrize("system", ["sqlite", "postgresql"])
+def test_a_database_is_not_copied_into_itself(system, histories):
+    with pytest.raises(CopyError, match="FROM and TO are the same database"):
+        copy(histories(system), histories(system))
+
+
+def test_a_database_is_not_copied_into_itself_by_another_name(tmp_path):
+    (tmp_path / "original.db").touch()
+    (tmp_path / "link.db").symlink_to(tmp_path / "original.db")
+    with pytest.raises(CopyError, match="FROM and TO are the same database"):
+        copy(f"sqlite:///{tmp_path}/original.db", f"sqlite:///{tmp_path}/link.db")
+
+
+# ── an unfinished copy ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Stopped(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+def stop_at(wanted):
+    def progress(doing, table, rows):
+        if (doing, table) == wanted:
+            raise Stopped
+
+    return progress
+
+
+def interrupt(source, target, at="changes"):
+    with pytest.raises(Stopped):
+        copy(source, target, progress=stop_at(("copying", at)))
+
+
+def test_an_unfinished_copy_is_neither_served_nor_migrated(files):
+    source, target = files
+    interrupt(source, target)
+    with both(source, target) as (_, side):
+        for use in (Schema(side.database).prepare, Schema(side.database).check, Schema(side.database).upgrade):
+            with pytest.raises(
+                ConfigurationError, match=r"holds an unfinished copy of .*run the same `hookmirror copy`"
+            ):
+                use()
+
+
+def test_an_unfinished_copy_goes_on_where_it_was(files):
+    source, target = files
+    interrupt(source, target)
+    there = sum(map(len, everything(target).values()))
+    report = copy(source, target)
+    assert (report.same, report.resumed) == (True, True)
+    assert 0 < there == sum(table.rows for table in report.tables) - report.copied
+    assert everything(target) == everything(source)
+
+
+def test_an_unfinished_copy_of_what_has_changed_since_is_begun_anew_on_demand(histories, new_url):
+    source, target = new_url("sqlite"), new_url("postgresql")
+    copy(histories("sqlite"), source)
+    interrupt(source, target)
+    sql(source, "UPDATE products SET name = 'changed meanwhile' WHERE source = 'shop'")
+    with pytest.raises(CopyError, match="FROM is not, or no longer, the same: run this with --afresh"):
+        copy(source, target)
+    report = copy(source, target, afresh=True)
+    assert (report.same, report.resumed) == (True, False)
+    assert everything(target) == everything(source)
+
+
+def test_a_copy_that_has_ended_is_not_overwritten_afresh_or_not(files):
+    source, target = files
+    copy(source, target)
+    for afresh in (False, True):
+        with pytest.raises(CopyError, match="TO is not empty: its table attempts has rows"):
+            copy(source, target, afresh=afresh)
+
+
+def test_somebody_elses_rows_in_the_copy_are_found_at_the_end(files):
+    source, target = files
+
+    def spoil(doing, table, rows):
+        if (doing, table) == ("copying", "variants"):
+            sql(target, "UPDATE deliveries SET reason = 'spoilt' WHERE state = 'dead'")
+
+    report = copy(source, target, progress=spoil)
+    assert not report.same
+    assert {(each.table, each.what) for each in report.differences} == {("deliveries", "different")}
+    with both(source, target) as (_, side), pytest.raises(ConfigurationError, match="holds an unfinished copy"):
+        Schema(side.database).check()
+
+
+# ── comparing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_differences_are_told_by_table_and_key(across):
+    source, target = across
+    copy(source, target)
+    sql(
+        target,
+        "UPDATE products SET name = 'Löwin' WHERE external_id = 'Löwe 🦁'",
+        "DELETE FROM products WHERE external_id = 'gone'",
+        "INSERT INTO dedup_keys SELECT source, 'new', fingerprint, delivery_id FROM dedup_keys LIMIT 1",
+    )
+    report = verify(source, target)
+    assert not report.same
+    assert {table.table for table in report.tables if not table.same} == {"products", "dedup_keys"}
+    told = {(each.table, each.key.rpartition("=")[2], each.what) for each in report.differences}
+    assert told == {
+        ("products", "Löwe 🦁", "different"),
+        ("products", "gone", "missing"),
+        ("dedup_keys", "new", "extra"),
+    }
+
+
+# ── what cannot be copied ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_file_that_is_not_there_is_refused_and_not_made(tmp_path):
+    with pytest.raises(CopyError, match="there is no such file: correct the path"):
+        copy(f"sqlite:///{tmp_path}/nowhere.db", f"sqlite:///{tmp_path}/target.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_without_our_tables_is_refused(new_url):
+    source = new_url("postgresql")
+    with pytest.raises(CopyError, match="has no tables of hookmirror: correct the URL"):
+        copy(source, new_url("sqlite"))
+
+
+def test_a_database_at_an_earlier_schema_is_refused(new_url):
+    source = new_url("sqlite")
+    migrate(source)
+    sql(source, "UPDATE alembic_version_receiver SET version_num = '0003'")
+    with pytest.raises(CopyError, match="run `hookmirror migrate` with HOOKMIRROR_DATABASE_URL set to it first"):
+        copy(source, new_url("sqlite"))
+
+
+def test_a_copy_into_an_encoding_without_room_for_every_character_is_refused(histories, databases):
+    name = "hookmirror_latin"
+    databases._run(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(CopyError, match=r"TO is encoded in LATIN1.*ENCODING 'UTF8' TEMPLATE template0"):
+            copy(histories("sqlite"), databases.url(name))
+    finally:
+        databases.drop(name)
+
+
+def test_a_server_that_is_away_is_told_without_its_password(histories):
+    away = "postgresql://me:a-secret@127.0.0.1:1/db"
+    with pytest.raises(CopyError, match="Start PostgreSQL, or correct host and port in TO") as told:
+        copy(histories("sqlite"), away)
+    assert "a-secret" not in str(told.value)
+
+
+def test_a_copy_that_may_only_be_read_is_refused(histories, tmp_path):
+    (tmp_path / "target.db").touch()
+    with pytest.raises(CopyError, match="Give this user the right to write the file and its folder"):
+        copy(histories("sqlite"), f"sqlite:///file:{tmp_path}/target.db?mode=ro&uri=true")
+
+
+@pytest.fixture
+def stray(histories, new_url):
+    """A database with tables that no package here declares: one of a mirror, and one of somebody else."""
+    source = new_url("sqlite")
+    copy(histories("sqlite"), source)
+    sql(source, "CREATE TABLE shelves AS SELECT * FROM products", "CREATE TABLE notes (words text)")
+    return source
+
+
+def test_a_mirror_table_of_a_package_that_is_not_installed_is_not_left_behind_without_a_word(stray, new_url):
+    with pytest.raises(
+        CopyError, match=r"FROM has shelves, and no package installed here declares it.*--without shelves"
+    ):
+        copy(stray, new_url("sqlite"))
+    report = copy(stray, new_url("sqlite"), without=["shelves"])
+    assert (report.same, report.left_out) == (True, ["notes", "shelves"])
+
+
+def test_a_column_that_nobody_declares_is_not_left_behind_without_a_word(histories, new_url):
+    source = new_url("sqlite")
+    copy(histories("sqlite"), source)
+    sql(source, "ALTER TABLE products ADD COLUMN colour text")
+    with pytest.raises(CopyError, match=r"FROM has products\.colour"):
+        copy(source, new_url("sqlite"))
+    assert copy(source, new_url("sqlite"), without=["products.colour"]).left_out == ["products.colour"]
+
+
+def test_something_to_leave_out_that_is_not_there_is_refused(histories, new_url):
+    with pytest.raises(CopyError, match="--without names shelfs, which"):
+        copy(histories("sqlite"), new_url("sqlite"), without=["shelfs"])
+
+
+SPOILT = [
+    ("sqlite", "UPDATE products SET name = 'a' || char(0)", "holds a NUL character, which PostgreSQL keeps in no text"),
+    ("sqlite", "UPDATE products SET name = CAST(x'61ff' AS TEXT)", "holds text that is not valid UTF-8"),
+    ("sqlite", "UPDATE products SET external_id = CAST(x'61ff' AS TEXT)", "holds text that is not valid UTF-8"),
+    ("sqlite", "UPDATE products SET name = x'61ff'", "holds bytes where text is declared"),
+    ("sqlite", "UPDATE products SET price = 'dear'", "holds text where a decimal is declared"),
+    ("sqlite", "UPDATE products SET price = '1e999999'", "holds a number with more digits than PostgreSQL keeps"),
+    ("sqlite", "UPDATE products SET changed_at = 'noon'", "holds 'noon', which is no time between the years 1 and"),
+    ("sqlite", "UPDATE products SET changed_at = '2026-01-01T00:00:00'", "a time without its offset from UTC"),
+    ("sqlite", "UPDATE products SET active = 'perhaps'", "holds text where true or false is declared"),
+    ("sqlite", "UPDATE deliveries SET attempts = 'many'", "holds text where a whole number is declared"),
+    ("sqlite", "UPDATE deliveries SET attempts = 1 << 40", "is beyond the 32 bits that it has on PostgreSQL"),
+    ("sqlite", "UPDATE deliveries SET attempts = 1e300", "holds a fraction where a whole number is declared"),
+    ("postgresql", "UPDATE products SET changed_at = 'infinity'", "holds 'infinity', which is no time between"),
+    ("postgresql", "UPDATE products SET changed_at = '0044-03-15 BC'", "which is no time between the years 1 and 9999"),
+]
+
+
+@pytest.fixture(scope="module")
+def spoiling(histories, databases, tmp_path_factory):
+    """By system, a copy of the history to be spoilt and mended again."""
+    made, names = {}, []
+
+    def of(system: str) -> str:
+        if system not in made:
+            if system == "postgresql":
+                names.append(databases.create())
+                made[system] = databases.url(names[-1])
+            else:
+                made[system] = f"sqlite:///{tmp_path_factory.mktemp('spoiling') / 'spoilt.db'}"
+            copy(histories(system), made[system])
+        return made[system]
+
+    yield of
+    for name in names:
+        databases.drop(name)
+
+
+@pytest.fixture(scope="module")
+def untouched(databases):
+    """A database on PostgreSQL that is to stay empty."""
+    name = databases.create()
+    yield databases.url(name)
+    databases.drop(name)
+
+
+@pytest.mark.parametrize(("system", "spoil", "says"), SPOILT)
+def test_a_value_that_does_not_travel_is_told_by_table_and_key_before_anything_is_copied(
+    system, spoil, says, spoiling, untouched, tmp_path
+):
+    source = spoiling(system)
+    target = untouched if system == "sqlite" else f"sqlite:///{tmp_path}/untouched.db"
+    table = "deliveries" if "deliveries" in spoil else "products"
+    key = "id" if table == "deliveries" else "external_id"
+    with both(source, target) as (side, other):
+        with side.database.write() as connection:
+            spoilt = connection.exec_driver_sql(f"SELECT min({key}) FROM {table}").scalar()
+            kept = connection.exec_driver_sql(f"SELECT * FROM {table} WHERE {key} = '{spoilt}'").fetchall()
+            connection.exec_driver_sql(f"{spoil} WHERE {key} = '{spoilt}'")
+        try:
+            with pytest.raises(CopyError, match=r"^Nothing is copied") as told:
+                Copier(side, other).copy()
+        finally:
+            _mend(side, table, key, spoilt, kept)
+        (line,) = [line for line in str(told.value).splitlines() if says in line]
+        assert line.startswith(f"{table} ")
+        assert str(spoilt) in line or "external_id" in spoil
+        with other.database.read() as connection:
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0
+
+
+def _mend(side, table, key, spoilt, kept):
+    is_postgresql = side.database.is_postgresql
+    either = f"{key} = '{spoilt}'" + ("" if is_postgresql else f" OR {key} = CAST(x'61ff' AS TEXT)")
+    marks = ", ".join(["%s" if is_postgresql else "?"] * len(kept[0]))
+    with side.database.write() as connection:
+        connection.exec_driver_sql(f"DELETE FROM {table} WHERE {either}")
+        for row in kept:
+            connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({marks})", tuple(row))

@@ -1,0 +1,140 @@
+"""A copy is killed at any instant, or its disk is full: what was copied stays, and the next one goes on from there."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from contextlib import closing
+
+import pytest
+from copies import both, copy, everything, fill_attempts, migrate
+from sqlalchemy import event
+
+from receiver import slices, unfinished
+from receiver.copying import Copier
+from receiver.database import Database
+from receiver.errors import ConfigurationError, CopyError
+from receiver.schema import Schema
+
+ROWS = 200
+
+
+@pytest.fixture
+def source(tmp_path):
+    url = f"sqlite:///{tmp_path}/source.db"
+    migrate(url)
+    fill_attempts(url, ROWS)
+    return url
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch):
+    monkeypatch.setattr(slices, "ROWS", 10)
+
+
+def in_a_process_of_its_own(do) -> int:
+    """Its exit code, negative for the signal that killed it."""
+    child = os.fork()
+    if not child:
+        try:
+            do()
+            os._exit(0)
+        except CopyError as error:
+            os.write(2, str(error).encode())
+            os._exit(1)
+        finally:
+            os._exit(70)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def copy_and_die(source: str, target: str, *, at: int, during: str) -> int:
+    """A copy whose process is killed at this of its steps in TO, counted from the first row that it is `during`.
+
+    A step is a statement, a commit, or what lies between two slices.
+    """
+
+    def run():
+        counted = steps = 0
+
+        def step(*_):
+            nonlocal steps
+            steps += counted
+            if steps == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def progress(doing, table, rows):
+            nonlocal counted
+            counted = counted or doing == during
+            step()
+
+        with both(source, target) as sides:
+            engine = sides[1].database.engine
+            event.listen(engine, "before_cursor_execute", step)
+            event.listen(engine, "commit", step)
+            Copier(*sides, progress=progress).copy()
+
+    return in_a_process_of_its_own(run)
+
+
+def copied(target: str) -> int | None:
+    """How many rows the note says are there; None if there is no note."""
+    with closing(Database(target)) as database, database.read() as connection:
+        note = unfinished.read_note(connection)
+    return None if note is None else sum(part.copied for part in note.parts.values())
+
+
+#: When each of several processes dies: at its first, third … step of what it is doing then.
+DEATHS = [
+    *(("examining", at) for at in (1, 15, 17)),
+    *(("copying", at) for at in (1, 2, 3, 4, 5, 6, 7, 16, 25, 34)),
+    *(("comparing", at) for at in (1, 14, 24, 34)),
+]
+
+
+def test_a_copy_that_is_killed_again_and_again_ends_complete(source, database_url):
+    seen = []
+    for during, at in DEATHS:
+        assert copy_and_die(source, database_url, at=at, during=during) == -signal.SIGKILL
+        seen.append(copied(database_url))
+        if seen[-1] is not None:
+            rows = len(everything(database_url)["attempts"])
+            assert rows == seen[-1], "rows and the note of them commit together"
+            with (
+                closing(Database(database_url)) as database,
+                pytest.raises(ConfigurationError, match="unfinished copy"),
+            ):
+                Schema(database).check()
+    known = [each for each in seen if each is not None]
+    assert known == sorted(known), "nothing that was copied is copied again"
+    assert len(set(known)) >= 4, "it was killed at different places"
+    report = copy(source, database_url)
+    assert (report.same, report.resumed) == (True, True)
+    assert everything(database_url) == everything(source)
+    with closing(Database(database_url)) as database:
+        Schema(database).check()
+
+
+def test_a_full_disk_stops_a_copy_with_advice_and_the_next_one_goes_on(source, tmp_path, capfd):
+    target = f"sqlite:///{tmp_path}/target.db"
+    migrate(target)
+
+    def run():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with both(source, target) as sides:
+
+            def fill(doing, table, rows):
+                if doing == "copying" and rows:
+                    size = (tmp_path / "target.db-wal").stat().st_size
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+            Copier(*sides, progress=fill).copy()
+
+    assert in_a_process_of_its_own(run) == 1
+    told = capfd.readouterr().err
+    assert "cannot be used" in told
+    assert "space" in told
+    there = copied(target)
+    assert 0 < there < ROWS
+    report = copy(source, target)
+    assert (report.same, report.copied) == (True, ROWS - there)

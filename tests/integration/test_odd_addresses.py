@@ -1,0 +1,145 @@
+"""Addresses as senders, proxies and outer applications write them, over a real socket."""
+
+from __future__ import annotations
+
+import pytest
+from senders import body, sent
+from serving import Served, error, serving
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from receiver.protocol import HookProtocol
+
+WAYS = [(HookProtocol, "whole"), ("httptools", "through the application")]
+
+
+@pytest.fixture(scope="module", params=[way for way, _ in WAYS], ids=[name for _, name in WAYS])
+def served(request, tmp_path_factory):
+    url = f"sqlite:///{tmp_path_factory.mktemp('addresses') / 'hookmirror.db'}"
+    with serving(url, one_write=True, http=request.param) as running:
+        yield running
+
+
+# ── webhooks ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("address", ["sigma", "sigma/", "sigm%61", "sigma?x=1", "sigma/?x=1"])
+def test_a_slash_at_the_end_an_escaped_letter_and_a_query_change_nothing(served: Served, address: str):
+    answer = served.post(address, *sent("sigma", body("sigma", key=address)))
+    assert answer.json()["status"] == "accepted"
+    assert served.delivery(answer.json()["delivery"])["source"] == "sigma"
+
+
+def test_what_is_sent_with_the_slash_is_a_duplicate_of_what_was_sent_without(served: Served):
+    content = body("sigma", key="with and without")
+    first = served.post("sigma", *sent("sigma", content)).json()
+    assert served.post("sigma/", *sent("sigma", content)).json() == {
+        "status": "duplicate",
+        "delivery": first["delivery"],
+    }
+
+
+@pytest.mark.parametrize("address", ["sigma/", "sigma"])
+def test_a_refusal_names_the_source_in_the_metrics_either_way(served: Served, address: str):
+    counter = 'hookmirror_refused_total{code="signature_missing",source="sigma"}'
+    before = served.metric(counter)
+    assert served.post(address, body("sigma"), {}).status_code == 401
+    assert served.metric(counter) == before + 1
+
+
+ODD = {
+    "/hooks/SIGMA": "no capitals",
+    "/hooks/sigma%20": "no blanks",
+    "/hooks/sigma%0A": "no blanks",
+    "/hooks//sigma": "a slash too many",
+    "/hooks/sigma//": "a slash too many",
+    "/hooks/%2e/sigma": "a part of dots",
+    "/hooks/sigma/%2e%2e": "a part of dots",
+    "/hooks/sigma/products": "goes on with 'products'",
+    "//hooks/sigma": "begins with /hooks/",
+    "/Hooks/sigma": "begins with /hooks/",
+}
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_an_odd_address_is_not_found_and_told_what_is_wrong(served: Served, path: str):
+    content, headers = sent("sigma", body("sigma", key=path))
+    # The URL whole, because the client would take what stands behind "//" for a host.
+    answer = served.client.post(f"http://127.0.0.1:{served.port}{path}", content=content, headers=headers)
+    assert error(answer) == (404, "unknown_source")
+    assert ODD[path] in answer.json()["message"]
+    assert answer.json()["message"].endswith("Post to /hooks/sigma.")
+
+
+@pytest.mark.parametrize("path", ["/hooks", "/hooks/"])
+def test_an_address_without_a_source_is_told_so(served: Served, path: str):
+    answer = served.client.post(path, content=b"{}")
+    assert error(answer) == (404, "unknown_source")
+    assert "names no source" in answer.json()["message"]
+
+
+# ── below another path ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def mounted(app):
+    return Starlette(routes=[Mount("/pim", app=app)], lifespan=app.lifespan)
+
+
+#: How the application comes to be below a path, and what of it stands in the requests: what a proxy strips does not.
+BELOW = {
+    "behind a proxy that strips": ({"root_path": "/pim"}, ""),
+    "the same with a slash": ({"root_path": "/pim/"}, ""),
+    "mounted": ({"around": mounted}, "/pim"),
+    "mounted behind a proxy": ({"around": mounted, "root_path": "/shop"}, "/pim"),
+}
+
+
+@pytest.fixture(scope="module", params=BELOW)
+def below(request, tmp_path_factory):
+    options, prefix = BELOW[request.param]
+    url = f"sqlite:///{tmp_path_factory.mktemp('below') / 'hookmirror.db'}"
+    with serving(url, http="httptools", **options) as running:
+        yield running, prefix
+
+
+def test_webhooks_arrive_below_another_path(below):
+    served, prefix = below
+    content, headers = sent("sigma", body("sigma", key="below"))
+    answer = served.client.post(f"{prefix}/hooks/sigma", content=content, headers=headers)
+    assert answer.json()["status"] in ("accepted", "duplicate"), answer.text
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
+def test_health_answers_below_another_path(below, path: str):
+    served, prefix = below
+    assert served.client.get(f"{prefix}{path}").status_code == 200
+
+
+def test_the_api_answers_below_another_path(below):
+    served, prefix = below
+    assert served.get(f"{prefix}/api/v1/stats").status_code == 200
+    assert error(served.get(f"{prefix}/hooks/sigma")) == (405, "method_not_allowed")
+    assert error(served.get(f"{prefix}/nothing")) == (404, "not_found")
+
+
+# ── no redirects ──────────────────────────────────────────────────────────────────────────────────────────────
+
+ROUTES = [
+    *("/healthz", "/readyz", "/metrics", "/openapi.json", "/api/v1/deliveries", "/api/v1/deliveries/1"),
+    *("/api/v1/deliveries/1/replay", "/api/v1/catalog", "/api/v1/catalog/products", "/api/v1/changes", "/api/v1/stats"),
+]
+
+
+@pytest.mark.parametrize("host", ["evil.example:99", ""])
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_slash_too_many_redirects_nowhere_whatever_host_is_named(served: Served, path: str, host: str):
+    answer = served.client.get(f"{path}/", headers={"Host": host}, follow_redirects=False)
+    assert error(answer) == (404, "not_found")
+    assert "location" not in answer.headers
+    assert "evil" not in answer.text
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_line_end_behind_an_address_makes_another_of_it(served: Served, path: str):
+    answer = served.get(f"{path}%0A", method="POST" if path.endswith("/replay") else "GET")
+    assert error(answer) == (404, "not_found")

@@ -1,0 +1,241 @@
+"""Rows of every type of column travel from one system to the other and back, and are what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sqlmodel import AutoString
+
+from receiver import slices
+from receiver.columns import Document, ExactDecimal, UtcDateTime
+from receiver.database import Database
+from receiver.digests import differences, digest
+from receiver.errors import CopyError
+from receiver.slices import Reader, Writer
+
+METADATA = sa.MetaData()
+
+
+class Colour(Enum):
+    RED = "r"
+    GREEN = "g"
+
+
+ALL = sa.Table(
+    "all_types",
+    METADATA,
+    sa.Column("source", AutoString, primary_key=True),
+    sa.Column("moment", UtcDateTime, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("text", sa.Text),
+    sa.Column("exact", ExactDecimal),
+    sa.Column("document", Document),
+    sa.Column("flag", sa.Boolean),
+    sa.Column("small", sa.Integer),
+    sa.Column("bytes", sa.LargeBinary),
+    sa.Column("float", sa.Float),
+    sa.Column("numeric", sa.Numeric(12, 3)),
+    sa.Column("json", sa.JSON),
+    sa.Column("uuid", sa.Uuid),
+    sa.Column("date", sa.Date),
+    sa.Column("time", sa.Time),
+    sa.Column("naive", sa.DateTime),
+    sa.Column("interval", sa.Interval),
+    sa.Column("colour", sa.Enum(Colour)),
+)
+
+LETTERS = st.characters(codec="utf-8", exclude_characters="\0")
+TEXT = st.text(LETTERS, max_size=12)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30).map(
+    lambda number: number if number else number.copy_abs()
+)
+MOMENTS = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
+
+ROW = st.fixed_dictionaries(
+    {
+        "source": TEXT,
+        "moment": MOMENTS,
+        "number": st.integers(-(2**63), 2**63 - 1),
+        "text": st.none() | TEXT,
+        "exact": st.none() | DECIMALS,
+        "document": st.none() | JSON,
+        "flag": st.none() | st.booleans(),
+        "small": st.none() | st.integers(-(2**31), 2**31 - 1),
+        "bytes": st.none() | st.binary(max_size=40),
+        "float": st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        "numeric": st.none() | st.decimals(-(10**6), 10**6, places=3),
+        "json": JSON.filter(lambda value: value is not None),
+        "uuid": st.none() | st.uuids(),
+        "date": st.none() | st.dates(),
+        "time": st.none() | st.times(),
+        "naive": st.none() | st.datetimes(),
+        "interval": st.none() | st.timedeltas(timedelta(0), timedelta(days=10_000)),
+        "colour": st.none() | st.sampled_from(Colour),
+    }
+)
+ROWS = st.lists(ROW, max_size=8, unique_by=lambda row: (row["source"], row["moment"], row["number"]))
+
+HARD = {
+    **dict.fromkeys(ALL.columns.keys()),
+    "source": "\ufeff \t\\N\n\r'\"",
+    "moment": datetime(1, 1, 2, tzinfo=UTC),
+    "number": -(2**63),
+    "text": "\\.",
+    "exact": Decimal("19.90"),
+    "document": {"price": Decimal("1.50"), "NUL": "\0"},
+    "flag": False,
+    "small": 2**31 - 1,
+    "bytes": b"\\x00\0\xff",
+    "float": 5e-324,
+    "numeric": Decimal("0.100"),
+    "json": {"b": [1.5, None], "a": "😊"},
+    "uuid": UUID(int=1),
+    "date": date(9999, 12, 31),
+    "time": time(23, 59, 59, 999_999),
+    "naive": datetime(2026, 3, 8, 2, 30),  # noqa: DTZ001
+    "interval": timedelta(days=1, microseconds=1),
+    "colour": Colour.GREEN,
+}
+
+
+@pytest.fixture(scope="module")
+def engines(databases, tmp_path_factory):
+    """SQLite and PostgreSQL, each with the table."""
+    name = databases.create()
+    folder = tmp_path_factory.mktemp("slices")
+    with closing(Database(f"sqlite:///{folder}/file.db")) as file, closing(Database(databases.url(name))) as server:
+        for database in (file, server):
+            with database.write() as connection:
+                METADATA.create_all(connection)
+        yield file, server
+    databases.drop(name)
+
+
+@contextmanager
+def undone(database) -> Iterator[sa.Connection]:
+    """A transaction that leaves nothing behind."""
+    with database.write() as connection:
+        yield connection
+        connection.rollback()
+
+
+@contextmanager
+def both(engines, *, back: bool = False):
+    with undone(engines[0]) as file, undone(engines[1]) as server:
+        yield (server, file) if back else (file, server)
+
+
+def fill(connection, rows):
+    if rows:
+        connection.execute(sa.insert(ALL), rows)
+
+
+def typed(connection) -> list:
+    found = connection.execute(sa.select(ALL)).mappings().all()
+    return sorted((dict(row) for row in found), key=lambda row: (row["source"], row["moment"], row["number"]))
+
+
+def with_digits(row):
+    """The row with every digit of its exact decimal: 1.0 and 1.00 are equal, and not the same."""
+    return {**row, "exact": None if row["exact"] is None else format(row["exact"], "f")}
+
+
+def readers(source, target) -> tuple[Reader, Reader]:
+    return Reader(source, ALL, other=target.dialect), Reader(target, ALL, other=source.dialect)
+
+
+def carry(source, target) -> tuple[Reader, Reader]:
+    ours, theirs = readers(source, target)
+    for some in ours.slices():
+        Writer(target, ours).write(some.rows)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["sqlite to postgresql", "postgresql to sqlite"])
+def test_rows_of_every_type_arrive_as_they_were(engines, back, monkeypatch):
+    monkeypatch.setattr(slices, "ROWS", 3)
+
+    @settings(max_examples=15, deadline=None)
+    @given(ROWS)
+    @example([HARD])
+    def holds(rows):
+        with both(engines, back=back) as (source, target):
+            fill(source, rows)
+            ours, theirs = carry(source, target)
+            assert digest(theirs) == digest(ours)
+            assert digest(ours).rows == len(rows)
+            assert differences(ours, theirs) == []
+            found = typed(target)
+        wanted = sorted(rows, key=lambda row: (row["source"], row["moment"], row["number"]))
+        assert list(map(with_digits, found)) == list(map(with_digits, wanted))
+
+    holds()
+
+
+def test_a_digest_does_not_depend_on_the_order_and_changes_with_every_column(engines):
+    with both(engines) as (source, target):
+        fill(source, [HARD, HARD | {"number": 2}])
+        fill(target, [HARD | {"number": 2}, HARD])
+        ours, theirs = readers(source, target)
+        assert digest(ours) == digest(theirs)
+        for column in ALL.columns:
+            if not column.primary_key:
+                target.execute(sa.update(ALL).where(ALL.c.number == 2).values({column.name: None}))
+                (found,) = differences(ours, theirs)
+                assert (found.what, found.key.rpartition("=")[2]) == ("different", "2"), column.name
+                target.execute(sa.update(ALL).values({column.name: HARD[column.name]}))
+
+
+def test_a_slice_ends_before_its_bytes_pass_the_bound(engines, monkeypatch):
+    monkeypatch.setattr(slices, "BYTES", 100_000)
+    with both(engines) as (source, target):
+        sizes = [10, 60_000, 60_000, 10, 10, 500_000, 10]
+        fill(source, [HARD | {"number": at, "bytes": bytes(size)} for at, size in enumerate(sizes)])
+        found = [[len(row[8]) for row in some.rows] for some in readers(source, target)[0].slices()]
+        fill(target, [HARD | {"number": at, "bytes": bytes(size)} for at, size in enumerate(sizes)])
+        again = [[len(row[8]) for row in some.rows] for some in readers(source, target)[1].slices()]
+    assert found == again == [[10, 60_000], [60_000, 10, 10], [500_000], [10]]
+
+
+def test_reading_goes_on_after_the_last_key_that_is_known(engines, monkeypatch):
+    monkeypatch.setattr(slices, "ROWS", 2)
+    with both(engines) as (source, target):
+        fill(source, [HARD | {"number": at} for at in range(7)])
+        fill(target, [HARD | {"number": at} for at in range(7)])
+        for reader in readers(source, target):
+            parts = list(reader.slices())
+            rest = [row for some in reader.slices(after=parts[1].last) for row in some.rows]
+            assert rest == [row for some in parts[2:] for row in some.rows]
+            assert [len(some.rows) for some in parts] == [2, 2, 2, 1]
+
+
+def test_a_row_that_the_other_database_refuses_is_named_and_nothing_of_its_slice_is_written(engines):
+    with both(engines) as (source, target):
+        target.execute(sa.text("ALTER TABLE all_types ADD CHECK (number <> 3)"))
+        fill(source, [HARD | {"number": at} for at in range(5)])
+        with pytest.raises(CopyError, match=r"all_types source=.*number=3: TO refuses this row \(.*check constraint"):
+            carry(source, target)
+        assert typed(target) == []
+
+
+def test_a_number_that_sqlite_would_round_is_refused(engines):
+    with both(engines, back=True) as (source, target):
+        source.execute(sa.text('ALTER TABLE all_types ALTER COLUMN "numeric" TYPE numeric'))
+        fill(source, [HARD])
+        source.execute(sa.text('UPDATE all_types SET "numeric" = 12345678901234567890.123'))
+        with pytest.raises(CopyError, match="numeric holds more digits than SQLite keeps"):
+            carry(source, target)

@@ -1,0 +1,20 @@
+"""What tests with other people's programs share: no settings of this machine, and the helpers of the other tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Installations as processes, and a network that can be told where to lead.
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("acceptance", "plug")]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("HOOKMIRROR_", "PG"))]:
+            patch.delenv(name)
+        yield

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Unpacks nginx and PgBouncer from Debian's packages into the folder named, for the tests beside them. Nothing is
+# installed and no service started. Where that cannot be done, it says so and ends well: these tests are skipped then.
+set -u
+target=$1
+packages="nginx-light pgbouncer"
+missing() { echo "neighbours: $1; tests beside nginx and PgBouncer are skipped unless they are installed"; exit 0; }
+
+PATH=$PATH:/usr/sbin
+[ -e "$target/fetched" ] && exit 0
+command -v nginx >/dev/null && command -v pgbouncer >/dev/null && exit 0
+command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || missing "there is no apt-get"
+[ "$(id -u)" = 0 ] || missing "only root may use apt-get; run \`sudo make neighbours\` once"
+
+downloads=$(mktemp -d)
+trap 'rm -rf "$downloads"' EXIT
+mkdir "$downloads/partial"
+fetch() {
+    timeout 120 apt-get -qq install --yes --no-install-recommends --download-only \
+        -o Dir::Cache::archives="$downloads" -o APT::Sandbox::User=root -o DPkg::Lock::Timeout=60 $packages
+}
+{ timeout 120 apt-get -qq update && fetch; } >"$downloads/log" 2>&1 || missing "apt-get: $(tail -n 1 "$downloads/log")"
+for package in "$downloads"/*.deb; do
+    dpkg-deb --extract "$package" "$target" || missing "$package cannot be unpacked"
+done
+touch "$target/fetched"

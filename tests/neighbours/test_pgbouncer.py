@@ -1,0 +1,122 @@
+"""PgBouncer between us and PostgreSQL: sessions work as without it, and pooled transactions are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import psycopg
+import pytest
+from commanding import Folder, post, product, wait_until
+from pgbouncer import pooling
+from postgresql_server import PostgresServer
+from sqlalchemy import text
+
+from receiver.database import Database
+from receiver.errors import ConfigurationError
+from receiver.postgresql import SESSION
+
+#: What PgBouncer takes of the options that a client may ask for at the start.
+OPTIONS = {"refused": "", "dropped": "ignore_startup_parameters = options,extra_float_digits"}
+
+REFUSED = (
+    "HOOKMIRROR_DATABASE_URL leads to a pooler that pools transactions, such as PgBouncer, where no session is our "
+    "own: set its pool_mode to `session`, or name PostgreSQL's own address and port."
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A server whose own settings are not ours."""
+    server = PostgresServer(synchronous_commit="off", timezone="Asia/Tokyo")
+    try:
+        server.start()
+        server.run("CREATE DATABASE hookmirror")
+        yield server
+    finally:
+        server.remove()
+
+
+def url(port: int) -> str:
+    return f"postgresql://postgres@127.0.0.1:{port}/hookmirror"
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_session_of_a_pooler_is_set_up_as_one_of_the_server(server, options):
+    with (
+        pooling(server.port, "session", user=server.user, more=OPTIONS[options]) as port,
+        closing(Database(url(port))) as database,
+    ):
+        for _ in range(3):
+            with database.read() as connection:
+                found = {name: connection.execute(text(f"SHOW {name}")).scalar() for name in ("timezone", *SESSION)}
+        assert (found["timezone"], found["synchronous_commit"]) == ("UTC", "on")
+        assert found["default_transaction_isolation"] == "read committed"
+        assert found["idle_in_transaction_session_timeout"] == "1min"
+
+
+def test_behind_a_pooler_of_sessions_everything_works(server, tmp_path):
+    with pooling(server.port, "session", user=server.user) as port:
+        folder = Folder(tmp_path, database_url=url(port))
+        assert folder.run("migrate").returncode == 0
+        with folder.serving() as (_, client), ThreadPoolExecutor(8) as pool:
+            answers = pool.map(lambda n: post(client, product(n, key=f"k{n}", name="Lamp")).status_code, range(60))
+            assert set(answers) == {200}
+            wait_until(lambda: listens(server), "the listener")
+            wait_until(lambda: folder.states() == {"processed": 60}, "the worker")
+            checked = folder.run("doctor")
+    assert "ok   database: answers" in checked.stdout, checked.stdout
+
+
+def listens(server: PostgresServer) -> bool:
+    with psycopg.connect(server.url("hookmirror")) as connection:
+        found = connection.execute("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%'").fetchall()
+    return bool(found)
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+@pytest.mark.parametrize("more", [*OPTIONS.values(), "server_round_robin = 1", "min_pool_size = 20"])
+def test_a_pooler_of_transactions_is_noticed_by_the_first_connection(server, mode, more):
+    with (
+        pooling(server.port, mode, user=server.user, more=more) as port,
+        closing(Database(url(port))) as database,
+        pytest.raises(ConfigurationError) as raised,
+    ):
+        database.ping()
+    assert str(raised.value) == REFUSED
+
+
+def test_a_pooler_of_transactions_is_noticed_beside_others_who_use_it(server):
+    with pooling(server.port, "transaction", user=server.user, size=6) as port, ThreadPoolExecutor(4) as pool:
+        busy = [pool.submit(use, port) for _ in range(4)]
+        for _ in range(5):
+            with closing(Database(url(port))) as database, pytest.raises(ConfigurationError):
+                database.ping()
+        assert not any(each.result() for each in busy)
+
+
+def use(port: int) -> None:
+    with psycopg.connect(url(port), autocommit=True, prepare_threshold=None) as connection:
+        for _ in range(300):
+            connection.execute("SELECT pg_sleep(0.001)")
+
+
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+def test_a_pooler_of_transactions_is_said_in_one_line(server, tmp_path, command):
+    with pooling(server.port, "transaction", user=server.user) as port:
+        done = Folder(tmp_path, database_url=url(port)).run(command)
+    assert done.returncode == 1
+    told = (done.stdout + done.stderr).splitlines()
+    expected = f"MEND database: {REFUSED}" if command == "doctor" else f"hookmirror: {REFUSED}"
+    assert told[-1] == expected
+
+
+def test_a_pooler_of_sessions_with_no_session_left_is_not_taken_for_one_of_transactions(server, monkeypatch):
+    monkeypatch.setattr("receiver.postgresql.PATIENCE", 2)
+    with (
+        pooling(server.port, "session", user=server.user, size=1) as port,
+        closing(Database(url(port))) as database,
+        database.read() as connection,
+    ):
+        assert connection.execute(text("SHOW timezone")).scalar() == "UTC"

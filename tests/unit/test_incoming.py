@@ -1,0 +1,157 @@
+"""Heads and bodies that are not complete: each ends in time and in rate, all keep within their memory, none is left."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from receiver import incoming as module
+from receiver.errors import Unavailable
+from receiver.incoming import LOOKS, Incoming
+from receiver.limits import Limits
+
+
+def new(**limits) -> Incoming:
+    # Smaller than a setting may be, so that a test is quick.
+    return Incoming(Limits.model_construct(**{"body_timeout": 5.0, "min_body_rate": 0} | limits))
+
+
+def run(main):
+    return asyncio.run(main())
+
+
+async def grown(incoming: Incoming, size: int, gate: asyncio.Event) -> str:
+    """A body of which so much has come, and the rest comes when the gate opens."""
+    try:
+        with incoming.body() as body:
+            body.grow(size)
+            await gate.wait()
+    except Unavailable as refusal:
+        return refusal.message
+    return "complete"
+
+
+def test_a_body_that_is_complete_in_time_is_not_disturbed():
+    async def main():
+        incoming = new()
+        with incoming.body() as body:
+            body.grow(3)
+            await asyncio.sleep(0)
+            assert incoming.bytes == 3
+        return body.size, incoming.bytes
+
+    assert run(main) == (3, 0)
+
+
+def test_a_body_beyond_its_time_is_refused_as_our_trouble():
+    async def main():
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(Unavailable, match="too long to arrive"), new(body_timeout=0.05).body():
+            await asyncio.Event().wait()
+        return asyncio.get_running_loop().time() - began
+
+    assert 0.05 <= run(main) < 0.05 * (1 + 1 / LOOKS) + 1.0
+
+
+def test_a_body_that_drips_is_refused_long_before_its_time(monkeypatch):
+    monkeypatch.setattr(module, "FIRST_LOOK", 0.05)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.02)
+
+    async def main():
+        incoming = new(min_body_rate=1_000)
+        fast = asyncio.create_task(grown(incoming, 100_000, gate := asyncio.Event()))
+        with pytest.raises(Unavailable, match="too slowly"):
+            await drip(incoming)
+        gate.set()
+        return await fast
+
+    async def drip(incoming):
+        with incoming.body() as body:
+            while True:
+                body.grow(1)
+                await asyncio.sleep(0.01)
+
+    assert run(main) == "complete"
+
+
+def test_of_many_bodies_only_the_overdue_end():
+    async def main():
+        incoming, opened = new(body_timeout=0.05), asyncio.Event()
+        waits = [asyncio.create_task(grown(incoming, 1, asyncio.Event() if n % 2 else opened)) for n in range(6)]
+        await asyncio.sleep(0)
+        opened.set()
+        return [told.split(".")[0] for told in await asyncio.gather(*waits)], incoming.bytes
+
+    assert run(main) == (["complete", "The body took too long to arrive"] * 3, 0)
+
+
+def test_where_the_memory_is_used_up_the_largest_end_and_small_ones_go_on():
+    async def main():
+        incoming, gate = new(max_incomplete_bytes=10_000), asyncio.Event()
+        large = [asyncio.create_task(grown(incoming, 3_000, gate)) for _ in range(3)]
+        small = [asyncio.create_task(grown(incoming, 300, gate)) for _ in range(4)]
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert incoming.bytes <= 10_000
+        gate.set()
+        return sorted(await asyncio.gather(*large)), await asyncio.gather(*small), incoming.bytes
+
+    (ended, *others), small, left = run(main)
+    assert ended.startswith("Too much is arriving at once")
+    assert (others, small, left) == (["complete"] * 2, ["complete"] * 4, 0)
+
+
+def test_a_body_that_ends_itself_by_growing_goes_on_undisturbed_with_its_refusal():
+    async def main():
+        with pytest.raises(Unavailable, match="Too much is arriving"), new(max_incomplete_bytes=100).body() as body:
+            body.grow(101)
+        await asyncio.sleep(0.01)
+        return asyncio.current_task().cancelling()
+
+    assert run(main) == 0
+
+
+def test_a_head_is_held_like_a_body_and_ended_with_a_reason():
+    async def main():
+        ended, incoming = [], new(max_incomplete_bytes=1_000)
+        head = incoming.head(ended.append)
+        head.grow(600)
+        await asyncio.gather(asyncio.create_task(grown(incoming, 500, gate := asyncio.Event())), opened(gate))
+        head.leave()
+        return [type(each) for each in ended], incoming.bytes
+
+    async def opened(gate):
+        gate.set()
+
+    assert run(main) == ([Unavailable], 0)
+
+
+def test_a_cancellation_by_someone_else_stays_a_cancellation():
+    async def main():
+        task = asyncio.create_task(grown(incoming := new(), 5, asyncio.Event()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return incoming.bytes
+
+    assert run(main) == 0
+
+
+def test_an_error_inside_comes_out_as_it_is():
+    async def main():
+        with pytest.raises(KeyError), new().body():
+            raise KeyError("inside")
+
+    run(main)
+
+
+def test_after_a_refusal_the_task_goes_on_undisturbed():
+    async def main():
+        with pytest.raises(Unavailable), new(body_timeout=0.03).body():
+            await asyncio.Event().wait()
+        await asyncio.sleep(0.05)
+        return asyncio.current_task().cancelling()
+
+    assert run(main) == 0

@@ -1,0 +1,71 @@
+"""What a body that is not JSON looks like, told with what its sender can do."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.codec import decode
+from receiver.errors import Unreadable
+from receiver.likeness import likeness
+
+EVENT = '{"type": "product.updated", "id": "é灯"}'
+
+LOOKS = {
+    b"": "is empty",
+    b" \r\n\t ": "is empty",
+    urlencode({"json": EVENT}).encode(): "a form (application/x-www-form-urlencoded)",
+    b"data=" + EVENT.encode(): "a form (application/x-www-form-urlencoded)",
+    b"type=product.updated&id=A1": "a form (application/x-www-form-urlencoded)",
+    b"event%5Btype%5D=x": "a form (application/x-www-form-urlencoded)",
+    b"event[type]=x": "a form (application/x-www-form-urlencoded)",
+    b'--x\r\nContent-Disposition: form-data; name="json"\r\n\r\n{}': "a form (multipart/form-data)",
+    b"<?xml version='1.0'?><event/>": "XML or HTML",
+    b"\n <!DOCTYPE html>": "XML or HTML",
+    gzip.compress(EVENT.encode()): "compressed with gzip",
+    zlib.compress(EVENT.encode()): "compressed with deflate",
+    b"\x28\xb5\x2f\xfd\x04": "compressed with zstd",
+    b"\x82\xa4type\xaf": "binary data",
+    b"\xde\x00\x01": "binary data",
+    b"\x08\x96\x01\x12": "binary data",
+    b"Product A1 was updated.": "plain text",
+    b"aGVsbG8gd29ybGQ=": "plain text",
+    b"this is it": "plain text",
+    "Größe".encode(): "plain text",
+    b"\xff\xfe{": "UTF-16 or UTF-32 that is damaged",
+}
+
+
+@pytest.mark.parametrize("content", LOOKS)
+def test_what_is_no_json_is_told_by_what_it_looks_like(content: bytes):
+    with pytest.raises(Unreadable) as caught:
+        decode(content)
+    assert str(caught.value).startswith("The body is not JSON: it ")
+    assert LOOKS[content] in str(caught.value)
+
+
+@pytest.mark.parametrize("content", LOOKS)
+def test_the_sender_is_told_what_to_do(content: bytes):
+    advice = likeness(content)
+    assert advice is not None
+    assert advice.endswith(("application/json.", "decompress it.", "UTF-8."))
+
+
+MISTAKEN = [b'{"a": 1', b"[1] 2", b"{'a': 1}", b"nul", b"12x", b'"open', b"{}\0", b"true false"]
+
+
+@pytest.mark.parametrize("content", MISTAKEN)
+def test_json_with_a_mistake_is_told_where_it_is(content: bytes):
+    with pytest.raises(Unreadable, match=r"not JSON: .*(byte|truncated|trailing)"):
+        decode(content)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_have_an_answer(content: bytes):
+    looks = likeness(content)
+    assert looks is None or looks.isprintable()

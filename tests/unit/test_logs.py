@@ -1,0 +1,123 @@
+"""The log: whatever comes from outside is shown escaped, in both forms, whoever logs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from receiver import logs
+
+#: ESC, a bidirectional override, NEL, a line separator, DEL, C1's CSI, a lone surrogate, and a line end with a forgery.
+NASTY = "\x1b[31mRED\u202e\x85\u2028\x7f\x9b1m\ud800\n2026-01-01T00:00:00Z [info     ] listening"
+SHOWN = "\\x1b[31mRED\\u202e\\x85\\u2028\\x7f\\x9b1m\\ud800\\n2026-01-01T00:00:00Z [info     ] listening"
+
+
+@pytest.fixture(params=["console", "json"])
+def form(request) -> Iterator[str]:
+    before, level = logging.root.handlers[:], logging.root.level
+    libraries = {name: logging.getLogger(name).level for name in ("httpx", "alembic")}
+    logs.configure("info", request.param)
+    # Each test sees its own standard error, which a logger that was used before would not.
+    structlog.configure(cache_logger_on_first_use=False)
+    yield request.param
+    structlog.reset_defaults()
+    logging.root.handlers[:] = before
+    logging.root.setLevel(level)
+    for name, was in libraries.items():
+        logging.getLogger(name).setLevel(was)
+
+
+def fails() -> None:
+    raise ValueError(NASTY)
+
+
+def assert_harmless(written: str) -> None:
+    for line in written.split("\n"):
+        assert line.isprintable(), ascii(line)
+
+
+def test_a_value_is_escaped(form: str, capsys):
+    structlog.get_logger().warning("refused", source=NASTY)
+    written = capsys.readouterr().err
+    assert_harmless(written)
+    assert written.count("\n") == 1
+    # For people, a text with blanks is quoted, and its backslashes are doubled.
+    told = json.loads(written)["source"] if form == "json" else written.replace("\\\\", "\\")
+    assert SHOWN in told
+
+
+def test_the_line_itself_is_escaped(form: str, capsys):
+    structlog.get_logger().warning(NASTY)
+    written = capsys.readouterr().err
+    assert_harmless(written)
+    assert written.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", [[NASTY], {"name": NASTY}, {NASTY: 1}, ({"a": [NASTY]},), ValueError(NASTY)])
+def test_whatever_holds_it_is_escaped(form: str, capsys, value):
+    structlog.get_logger().warning("kept", told=value)
+    written = capsys.readouterr().err
+    assert_harmless(written)
+    assert written.count("\n") == 1
+
+
+def test_a_traceback_keeps_its_lines_and_none_of_them_passes_for_a_line_of_the_log(form: str, capsys):
+    try:
+        fails()
+    except ValueError:
+        structlog.get_logger().exception("it failed")
+    written = capsys.readouterr().err
+    assert_harmless(written)
+    told = json.loads(written)["exception"] if form == "json" else written.partition("\n")[2].removesuffix("\n")
+    assert "\n    ValueError: \\x1b[31mRED" in told
+    assert all(line.startswith("    ") for line in told.split("\n") if line)
+
+
+def test_a_library_s_line_and_traceback_are_escaped(form: str, capsys):
+    try:
+        fails()
+    except ValueError:
+        logging.getLogger("uvicorn.error").exception("about %s", NASTY)
+    written = capsys.readouterr().err
+    assert_harmless(written)
+    told = json.loads(written)["event"] if form == "json" else written
+    assert f"about {SHOWN}" in told
+
+
+def test_an_object_whose_text_cannot_be_had_does_not_stop_the_line(form: str, capsys):
+    class Speechless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    structlog.get_logger().warning("kept", error=Speechless())
+    try:
+        raise Speechless
+    except Speechless:
+        structlog.get_logger().exception("it failed")
+    assert capsys.readouterr().err.count("Speechless") >= 2
+
+
+def test_numbers_and_flags_stay_what_they_are_for_machines(form: str, capsys):
+    structlog.get_logger().warning("counted", lines=3, seconds=1.5, forced=True, source=None)
+    if form == "json":
+        line = json.loads(capsys.readouterr().err)
+        assert (line["lines"], line["seconds"], line["forced"], line["source"]) == (3, 1.5, True, None)
+
+
+def test_a_library_s_warning_that_repeats_is_written_once(form: str, capsys):
+    for number in range(50):
+        logging.getLogger("uvicorn.error").warning("Invalid HTTP request %d", number)
+    logging.getLogger("uvicorn.error").info("Started")
+    logging.getLogger("uvicorn.error").info("Started")
+    written = capsys.readouterr().err
+    assert written.count("Invalid HTTP request") == 1
+    assert written.count("Started") == 2
+
+
+def test_a_lone_surrogate_loses_no_line(form: str, capsys):
+    structlog.get_logger().warning("kept", name="\ud800")
+    assert "\\ud800" in capsys.readouterr().err

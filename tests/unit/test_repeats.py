@@ -1,0 +1,69 @@
+"""Log lines that a stranger can repeat: the first is written, the others are summed up."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import structlog
+from structlog.testing import capture_logs
+
+from receiver.repeats import Repeats
+
+
+def test_a_thousand_alike_are_one_line_and_one_sum():
+    with capture_logs() as logs:
+        repeats = Repeats(structlog.get_logger())
+        for number in range(1_000):
+            repeats.warning("refused", about={"code": "unknown_source"}, source=f"x{number}")
+        deadline = time.monotonic() + 5
+        while len(logs) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    first, summed = logs
+    assert first == {"event": "refused", "log_level": "warning", "code": "unknown_source", "source": "x0"}
+    assert summed["event"] == "refused: more of the same"
+    assert (summed["code"], summed["lines"]) == ("unknown_source", 999)
+    assert "source" not in summed
+
+
+def test_what_differs_in_what_it_is_about_is_another_kind():
+    with capture_logs() as logs:
+        repeats = Repeats(structlog.get_logger(), clock=lambda: 0.0)
+        for code in ("a", "b", "a", "b"):
+            repeats.warning("refused", about={"code": code})
+    assert [line["code"] for line in logs] == ["a", "b"]
+
+
+def test_an_exception_is_written_with_its_traceback_once():
+    with capture_logs() as logs:
+        repeats = Repeats(structlog.get_logger(), clock=lambda: 0.0)
+        for _ in range(3):
+            try:
+                raise ValueError("nonsense")
+            except ValueError:
+                repeats.exception("it failed", about={"source": "shop"})
+    assert [(line["event"], line["exc_info"]) for line in logs] == [("it failed", True)]
+
+
+def test_no_timer_runs_where_nothing_is_held_back():
+    before = threading.active_count()
+    with capture_logs():
+        Repeats(structlog.get_logger()).warning("refused", about={})
+    assert threading.active_count() == before
+
+
+def test_lines_of_many_threads_are_all_counted():
+    now = [0.0]
+    with capture_logs() as logs:
+        repeats = Repeats(structlog.get_logger(), clock=lambda: now[0])
+        threads = [
+            threading.Thread(target=lambda: [repeats.warning("refused", about={}) for _ in range(200)])
+            for _ in range(5)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        now[0] = 1.0
+        repeats.sum_up()
+    assert [line.get("lines") for line in logs] == [None, 999]
