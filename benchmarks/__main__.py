@@ -9,7 +9,19 @@ import time
 from collections.abc import Callable
 from os import cpu_count
 
-from benchmarks import acks, against_dbos, apply, history, latency, memory, postgresql, sending, strangers, workers
+from benchmarks import (
+    acks,
+    against_another,
+    against_dbos,
+    apply,
+    history,
+    latency,
+    memory,
+    postgresql,
+    sending,
+    strangers,
+    workers,
+)
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "acks": ("Durable acks, 64 connections, bodies of 1 kB, one server process", acks.report),
@@ -19,6 +31,10 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "latency": ("Ack latency beside a worker", latency.report),
     "strangers": ("Durable acks beside strangers who hold connections", strangers.report),
     "memory": ("Memory", memory.report),
+    "another": (
+        "This code and another on SQLite, in turns (in BENCHMARK_AGAINST)",
+        against_another.report,
+    ),
     "sending": ("The simulator as a load generator", sending.report),
     "history": ("Cost of a batch with ever more deliveries that have ended", history.report),
 }

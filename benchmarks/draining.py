@@ -83,6 +83,7 @@ def _hear(process: subprocess.Popen[str]) -> None:
 def main(url: str) -> None:
     """Drain the inbox once for each line that comes in."""
     with closing(Database(url)) as database:
+        database.look_after()
         worker = Worker(Inbox(database), inboxes.sources())
         database.ping()
         tune_interpreter()

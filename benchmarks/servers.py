@@ -114,10 +114,13 @@ def _orm(*, in_threads: bool) -> Any:
 
 
 @contextmanager
-def running(name: str, folder: Path, *arguments: str, database_url: str | None = None) -> Iterator[tuple[str, int]]:
+def running(
+    name: str, folder: Path, *arguments: str, database_url: str | None = None, tree: Path | None = None
+) -> Iterator[tuple[str, int]]:
     """One of the servers in a process of its own, on an empty database: its base URL and its process id.
 
-    The database is a SQLite file in `folder`; Hookmirror takes another, if one is given that has its tables.
+    The database is a SQLite file in `folder`; Hookmirror takes another, if one is given that has its tables. What runs
+    is the code in `tree`, if one is given.
     """
     port = free_port()
     environment = dict(os.environ)
@@ -140,7 +143,7 @@ def running(name: str, folder: Path, *arguments: str, database_url: str | None =
             "error",
         ]
     with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, *command], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen([sys.executable, *command], env=environment, stdout=log, stderr=log, cwd=tree)
     try:
         _wait_for(f"http://127.0.0.1:{port}/", process)
         yield f"http://127.0.0.1:{port}", process.pid

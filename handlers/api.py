@@ -1,7 +1,7 @@
 """Asking a source's own API: what its answers mean for a delivery that waits, and for a walk through its list.
 
 `fetch` asks once and says by its errors what to do; `fetch_patiently` is for walks, which nobody would try again, and
-`every` reads lists whose rows move between pages.
+`every` reads lists whose rows move between pages. `wait_for_api` is for answers that are behind the event.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import httpx
 import stamina
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from receiver import ApiError, Retry, SourceSettings, Unreadable
+from receiver import ApiError, Event, MirrorRow, Retry, SourceSettings, Unreadable
 from receiver.codec import decode
 from receiver.errors import ConfigurationError
 
@@ -27,6 +27,10 @@ PATIENCE = timedelta(minutes=2)  #: how long a walk asks again before it gives u
 ATTEMPTS = 5  #: of one request in a walk
 PASSES = 3  #: walks through a list that will not hold still
 LONGEST_WAIT = timedelta(days=1)  #: more than this is no advice
+
+#: How long after a webhook came in its source's API may still be behind it, and the wait before it is asked again; then
+#: as long as that and three times as long as was waited: after 5, 25 and 105 seconds, and a last time after 120.
+LAG, FIRST_WAIT = timedelta(minutes=2), timedelta(seconds=5)
 
 
 class NotFoundError(ApiError):
@@ -85,6 +89,19 @@ def fetch_patiently(api: httpx.Client, path: str, **query: str | int) -> Any:
     except Retry as error:
         raise ApiError(f"{error} Tried for a while; run this again later.") from error
     raise AssertionError("the loop ends by returning or raising")
+
+
+def wait_for_api(event: Event[Any], row: MirrorRow | None, what: str) -> None:
+    """Raise `Retry` while the API may be behind the event; return to take its answer, `what`, as it is.
+
+    Many APIs answer from a copy that lags a little behind. `row` is what the mirror holds: where it has newer news than
+    this event, whatever brought that asked later, and there is nothing to wait for.
+    """
+    is_overtaken = row is not None and row.changed_at > event.occurred_at
+    if is_overtaken or event.is_last or event.waited >= LAG:
+        return
+    wait = max(FIRST_WAIT + 3 * event.waited, FIRST_WAIT)
+    raise Retry(f"The source's API is behind its event: {what}.", after=min(wait, LAG - event.waited))
 
 
 def shaped(model: type[Model], answer: Any, path: str) -> Model:

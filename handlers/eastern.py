@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from zoneinfo import ZoneInfo
+
+from receiver.moments import in_utc, is_zero
 
 EASTERN = ZoneInfo("America/New_York")
 
 
 def read_eastern(text: str, *, updated: Iterable[datetime] = (), gone: bool = False) -> datetime:
-    """The time in UTC. Raises `ValueError` for what is no time.
+    """The time in UTC. Raises `ValueError` for what is no time, and for what programs write for none.
 
     In the hour that the clocks go back over there are two readings. The one nearer to the latest of the `updated`
     times is taken, which carry an offset; without any, the earlier. With `gone`, for a delete, which has no such time,
@@ -20,10 +22,12 @@ def read_eastern(text: str, *, updated: Iterable[datetime] = (), gone: bool = Fa
     if ":" not in text:
         raise ValueError("a date alone does not order changes")
     local = datetime.fromisoformat(text)
+    if is_zero(local.replace(tzinfo=local.tzinfo or EASTERN)):
+        raise ValueError("a zero time is no time")
     if local.tzinfo is not None:
-        return local.astimezone(UTC)
-    earlier = local.replace(tzinfo=EASTERN, fold=0).astimezone(UTC)
-    later = local.replace(tzinfo=EASTERN, fold=1).astimezone(UTC)
+        return in_utc(local)
+    earlier = in_utc(local.replace(tzinfo=EASTERN, fold=0))
+    later = in_utc(local.replace(tzinfo=EASTERN, fold=1))
     updates = list(updated)
     if earlier == later or not (gone or updates):
         return earlier

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import httpx
 from pydantic import BaseModel, Field
 
-from handlers.api import NotFoundError, client, every, fetch, fetch_patiently, required, segment, shaped
-from handlers.catalog import Product, Variant
+from handlers.api import (
+    NotFoundError,
+    client,
+    every,
+    fetch,
+    fetch_patiently,
+    required,
+    segment,
+    shaped,
+    wait_for_api,
+)
+from handlers.catalog import CatalogRow, Product, Variant
 from handlers.values import Id, Moment, MomentOrNone, Sent, Text, as_price, as_text, id_of
 from receiver import ApiError, Dialect, Envelope, Event, HmacSha256, Listed, Mirror, SourceSettings
 from receiver.codec import canonical
@@ -28,6 +38,9 @@ PAGE = 100  #: rows; the vendor's default is 50, its largest is unknown
 
 #: What hydrate returns for an entity that its source no longer has.
 GONE: Final = "gone"
+
+#: A record may count as updated so much earlier than the event that tells of it: rounding, and the time to announce it.
+SAME = timedelta(seconds=1)
 
 #: Sigma docs, "HMAC Verification": the header is there only if a secret was set; the digits carry their prefix.
 sigma = Dialect("sigma", verify=HmacSha256(header="X-Sigma-Signature", prefix_required=True))
@@ -126,6 +139,7 @@ def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str,
 
 @sigma.on("entity.created", "entity.updated", "entity.transition")
 def upsert_entity(event: Event[EntityData], mirror: Mirror) -> None:
+    _wait_for_record(event, mirror, Product)
     mirror.upsert(Product, event.entity_id, **event.data.state(), **_own_data(event))
     if event.hydrated == GONE:
         mirror.deactivate(Product, event.entity_id)
@@ -142,6 +156,7 @@ def deactivate_entity(event: Event[None], mirror: Mirror) -> None:
 
 @sigma.on("variant.created", "variant.updated")
 def upsert_variant(event: Event[VariantData], mirror: Mirror) -> None:
+    _wait_for_record(event, mirror, Variant)
     mirror.upsert(Variant, event.entity_id, **event.data.news(parent="parent"), **_own_data(event))
     if event.hydrated == GONE:
         mirror.deactivate(Variant, event.entity_id)
@@ -152,6 +167,29 @@ def upsert_variant(event: Event[VariantData], mirror: Mirror) -> None:
 @sigma.on("variant.deleted")
 def deactivate_variant(event: Event[None], mirror: Mirror) -> None:
     mirror.deactivate(Variant, event.entity_id)
+
+
+def _wait_for_record(event: Event[Any], mirror: Mirror, table: type[CatalogRow]) -> None:
+    """Raise `Retry` while the API seems not to know yet what the event tells (docs/sources.md, Sigma PIM, Traps)."""
+    if event.hydrated == GONE:
+        row = mirror.get(table, event.entity_id)
+        # One that was there before is gone indeed; one that nobody saw yet may be still to come.
+        if row is None or not row.active:
+            wait_for_api(event, row, "it knows no such record yet")
+    elif (age := _age(event)) > timedelta():
+        row = mirror.get(table, event.entity_id)
+        # The record that the mirror holds already cannot be the one that the event is about.
+        if age > SAME or (row is not None and row.data == event.hydrated.whole):
+            wait_for_api(event, row, f"its record is {age.total_seconds():.3f} seconds older")
+
+
+def _age(event: Event[Any]) -> timedelta:
+    """How much earlier than the event the record was updated; nothing if that is not known, or says nothing."""
+    record: Record | None = event.hydrated
+    # A transition may leave the record as it was.
+    if record is None or record.updated_at is None or event.event_type.endswith(".transition"):
+        return timedelta()
+    return event.occurred_at - record.updated_at
 
 
 def _own_data(event: Event[Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from receiver.codec import canonical
 TEST = frozenset({"message", "reference", "URL"})
 
 #: The test event has no time, and nothing is ordered by it: no handler wants it. Any constant would do.
-NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 #: What each family of event types is about; `data.object` of the last is an array.
 FAMILIES = {"product": "product", "variant": "variant", "bulk.variant": "variant"}

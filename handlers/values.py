@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ModelWrapValidatorH
 from receiver import Unreadable
 from receiver.columns import LARGEST_EXPONENT
 from receiver.envelope import LONGEST_NAME
+from receiver.moments import in_utc, is_zero
 
 #: JSON's numbers, and what people write for them in text; Decimal alone would also take "NaN", "1_000" and " 1 ".
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
@@ -70,13 +71,15 @@ def as_price(value: Any) -> Decimal | None:
 
 
 def as_moment(value: Any) -> datetime:
-    """An ISO 8601 time with its offset. Raises `ValueError`."""
+    """An ISO 8601 time with its offset, in UTC. Raises `ValueError`, for a time that programs write for none, too."""
     if not isinstance(value, str) or not _DATE.match(value):
         raise ValueError("a time is ISO 8601 text")
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset")
-    return moment
+    if is_zero(moment):
+        raise ValueError("a zero time is no time")
+    return in_utc(moment)
 
 
 def as_moment_or_none(value: Any) -> datetime | None:

@@ -21,7 +21,8 @@ from receiver.admission import Answer
 from receiver.errors import Unavailable
 from receiver.filing import Accepted
 from receiver.intake import Arrival
-from receiver.trouble import insist, is_fault_of_values, one_line
+from receiver.telling import told
+from receiver.trouble import insist, is_fault_of_values
 
 log = structlog.get_logger(__name__)
 
@@ -204,8 +205,9 @@ class Acceptor:
         while (batch := self._batches.get()) is not None:
             try:
                 answers = self._accept([waiting.arrival for waiting in batch])
-            except Exception as error:
-                log.error("deliveries could not be stored; their senders are asked to come back", error=str(error))
+            except BaseException as error:
+                # Whatever a log in front of the database raises: without this thread there is no ack any more.
+                log.error("deliveries could not be stored; their senders are asked to come back", error=told(error))
                 self._tell(self._failed, batch)
             else:
                 self._tell(self._committed, batch, answers)
@@ -217,7 +219,7 @@ class Acceptor:
         except Exception as error:
             if not is_fault_of_values(error):
                 raise
-            log.warning("the database refuses what a delivery holds; storing one by one", error=one_line(error))
+            log.warning("the database refuses what a delivery holds; storing one by one", error=told(error))
             answers = self._accept_one_by_one(arrivals)
             if not any(answers):
                 raise
@@ -229,7 +231,7 @@ class Acceptor:
             try:
                 answers.append(self._accept_alone(arrival))
             except Exception as error:
-                log.error("a delivery could not be stored; its sender is asked to come back", error=one_line(error))
+                log.error("a delivery could not be stored; its sender is asked to come back", error=told(error))
                 answers.append(None)
                 if not is_fault_of_values(error):
                     # Trouble of the database's: the others would only wait for the same.
@@ -243,7 +245,7 @@ class Acceptor:
         except Exception as error:
             if not is_fault_of_values(error):
                 raise
-            arrival.keep_body_alone(f"The database refused what it holds: {one_line(error)}")
+            arrival.keep_body_alone(f"The database refused what it holds: {told(error)}")
         return self._keep([arrival])[0]
 
     def _keep(self, arrivals: list[Arrival]) -> list[Accepted]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from types import NoneType
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -23,6 +24,7 @@ from receiver.paths import SHOWN
 from receiver.repeats import Repeats
 from receiver.signatures import RawHeaders, Verified
 from receiver.sources import Source
+from receiver.telling import quoted, told
 
 log = Repeats(structlog.get_logger(__name__))
 
@@ -95,7 +97,8 @@ class Admission:
                 arrival = admitted(source, headers, body, now=now)
             except Refused as refusal:
                 answer.set_exception(refusal)
-            except Exception:
+            except BaseException:
+                # Of a dialect's verifier: even SystemExit is the matter of this one request.
                 log.exception(
                     "a webhook could not be verified; its sender is asked to come back", about={"source": source.name}
                 )
@@ -116,6 +119,9 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
     verified, encrypted = _verify(source, headers, body)
     opened = _opened(source, verified.plain)
     plain = source.dialect.verifier.conceal(opened, source.credentials)
+    if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
+        # Whatever a verifier of somebody else's returns must not be what a batch of others' webhooks fails at.
+        raise TypeError(f"the verifier of {source.dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
     # As it came, unless that would keep what was struck out, too.
     kept = body if encrypted or plain == opened else plain
     arrival = Arrival(
@@ -129,7 +135,7 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
     try:
         arrival.know(source.read(plain))
     except Unreadable as error:
-        arrival.give_up(str(error))
+        arrival.give_up(told(error))
         log.warning("kept a webhook that cannot be read", about={"source": source.name}, reason=arrival.reason)
     else:
         if source.dialect.handler_for(arrival.event_type) is None:

@@ -75,6 +75,7 @@ class Installation:
         """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
         try:
             self.schema.prepare()
+            self.database.look_after()
         except SQLAlchemyError as error:
             told = explain(error, self.settings.database_url, setting=self.database.setting)
             raise ConfigurationError(told) from error
@@ -96,6 +97,7 @@ class Installation:
             self.inbox,
             self.sources,
             batch_size=self.settings.batch_size,
+            max_batch_bytes=self.settings.max_batch_bytes,
             lease=self.settings.lease,
             retries=self.settings.retry_schedule,
             retention=self.retention,

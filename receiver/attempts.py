@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from receiver import metrics
 from receiver.claims import Claimed
@@ -19,10 +21,14 @@ from receiver.errors import Discard, Retry, Unreadable
 from receiver.liveness import Pulse
 from receiver.mirror import Write
 from receiver.retries import RetrySchedule
+from receiver.telling import told, told_with_type, traced
 from receiver.trouble import RUNS_AGAIN, is_transient
 from receiver.versions import Outcome
 
 log = structlog.get_logger(__name__)
+
+#: The longest that a handler may have its delivery wait: a year, as good as for ever.
+LONGEST_WAIT = timedelta(days=365)
 
 
 @dataclass(slots=True)
@@ -34,6 +40,8 @@ class Task:
     handler: Handler | None = None
     event: Event[object] | None = None
     writes: list[Write] = field(default_factory=list)
+    #: Its event holds all that it will, or is not thin: the handler may run.
+    hydrated: bool = False
     #: Its handler ran, or asked for a session and so runs in the settling transaction.
     handled: bool = False
     wants_session: bool = False
@@ -41,6 +49,17 @@ class Task:
     interruptions: int = 0
     #: How the attempt ended, as soon as that is certain; None while all is well.
     ending: Ending | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing is left to be fetched for it."""
+        return self.hydrated or self.ending is not None
+
+    def forget(self) -> None:
+        """Let go of all that is large: it has been settled."""
+        self.delivery = self.delivery._replace(plain=None)
+        self.envelope = self.event = None
+        self.writes = []
 
 
 class Judge:
@@ -53,25 +72,33 @@ class Judge:
 
     def on_error(self, task: Task, code: str, error: BaseException) -> bool:
         """Let what `code` raised decide how the task ends; False if it is none of the task's."""
-        if isinstance(error, Unreadable):
-            task.ending = self._ending(task, State.DEAD, reason=str(error), failed=True)
-        elif isinstance(error, Discard):
-            task.ending = self._ending(task, State.IGNORED, reason=str(error))
-        elif isinstance(error, Retry):
-            task.ending = self.failure(task, str(error), after=error.after)
-        elif isinstance(error, (Exception, SystemExit)):
-            log.warning("a handler failed", handler=code, delivery=task.delivery.id, exc_info=error)
-            task.ending = self.failure(task, f"{code} raised {type(error).__name__}: {error}")
-        else:
+        if not _is_of_the_code(error):
             return False
+        try:
+            task.ending = self._verdict(task, code, error)
+        except BaseException as odd:
+            # The error is a stranger's object, and so are its parts: whatever they do is this task's matter.
+            task.ending = self.failure(
+                task, f"{code} raised {told_with_type(error)}; to ask it raised {told_with_type(odd)}"
+            )
         return True
+
+    def _verdict(self, task: Task, code: str, error: BaseException) -> Ending:
+        if isinstance(error, Unreadable):
+            return self._ending(task, State.DEAD, reason=told(error), failed=True)
+        if isinstance(error, Discard):
+            return self._ending(task, State.IGNORED, reason=told(error))
+        if isinstance(error, Retry):
+            return self.failure(task, told(error), after=error.after)
+        log.warning("a handler failed", handler=code, delivery=task.delivery.id, exception=traced(error))
+        return self.failure(task, f"{code} raised {told_with_type(error)}")
 
     def failure(self, task: Task, reason: str, *, after: timedelta | None = None) -> Ending:
         """Pending again, later; or dead, if that was the last attempt."""
         number = task.delivery.attempt
         if self._retries.exhausted(number):
             return self._ending(task, State.DEAD, reason=reason, failed=True)
-        wait = after if after is not None else self._retries.delay(number, self._luck())
+        wait = self._retries.delay(number, self._luck()) if after is None else min(after, LONGEST_WAIT)
         return self._ending(task, State.PENDING, reason=reason, failed=True, due_at=self._clock() + wait)
 
     def success(self, task: Task, outcome: Outcome) -> Ending:
@@ -120,17 +147,28 @@ class Judged:
         self.pulse.begin(self.task.delivery.id, self.code, in_transaction=self.in_transaction)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        self.pulse.end(self.task.delivery.id)
-        if error is None or self._is_interruption(error):
-            return False
-        return self.judge.on_error(self.task, self.code, error)
+        try:
+            if error is None or self._is_interruption(error):
+                return False
+            # Still watched: to ask an exception for its text is to run a stranger's code.
+            return self.judge.on_error(self.task, self.code, error)
+        finally:
+            self.pulse.end(self.task.delivery.id)
 
     def _is_interruption(self, error: BaseException) -> bool:
         """Nothing that this code did: the transaction that it is a part of will be run again, with a bound."""
-        if not self.in_transaction or not is_transient(error):
+        # By its type alone: asked for its class, a stranger's error may raise.
+        if not self.in_transaction or not issubclass(type(error), DBAPIError) or not is_transient(error):
             return False
         self.task.interruptions += 1
         return self.task.interruptions <= RUNS_AGAIN
+
+
+def _is_of_the_code(error: BaseException) -> bool:
+    """Whether the code at hand raised it, and not a person who interrupts what this process does in its main thread."""
+    if isinstance(error, (Exception, SystemExit, GeneratorExit)):
+        return True
+    return threading.current_thread() is not threading.main_thread()
 
 
 def count(tasks: Sequence[Task], endings: Iterable[Ending], *, now: datetime) -> None:

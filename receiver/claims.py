@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import Connection, Select, bindparam, func, literal, select, text, update
+from sqlalchemy import BigInteger, Connection, Select, bindparam, func, literal, select, text, update
 
-from receiver.columns import UtcDateTime
+from receiver.columns import Many, UtcDateTime, among
 from receiver.deliveries import BODIES, DELIVERIES, IDS, OF_SOURCES, State, in_state, kept_reason
-from receiver.trouble import is_fault_of_values, is_trouble_of_ours, one_line
+from receiver.telling import told
+from receiver.trouble import is_fault_of_values, is_trouble_of_ours
 
 log = structlog.get_logger(__name__)
 
@@ -50,15 +52,16 @@ def claim(
     now: datetime,
     lease: timedelta,
     suspect: bool,
+    max_bytes: int | None = None,
 ) -> list[Claimed]:
-    """Take due deliveries of these sources, suspects or ordinary ones; in the order of their ids."""
+    """Take due deliveries of these sources, suspects or ordinary ones; in the order of their ids.
+
+    As many as have `max_bytes` of bodies together, but one at least; the bodies of the others are not even read.
+    """
     _be_alone(connection)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
-    claimed = [_claimed(*row) for row in connection.execute(_DUE, parameters).all()]
-    if claimed:
-        ids = [delivery.id for delivery in claimed]
-        connection.execute(_TAKE, {"ids": ids, "worker": worker, "until": now + lease})
-    return sorted(claimed, key=lambda delivery: delivery.id)
+    due = connection.execute(_DUE, parameters).all()
+    return _take(connection, due[: _how_many([row.size for row in due], max_bytes)], worker, now + lease)
 
 
 def claim_around(
@@ -70,6 +73,7 @@ def claim_around(
     now: datetime,
     lease: timedelta,
     suspect: bool,
+    max_bytes: int | None = None,
 ) -> list[Claimed]:
     """Claim as `claim` does, past the rows that made it fail, which are found by halving the batch.
 
@@ -77,9 +81,9 @@ def claim_around(
     as it is. Raises what `claim` raised if that had nothing to do with single rows.
     """
     _be_alone(connection)
-    detour = _Detour(connection, worker, now, now + lease)
+    detour = _Detour(connection, worker, now, now + lease, left_bytes=max_bytes)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect}
-    while len(detour.claimed) < limit:
+    while len(detour.claimed) < limit and not detour.is_full:
         # What is left stays due, and comes first.
         window = {"limit": limit - len(detour.claimed), "skip": detour.left}
         ids = list(connection.execute(_DUE_IDS, parameters | window).scalars())
@@ -103,15 +107,21 @@ class _Detour:
     #: How many ended as dead, and how many could not even do that.
     dead: int = 0
     left: int = 0
+    #: Bytes of bodies that may still be claimed; None without a bound.
+    left_bytes: int | None = None
+    is_full: bool = False
     #: The last error that was not about a row's values.
     unexplained: Exception | None = None
 
     def claim(self, ids: Sequence[int]) -> None:
         """Claim these, or both halves of them, or end the one that is left."""
+        if self.is_full:
+            return
         try:
             with self.connection.begin_nested():
-                rows = [_claimed(*row) for row in self.connection.execute(_ROWS, {"ids": ids}).all()]
-                self.connection.execute(_TAKE, {"ids": ids, "worker": self.worker, "until": self.until})
+                rows = self.connection.execute(_ROWS, {"ids": ids}).all()
+                fitting = rows[: _how_many([row.size for row in rows], self.left_bytes)]
+                taken = _take(self.connection, fitting, self.worker, self.until)
         except Exception as error:
             if is_trouble_of_ours(error):
                 raise
@@ -122,11 +132,17 @@ class _Detour:
             self.claim(ids[:half])
             self.claim(ids[half:])
         else:
-            self.claimed += rows
+            self.claimed += taken
+            self._count_bytes(sum(row.size or 0 for row in fitting), all_fit=len(fitting) == len(rows))
+
+    def _count_bytes(self, size: int, *, all_fit: bool) -> None:
+        if self.left_bytes is not None:
+            self.left_bytes = max(self.left_bytes - size, 0)
+            self.is_full = not all_fit or self.left_bytes == 0
 
     def _give_up(self, delivery_id: int, error: Exception) -> None:
         if is_fault_of_values(error):
-            reason = f"It could not be claimed: {one_line(error)}"
+            reason = f"It could not be claimed: {told(error)}"
             # Its names may be what no index takes.
             if self._end(delivery_id, reason, {}) or self._end(delivery_id, reason, _NAMELESS):
                 self.dead += 1
@@ -135,7 +151,7 @@ class _Detour:
         else:
             self.unexplained = error
         self.left += 1
-        log.debug("a delivery cannot be claimed, and is left as it is", delivery=delivery_id, error=one_line(error))
+        log.debug("a delivery cannot be claimed, and is left as it is", delivery=delivery_id, error=told(error))
 
     def _end(self, delivery_id: int, reason: str, names: dict[str, None]) -> bool:
         ended = {"state": State.DEAD.value, "reason": kept_reason(reason), "ended_at": self.now, "suspect": False}
@@ -201,22 +217,27 @@ _BY_INDEX = text(
 
 _CLAIM_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 
-#: What is worked on: the body, or what it decrypted to. Looked up for each delivery, so that no join changes the order
-#: in which the index is walked.
-_PLAIN = (
-    select(func.coalesce(BODIES.c.plain, BODIES.c.body))
+#: The bytes of what is worked on: of the body, or of what it decrypted to. Both databases know them without reading it.
+#: Looked up for each delivery, so that no join changes the order in which the index is walked.
+_SIZE = (
+    select(func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)))
     .where(BODIES.c.delivery_id == DELIVERIES.c.id)
     .correlate(DELIVERIES)
     .scalar_subquery()
 )
 
-#: What `_claimed` takes.
+#: What is worked on, of the deliveries whose ids are the parameter `ids`.
+_PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")).where(
+    among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
+)
+
+#: What `_take` takes.
 _COLUMNS = (
     DELIVERIES.c.id,
     DELIVERIES.c.source,
-    DELIVERIES.c.attempts + 1,
+    (DELIVERIES.c.attempts + 1).label("attempt"),
     DELIVERIES.c.received_at,
-    _PLAIN,
+    _SIZE.label("size"),
     DELIVERIES.c.entity_kind,
     DELIVERIES.c.entity_id,
 )
@@ -250,14 +271,25 @@ _TAKE = (
 )
 
 
-def _claimed(
-    delivery_id: int,
-    source: str,
-    attempt: int,
-    received_at: datetime,
-    plain: bytes | None,
-    kind: str | None,
-    entity_id: str | None,
-) -> Claimed:
-    entity = (kind, entity_id) if kind is not None and entity_id is not None else None
-    return Claimed(delivery_id, source, attempt, received_at, plain, entity)
+def _take(connection: Connection, rows: Sequence[Any], worker: str, until: datetime) -> list[Claimed]:
+    """Claim these rows, and read their bodies."""
+    if not rows:
+        return []
+    ids = [row.id for row in rows]
+    connection.execute(_TAKE, {"ids": ids, "worker": worker, "until": until})
+    plain = {row.delivery_id: row.plain for row in connection.execute(_PLAIN, {"ids": ids})}
+    return [_claimed(row, plain.get(row.id)) for row in sorted(rows, key=lambda row: row.id)]
+
+
+def _how_many(sizes: Sequence[int | None], max_bytes: int | None) -> int:
+    """How many of these, from the first on, have `max_bytes` together: one at least."""
+    if max_bytes is None:
+        return len(sizes)
+    totals = accumulate(size or 0 for size in sizes)
+    return max(sum(total <= max_bytes for total in totals), 1)
+
+
+def _claimed(row: Any, plain: bytes | None) -> Claimed:
+    has_entity = row.entity_kind is not None and row.entity_id is not None
+    entity = (row.entity_kind, row.entity_id) if has_entity else None
+    return Claimed(row.id, row.source, row.attempt, row.received_at, plain, entity)

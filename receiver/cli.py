@@ -34,6 +34,7 @@ from receiver.processes import Kind
 from receiver.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
 from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
+from receiver.retention import PAGES
 from receiver.settings import load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
 from receiver.tokens import Scope, Tokens
@@ -256,6 +257,8 @@ def prune(as_json: JsonFlag = False) -> None:
     with _progress("deliveries pruned") as seen:
         while some := installation.retention.prune(installation.database, now=datetime.now(UTC)):
             dropped += some
+            seen(dropped)
+        while installation.database.shrink(PAGES):
             seen(dropped)
     typer.echo(encode({"pruned": dropped}) if as_json else f"Deliveries pruned: {dropped}.")
 

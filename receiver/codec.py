@@ -85,7 +85,12 @@ def canonical(value: Any) -> bytes:
 
 
 def storable(text: str) -> str:
-    """The text with every NUL and lone surrogate replaced by U+FFFD: no database column takes them."""
+    """The text with every NUL and lone surrogate replaced by U+FFFD: no database column takes them.
+
+    Always exact text: the methods of a subclass would run in the middle of a batch.
+    """
+    if type(text) is not str:
+        text = str.__str__(text)
     if "\0" in text:
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     if text.isascii():

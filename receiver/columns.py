@@ -33,6 +33,8 @@ from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from receiver import codec
 from receiver.errors import HandlerError, Unreadable
+from receiver.moments import in_utc
+from receiver.telling import name_of, quoted, told
 
 #: The largest power of ten, either way, that a decimal column takes; beyond it no database agrees on what happens.
 LARGEST_EXPONENT = 1000
@@ -166,7 +168,8 @@ def _utc(value: datetime | None) -> datetime | None:
     return None if value is None else value.astimezone(UTC)
 
 
-#: Turns a value that is not None into what a column keeps, given the column's name; raises `HandlerError`.
+#: Turns a value that is not None into what a column keeps, given the column's name; raises `HandlerError`, or
+#: `Unreadable` for a time that only a source can have got wrong.
 Normalizer = Callable[[str, Any], Any]
 
 
@@ -196,7 +199,7 @@ def _decimal(name: str, value: Any) -> Decimal:
     try:
         number = Decimal(value)
     except InvalidOperation:
-        raise HandlerError(f"`{name}` takes a Decimal, and {str(value)[:40]!r} is no number.") from None
+        raise HandlerError(f"`{name}` takes a Decimal, and {quoted(value)} is no number.") from None
     if not number.is_finite() or max(abs(number.adjusted()), -int(number.as_tuple().exponent)) > LARGEST_EXPONENT:
         raise HandlerError(f"`{name}` takes a Decimal within 10^±{LARGEST_EXPONENT}, and this one is beyond.")
     return number
@@ -205,7 +208,11 @@ def _decimal(name: str, value: Any) -> Decimal:
 def _moment(name: str, value: Any) -> datetime:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise HandlerError(f"`{name}` takes a datetime with its offset, not {_what(value)}.")
-    return value.astimezone(UTC)
+    try:
+        return in_utc(value)
+    except ValueError as error:
+        # The source's doing and not the handler's: no second attempt would find another time in the body.
+        raise Unreadable(f"`{name}` cannot keep the time {value.isoformat()}: {error}.") from None
 
 
 def document(name: str, value: Any) -> Any:
@@ -213,7 +220,7 @@ def document(name: str, value: Any) -> Any:
     try:
         return codec.decode(codec.encode(value))
     except (TypeError, ValueError, RecursionError, Unreadable) as error:
-        raise HandlerError(f"`{name}` takes what JSON can say: {error}.") from None
+        raise HandlerError(f"`{name}` takes what JSON can say: {told(error)}.") from None
 
 
 def _text(name: str, value: Any) -> str:
@@ -235,7 +242,7 @@ def _integer(name: str, value: Any) -> int:
 
 
 def _what(value: Any) -> str:
-    return f"the {type(value).__name__} {str(value)[:40]!r}"
+    return f"the {name_of(value)} {quoted(value)}"
 
 
 #: What brings a value into a form that JSON has too.

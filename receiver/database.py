@@ -10,10 +10,12 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
 from sqlmodel import SQLModel
 
-from receiver import addresses, postgresql, sqlite
+from receiver import addresses, postgresql, sqlite, wal
+from receiver.checkpoints import Checkpoints
 from receiver.database_url import has_bare_at_sign
 from receiver.errors import ConfigurationError
 from receiver.postgresql import SERVER_WANTED, TAKES_WRITES
@@ -64,7 +66,33 @@ class Database:
         self.setting = setting
         self._others: list[Database] = []
         self.is_postgresql = self.engine.dialect.name == "postgresql"
+        #: Shared with everything beside this one: who writes waits for the same turn, and heeds the same errors.
         self._writer = threading.Lock()
+        self._care: _Care = _Care()
+
+    def look_after(self) -> None:
+        """Have the log of a SQLite file copied beside the commits from now on, and its I/O errors heeded.
+
+        Returns once the file is known to be sound, or senders are asked to come back until it is. Raises SQLAlchemy's
+        error if it cannot be opened.
+        """
+        if self.is_postgresql or self._care.checkpoints is not None:
+            return
+        with self.read() as connection:
+            path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
+        with sqlite.errors_of(self.engine.dialect):
+            self._care.checkpoints = Checkpoints(path, self._writer)
+            self._care.checkpoints.start()
+
+    @property
+    def is_sound(self) -> bool:
+        """False after an I/O error of SQLite's, until the file is shown to be sound: meanwhile nothing is written."""
+        return self._care.checkpoints is None or self._care.checkpoints.soundness.holds()
+
+    @property
+    def log_bytes(self) -> int:
+        """What SQLite's write-ahead log takes on the disk."""
+        return 0 if self.is_postgresql else wal.size(self.engine.url.database or "")
 
     def beside(self, *, connections: int, seconds: float | None = None) -> Database:
         """The same database over connections of its own, at most so many: nobody else can use them up.
@@ -82,20 +110,37 @@ class Database:
         return other
 
     @contextmanager
-    def write(self, *, flush: bool = True) -> Iterator[Connection]:
-        """A transaction that writes: committed at the end, rolled back if anything raises.
-
-        Without `flush`, SQLite does not wait for the disk. The next transaction that does takes this one along; a
-        machine that loses its power before may forget it, a process that ends does not. PostgreSQL always waits,
-        since there a server that crashes would forget it too.
-        """
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: committed and flushed at the end, rolled back if anything raises."""
         if self.is_postgresql:
             with self.engine.begin() as connection:
                 yield connection
             return
-        options: dict[str, Any] = {"begin": sqlite.IMMEDIATELY, "flush": flush}
-        with self._writer, self.engine.connect() as connection, connection.execution_options(**options).begin():
+        options: dict[str, Any] = {"begin": sqlite.IMMEDIATELY, "autocheckpoint": self._autocheckpoint}
+        with (
+            self._heeding_errors(),
+            self._writer,
+            self.engine.connect() as connection,
+            connection.execution_options(**options).begin(),
+        ):
             yield connection
+
+    @property
+    def _autocheckpoint(self) -> int:
+        return sqlite.FRAMES_OF_SQLITE if self._care.checkpoints is None else 0
+
+    @contextmanager
+    def _heeding_errors(self) -> Iterator[None]:
+        """Write nothing while the file is doubtful, as it is after an I/O error inside the block."""
+        if not self.is_sound:
+            with sqlite.errors_of(self.engine.dialect):
+                raise sqlite.doubtful()
+        try:
+            yield
+        except DBAPIError as error:
+            if self._care.checkpoints is not None and sqlite.is_io_error(error.orig):
+                self._care.checkpoints.soundness.doubt()
+            raise
 
     def run_at_once(self, statement: str, parameters: Sequence[Any], *, after: Sequence[str] = ()) -> list[Any]:
         """The rows of one statement in the driver's own words that is a transaction by itself: committed on return.
@@ -108,11 +153,7 @@ class Database:
             with self.engine.connect() as connection:
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
                 return list(connection.exec_driver_sql(statement, tuple(parameters)))
-        with (
-            sqlite.errors_of(self.engine.dialect),
-            self._writer,
-            closing(self.engine.raw_connection()) as pooled,
-        ):
+        with self._turn() as pooled:
 
             def run(driver: sqlite3.Connection) -> list[Any]:
                 if after and pooled.info.get("seen") != after:
@@ -121,7 +162,25 @@ class Database:
                     pooled.info["seen"] = after
                 return driver.execute(statement, parameters).fetchall()
 
-            return sqlite.take_turn(pooled, run, flush=True)
+            return sqlite.take_turn(pooled, run, self._autocheckpoint)
+
+    def shrink(self, pages: int) -> int:
+        """Give up to so many free pages of a SQLite file back to the disk. Returns how many; 0 on PostgreSQL."""
+        if self.is_postgresql:
+            return 0
+        with self._turn() as pooled:
+            return sqlite.take_turn(pooled, lambda driver: sqlite.give_back(driver, pages), self._autocheckpoint)
+
+    @contextmanager
+    def _turn(self) -> Iterator[PoolProxiedConnection]:
+        """A connection to a SQLite file, to be used by nobody else who writes here."""
+        with (
+            self._heeding_errors(),
+            sqlite.errors_of(self.engine.dialect),
+            self._writer,
+            closing(self.engine.raw_connection()) as pooled,
+        ):
+            yield pooled
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -148,9 +207,19 @@ class Database:
         return postgresql.open_session(self.engine, connect_arguments(self.engine.url))
 
     def close(self) -> None:
-        for other in self._others:
-            other.close()
-        self.engine.dispose()
+        checkpoints, self._care.checkpoints = self._care.checkpoints, None
+        if checkpoints is not None:
+            checkpoints.stop()
+        for each in (*self._others, self):
+            each.engine.dispose()
+        if checkpoints is not None:
+            checkpoints.close()
+
+
+class _Care:
+    """Who looks after the log of a SQLite file, if somebody does."""
+
+    checkpoints: Checkpoints | None = None
 
 
 def _limit_statements(engine: Engine, seconds: float) -> None:

@@ -18,11 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 from receiver import codec
 from receiver.envelope import Envelope, Event
 from receiver.errors import ConfigurationError, Unreadable, WiringError
-from receiver.importing import told
+from receiver.importing import told as told_with_place
 from receiver.mirror import Mirror, MirrorRow
 from receiver.patterns import Pattern
 from receiver.settings import SourceSettings
 from receiver.signatures import Verifier
+from receiver.telling import name_of, name_of_function, quoted, told, told_with_type
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -35,10 +36,8 @@ class Handler:
     function: Callable[..., Any]
     #: None for a handler that takes the data as it is.
     model: TypeAdapter[Any] | None
-
-    @property
-    def name(self) -> str:
-        return f"{self.function.__module__}.{self.function.__qualname__}"
+    #: Where it is written: "module.function".
+    name: str
 
     def parse(self, data: Any) -> Any:
         """The data as the handler wants it. Raises `Unreadable` if it does not fit the model."""
@@ -160,17 +159,25 @@ class Dialect:
     # ── what the framework asks ───────────────────────────────────────────────────────────────────────────────
 
     def read(self, plain: bytes) -> Envelope:
-        """The envelope of a verified body. Raises `Unreadable` whatever is wrong with it."""
+        """The envelope of a verified body.
+
+        Raises `Unreadable` whatever is wrong with it, and MemoryError, which says nothing about the body.
+        """
         assert self._read is not None, "check() comes first"
         document = codec.decode(plain)
-        body = document if self._body is None else _validate(self._body, document, "body")
         try:
-            return self._read(body)
+            envelope = self._read(document if self._body is None else _validate(self._body, document, "body"))
+        except MemoryError:
+            raise
         except (Unreadable, RecursionError) as error:
-            raise Unreadable(str(error)) from None
-        except Exception as error:
+            raise Unreadable(told(error)) from None
+        except BaseException as error:
             # An authentic body is never lost: what its dialect stumbles over is kept with the reason, to be replayed.
-            raise Unreadable(f"The envelope of {self.name} failed: {type(error).__name__}: {error}.") from error
+            # SystemExit, too, which would end the endpoint for every source.
+            raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
+        if type(envelope) is not Envelope:
+            raise Unreadable(f"The envelope of {self.name} returned {quoted(envelope)} instead of an Envelope.")
+        return envelope
 
     def handler_for(self, event_type: str) -> Handler | None:
         """The one handler for this event type; None if nobody wants it."""
@@ -196,11 +203,11 @@ class Dialect:
         try:
             body = codec.encode(self._compose(event_type, entity_id, at, data))
         except Exception as error:
-            self._refuse_composed(told(error))
+            self._refuse_composed(told_with_place(error))
         try:
             envelope = self.read(body)
         except Unreadable as error:
-            self._refuse_composed(str(error))
+            self._refuse_composed(told(error))
         if envelope.event_type != event_type:
             self._refuse_composed(f"it reads as {envelope.event_type}")
         return body
@@ -236,7 +243,7 @@ class Dialect:
                         "override=True in the one that counts."
                     )
             handlers[:] = [handler for handler in handlers if handler not in replaced]
-            handlers.append(Handler(pattern, function, model))
+            handlers.append(Handler(pattern, function, model, name_of_function(function)))
 
     def _check_plain(self, function: Any, what: str, parameters: tuple[str, ...]) -> None:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -304,7 +311,15 @@ def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
         # Straight to the core: the adapter's own method is made for many options, and costs as much as the validation.
         return model.validator.validate_python(value)
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in error.errors()[:5]]
-        raise Unreadable(f"The {what} is not what the dialect expects: {'; '.join(wrong)}.") from None
+        raise Unreadable(f"The {what} is not what the dialect expects: {_mistakes(error, what)}.") from None
     except (RecursionError, ValueError, ArithmeticError) as error:
-        raise Unreadable(f"The {what} cannot be read: {type(error).__name__}: {error}.") from None
+        raise Unreadable(f"The {what} cannot be read: {told_with_type(error)}.") from None
+
+
+def _mistakes(error: ValidationError, what: str) -> str:
+    """The first few of the model's complaints; the model's own validators may have put anything into them."""
+    try:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
+        return "; ".join(f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in found)
+    except Exception as failed:
+        return f"{error.error_count()} mistakes, which cannot be told ({name_of(failed)})"

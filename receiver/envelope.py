@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from receiver.codec import storable
 from receiver.errors import Unreadable
+from receiver.moments import EPOCH, in_utc, is_zero
+from receiver.telling import quoted, told
 
 Data = TypeVar("Data")
 
@@ -41,13 +43,24 @@ class Envelope:
     fingerprint: bytes | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.occurred_at, datetime):
+            raise Unreadable(f"The time of the change is {quoted(self.occurred_at)}, and not a datetime.")
         if self.occurred_at.tzinfo is None:
             raise Unreadable("The time of the change has no offset: the dialect must say which zone it is in.")
+        if self.dedup_key is not None:
+            self.dedup_key = _text("dedup key", self.dedup_key)
+        if self.fingerprint is not None and type(self.fingerprint) is not bytes:
+            raise Unreadable(f"The fingerprint is {quoted(self.fingerprint)}, and not bytes.")
         self.event_type = _name("event type", self.event_type)
         if self.entity is not None:
-            self.entity = (_kind(self.entity[0]), _name("entity id", self.entity[1]))
-        if self.occurred_at.tzinfo is not UTC:
-            self.occurred_at = _in_utc(self.occurred_at)
+            kind, entity_id = self.entity
+            self.entity = (_kind(kind), _name("entity id", entity_id))
+        if (
+            self.occurred_at.tzinfo is not UTC
+            or type(self.occurred_at) is not datetime
+            or self.occurred_at.year <= EPOCH.year
+        ):
+            self.occurred_at = _moment(self.occurred_at)
 
     def identity(self, plain: bytes) -> tuple[str, bytes]:
         """The dedup key and the fingerprint, both derived from the verified body where the dialect names none.
@@ -57,7 +70,8 @@ class Envelope:
         replaced by its hash.
         """
         fingerprint = self.fingerprint or hashlib.sha256(plain).digest()
-        if self.dedup_key is None:
+        if not self.dedup_key:
+            # Empty, it would make one delivery of all.
             moment = f"{int(self.occurred_at.timestamp())}{self.occurred_at.microsecond:06d}"
             return f"{moment}-{fingerprint.hex()}", fingerprint
         key = self.dedup_key
@@ -66,7 +80,17 @@ class Envelope:
         return key, fingerprint
 
 
+def _text(what: str, value: Any) -> str:
+    """Exact text: what a subclass does would be done wherever it is stored, beside others' deliveries."""
+    if type(value) is str:
+        return value
+    if not isinstance(value, str):
+        raise Unreadable(f"The {what} is {quoted(value)}, and not text.")
+    return str.__str__(value)
+
+
 def _name(what: str, name: str) -> str:
+    name = _text(what, name)
     if not 0 < len(name) <= LONGEST_NAME:
         raise Unreadable(f"The {what} is empty or longer than {LONGEST_NAME} characters.")
     return name if name.isascii() and "\0" not in name else storable(name)
@@ -79,11 +103,15 @@ def _kind(name: str) -> str:
     return kind
 
 
-def _in_utc(moment: datetime) -> datetime:
+def _moment(moment: datetime) -> datetime:
+    if is_zero(moment):
+        raise Unreadable(f"The time of the change is {moment.isoformat()}, which says that there is none.")
     try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise Unreadable("The time of the change is outside the years 1 to 9999.") from None
+        moved = in_utc(moment)
+    except ValueError as error:
+        raise Unreadable(f"The time of the change is {quoted(moment)}: {told(error)}.") from None
+    # A plain datetime, for the reason that `_text` gives.
+    return datetime.combine(moved.date(), moved.time(), UTC) if type(moved) is not datetime else moved
 
 
 def unread_identity(plain: bytes) -> tuple[str, bytes]:
@@ -113,3 +141,7 @@ class Event(Generic[Data]):
     attempt: int
     #: When the delivery was received, in UTC.
     received_at: datetime
+    #: How long ago that was when this attempt began: little for what has just come in, much for a late retry or replay.
+    waited: timedelta = timedelta()
+    #: Whether the delivery is dead if this attempt fails.
+    is_last: bool = False

@@ -199,14 +199,18 @@ class Verdict(HookmirrorError):
     """Base of what a handler raises to decide the fate of its delivery."""
 
 
+#: What `Retry(after=…)` waits at most: more is advice that nobody meant, and ends beyond all years.
+LONGEST_RETRY = timedelta(days=365)
+
+
 class Retry(Verdict):
-    """Try this delivery again, `after` a delay of the handler's choosing, else after the usual backoff."""
+    """Try this delivery again, `after` a delay of the handler's choosing, a year at most; else by the usual backoff."""
 
     def __init__(self, reason: str = "the handler asked for a retry", *, after: timedelta | None = None) -> None:
         super().__init__(reason)
         if after is not None and not isinstance(after, timedelta):
             raise TypeError("Retry(after=…) takes a timedelta")
-        self.after = after
+        self.after = None if after is None else min(max(after, timedelta()), LONGEST_RETRY)
 
 
 class Discard(Verdict):

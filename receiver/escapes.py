@@ -19,9 +19,10 @@ def visible_lines(text: str) -> str:
 def told(value: object) -> str:
     """The text of any object, as `visible`. An object that cannot say its own text is told by its type's name."""
     try:
-        return visible(str(value))
-    except Exception:
-        return visible(f"({type(value).__name__})")
+        return visible(str.__str__(str(value)))
+    except BaseException:
+        # As the interpreter knows the type: its metaclass may raise, too.
+        return visible(f"({type.__dict__['__name__'].__get__(type(value))})")
 
 
 def _written_out(character: str) -> str:

@@ -38,6 +38,8 @@ class Exposition:
         """See how the inbox stands. Whoever asks while somebody does is told how it stood before."""
         if not self._measuring.acquire(blocking=False):
             return
+        metrics.LOG_BYTES.set(self._inbox.database.log_bytes)
+        metrics.SOUND.set(self._inbox.database.is_sound)
         try:
             now = datetime.now(UTC)
             metrics.OLDEST_PENDING_SECONDS.set(self._inbox.oldest_due_seconds(self._statistics.sources, now=now))

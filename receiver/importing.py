@@ -12,6 +12,7 @@ from types import ModuleType
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver import telling
 from receiver.errors import HookmirrorError, WiringError
 
 #: The name of the frame that runs a module from its top.
@@ -47,13 +48,13 @@ def foreign_code(what: str, *, holds_secrets: bool = False) -> Iterator[None]:
     except (HookmirrorError, SQLAlchemyError):
         raise
     except Exception as error:
-        said = f"{place_of(error)}{type(error).__name__}" if holds_secrets else told(error)
+        said = f"{place_of(error)}{telling.name_of(error)}" if holds_secrets else told(error)
         raise WiringError(f"{what} failed: {said}.") from error
 
 
 def told(error: BaseException) -> str:
     """What went wrong in code that others wrote, in one line: where in it, the error's type, and what it says."""
-    return f"{place_of(error)}{_named(error)}".rstrip(".")
+    return f"{place_of(error)}{telling.told_with_type(error)}".rstrip(".")
 
 
 def place_of(error: BaseException) -> str:
@@ -66,22 +67,10 @@ def place_of(error: BaseException) -> str:
 
 def _told(error: BaseException) -> str:
     """Where a module failed while it was imported, and what it says, in one line."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
-    return f"{_place(error)}{_first_line(error) if isinstance(error, HookmirrorError) else _named(error)}"
-
-
-def _named(error: BaseException) -> str:
-    reason = _first_line(error)
-    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-
-
-def _first_line(error: BaseException) -> str:
-    try:
-        return next(iter(str(error).splitlines()), "")
-    except Exception:
-        # Not even to say what it is works: its type has to do.
-        return ""
+    if isinstance(error, SyntaxError) and type(error.filename) is type(error.msg) is str:
+        return f"{error.filename}, line {error.lineno}: {telling.name_of(error)}: {error.msg}"
+    said = telling.told(error) if isinstance(error, HookmirrorError) else telling.told_with_type(error)
+    return f"{_place(error)}{said}"
 
 
 def _place(error: BaseException) -> str:

@@ -18,7 +18,8 @@ from receiver.deliveries import BODIES, DELIVERIES, HAS_ENDED, IDS, OF_SOURCES, 
 from receiver.endings import Ending
 from receiver.filing import Accepted, file
 from receiver.intake import Arrival
-from receiver.trouble import insist, is_trouble_of_ours, one_line
+from receiver.telling import told
+from receiver.trouble import insist, is_trouble_of_ours
 
 log = structlog.get_logger(__name__)
 
@@ -54,22 +55,24 @@ class Inbox:
         now: datetime,
         lease: timedelta,
         suspect: bool = False,
+        max_bytes: int | None = None,
     ) -> list[Claimed]:
         """Take up to `limit` due deliveries, oldest first, and count the attempt; an entity being worked on waits.
+
+        Their bodies have at most `max_bytes` together; a larger one is taken alone.
 
         Only those of the `sources` that this worker knows: others are left, with all their attempts, to whoever does.
         A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
         A row that cannot be claimed holds back no other: it ends as dead, or is left as it is.
         """
-        what: dict[str, Any] = {"limit": limit, "now": now, "lease": lease, "suspect": suspect}
+        what: dict[str, Any] = {"limit": limit, "now": now, "lease": lease, "suspect": suspect, "max_bytes": max_bytes}
         try:
-            # Without a flush: a machine that loses its power forgets the attempt along with whatever it did.
-            with self.database.write(flush=False) as connection:
+            with self.database.write() as connection:
                 return claims.claim(connection, worker, sources, **what)
         except Exception as error:
             if is_trouble_of_ours(error):
                 raise
-            self._tell(one_line(error))
+            self._tell(told(error))
         with self.database.write() as connection:
             return claims.claim_around(connection, worker, sources, **what)
 
@@ -92,11 +95,15 @@ class Inbox:
         """Record how these attempts ended."""
         endings.record(connection, worker, ended, now=now)
 
-    def release(self, worker: str) -> None:
-        """Give back what the worker claimed and has not begun, as if it had not been claimed."""
+    def release(self, worker: str, *, aside_until: datetime | None = None) -> None:
+        """Give back what the worker claimed and has not begun, as if it had not been claimed.
+
+        With `aside_until`, as suspects that are due then, so that the others get their turn.
+        """
         claimed = update(DELIVERIES).where(in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
+        aside = {} if aside_until is None else {"suspect": True, "due_at": aside_until}
         given_back = claimed.values(
-            state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None
+            state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None, **aside
         )
         insist(lambda: self._write(given_back, {}))
 

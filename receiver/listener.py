@@ -14,6 +14,7 @@ from receiver.database import CONNECT_TIMEOUT, Database
 from receiver.database_url import redacted
 from receiver.errors import PoolerError
 from receiver.intake import CHANNEL
+from receiver.telling import told
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +47,10 @@ class Listener:
             try:
                 self._listen()
             except (psycopg.Error, PoolerError) as error:
-                told = redacted(str(error).strip(), self._database.engine.url)
-                log.warning("not listening for what is accepted elsewhere; polling goes on", error=told)
+                log.warning(
+                    "not listening for what is accepted elsewhere; polling goes on",
+                    error=redacted(told(error), self._database.engine.url),
+                )
                 self._stopping.wait(PAUSE)
 
     def _listen(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
@@ -11,6 +12,7 @@ import structlog
 
 from receiver.escapes import told, visible, visible_lines
 from receiver.repeats import Repeats
+from receiver.telling import traced
 
 #: What has lines of its own: a traceback, and where a thread stands.
 WITH_LINES = frozenset({"exception", "stack"})
@@ -30,6 +32,15 @@ class Unfailing:
     def flush(self) -> None:
         with suppress(OSError, ValueError):
             sys.stderr.flush()
+
+
+def _trace_exception(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put the traceback into the line. Not as structlog does: an exception whose parts raise would keep it out."""
+    given = event.pop("exc_info", None)
+    error = given[1] if type(given) is tuple else sys.exc_info()[1] if given is True else given
+    if error is not None and issubclass(type(error), BaseException):
+        event["exception"] = traced(error)
+    return event
 
 
 class Seldom(logging.Filter):
@@ -74,7 +85,7 @@ def configure(level: str, form: str) -> None:
     shared: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _trace_exception,
         escape,
     ]
     structlog.configure(

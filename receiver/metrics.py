@@ -55,7 +55,7 @@ FRESHNESS_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=FRESHNESS_BUCKETS,
 )
-# Of processes that share their metrics, these two are of the database, so that the last word about them counts.
+# Of processes that share their metrics, these four are of the database, so that the last word about them counts.
 BACKLOG = Gauge(
     "hookmirror_backlog",
     "Deliveries by state, where they are not done",
@@ -70,6 +70,18 @@ OLDEST_PENDING_SECONDS = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+LOG_BYTES = Gauge(
+    "hookmirror_sqlite_log_bytes",
+    "What SQLite's write-ahead log takes on the disk",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+SOUND = Gauge(
+    "hookmirror_database_sound",
+    "0 after an I/O error of SQLite's, until the database is shown to be sound; else 1",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
 LIMITED = Counter(
     "hookmirror_limited", "Requests and connections ended at a limit, by the setting", ["limit"], registry=REGISTRY
 )

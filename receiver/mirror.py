@@ -18,7 +18,9 @@ from sqlmodel import Field, SQLModel
 from receiver.codec import storable
 from receiver.columns import PLAIN_NORMALIZERS, Document, ExactDecimal, Normalizer, UtcDateTime, document, normalizer
 from receiver.envelope import LONGEST_NAME
-from receiver.errors import HandlerError, WiringError
+from receiver.errors import HandlerError, Unreadable, WiringError
+from receiver.moments import in_utc, is_zero
+from receiver.telling import quoted
 from receiver.versions import Patch, Rank, Version, microseconds
 
 
@@ -207,7 +209,9 @@ class Mirror:
         written = {(write.key.table, write.key.external_id) for write in self.writes}
         for table, external_id in [(child.parent_table, parent), *((child, kept) for kept in external_ids)]:
             if (table, external_id) not in written:
-                raise HandlerError(f"keep_only needs {table.__name__} {external_id!r} upserted by the same handler.")
+                raise HandlerError(
+                    f"keep_only needs {table.__name__} {quoted(external_id)} upserted by the same handler."
+                )
         self._lose_children(child.parent_table, parent, child, Rank.ABSENT, at)
 
     def get(self, table: type[Row], external_id: str) -> Row | None:
@@ -239,14 +243,16 @@ class Mirror:
 
     def _key(self, table: type[MirrorRow], external_id: str) -> Key:
         if not isinstance(external_id, str) or not external_id:
-            raise HandlerError(f"A row of {table.__name__} needs its id as text, not {external_id!r}.")
+            raise HandlerError(f"A row of {table.__name__} needs its id as text, not {quoted(external_id)}.")
         _check_id("external_id", external_id)
         return Key(table, self._source, storable(external_id))
 
     def _version(self, rank: Rank, at: datetime | None) -> Version:
         if at is not None and at.tzinfo is None:
             raise HandlerError("`at` takes a datetime with its offset.")
-        return Version(microseconds(at or self._occurred_at), int(rank), self._arrival)
+        # A zero time is no time, so it is news as of the event.
+        moment = self._occurred_at if at is None or is_zero(at) else _checked(at)
+        return Version(microseconds(moment), int(rank), self._arrival)
 
 
 class SessionRequested(BaseException):
@@ -262,6 +268,13 @@ def _normalize(name: str, normal: Normalizer, value: Any) -> Any:
     if normal is not document:
         raise HandlerError(f"`{name}` is no document, so it takes no Patch.")
     return Patch(normal(name, dict(value.members)))
+
+
+def _checked(at: datetime) -> datetime:
+    try:
+        return in_utc(at)
+    except ValueError as error:
+        raise Unreadable(f"News cannot be from {at.isoformat()}: {error}.") from None
 
 
 def _check_id(name: str, value: Any) -> None:

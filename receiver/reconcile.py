@@ -24,11 +24,13 @@ from receiver.arrivals import first_id_at
 from receiver.changes import RowChange
 from receiver.database import Database
 from receiver.dialects import Listed
-from receiver.errors import ApiError, ConfigurationError
+from receiver.errors import ApiError, ConfigurationError, HandlerError, Unreadable
 from receiver.escapes import visible
 from receiver.inbox import pending_entities
 from receiver.mirror import ACTIVE, Key, MirrorRow, Write, child_tables, mirror_tables, own_columns, sql_table
+from receiver.moments import is_zero
 from receiver.sources import Source
+from receiver.telling import told_with_type
 from receiver.trouble import insist
 from receiver.versions import AHEAD, Rank, Version, microseconds
 from receiver.workspace import Workspace
@@ -156,7 +158,7 @@ def _walk(source: str, rows: Iterator[Listed], progress: Progress) -> dict[Key, 
             progress(len(listed))
     except httpx.HTTPError as error:
         raise ApiError(
-            f"The list of {source} broke off after {len(listed)} rows ({type(error).__name__}: {error}), "
+            f"The list of {source} broke off after {len(listed)} rows ({told_with_type(error)}), "
             "so nothing was changed. Check `api_url`, and run it again."
         ) from error
     return listed
@@ -164,9 +166,11 @@ def _walk(source: str, rows: Iterator[Listed], progress: Progress) -> dict[Key, 
 
 def _note_date(response: httpx.Response, dates: list[datetime]) -> None:
     try:
-        dates.append(parsedate_to_datetime(response.headers["date"]).astimezone(UTC))
-    except (KeyError, ValueError):
+        date = parsedate_to_datetime(response.headers["date"]).astimezone(UTC)
+    except (KeyError, ValueError, OverflowError):
         return
+    if not is_zero(date):
+        dates.append(date)
 
 
 @contextmanager
@@ -322,9 +326,14 @@ def _columns(row: Listed) -> dict[str, Any]:
     unknown = sorted(set(row.columns) - set(known))
     if unknown:
         raise ApiError(f"The list gives {row.table.__name__} a column `{unknown[0]}`, which it does not have.")
-    return {ACTIVE: row.active} | {
-        name: None if value is None else known[name](name, value) for name, value in row.columns.items()
-    }
+    try:
+        return {ACTIVE: row.active} | {
+            name: None if value is None else known[name](name, value) for name, value in row.columns.items()
+        }
+    except (HandlerError, Unreadable) as error:
+        raise ApiError(
+            f"The list gives {row.table.__name__} {row.external_id!r} what it cannot keep: {error}"
+        ) from None
 
 
 def _differs(row: MirrorRow, write: Write) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from receiver.rates import Rates
+from receiver.telling import traced
 
 
 class Repeats:
@@ -31,7 +33,8 @@ class Repeats:
     def exception(self, event: str, *, about: dict[str, str], **told: Any) -> None:
         """As `warning`, at level error and with the traceback of the exception that is being handled."""
         if self.lets_through(event, about):
-            self._log.exception(event, **about, **told)
+            error = sys.exc_info()[1]
+            self._log.error(event, **about, **told, **({"exception": traced(error)} if error is not None else {}))
 
     def lets_through(self, event: str, about: dict[str, str]) -> bool:
         """Whether the caller may write such a line; otherwise it is counted, and will be told in a sum."""

@@ -16,6 +16,9 @@ from receiver.trouble import insist
 #: Deliveries per transaction.
 BATCH = 500
 
+#: Free pages of a SQLite file per transaction that gives them back to the disk.
+PAGES = 1_000
+
 #: The offset keeps PostgreSQL from making a join of it, which may begin with deliveries whose bodies are long gone.
 _DELIVERY_HAS_ENDED = (
     select(literal(1)).where(DELIVERIES.c.id == BODIES.c.delivery_id, HAS_ENDED).offset(0).correlate(BODIES).exists()

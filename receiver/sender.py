@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,8 +13,10 @@ import httpx
 from receiver import codec
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.importing import foreign_code
+from receiver.moments import in_utc
 from receiver.paths import PREFIX
 from receiver.sources import Source
+from receiver.telling import told_with_type
 
 #: Seconds that the receiver may take to answer.
 PATIENCE = 30.0
@@ -71,8 +73,8 @@ def moment(text: str) -> datetime:
     try:
         written = datetime.fromisoformat(text)
         if written.tzinfo is not None:
-            return written.astimezone(UTC)
-    except (ValueError, OverflowError):
+            return in_utc(written)
+    except ValueError:
         pass
     raise ConfigurationError(
         "--at takes a time with its offset from UTC, such as 2026-11-21T12:00:00Z or 2026-11-21T20:00:00+08:00, "
@@ -91,8 +93,7 @@ def send(source: Source, body: bytes, url: str) -> Sent:
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HookmirrorError(
-            f"Nobody answers at {shown(url)} ({type(error).__name__}: {error}): start `hookmirror serve`, or correct "
-            "--to."
+            f"Nobody answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
         ) from None
     return Sent(response.status_code, response.text)
 

@@ -48,14 +48,16 @@ class Settings(Limits, BaseSettings):
     dialects: list[str] = []
     #: Deliveries that one worker claims at once.
     batch_size: int = Field(default=200, ge=1, le=1_000)
+    #: Bytes of bodies that one worker claims at once; a larger body is claimed alone.
+    max_batch_bytes: int = Field(default=16_777_216, ge=1)
     #: Seconds after which a claimed delivery may be taken over from a worker that has not been heard of.
     lease_seconds: float = Field(default=60.0, ge=1, le=86_400)
     #: How often a handler is run before its delivery is dead.
     max_attempts: int = Field(default=10, ge=1, le=100)
     #: Days after their arrival that bodies are kept; those of deliveries that are not done stay.
-    body_retention_days: int = Field(default=30, ge=1)
+    body_retention_days: int = Field(default=30, ge=1, le=36_500)
     #: Days that dedup keys are kept.
-    dedup_retention_days: int = Field(default=400, ge=1)
+    dedup_retention_days: int = Field(default=400, ge=1, le=36_500)
     #: The oldest pending delivery, in seconds, with which /readyz still answers that all is well.
     max_backlog_seconds: float = Field(default=300.0, gt=0, le=31_536_000)
     #: Questions to the API that are answered at the same time; the others wait for their turn, and not for long.

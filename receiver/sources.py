@@ -16,6 +16,7 @@ from receiver.importing import foreign_code, import_foreign, place_of
 from receiver.mirror import mirror_tables
 from receiver.settings import Settings, SourceSettings
 from receiver.signatures import Credentials
+from receiver.telling import name_of
 
 #: Where installed packages announce their dialects.
 ENTRY_POINTS = "hookmirror.dialects"
@@ -167,10 +168,10 @@ def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
         client = dialect.client(settings)
     except HookmirrorError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(
             f"The API of the source {settings.name} cannot be called with these settings "
-            f"({place_of(error)}{type(error).__name__}): "
+            f"({place_of(error)}{name_of(error)}): "
             "check api_url, api_key and api_secret, which travel as ASCII."
         ) from None
     if client is not None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import TypeVar, cast
 
@@ -33,10 +34,28 @@ STEPS = 20_000
 #: SQLite goes on writing to a file that is no longer at its place, and so would acks be lost with it.
 MOVED = "the file was moved or removed while it was open"
 
+#: After an I/O error, what was written before may be lost, although a later flush succeeds.
+DOUBTFUL = "after an error of the disk the database is not yet shown to be sound"
+
+
+#: Bytes of the log that stay on the disk when it begins anew; what it had grown beyond is given back.
+LOG_LIMIT = 64 << 20
+
+#: The share of a file's pages that may be free.
+FREE = 0.1
+
+#: Frames in the log after which SQLite itself makes a checkpoint, inside a commit, where `Checkpoints` does not.
+FRAMES_OF_SQLITE = 1_000
+
+#: How many connections this process has to a file, by its path.
+_open_connections: Counter[str] = Counter()
+
 
 def look_after(engine: Engine) -> None:
     """Have every connection of this engine opened, and every transaction begun, as this module says."""
+    event.listen(engine, "do_connect", _make)
     event.listen(engine, "connect", _open)
+    event.listen(engine, "close", _note_closed)
     event.listen(engine, "begin", _begin)
 
 
@@ -54,50 +73,129 @@ def limit_statements(engine: Engine, seconds: float) -> None:
     event.listen(engine, "begin", begin, insert=True)
 
 
+def is_open(path: str) -> bool:
+    """Whether a connection of this process has this file open."""
+    return _open_connections[path] > 0
+
+
+def _make(_dialect: Dialect, _record: ConnectionPoolEntry, arguments: list[str], _named: dict[str, object]) -> None:
+    """Make a file that is not there: for its owner alone, and so will be the files that SQLite makes beside it."""
+    # Only if it is not there, because closing a file drops the locks of other connections.
+    with suppress(OSError):
+        os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL, 0o600))
+
+
 def _open(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
-    # The driver's own transaction control cannot begin IMMEDIATE: switch it off and begin by hand.
-    connection.isolation_level = None
+    _set_up(connection)
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
-    _write_ahead(connection)
     path = connection.execute("PRAGMA database_list").fetchone()[2]
     record.info["file"] = path, _identity(path)
+    _open_connections[path] += 1
+
+
+def _note_closed(_connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+    path, _ = record.info.pop("file", (None, None))
+    if path is not None:
+        _open_connections[path] -= 1
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """A connection outside of any pool, for one thread at a time, that waits for nobody and makes no checkpoints."""
+    connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
+    _set_up(connection)
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    _open_connections[path] += 1
+    return connection
+
+
+def disconnect(connection: sqlite3.Connection, path: str) -> None:
+    """Close what `connect` has opened."""
+    connection.close()
+    _open_connections[path] -= 1
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    # The driver's own transaction control cannot begin IMMEDIATE: switch it off and begin by hand.
+    connection.isolation_level = None
+    # Of a file that has nothing in it yet; from then on it cannot be changed but by a VACUUM.
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    _write_ahead(connection)
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
     """Switch the file to WAL, if nobody has. Of several who do so at once SQLite fails all but one, without a wait."""
-    _when_free(lambda: connection.execute("PRAGMA journal_mode=WAL"))
+    when_free(lambda: connection.execute("PRAGMA journal_mode=WAL"))
 
 
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
     with errors_of(connection.dialect):
         if options.get("begin") == IMMEDIATELY:
-            take_turn(connection.connection, lambda driver: driver.execute(IMMEDIATELY), flush=options["flush"])
+            take_turn(connection.connection, lambda driver: driver.execute(IMMEDIATELY), options["autocheckpoint"])
         else:
-            _adjust(connection.connection, synchronous="FULL", busy_timeout=BUSY_TIMEOUT)
+            _adjust(connection.connection, busy_timeout=BUSY_TIMEOUT)
             connection.exec_driver_sql("BEGIN")
 
 
-def take_turn(pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection], Result], *, flush: bool) -> Result:
+def take_turn(
+    pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection], Result], autocheckpoint: int
+) -> Result:
     """What `run` returns, which needs the writer's lock. Raises what it raises: after `BUSY_TIMEOUT`, if that is taken.
 
     SQLite by itself would look for the lock ever more rarely, ten times a second in the end. Beside a process that
     writes all the time, as a worker does with a backlog, that misses most of the moments when it is free.
     """
-    driver = _adjust(pooled, synchronous="FULL" if flush else "NORMAL", busy_timeout=0)
-    return _when_free(lambda: run(driver))
+    driver = _adjust(pooled, busy_timeout=0, wal_autocheckpoint=autocheckpoint)
+    return when_free(lambda: run(driver))
 
 
-def _when_free(run: Callable[[], Result]) -> Result:
+def when_free(run: Callable[[], Result]) -> Result:
     """What `run` returns, tried again and again for `BUSY_TIMEOUT` while another process is in the way."""
     end = time.monotonic() + BUSY_TIMEOUT / 1_000
     while True:
         try:
             return run()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+            if not is_busy(error) or time.monotonic() > end:
                 raise
         time.sleep(BUSY_LOOK)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether somebody else was in the way."""
+    return _code(error) == sqlite3.SQLITE_BUSY
+
+
+def is_io_error(error: BaseException | None) -> bool:
+    """Whether the system could not read or write, or flush: what was written before may be lost, too."""
+    return isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_IOERR
+
+
+def give_back(driver: sqlite3.Connection, pages: int) -> int:
+    """Give so many free pages back to the disk, if much of the file is free. Returns how many it gave.
+
+    A part stays, for what comes next. A file that was made without `auto_vacuum` keeps all.
+    """
+    free, all_pages = (driver.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+    given = min(pages, free - int(all_pages * FREE))
+    if given <= 0:
+        return 0
+    # As a script, since the driver ends a statement without columns after its first step, which is one page.
+    driver.executescript(f"PRAGMA incremental_vacuum({given})")
+    return int(free - driver.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def doubtful() -> sqlite3.OperationalError:
+    """The error of a write that is refused after an I/O error."""
+    error = sqlite3.OperationalError(DOUBTFUL)
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
 
 
 def _adjust(pooled: PoolProxiedConnection, **pragmas: str | int) -> sqlite3.Connection:

@@ -13,6 +13,8 @@ from types import FrameType
 
 import structlog
 
+from receiver.telling import told
+
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at the processes.
@@ -106,7 +108,7 @@ class _Post:
             )
         except OSError as error:
             self._pause_before_the_next()
-            log.error("a process cannot be started; trying again", error=str(error), seconds=self._pause)
+            log.error("a process cannot be started; trying again", error=told(error), seconds=self._pause)
             return None
 
     def _plan_another(self, ended: subprocess.Popen[bytes]) -> None:

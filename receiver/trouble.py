@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from receiver import addresses
 from receiver.database_url import redacted, shown
-from receiver.sqlite import MOVED
+from receiver.sqlite import DOUBTFUL, MOVED
+from receiver.telling import told
 
 Result = TypeVar("Result")
 
@@ -114,7 +115,8 @@ def is_trouble_of_ours(error: BaseException) -> bool:
     if not isinstance(error, SQLAlchemyError) or is_transient(error):
         return isinstance(error, SQLAlchemyError)
     if not isinstance(error, DBAPIError):
-        return True
+        # A column type of somebody else's that cannot convert a value is that value's matter.
+        return not isinstance(error, StatementError)
     if isinstance(error, DataError):
         return False
     if isinstance(error.orig, sqlite3.Error):
@@ -144,30 +146,19 @@ def is_fault_of_values(error: BaseException) -> bool:
     return isinstance(error, (ValueError, TypeError, ArithmeticError))
 
 
-def one_line(error: BaseException) -> str:
-    """The first line of what the error says, without the statement that met it."""
-    try:
-        told = str(getattr(error, "orig", None) or error).strip()
-    except Exception:
-        # Its text is somebody else's code.
-        told = ""
-    return told.splitlines()[0] if told else type(error).__name__
-
-
 def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
     """One line for a person: what is wrong with the database, and what to do; `setting` is where the URL stands."""
     parsed = addresses.parse(url)
-    told = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
-    reason = redacted(_reason(told), parsed)
+    reason = redacted(_reason(error), parsed)
     advice = _advice(reason.lower(), parsed).format(setting=setting)
     return f"The database {shown(parsed)} cannot be used: {reason}. {advice}"
 
 
-def _reason(told: str) -> str:
+def _reason(error: BaseException) -> str:
     """The first line; of several servers, none of which could be used, what each one said."""
-    first, *more = told.splitlines()
-    tried = [line.rpartition("connection failed: ")[2] for line in more if line.startswith("- host: ")]
-    return "; ".join(tried) or first
+    lines = str(getattr(error, "orig", None) or error).splitlines()
+    tried = [line.rpartition("connection failed: ")[2] for line in lines if line.startswith("- host: ")]
+    return "; ".join(tried) or told(error)
 
 
 def _advice(reason: str, url: URL) -> str:
@@ -192,6 +183,7 @@ _POOLER = "There is a pooler in between: let it pool sessions, or name PostgreSQ
 
 _ADVICE = (
     (MOVED, "Put it back; or stop every process that has it open, and start them again."),
+    (DOUBTFUL, "Look at its disk; writing goes on by itself once a checkpoint has succeeded."),
     (_NOT_OPENED, "Create its folder, or give this user the right to write there."),
     *((symptom, _NO_PRIMARY) for symptom in (_NO_WRITES, "read-only transaction", "during recovery")),
     *((symptom, _POOLER) for symptom in ("unsupported startup parameter", "prepared statement")),

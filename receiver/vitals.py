@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ import structlog
 
 from receiver.codec import encode
 from receiver.exposition import MEDIA_TYPE
+from receiver.repeats import Repeats
 
-log = structlog.get_logger(__name__)
+log = Repeats(structlog.get_logger(__name__))
 
 #: Seconds that whoever asks may take to do it.
 PATIENCE = 10.0
@@ -60,8 +62,9 @@ class _Server(ThreadingHTTPServer):
         self.server_activate()
 
     def handle_error(self, *_: object) -> None:
-        """Whoever asked has gone, or something of ours is broken: a line in the log, and on with the next."""
-        log.warning("a question about the worker was not answered", exc_info=True)
+        """Whoever asked has gone, which is nobody's fault, or something of ours is broken; and on with the next."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            log.exception("a question about the worker was not answered", about={})
 
 
 class _Request(BaseHTTPRequestHandler):

@@ -11,10 +11,8 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,17 +22,17 @@ from receiver import changes, liveness
 from receiver.attempts import Judge, Judged, Task, count
 from receiver.claims import Claimed
 from receiver.database import Database
-from receiver.dialects import Handler
 from receiver.endings import Ending
 from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Unreadable
+from receiver.hydration import Hydration, ready
 from receiver.inbox import Inbox
 from receiver.liveness import Pulse
 from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
-from receiver.retention import Retention
+from receiver.retention import PAGES, Retention
 from receiver.retries import RetrySchedule
-from receiver.side_by_side import side_by_side
 from receiver.sources import Source
+from receiver.telling import told, told_with_type, traced
 from receiver.trouble import insist, is_trouble_of_ours
 from receiver.versions import AHEAD
 from receiver.workspace import Workspace
@@ -44,8 +42,11 @@ log = structlog.get_logger(__name__)
 #: Seconds between looks for work that nobody announced: retries that came due, another process's accepts.
 POLL_SECONDS = 0.2
 
-#: Calls of one batch to sources' APIs that are under way at once.
-HYDRATIONS_AT_ONCE = 8
+#: Bytes of bodies that are parsed at once, one body at least: its data may be a hundred times as large.
+PORTION_BYTES = 1024 * 1024
+
+#: Writes that are collected before they are settled, together with the delivery that brings more.
+MOST_WRITES = 5_000
 
 #: Between two batches of what has expired, and between two looks for it.
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
@@ -66,6 +67,7 @@ class Worker:
         sources: Mapping[str, Source],
         *,
         batch_size: int = 200,
+        max_batch_bytes: int = 16 * 1024 * 1024,
         lease: timedelta = timedelta(seconds=60),
         retries: RetrySchedule | None = None,
         retention: Retention | None = None,
@@ -81,6 +83,11 @@ class Worker:
         self._database = inbox.database
         self._sources = sources
         self._batch_size = batch_size
+        self._max_batch_bytes = max_batch_bytes
+        #: Deliveries claimed at once: fewer for a while after trouble, which one of them may be what it is.
+        self._limit = batch_size
+        #: The batch at hand.
+        self._batch: list[Task] = []
         self._requests_wait = requests_wait
         self.lease = lease
         self._retries = retries or RetrySchedule()
@@ -91,7 +98,7 @@ class Worker:
         self._luck = luck
         #: As if the last turn had been the suspects': a worker that follows one that hung begins with the others.
         self._suspects_turn = True
-        self._clients: dict[str, httpx.Client | None] = {}
+        self._hydration = Hydration(sources, self.pulse, self._judged, lambda: self._stopping.is_set())
         self._extended_at = clock()
         self._looked_for_lost_at: datetime | None = None
         self._stopping = threading.Event()
@@ -101,14 +108,19 @@ class Worker:
 
     def work(self) -> int:
         """Bring one batch of due deliveries to its end. Returns how many were claimed."""
-        tasks = [Task(delivery) for delivery in self._claim()]
-        for task in tasks:
-            self._read(task)
-        self._hydrate(tasks)
-        for some in self._in_turns(tasks):
-            self._handle(some, tasks)
-            self._settle(some)
-        return len(tasks)
+        self._batch = []
+        self._hydration.begin_batch()
+        self._batch = [Task(delivery) for delivery in self._claim()]
+        for portion in _portions(self._batch):
+            for task in portion:
+                self._read(task)
+            while portion:
+                self._hydrate(portion)
+                done = self._handle(self._turn(ready(portion)))
+                self._settle(done)
+                portion = portion[len(done) :]
+        self._limit = min(self._limit * 2, self._batch_size)
+        return len(self._batch)
 
     def run(self) -> None:
         """Work until `stop`. Trouble with the database is waited out; what was claimed meanwhile is given back."""
@@ -123,10 +135,10 @@ class Worker:
                 pause = FIRST_PAUSE
             except Exception as error:
                 # Whatever it is, a worker that ended would leave the inbox to fill up in silence.
-                log.error("the worker is in trouble; trying again", seconds=pause, error=_one_line(error))
+                self._tell_of_trouble(error, pause)
                 self._stopping.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
-                self._give_back()
+                self._make_way(error)
         self._give_back()
         self.close()
 
@@ -150,10 +162,7 @@ class Worker:
     def close(self) -> None:
         """Let go of what is held outside the database."""
         liveness.strike_off(self.name)
-        for client in self._clients.values():
-            if client is not None:
-                client.close()
-        self._clients.clear()
+        self._hydration.close()
 
     # ── claim ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -165,8 +174,15 @@ class Worker:
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
         if not due.ordinary and not due.suspect:
             return []
-        limit = 1 if self._suspects_turn else self._batch_size
-        return self._inbox.claim(self.name, known, limit=limit, now=now, lease=self.lease, suspect=self._suspects_turn)
+        return self._inbox.claim(
+            self.name,
+            known,
+            limit=1 if self._suspects_turn else self._limit,
+            max_bytes=self._max_batch_bytes,
+            now=now,
+            lease=self.lease,
+            suspect=self._suspects_turn,
+        )
 
     def _take_over_what_others_left(self) -> None:
         now = self._clock()
@@ -184,26 +200,54 @@ class Worker:
         if self._retention is None or now < self._prune_at:
             return
         dropped = self._retention.prune(self._database, now=now)
-        self._prune_at = now + (PRUNE_PAUSE if dropped else PRUNE_INTERVAL)
+        more = dropped or self._database.shrink(PAGES)
+        self._prune_at = now + (PRUNE_PAUSE if more else PRUNE_INTERVAL)
 
-    def _give_back(self) -> None:
+    def _give_back(self, *, put_aside: timedelta | None = None) -> None:
         try:
-            self._inbox.release(self.name)
+            self._inbox.release(self.name, aside_until=None if put_aside is None else self._clock() + put_aside)
         except SQLAlchemyError as error:
-            log.error("what was claimed could not be given back; its lease will end", error=_one_line(error))
+            log.error("what was claimed could not be given back; its lease will end", error=told(error))
 
-    def _keep_lease(self, tasks: Sequence[Task]) -> None:
+    def _keep_lease(self) -> None:
+        """Of the whole batch, whichever part of it is at hand."""
         now = self._clock()
         if now - self._extended_at > self.lease / 3:
-            self._inbox.extend(self.name, [task.delivery.id for task in tasks], until=now + self.lease)
+            self._inbox.extend(self.name, [task.delivery.id for task in self._batch], until=now + self.lease)
             self._extended_at = now
+
+    # ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell_of_trouble(self, error: Exception, pause: float) -> None:
+        # Where the database is not what it is, somebody has to see where it came from.
+        where = {} if isinstance(error, SQLAlchemyError) else {"exception": traced(error)}
+        log.error("the worker is in trouble; trying again", seconds=pause, error=told(error), **where)
+
+    def _make_way(self, error: Exception) -> None:
+        """See to it that a delivery that is what the trouble is does not keep the others from their turn.
+
+        What failed in company is tried again in smaller steps. What failed alone has had its attempt; if the database
+        is what fails, the attempt does not count, and it waits a little with the suspects.
+        """
+        alone = len(self._batch) == 1
+        self._limit = 1
+        if alone and not is_trouble_of_ours(error):
+            self._fail_alone(Task(self._batch[0].delivery), f"The worker failed: {told_with_type(error)}")
+        self._give_back(put_aside=timedelta(seconds=LONGEST_PAUSE) if alone else None)
+
+    def _fail_alone(self, task: Task, reason: str) -> None:
+        task.ending = self._judge.failure(task, reason)
+        try:
+            self._settle_together([task])
+        except Exception as error:
+            log.error("a failed attempt could not be recorded", delivery=task.delivery.id, error=told(error))
 
     # ── read ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _read(self, task: Task) -> None:
         """Parse the body anew: what was unreadable yesterday may be readable with today's code."""
         delivery = task.delivery
-        with self._judged(task):
+        with self._judged(task, "the dialect's envelope"):
             if delivery.plain is None:
                 raise Unreadable("The body has expired, so there is nothing to process.")
             source = self._sources[delivery.source]
@@ -223,78 +267,41 @@ class Worker:
                 delivery_id=str(delivery.id),
                 attempt=delivery.attempt,
                 received_at=delivery.received_at,
+                waited=self._clock() - delivery.received_at,
+                is_last=self._retries.exhausted(delivery.attempt),
             )
 
     # ── hydrate ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _hydrate(self, tasks: Sequence[Task]) -> None:
         """Fetch what thin events only name: I/O, so outside every transaction and several at once."""
-        thin = [task for task in tasks if task.ending is None and self._may_be_thin(task) and self._is_thin(task)]
-        if not thin:
-            return
-        for _ in side_by_side(self._fetch, thin, at_once=HYDRATIONS_AT_ONCE):
-            self._keep_lease(tasks)
-
-    def _fetch(self, task: Task) -> None:
-        hydrator, client = self._hydrator(task), self._client(task.delivery.source)
-        assert hydrator is not None
-        if client is None or self._stopping.is_set():
-            return
-        with self._judged(task, hydrator):
-            hydrated = hydrator.function(task.event, client)
-            assert task.event is not None
-            task.event = replace(task.event, hydrated=hydrated)
-
-    def _may_be_thin(self, task: Task) -> bool:
-        """Not if it is known already that its source has no API."""
-        name = task.delivery.source
-        return name not in self._clients or self._clients[name] is not None
-
-    def _is_thin(self, task: Task) -> bool:
-        with self._judged(task):
-            return self._hydrator(task) is not None
-        return False
-
-    def _hydrator(self, task: Task) -> Handler | None:
-        if task.envelope is None or self._client(task.delivery.source) is None:
-            return None
-        return self._sources[task.delivery.source].dialect.hydrator_for(task.envelope.event_type)
-
-    def _client(self, name: str) -> httpx.Client | None:
-        if name not in self._clients:
-            source = self._sources[name]
-            client = self._clients[name] = source.dialect.client(source.settings)
-            if client is not None:
-                # Whoever asks an API patiently, call after call, is not hanging.
-                client.event_hooks = {
-                    kind: [*hooks, lambda _: self.pulse.beat()] for kind, hooks in client.event_hooks.items()
-                }
-        return self._clients[name]
+        for _ in self._hydration.fetch(tasks):
+            self._keep_lease()
 
     # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _in_turns(self, tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+    def _turn(self, tasks: Sequence[Task]) -> Sequence[Task]:
         """A few at a time, while requests wait for the only writer that SQLite has; else all that are left at once."""
-        while tasks:
-            beside_requests = not self._database.is_postgresql and self._requests_wait()
-            some = tasks[:BESIDE_REQUESTS] if beside_requests else tasks
-            yield some
-            tasks = tasks[len(some) :]
+        beside_requests = not self._database.is_postgresql and self._requests_wait()
+        return tasks[:BESIDE_REQUESTS] if beside_requests else tasks
 
     # ── handle ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _handle(self, tasks: Sequence[Task], batch: Sequence[Task]) -> None:
+    def _handle(self, tasks: Sequence[Task]) -> Sequence[Task]:
         """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
 
-        Meanwhile the lease of the whole batch is kept.
+        Returns those whose turn it was: not all, if the writes have become many.
         """
         with _reader(self._database) as read:
             earlier: list[Write] = []
-            for task in tasks:
+            for number, task in enumerate(tasks, start=1):
                 if task.ending is None and not self._stopping.is_set():
                     self._run(task, earlier, read)
                     earlier.extend(task.writes)
-                    self._keep_lease(batch)
+                    self._keep_lease()
+                    if len(earlier) >= MOST_WRITES:
+                        return tasks[:number]
+        return tasks
 
     def _run(self, task: Task, earlier: list[Write], read: Reader, session: Session | None = None) -> None:
         assert task.handler is not None
@@ -308,7 +315,7 @@ class Worker:
             session=session,
         )
         task.handled = True
-        with self._judged(task, task.handler, in_transaction=session is not None):
+        with self._judged(task, task.handler.name, in_transaction=session is not None):
             try:
                 task.handler.function(task.event, mirror)
             except SessionRequested:
@@ -319,7 +326,7 @@ class Worker:
     # ── settle ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _settle(self, tasks: Sequence[Task]) -> None:
-        """Commit what the batch did; if its content forbids that, one delivery at a time, so only the guilty pays."""
+        """Commit what these did; if their content forbids that, one delivery at a time, so only the guilty pays."""
         done = [task for task in tasks if task.ending is not None or task.handled]
         if not done:
             return
@@ -329,9 +336,11 @@ class Worker:
             # Interrupted handlers may be what it is: alone, each uses up its own chances and nobody else's.
             if is_trouble_of_ours(error) and not any(task.interruptions for task in done):
                 raise
-            log.warning("a batch could not be settled; settling its deliveries one by one", error=_one_line(error))
+            log.warning("a batch could not be settled; settling its deliveries one by one", error=told(error))
             for task in done:
                 self._settle_alone(task)
+        for task in tasks:
+            task.forget()
 
     def _settle_alone(self, task: Task) -> None:
         try:
@@ -339,7 +348,9 @@ class Worker:
         except Exception as error:
             if is_trouble_of_ours(error):
                 raise
-            task.ending = self._judge.failure(task, f"The mirror refused its rows: {_one_line(error)}")
+            # What was read in the body is left out as well: it may be what is refused.
+            task.envelope = None
+            task.ending = self._judge.failure(task, f"The mirror refused its rows: {told(error)}")
             self._settle_together([task])
 
     def _settle_together(self, tasks: Sequence[Task]) -> None:
@@ -378,13 +389,27 @@ class Worker:
 
         with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
             self._run(task, earlier, read, session)
-            with self._judged(task, task.handler, in_transaction=True):
+            assert task.handler is not None
+            with self._judged(task, task.handler.name, in_transaction=True):
                 session.commit() if task.ending is None else session.rollback()
 
-    def _judged(self, task: Task, running: Handler | None = None, *, in_transaction: bool = False) -> Judged:
+    def _judged(self, task: Task, code: str, *, in_transaction: bool = False) -> Judged:
         """Around a dialect's code: whatever is raised inside becomes the ending of the task, and nobody else's."""
-        code = running.name if running else "the dialect's envelope"
         return Judged(self._judge, self.pulse, task, code, in_transaction)
+
+
+def _portions(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+    """A few at a time, by the bytes of their bodies, so that only so much is parsed at once."""
+    portion: list[Task] = []
+    size = 0
+    for task in tasks:
+        bytes_of_body = len(task.delivery.plain or b"")
+        if portion and size + bytes_of_body > PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(task)
+        size += bytes_of_body
+    yield portion
 
 
 @contextmanager
@@ -409,8 +434,3 @@ def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:
             source=delivery.source,
             occurred_at=envelope.occurred_at.isoformat(),
         )
-
-
-def _one_line(error: BaseException) -> str:
-    told = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
-    return told.splitlines()[0]

@@ -13,13 +13,14 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = {
-    "pure": "errors escapes paths likeness compression codec patterns retries rates signatures ciphers envelope "
-    "limits environment mistakes account settings versions tokens",
-    "tables": "arrivals columns addresses database_url sqlite trouble postgresql database importing revisions "
-    "migrations schema bulk pages deliveries intake filing claims endings inbox mirror changes workspace",
+    "pure": "errors escapes paths likeness compression codec telling patterns retries rates signatures ciphers "
+    "moments envelope limits environment mistakes account settings versions tokens",
+    "tables": "arrivals columns addresses database_url sqlite wal soundness checkpoints trouble postgresql "
+    "database importing revisions migrations schema bulk pages deliveries intake filing claims endings inbox "
+    "mirror changes workspace",
     "dialects": "dialects sources",
-    "pipelines": "metrics repeats incoming connections admission acceptor endpoint listener "
-    "liveness side_by_side processes retention reconcile attempts worker",
+    "pipelines": "metrics repeats incoming connections admission acceptor endpoint listener liveness side_by_side "
+    "processes retention reconcile attempts hydration worker",
     "surface": "queries parameters answers openapi exposition reads readiness api",
     "app": "app line closing bounded protocol server supervisor vitals worker_thread sender doctor logs",
     "top": "cli __main__ testing",

@@ -65,9 +65,16 @@ def sources_of(kit: Webhooks) -> Mapping[str, Source]:
     return {"shop": kit.source("shop")}
 
 
-def new_worker(kit: Webhooks, *, inbox: Inbox | None = None, luck: float = 0.5, **options: Any) -> Worker:
-    """Another worker on the kit's clock; each wait is `luck` times its cap."""
-    return Worker(inbox or kit.inbox, sources_of(kit), clock=kit.now, luck=lambda: luck, **options)
+def new_worker(
+    kit: Webhooks,
+    *,
+    inbox: Inbox | None = None,
+    sources: Mapping[str, Source] | None = None,
+    luck: float = 0.5,
+    **options: Any,
+) -> Worker:
+    """Another worker on the kit's clock, for the shop unless told otherwise; each wait is `luck` times its cap."""
+    return Worker(inbox or kit.inbox, sources or sources_of(kit), clock=kit.now, luck=lambda: luck, **options)
 
 
 def inbox_of_another_process(kit: Webhooks) -> Inbox:

@@ -19,6 +19,7 @@ from receiver import Event, Mirror, metrics
 from receiver.database import Database
 from receiver.retries import RetrySchedule
 from receiver.settings import SourceSettings
+from receiver.worker import Worker
 from receiver.worker_thread import MOST_HUNG, WorkerThread
 
 #: The shortest that an installation may set.
@@ -162,13 +163,16 @@ def test_whoever_asks_an_api_call_after_call_is_not_hanging(kit, shop, start):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_s_thread_that_ended_is_followed_by_another(kit, shop, start):
-    @shop.on("product.updated", override=True)
-    def upsert(event: Event[dict], mirror: Mirror) -> None:
-        if event.attempt == 1:
-            raise KeyboardInterrupt
-        mirror.upsert(Product, event.entity_id, name=event.data["name"])
+def test_a_worker_s_thread_that_ended_is_followed_by_another(kit, start, monkeypatch):
+    work, ended = Worker.work, []
 
+    def work_or_end(worker: Worker) -> int:
+        if not ended:
+            ended.append(worker.name)
+            raise KeyboardInterrupt
+        return work(worker)
+
+    monkeypatch.setattr(Worker, "work", work_or_end)
     kit.send("shop", "product.updated", id="A1", data=named())
     start()
     wait_until(lambda: states(kit) == ["processed"], "the worker that followed")

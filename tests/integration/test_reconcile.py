@@ -149,6 +149,34 @@ def test_no_text_of_the_list_can_colour_the_report_or_forge_a_line_of_it(listed,
     assert any("A\\x1b[31m\\n0 rows\\u202e" in line and "Lantern\\x9b\\x7f" in line for line in lines)
 
 
+def test_a_value_that_its_column_cannot_have_is_told_in_one_line_with_its_row(kit, listed, run):
+    listed.rows = [Listed(Product, "A3", {"price": 1.5})]
+    with pytest.raises(
+        ApiError, match=r"^The list gives Product 'A3' what it cannot keep: `price` takes a Decimal"
+    ) as told:
+        run()
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -0100", "Friday", "", "\x00"]
+)
+def test_a_date_of_the_api_that_is_none_leaves_the_list_as_of_our_own_clock(kit, shop, listed, date):
+    @shop.connect
+    def connect(source: SourceSettings) -> httpx.Client:
+        answer = httpx.Response(200, headers=[(b"date", date.encode())])
+        return httpx.Client(transport=httpx.MockTransport(lambda _: answer))
+
+    @shop.listing(Product)
+    def walk(api: httpx.Client):
+        api.get("http://api.test/")
+        return listed(api)
+
+    began = kit.now()
+    report = reconcile(kit.database, kit.source("shop"), clock=lambda: began)
+    assert report.as_of == began
+
+
 def test_a_list_that_lacks_up_to_a_fifth_is_believed(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(2, 10)))
     assert run().braked == {}

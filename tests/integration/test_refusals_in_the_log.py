@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+import struct
+import time
+
 import pytest
+import structlog
 from senders import body
 from serving import Served, serving
 from structlog.testing import capture_logs
+
+from receiver import logs
+
+#: Makes closing a connection reset it.
+RESET = struct.pack("ii", 1, 0)
 
 
 @pytest.fixture
@@ -15,11 +26,11 @@ def served(mirror_url):
 
 
 def test_many_refusals_of_one_kind_are_one_line_and_each_is_counted(served: Served):
-    with capture_logs() as logs:
+    with capture_logs() as lines:
         for _ in range(30):
             assert served.post("sigma", body("sigma"), {}).status_code == 401
             assert served.client.get("/hooks/nobody").status_code == 404
-    lines = [line for line in logs if line["event"] == "refused a webhook"]
+    lines = [line for line in lines if line["event"] == "refused a webhook"]
     assert [(line["source"], line["code"]) for line in lines] == [
         ("sigma", "signature_missing"),
         ("", "unknown_source"),
@@ -27,3 +38,33 @@ def test_many_refusals_of_one_kind_are_one_line_and_each_is_counted(served: Serv
     assert lines[1]["asked_for"] == "nobody"
     assert served.metric('hookmirror_refused_total{code="signature_missing",source="sigma"}') >= 30
     assert served.metric('hookmirror_refused_total{code="unknown_source",source=""}') >= 30
+
+
+@pytest.mark.parametrize("path", ["/hooks/nobody", "/healthz", "/metrics"])
+def test_a_sender_that_resets_its_connection_in_the_middle_of_many_requests_is_no_error(served: Served, caplog, path):
+    with capture_logs() as lines, caplog.at_level(logging.WARNING):
+        for pause in (0.0, 0.001, 0.003) * 4:
+            connection = served.connect()
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 30)
+            time.sleep(pause)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            connection.close()
+        assert served.client.get("/healthz").status_code == 200
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+    assert [line for line in lines if line["log_level"] in ("error", "critical")] == []
+
+
+@pytest.mark.parametrize("name", ["%1b[31mRED", "%E2%80%AE", "%C2%85", "%E2%80%A8", "a%0Ab", "%ED%A0%80"])
+def test_a_name_in_a_url_is_escaped_in_the_log(served: Served, capsys, name: str):
+    before, handlers, level = structlog.get_config(), logging.root.handlers[:], logging.root.level
+    logs.configure("info", "console")
+    structlog.configure(cache_logger_on_first_use=False)
+    try:
+        assert served.client.get(f"/hooks/{name}").status_code == 404
+    finally:
+        structlog.configure(**before)
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+    written = capsys.readouterr().err
+    assert all(line.isprintable() for line in written.split("\n")), ascii(written)
+    assert written.count("refused a webhook") == 1

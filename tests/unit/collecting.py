@@ -17,7 +17,7 @@ import stamina
 
 from receiver import Dialect, Event, Mirror
 from receiver.codec import decode
-from receiver.mirror import Key, Write, sql_table
+from receiver.mirror import Key, MirrorRow, Write, sql_table
 from receiver.settings import SourceSettings
 from receiver.versions import Registers, standing
 
@@ -45,12 +45,15 @@ def event_of(dialect: Dialect, body: bytes) -> Event[Any]:
     )
 
 
-def writes_of(dialect: Dialect, body: bytes, *, arrival: int = 1, hydrated: Any = None) -> list[Write]:
-    event = replace(event_of(dialect, body), hydrated=hydrated)
+def writes_of(
+    dialect: Dialect, body: bytes, *, arrival: int = 1, row: MirrorRow | None = None, **parts: Any
+) -> list[Write]:
+    """What the handler says of the event, which has these parts too; `row` is what the mirror holds of anything."""
+    event = replace(event_of(dialect, body), **parts)
     handler = dialect.handler_for(event.event_type)
     assert handler is not None
     mirror = Mirror(
-        source=dialect.name, occurred_at=event.occurred_at, arrival=arrival, earlier=[], read=lambda key, writes: None
+        source=dialect.name, occurred_at=event.occurred_at, arrival=arrival, earlier=[], read=lambda key, writes: row
     )
     handler.function(event, mirror)
     return mirror.writes

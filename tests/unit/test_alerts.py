@@ -24,7 +24,21 @@ RULES = [
 
 #: Functions, words and Prometheus' own metric, as they stand in our expressions.
 PROMQL = {
-    *("sum", "max", "by", "and", "or", "rate", "increase", "offset", "vector", "histogram_quantile", "up", "job"),
+    *(
+        "sum",
+        "max",
+        "min",
+        "by",
+        "and",
+        "or",
+        "rate",
+        "increase",
+        "offset",
+        "vector",
+        "histogram_quantile",
+        "up",
+        "job",
+    ),
     *("le", "instance"),
 }
 

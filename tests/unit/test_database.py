@@ -70,7 +70,7 @@ def test_nothing_is_opened_before_it_is_used(tmp_path):
 
 
 def test_postgresql_flushes_every_write(postgres):
-    with postgres.write(flush=False) as connection:
+    with postgres.write() as connection:
         assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"
 
 

@@ -33,9 +33,15 @@ def test_a_time_without_offset_is_refused():
 
 
 def test_a_time_that_utc_cannot_express_is_refused():
-    ahead = timezone(timedelta(hours=14))
+    behind = timezone(timedelta(hours=-1))
     with pytest.raises(Unreadable, match="outside the years 1 to 9999"):
-        envelope(occurred_at=datetime(1, 1, 1, tzinfo=ahead))
+        envelope(occurred_at=datetime(9999, 12, 31, 23, 59, 59, tzinfo=behind))
+
+
+@pytest.mark.parametrize("zero", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1970-01-01T00:00:00Z"])
+def test_a_zero_time_is_refused_as_what_it_is(zero):
+    with pytest.raises(Unreadable, match="says that there is none"):
+        envelope(occurred_at=datetime.fromisoformat(zero))
 
 
 @pytest.mark.parametrize(

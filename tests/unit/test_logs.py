@@ -18,13 +18,13 @@ SHOWN = "\\x1b[31mRED\\u202e\\x85\\u2028\\x7f\\x9b1m\\ud800\\n2026-01-01T00:00:0
 
 @pytest.fixture(params=["console", "json"])
 def form(request) -> Iterator[str]:
-    before, level = logging.root.handlers[:], logging.root.level
+    before, level, config = logging.root.handlers[:], logging.root.level, structlog.get_config()
     libraries = {name: logging.getLogger(name).level for name in ("httpx", "alembic")}
     logs.configure("info", request.param)
     # Each test sees its own standard error, which a logger that was used before would not.
     structlog.configure(cache_logger_on_first_use=False)
     yield request.param
-    structlog.reset_defaults()
+    structlog.configure(**config)
     logging.root.handlers[:] = before
     logging.root.setLevel(level)
     for name, was in libraries.items():

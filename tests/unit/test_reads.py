@@ -65,6 +65,14 @@ def test_everything_beside_is_closed_along(database):
     assert beside.engine.pool.checkedin() == 0
 
 
+def test_whoever_writes_beside_heeds_the_same_errors_and_waits_for_the_same_turn(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
+        beside = database.beside(connections=1)
+        database.look_after()
+        assert beside._care.checkpoints is database._care.checkpoints is not None
+        assert beside._writer is database._writer
+
+
 def test_a_read_waits_for_its_turn_and_gets_it():
     reads = Reads(at_once=1, seconds=BOUND)
 

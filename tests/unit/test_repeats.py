@@ -11,15 +11,20 @@ from structlog.testing import capture_logs
 from receiver.repeats import Repeats
 
 
+def own(logs):
+    """The lines of these tests: a timer of another may still write its sum."""
+    return [line for line in logs if line["event"].startswith(("refused", "it failed"))]
+
+
 def test_a_thousand_alike_are_one_line_and_one_sum():
     with capture_logs() as logs:
         repeats = Repeats(structlog.get_logger())
         for number in range(1_000):
             repeats.warning("refused", about={"code": "unknown_source"}, source=f"x{number}")
         deadline = time.monotonic() + 5
-        while len(logs) < 2 and time.monotonic() < deadline:
+        while len(own(logs)) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-    first, summed = logs
+    first, summed = own(logs)
     assert first == {"event": "refused", "log_level": "warning", "code": "unknown_source", "source": "x0"}
     assert summed["event"] == "refused: more of the same"
     assert (summed["code"], summed["lines"]) == ("unknown_source", 999)
@@ -31,7 +36,7 @@ def test_what_differs_in_what_it_is_about_is_another_kind():
         repeats = Repeats(structlog.get_logger(), clock=lambda: 0.0)
         for code in ("a", "b", "a", "b"):
             repeats.warning("refused", about={"code": code})
-    assert [line["code"] for line in logs] == ["a", "b"]
+    assert [line["code"] for line in own(logs)] == ["a", "b"]
 
 
 def test_an_exception_is_written_with_its_traceback_once():
@@ -42,7 +47,8 @@ def test_an_exception_is_written_with_its_traceback_once():
                 raise ValueError("nonsense")
             except ValueError:
                 repeats.exception("it failed", about={"source": "shop"})
-    assert [(line["event"], line["exc_info"]) for line in logs] == [("it failed", True)]
+    assert [line["event"] for line in own(logs)] == ["it failed"]
+    assert own(logs)[0]["exception"].endswith("ValueError: nonsense\n")
 
 
 def test_no_timer_runs_where_nothing_is_held_back():
@@ -66,4 +72,4 @@ def test_lines_of_many_threads_are_all_counted():
             thread.join()
         now[0] = 1.0
         repeats.sum_up()
-    assert [line.get("lines") for line in logs] == [None, 999]
+    assert [line.get("lines") for line in own(logs)] == [None, 999]

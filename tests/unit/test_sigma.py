@@ -25,6 +25,7 @@ from collecting import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handlers.api import LAG
 from handlers.catalog import Product, Variant
 from handlers.sigma import GONE, Record, sigma
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Retry, Unreadable
@@ -233,7 +234,7 @@ def test_a_price_with_its_own_currency_fills_an_empty_currency():
 
 
 def test_an_entity_that_is_gone_is_deactivated_as_of_the_event_and_keeps_its_state():
-    row = columns_of(sigma, UPDATED, hydrated=GONE)
+    row = columns_of(sigma, UPDATED, hydrated=GONE, waited=LAG)
     assert (row["active"], row["lifecycle_state"]) == (False, "published")
     assert row["deactivated_at"] == datetime(2026, 3, 8, 10, 5, 30, tzinfo=UTC)
 

@@ -28,18 +28,9 @@ def synchronous(connection):
     return connection.execute(text("PRAGMA synchronous")).scalar()
 
 
-def test_a_write_without_a_flush_is_kept_and_the_next_is_flushed(sqlite):
-    with sqlite.write(flush=False) as connection:
-        add(connection, "kept")
-        modes = [synchronous(connection)]
-    with sqlite.write() as connection:
-        modes.append(synchronous(connection))
-    assert (notes(sqlite), modes) == (["kept"], [1, 2])
-
-
-def test_after_a_write_without_a_flush_that_failed_the_next_is_flushed(sqlite):
+def test_every_transaction_and_every_statement_at_once_is_flushed_after_one_that_failed_too(sqlite):
     def write():
-        with sqlite.write(flush=False) as connection:
+        with sqlite.write() as connection:
             add(connection, "lost")
             raise ValueError("no")
 
@@ -51,12 +42,12 @@ def test_after_a_write_without_a_flush_that_failed_the_next_is_flushed(sqlite):
     assert notes(sqlite) == []
 
 
-def test_a_write_whose_commit_fails_says_why_and_leaves_a_connection_that_flushes(sqlite):
+def test_a_write_whose_commit_fails_says_why_and_leaves_a_usable_connection(sqlite):
     with sqlite.write() as connection:
         connection.execute(text("CREATE TABLE replies (note INTEGER REFERENCES notes DEFERRABLE INITIALLY DEFERRED)"))
 
     def write():
-        with sqlite.write(flush=False) as connection:
+        with sqlite.write() as connection:
             driver = connection.connection.driver_connection
             connection.execute(text("INSERT INTO replies VALUES (7)"))
             # Checked at the commit, which leaves the transaction open when it fails.
@@ -134,3 +125,34 @@ def test_a_file_that_is_no_longer_at_its_place_is_trouble_until_it_is_back(sqlit
     moved.rename(file)
     write_a_note(sqlite)
     assert notes(sqlite) == ["in the end"]
+
+
+@pytest.mark.parametrize("pages", [1, 50])
+def test_free_pages_are_given_back_to_the_disk_a_few_at_a_time_until_a_tenth_of_the_file_is_free(sqlite, file, pages):
+    for _ in range(2):
+        with sqlite.write() as connection:
+            add(connection, "x" * 1_000_000)
+    with sqlite.write() as connection:
+        connection.execute(text("DELETE FROM notes WHERE id = 1"))
+    given = list(iter(lambda: sqlite.shrink(pages), 0))
+    with sqlite.read() as connection:
+        free, there = (connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("freelist_count", "page_count"))
+    assert max(given) == pages
+    assert sum(given) > 150
+    assert free <= there * 0.1 + pages
+    assert sqlite.shrink(pages) == 0
+
+
+def test_a_file_made_without_it_gives_nothing_back_until_a_vacuum(file):
+    with closing(sqlite3.connect(file)) as old:
+        old.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT NOT NULL)")
+    with closing(Database(f"sqlite:///{file}")) as database:
+        with database.write() as connection:
+            add(connection, "x" * 1_000_000)
+        with database.write() as connection:
+            connection.execute(text("DELETE FROM notes"))
+        assert database.shrink(10) == 0
+    with closing(sqlite3.connect(file, isolation_level=None)) as old:
+        old.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        old.execute("VACUUM")
+        assert old.execute("PRAGMA auto_vacuum").fetchone() == (2,)

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from notes import add, error_of, notes
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
 
 from receiver.database import Database
 from receiver.trouble import (
@@ -24,7 +24,6 @@ from receiver.trouble import (
     is_read_only,
     is_transient,
     is_trouble_of_ours,
-    one_line,
 )
 
 
@@ -121,6 +120,10 @@ def test_a_refused_value_is_neither_transient_nor_trouble_of_ours(database, stat
     error = error_of(database, statement)
     assert not is_transient(error)
     assert not is_trouble_of_ours(error)
+
+
+def test_a_value_that_a_column_type_cannot_convert_is_not_trouble_of_ours():
+    assert not is_trouble_of_ours(StatementError("no such colour", "INSERT", {}, ValueError("no such colour")))
 
 
 def test_a_full_database_is_trouble_of_ours(sqlite, file):
@@ -342,12 +345,3 @@ def test_a_lock_that_is_not_granted_in_time_is_no_fault_of_values(postgres):
     assert isinstance(error, OperationalError)
     assert not is_fault_of_values(error)
     assert not is_fault_of_values(MemoryError())
-
-
-def test_an_error_whose_text_raises_is_told_by_its_type():
-    class Speechless(Exception):
-        def __str__(self) -> str:
-            raise RuntimeError
-
-    assert one_line(Speechless()) == "Speechless"
-    assert one_line(ValueError("first\nsecond")) == "first"

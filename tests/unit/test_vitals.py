@@ -6,7 +6,10 @@ import socket
 
 import httpx
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
+from receiver.repeats import Repeats
 from receiver.vitals import vitals
 
 
@@ -47,6 +50,24 @@ def test_anything_else_is_not_found(ask):
 
 def test_a_stranger_learns_nothing_about_the_program(ask):
     assert "server" not in ask("/healthz").headers
+
+
+def test_an_error_of_ours_is_told_once_with_its_traceback_and_a_gone_asker_not_at_all(monkeypatch):
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = listening.getsockname()
+    broken = iter([ConnectionResetError(), BrokenPipeError(), TimeoutError(), ValueError(), ValueError()])
+
+    def fail() -> bytes:
+        raise next(broken)
+
+    monkeypatch.setattr("receiver.vitals.log", Repeats(structlog.get_logger()))
+    with capture_logs() as logs, vitals(listening, trouble=lambda: None, metrics=fail):
+        for _ in range(5):
+            with socket.create_connection(address) as asking:
+                asking.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                assert asking.recv(1) == b""
+    told = [line for line in logs if "a question about the worker" in line["event"]]
+    assert [line["exc_info"] for line in told] == [True]
 
 
 def test_the_port_is_free_again_afterwards(ask):

@@ -1,0 +1,28 @@
+"""Moments: times in UTC, and what only looks like one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+#: Where programs begin to count: what they write as this has usually never been set.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC. Raises `ValueError` for one that UTC has no year for."""
+    if moment.tzinfo is UTC:
+        return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it is outside the years 1 to 9999 of UTC") from None
+
+
+def is_zero(moment: datetime) -> bool:
+    """Whether it is what programs write for no time at all: a day in the year 1, or the beginning of 1970.
+
+    The latter in UTC or by the clock that its offset shows.
+    """
+    if moment.year > 1970:
+        return False
+    return moment.year == 1 or moment == EPOCH or moment.replace(tzinfo=UTC) == EPOCH

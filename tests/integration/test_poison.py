@@ -1,0 +1,168 @@
+"""THE property of the pipelines: whatever one delivery does, the good ones of every source are applied within a bound.
+
+Random poison lies among good deliveries of several sources. A worker as in a server works on them, with a short lease.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from odd_errors import ODD, TextRaises
+from serving import wait_until
+from shopping import NOON, named, new_shop, new_worker
+from sqlalchemy import text
+from sqlalchemy.exc import InvalidRequestError
+
+from handlers.catalog import Product
+from receiver import Discard, Event, Mirror, Retry, SourceSettings, Unreadable, bulk
+from receiver.codec import encode
+from receiver.retries import RetrySchedule
+from receiver.worker_thread import WorkerThread
+
+#: The shortest that an installation may set, and longer than that, but not for ever: the thread must end with the test.
+LEASE, HANG = timedelta(seconds=1), 2.5
+
+#: Two attempts, soon.
+RETRIES = RetrySchedule(attempts=2, first=timedelta(seconds=0.2))
+
+#: `odd` has an API, whose client cannot be made.
+SOURCES = ("north", "south", "odd")
+
+GOOD = 40
+
+
+def overflow(depth: int = 0) -> None:
+    overflow(depth + 1)
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+#: What a handler does, by its name.
+HANDLERS: dict[str, Callable[[Mirror], object]] = {
+    **{name: lambda _, name=name: fail(ODD[name]()) for name in ODD},
+    "it exits": lambda _: fail(SystemExit(1)),
+    "it interrupts": lambda _: fail(KeyboardInterrupt()),
+    "it ends a generator": lambda _: fail(GeneratorExit()),
+    "it never ends": lambda _: overflow(),
+    "it lacks memory": lambda _: fail(MemoryError()),
+    "it discards without text": lambda _: fail(Discard(TextRaises())),  # type: ignore[arg-type]
+    "it cannot read without text": lambda _: fail(Unreadable(TextRaises())),
+    "it waits for ever": lambda _: fail(Retry("for ever", after=timedelta.max)),
+    "it hangs": lambda _: threading.Event().wait(HANG),
+    "it writes what is no write": lambda mirror: mirror.writes.append("no write"),  # type: ignore[arg-type]
+    "its row is refused": lambda mirror: mirror.upsert(Product, "X", name="refused"),
+    "its row is trouble": lambda mirror: mirror.upsert(Product, "Y", name="trouble"),
+    "its own SQL is wrong": lambda mirror: mirror.session.execute(text("SELECT no sense")),
+    "its own SQL ends the transaction": lambda mirror: mirror.session.connection().exec_driver_sql("ROLLBACK"),
+    "it asks for a session and fails": lambda mirror: fail(TextRaises(mirror.session)),
+    "it writes for ever": lambda mirror: [mirror.upsert(Product, f"M{n}", name="m") for n in range(6_000)],
+}
+
+#: What an envelope does.
+ENVELOPES: dict[str, Callable[[], object]] = {
+    "its envelope raises": lambda: fail(TextRaises()),
+    "its envelope exits": lambda: fail(SystemExit(1)),
+    "its envelope is text": lambda: "no envelope",
+}
+
+
+@pytest.fixture
+def shop():
+    """The shop's events, and some that are poison as their data says."""
+    shop = new_shop()
+    usual = shop._read
+
+    def read(body):
+        return ENVELOPES[body.data]() if body.type == "envelope.odd" else usual(body)
+
+    assert shop._body is not None
+    shop._read = read
+
+    @shop.on("product.odd")
+    def handle(event: Event[Any], mirror: Mirror) -> None:
+        HANDLERS[event.data](mirror)
+
+    made = []
+
+    @shop.connect
+    def client(source: SourceSettings) -> httpx.Client:
+        made.append(source.name)
+        return fail(TextRaises()) if len(made) > 1 else httpx.Client()  # type: ignore[return-value]
+
+    shop.hydrate("product.thin")(lambda event, api: None)
+    shop.on("product.thin")(lambda event, mirror: None)
+    return shop
+
+
+@pytest.fixture
+def _picky(monkeypatch):
+    """A driver that refuses some values, and says of others that the database is in trouble."""
+    insert = bulk.insert_rows
+
+    def insert_or_refuse(connection, table, names, rows, **options):
+        if table.name == "products":
+            if any("refused" in row for row in rows):
+                raise TextRaises
+            if any("trouble" in row for row in rows):
+                raise InvalidRequestError("as if the database were away")
+        return insert(connection, table, names, rows, **options)
+
+    monkeypatch.setattr(bulk, "insert_rows", insert_or_refuse)
+
+
+def send_all(kit, chance: random.Random) -> list[str]:
+    """Poison of every kind among good deliveries, in any order; the ids of the good ones' deliveries."""
+    posts: list[tuple[str, bool, bytes]] = []
+
+    def add(source: str, event_type: str, entity_id: str, data: Any, *, good: bool = False) -> None:
+        dialect = kit.source(source).dialect
+        body = dialect._compose(event_type, entity_id, NOON, data)
+        posts.append((source, good, encode(body)))
+
+    for number in range(GOOD):
+        add(SOURCES[number % 2], "product.updated", f"A{number}", named(), good=True)
+    for number, name in enumerate(HANDLERS):
+        add(chance.choice(SOURCES[:2]), "product.odd", f"B{number}", name)
+    for number, name in enumerate(ENVELOPES):
+        add(chance.choice(SOURCES[:2]), "envelope.odd", f"C{number}", name)
+    for number in range(5):
+        add("odd", "product.thin", f"D{number}", None)
+    chance.shuffle(posts)
+    answers = [(good, kit.send_body(source, body)) for source, good, body in posts]
+    assert {answer.status for _, answer in answers} == {200}
+    return [answer.delivery for good, answer in answers if good]
+
+
+@pytest.mark.usefixtures("_picky")
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 8))])
+def test_whatever_some_deliveries_do_the_good_ones_of_every_source_are_applied(kit, seed):
+    for name in SOURCES:
+        kit.source(name, dialect="shop", **({"api_url": "http://127.0.0.1:9"} if name == "odd" else {}))
+    good = send_all(kit, random.Random(seed))
+    ends: list[int] = []
+    sources = {name: kit.source(name) for name in SOURCES}
+    thread = WorkerThread(
+        lambda: new_worker(kit, sources=sources, lease=LEASE, retries=RETRIES),
+        kit.database,
+        end_process=lambda: ends.append(1),
+    )
+    thread.start()
+    try:
+        wait_until(lambda: all(kit.delivery(each)["state"] == "processed" for each in good), "the good ones")
+        assert thread.trouble() is None
+    finally:
+        with suppress(RuntimeError):
+            thread.stop()
+    assert ends == []
+    applied = {row.external_id for name in SOURCES for row in kit.rows(Product, source=name)}
+    assert {f"A{number}" for number in range(GOOD)} <= applied
+    assert not {"X", "Y"} & applied

@@ -1,0 +1,369 @@
+"""Syncs fail, the power is cut, and what was acked is looked for on the disk.
+
+    python tests/plug/power.py --runs 10
+
+Each run has a seed; exit code 1 if any lost something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import http.client
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from failing_disk import FailingDisk, Kind
+from forking import plain, wait_until
+
+from simulator.receiver_process import free_port
+
+SECRET = b"a-secret-of-these-tests-only"
+
+SETTINGS = f'[sources.iimmpact]\nsecrets = ["{SECRET.decode()}"]\n'
+
+#: Senders at once, and seconds that one waits for its answer.
+SENDERS, PATIENCE = 12, 15.0
+
+#: Bytes of a body with which the log is soon long enough for a checkpoint.
+LARGE = 12_000
+
+#: How the processes may be set up: arguments of `hookmirror`, for each of them.
+SETUPS = {
+    "one process": [["serve"]],
+    "two processes": [["serve", "--no-worker"], ["worker"]],
+    "three processes": [["serve", "--processes", "2"]],
+}
+
+
+@dataclass
+class Verdict:
+    scenario: str
+    setup: str
+    seed: int
+    #: Answers by status; 0 for none.
+    statuses: Counter[int]
+    acked: int
+    #: Acked, and not on the disk after the cut.
+    lost: int
+    #: What is wrong with the file on the disk; "ok" if nothing is.
+    integrity: str
+    failed_syncs: int
+    #: Seconds from the last failed sync to the next ack; None if there was none.
+    until_ack: float | None = None
+
+    @property
+    def good(self) -> bool:
+        return self.lost == 0 and self.integrity == "ok"
+
+    def __str__(self) -> str:
+        pause = "never" if self.until_ack is None else f"{self.until_ack:.2f} s"
+        return (
+            f"{self.scenario}, {self.setup}, seed {self.seed}: acked {self.acked}, lost {self.lost}, {self.integrity}; "
+            f"answers {dict(sorted(self.statuses.items()))}, failed syncs {self.failed_syncs}, then acks after {pause}"
+        )
+
+
+@dataclass
+class Senders:
+    """Send distinct webhooks one after the other, and remember what was acked."""
+
+    port: int
+    seed: int
+    #: Bytes of a body, about: how fast the log grows.
+    size: int = 1_000
+    acks: list[tuple[float, int]] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(SENDERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for_acks(self, number: int, *, since: float | None = None) -> None:
+        """Until so many more have been acked, or so many since a time of the monotonic clock."""
+        before = len(self.acks) if since is None else 0
+        wait_until(lambda: len([at for at, _ in list(self.acks) if at > (since or 0)]) >= before + number, "acks", 30)
+
+    def _send(self, sender: int) -> None:
+        number = 0
+        connection = None
+        while not self._stopping.is_set():
+            number += 1
+            body = self._body(sender, number)
+            signature = "sha256=" + hmac.digest(SECRET, body, "sha256").hex()
+            headers = {"X-Webhook-Signature": signature, "Content-Type": "application/json"}
+            try:
+                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+                connection.request("POST", "/hooks/iimmpact", body, headers)
+                answer = connection.getresponse()
+                content = answer.read()
+            except (OSError, http.client.HTTPException):
+                self.statuses[0] += 1
+                connection = None
+                self._stopping.wait(0.02)
+                continue
+            self.statuses[answer.status] += 1
+            if answer.status == 200:
+                self.acks.append((time.monotonic(), int(json.loads(content)["delivery"])))
+            else:
+                self._stopping.wait(0.02)
+        if connection is not None:
+            connection.close()
+
+    def _body(self, sender: int, number: int) -> bytes:
+        code = f"P{sender}-{number % 50}"
+        data = {"product_code": code, "name": "Lamp", "image_url": "x" * self.size}
+        moment = f"2026-01-01T{number // 3600_000 % 24:02d}:{number // 60_000 % 60:02d}:{number // 1000 % 60:02d}"
+        event = {"type": "product.updated", "id": code, "timestamp": f"{moment}.{number % 1000:03d}Z", "data": data}
+        return json.dumps({**event, "note": f"{self.seed}-{sender}-{number}"}).encode()
+
+
+class Machine:
+    """Processes of Hookmirror on a failing disk, with senders."""
+
+    def __init__(self, folder: Path, setup: str, seed: int) -> None:
+        self.setup, self.seed = setup, seed
+        self.luck = random.Random(seed)
+        self.root = folder / "disk"
+        self.root.mkdir()
+        self._folder = folder
+        self.disk = FailingDisk(self.root, folder / "shadow")
+        self.file = self.root / "hookmirror.db"
+        self.port = free_port()
+        (folder / "hookmirror.toml").write_text(SETTINGS)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.senders = Senders(self.port, seed)
+
+    def start(self) -> None:
+        """The processes; returns once the endpoint is ready."""
+        environment = {
+            **plain(),
+            **self.disk.environment,
+            "HOOKMIRROR_CONFIG": str(self._folder / "hookmirror.toml"),
+            "HOOKMIRROR_DATABASE_URL": f"sqlite:///{self.file}",
+            "HOOKMIRROR_SECRET_KEY": "secret-key-of-these-tests-only",
+        }
+        with (self._folder / "log").open("ab") as log:
+            for arguments in SETUPS[self.setup]:
+                port = ["--port", str(self.port)] if arguments[0] == "serve" else []
+                command = [sys.executable, "-m", "receiver", *arguments, *port]
+                self._processes.append(
+                    subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+                )
+        wait_until(self._is_up, f"the endpoint:\n{self.log()}", 30)
+
+    def kill(self) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._processes.clear()
+
+    def log(self) -> str:
+        return (self._folder / "log").read_text(errors="replace")
+
+    @contextmanager
+    def reader(self) -> Iterator[None]:
+        """Another program reads during the block, and sees one state throughout."""
+        with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM deliveries").fetchone()
+            yield
+            connection.execute("COMMIT")
+
+    def wait_for_syncs(self, kind: Kind, number: int, seconds: float = 20) -> None:
+        before = self.disk.syncs(kind)
+        wait_until(lambda: self.disk.syncs(kind) >= before + number, f"syncs of the {kind.name}", seconds)
+
+    def wait_for_failure(self, seconds: float = 20) -> float:
+        """Until a sync has failed on request; when that was, by the monotonic clock."""
+        wait_until(self.disk.failed, "a failed sync", seconds)
+        return time.monotonic()
+
+    def verdict(self, scenario: str, failed_at: float) -> Verdict:
+        """Cut the power, and look at the disk."""
+        self.disk.cut_power()
+        self.kill()
+        self.senders.stop()
+        acked = [delivery for _, delivery in self.senders.acks]
+        again = [at for at, _ in self.senders.acks if at > failed_at]
+        lost, integrity = self._missing(self.disk.image(self._folder / "image", self.luck), acked)
+        return Verdict(
+            scenario,
+            self.setup,
+            self.seed,
+            self.senders.statuses,
+            len(acked),
+            lost,
+            integrity,
+            self.disk.failed(),
+            min(again) - failed_at if again else None,
+        )
+
+    def _missing(self, image: Path, acked: list[int]) -> tuple[int, str]:
+        try:
+            with closing(sqlite3.connect(image)) as connection:
+                integrity = connection.execute("PRAGMA integrity_check").fetchone()[0].splitlines()[0]
+                there = {row[0] for row in connection.execute("SELECT delivery_id FROM bodies")}
+        except sqlite3.Error as error:
+            return len(acked), str(error)
+        return len(set(acked) - there), integrity
+
+    def _is_up(self) -> bool:
+        for process in self._processes:
+            assert process.poll() is None, f"a process ended:\n{self.log()}"
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        self.kill()
+        self.senders.stop()
+        self.disk.close()
+
+
+@contextmanager
+def machine(setup: str, seed: int) -> Iterator[Machine]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hookmirror-power-")))
+        running = Machine(folder, setup, seed)
+        stack.callback(running.close)
+        running.start()
+        running.senders.start()
+        running.senders.wait_for_acks(50)
+        yield running
+
+
+# ── what fails ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def no_failure(running: Machine) -> float:
+    running.senders.wait_for_acks(300 + running.luck.randrange(500))
+    return time.monotonic()
+
+
+def log_sync(running: Machine) -> float:
+    """One sync of the log fails: that of a commit, which may cover more than its own transaction."""
+    running.disk.fail(Kind.LOG, after=running.luck.randrange(40))
+    failed_at = running.wait_for_failure()
+    # Not for long: a checkpoint would bring to the database what the log has lost.
+    running.senders.wait_for_acks(10 + running.luck.randrange(60), since=failed_at)
+    return failed_at
+
+
+def log_sync_of_several_commits(running: Machine) -> float:
+    """A sync of the log fails that more than one commit depends on, if there is one."""
+    running.disk.fail_what_covers_several_commits()
+    with suppress(TimeoutError):
+        running.wait_for_failure(2)
+    failed_at = time.monotonic()
+    # Not for long: a checkpoint would bring to the database what the log has lost.
+    running.senders.wait_for_acks(10 + running.luck.randrange(60), since=failed_at)
+    return failed_at
+
+
+def data_sync_beside_a_reader(running: Machine) -> float:
+    """One sync of the data fails after a checkpoint that a reader kept from being complete."""
+    running.senders.size = LARGE
+    with running.reader():
+        running.senders.wait_for_acks(400)
+        running.disk.fail(Kind.DATA, after=0)
+    failed_at = running.wait_for_failure()
+    running.senders.wait_for_acks(600, since=failed_at)
+    return failed_at
+
+
+def data_sync(running: Machine) -> float:
+    running.senders.size = LARGE
+    running.disk.fail(Kind.DATA, after=running.luck.randrange(3))
+    failed_at = running.wait_for_failure()
+    running.senders.wait_for_acks(500, since=failed_at)
+    return failed_at
+
+
+def any_syncs_and_kills(running: Machine) -> float:
+    """Syncs of both kinds fail, several in a row; half of the time all processes are killed after it, and started."""
+    running.senders.size = running.luck.choice([1_000, LARGE])
+    for kind in running.luck.sample(list(Kind), 2):
+        before = running.disk.failed()
+        after = running.luck.randrange(30 if kind is Kind.LOG else 2)
+        running.disk.fail(kind, after=after, times=running.luck.choice([1, 1, 2, 5]))
+        wait_until(lambda before=before: running.disk.failed() > before, "a failed sync", 20)
+        if running.luck.random() < 0.5:
+            running.kill()
+            running.start()
+        failed_at = time.monotonic()
+        running.senders.wait_for_acks(200, since=failed_at)
+    return failed_at
+
+
+SCENARIOS = {
+    each.__name__: each
+    for each in (
+        no_failure,
+        log_sync,
+        log_sync_of_several_commits,
+        data_sync_beside_a_reader,
+        data_sync,
+        any_syncs_and_kills,
+    )
+}
+
+
+def play(scenario: str, setup: str, seed: int) -> Verdict:
+    with machine(setup, seed) as running:
+        try:
+            return running.verdict(scenario, SCENARIOS[scenario](running))
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{running.senders.statuses}\n{running.log()[-3000:]}") from error
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=10, help="how many, of each scenario in each set-up")
+    parser.add_argument("--seed", type=int, default=1, help="of the first run")
+    parser.add_argument("--scenario", choices=SCENARIOS, action="append")
+    parser.add_argument("--setup", choices=SETUPS, action="append")
+    options = parser.parse_args()
+    good = True
+    for scenario in options.scenario or SCENARIOS:
+        for setup in options.setup or SETUPS:
+            verdicts = [play(scenario, setup, seed) for seed in range(options.seed, options.seed + options.runs)]
+            for verdict in verdicts:
+                print(verdict, flush=True)  # noqa: T201
+            bad = [verdict for verdict in verdicts if not verdict.good]
+            lost = sum(verdict.lost for verdict in verdicts)
+            acked = sum(verdict.acked for verdict in verdicts)
+            print(f"= {scenario}, {setup}: bad {len(bad)} of {len(verdicts)}, lost {lost} of {acked}", flush=True)  # noqa: T201
+            good = good and not bad
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

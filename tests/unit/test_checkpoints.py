@@ -1,0 +1,300 @@
+"""Checkpoints of ours: what they copy, what keeps them from it, and what follows an error."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+from notes import add, notes, with_notes, write_a_note, write_a_note_at_once
+from sqlalchemy.exc import OperationalError
+
+from receiver.checkpoints import STEP, Checkpoints
+from receiver.database import Database
+from receiver.soundness import Soundness
+from receiver.trouble import explain, is_trouble_of_ours
+from receiver.wal import Wal, size
+
+#: Seconds for whatever the thread is to do.
+PATIENCE = 10.0
+
+
+def wait_until(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def url(file):
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def looked_after(sqlite):
+    sqlite.look_after()
+    return sqlite
+
+
+@pytest.fixture
+def wal(looked_after, file):
+    return looked_after._checkpoints._wal
+
+
+def write_much(database, times=STEP):
+    """About so many frames."""
+    for _ in range(times // 100 + 1):
+        with database.write() as connection:
+            add(connection, "x" * 400_000)
+
+
+@contextmanager
+def reading(file):
+    """Another program sees one state of the file throughout."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM notes").fetchone()
+        yield other
+
+
+def failing(*_):
+    raise OSError(5, "Input/output error")
+
+
+# ── what is copied ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_log_that_has_grown_is_copied_and_begins_anew_while_commits_go_on(looked_after, file):
+    for _ in range(5):
+        write_much(looked_after)
+        wait_until(lambda: looked_after._checkpoints._waiting() < STEP)
+    assert size(str(file)) < 4 * STEP * 4_120
+    assert len(notes(looked_after)) == 5 * (STEP // 100 + 1)
+
+
+def test_without_commits_everything_is_copied(looked_after, wal, monkeypatch):
+    monkeypatch.setattr("receiver.checkpoints.QUIET", 0.05)
+    write_a_note(looked_after)
+    wait_until(lambda: wal.frames() == wal.copied() > 0)
+
+
+def test_no_commit_of_ours_makes_a_checkpoint_of_its_own(looked_after, wal):
+    looked_after._checkpoints.stop()
+    before = wal.copied()
+    write_much(looked_after, 3 * STEP)
+    assert wal.copied() == before
+    assert wal.frames() > 3 * STEP
+
+
+def test_what_a_reader_keeps_from_being_copied_is_copied_when_it_has_ended(looked_after, wal, file):
+    with reading(file):
+        write_much(looked_after, 2 * STEP)
+        assert wal.frames() - wal.copied() > STEP
+    wait_until(lambda: wal.frames() - wal.copied() < STEP)
+
+
+def test_a_log_that_has_grown_large_is_cut_when_nobody_writes(looked_after, file, monkeypatch):
+    monkeypatch.setattr("receiver.checkpoints.QUIET", 0.05)
+    monkeypatch.setattr("receiver.sqlite.LOG_LIMIT", 1 << 20)
+    with reading(file):
+        write_much(looked_after, 2 * STEP)
+    assert looked_after.log_bytes > 1 << 20
+    wait_until(lambda: looked_after.log_bytes == 0)
+    write_a_note(looked_after)
+    assert notes(looked_after)[-1] == "in the end"
+
+
+def test_copies_count_only_after_a_flush(looked_after, wal, monkeypatch):
+    """A process that is killed between the two leaves a log that does not begin anew."""
+    looked_after._checkpoints.stop()
+    write_much(looked_after)
+    copied = []
+    monkeypatch.setattr(Wal, "sync_data", lambda self: copied.append((self.copied(), self.frames())))
+    looked_after._checkpoints._copy_beside()
+    ((counted, there),) = copied
+    assert 0 < counted < there
+
+
+# ── who makes them ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_of_several_that_have_the_file_open_one_makes_the_checkpoints_and_another_when_it_has_ended(
+    looked_after, url, file
+):
+    with closing(Database(url)) as second:
+        second.look_after()
+        assert second._checkpoints._in_charge is False
+        looked_after.close()
+        wait_until(lambda: second._checkpoints._in_charge)
+        write_much(second, 2 * STEP)
+        wait_until(lambda: second._checkpoints._waiting() < STEP)
+
+
+def test_who_takes_over_writes_the_log_again(looked_after, url, monkeypatch):
+    again = []
+    write_again = Wal.write_again
+    with closing(Database(url)) as second:
+        second.look_after()
+        write_a_note(second)
+        monkeypatch.setattr(Wal, "write_again", lambda self, frames: (again.append(frames), write_again(self, frames)))
+        looked_after.close()
+        wait_until(lambda: second._checkpoints._proven)
+    assert len(again) == 1
+
+
+# ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
+def test_after_an_error_of_any_process_nothing_is_written_until_everything_was_copied_again(
+    looked_after, url, monkeypatch, write
+):
+    with closing(Database(url)) as second:
+        second.look_after()
+        monkeypatch.setattr(Wal, "write_again", failing)
+        second._checkpoints.soundness.doubt()
+        for database in (looked_after, second):
+            with pytest.raises(OperationalError, match="not yet shown to be sound") as raised:
+                write(database)
+            assert is_trouble_of_ours(raised.value)
+        assert "goes on by itself" in explain(raised.value, url)
+        assert notes(second) == []
+        monkeypatch.undo()
+        wait_until(lambda: second.is_sound)
+        write(second)
+        assert notes(looked_after) == ["in the end"]
+
+
+def test_an_io_error_of_a_commit_makes_the_file_doubtful(looked_after):
+    looked_after._checkpoints.stop()
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+
+    def write():
+        with looked_after.write():
+            raise OperationalError("COMMIT", None, error)
+
+    with pytest.raises(OperationalError):
+        write()
+    assert not looked_after.is_sound
+
+
+def test_another_error_of_a_commit_leaves_the_file_sound(looked_after):
+    with pytest.raises(OperationalError, match="no such table"):
+        looked_after.run_at_once("INSERT INTO absent VALUES (1)", ())
+    assert looked_after.is_sound
+
+
+def test_when_copies_cannot_be_flushed_all_are_copied_again(looked_after, wal, monkeypatch):
+    looked_after._checkpoints.stop()
+    write_much(looked_after)
+    monkeypatch.setattr(Wal, "sync_data", failing)
+    with looked_after._checkpoints._troubles():
+        looked_after._checkpoints._look()
+    assert not looked_after.is_sound
+    assert wal.copied() == 0
+
+
+def test_a_start_on_a_disk_that_fails_refuses_to_write_until_it_does_not(url, monkeypatch):
+    with with_notes(url) as database:
+        monkeypatch.setattr(Wal, "write_again", failing)
+        database.look_after()
+        with pytest.raises(OperationalError, match="not yet shown to be sound"):
+            write_a_note(database)
+        monkeypatch.undo()
+        wait_until(lambda: database.is_sound)
+        write_a_note(database)
+        assert notes(database) == ["in the end"]
+
+
+def test_a_log_is_written_again_as_it_is(looked_after, wal, file):
+    write_much(looked_after, 100)
+    log = file.with_name(file.name + "-wal")
+    before = log.read_bytes()
+    with reading(file):
+        wal.write_again(wal.frames())
+    assert log.read_bytes() == before
+
+
+def test_a_file_that_was_sound_when_all_ended_is_shown_to_be_so_again(url, file):
+    with with_notes(url) as database:
+        database.look_after()
+        assert database.is_sound
+    state = Soundness(str(file))
+    assert state.holds()
+    with closing(Database(url)) as database:
+        shown = []
+        database.look_after()
+        shown.append(database.is_sound)
+        assert database._checkpoints._proven
+    state.close()
+    assert shown == [True]
+
+
+# ── the files ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_file_that_we_make_is_for_its_owner_alone(file, url):
+    before = os.umask(0o000)
+    try:
+        with with_notes(url) as database:
+            database.look_after()
+            modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in file.parent.glob("mirror.db*")}
+    finally:
+        os.umask(before)
+    assert modes == {f"mirror.db{suffix}": 0o600 for suffix in ("", "-wal", "-shm", "-sound")}
+
+
+def test_a_file_that_is_there_keeps_the_rights_that_it_has(file, url):
+    file.touch(0o660)
+    file.chmod(0o660)
+    with with_notes(url):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o660
+
+
+def test_closing_one_database_leaves_the_locks_of_another_in_the_same_process(looked_after, url, file):
+    other = Database(url)
+    other.look_after()
+    with looked_after.write() as connection:
+        add(connection, "kept")
+        other.close()
+        with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as third:
+            # In another process, since locks count between processes only.
+            assert os.spawnlp(os.P_WAIT, "python3", "python3", "-c", LOCKED.format(file=file)) == 0
+            assert third.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+
+
+LOCKED = """
+import sqlite3, sys
+connection = sqlite3.connect("{file}", timeout=0, isolation_level=None)
+try:
+    connection.execute("BEGIN IMMEDIATE")
+except sqlite3.OperationalError:
+    sys.exit(0)
+sys.exit(1)
+"""
+
+
+def test_a_thread_that_stops_does_so_at_once(sqlite):
+    sqlite.look_after()
+    before = threading.active_count()
+    began = time.monotonic()
+    sqlite.close()
+    assert time.monotonic() - began < 1
+    assert threading.active_count() == before - 1
+
+
+def test_postgresql_needs_none_of_it(postgres):
+    postgres.look_after()
+    assert postgres.is_sound
+    assert postgres.log_bytes == 0
+
+
+def test_a_path_that_cannot_be_opened_says_so(tmp_path):
+    with pytest.raises(sqlite3.OperationalError):
+        Checkpoints(str(tmp_path / "absent" / "mirror.db"), threading.Lock())

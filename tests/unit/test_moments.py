@@ -1,0 +1,175 @@
+"""Times that UTC has no year for, and those that programs write for none, wherever a source gives one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from collecting import fixture, json_body, writes_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.catalog import Product
+from handlers.eastern import read_eastern
+from handlers.iimmpact import iimmpact
+from handlers.indexed import indexed
+from handlers.sigma import Record, sigma
+from handlers.sticky import sticky
+from handlers.values import as_moment, as_moment_or_none
+from receiver.columns import UtcDateTime, normalizer
+from receiver.errors import LONGEST_RETRY, ConfigurationError, Retry, Unreadable
+from receiver.mirror import Mirror
+from receiver.moments import in_utc, is_zero
+from receiver.sender import moment
+from receiver.versions import microseconds
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+BEYOND = ["9999-12-31T23:59:59-01:00", "9999-12-31T23:59:59.999999-14:00"]
+ZERO = [
+    *("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "0001-01-01T00:00:00-05:00", "0001-01-01T08:00:00Z"),
+    *("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", "1969-12-31T19:00:00-05:00", "1970-01-01T00:00:00+08:00"),
+]
+NONE = [*BEYOND, *ZERO, "0000-00-00T00:00:00Z", "0000-00-00 00:00:00", "0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z"]
+
+
+# ── the moments themselves ────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(st.datetimes(timezones=st.integers(-1_439, 1_439).map(lambda minutes: timezone(timedelta(minutes=minutes)))))
+def test_a_moment_is_in_utc_or_at_the_edge_of_its_years(some):
+    if 1 < some.year < 9999:
+        assert in_utc(some) == some
+    else:
+        with suppress(ValueError):
+            assert in_utc(some) == some
+
+
+@pytest.mark.parametrize("written", ZERO)
+def test_what_programs_write_for_no_time_is_zero(written: str):
+    assert is_zero(datetime.fromisoformat(written))
+
+
+@pytest.mark.parametrize(
+    "written", ["2026-03-04T12:00:00Z", "1970-01-01T00:00:01Z", "1969-07-20T20:17:40Z", "9999-12-31T23:59:59Z"]
+)
+def test_any_other_time_is_one(written: str):
+    assert not is_zero(datetime.fromisoformat(written))
+
+
+# ── what sources write ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("written", NONE)
+def test_a_time_that_only_informs_is_none(written: str):
+    assert as_moment_or_none(written) is None
+
+
+@pytest.mark.parametrize("written", NONE)
+def test_a_time_that_decides_is_refused(written: str):
+    with pytest.raises(ValueError, match=r"a time|zero time|outside the years|year|month|isoformat"):
+        as_moment(written)
+
+
+@pytest.mark.parametrize("written", NONE)
+@pytest.mark.parametrize(("dialect", "name"), [(sigma, "entity.updated"), (iimmpact, "product.updated")])
+def test_an_event_that_says_no_time_is_unreadable_and_names_it(dialect, name: str, written: str):
+    body = fixture(dialect.name, name) | {"timestamp": written}
+    with pytest.raises(Unreadable, match="timestamp"):
+        dialect.read(json_body(body))
+
+
+def updated(*, revised: str, dispatched: str) -> bytes:
+    body = fixture("indexed", "product.updated")
+    return json_body(body | {"timestamp": dispatched, "revision": {"timestamp": revised}})
+
+
+@pytest.mark.parametrize("written", NONE)
+def test_a_revision_of_no_time_leaves_the_time_of_the_dispatch(written: str):
+    envelope = indexed.read(updated(revised=written, dispatched="2026-03-04T12:00:00Z"))
+    assert envelope.occurred_at == NOON
+    assert envelope.fingerprint is None
+
+
+@pytest.mark.parametrize("written", NONE)
+def test_a_dispatch_of_no_time_leaves_the_time_of_the_revision(written: str):
+    assert indexed.read(updated(revised="2026-03-04T12:00:00Z", dispatched=written)).occurred_at == NOON
+
+
+def test_without_either_the_event_is_unreadable_and_names_both():
+    with pytest.raises(Unreadable, match=r"`revision.timestamp` nor `timestamp`"):
+        indexed.read(updated(revised=ZERO[0], dispatched=BEYOND[0]))
+
+
+LOCAL = [
+    *("0000-00-00 00:00:00", "0001-01-01 00:00:00", "1970-01-01 00:00:00", "1969-12-31 19:00:00"),
+    "9999-12-31 23:59:59",
+]
+
+
+@pytest.mark.parametrize("written", LOCAL)
+def test_a_local_time_that_is_none_is_refused(written: str):
+    with pytest.raises(Unreadable, match="`time` is not a time"):
+        sticky.read(json_body(fixture("sticky", "product.updated.custom_built_bundle") | {"time": written}))
+
+
+@pytest.mark.parametrize("written", NONE)
+def test_an_update_of_no_time_does_not_choose_between_two_hours(written: str):
+    body = fixture("sticky", "product.updated.custom_built_bundle") | {"time": "2026-11-01 01:30:00"}
+    body["data"] = body["data"] | {"object": body["data"]["object"] | {"updated_at": written}}
+    assert sticky.read(json_body(body)).occurred_at == read_eastern("2026-11-01 01:30:00")
+
+
+@pytest.mark.parametrize("written", NONE)
+def test_a_record_of_no_time_is_news_as_of_the_event(written: str):
+    record = Record.model_validate({"id": "A1", "values": {}, "updatedAt": written})
+    assert record.updated_at is None
+    body = fixture("sigma", "entity.updated")
+    times = {write.version.time for write in writes_of(sigma, json_body(body), hydrated=record)}
+    assert times == {microseconds(datetime.fromisoformat(body["timestamp"]))}
+
+
+# ── the framework ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("written", BEYOND)
+def test_a_column_that_cannot_keep_a_time_is_named(written: str):
+    with pytest.raises(Unreadable, match=r"^`released_at` cannot keep the time 9999-.*outside the years 1 to 9999"):
+        normalizer(UtcDateTime())("released_at", datetime.fromisoformat(written))
+
+
+def told_at(at: datetime | None) -> int:
+    mirror = Mirror(source="shop", occurred_at=NOON, arrival=1, earlier=[], read=lambda _key, _writes: None)
+    mirror.upsert(Product, "A1", at=at, name="Lamp")
+    return mirror.writes[0].version.time
+
+
+@pytest.mark.parametrize("written", ZERO)
+def test_news_as_of_a_zero_time_is_news_as_of_the_event(written: str):
+    assert told_at(datetime.fromisoformat(written)) == told_at(None) == microseconds(NOON)
+
+
+@pytest.mark.parametrize("written", BEYOND)
+def test_news_as_of_a_time_beyond_all_years_is_unreadable(written: str):
+    with pytest.raises(Unreadable, match=r"News cannot be from 9999-.*outside the years 1 to 9999"):
+        told_at(datetime.fromisoformat(written))
+
+
+@pytest.mark.parametrize("written", [*BEYOND, "0001-01-01T00:00:00+01:00"])
+def test_send_refuses_a_time_beyond_all_years_in_one_line(written: str):
+    with pytest.raises(ConfigurationError, match=r"^--at takes a time"):
+        moment(written)
+
+
+@pytest.mark.parametrize(
+    ("asked", "waits"),
+    [
+        (timedelta.max, LONGEST_RETRY),
+        (timedelta.min, timedelta()),
+        (timedelta(hours=1), timedelta(hours=1)),
+        (None, None),
+    ],
+)
+def test_a_retry_that_a_handler_asks_for_stays_within_the_calendar(asked: timedelta | None, waits: timedelta | None):
+    assert Retry(after=asked).after == waits

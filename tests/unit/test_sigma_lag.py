@@ -1,0 +1,112 @@
+"""Sigma PIM's API may be behind its own webhooks: when it is asked again, and when its answer is taken as it is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from collecting import fixture, json_body, rows_after, writes_of
+
+from handlers.api import LAG
+from handlers.catalog import Product, Variant
+from handlers.sigma import GONE, Record, sigma
+from receiver import Retry
+
+UPDATED = fixture("sigma", "entity.updated")
+AT = datetime(2026, 3, 8, 10, 5, 30, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+def body(event_type="entity.updated", **data):
+    return json_body(UPDATED | {"event": event_type, "data": UPDATED["data"] | data})
+
+
+VARIANT = body("variant.created", variantId="v1", entityId="e1")
+
+
+def record(updated_at=AT):
+    shown = {} if updated_at is None else {"updatedAt": updated_at.isoformat()}
+    return Record.model_validate({"id": "e1", "values": {"name": [{"scope": {}, "value": "Coat"}]}} | shown)
+
+
+def product(*, changed_at=AT - SECOND, active=True, data=None):
+    return Product(source="sigma", external_id="e1", active=active, changed_at=changed_at, data=data, versions="")
+
+
+def wait_of(event_body, **parts):
+    """The wait that the handler asks for."""
+    with pytest.raises(Retry, match="behind its event") as asked:
+        writes_of(sigma, event_body, **parts)
+    return asked.value.after
+
+
+@pytest.mark.parametrize("event_body", [body("entity.created"), body("entity.updated"), VARIANT])
+def test_a_record_that_the_mirror_does_not_hold_and_the_api_does_not_know_may_be_still_to_come(event_body):
+    assert wait_of(event_body, hydrated=GONE) == timedelta(seconds=5)
+
+
+def test_a_record_that_was_taken_away_may_be_still_to_come_back():
+    assert wait_of(body("entity.created"), hydrated=GONE, row=product(active=False))
+
+
+def test_a_record_that_the_mirror_holds_and_the_api_does_not_know_is_gone_at_once():
+    rows = rows_after(writes_of(sigma, body("entity.updated"), hydrated=GONE, row=product()))
+    assert [row["active"] for row in rows.values()] == [False]
+
+
+@pytest.mark.parametrize("event_type", ["entity.created", "entity.updated"])
+def test_a_record_older_than_its_event_may_be_still_to_change(event_type):
+    assert wait_of(body(event_type), hydrated=record(AT - 2 * SECOND)) == timedelta(seconds=5)
+
+
+def test_a_variant_s_record_older_than_its_event_may_be_still_to_change():
+    assert wait_of(body("variant.updated", variantId="v1", entityId="e1"), hydrated=record(AT - 2 * SECOND))
+
+
+@pytest.mark.parametrize("updated_at", [AT - SECOND, AT - timedelta(milliseconds=1), AT, AT + SECOND, None])
+def test_a_record_of_about_the_event_s_time_or_later_or_without_a_time_is_taken(updated_at):
+    assert writes_of(sigma, body(), hydrated=record(updated_at), row=product())
+
+
+def test_a_record_just_older_that_the_mirror_holds_already_is_not_the_one_that_the_event_is_about():
+    older = record(AT - timedelta(milliseconds=1))
+    assert wait_of(body(), hydrated=older, row=product(data=older.whole))
+
+
+def test_a_transition_may_leave_the_record_as_it_was():
+    moved = body("entity.transition", toState="published")
+    assert writes_of(sigma, moved, hydrated=record(AT - timedelta(days=1)), row=product())
+
+
+@pytest.mark.parametrize("hydrated", [GONE, record(AT - timedelta(days=1))], ids=["gone", "older"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"waited": LAG},
+        {"waited": timedelta(days=9)},
+        {"is_last": True},
+        {"row": product(changed_at=AT + SECOND, active=False)},
+    ],
+    ids=["after a while", "a replay", "the last attempt", "a newer tombstone"],
+)
+def test_the_answer_is_taken_as_it_is(hydrated, parts):
+    assert writes_of(sigma, body("entity.created"), hydrated=hydrated, **parts)
+
+
+def test_the_waits_grow_and_end_with_the_bound():
+    waited, tries = timedelta(), []
+    while waited < LAG:
+        waited += wait_of(body("entity.created"), hydrated=GONE, waited=waited)
+        tries.append(waited.total_seconds())
+    assert tries == [5, 25, 105, 120]
+
+
+def test_a_clock_that_is_behind_the_endpoint_s_waits_no_longer():
+    assert wait_of(body("entity.created"), hydrated=GONE, waited=-timedelta(hours=1)) == timedelta(seconds=5)
+
+
+def test_without_an_api_nothing_is_waited_for():
+    assert writes_of(sigma, body("entity.created"))
+    assert writes_of(
+        sigma, VARIANT, row=Variant(source="s", external_id="v1", active=False, changed_at=AT, versions="")
+    )
