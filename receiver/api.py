@@ -28,7 +28,7 @@ from receiver.errors import (
     Refused,
     Unavailable,
 )
-from receiver.exposition import MEDIA_TYPE, STATEMENT_SECONDS, Exposition, unknown
+from receiver.exposition import MEDIA_TYPE, Exposition, unknown
 from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
 from receiver.openapi import describe
@@ -63,6 +63,7 @@ class Api:
         page_bytes: int,
         readiness: Readiness,
         exposition: Exposition,
+        measuring: Reads,
         wake: Callable[[], None],
         warnings: Callable[[], list[str]] = list,
     ) -> None:
@@ -78,7 +79,7 @@ class Api:
         self._page_bytes = page_bytes
         self._readiness = readiness
         self._exposition = exposition
-        self._measuring = Reads(at_once=1, seconds=STATEMENT_SECONDS)
+        self._measuring = measuring
         self._wake = wake
         self._warnings = warnings
         self._tables: Mapping[str, type[MirrorRow]] = {str(sql_table(table).name): table for table in mirror_tables()}
@@ -235,11 +236,6 @@ class Api:
             return await self._reads.run(lambda: answer(request)) if reads else answer(request)
 
         return guarded
-
-    def close(self) -> None:
-        """Begin no more reads."""
-        for each in (self._reads, self._measuring, self._readiness):
-            each.close()
 
 
 def answer_refused(_: Request, error: Exception) -> Response:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -16,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from receiver import exposition, logs, readiness
+from receiver import exposition, logs, readiness, sharing
 from receiver.acceptor import Acceptor
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
@@ -33,6 +35,7 @@ from receiver.paths import PREFIX, is_meant_for_hooks
 from receiver.processes import Kind, Registration
 from receiver.readiness import Readiness
 from receiver.reads import Reads
+from receiver.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.retention import Retention
 from receiver.schema import Schema
 from receiver.settings import Settings, load, settings_folder
@@ -46,6 +49,9 @@ log = structlog.get_logger(__name__)
 
 #: Seconds after which a thread that waits for the interpreter may have it; Python's own default is 0.005.
 SWITCH_INTERVAL = 0.0002
+
+#: Seconds within which the event loop takes new settings, at a moment between two requests.
+TAKING = 10.0
 
 #: New containers after which Python looks for garbage in cycles. A batch makes thousands that are no garbage, and frees
 #: them by itself; with Python's own 700, looking cost the worker a tenth of its time.
@@ -62,34 +68,42 @@ class Installation:
         """Raises `ConfigurationError` for whatever would fail later. `beside` is where the settings file lies."""
         self.settings = settings
         self.dialects = find_dialects(settings.dialects, beside=beside)
-        self.sources: dict[str, Source] = build_sources(settings, self.dialects)
+        self.sources: Mapping[str, Source] = build_sources(settings, self.dialects)
         self.database = Database(settings.database_url, setting=settings.place_of("database_url"))
         self.schema = Schema(self.database)
         self.inbox = Inbox(self.database)
+        measured = self.database.beside(connections=1, seconds=exposition.STATEMENT_SECONDS)
+        #: What Prometheus is told, over a connection of its own.
+        self.exposition = Exposition(Inbox(measured), sorted(self.sources))
+        self._derive()
+
+    def take(self, renewal: Renewal) -> None:
+        """Be what these settings describe from now on. Who was given something of it before keeps that."""
+        self.settings, self.sources = renewal.settings, renewal.sources
+        logs.configure(self.settings.log_level, self.settings.log_format)
+        self.exposition.renew(sorted(self.sources))
+        self._derive()
+
+    def read_anew(self) -> Renewal:
+        """What the settings say now, against what is in force. Raises `ConfigurationError`."""
+        return read_anew(self.settings, self.sources, self.dialects)
+
+    def _derive(self) -> None:
         self.retention = Retention(
-            bodies=timedelta(days=settings.body_retention_days),
-            dedup_keys=timedelta(days=settings.dedup_retention_days),
+            bodies=timedelta(days=self.settings.body_retention_days),
+            dedup_keys=timedelta(days=self.settings.dedup_retention_days),
         )
 
     def prepare(self) -> None:
         """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
         try:
-            self.schema.prepare()
+            # Of a file that has become doubtful since it was prepared before, nothing may be written now.
+            if self.database.is_sound:
+                self.schema.prepare()
             self.database.look_after()
         except SQLAlchemyError as error:
             told = explain(error, self.settings.database_url, setting=self.database.setting)
             raise ConfigurationError(told) from error
-
-    def exposition(self) -> Exposition:
-        """The metrics, over a connection of their own."""
-        beside = self.database.beside(connections=1, seconds=exposition.STATEMENT_SECONDS)
-        return Exposition(Inbox(beside), sorted(self.sources))
-
-    def readiness(self, accepting: Callable[[], str | None]) -> Readiness:
-        """Over a connection of its own. `accepting` says what keeps deliveries from being stored."""
-        beside = self.database.beside(connections=1, seconds=readiness.STATEMENT_SECONDS)
-        limit = self.settings.max_backlog_seconds
-        return Readiness(Inbox(beside), sorted(self.sources), max_backlog_seconds=limit, accepting=accepting)
 
     def worker(self, requests_wait: Callable[[], bool] = lambda: False) -> Worker:
         """`requests_wait` as `Worker` has it."""
@@ -111,7 +125,10 @@ class Installation:
 class App:
     """The ASGI application: webhooks go to the endpoint, everything else to Starlette."""
 
-    def __init__(self, installation: Installation, *, with_worker: bool = True) -> None:
+    def __init__(
+        self, installation: Installation, *, with_worker: bool = True, requests: Requests | None = None
+    ) -> None:
+        """`requests` ask for new settings; without it there are none until the next start."""
         settings = installation.settings
         self._installation = installation
         self._registration = installation.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
@@ -128,10 +145,40 @@ class App:
             limits=settings,
             incoming=incoming,
         )
-        self._api = self._new_api(installation)
-        self._rest = Starlette(
-            routes=self._api.routes(),
-            lifespan=self.lifespan,
+        at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
+        self._read_inbox = Inbox(installation.database.beside(connections=at_once, seconds=seconds))
+        self._reads = Reads(at_once=at_once, seconds=seconds)
+        self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
+        self._readiness = self._new_readiness()
+        self._rest = self._api(lifespan=self.lifespan)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reloader = None if requests is None else self._make_reloader(requests)
+
+    def _new_readiness(self) -> Readiness:
+        installation = self._installation
+        asked = installation.database.beside(connections=1, seconds=readiness.STATEMENT_SECONDS)
+        limit = installation.settings.max_backlog_seconds
+        return Readiness(Inbox(asked), sorted(installation.sources), max_backlog_seconds=limit, accepting=self._trouble)
+
+    def _api(self, lifespan: Any = None) -> Starlette:
+        """Everything but the endpoint, by the settings in force."""
+        installation = self._installation
+        settings = installation.settings
+        api = Api(
+            self._read_inbox,
+            Tokens(settings.secret_keys),
+            sources=sorted(installation.sources),
+            reads=self._reads,
+            page_bytes=settings.api_page_bytes,
+            readiness=self._readiness,
+            exposition=installation.exposition,
+            measuring=self._measuring,
+            wake=self._wake,
+            warnings=lambda: self._registration.warnings,
+        )
+        rest = Starlette(
+            routes=api.routes(),
+            lifespan=lifespan,
             exception_handlers={
                 Refused: answer_refused,
                 HTTPException: answer_http_error,
@@ -139,22 +186,8 @@ class App:
             },
         )
         # Else a path with a slash too many would be answered with a redirect to whatever host the request names.
-        self._rest.router.redirect_slashes = False
-
-    def _new_api(self, installation: Installation) -> Api:
-        settings = installation.settings
-        at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
-        return Api(
-            Inbox(installation.database.beside(connections=at_once, seconds=seconds)),
-            Tokens(settings.secret_keys),
-            sources=sorted(installation.sources),
-            reads=Reads(at_once=at_once, seconds=seconds),
-            page_bytes=settings.api_page_bytes,
-            readiness=installation.readiness(self._trouble),
-            exposition=installation.exposition(),
-            wake=self._wake,
-            warnings=lambda: self._registration.warnings,
-        )
+        rest.router.redirect_slashes = False
+        return rest
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and _is_for_hooks(inner_path(scope)):
@@ -166,21 +199,58 @@ class App:
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
         """Everything behind the application, from start to stop: for an outer application that mounts this one."""
         self._installation.prepare()
+        self._loop = asyncio.get_running_loop()
         self._registration.start()
         self._acceptor.start()
         if self._worker is not None:
             self._worker.start()
+        if self._reloader is not None:
+            self._reloader.start()
         yield
+        if self._reloader is not None:
+            self._reloader.stop()
         self._acceptor.stop()
         if self._worker is not None:
             self._worker.stop()
         self._registration.stop()
-        self._api.close()
+        for each in (self._reads, self._measuring, self._readiness):
+            each.close()
         self._installation.database.close()
 
     def _trouble(self) -> str | None:
         """What keeps deliveries from being stored; a failure counts until something was written since."""
         return self._acceptor.trouble(since=self._registration.wrote_at)
+
+    def _make_reloader(self, requests: Requests) -> Reloader:
+        installation, note = self._installation, self._registration.note_settings
+        return Reloader(requests, read=installation.read_anew, take=self._take, note=note)
+
+    def _take(self, renewal: Renewal) -> None:
+        """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""
+        assert self._loop is not None
+        done: Future[None] = Future()
+
+        def take() -> None:
+            try:
+                self._renew(renewal)
+                done.set_result(None)
+            except Exception as error:
+                done.set_exception(error)
+
+        try:
+            self._loop.call_soon_threadsafe(take)
+            done.result(TAKING)
+        except (RuntimeError, TimeoutError):
+            raise ConfigurationError("This process is ending, or too busy to take any.") from None
+
+    def _renew(self, renewal: Renewal) -> None:
+        self._installation.take(renewal)
+        self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
+        self._rest = self._api()
+        self.endpoint.renew(renewal.sources, renewal.settings)
+        self._registration.renew(renewal.sources)
+        if self._worker is not None:
+            self._worker.renew()
 
     def _wake(self) -> None:
         if self._worker is not None:
@@ -195,6 +265,8 @@ def install() -> Installation:
     """What the settings in force describe. Raises `ConfigurationError` for whatever would fail later."""
     settings = load()
     logs.configure(settings.log_level, settings.log_format)
+    if sharing.unshared() is not None:
+        log.warning("the metrics of this process are its own", reason=sharing.unshared())
     if not settings.sources:
         raise ConfigurationError(
             f"No source is set, so there is nothing to listen to: name a TOML file in {CONFIG_VARIABLE} with a table "

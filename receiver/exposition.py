@@ -30,6 +30,11 @@ class Exposition:
         self._sources = set(sources)
         self._measuring = Lock()
 
+    def renew(self, sources: list[str]) -> None:
+        """These are the sources from now on."""
+        self._statistics = Statistics(self._inbox.database, sources)
+        self._sources |= set(sources)
+
     def text(self) -> bytes:
         self.measure()
         return metrics.text()
@@ -45,7 +50,7 @@ class Exposition:
             metrics.OLDEST_PENDING_SECONDS.set(self._inbox.oldest_due_seconds(self._statistics.sources, now=now))
             found = self._statistics.backlog()
             self._sources |= {source for source, _ in found}
-            for source, state in product(self._sources, BACKLOG):
+            for source, state in product(list(self._sources), BACKLOG):
                 metrics.BACKLOG.labels(source, state.value).set(found.get((source, state.value), 0))
         except SQLAlchemyError:
             unknown()

@@ -53,6 +53,10 @@ class Readiness:
         # The server has just seen that its database is there.
         self._good_at = time.monotonic()
 
+    def renew(self, sources: Sequence[str], *, max_backlog_seconds: float) -> None:
+        """These are the sources, and the age, from the next look on."""
+        self._sources, self._max_backlog_seconds = sources, max_backlog_seconds
+
     async def reason(self) -> str | None:
         """Why the process is not ready; None if it is."""
         known = self._accepting()

@@ -19,10 +19,11 @@ LAYERS = {
     "database importing revisions migrations schema bulk pages deliveries intake filing claims endings inbox "
     "mirror changes workspace",
     "dialects": "dialects sources",
-    "pipelines": "metrics repeats incoming connections admission acceptor endpoint listener liveness side_by_side "
-    "processes retention reconcile attempts hydration worker",
+    "pipelines": "sharing metrics repeats incoming connections admission acceptor endpoint listener liveness "
+    "side_by_side processes retention reconcile attempts hydration worker",
     "surface": "queries parameters answers openapi exposition reads readiness api",
-    "app": "app line closing bounded protocol server supervisor vitals worker_thread sender doctor logs",
+    "app": "renewal asking app line closing bounded protocol server supervisor vitals worker_thread sender "
+    "permissions doctor logs",
     "top": "cli __main__ testing",
 }
 

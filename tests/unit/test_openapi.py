@@ -54,6 +54,7 @@ def test_it_has_every_route_that_is_served_and_no_other(document, tmp_path):
             page_bytes=1,
             readiness=Readiness(inbox, [], max_backlog_seconds=1),
             exposition=Exposition(inbox, []),
+            measuring=Reads(at_once=1, seconds=1),
             wake=lambda: None,
         )
         routes = [(route.methods - {"HEAD"}, re.sub(r":\w+}", "}", route.path)) for route in api.routes()]
