@@ -17,7 +17,8 @@ RUN groupadd --gid 10001 hookmirror \
 COPY --from=build /opt/hookmirror /opt/hookmirror
 
 ENV PATH=/opt/hookmirror/bin:$PATH \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    HOOKMIRROR_VITALS=8000
 
 # By number, so that a platform that demands a user other than root can see that this is one.
 USER 10001:10001
@@ -28,6 +29,7 @@ VOLUME /data
 
 EXPOSE 8000
 STOPSIGNAL SIGTERM
+# Endpoints and workers answer there alike. Whoever gives another --port or --metrics-port gives another check.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 

@@ -29,8 +29,8 @@ PASSES = 3  #: walks through a list that will not hold still
 LONGEST_WAIT = timedelta(days=1)  #: more than this is no advice
 
 #: How long after a webhook came in its source's API may still be behind it, and the wait before it is asked again; then
-#: as long as that and three times as long as was waited: after 5, 25 and 105 seconds, and a last time after 120.
-LAG, FIRST_WAIT = timedelta(minutes=2), timedelta(seconds=5)
+#: as long as that and three times as long as was waited: after 5 and 25 seconds, and a last time after 60.
+LAG, FIRST_WAIT = timedelta(minutes=1), timedelta(seconds=5)
 
 
 class NotFoundError(ApiError):

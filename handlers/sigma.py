@@ -173,14 +173,20 @@ def _wait_for_record(event: Event[Any], mirror: Mirror, table: type[CatalogRow])
     """Raise `Retry` while the API seems not to know yet what the event tells (docs/sources.md, Sigma PIM, Traps)."""
     if event.hydrated == GONE:
         row = mirror.get(table, event.entity_id)
-        # One that was there before is gone indeed; one that nobody saw yet may be still to come.
-        if row is None or not row.active:
+        # One that was there is gone indeed; one that nobody saw yet may be still to come, unless its parent went.
+        if (row is None or not row.active) and not _went_with_parent(event, mirror, table):
             wait_for_api(event, row, "it knows no such record yet")
     elif (age := _age(event)) > timedelta():
         row = mirror.get(table, event.entity_id)
         # The record that the mirror holds already cannot be the one that the event is about.
         if age > SAME or (row is not None and row.data == event.hydrated.whole):
             wait_for_api(event, row, f"its record is {age.total_seconds():.3f} seconds older")
+
+
+def _went_with_parent(event: Event[Any], mirror: Mirror, table: type[CatalogRow]) -> bool:
+    """Whether newer news took the entity away that the variant belongs to."""
+    parent = mirror.get(Product, event.data.parent) if table is Variant and event.data.parent is not None else None
+    return parent is not None and not parent.active and parent.changed_at > event.occurred_at
 
 
 def _age(event: Event[Any]) -> timedelta:

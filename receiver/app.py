@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -16,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from receiver import logs
+from receiver import logs, sharing
 from receiver.acceptor import Acceptor
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
@@ -25,11 +27,14 @@ from receiver.database import Database
 from receiver.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.environment import CONFIG_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
+from receiver.exposition import exposition
 from receiver.inbox import Inbox
 from receiver.incoming import Incoming
 from receiver.mirror import mirror_tables
 from receiver.paths import PREFIX, is_meant_for_hooks
 from receiver.processes import Kind, Registration
+from receiver.queries import Statistics
+from receiver.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.retention import Retention
 from receiver.schema import Schema
 from receiver.settings import Settings, load, settings_folder
@@ -43,6 +48,9 @@ log = structlog.get_logger(__name__)
 
 #: Seconds after which a thread that waits for the interpreter may have it; Python's own default is 0.005.
 SWITCH_INTERVAL = 0.0002
+
+#: Seconds within which the event loop takes new settings, at a moment between two requests.
+TAKING = 10.0
 
 #: New containers after which Python looks for garbage in cycles. A batch makes thousands that are no garbage, and frees
 #: them by itself; with Python's own 700, looking cost the worker a tenth of its time.
@@ -59,19 +67,35 @@ class Installation:
         """Raises `ConfigurationError` for whatever would fail later. `beside` is where the settings file lies."""
         self.settings = settings
         self.dialects = find_dialects(settings.dialects, beside=beside)
-        self.sources: dict[str, Source] = build_sources(settings, self.dialects)
+        self.sources: Mapping[str, Source] = build_sources(settings, self.dialects)
         self.database = Database(settings.database_url, setting=settings.place_of("database_url"))
         self.schema = Schema(self.database)
         self.inbox = Inbox(self.database)
+        self._derive()
+
+    def take(self, renewal: Renewal) -> None:
+        """Be what these settings describe from now on. Who was given something of it before keeps that."""
+        self.settings, self.sources = renewal.settings, renewal.sources
+        logs.configure(self.settings.log_level, self.settings.log_format)
+        self._derive()
+
+    def read_anew(self) -> Renewal:
+        """What the settings say now, against what is in force. Raises `ConfigurationError`."""
+        return read_anew(self.settings, self.sources, self.dialects)
+
+    def _derive(self) -> None:
+        self.statistics = Statistics(self.database, sorted(self.sources))
         self.retention = Retention(
-            bodies=timedelta(days=settings.body_retention_days),
-            dedup_keys=timedelta(days=settings.dedup_retention_days),
+            bodies=timedelta(days=self.settings.body_retention_days),
+            dedup_keys=timedelta(days=self.settings.dedup_retention_days),
         )
 
     def prepare(self) -> None:
         """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
         try:
-            self.schema.prepare()
+            # Of a file that has become doubtful since it was prepared before, nothing may be written now.
+            if self.database.is_sound:
+                self.schema.prepare()
             self.database.look_after()
         except SQLAlchemyError as error:
             told = explain(error, self.settings.database_url, setting=self.database.setting)
@@ -90,6 +114,10 @@ class Installation:
             requests_wait=requests_wait,
         )
 
+    def exposition(self) -> bytes:
+        """What Prometheus is told, by a process without an API."""
+        return exposition(self.inbox, self.statistics)
+
     def registration(self, kind: Kind) -> Registration:
         return Registration(self.database, self.schema, self.sources, kind=kind)
 
@@ -97,7 +125,10 @@ class Installation:
 class App:
     """The ASGI application: webhooks go to the endpoint, everything else to Starlette."""
 
-    def __init__(self, installation: Installation, *, with_worker: bool = True) -> None:
+    def __init__(
+        self, installation: Installation, *, with_worker: bool = True, requests: Requests | None = None
+    ) -> None:
+        """`requests` ask for new settings; without it there are none until the next start."""
         settings = installation.settings
         self._installation = installation
         self._registration = installation.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
@@ -113,17 +144,24 @@ class App:
             limits=settings,
             incoming=incoming,
         )
+        self._rest = self._api(lifespan=self.lifespan)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reloader = None if requests is None else self._make_reloader(requests)
+
+    def _api(self, lifespan: Any = None) -> Starlette:
+        """Everything but the endpoint, by the settings in force."""
+        installation = self._installation
         api = Api(
             installation.inbox,
-            Tokens(settings.secret_keys),
+            Tokens(installation.settings.secret_keys),
             sources=sorted(installation.sources),
-            max_backlog_seconds=settings.max_backlog_seconds,
+            max_backlog_seconds=installation.settings.max_backlog_seconds,
             wake=self._wake,
             warnings=lambda: self._registration.warnings,
         )
-        self._rest = Starlette(
+        rest = Starlette(
             routes=api.routes(),
-            lifespan=self.lifespan,
+            lifespan=lifespan,
             exception_handlers={
                 Refused: answer_refused,
                 HTTPException: answer_http_error,
@@ -131,7 +169,8 @@ class App:
             },
         )
         # Else a path with a slash too many would be answered with a redirect to whatever host the request names.
-        self._rest.router.redirect_slashes = False
+        rest.router.redirect_slashes = False
+        return rest
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and _is_for_hooks(inner_path(scope)):
@@ -143,16 +182,51 @@ class App:
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
         """Everything behind the application, from start to stop: for an outer application that mounts this one."""
         self._installation.prepare()
+        self._loop = asyncio.get_running_loop()
         self._registration.start()
         self._acceptor.start()
         if self._worker is not None:
             self._worker.start()
+        if self._reloader is not None:
+            self._reloader.start()
         yield
+        if self._reloader is not None:
+            self._reloader.stop()
         self._acceptor.stop()
         if self._worker is not None:
             self._worker.stop()
         self._registration.stop()
         self._installation.database.close()
+
+    def _make_reloader(self, requests: Requests) -> Reloader:
+        installation, note = self._installation, self._registration.note_settings
+        return Reloader(requests, read=installation.read_anew, take=self._take, note=note)
+
+    def _take(self, renewal: Renewal) -> None:
+        """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""
+        assert self._loop is not None
+        done: Future[None] = Future()
+
+        def take() -> None:
+            try:
+                self._renew(renewal)
+                done.set_result(None)
+            except Exception as error:
+                done.set_exception(error)
+
+        try:
+            self._loop.call_soon_threadsafe(take)
+            done.result(TAKING)
+        except (RuntimeError, TimeoutError):
+            raise ConfigurationError("This process is ending, or too busy to take any.") from None
+
+    def _renew(self, renewal: Renewal) -> None:
+        self._installation.take(renewal)
+        self._rest = self._api()
+        self.endpoint.renew(renewal.sources, renewal.settings)
+        self._registration.renew(renewal.sources)
+        if self._worker is not None:
+            self._worker.renew()
 
     def _wake(self) -> None:
         if self._worker is not None:
@@ -167,6 +241,8 @@ def install() -> Installation:
     """What the settings in force describe. Raises `ConfigurationError` for whatever would fail later."""
     settings = load()
     logs.configure(settings.log_level, settings.log_format)
+    if sharing.unshared() is not None:
+        log.warning("the metrics of this process are its own", reason=sharing.unshared())
     if not settings.sources:
         raise ConfigurationError(
             f"No source is set, so there is nothing to listen to: name a TOML file in {CONFIG_VARIABLE} with a table "

@@ -26,6 +26,9 @@ log = Repeats(structlog.get_logger(__name__))
 #: Seconds in which a sender must read some of its answers, while more of them wait than the system takes.
 UNREAD_SECONDS = 60.0
 
+#: Seconds that a body which is arriving gets to be complete when the server stops.
+STOP_SECONDS = 5.0
+
 #: Requests that may wait on one connection behind the one that is being answered.
 LONGEST_PIPELINE = 64
 
@@ -56,7 +59,6 @@ class BoundedProtocol(ClosingProtocol):
         self._unread_since: float | None = None
         #: Of a request that expects a word before its body: whether the connection carries more behind it.
         self._keeps = True
-        self._stopping = False
 
     # ── the connection ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -80,10 +82,6 @@ class BoundedProtocol(ClosingProtocol):
         super().resume_writing()
         self._unread_since = None
 
-    def shutdown(self) -> None:
-        self._stopping = True
-        super().shutdown()
-
     # ── bounds ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def waits_since(self) -> float | None:
@@ -100,6 +98,9 @@ class BoundedProtocol(ClosingProtocol):
         elif self._unread_since is not None:
             if now - self._unread_since >= UNREAD_SECONDS:
                 self.cut()
+        elif self._stopping_since is not None and self._in_body:
+            if now - self._stopping_since >= STOP_SECONDS:
+                self._refuse_untold(Unavailable("This server is about to stop. Send this again later."))
         elif self._is_deaf:
             return
         elif self._head_since is not None:
@@ -253,7 +254,7 @@ class BoundedProtocol(ClosingProtocol):
             # Answered before its end, which is here now: the connection may carry the next request.
             self._linger_until, self._linger_bytes = None, LINGER_BYTES
             self._idle_since = self.loop.time()
-        if self.expect_100_continue and not self.cycle.response_started and not self._stopping:
+        if self.expect_100_continue and not self.cycle.response_started and self._stopping_since is None:
             self.cycle.keep_alive = self._keeps
         super().on_message_complete()
 

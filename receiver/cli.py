@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from importlib.metadata import entry_points
+from queue import SimpleQueue
 from typing import Annotated, NoReturn
 
 import structlog
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver import sender, server
+from receiver import asking, sender, server
 from receiver.app import App, install, schema_of_packages, tune_interpreter
 from receiver.codec import encode
 from receiver.connections import allow_open_files
@@ -27,15 +26,16 @@ from receiver.copy_command import copy
 from receiver.database import Database
 from receiver.deliveries import ENDED, State
 from receiver.doctor import examine
-from receiver.environment import CONFIG_VARIABLE
+from receiver.environment import CONFIG_VARIABLE, VITALS_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError
 from receiver.escapes import visible
-from receiver.exposition import exposition
 from receiver.importing import foreign_code
-from receiver.processes import Kind, release
-from receiver.queries import DeliveryFilter, Statistics, is_source, replayable_ids, unknown_ids
+from receiver.options import hookmirror
+from receiver.processes import Kind
+from receiver.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
 from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
+from receiver.renewal import Reloader, Renewal, Requests, stop_listening
 from receiver.retention import PAGES
 from receiver.settings import load, settings_folder
 from receiver.sources import Source, build_sources, find_dialects
@@ -60,19 +60,7 @@ app = typer.Typer(
 )
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"hookmirror {release()}")
-        raise typer.Exit
-
-
-@app.callback()
-def hookmirror(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version, and end.")
-    ] = False,
-) -> None:
-    """The receiving end for product-catalog webhooks."""
+app.callback()(hookmirror)
 
 
 def main() -> None:
@@ -112,12 +100,15 @@ def serve(
     root_path: Annotated[str, typer.Option(help="The path that a proxy serves this under, such as /pim.")] = "",
 ) -> None:
     """Run the endpoint and the API, and a worker beside them."""
+    requests = Requests()
+    # Before the settings are read, so that whoever changes them later is heard.
+    requests.listen()
     installation = install()
     listening = server.listen(host, port) if fd is None else server.inherit(fd)
     installation.prepare()
     allow_open_files(installation.settings.max_connections)
     # Made for several processes too, which would otherwise find out each by itself, and again and again, what is wrong.
-    application = App(installation, with_worker=worker and processes == 1)
+    application = App(installation, with_worker=worker and processes == 1, requests=requests)
     if processes == 1:
         tune_interpreter()
         server.run(application, listening, root_path=root_path.rstrip("/"))
@@ -129,33 +120,57 @@ def serve(
 @app.command()
 def worker(
     metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Answer /healthz and /metrics on this port.")
+        int | None,
+        typer.Option(min=0, max=65535, envvar=VITALS_VARIABLE, help="Answer /healthz and /metrics on this port."),
     ] = None,
     metrics_host: Annotated[str, typer.Option(help="And on this address.")] = "127.0.0.1",
 ) -> None:
     """Run a worker alone: it drains the inbox of the same database into the mirror."""
+    requests, ends = Requests(), SimpleQueue[int]()
+    requests.listen()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: ends.put(number))
     installation = install()
     listening = None if metrics_port is None else server.listen(metrics_host, metrics_port, option="--metrics-port")
     installation.prepare()
     running = WorkerThread(installation.worker, installation.database)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     registration = installation.registration(Kind.WORKER)
+
+    def take(renewal: Renewal) -> None:
+        installation.take(renewal)
+        registration.renew(renewal.sources)
+        running.renew()
+
+    reloader = Reloader(requests, read=installation.read_anew, take=take, note=registration.note_settings)
     tune_interpreter()
     log.info("working", sources=", ".join(sorted(installation.sources)))
     running.start()
     registration.start()
+    reloader.start()
     with ExitStack() as shown:
         if listening is not None:
-            statistics = Statistics(installation.database, sorted(installation.sources))
-            metrics = partial(exposition, installation.inbox, statistics)
-            shown.enter_context(vitals(listening, trouble=running.trouble, metrics=metrics))
-        stopping.wait()
+            shown.enter_context(vitals(listening, trouble=running.trouble, metrics=installation.exposition))
+        ends.get()
+        reloader.stop()
         running.stop()
     registration.stop()
     installation.database.close()
     log.info("stopped")
+    stop_listening()
+
+
+@app.command()
+def reload(
+    pid: Annotated[int | None, typer.Option(min=1, help="Only this process, such as systemd's $MAINPID.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have the processes of this machine read their settings again; those that refuse them keep the old ones."""
+    # What they would refuse is told here already.
+    installation = install()
+    answers = asking.ask_all(installation.database, pid=pid)
+    typer.echo(encode([asdict(each) for each in answers]) if as_json else "\n".join(asking.lines(answers)))
+    if any(each.taken is False for each in answers):
+        raise typer.Exit(1)
 
 
 @app.command()

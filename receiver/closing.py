@@ -41,6 +41,7 @@ class ClosingProtocol(HttpToolsProtocol):
         #: Bytes that may still be thrown away, and until when; the connection is torn down past either.
         self._linger_bytes = LINGER_BYTES
         self._linger_until: float | None = None
+        self._stopping_since: float | None = None
 
     # ── the connection ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -64,6 +65,7 @@ class ClosingProtocol(HttpToolsProtocol):
         return not self._is_deaf and self._read_no_more(None)
 
     def shutdown(self) -> None:
+        self._stopping_since = self.loop.time()
         if not self._has_ended:
             super().shutdown()
 
@@ -107,7 +109,8 @@ class ClosingProtocol(HttpToolsProtocol):
             return
         self._is_deaf = self._has_ended = True
         self._linger_until = self.loop.time() + LINGER_SECONDS
-        if still_sending and not self._sender_is_done and not self._wire.is_closing():
+        may_linger = not self._sender_is_done and self._stopping_since is None
+        if still_sending and may_linger and not self._wire.is_closing():
             # To close on somebody who sends is a reset, by which the answer is lost.
             self.flow.resume_reading()
             self._wire.write_eof()

@@ -6,11 +6,12 @@ It looks, and changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.database import Database
@@ -18,7 +19,8 @@ from receiver.dialects import Dialect
 from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.inbox import Inbox, pending_sources
 from receiver.mirror import mirror_tables
-from receiver.processes import Kind, Wiring, differences, running, shown
+from receiver.permissions import exposures
+from receiver.processes import Kind, Reading, Wiring, differences, running, shown
 from receiver.schema import Schema
 from receiver.settings import Settings
 from receiver.sources import Source, build_source, survey_dialects
@@ -52,10 +54,19 @@ def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Finding]:
         yield Finding("settings", False, str(error))
         return
     yield Finding("settings", True, f"sources: {len(settings.sources)}")
+    yield from _exposed(settings)
     yield from _secret_key(settings)
     sources: dict[str, Source] = {}
     yield from _sources(settings, beside, sources)
     yield from _database(settings, sources)
+
+
+def _exposed(settings: Settings) -> Iterator[Finding]:
+    """Files of settings and secrets that others may read or write."""
+    files = [settings.file, *(source.secrets_file for source in settings.sources.values())]
+    for file in dict.fromkeys(files):
+        for exposure in exposures(file) if file is not None else ():
+            yield Finding("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
 
 
 def _secret_key(settings: Settings) -> Iterator[Finding]:
@@ -191,7 +202,17 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Finding]:
         says = f"{', '.join(map(shown, found))}"
         otherwise = " ".join(differences(wiring, found[:1]))
         yield Finding("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
+    yield from _refusals(found)
     yield from _missing({process["kind"] for process in found})
+
+
+def _refusals(found: Iterable[RowMapping]) -> Iterator[Finding]:
+    """Who runs with older settings than it was given."""
+    for process in found:
+        reading = Reading.of(process)
+        if reading is not None and reading.refused is not None:
+            says = f"{shown(process)} refused the settings that it read last, and has older ones: {reading.refused}"
+            yield Finding("processes", False, f"{says} Mend them, and run `hookmirror reload`")
 
 
 def _missing(kinds: set[str]) -> Iterator[Finding]:

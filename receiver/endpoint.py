@@ -61,16 +61,23 @@ class Endpoint:
 
         Bodies that are not complete are held by `incoming`.
         """
-        self._sources = sources
-        self._addresses = {f"{PREFIX}{name}{slash}".encode(): name for name in sources for slash in ("", "/")}
         self._admit = admit
-        self._max_body_bytes = limits.max_body_bytes
-        self._max_waiting_bytes = limits.max_waiting_bytes
         self._incoming = incoming
         self._waiting_bytes = 0
         self._log = Repeats(log)
+        self.renew(sources, limits)
         #: Kept, because asking for the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def renew(self, sources: Mapping[str, Source], limits: Limits) -> None:
+        """From now on listen to these, within these limits. A request under way keeps the source that it began with.
+
+        To be called in the event loop.
+        """
+        self._sources = sources
+        self._addresses = {f"{PREFIX}{name}{slash}".encode(): name for name in sources for slash in ("", "/")}
+        self._max_body_bytes = limits.max_body_bytes
+        self._max_waiting_bytes = limits.max_waiting_bytes
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         began = perf_counter()

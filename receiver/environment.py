@@ -15,6 +15,9 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 #: No setting: where clients of the API, the simulator among them, look for a token.
 TOKEN_VARIABLE = PREFIX + "TOKEN"
 
+#: No setting either: the port on which a worker answers how it is, where its command does not say. An image sets it.
+VITALS_VARIABLE = PREFIX + "VITALS"
+
 #: What Kubernetes tells every container about each Service whose name begins with ours.
 OF_SERVICES = re.compile(
     rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"

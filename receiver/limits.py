@@ -15,7 +15,7 @@ class Limits(BaseModel):
     #: Bytes of complete bodies that may wait in memory for their commit; past it the answer is 503.
     max_waiting_bytes: int = Field(default=67_108_864, ge=1_048_576)
     #: Bytes of heads and bodies that have begun to arrive; past it the largest and slowest are ended.
-    max_incomplete_bytes: int = Field(default=67_108_864, ge=1_048_576)
+    max_incomplete_bytes: int = Field(default=33_554_432, ge=1_048_576)
     #: Seconds that a sender may take to send a body.
     body_timeout: float = Field(default=30.0, gt=0, le=3_600)
     #: Bytes a second, on average, that a body must arrive with once it has taken some seconds; 0 for any.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -52,6 +53,33 @@ def gone(workers: Iterable[str]) -> list[str]:
     Of workers of other machines or containers nothing is known, nor of names of another form.
     """
     return [worker for worker in workers if worker not in _LIVING and _is_gone(worker)]
+
+
+def is_here(worker: str) -> bool:
+    """Whether it runs on this machine and in this container, so that its process id means something here."""
+    place = _place(worker)
+    return place is not None and place.namespace == _namespace()
+
+
+def signal_to(worker: str, number: signal.Signals) -> None:
+    """Give its process a signal, and nobody who came to bear the same number.
+
+    Raises `ProcessLookupError` if it has ended, and `PermissionError` if it belongs to another user.
+    """
+    place = _place(worker)
+    if place is None or not is_here(worker):
+        raise ProcessLookupError(worker)
+    if sys.platform != "linux":
+        os.kill(place.pid, number)
+        return
+    # It holds on to the process, however soon the number is given to another.
+    process = os.pidfd_open(place.pid)
+    try:
+        if not _is_running(place):
+            raise ProcessLookupError(worker)
+        signal.pidfd_send_signal(process, number)
+    finally:
+        os.close(process)
 
 
 def _is_gone(worker: str) -> bool:

@@ -92,7 +92,8 @@ def configure(level: str, form: str) -> None:
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", Unfailing())),
-        cache_logger_on_first_use=True,
+        # Another level may be set while the program runs.
+        cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(Unfailing())
     handler.setFormatter(

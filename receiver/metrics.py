@@ -11,11 +11,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-REGISTRY = CollectorRegistry()
+from receiver.sharing import SHARED_VARIABLE
 
-#: Names the folder by which several processes share their metrics. It must be set before they start, and it costs:
-#: each count then goes to a mapped file instead of a number.
-SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+REGISTRY = CollectorRegistry()
 
 #: Seconds: from a commit on a fast disk to the patience of a sender.
 ACK_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Connection, RowMapping, Table, delete, insert, select, update
@@ -76,6 +76,9 @@ class Process(SQLModel, table=True):
     wiring: Any = Field(sa_type=Document)
     started_at: datetime = Field(sa_type=UtcDateTime)
     seen_at: datetime = Field(sa_type=UtcDateTime)
+    #: When it last read its settings, why it refused them, and what in them needs a restart; None for a process that
+    #: takes none while it runs.
+    settings: Any = Field(default=None, sa_type=Document, nullable=True)
 
 
 PROCESSES: Table = Process.__table__  # type: ignore[attr-defined]
@@ -111,6 +114,32 @@ class Wiring:
         return "; ".join(parts)
 
 
+class Reading(NamedTuple):
+    """What came of a process's last look at its settings."""
+
+    #: When it began to read them.
+    read_at: datetime
+    #: Why it refused them; None if they are in force.
+    refused: str | None
+    #: The names of those that wait for a restart.
+    needs_restart: tuple[str, ...]
+
+    @classmethod
+    def of(cls, process: RowMapping) -> Reading | None:
+        """As the process says itself; None if it takes no settings while it runs."""
+        said = process["settings"]
+        if said is None:
+            return None
+        return cls(datetime.fromisoformat(said["read_at"]), said["refused"], tuple(said["needs_restart"]))
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "read_at": self.read_at.isoformat(),
+            "refused": self.refused,
+            "needs_restart": list(self.needs_restart),
+        }
+
+
 class Registration:
     """Says that this process runs, for as long as it does, and what is to be said about the others."""
 
@@ -132,7 +161,10 @@ class Registration:
         self._kind = kind
         self._clock = clock
         self._started_at = clock()
+        self._settings: dict[str, Any] | None = None
         self._stopping = threading.Event()
+        #: Set when there is something to say at once.
+        self._turn = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
 
     def start(self) -> None:
@@ -141,8 +173,21 @@ class Registration:
     def stop(self) -> None:
         """Strike this process off. Trouble with the database is not waited out: others will notice by themselves."""
         self._stopping.set()
+        self._turn.set()
         self._thread.join(STOP_PATIENCE)
         strike_off(self.name)
+
+    def renew(self, sources: Mapping[str, Source]) -> None:
+        """From now on this process is wired so."""
+        self._wiring = Wiring.of(sources)
+
+    def note_settings(self, read_at: datetime, refused: str | None, needs_restart: Sequence[str]) -> None:
+        """Say that the settings were read, and what came of it. From the first time on, this process may be asked to.
+
+        Safe to call from any thread.
+        """
+        self._settings = Reading(read_at, refused, tuple(needs_restart)).as_json()
+        self._turn.set()
 
     def look(self) -> None:
         """One sign of life, and one look at the others. Raises SQLAlchemy's error if the database is in trouble."""
@@ -159,8 +204,9 @@ class Registration:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self._turn.clear()
             self._try(self.look)
-            self._stopping.wait(BEAT)
+            self._turn.wait(BEAT)
         self._try(self._leave)
 
     def _try(self, do: Callable[[], None]) -> None:
@@ -176,7 +222,13 @@ class Registration:
 
     def _give_sign(self, connection: Connection, now: datetime) -> None:
         mine = update(PROCESSES).where(PROCESSES.c.name == self.name)
-        if connection.execute(mine.values(seen_at=now)).rowcount:
+        news: dict[str, Any] = {
+            "fingerprint": self._wiring.fingerprint,
+            "wiring": list(self._wiring.lines),
+            "settings": self._settings,
+            "seen_at": now,
+        }
+        if connection.execute(mine.values(news)).rowcount:
             return
         drop_stale(connection, now)
         connection.execute(
@@ -187,10 +239,8 @@ class Registration:
                 kind=self._kind.value,
                 release=release(),
                 revision=self._schema.release,
-                fingerprint=self._wiring.fingerprint,
-                wiring=list(self._wiring.lines),
                 started_at=self._started_at,
-                seen_at=now,
+                **news,
             )
         )
 

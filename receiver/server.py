@@ -8,6 +8,8 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import structlog
@@ -15,9 +17,12 @@ import uvicorn
 
 from receiver import metrics
 from receiver.app import App
+from receiver.environment import VITALS_VARIABLE
 from receiver.errors import ConfigurationError
 from receiver.paths import PREFIX
 from receiver.protocol import HookProtocol
+from receiver.renewal import stop_listening
+from receiver.sharing import SHARED_VARIABLE
 from receiver.supervisor import Supervisor
 
 #: Connections that may wait until a process takes them.
@@ -91,7 +96,10 @@ def run(application: App, listening: socket.socket, *, root_path: str = "") -> N
         # uvicorn stops gracefully, and then raises the signal again: having been asked to end is no failure.
         signal.signal(number, lambda *_: sys.exit(0))
     _say_where(listening)
-    uvicorn.Server(config).run(sockets=[listening])
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        stop_listening()
 
 
 def run_processes(listening: socket.socket, *, processes: int, worker: bool, root_path: str = "") -> None:
@@ -107,15 +115,32 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool, roo
     # Whoever connects from now on waits for the first process that is ready, instead of being refused.
     listening.listen(QUEUED_CONNECTIONS)
     _say_where(listening)
-    with tempfile.TemporaryDirectory(prefix="hookmirror-metrics-") as shared:
+    with _shared_folder() as shared:
+        environment = {name: value for name, value in os.environ.items() if name != VITALS_VARIABLE}
         supervisor = Supervisor(
             commands,
-            environment={**os.environ, metrics.SHARED_VARIABLE: shared},
+            environment=environment if shared is None else {**environment, SHARED_VARIABLE: str(shared)},
             file_descriptors=[listening.fileno()],
-            ended=lambda pid: metrics.forget(pid, Path(shared)),
+            ended=lambda pid: None if shared is None else metrics.forget(pid, shared),
             patience=PATIENCE,
         )
         supervisor.run()
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path | None]:
+    """Where the processes share their metrics; None if nothing can be made for temporary files."""
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="hookmirror-metrics-", ignore_cleanup_errors=True)
+            )
+        except OSError as error:
+            reason = f"nothing can be made for temporary files ({error.strerror})"
+            structlog.get_logger(__name__).warning("the metrics of each process are its own", reason=reason)
+            yield None
+        else:
+            yield Path(made)
 
 
 def _say_where(listening: socket.socket) -> None:

@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from receiver import environment, mistakes
 from receiver.account import SourceSettings as SourceSettings
-from receiver.environment import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE
+from receiver.environment import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE, VITALS_VARIABLE
 from receiver.errors import ConfigurationError
 from receiver.limits import Limits
 from receiver.retries import RetrySchedule
@@ -100,12 +100,21 @@ class Settings(Limits, BaseSettings):
             env_settings.env_vars = environment.stripped(env_settings.env_vars)
         return env_settings, init_settings
 
+    @property
+    def file(self) -> Path | None:
+        """The file that they were read from; None if the environment alone says them."""
+        return self._file
+
     def place_of(self, name: str) -> str:
         """What to change where it is wrong: the variable that says it, or the file."""
         variable = f"{PREFIX}{name.upper()}"
         if self._file is None or environment.value(variable) is not None or name not in self.model_fields_set:
             return variable
         return f"`{name}` in {self._file}"
+
+    def keeping(self, old: Mapping[str, Any]) -> Settings:
+        """These settings, but for some that stay as they were."""
+        return self.model_copy(update=dict(old))
 
     @property
     def doubts(self) -> list[str]:
@@ -187,7 +196,9 @@ def _wrong(error: ValidationError, *table: str) -> str:
 
 
 def _refuse_unknown_variables() -> None:
-    known = {CONFIG_VARIABLE, TOKEN_VARIABLE} | {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = {CONFIG_VARIABLE, TOKEN_VARIABLE, VITALS_VARIABLE} | {
+        f"{PREFIX}{name.upper()}" for name in Settings.model_fields
+    }
     unknown = environment.unknown(known)
     if unknown:
         meant = mistakes.perhaps(unknown[0].removeprefix(PREFIX), map(str.upper, Settings.model_fields), PREFIX)

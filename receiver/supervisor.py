@@ -1,4 +1,7 @@
-"""Keeps processes running: one that ends is replaced, and all end together. It knows nothing of what they do."""
+"""Keeps processes running: one that ends is replaced, and all end together. It knows nothing of what they do.
+
+SIGHUP is passed on to all of them.
+"""
 
 from __future__ import annotations
 
@@ -46,17 +49,30 @@ class Supervisor:
         self._posts = [_Post(command, environment, file_descriptors, ended) for command in commands]
         self._patience = patience
         self._stopping = False
+        self._hung_up = False
 
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._hang_up)
         try:
             while not self._stopping:
                 for post in self._posts:
                     post.fill()
+                self._pass_on()
                 time.sleep(LOOK)
         finally:
             self._end()
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        self._hung_up = True
+
+    def _pass_on(self) -> None:
+        if self._hung_up:
+            self._hung_up = False
+            for post in self._posts:
+                post.send(signal.SIGHUP)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -104,7 +120,7 @@ class _Post:
                 self._command,
                 env=self._environment,
                 pass_fds=self._descriptors,
-                preexec_fn=_end_with(os.getpid()),
+                preexec_fn=_prepared_under(os.getpid()),
             )
         except OSError as error:
             self._pause_before_the_next()
@@ -121,8 +137,12 @@ class _Post:
         self._due = now + self._pause
 
     def ask_to_end(self) -> None:
+        self.send(signal.SIGTERM)
+
+    def send(self, number: signal.Signals) -> None:
+        """Give the signal to the process, if there is one."""
         if self._process is not None:
-            self._process.terminate()
+            self._process.send_signal(number)
 
     def wait(self, deadline: float) -> None:
         """Until it has ended; past the deadline it is killed, which loses nothing that was acked."""
@@ -136,13 +156,18 @@ class _Post:
             self._process.wait()
 
 
-def _end_with(parent: int) -> Callable[[], None] | None:
-    """Has a new process asked to end when its parent vanishes, so that nobody is left behind on the port."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
+def _prepared_under(parent: int) -> Callable[[], None]:
+    """Prepares a new process, before its program begins.
+
+    It is asked to end when its parent vanishes, so that nobody is left behind on the port; and SIGHUP does not end it
+    before the program knows what to do then.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def prepare() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if libc is None:
+            return
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)

@@ -37,6 +37,9 @@ MOST_HUNG = 4
 #: The process ends when the watcher has not come to run for so many leases, and for so many seconds at least.
 STANDSTILL_LEASES, STANDSTILL_SECONDS = 3, 10.0
 
+#: Seconds that a thread gets to end which has nothing left to do.
+TURN = 1.0
+
 #: Standard error, as the timer outside the interpreter knows it: it writes there where every thread stood.
 STANDARD_ERROR = 2
 
@@ -59,6 +62,11 @@ class WorkerThread:
         self._new_worker = new_worker
         self._end_process = end_process
         self._stopping = threading.Event()
+        #: Set when there is something for the watcher to do at once: a worker that was asked to end has ended.
+        self._turn = threading.Event()
+        #: Whose worker is to be followed by another, made after that was said.
+        self._leaving: threading.Thread | None = None
+        self._changing = threading.Lock()
         self._hung: list[threading.Thread] = []
         self._begin(new_worker())
         self._watcher = threading.Thread(target=self._keep, name="watcher", daemon=True)
@@ -80,9 +88,16 @@ class WorkerThread:
             return "Nobody watches the worker: start this process anew."
         return None if self._thread.is_alive() else "The worker's thread has ended."
 
+    def renew(self) -> None:
+        """Work on with a fresh worker, once the one at hand has ended its delivery. Safe to call from any thread."""
+        with self._changing:
+            self._leaving = self._thread
+            self._worker.stop()
+
     def stop(self) -> None:
         """End after the delivery at hand; after `STOP_PATIENCE` its lease is left to end by itself."""
         self._stopping.set()
+        self._turn.set()
         self._watcher.join()
         self._worker.stop()
         self._thread.join(STOP_PATIENCE)
@@ -92,23 +107,39 @@ class WorkerThread:
     def _begin(self, worker: Worker) -> None:
         self._worker = worker
         self._watch = Watch(worker.pulse)
-        self._thread = threading.Thread(target=worker.run, name="worker", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(worker,), name="worker", daemon=True)
+
+    def _work(self, worker: Worker) -> None:
+        worker.run()
+        # Not after an error, which would only come again at once.
+        self._turn.set()
 
     def _keep(self) -> None:
         """Look after the worker until it is to stop."""
-        lease = self._worker.lease.total_seconds()
-        standstill = max(STANDSTILL_LEASES * lease, STANDSTILL_SECONDS)
-        while not self._stopping.wait(lease / LOOKS):
+        while not self._stopping.is_set():
+            lease = self._worker.lease.total_seconds()
+            asked = self._turn.wait(lease / LOOKS)
+            self._turn.clear()
+            if self._stopping.is_set():
+                break
+            standstill = max(STANDSTILL_LEASES * lease, STANDSTILL_SECONDS)
             faulthandler.dump_traceback_later(standstill, exit=True, file=STANDARD_ERROR)
-            self._hung = [thread for thread in self._hung if thread.is_alive()]
-            hanging = self._watch.look()
-            if hanging:
-                self._give_up(hanging)
-            elif not self._thread.is_alive():
-                log.error("the worker's thread has ended; starting another")
-                self._replace()
-            metrics.HUNG_WORKERS.set(len(self._hung))
+            self._look(asked)
         faulthandler.cancel_dump_traceback_later()
+
+    def _look(self, asked: bool) -> None:
+        """See how the worker does; only whether it has ended, if `asked` to: other looks are counted."""
+        self._hung = [thread for thread in self._hung if thread.is_alive()]
+        if asked:
+            self._thread.join(TURN)
+        hanging = [] if asked else self._watch.look()
+        if hanging:
+            self._give_up(hanging)
+        elif not self._thread.is_alive():
+            if self._leaving is not self._thread:
+                log.error("the worker's thread has ended; starting another")
+            self._replace()
+        metrics.HUNG_WORKERS.set(len(self._hung))
 
     def _give_up(self, hanging: list[AtHand]) -> None:
         for each in hanging:
@@ -125,8 +156,9 @@ class WorkerThread:
             self._replace()
 
     def _replace(self) -> None:
-        self._worker.give_up()
-        self._begin(self._new_worker())
+        with self._changing:
+            self._worker.give_up()
+            self._begin(self._new_worker())
         self._thread.start()
 
 

@@ -29,7 +29,7 @@ from simulator.systems import SYSTEMS
 from simulator.systems.base import System
 
 #: Seconds without any progress after which the receiver's backlog is taken to be stuck.
-STUCK = 30.0
+STUCK = 90.0
 
 OnReports = Callable[[Sequence[SourceReport]], None]
 

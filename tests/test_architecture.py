@@ -19,10 +19,11 @@ LAYERS = {
     "importing revisions unfinished migrations schema bulk deliveries intake filing claims endings inbox "
     "mirror changes workspace carriers slices digests sequences",
     "dialects": "dialects sources",
-    "pipelines": "metrics repeats incoming connections admission acceptor endpoint listener liveness side_by_side "
-    "processes retention reconcile attempts hydration worker premises copying",
+    "pipelines": "sharing metrics repeats incoming connections admission acceptor endpoint listener liveness "
+    "side_by_side processes retention reconcile attempts hydration worker premises copying",
     "surface": "queries answers openapi exposition api",
-    "app": "app line closing bounded protocol server supervisor vitals worker_thread sender doctor logs copy_command",
+    "app": "renewal asking app line closing bounded protocol server supervisor vitals worker_thread sender "
+    "permissions doctor logs copy_command options",
     "top": "cli __main__ testing",
 }
 

@@ -108,6 +108,7 @@ class Folder:
         """The environment of its commands; writes the settings file, too."""
         if self.settings:
             (self.path / "hookmirror.toml").write_text(self.settings)
+            (self.path / "hookmirror.toml").chmod(0o600)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
         given = {
             "HOOKMIRROR_CONFIG": str(self.path / "hookmirror.toml"),

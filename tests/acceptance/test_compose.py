@@ -77,7 +77,7 @@ def test_a_scenario_through_proxy_endpoints_and_workers_ends_with_an_equal_mirro
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("equal (") == 4, done.stdout
     accepted = [counted(composition.url(f"endpoint-{each}", 8000), "hookmirror_deliveries_total") for each in (1, 2)]
-    ended = [counted(composition.url(f"worker-{each}", 9100), "hookmirror_ended_total") for each in (1, 2)]
+    ended = [counted(composition.url(f"worker-{each}", 8000), "hookmirror_ended_total") for each in (1, 2)]
     assert min(accepted) > 0, accepted
     assert min(ended) > 0, ended
 

@@ -92,6 +92,8 @@ def test_a_full_disk_is_answered_with_503_and_once_there_is_room_everything_goes
         assert int(full.headers["retry-after"]) >= 1
         assert client.get("/healthz").status_code == 200
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, before)
+        # Not at once: first the database must be shown to be sound.
+        wait_until(lambda: post(client, product(1, key="before", name="Lamp")).status_code == 200, "soundness")
         again = post(client, product(2, key="full", name="Lamp"))
         assert (again.status_code, again.json()["status"]) == (200, "accepted")
         wait_until(lambda: set(stored(folder).values()) == {"processed"}, "the worker after the trouble")

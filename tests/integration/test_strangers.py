@@ -383,6 +383,18 @@ def test_dripping_does_not_prolong_the_time_to_a_whole_head(tmp_path):
         assert told(read_answer(connection)) == (408, "request_timeout")
 
 
+def test_a_server_that_stops_waits_for_no_body_without_end(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("receiver.bounded.STOP_SECONDS", 0.2)
+    with socket.socket() as connection:
+        with strict(tmp_path) as served:
+            connection.connect(("127.0.0.1", served.port))
+            connection.sendall(request_head("sigma", b"Content-Length: 100") + b"{")
+            wait_until(lambda: others(served))
+        status, answer = read_answer(connection)
+    assert (status, json.loads(answer)["message"]) == (503, "This server is about to stop. Send this again later.")
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 def test_a_connection_may_be_idle_for_longer_than_a_load_balancer_keeps_it(served: Served):
     assert served.app.connections.limits.keep_alive_timeout > 60
 

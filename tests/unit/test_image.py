@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from fnmatch import fnmatch
@@ -116,3 +119,28 @@ def test_its_data_is_on_a_volume_where_it_starts():
 
 def test_docker_asks_it_to_end_as_it_wants_to_be_asked():
     assert every("STOPSIGNAL") == ["SIGTERM"]
+
+
+@pytest.mark.parametrize("command", [["worker"], ["serve", "--host", "0.0.0.0", "--no-worker"]])
+def test_its_one_check_finds_whatever_role_it_runs_healthy(tmp_path, command):
+    # Below those that clients are given: whoever asks a port of theirs that nobody has may reach himself.
+    with socket.create_server(("127.0.0.1", 20_000 + os.getpid() % 10_000)) as free:
+        port = str(free.getsockname()[1])
+    given = dict(pair.split("=", 1) for rest in every("ENV") for pair in rest.split() if pair.startswith("HOOKMIRROR_"))
+    environment = {name: value.replace("8000", port) for name, value in given.items()} | {
+        "PATH": os.environ["PATH"],
+        "HOOKMIRROR_SECRET_KEY": "secret-key-of-these-tests-only",
+        "HOOKMIRROR_SOURCES": '{"sigma": {"secrets": ["x"]}}',
+    }
+    options = ["--port", port] if command[0] == "serve" else []
+    check = json.loads(every("HEALTHCHECK")[0].partition("CMD ")[2])
+    asked = [sys.executable, *(word.replace("8000", port) for word in check[1:])]
+    program = [sys.executable, "-m", "receiver", *command, *options]
+    with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
+        try:
+            end = time.monotonic() + 60
+            while subprocess.run(asked, check=False, capture_output=True).returncode:
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < end, "waited 60 s for it to be healthy"
+        finally:
+            process.kill()

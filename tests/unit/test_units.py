@@ -47,6 +47,14 @@ def test_a_unit_starts_a_command_of_ours_with_options_that_exist(service):
     typer.main.get_command(cli.app).commands[name].make_context(name, options)
 
 
+def test_a_unit_takes_new_settings_by_a_command_of_ours_that_asks_its_process_alone(service):
+    (line,) = service["ExecReload"]
+    program, name, *options = shlex.split(line.replace("$MAINPID", "4711"))
+    assert program == PROGRAM
+    asked = typer.main.get_command(cli.app).commands[name].make_context(name, options)
+    assert asked.params["pid"] == 4711
+
+
 def test_a_unit_gives_more_time_to_end_than_is_needed(service):
     assert int(service["TimeoutStopSec"][0]) > max(GRACE, STOP_PATIENCE) + 5
 

@@ -1,0 +1,41 @@
+"""Who else may read or write a file that holds settings or secrets: what its mode says, and that of its folders."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What others may do with a file, as a sentence with the mend."""
+
+    says: str
+    #: Whether they may change it, and so decide what verifies.
+    writable: bool
+
+
+def exposures(path: Path) -> Iterator[Exposure]:
+    """What others may do with this file, or with the one that it is a link to. Nothing of one that is away."""
+    places = dict.fromkeys([Path(os.path.abspath(path)), Path(os.path.realpath(path))])
+    for place in places:
+        try:
+            mode, folder = place.stat().st_mode, place.parent.stat()
+        except OSError:
+            continue
+        if not place.is_symlink():
+            yield from _of_file(place, mode)
+        # Where the sticky bit is set, others may add files and not replace those of somebody else.
+        if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+            says = f"everybody may put another file in the place of {place}: chmod o-w {place.parent}"
+            yield Exposure(says, writable=True)
+
+
+def _of_file(place: Path, mode: int) -> Iterator[Exposure]:
+    if mode & stat.S_IWOTH:
+        yield Exposure(f"everybody may write {place}, and so decide what verifies: chmod o-rw {place}", writable=True)
+    elif mode & stat.S_IROTH:
+        yield Exposure(f"everybody on this machine may read {place}: chmod o-r {place}", writable=False)

@@ -1,0 +1,54 @@
+"""Room for the metrics that several processes share: taken on the disk before anything counts.
+
+Each process maps files of its own into its memory. A file without blocks behind it looks as well as any, and the first
+count that finds no room ends the process (SIGBUS). So room is taken first, and where there is none a process counts
+for itself.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: Names the folder by which several processes share their metrics. It must be set before they start, and it costs:
+#: each count then goes to a mapped file instead of a number.
+SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+#: By which prometheus_client names its files: the kinds of metrics, with the modes of ours.
+KINDS = ("counter", "histogram", "gauge_mostrecent", "gauge_livesum")
+
+#: Bytes of a new file, as prometheus_client makes it. One that is there already it takes as it is.
+ROOM = 1 << 20
+
+_refusals: list[str] = []
+
+
+def reserve() -> None:
+    """Take room for what this process will count; to be called before anything imports prometheus_client.
+
+    Where there is none, the process shares nothing, and `unshared` says why.
+    """
+    folder = os.environ.get(SHARED_VARIABLE, "").strip()
+    if not folder:
+        os.environ.pop(SHARED_VARIABLE, None)
+        return
+    files = [Path(folder) / f"{kind}_{os.getpid()}.db" for kind in KINDS]
+    try:
+        for file in files:
+            _fill(file)
+    except OSError as error:
+        for file in files:
+            file.unlink(missing_ok=True)
+        del os.environ[SHARED_VARIABLE]
+        _refusals.append(f"there is no room for shared metrics in {folder} ({error.strerror})")
+
+
+def unshared() -> str | None:
+    """Why this process does not share its metrics, though it should."""
+    return _refusals[0] if _refusals else None
+
+
+def _fill(file: Path) -> None:
+    """Have blocks behind the whole file. Raises `OSError` if there are none."""
+    with file.open("ab") as opened:
+        opened.write(bytes(max(ROOM - opened.tell(), 0)))

@@ -1,0 +1,358 @@
+"""New settings while the program runs: taken whole or refused, with no request lost, in one process and in several."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from commanding import PATIENCE, SECRET_KEY, Folder, is_alive, lines, product, wait_until
+
+from simulator.receiver_process import free_port
+
+OLD, NEW = "the-old-secret-of-the-source", "the-new-secret-of-the-source"
+
+IN_FORCE, REFUSED = "the new settings are in force", "the new settings are refused"
+
+
+def settings(*secrets: str, more: str = "", key: str = SECRET_KEY) -> str:
+    return f'secret_key = "{key}"\n{more}\n[sources.iimmpact]\nsecrets = {json.dumps(secrets)}\n'
+
+
+class Running(Folder):
+    """An installation whose log is a file, so that it can be watched."""
+
+    @property
+    def log(self) -> str:
+        return (self.path / "log").read_text()
+
+    def write(self, text: str) -> None:
+        self.settings = text
+        (self.path / "hookmirror.toml").write_text(text)
+
+    def start(self, *arguments: str):
+        # The pipe of the base class would fill up under a stream.
+        process = super().start(*arguments)
+        threading.Thread(target=self._keep, args=(process.stderr,), daemon=True).start()
+        return process
+
+    def _keep(self, stream) -> None:
+        with (self.path / "log").open("a", buffering=1) as log:
+            for line in stream:
+                log.write(line)
+
+    def logged(self, text: str, times: int = 1) -> None:
+        wait_until(lambda: self.log.count(text) >= times, f"{text!r} in the log, {times} times")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Running:
+    (tmp_path / "log").touch()
+    return Running(tmp_path, settings(OLD))
+
+
+def signed(secret: str, content: bytes) -> dict[str, str]:
+    return {"X-Webhook-Signature": "sha256=" + hmac.new(secret.encode(), content, hashlib.sha256).hexdigest()}
+
+
+def post(client: httpx.Client, secret: str, number: int = 1, source: str = "iimmpact") -> int:
+    content = product(number, key=f"{secret}", name="Lamp")
+    return client.post(f"/hooks/{source}", content=content, headers=signed(secret, content)).status_code
+
+
+@contextmanager
+def stream(url: str, secret: str, senders: int = 3):
+    """Posts without a pause during the block; gives the answers, which are complete behind it."""
+    ended, answers = threading.Event(), []
+
+    def send(sender: int) -> None:
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+            number = 0
+            while not ended.is_set():
+                number += 1
+                content = product(number, key=f"{sender}", name="Lamp")
+                answers.append(client.post("/hooks/iimmpact", content=content, headers=signed(secret, content)))
+
+    with ThreadPoolExecutor(senders) as pool:
+        sending = [pool.submit(send, number) for number in range(senders)]
+        try:
+            wait_until(lambda: len(answers) > 10, "the stream")
+            yield answers
+        finally:
+            ended.set()
+        for each in sending:
+            each.result()
+
+
+def test_under_a_stream_no_post_fails_while_a_secret_is_rotated_and_settings_change_again_and_again(folder):
+    with folder.serving() as (process, client):
+        with stream(str(client.base_url), OLD) as answers:
+            for number in range(20):
+                folder.write(settings(NEW, OLD, more=f"batch_size = {number + 1}"))
+                process.send_signal(signal.SIGHUP)
+                time.sleep(0.02)
+            folder.logged("batch_size")
+            wait_until(lambda: post(client, NEW) == 200, "the new secret")
+        assert {answer.status_code for answer in answers} == {200}
+        assert (post(client, OLD), post(client, NEW)) == (200, 200)
+        folder.write(settings(NEW))
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: post(client, OLD) == 401, "the old secret to be forgotten")
+        assert post(client, NEW) == 200
+        wait_until(lambda: folder.states().keys() == {"processed"}, "the worker, which has other settings by now")
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert "Traceback" not in folder.log
+    assert OLD not in folder.log
+    acked = {answer.json()["delivery"] for answer in answers}
+    assert acked <= {str(row[0]) for row in folder.query("SELECT id FROM deliveries")}
+
+
+WRONG = {
+    "no TOML": ("sources = [", "is not TOML"),
+    "a misspelt setting": (settings(NEW, more="batch_sise = 1"), "perhaps `batch_size`"),
+    "a source without a secret": (settings(), "it has no secret"),
+    "a dialect that is not there": (settings(NEW) + '[sources.x]\nsecrets = ["y"]', "which is no dialect here"),
+    "no source": (f'secret_key = "{SECRET_KEY}"', "no source in the settings any more"),
+    "no secret key": (settings(NEW, key=""), "HOOKMIRROR_SECRET_KEY is not set"),
+    "a short secret key": (settings(NEW, key="short"), "less than 16 characters"),
+    "a secrets_file that is not there": (settings(NEW) + 'secrets_file = "absent"', "which cannot be read"),
+    "a new dialect and a source of it": (
+        'dialects = ["x:y"]\n' + settings(NEW) + '[sources.y]\nsecrets = ["y"]',
+        "What is new in `dialects` needs a restart.",
+    ),
+}
+
+
+def test_wrong_settings_are_refused_with_the_reason_and_the_old_ones_stay(folder):
+    with folder.serving("--no-worker") as (process, client):
+        for number, (wrong, reason) in enumerate(WRONG.values(), start=1):
+            folder.write(wrong)
+            process.send_signal(signal.SIGHUP)
+            folder.logged(REFUSED, number)
+            assert reason in [line for line in lines(folder.log) if REFUSED in line][-1]
+            assert (post(client, OLD, number), post(client, NEW)) == (200, 401)
+        (folder.path / "hookmirror.toml").unlink()
+        process.send_signal(signal.SIGHUP)
+        folder.logged(REFUSED, len(WRONG) + 1)
+        folder.write(settings(NEW))
+        process.send_signal(signal.SIGHUP)
+        folder.logged(IN_FORCE)
+        assert (post(client, OLD, 100), post(client, NEW)) == (401, 200)
+    assert "Traceback" not in folder.log
+
+
+def test_what_cannot_change_while_running_is_told_and_the_rest_is_taken(folder):
+    folder.environment["HOOKMIRROR_DATABASE_URL"] = None
+    folder.settings = f'database_url = "{folder.url}"\n{folder.settings}'
+    with folder.serving("--no-worker") as (process, client):
+        folder.write('database_url = "sqlite:///another.db"\n' + settings(NEW))
+        process.send_signal(signal.SIGHUP)
+        folder.logged("some new settings need a restart")
+        assert "settings=database_url" in folder.log
+        assert post(client, NEW) == 200
+        assert folder.count() == 1
+        assert not (folder.path / "another.db").exists()
+
+
+def test_sources_come_and_go_and_a_token_of_the_old_key_holds_as_long_as_the_key(folder):
+    newer = "another-secret-key-of-these-tests"
+    token = folder.run("token").stdout.strip()
+
+    def allowed(client: httpx.Client) -> int:
+        return client.get("/api/v1/stats", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    with folder.serving() as (process, client):
+        assert (allowed(client), post(client, "y", source="second")) == (200, 404)
+        second = '[sources.second]\ndialect = "iimmpact"\nsecrets = ["y"]\n'
+        folder.write(settings(OLD, key=f"{newer} {SECRET_KEY}") + second)
+        process.send_signal(signal.SIGHUP)
+        folder.logged(IN_FORCE)
+        assert (allowed(client), post(client, "y", source="second"), post(client, OLD)) == (200, 200, 200)
+        wait_until(lambda: folder.count("source = 'second' AND state = 'processed'") == 1, "the worker of the second")
+        folder.write(settings(OLD, key=newer).replace("iimmpact", "second") + 'dialect = "iimmpact"')
+        process.send_signal(signal.SIGHUP)
+        folder.logged(IN_FORCE, 2)
+        assert (allowed(client), post(client, OLD), post(client, OLD, source="second")) == (401, 404, 200)
+
+
+def test_a_file_of_secrets_is_read_again_though_the_settings_say_the_same(folder):
+    (folder.path / "secrets").write_text(f"{OLD}\n")
+    folder.settings = settings(NEW).replace(f'secrets = ["{NEW}"]', 'secrets_file = "secrets"')
+    with folder.serving("--no-worker") as (process, client):
+        assert (post(client, OLD), post(client, NEW)) == (200, 401)
+        (folder.path / "secrets").write_text(f"{NEW}\n{OLD}\n")
+        process.send_signal(signal.SIGHUP)
+        folder.logged("changed=sources.iimmpact")
+        assert (post(client, OLD), post(client, NEW)) == (200, 200)
+
+
+def test_a_body_under_way_is_verified_with_the_settings_that_it_began_under(folder):
+    content = product(1, key="slow", name="Lamp")
+    with folder.serving("--no-worker") as (process, client):
+
+        def pieces():
+            yield content[:10]
+            wait_until(lambda: "refused a webhook" in folder.log or post(client, NEW, 2) == 200, "the new settings")
+            yield content[10:]
+
+        folder.write(settings(NEW))
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(
+                httpx.post, f"{client.base_url}/hooks/iimmpact", content=pieces(), headers=signed(OLD, content)
+            )
+            time.sleep(0.3)
+            process.send_signal(signal.SIGHUP)
+            folder.logged(IN_FORCE)
+            assert slow.result(PATIENCE).status_code == 200
+        assert post(client, OLD, 3) == 401
+
+
+def catches_hangups(pid: int) -> bool:
+    caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(caught and int(caught[1], 16) & 1 << signal.SIGHUP - 1)
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_hangups_in_the_first_moments_and_during_the_stop_harm_nothing(folder, command):
+    port = free_port()
+    options = ["--port", str(port)] if command == "serve" else []
+    with folder.running(command, *options) as process:
+        wait_until(lambda: catches_hangups(process.pid), "the first moment")
+        ready = "listening" if command == "serve" else "working"
+        while ready not in folder.log:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.005)
+        folder.logged("nothing is new")
+        process.terminate()
+        while process.poll() is None:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.001)
+        assert process.returncode == 0
+    assert "Traceback" not in folder.log
+
+
+def test_settings_that_change_while_the_start_reads_them_are_read_again(folder):
+    port = free_port()
+    with (
+        folder.running("serve", "--no-worker", "--port", str(port)) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
+    ):
+        wait_until(lambda: catches_hangups(process.pid), "the first moment")
+        folder.write(settings(NEW))
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: is_alive(client), "the server")
+        wait_until(lambda: post(client, NEW) == 200, "the new settings")
+
+
+def test_several_processes_take_them_together_and_a_process_that_is_being_started_is_not_ended(folder):
+    with folder.serving("--processes", "2") as (process, client):
+        for _ in range(5):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.05)
+        folder.write(settings(NEW, OLD))
+        process.send_signal(signal.SIGHUP)
+        with stream(str(client.base_url), OLD) as answers:
+            folder.logged(IN_FORCE, 3)
+        assert {answer.status_code for answer in answers} == {200}
+        folder.write("sources = [")
+        process.send_signal(signal.SIGHUP)
+        folder.logged(REFUSED, 3)
+        assert {post(client, secret, 1_000 + number) for number in range(10) for secret in (OLD, NEW)} == {200}
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert "a process ended" not in folder.log
+
+
+# ── the command ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def asked(folder: Folder, *options: str) -> tuple[int, list[dict]]:
+    done = folder.run("reload", "--json", *options)
+    return done.returncode, json.loads(done.stdout) if done.stdout else []
+
+
+def registered(folder: Folder, count: int) -> None:
+    wait_until(lambda: folder.count("settings IS NOT NULL", "processes") == count, f"{count} registrations")
+
+
+def test_reload_asks_every_process_and_waits_until_it_has_the_settings(folder):
+    with folder.serving("--no-worker") as (_, client), folder.running("worker"):
+        registered(folder, 2)
+        folder.write(settings(NEW))
+        code, answers = asked(folder)
+        assert (post(client, NEW), post(client, OLD)) == (200, 401)
+        assert (code, [answer["taken"] for answer in answers]) == (0, [True, True])
+        assert {answer["says"] for answer in answers} == {"has the settings as they are now"}
+        assert {answer["process"].split()[0] for answer in answers} == {"endpoint", "worker"}
+
+
+def test_reload_says_what_is_wrong_before_it_asks_anybody(folder):
+    with folder.serving("--no-worker"):
+        registered(folder, 1)
+        folder.write("sources = [")
+        done = folder.run("reload")
+        assert (done.returncode, done.stdout) == (1, "")
+        folder.logged("is not TOML")
+        assert REFUSED not in folder.log
+
+
+def test_reload_fails_where_a_process_refuses_what_the_command_would_take_and_doctor_tells_it(folder):
+    with folder.serving("--no-worker") as (process, client):
+        registered(folder, 1)
+        folder.write(settings(NEW, key=""))
+        code, (answer,) = asked(folder, "--pid", str(process.pid))
+        assert (code, answer["taken"]) == (1, False)
+        assert answer["says"].startswith("refused them, and keeps the old ones: HOOKMIRROR_SECRET_KEY is not set")
+        assert post(client, OLD) == 200
+        assert "refused the settings that it read last, and has older ones" in folder.run("doctor").stdout
+        folder.write(settings(NEW))
+        assert asked(folder)[0] == 0
+        assert "refused" not in folder.run("doctor").stdout
+
+
+def test_reload_gives_no_signal_to_a_process_that_bears_the_number_of_another_or_runs_elsewhere(folder):
+    with folder.serving("--no-worker") as (process, _):
+        registered(folder, 1)
+        host, namespace, _, began, random = folder.query("SELECT name FROM processes")[0][0].rsplit(":", 4)
+        columns = "host, kind, release, revision, fingerprint, wiring, settings, started_at, seen_at"
+        for name, pid in (
+            (f"{host}:{namespace}:{os.getpid()}:{int(began) - 1}:{random}", os.getpid()),
+            (f"{host}:elsewhere:{os.getpid()}:{began}:{random}", os.getpid()),
+            ("uvicorn:of:no:form", 1),
+        ):
+            copied = f"SELECT '{name}', {pid}, {columns} FROM processes WHERE pid = {process.pid}"
+            folder.query(f"INSERT INTO processes (name, pid, {columns}) {copied}")
+        code, answers = asked(folder)
+        # SIGHUP would have ended this very process.
+        assert code == 0
+        assert [answer["taken"] for answer in answers].count(True) == 1
+        assert {answer["says"] for answer in answers if answer["taken"] is None} == {
+            "runs on another machine or in another container: run this there"
+        }
+
+
+def test_reload_gives_no_signal_to_a_process_that_would_die_of_it(folder):
+    with folder.serving("--no-worker"):
+        registered(folder, 1)
+        folder.query("UPDATE processes SET settings = NULL")
+        code, (answer,) = asked(folder)
+        assert (code, answer["taken"]) == (1, False)
+        assert answer["says"].startswith("takes no settings while it runs")
+
+
+def test_reload_where_nobody_runs_says_so(folder):
+    folder.run("migrate")
+    done = folder.run("reload")
+    assert (done.returncode, done.stdout) == (1, "")
+    folder.logged("No process serves or works on this database")

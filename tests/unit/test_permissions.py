@@ -1,0 +1,60 @@
+"""Who else may read or write a file of secrets, by its mode, its link and its folder."""
+
+from __future__ import annotations
+
+import pytest
+
+from receiver.permissions import exposures
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "folder").mkdir(mode=0o700)
+    made = tmp_path / "folder" / "secrets"
+    made.write_text("secret\n")
+    made.chmod(0o600)
+    return made
+
+
+def told(file) -> list[tuple[bool, str]]:
+    return [(each.writable, each.says.partition(":")[0]) for each in exposures(file)]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400, 0o660, 0o711])
+def test_a_file_of_the_user_and_the_group_is_nobody_else_s(file, mode):
+    file.chmod(mode)
+    assert told(file) == []
+
+
+def test_a_file_that_everybody_may_read_is_told(file):
+    file.chmod(0o644)
+    assert told(file) == [(False, f"everybody on this machine may read {file}")]
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o602])
+def test_a_file_that_everybody_may_write_is_told_as_such(file, mode):
+    file.chmod(mode)
+    assert told(file) == [(True, f"everybody may write {file}, and so decide what verifies")]
+
+
+def test_a_folder_in_which_everybody_may_replace_the_file_is_told_unless_it_is_sticky(file):
+    file.parent.chmod(0o777)
+    assert told(file) == [(True, f"everybody may put another file in the place of {file}")]
+    file.parent.chmod(0o1777)
+    assert told(file) == []
+
+
+def test_of_a_link_what_it_leads_to_counts_and_the_folders_of_both(file, tmp_path):
+    (tmp_path / "open").mkdir()
+    link = tmp_path / "open" / "link"
+    link.symlink_to(file)
+    file.chmod(0o644)
+    (tmp_path / "open").chmod(0o777)
+    assert told(link) == [
+        (True, f"everybody may put another file in the place of {link}"),
+        (False, f"everybody on this machine may read {file}"),
+    ]
+
+
+def test_of_a_file_that_is_away_nothing_is_told(file):
+    assert told(file.with_name("absent")) == []

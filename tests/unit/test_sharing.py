@@ -1,0 +1,59 @@
+"""Shared metrics: room is taken before anything counts, and where there is none a process counts for itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+
+RESERVING = """
+import json, os
+from receiver.sharing import reserve, unshared, KINDS
+reserve()
+from receiver import metrics
+metrics.FAILED_ATTEMPTS.labels("shop").inc()
+metrics.HUNG_WORKERS.set(1)
+metrics.BACKLOG.labels("shop", "dead").set(1)
+metrics.ACK_SECONDS.observe(1)
+print(json.dumps([unshared(), 'hookmirror_failed_attempts_total{source="shop"} 1.0' in metrics.text().decode()]))
+"""
+
+
+def counted(folder, limit: int = resource.RLIM_INFINITY) -> tuple[str | None, bool]:
+    """Why a process that counts shares nothing, and whether it tells what it counted; no file may pass the limit."""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    limits = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    command = [sys.executable, "-c", RESERVING]
+    done = subprocess.run(command, env=environment, preexec_fn=limits, capture_output=True, text=True, check=True)
+    return tuple(json.loads(done.stdout))
+
+
+def test_a_process_has_blocks_behind_every_file_that_it_counts_in(tmp_path):
+    assert counted(tmp_path) == (None, True)
+    files = list(tmp_path.iterdir())
+    assert len(files) == 4
+    assert {file.stat().st_blocks * 512 >= file.stat().st_size == 1 << 20 for file in files} == {True}
+
+
+def test_a_process_without_room_counts_for_itself_and_says_why(tmp_path):
+    why, tells = counted(tmp_path, limit=4_096)
+    assert (why, tells) == (f"there is no room for shared metrics in {tmp_path} (File too large)", True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["", " "])
+def test_an_empty_variable_counts_as_unset(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    assert counted(folder) == (None, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_no_room(tmp_path):
+    why, tells = counted(tmp_path / "absent")
+    assert tells
+    assert "No such file or directory" in str(why)
