@@ -149,7 +149,7 @@ def worker(
     reloader.start()
     with ExitStack() as shown:
         if listening is not None:
-            shown.enter_context(vitals(listening, trouble=running.trouble, metrics=installation.exposition))
+            shown.enter_context(vitals(listening, trouble=running.trouble, metrics=installation.exposition.text))
         ends.get()
         reloader.stop()
         running.stop()
