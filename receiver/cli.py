@@ -30,7 +30,8 @@ from receiver.environment import CONFIG_VARIABLE, VITALS_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError
 from receiver.escapes import visible
 from receiver.importing import foreign_code
-from receiver.processes import Kind, release
+from receiver.options import hookmirror
+from receiver.processes import Kind
 from receiver.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
 from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
@@ -59,19 +60,7 @@ app = typer.Typer(
 )
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"hookmirror {release()}")
-        raise typer.Exit
-
-
-@app.callback()
-def hookmirror(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version, and end.")
-    ] = False,
-) -> None:
-    """The receiving end for product-catalog webhooks."""
+app.callback()(hookmirror)
 
 
 def main() -> None:

@@ -150,7 +150,8 @@ def test_an_original_that_a_process_serves_is_refused_with_its_name(files):
     now = "'2999-01-01T00:00:00.000000Z'"
     sql(
         source,
-        f"INSERT INTO processes VALUES ('elsewhere', 'box', 42, 'endpoint', '0.1.0', '', '', '[]', {now}, {now})",
+        "INSERT INTO processes (name, host, pid, kind, release, revision, fingerprint, wiring, started_at, seen_at) "
+        f"VALUES ('elsewhere', 'box', 42, 'endpoint', '0.1.0', '', '', '[]', {now}, {now})",
     )
     try:
         with pytest.raises(CopyError, match=r"FROM is in use by endpoint box:42 \(hookmirror 0\.1\.0\): stop it"):
