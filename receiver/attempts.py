@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -130,8 +132,14 @@ class Judge:
         )
 
 
+class Guard(Protocol):
+    """Makes what stands around a dialect's code, which `code` names: whatever is raised inside ends that task."""
+
+    def __call__(self, task: Task, code: str, *, in_transaction: bool = False) -> AbstractContextManager[None]: ...
+
+
 @dataclass(slots=True)
-class Judged:
+class Judged(AbstractContextManager[None]):
     """Around a dialect's code: lets a pulse show what is run, and a judge decide how it ended.
 
     A class, because it is entered many times for each delivery.

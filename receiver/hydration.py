@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from itertools import takewhile
 
 import httpx
 
-from receiver.attempts import Task
+from receiver.attempts import Guard, Task
 from receiver.dialects import Handler
 from receiver.errors import ApiError
 from receiver.liveness import Pulse
@@ -27,9 +27,6 @@ HYDRATIONS_AT_ONCE = 8
 
 #: Bytes of answers after which no other call is begun before these are settled.
 MOST_FETCHED = 4 * 1024 * 1024
-
-#: Around a dialect's code, which the text names: whatever is raised inside becomes the ending of the task.
-Guard = Callable[[Task, str], AbstractContextManager[None]]
 
 
 class Hydration:

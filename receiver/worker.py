@@ -1,7 +1,7 @@
 """The worker: what was accepted becomes the mirror.
 
 `work` is one round, in the order in which data flows. Everything that a batch changes (mirror rows, change feed,
-delivery states) commits in the one transaction of `_settle`; whatever happens before it leaves no trace but the
+delivery states) commits in the one transaction of the settlement; whatever happens before it leaves no trace but the
 attempt that was counted at the claim.
 """
 
@@ -10,32 +10,27 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from receiver import changes, liveness
-from receiver.attempts import Judge, Judged, Task, count
+from receiver import liveness
+from receiver.attempts import Judge, Judged, Task
 from receiver.claims import Claimed
-from receiver.database import Database
-from receiver.endings import Ending
 from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Unreadable
+from receiver.handling import Handling
 from receiver.hydration import Hydration, ready
 from receiver.inbox import Inbox
 from receiver.liveness import Pulse
-from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
 from receiver.retention import PAGES, Retention
 from receiver.retries import RetrySchedule
+from receiver.settlement import Settlement
 from receiver.sources import Source
 from receiver.telling import told, told_with_type, traced
-from receiver.trouble import insist, is_trouble_of_ours
+from receiver.trouble import is_trouble_of_ours
 from receiver.versions import AHEAD
-from receiver.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +39,6 @@ POLL_SECONDS = 0.2
 
 #: Bytes of bodies that are parsed at once, one body at least: its data may be a hundred times as large.
 PORTION_BYTES = 1024 * 1024
-
-#: Writes that are collected before they are settled, together with the delivery that brings more.
-MOST_WRITES = 5_000
 
 #: Between two batches of what has expired, and between two looks for it.
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
@@ -99,6 +91,16 @@ class Worker:
         #: As if the last turn had been the suspects': a worker that follows one that hung begins with the others.
         self._suspects_turn = True
         self._hydration = Hydration(sources, self.pulse, self._judged, lambda: self._stopping.is_set())
+        self._handling = Handling(self._database, self._judged, self._keep_lease, lambda: self._stopping.is_set())
+        self._settlement = Settlement(
+            inbox,
+            self.name,
+            self._judge,
+            self._handling,
+            clock=clock,
+            luck=luck,
+            wait=lambda seconds: self._stopping.wait(seconds),
+        )
         self._extended_at = clock()
         self._looked_for_lost_at: datetime | None = None
         self._stopping = threading.Event()
@@ -116,8 +118,8 @@ class Worker:
                 self._read(task)
             while portion:
                 self._hydrate(portion)
-                done = self._handle(self._turn(ready(portion)))
-                self._settle(done)
+                done = self._handling.handle(self._turn(ready(portion)))
+                self._settlement.settle(done)
                 portion = portion[len(done) :]
         self._limit = min(self._limit * 2, self._batch_size)
         return len(self._batch)
@@ -238,7 +240,7 @@ class Worker:
     def _fail_alone(self, task: Task, reason: str) -> None:
         task.ending = self._judge.failure(task, reason)
         try:
-            self._settle_together([task])
+            self._settlement.settle_together([task])
         except Exception as error:
             log.error("a failed attempt could not be recorded", delivery=task.delivery.id, error=told(error))
 
@@ -285,114 +287,6 @@ class Worker:
         beside_requests = not self._database.is_postgresql and self._requests_wait()
         return tasks[:BESIDE_REQUESTS] if beside_requests else tasks
 
-    # ── handle ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _handle(self, tasks: Sequence[Task]) -> Sequence[Task]:
-        """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
-
-        Returns those whose turn it was: not all, if the writes have become many.
-        """
-        with _reader(self._database) as read:
-            earlier: list[Write] = []
-            for number, task in enumerate(tasks, start=1):
-                if task.ending is None and not self._stopping.is_set():
-                    self._run(task, earlier, read)
-                    earlier.extend(task.writes)
-                    self._keep_lease()
-                    if len(earlier) >= MOST_WRITES:
-                        return tasks[:number]
-        return tasks
-
-    def _run(self, task: Task, earlier: list[Write], read: Reader, session: Session | None = None) -> None:
-        assert task.handler is not None
-        assert task.event is not None
-        mirror = Mirror(
-            source=task.delivery.source,
-            occurred_at=task.event.occurred_at,
-            arrival=task.delivery.id,
-            earlier=earlier,
-            read=read,
-            session=session,
-        )
-        task.handled = True
-        with self._judged(task, task.handler.name, in_transaction=session is not None):
-            try:
-                task.handler.function(task.event, mirror)
-            except SessionRequested:
-                task.wants_session = True
-            else:
-                task.writes = mirror.writes
-
-    # ── settle ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _settle(self, tasks: Sequence[Task]) -> None:
-        """Commit what these did; if their content forbids that, one delivery at a time, so only the guilty pays."""
-        done = [task for task in tasks if task.ending is not None or task.handled]
-        if not done:
-            return
-        try:
-            self._settle_together(done)
-        except Exception as error:
-            # Interrupted handlers may be what it is: alone, each uses up its own chances and nobody else's.
-            if is_trouble_of_ours(error) and not any(task.interruptions for task in done):
-                raise
-            log.warning("a batch could not be settled; settling its deliveries one by one", error=told(error))
-            for task in done:
-                self._settle_alone(task)
-        for task in tasks:
-            task.forget()
-
-    def _settle_alone(self, task: Task) -> None:
-        try:
-            self._settle_together([task])
-        except Exception as error:
-            if is_trouble_of_ours(error):
-                raise
-            # What was read in the body is left out as well: it may be what is refused.
-            task.envelope = None
-            task.ending = self._judge.failure(task, f"The mirror refused its rows: {told(error)}")
-            self._settle_together([task])
-
-    def _settle_together(self, tasks: Sequence[Task]) -> None:
-        endings = insist(lambda: self._commit(tasks), wait=self._stopping.wait, luck=self._luck)
-        count(tasks, endings, now=self._clock())
-
-    def _commit(self, tasks: Sequence[Task]) -> list[Ending]:
-        """ONE transaction: mirror rows, change feed, delivery states. Only for what this worker still holds."""
-        now = self._clock()
-        with self._database.write() as connection:
-            held = self._inbox.held(connection, self.name, [task.delivery.id for task in tasks])
-            ours = [task for task in tasks if task.delivery.id in held]
-            earlier: list[Write] = []
-            for task in ours:
-                if task.ending is None and task.wants_session:
-                    self._run_in_savepoint(task, earlier, connection)
-                earlier.extend(task.writes if task.ending is None else [])
-            workspace = Workspace(connection)
-            workspace.load([write for task in ours if task.ending is None for write in task.writes], lock=True)
-            endings, feed = [], []
-            for task in ours:
-                ending = task.ending
-                if ending is None:
-                    outcome, changed = workspace.apply(task.writes, delivery_id=task.delivery.id)
-                    feed.extend(changed)
-                    ending = self._judge.success(task, outcome)
-                endings.append(ending)
-            workspace.save()
-            self._inbox.settle(connection, self.name, endings, now=now)
-            changes.record(connection, feed, now=now)
-        return endings
-
-    def _run_in_savepoint(self, task: Task, earlier: list[Write], connection: Connection) -> None:
-        def read(key: Key, writes: list[Write]) -> MirrorRow | None:
-            return Workspace(connection).read(key, writes)
-
-        with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
-            self._run(task, earlier, read, session)
-            assert task.handler is not None
-            with self._judged(task, task.handler.name, in_transaction=True):
-                session.commit() if task.ending is None else session.rollback()
-
     def _judged(self, task: Task, code: str, *, in_transaction: bool = False) -> Judged:
         """Around a dialect's code: whatever is raised inside becomes the ending of the task, and nobody else's."""
         return Judged(self._judge, self.pulse, task, code, in_transaction)
@@ -410,20 +304,6 @@ def _portions(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
         portion.append(task)
         size += bytes_of_body
     yield portion
-
-
-@contextmanager
-def _reader(database: Database) -> Iterator[Reader]:
-    """Reads rows for `mirror.get`, all of a batch from one state of the database; opens nothing until asked."""
-    with ExitStack() as stack:
-        opened: list[Connection] = []
-
-        def read(key: Key, writes: list[Write]) -> MirrorRow | None:
-            if not opened:
-                opened.append(stack.enter_context(database.read()))
-            return Workspace(opened[0]).read(key, writes)
-
-        yield read
 
 
 def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:

@@ -20,7 +20,7 @@ LAYERS = {
     "mirror changes workspace",
     "dialects": "dialects sources",
     "pipelines": "sharing metrics repeats incoming connections admission acceptor endpoint listener liveness "
-    "side_by_side processes retention reconcile attempts hydration worker",
+    "side_by_side processes retention reconcile attempts hydration handling settlement worker",
     "surface": "queries answers openapi exposition api",
     "app": "renewal asking app line closing bounded protocol server supervisor vitals worker_thread sender "
     "permissions doctor logs",

@@ -16,7 +16,7 @@ import pytest
 from shopping import Named, drain, named, new_worker, states
 
 from handlers.catalog import Product
-from receiver import Event, Mirror, SourceSettings, hydration
+from receiver import Event, Mirror, SourceSettings, handling, hydration
 from receiver import worker as worker_module
 
 KILOBYTE = 1024
@@ -95,7 +95,7 @@ def test_past_a_bound_of_bytes_what_was_fetched_is_settled_before_more_is(shop, 
 
 
 def test_writes_that_have_become_many_are_settled_before_there_are_more(shop, kit, settled, monkeypatch):
-    monkeypatch.setattr(worker_module, "MOST_WRITES", 50)
+    monkeypatch.setattr(handling, "MOST_WRITES", 50)
 
     @shop.on("product.many")
     def upsert(event: Event[Any], mirror: Mirror) -> None:
