@@ -14,6 +14,7 @@ from benchmarks import (
     against_another,
     against_dbos,
     apply,
+    copying,
     history,
     latency,
     memory,
@@ -36,6 +37,7 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
         against_another.report,
     ),
     "sending": ("The simulator as a load generator", sending.report),
+    "copying": ("Everything copied into another database, and compared", copying.report),
     "history": ("Cost of a batch with ever more deliveries that have ended", history.report),
 }
 

@@ -22,7 +22,7 @@ from receiver.errors import Unavailable
 from receiver.filing import Accepted
 from receiver.intake import Arrival
 from receiver.telling import told
-from receiver.trouble import insist
+from receiver.trouble import insist, is_fault_of_values
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +84,8 @@ class Acceptor:
         #: When something arrived or was committed last.
         self._moved_at = -inf
         self._last_failed = False
+        #: When a batch could last not be stored.
+        self._failed_at = -inf
         #: While the loop is being watched for quiet: arrivals at the last look, and looks without a new one.
         self._watching = False
         self._seen = self._quiet = 0
@@ -108,6 +110,14 @@ class Acceptor:
     def is_busy(self) -> bool:
         """Whether arrivals come in right now, or wait for a commit. Safe to call from any thread."""
         return bool(self._committing) or time.monotonic() - self._moved_at < IDLE
+
+    def trouble(self, *, since: float = -inf) -> str | None:
+        """What keeps deliveries from being stored, a failure before `since` aside. Safe to call from any thread."""
+        if self._is_stalled(time.monotonic()):
+            return "A commit takes too long: the database does not answer."
+        if self._last_failed and self._failed_at > since:
+            return "The last deliveries could not be stored, and nothing has been since."
+        return None
 
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -150,19 +160,22 @@ class Acceptor:
             self._committing_since = time.monotonic()
             self._batches.put(self._committing)
 
-    def _committed(self, batch: Sequence[_Waiting], answers: Sequence[Accepted]) -> None:
+    def _committed(self, batch: Sequence[_Waiting], answers: Sequence[Accepted | None]) -> None:
         # Before anything else that could fail: whatever it is, the next batch must not wait for it.
         self._go_on(failed=False)
-        for waiting, answer in zip(batch, answers, strict=True):
+        kept = [(waiting, answer) for waiting, answer in zip(batch, answers, strict=True) if answer is not None]
+        for waiting, answer in kept:
             if not waiting.answer.done():
                 waiting.answer.set_result(answer)
+        refused = [waiting for waiting, answer in zip(batch, answers, strict=True) if answer is None]
+        _send_away(refused, Unavailable("The database cannot store this now. Send it again later."))
         self._accepted()
         metrics.count_accepted(
-            (waiting.arrival.source, waiting.arrival.secret, answer.status)
-            for waiting, answer in zip(batch, answers, strict=True)
+            (waiting.arrival.source, waiting.arrival.secret, answer.status) for waiting, answer in kept
         )
 
     def _failed(self, batch: Sequence[_Waiting]) -> None:
+        self._failed_at = time.monotonic()
         self._go_on(failed=True)
         _send_away(batch, Unavailable("The database cannot store this now. Send it again later."))
 
@@ -199,7 +212,43 @@ class Acceptor:
             else:
                 self._tell(self._committed, batch, answers)
 
-    def _accept(self, arrivals: list[Arrival]) -> list[Accepted]:
+    def _accept(self, arrivals: list[Arrival]) -> Sequence[Accepted | None]:
+        """The answers in the order of the arrivals; None for one that cannot be kept although others can."""
+        try:
+            return self._keep(arrivals)
+        except Exception as error:
+            if not is_fault_of_values(error):
+                raise
+            log.warning("the database refuses what a delivery holds; storing one by one", error=told(error))
+            answers = self._accept_one_by_one(arrivals)
+            if not any(answers):
+                raise
+            return answers
+
+    def _accept_one_by_one(self, arrivals: list[Arrival]) -> list[Accepted | None]:
+        answers: list[Accepted | None] = []
+        for arrival in arrivals:
+            try:
+                answers.append(self._accept_alone(arrival))
+            except Exception as error:
+                log.error("a delivery could not be stored; its sender is asked to come back", error=told(error))
+                answers.append(None)
+                if not is_fault_of_values(error):
+                    # Trouble of the database's: the others would only wait for the same.
+                    break
+        return answers + [None] * (len(arrivals) - len(answers))
+
+    def _accept_alone(self, arrival: Arrival) -> Accepted:
+        """As it is; or else its body alone, dead with the reason, since what is authentic is never lost."""
+        try:
+            return self._keep([arrival])[0]
+        except Exception as error:
+            if not is_fault_of_values(error):
+                raise
+            arrival.keep_body_alone(f"The database refused what it holds: {told(error)}")
+        return self._keep([arrival])[0]
+
+    def _keep(self, arrivals: list[Arrival]) -> list[Accepted]:
         return insist(lambda: self._inbox.accept(arrivals), again=TRIES - 1, first_wait=0)
 
     def _tell(self, outcome: Callable[..., None], *told: object) -> None:

@@ -188,5 +188,5 @@ def page_shape(row: type[Shape]) -> type[Shape]:
 
 def history_shape(row: type[Shape]) -> type[Shape]:
     """Such a row and what became of it."""
-    history = (list[Change], Field(description=f"The newest change first, at most {LARGEST_PAGE}."))
+    history = (list[Change], Field(description=f"The newest change first, at most {LARGEST_PAGE} and a page."))
     return create_model(f"{row.__name__}WithHistory", __base__=Shape, row=(row, ...), history=history)

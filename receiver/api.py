@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Select
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from receiver import changes, queries
-from receiver.codec import decode, encode, storable
+from receiver import changes, metrics, parameters, queries
+from receiver.codec import encode, storable
 from receiver.database import Database
 from receiver.deliveries import State
 from receiver.errors import (
@@ -28,13 +27,15 @@ from receiver.errors import (
     NotFound,
     Refused,
     Unavailable,
-    Unreadable,
 )
-from receiver.exposition import MEDIA_TYPE, exposition
+from receiver.exposition import MEDIA_TYPE, Exposition, unknown
 from receiver.inbox import Inbox
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
 from receiver.openapi import describe
-from receiver.queries import LARGEST_PAGE, USUAL_PAGE
+from receiver.pages import Page, read_page
+from receiver.queries import LARGEST_PAGE
+from receiver.readiness import Readiness
+from receiver.reads import Reads
 from receiver.tokens import Scope, Tokens
 
 Answer = Callable[[Request], Response]
@@ -58,16 +59,27 @@ class Api:
         tokens: Tokens,
         *,
         sources: list[str],
-        max_backlog_seconds: float,
+        reads: Reads,
+        page_bytes: int,
+        readiness: Readiness,
+        exposition: Exposition,
+        measuring: Reads,
         wake: Callable[[], None],
         warnings: Callable[[], list[str]] = list,
     ) -> None:
-        """`wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`."""
+        """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
+
+        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`.
+        """
         self._inbox = inbox
         self._database: Database = inbox.database
         self._tokens = tokens
         self._statistics = queries.Statistics(self._database, sources)
-        self._max_backlog_seconds = max_backlog_seconds
+        self._reads = reads
+        self._page_bytes = page_bytes
+        self._readiness = readiness
+        self._exposition = exposition
+        self._measuring = measuring
         self._wake = wake
         self._warnings = warnings
         self._tables: Mapping[str, type[MirrorRow]] = {str(sql_table(table).name): table for table in mirror_tables()}
@@ -82,7 +94,7 @@ class Api:
             Address("/api/v1/deliveries", self._guard(read, self.list_deliveries)),
             Address("/api/v1/deliveries/{id}", self._guard(read, self.show_delivery)),
             Address("/api/v1/deliveries/{id}/replay", self._guard(operate, self.replay_delivery), methods=["POST"]),
-            Address("/api/v1/catalog", self._guard(read, self.list_tables)),
+            Address("/api/v1/catalog", self._guard(read, self.list_tables, reads=False)),
             Address("/api/v1/catalog/{table}", self._guard(read, self.list_rows)),
             Address("/api/v1/catalog/{table}/{source}/{external_id:path}", self._guard(read, self.show_row)),
             Address("/api/v1/changes", self._guard(read, self.list_changes)),
@@ -91,25 +103,26 @@ class Api:
 
     # ── open to everybody ─────────────────────────────────────────────────────────────────────────────────────
 
-    def healthz(self, _: Request) -> Response:
+    async def healthz(self, _: Request) -> Response:
         return _json({"status": "alive"})
 
-    def readyz(self, _: Request) -> Response:
-        """200 if the database answers and the oldest due delivery is young enough, else 503 with the reason.
+    async def readyz(self, _: Request) -> Response:
+        """200 if deliveries can be stored and the oldest due one is young enough, else 503 with the reason.
 
         Warnings are what should not stay as it is, and loses nothing meanwhile.
         """
-        try:
-            age = self._inbox.oldest_due_seconds(self._statistics.sources, now=_now())
-        except SQLAlchemyError:
-            return _json({"status": "not ready", "reason": "The database does not answer."}, 503)
-        if age > self._max_backlog_seconds:
-            reason = f"The oldest due delivery has waited {age:.0f} s: is a worker running, and fast enough?"
+        reason = await self._readiness.reason()
+        if reason is not None:
             return _json({"status": "not ready", "reason": reason}, 503)
         return _json({"status": "ready", "warnings": self._warnings()})
 
-    def metrics(self, _: Request) -> Response:
-        return Response(exposition(self._inbox, self._statistics), media_type=MEDIA_TYPE)
+    async def metrics(self, _: Request) -> Response:
+        """All metrics; those of the database as they were, if it does not answer in time."""
+        try:
+            await self._measuring.run(self._exposition.measure)
+        except Unavailable:
+            unknown()
+        return Response(await run_in_threadpool(metrics.text), media_type=MEDIA_TYPE)
 
     def openapi(self, _: Request) -> Response:
         return Response(self._openapi, media_type="application/json")
@@ -122,22 +135,22 @@ class Api:
     # ── deliveries ────────────────────────────────────────────────────────────────────────────────────────────
 
     def list_deliveries(self, request: Request) -> Response:
-        asked = _parameters(request, "source", "state", "event_type", "entity", "cursor", "limit")
+        asked = parameters.read(request, "source", "state", "event_type", "entity", "cursor", "limit")
         wanted = queries.DeliveryFilter(
             source=self._source(asked.get("source")),
-            state=_one_of(State, "state", asked.get("state")),
+            state=parameters.one_of(State, "state", asked.get("state")),
             event_type=asked.get("event_type"),
             entity=asked.get("entity"),
         )
-        before = _number("cursor", asked.get("cursor"), None)
-        limit = _limit(asked)
-        found = queries.deliveries(self._database, wanted, before=before, limit=limit)
-        following = str(found[-1]["id"]) if len(found) == limit else None
-        return _json({"items": [queries.show_delivery(row) for row in found], "next": following})
+        before = parameters.number("cursor", asked.get("cursor"), None)
+        limit = parameters.limit(asked)
+        page = self._page(queries.select_deliveries(wanted, before=before, limit=limit), queries.show_delivery, limit)
+        following = str(page.last["id"]) if page.last and page.more else None
+        return _json({"items": page.items, "next": following})
 
     def show_delivery(self, request: Request) -> Response:
-        _parameters(request)
-        delivery_id = _delivery_id(request)
+        parameters.read(request)
+        delivery_id = parameters.delivery_id(request)
         found = queries.delivery(self._database, delivery_id)
         if found is None:
             raise NotFound(f"There is no delivery {delivery_id}.")
@@ -145,8 +158,8 @@ class Api:
 
     def replay_delivery(self, request: Request) -> Response:
         """202 when it is pending again; 409 while it is not done."""
-        _parameters(request)
-        delivery_id = _delivery_id(request)
+        parameters.read(request)
+        delivery_id = parameters.delivery_id(request)
         if self._inbox.replay([delivery_id], now=_now()):
             self._wake()
             return _json({"status": "pending", "delivery": str(delivery_id)}, 202)
@@ -160,44 +173,47 @@ class Api:
     # ── the mirror ────────────────────────────────────────────────────────────────────────────────────────────
 
     def list_tables(self, request: Request) -> Response:
-        _parameters(request)
+        parameters.read(request)
         return _json({"tables": list(self._tables)})
 
     def list_rows(self, request: Request) -> Response:
         table = self._table(request)
-        asked = _parameters(request, "source", "active", "cursor", "limit")
-        limit = _limit(asked)
-        found = queries.rows(
-            self._database,
+        asked = parameters.read(request, "source", "active", "cursor", "limit")
+        limit = parameters.limit(asked)
+        wanted = queries.select_rows(
             table,
             source=self._source(asked.get("source")),
-            active=_flag("active", asked.get("active")),
-            behind=_key_cursor(asked.get("cursor")),
-            limit=limit,
+            active=parameters.flag("active", asked.get("active")),
+            behind=parameters.key_cursor(asked.get("cursor")),
         )
-        following = _write_key_cursor(found[-1]["source"], found[-1]["external_id"]) if len(found) == limit else None
-        return _json({"items": [queries.show_row(row) for row in found], "next": following})
+        page = self._page(wanted, queries.show_row, limit)
+        last = page.last if page.more else None
+        following = parameters.write_key_cursor(last["source"], last["external_id"]) if last else None
+        return _json({"items": page.items, "next": following})
 
     def show_row(self, request: Request) -> Response:
         table = self._table(request)
-        _parameters(request)
+        parameters.read(request)
         source, external_id = storable(request.path_params["source"]), storable(request.path_params["external_id"])
         found = queries.row(self._database, table, source, external_id)
         if found is None:
             raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} was ever heard of.")
-        known = changes.history(self._database, sql_table(table).name, source, external_id, limit=LARGEST_PAGE)
-        return _json({"row": queries.show_row(found), "history": [_show_change(each) for each in known]})
+        history = self._page(changes.about(sql_table(table).name, source, external_id), _show_change, LARGEST_PAGE)
+        return _json({"row": queries.show_row(found), "history": history.items})
 
     def list_changes(self, request: Request) -> Response:
         """The change feed behind `after`, in commit order; `next` is the value for the next `after`."""
-        asked = _parameters(request, "after", "limit")
-        after = _number("after", asked.get("after"), 0) or 0
-        found = changes.after(self._database, after, limit=_limit(asked))
-        return _json({"items": [_show_change(each) for each in found], "next": found[-1]["seq"] if found else after})
+        asked = parameters.read(request, "after", "limit")
+        after = parameters.number("after", asked.get("after"), 0) or 0
+        page = self._page(changes.behind(after), _show_change, parameters.limit(asked))
+        return _json({"items": page.items, "next": page.last["seq"] if page.last else after})
 
     def show_stats(self, request: Request) -> Response:
-        _parameters(request)
+        parameters.read(request)
         return _json({"sources": self._statistics.per_source(now=_now())})
+
+    def _page(self, statement: Select[Any], show: Callable[[Any], Any], limit: int) -> Page:
+        return read_page(self._database, statement, show, limit=limit, most_bytes=self._page_bytes)
 
     def _source(self, name: str | None) -> str | None:
         """A source of the settings, or one that has left them and of which something is stored."""
@@ -212,10 +228,12 @@ class Api:
             raise NotFound(f"There is no table {name[:64]!r}: choose one of {', '.join(sorted(self._tables))}.")
         return self._tables[name]
 
-    def _guard(self, scope: Scope, answer: Answer) -> Answer:
-        def guarded(request: Request) -> Response:
+    def _guard(self, scope: Scope, answer: Answer, *, reads: bool = True) -> Callable[[Request], Awaitable[Response]]:
+        """For whoever has a token; if it reads the database, when it is their turn."""
+
+        async def guarded(request: Request) -> Response:
             self._tokens.check(request.headers.get("authorization"), scope, now=_now())
-            return answer(request)
+            return await self._reads.run(lambda: answer(request)) if reads else answer(request)
 
         return guarded
 
@@ -255,74 +273,3 @@ def _show_change(row: Any) -> dict[str, Any]:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _parameters(request: Request, *known: str) -> dict[str, str]:
-    unknown = sorted(set(request.query_params) - set(known))
-    if unknown:
-        allowed = ", ".join(known) or "none"
-        raise BadRequest(f"There is no parameter {unknown[0][:64]!r} here; the parameters are: {allowed}.")
-    for name in request.query_params:
-        if len(request.query_params.getlist(name)) > 1:
-            raise BadRequest(f"`{name}` is given more than once: give it once.")
-    return {name: storable(value) for name, value in request.query_params.items()}
-
-
-def _number(name: str, value: str | None, default: int | None) -> int | None:
-    if value is None:
-        return default
-    if not _is_number(value):
-        raise BadRequest(f"`{name}` takes a whole number, as this API gave it.")
-    return int(value)
-
-
-def _delivery_id(request: Request) -> int:
-    text = request.path_params["id"]
-    if not _is_number(text):
-        raise NotFound(f"There is no delivery {text[:64]!r}.")
-    return int(text)
-
-
-def _is_number(text: str) -> bool:
-    """Whether it is a whole number that a database column holds."""
-    return len(text) <= 19 and text.isascii() and text.isdigit() and int(text) < 2**63
-
-
-def _limit(asked: dict[str, str]) -> int:
-    limit = _number("limit", asked.get("limit"), USUAL_PAGE)
-    if limit is None or not 1 <= limit <= LARGEST_PAGE:
-        raise BadRequest(f"`limit` takes a whole number from 1 to {LARGEST_PAGE}.")
-    return limit
-
-
-def _flag(name: str, value: str | None) -> bool | None:
-    if value is None:
-        return None
-    if value not in ("true", "false"):
-        raise BadRequest(f"`{name}` takes true or false.")
-    return value == "true"
-
-
-def _one_of(kind: type[State], name: str, value: str | None) -> State | None:
-    if value is None:
-        return None
-    try:
-        return kind(value)
-    except ValueError:
-        raise BadRequest(f"`{name}` takes one of {', '.join(kind)}.") from None
-
-
-def _write_key_cursor(source: str, external_id: str) -> str:
-    return urlsafe_b64encode(encode([source, external_id])).decode()
-
-
-def _key_cursor(cursor: str | None) -> tuple[str, str] | None:
-    if cursor is None:
-        return None
-    try:
-        source, external_id = decode(urlsafe_b64decode(cursor))
-    except (Base64Error, Unreadable, TypeError, ValueError):
-        source, external_id = None, None
-    if not isinstance(source, str) or not isinstance(external_id, str):
-        raise BadRequest("`cursor` takes what `next` of the page before said.")
-    return source, external_id

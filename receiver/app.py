@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from receiver import logs, sharing
+from receiver import exposition, logs, readiness, sharing
 from receiver.acceptor import Acceptor
 from receiver.admission import Admission
 from receiver.api import Api, answer_database_error, answer_http_error, answer_refused
@@ -27,13 +27,14 @@ from receiver.database import Database
 from receiver.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.environment import CONFIG_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
-from receiver.exposition import exposition
+from receiver.exposition import Exposition
 from receiver.inbox import Inbox
 from receiver.incoming import Incoming
 from receiver.mirror import mirror_tables
 from receiver.paths import PREFIX, is_meant_for_hooks
 from receiver.processes import Kind, Registration
-from receiver.queries import Statistics
+from receiver.readiness import Readiness
+from receiver.reads import Reads
 from receiver.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.retention import Retention
 from receiver.schema import Schema
@@ -71,12 +72,16 @@ class Installation:
         self.database = Database(settings.database_url, setting=settings.place_of("database_url"))
         self.schema = Schema(self.database)
         self.inbox = Inbox(self.database)
+        measured = self.database.beside(connections=1, seconds=exposition.STATEMENT_SECONDS)
+        #: What Prometheus is told, over a connection of its own.
+        self.exposition = Exposition(Inbox(measured), sorted(self.sources))
         self._derive()
 
     def take(self, renewal: Renewal) -> None:
         """Be what these settings describe from now on. Who was given something of it before keeps that."""
         self.settings, self.sources = renewal.settings, renewal.sources
         logs.configure(self.settings.log_level, self.settings.log_format)
+        self.exposition.renew(sorted(self.sources))
         self._derive()
 
     def read_anew(self) -> Renewal:
@@ -84,7 +89,6 @@ class Installation:
         return read_anew(self.settings, self.sources, self.dialects)
 
     def _derive(self) -> None:
-        self.statistics = Statistics(self.database, sorted(self.sources))
         self.retention = Retention(
             bodies=timedelta(days=self.settings.body_retention_days),
             dedup_keys=timedelta(days=self.settings.dedup_retention_days),
@@ -114,10 +118,6 @@ class Installation:
             requests_wait=requests_wait,
         )
 
-    def exposition(self) -> bytes:
-        """What Prometheus is told, by a process without an API."""
-        return exposition(self.inbox, self.statistics)
-
     def registration(self, kind: Kind) -> Registration:
         return Registration(self.database, self.schema, self.sources, kind=kind)
 
@@ -132,7 +132,8 @@ class App:
         settings = installation.settings
         self._installation = installation
         self._registration = installation.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
-        self._acceptor = Acceptor(installation.inbox, accepted=self._wake)
+        # Over a connection of its own, so that nobody else's statement keeps an ack waiting for one.
+        self._acceptor = Acceptor(Inbox(installation.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(installation.worker, self._acceptor.is_busy)
         self._worker = WorkerThread(new_worker, installation.database) if with_worker else None
         incoming = Incoming(settings)
@@ -144,18 +145,34 @@ class App:
             limits=settings,
             incoming=incoming,
         )
+        at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
+        self._read_inbox = Inbox(installation.database.beside(connections=at_once, seconds=seconds))
+        self._reads = Reads(at_once=at_once, seconds=seconds)
+        self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
+        self._readiness = self._new_readiness()
         self._rest = self._api(lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloader = None if requests is None else self._make_reloader(requests)
 
+    def _new_readiness(self) -> Readiness:
+        installation = self._installation
+        asked = installation.database.beside(connections=1, seconds=readiness.STATEMENT_SECONDS)
+        limit = installation.settings.max_backlog_seconds
+        return Readiness(Inbox(asked), sorted(installation.sources), max_backlog_seconds=limit, accepting=self._trouble)
+
     def _api(self, lifespan: Any = None) -> Starlette:
         """Everything but the endpoint, by the settings in force."""
         installation = self._installation
+        settings = installation.settings
         api = Api(
-            installation.inbox,
-            Tokens(installation.settings.secret_keys),
+            self._read_inbox,
+            Tokens(settings.secret_keys),
             sources=sorted(installation.sources),
-            max_backlog_seconds=installation.settings.max_backlog_seconds,
+            reads=self._reads,
+            page_bytes=settings.api_page_bytes,
+            readiness=self._readiness,
+            exposition=installation.exposition,
+            measuring=self._measuring,
             wake=self._wake,
             warnings=lambda: self._registration.warnings,
         )
@@ -196,7 +213,13 @@ class App:
         if self._worker is not None:
             self._worker.stop()
         self._registration.stop()
+        for each in (self._reads, self._measuring, self._readiness):
+            each.close()
         self._installation.database.close()
+
+    def _trouble(self) -> str | None:
+        """What keeps deliveries from being stored; a failure counts until something was written since."""
+        return self._acceptor.trouble(since=self._registration.wrote_at)
 
     def _make_reloader(self, requests: Requests) -> Reloader:
         installation, note = self._installation, self._registration.note_settings
@@ -222,6 +245,7 @@ class App:
 
     def _renew(self, renewal: Renewal) -> None:
         self._installation.take(renewal)
+        self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
         self._rest = self._api()
         self.endpoint.renew(renewal.sources, renewal.settings)
         self._registration.renew(renewal.sources)

@@ -12,18 +12,20 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, RowMapping, Table, select, text
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, Select, Table, select, text
 from sqlmodel import Field, SQLModel
 
+from receiver import codec
 from receiver.bulk import insert_rows
-from receiver.columns import Document, UtcDateTime
+from receiver.columns import Document, UtcDateTime, raw_columns
 from receiver.database import Database
+from receiver.pages import read_within
 
 #: The key of the advisory lock that puts the feed in commit order.
 FEED_LOCK = 0x686F6F6B0001
 
-#: Changes that `follow` reads at once.
-PAGE = 500
+#: Changes that `follow` reads at once, and bytes of JSON after which that is enough: in memory they are many more.
+PAGE, PAGE_BYTES = 500, 1 << 20
 
 
 class Change(SQLModel, table=True):
@@ -77,16 +79,42 @@ def record(connection: Connection, changes: Sequence[RowChange], *, now: datetim
     insert_rows(connection, CHANGES, (*RowChange._fields, "recorded_at"), [(*change, now) for change in changes])
 
 
-def after(database: Database, seq: int, *, limit: int) -> Sequence[RowMapping]:
-    """The changes that follow `seq`, oldest first, at most `limit`: each with the columns of `Change`."""
-    statement = select(CHANGES).where(CHANGES.c.seq > seq).order_by(CHANGES.c.seq).limit(limit)
-    with database.read() as connection:
-        return connection.execute(statement).mappings().all()
+def after(database: Database, seq: int, *, limit: int) -> list[dict[str, Any]]:
+    """The changes that follow `seq`, oldest first, at most `limit`: each with the columns of `Change`.
+
+    Fewer, where they are large; none only if there is none.
+    """
+    found: list[dict[str, Any]] = []
+    size = 0
+    for row in read_within(database, behind(seq), limit=limit, most_bytes=PAGE_BYTES):
+        texts = {name: bytes(row[name]) for name in ("before", "after")}
+        found.append({**row, **{name: codec.decode(text) for name, text in texts.items()}})
+        size += sum(map(len, texts.values()))
+        if size >= PAGE_BYTES:
+            break
+    return found
+
+
+def behind(seq: int) -> Select[Any]:
+    """Selects the changes that follow `seq`, oldest first, to be passed on."""
+    return select(*_PASSED_ON).where(CHANGES.c.seq > seq).order_by(CHANGES.c.seq)
+
+
+def about(table: str, source: str, external_id: str) -> Select[Any]:
+    """Selects the changes of one row, newest first, to be passed on."""
+    return (
+        select(*_PASSED_ON)
+        .where(CHANGES.c.table == table, CHANGES.c.source == source, CHANGES.c.external_id == external_id)
+        .order_by(CHANGES.c.seq.desc())
+    )
+
+
+_PASSED_ON = raw_columns(CHANGES)
 
 
 def follow(
     database: Database, seq: int = 0, *, stopping: threading.Event | None = None, look: float = 1.0
-) -> Iterator[RowMapping]:
+) -> Iterator[dict[str, Any]]:
     """Each change that follows `seq`, exactly once and in commit order: those that are there, then those that come.
 
     Whoever remembers the `seq` of the last change that it is done with goes on from there after a restart. While
@@ -103,18 +131,6 @@ def follow(
             seq = change["seq"]
         if not page:
             stopping.wait(look)
-
-
-def history(database: Database, table: str, source: str, external_id: str, *, limit: int) -> Sequence[RowMapping]:
-    """The changes of one row, newest first, at most `limit`."""
-    statement = (
-        select(CHANGES)
-        .where(CHANGES.c.table == table, CHANGES.c.source == source, CHANGES.c.external_id == external_id)
-        .order_by(CHANGES.c.seq.desc())
-        .limit(limit)
-    )
-    with database.read() as connection:
-        return connection.execute(statement).mappings().all()
 
 
 def _wait_for_turn(connection: Connection) -> None:

@@ -30,6 +30,7 @@ from receiver.environment import CONFIG_VARIABLE, VITALS_VARIABLE
 from receiver.errors import ConfigurationError, HookmirrorError
 from receiver.escapes import visible
 from receiver.importing import foreign_code
+from receiver.options import hookmirror
 from receiver.processes import Kind
 from receiver.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
 from receiver.reconcile import date_back
@@ -54,10 +55,12 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON, for mach
 
 app = typer.Typer(
     name="hookmirror",
-    help="The receiving end for product-catalog webhooks.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.callback()(hookmirror)
 
 
 def main() -> None:
@@ -146,7 +149,7 @@ def worker(
     reloader.start()
     with ExitStack() as shown:
         if listening is not None:
-            shown.enter_context(vitals(listening, trouble=running.trouble, metrics=installation.exposition))
+            shown.enter_context(vitals(listening, trouble=running.trouble, metrics=installation.exposition.text))
         ends.get()
         reloader.stop()
         running.stop()

@@ -5,13 +5,27 @@ Each has one form per database and one in Python. `normalizer` says how a column
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Dialect, Integer, Numeric, String, Text
+from msgspec import Raw
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Integer,
+    Numeric,
+    String,
+    Table,
+    Text,
+    type_coerce,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -69,6 +83,25 @@ class Document(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 (signature is SQLAlchemy's)
         return None if value is None else codec.decode(value)
+
+
+class RawDocument(TypeDecorator[Any]):
+    """A `Document` that is only passed on: read as the JSON that it is, which takes a small part of the memory."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Raw | None:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return None if value is None else Raw(value.encode())
+
+
+def raw_columns(table: Table, *, but: Collection[str] = ()) -> list[ColumnElement[Any]]:
+    """The columns of the table, `but` these, to select rows that are only passed on."""
+    return [
+        type_coerce(column, RawDocument()).label(column.name) if isinstance(column.type, Document) else column
+        for column in table.columns
+        if column.name not in but
+    ]
 
 
 class Many(TypeDecorator[Sequence[Any]]):

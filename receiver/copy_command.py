@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from receiver.codec import encode
 from receiver.copying import Copier, Report
@@ -55,14 +55,15 @@ def copy(
     finally:
         for side in sides:
             side.database.close()
-    if as_json:
-        tables = [asdict(table) | {"same": table.same} for table in report.tables]
-        found = [difference._asdict() for difference in report.differences]
-        typer.echo(encode({**asdict(report), "tables": tables, "differences": found, "same": report.same}))
-    else:
-        typer.echo("\n".join(lines(report, verify_only=verify_only)))
+    typer.echo(_json(report) if as_json else "\n".join(lines(report, verify_only=verify_only)))
     if not report.same:
         raise typer.Exit(1)
+
+
+def _json(report: Report) -> bytes:
+    tables = [asdict(table) | {"same": table.same} for table in report.tables]
+    found = [difference._asdict() for difference in report.differences]
+    return encode({**asdict(report), "tables": tables, "differences": found, "same": report.same})
 
 
 def lines(report: Report, *, verify_only: bool) -> Iterator[str]:
@@ -88,16 +89,18 @@ def lines(report: Report, *, verify_only: bool) -> Iterator[str]:
 
 @contextmanager
 def _progress() -> Iterator[Told]:
-    """A progress line on standard error, if somebody is looking."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed} rows"), TimeElapsedColumn())
+    """A bar for each table, on standard error, if somebody is looking."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} rows"))
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks: dict[str, object] = {}
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        tasks: dict[str, TaskID] = {}
 
-        def told(doing: str, table: str, rows: int) -> None:
+        def told(doing: str, table: str, rows: int, of: int | None) -> None:
             name = f"{doing} {table}"
             if name not in tasks:
-                tasks[name] = progress.add_task(name, total=None)
-            progress.advance(tasks[name], rows)  # type: ignore[arg-type]
+                tasks[name] = progress.add_task(name, total=of)
+            progress.advance(tasks[name], rows)
 
         yield told

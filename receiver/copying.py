@@ -22,7 +22,7 @@ from receiver import unfinished
 from receiver.database import Database
 from receiver.digests import Difference, Digest, differences, digest
 from receiver.errors import CopyError
-from receiver.premises import Side, demand_source, demand_target, hold_still, refuse_same, without_limits
+from receiver.premises import Side, demand_copied, demand_source, demand_target, hold_still, refuse_same, without_limits
 from receiver.sequences import go_on_from, last_numbers
 from receiver.slices import Problem, Reader, Writer
 from receiver.unfinished import Note, Part
@@ -30,8 +30,8 @@ from receiver.unfinished import Note, Part
 #: Problems that are named at once.
 MOST_PROBLEMS = 10
 
-#: Told of each step: what is being done, to which table, and how many rows more.
-Progress = Callable[[str, str, int], None]
+#: Told of each step: what is being done, to which table, how many rows more, and of how many, if that is known.
+Progress = Callable[[str, str, int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,9 @@ class Copier:
         if afresh:
             self._empty()
         demand_target(self._target, now=self._clock())
+        with self._target.told():
+            # A disk that fails beside the commits is to stop the copy, too.
+            self._target.database.look_after()
         with self._source.told(), hold_still(self._source, now=self._clock()) as connection:
             parts = self._examine(connection)
             note, resumed = self._begin(parts)
@@ -109,6 +112,7 @@ class Copier:
         """Compare everything, and change nothing."""
         refuse_same(self._source, self._target)
         left_out = demand_source(self._source, without=self._without)
+        demand_copied(self._target)
         with self._source.told(), _snapshot(self._source.database) as ours:
             parts = {table.name: self._digest(ours, self._target, table, "reading") for table in self._source.tables()}
             with self._target.told(), _snapshot(self._target.database) as theirs:
@@ -122,7 +126,7 @@ class Copier:
         parts = {}
         for table in self._source.tables():
             reader = Reader(connection, table, other=self._target.dialect, problem=problems.append)
-            found = digest(reader, lambda rows, name=table.name: self._progress("examining", name, rows))  # type: ignore[misc]
+            found = digest(reader, lambda rows, name=table.name: self._progress("examining", name, rows, None))  # type: ignore[misc]
             parts[table.name] = Part(found.rows, found.digest)
             if not problems and found.rows != reader.count():
                 raise CopyError(f"{table.name} has rows whose key is NULL: give them one, or delete them.")
@@ -152,14 +156,14 @@ class Copier:
         part = note.parts[table.name]
         reader = Reader(source, table, other=self._target.dialect)
         before = part.copied
-        self._progress("copying", table.name, before)
+        self._progress("copying", table.name, before, part.rows)
         for some in reader.slices(part.after):
             with self._target.told(), self._target.database.write() as connection:
                 Writer(connection, reader).write(some.rows)
                 part.copied, part.after = part.copied + len(some.rows), some.last
                 if not unfinished.keep_note(connection, note, self._runner):
                     raise CopyError("Another `hookmirror copy` goes on with this copy: let that one end.")
-            self._progress("copying", table.name, len(some.rows))
+            self._progress("copying", table.name, len(some.rows), part.rows)
         return part.copied - before
 
     def _finish(self, source: Connection, parts: dict[str, Part]) -> tuple[list[TableReport], list[Difference]]:
@@ -184,7 +188,8 @@ class Copier:
     ) -> tuple[list[TableReport], list[Difference]]:
         reports, differing = [], []
         for table in self._source.tables():
-            found, wanted = self._digest(theirs, self._source, table, "comparing"), parts[table.name]
+            wanted = parts[table.name]
+            found = self._digest(theirs, self._source, table, "comparing", of=wanted.rows)
             reports.append(TableReport(str(table.name), *wanted, *found))
             if found != wanted:
                 differing += differences(
@@ -192,10 +197,11 @@ class Copier:
                 )
         return reports, differing
 
-    def _digest(self, connection: Connection, other: Side, table: Table, doing: str) -> Digest:
-        return digest(
-            Reader(connection, table, other=other.dialect), lambda rows: self._progress(doing, table.name, rows)
-        )
+    def _digest(
+        self, connection: Connection, other: Side, table: Table, doing: str, *, of: int | None = None
+    ) -> Digest:
+        reader = Reader(connection, table, other=other.dialect)
+        return digest(reader, lambda rows: self._progress(doing, table.name, rows, of))
 
     def _empty(self) -> None:
         """Drop what an unfinished copy left."""

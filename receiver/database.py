@@ -6,9 +6,10 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlmodel import SQLModel
@@ -39,8 +40,14 @@ KEEP_ALIVE: dict[str, Any] = {
 #: one for each number of rows, and large.
 CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"cached_statements": 48},
-    # A server that takes no writes, such as a standby, is no database of ours; of several, the one that does is taken.
-    "postgresql": {"connect_timeout": CONNECT_TIMEOUT, **KEEP_ALIVE, SERVER_WANTED: TAKES_WRITES},
+    # UTF-8, whatever the role, the database or PGCLIENTENCODING say. A server that takes no writes, such as a standby,
+    # is no database of ours; of several, the one that does is taken.
+    "postgresql": {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "client_encoding": "utf8",
+        **KEEP_ALIVE,
+        SERVER_WANTED: TAKES_WRITES,
+    },
 }
 
 #: On PostgreSQL, where that is not so by itself: readers see one state throughout.
@@ -57,9 +64,11 @@ class Database:
         """
         self.engine = _engine(url, pool_size, setting)
         self.setting = setting
+        self._others: list[Database] = []
         self.is_postgresql = self.engine.dialect.name == "postgresql"
+        #: Shared with everything beside this one: who writes waits for the same turn, and heeds the same errors.
         self._writer = threading.Lock()
-        self._checkpoints: Checkpoints | None = None
+        self._care: _Care = _Care()
 
     def look_after(self) -> None:
         """Have the log of a SQLite file copied beside the commits from now on, and its I/O errors heeded.
@@ -67,23 +76,38 @@ class Database:
         Returns once the file is known to be sound, or senders are asked to come back until it is. Raises SQLAlchemy's
         error if it cannot be opened.
         """
-        if self.is_postgresql or self._checkpoints is not None:
+        if self.is_postgresql or self._care.checkpoints is not None:
             return
         with self.read() as connection:
             path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
         with sqlite.errors_of(self.engine.dialect):
-            self._checkpoints = Checkpoints(path, self._writer)
-            self._checkpoints.start()
+            self._care.checkpoints = Checkpoints(path, self._writer)
+            self._care.checkpoints.start()
 
     @property
     def is_sound(self) -> bool:
         """False after an I/O error of SQLite's, until the file is shown to be sound: meanwhile nothing is written."""
-        return self._checkpoints is None or self._checkpoints.soundness.holds()
+        return self._care.checkpoints is None or self._care.checkpoints.soundness.holds()
 
     @property
     def log_bytes(self) -> int:
         """What SQLite's write-ahead log takes on the disk."""
         return 0 if self.is_postgresql else wal.size(self.engine.url.database or "")
+
+    def beside(self, *, connections: int, seconds: float | None = None) -> Database:
+        """The same database over connections of its own, at most so many: nobody else can use them up.
+
+        A statement that takes longer than `seconds` is ended with SQLAlchemy's error. Closed along with this one.
+        """
+        other = copy(self)
+        url = self.engine.url.render_as_string(hide_password=False)
+        other.engine = _engine(url, connections, self.setting, overflow=0)
+        other._others = []
+        if seconds is not None:
+            limit = _limit_statements if self.is_postgresql else sqlite.limit_statements
+            limit(other.engine, seconds)
+        self._others.append(other)
+        return other
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -103,7 +127,7 @@ class Database:
 
     @property
     def _autocheckpoint(self) -> int:
-        return sqlite.FRAMES_OF_SQLITE if self._checkpoints is None else 0
+        return sqlite.FRAMES_OF_SQLITE if self._care.checkpoints is None else 0
 
     @contextmanager
     def _heeding_errors(self) -> Iterator[None]:
@@ -114,8 +138,8 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            if self._checkpoints is not None and sqlite.is_io_error(error.orig):
-                self._checkpoints.soundness.doubt()
+            if self._care.checkpoints is not None and sqlite.is_io_error(error.orig):
+                self._care.checkpoints.soundness.doubt()
             raise
 
     def run_at_once(self, statement: str, parameters: Sequence[Any], *, after: Sequence[str] = ()) -> list[Any]:
@@ -183,15 +207,34 @@ class Database:
         return postgresql.open_session(self.engine, connect_arguments(self.engine.url))
 
     def close(self) -> None:
-        checkpoints, self._checkpoints = self._checkpoints, None
+        checkpoints, self._care.checkpoints = self._care.checkpoints, None
         if checkpoints is not None:
             checkpoints.stop()
-        self.engine.dispose()
+        for each in (*self._others, self):
+            each.engine.dispose()
         if checkpoints is not None:
             checkpoints.close()
 
 
-def _engine(url: str, pool_size: int, setting: str) -> Engine:
+class _Care:
+    """Who looks after the log of a SQLite file, if somebody does."""
+
+    checkpoints: Checkpoints | None = None
+
+
+def _limit_statements(engine: Engine, seconds: float) -> None:
+    """Have PostgreSQL end every statement that takes longer, and every wait for a lock."""
+
+    def limit(connection: Any, _: object) -> None:
+        milliseconds = int(seconds * 1_000)
+        for name in ("statement_timeout", "lock_timeout"):
+            connection.execute(f"SET {name} = {milliseconds}")
+        connection.commit()
+
+    event.listen(engine, "connect", limit)
+
+
+def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Engine:
     try:
         parsed = addresses.parse(url)
         system = parsed.get_backend_name()
@@ -209,7 +252,7 @@ def _engine(url: str, pool_size: int, setting: str) -> Engine:
             )
         options: dict[str, Any] = {
             "pool_size": pool_size,
-            "max_overflow": 4,
+            "max_overflow": overflow,
             "pool_timeout": CONNECT_TIMEOUT,
             # Parameters are bodies and what they decrypt to, which have no place in a log.
             "hide_parameters": True,

@@ -64,6 +64,12 @@ class Arrival:
         self.state, self.reason = State.DEAD, reason
         self.dedup_key, self.fingerprint = unread_identity(self.verified)
 
+    def keep_body_alone(self, reason: str) -> None:
+        """Drop whatever was read, because the database refuses some of it: the body is dead, and can be replayed."""
+        self.give_up(reason.encode("ascii", "backslashreplace").decode())
+        self.event_type, self.entity, self.occurred_at = "", None, None
+        self.headers, self.secret, self.conflict = {}, None, False
+
     def ignore(self, reason: str) -> None:
         self.state, self.reason = State.IGNORED, reason
 

@@ -36,6 +36,12 @@ VERIFIED = Counter(
 ACK_SECONDS = Histogram(
     "hookmirror_ack_seconds", "From the request to its answer", registry=REGISTRY, buckets=ACK_BUCKETS
 )
+READS_REFUSED = Counter(
+    "hookmirror_reads_refused",
+    "Questions to the API answered with 503: `busy`, too many at once, or `slow`, too long under way",
+    ["reason"],
+    registry=REGISTRY,
+)
 ENDED = Counter(
     "hookmirror_ended", "Deliveries that ended, by state and outcome", ["source", "state", "outcome"], registry=REGISTRY
 )

@@ -119,7 +119,7 @@ _OPEN = [
     Operation(
         name="readyz",
         path="/readyz",
-        summary="Whether the database answers and the backlog is young enough",
+        summary="Whether deliveries can be stored and the backlog is young enough",
         answers={200: Ready, 503: NotReady},
     ),
     Operation(

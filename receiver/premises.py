@@ -234,6 +234,14 @@ def demand_target(side: Side, *, now: datetime) -> None:
         Schema(side.database).upgrade()
 
 
+def demand_copied(side: Side) -> None:
+    """Raises `CopyError` if there is nothing to compare with; makes nothing."""
+    absent = side.file is not None and not side.file.exists()
+    with side.told():
+        if absent or Schema(side.database).plan().is_needed:
+            raise CopyError("TO has not the tables of this release, so it is no copy: run this without --verify-only.")
+
+
 def _demand_unicode(side: Side) -> None:
     if not side.database.is_postgresql:
         return

@@ -7,9 +7,11 @@ Nothing depends on it. A process that cannot say so, or says so too late, works 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -155,6 +157,8 @@ class Registration:
         self.name = new_name()
         #: What an operator should know, a sentence each; as of the last look.
         self.warnings: list[str] = []
+        #: By the monotonic clock: when it last wrote something.
+        self.wrote_at = -math.inf
         self._database = database
         self._schema = schema
         self._wiring = Wiring.of(sources)
@@ -195,6 +199,7 @@ class Registration:
         with self._database.write() as connection:
             self._give_sign(connection, now)
             others = [each for each in running(connection, now) if each["name"] != self.name]
+        self.wrote_at = time.monotonic()
         warnings = [NEWER_SCHEMA] if self._schema.is_ahead() else []
         warnings += differences(self._wiring, others)
         for warning in warnings:

@@ -14,9 +14,10 @@ from typing import Any
 
 from sqlalchemy import BigInteger, RowMapping, Select, exists, func, literal, select, text, tuple_, union_all
 
-from receiver.columns import Many, among
+from receiver.columns import Many, among, raw_columns
 from receiver.database import Database
 from receiver.deliveries import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state
+from receiver.errors import Unavailable
 from receiver.mirror import MirrorRow, mirror_tables, sql_table
 
 #: Items of one page: unless asked for, and at most.
@@ -30,6 +31,12 @@ HIDDEN = frozenset({"versions"})
 
 #: How much longer than it took a count over the whole history is believed, and the least in seconds.
 COUNT_REUSE, LEAST_REUSE = 20, 1.0
+
+#: Seconds that somebody waits for another's count.
+COUNT_PATIENCE = 5.0
+
+#: The states that a backlog consists of: each has an index of its own.
+BACKLOG = (State.PENDING, State.PROCESSING, State.DEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +53,18 @@ class DeliveryFilter:
 
 def deliveries(database: Database, wanted: DeliveryFilter, *, before: int | None, limit: int) -> Sequence[RowMapping]:
     """Deliveries, newest first, older than the id `before`."""
+    with database.read() as connection:
+        return connection.execute(select_deliveries(wanted, before=before, limit=limit)).mappings().all()
+
+
+def select_deliveries(wanted: DeliveryFilter, *, before: int | None, limit: int) -> Select[Any]:
+    """Selects deliveries, newest first, older than the id `before`."""
     found = _filtered(select(DELIVERIES), wanted)
     if before is not None:
         found = found.where(DELIVERIES.c.id < before)
-    newest = found.order_by(DELIVERIES.c.id.desc()).limit(limit)
     if wanted.entity is not None:
-        newest = _about_entity(found, limit)
-    with database.read() as connection:
-        return connection.execute(newest).mappings().all()
+        return _about_entity(found, limit)
+    return found.order_by(DELIVERIES.c.id.desc()).limit(limit)
 
 
 def _about_entity(found: Select[Any], limit: int) -> Select[Any]:
@@ -69,12 +80,12 @@ def delivery(database: Database, delivery_id: int) -> dict[str, Any] | None:
     """One delivery with its body, headers and failed attempts, as the API shows it."""
     found = select(DELIVERIES, BODIES.c.body, BODIES.c.plain, BODIES.c.headers)
     found = found.outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id).where(DELIVERIES.c.id == delivery_id)
-    attempts = select(ATTEMPTS).where(ATTEMPTS.c.delivery_id == delivery_id).order_by(ATTEMPTS.c.ended_at)
+    attempts = select(ATTEMPTS).where(ATTEMPTS.c.delivery_id == delivery_id).order_by(ATTEMPTS.c.ended_at.desc())
     with database.read() as connection:
         row = connection.execute(found).mappings().first()
         if row is None:
             return None
-        failed = connection.execute(attempts).mappings().all()
+        failed = connection.execute(attempts.limit(LARGEST_PAGE)).mappings().all()[::-1]
     body, encoding = _readable(row["body"])
     return show_delivery(row) | {
         "headers": row["headers"] or {},
@@ -136,42 +147,32 @@ def show_delivery(row: RowMapping) -> dict[str, Any]:
     }
 
 
-def rows(
-    database: Database,
-    table: type[MirrorRow],
-    *,
-    source: str | None,
-    active: bool | None,
-    behind: tuple[str, str] | None,
-    limit: int,
-) -> Sequence[RowMapping]:
-    """Rows of a mirror table in the order of (source, external id), after the key `behind`."""
+def select_rows(
+    table: type[MirrorRow], *, source: str | None, active: bool | None, behind: tuple[str, str] | None
+) -> Select[Any]:
+    """Selects rows of a mirror table in the order of (source, external id), after the key `behind`, to be passed on."""
     sql = sql_table(table)
-    statement = select(sql).order_by(sql.c.source, sql.c.external_id).limit(limit)
+    statement = select(*raw_columns(sql, but=HIDDEN)).order_by(sql.c.source, sql.c.external_id)
     if source is not None:
         statement = statement.where(sql.c.source == source)
     if active is not None:
         statement = statement.where(sql.c.active == active)
     if behind is not None:
         statement = statement.where(tuple_(sql.c.source, sql.c.external_id) > tuple_(*behind))
-    with database.read() as connection:
-        return connection.execute(statement).mappings().all()
+    return statement
 
 
 def row(database: Database, table: type[MirrorRow], source: str, external_id: str) -> RowMapping | None:
+    """One row of a mirror table, to be passed on."""
     sql = sql_table(table)
-    statement = select(sql).where(sql.c.source == source, sql.c.external_id == external_id)
+    statement = select(*raw_columns(sql, but=HIDDEN)).where(sql.c.source == source, sql.c.external_id == external_id)
     with database.read() as connection:
         return connection.execute(statement).mappings().first()
 
 
 def show_row(row: RowMapping) -> dict[str, Any]:
     """A mirror row as the API shows it: decimals as text with all their digits."""
-    return {
-        name: format(value, "f") if isinstance(value, Decimal) else value
-        for name, value in row.items()
-        if name not in HIDDEN
-    }
+    return {name: format(value, "f") if isinstance(value, Decimal) else value for name, value in row.items()}
 
 
 class Statistics:
@@ -195,7 +196,9 @@ class Statistics:
 
     def _count_ended(self) -> list[RowMapping]:
         # One at a time: whoever waits here takes the answer of the one before.
-        with self._counting:
+        if not self._counting.acquire(timeout=COUNT_PATIENCE):
+            raise Unavailable("The history is being counted already, and that takes long. Ask again later.")
+        try:
             began = monotonic()
             if began >= self._believed_until:
                 with self._database.read() as connection:
@@ -205,6 +208,17 @@ class Statistics:
                     max(took * COUNT_REUSE, LEAST_REUSE) if took > LEAST_REUSE / 20 else 0.0
                 )
             return self._ended
+        finally:
+            self._counting.release()
+
+    def backlog(self) -> dict[tuple[str, str], int]:
+        """How many deliveries are not done, or dead, by source and state. It does not go through the history."""
+        with self._database.read() as connection:
+            rows = connection.execute(_BACKLOG).mappings().all()
+        found: dict[tuple[str, str], int] = defaultdict(int)
+        for row in rows:
+            found[row["source"], row["state"]] += row["deliveries"]
+        return found
 
     def _source(
         self, name: str, open_rows: Sequence[RowMapping], ended_rows: Sequence[RowMapping], now: datetime
@@ -269,6 +283,7 @@ def _tally(states: Any) -> Select[Any]:
 #: One by one, because each of the two has an index of the few rows in it.
 _OPEN = union_all(_tally(in_state(State.PENDING)), _tally(in_state(State.PROCESSING)))
 _ENDED = _tally(HAS_ENDED)
+_BACKLOG = union_all(*(_tally(in_state(state)) for state in BACKLOG))
 
 
 def _filtered(statement: Select[Any], wanted: DeliveryFilter) -> Select[Any]:

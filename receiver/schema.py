@@ -25,6 +25,9 @@ SCHEMA_LOCK = 0x686F6F6B0003
 #: How long a migration waits for a table that somebody holds. Everybody else waits behind it, so not for long.
 LOCK_TIMEOUT = "10s"
 
+#: The encoding of PostgreSQL's that has every character.
+ENCODING = "UTF8"
+
 MIGRATE = "run `hookmirror migrate`"
 
 
@@ -99,6 +102,7 @@ class Schema:
         Writes nothing itself. Raises SQLAlchemy's error if the database cannot be used.
         """
         with self._database.write() as connection:
+            self._refuse_encoding(connection)
             refuse_unfinished(connection)
             for standing in self.standings(connection):
                 standing.refuse_what_is_not_ours()
@@ -121,6 +125,7 @@ class Schema:
         Raises `ConfigurationError` if a later release has been there, and SQLAlchemy's error if it cannot be done.
         """
         with self._database.write() as connection:
+            self._refuse_encoding(connection)
             if self._database.is_postgresql:
                 _take_turns(connection)
             refuse_unfinished(connection)
@@ -136,6 +141,7 @@ class Schema:
     def plan(self) -> Migration:
         """What `upgrade` would do; raises what it would raise at once."""
         with self._database.read() as connection:
+            self._refuse_encoding(connection)
             return self._plan(connection)
 
     def _plan(self, connection: Connection) -> Migration:
@@ -191,6 +197,18 @@ class Schema:
                         f"The table {each.name} lacks the column {wanted.name}: run "
                         f"`ALTER TABLE {_quoted(connection, each)} ADD COLUMN {_definition(connection, wanted)}`."
                     )
+
+    def _refuse_encoding(self, connection: Connection) -> None:
+        """Raises `ConfigurationError` if the database cannot keep every text, however little of it has come so far."""
+        if not self._database.is_postgresql:
+            return
+        encoding = connection.execute(text("SHOW server_encoding")).scalar()
+        if encoding != ENCODING:
+            raise ConfigurationError(
+                f"The database is encoded in {encoding}, which cannot keep every text: make one with "
+                f"`CREATE DATABASE … ENCODING '{ENCODING}' TEMPLATE template0`, and name that in "
+                f"{self._database.setting}."
+            )
 
     def _refuse_lacking(self, connection: Connection) -> None:
         for lacking in self.lacking(connection):

@@ -60,6 +60,12 @@ class Settings(Limits, BaseSettings):
     dedup_retention_days: int = Field(default=400, ge=1, le=36_500)
     #: The oldest pending delivery, in seconds, with which /readyz still answers that all is well.
     max_backlog_seconds: float = Field(default=300.0, gt=0, le=31_536_000)
+    #: Questions to the API that are answered at the same time; the others wait for their turn, and not for long.
+    api_reads_at_once: int = Field(default=4, ge=1, le=100)
+    #: Seconds that one statement of such an answer may take.
+    api_read_seconds: float = Field(default=10.0, gt=0, le=600)
+    #: Bytes after which a page of the API ends, although more was asked for.
+    api_page_bytes: int = Field(default=4_194_304, ge=1_024)
     #: How much of what happens is logged.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: Lines for people or JSON for machines.

@@ -31,7 +31,8 @@ from sqlalchemy.types import NullType, TypeEngine
 from receiver import codec
 from receiver.carriers import Carrier, NotPortable, carrier, writer
 from receiver.errors import CopyError
-from receiver.trouble import is_trouble_of_ours
+from receiver.telling import told
+from receiver.trouble import is_fault_of_values
 
 #: Characters that are shown of each part of a key.
 SHOWN_OF_KEY = 80
@@ -271,7 +272,7 @@ class Writer:
             with self._connection.begin_nested():
                 self._run(written)
         except DBAPIError as error:
-            if is_trouble_of_ours(error):
+            if not is_fault_of_values(error):
                 raise
             with self._connection.begin_nested():
                 self._name_the_guilty(rows, written)
@@ -283,10 +284,9 @@ class Writer:
                 with self._connection.begin_nested():
                     self._run([single])
             except DBAPIError as error:
-                reason = str(error.orig).strip().splitlines()[0]
                 raise CopyError(
                     f"{self._reader.table.name} {self._reader.show(self._reader.key_of(row))}: TO refuses this row "
-                    f"({reason}). Mend or delete it, and run this again."
+                    f"({told(error)}). Mend or delete it, and run this again."
                 ) from None
 
     def _run(self, rows: list[Row]) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from typing import TypeVar, cast
 
 from sqlalchemy import Connection, Dialect, Engine, event
@@ -26,6 +27,9 @@ BUSY_TIMEOUT, BUSY_LOOK = 5_000, 0.001
 
 #: How a transaction of SQLite begins that writes.
 IMMEDIATELY = "BEGIN IMMEDIATE"
+
+#: Instructions of SQLite's between two looks whether a statement has taken too long: well below a millisecond.
+STEPS = 20_000
 
 #: SQLite goes on writing to a file that is no longer at its place, and so would acks be lost with it.
 MOVED = "the file was moved or removed while it was open"
@@ -53,6 +57,20 @@ def look_after(engine: Engine) -> None:
     event.listen(engine, "connect", _open)
     event.listen(engine, "close", _note_closed)
     event.listen(engine, "begin", _begin)
+
+
+def limit_statements(engine: Engine, seconds: float) -> None:
+    """Have SQLite end every statement that runs later than so many seconds after its transaction began."""
+
+    def watch(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        connection.set_progress_handler(lambda: time.monotonic() > record.info.get("until", inf), STEPS)
+
+    def begin(connection: Connection) -> None:
+        connection.connection.info["until"] = time.monotonic() + seconds
+
+    event.listen(engine, "connect", watch)
+    # Before the statement that begins the transaction, which has its own time.
+    event.listen(engine, "begin", begin, insert=True)
 
 
 def is_open(path: str) -> bool:
@@ -99,8 +117,9 @@ def disconnect(connection: sqlite3.Connection, path: str) -> None:
 def _set_up(connection: sqlite3.Connection) -> None:
     # The driver's own transaction control cannot begin IMMEDIATE: switch it off and begin by hand.
     connection.isolation_level = None
-    # Of a file that has nothing in it yet; from then on it cannot be changed but by a VACUUM.
-    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    # Only of a file that has nothing in it yet: elsewhere it is a write, which would wait for whoever writes.
+    if not connection.execute("PRAGMA page_count").fetchone()[0]:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     _write_ahead(connection)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")

@@ -51,6 +51,9 @@ OF_THE_CONNECTION = ("08", "57P", READ_ONLY)
 #: raises.
 REFUSED_VALUES = frozenset({"22", "23", "44", "54", "P0"})
 
+#: PostgreSQL's words for a statement, and a wait for a lock, that took too long.
+OVERDUE = frozenset({"57014", "55P03"})
+
 #: Where a database's URL stands, unless a message is told otherwise.
 SETTING = "HOOKMIRROR_DATABASE_URL"
 
@@ -120,6 +123,14 @@ def is_trouble_of_ours(error: BaseException) -> bool:
         return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in SQLITE_TROUBLE
     state = getattr(error.orig, "sqlstate", None)
     return state is None or state[:2] in POSTGRESQL_TROUBLE
+
+
+def is_overdue(error: BaseException) -> bool:
+    """Whether a statement was ended because it, or its wait for a lock, took longer than its connection allows."""
+    original = getattr(error, "orig", None)
+    if isinstance(original, sqlite3.Error):
+        return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT
+    return getattr(original, "sqlstate", None) in OVERDUE
 
 
 def is_fault_of_values(error: BaseException) -> bool:

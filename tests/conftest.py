@@ -42,10 +42,11 @@ class Databases:
         self._server = make_url(server).set(drivername="postgresql")
         self._template: str | None = None
 
-    def create(self, template: str = "template1") -> str:
-        """A new database, as the template is; returns its name."""
+    def create(self, template: str = "template1", *, encoding: str | None = None) -> str:
+        """A new database, as the template is but for its encoding; returns its name."""
         name = f"hookmirror_test_{secrets.token_hex(6)}"
-        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        encoded = "" if encoding is None else f" ENCODING '{encoding}' LOCALE 'C'"
+        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{encoded}')
         return name
 
     def create_with_tables(self) -> str:

@@ -15,15 +15,15 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "pure": "errors escapes paths likeness compression codec telling patterns retries rates signatures ciphers "
     "moments envelope limits environment mistakes account settings versions tokens",
-    "tables": "arrivals columns addresses database_url sqlite wal soundness checkpoints trouble postgresql "
-    "database importing revisions migrations schema bulk deliveries intake filing claims endings inbox "
-    "mirror changes workspace",
+    "tables": "arrivals columns addresses database_url sqlite wal soundness checkpoints trouble postgresql database "
+    "importing revisions unfinished migrations schema bulk pages deliveries intake filing claims endings "
+    "inbox mirror changes workspace carriers slices digests sequences",
     "dialects": "dialects sources",
     "pipelines": "sharing metrics repeats incoming connections admission acceptor endpoint listener liveness "
-    "side_by_side processes retention reconcile attempts hydration handling settlement worker",
-    "surface": "queries answers openapi exposition api",
+    "side_by_side processes retention reconcile attempts hydration handling settlement worker premises copying",
+    "surface": "queries parameters answers openapi exposition reads readiness api",
     "app": "renewal asking app line closing bounded protocol server supervisor vitals worker_thread sender "
-    "permissions doctor logs",
+    "permissions doctor logs copy_command options",
     "top": "cli __main__ testing",
 }
 

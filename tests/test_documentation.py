@@ -35,9 +35,12 @@ from receiver.database import Database
 from receiver.deliveries import State
 from receiver.environment import CONFIG_VARIABLE, PREFIX
 from receiver.errors import Refused
+from receiver.exposition import Exposition
 from receiver.inbox import Inbox
 from receiver.mirror import BOOKKEEPING, mirror_tables, own_columns, sql_table
 from receiver.openapi import describe
+from receiver.readiness import Readiness
+from receiver.reads import Reads
 from receiver.settings import Settings, SourceSettings, load
 from receiver.sources import find_dialects
 from receiver.testing import EXPECTED, Webhooks, fixture_files
@@ -48,7 +51,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 #: Every page, by its path from the root.
-PAGES = {str(path.relative_to(ROOT)): path for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]}
+PAGES = {str(path.relative_to(ROOT)): path for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]}
 
 #: The words of the project, one per concept: each has its own entry in the glossary.
 WORDS = [
@@ -265,7 +268,17 @@ def test_no_page_names_a_metric_that_does_not_exist(page: str) -> None:
 
 def test_every_address_of_the_api_is_documented_and_no_other(tmp_path: Path) -> None:
     inbox = Inbox(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}"))
-    api = Api(inbox, Tokens(["key"]), sources=[], max_backlog_seconds=1, wake=lambda: None)
+    api = Api(
+        inbox,
+        Tokens(["key"]),
+        sources=[],
+        reads=Reads(at_once=1, seconds=1),
+        page_bytes=1,
+        readiness=Readiness(inbox, [], max_backlog_seconds=1),
+        exposition=Exposition(inbox, []),
+        measuring=Reads(at_once=1, seconds=1),
+        wake=lambda: None,
+    )
     served = {
         ("POST" if "POST" in (route.methods or ()) else "GET", re.sub(r":\w+}", "}", route.path))
         for route in api.routes()

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 
 import pytest
 from commanding import PATIENCE, SECRET_KEY, SETTINGS, Folder, Forks, lines, post, product, wait_until
@@ -93,6 +94,11 @@ def test_token_prints_a_token_alone_and_the_api_takes_it(folder, forks, served):
     assert (done.returncode, done.stderr, len(lines(done.stdout))) == (0, "", 1)
     answer = served.get("/api/v1/stats", headers={"Authorization": f"Bearer {done.stdout.strip()}"})
     assert answer.status_code == 200
+
+
+def test_the_version_is_that_of_the_distribution(folder, forks):
+    done = forks.run(folder, "--version")
+    assert (done.returncode, done.stdout) == (0, f"hookmirror {version('hookmirror')}\n")
 
 
 # ── send ──────────────────────────────────────────────────────────────────────────────────────────────────────

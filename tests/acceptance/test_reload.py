@@ -40,11 +40,12 @@ class Running(Folder):
         self.settings = text
         (self.path / "hookmirror.toml").write_text(text)
 
-    def start(self, *arguments: str):
-        # The pipe of the base class would fill up under a stream.
-        process = super().start(*arguments)
-        threading.Thread(target=self._keep, args=(process.stderr,), daemon=True).start()
-        return process
+    @contextmanager
+    def running(self, *arguments: str):
+        with super().running(*arguments) as process:
+            # The pipe would fill up under a stream.
+            threading.Thread(target=self._keep, args=(process.stderr,), daemon=True).start()
+            yield process
 
     def _keep(self, stream) -> None:
         with (self.path / "log").open("a", buffering=1) as log:
@@ -303,7 +304,7 @@ def test_reload_says_what_is_wrong_before_it_asks_anybody(folder):
         folder.write("sources = [")
         done = folder.run("reload")
         assert (done.returncode, done.stdout) == (1, "")
-        folder.logged("is not TOML")
+        assert "is not TOML" in done.stderr
         assert REFUSED not in folder.log
 
 
@@ -355,4 +356,4 @@ def test_reload_where_nobody_runs_says_so(folder):
     folder.run("migrate")
     done = folder.run("reload")
     assert (done.returncode, done.stdout) == (1, "")
-    folder.logged("No process serves or works on this database")
+    assert "No process serves or works on this database" in done.stderr

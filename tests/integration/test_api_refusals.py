@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from datetime import timedelta
 
 import pytest
@@ -158,3 +160,30 @@ def test_no_secret_is_ever_in_an_answer(served: Served):
     told = "".join(served.get(path).text for path in [*paths, "/metrics", "/readyz", "/openapi.json"])
     secrets = [SECRET_KEY, *(secret for source in SOURCES.values() for secret in source["secrets"])]
     assert not [secret for secret in secrets if secret in told]
+
+
+def cursor(key: object) -> str:
+    return urlsafe_b64encode(json.dumps(key).encode()).decode()
+
+
+@pytest.mark.parametrize("odd", ["\0", "\ud800", "\u202e", "字" * 512])
+def test_a_cursor_may_name_any_key(served: Served, odd: str):
+    answer = served.get(f"/api/v1/catalog/products?cursor={cursor(['sigma', odd])}")
+    assert answer.status_code == 200
+
+
+#: By what it says, or for its length before anybody reads it.
+REFUSED = {(400, "bad_request"), (414, "url_too_long")}
+
+
+@pytest.mark.parametrize("key", [["sigma", "x" * 40_000], [[["deep"] * 50] * 20, "x"], {"a": 1, "b": 2}, "ab" * 9_000])
+def test_a_cursor_that_is_no_key_is_refused_however_large(served: Served, key: object):
+    answer = served.get(f"/api/v1/catalog/products?cursor={cursor(key)}")
+    assert error(answer) in REFUSED
+
+
+def test_a_query_of_thousands_of_parameters_is_refused_by_the_first(served: Served):
+    answer = served.get("/api/v1/deliveries?" + "&".join(f"p{number}=" for number in range(5_000)))
+    assert error(answer) in REFUSED
+    answer = served.get("/api/v1/deliveries?" + "&".join(["limit=1"] * 5_000))
+    assert error(answer) in REFUSED

@@ -150,7 +150,8 @@ def test_an_original_that_a_process_serves_is_refused_with_its_name(files):
     now = "'2999-01-01T00:00:00.000000Z'"
     sql(
         source,
-        f"INSERT INTO processes VALUES ('elsewhere', 'box', 42, 'endpoint', '0.1.0', '', '', '[]', {now}, {now})",
+        "INSERT INTO processes (name, host, pid, kind, release, revision, fingerprint, wiring, started_at, seen_at) "
+        f"VALUES ('elsewhere', 'box', 42, 'endpoint', '0.1.0', '', '', '[]', {now}, {now})",
     )
     try:
         with pytest.raises(CopyError, match=r"FROM is in use by endpoint box:42 \(hookmirror 0\.1\.0\): stop it"):
@@ -171,7 +172,7 @@ def test_an_original_whose_deliveries_a_worker_holds_is_refused(histories, new_u
 def test_nothing_is_written_to_the_original_meanwhile(system, histories, new_url):
     tried = []
 
-    def write(doing, table, rows):
+    def write(doing, table, rows, of):
         if not tried:
             with Database(histories(system)).engine.connect() as beside:
                 hurry = "SET lock_timeout = '10ms'" if system == "postgresql" else "PRAGMA busy_timeout = 0"
@@ -189,7 +190,7 @@ def test_nothing_is_written_to_the_original_meanwhile(system, histories, new_url
 def test_of_two_copies_at_once_the_first_gives_way(files):
     source, target = files
 
-    def another(doing, table, rows):
+    def another(doing, table, rows, of):
         if doing == "copying" and table == "changes":
             sql(target, "UPDATE unfinished_copy SET runner = 'another'")
 
@@ -218,7 +219,7 @@ class Stopped(Exception):
 
 
 def stop_at(wanted):
-    def progress(doing, table, rows):
+    def progress(doing, table, rows, of):
         if (doing, table) == wanted:
             raise Stopped
 
@@ -274,7 +275,7 @@ def test_a_copy_that_has_ended_is_not_overwritten_afresh_or_not(files):
 def test_somebody_elses_rows_in_the_copy_are_found_at_the_end(files):
     source, target = files
 
-    def spoil(doing, table, rows):
+    def spoil(doing, table, rows, of):
         if (doing, table) == ("copying", "variants"):
             sql(target, "UPDATE deliveries SET reason = 'spoilt' WHERE state = 'dead'")
 
@@ -306,6 +307,16 @@ def test_differences_are_told_by_table_and_key(across):
         ("products", "gone", "missing"),
         ("dedup_keys", "new", "extra"),
     }
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_comparing_with_what_is_no_copy_makes_nothing(exists, histories, tmp_path):
+    target = tmp_path / "target.db"
+    if exists:
+        target.touch()
+    with pytest.raises(CopyError, match="TO has not the tables of this release, so it is no copy"):
+        verify(histories("sqlite"), f"sqlite:///{target}")
+    assert target.exists() == exists
 
 
 # ── what cannot be copied ─────────────────────────────────────────────────────────────────────────────────────────

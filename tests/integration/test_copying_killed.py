@@ -63,7 +63,7 @@ def copy_and_die(source: str, target: str, *, at: int, during: str) -> int:
             if steps == at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        def progress(doing, table, rows):
+        def progress(doing, table, rows, of):
             nonlocal counted
             counted = counted or doing == during
             step()
@@ -86,9 +86,9 @@ def copied(target: str) -> int | None:
 
 #: When each of several processes dies: at its first, third … step of what it is doing then.
 DEATHS = [
-    *(("examining", at) for at in (1, 15, 17)),
-    *(("copying", at) for at in (1, 2, 3, 4, 5, 6, 7, 16, 25, 34)),
-    *(("comparing", at) for at in (1, 14, 24, 34)),
+    *(("examining", at) for at in (1, 17)),
+    *(("copying", at) for at in (1, 2, 3, 4, 5, 6, 16, 25)),
+    *(("comparing", at) for at in (1, 24)),
 ]
 
 
@@ -123,7 +123,7 @@ def test_a_full_disk_stops_a_copy_with_advice_and_the_next_one_goes_on(source, t
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         with both(source, target) as sides:
 
-            def fill(doing, table, rows):
+            def fill(doing, table, rows, of):
                 if doing == "copying" and rows:
                     size = (tmp_path / "target.db-wal").stat().st_size
                     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

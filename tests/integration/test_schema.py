@@ -375,3 +375,32 @@ def test_a_file_that_is_read_only_is_refused_with_what_to_do(tmp_path):
     with closing(Database(url)) as database, pytest.raises(OperationalError) as raised:
         Schema(database).prepare()
     assert "Give this user the right to write the file" in explain(raised.value, f"sqlite:///{file}")
+
+
+# ── encodings ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252"])
+def test_a_database_that_cannot_keep_every_text_is_refused_by_all_who_start(databases, encoding):
+    name = databases.create("template0", encoding=encoding)
+    try:
+        with closing(Database(databases.url(name))) as database:
+            for begin in (Schema(database).check, Schema(database).upgrade, Schema(database).plan):
+                with pytest.raises(
+                    ConfigurationError, match=f"^The database is encoded in {encoding}, which cannot"
+                ) as e:
+                    begin()
+                assert "\n" not in str(e.value)
+            assert inspect(database.engine).get_table_names() == []
+    finally:
+        databases.drop(name)
+
+
+def test_the_encoding_that_a_client_s_environment_names_does_not_matter(databases, monkeypatch):
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    name = databases.create_with_tables()
+    try:
+        with closing(Database(databases.url(name))) as database, database.read() as connection:
+            assert connection.execute(text("SELECT '😊'")).scalar_one() == "😊"
+    finally:
+        databases.drop(name)

@@ -19,7 +19,9 @@ LARGEST = 10_000
 
 
 @pytest.mark.parametrize(
-    "packed", [gzip.compress(JSON), zlib.compress(JSON), gzip.compress(JSON, 0), zlib.compress(JSON, 0)]
+    "packed",
+    [gzip.compress(JSON), zlib.compress(JSON), gzip.compress(JSON, 0), zlib.compress(JSON, 0)],
+    ids=["gzip", "deflate", "gzip, stored", "deflate, stored"],
 )
 def test_gzip_and_deflate_are_told_and_read(packed):
     assert is_compressed(packed)

@@ -27,7 +27,7 @@ LOOKS = {
     b'--x\r\nContent-Disposition: form-data; name="json"\r\n\r\n{}': "a form (multipart/form-data)",
     b"<?xml version='1.0'?><event/>": "XML or HTML",
     b"\n <!DOCTYPE html>": "XML or HTML",
-    gzip.compress(EVENT.encode()): "compressed with gzip",
+    gzip.compress(EVENT.encode(), mtime=0): "compressed with gzip",
     zlib.compress(EVENT.encode()): "compressed with deflate",
     b"\x28\xb5\x2f\xfd\x04": "compressed with zstd",
     b"\x82\xa4type\xaf": "binary data",

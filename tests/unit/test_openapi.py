@@ -18,9 +18,12 @@ from receiver.api import Api
 from receiver.codec import encode
 from receiver.columns import Document, ExactDecimal, UtcDateTime
 from receiver.database import Database
+from receiver.exposition import Exposition
 from receiver.inbox import Inbox
 from receiver.mirror import mirror_tables, sql_table
 from receiver.openapi import describe
+from receiver.readiness import Readiness
+from receiver.reads import Reads
 from receiver.tokens import Tokens
 
 TABLES = {sql_table(table).name: table for table in mirror_tables()}
@@ -42,7 +45,18 @@ def test_it_is_valid_openapi(document):
 
 def test_it_has_every_route_that_is_served_and_no_other(document, tmp_path):
     with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
-        api = Api(Inbox(database), Tokens(["key"]), sources=[], max_backlog_seconds=1, wake=lambda: None)
+        inbox = Inbox(database)
+        api = Api(
+            inbox,
+            Tokens(["key"]),
+            sources=[],
+            reads=Reads(at_once=1, seconds=1),
+            page_bytes=1,
+            readiness=Readiness(inbox, [], max_backlog_seconds=1),
+            exposition=Exposition(inbox, []),
+            measuring=Reads(at_once=1, seconds=1),
+            wake=lambda: None,
+        )
         routes = [(route.methods - {"HEAD"}, re.sub(r":\w+}", "}", route.path)) for route in api.routes()]
     served = {
         (method, path.replace("{table}", table))

@@ -14,6 +14,16 @@ from receiver.database import Database
 from receiver.sqlite import BUSY_TIMEOUT
 from receiver.trouble import explain, is_transient, is_trouble_of_ours
 
+# ── connections ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_connection_is_opened_and_reads_while_another_writes(sqlite):
+    write_a_note(sqlite)
+    with sqlite.write() as connection, closing(Database(str(sqlite.engine.url))) as another:
+        add(connection, "not committed yet")
+        assert notes(another) == ["in the end"]
+
+
 # ── flushes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,0 +1,97 @@
+"""What is installed tells type checkers its types: a user's project on the built wheel passes `mypy --strict`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: Every `ignore` stands for an error that must be found: strict refuses one that is not needed.
+SHOP = """
+from decimal import Decimal
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel
+
+from handlers.catalog import Product
+from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, MirrorRow, price_field
+
+shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
+untyped = Dialect(1, verify=HmacSha256(header="X-Webhook-Signature"))  # type: ignore[arg-type]
+
+
+class Shelf(MirrorRow, table=True):
+    __tablename__ = "shelves"
+    width: Decimal | None = price_field()
+
+
+class Body(BaseModel):
+    type: str
+    id: str
+    timestamp: AwareDatetime
+    data: dict[str, Any] | None = None
+
+
+@shop.envelope
+def read(body: Body) -> Envelope:
+    return Envelope(event_type=body.type, entity=("product", body.id), occurred_at=body.timestamp, data=body.data)
+
+
+class ProductData(BaseModel):
+    name: str
+
+
+@shop.on("product.created")
+def upsert(event: Event[ProductData], mirror: Mirror) -> None:
+    mirror.upsert(Product, event.entity_id, name=event.data.name)
+    mirror.upsert(Product, event.data.name + 1)  # type: ignore[operator]
+    mirror.upsert(ProductData, event.entity_id)  # type: ignore[arg-type]
+    row = mirror.get(Shelf, event.entity_id)
+    if row is not None and row.width is not None:
+        print(row.width.quantize(Decimal(1)))
+"""
+
+TESTS = """
+from handlers.catalog import Product
+from receiver.testing import Webhooks
+from simulator.systems import SYSTEMS
+
+
+def test_it(webhooks: Webhooks) -> None:
+    answer = webhooks.send("shop", "product.created", id="A1", data={"name": "Lamp"})
+    assert answer.status == 200
+    assert webhooks.row(Product, "A1").name == "Lamp"
+    assert webhooks.row(Product, "A1").nme  # type: ignore[attr-defined]
+    assert "sigma" in SYSTEMS
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Path:
+    """The Python of an environment that has the wheel, beside what else is installed here."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    venv.create(folder / "environment", with_pip=False)
+    (packages,) = (folder / "environment").glob("lib/python*/site-packages")
+    (wheel,) = (folder / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    (packages / "beside.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "environment" / "bin" / "python"
+
+
+def test_a_users_project_passes_strict_type_checks_on_the_installed_wheel(python, tmp_path):
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "test_shop.py").write_text(TESTS)
+    (tmp_path / "mypy.ini").write_text("[mypy]\nplugins = pydantic.mypy\n")
+    checking = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(python), "."]
+    done = subprocess.run(checking, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.splitlines()[-1] == "Success: no issues found in 2 source files", done.stdout + done.stderr

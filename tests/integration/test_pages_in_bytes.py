@@ -1,0 +1,104 @@
+"""Pages over large rows: they end when they are large enough, and what is behind them is not even read."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from serving import Served, serving
+from shopping import NOON
+from sqlalchemy import insert
+from test_api import pages
+
+from handlers.catalog import Product
+from receiver import changes
+from receiver.changes import CHANGES
+from receiver.codec import encode
+from receiver.mirror import sql_table
+
+#: Rows, and the numbers in each: 200 KB of JSON, which is many times as much in memory once it is read.
+ROWS, NUMBERS = 40, 20_000
+
+#: Bytes after which a page ends here.
+PAGE_BYTES = 1 << 20
+
+LARGE = {"prices": [1.5] * NUMBERS, "note": "Größe \u0000 😊"}
+
+
+@pytest.fixture(scope="module")
+def served(lend_database, tmp_path_factory):
+    with (
+        lend_database(tmp_path_factory.mktemp("pages")) as url,
+        serving(url, api_page_bytes=PAGE_BYTES, api_read_seconds=60.0) as running,
+    ):
+        row = {"active": True, "changed_at": NOON, "tie": False, "versions": "{}", "data": LARGE}
+        change = {"table": "products", "operation": "update", "changed_at": NOON, "recorded_at": NOON, "source": "s"}
+        with running.beside.write() as connection:
+            for number in range(ROWS):
+                key = {"source": "iimmpact", "external_id": f"A{number:03}"}
+                connection.execute(insert(sql_table(Product)), row | key)
+                about = {"external_id": "A000", "before": {}, "after": {"data": LARGE}}
+                connection.execute(insert(CHANGES), change | about | {"source": "iimmpact"})
+        yield running
+
+
+def test_a_page_ends_when_it_is_large_enough_and_says_that_there_is_more(served: Served):
+    answer = served.get("/api/v1/catalog/products")
+    assert PAGE_BYTES <= len(answer.content) < 2 * PAGE_BYTES
+    assert answer.json()["next"] is not None
+
+
+def test_pages_that_end_early_cover_each_row_exactly_once(served: Served):
+    listed = pages(served, "/api/v1/catalog/products?limit=1000")
+    assert len(listed) > 2
+    found = [row for page in listed for row in page]
+    assert [row["external_id"] for row in found] == [f"A{number:03}" for number in range(ROWS)]
+    assert all(row["data"] == LARGE for row in found)
+
+
+def test_the_change_feed_comes_in_such_pages_too(served: Served):
+    after, numbers = 0, []
+    while items := (page := served.get(f"/api/v1/changes?after={after}&limit=1000").json())["items"]:
+        assert len(encode(items)) < 2 * PAGE_BYTES
+        assert items[0]["after"] == {"data": LARGE}
+        numbers += [each["seq"] for each in items]
+        after = page["next"]
+    assert len(numbers) == ROWS
+    assert numbers == sorted(set(numbers))
+
+
+def test_the_history_of_one_row_is_bounded_too(served: Served):
+    answer = served.get("/api/v1/catalog/products/iimmpact/A000")
+    assert answer.json()["row"]["data"] == LARGE
+    assert 0 < len(answer.json()["history"]) < ROWS
+    assert len(answer.content) < 3 * PAGE_BYTES
+
+
+def test_one_row_that_is_larger_than_a_page_is_a_page(served: Served, lend_database, tmp_path):
+    with serving(served.beside.engine.url.render_as_string(False), api_page_bytes=1_024) as small:
+        page = small.get("/api/v1/catalog/products").json()
+    assert [row["external_id"] for row in page["items"]] == ["A000"]
+    assert page["next"] is not None
+
+
+def test_a_page_takes_a_small_multiple_of_its_bytes_in_memory(served: Served):
+    served.get("/api/v1/catalog/products?limit=1000")
+    tracemalloc.start()
+    try:
+        served.get("/api/v1/catalog/products?limit=1000")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * PAGE_BYTES
+
+
+def test_whoever_follows_the_feed_reads_it_in_portions_too(served: Served):
+    first = changes.after(served.beside, 0, limit=1_000)
+    assert 0 < len(first) < ROWS
+    assert first[0]["after"] == {"data": LARGE}
+    seen = []
+    for change in changes.follow(served.beside):
+        seen.append(change["seq"])
+        if len(seen) == ROWS:
+            break
+    assert seen == sorted(set(seen))

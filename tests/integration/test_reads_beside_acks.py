@@ -1,0 +1,197 @@
+"""Readers who are stuck, or ask for very much: acks go on beside them, and health checks answer at once."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import httpx
+import pytest
+from serving import PATIENCE, Served, error, serving, wait_until
+from sqlalchemy import text
+
+from receiver import queries, reads
+from receiver.readiness import REUSE
+
+#: Readers at the same time: more than there are threads or connections.
+READERS = 40
+
+#: Seconds that a sender, and a health check, waits for its answer.
+ACK, CHECK = 2.0, 1.0
+
+
+@pytest.fixture
+def served(mirror_url, monkeypatch) -> Iterator[Served]:
+    monkeypatch.setattr(reads, "LONGEST_WAIT", 0.3)
+    with serving(mirror_url, with_worker=True, api_read_seconds=0.3) as running:
+        running.ended(running.send("iimmpact", id="A1"))
+        yield running
+
+
+@contextmanager
+def reading(served: Served, path: str) -> Iterator[list[Future[httpx.Response]]]:
+    """Many ask for this at the same time, and go on asking until the end of the block."""
+    over = threading.Event()
+
+    def ask() -> httpx.Response:
+        while True:
+            answer = served.get(path)
+            if over.wait(0.1) or answer.status_code != 503:
+                return answer
+
+    with ThreadPoolExecutor(READERS) as pool:
+        readers = [pool.submit(ask) for _ in range(READERS)]
+        try:
+            yield readers
+        finally:
+            over.set()
+
+
+def acks(served: Served, number: int) -> list[float]:
+    """Seconds that each of so many posts takes to be acked, one after the other."""
+    took = []
+    for count in range(number):
+        began = time.monotonic()
+        served.send("iimmpact", id=f"B{count}")
+        took.append(time.monotonic() - began)
+    return took
+
+
+def checked(served: Served, path: str = "/readyz") -> httpx.Response:
+    """What a health check answers, in time."""
+    began = time.monotonic()
+    answer = served.client.get(path)
+    assert time.monotonic() - began < CHECK
+    return answer
+
+
+@contextmanager
+def locking(served: Served, table: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[None]:
+    with served.beside.write() as connection:
+        connection.execute(text(f"LOCK TABLE {table} IN {mode} MODE"))
+        yield
+
+
+@contextmanager
+def read_only(served: Served) -> Iterator[None]:
+    """Every new connection takes no writes, and there are only new ones."""
+    name = served.beside.engine.url.database
+    with served.beside.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+        connection.execute(text(DISCONNECT))
+        try:
+            yield
+        finally:
+            connection.execute(text("SET default_transaction_read_only = off"))
+            connection.execute(text(f"ALTER DATABASE {name} RESET default_transaction_read_only"))
+            connection.execute(text(DISCONNECT))
+
+
+DISCONNECT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+def test_acks_go_on_beside_readers_that_are_stuck(served, monkeypatch):
+    stuck, show = threading.Event(), queries.show_delivery
+    monkeypatch.setattr(queries, "show_delivery", lambda row: stuck.wait(PATIENCE) and show(row))
+    with reading(served, "/api/v1/deliveries"):
+        try:
+            wait_until(lambda: served.metric('hookmirror_reads_refused_total{reason="busy"}'), "the bound")
+            assert max(acks(served, 20)) < ACK
+            assert checked(served).status_code == 200
+            assert checked(served, "/healthz").status_code == 200
+        finally:
+            stuck.set()
+
+
+@pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
+def test_acks_go_on_beside_readers_that_wait_for_a_lock(served):
+    with locking(served, "products"), reading(served, "/api/v1/catalog/products"):
+        wait_until(lambda: served.metric('hookmirror_reads_refused_total{reason="slow"}'), "the statement's limit")
+        assert max(acks(served, 20)) < ACK
+        assert checked(served).json() == {"status": "ready", "warnings": []}
+        assert checked(served, "/healthz").status_code == 200
+
+
+def test_readers_past_the_bound_are_asked_to_come_back(served, monkeypatch):
+    stuck, show = threading.Event(), queries.show_delivery
+    monkeypatch.setattr(queries, "show_delivery", lambda row: stuck.wait(PATIENCE) and show(row))
+    with ThreadPoolExecutor(READERS) as pool:
+        try:
+            answers = [pool.submit(served.get, "/api/v1/deliveries") for _ in range(READERS)]
+            wait_until(lambda: sum(answer.done() for answer in answers) >= READERS - 4, "the refusals")
+        finally:
+            stuck.set()
+    refused = [answer.result() for answer in answers if answer.result().status_code == 503]
+    assert len(refused) >= READERS - 4
+    assert {error(answer) for answer in refused} == {(503, "unavailable")}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
+    assert served.get("/api/v1/deliveries").status_code == 200
+
+
+@pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
+def test_a_read_that_takes_too_long_is_ended_with_the_mend(served):
+    with locking(served, "changes"):
+        answer = served.get("/api/v1/changes")
+    assert error(answer) == (503, "unavailable")
+    assert "longer than 0.3 seconds" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
+def test_nothing_is_ready_while_what_accepting_writes_is_locked(served):
+    for table, mode in [
+        ("deliveries", "ACCESS EXCLUSIVE"),
+        ("deliveries", "SHARE"),
+        ("bodies", "SHARE"),
+        ("dedup_keys", "EXCLUSIVE"),
+    ]:
+        with locking(served, table, mode):
+            time.sleep(REUSE)  # What was found before counts for that long.
+            answer = checked(served)
+            assert served.client.get("/metrics").status_code == 200
+        assert answer.json() == {
+            "status": "not ready",
+            "reason": "The database cannot be written now: somebody holds a lock.",
+        }
+        wait_until(lambda: checked(served).status_code == 200, "the end of the trouble")
+
+
+@pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
+def test_a_lock_on_anything_else_is_no_reason_against_being_ready(served):
+    for table in ("products", "changes", "attempts", "processes"):
+        with locking(served, table):
+            time.sleep(REUSE)
+            assert checked(served).json() == {"status": "ready", "warnings": []}
+
+
+@pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
+def test_a_database_that_only_lets_itself_be_read_is_not_ready(served):
+    with read_only(served):
+        wait_until(lambda: checked(served).json().get("reason") == "The database can be read and not written.")
+        assert checked(served).status_code == 503
+    wait_until(lambda: checked(served).status_code == 200, "the end of the trouble")
+
+
+@pytest.mark.parametrize("database_system", ["sqlite"], scope="module")
+def test_a_file_that_another_program_keeps_from_being_written_is_not_ready(served):
+    path = served.beside.engine.url.database
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        wait_until(lambda: checked(served).status_code == 503, "the news")
+        other.execute("ROLLBACK")
+        wait_until(lambda: checked(served).status_code == 200, "the end of the trouble")
+
+
+def test_after_a_failure_to_store_nothing_is_ready_until_something_is_written(served, monkeypatch):
+    acceptor = served.app._acceptor
+    acceptor._last_failed, acceptor._failed_at = True, time.monotonic()
+    answer = checked(served)
+    assert (answer.status_code, answer.json()["reason"][:35]) == (503, "The last deliveries could not be st")
+    served.app._registration.look()
+    assert checked(served).status_code == 200

@@ -1,0 +1,117 @@
+"""Statements that are bounded in time, and reads that are bounded in number."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver import reads as module
+from receiver.database import Database
+from receiver.errors import Unavailable
+from receiver.reads import WAITING_FOR_EACH, Reads
+from receiver.trouble import is_overdue
+
+#: Runs until somebody ends it, on either system.
+FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+#: Seconds that nothing here takes unless it is broken.
+BOUND = 20.0
+
+
+@pytest.fixture
+def database(database_url):
+    with closing(Database(database_url)) as opened:
+        opened.create_tables()
+        yield opened
+
+
+def test_a_statement_that_takes_longer_than_it_may_is_ended(database):
+    beside = database.beside(connections=1, seconds=0.2)
+    began = time.monotonic()
+    with beside.read() as connection, pytest.raises(SQLAlchemyError) as raised:
+        connection.execute(text(FOREVER))
+    assert time.monotonic() - began < BOUND
+    assert is_overdue(raised.value)
+
+
+def test_a_connection_goes_on_after_a_statement_was_ended(database):
+    beside = database.beside(connections=1, seconds=0.2)
+    with beside.read() as connection, pytest.raises(SQLAlchemyError):
+        connection.execute(text(FOREVER))
+    time.sleep(0.2)
+    for _ in range(2):
+        with beside.read() as connection:
+            assert connection.execute(text("SELECT 1")).scalar_one() == 1
+
+
+def test_the_connections_beside_are_not_those_of_anybody_else(database):
+    beside = database.beside(connections=1)
+    with database.read() as first, beside.read() as second, database.beside(connections=1).read() as third:
+        drivers = {id(each.connection.driver_connection) for each in (first, second, third)}
+    assert len(drivers) == 3
+
+
+def test_everything_beside_is_closed_along(database):
+    beside = database.beside(connections=1)
+    with beside.read():
+        pass
+    database.close()
+    assert beside.engine.pool.checkedin() == 0
+
+
+def test_whoever_writes_beside_heeds_the_same_errors_and_waits_for_the_same_turn(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
+        beside = database.beside(connections=1)
+        database.look_after()
+        assert beside._care.checkpoints is database._care.checkpoints is not None
+        assert beside._writer is database._writer
+
+
+def test_a_read_waits_for_its_turn_and_gets_it():
+    reads = Reads(at_once=1, seconds=BOUND)
+
+    async def ask() -> list[int]:
+        return await asyncio.gather(*(reads.run(lambda number=number: number) for number in range(8)))
+
+    assert asyncio.run(ask()) == list(range(8))
+    reads.close()
+
+
+def test_more_reads_than_may_wait_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr(module, "LONGEST_WAIT", BOUND)
+    reads, gate = Reads(at_once=1, seconds=BOUND), threading.Event()
+
+    async def ask() -> None:
+        asked = [asyncio.create_task(reads.run(lambda: gate.wait(BOUND))) for _ in range(1 + WAITING_FOR_EACH)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="as many as may be"):
+            await reads.run(lambda: None)
+        gate.set()
+        assert all(await asyncio.gather(*asked))
+
+    asyncio.run(ask())
+    reads.close()
+
+
+def test_a_turn_is_over_when_its_thread_is_free_and_not_before(monkeypatch):
+    monkeypatch.setattr(module, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(module, "GRACE", 0.0)
+    reads, gate = Reads(at_once=1, seconds=0.05), threading.Event()
+
+    async def ask() -> None:
+        with pytest.raises(Unavailable, match="longer than"):
+            await reads.run(lambda: gate.wait(BOUND))
+        with pytest.raises(Unavailable, match="as many as may be"):
+            await reads.run(lambda: None)
+        gate.set()
+        monkeypatch.setattr(module, "LONGEST_WAIT", BOUND)
+        assert await reads.run(lambda: "done") == "done"
+
+    asyncio.run(ask())
+    reads.close()
