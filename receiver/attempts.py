@@ -44,6 +44,8 @@ class Task:
     writes: list[Write] = field(default_factory=list)
     #: Its event holds all that it will, or is not thin: the handler may run.
     hydrated: bool = False
+    #: A call of its hydrator has not ended: until then, everything else here is that thread's.
+    under_way: bool = False
     #: Its handler ran, or asked for a session and so runs in the settling transaction.
     handled: bool = False
     wants_session: bool = False
@@ -55,7 +57,13 @@ class Task:
     @property
     def is_ready(self) -> bool:
         """Whether nothing is left to be fetched for it."""
-        return self.hydrated or self.ending is not None
+        return not self.under_way and (self.hydrated or self.ending is not None)
+
+    @property
+    def entity(self) -> tuple[str, str] | None:
+        """What it is about, as far as that is known."""
+        read = self.envelope.entity if self.envelope is not None else None
+        return read or self.delivery.entity
 
     def forget(self) -> None:
         """Let go of all that is large: it has been settled."""

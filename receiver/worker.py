@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -18,27 +18,22 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver import liveness
 from receiver.attempts import Judge, Judged, Task
 from receiver.claims import Claimed
-from receiver.envelope import Envelope, Event
-from receiver.errors import Discard, Unreadable
 from receiver.handling import Handling
-from receiver.hydration import Hydration, ready
+from receiver.hydration import Hydration, apart, ready
 from receiver.inbox import Inbox
 from receiver.liveness import Pulse
+from receiver.reading import portions, read
 from receiver.retention import PAGES, Retention
 from receiver.retries import RetrySchedule
 from receiver.settlement import Settlement
 from receiver.sources import Source
 from receiver.telling import told, told_with_type, traced
 from receiver.trouble import is_trouble_of_ours
-from receiver.versions import AHEAD
 
 log = structlog.get_logger(__name__)
 
 #: Seconds between looks for work that nobody announced: retries that came due, another process's accepts.
 POLL_SECONDS = 0.2
-
-#: Bytes of bodies that are parsed at once, one body at least: its data may be a hundred times as large.
-PORTION_BYTES = 1024 * 1024
 
 #: Between two batches of what has expired, and between two looks for it.
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
@@ -90,7 +85,14 @@ class Worker:
         self._luck = luck
         #: As if the last turn had been the suspects': a worker that follows one that hung begins with the others.
         self._suspects_turn = True
-        self._hydration = Hydration(sources, self.pulse, self._judged, lambda: self._stopping.is_set())
+        self._hydration = Hydration(
+            sources,
+            self.pulse,
+            self._judged,
+            stopping=lambda: self._stopping.is_set(),
+            clock=clock,
+            wake=self.wake,
+        )
         self._handling = Handling(self._database, self._judged, self._keep_lease, lambda: self._stopping.is_set())
         self._settlement = Settlement(
             inbox,
@@ -103,26 +105,71 @@ class Worker:
         )
         self._extended_at = clock()
         self._looked_for_lost_at: datetime | None = None
+        self._was_given_up = False
         self._stopping = threading.Event()
         self._wake = threading.Event()
 
     # ── the round ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def work(self) -> int:
-        """Bring one batch of due deliveries to its end. Returns how many were claimed."""
+        """Bring one batch of due deliveries to its end, and what rounds before left to slow APIs.
+
+        Returns how many deliveries were claimed, or else how many are still waited for.
+        """
+        self._batch = self._hydration.late()
+        self._settle_all(self._batch)
+        late = len(self._batch)
         self._batch = []
+        self._keep_lease()
         self._hydration.begin_batch()
         self._batch = [Task(delivery) for delivery in self._claim()]
-        for portion in _portions(self._batch):
-            for task in portion:
-                self._read(task)
-            while portion:
-                self._hydrate(portion)
-                done = self._handling.handle(self._turn(ready(portion)))
-                self._settlement.settle(done)
-                portion = portion[len(done) :]
+        for portion in portions(self._batch):
+            self._work_on(portion)
         self._limit = min(self._limit * 2, self._batch_size)
-        return len(self._batch)
+        return len(self._batch) or late or self._wait_for_calls()
+
+    def _work_on(self, tasks: Sequence[Task]) -> None:
+        """Bring these to their end, those first that wait for nobody's API; give back what must wait for longer."""
+        for task in tasks:
+            with self._judged(task, "the dialect's envelope"):
+                read(task, self._sources, self._retries, now=self._clock())
+        self._hydration.sort(tasks)
+        left = self._settle_ready(tasks, ready)
+        while left:
+            self._hydrate(left)
+            before, left = left, self._settle_ready(left, ready)
+            if len(left) == len(before):
+                break
+        left = self._settle_ready(left, apart)
+        self._put_back([task for task in left if not task.under_way])
+
+    def _settle_ready(
+        self, tasks: Sequence[Task], choose: Callable[[Sequence[Task]], Sequence[Task]]
+    ) -> Sequence[Task]:
+        """Bring those to their end which are chosen; the others."""
+        chosen = choose(tasks)
+        self._settle_all(chosen)
+        done = {task.delivery.id for task in chosen}
+        return [task for task in tasks if task.delivery.id not in done]
+
+    def _settle_all(self, tasks: Sequence[Task]) -> None:
+        while tasks:
+            done = self._handling.handle(self._turn(tasks))
+            self._settlement.settle(done)
+            tasks = tasks[len(done) :]
+
+    def _put_back(self, tasks: Sequence[Task]) -> None:
+        if tasks and not self._stopping.is_set():
+            self._inbox.put_back(self.name, [task.delivery.id for task in tasks])
+        for task in tasks:
+            task.forget()
+
+    def _wait_for_calls(self) -> int:
+        waited_for = len(self._hydration.under_way)
+        if waited_for:
+            self._wake.wait(POLL_SECONDS)
+            self._wake.clear()
+        return waited_for
 
     def run(self) -> None:
         """Work until `stop`. Trouble with the database is waited out; what was claimed meanwhile is given back."""
@@ -143,6 +190,9 @@ class Worker:
                 self._make_way(error)
         self._give_back()
         self.close()
+        if self._was_given_up:
+            # Whoever counts the threads that hang shall see this one among them for as long as a call of it hangs.
+            self._hydration.linger()
 
     def wake(self) -> None:
         """Say that there is work. Safe to call from any thread."""
@@ -158,6 +208,7 @@ class Worker:
 
         If the thread comes back after all, it settles only what it still holds, and ends. Safe from any thread.
         """
+        self._was_given_up = True
         liveness.strike_off(self.name)
         self.stop()
 
@@ -169,8 +220,10 @@ class Worker:
     # ── claim ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _claim(self) -> list[Claimed]:
-        now = self._extended_at = self._clock()
-        known = self._sources.keys()
+        now = self._clock()
+        if not self._hydration.under_way:
+            self._extended_at = now
+        known = self._sources.keys() - self._hydration.resting()
         due = self._inbox.due(known, now=now)
         # A delivery whose last attempt never ended may be what ended its worker: alone, it takes nobody with it.
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
@@ -206,16 +259,18 @@ class Worker:
         self._prune_at = now + (PRUNE_PAUSE if more else PRUNE_INTERVAL)
 
     def _give_back(self, *, put_aside: timedelta | None = None) -> None:
+        self._hydration.forget()
         try:
             self._inbox.release(self.name, aside_until=None if put_aside is None else self._clock() + put_aside)
         except SQLAlchemyError as error:
             log.error("what was claimed could not be given back; its lease will end", error=told(error))
 
     def _keep_lease(self) -> None:
-        """Of the whole batch, whichever part of it is at hand."""
+        """Of the whole batch, whichever part of it is at hand, and of what slow APIs are still asked for."""
         now = self._clock()
         if now - self._extended_at > self.lease / 3:
-            self._inbox.extend(self.name, [task.delivery.id for task in self._batch], until=now + self.lease)
+            held = {task.delivery.id for task in [*self._batch, *self._hydration.under_way]}
+            self._inbox.extend(self.name, sorted(held), until=now + self.lease)
             self._extended_at = now
 
     # ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -244,35 +299,6 @@ class Worker:
         except Exception as error:
             log.error("a failed attempt could not be recorded", delivery=task.delivery.id, error=told(error))
 
-    # ── read ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _read(self, task: Task) -> None:
-        """Parse the body anew: what was unreadable yesterday may be readable with today's code."""
-        delivery = task.delivery
-        with self._judged(task, "the dialect's envelope"):
-            if delivery.plain is None:
-                raise Unreadable("The body has expired, so there is nothing to process.")
-            source = self._sources[delivery.source]
-            envelope = task.envelope = source.read(delivery.plain)
-            task.handler = source.dialect.handler_for(envelope.event_type)
-            if task.handler is None:
-                raise Discard(f"No handler takes {envelope.event_type}.")
-            _warn_of_the_future(delivery, envelope)
-            kind, entity_id = envelope.entity or ("", "")
-            task.event = Event(
-                source=delivery.source,
-                event_type=envelope.event_type,
-                entity_kind=kind,
-                entity_id=entity_id,
-                occurred_at=envelope.occurred_at,
-                data=task.handler.parse(envelope.data),
-                delivery_id=str(delivery.id),
-                attempt=delivery.attempt,
-                received_at=delivery.received_at,
-                waited=self._clock() - delivery.received_at,
-                is_last=self._retries.exhausted(delivery.attempt),
-            )
-
     # ── hydrate ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _hydrate(self, tasks: Sequence[Task]) -> None:
@@ -290,27 +316,3 @@ class Worker:
     def _judged(self, task: Task, code: str, *, in_transaction: bool = False) -> Judged:
         """Around a dialect's code: whatever is raised inside becomes the ending of the task, and nobody else's."""
         return Judged(self._judge, self.pulse, task, code, in_transaction)
-
-
-def _portions(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
-    """A few at a time, by the bytes of their bodies, so that only so much is parsed at once."""
-    portion: list[Task] = []
-    size = 0
-    for task in tasks:
-        bytes_of_body = len(task.delivery.plain or b"")
-        if portion and size + bytes_of_body > PORTION_BYTES:
-            yield portion
-            portion, size = [], 0
-        portion.append(task)
-        size += bytes_of_body
-    yield portion
-
-
-def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:
-    if envelope.occurred_at > delivery.received_at + AHEAD:
-        log.warning(
-            "an event is dated in the future: what follows counts as older until then, or until a reconcile",
-            delivery=delivery.id,
-            source=delivery.source,
-            occurred_at=envelope.occurred_at.isoformat(),
-        )
