@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -23,6 +24,8 @@ Model = TypeVar("Model", bound=BaseModel)
 Item = TypeVar("Item")
 
 TIMEOUT = 10.0  #: seconds, for connecting and for each read
+LONGEST_ANSWER = 30.0  #: seconds, from the question to the end of its answer
+MOST_ANSWERED = 16 * 1024 * 1024  #: bytes of one answer
 PATIENCE = timedelta(minutes=2)  #: how long a walk asks again before it gives up
 ATTEMPTS = 5  #: of one request in a walk
 PASSES = 3  #: walks through a list that will not hold still
@@ -68,16 +71,31 @@ def fetch(api: httpx.Client, path: str, **query: str | int) -> Any:
     Raises `NotFoundError` for 404, `Retry` for what passes by itself (429, 5xx, no connection), else `ApiError`.
     """
     try:
-        response = api.get(path, params=query or None)
+        response, content = _ask(api, path, query)
     except httpx.HTTPError as error:
         raise Retry(f"{path} of the source's API cannot be reached: {type(error).__name__}.") from error
     if response.status_code == 429 or response.status_code >= 500:
         raise Retry(f"{path} of the source's API answered {response.status_code}.", after=_wait(response))
-    _refuse(path, response)
+    _refuse(path, response.status_code, content)
     try:
-        return decode(response.content)
+        return decode(content)
     except Unreadable:
         raise ApiError(f"{path} of the source's API answered with something else than JSON: check api_url.") from None
+
+
+def _ask(api: httpx.Client, path: str, query: dict[str, Any]) -> tuple[httpx.Response, bytes]:
+    """Status and content of the answer, which is read with a bound: an API may answer without end, or drop by drop."""
+    end = monotonic() + LONGEST_ANSWER
+    content = bytearray()
+    with api.stream("GET", path, params=query or None) as response:
+        for part in response.iter_bytes():
+            content += part
+            if len(content) > MOST_ANSWERED:
+                most = MOST_ANSWERED // 1024**2
+                raise ApiError(f"{path} of the source's API answered with more than {most} MiB: check api_url.")
+            if monotonic() > end:
+                raise Retry(f"{path} of the source's API was still answering after {LONGEST_ANSWER:.0f} seconds.")
+    return response, bytes(content)
 
 
 def fetch_patiently(api: httpx.Client, path: str, **query: str | int) -> Any:
@@ -135,21 +153,20 @@ def every(
     raise ApiError(f"{path} of the source's API changed while it was read, {PASSES} times: run this again later.")
 
 
-def _refuse(path: str, response: httpx.Response) -> None:
-    status = response.status_code
+def _refuse(path: str, status: int, content: bytes) -> None:
     if status in (401, 403):
         raise ApiError(
             f"{path} of the source's API answered {status}: check api_key and api_secret, and what they may read."
         )
     if status == 404:
-        raise NotFoundError(f"{path} of the source's API answered 404: check api_url.", _error_code(response))
-    if not response.is_success:
-        raise ApiError(f"{path} of the source's API answered {status} ({_error_code(response) or 'no error code'}).")
+        raise NotFoundError(f"{path} of the source's API answered 404: check api_url.", _error_code(content))
+    if not 200 <= status < 300:
+        raise ApiError(f"{path} of the source's API answered {status} ({_error_code(content) or 'no error code'}).")
 
 
-def _error_code(response: httpx.Response) -> str | None:
+def _error_code(content: bytes) -> str | None:
     try:
-        answer = decode(response.content)
+        answer = decode(content)
     except Unreadable:
         return None
     code = answer.get("error") if isinstance(answer, dict) else None

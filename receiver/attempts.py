@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -42,6 +44,8 @@ class Task:
     writes: list[Write] = field(default_factory=list)
     #: Its event holds all that it will, or is not thin: the handler may run.
     hydrated: bool = False
+    #: A call of its hydrator has not ended: until then, everything else here is that thread's.
+    under_way: bool = False
     #: Its handler ran, or asked for a session and so runs in the settling transaction.
     handled: bool = False
     wants_session: bool = False
@@ -53,7 +57,13 @@ class Task:
     @property
     def is_ready(self) -> bool:
         """Whether nothing is left to be fetched for it."""
-        return self.hydrated or self.ending is not None
+        return not self.under_way and (self.hydrated or self.ending is not None)
+
+    @property
+    def entity(self) -> tuple[str, str] | None:
+        """What it is about, as far as that is known."""
+        read = self.envelope.entity if self.envelope is not None else None
+        return read or self.delivery.entity
 
     def forget(self) -> None:
         """Let go of all that is large: it has been settled."""
@@ -130,8 +140,14 @@ class Judge:
         )
 
 
+class Guard(Protocol):
+    """Makes what stands around a dialect's code, which `code` names: whatever is raised inside ends that task."""
+
+    def __call__(self, task: Task, code: str, *, in_transaction: bool = False) -> AbstractContextManager[None]: ...
+
+
 @dataclass(slots=True)
-class Judged:
+class Judged(AbstractContextManager[None]):
     """Around a dialect's code: lets a pulse show what is run, and a judge decide how it ended.
 
     A class, because it is entered many times for each delivery.

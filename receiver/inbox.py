@@ -107,6 +107,15 @@ class Inbox:
         )
         insist(lambda: self._write(given_back, {}))
 
+    def put_back(self, worker: str, ids: Sequence[int]) -> None:
+        """Give back some of what the worker claimed, as if it had not been claimed."""
+        given_back = (
+            update(DELIVERIES)
+            .where(_HELD_BY_WORKER)
+            .values(state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None)
+        )
+        insist(lambda: self._write(given_back, {"ids": ids, "worker": worker}))
+
     def _write(self, statement: Update, parameters: dict[str, Any]) -> None:
         with self.database.write() as connection:
             connection.execute(statement, parameters)

@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,6 +154,10 @@ class AtHand(NamedTuple):
     delivery: int
     code: str
     thread: int
+    #: Whether it runs inside the settling transaction, and so holds locks while it hangs.
+    in_transaction: bool = False
+    #: Sets this run apart from the ones before, and grows with each sign of life.
+    beats: int = 0
 
     @property
     def stack(self) -> str:
@@ -168,49 +173,47 @@ class Pulse:
     """
 
     def __init__(self) -> None:
-        self.beats = 0
-        #: By delivery, since several are hydrated at once: the code, and its thread.
-        self._running: dict[int, tuple[str, int]] = {}
-        #: Whether what is at hand runs inside the settling transaction, and so holds locks while it hangs.
-        self.in_transaction = False
+        self._beats = count()
+        #: By delivery, since several are hydrated at once.
+        self._running: dict[int, AtHand] = {}
 
     def beat(self) -> None:
-        self.beats += 1
+        """Show that what runs on this thread moves; on a thread that nobody knows, all that runs."""
+        here = threading.get_ident()
+        known = list(self._running.items())
+        for delivery, each in [item for item in known if item[1].thread == here] or known:
+            if self._running.get(delivery) is each:
+                self._running[delivery] = each._replace(beats=next(self._beats))
 
     def begin(self, delivery: int, code: str, *, in_transaction: bool = False) -> None:
         """A dialect's code is about to run for this delivery, on this thread."""
-        self._running[delivery] = (code, threading.get_ident())
-        self.in_transaction = in_transaction
-        self.beats += 1
+        self._running[delivery] = AtHand(delivery, code, threading.get_ident(), in_transaction, next(self._beats))
 
     def end(self, delivery: int) -> None:
         """It came to its end, whichever."""
-        self.in_transaction = False
-        self._running.pop(delivery, None)
-        self.beats += 1
+        running = self._running.get(delivery)
+        # Another thread may run the same delivery by now, if this one was given up.
+        if running is not None and running.thread == threading.get_ident():
+            self._running.pop(delivery, None)
 
     @property
     def at_hand(self) -> list[AtHand]:
         """What runs now."""
-        return [AtHand(delivery, code, thread) for delivery, (code, thread) in list(self._running.items())]
+        return list(self._running.values())
 
 
 class Watch:
-    """Looks at a pulse now and then, and tells when it has stood still for too long.
+    """Looks at a pulse now and then, and tells what has stood still for too long, whatever moves beside it.
 
     It counts looks, not seconds: a process that was paused as a whole has not looked, and so finds nobody hanging.
     """
 
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
-        self._seen = pulse.beats
-        self._still = 0
+        #: How often each was seen as it is now.
+        self._still: dict[AtHand, int] = {}
 
     def look(self) -> list[AtHand]:
         """What has been hanging for `LOOKS` looks; empty while all is well."""
-        at_hand = self._pulse.at_hand
-        if not at_hand or self._pulse.beats != self._seen:
-            self._seen, self._still = self._pulse.beats, 0
-            return []
-        self._still += 1
-        return at_hand if self._still > LOOKS else []
+        self._still = {each: self._still.get(each, -1) + 1 for each in self._pulse.at_hand}
+        return [each for each, looks in self._still.items() if looks > LOOKS]

@@ -46,6 +46,9 @@ ENDED = Counter(
     "hookmirror_ended", "Deliveries that ended, by state and outcome", ["source", "state", "outcome"], registry=REGISTRY
 )
 FAILED_ATTEMPTS = Counter("hookmirror_failed_attempts", "Attempts that failed", ["source"], registry=REGISTRY)
+API_RESTS = Counter(
+    "hookmirror_api_rests", "Times that a source's API was left alone for a while", ["source"], registry=REGISTRY
+)
 FRESHNESS_SECONDS = Histogram(
     "hookmirror_freshness_seconds",
     "From the change at the source to the mirror",

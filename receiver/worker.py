@@ -1,7 +1,7 @@
 """The worker: what was accepted becomes the mirror.
 
 `work` is one round, in the order in which data flows. Everything that a batch changes (mirror rows, change feed,
-delivery states) commits in the one transaction of `_settle`; whatever happens before it leaves no trace but the
+delivery states) commits in the one transaction of the settlement; whatever happens before it leaves no trace but the
 attempt that was counted at the claim.
 """
 
@@ -9,44 +9,31 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from receiver import changes, liveness
-from receiver.attempts import Judge, Judged, Task, count
+from receiver import liveness
+from receiver.attempts import Judge, Judged, Task
 from receiver.claims import Claimed
-from receiver.database import Database
-from receiver.endings import Ending
-from receiver.envelope import Envelope, Event
-from receiver.errors import Discard, Unreadable
-from receiver.hydration import Hydration, ready
+from receiver.handling import Handling
+from receiver.hydration import Hydration, apart, ready
 from receiver.inbox import Inbox
 from receiver.liveness import Pulse
-from receiver.mirror import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
+from receiver.reading import portions, read
 from receiver.retention import PAGES, Retention
 from receiver.retries import RetrySchedule
+from receiver.settlement import Settlement
 from receiver.sources import Source
 from receiver.telling import told, told_with_type, traced
-from receiver.trouble import insist, is_trouble_of_ours
-from receiver.versions import AHEAD
-from receiver.workspace import Workspace
+from receiver.trouble import is_trouble_of_ours
 
 log = structlog.get_logger(__name__)
 
 #: Seconds between looks for work that nobody announced: retries that came due, another process's accepts.
 POLL_SECONDS = 0.2
-
-#: Bytes of bodies that are parsed at once, one body at least: its data may be a hundred times as large.
-PORTION_BYTES = 1024 * 1024
-
-#: Writes that are collected before they are settled, together with the delivery that brings more.
-MOST_WRITES = 5_000
 
 #: Between two batches of what has expired, and between two looks for it.
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
@@ -98,29 +85,91 @@ class Worker:
         self._luck = luck
         #: As if the last turn had been the suspects': a worker that follows one that hung begins with the others.
         self._suspects_turn = True
-        self._hydration = Hydration(sources, self.pulse, self._judged, lambda: self._stopping.is_set())
+        self._hydration = Hydration(
+            sources,
+            self.pulse,
+            self._judged,
+            stopping=lambda: self._stopping.is_set(),
+            clock=clock,
+            wake=self.wake,
+        )
+        self._handling = Handling(self._database, self._judged, self._keep_lease, lambda: self._stopping.is_set())
+        self._settlement = Settlement(
+            inbox,
+            self.name,
+            self._judge,
+            self._handling,
+            clock=clock,
+            luck=luck,
+            wait=lambda seconds: self._stopping.wait(seconds),
+        )
         self._extended_at = clock()
         self._looked_for_lost_at: datetime | None = None
+        self._was_given_up = False
         self._stopping = threading.Event()
         self._wake = threading.Event()
 
     # ── the round ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def work(self) -> int:
-        """Bring one batch of due deliveries to its end. Returns how many were claimed."""
+        """Bring one batch of due deliveries to its end, and what rounds before left to slow APIs.
+
+        Returns how many deliveries were claimed, or else how many are still waited for.
+        """
+        self._batch = self._hydration.late()
+        self._settle_all(self._batch)
+        late = len(self._batch)
         self._batch = []
+        self._keep_lease()
         self._hydration.begin_batch()
         self._batch = [Task(delivery) for delivery in self._claim()]
-        for portion in _portions(self._batch):
-            for task in portion:
-                self._read(task)
-            while portion:
-                self._hydrate(portion)
-                done = self._handle(self._turn(ready(portion)))
-                self._settle(done)
-                portion = portion[len(done) :]
+        for portion in portions(self._batch):
+            self._work_on(portion)
         self._limit = min(self._limit * 2, self._batch_size)
-        return len(self._batch)
+        return len(self._batch) or late or self._wait_for_calls()
+
+    def _work_on(self, tasks: Sequence[Task]) -> None:
+        """Bring these to their end, those first that wait for nobody's API; give back what must wait for longer."""
+        for task in tasks:
+            with self._judged(task, "the dialect's envelope"):
+                read(task, self._sources, self._retries, now=self._clock())
+        self._hydration.sort(tasks)
+        left = self._settle_ready(tasks, ready)
+        while left:
+            self._hydrate(left)
+            before, left = left, self._settle_ready(left, ready)
+            if len(left) == len(before):
+                break
+        left = self._settle_ready(left, apart)
+        self._put_back([task for task in left if not task.under_way])
+
+    def _settle_ready(
+        self, tasks: Sequence[Task], choose: Callable[[Sequence[Task]], Sequence[Task]]
+    ) -> Sequence[Task]:
+        """Bring those to their end which are chosen; the others."""
+        chosen = choose(tasks)
+        self._settle_all(chosen)
+        done = {task.delivery.id for task in chosen}
+        return [task for task in tasks if task.delivery.id not in done]
+
+    def _settle_all(self, tasks: Sequence[Task]) -> None:
+        while tasks:
+            done = self._handling.handle(self._turn(tasks))
+            self._settlement.settle(done)
+            tasks = tasks[len(done) :]
+
+    def _put_back(self, tasks: Sequence[Task]) -> None:
+        if tasks and not self._stopping.is_set():
+            self._inbox.put_back(self.name, [task.delivery.id for task in tasks])
+        for task in tasks:
+            task.forget()
+
+    def _wait_for_calls(self) -> int:
+        waited_for = len(self._hydration.under_way)
+        if waited_for:
+            self._wake.wait(POLL_SECONDS)
+            self._wake.clear()
+        return waited_for
 
     def run(self) -> None:
         """Work until `stop`. Trouble with the database is waited out; what was claimed meanwhile is given back."""
@@ -141,6 +190,9 @@ class Worker:
                 self._make_way(error)
         self._give_back()
         self.close()
+        if self._was_given_up:
+            # Whoever counts the threads that hang shall see this one among them for as long as a call of it hangs.
+            self._hydration.linger()
 
     def wake(self) -> None:
         """Say that there is work. Safe to call from any thread."""
@@ -156,6 +208,7 @@ class Worker:
 
         If the thread comes back after all, it settles only what it still holds, and ends. Safe from any thread.
         """
+        self._was_given_up = True
         liveness.strike_off(self.name)
         self.stop()
 
@@ -167,8 +220,10 @@ class Worker:
     # ── claim ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _claim(self) -> list[Claimed]:
-        now = self._extended_at = self._clock()
-        known = self._sources.keys()
+        now = self._clock()
+        if not self._hydration.under_way:
+            self._extended_at = now
+        known = self._sources.keys() - self._hydration.resting()
         due = self._inbox.due(known, now=now)
         # A delivery whose last attempt never ended may be what ended its worker: alone, it takes nobody with it.
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
@@ -204,16 +259,18 @@ class Worker:
         self._prune_at = now + (PRUNE_PAUSE if more else PRUNE_INTERVAL)
 
     def _give_back(self, *, put_aside: timedelta | None = None) -> None:
+        self._hydration.forget()
         try:
             self._inbox.release(self.name, aside_until=None if put_aside is None else self._clock() + put_aside)
         except SQLAlchemyError as error:
             log.error("what was claimed could not be given back; its lease will end", error=told(error))
 
     def _keep_lease(self) -> None:
-        """Of the whole batch, whichever part of it is at hand."""
+        """Of the whole batch, whichever part of it is at hand, and of what slow APIs are still asked for."""
         now = self._clock()
         if now - self._extended_at > self.lease / 3:
-            self._inbox.extend(self.name, [task.delivery.id for task in self._batch], until=now + self.lease)
+            held = {task.delivery.id for task in [*self._batch, *self._hydration.under_way]}
+            self._inbox.extend(self.name, sorted(held), until=now + self.lease)
             self._extended_at = now
 
     # ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -238,38 +295,9 @@ class Worker:
     def _fail_alone(self, task: Task, reason: str) -> None:
         task.ending = self._judge.failure(task, reason)
         try:
-            self._settle_together([task])
+            self._settlement.settle_together([task])
         except Exception as error:
             log.error("a failed attempt could not be recorded", delivery=task.delivery.id, error=told(error))
-
-    # ── read ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _read(self, task: Task) -> None:
-        """Parse the body anew: what was unreadable yesterday may be readable with today's code."""
-        delivery = task.delivery
-        with self._judged(task, "the dialect's envelope"):
-            if delivery.plain is None:
-                raise Unreadable("The body has expired, so there is nothing to process.")
-            source = self._sources[delivery.source]
-            envelope = task.envelope = source.read(delivery.plain)
-            task.handler = source.dialect.handler_for(envelope.event_type)
-            if task.handler is None:
-                raise Discard(f"No handler takes {envelope.event_type}.")
-            _warn_of_the_future(delivery, envelope)
-            kind, entity_id = envelope.entity or ("", "")
-            task.event = Event(
-                source=delivery.source,
-                event_type=envelope.event_type,
-                entity_kind=kind,
-                entity_id=entity_id,
-                occurred_at=envelope.occurred_at,
-                data=task.handler.parse(envelope.data),
-                delivery_id=str(delivery.id),
-                attempt=delivery.attempt,
-                received_at=delivery.received_at,
-                waited=self._clock() - delivery.received_at,
-                is_last=self._retries.exhausted(delivery.attempt),
-            )
 
     # ── hydrate ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -285,152 +313,6 @@ class Worker:
         beside_requests = not self._database.is_postgresql and self._requests_wait()
         return tasks[:BESIDE_REQUESTS] if beside_requests else tasks
 
-    # ── handle ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _handle(self, tasks: Sequence[Task]) -> Sequence[Task]:
-        """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
-
-        Returns those whose turn it was: not all, if the writes have become many.
-        """
-        with _reader(self._database) as read:
-            earlier: list[Write] = []
-            for number, task in enumerate(tasks, start=1):
-                if task.ending is None and not self._stopping.is_set():
-                    self._run(task, earlier, read)
-                    earlier.extend(task.writes)
-                    self._keep_lease()
-                    if len(earlier) >= MOST_WRITES:
-                        return tasks[:number]
-        return tasks
-
-    def _run(self, task: Task, earlier: list[Write], read: Reader, session: Session | None = None) -> None:
-        assert task.handler is not None
-        assert task.event is not None
-        mirror = Mirror(
-            source=task.delivery.source,
-            occurred_at=task.event.occurred_at,
-            arrival=task.delivery.id,
-            earlier=earlier,
-            read=read,
-            session=session,
-        )
-        task.handled = True
-        with self._judged(task, task.handler.name, in_transaction=session is not None):
-            try:
-                task.handler.function(task.event, mirror)
-            except SessionRequested:
-                task.wants_session = True
-            else:
-                task.writes = mirror.writes
-
-    # ── settle ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _settle(self, tasks: Sequence[Task]) -> None:
-        """Commit what these did; if their content forbids that, one delivery at a time, so only the guilty pays."""
-        done = [task for task in tasks if task.ending is not None or task.handled]
-        if not done:
-            return
-        try:
-            self._settle_together(done)
-        except Exception as error:
-            # Interrupted handlers may be what it is: alone, each uses up its own chances and nobody else's.
-            if is_trouble_of_ours(error) and not any(task.interruptions for task in done):
-                raise
-            log.warning("a batch could not be settled; settling its deliveries one by one", error=told(error))
-            for task in done:
-                self._settle_alone(task)
-        for task in tasks:
-            task.forget()
-
-    def _settle_alone(self, task: Task) -> None:
-        try:
-            self._settle_together([task])
-        except Exception as error:
-            if is_trouble_of_ours(error):
-                raise
-            # What was read in the body is left out as well: it may be what is refused.
-            task.envelope = None
-            task.ending = self._judge.failure(task, f"The mirror refused its rows: {told(error)}")
-            self._settle_together([task])
-
-    def _settle_together(self, tasks: Sequence[Task]) -> None:
-        endings = insist(lambda: self._commit(tasks), wait=self._stopping.wait, luck=self._luck)
-        count(tasks, endings, now=self._clock())
-
-    def _commit(self, tasks: Sequence[Task]) -> list[Ending]:
-        """ONE transaction: mirror rows, change feed, delivery states. Only for what this worker still holds."""
-        now = self._clock()
-        with self._database.write() as connection:
-            held = self._inbox.held(connection, self.name, [task.delivery.id for task in tasks])
-            ours = [task for task in tasks if task.delivery.id in held]
-            earlier: list[Write] = []
-            for task in ours:
-                if task.ending is None and task.wants_session:
-                    self._run_in_savepoint(task, earlier, connection)
-                earlier.extend(task.writes if task.ending is None else [])
-            workspace = Workspace(connection)
-            workspace.load([write for task in ours if task.ending is None for write in task.writes], lock=True)
-            endings, feed = [], []
-            for task in ours:
-                ending = task.ending
-                if ending is None:
-                    outcome, changed = workspace.apply(task.writes, delivery_id=task.delivery.id)
-                    feed.extend(changed)
-                    ending = self._judge.success(task, outcome)
-                endings.append(ending)
-            workspace.save()
-            self._inbox.settle(connection, self.name, endings, now=now)
-            changes.record(connection, feed, now=now)
-        return endings
-
-    def _run_in_savepoint(self, task: Task, earlier: list[Write], connection: Connection) -> None:
-        def read(key: Key, writes: list[Write]) -> MirrorRow | None:
-            return Workspace(connection).read(key, writes)
-
-        with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
-            self._run(task, earlier, read, session)
-            assert task.handler is not None
-            with self._judged(task, task.handler.name, in_transaction=True):
-                session.commit() if task.ending is None else session.rollback()
-
     def _judged(self, task: Task, code: str, *, in_transaction: bool = False) -> Judged:
         """Around a dialect's code: whatever is raised inside becomes the ending of the task, and nobody else's."""
         return Judged(self._judge, self.pulse, task, code, in_transaction)
-
-
-def _portions(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
-    """A few at a time, by the bytes of their bodies, so that only so much is parsed at once."""
-    portion: list[Task] = []
-    size = 0
-    for task in tasks:
-        bytes_of_body = len(task.delivery.plain or b"")
-        if portion and size + bytes_of_body > PORTION_BYTES:
-            yield portion
-            portion, size = [], 0
-        portion.append(task)
-        size += bytes_of_body
-    yield portion
-
-
-@contextmanager
-def _reader(database: Database) -> Iterator[Reader]:
-    """Reads rows for `mirror.get`, all of a batch from one state of the database; opens nothing until asked."""
-    with ExitStack() as stack:
-        opened: list[Connection] = []
-
-        def read(key: Key, writes: list[Write]) -> MirrorRow | None:
-            if not opened:
-                opened.append(stack.enter_context(database.read()))
-            return Workspace(opened[0]).read(key, writes)
-
-        yield read
-
-
-def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:
-    if envelope.occurred_at > delivery.received_at + AHEAD:
-        log.warning(
-            "an event is dated in the future: what follows counts as older until then, or until a reconcile",
-            delivery=delivery.id,
-            source=delivery.source,
-            occurred_at=envelope.occurred_at.isoformat(),
-        )

@@ -144,7 +144,7 @@ class WorkerThread:
     def _give_up(self, hanging: list[AtHand]) -> None:
         for each in hanging:
             log.error("a handler hangs", delivery=each.delivery, handler=each.code, stack=each.stack)
-        if self._worker.pulse.in_transaction:
+        if any(each.in_transaction for each in hanging):
             log.error("it hangs inside the transaction and holds what others need: this process ends")
             self._end_process()
         elif len(self._hung) == MOST_HUNG:

@@ -20,7 +20,7 @@ LAYERS = {
     "claims endings inbox mirror changes workspace carriers slices digests sequences",
     "dialects": "dialects sources",
     "pipelines": "sharing metrics repeats incoming connections admission acceptor endpoint listener liveness "
-    "side_by_side processes retention reconcile attempts hydration worker premises copying",
+    "processes retention reconcile attempts reading breaker hydration handling settlement worker premises copying",
     "surface": "queries parameters answers openapi exposition reads readiness api",
     "app": "renewal asking app line closing bounded protocol server supervisor vitals worker_thread sender "
     "permissions doctor logs copy_command options",

@@ -16,8 +16,7 @@ import pytest
 from shopping import Named, drain, named, new_worker, states
 
 from handlers.catalog import Product
-from receiver import Event, Mirror, SourceSettings, hydration
-from receiver import worker as worker_module
+from receiver import Event, Mirror, SourceSettings, handling, hydration, reading
 
 KILOBYTE = 1024
 
@@ -44,7 +43,7 @@ def test_small_bodies_are_claimed_by_their_number_as_before(kit):
 
 
 def test_only_a_portion_of_a_batch_is_parsed_at_once_and_what_is_settled_is_let_go(shop, kit, monkeypatch):
-    monkeypatch.setattr(worker_module, "PORTION_BYTES", 100 * KILOBYTE)
+    monkeypatch.setattr(reading, "PORTION_BYTES", 100 * KILOBYTE)
     alive: list[Any] = []
     most = []
 
@@ -95,7 +94,7 @@ def test_past_a_bound_of_bytes_what_was_fetched_is_settled_before_more_is(shop, 
 
 
 def test_writes_that_have_become_many_are_settled_before_there_are_more(shop, kit, settled, monkeypatch):
-    monkeypatch.setattr(worker_module, "MOST_WRITES", 50)
+    monkeypatch.setattr(handling, "MOST_WRITES", 50)
 
     @shop.on("product.many")
     def upsert(event: Event[Any], mirror: Mirror) -> None:

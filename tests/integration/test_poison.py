@@ -19,6 +19,7 @@ from serving import wait_until
 from shopping import NOON, named, new_shop, new_worker
 from sqlalchemy import text
 from sqlalchemy.exc import InvalidRequestError
+from trouble import refusing_changes
 
 from handlers.catalog import Product
 from receiver import Discard, Event, Mirror, Retry, SourceSettings, Unreadable, bulk
@@ -32,8 +33,11 @@ LEASE, HANG = timedelta(seconds=1), 2.5
 #: Two attempts, soon.
 RETRIES = RetrySchedule(attempts=2, first=timedelta(seconds=0.2))
 
-#: `odd` has an API, whose client cannot be made.
-SOURCES = ("north", "south", "odd")
+#: `odd` and `slow` have APIs: the client of the one cannot be made, and the hydrator of the other hangs.
+SOURCES = ("north", "south", "odd", "slow")
+
+#: Numbers in a body of 240 kB, which takes 25 times as much in memory.
+DECIMALS = 60_000
 
 GOOD = 40
 
@@ -96,9 +100,9 @@ def shop():
     @shop.connect
     def client(source: SourceSettings) -> httpx.Client:
         made.append(source.name)
-        return fail(TextRaises()) if len(made) > 1 else httpx.Client()  # type: ignore[return-value]
+        return fail(TextRaises()) if source.name == "odd" and made.count("odd") > 1 else httpx.Client()  # type: ignore[return-value]
 
-    shop.hydrate("product.thin")(lambda event, api: None)
+    shop.hydrate("product.thin")(lambda event, api: threading.Event().wait(HANG) and None)
     shop.on("product.thin")(lambda event, mirror: None)
     return shop
 
@@ -119,35 +123,48 @@ def _picky(monkeypatch):
     monkeypatch.setattr(bulk, "insert_rows", insert_or_refuse)
 
 
-def send_all(kit, chance: random.Random) -> list[str]:
-    """Poison of every kind among good deliveries, in any order; the ids of the good ones' deliveries."""
-    posts: list[tuple[str, bool, bytes]] = []
+def send_all(kit, chance: random.Random) -> dict[str, list[str]]:
+    """Poison of every kind among good deliveries, in any order; the ids of deliveries, by what they are."""
+    posts: list[tuple[str, str, bytes]] = []
 
-    def add(source: str, event_type: str, entity_id: str, data: Any, *, good: bool = False) -> None:
+    def add(source: str, event_type: str, entity_id: str, data: Any, *, kind: str = "poison") -> None:
         dialect = kit.source(source).dialect
         body = dialect._compose(event_type, entity_id, NOON, data)
-        posts.append((source, good, encode(body)))
+        posts.append((source, kind, encode(body)))
 
     for number in range(GOOD):
-        add(SOURCES[number % 2], "product.updated", f"A{number}", named(), good=True)
+        add(SOURCES[number % 2], "product.updated", f"A{number}", named(), kind="good")
     for number, name in enumerate(HANDLERS):
         add(chance.choice(SOURCES[:2]), "product.odd", f"B{number}", name)
     for number, name in enumerate(ENVELOPES):
         add(chance.choice(SOURCES[:2]), "envelope.odd", f"C{number}", name)
     for number in range(5):
         add("odd", "product.thin", f"D{number}", None)
+    for number in range(2):
+        add("slow", "product.thin", f"E{number}", None)
+    for number in range(3):
+        add(chance.choice(SOURCES[:2]), "product.updated", f"F{number}", {"name": [1.5] * DECIMALS})
+    for kind in ("not claimed", "not changed"):
+        for number in range(3):
+            add(chance.choice(SOURCES[:2]), "product.updated", f"{kind}{number}", named(), kind=kind)
     chance.shuffle(posts)
-    answers = [(good, kit.send_body(source, body)) for source, good, body in posts]
-    assert {answer.status for _, answer in answers} == {200}
-    return [answer.delivery for good, answer in answers if good]
+    sent: dict[str, list[str]] = {}
+    for source, kind, body in posts:
+        answer = kit.send_body(source, body)
+        assert answer.status == 200
+        sent.setdefault(kind, []).append(answer.delivery)
+    return sent
 
 
 @pytest.mark.usefixtures("_picky")
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 8))])
 def test_whatever_some_deliveries_do_the_good_ones_of_every_source_are_applied(kit, seed):
     for name in SOURCES:
-        kit.source(name, dialect="shop", **({"api_url": "http://127.0.0.1:9"} if name == "odd" else {}))
-    good = send_all(kit, random.Random(seed))
+        kit.source(name, dialect="shop", **({"api_url": "http://127.0.0.1:9"} if name in ("odd", "slow") else {}))
+    sent = send_all(kit, random.Random(seed))
+    good = sent["good"]
+    refused = f"NEW.id IN ({', '.join(sent['not changed'])})"
+    refused += f" OR (NEW.id IN ({', '.join(sent['not claimed'])}) AND NEW.state = 'processing')"
     ends: list[int] = []
     sources = {name: kit.source(name) for name in SOURCES}
     thread = WorkerThread(
@@ -155,9 +172,10 @@ def test_whatever_some_deliveries_do_the_good_ones_of_every_source_are_applied(k
         kit.database,
         end_process=lambda: ends.append(1),
     )
-    thread.start()
     try:
-        wait_until(lambda: all(kit.delivery(each)["state"] == "processed" for each in good), "the good ones")
+        with refusing_changes(kit.database, refused):
+            thread.start()
+            wait_until(lambda: all(kit.delivery(each)["state"] == "processed" for each in good), "the good ones")
         assert thread.trouble() is None
     finally:
         with suppress(RuntimeError):
@@ -166,3 +184,5 @@ def test_whatever_some_deliveries_do_the_good_ones_of_every_source_are_applied(k
     applied = {row.external_id for name in SOURCES for row in kit.rows(Product, source=name)}
     assert {f"A{number}" for number in range(GOOD)} <= applied
     assert not {"X", "Y"} & applied
+    assert {kit.delivery(each)["state"] for each in sent["not changed"]} == {"pending"}
+    assert {kit.delivery(each)["state"] for each in sent["not claimed"]} <= {"dead", "pending"}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel
 from serving import wait_until
 from shopping import NOON, drain, named, new_shop, running
 from sqlalchemy import text
-from trouble import run_statements
+from trouble import refusing_changes
 
 from handlers.catalog import Product, Variant
 from receiver import Dialect, Envelope
@@ -20,29 +18,11 @@ from receiver.codec import encode
 from receiver.envelope import LONGEST_KIND, LONGEST_NAME
 from receiver.testing import Answer, Webhooks
 
-#: What refuses to change a row, by system. The trigger's name is `refuse`.
-REFUSE_CHANGE = {
-    "sqlite": [
-        "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN {row} BEGIN SELECT RAISE(ABORT, 'not this one'); END",
-    ],
-    "postgresql": [
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one'; END$$",
-        "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries FOR EACH ROW WHEN ({row}) EXECUTE FUNCTION refuse()",
-    ],
-}
-
 
 def incompressible(length: int, *, seed: int) -> str:
     """Characters of four bytes each, in which no compression finds anything to save."""
     luck = random.Random(seed)
     return "".join(chr(luck.randrange(0x10000, 0x110000)) for _ in range(length))
-
-
-@contextmanager
-def refusing_changes(kit: Webhooks, row: str) -> Iterator[None]:
-    system = "postgresql" if kit.database.is_postgresql else "sqlite"
-    run_statements(kit.database, REFUSE_CHANGE[system], row=row)
-    yield
 
 
 class Body(BaseModel):
@@ -132,7 +112,7 @@ def test_a_row_that_no_index_takes_ends_dead_with_the_databases_reason(kit, work
 
 def test_a_row_that_may_not_be_claimed_ends_dead_with_the_databases_reason(kit, worker):
     sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(7)]
-    with refusing_changes(kit, f"NEW.id = {sent[3].delivery} AND NEW.state = 'processing'"):
+    with refusing_changes(kit.database, f"NEW.id = {sent[3].delivery} AND NEW.state = 'processing'"):
         drain(worker)
     assert [kit.delivery(each)["state"] for each in sent] == ["processed"] * 3 + ["dead"] + ["processed"] * 3
     assert "could not be claimed" in kit.delivery(sent[3])["reason"]
@@ -142,7 +122,7 @@ def test_a_row_that_may_not_be_claimed_ends_dead_with_the_databases_reason(kit, 
 def test_rows_that_may_not_be_changed_at_all_are_left_and_the_others_are_worked_on(kit, worker):
     sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(9)]
     worker._batch_size = 2
-    with refusing_changes(kit, f"NEW.id <= {sent[4].delivery}"):
+    with refusing_changes(kit.database, f"NEW.id <= {sent[4].delivery}"):
         drain(worker)
         assert [kit.delivery(each)["state"] for each in sent] == ["pending"] * 5 + ["processed"] * 4
 
@@ -152,7 +132,7 @@ def test_entities_stay_apart_while_a_claim_goes_around_a_row(kit, worker):
     first = kit.send("shop", "product.updated", id="A1", at=NOON, data=named("old"))
     guilty = kit.send("shop", "product.updated", id="B1", at=NOON, data=named())
     second = kit.send("shop", "product.deleted", id="A1", at=NOON)
-    with refusing_changes(kit, f"NEW.id = {guilty.delivery} AND NEW.state = 'processing'"):
+    with refusing_changes(kit.database, f"NEW.id = {guilty.delivery} AND NEW.state = 'processing'"):
         drain(worker)
     assert [kit.delivery(each)["state"] for each in (first, guilty, second)] == ["processed", "dead", "processed"]
     assert not kit.row(Product, "A1").active
@@ -174,6 +154,6 @@ def test_a_row_with_a_time_that_cannot_be_read_ends_dead(kit, worker):
 
 def test_the_running_worker_goes_around_what_it_cannot_claim(kit, worker):
     guilty = kit.send("shop", "product.updated", id="B1", at=NOON, data=named())
-    with refusing_changes(kit, f"NEW.id = {guilty.delivery}"), running(worker):
+    with refusing_changes(kit.database, f"NEW.id = {guilty.delivery}"), running(worker):
         good = kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
         wait_until(lambda: kit.delivery(good)["state"] == "processed", "the good delivery")

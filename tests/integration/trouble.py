@@ -21,6 +21,17 @@ REFUSE = {
 }
 ACCEPT = {"sqlite": ["DROP TRIGGER refuse"], "postgresql": ["DROP FUNCTION refuse CASCADE"]}
 
+#: What refuses to change a row, by system. The trigger's name is `refuse`.
+REFUSE_CHANGE = {
+    "sqlite": [
+        "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN {row} BEGIN SELECT RAISE(ABORT, 'not this one'); END",
+    ],
+    "postgresql": [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one'; END$$",
+        "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries FOR EACH ROW WHEN ({row}) EXECUTE FUNCTION refuse()",
+    ],
+}
+
 
 @contextmanager
 def refusing(database: Database, table: str, message: str, *, row: str = "1 = 1") -> Iterator[None]:
@@ -29,6 +40,14 @@ def refusing(database: Database, table: str, message: str, *, row: str = "1 = 1"
     run_statements(database, REFUSE[system], table=table, row=row, message=message)
     yield
     run_statements(database, ACCEPT[system])
+
+
+@contextmanager
+def refusing_changes(database: Database, row: str) -> Iterator[None]:
+    """The database refuses to change, from now on, a delivery for which `row` is true."""
+    system = "postgresql" if database.is_postgresql else "sqlite"
+    run_statements(database, REFUSE_CHANGE[system], row=row)
+    yield
 
 
 @contextmanager

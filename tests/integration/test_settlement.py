@@ -1,0 +1,143 @@
+"""Settlement by itself, without a worker's round or thread: one transaction, and one by one where that is refused."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from shopping import NOON, named, states
+from sqlalchemy import text
+from sqlalchemy.exc import InterfaceError
+from trouble import refusing
+
+from handlers.catalog import Product
+from receiver import Event, Mirror, bulk
+from receiver.attempts import Judge, Judged, Task
+from receiver.changes import after
+from receiver.handling import Handling
+from receiver.liveness import Pulse
+from receiver.retries import RetrySchedule
+from receiver.settlement import Settlement
+
+WORKER = "a worker"
+
+
+@pytest.fixture
+def judge(kit) -> Judge:
+    return Judge(RetrySchedule(), clock=kit.now, luck=lambda: 0.5)
+
+
+@pytest.fixture
+def handling(kit, judge) -> Handling:
+    pulse = Pulse()
+
+    def guard(task: Task, code: str, *, in_transaction: bool = False) -> Judged:
+        return Judged(judge, pulse, task, code, in_transaction)
+
+    return Handling(kit.database, guard, keep_lease=lambda: None, stopping=lambda: False)
+
+
+@pytest.fixture
+def settlement(kit, judge, handling) -> Settlement:
+    return Settlement(kit.inbox, WORKER, judge, handling, clock=kit.now, luck=random.random, wait=lambda seconds: None)
+
+
+def claimed(kit, handling) -> list[Task]:
+    """What is due, claimed and handled."""
+    found = kit.inbox.claim(WORKER, ["shop"], limit=100, now=kit.now(), lease=timedelta(minutes=1))
+    tasks = [Task(delivery) for delivery in found]
+    source = kit.source("shop")
+    for task in tasks:
+        task.envelope = source.read(task.delivery.plain)
+        task.handler = source.dialect.handler_for(task.envelope.event_type)
+        task.event = Event(
+            source="shop",
+            event_type=task.envelope.event_type,
+            entity_kind="product",
+            entity_id=task.envelope.entity[1],
+            occurred_at=task.envelope.occurred_at,
+            data=task.handler.parse(task.envelope.data),
+            delivery_id=str(task.delivery.id),
+            attempt=task.delivery.attempt,
+            received_at=task.delivery.received_at,
+        )
+    handling.handle(tasks)
+    return tasks
+
+
+def send(kit, *names: str) -> list[str]:
+    return [kit.send("shop", "product.updated", id=name, at=NOON, data=named(name)).delivery for name in names]
+
+
+def test_rows_feed_and_states_are_committed_together(kit, handling, settlement, settled):
+    send(kit, "A1", "A2")
+    settlement.settle(claimed(kit, handling))
+    assert settled == [2]
+    assert states(kit) == ["processed", "processed"]
+    assert [row.name for row in kit.rows(Product)] == ["A1", "A2"]
+    assert len(after(kit.database, 0, limit=10)) == 2
+
+
+def test_what_was_settled_is_let_go(kit, handling, settlement):
+    send(kit, "A1")
+    (task,) = claimed(kit, handling)
+    settlement.settle([task])
+    assert (task.delivery.plain, task.envelope, task.event, task.writes) == (None, None, None, [])
+
+
+def test_what_neither_ran_nor_ended_is_left_as_it_is(kit, handling, settlement, settled):
+    send(kit, "A1")
+    (task,) = claimed(kit, handling)
+    settlement.settle([Task(task.delivery)])
+    assert (settled, states(kit)) == ([], ["processing"])
+
+
+def test_where_the_database_refuses_a_row_only_its_delivery_fails(kit, handling, settlement):
+    _, guilty, _ = send(kit, "A1", "A2", "A3")
+    tasks = claimed(kit, handling)
+    with refusing(kit.database, "products", "not this one", row="NEW.external_id = 'A2'"):
+        settlement.settle(tasks)
+    assert states(kit) == ["processed", "pending", "processed"]
+    assert "The mirror refused its rows" in kit.delivery(guilty)["reason"]
+    assert "not this one" in kit.delivery(guilty)["reason"]
+
+
+def test_a_database_in_trouble_is_nobody_s_failure(kit, handling, settlement, monkeypatch):
+    send(kit, "A1", "A2")
+    tasks = claimed(kit, handling)
+
+    def away(*_: Any, **__: Any) -> None:
+        raise InterfaceError("INSERT", {}, Exception("the connection is gone"))
+
+    monkeypatch.setattr(bulk, "insert_rows", away)
+    with pytest.raises(InterfaceError, match="the connection is gone"):
+        settlement.settle(tasks)
+    assert states(kit) == ["processing", "processing"]
+    assert kit.rows(Product) == []
+
+
+def test_what_another_worker_has_taken_over_is_left_to_it(kit, handling, settlement):
+    _, taken = send(kit, "A1", "A2")
+    tasks = claimed(kit, handling)
+    with kit.database.write() as connection:
+        connection.execute(text("UPDATE deliveries SET claimed_by = 'another' WHERE id = :id"), {"id": int(taken)})
+    settlement.settle(tasks)
+    assert states(kit) == ["processed", "processing"]
+    assert [row.external_id for row in kit.rows(Product)] == ["A1"]
+
+
+def test_a_handler_that_asks_for_a_session_runs_inside_the_transaction_and_fails_alone(shop, kit, handling, settlement):
+    @shop.on("product.counted")
+    def count(event: Event[Any], mirror: Mirror) -> None:
+        known = mirror.session.execute(text("SELECT count(*) FROM deliveries")).scalar_one()
+        if event.entity_id == "A2":
+            raise ValueError("not this one")
+        mirror.upsert(Product, event.entity_id, name=str(known))
+
+    for name in ("A1", "A2", "A3"):
+        kit.send("shop", "product.counted", id=name, at=NOON)
+    settlement.settle(claimed(kit, handling))
+    assert states(kit) == ["processed", "pending", "processed"]
+    assert [(row.external_id, row.name) for row in kit.rows(Product)] == [("A1", "3"), ("A3", "3")]

@@ -1,0 +1,185 @@
+"""A source's API that hangs, is down or answers without end: what other sources sent is applied at once."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
+
+import httpx
+import pytest
+from serving import PATIENCE, wait_until
+from shopping import NOON, drain, named, new_worker, running, states
+from structlog.testing import capture_logs
+
+from handlers import api as asking
+from handlers.api import fetch
+from handlers.catalog import Product
+from receiver import ApiError, Event, Mirror, SourceSettings
+
+THIN, GOOD = 400, 60
+
+
+class Api(ThreadingHTTPServer):
+    """Answers with a name; while it `hangs`, not at all, and while it is `busy`, with 503."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.up = threading.Event()
+        self.busy = False
+        self.asked = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: socket.socket, client_address: object) -> None:
+        """A client that went away."""
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        if not self.server.busy:
+            self.server.up.wait(PATIENCE)
+        content = b'{"name": "fetched"}'
+        self.send_response(503 if self.server.busy else 200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test's output is not its log."""
+
+
+@pytest.fixture
+def served() -> Iterator[Api]:
+    server = Api()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server
+    server.up.set()
+    server.shutdown()
+    thread.join(PATIENCE)
+    server.server_close()
+
+
+@pytest.fixture
+def sources(shop, kit, served):
+    """`slow` has an API, which thin events ask; `north` and `south` have none."""
+
+    @shop.connect
+    def client(source: SourceSettings) -> httpx.Client | None:
+        return httpx.Client(base_url=source.api_url, timeout=2.0) if source.api_url else None
+
+    @shop.hydrate("product.thin")
+    def fetch_product(event: Event, client: httpx.Client) -> dict:
+        return fetch(client, f"/products/{event.entity_id}")
+
+    @shop.on("product.thin")
+    def upsert(event: Event, mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, name=event.hydrated["name"])
+
+    options = {"secrets": ["TestSecretOf32CharactersForTests"], "dialect": "shop"}
+    return {
+        "slow": kit.source("slow", api_url=served.url, **options),
+        **{name: kit.source(name, **options) for name in ("north", "south")},
+    }
+
+
+@contextmanager
+def patient_clock(kit) -> Iterator[None]:
+    """Lets rests and waits pass quickly."""
+    over = threading.Event()
+
+    def advance() -> None:
+        while not over.wait(0.05):
+            kit.advance(seconds=10)
+
+    thread = threading.Thread(target=advance)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def send_thin(kit, number: int = THIN) -> list[str]:
+    return [kit.send("slow", "product.thin", id=f"T{each}", at=NOON).delivery for each in range(number)]
+
+
+def send_good(kit) -> list[str]:
+    names = [("north", "south")[each % 2] for each in range(GOOD)]
+    return [
+        kit.send(name, "product.updated", id=f"G{number}", at=NOON, data=named()).delivery
+        for number, name in enumerate(names)
+    ]
+
+
+def test_while_an_api_hangs_other_sources_go_on_and_once_it_is_back_everything_is_applied(kit, served, sources):
+    send_thin(kit)
+    send_good(kit)
+    with capture_logs() as logs, running(new_worker(kit, sources=sources)):
+        began = monotonic()
+        wait_until(lambda: sum(len(kit.rows(Product, source=each)) for each in ("north", "south")) == GOOD, "the good")
+        took = monotonic() - began
+        served.up.set()
+        with patient_clock(kit):
+            wait_until(lambda: len(kit.rows(Product, source="slow")) == THIN, "what had waited")
+        wait_until(lambda: set(states(kit)) == {"processed"}, "the states")
+    # Alone the calls under way take two seconds each, eight at once: a hundred seconds.
+    assert took < 20
+    assert {each["source"] for each in logs if "API is slow" in each["event"]} == {"slow"}
+
+
+def test_an_api_that_is_busy_costs_a_few_attempts_and_the_others_wait_with_all_of_theirs(kit, served, sources):
+    served.busy = True
+    send_thin(kit, 100)
+    (late,) = [kit.send("slow", "product.updated", id="NOT-THIN", at=NOON, data=named())]
+    worker = new_worker(kit, sources=sources)
+    with capture_logs() as logs:
+        drain(worker)
+    assert kit.delivery(late)["state"] == "processed"
+    assert sum(each["attempts_made"] for each in kit.deliveries() if each["state"] == "pending") <= 10
+    assert [each["seconds"] for each in logs if "left alone for a while" in each["event"]] == [5]
+    asked = served.asked
+    assert drain(worker) == 0, "its API rests"
+    kit.advance(seconds=6)
+    drain(worker)
+    assert served.asked == asked + 1, "one call finds out whether it is back"
+    served.busy = False
+    served.up.set()
+    kit.advance(seconds=3600)
+    drain(worker)
+    assert set(states(kit)) == {"processed"}
+    worker.close()
+
+
+def test_an_event_does_not_overtake_the_one_of_its_entity_that_waits_for_the_api(kit, served, sources):
+    served.busy = True
+    send_thin(kit, 20)
+    first = kit.send("slow", "product.thin", id="X", at=NOON)
+    second = kit.send("slow", "product.updated", id="X", at=NOON, data=named("newer"))
+    worker = new_worker(kit, sources=sources)
+    drain(worker)
+    assert [(kit.delivery(each)["state"], kit.delivery(each)["attempts_made"]) for each in (first, second)] == [
+        ("pending", 0),
+        ("pending", 0),
+    ]
+    worker.close()
+
+
+def test_an_answer_without_end_is_refused_at_a_bound(monkeypatch):
+    monkeypatch.setattr(asking, "MOST_ANSWERED", 100_000)
+    endless = (b" " * 10_000 for _ in iter(int, 1))
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=endless))
+    with (
+        httpx.Client(base_url="http://api.test", transport=transport) as client,
+        pytest.raises(ApiError, match="answered with more than 0 MiB: check api_url"),
+    ):
+        fetch(client, "/products/A1")
