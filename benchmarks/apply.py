@@ -20,9 +20,9 @@ from benchmarks.draining import drain
 from benchmarks.inboxes import SOURCE
 from handlers.catalog import Product
 from handlers.iimmpact import iimmpact
-from receiver.database import Database
-from receiver.mirror import sql_table
-from receiver.schema import Schema
+from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.mirror.rows import sql_table
 
 PRODUCTS = sql_table(Product)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from benchmarks import ended
 from benchmarks.postgresql import fresh_database
-from receiver.copying import Copier, Report
-from receiver.database import Database
-from receiver.premises import Side
-from receiver.schema import Schema
+from receiver.copying.copying import Copier, Report
+from receiver.copying.premises import Side
+from receiver.database.database import Database
+from receiver.database.schema import Schema
 
 DELIVERIES = int(os.environ.get("BENCHMARK_COPYING", "100000"))
 

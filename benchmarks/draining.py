@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from benchmarks import inboxes, processor
-from receiver.app import tune_interpreter
-from receiver.database import Database
-from receiver.inbox import Inbox
-from receiver.worker import Worker
+from receiver.database.database import Database
+from receiver.inbox.inbox import Inbox
+from receiver.server.app import tune_interpreter
+from receiver.worker.worker import Worker
 
 #: Events that make a fresh process and its database warm: statements are prepared, pages are there.
 WARM = 1_000

@@ -19,15 +19,15 @@ from typing import TypeVar
 
 from benchmarks import ended, inboxes, postgresql
 from benchmarks.inboxes import SOURCE
-from receiver import queries
-from receiver.claims import Claimed
-from receiver.database import Database
-from receiver.deliveries import State
-from receiver.endings import Ending
-from receiver.inbox import Inbox
-from receiver.intake import Arrival
-from receiver.queries import DeliveryFilter
-from receiver.schema import Schema
+from receiver.api import queries
+from receiver.api.queries import DeliveryFilter
+from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.insert import Arrival
+from receiver.inbox.leases import Claimed
+from receiver.inbox.results import Ending
+from receiver.inbox.tables import State
 
 #: Deliveries of the largest history; the others are a tenth, a hundredth … of it.
 LARGEST = int(os.environ.get("BENCHMARK_HISTORY", "10000000"))

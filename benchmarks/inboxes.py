@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from benchmarks import load
 from benchmarks.servers import SECRET
 from handlers.iimmpact import iimmpact
-from receiver.database import Database
-from receiver.inbox import Inbox
-from receiver.intake import Arrival
-from receiver.settings import SourceSettings
-from receiver.sources import Source, build_source
+from receiver.database.database import Database
+from receiver.dialects.sources import Source, build_source
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.insert import Arrival
+from receiver.settings.settings import SourceSettings
 
 SOURCE = "iimmpact"
 

@@ -12,7 +12,7 @@ import httpx
 
 from benchmarks import load
 from benchmarks.servers import running, settings
-from receiver.tokens import Scope, Tokens
+from receiver.api.tokens import Scope, Tokens
 
 EVENTS = 100_000
 

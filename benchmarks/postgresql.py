@@ -11,8 +11,8 @@ from functools import cache
 import psycopg
 
 import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
-from receiver.database import Database
-from receiver.schema import Schema
+from receiver.database.database import Database
+from receiver.database.schema import Schema
 from tests.postgresql_server import PostgresServer
 
 #: What a run prints of the server's settings, because the figures depend on it.

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ModelWrapValidatorHandler, model_validator
 
 from receiver import Unreadable
-from receiver.columns import LARGEST_EXPONENT
+from receiver.database.columns import LARGEST_EXPONENT
 from receiver.envelope import LONGEST_NAME
 from receiver.moments import in_utc, is_zero
 

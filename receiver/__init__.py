@@ -1,13 +1,13 @@
 """Hookmirror's framework: verified webhooks in, a correct mirror out. What dialects and handlers are written with."""
 
-from receiver.ciphers import EncryptedBody
-from receiver.dialects import Dialect, Listed
+from receiver.dialects.dialect import Dialect, Listed
 from receiver.envelope import Envelope, Event
 from receiver.errors import ApiError, Discard, HookmirrorError, NotVerified, Retry, Unreadable
-from receiver.mirror import Mirror, MirrorRow, document_field, price_field, time_field
-from receiver.settings import SourceSettings
-from receiver.signatures import Credentials, HmacSha256, Secret, Unsigned, Verified, Verifier
-from receiver.versions import Patch
+from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
+from receiver.mirror.versions import Patch
+from receiver.settings.settings import SourceSettings
+from receiver.verify.ciphers import EncryptedBody
+from receiver.verify.signatures import Credentials, HmacSha256, Secret, Unsigned, Verified, Verifier
 
 __all__ = [
     "ApiError",

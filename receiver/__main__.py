@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from receiver.sharing import reserve
+from receiver.metrics.sharing import reserve
 
 
 def main() -> None:

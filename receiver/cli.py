@@ -18,31 +18,31 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver import asking, sender, server
-from receiver.app import App, install, schema_of_packages, tune_interpreter
+from receiver.api.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
+from receiver.api.tokens import Scope, Tokens
 from receiver.codec import encode
-from receiver.connections import allow_open_files
-from receiver.copy_command import copy
-from receiver.database import Database
-from receiver.deliveries import ENDED, State
-from receiver.doctor import examine
-from receiver.environment import CONFIG_VARIABLE, VITALS_VARIABLE
+from receiver.copying.command import copy
+from receiver.database.database import Database
+from receiver.database.errors import explain
+from receiver.dialects.sources import Source, build_sources, find_dialects
 from receiver.errors import ConfigurationError, HookmirrorError
-from receiver.escapes import visible
-from receiver.importing import foreign_code
+from receiver.inbox.retention import PAGES
+from receiver.inbox.tables import ENDED, State
+from receiver.ingest.connections import allow_open_files
+from receiver.loading import foreign_code
+from receiver.logs.escapes import visible
 from receiver.options import hookmirror
-from receiver.processes import Kind
-from receiver.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
 from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
-from receiver.renewal import Reloader, Renewal, Requests, stop_listening
-from receiver.retention import PAGES
-from receiver.settings import load, settings_folder
-from receiver.sources import Source, build_sources, find_dialects
-from receiver.tokens import Scope, Tokens
-from receiver.trouble import explain
-from receiver.vitals import vitals
-from receiver.worker_thread import WorkerThread
+from receiver.server import reloading, sending, server
+from receiver.server.app import App, install, schema_of_packages, tune_interpreter
+from receiver.server.doctor import examine
+from receiver.server.health import vitals
+from receiver.server.registry import Kind
+from receiver.server.renewal import Reloader, Renewal, Requests, stop_listening
+from receiver.settings.environment import CONFIG_VARIABLE, VITALS_VARIABLE
+from receiver.settings.settings import load, settings_folder
+from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
 
@@ -167,8 +167,8 @@ def reload(
     """Have the processes of this machine read their settings again; those that refuse them keep the old ones."""
     # What they would refuse is told here already.
     installation = install()
-    answers = asking.ask_all(installation.database, pid=pid)
-    typer.echo(encode([asdict(each) for each in answers]) if as_json else "\n".join(asking.lines(answers)))
+    answers = reloading.ask_all(installation.database, pid=pid)
+    typer.echo(encode([asdict(each) for each in answers]) if as_json else "\n".join(reloading.lines(answers)))
     if any(each.taken is False for each in answers):
         raise typer.Exit(1)
 
@@ -201,7 +201,7 @@ def send(
     source: Annotated[str, typer.Argument(help="The source that it comes from, as in the settings.")],
     what: Annotated[str, typer.Argument(metavar="EVENT_TYPE|FILE", help="What happened, or a file with the body.")],
     to: Annotated[str, typer.Option(help="The receiver; without a path, its endpoint for the source.")] = RECEIVER,
-    entity_id: Annotated[str, typer.Option("--id", help="The id of what it happened to.")] = sender.USUAL_ID,
+    entity_id: Annotated[str, typer.Option("--id", help="The id of what it happened to.")] = sending.USUAL_ID,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="When, in ISO 8601; now unless given.")] = None,
     data: Annotated[str | None, typer.Option(help="The dialect's object, as JSON.")] = None,
     as_json: JsonFlag = False,
@@ -210,9 +210,9 @@ def send(
     settings = load()
     sources = build_sources(settings, find_dialects(settings.dialects, beside=settings_folder()))
     speaking = _source(sources, source)
-    url = sender.address(to, source)
-    moment = sender.moment(at) if at else datetime.now(UTC)
-    sent = sender.send(speaking, sender.body_of(speaking, what, entity_id=entity_id, at=moment, data=data), url)
+    url = sending.address(to, source)
+    moment = sending.moment(at) if at else datetime.now(UTC)
+    sent = sending.send(speaking, sending.body_of(speaking, what, entity_id=entity_id, at=moment, data=data), url)
     typer.echo(encode(asdict(sent)) if as_json else f"{sent.status} {sent.answer}")
     if sent.status != 200:
         raise typer.Exit(1)

@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 
 from receiver.codec import storable
 from receiver.errors import Unreadable
+from receiver.logs.safe_text import quoted, told
 from receiver.moments import EPOCH, in_utc, is_zero
-from receiver.telling import quoted, told
 
 Data = TypeVar("Data")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from receiver.processes import release
+from receiver.server.registry import release
 
 
 def _show_version(asked: bool) -> None:

@@ -19,21 +19,22 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 from sqlalchemy import ColumnElement, exists, select
 
-from receiver import changes, codec
-from receiver.arrivals import first_id_at
-from receiver.changes import RowChange
-from receiver.database import Database
-from receiver.dialects import Listed
+from receiver import codec
+from receiver.database.database import Database
+from receiver.database.errors import insist
+from receiver.dialects.dialect import Listed
+from receiver.dialects.sources import Source
 from receiver.errors import ApiError, ConfigurationError, HandlerError, Unreadable
-from receiver.escapes import visible
-from receiver.inbox import pending_entities
-from receiver.mirror import ACTIVE, Key, MirrorRow, Write, child_tables, mirror_tables, own_columns, sql_table
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.inbox import pending_entities
+from receiver.logs.escapes import visible
+from receiver.logs.safe_text import told_with_type
+from receiver.mirror import changes
+from receiver.mirror.changes import RowChange
+from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, child_tables, mirror_tables, own_columns, sql_table
+from receiver.mirror.unit_of_work import Workspace
+from receiver.mirror.versions import AHEAD, Rank, Version, microseconds
 from receiver.moments import is_zero
-from receiver.sources import Source
-from receiver.telling import told_with_type
-from receiver.trouble import insist
-from receiver.versions import AHEAD, Rank, Version, microseconds
-from receiver.workspace import Workspace
 
 #: Rows compared and repaired in one transaction, so that the endpoint never waits long for its turn.
 ROWS_AT_ONCE = 200

@@ -26,24 +26,25 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, select
 
-from receiver import codec, queries
-from receiver.acceptor import Acceptor
-from receiver.admission import Admission
-from receiver.database import Database
-from receiver.deliveries import State
-from receiver.dialects import Dialect
-from receiver.endpoint import Endpoint
+from receiver import codec
+from receiver.api import queries
+from receiver.database.database import Database
+from receiver.database.errors import explain
+from receiver.dialects.dialect import Dialect
+from receiver.dialects.sources import Source, build_source, find_dialects
 from receiver.errors import ConfigurationError
-from receiver.inbox import Inbox
-from receiver.incoming import Incoming
-from receiver.limits import Limits
-from receiver.mirror import MirrorRow, mirror_tables, sql_table
-from receiver.paths import PREFIX
-from receiver.settings import source_settings
-from receiver.signatures import Credentials, Verifier
-from receiver.sources import Source, build_source, find_dialects
-from receiver.trouble import explain
-from receiver.worker import Worker
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.tables import State
+from receiver.ingest.admission import Admission
+from receiver.ingest.endpoint import Endpoint
+from receiver.ingest.group_commit import Acceptor
+from receiver.ingest.incoming import Incoming
+from receiver.ingest.paths import PREFIX
+from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
+from receiver.settings.limits import Limits
+from receiver.settings.settings import source_settings
+from receiver.verify.signatures import Credentials, Verifier
+from receiver.worker.worker import Worker
 
 Row = TypeVar("Row", bound=MirrorRow)
 

@@ -19,8 +19,8 @@ from postgresql_server import PostgresServer
 from sqlalchemy import make_url
 
 import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
-from receiver.database import Database
-from receiver.schema import Schema
+from receiver.database.database import Database
+from receiver.database.schema import Schema
 
 #: Where a PostgreSQL server for the tests is, instead of the wheel's: the role needs the right to create databases.
 SERVER = "DATABASE_URL"

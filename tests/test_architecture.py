@@ -162,7 +162,7 @@ def test_the_endpoint_never_imports_the_mirror(module: str) -> None:
     assert used & {"mirror", "workspace", "versions", "changes", "worker"} == set()
 
 
-@pytest.mark.parametrize("module", ["receiver.worker", "receiver.reconcile", "receiver.endpoint"])
+@pytest.mark.parametrize("module", ["receiver.worker.worker", "receiver.reconcile", "receiver.ingest.endpoint"])
 def test_the_pipelines_never_import_starlette_by_any_way(module: str) -> None:
     assert {name.partition(".")[0] for name in closure(module)} & {"starlette", "uvicorn"} == set()
 

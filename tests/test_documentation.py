@@ -28,24 +28,25 @@ from sqlmodel import SQLModel
 from starlette.routing import Route
 
 import receiver
-from receiver import cli, metrics, testing
-from receiver.api import Api
-from receiver.ciphers import CIPHERS
-from receiver.database import Database
-from receiver.deliveries import State
-from receiver.environment import CONFIG_VARIABLE, PREFIX
+from receiver import cli, testing
+from receiver.api.exposition import Exposition
+from receiver.api.openapi import describe
+from receiver.api.readiness import Readiness
+from receiver.api.reads import Reads
+from receiver.api.routes import Api
+from receiver.api.tokens import Tokens
+from receiver.database.database import Database
+from receiver.dialects.sources import find_dialects
 from receiver.errors import Refused
-from receiver.exposition import Exposition
-from receiver.inbox import Inbox
-from receiver.mirror import BOOKKEEPING, mirror_tables, own_columns, sql_table
-from receiver.openapi import describe
-from receiver.readiness import Readiness
-from receiver.reads import Reads
-from receiver.settings import Settings, SourceSettings, load
-from receiver.sources import find_dialects
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.tables import State
+from receiver.metrics import metrics
+from receiver.mirror.rows import BOOKKEEPING, mirror_tables, own_columns, sql_table
+from receiver.mirror.versions import Outcome
+from receiver.settings.environment import CONFIG_VARIABLE, PREFIX
+from receiver.settings.settings import Settings, SourceSettings, load
 from receiver.testing import EXPECTED, Webhooks, fixture_files
-from receiver.tokens import Tokens
-from receiver.versions import Outcome
+from receiver.verify.ciphers import CIPHERS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from receiver.signatures import Credentials, Secret, Verifier
+from receiver.verify.signatures import Credentials, Secret, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key, Oracle

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 from sqlalchemy import text
 
-from receiver.database import Database
+from receiver.database.database import Database
 from simulator.receiver_process import free_port
 
 #: Seconds that anything may take that a test waits for.

@@ -14,8 +14,8 @@ from commanding import Folder, post, product, wait_until
 from composing import POSTGRESQL_PROGRAMS, ROOT
 from sqlalchemy import make_url
 
-from receiver.database import Database
-from receiver.deliveries import DELIVERIES
+from receiver.database.database import Database
+from receiver.inbox.tables import DELIVERIES
 
 PAGE = (ROOT / "docs" / "deployment.md").read_text("utf-8").partition("## Backup and restore")[2]
 

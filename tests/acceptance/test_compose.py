@@ -15,9 +15,9 @@ import pytest
 from commanding import PATIENCE, SECRET, is_alive, product, signed, wait_until
 from composing import POSTGRESQL_PROGRAMS, ROOT, Composition, composed, required_variables, services
 
-from receiver.environment import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE
-from receiver.server import PATIENCE as STOP_PATIENCE
-from receiver.settings import Settings
+from receiver.server.server import PATIENCE as STOP_PATIENCE
+from receiver.settings.environment import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE
+from receiver.settings.settings import Settings
 
 VARIABLES = {
     "SECRET_KEY": "secret-key-of-these-tests-only",

@@ -11,7 +11,7 @@ import httpx
 from commanding import PATIENCE, Folder, is_alive, lines, post, product, wait_until
 from sqlalchemy import text
 
-from receiver.database import Database
+from receiver.database.database import Database
 
 
 def stored(folder: Folder) -> dict[str, str]:

@@ -192,7 +192,7 @@ def test_a_socket_that_the_starter_opened_is_served(tmp_path):
 def uvicorn(folder: Folder, port: int, *, workers: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "uvicorn", "--factory", "receiver.app:create"),
+            *(sys.executable, "-m", "uvicorn", "--factory", "receiver.server.app:create"),
             *("--workers", str(workers), "--port", str(port)),
         ],
         cwd=folder.path,

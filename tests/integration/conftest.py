@@ -12,11 +12,11 @@ from serving import PATIENCE
 from shopping import new_shop, new_worker
 
 from receiver import Dialect
-from receiver.filing import Accepted
-from receiver.inbox import Inbox
-from receiver.intake import Arrival
+from receiver.inbox.duplicates import Accepted
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.insert import Arrival
 from receiver.testing import Webhooks
-from receiver.worker import Worker
+from receiver.worker.worker import Worker
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,12 +13,12 @@ from shopping import NOON, named, new_shop
 from sqlalchemy import Connection, insert, text
 
 from receiver import Event, Mirror
-from receiver.copying import Copier, Report
-from receiver.database import Database
-from receiver.deliveries import ATTEMPTS
-from receiver.premises import Side
-from receiver.schema import Schema
-from receiver.sources import find_dialects
+from receiver.copying.copying import Copier, Report
+from receiver.copying.premises import Side
+from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.dialects.sources import find_dialects
+from receiver.inbox.tables import ATTEMPTS
 from receiver.testing import Webhooks
 from simulator.systems import SYSTEMS
 

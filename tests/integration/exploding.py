@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from receiver.sources import find_dialects
+from receiver.dialects.sources import find_dialects
 from receiver.testing import Webhooks
 
 BODIES, DECIMALS, BODY_BYTES = 10, 60_000, 1_000_000

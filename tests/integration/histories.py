@@ -20,12 +20,12 @@ from starlette.applications import Starlette
 
 from handlers.catalog import Category, Group, Option, Product, Record, Variant
 from receiver import codec
-from receiver.changes import CHANGES
-from receiver.deliveries import DELIVERIES
-from receiver.mirror import own_columns
-from receiver.sources import find_dialects
+from receiver.dialects.sources import find_dialects
+from receiver.inbox.tables import DELIVERIES
+from receiver.mirror.changes import CHANGES
+from receiver.mirror.rows import own_columns
 from receiver.testing import Webhooks
-from receiver.worker import Worker
+from receiver.worker.worker import Worker
 from simulator.clock import SteppedClock
 from simulator.oracle import COLUMNS
 from simulator.systems import SYSTEMS

@@ -18,11 +18,11 @@ import uvicorn
 from senders import SOURCES, body, sent
 from sqlalchemy import text
 
-from receiver.app import App, Installation
-from receiver.database import Database
-from receiver.protocol import HookProtocol
-from receiver.settings import Settings
-from receiver.tokens import Scope, Tokens
+from receiver.api.tokens import Scope, Tokens
+from receiver.database.database import Database
+from receiver.ingest.fast_path import HookProtocol
+from receiver.server.app import App, Installation
+from receiver.settings.settings import Settings
 
 SECRET_KEY = "secret-key-of-these-tests-only"
 

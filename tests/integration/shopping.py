@@ -13,11 +13,11 @@ from serving import PATIENCE
 
 from handlers.catalog import Product, Variant
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror
-from receiver.database import Database
-from receiver.inbox import Inbox
-from receiver.sources import Source
+from receiver.database.database import Database
+from receiver.dialects.sources import Source
+from receiver.inbox.inbox import Inbox
 from receiver.testing import Webhooks
-from receiver.worker import Worker
+from receiver.worker.worker import Worker
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel
 
 from handlers.catalog import Product, Variant
-from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, Patch, changes
+from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, Patch
+from receiver.mirror import changes
 from receiver.testing import Webhooks
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)

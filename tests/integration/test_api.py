@@ -11,7 +11,7 @@ from senders import SOURCES, body, sent
 from serving import Served, error, serving, wait_until
 from sqlalchemy import text
 
-from receiver.tokens import Scope
+from receiver.api.tokens import Scope
 
 TABLES = ("products", "variants", "categories", "groups", "options", "records")
 

@@ -10,7 +10,7 @@ import pytest
 from senders import SOURCES
 from serving import SECRET_KEY, Served, error, serving, token
 
-from receiver.tokens import Scope
+from receiver.api.tokens import Scope
 
 #: Every route with its method and the scope it wants.
 GUARDED = [

@@ -16,7 +16,8 @@ import pytest
 from shopping import Named, drain, named, new_worker, states
 
 from handlers.catalog import Product
-from receiver import Event, Mirror, SourceSettings, handling, hydration, reading
+from receiver import Event, Mirror, SourceSettings
+from receiver.worker import handling, hydration, reading
 
 KILOBYTE = 1024
 

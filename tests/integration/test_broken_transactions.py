@@ -18,10 +18,10 @@ from sqlalchemy import event, text
 
 from handlers.catalog import Product
 from receiver import Event, Listed, Mirror
-from receiver.changes import after
-from receiver.database import Database
+from receiver.database.database import Database
+from receiver.inbox.retention import Retention
+from receiver.mirror.changes import after
 from receiver.reconcile import reconcile
-from receiver.retention import Retention
 from receiver.testing import Webhooks
 
 #: Refuses rows as a server does that cannot put transactions in an order, so many times.

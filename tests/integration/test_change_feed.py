@@ -15,9 +15,9 @@ from serving import PATIENCE, serving, wait_until
 from shopping import NOON, inbox_of_another_process, named, new_worker, running, states, url_of
 from sqlalchemy import text
 
-from receiver import changes
-from receiver.changes import RowChange, record
-from receiver.database import Database
+from receiver.database.database import Database
+from receiver.mirror import changes
+from receiver.mirror.changes import RowChange, record
 
 WRITERS = 4
 

@@ -8,12 +8,12 @@ from shopping import NOON, named
 from sqlalchemy import make_url
 
 from handlers.catalog import Product
-from receiver.changes import after
-from receiver.copying import Copier
-from receiver.database import Database
+from receiver.copying.copying import Copier
+from receiver.copying.sequences import last_numbers
+from receiver.database.database import Database
+from receiver.database.schema import Schema
 from receiver.errors import ConfigurationError, CopyError
-from receiver.schema import Schema
-from receiver.sequences import last_numbers
+from receiver.mirror.changes import after
 
 PAIRS = ["sqlite to postgresql", "postgresql to sqlite", "sqlite to sqlite", "postgresql to postgresql"]
 

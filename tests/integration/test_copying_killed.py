@@ -11,11 +11,12 @@ import pytest
 from copies import both, copy, everything, fill_attempts, migrate
 from sqlalchemy import event
 
-from receiver import slices, unfinished
-from receiver.copying import Copier
-from receiver.database import Database
+from receiver.copying import slices
+from receiver.copying.copying import Copier
+from receiver.database import unfinished
+from receiver.database.database import Database
+from receiver.database.schema import Schema
 from receiver.errors import ConfigurationError, CopyError
-from receiver.schema import Schema
 
 ROWS = 200
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from senders import APP_KEY, HEADERS, SECRETS, SIGNED, SOURCES, body, digits, document, seal, sent
 from serving import Served, read_answer, request_head, serving
 
-from receiver.protocol import HookProtocol
+from receiver.ingest.fast_path import HookProtocol
 
 Pairs = list[tuple[bytes, bytes]]
 

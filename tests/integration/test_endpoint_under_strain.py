@@ -18,7 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 from trouble import another_writer, refusing
 
-from receiver.acceptor import Acceptor
+from receiver.ingest.group_commit import Acceptor
 
 MIB = 1_048_576
 
@@ -32,8 +32,8 @@ def served(lend_database, tmp_path_factory):
 @pytest.fixture
 def impatient(mirror_url, monkeypatch):
     """A server that waits neither long for bodies nor for other writers."""
-    monkeypatch.setattr("receiver.sqlite.BUSY_TIMEOUT", 20)
-    monkeypatch.setattr("receiver.acceptor.PATIENCE", 1.0)
+    monkeypatch.setattr("receiver.database.sqlite.connections.BUSY_TIMEOUT", 20)
+    monkeypatch.setattr("receiver.ingest.group_commit.PATIENCE", 1.0)
     with serving(mirror_url, body_timeout=1.0, max_waiting_bytes=MIB) as running:
         yield running
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from receiver.bulk import SIZES
-from receiver.database import Database
-from receiver.deliveries import BODIES, DEDUP_KEYS, DELIVERIES
+from receiver.database.bulk import SIZES
+from receiver.database.database import Database
 from receiver.envelope import Envelope
-from receiver.filing import Accepted
-from receiver.inbox import Inbox
-from receiver.intake import Arrival
+from receiver.inbox.duplicates import Accepted
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.insert import Arrival
+from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from receiver.database import Database
+from receiver.database.database import Database
 from receiver.errors import ConfigurationError
 from receiver.testing import EXPECTED, Webhooks, database_of_its_own, fixture_files
 

@@ -15,12 +15,13 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from handlers.catalog import Product
-from receiver import Event, Mirror, metrics
-from receiver.database import Database
-from receiver.retries import RetrySchedule
-from receiver.settings import SourceSettings
-from receiver.worker import Worker
-from receiver.worker_thread import MOST_HUNG, WorkerThread
+from receiver import Event, Mirror
+from receiver.database.database import Database
+from receiver.inbox.retries import RetrySchedule
+from receiver.metrics import metrics
+from receiver.settings.settings import SourceSettings
+from receiver.worker.thread import MOST_HUNG, WorkerThread
+from receiver.worker.worker import Worker
 
 #: The shortest that an installation may set.
 LEASE = timedelta(seconds=1)

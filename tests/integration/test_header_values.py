@@ -6,7 +6,7 @@ import pytest
 from senders import HEADERS, SIGNED, body, digits, sent
 from serving import Served, error, read_answer, request_head, serving
 
-from receiver.protocol import HookProtocol
+from receiver.ingest.fast_path import HookProtocol
 
 
 @pytest.fixture(scope="module", params=[HookProtocol, "httptools"], ids=["whole", "through the application"])

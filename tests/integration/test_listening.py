@@ -11,10 +11,10 @@ from serving import PATIENCE, wait_until
 from shopping import NOON, inbox_of_another_process, named, new_shop, new_worker, states
 from sqlalchemy import text
 
-from receiver import listener
-from receiver.database import Database
+from receiver.database.database import Database
 from receiver.testing import Webhooks
-from receiver.worker_thread import WorkerThread
+from receiver.worker import listener
+from receiver.worker.thread import WorkerThread
 
 #: Seconds between looks of a worker that must not find its work by looking.
 LONG = 2 * PATIENCE
@@ -47,7 +47,7 @@ def listeners(database: Database) -> list[int]:
 
 
 def test_a_worker_that_looks_seldom_starts_at_once_when_another_process_accepts(kit, monkeypatch):
-    monkeypatch.setattr("receiver.worker.POLL_SECONDS", LONG)
+    monkeypatch.setattr("receiver.worker.worker.POLL_SECONDS", LONG)
     with worker_elsewhere(kit):
         wait_until(lambda: listeners(kit.database), "the listener")
         for number in range(3):
@@ -58,7 +58,7 @@ def test_a_worker_that_looks_seldom_starts_at_once_when_another_process_accepts(
 
 
 def test_what_was_accepted_before_anybody_listened_is_worked_on_at_once(kit, monkeypatch):
-    monkeypatch.setattr("receiver.worker.POLL_SECONDS", LONG)
+    monkeypatch.setattr("receiver.worker.worker.POLL_SECONDS", LONG)
     kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
     with worker_elsewhere(kit):
         wait_until(lambda: states(kit) == ["processed"], "the worker")
@@ -74,7 +74,7 @@ def test_while_nobody_listens_the_worker_finds_its_work_by_looking(kit, monkeypa
 
 
 def test_a_listener_whose_connection_was_ended_listens_again_and_makes_up_for_what_it_missed(kit, monkeypatch):
-    monkeypatch.setattr("receiver.worker.POLL_SECONDS", LONG)
+    monkeypatch.setattr("receiver.worker.worker.POLL_SECONDS", LONG)
     monkeypatch.setattr(listener, "PAUSE", 0.2)
     with worker_elsewhere(kit):
         end_listener(kit)

@@ -11,14 +11,15 @@ from shopping import NOON, drain, named
 
 from handlers.api import fetch_patiently
 from handlers.catalog import Product, Variant
-from receiver import ApiError, Event, Mirror, Retry, SourceSettings, bulk
-from receiver.database import Database
+from receiver import ApiError, Event, Mirror, Retry, SourceSettings
+from receiver.database import bulk
+from receiver.database.database import Database
+from receiver.dialects.sources import build_source, find_dialects
 from receiver.errors import ConfigurationError
-from receiver.inbox import Inbox
-from receiver.intake import Arrival
-from receiver.retention import Retention
-from receiver.signatures import Credentials, HmacSha256, Secret
-from receiver.sources import build_source, find_dialects
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.insert import Arrival
+from receiver.inbox.retention import Retention
+from receiver.verify.signatures import Credentials, HmacSha256, Secret
 
 
 def test_a_retry_after_something_else_than_a_timedelta_fails_that_attempt_and_nothing_else(shop, kit, worker):

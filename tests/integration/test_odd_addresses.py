@@ -8,7 +8,7 @@ from serving import Served, error, serving
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from receiver.protocol import HookProtocol
+from receiver.ingest.fast_path import HookProtocol
 
 WAYS = [(HookProtocol, "whole"), ("httptools", "through the application")]
 

@@ -17,8 +17,8 @@ from serving import SECRET_KEY, Served, serving, wait_until
 from sqlalchemy import delete, insert, text
 from sqlmodel import SQLModel
 
-from receiver.deliveries import BODIES
-from receiver.tokens import Scope
+from receiver.api.tokens import Scope
+from receiver.inbox.tables import BODIES
 
 TABLES = ("products", "variants", "categories", "groups", "options", "records")
 

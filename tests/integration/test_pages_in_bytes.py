@@ -11,10 +11,10 @@ from sqlalchemy import insert
 from test_api import pages
 
 from handlers.catalog import Product
-from receiver import changes
-from receiver.changes import CHANGES
 from receiver.codec import encode
-from receiver.mirror import sql_table
+from receiver.mirror import changes
+from receiver.mirror.changes import CHANGES
+from receiver.mirror.rows import sql_table
 
 #: Rows, and the numbers in each: 200 KB of JSON, which is many times as much in memory once it is read.
 ROWS, NUMBERS = 40, 20_000

@@ -13,12 +13,12 @@ from shopping import NOON, named, new_shop
 from sqlalchemy import text
 
 from handlers.catalog import Product
-from receiver import queries
-from receiver.arrivals import first_id_at
-from receiver.deliveries import State
-from receiver.queries import DeliveryFilter
-from receiver.retention import Retention
-from receiver.schema import Schema
+from receiver.api import queries
+from receiver.api.queries import DeliveryFilter
+from receiver.database.schema import Schema
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.retention import Retention
+from receiver.inbox.tables import State
 from receiver.testing import Webhooks
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")

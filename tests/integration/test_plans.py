@@ -15,17 +15,17 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import Connection, event, insert, text
 
-from receiver import queries
-from receiver.arrivals import first_id_at
-from receiver.claims import Claimed
-from receiver.database import Database
-from receiver.deliveries import BODIES, DEDUP_KEYS, DELIVERIES, State
-from receiver.endings import Ending
-from receiver.inbox import Inbox, pending_entities, pending_sources
-from receiver.intake import Arrival
-from receiver.queries import DeliveryFilter, Statistics
-from receiver.retention import Retention
-from receiver.schema import Schema
+from receiver.api import queries
+from receiver.api.queries import DeliveryFilter, Statistics
+from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.inbox import Inbox, pending_entities, pending_sources
+from receiver.inbox.insert import Arrival
+from receiver.inbox.leases import Claimed
+from receiver.inbox.results import Ending
+from receiver.inbox.retention import Retention
+from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State
 
 SOURCE = "shop"
 NOW = datetime.now(UTC)

@@ -22,10 +22,11 @@ from sqlalchemy.exc import InvalidRequestError
 from trouble import refusing_changes
 
 from handlers.catalog import Product
-from receiver import Discard, Event, Mirror, Retry, SourceSettings, Unreadable, bulk
+from receiver import Discard, Event, Mirror, Retry, SourceSettings, Unreadable
 from receiver.codec import encode
-from receiver.retries import RetrySchedule
-from receiver.worker_thread import WorkerThread
+from receiver.database import bulk
+from receiver.inbox.retries import RetrySchedule
+from receiver.worker.thread import WorkerThread
 
 #: The shortest that an installation may set, and longer than that, but not for ever: the thread must end with the test.
 LEASE, HANG = timedelta(seconds=1), 2.5

@@ -15,13 +15,13 @@ from shopping import new_shop
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from receiver import processes
-from receiver.database import Database
-from receiver.liveness import new_name
-from receiver.processes import Kind, Registration, Wiring, running
-from receiver.schema import Schema
-from receiver.settings import SourceSettings
-from receiver.sources import build_source
+from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.dialects.sources import build_source
+from receiver.server import registry
+from receiver.server.registry import Kind, Registration, Wiring, running
+from receiver.settings.settings import SourceSettings
+from receiver.worker.liveness import new_name
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -93,7 +93,7 @@ def test_a_process_says_what_it_is_as_long_as_it_runs(database):
     registration.start()
     row = wait_until(lambda: registered(database).get(registration.name))
     assert (row.host, row.pid, row.kind) == (socket.gethostname(), os.getpid(), "endpoint and worker")
-    assert (row.release, row.revision) == (processes.release(), Schema(database).release)
+    assert (row.release, row.revision) == (registry.release(), Schema(database).release)
     assert "source shop speaks shop" in row.wiring
     registration.stop()
     assert registered(database) == {}
@@ -158,7 +158,7 @@ def test_another_handler_set_is_told_by_both_with_process_and_difference_and_log
         second.look()
         second.look()
         first.look()
-    here = f"{socket.gethostname()}:{os.getpid()} (hookmirror {processes.release()})"
+    here = f"{socket.gethostname()}:{os.getpid()} (hookmirror {registry.release()})"
     assert f"worker {here} lacks: shop gives product.archived to test_processes.archive." in second.warnings[0]
     assert f"endpoint {here} has besides: shop gives product.archived to test_processes.arch" in first.warnings[0]
     assert [line["event"] for line in logs] == [*second.warnings, *first.warnings]
@@ -202,8 +202,8 @@ def test_a_process_beside_the_schema_of_a_later_release_says_so_once_and_goes_on
     with capture_logs() as logs:
         working.look()
         working.look()
-    assert working.warnings == [processes.NEWER_SCHEMA]
-    assert [line["event"] for line in logs] == [processes.NEWER_SCHEMA]
+    assert working.warnings == [registry.NEWER_SCHEMA]
+    assert [line["event"] for line in logs] == [registry.NEWER_SCHEMA]
 
 
 # ── in a server ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -212,7 +212,7 @@ def test_a_process_beside_the_schema_of_a_later_release_says_so_once_and_goes_on
 @pytest.fixture
 def quickly(monkeypatch):
     """Processes look at each other many times a second."""
-    monkeypatch.setattr(processes, "BEAT", 0.05)
+    monkeypatch.setattr(registry, "BEAT", 0.05)
 
 
 def test_readyz_shows_the_warnings_and_stays_200(database_url, quickly):
@@ -236,7 +236,7 @@ def test_a_server_that_is_upgraded_past_while_it_runs_goes_on_working_and_says_s
         for number in range(3):
             assert served.ended(served.send("sigma", key=f"after {number}"))["state"] == "processed"
         warned = wait_until(lambda: (answer := served.client.get("/readyz")).json()["warnings"] and answer)
-        assert (warned.status_code, warned.json()["warnings"]) == (200, [processes.NEWER_SCHEMA])
+        assert (warned.status_code, warned.json()["warnings"]) == (200, [registry.NEWER_SCHEMA])
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import pytest
 from serving import PATIENCE, Served, error, serving, wait_until
 from sqlalchemy import text
 
-from receiver import queries, reads
-from receiver.readiness import REUSE
+from receiver.api import queries, reads
+from receiver.api.readiness import REUSE
 
 #: Readers at the same time: more than there are threads or connections.
 READERS = 40

@@ -11,8 +11,8 @@ from shopping import drain, named
 
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Event, Listed, Mirror, SourceSettings
-from receiver.changes import after
 from receiver.errors import ConfigurationError
+from receiver.mirror.changes import after
 from receiver.reconcile import Report, date_back, reconcile
 
 #: Shortly before the tests run, so that news of the tests is on the one side or the other of a walk.

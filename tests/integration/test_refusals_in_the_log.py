@@ -13,7 +13,7 @@ from senders import body
 from serving import Served, serving
 from structlog.testing import capture_logs
 
-from receiver import logs
+from receiver.logs import logs
 
 #: Makes closing a connection reset it.
 RESET = struct.pack("ii", 1, 0)

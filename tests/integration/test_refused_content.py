@@ -13,14 +13,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from trouble import refusing
 
-from receiver.acceptor import Acceptor
-from receiver.database import Database
-from receiver.deliveries import DELIVERIES
+from receiver.database.database import Database
+from receiver.database.schema import Schema
 from receiver.errors import Unavailable
-from receiver.filing import Accepted
-from receiver.inbox import Inbox
-from receiver.intake import Arrival
-from receiver.schema import Schema
+from receiver.inbox.duplicates import Accepted
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.insert import Arrival
+from receiver.inbox.tables import DELIVERIES
+from receiver.ingest.group_commit import Acceptor
 
 #: Seconds that nothing here takes unless it is broken.
 BOUND = 30.0

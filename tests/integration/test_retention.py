@@ -10,7 +10,7 @@ from shopping import NOON, drain, named, new_worker, running, states
 
 from handlers.catalog import Product
 from receiver import Event, Mirror
-from receiver.retention import Retention
+from receiver.inbox.retention import Retention
 
 KEPT = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
 
@@ -109,7 +109,7 @@ def test_attempts_of_a_dead_delivery_go_with_it(kit, worker, prune):
 
 
 def test_more_than_one_batch_is_pruned_by_and_by(kit, monkeypatch):
-    monkeypatch.setattr("receiver.retention.BATCH", 4)
+    monkeypatch.setattr("receiver.inbox.retention.BATCH", 4)
     for number in range(10):
         kit.send("shop", "product.painted", id=f"A{number}")
     kit.advance(days=31)

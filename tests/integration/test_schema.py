@@ -17,13 +17,14 @@ from sqlalchemy import inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
 
-from receiver import MirrorRow, revisions, schema
-from receiver.database import Database
+from receiver import MirrorRow
+from receiver.database import revisions, schema
+from receiver.database.database import Database
+from receiver.database.errors import explain
+from receiver.database.revisions import Branch, find_branches
+from receiver.database.schema import Schema
+from receiver.dialects.sources import find_dialects
 from receiver.errors import ConfigurationError, WiringError
-from receiver.revisions import Branch, find_branches
-from receiver.schema import Schema
-from receiver.sources import find_dialects
-from receiver.trouble import explain
 
 find_dialects()
 

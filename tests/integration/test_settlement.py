@@ -13,13 +13,14 @@ from sqlalchemy.exc import InterfaceError
 from trouble import refusing
 
 from handlers.catalog import Product
-from receiver import Event, Mirror, bulk
-from receiver.attempts import Judge, Judged, Task
-from receiver.changes import after
-from receiver.handling import Handling
-from receiver.liveness import Pulse
-from receiver.retries import RetrySchedule
-from receiver.settlement import Settlement
+from receiver import Event, Mirror
+from receiver.database import bulk
+from receiver.inbox.retries import RetrySchedule
+from receiver.mirror.changes import after
+from receiver.worker.attempt import Judge, Judged, Task
+from receiver.worker.handling import Handling
+from receiver.worker.liveness import Pulse
+from receiver.worker.settlement import Settlement
 
 WORKER = "a worker"
 

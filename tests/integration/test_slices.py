@@ -15,12 +15,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlmodel import AutoString
 
-from receiver import slices
-from receiver.columns import Document, ExactDecimal, UtcDateTime
-from receiver.database import Database
-from receiver.digests import differences, digest
+from receiver.copying import slices
+from receiver.copying.digests import differences, digest
+from receiver.copying.slices import Reader, Writer
+from receiver.database.columns import Document, ExactDecimal, UtcDateTime
+from receiver.database.database import Database
 from receiver.errors import CopyError
-from receiver.slices import Reader, Writer
 
 METADATA = sa.MetaData()
 

@@ -384,7 +384,7 @@ def test_dripping_does_not_prolong_the_time_to_a_whole_head(tmp_path):
 
 
 def test_a_server_that_stops_waits_for_no_body_without_end(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("receiver.bounded.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("receiver.ingest.bounded.STOP_SECONDS", 0.2)
     with socket.socket() as connection:
         with strict(tmp_path) as served:
             connection.connect(("127.0.0.1", served.port))

@@ -17,12 +17,12 @@ import pytest
 from sqlalchemy import inspect, text
 
 from handlers.catalog import Product
-from receiver import changes
-from receiver.database import Database
-from receiver.deliveries import Delivery
+from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.dialects.sources import find_dialects
 from receiver.errors import ConfigurationError
-from receiver.schema import Schema
-from receiver.sources import find_dialects
+from receiver.inbox.tables import Delivery
+from receiver.mirror import changes
 from receiver.testing import Webhooks
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -19,7 +19,7 @@ from senders import SIGNED, body, sent
 from serving import Served, error, read_answer, request_head, serving, wait_until, whole
 
 from receiver import HmacSha256
-from receiver.endpoint import Endpoint
+from receiver.ingest.endpoint import Endpoint
 
 
 @pytest.fixture

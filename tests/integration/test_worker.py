@@ -14,7 +14,7 @@ from trouble import refusing
 from handlers.catalog import Product
 from receiver import Dialect, Discard, Envelope, Event, HmacSha256, Mirror, Retry
 from receiver.testing import Webhooks
-from receiver.worker import Worker
+from receiver.worker.worker import Worker
 
 
 def due_in(kit: Webhooks, delivery: dict) -> timedelta:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import text
 
-from receiver.database import Database
+from receiver.database.database import Database
 
 #: What refuses a row, by system. The trigger's name is `refuse`.
 REFUSE = {

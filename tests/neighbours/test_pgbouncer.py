@@ -13,9 +13,9 @@ from pgbouncer import pooling
 from postgresql_server import PostgresServer
 from sqlalchemy import text
 
-from receiver.database import Database
+from receiver.database.database import Database
+from receiver.database.postgresql import SESSION
 from receiver.errors import ConfigurationError
-from receiver.postgresql import SESSION
 
 #: What PgBouncer takes of the options that a client may ask for at the start.
 OPTIONS = {"refused": "", "dropped": "ignore_startup_parameters = options,extra_float_digits"}
@@ -113,7 +113,7 @@ def test_a_pooler_of_transactions_is_said_in_one_line(server, tmp_path, command)
 
 
 def test_a_pooler_of_sessions_with_no_session_left_is_not_taken_for_one_of_transactions(server, monkeypatch):
-    monkeypatch.setattr("receiver.postgresql.PATIENCE", 2)
+    monkeypatch.setattr("receiver.database.postgresql.PATIENCE", 2)
     with (
         pooling(server.port, "session", user=server.user, size=1) as port,
         closing(Database(url(port))) as database,

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from forking import Forking, Process
 
-from receiver.tokens import Scope, Tokens
+from receiver.api.tokens import Scope, Tokens
 from simulator.receiver_process import free_port
 
 #: Seconds between two looks at the processes, and before one that ended by itself is started again.

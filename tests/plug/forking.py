@@ -33,7 +33,7 @@ PR_SET_PDEATHSIG = 1
 #: Forks a child for every line that it reads, and tells of each child that it began, and how it ended.
 FORKING = """
 import ctypes, json, os, resource, signal, sys, traceback
-import receiver.cli, receiver.api, receiver.worker
+import receiver.cli, receiver.api.routes, receiver.worker.worker
 import handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
 import psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite, uvicorn.loops.auto
 import uvicorn.protocols.http.auto, uvicorn.lifespan.on

@@ -15,7 +15,7 @@ from scene import staged
 #: Seconds within which the endpoint answers once it knows that the database is away.
 AT_ONCE = 1.0
 
-#: Seconds that the endpoint itself waits for a commit, with what its timer adds (receiver/acceptor.py).
+#: Seconds that the endpoint itself waits for a commit, with what its timer adds (receiver/ingest/group_commit.py).
 ENDPOINT_PATIENCE = 13.0
 
 #: Rounds of away and back, after which nothing may have grown.

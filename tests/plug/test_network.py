@@ -9,7 +9,7 @@ from killing import judge
 from observing import acking, readiness, refusing, settled, until
 from scene import Scene, staged
 
-#: Seconds that the endpoint itself waits for a commit, with what its timer adds (receiver/acceptor.py).
+#: Seconds that the endpoint itself waits for a commit, with what its timer adds (receiver/ingest/group_commit.py).
 ENDPOINT_PATIENCE = 13.0
 
 

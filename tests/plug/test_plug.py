@@ -10,8 +10,8 @@ from killing import DATABASES, run
 #: Answers before the commit, as a receiver does that hands over to a background task.
 ACK_FIRST = """
 import threading, time
-from receiver.filing import Accepted
-from receiver.inbox import Inbox
+from receiver.inbox.duplicates import Accepted
+from receiver.inbox.inbox import Inbox
 
 accept = Inbox.accept
 
@@ -27,7 +27,7 @@ Inbox.accept = accept_later
 #: Settles in two transactions: first the effect, and a moment later that it is done.
 SETTLE_TWICE = """
 import time
-from receiver.inbox import Inbox
+from receiver.inbox.inbox import Inbox
 
 settle = Inbox.settle
 

@@ -10,12 +10,12 @@ from killing import judge
 from observing import acking, settled, until
 from scene import staged
 
-from receiver.arrivals import PROCESSES
+from receiver.inbox.ids import PROCESSES
 
 #: Shifts the clocks of a process by the seconds in the file `clock` of its folder, as they stand at each look.
 SHIFTED = """
 import datetime, pathlib, time, types
-import receiver.admission, receiver.arrivals, receiver.api, receiver.worker
+import receiver.ingest.admission, receiver.inbox.ids, receiver.api.routes, receiver.worker.worker
 
 file = pathlib.Path("clock").absolute()
 
@@ -30,11 +30,11 @@ class Shifted(datetime.datetime):
     def now(cls, tz=None):
         return datetime.datetime.now(tz) + datetime.timedelta(seconds=offset())
 
-for module in (receiver.admission, receiver.api, receiver.worker):
+for module in (receiver.ingest.admission, receiver.api.routes, receiver.worker.worker):
     assert module.datetime is datetime.datetime
     module.datetime = Shifted
 
-receiver.arrivals.time = types.SimpleNamespace(time_ns=lambda: time.time_ns() + int(offset() * 1e9))
+receiver.inbox.ids.time = types.SimpleNamespace(time_ns=lambda: time.time_ns() + int(offset() * 1e9))
 """
 
 HOUR = 3_600.0

@@ -17,9 +17,9 @@ import stamina
 
 from receiver import Dialect, Event, Mirror
 from receiver.codec import decode
-from receiver.mirror import Key, MirrorRow, Write, sql_table
-from receiver.settings import SourceSettings
-from receiver.versions import Registers, standing
+from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
+from receiver.mirror.versions import Registers, standing
+from receiver.settings.settings import SourceSettings
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 

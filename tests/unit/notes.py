@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.database import Database
+from receiver.database.database import Database
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from receiver import acceptor as module
-from receiver.acceptor import LARGEST_BATCH, Acceptor
 from receiver.errors import Unavailable
-from receiver.filing import Accepted
-from receiver.intake import Arrival
+from receiver.inbox.duplicates import Accepted
+from receiver.inbox.insert import Arrival
+from receiver.ingest import group_commit as module
+from receiver.ingest.group_commit import LARGEST_BATCH, Acceptor
 
 #: Seconds that nothing here takes unless it is broken.
 BOUND = 20.0

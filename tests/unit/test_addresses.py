@@ -7,7 +7,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
-from receiver.addresses import parse
+from receiver.database.urls import parse
 
 #: What PostgreSQL's own library understands, too.
 READ_BY_BOTH = [

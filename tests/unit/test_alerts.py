@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from receiver import metrics
-from receiver.settings import Settings
+from receiver.metrics import metrics
+from receiver.settings.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")

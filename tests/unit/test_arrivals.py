@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.arrivals import PROCESSES, ArrivalIds, first_id_at
+from receiver.inbox.ids import PROCESSES, ArrivalIds, first_id_at
 
 
 def test_each_id_is_larger_than_the_one_before():

@@ -13,11 +13,11 @@ import pytest
 from notes import add, notes, with_notes, write_a_note, write_a_note_at_once
 from sqlalchemy.exc import OperationalError
 
-from receiver.checkpoints import STEP, Checkpoints
-from receiver.database import Database
-from receiver.soundness import Soundness
-from receiver.trouble import explain, is_trouble_of_ours
-from receiver.wal import Wal, size
+from receiver.database.database import Database
+from receiver.database.errors import explain, is_trouble_of_ours
+from receiver.database.sqlite.checkpoints import STEP, Checkpoints
+from receiver.database.sqlite.soundness import Soundness
+from receiver.database.sqlite.wal import Wal, size
 
 #: Seconds for whatever the thread is to do.
 PATIENCE = 10.0
@@ -78,7 +78,7 @@ def test_a_log_that_has_grown_is_copied_and_begins_anew_while_commits_go_on(look
 
 
 def test_without_commits_everything_is_copied(looked_after, wal, monkeypatch):
-    monkeypatch.setattr("receiver.checkpoints.QUIET", 0.05)
+    monkeypatch.setattr("receiver.database.sqlite.checkpoints.QUIET", 0.05)
     write_a_note(looked_after)
     wait_until(lambda: wal.frames() == wal.copied() > 0)
 
@@ -99,8 +99,8 @@ def test_what_a_reader_keeps_from_being_copied_is_copied_when_it_has_ended(looke
 
 
 def test_a_log_that_has_grown_large_is_cut_when_nobody_writes(looked_after, file, monkeypatch):
-    monkeypatch.setattr("receiver.checkpoints.QUIET", 0.05)
-    monkeypatch.setattr("receiver.sqlite.LOG_LIMIT", 1 << 20)
+    monkeypatch.setattr("receiver.database.sqlite.checkpoints.QUIET", 0.05)
+    monkeypatch.setattr("receiver.database.sqlite.connections.LOG_LIMIT", 1 << 20)
     with reading(file):
         write_much(looked_after, 2 * STEP)
     assert looked_after.log_bytes > 1 << 20

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver import codec
-from receiver.ciphers import CIPHERS, LAYOUTS, EncryptedBody, Undecryptable
 from receiver.errors import NotVerified
-from receiver.signatures import Credentials, Secret
+from receiver.verify.ciphers import CIPHERS, LAYOUTS, EncryptedBody, Undecryptable
+from receiver.verify.signatures import Credentials, Secret
 
 PHRASE = b"0123456789abcdefghijABCDEFGHIJ45"
 OTHER = b"ZYXWVUTSRQPONMLKJIHGFEDCBA987654"

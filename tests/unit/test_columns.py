@@ -24,8 +24,8 @@ from sqlalchemy import (
 )
 from sqlmodel.sql.sqltypes import AutoString
 
-from receiver.columns import Document, ExactDecimal, UtcDateTime, iso_text, normalize
-from receiver.database import Database
+from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text, normalize
+from receiver.database.database import Database
 from receiver.errors import HandlerError
 
 PRICES = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20)

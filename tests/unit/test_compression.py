@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.compression import MOST_MEMBERS, decompressed, is_compressed
+from receiver.dialects.compression import MOST_MEMBERS, decompressed, is_compressed
 from receiver.errors import Unreadable
 
 JSON = b'{"type": "product.updated"}'

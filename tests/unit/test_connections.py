@@ -7,10 +7,10 @@ import resource
 
 import pytest
 
-from receiver import connections as module
-from receiver.connections import RESERVED_FILES, Connections, allow_open_files, network_of, room_for_connections
-from receiver.incoming import Incoming
-from receiver.limits import Limits
+from receiver.ingest import connections as module
+from receiver.ingest.connections import RESERVED_FILES, Connections, allow_open_files, network_of, room_for_connections
+from receiver.ingest.incoming import Incoming
+from receiver.settings.limits import Limits
 
 
 class Stub:

@@ -10,7 +10,7 @@ from notes import add, notes
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from receiver.database import Database
+from receiver.database.database import Database
 from receiver.errors import ConfigurationError
 
 # ── URLs ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.addresses import parse
-from receiver.database import Database
-from receiver.database_url import has_bare_at_sign, redacted, shown
+from receiver.database.database import Database
+from receiver.database.errors import explain
+from receiver.database.redaction import has_bare_at_sign, redacted, shown
+from receiver.database.urls import parse
 from receiver.errors import ConfigurationError
-from receiver.trouble import explain
 
 #: Nobody listens there, so that the driver says what it has to say.
 NOBODY = "127.0.0.1:1/db"

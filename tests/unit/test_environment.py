@@ -7,7 +7,7 @@ import os
 import pytest
 
 from receiver.errors import ConfigurationError
-from receiver.settings import load
+from receiver.settings.settings import load
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.escapes import told, visible, visible_lines
+from receiver.logs.escapes import told, visible, visible_lines
 
 HARMFUL = {
     "\x1b[31mRED": "\\x1b[31mRED",

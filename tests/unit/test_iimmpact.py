@@ -29,8 +29,8 @@ from handlers.catalog import Category, Group, Option, Product
 from handlers.iimmpact import RESOURCES, iimmpact
 from handlers.iimmpact_auth import SignedRequests
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Unreadable
-from receiver.settings import SourceSettings
-from receiver.signatures import Credentials, Secret
+from receiver.settings.settings import SourceSettings
+from receiver.verify.signatures import Credentials, Secret
 
 SAMPLE = fixture("iimmpact", "product.updated")
 OPTION = fixture("iimmpact", "option.updated")

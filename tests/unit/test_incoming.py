@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from receiver import incoming as module
 from receiver.errors import Unavailable
-from receiver.incoming import LOOKS, Incoming
-from receiver.limits import Limits
+from receiver.ingest import incoming as module
+from receiver.ingest.incoming import LOOKS, Incoming
+from receiver.settings.limits import Limits
 
 
 def new(**limits) -> Incoming:

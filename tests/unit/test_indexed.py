@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from handlers.indexed import indexed, kind_of, webhook_of
 from receiver.errors import NotVerified, Unreadable
-from receiver.signatures import Credentials, Secret
+from receiver.verify.signatures import Credentials, Secret
 
 SAMPLE = fixture("indexed", "product.updated")
 UNIT = fixture("indexed", "unit.updated")

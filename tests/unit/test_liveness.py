@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from receiver import liveness
-from receiver.liveness import LOOKS, Pulse, Watch, gone, new_name, strike_off
+from receiver.worker import liveness
+from receiver.worker.liveness import LOOKS, Pulse, Watch, gone, new_name, strike_off
 
 
 @pytest.fixture

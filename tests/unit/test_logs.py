@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from receiver import logs
+from receiver.logs import logs
 
 #: ESC, a bidirectional override, NEL, a line separator, DEL, C1's CSI, a lone surrogate, and a line end with a forgery.
 NASTY = "\x1b[31mRED\u202e\x85\u2028\x7f\x9b1m\ud800\n2026-01-01T00:00:00Z [info     ] listening"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import Gauge
 
-from receiver import metrics
+from receiver.metrics import metrics
 
 #: A process that counts some deliveries, has some hung workers, and tells its number.
 COUNTING = """
 import os, sys
-from receiver import metrics
+from receiver.metrics import metrics
 metrics.count_accepted([("shop", 0, "accepted")] * int(sys.argv[1]))
 metrics.HUNG_WORKERS.set(int(sys.argv[2]))
 metrics.OLDEST_PENDING_SECONDS.set(int(sys.argv[3]))

@@ -11,8 +11,8 @@ import pytest
 
 from handlers.catalog import Category, Group, Option, Product, Record, Variant
 from receiver.errors import HandlerError
-from receiver.mirror import Key, Mirror, SessionRequested, child_tables, mirror_tables
-from receiver.versions import Patch, Rank, Version, microseconds
+from receiver.mirror.rows import Key, Mirror, SessionRequested, child_tables, mirror_tables
+from receiver.mirror.versions import Patch, Rank, Version, microseconds
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
 
@@ -218,7 +218,7 @@ def test_only_variants_go_with_their_product():
 def test_a_table_that_cannot_work_is_refused(table, reason):
     """In a process of its own: a declared table stays declared."""
     code = (
-        "from handlers.catalog import Product\nfrom receiver.mirror import MirrorRow, mirror_tables\n"
+        "from handlers.catalog import Product\nfrom receiver.mirror.rows import MirrorRow, mirror_tables\n"
         f"from receiver.errors import WiringError\n{table}\n"
         "try:\n    mirror_tables()\nexcept WiringError as error:\n    print(error)\n"
     )

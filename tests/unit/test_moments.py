@@ -17,12 +17,12 @@ from handlers.indexed import indexed
 from handlers.sigma import Record, sigma
 from handlers.sticky import sticky
 from handlers.values import as_moment, as_moment_or_none
-from receiver.columns import UtcDateTime, normalizer
+from receiver.database.columns import UtcDateTime, normalizer
 from receiver.errors import LONGEST_RETRY, ConfigurationError, Retry, Unreadable
-from receiver.mirror import Mirror
+from receiver.mirror.rows import Mirror
+from receiver.mirror.versions import microseconds
 from receiver.moments import in_utc, is_zero
-from receiver.sender import moment
-from receiver.versions import microseconds
+from receiver.server.sending import moment
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 

@@ -13,18 +13,18 @@ from pydantic import TypeAdapter
 from sqlalchemy import BigInteger, Boolean, Column, Float, MetaData, Table, Text
 from sqlmodel.sql.sqltypes import AutoString
 
-from receiver.answers import row_shape
-from receiver.api import Api
+from receiver.api.exposition import Exposition
+from receiver.api.openapi import describe
+from receiver.api.readiness import Readiness
+from receiver.api.reads import Reads
+from receiver.api.routes import Api
+from receiver.api.schemas import row_shape
+from receiver.api.tokens import Tokens
 from receiver.codec import encode
-from receiver.columns import Document, ExactDecimal, UtcDateTime
-from receiver.database import Database
-from receiver.exposition import Exposition
-from receiver.inbox import Inbox
-from receiver.mirror import mirror_tables, sql_table
-from receiver.openapi import describe
-from receiver.readiness import Readiness
-from receiver.reads import Reads
-from receiver.tokens import Tokens
+from receiver.database.columns import Document, ExactDecimal, UtcDateTime
+from receiver.database.database import Database
+from receiver.inbox.inbox import Inbox
+from receiver.mirror.rows import mirror_tables, sql_table
 
 TABLES = {sql_table(table).name: table for table in mirror_tables()}
 

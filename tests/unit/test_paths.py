@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.paths import flaw, is_meant_for_hooks, source_named
+from receiver.ingest.paths import flaw, is_meant_for_hooks, source_named
 
 SOURCES = {"shop", "shop-us"}
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from receiver.dialects.patterns import Pattern
 from receiver.errors import WiringError
-from receiver.patterns import Pattern
 
 TYPES = st.text("ab.", min_size=1, max_size=4)
 PATTERNS = st.builds(lambda head, star, tail: head + star + tail, TYPES, st.sampled_from(["", "*"]), TYPES) | st.just(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.permissions import exposures
+from receiver.server.permissions import exposures
 
 
 @pytest.fixture

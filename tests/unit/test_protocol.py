@@ -18,14 +18,14 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from receiver.admission import Answer
-from receiver.connections import Connections
-from receiver.endpoint import Endpoint
 from receiver.errors import NotVerified, Refused, Unavailable
-from receiver.filing import Accepted
-from receiver.incoming import Incoming
-from receiver.limits import Limits
-from receiver.protocol import HookProtocol
+from receiver.inbox.duplicates import Accepted
+from receiver.ingest.admission import Answer
+from receiver.ingest.connections import Connections
+from receiver.ingest.endpoint import Endpoint
+from receiver.ingest.fast_path import HookProtocol
+from receiver.ingest.incoming import Incoming
+from receiver.settings.limits import Limits
 
 #: Turns of the loop after which nothing is left to do.
 TURNS = 12

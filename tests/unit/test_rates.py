@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from receiver.rates import LONGEST_WHILE, HeldBack, Rates
+from receiver.logs.rates import LONGEST_WHILE, HeldBack, Rates
 
 
 def test_the_first_line_of_each_kind_is_written():

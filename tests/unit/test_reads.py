@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver import reads as module
-from receiver.database import Database
+from receiver.api import reads as module
+from receiver.api.reads import WAITING_FOR_EACH, Reads
+from receiver.database.database import Database
+from receiver.database.errors import is_overdue
 from receiver.errors import Unavailable
-from receiver.reads import WAITING_FOR_EACH, Reads
-from receiver.trouble import is_overdue
 
 #: Runs until somebody ends it, on either system.
 FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"

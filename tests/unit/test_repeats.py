@@ -8,7 +8,7 @@ import time
 import structlog
 from structlog.testing import capture_logs
 
-from receiver.repeats import Repeats
+from receiver.logs.repeats import Repeats
 
 
 def own(logs):

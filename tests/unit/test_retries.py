@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.retries import RetrySchedule
+from receiver.inbox.retries import RetrySchedule
 
 SCHEDULE = RetrySchedule()
 

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from receiver.errors import ConfigurationError
-from receiver.server import listen
+from receiver.server.server import listen
 
 
 def test_a_port_that_only_root_may_have_is_told_with_those_that_are_free_to_all(monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from receiver.errors import ConfigurationError
-from receiver.settings import Settings, SourceSettings, load
+from receiver.settings.settings import Settings, SourceSettings, load
 
 SECRETS = {
     "secrets": ["first-secret-value", "second-secret-value"],

@@ -13,9 +13,9 @@ import pytest
 
 RESERVING = """
 import json, os
-from receiver.sharing import reserve, unshared, KINDS
+from receiver.metrics.sharing import reserve, unshared, KINDS
 reserve()
-from receiver import metrics
+from receiver.metrics import metrics
 metrics.FAILED_ATTEMPTS.labels("shop").inc()
 metrics.HUNG_WORKERS.set(1)
 metrics.BACKLOG.labels("shop", "dead").set(1)

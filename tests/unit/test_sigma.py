@@ -29,8 +29,8 @@ from handlers.api import LAG
 from handlers.catalog import Product, Variant
 from handlers.sigma import GONE, Record, sigma
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Retry, Unreadable
-from receiver.settings import SourceSettings
-from receiver.signatures import Credentials, Secret
+from receiver.settings.settings import SourceSettings
+from receiver.verify.signatures import Credentials, Secret
 
 UPDATED = fixture("sigma", "entity.updated")
 VARIANT = fixture("sigma", "variant.updated")

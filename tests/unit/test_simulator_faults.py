@@ -9,7 +9,7 @@ import pytest
 from simulator_receiver import START, courier_for, message, served
 
 from receiver.errors import NotVerified
-from receiver.signatures import raw_headers
+from receiver.verify.signatures import raw_headers
 from simulator.clock import RunningClock
 from simulator.fault_plan import TOO_LARGE, FaultPlan, Stranger, Trouble, damaged
 from simulator.faults import Faults, names, parse

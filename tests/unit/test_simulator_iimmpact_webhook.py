@@ -9,7 +9,7 @@ import pytest
 from simulator_asking import ask, sign_request
 
 from receiver import codec
-from receiver.signatures import raw_headers
+from receiver.verify.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.systems.iimmpact.system import Iimmpact
 

@@ -8,7 +8,7 @@ import pytest
 from simulator_asking import ask
 
 from receiver import codec
-from receiver.signatures import raw_headers
+from receiver.verify.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.systems.base import Attempt
 from simulator.systems.indexed.system import Indexed

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from simulator_receiver import START, served
 
-from receiver.signatures import raw_headers
+from receiver.verify.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.connection import NoAnswerError
 from simulator.load import blast, body_length, make, send_load

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from simulator_asking import ask, replay
 
-from receiver.signatures import raw_headers
+from receiver.verify.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.systems.sigma.system import Sigma
 

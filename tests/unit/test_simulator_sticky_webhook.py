@@ -8,7 +8,7 @@ import pytest
 from simulator_asking import ask
 
 from receiver import codec
-from receiver.ciphers import CIPHERS
+from receiver.verify.ciphers import CIPHERS
 from simulator.clock import SteppedClock
 from simulator.systems.sticky.system import Sticky
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from simulator_asking import sign_request
 
-from receiver.signatures import raw_headers
+from receiver.verify.signatures import raw_headers
 from simulator.faults import Faults
 from simulator.systems import SYSTEMS
 from simulator.testing import Simulated

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from receiver import Dialect, Envelope, HmacSha256, Unsigned
+from receiver.dialects.sources import build_source, build_sources, find_dialects, survey_dialects
 from receiver.errors import ConfigurationError, WiringError
-from receiver.settings import Settings, SourceSettings
-from receiver.sources import build_source, build_sources, find_dialects, survey_dialects
+from receiver.settings.settings import Settings, SourceSettings
 
 MODULE = """
 from receiver import Dialect, Envelope, HmacSha256

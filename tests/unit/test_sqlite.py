@@ -10,9 +10,9 @@ from notes import add, notes, write_a_note, write_a_note_at_once
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from receiver.database import Database
-from receiver.sqlite import BUSY_TIMEOUT
-from receiver.trouble import explain, is_transient, is_trouble_of_ours
+from receiver.database.database import Database
+from receiver.database.errors import explain, is_transient, is_trouble_of_ours
+from receiver.database.sqlite.connections import BUSY_TIMEOUT
 
 # ── connections ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -75,7 +75,7 @@ def test_a_write_whose_commit_fails_says_why_and_leaves_a_usable_connection(sqli
 
 
 def test_a_statement_at_once_that_waits_too_long_for_another_program_may_be_run_again(sqlite, file, monkeypatch):
-    monkeypatch.setattr("receiver.sqlite.BUSY_TIMEOUT", 10)
+    monkeypatch.setattr("receiver.database.sqlite.connections.BUSY_TIMEOUT", 10)
     with closing(sqlite3.connect(file, isolation_level=None)) as other, closing(Database(f"sqlite:///{file}")) as ours:
         ours.ping()
         other.execute("BEGIN IMMEDIATE")
@@ -95,14 +95,14 @@ def test_who_waits_for_another_program_s_transaction_looks_every_millisecond(sql
             if len(looks) == 4:
                 other.execute("COMMIT")
 
-        monkeypatch.setattr("receiver.sqlite.time.sleep", sleep)
+        monkeypatch.setattr("receiver.database.sqlite.connections.time.sleep", sleep)
         write(sqlite)
     assert looks == [0.001] * 4
     assert notes(sqlite) == ["in the end"]
 
 
 def test_what_fails_for_another_reason_than_a_lock_is_not_tried_again(sqlite, monkeypatch):
-    monkeypatch.setattr("receiver.sqlite.time.sleep", lambda _: pytest.fail("it waited"))
+    monkeypatch.setattr("receiver.database.sqlite.connections.time.sleep", lambda _: pytest.fail("it waited"))
     with pytest.raises(OperationalError, match="no such table"):
         sqlite.run_at_once("INSERT INTO absent VALUES (1)", ())
 

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from handlers.catalog import Product, Variant
 from handlers.eastern import EASTERN, is_second_reading, read_eastern, write_eastern
 from handlers.sticky import sticky
-from receiver.ciphers import CIPHERS
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Unreadable
-from receiver.settings import SourceSettings
-from receiver.signatures import Credentials, Secret
+from receiver.settings.settings import SourceSettings
+from receiver.verify.ciphers import CIPHERS
+from receiver.verify.signatures import Credentials, Secret
 
 REGULAR = fixture("sticky", "product.created.regular")
 DELETED = fixture("sticky", "product.deleted")

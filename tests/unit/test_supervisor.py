@@ -14,7 +14,7 @@ PATIENCE = 20.0
 
 SUPERVISING = """
 import os, sys
-from receiver.supervisor import Supervisor
+from receiver.server.supervisor import Supervisor
 
 ended = lambda pid: print("ended", pid, flush=True)
 Supervisor([["sh", "-c", line] for line in sys.argv[1:]], environment=os.environ, file_descriptors=[],

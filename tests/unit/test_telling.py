@@ -10,8 +10,8 @@ import pytest
 import structlog
 from odd_errors import ODD
 
-from receiver import logs
-from receiver.telling import (
+from receiver.logs import logs
+from receiver.logs.safe_text import (
     LONGEST_QUOTE,
     LONGEST_SAYING,
     LONGEST_TRACE,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
+from receiver.api.tokens import SALT, Scope, Tokens
 from receiver.errors import Forbidden, NotAuthorized
-from receiver.tokens import SALT, Scope, Tokens
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
 TOKENS = Tokens(["key-of-these-tests"])

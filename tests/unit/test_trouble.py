@@ -14,8 +14,8 @@ from notes import add, error_of, notes
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
 
-from receiver.database import Database
-from receiver.trouble import (
+from receiver.database.database import Database
+from receiver.database.errors import (
     RUNS_AGAIN,
     explain,
     insist,
@@ -28,7 +28,7 @@ from receiver.trouble import (
 
 
 def test_a_database_locked_by_another_program_is_transient(sqlite, file, monkeypatch):
-    monkeypatch.setattr("receiver.sqlite.BUSY_TIMEOUT", 1)
+    monkeypatch.setattr("receiver.database.sqlite.connections.BUSY_TIMEOUT", 1)
     sqlite.close()
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

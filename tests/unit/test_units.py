@@ -12,9 +12,9 @@ import pytest
 import typer
 
 from receiver import cli
-from receiver.environment import CONFIG_VARIABLE
-from receiver.server import GRACE
-from receiver.worker_thread import STOP_PATIENCE
+from receiver.server.server import GRACE
+from receiver.settings.environment import CONFIG_VARIABLE
+from receiver.worker.thread import STOP_PATIENCE
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SERVICES = sorted(DEPLOY.glob("*.service"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.versions import (
+from receiver.mirror.versions import (
     Outcome,
     Patch,
     Rank,

@@ -9,8 +9,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from receiver.repeats import Repeats
-from receiver.vitals import vitals
+from receiver.logs.repeats import Repeats
+from receiver.server.health import vitals
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_an_error_of_ours_is_told_once_with_its_traceback_and_a_gone_asker_not_a
     def fail() -> bytes:
         raise next(broken)
 
-    monkeypatch.setattr("receiver.vitals.log", Repeats(structlog.get_logger()))
+    monkeypatch.setattr("receiver.server.health.log", Repeats(structlog.get_logger()))
     with capture_logs() as logs, vitals(listening, trouble=lambda: None, metrics=fail):
         for _ in range(5):
             with socket.create_connection(address) as asking:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from receiver import codec
-from receiver.signatures import HmacSha256, Verifier
+from receiver.verify.signatures import HmacSha256, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from receiver import codec
-from receiver.ciphers import CIPHERS, EncryptedBody
-from receiver.signatures import Credentials, Secret
+from receiver.verify.ciphers import CIPHERS, EncryptedBody
+from receiver.verify.signatures import Credentials, Secret
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key

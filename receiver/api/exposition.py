@@ -1,0 +1,63 @@
+"""What Prometheus is told: the metrics of the processes, and how the inbox stands."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import product
+from threading import Lock
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.api.queries import BACKLOG, Statistics
+from receiver.inbox.inbox import Inbox
+from receiver.metrics import metrics
+
+#: As Prometheus wants it named.
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+#: Seconds that one statement may take whose result is shown.
+STATEMENT_SECONDS = 2.0
+
+
+class Exposition:
+    """All metrics, in Prometheus' text form. Those of the processes are worth having most when the database is away."""
+
+    def __init__(self, inbox: Inbox, sources: list[str]) -> None:
+        """`inbox` is one whose statements are bounded in time, over a connection of its own."""
+        self._inbox = inbox
+        self._statistics = Statistics(inbox.database, sources)
+        #: Those that were told of, too: a backlog that is gone is told as 0.
+        self._sources = set(sources)
+        self._measuring = Lock()
+
+    def renew(self, sources: list[str]) -> None:
+        """These are the sources from now on."""
+        self._statistics = Statistics(self._inbox.database, sources)
+        self._sources |= set(sources)
+
+    def text(self) -> bytes:
+        self.measure()
+        return metrics.text()
+
+    def measure(self) -> None:
+        """See how the inbox stands. Whoever asks while somebody does is told how it stood before."""
+        if not self._measuring.acquire(blocking=False):
+            return
+        metrics.LOG_BYTES.set(self._inbox.database.log_bytes)
+        metrics.SOUND.set(self._inbox.database.is_sound)
+        try:
+            now = datetime.now(UTC)
+            metrics.OLDEST_PENDING_SECONDS.set(self._inbox.oldest_due_seconds(self._statistics.sources, now=now))
+            found = self._statistics.backlog()
+            self._sources |= {source for source, _ in found}
+            for source, state in product(list(self._sources), BACKLOG):
+                metrics.BACKLOG.labels(source, state.value).set(found.get((source, state.value), 0))
+        except SQLAlchemyError:
+            unknown()
+        finally:
+            self._measuring.release()
+
+
+def unknown() -> None:
+    """Tell that nobody knows how old the backlog is."""
+    metrics.OLDEST_PENDING_SECONDS.set(float("nan"))

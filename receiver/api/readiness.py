@@ -1,0 +1,109 @@
+"""Readiness: whether deliveries can be stored and are worked on in time. The answer never takes longer than a second.
+
+The database is asked by one thread with a connection of its own, so that neither readers nor locks hold the answer up;
+whoever asks meanwhile gets what that thread finds, or that it has found nothing in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from sqlalchemy import delete, false
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.database.errors import is_overdue, is_read_only, is_transient
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
+
+#: Seconds that one statement may take, waiting for locks included, and the answer as a whole.
+STATEMENT_SECONDS, ANSWER_SECONDS = 0.5, 0.8
+
+#: Seconds that what was found counts for whoever asks next, and that it counts if nothing newer is found in time.
+REUSE, STILL_GOOD = 0.25, 3.0
+
+#: What accepting a delivery writes to.
+WRITTEN = (DELIVERIES, BODIES, DEDUP_KEYS)
+
+
+class Readiness:
+    """Finds out whether this process can do its work."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        sources: Sequence[str],
+        *,
+        max_backlog_seconds: float,
+        accepting: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """`inbox` is one with a connection of its own; `accepting` says what keeps deliveries from being stored."""
+        self._inbox = inbox
+        self._sources = sources
+        self._max_backlog_seconds = max_backlog_seconds
+        self._accepting = accepting
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="readiness")
+        self._look: Future[None] | None = None
+        self._reason: str | None = None
+        self._looked_at = -math.inf
+        # The server has just seen that its database is there.
+        self._good_at = time.monotonic()
+
+    def renew(self, sources: Sequence[str], *, max_backlog_seconds: float) -> None:
+        """These are the sources, and the age, from the next look on."""
+        self._sources, self._max_backlog_seconds = sources, max_backlog_seconds
+
+    async def reason(self) -> str | None:
+        """Why the process is not ready; None if it is."""
+        known = self._accepting()
+        if known is not None:
+            return known
+        if time.monotonic() - self._looked_at < REUSE:
+            return self._reason
+        if self._look is None or self._look.done():
+            self._look = self._thread.submit(self._find_out)
+        try:
+            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._look)), ANSWER_SECONDS)
+        except TimeoutError:
+            if time.monotonic() - self._good_at < STILL_GOOD:
+                return None
+            return "The database does not answer within a second."
+        return self._reason
+
+    def close(self) -> None:
+        """Look no more. A look under way is not waited for."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _find_out(self) -> None:
+        try:
+            self._try_to_write()
+            age = self._inbox.oldest_due_seconds(self._sources, now=datetime.now(UTC))
+        except Exception as error:
+            self._reason = _told(error)
+        else:
+            self._reason = None
+            self._good_at = time.monotonic()
+            if age > self._max_backlog_seconds:
+                self._reason = f"The oldest due delivery has waited {age:.0f} s: is a worker running, and fast enough?"
+        self._looked_at = time.monotonic()
+
+    def _try_to_write(self) -> None:
+        """Raises SQLAlchemy's error if nothing can be written; takes the locks of who does, and changes nothing."""
+        with self._inbox.database.write() as connection:
+            for table in WRITTEN:
+                connection.execute(delete(table).where(false()))
+
+
+def _told(error: Exception) -> str:
+    """What everybody may know about the trouble: no names of hosts and users."""
+    if is_read_only(error):
+        return "The database can be read and not written."
+    if is_overdue(error) or (is_transient(error) and not getattr(error, "connection_invalidated", False)):
+        return "The database cannot be written now: somebody holds a lock."
+    if isinstance(error, SQLAlchemyError):
+        return "The database does not answer."
+    return "Whether the database can be written is not known, because of an error here."

@@ -1,0 +1,1 @@
+"""`hookmirror copy`: everything in one database into another."""

@@ -1,0 +1,255 @@
+"""How the values of a column travel between databases: read exactly, in one form on both, and written as they were.
+
+Text is carried as it is, JSON as its very text, a decimal as its digits, a time as ISO 8601 in UTC. Columns of other
+types, which only users' own tables have, are carried as SQLAlchemy's values for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from enum import Enum as PythonEnum
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Dialect,
+    Enum,
+    Float,
+    Integer,
+    LargeBinary,
+    Numeric,
+    SmallInteger,
+    String,
+    Text,
+    cast,
+    func,
+    type_coerce,
+)
+from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
+from sqlmodel import AutoString
+
+from receiver import codec
+from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text
+
+#: Digits of a number on PostgreSQL: before the point and behind it.
+MOST_DIGITS, MOST_FRACTION = 131_072, 16_383
+
+#: Characters of a value that a message shows.
+SHOWN = 40
+
+
+class NotPortable(Exception):
+    """A value that the other database cannot hold, or that is not what its column declares; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """How the values of one column travel."""
+
+    name: str
+    #: What is selected.
+    selected: ColumnElement[Any]
+    #: How many bytes it has, roughly; None for what is always small.
+    size: ColumnElement[Any] | None
+    #: Turns what the driver gives, if it is not None, into the value carried. Raises `NotPortable`.
+    read: Callable[[Any], Any]
+    #: Turns that value into what is compared; None if it is that already.
+    compared: Callable[[Any], Any] | None
+
+
+def carrier(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Carrier:
+    """How this column is read on a database of `dialect`, to be held against, or written to, one of `other`."""
+    kind = _kind(column.type)
+    postgresql, to_postgresql = dialect.name == "postgresql", other.name == "postgresql"
+    raw = type_coerce(column, NullType())
+    as_text = type_coerce(cast(column, Text), NullType()) if postgresql else raw
+    size = (func.octet_length(column) if postgresql else func.length(column)) if kind in (String, LargeBinary) else None
+    if kind is String:
+        return Carrier(column.name, raw, size, _text_without_nul if to_postgresql else _text, None)
+    if kind is LargeBinary:
+        return Carrier(column.name, raw, size, _bytes, None)
+    if kind is Integer:
+        return Carrier(column.name, raw, None, _integer_within(_bits(column.type) if to_postgresql else 64), None)
+    if kind is Boolean:
+        return Carrier(column.name, raw, None, _flag, None)
+    if kind is Float:
+        return Carrier(column.name, raw, None, _float, None)
+    if kind is ExactDecimal:
+        return Carrier(column.name, as_text, None, _digits, None)
+    if kind is UtcDateTime:
+        return Carrier(column.name, as_text, None, _moment, None)
+    if kind is Numeric:
+        # SQLite makes a float of it, so it must be one exactly.
+        return Carrier(column.name, as_text, None, _number if to_postgresql and postgresql else _float_number, None)
+    written = cast(column, Text)
+    size = func.octet_length(written) if postgresql else func.length(column)
+    return Carrier(column.name, column, size, _comparable_at_all, _comparable)
+
+
+def writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What turns a carried value into what the driver of the database that it is written to takes; None for nothing."""
+    if _kind(column.type) is not None:
+        return None
+    return column.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _kind(kind: TypeEngine[Any]) -> Any:
+    """The class that stands for how a type is carried; None for types that are left to SQLAlchemy."""
+    for ours in (ExactDecimal, UtcDateTime):
+        if isinstance(kind, ours):
+            return ours
+    if isinstance(kind, (Document, AutoString)):
+        return String
+    if isinstance(kind, (TypeDecorator, Enum)):
+        return None
+    # A Float is a Numeric to SQLAlchemy, and comes first.
+    return next(
+        (base for base in (String, LargeBinary, Integer, Boolean, Float, Numeric) if isinstance(kind, base)), None
+    )
+
+
+def _bits(kind: TypeEngine[Any]) -> int:
+    if isinstance(kind, BigInteger):
+        return 64
+    return 16 if isinstance(kind, SmallInteger) else 32
+
+
+# ── what a driver gives, as it is carried ─────────────────────────────────────────────────────────────────────────
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise NotPortable(f"holds {_what(value)} where text is declared")
+    return value
+
+
+def _text_without_nul(value: Any) -> str:
+    if "\0" in _text(value):
+        raise NotPortable("holds a NUL character, which PostgreSQL keeps in no text")
+    return str(value)
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise NotPortable(f"holds {_what(value)} where bytes are declared")
+    return value
+
+
+def _integer_within(bits: int) -> Callable[[Any], int]:
+    limit = 1 << (bits - 1)
+
+    def integer(value: Any) -> int:
+        if type(value) is not int:
+            raise NotPortable(f"holds {_what(value)} where a whole number is declared")
+        if not -limit <= value < limit:
+            raise NotPortable(f"holds {value}, which is beyond the {bits} bits that it has on PostgreSQL")
+        return value
+
+    return integer
+
+
+def _flag(value: Any) -> bool:
+    if value not in (0, 1):
+        raise NotPortable(f"holds {_what(value)} where true or false is declared")
+    return bool(value)
+
+
+def _float(value: Any) -> float:
+    if not isinstance(value, (int, float)):
+        raise NotPortable(f"holds {_what(value)} where a number is declared")
+    return float(value)
+
+
+def _digits(value: Any) -> str:
+    """A decimal with all its digits, as both databases would write it."""
+    number = _decimal(value)
+    if not number.is_finite():
+        return str(number)
+    if number.adjusted() >= MOST_DIGITS or -int(number.as_tuple().exponent) > MOST_FRACTION:
+        raise NotPortable("holds a number with more digits than PostgreSQL keeps")
+    # PostgreSQL knows no negative zero.
+    return format(number if number else number.copy_abs(), "f")
+
+
+def _number(value: Any) -> str:
+    """A decimal by its value: databases fill up with zeros to the column's scale, or do not."""
+    digits = _digits(value)
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def _float_number(value: Any) -> str:
+    number = _number(repr(value) if isinstance(value, float) else value)
+    if Decimal(number) != Decimal(repr(float(number))):
+        raise NotPortable("holds more digits than SQLite keeps in a column that is not an exact decimal")
+    return number
+
+
+def _decimal(value: Any) -> Decimal:
+    try:
+        return Decimal(value)
+    except (InvalidOperation, TypeError, ValueError):
+        raise NotPortable(f"holds {_what(value)} where a decimal is declared") from None
+
+
+@lru_cache(maxsize=4_096)
+def _moment(value: Any) -> str:
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            raise NotPortable(f"holds {_shown(value)}, a time without its offset from UTC")
+        return str(iso_text(moment))
+    except TypeError:
+        raise NotPortable(f"holds {_what(value)} where a time is declared") from None
+    except (ValueError, OverflowError):
+        raise NotPortable(f"holds {_shown(value)}, which is no time between the years 1 and 9999") from None
+
+
+def _shown(value: Any) -> str:
+    return repr(str(value)[:SHOWN])
+
+
+def _what(value: Any) -> str:
+    """Only the kind of a value: what it is may be nobody's business."""
+    names: dict[type, str] = {str: "text", bytes: "bytes", float: "a fraction", int: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
+# ── what is compared, of the types that are left to SQLAlchemy ────────────────────────────────────────────────────
+
+
+def _comparable_at_all(value: Any) -> Any:
+    _comparable(value)
+    return value
+
+
+def _comparable(value: Any) -> Any:
+    """A form that is equal on both databases where the values are."""
+    match value:
+        case None | bool() | int() | float() | bytes():
+            return value
+        case PythonEnum():
+            return value.name
+        case str():
+            return value
+        case datetime():
+            # One of the two databases forgets the offset, and all times are in UTC here.
+            return (value if value.tzinfo is None else value.astimezone(UTC)).replace(tzinfo=None).isoformat()
+        case date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value // timedelta(microseconds=1)
+        case Decimal():
+            return _number(value)
+        case UUID():
+            return str(value)
+        case dict() | list() | tuple():
+            return codec.canonical(value)
+    raise NotPortable(f"holds a {type(value).__name__}, which cannot be compared")

@@ -1,0 +1,231 @@
+"""`hookmirror copy`: everything in one database into another, whichever systems they are (docs/copying.md).
+
+    examine   read all that is there: does each value travel, how many rows, which digest
+    begin     a note in the database that is copied to: nobody else may use it from now on
+    copy      slice by slice; rows, and how far the copy is, commit together
+    finish    read all that was copied, compare, and drop the note: one transaction
+
+Whoever is killed goes on from the last slice. While it runs, nothing can be written to the database that is copied.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Table, delete, inspect, text
+
+from receiver.copying.digests import Difference, Digest, differences, digest
+from receiver.copying.premises import (
+    Side,
+    demand_copied,
+    demand_source,
+    demand_target,
+    hold_still,
+    refuse_same,
+    without_limits,
+)
+from receiver.copying.sequences import go_on_from, last_numbers
+from receiver.copying.slices import Problem, Reader, Writer
+from receiver.database import unfinished
+from receiver.database.database import Database
+from receiver.database.unfinished import Note, Part
+from receiver.errors import CopyError
+
+#: Problems that are named at once.
+MOST_PROBLEMS = 10
+
+#: Told of each step: what is being done, to which table, how many rows more, and of how many, if that is known.
+Progress = Callable[[str, str, int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """One table on both sides."""
+
+    table: str
+    rows: int
+    digest: str
+    rows_copied_to: int
+    digest_copied_to: str
+
+    @property
+    def same(self) -> bool:
+        return (self.rows, self.digest) == (self.rows_copied_to, self.digest_copied_to)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a copy, or a comparison, came to."""
+
+    source: str
+    target: str
+    #: Rows that this run copied: after an interruption not all of them.
+    copied: int
+    resumed: bool
+    tables: list[TableReport]
+    differences: list[Difference]
+    #: What is in the database that is copied, and is no table of ours: see `demand_source`.
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def same(self) -> bool:
+        return not self.differences and all(table.same for table in self.tables)
+
+
+class Copier:
+    """Copies one database into another."""
+
+    def __init__(
+        self,
+        source: Side,
+        target: Side,
+        *,
+        without: Sequence[str] = (),
+        progress: Progress = lambda *_: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`without` are tables, and columns as `table.column`, of packages that are not installed: to be left out."""
+        self._source = source
+        self._target = target
+        self._without = without
+        self._progress = progress
+        self._clock = clock
+        self._runner = secrets.token_hex(8)
+
+    def copy(self, *, afresh: bool = False) -> Report:
+        """Copy everything, or go on with a copy that was interrupted; `afresh` drops what that had copied.
+
+        Raises `CopyError` or `ConfigurationError` saying why it cannot be done, and SQLAlchemy's errors.
+        """
+        refuse_same(self._source, self._target)
+        left_out = demand_source(self._source, now=self._clock(), without=self._without)
+        if afresh:
+            self._empty()
+        demand_target(self._target, now=self._clock())
+        with self._target.told():
+            # A disk that fails beside the commits is to stop the copy, too.
+            self._target.database.look_after()
+        with self._source.told(), hold_still(self._source, now=self._clock()) as connection:
+            parts = self._examine(connection)
+            note, resumed = self._begin(parts)
+            copied = sum(self._copy(connection, note, table) for table in self._source.tables())
+            tables, differing = self._finish(connection, parts)
+        return Report(self._source.place, self._target.place, copied, resumed, tables, differing, left_out)
+
+    def verify(self) -> Report:
+        """Compare everything, and change nothing."""
+        refuse_same(self._source, self._target)
+        left_out = demand_source(self._source, without=self._without)
+        demand_copied(self._target)
+        with self._source.told(), _snapshot(self._source.database) as ours:
+            parts = {table.name: self._digest(ours, self._target, table, "reading") for table in self._source.tables()}
+            with self._target.told(), _snapshot(self._target.database) as theirs:
+                tables, differing = self._compare(ours, theirs, parts)
+        return Report(self._source.place, self._target.place, 0, False, tables, differing, left_out)
+
+    # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _examine(self, connection: Connection) -> dict[str, Part]:
+        problems: list[Problem] = []
+        parts = {}
+        for table in self._source.tables():
+            reader = Reader(connection, table, other=self._target.dialect, problem=problems.append)
+            found = digest(reader, lambda rows, name=table.name: self._progress("examining", name, rows, None))  # type: ignore[misc]
+            parts[table.name] = Part(found.rows, found.digest)
+            if not problems and found.rows != reader.count():
+                raise CopyError(f"{table.name} has rows whose key is NULL: give them one, or delete them.")
+            if len(problems) > MOST_PROBLEMS:
+                break
+        if problems:
+            more = ["…"] if len(problems) > MOST_PROBLEMS else []
+            named = "\n".join(["", *map(str, problems[:MOST_PROBLEMS]), *more])
+            raise CopyError(f"Nothing is copied: mend or delete these rows, and run this again.{named}")
+        return parts
+
+    def _begin(self, parts: dict[str, Part]) -> tuple[Note, bool]:
+        """The note of the copy, and whether it had begun before."""
+        with self._target.told(), self._target.database.write() as connection:
+            note = unfinished.read_note(connection)
+            if note is not None and not note.is_of(parts):
+                raise CopyError(
+                    f"TO holds an unfinished copy of {note.source} as it was at {note.began_at}, and FROM is not, or "
+                    "no longer, the same: run this with --afresh to drop what was copied and begin anew."
+                )
+            resumed = note is not None
+            note = note or Note(self._source.place, self._clock().isoformat(timespec="seconds"), parts)
+            unfinished.write_note(connection, note, self._runner)
+        return note, resumed
+
+    def _copy(self, source: Connection, note: Note, table: Table) -> int:
+        part = note.parts[table.name]
+        reader = Reader(source, table, other=self._target.dialect)
+        before = part.copied
+        self._progress("copying", table.name, before, part.rows)
+        for some in reader.slices(part.after):
+            with self._target.told(), self._target.database.write() as connection:
+                Writer(connection, reader).write(some.rows)
+                part.copied, part.after = part.copied + len(some.rows), some.last
+                if not unfinished.keep_note(connection, note, self._runner):
+                    raise CopyError("Another `hookmirror copy` goes on with this copy: let that one end.")
+            self._progress("copying", table.name, len(some.rows), part.rows)
+        return part.copied - before
+
+    def _finish(self, source: Connection, parts: dict[str, Part]) -> tuple[list[TableReport], list[Difference]]:
+        tables = self._source.tables()
+        numbers = last_numbers(source, tables)
+        with self._target.told(), self._target.database.write() as connection:
+            without_limits(connection)
+            reports, differing = self._compare(
+                source, connection, {name: Digest(part.rows, part.digest) for name, part in parts.items()}
+            )
+            if not differing:
+                go_on_from(connection, tables, numbers)
+                if self._target.database.is_postgresql:
+                    # Else its first statements would be planned for empty tables.
+                    names = ", ".join(map(connection.dialect.identifier_preparer.format_table, tables))
+                    connection.execute(text(f"ANALYZE {names}"))
+                unfinished.drop_note(connection)
+        return reports, differing
+
+    def _compare(
+        self, ours: Connection, theirs: Connection, parts: dict[str, Digest]
+    ) -> tuple[list[TableReport], list[Difference]]:
+        reports, differing = [], []
+        for table in self._source.tables():
+            wanted = parts[table.name]
+            found = self._digest(theirs, self._source, table, "comparing", of=wanted.rows)
+            reports.append(TableReport(str(table.name), *wanted, *found))
+            if found != wanted:
+                differing += differences(
+                    Reader(ours, table, other=self._target.dialect), Reader(theirs, table, other=self._source.dialect)
+                )
+        return reports, differing
+
+    def _digest(
+        self, connection: Connection, other: Side, table: Table, doing: str, *, of: int | None = None
+    ) -> Digest:
+        reader = Reader(connection, table, other=other.dialect)
+        return digest(reader, lambda rows: self._progress(doing, table.name, rows, of))
+
+    def _empty(self) -> None:
+        """Drop what an unfinished copy left."""
+        with self._target.told(), self._target.database.write() as connection:
+            without_limits(connection)
+            if unfinished.read_note(connection) is None:
+                return
+            present = set(inspect(connection).get_table_names())
+            for table in reversed(self._source.tables()):
+                if table.name in present:
+                    connection.execute(delete(table))
+            unfinished.drop_note(connection)
+
+
+@contextmanager
+def _snapshot(database: Database) -> Iterator[Connection]:
+    with database.read() as connection:
+        without_limits(connection)
+        yield connection

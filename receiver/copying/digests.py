@@ -1,0 +1,102 @@
+"""Whether two tables hold the same rows: by count and digest, and where they differ, by key.
+
+A digest is a sum over all rows, so the order in which a database reads them, which follows its own rules for text, does
+not matter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from receiver.copying.slices import Key, Reader
+
+#: Bytes of a row's hash, and of a digest.
+SIZE = 16
+
+#: Parts that a table is cut into to find where it differs.
+BUCKETS = 4_096
+
+#: Differences of one table that are named.
+MOST_NAMED = 5
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Digest(NamedTuple):
+    """What a table holds, in short."""
+
+    rows: int
+    #: In hexadecimal.
+    digest: str
+
+
+class Difference(NamedTuple):
+    """A row that is not the same on both sides."""
+
+    table: str
+    key: str
+    #: `missing`, `extra` or `different`, as seen from the database that was copied to.
+    what: str
+
+
+def digest(reader: Reader, seen: Callable[[int], None] = lambda _: None) -> Digest:
+    """Count and digest of a table; `seen` is told how many rows were read each time."""
+    rows = total = 0
+    for some in reader.slices():
+        for row in reader.comparable(some.rows):
+            total += _hash(row)
+        rows += len(some.rows)
+        seen(len(some.rows))
+    return Digest(rows, f"{total % (1 << 8 * SIZE):0{2 * SIZE}x}")
+
+
+def differences(source: Reader, target: Reader) -> list[Difference]:
+    """The first rows that are not the same on both sides; none if the tables are equal."""
+    ours, theirs = _sums(source), _sums(target)
+    differing = sorted(bucket for bucket in ours.keys() | theirs.keys() if ours.get(bucket) != theirs.get(bucket))
+    # Each holds a row that differs, and the rows of more would have to be kept in memory.
+    buckets = set(differing[:MOST_NAMED])
+    ours, theirs = _hashes(source, buckets), _hashes(target, buckets)
+    found = sorted((key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)), key=str)
+    return [
+        Difference(str(source.table.name), source.show(key), _what(key, ours, theirs)) for key in found[:MOST_NAMED]
+    ]
+
+
+def _what(key: Key, ours: dict[Any, int], theirs: dict[Any, int]) -> str:
+    if key not in theirs:
+        return "missing"
+    return "different" if key in ours else "extra"
+
+
+def _sums(reader: Reader) -> dict[Any, int]:
+    sums: dict[Any, int] = defaultdict(int)
+    for some in reader.slices():
+        for row in reader.comparable(some.rows):
+            sums[_bucket(reader.key_of(row))] += _hash(row)
+    return sums
+
+
+def _hashes(reader: Reader, buckets: set[int]) -> dict[Any, int]:
+    found: dict[Any, int] = {}
+    if buckets:
+        for some in reader.slices():
+            for row in reader.comparable(some.rows):
+                key = reader.key_of(row)
+                if _bucket(key) in buckets:
+                    found[key] = _hash(row)
+    return found
+
+
+def _bucket(key: Key) -> int:
+    return crc32(_encode(key)) % BUCKETS
+
+
+def _hash(row: tuple[Any, ...]) -> int:
+    return int.from_bytes(blake2b(_encode(row), digest_size=SIZE).digest(), "big")

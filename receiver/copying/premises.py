@@ -1,0 +1,254 @@
+"""What must hold before a database is copied: who uses either side, and what is in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, Dialect, Table, inspect, select, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import SQLModel
+
+from receiver.database import redaction, urls
+from receiver.database.database import READERS_SEE, Database
+from receiver.database.errors import explain
+from receiver.database.revisions import OWN
+from receiver.database.schema import Schema
+from receiver.database.unfinished import UNFINISHED, read_note
+from receiver.errors import CopyError
+from receiver.inbox.tables import DELIVERIES, State
+from receiver.mirror.changes import CHANGES
+from receiver.server.registry import PROCESSES, running, shown
+from receiver.worker.liveness import gone
+
+#: For transactions of ours that last as long as a database is large, or wait while another one is written.
+TIMELESS = (
+    text("SET LOCAL statement_timeout = 0"),
+    text("SET LOCAL idle_in_transaction_session_timeout = 0"),
+    text("SET LOCAL datestyle = ISO"),
+)
+
+#: How long the lock is waited for that keeps others from writing.
+LOCK_TIMEOUT = "10s"
+
+#: What every table of a mirror has, whoever declared it.
+MARKS_OF_A_MIRROR = {"source", "external_id", "versions", "changed_at"}
+
+
+class Side:
+    """One of the two databases of a copy. Declare every table before: import the dialects first."""
+
+    def __init__(self, name: str, url: str) -> None:
+        """`name` is FROM or TO. Raises `ConfigurationError` for a URL that cannot be used."""
+        self.name = name
+        self.database = Database(url, setting=name)
+        self._url = url
+
+    @property
+    def place(self) -> str:
+        """Where it is, without its password."""
+        return redaction.shown(urls.parse(self._url))
+
+    @property
+    def dialect(self) -> Dialect:
+        return self.database.engine.dialect
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None for what is elsewhere, or named as a URI of SQLite's own."""
+        named = self.database.engine.url.database or ""
+        return None if self.database.is_postgresql or named.startswith("file:") else Path(named)
+
+    @staticmethod
+    def tables() -> list[Table]:
+        """What is copied, each after those that it refers to. Who runs where is not."""
+        return [table for table in SQLModel.metadata.sorted_tables if table is not PROCESSES]
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn errors of this database into one line that names it."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise CopyError(explain(error, self._url, setting=self.name)) from error
+
+
+def without_limits(connection: Connection) -> None:
+    """Let the transaction take its time."""
+    if connection.dialect.name == "postgresql":
+        for statement in TIMELESS:
+            connection.execute(statement)
+
+
+def refuse_same(source: Side, target: Side) -> None:
+    """Raises `CopyError` if both are the same database."""
+    if _identity(source) == _identity(target):
+        raise CopyError(f"FROM and TO are the same database, {source.place}: name another one as TO.")
+
+
+def _identity(side: Side) -> object:
+    if not side.database.is_postgresql:
+        if side.file is not None and side.file.exists():
+            found = side.file.stat()
+            return found.st_dev, found.st_ino
+        return os.path.realpath(str(side.file or side.database.engine.url.database))
+    with side.told(), side.database.read() as connection:
+        return tuple(connection.execute(_SERVER).one())
+
+
+_SERVER = text(
+    "SELECT pg_postmaster_start_time(), oid, current_schema() FROM pg_database WHERE datname = current_database()"
+)
+
+
+# ── the database that is copied ───────────────────────────────────────────────────────────────────────────────────
+
+
+def demand_source(side: Side, *, now: datetime | None = None, without: Sequence[str] = ()) -> list[str]:
+    """What of it is left out, being none of ours. Raises `CopyError` if it cannot be copied as it stands.
+
+    `now` to refuse one that somebody uses.
+    """
+    if side.file is not None and not side.file.exists():
+        raise CopyError(f"FROM names {str(side.file)!r}, and there is no such file: correct the path.")
+    with side.told():
+        schema = Schema(side.database)
+        plan = schema.plan()
+        if any(step.before is None and step.branch == OWN[0] for step in plan.steps):
+            raise CopyError(f"FROM, {side.place}, has no tables of hookmirror: correct the URL.")
+        if plan.is_needed:
+            raise CopyError(
+                f"The schema of FROM is not that of this release ({schema.release}): run `hookmirror migrate` with "
+                "HOOKMIRROR_DATABASE_URL set to it first."
+            )
+        with side.database.read() as connection:
+            if read_note(connection) is not None:
+                raise CopyError("FROM is itself an unfinished copy: finish that first.")
+            for lacking in schema.lacking(connection):
+                raise CopyError(f"FROM: {lacking}")
+            if now is not None:
+                refuse_users(connection, side, now)
+            for table in side.tables():
+                if not table.primary_key.columns:
+                    raise CopyError(f"The table {table.name} has no primary key: give it one.")
+            return _left_out(connection, side, without)
+
+
+def refuse_users(connection: Connection, side: Side, now: datetime) -> None:
+    """Raises `CopyError` naming the processes that use this database."""
+    users = [shown(process) for process in running(connection, now)]
+    if not users:
+        holding = select(DELIVERIES.c.claimed_by).distinct()
+        held = holding.where(DELIVERIES.c.state == State.PROCESSING, DELIVERIES.c.lease_until > now)
+        workers = list(connection.execute(held).scalars())
+        users = [f"worker {worker}" for worker in workers if worker and worker not in gone(workers)]
+    if users:
+        raise CopyError(
+            f"{side.name} is in use by {', '.join(users)}: stop it, and run this again; what was killed counts as gone "
+            "after a minute. Senders keep what they cannot deliver meanwhile."
+        )
+
+
+def _left_out(connection: Connection, side: Side, without: Sequence[str]) -> list[str]:
+    found = list(_undeclared(connection, side))
+    unknown = sorted(set(without) - {name for name, _ in found})
+    if unknown:
+        raise CopyError(f"--without names {', '.join(unknown)}, which nothing here would miss: leave it away.")
+    ours = [name for name, is_ours in found if is_ours and name not in without]
+    if ours:
+        raise CopyError(
+            f"FROM has {', '.join(ours)}, and no package installed here declares it: install the package, or name its "
+            "dialect in `dialects`, so that it is copied too; or leave it out with "
+            f"{' '.join(f'--without {name}' for name in ours)}."
+        )
+    return [str(name) for name, _ in found]
+
+
+def _undeclared(connection: Connection, side: Side) -> Iterator[tuple[str, bool]]:
+    """Tables and columns that are there and not declared, each with whether it is likely to be one of ours."""
+    present = inspect(connection)
+    declared = {table.name: table for table in SQLModel.metadata.sorted_tables}
+    notes = {branch.version_table for branch in Schema(side.database).branches}
+    for name in sorted(set(present.get_table_names()) - _partitions(connection) - notes - {UNFINISHED.name}):
+        columns = {column["name"] for column in present.get_columns(name)}
+        if name not in declared:
+            yield name, columns >= MARKS_OF_A_MIRROR
+            continue
+        for column in sorted(columns - set(declared[name].columns.keys())):
+            yield f"{name}.{column}", True
+
+
+def _partitions(connection: Connection) -> set[str]:
+    if connection.dialect.name != "postgresql":
+        return set()
+    return set(connection.execute(text("SELECT relname FROM pg_class WHERE relispartition")).scalars())
+
+
+@contextmanager
+def hold_still(side: Side, *, now: datetime) -> Iterator[Connection]:
+    """A transaction that reads one state of the database, to which nobody else can write meanwhile."""
+    if not side.database.is_postgresql:
+        with side.database.write() as connection:
+            refuse_users(connection, side, now)
+            yield connection
+        return
+    snapshot = {"isolation_level": READERS_SEE}
+    with side.database.engine.connect() as connection, connection.execution_options(**snapshot).begin():
+        without_limits(connection)
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        # Before anything is read, so that nothing is missed. The feed is written with what these hold.
+        names = [table for table in side.tables() if table is not CHANGES]
+        held = ", ".join(map(connection.dialect.identifier_preparer.format_table, names))
+        connection.execute(text(f"LOCK TABLE {held} IN SHARE ROW EXCLUSIVE MODE"))
+        refuse_users(connection, side, now)
+        yield connection
+
+
+# ── the database that is copied to ────────────────────────────────────────────────────────────────────────────────
+
+
+def demand_target(side: Side, *, now: datetime) -> None:
+    """Bring it to this release's schema. Raises `CopyError` unless it is empty, or an unfinished copy."""
+    with side.told():
+        _demand_unicode(side)
+        with side.database.read() as connection:
+            if read_note(connection) is not None:
+                if Schema(side.database).plan().is_needed:
+                    raise CopyError("TO holds an unfinished copy by an earlier release: run this with --afresh.")
+                return
+            present = inspect(connection)
+            if present.has_table(PROCESSES.name):
+                refuse_users(connection, side, now)
+            for table in side.tables():
+                if (
+                    present.has_table(table.name)
+                    and connection.execute(select(text("1")).select_from(table).limit(1)).first()
+                ):
+                    raise CopyError(
+                        f"TO is not empty: its table {table.name} has rows, and it is no unfinished copy. Name an "
+                        "empty database; whether a copy that has ended is complete, --verify-only tells."
+                    )
+        Schema(side.database).upgrade()
+
+
+def demand_copied(side: Side) -> None:
+    """Raises `CopyError` if there is nothing to compare with; makes nothing."""
+    absent = side.file is not None and not side.file.exists()
+    with side.told():
+        if absent or Schema(side.database).plan().is_needed:
+            raise CopyError("TO has not the tables of this release, so it is no copy: run this without --verify-only.")
+
+
+def _demand_unicode(side: Side) -> None:
+    if not side.database.is_postgresql:
+        return
+    with side.database.read() as connection:
+        encoding = connection.execute(text("SHOW server_encoding")).scalar()
+    if encoding != "UTF8":
+        raise CopyError(
+            f"TO is encoded in {encoding}, which has no place for most characters: make another database, with "
+            "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+        )

@@ -1,0 +1,309 @@
+"""A table read, and written, in slices: in the order of its key, bounded in rows and in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Integer,
+    String,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+    tuple_,
+    type_coerce,
+)
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import NullType, TypeEngine
+
+from receiver import codec
+from receiver.copying.carriers import Carrier, NotPortable, carrier, writer
+from receiver.database.errors import is_fault_of_values
+from receiver.errors import CopyError
+from receiver.logs.safe_text import told
+
+#: Characters that are shown of each part of a key.
+SHOWN_OF_KEY = 80
+
+#: Rows of one slice, and bytes of it; a row that is larger than that is a slice by itself.
+ROWS, BYTES = 2_000, 4 * 1_024 * 1_024
+
+Key = tuple[Any, ...]
+Row = tuple[Any, ...]
+
+
+class Problem(NamedTuple):
+    """A value that does not travel."""
+
+    table: str
+    key: str
+    column: str
+    says: str
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.key}: {self.column} {self.says}"
+
+
+class Slice(NamedTuple):
+    """Some rows that follow each other."""
+
+    rows: list[Row]
+    #: Of the last one, in JSON.
+    last: str
+
+
+def refuse(problem: Problem) -> None:
+    raise CopyError(f"{problem}. Mend or delete that row, and run this again.")
+
+
+class Reader:
+    """Reads one table, in a transaction of the caller's that sees one state throughout."""
+
+    def __init__(
+        self, connection: Connection, table: Table, *, other: Dialect, problem: Callable[[Problem], None] = refuse
+    ) -> None:
+        """`other` is the database that it is held against; `problem` is told what does not travel, and may raise."""
+        self.table = table
+        self._connection = connection
+        self._problem = problem
+        #: Whether there is text that is not valid UTF-8.
+        self._is_damaged = False
+        self._carriers = [carrier(column, connection.dialect, other=other) for column in table.columns]
+        self._compared = [(at, each.compared) for at, each in enumerate(self._carriers) if each.compared is not None]
+        self._key = [_KeyColumn(column, connection.dialect) for column in table.primary_key.columns]
+        self._key_at = [list(table.columns).index(column) for column in table.primary_key.columns]
+
+    def count(self) -> int:
+        return int(self._connection.execute(select(func.count()).select_from(self.table)).scalar_one())
+
+    def slices(self, after: str | None = None) -> Iterator[Slice]:
+        """All rows that follow the one with this key, in the order of their keys."""
+        last: Key | None = None if after is None else tuple(map(_key_value, codec.decode(after)))
+        while page := self._page(last):
+            for end in _ends(page):
+                yield Slice(self._rows(last, end), codec.encode(list(map(_key_json, end))).decode())
+                last = end
+
+    def comparable(self, rows: list[Row]) -> list[Row]:
+        """The rows in a form that is equal on both databases."""
+        return _by_column(rows, self._compared) if self._compared else rows
+
+    def key_of(self, row: Row) -> Key:
+        return tuple(row[at] for at in self._key_at)
+
+    def show(self, key: Key) -> str:
+        """A key as people read it."""
+        names = self.table.primary_key.columns.keys()
+        return ", ".join(f"{name}={_printable(value)}" for name, value in zip(names, key, strict=True))
+
+    def _page(self, last: Key | None) -> list[tuple[Key, int]]:
+        """The keys of the next rows, each with the bytes that its row has, roughly."""
+        sizes = [func.coalesce(each.size, 0) for each in self._carriers if each.size is not None]
+        size: ColumnElement[Any] = sum(sizes[1:], sizes[0]) if sizes else literal(0)
+        statement = select(*(key.selected for key in self._key), size).order_by(*(key.column for key in self._key))
+        if last is not None:
+            statement = statement.where(self._position() > self._at("after", last))
+        return [(tuple(row[:-1]), row[-1]) for row in self._fetch(statement.limit(ROWS))]
+
+    def _rows(self, last: Key | None, end: Key) -> list[Row]:
+        statement = select(*(each.selected for each in self._carriers)).where(self._position() <= self._at("to", end))
+        if last is not None:
+            statement = statement.where(self._position() > self._at("after", last))
+        rows = self._fetch(statement.order_by(*(key.column for key in self._key)))
+        if self._is_damaged:
+            return self._one_by_one(rows)
+        try:
+            return _by_column(rows, [(at, each.read) for at, each in enumerate(self._carriers)])
+        except NotPortable:
+            return self._one_by_one(rows)
+
+    def _one_by_one(self, rows: list[Row]) -> list[Row]:
+        """The rows that travel; of the others it is told why they do not."""
+        travel = []
+        for row in rows:
+            told = list(_problems(self._carriers, row))
+            for column, says in told:
+                self._problem(Problem(self.table.name, self.show(self.key_of(row)), column, says))
+            if not told:
+                travel += _by_column([row], [(at, each.read) for at, each in enumerate(self._carriers)])
+        return travel
+
+    def _fetch(self, statement: Any) -> list[Row]:
+        try:
+            return [tuple(row) for row in self._connection.execute(statement)]
+        except DBAPIError as error:
+            if "Could not decode" not in str(error.orig):
+                raise
+        # Text that is none: read so that the row can be told.
+        self._is_damaged = True
+        driver: Any = self._connection.connection.driver_connection
+        driver.text_factory = lambda content: content.decode("utf-8", "surrogateescape")
+        try:
+            return [tuple(row) for row in self._connection.execute(statement)]
+        finally:
+            driver.text_factory = str
+
+    def _position(self) -> Any:
+        return tuple_(*(key.column for key in self._key))
+
+    def _at(self, name: str, values: Key) -> Any:
+        return tuple_(*(key.bound(f"{name}_{at}", values[at]) for at, key in enumerate(self._key)))
+
+
+class _KeyColumn:
+    """A column of a key, as the driver gives it and takes it again; on PostgreSQL as text what JSON has no form for."""
+
+    def __init__(self, column: Column[Any], dialect: Dialect) -> None:
+        self.column = column
+        self._bound_as: TypeEngine[Any] = Text()
+        if isinstance(column.type, (Boolean, Integer)):
+            self._bound_as = BigInteger() if isinstance(column.type, Integer) else Boolean()
+        self._cast = dialect.name == "postgresql" and not isinstance(column.type, (Boolean, Integer, String))
+        self._is_raw = dialect.name != "postgresql"
+        self.selected: ColumnElement[Any] = type_coerce(cast(column, Text) if self._cast else column, NullType())
+
+    def bound(self, name: str, value: Any) -> ColumnElement[Any]:
+        if self._is_raw:
+            if isinstance(value, str) and not _is_valid(value):
+                return cast(bindparam(name, _as_bytes(value), type_=NullType()), Text)
+            return bindparam(name, value, type_=NullType())
+        if self._cast:
+            return cast(bindparam(name, value, type_=Text()), self.column.type)
+        return bindparam(name, value, type_=self._bound_as)
+
+
+def _printable(value: Any) -> str:
+    """What a terminal may be shown of it."""
+    text = str(value)[:SHOWN_OF_KEY]
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _key_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    return {"text": _as_bytes(value).hex()} if isinstance(value, str) and not _is_valid(value) else value
+
+
+def _key_value(value: Any) -> Any:
+    match value:
+        case {"bytes": str(content)}:
+            return bytes.fromhex(content)
+        case {"text": str(content)}:
+            return bytes.fromhex(content).decode("utf-8", "surrogateescape")
+    return value
+
+
+def _is_valid(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
+
+
+def _as_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _ends(page: Sequence[tuple[Key, int]]) -> Iterator[Key]:
+    """The keys at which slices of so many bytes at most end."""
+    held = 0
+    for at, (_, size) in enumerate(page):
+        if held and held + size > BYTES:
+            yield page[at - 1][0]
+            held = 0
+        held += size
+    yield page[-1][0]
+
+
+def _by_column(rows: list[Row], changes: Sequence[tuple[int, Callable[[Any], Any]]]) -> list[Row]:
+    if not rows:
+        return []
+    columns: list[Any] = list(zip(*rows, strict=True))
+    for at, change in changes:
+        columns[at] = [None if value is None else change(value) for value in columns[at]]
+    return list(zip(*columns, strict=True))
+
+
+def _problems(carriers: Sequence[Carrier], row: Row) -> Iterator[tuple[str, str]]:
+    for each, value in zip(carriers, row, strict=True):
+        try:
+            if value is not None:
+                read = each.read(value)
+                if isinstance(read, str):
+                    read.encode()
+                if each.compared is not None:
+                    each.compared(read)
+        except UnicodeEncodeError:
+            yield each.name, "holds text that is not valid UTF-8"
+        except NotPortable as error:
+            yield each.name, str(error)
+
+
+# ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Writer:
+    """Writes rows into one table, in a transaction of the caller's."""
+
+    def __init__(self, connection: Connection, reader: Reader) -> None:
+        self._connection = connection
+        self._reader = reader
+        table = reader.table
+        changes = [(at, writer(column, connection.dialect)) for at, column in enumerate(table.columns)]
+        self._changes = [(at, change) for at, change in changes if change is not None]
+        names = ", ".join(map(connection.dialect.identifier_preparer.format_column, table.columns))
+        target = f"{connection.dialect.identifier_preparer.format_table(table)} ({names})"
+        self._copy = f"COPY {target} FROM STDIN"
+        self._insert = f"INSERT INTO {target} VALUES ({', '.join('?' * len(table.columns))})"  # noqa: S608 (our names)
+
+    def write(self, rows: list[Row]) -> None:
+        """Raises `CopyError` naming the row that the database refuses, and SQLAlchemy's error if it is in trouble."""
+        written = _by_column(rows, self._changes) if self._changes else rows
+        try:
+            with self._connection.begin_nested():
+                self._run(written)
+        except DBAPIError as error:
+            if not is_fault_of_values(error):
+                raise
+            with self._connection.begin_nested():
+                self._name_the_guilty(rows, written)
+            raise
+
+    def _name_the_guilty(self, rows: list[Row], written: list[Row]) -> None:
+        for row, single in zip(rows, written, strict=True):
+            try:
+                with self._connection.begin_nested():
+                    self._run([single])
+            except DBAPIError as error:
+                raise CopyError(
+                    f"{self._reader.table.name} {self._reader.show(self._reader.key_of(row))}: TO refuses this row "
+                    f"({told(error)}). Mend or delete it, and run this again."
+                ) from None
+
+    def _run(self, rows: list[Row]) -> None:
+        if self._connection.dialect.name != "postgresql":
+            self._connection.exec_driver_sql(self._insert, rows)
+            return
+        driver: Any = self._connection.connection.driver_connection
+        with _errors_of(self._connection), driver.cursor() as cursor, cursor.copy(self._copy) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+
+@contextmanager
+def _errors_of(connection: Connection) -> Iterator[None]:
+    """Raise the driver's errors as SQLAlchemy would."""
+    base: Any = connection.dialect.dbapi and connection.dialect.dbapi.Error
+    try:
+        yield
+    except base as error:
+        raise DBAPIError.instance(None, None, error, base, dialect=connection.dialect) from error

@@ -1,0 +1,1 @@
+"""The database: connections, transactions, columns, schema and migrations."""

@@ -1,0 +1,258 @@
+"""Column types that keep values exactly: decimals with all their digits, times in UTC, objects as JSON.
+
+Each has one form per database and one in Python. `normalizer` says how a column's values get there, or are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any, cast
+
+from msgspec import Raw
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Integer,
+    Numeric,
+    String,
+    Table,
+    Text,
+    type_coerce,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
+
+from receiver import codec
+from receiver.errors import HandlerError, Unreadable
+from receiver.logs.safe_text import name_of, quoted, told
+from receiver.moments import in_utc
+
+#: The largest power of ten, either way, that a decimal column takes; beyond it no database agrees on what happens.
+LARGEST_EXPONENT = 1000
+
+
+class ExactDecimal(TypeDecorator[Decimal]):
+    """A decimal with the digits it was given: NUMERIC on PostgreSQL, text on SQLite, which would make it a float."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Numeric() if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return value if value is None or dialect.name == "postgresql" else format(value, "f")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return None if value is None else Decimal(value)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time: TIMESTAMPTZ on PostgreSQL, on SQLite ISO 8601 text in UTC, which sorts and reads well."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else Text())
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
+        return None if dialect.name == "postgresql" else iso_text
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return _utc if dialect.name == "postgresql" else _moment_of
+
+
+class Document(TypeDecorator[Any]):
+    """A JSON value as text, its fractions exact."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return None if value is None else codec.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return None if value is None else codec.decode(value)
+
+
+class RawDocument(TypeDecorator[Any]):
+    """A `Document` that is only passed on: read as the JSON that it is, which takes a small part of the memory."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Raw | None:  # noqa: ARG002 (signature is SQLAlchemy's)
+        return None if value is None else Raw(value.encode())
+
+
+def raw_columns(table: Table, *, but: Collection[str] = ()) -> list[ColumnElement[Any]]:
+    """The columns of the table, `but` these, to select rows that are only passed on."""
+    return [
+        type_coerce(column, RawDocument()).label(column.name) if isinstance(column.type, Document) else column
+        for column in table.columns
+        if column.name not in but
+    ]
+
+
+class Many(TypeDecorator[Sequence[Any]]):
+    """A list of values of one type as one parameter: an array on PostgreSQL, JSON on SQLite."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: type[TypeEngine[Any]]) -> None:
+        super().__init__()
+        #: BigInteger or Text.
+        self.kind = kind
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(self.kind) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Sequence[Any] | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return codec.encode(value).decode()
+
+
+class among(FunctionElement[Any]):  # noqa: N801 (a function, to whoever writes it)
+    """`among(column, bindparam("ids", type_=Many(BigInteger)))`: IN, in the same statement for any number of ids."""
+
+    # Not Boolean, of which SQLAlchemy would make `… = 1` on SQLite: no index serves that.
+    type = NullType()
+    name = "among"
+    inherit_cache = True
+
+
+@compiles(among, "sqlite")
+def _among_json(element: among, compiler: SQLCompiler, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 (both are compiled)
+
+
+@compiles(among, "postgresql")
+def _among_array(element: among, compiler: SQLCompiler, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} = ANY ({values})"
+
+
+def iso_text(value: datetime | None) -> str | None:
+    """The time as SQLite keeps it: ISO 8601 in UTC, always with microseconds."""
+    if value is None:
+        return None
+    return _iso_text(value if value.tzinfo is UTC else value.astimezone(UTC))
+
+
+@lru_cache(maxsize=1_024)
+def _iso_text(value: datetime) -> str:
+    # Cached, because what is written at once shares its times: a batch its own, a row and its change theirs. Only of
+    # times in UTC: elsewhere the two hours of a clock that is set back are equal to Python.
+    return value.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def _moment_of(text: str | None) -> datetime | None:
+    """The time that SQLite keeps as this text."""
+    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
+
+
+#: Turns a value that is not None into what a column keeps, given the column's name; raises `HandlerError`, or
+#: `Unreadable` for a time that only a source can have got wrong.
+Normalizer = Callable[[str, Any], Any]
+
+
+def normalizer(kind: TypeEngine[Any]) -> Normalizer:
+    """What brings values into the form that a column of type `kind` keeps, or refuses them."""
+    return cast("Normalizer", by_kind(kind, _CONVERTERS, lambda _, value: value))
+
+
+def by_kind(kind: TypeEngine[Any], choices: Iterable[tuple[Any, Any]], otherwise: Any) -> Any:
+    """What stands beside the first of these classes, or tuples of classes, that the column type `kind` is of."""
+    # SQLModel wraps the types of text columns in one of its own.
+    inside = kind.impl_instance if isinstance(kind, TypeDecorator) else kind
+    for kinds, choice in choices:
+        if isinstance(kind, kinds) or isinstance(inside, kinds):
+            return choice
+    return otherwise
+
+
+def normalize(name: str, kind: TypeEngine[Any], value: Any) -> Any:
+    """The value as column `name` of type `kind` keeps it. Raises `HandlerError` for what it cannot keep."""
+    return None if value is None else normalizer(kind)(name, value)
+
+
+def _decimal(name: str, value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
+        raise HandlerError(f"`{name}` takes a Decimal, not {_what(value)}: a float has lost digits already.")
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise HandlerError(f"`{name}` takes a Decimal, and {quoted(value)} is no number.") from None
+    if not number.is_finite() or max(abs(number.adjusted()), -int(number.as_tuple().exponent)) > LARGEST_EXPONENT:
+        raise HandlerError(f"`{name}` takes a Decimal within 10^±{LARGEST_EXPONENT}, and this one is beyond.")
+    return number
+
+
+def _moment(name: str, value: Any) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise HandlerError(f"`{name}` takes a datetime with its offset, not {_what(value)}.")
+    try:
+        return in_utc(value)
+    except ValueError as error:
+        # The source's doing and not the handler's: no second attempt would find another time in the body.
+        raise Unreadable(f"`{name}` cannot keep the time {value.isoformat()}: {error}.") from None
+
+
+def document(name: str, value: Any) -> Any:
+    """A copy of the value in the types that JSON has."""
+    try:
+        return codec.decode(codec.encode(value))
+    except (TypeError, ValueError, RecursionError, Unreadable) as error:
+        raise HandlerError(f"`{name}` takes what JSON can say: {told(error)}.") from None
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise HandlerError(f"`{name}` takes text, not {_what(value)}.")
+    return codec.storable(value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise HandlerError(f"`{name}` takes true or false, not {_what(value)}.")
+    return value
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise HandlerError(f"`{name}` takes a whole number of at most 64 bits, not {_what(value)}.")
+    return value
+
+
+def _what(value: Any) -> str:
+    return f"the {name_of(value)} {quoted(value)}"
+
+
+#: What brings a value into a form that JSON has too.
+PLAIN_NORMALIZERS = frozenset({document, _text, _flag, _integer})
+
+_CONVERTERS: tuple[tuple[Any, Any], ...] = (
+    (ExactDecimal, _decimal),
+    (UtcDateTime, _moment),
+    (Document, document),
+    (Boolean, _flag),
+    ((Integer, BigInteger), _integer),
+    (String, _text),
+)

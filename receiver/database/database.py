@@ -1,0 +1,289 @@
+"""The database behind the inbox and the mirror: connections, transactions, and what differs between the two systems."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlmodel import SQLModel
+
+from receiver.database import postgresql, urls
+from receiver.database.errors import SETTING
+from receiver.database.postgresql import SERVER_WANTED, TAKES_WRITES
+from receiver.database.redaction import has_bare_at_sign
+from receiver.database.sqlite import connections as sqlite
+from receiver.database.sqlite import wal
+from receiver.database.sqlite.checkpoints import Checkpoints
+from receiver.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import psycopg
+
+#: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
+CONNECT_TIMEOUT = 5
+
+#: For libpq: a network that swallows everything is noticed within about this many seconds, on a quiet connection and on
+#: one that waits for what it sent to be received. The system's own patience is a quarter of an hour, and two hours.
+KEEP_ALIVE: dict[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+#: By system, what the driver is told. A SQLite connection keeps few prepared statements: a multi-row INSERT is another
+#: one for each number of rows, and large.
+CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "sqlite": {"cached_statements": 48},
+    # UTF-8, whatever the role, the database or PGCLIENTENCODING say. A server that takes no writes, such as a standby,
+    # is no database of ours; of several, the one that does is taken.
+    "postgresql": {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "client_encoding": "utf8",
+        **KEEP_ALIVE,
+        SERVER_WANTED: TAKES_WRITES,
+    },
+}
+
+#: On PostgreSQL, where that is not so by itself: readers see one state throughout.
+READERS_SEE = "REPEATABLE READ"
+
+
+class Database:
+    """One database, shared by everything in this process. Safe to use from several threads."""
+
+    def __init__(self, url: str, *, pool_size: int = 8, setting: str = SETTING) -> None:
+        """Opens nothing yet. Raises `ConfigurationError` for a URL that no driver here understands.
+
+        `setting` is where the URL stands, for messages.
+        """
+        self.engine = _engine(url, pool_size, setting)
+        self.setting = setting
+        self._others: list[Database] = []
+        self.is_postgresql = self.engine.dialect.name == "postgresql"
+        #: Shared with everything beside this one: who writes waits for the same turn, and heeds the same errors.
+        self._writer = threading.Lock()
+        self._care: _Care = _Care()
+
+    def look_after(self) -> None:
+        """Have the log of a SQLite file copied beside the commits from now on, and its I/O errors heeded.
+
+        Returns once the file is known to be sound, or senders are asked to come back until it is. Raises SQLAlchemy's
+        error if it cannot be opened.
+        """
+        if self.is_postgresql or self._care.checkpoints is not None:
+            return
+        with self.read() as connection:
+            path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
+        with sqlite.errors_of(self.engine.dialect):
+            self._care.checkpoints = Checkpoints(path, self._writer)
+            self._care.checkpoints.start()
+
+    @property
+    def is_sound(self) -> bool:
+        """False after an I/O error of SQLite's, until the file is shown to be sound: meanwhile nothing is written."""
+        return self._care.checkpoints is None or self._care.checkpoints.soundness.holds()
+
+    @property
+    def log_bytes(self) -> int:
+        """What SQLite's write-ahead log takes on the disk."""
+        return 0 if self.is_postgresql else wal.size(self.engine.url.database or "")
+
+    def beside(self, *, connections: int, seconds: float | None = None) -> Database:
+        """The same database over connections of its own, at most so many: nobody else can use them up.
+
+        A statement that takes longer than `seconds` is ended with SQLAlchemy's error. Closed along with this one.
+        """
+        other = copy(self)
+        url = self.engine.url.render_as_string(hide_password=False)
+        other.engine = _engine(url, connections, self.setting, overflow=0)
+        other._others = []
+        if seconds is not None:
+            limit = _limit_statements if self.is_postgresql else sqlite.limit_statements
+            limit(other.engine, seconds)
+        self._others.append(other)
+        return other
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: committed and flushed at the end, rolled back if anything raises."""
+        if self.is_postgresql:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        options: dict[str, Any] = {"begin": sqlite.IMMEDIATELY, "autocheckpoint": self._autocheckpoint}
+        with (
+            self._heeding_errors(),
+            self._writer,
+            self.engine.connect() as connection,
+            connection.execution_options(**options).begin(),
+        ):
+            yield connection
+
+    @property
+    def _autocheckpoint(self) -> int:
+        return sqlite.FRAMES_OF_SQLITE if self._care.checkpoints is None else 0
+
+    @contextmanager
+    def _heeding_errors(self) -> Iterator[None]:
+        """Write nothing while the file is doubtful, as it is after an I/O error inside the block."""
+        if not self.is_sound:
+            with sqlite.errors_of(self.engine.dialect):
+                raise sqlite.doubtful()
+        try:
+            yield
+        except DBAPIError as error:
+            if self._care.checkpoints is not None and sqlite.is_io_error(error.orig):
+                self._care.checkpoints.soundness.doubt()
+            raise
+
+    def run_at_once(self, statement: str, parameters: Sequence[Any], *, after: Sequence[str] = ()) -> list[Any]:
+        """The rows of one statement in the driver's own words that is a transaction by itself: committed on return.
+
+        `after` are statements that a connection must have seen before, once. Raises SQLAlchemy's errors. On SQLite it
+        goes straight to the driver: a transaction of SQLAlchemy's costs as much as several rows, and lets go of the
+        interpreter in between.
+        """
+        if self.is_postgresql:
+            with self.engine.connect() as connection:
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                return list(connection.exec_driver_sql(statement, tuple(parameters)))
+        with self._turn() as pooled:
+
+            def run(driver: sqlite3.Connection) -> list[Any]:
+                if after and pooled.info.get("seen") != after:
+                    for each in after:
+                        driver.execute(each)
+                    pooled.info["seen"] = after
+                return driver.execute(statement, parameters).fetchall()
+
+            return sqlite.take_turn(pooled, run, self._autocheckpoint)
+
+    def shrink(self, pages: int) -> int:
+        """Give up to so many free pages of a SQLite file back to the disk. Returns how many; 0 on PostgreSQL."""
+        if self.is_postgresql:
+            return 0
+        with self._turn() as pooled:
+            return sqlite.take_turn(pooled, lambda driver: sqlite.give_back(driver, pages), self._autocheckpoint)
+
+    @contextmanager
+    def _turn(self) -> Iterator[PoolProxiedConnection]:
+        """A connection to a SQLite file, to be used by nobody else who writes here."""
+        with (
+            self._heeding_errors(),
+            sqlite.errors_of(self.engine.dialect),
+            self._writer,
+            closing(self.engine.raw_connection()) as pooled,
+        ):
+            yield pooled
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads, and sees one state of the database throughout."""
+        options = {"isolation_level": READERS_SEE} if self.is_postgresql else {}
+        with self.engine.connect() as connection, connection.execution_options(**options).begin():
+            yield connection
+
+    def create_tables(self) -> None:
+        """Create what is missing of the tables of every imported module."""
+        with self.write() as connection:
+            SQLModel.metadata.create_all(connection)
+
+    def ping(self) -> None:
+        """Raises SQLAlchemy's error if the database does not answer."""
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def open_session(self) -> psycopg.Connection[Any]:
+        """A session of PostgreSQL beside the pool, for who listens; each statement is a transaction by itself.
+
+        Raises psycopg's error, and `PoolerError` where a pooler gives no sessions.
+        """
+        return postgresql.open_session(self.engine, connect_arguments(self.engine.url))
+
+    def close(self) -> None:
+        checkpoints, self._care.checkpoints = self._care.checkpoints, None
+        if checkpoints is not None:
+            checkpoints.stop()
+        for each in (*self._others, self):
+            each.engine.dispose()
+        if checkpoints is not None:
+            checkpoints.close()
+
+
+class _Care:
+    """Who looks after the log of a SQLite file, if somebody does."""
+
+    checkpoints: Checkpoints | None = None
+
+
+def _limit_statements(engine: Engine, seconds: float) -> None:
+    """Have PostgreSQL end every statement that takes longer, and every wait for a lock."""
+
+    def limit(connection: Any, _: object) -> None:
+        milliseconds = int(seconds * 1_000)
+        for name in ("statement_timeout", "lock_timeout"):
+            connection.execute(f"SET {name} = {milliseconds}")
+        connection.commit()
+
+    event.listen(engine, "connect", limit)
+
+
+def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Engine:
+    try:
+        parsed = urls.parse(url)
+        system = parsed.get_backend_name()
+        if system == "postgresql" and has_bare_at_sign(url):
+            # As it stands, a part of the password would be looked up as a host, and shown wherever that host is.
+            raise ConfigurationError(
+                f"{setting} cannot be used: it has an @ besides the one before the host. Write those of user, password "
+                "and query as %40."
+            )
+        if parsed.drivername not in urls.DRIVERS.values():
+            raise ConfigurationError(f"{setting} names `{parsed.drivername}`: use sqlite:///path or postgresql://…")
+        if system == "sqlite" and parsed.database in (None, "", ":memory:"):
+            raise ConfigurationError(
+                f"{setting} keeps everything in memory, where an ack promises nothing: name a file."
+            )
+        options: dict[str, Any] = {
+            "pool_size": pool_size,
+            "max_overflow": overflow,
+            "pool_timeout": CONNECT_TIMEOUT,
+            # Parameters are bodies and what they decrypt to, which have no place in a log.
+            "hide_parameters": True,
+            # The connection used last has its statements prepared and its pages at hand.
+            "pool_use_lifo": True,
+            "connect_args": connect_arguments(parsed),
+        }
+        engine = create_engine(parsed, **options)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{setting} names PostgreSQL, and its driver is not there ({error}): install it with "
+            "`pip install 'psycopg[binary]'`."
+        ) from None
+    except ArgumentError as error:
+        raise ConfigurationError(f"{setting} cannot be used: {error}. Write sqlite:///path or postgresql://…") from None
+    except ValueError:
+        # The error quotes what was taken for a port, which may be a part of the password.
+        raise ConfigurationError(
+            f"{setting} cannot be used: its port is no number. Write postgresql://user:password@host/db, "
+            "with special characters of user and password as %40 and the like."
+        ) from None
+    if system == "sqlite":
+        sqlite.look_after(engine)
+    else:
+        postgresql.look_after(engine, setting=setting)
+    return engine
+
+
+def connect_arguments(url: URL) -> dict[str, Any]:
+    """What the driver is told of ours. Which server of several it takes, the URL may say otherwise."""
+    arguments = CONNECT_ARGUMENTS[url.get_backend_name()]
+    return {name: value for name, value in arguments.items() if name != SERVER_WANTED or name not in url.query}

@@ -1,0 +1,202 @@
+"""What an error of the database means: whether to try again, whose fault it is, and what a person can do about it."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import URL
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
+
+from receiver.database import urls
+from receiver.database.redaction import redacted, shown
+from receiver.database.sqlite.connections import DOUBTFUL, MOVED
+from receiver.logs.safe_text import told
+
+Result = TypeVar("Result")
+
+#: How often a transaction is run again, and the seconds to wait before the first time at most; doubled each time.
+RUNS_AGAIN, FIRST_WAIT = 5, 0.01
+
+#: PostgreSQL's word for: nothing is wrong with the transaction, run it again.
+RETRYABLE_STATES = frozenset({"40001", "40P01"})
+
+#: SQLite's result codes for a file that cannot be used, whatever the statement.
+SQLITE_TROUBLE = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+    }
+)
+
+#: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
+POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
+
+#: PostgreSQL's word for a server that takes no writes: a standby, or one that was demoted.
+READ_ONLY = "25006"
+
+#: What PostgreSQL says of a connection or a server, whatever the statement: connections, and a server that ends.
+OF_THE_CONNECTION = ("08", "57P", READ_ONLY)
+
+#: PostgreSQL's classes of values that it does not take: data, constraints, views, program limits, and what a trigger
+#: raises.
+REFUSED_VALUES = frozenset({"22", "23", "44", "54", "P0"})
+
+#: PostgreSQL's words for a statement, and a wait for a lock, that took too long.
+OVERDUE = frozenset({"57014", "55P03"})
+
+#: Where a database's URL stands, unless a message is told otherwise.
+SETTING = "HOOKMIRROR_DATABASE_URL"
+
+
+def insist(
+    transaction: Callable[[], Result],
+    *,
+    again: int = RUNS_AGAIN,
+    first_wait: float = FIRST_WAIT,
+    wait: Callable[[float], object] = time.sleep,
+    luck: Callable[[], float] = random.random,
+) -> Result:
+    """What the transaction returns; it is run up to `again` times more, when that may well be all it takes.
+
+    Before each, `wait` is called with seconds: up to `first_wait`, and twice as many each time. Raises SQLAlchemy's
+    error otherwise. It must find out anew what there is to do: it may have been committed already.
+    """
+    for chance in range(again):
+        try:
+            return transaction()
+        except SQLAlchemyError as error:
+            if not is_transient(error):
+                raise
+            # Two that met must not meet again: not both at once, and later each time.
+            wait(first_wait * 2**chance * luck())
+    return transaction()
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may well succeed if it is simply run again."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in RETRYABLE_STATES:
+        return True
+    return isinstance(error.orig, sqlite3.OperationalError) and (error.orig.sqlite_errorcode & 0xFF) in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
+
+
+def is_of_the_connection(error: BaseException | None) -> bool:
+    """Whether another connection may do better: this one leads to a server that ends, or that takes no writes.
+
+    So it is after a failover, where the address leads to another server now.
+    """
+    return str(getattr(error, "sqlstate", None)).startswith(OF_THE_CONNECTION)
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the database can be read, perhaps, and not be written."""
+    original = getattr(error, "orig", None) or error
+    if isinstance(original, sqlite3.Error):
+        return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+    return getattr(original, "sqlstate", None) == READ_ONLY or _NO_WRITES in str(original)
+
+
+def is_trouble_of_ours(error: BaseException) -> bool:
+    """Whether the database as a whole is in trouble (away, full, read-only, damaged), not one statement's values."""
+    if not isinstance(error, SQLAlchemyError) or is_transient(error):
+        return isinstance(error, SQLAlchemyError)
+    if not isinstance(error, DBAPIError):
+        # A column type of somebody else's that cannot convert a value is that value's matter.
+        return not isinstance(error, StatementError)
+    if isinstance(error, DataError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in SQLITE_TROUBLE
+    state = getattr(error.orig, "sqlstate", None)
+    return state is None or state[:2] in POSTGRESQL_TROUBLE
+
+
+def is_overdue(error: BaseException) -> bool:
+    """Whether a statement was ended because it, or its wait for a lock, took longer than its connection allows."""
+    original = getattr(error, "orig", None)
+    if isinstance(original, sqlite3.Error):
+        return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT
+    return getattr(original, "sqlstate", None) in OVERDUE
+
+
+def is_fault_of_values(error: BaseException) -> bool:
+    """Whether the values of a row are what the database or its driver refuses: the same row fails again, others do not.
+
+    Anything else may pass, and is no reason to give a row up.
+    """
+    if isinstance(error, (DataError, IntegrityError)):
+        return True
+    if isinstance(error, DBAPIError):
+        return str(getattr(error.orig, "sqlstate", None))[:2] in REFUSED_VALUES
+    # What the drivers and our column types raise themselves: a number too large, text that cannot be encoded.
+    return isinstance(error, (ValueError, TypeError, ArithmeticError))
+
+
+def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
+    """One line for a person: what is wrong with the database, and what to do; `setting` is where the URL stands."""
+    parsed = urls.parse(url)
+    reason = redacted(_reason(error), parsed)
+    advice = _advice(reason.lower(), parsed).format(setting=setting)
+    return f"The database {shown(parsed)} cannot be used: {reason}. {advice}"
+
+
+def _reason(error: BaseException) -> str:
+    """The first line; of several servers, none of which could be used, what each one said."""
+    lines = str(getattr(error, "orig", None) or error).splitlines()
+    tried = [line.rpartition("connection failed: ")[2] for line in lines if line.startswith("- host: ")]
+    return "; ".join(tried) or told(error)
+
+
+def _advice(reason: str, url: URL) -> str:
+    file = url.database or ""
+    if _NOT_OPENED in reason and os.path.isdir(file):
+        return "It is a folder: name a file in {setting}."
+    if _NOT_OPENED in reason and os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
+        return "Give this user the right to read and write the file."
+    return next((mend for symptom, mend in _ADVICE if symptom in reason), "Check {setting}.")
+
+
+#: What PostgreSQL's library says of a server that takes no writes, when a connection wants to write.
+_NO_WRITES = "session is read-only"
+
+#: What SQLite says of everything that keeps it from opening a file.
+_NOT_OPENED = "unable to open database file"
+
+
+_NO_PRIMARY = "Name the primary server in {setting}, not a copy of it; if a failover is under way, wait for its end."
+
+_POOLER = "There is a pooler in between: let it pool sessions, or name PostgreSQL's own address in {setting}."
+
+_ADVICE = (
+    (MOVED, "Put it back; or stop every process that has it open, and start them again."),
+    (DOUBTFUL, "Look at its disk; writing goes on by itself once a checkpoint has succeeded."),
+    (_NOT_OPENED, "Create its folder, or give this user the right to write there."),
+    *((symptom, _NO_PRIMARY) for symptom in (_NO_WRITES, "read-only transaction", "during recovery")),
+    *((symptom, _POOLER) for symptom in ("unsupported startup parameter", "prepared statement")),
+    ("lock timeout", "Somebody holds a table that is to be changed: end what does, or run this again when it has."),
+    ("readonly", "Give this user the right to write the file and its folder."),
+    ("read-only", "Give this user the right to write the file and its folder."),
+    ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
+    ("disk i/o error", "Look at its disk: is there space left, and may this user write there?"),
+    ("not a database", "The file is something else: name another in {setting}."),
+    ("malformed", "The file is damaged: restore it from a backup."),
+    ("locked", "Another program holds it: stop that one, or wait."),
+    ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
+    ("password authentication", "Correct user and password in {setting}."),
+    ("does not exist", "Create it, or correct its name in {setting}."),
+    ("permission denied", "Give this user the rights it needs: see docs/deployment.md."),
+)

@@ -1,0 +1,72 @@
+"""Pages of rows, bounded in number and in bytes: no more are read than are shown, and each is JSON as soon as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from itertools import accumulate
+from operator import add
+from typing import Any, NamedTuple
+
+from msgspec import Raw
+from sqlalchemy import ColumnElement, RowMapping, Select, Text, cast, func
+
+from receiver.codec import encode
+from receiver.database.database import Database
+
+#: Bytes after which a page ends, although more rows were asked for.
+LARGEST_PAGE_BYTES = 4 << 20
+
+
+class Page(NamedTuple):
+    """Rows as JSON, the last of them as it was read, and whether more may follow."""
+
+    items: list[Raw]
+    last: RowMapping | None
+    more: bool
+
+
+def read_page(
+    database: Database,
+    statement: Select[Any],
+    show: Callable[[RowMapping], Any],
+    *,
+    limit: int,
+    most_bytes: int = LARGEST_PAGE_BYTES,
+) -> Page:
+    """The first rows of the statement, as `show` shows them: at most `limit`, and none after `most_bytes`.
+
+    At least one, if there is one, however large.
+    """
+    items: list[Raw] = []
+    size, last = 0, None
+    for row in read_within(database, statement, limit=limit, most_bytes=most_bytes):
+        items.append(Raw(encode(show(row))))
+        last, size = row, size + len(bytes(items[-1]))
+        if size >= most_bytes:
+            break
+    return Page(items, last, len(items) == limit or size >= most_bytes)
+
+
+def read_within(database: Database, statement: Select[Any], *, limit: int, most_bytes: int) -> Iterator[RowMapping]:
+    """The first rows of the statement, at most `limit`; whoever has enough of them need not read them all.
+
+    SQLite reads one after the other. PostgreSQL would send them all at once, so it is asked first how large they are:
+    it knows that without reading what lies outside of the row, as anything large does.
+    """
+    with database.read() as connection:
+        if database.is_postgresql:
+            sizes = connection.execute(statement.with_only_columns(_size(statement)).limit(limit)).scalars().all()
+            limit = _how_many(sizes, most_bytes)
+        with connection.execute(statement.limit(limit)) as found:
+            yield from found.mappings()
+
+
+def _size(statement: Select[Any]) -> ColumnElement[int]:
+    columns = statement.selected_columns
+    return reduce(add, (func.coalesce(func.octet_length(cast(column, Text)), 0) for column in columns))
+
+
+def _how_many(sizes: Sequence[int], most_bytes: int) -> int:
+    """As many as it takes to have `most_bytes`, or all of them."""
+    return sum(before < most_bytes for before in accumulate(sizes[:-1], initial=0)) if sizes else 0

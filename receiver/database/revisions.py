@@ -1,0 +1,135 @@
+"""Revisions: the numbered migrations of each package, and how far a database is with them.
+
+Every package with tables brings its own line of migrations, and the database notes for each how far it is
+(docs/decisions/0010).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from sqlalchemy import Connection, String, column, inspect, select, table
+
+from receiver.errors import ConfigurationError, WiringError
+from receiver.loading import import_foreign
+
+#: Where packages announce their migrations: the branch's name, and the package that holds the files.
+ENTRY_POINTS = "hookmirror.migrations"
+
+#: The branch of the receiver's own tables, which comes before all others.
+OWN = ("receiver", "receiver.database.migrations")
+
+#: The revision of a database that is older than migrations.
+FIRST = "0001"
+
+#: A migration's file: its revision, and what it is about.
+_FILE = re.compile(r"v(?P<revision>\d{4})_(?P<about>\w+)\.py")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The migrations of one package."""
+
+    name: str
+    #: Holds the files `v<revision>_<about>.py`.
+    package: str
+
+    @cached_property
+    def folder(self) -> Path:
+        try:
+            return Path(import_foreign(self.package).__path__[0])
+        except (ImportError, AttributeError, WiringError) as error:
+            raise WiringError(
+                f"The migrations {self.name} cannot be found ({error}): name their package under the entry point group "
+                f"{ENTRY_POINTS}."
+            ) from None
+
+    @cached_property
+    def revisions(self) -> dict[str, str]:
+        """What each revision is about, oldest first."""
+        found = sorted(match.groups() for path in self.folder.iterdir() if (match := _FILE.fullmatch(path.name)))
+        if not found:
+            raise WiringError(f"The package {self.package} holds no migration: write {FIRST} first.")
+        return {revision: about.replace("_", " ") for revision, about in found}
+
+    @property
+    def newest(self) -> str:
+        return next(reversed(self.revisions))
+
+    @property
+    def owner(self) -> str:
+        """The package whose tables these migrations make."""
+        return self.package.rpartition(".")[0]
+
+    @property
+    def version_table(self) -> str:
+        """Where the database notes its revision."""
+        return f"alembic_version_{self.name}"
+
+    def first_tables(self) -> tuple[str, ...]:
+        """The tables that its first revision makes."""
+        about = self.revisions[FIRST].replace(" ", "_")
+        return tuple(import_module(f"{self.package}.v{FIRST}_{about}").TABLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the database is with one package."""
+
+    branch: Branch
+    #: The database's revision; None if it has nothing of this package.
+    revision: str | None
+    #: Whether the database notes it, as every migration does; what is older than migrations does not.
+    noted: bool = True
+
+    @property
+    def pending(self) -> list[str]:
+        """The revisions that are to come, oldest first."""
+        return [each for each in self.branch.revisions if self.revision is None or each > self.revision]
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a later release than this one has been here."""
+        is_ours = self.revision is not None and re.fullmatch(r"\d{4}", self.revision)
+        return bool(is_ours) and str(self.revision) > self.branch.newest
+
+    def refuse_what_is_not_ours(self) -> None:
+        """Raises `ConfigurationError` for a revision that this release does not know."""
+        if self.ahead:
+            raise ConfigurationError(
+                f"This hookmirror is older than the database: {self.branch.name} is at revision {self.revision} there, "
+                f"and {self.branch.newest} is the last that this release knows. Install the newer release."
+            )
+        if self.revision is not None and self.revision not in self.branch.revisions:
+            raise ConfigurationError(
+                f"The database says that {self.branch.name} is at revision {self.revision!r}, which no release has: "
+                "restore it from a backup, or name another database."
+            )
+
+
+def find_branches() -> list[Branch]:
+    """Ours, then those of installed packages by name."""
+    points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
+    return [Branch(*OWN), *(Branch(point.name, point.value) for point in points)]
+
+
+def standing_of(connection: Connection, branch: Branch) -> Standing:
+    """How far this database is with one package. Raises `ConfigurationError` for tables that are not ours."""
+    present = inspect(connection)
+    if present.has_table(branch.version_table):
+        note = select(column("version_num", String)).select_from(table(branch.version_table))
+        revision = connection.execute(note).scalar()
+        if revision is not None:
+            return Standing(branch, revision)
+    there = [name for name in branch.first_tables() if present.has_table(name)]
+    if there and len(there) < len(branch.first_tables()):
+        raise ConfigurationError(
+            f"The database has tables named {', '.join(there)}, which hookmirror did not make: name a database, or on "
+            "PostgreSQL a schema, where nobody else has tables of these names."
+        )
+    return Standing(branch, FIRST if there else None, noted=False)

@@ -1,0 +1,281 @@
+"""The schema of the database: whether it is what this release wants, and the way there.
+
+Tables of packages without migrations are made as they are declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Column, Connection, Table, delete, false, inspect, table, text
+from sqlalchemy.schema import CreateColumn
+from sqlmodel import SQLModel
+
+from receiver.database.database import Database
+from receiver.database.revisions import OWN, Branch, Standing, find_branches, standing_of
+from receiver.database.unfinished import refuse_unfinished
+from receiver.errors import ConfigurationError
+
+#: The key of the advisory lock that lets one process at a time change the schema on PostgreSQL.
+SCHEMA_LOCK = 0x686F6F6B0003
+
+#: How long a migration waits for a table that somebody holds. Everybody else waits behind it, so not for long.
+LOCK_TIMEOUT = "10s"
+
+#: The encoding of PostgreSQL's that has every character.
+ENCODING = "UTF8"
+
+MIGRATE = "run `hookmirror migrate`"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A package that was brought, or would be brought, from one revision to another."""
+
+    branch: str
+    #: None for a package that the database had nothing of.
+    before: str | None
+    after: str
+    #: What each revision on the way is about.
+    revisions: dict[str, str]
+
+    def way(self) -> str:
+        about = ", ".join(f"{revision} {about}" for revision, about in self.revisions.items())
+        return f"from {self.before or 'nothing'} to {self.after} ({about})"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What a migration did, or would do."""
+
+    steps: list[Step] = field(default_factory=list)
+    #: Tables of packages without migrations.
+    created: list[str] = field(default_factory=list)
+
+    @property
+    def is_needed(self) -> bool:
+        return bool(self.steps or self.created)
+
+    def lines(self, *, dry_run: bool) -> list[str]:
+        """The same for people."""
+        would = "would go" if dry_run else "went"
+        told = [f"{step.branch} {would} {step.way()}." for step in self.steps]
+        was = "would be" if dry_run else "was"
+        told += [f"The table {name} {was} made as it is declared." for name in self.created]
+        return told or ["The database has the schema of this release already."]
+
+
+class Schema:
+    """The schema of one database. Declare every table before asking: import the dialects first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @cached_property
+    def branches(self) -> list[Branch]:
+        """Whose migrations the database takes, in their order."""
+        return find_branches()
+
+    @property
+    def release(self) -> str:
+        """The revisions that this release wants, as one line."""
+        return ", ".join(f"{branch.name} {branch.newest}" for branch in self.branches)
+
+    # ── at start ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def prepare(self) -> None:
+        """Bring SQLite to this release's schema; on PostgreSQL, where `migrate` does that, see that it was done.
+
+        Raises `ConfigurationError` saying what to do, and SQLAlchemy's error if the database cannot be used.
+        """
+        if self._database.is_postgresql:
+            self.check()
+        else:
+            self.upgrade()
+
+    def check(self) -> None:
+        """Raises `ConfigurationError` if the database is not at this release's schema, or may not be written.
+
+        Writes nothing itself. Raises SQLAlchemy's error if the database cannot be used.
+        """
+        with self._database.write() as connection:
+            self._refuse_encoding(connection)
+            refuse_unfinished(connection)
+            for standing in self.standings(connection):
+                standing.refuse_what_is_not_ours()
+                if standing.pending:
+                    raise ConfigurationError(f"{_behind(standing)}: {MIGRATE}.")
+            missing = [each.name for each in self._missing(connection)]
+            if missing:
+                raise ConfigurationError(f"The database lacks the tables {', '.join(missing)}: {MIGRATE}.")
+            self._refuse_lacking(connection)
+            if self._database.is_postgresql:
+                _refuse_lesser_role(connection, self._database.setting)
+            else:
+                _demand_writable(connection)
+
+    # ── on the way ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def upgrade(self) -> Migration:
+        """Bring the database to this release's schema, in one transaction and one process at a time.
+
+        Raises `ConfigurationError` if a later release has been there, and SQLAlchemy's error if it cannot be done.
+        """
+        with self._database.write() as connection:
+            self._refuse_encoding(connection)
+            if self._database.is_postgresql:
+                _take_turns(connection)
+            refuse_unfinished(connection)
+            plan = self._plan(connection)
+            for branch in self.branches:
+                self._take(connection, branch)
+            SQLModel.metadata.create_all(connection, tables=list(self._missing(connection)))
+            self._refuse_lacking(connection)
+            if not self._database.is_postgresql:
+                _demand_writable(connection)
+        return plan
+
+    def plan(self) -> Migration:
+        """What `upgrade` would do; raises what it would raise at once."""
+        with self._database.read() as connection:
+            self._refuse_encoding(connection)
+            return self._plan(connection)
+
+    def _plan(self, connection: Connection) -> Migration:
+        migration = Migration()
+        for standing in self.standings(connection):
+            standing.refuse_what_is_not_ours()
+            if standing.pending:
+                about = {revision: standing.branch.revisions[revision] for revision in standing.pending}
+                newest = standing.branch.newest
+                migration.steps.append(Step(standing.branch.name, standing.revision, newest, about))
+        migration.created.extend(each.name for each in self._missing(connection))
+        return migration
+
+    def _take(self, connection: Connection, branch: Branch) -> None:
+        standing = standing_of(connection, branch)
+        if standing.noted and not standing.pending:
+            return
+        # Importing it takes a moment, which a start with nothing to do can save.
+        from alembic.migration import MigrationContext
+        from alembic.operations import Operations
+        from alembic.script import ScriptDirectory
+
+        script = ScriptDirectory(str(branch.folder), version_locations=[str(branch.folder)])
+        context = MigrationContext.configure(connection, opts={"version_table": branch.version_table})
+        if standing.revision is not None:
+            context.stamp(script, standing.revision)
+        with Operations.context(context):
+            for revision in standing.pending:
+                script.get_revision(revision).module.upgrade()
+                context.stamp(script, revision)
+
+    # ── how it stands ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def standings(self, connection: Connection) -> list[Standing]:
+        """How far the database is with each package."""
+        return [standing_of(connection, branch) for branch in self.branches]
+
+    def is_ahead(self) -> bool:
+        """Whether a later release has migrated the database since."""
+        with self._database.read() as connection:
+            return any(standing.ahead for standing in self.standings(connection))
+
+    def lacking(self, connection: Connection) -> Iterator[str]:
+        """What tables without migrations lack, each with its mend: they were made when they were declared otherwise."""
+        present = inspect(connection)
+        for each in self._tables_without_migrations():
+            if not present.has_table(each.name):
+                continue
+            there = {found["name"] for found in present.get_columns(each.name)}
+            for wanted in each.columns:
+                if wanted.name not in there:
+                    yield (
+                        f"The table {each.name} lacks the column {wanted.name}: run "
+                        f"`ALTER TABLE {_quoted(connection, each)} ADD COLUMN {_definition(connection, wanted)}`."
+                    )
+
+    def _refuse_encoding(self, connection: Connection) -> None:
+        """Raises `ConfigurationError` if the database cannot keep every text, however little of it has come so far."""
+        if not self._database.is_postgresql:
+            return
+        encoding = connection.execute(text("SHOW server_encoding")).scalar()
+        if encoding != ENCODING:
+            raise ConfigurationError(
+                f"The database is encoded in {encoding}, which cannot keep every text: make one with "
+                f"`CREATE DATABASE … ENCODING '{ENCODING}' TEMPLATE template0`, and name that in "
+                f"{self._database.setting}."
+            )
+
+    def _refuse_lacking(self, connection: Connection) -> None:
+        for lacking in self.lacking(connection):
+            raise ConfigurationError(lacking)
+
+    def _missing(self, connection: Connection) -> Iterator[Table]:
+        present = inspect(connection)
+        return (each for each in self._tables_without_migrations() if not present.has_table(each.name))
+
+    def _tables_without_migrations(self) -> Iterable[Table]:
+        owners = {branch.owner for branch in self.branches}
+        modules = {mapper.local_table: mapper.class_.__module__ for mapper in SQLModel._sa_registry.mappers}
+        for each in SQLModel.metadata.sorted_tables:
+            if not any(f"{modules.get(each, '')}.".startswith(f"{owner}.") for owner in owners):
+                yield each
+
+
+def _take_turns(connection: Connection) -> None:
+    """Wait until nobody else migrates, and take all the time that it needs, but for waiting on those at work."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+
+
+def _behind(standing: Standing) -> str:
+    if standing.revision is None:
+        return f"The database has no tables of {standing.branch.name} yet"
+    return (
+        f"The database is behind this release: {standing.branch.name} is at revision {standing.revision} there and "
+        f"{standing.branch.newest} here"
+    )
+
+
+def _demand_writable(connection: Connection) -> None:
+    """Raises SQLAlchemy's error if the file may only be read: SQLite tells when something is written, not before."""
+    connection.execute(delete(table(Branch(*OWN).version_table)).where(false()))
+
+
+def _refuse_lesser_role(connection: Connection, setting: str) -> None:
+    """Raises `ConfigurationError` if this role may not do what serving and working take."""
+    if connection.execute(text("SHOW transaction_read_only")).scalar() == "on":
+        raise ConfigurationError(
+            f"The database only lets itself be read: name the primary server in {setting}, not a copy."
+        )
+    tables = [each.name for each in SQLModel.metadata.sorted_tables]
+    lacking = connection.execute(_LACKING_RIGHTS, {"tables": tables}).scalars().all()
+    if lacking:
+        role = connection.execute(text("SELECT current_user")).scalar()
+        raise ConfigurationError(
+            f"The role {role} may not read and write {', '.join(lacking)}: GRANT it SELECT, INSERT, UPDATE and DELETE "
+            "on all tables, and USAGE on all sequences; see docs/deployment.md."
+        )
+
+
+_LACKING_RIGHTS = text(
+    "SELECT name FROM unnest(CAST(:tables AS text[])) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL AND NOT "
+    "(has_table_privilege(quote_ident(name), 'SELECT') AND has_table_privilege(quote_ident(name), 'INSERT')"
+    " AND (name = 'changes' OR has_table_privilege(quote_ident(name), 'UPDATE')"
+    " AND has_table_privilege(quote_ident(name), 'DELETE')))"
+    " UNION ALL SELECT number FROM pg_get_serial_sequence('changes', 'seq') AS number"
+    " WHERE NOT has_sequence_privilege(number, 'USAGE')"
+)
+
+
+def _quoted(connection: Connection, each: Table) -> str:
+    return connection.dialect.identifier_preparer.format_table(each)
+
+
+def _definition(connection: Connection, wanted: Column[Any]) -> str:
+    return str(CreateColumn(wanted).compile(dialect=connection.dialect))

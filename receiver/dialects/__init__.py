@@ -1,0 +1,1 @@
+"""How a system speaks: signature, envelope, handlers; and the sources that speak so."""

@@ -1,0 +1,325 @@
+"""How one kind of system speaks: its signature, its envelope, and the handlers for what it says.
+
+Whatever can be wired wrongly is refused at import, with a message that says what to do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from receiver import codec
+from receiver.dialects.patterns import Pattern
+from receiver.envelope import Envelope, Event
+from receiver.errors import ConfigurationError, Unreadable, WiringError
+from receiver.loading import told as told_with_place
+from receiver.logs.safe_text import name_of, name_of_function, quoted, told, told_with_type
+from receiver.mirror.rows import Mirror, MirrorRow
+from receiver.settings.settings import SourceSettings
+from receiver.verify.signatures import Verifier
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function registered for a pattern, with the model that its event's data must fit."""
+
+    pattern: Pattern
+    function: Callable[..., Any]
+    #: None for a handler that takes the data as it is.
+    model: TypeAdapter[Any] | None
+    #: Where it is written: "module.function".
+    name: str
+
+    def parse(self, data: Any) -> Any:
+        """The data as the handler wants it. Raises `Unreadable` if it does not fit the model."""
+        return data if self.model is None else _validate(self.model, data, "data")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of a source's own list, as reconcile compares it with the mirror."""
+
+    table: type[MirrorRow]
+    external_id: str
+    columns: Mapping[str, Any]
+    #: False for a row that the source lists as switched off.
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How to walk a source's own list."""
+
+    #: The tables that the walk covers completely: rows of theirs that it does not yield are gone.
+    tables: tuple[type[MirrorRow], ...]
+    #: Yields every row; raising in the middle means that the walk was not complete.
+    walk: Callable[[httpx.Client], Iterator[Listed]]
+
+
+class Dialect:
+    """How one kind of system speaks; several sources may share one dialect.
+
+        shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
+
+    `@shop.envelope` then says how to read its bodies, and `@shop.on(…)` what to do with its events.
+    """
+
+    def __init__(self, name: str, *, verify: Verifier, decompress: bool = False) -> None:
+        """With `decompress`, bodies may come compressed with gzip or deflate, signed before or after it."""
+        self.name = name
+        self.verifier = verify
+        self.decompress = decompress
+        self.listing_of: Listing | None = None
+        self._read: Callable[[Any], Envelope] | None = None
+        self._compose: Callable[..., Any] = _compose_by_convention
+        self._connect: Callable[[SourceSettings], httpx.Client] | None = None
+        self._handlers: list[Handler] = []
+        self._hydrators: list[Handler] = []
+        self._found: dict[str, Handler | None] = {}
+
+    def __repr__(self) -> str:
+        return f"Dialect({self.name!r})"
+
+    # ── what a dialect's author writes ────────────────────────────────────────────────────────────────────────
+
+    def envelope(self, function: Function) -> Function:
+        """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is."""
+        self._check_plain(function, "an envelope", ("body",))
+        if self._read is not None:
+            raise WiringError(f"The dialect {self.name} has an envelope already: {self._read.__qualname__}.")
+        self._read = function
+        return function
+
+    def on(self, *event_types: str, override: bool = False) -> Callable[[Function], Function]:
+        """Register a handler: `def handle(event: Event[Model], mirror: Mirror) -> None`.
+
+        The most specific pattern wins, and there is exactly one handler per event type: a second one is refused,
+        unless it says `override=True`, which is how a plugin changes what a dialect that it did not write does.
+        """
+
+        def register(function: Function) -> Function:
+            self._check_plain(function, "a handler", ("event", "mirror"))
+            _check_order(function, "a handler", event=Event, mirror=Mirror)
+            self._register(self._handlers, event_types, function, override)
+            self._found.clear()
+            return function
+
+        return register
+
+    def hydrate(self, *event_types: str) -> Callable[[Function], Function]:
+        """Register what fetches what a thin event only names: `def fetch(event: Event, api: httpx.Client) -> Any`.
+
+        It runs before the handler and outside every transaction, if the source has an `api_url`; what it returns is
+        the event's `hydrated`. It may do I/O, and nothing else may.
+        """
+
+        def register(function: Function) -> Function:
+            self._check_plain(function, "a hydrate function", ("event", "api"))
+            _check_order(function, "a hydrate function", event=Event, api=httpx.Client)
+            self._register(self._hydrators, event_types, function, False)
+            return function
+
+        return register
+
+    def connect(self, function: Function) -> Function:
+        """Register who makes the client of a source's API: `def client(source: SourceSettings) -> httpx.Client`."""
+        self._check_plain(function, "a connect function", ("source",))
+        self._connect = function
+        return function
+
+    def listing(self, *tables: type[MirrorRow]) -> Callable[[Function], Function]:
+        """Register the walk through a source's list: `def walk(api: httpx.Client) -> Iterator[Listed]`."""
+
+        def register(function: Function) -> Function:
+            self._check_plain(function, "a listing", ("api",))
+            self.listing_of = Listing(tables, function)
+            return function
+
+        return register
+
+    def compose(self, function: Function) -> Function:
+        """Register the inverse of the envelope, for the test kit and `hookmirror send`:
+
+        `def write(event_type: str, entity_id: str, at: datetime, data: Any) -> Any`, the body as a JSON value. Not
+        needed where the body is `{"type", "id", "timestamp", "data"}`.
+        """
+        self._check_plain(function, "a compose function", ("event_type", "entity_id", "at", "data"))
+        self._compose = function
+        return function
+
+    # ── what the framework asks ───────────────────────────────────────────────────────────────────────────────
+
+    def read(self, plain: bytes) -> Envelope:
+        """The envelope of a verified body.
+
+        Raises `Unreadable` whatever is wrong with it, and MemoryError, which says nothing about the body.
+        """
+        assert self._read is not None, "check() comes first"
+        document = codec.decode(plain)
+        try:
+            envelope = self._read(document if self._body is None else _validate(self._body, document, "body"))
+        except MemoryError:
+            raise
+        except (Unreadable, RecursionError) as error:
+            raise Unreadable(told(error)) from None
+        except BaseException as error:
+            # An authentic body is never lost: what its dialect stumbles over is kept with the reason, to be replayed.
+            # SystemExit, too, which would end the endpoint for every source.
+            raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
+        if type(envelope) is not Envelope:
+            raise Unreadable(f"The envelope of {self.name} returned {quoted(envelope)} instead of an Envelope.")
+        return envelope
+
+    def handler_for(self, event_type: str) -> Handler | None:
+        """The one handler for this event type; None if nobody wants it."""
+        try:
+            return self._found[event_type]
+        except KeyError:
+            found = _most_specific(self._handlers, event_type)
+            if len(self._found) < 1_000:
+                self._found[event_type] = found
+            return found
+
+    def hydrator_for(self, event_type: str) -> Handler | None:
+        return _most_specific(self._hydrators, event_type)
+
+    def client(self, source: SourceSettings) -> httpx.Client | None:
+        """A client of the source's own API; None if the source has no `api_url`, or the dialect knows no API."""
+        if source.api_url is None or self._connect is None:
+            return None
+        return self._connect(source)
+
+    def write(self, event_type: str, entity_id: str, *, at: datetime, data: Any) -> bytes:
+        """A body that says this, as the sender would. Raises `ConfigurationError` if the envelope reads it else."""
+        try:
+            body = codec.encode(self._compose(event_type, entity_id, at, data))
+        except Exception as error:
+            self._refuse_composed(told_with_place(error))
+        try:
+            envelope = self.read(body)
+        except Unreadable as error:
+            self._refuse_composed(told(error))
+        if envelope.event_type != event_type:
+            self._refuse_composed(f"it reads as {envelope.event_type}")
+        return body
+
+    def check(self) -> None:
+        """Raises `WiringError` if the dialect cannot work."""
+        if self._read is None:
+            raise WiringError(f"The dialect {self.name} has no envelope: write one with @{self.name}.envelope.")
+        _ = self._body
+
+    @property
+    def handlers(self) -> tuple[Handler, ...]:
+        return tuple(self._handlers)
+
+    @cached_property
+    def _body(self) -> TypeAdapter[Any] | None:
+        assert self._read is not None
+        parameter = next(iter(inspect.signature(self._read).parameters))
+        return _adapter(_hints(self._read).get(parameter, dict))
+
+    def _register(self, handlers: list[Handler], event_types: tuple[str, ...], function: Any, override: bool) -> None:
+        if not event_types:
+            raise WiringError(f'{function.__qualname__} names no event type: write @{self.name}.on("product.*").')
+        model = _event_model(function)
+        for pattern in map(Pattern, event_types):
+            rivals = [handler for handler in handlers if handler.pattern.is_ambiguous_with(pattern)]
+            replaced = [rival for rival in rivals if override and rival.pattern == pattern]
+            for rival in rivals:
+                if rival not in replaced:
+                    raise WiringError(
+                        f"{function.__qualname__} ({pattern.text}) and {rival.name} ({rival.pattern.text}) would both "
+                        f"handle an event type of {self.name}, and neither is more specific: remove one, or say "
+                        "override=True in the one that counts."
+                    )
+            handlers[:] = [handler for handler in handlers if handler not in replaced]
+            handlers.append(Handler(pattern, function, model, name_of_function(function)))
+
+    def _check_plain(self, function: Any, what: str, parameters: tuple[str, ...]) -> None:
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise WiringError(
+                f"{function.__qualname__} is async, and {what} is a plain `def`: move what waits for I/O into a "
+                f"function under @{self.name}.hydrate(…)."
+            )
+        if len(inspect.signature(function).parameters) != len(parameters):
+            raise WiringError(f"{function.__qualname__} is {what}, so it takes ({', '.join(parameters)}).")
+
+    def _refuse_composed(self, reason: str) -> NoReturn:
+        raise ConfigurationError(
+            f"A body for {self.name} made from flags is not what its envelope reads ({reason.rstrip('.')}): "
+            f"give other flags, write @{self.name}.compose, or send a fixture file."
+        )
+
+
+def _check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
+    """Raises `WiringError` if an annotation shows that a parameter stands in another one's place."""
+    hints = _hints(function)
+    for parameter, kind in zip(inspect.signature(function).parameters, wanted.values(), strict=True):
+        annotation = hints.get(parameter)
+        meant = get_origin(annotation) or annotation
+        if meant is not kind and meant in wanted.values():
+            order = ", ".join(f"{each}: {wanted[each].__name__}" for each in wanted)
+            raise WiringError(f"{function.__qualname__} is {what}, so it takes ({order}), in this order.")
+
+
+def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    return {"type": event_type, "id": entity_id, "timestamp": at, "data": data}
+
+
+def _most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
+    fitting = [handler for handler in handlers if handler.pattern.matches(event_type)]
+    return max(fitting, key=lambda handler: handler.pattern.specificity, default=None)
+
+
+def _event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
+    """What T is in the `Event[T]` of the function's first parameter."""
+    parameter = next(iter(inspect.signature(function).parameters))
+    annotation = _hints(function).get(parameter)
+    if get_origin(annotation) is not Event:
+        return None
+    return _adapter(*get_args(annotation))
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any] | None:
+    if kind in (Any, None, type(None)):
+        return None
+    return TypeAdapter(kind)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function)
+    except NameError as error:
+        raise WiringError(
+            f"An annotation of {function.__qualname__} cannot be resolved ({error}): define its model at the top level "
+            "of the module."
+        ) from None
+
+
+def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
+    try:
+        # Straight to the core: the adapter's own method is made for many options, and costs as much as the validation.
+        return model.validator.validate_python(value)
+    except ValidationError as error:
+        raise Unreadable(f"The {what} is not what the dialect expects: {_mistakes(error, what)}.") from None
+    except (RecursionError, ValueError, ArithmeticError) as error:
+        raise Unreadable(f"The {what} cannot be read: {told_with_type(error)}.") from None
+
+
+def _mistakes(error: ValidationError, what: str) -> str:
+    """The first few of the model's complaints; the model's own validators may have put anything into them."""
+    try:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
+        return "; ".join(f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in found)
+    except Exception as failed:
+        return f"{error.error_count()} mistakes, which cannot be told ({name_of(failed)})"

@@ -1,0 +1,178 @@
+"""Sources: each a dialect with the settings of one account. Building them is the wiring check of the whole program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from receiver.dialects.compression import decompressed, is_compressed
+from receiver.dialects.dialect import Dialect
+from receiver.envelope import Envelope
+from receiver.errors import ConfigurationError, HookmirrorError, WiringError
+from receiver.loading import foreign_code, import_foreign, place_of
+from receiver.logs.safe_text import name_of
+from receiver.mirror.rows import mirror_tables
+from receiver.settings.settings import Settings, SourceSettings
+from receiver.verify.signatures import Credentials
+
+#: Where installed packages announce their dialects.
+ENTRY_POINTS = "hookmirror.dialects"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One account of one system that we listen to."""
+
+    name: str
+    dialect: Dialect
+    credentials: Credentials
+    settings: SourceSettings
+    #: Bytes that a body may have, decompressed too.
+    max_body_bytes: int = Settings.model_fields["max_body_bytes"].default
+
+    def open(self, content: bytes) -> bytes:
+        """The content, decompressed if its dialect allows that and it is compressed. Raises `Unreadable`."""
+        if not self.dialect.decompress or not is_compressed(content):
+            return content
+        return decompressed(content, largest=self.max_body_bytes)
+
+    def read(self, verified: bytes) -> Envelope:
+        """The envelope of a verified body, which depends on these bytes alone. Raises `Unreadable`."""
+        return self.dialect.read(self.open(verified))
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What names a dialect, as "module:name", and who says so."""
+
+    text: str
+    #: The installed package whose entry point it is; None for one that the settings name.
+    package: str | None = None
+
+    @classmethod
+    def of(cls, point: EntryPoint) -> Reference:
+        return cls(point.value, point.dist.name if point.dist is not None else point.name)
+
+    def __str__(self) -> str:
+        named_by = "in `dialects`" if self.package is None else f"of the installed package {self.package}"
+        return f"{self.text!r} {named_by}"
+
+    @property
+    def module(self) -> str:
+        return self.text.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        return self.text.partition(":")[2] or "dialect"
+
+    def load(self) -> Dialect:
+        """Raises `WiringError` with what is wrong and the mend."""
+        try:
+            module = import_foreign(self.module)
+        except ModuleNotFoundError:
+            raise self._refusal(f"there is no module {self.module!r}. {self._where_modules_are()}") from None
+        except WiringError as error:
+            raise self._refusal(str(error)) from error
+        found = getattr(module, self.name, None)
+        if isinstance(found, Dialect):
+            return found
+        wrong = f"its `{self.name}` is no Dialect" if hasattr(module, self.name) else f"it has no `{self.name}`"
+        there = sorted(f"{self.module}:{name}" for name, value in vars(module).items() if isinstance(value, Dialect))
+        if there:
+            raise self._refusal(f"{wrong}. Name the object made by Dialect(…): {' or '.join(there)}")
+        raise self._refusal(f'{wrong}, nor any other. Make one there: {self.name} = Dialect("{self.name}", verify=…)')
+
+    def _where_modules_are(self) -> str:
+        if self.package is None:
+            return 'Write it as "module:name", with the module in an installed package or beside the settings file'
+        return "List the module in the package's pyproject.toml, and install it again"
+
+    def _refusal(self, wrong: str) -> WiringError:
+        unneeded = f" If you do without it: pip uninstall {self.package}." if self.package is not None else ""
+        return WiringError(f"The dialect {self} cannot be used: {wrong.rstrip('.')}.{unneeded}")
+
+
+def find_dialects(references: Iterable[str] = (), *, beside: Path | None = None) -> dict[str, Dialect]:
+    """The dialects of installed packages and those named by `references`, each "module:name", by their names.
+
+    Modules may lie in the folder `beside`. Raises `WiringError` naming the first that cannot be used.
+    """
+    dialects, refused = survey_dialects(references, beside=beside)
+    if refused:
+        raise refused[0]
+    return dialects
+
+
+def survey_dialects(
+    references: Iterable[str] = (), *, beside: Path | None = None
+) -> tuple[dict[str, Dialect], list[WiringError]]:
+    """The same, and what is wrong with those that cannot be used."""
+    if beside is not None and str(beside) not in sys.path:
+        sys.path.insert(0, str(beside))
+    installed = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
+    dialects: dict[str, Dialect] = {}
+    refused: list[WiringError] = []
+    failed: set[str] = set()
+    for reference in [*map(Reference.of, installed), *map(Reference, references)]:
+        if reference.module in failed:
+            # Imported once more, it would fail at what it did before it failed: its tables are there already.
+            continue
+        try:
+            dialect = reference.load()
+        except WiringError as error:
+            refused.append(error)
+            if reference.module not in sys.modules:
+                failed.add(reference.module)
+            continue
+        if dialects.setdefault(dialect.name, dialect) is not dialect:
+            refused.append(WiringError(f"There are two dialects named {dialect.name}: rename {reference}."))
+    return dialects, refused
+
+
+def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[str, Source]:
+    """The sources by name, ready to be listened to.
+
+    Raises `ConfigurationError` or `WiringError` for a source without its secret, an unknown dialect, handlers that do
+    not fit together, or a mirror table that cannot work.
+    """
+    mirror_tables()
+    for dialect in dialects.values():
+        dialect.check()
+    built = {name: build_source(source, dialects) for name, source in settings.sources.items()}
+    return {name: replace(source, max_body_bytes=settings.max_body_bytes) for name, source in built.items()}
+
+
+def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:
+    """One source, ready to be listened to. Raises `ConfigurationError`."""
+    dialect = dialects.get(settings.dialect)
+    if dialect is None:
+        raise ConfigurationError(
+            f"The source {settings.name} speaks `{settings.dialect}`, which is no dialect here: choose one of "
+            f"{', '.join(sorted(dialects))}, or name your own under `dialects`."
+        )
+    credentials = settings.credentials()
+    with foreign_code(f"The verifier of {dialect.name}, asked about the source {settings.name},", holds_secrets=True):
+        wrong = dialect.verifier.check(credentials)
+    if wrong is not None:
+        raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
+    _try_client(settings, dialect)
+    return Source(settings.name, dialect, credentials, settings)
+
+
+def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
+    """Make a client of the source's API only to see that it can be: what is missing is found now, not at a webhook."""
+    try:
+        client = dialect.client(settings)
+    except HookmirrorError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(
+            f"The API of the source {settings.name} cannot be called with these settings "
+            f"({place_of(error)}{name_of(error)}): "
+            "check api_url, api_key and api_secret, which travel as ASCII."
+        ) from None
+    if client is not None:
+        client.close()

@@ -1,0 +1,1 @@
+"""The inbox: the durable truth about every delivery."""

@@ -1,0 +1,218 @@
+"""The inbox: the durable truth about every delivery, and the verbs that move it from state to state."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Update, and_, bindparam, exists, select, update
+
+from receiver.database.database import Database
+from receiver.database.errors import insist, is_trouble_of_ours
+from receiver.inbox import leases, results
+from receiver.inbox.duplicates import Accepted, file
+from receiver.inbox.ids import ArrivalIds
+from receiver.inbox.insert import Arrival
+from receiver.inbox.leases import Claimed, Due
+from receiver.inbox.results import Ending
+from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS, OF_SOURCES, State, in_state
+from receiver.logs.safe_text import told
+
+log = structlog.get_logger(__name__)
+
+
+class Inbox:
+    """The verbs of the delivery tables. Those that take a connection are part of the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._ids = ArrivalIds()
+        #: What a claim failed with last.
+        self._told = ""
+
+    # ── accept ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        """Keep the arrivals durably; the answers stand in the same order. The same arrivals may be accepted again.
+
+        Returns only after the commit. Raises SQLAlchemy's error if it is not certain that all were kept.
+        """
+        for arrival in arrivals:
+            arrival.id = arrival.id or self._ids.draw()
+        return file(self.database, arrivals)
+
+    # ── claim and settle ──────────────────────────────────────────────────────────────────────────────────────
+
+    def claim(
+        self,
+        worker: str,
+        sources: Collection[str],
+        *,
+        limit: int,
+        now: datetime,
+        lease: timedelta,
+        suspect: bool = False,
+        max_bytes: int | None = None,
+    ) -> list[Claimed]:
+        """Take up to `limit` due deliveries, oldest first, and count the attempt; an entity being worked on waits.
+
+        Their bodies have at most `max_bytes` together; a larger one is taken alone.
+
+        Only those of the `sources` that this worker knows: others are left, with all their attempts, to whoever does.
+        A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
+        A row that cannot be claimed holds back no other: it ends as dead, or is left as it is.
+        """
+        what: dict[str, Any] = {"limit": limit, "now": now, "lease": lease, "suspect": suspect, "max_bytes": max_bytes}
+        try:
+            with self.database.write() as connection:
+                return leases.claim(connection, worker, sources, **what)
+        except Exception as error:
+            if is_trouble_of_ours(error):
+                raise
+            self._tell(told(error))
+        with self.database.write() as connection:
+            return leases.claim_around(connection, worker, sources, **what)
+
+    def _tell(self, error: str) -> None:
+        """Once, because what cannot be claimed nor ended is met again with each claim."""
+        if error != self._told:
+            log.warning("a claim failed; going around what cannot be claimed", error=error)
+        self._told = error
+
+    def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
+        """Keep the leases of deliveries that are still being worked on."""
+        statement = update(DELIVERIES).where(_HELD_BY_WORKER).values(lease_until=until)
+        insist(lambda: self._write(statement, {"ids": ids, "worker": worker}))
+
+    def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
+        """Which of these the worker still holds; they stay so until the transaction ends."""
+        return set(connection.execute(_HELD, {"ids": ids, "worker": worker}).scalars())
+
+    def settle(self, connection: Connection, worker: str, ended: Sequence[Ending], *, now: datetime) -> None:
+        """Record how these attempts ended."""
+        results.record(connection, worker, ended, now=now)
+
+    def release(self, worker: str, *, aside_until: datetime | None = None) -> None:
+        """Give back what the worker claimed and has not begun, as if it had not been claimed.
+
+        With `aside_until`, as suspects that are due then, so that the others get their turn.
+        """
+        claimed = update(DELIVERIES).where(in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
+        aside = {} if aside_until is None else {"suspect": True, "due_at": aside_until}
+        given_back = claimed.values(
+            state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None, **aside
+        )
+        insist(lambda: self._write(given_back, {}))
+
+    def put_back(self, worker: str, ids: Sequence[int]) -> None:
+        """Give back some of what the worker claimed, as if it had not been claimed."""
+        given_back = (
+            update(DELIVERIES)
+            .where(_HELD_BY_WORKER)
+            .values(state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None)
+        )
+        insist(lambda: self._write(given_back, {"ids": ids, "worker": worker}))
+
+    def _write(self, statement: Update, parameters: dict[str, Any]) -> None:
+        with self.database.write() as connection:
+            connection.execute(statement, parameters)
+
+    def take_over(
+        self, *, now: datetime, gone: Sequence[str], max_attempts: int, pause: timedelta = timedelta()
+    ) -> int:
+        """Make claimable again what workers left behind: those named in `gone`, and all whose lease has ended.
+
+        Their attempt counts: who used up the last one is dead. One that was alone and ended its worker all the same is
+        due after `pause`, so that the others get their turn. Returns how many deliveries were taken over.
+        """
+        left = and_(
+            in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(gone))
+        )
+        found = select(DELIVERIES.c.id, DELIVERIES.c.attempts, DELIVERIES.c.claimed_by, DELIVERIES.c.suspect).where(
+            left
+        )
+        with self.database.read() as connection:
+            if connection.execute(found.limit(1)).first() is None:
+                return 0
+        with self.database.write() as connection:
+            # Not ordered by the plain column, since SQLite would go through the whole table in that order.
+            rows = connection.execute(found.order_by(DELIVERIES.c.id + 0).with_for_update(skip_locked=True)).all()
+            # Only an attempt made alone convicts: in a batch, any of them may have ended the worker.
+            lost: dict[str, list[Ending]] = defaultdict(list)
+            for row in rows:
+                ending = results.lost(
+                    row.id,
+                    row.attempts,
+                    due_at=now + pause if row.suspect else now,
+                    over=row.suspect and row.attempts >= max_attempts,
+                )
+                lost[row.claimed_by].append(ending)
+            for worker, ended in lost.items():
+                self.settle(connection, worker, ended, now=now)
+            statement = update(DELIVERIES).where(DELIVERIES.c.id.in_([row.id for row in rows]))
+            connection.execute(statement.values(suspect=True))
+        return len(rows)
+
+    def workers(self) -> list[str]:
+        """The workers that hold a lease."""
+        statement = select(DELIVERIES.c.claimed_by).where(in_state(State.PROCESSING)).distinct()
+        with self.database.read() as connection:
+            return [worker for worker in connection.execute(statement).scalars() if worker is not None]
+
+    def replay(self, ids: Iterable[int], *, now: datetime) -> int:
+        """Send deliveries that have ended through again, with all their attempts. Returns how many there were.
+
+        Those whose body has expired are left as they are.
+        """
+        wanted = list(ids)
+        return insist(lambda: self._replay(wanted, now))
+
+    def _replay(self, ids: Sequence[int], now: datetime) -> int:
+        has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
+        again = update(DELIVERIES).where(IDS, HAS_ENDED, has_body)
+        pending = {"state": State.PENDING.value, "attempts": 0, "due_at": now}
+        with self.database.write() as connection:
+            statement = again.values(**pending, reason=None, outcome=None, ended_at=None)
+            return connection.execute(statement, {"ids": ids}).rowcount
+
+    def due(self, sources: Collection[str], *, now: datetime) -> Due:
+        """What a claim would find, asked without holding anybody up."""
+        ordinary, suspect = self._first_due(sources)
+        return Due(ordinary is not None and ordinary <= now, suspect is not None and suspect <= now)
+
+    def oldest_due_seconds(self, sources: Collection[str], *, now: datetime) -> float:
+        """How long the delivery of these sources has waited that has been due for longest; 0 if none is due."""
+        due = min((first for first in self._first_due(sources) if first is not None), default=now)
+        return max((now - due).total_seconds(), 0.0)
+
+    def _first_due(self, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
+        with self.database.read() as connection:
+            return leases.first_due(connection, sources)
+
+
+def pending_sources(database: Database) -> list[str]:
+    """The sources that deliveries are pending of."""
+    # Not by the plain column, for the reason that `OF_SOURCES` gives.
+    statement = select(DELIVERIES.c.source + "").where(in_state(State.PENDING)).distinct()
+    with database.read() as connection:
+        return sorted(connection.execute(statement).scalars())
+
+
+def pending_entities(database: Database, source: str) -> set[str]:
+    """The ids of the entities of one source that deliveries are still to be worked on about."""
+    # One by one, because each of the two states has an index of the few rows in it.
+    waiting = [
+        select(DELIVERIES.c.entity_id).where(in_state(state), OF_SOURCES).distinct()
+        for state in (State.PENDING, State.PROCESSING)
+    ]
+    with database.read() as connection:
+        found = [each for one in waiting for each in connection.execute(one, {"sources": [source]}).scalars()]
+    return {entity_id for entity_id in found if entity_id is not None}
+
+
+_HELD_BY_WORKER = and_(IDS, in_state(State.PROCESSING), DELIVERIES.c.claimed_by == bindparam("worker"))
+
+_HELD = select(DELIVERIES.c.id).where(_HELD_BY_WORKER).order_by(DELIVERIES.c.id).with_for_update()

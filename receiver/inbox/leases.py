@@ -1,0 +1,295 @@
+"""Claims: what is due, and which of it a worker takes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import structlog
+from sqlalchemy import BigInteger, Connection, Select, bindparam, func, literal, select, text, update
+
+from receiver.database.columns import Many, UtcDateTime, among
+from receiver.database.errors import is_fault_of_values, is_trouble_of_ours
+from receiver.inbox.tables import BODIES, DELIVERIES, IDS, OF_SOURCES, State, in_state, kept_reason
+from receiver.logs.safe_text import told
+
+log = structlog.get_logger(__name__)
+
+#: The key of the advisory lock under which deliveries are claimed on PostgreSQL.
+CLAIM_LOCK = 0x686F6F6B0002
+
+
+class Claimed(NamedTuple):
+    """A delivery that this worker may work on until its lease ends."""
+
+    id: int
+    source: str
+    #: From 1.
+    attempt: int
+    received_at: datetime
+    #: The verified body; None if it expired before the delivery was replayed.
+    plain: bytes | None
+    #: What it is about, as known when it was accepted.
+    entity: tuple[str, str] | None
+
+
+class Due(NamedTuple):
+    """Whether there is something to claim, among the ordinary deliveries and among the suspects."""
+
+    ordinary: bool
+    suspect: bool
+
+
+def claim(
+    connection: Connection,
+    worker: str,
+    sources: Collection[str],
+    *,
+    limit: int,
+    now: datetime,
+    lease: timedelta,
+    suspect: bool,
+    max_bytes: int | None = None,
+) -> list[Claimed]:
+    """Take due deliveries of these sources, suspects or ordinary ones; in the order of their ids.
+
+    As many as have `max_bytes` of bodies together, but one at least; the bodies of the others are not even read.
+    """
+    _be_alone(connection)
+    parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
+    due = connection.execute(_DUE, parameters).all()
+    return _take(connection, due[: _how_many([row.size for row in due], max_bytes)], worker, now + lease)
+
+
+def claim_around(
+    connection: Connection,
+    worker: str,
+    sources: Collection[str],
+    *,
+    limit: int,
+    now: datetime,
+    lease: timedelta,
+    suspect: bool,
+    max_bytes: int | None = None,
+) -> list[Claimed]:
+    """Claim as `claim` does, past the rows that made it fail, which are found by halving the batch.
+
+    A row whose values are at fault ends as dead with the database's reason. Whatever cannot be changed even so is left
+    as it is. Raises what `claim` raised if that had nothing to do with single rows.
+    """
+    _be_alone(connection)
+    detour = _Detour(connection, worker, now, now + lease, left_bytes=max_bytes)
+    parameters = {"sources": sorted(sources), "now": now, "suspect": suspect}
+    while len(detour.claimed) < limit and not detour.is_full:
+        # What is left stays due, and comes first.
+        window = {"limit": limit - len(detour.claimed), "skip": detour.left}
+        ids = list(connection.execute(_DUE_IDS, parameters | window).scalars())
+        if not ids:
+            break
+        detour.claim(ids)
+    if detour.unexplained is not None and not detour.claimed and not detour.dead:
+        raise detour.unexplained
+    return sorted(detour.claimed, key=lambda delivery: delivery.id)
+
+
+@dataclass(slots=True)
+class _Detour:
+    """A claim that goes around rows that cannot be claimed; each try has a savepoint of its own."""
+
+    connection: Connection
+    worker: str
+    now: datetime
+    until: datetime
+    claimed: list[Claimed] = field(default_factory=list)
+    #: How many ended as dead, and how many could not even do that.
+    dead: int = 0
+    left: int = 0
+    #: Bytes of bodies that may still be claimed; None without a bound.
+    left_bytes: int | None = None
+    is_full: bool = False
+    #: The last error that was not about a row's values.
+    unexplained: Exception | None = None
+
+    def claim(self, ids: Sequence[int]) -> None:
+        """Claim these, or both halves of them, or end the one that is left."""
+        if self.is_full:
+            return
+        try:
+            with self.connection.begin_nested():
+                rows = self.connection.execute(_ROWS, {"ids": ids}).all()
+                fitting = rows[: _how_many([row.size for row in rows], self.left_bytes)]
+                taken = _take(self.connection, fitting, self.worker, self.until)
+        except Exception as error:
+            if is_trouble_of_ours(error):
+                raise
+            if len(ids) == 1:
+                self._give_up(ids[0], error)
+                return
+            half = len(ids) // 2
+            self.claim(ids[:half])
+            self.claim(ids[half:])
+        else:
+            self.claimed += taken
+            self._count_bytes(sum(row.size or 0 for row in fitting), all_fit=len(fitting) == len(rows))
+
+    def _count_bytes(self, size: int, *, all_fit: bool) -> None:
+        if self.left_bytes is not None:
+            self.left_bytes = max(self.left_bytes - size, 0)
+            self.is_full = not all_fit or self.left_bytes == 0
+
+    def _give_up(self, delivery_id: int, error: Exception) -> None:
+        if is_fault_of_values(error):
+            reason = f"It could not be claimed: {told(error)}"
+            # Its names may be what no index takes.
+            if self._end(delivery_id, reason, {}) or self._end(delivery_id, reason, _NAMELESS):
+                self.dead += 1
+                log.warning("a delivery is dead", delivery=delivery_id, reason=reason)
+                return
+        else:
+            self.unexplained = error
+        self.left += 1
+        log.debug("a delivery cannot be claimed, and is left as it is", delivery=delivery_id, error=told(error))
+
+    def _end(self, delivery_id: int, reason: str, names: dict[str, None]) -> bool:
+        ended = {"state": State.DEAD.value, "reason": kept_reason(reason), "ended_at": self.now, "suspect": False}
+        statement = update(DELIVERIES).where(DELIVERIES.c.id == delivery_id).values(**ended, **names)
+        try:
+            with self.connection.begin_nested():
+                self.connection.execute(statement)
+        except Exception as error:
+            if is_trouble_of_ours(error):
+                raise
+            return False
+        return True
+
+
+_NAMELESS = {"entity_kind": None, "entity_id": None}
+
+
+def first_due(connection: Connection, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
+    """When the first ordinary one and the first suspect of what is pending are due; None if there is none."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_BY_INDEX)
+    ordinary, suspect = connection.execute(_FIRST_DUE, {"sources": sorted(sources)}).one()
+    return ordinary, suspect
+
+
+def _be_alone(connection: Connection) -> None:
+    """One claim at a time: two that do not see each other could both take deliveries of one entity."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_CLAIM_ALONE, {"key": CLAIM_LOCK})
+        connection.execute(_BY_INDEX)
+
+
+def _first_due_at(suspect: bool) -> Any:
+    pending = select(DELIVERIES.c.due_at).where(in_state(State.PENDING), DELIVERIES.c.suspect == suspect, OF_SOURCES)
+    return pending.order_by(DELIVERIES.c.due_at).limit(1).scalar_subquery()
+
+
+_FIRST_DUE = select(_first_due_at(False), _first_due_at(True))
+
+_BUSY = DELIVERIES.alias("busy")
+
+#: The offset keeps PostgreSQL from making a join of it, which it would do without the index.
+_ENTITY_IS_BUSY = (
+    select(literal(1))
+    .select_from(_BUSY)
+    .where(
+        text("busy.state = 'processing'"),
+        _BUSY.c.source == DELIVERIES.c.source,
+        _BUSY.c.entity_kind == DELIVERIES.c.entity_kind,
+        _BUSY.c.entity_id == DELIVERIES.c.entity_id,
+    )
+    .offset(0)
+    .correlate(DELIVERIES)
+    .exists()
+)
+
+#: Has PostgreSQL walk along the index of what is due for the rest of the transaction: its statistics are of a time when
+#: little was pending, so that it would rather sort the whole backlog each time.
+_BY_INDEX = text(
+    "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true), "
+    "set_config('enable_seqscan', 'off', true)"
+)
+
+_CLAIM_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
+
+#: The bytes of what is worked on: of the body, or of what it decrypted to. Both databases know them without reading it.
+#: Looked up for each delivery, so that no join changes the order in which the index is walked.
+_SIZE = (
+    select(func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)))
+    .where(BODIES.c.delivery_id == DELIVERIES.c.id)
+    .correlate(DELIVERIES)
+    .scalar_subquery()
+)
+
+#: What is worked on, of the deliveries whose ids are the parameter `ids`.
+_PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")).where(
+    among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
+)
+
+#: What `_take` takes.
+_COLUMNS = (
+    DELIVERIES.c.id,
+    DELIVERIES.c.source,
+    (DELIVERIES.c.attempts + 1).label("attempt"),
+    DELIVERIES.c.received_at,
+    _SIZE.label("size"),
+    DELIVERIES.c.entity_kind,
+    DELIVERIES.c.entity_id,
+)
+
+
+def _due(*columns: Any) -> Select[Any]:
+    return (
+        select(*columns)
+        .where(in_state(State.PENDING), DELIVERIES.c.suspect == bindparam("suspect"), OF_SOURCES)
+        .where(DELIVERIES.c.due_at <= bindparam("now", type_=UtcDateTime()), ~_ENTITY_IS_BUSY)
+        .order_by(DELIVERIES.c.due_at, DELIVERIES.c.id)
+        .limit(bindparam("limit"))
+        .with_for_update(skip_locked=True)
+    )
+
+
+#: Built once: putting a statement together costs as much as running it.
+_DUE = _due(*_COLUMNS)
+_DUE_IDS = _due(DELIVERIES.c.id).offset(bindparam("skip"))
+_ROWS = select(*_COLUMNS).where(IDS)
+
+_TAKE = (
+    update(DELIVERIES)
+    .where(IDS)
+    .values(
+        state=State.PROCESSING.value,
+        attempts=DELIVERIES.c.attempts + 1,
+        claimed_by=bindparam("worker"),
+        lease_until=bindparam("until"),
+    )
+)
+
+
+def _take(connection: Connection, rows: Sequence[Any], worker: str, until: datetime) -> list[Claimed]:
+    """Claim these rows, and read their bodies."""
+    if not rows:
+        return []
+    ids = [row.id for row in rows]
+    connection.execute(_TAKE, {"ids": ids, "worker": worker, "until": until})
+    plain = {row.delivery_id: row.plain for row in connection.execute(_PLAIN, {"ids": ids})}
+    return [_claimed(row, plain.get(row.id)) for row in sorted(rows, key=lambda row: row.id)]
+
+
+def _how_many(sizes: Sequence[int | None], max_bytes: int | None) -> int:
+    """How many of these, from the first on, have `max_bytes` together: one at least."""
+    if max_bytes is None:
+        return len(sizes)
+    totals = accumulate(size or 0 for size in sizes)
+    return max(sum(total <= max_bytes for total in totals), 1)
+
+
+def _claimed(row: Any, plain: bytes | None) -> Claimed:
+    has_entity = row.entity_kind is not None and row.entity_id is not None
+    entity = (row.entity_kind, row.entity_id) if has_entity else None
+    return Claimed(row.id, row.source, row.attempt, row.received_at, plain, entity)

@@ -1,0 +1,93 @@
+"""Endings: how an attempt ended, as it is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Update, bindparam, update
+
+from receiver.database.bulk import insert_mappings
+from receiver.inbox.tables import ATTEMPTS, DELIVERIES, IDS, State, kept_reason
+
+
+class Ending(NamedTuple):
+    """How an attempt ended, to be recorded in the transaction that holds its effect."""
+
+    delivery_id: int
+    state: State
+    outcome: str | None = None
+    reason: str | None = None
+    #: When to try again, if the state is pending.
+    due_at: datetime | None = None
+    #: Whether the attempt failed, and is to be kept as such; `number` is which one it was.
+    failed: bool = False
+    number: int = 0
+    #: What the worker read in the body, where that differs from what was known when it was accepted.
+    event_type: str | None = None
+    entity: tuple[str, str] | None = None
+    occurred_at: datetime | None = None
+
+
+def lost(delivery_id: int, number: int, *, due_at: datetime, over: bool) -> Ending:
+    """The ending of an attempt whose worker did not end it; with `over`, it was the last."""
+    return Ending(
+        delivery_id=delivery_id,
+        state=State.DEAD if over else State.PENDING,
+        reason="The worker stopped or hung during this attempt.",
+        due_at=due_at,
+        failed=True,
+        number=number,
+    )
+
+
+def record(connection: Connection, worker: str, endings: Sequence[Ending], *, now: datetime) -> None:
+    """Record how these attempts of the worker ended."""
+    alike: dict[tuple[Any, ...], list[Ending]] = {}
+    for ending in endings:
+        alike.setdefault(ending[1:], []).append(ending)
+    for group in alike.values():
+        values = _values(group[0], now)
+        ids = [ending.delivery_id for ending in group]
+        connection.execute(_settling(tuple(values)), {"ids": ids, **values})
+    insert_mappings(connection, ATTEMPTS, [_attempt_row(ending, worker, now) for ending in endings if ending.failed])
+
+
+@cache
+def _settling(names: tuple[str, ...]) -> Update:
+    """The UPDATE of deliveries whose attempt has ended. The names are those of `_values`."""
+    news: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in names}
+    return update(DELIVERIES).where(IDS).values(claimed_by=None, lease_until=None, suspect=False, **news)
+
+
+def _values(ending: Ending, now: datetime) -> dict[str, Any]:
+    """The columns to set, each as `new_…`: SQLAlchemy keeps the plain names of an UPDATE's parameters to itself."""
+    values: dict[str, Any] = {
+        "new_state": ending.state.value,
+        "new_outcome": ending.outcome,
+        "new_reason": kept_reason(ending.reason),
+        "new_ended_at": None if ending.state is State.PENDING else now,
+    }
+    if ending.due_at is not None:
+        values["new_due_at"] = ending.due_at
+    if ending.event_type is not None:
+        kind, entity_id = ending.entity or (None, None)
+        values |= {
+            "new_event_type": ending.event_type,
+            "new_entity_kind": kind,
+            "new_entity_id": entity_id,
+            "new_occurred_at": ending.occurred_at,
+        }
+    return values
+
+
+def _attempt_row(ending: Ending, worker: str, now: datetime) -> dict[str, Any]:
+    return {
+        "delivery_id": ending.delivery_id,
+        "ended_at": now,
+        "number": ending.number,
+        "worker": worker,
+        "reason": kept_reason(ending.reason) or "no reason was given",
+    }

@@ -1,0 +1,88 @@
+"""Retention: bodies go first, dedup keys much later, both in small batches that hold nobody up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Row, delete, literal, select
+
+from receiver.database.database import Database
+from receiver.database.errors import insist
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.tables import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES, HAS_ENDED, dedup_keys_in
+
+#: Deliveries per transaction.
+BATCH = 500
+
+#: Free pages of a SQLite file per transaction that gives them back to the disk.
+PAGES = 1_000
+
+#: The offset keeps PostgreSQL from making a join of it, which may begin with deliveries whose bodies are long gone.
+_DELIVERY_HAS_ENDED = (
+    select(literal(1)).where(DELIVERIES.c.id == BODIES.c.delivery_id, HAS_ENDED).offset(0).correlate(BODIES).exists()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what is kept. Deliveries that are not done keep everything, however old."""
+
+    bodies: timedelta
+    #: The deliveries go with their dedup keys: from then on, the same change again would be a new one.
+    dedup_keys: timedelta
+
+    def prune(self, database: Database, *, now: datetime) -> int:
+        """Drop one small batch of what has expired. Returns how many deliveries it concerned; after the last, 0."""
+        return self._drop_bodies(database, now) or self._drop_deliveries(database, now)
+
+    def _drop_bodies(self, database: Database, now: datetime) -> int:
+        expired = (
+            select(BODIES.c.delivery_id)
+            .where(BODIES.c.delivery_id < first_id_at(now - self.bodies), _DELIVERY_HAS_ENDED)
+            .order_by(BODIES.c.delivery_id)
+            .limit(BATCH)
+        )
+        with database.read() as connection:
+            ids = connection.execute(expired).scalars().all()
+        if ids:
+            insist(lambda: _delete_bodies(database, ids))
+        return len(ids)
+
+    def _drop_deliveries(self, database: Database, now: datetime) -> int:
+        expired = (
+            select(DELIVERIES.c.id, DELIVERIES.c.source, DELIVERIES.c.dedup_key)
+            .where(DELIVERIES.c.id < first_id_at(now - self.dedup_keys), HAS_ENDED)
+            .order_by(DELIVERIES.c.id)
+            .limit(BATCH)
+        )
+        with database.read() as connection:
+            rows = connection.execute(expired).all()
+        if rows:
+            insist(lambda: _delete_deliveries(database, rows))
+        return len(rows)
+
+
+def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
+    with database.write() as connection:
+        ended = _still_ended(connection, ids)
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ended)))
+
+
+def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -> None:
+    """With all that is kept of them. Each row has the id, the source and the dedup key of a delivery."""
+    with database.write() as connection:
+        ids = _still_ended(connection, [row.id for row in rows])
+        keys = [(row.source, row.dedup_key) for row in rows if row.id in ids]
+        for condition in dedup_keys_in(keys):
+            connection.execute(delete(DEDUP_KEYS).where(condition, DEDUP_KEYS.c.delivery_id.in_(ids)))
+        connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(ids)))
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ids)))
+        connection.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(ids)))
+
+
+def _still_ended(connection: Connection, ids: Sequence[int]) -> set[int]:
+    """Those that nobody replayed, and no duplicate revived, since they were found; they stay so from here on."""
+    statement = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), HAS_ENDED).order_by(DELIVERIES.c.id)
+    return set(connection.execute(statement.with_for_update()).scalars())

@@ -1,0 +1,210 @@
+"""The tables of the inbox. What changes stands in `deliveries`, what never changes in `bodies`, and what must outlive
+both in `dedup_keys`, whose primary key is the deduplication (docs/decisions/0004).
+
+    accepted ─► pending ─► processing ─► processed
+       │  │        ▲            ├──────► ignored      (the handler discarded it)
+       │  │        ├── retry ───┤
+       │  │        │            └──────► dead         (attempts used up, or not readable)
+       │  └──► ignored (no handler) ─┐         │
+       └─────► dead (unreadable) ────┴─ replay ┴─► pending
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    false,
+    text,
+)
+from sqlmodel import Field, SQLModel
+
+from receiver.codec import storable
+from receiver.database.columns import Document, Many, UtcDateTime, among
+
+#: Characters of a reason that are kept.
+LONGEST_REASON = 2_000
+
+
+#: On SQLite the one type that makes a primary key the row's own number, instead of an index beside the table.
+DeliveryId = BigInteger().with_variant(Integer, "sqlite")
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    PROCESSING = "processing"
+    PROCESSED = "processed"
+    IGNORED = "ignored"
+    DEAD = "dead"
+
+
+def in_state(state: State) -> Any:
+    # A literal, not a parameter: only then does either database see that its partial index applies.
+    return text(f"deliveries.state = '{state}'")
+
+
+#: The states that nothing but a replay, or a duplicate of what is dead, leads out of.
+ENDED = (State.PROCESSED, State.IGNORED, State.DEAD)
+
+#: In one of them. A literal for the same reason.
+HAS_ENDED = text(f"deliveries.state IN {tuple(map(str, ENDED))}")
+
+
+class Delivery(SQLModel, table=True):
+    """One stored webhook."""
+
+    __tablename__ = "deliveries"
+
+    #: Grows with arrival: see `receiver.inbox.ids`.
+    id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
+    source: str
+    #: None where the body could not be read.
+    event_type: str | None = None
+    entity_kind: str | None = None
+    entity_id: str | None = None
+    #: The time of the change, at the source.
+    occurred_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    received_at: datetime = Field(sa_type=UtcDateTime)
+    state: str
+    #: Runs of the handler that were begun, since the delivery was accepted or replayed.
+    attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    #: When a pending delivery may be claimed.
+    due_at: datetime = Field(sa_type=UtcDateTime)
+    #: Its last attempt never ended: it is claimed alone, so that it takes no other down.
+    suspect: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    claimed_by: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    #: applied, tie, unchanged or stale, once processed.
+    outcome: str | None = None
+    #: Why it is dead, ignored, or waits for another attempt.
+    reason: str | None = None
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    dedup_key: str
+    #: The sender used this dedup key for another body too.
+    conflict: bool = False
+    #: How often the sender sent it again.
+    duplicates: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    #: Which of the source's secrets verified it, from 0, newest first; None for an unsigned one.
+    secret: int | None = None
+
+    __table_args__ = (
+        Index(
+            "ix_deliveries_due",
+            "suspect",
+            "due_at",
+            "id",
+            sqlite_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index(
+            "ix_deliveries_processing",
+            "source",
+            "entity_kind",
+            "entity_id",
+            sqlite_where=text("state = 'processing'"),
+            postgresql_where=text("state = 'processing'"),
+        ),
+        Index(
+            "ix_deliveries_dead",
+            "id",
+            sqlite_where=text("state = 'dead'"),
+            postgresql_where=text("state = 'dead'"),
+        ),
+        Index("ix_deliveries_source", "source", "id"),
+        # Entered when a delivery ends, because random pages would cost the ack.
+        Index(
+            "ix_deliveries_entity",
+            "entity_id",
+            "id",
+            sqlite_where=text("ended_at IS NOT NULL"),
+            postgresql_where=text("ended_at IS NOT NULL"),
+        ),
+    )
+
+
+class Body(SQLModel, table=True):
+    """What a delivery consists of: never changed, and dropped when it expires."""
+
+    __tablename__ = "bodies"
+
+    delivery_id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
+    #: The exact bytes received; where they hold an application key in plain text, without it.
+    body: bytes = Field(sa_type=LargeBinary)
+    #: What an encrypted or compressed body holds; None if the body is plain.
+    plain: bytes | None = Field(default=None, sa_type=LargeBinary)
+    #: The headers worth keeping: see `receiver.ingest.admission.KEPT_HEADERS`.
+    headers: dict[str, str] = Field(sa_type=Document)
+
+
+class DedupKey(SQLModel, table=True):
+    """One change that a source told us about: its primary key is what makes a second telling a duplicate."""
+
+    __tablename__ = "dedup_keys"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    source: str = Field(primary_key=True)
+    dedup_key: str = Field(primary_key=True)
+    #: Tells another body under the same key from the same body again.
+    fingerprint: bytes = Field(sa_type=LargeBinary)
+    delivery_id: int = Field(sa_type=BigInteger)
+
+
+class Attempt(SQLModel, table=True):
+    """One attempt that did not succeed."""
+
+    __tablename__ = "attempts"
+
+    delivery_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    #: When it ended, or was found to have ended.
+    ended_at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
+    #: From 1; a replay begins again.
+    number: int
+    worker: str
+    reason: str
+
+
+DELIVERIES: Table = Delivery.__table__  # type: ignore[attr-defined]
+BODIES: Table = Body.__table__  # type: ignore[attr-defined]
+DEDUP_KEYS: Table = DedupKey.__table__  # type: ignore[attr-defined]
+ATTEMPTS: Table = Attempt.__table__  # type: ignore[attr-defined]
+
+
+#: Those whose ids are the parameter `ids`.
+IDS = among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger)))
+
+#: Those of the sources in the parameter `sources`. Not by the plain column: the index of what is due is the one to go
+#: by, and not that of a source's whole history.
+OF_SOURCES = among(DELIVERIES.c.source + "", bindparam("sources", type_=Many(Text)))
+
+
+def dedup_keys_in(keys: Iterable[tuple[str, str]]) -> list[ColumnElement[bool]]:
+    """Conditions that find these keys, each a source and a dedup key, one condition per source.
+
+    For pairs of both in one condition, SQLite would read the whole table.
+    """
+    by_source = defaultdict(set)
+    for source, dedup_key in keys:
+        by_source[source].add(dedup_key)
+    return [
+        and_(DEDUP_KEYS.c.source == source, DEDUP_KEYS.c.dedup_key.in_(sorted(some)))
+        for source, some in by_source.items()
+    ]
+
+
+def kept_reason(reason: str | None) -> str | None:
+    """The reason as it is stored: bounded, and text that every database takes."""
+    return None if reason is None else storable(reason[:LONGEST_REASON])

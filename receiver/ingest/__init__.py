@@ -1,0 +1,1 @@
+"""From bytes to a 2xx: the endpoint, admission and group commit."""

@@ -1,0 +1,196 @@
+"""Admission: from the bytes of a request to an arrival, verified and read as far as deciding needs.
+
+Requests that came in during one turn of the event loop are admitted together at its end: the same work, done many times
+in a row, takes half as long as in between everything else that a request needs (docs/decisions/0011).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from types import NoneType
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from receiver.codec import storable
+from receiver.dialects.compression import is_compressed
+from receiver.dialects.sources import Source
+from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
+from receiver.inbox.duplicates import Accepted
+from receiver.inbox.insert import Arrival
+from receiver.ingest.paths import SHOWN
+from receiver.logs.escapes import visible
+from receiver.logs.repeats import Repeats
+from receiver.logs.safe_text import quoted, told
+from receiver.verify.signatures import RawHeaders, Verified
+
+log = Repeats(structlog.get_logger(__name__))
+
+#: Request headers that are kept with a delivery: what says how it was sent. No secret travels in any of them.
+KEPT_HEADERS = {
+    name.encode(): name
+    for name in (
+        "content-type",
+        "content-encoding",
+        "user-agent",
+        "x-request-id",
+        "x-sigma-event",
+        "x-sigma-delivery",
+        "x-sigma-signature",
+        "x-webhook-signature",
+    )
+}
+
+#: Characters of a kept header's value.
+LONGEST_HEADER = 512
+
+#: The codes of what may be right about other bytes than those that came.
+OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
+
+
+class Answer(Protocol):
+    """What is owed to a request: where its body is kept, or why it is refused. A future of either will do."""
+
+    def done(self) -> bool:
+        """Whether it was given, or nobody waits for it any more."""
+
+    def set_result(self, accepted: Accepted, /) -> None: ...
+
+    def set_exception(self, error: Refused, /) -> None: ...
+
+
+class _Request(NamedTuple):
+    source: Source
+    headers: RawHeaders
+    body: bytes
+    answer: Answer
+
+
+class Admission:
+    """Admits the requests of one event loop, turn by turn, and hands the arrivals on."""
+
+    def __init__(self, accept: Callable[[Sequence[tuple[Arrival, Answer]]], None]) -> None:
+        """`accept` gets the arrivals of a turn, and sees to it that each answer is given once its arrival is safe."""
+        self._accept = accept
+        self._requests: list[_Request] = []
+        #: Kept, because asking for the running loop costs a system call each time.
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def admit(self, source: Source, headers: RawHeaders, body: bytes, answer: Answer) -> None:
+        """Give the answer later: `Refused` if the body is not authentic, or cannot be kept now."""
+        if not self._requests:
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._admit_all)
+        self._requests.append(_Request(source, headers, body, answer))
+
+    def _admit_all(self) -> None:
+        requests, self._requests = self._requests, []
+        now = datetime.now(UTC)
+        arrivals: list[tuple[Arrival, Answer]] = []
+        for source, headers, body, answer in requests:
+            if answer.done():
+                continue
+            try:
+                arrival = admitted(source, headers, body, now=now)
+            except Refused as refusal:
+                answer.set_exception(refusal)
+            except BaseException:
+                # Of a dialect's verifier: even SystemExit is the matter of this one request.
+                log.exception(
+                    "a webhook could not be verified; its sender is asked to come back", about={"source": source.name}
+                )
+                answer.set_exception(
+                    Unavailable("This cannot be verified now, because of an error here. Send it again later.")
+                )
+            else:
+                arrivals.append((arrival, answer))
+        self._accept(arrivals)
+
+
+def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime) -> Arrival:
+    """Verify, and read what decides. From here on the body is authentic, and whatever it says, it is kept.
+
+    Raises `NotVerified`.
+    """
+    headers = _trimmed(headers)
+    verified, encrypted = _verify(source, headers, body)
+    opened = _opened(source, verified.plain)
+    plain = source.dialect.verifier.conceal(opened, source.credentials)
+    if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
+        # Whatever a verifier of somebody else's returns must not be what a batch of others' webhooks fails at.
+        raise TypeError(f"the verifier of {source.dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
+    # As it came, unless that would keep what was struck out, too.
+    kept = body if encrypted or plain == opened else plain
+    arrival = Arrival(
+        source=source.name,
+        body=kept,
+        plain=None if plain is kept or plain == kept else plain,
+        headers=_kept(headers),
+        received_at=now,
+        secret=verified.secret,
+    )
+    try:
+        arrival.know(source.read(plain))
+    except Unreadable as error:
+        arrival.give_up(told(error))
+        log.warning("kept a webhook that cannot be read", about={"source": source.name}, reason=arrival.reason)
+    else:
+        if source.dialect.handler_for(arrival.event_type) is None:
+            arrival.ignore(f"No handler takes {arrival.event_type}.")
+    return arrival
+
+
+def _verify(source: Source, headers: RawHeaders, body: bytes) -> tuple[Verified, bool]:
+    """The authentic body, and whether it was encrypted: as it came, or else as it was before it was compressed.
+
+    Raises `NotVerified`.
+    """
+    verifier = source.dialect.verifier
+    try:
+        verified = verifier.verify(body, headers, source.credentials)
+        return verified, verified.plain is not body
+    except NotVerified as refusal:
+        if refusal.code not in OF_THE_BYTES:
+            raise
+        opened = _opened(source, body)
+        if opened is body:
+            _tell_compressed(headers, body, refusal)
+            raise
+    verified = verifier.verify(opened, headers, source.credentials)
+    return verified, verified.plain is not opened
+
+
+def _opened(source: Source, content: bytes) -> bytes:
+    """The content, decompressed if that is allowed and possible; what is damaged will be told when it is read."""
+    try:
+        return source.open(content)
+    except Unreadable:
+        return content
+
+
+def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> None:
+    """Raises `NotVerified` saying so if what did not verify came compressed."""
+    codings = [value.decode("latin-1")[:SHOWN] for name, value in headers if name == b"content-encoding"]
+    named = [coding for coding in codings if coding.lower() not in ("", "identity")]
+    if named or is_compressed(body):
+        raise NotVerified(
+            "body_compressed",
+            f"{refusal.message} It came compressed ({visible(', '.join(named)) or 'without a Content-Encoding'}): "
+            "sign the bytes that are sent, or send it uncompressed. A dialect with decompress=True takes gzip.",
+        ) from None
+
+
+def _trimmed(headers: RawHeaders) -> RawHeaders:
+    """The headers without blanks and tabs around their values, which are no part of them (RFC 9110, section 5.5)."""
+    return [(name, value.strip(b" \t")) for name, value in headers]
+
+
+def _kept(headers: RawHeaders) -> dict[str, str]:
+    return {
+        KEPT_HEADERS[name]: storable(value[:LONGEST_HEADER].decode("latin-1"))
+        for name, value in headers
+        if name in KEPT_HEADERS
+    }

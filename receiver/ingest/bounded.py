@@ -1,0 +1,315 @@
+"""What the sender at the other end of a connection may do: whatever is read is bounded in bytes and in time.
+
+What becomes of a request is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httptools
+import structlog
+from uvicorn import Config
+
+from receiver.errors import HeadTooLarge, MalformedRequest, MethodNotAllowed, RequestTimeout, Unavailable, UrlTooLong
+from receiver.errors import Refused as Refusal
+from receiver.ingest.closing import LINGER_BYTES, ClosingProtocol
+from receiver.ingest.connections import Connections
+from receiver.ingest.endpoint import Reply, reply_to
+from receiver.ingest.incoming import Piece, limited
+from receiver.logs.repeats import Repeats
+from receiver.metrics import metrics
+
+log = Repeats(structlog.get_logger(__name__))
+
+#: Seconds in which a sender must read some of its answers, while more of them wait than the system takes.
+UNREAD_SECONDS = 60.0
+
+#: Seconds that a body which is arriving gets to be complete when the server stops.
+STOP_SECONDS = 5.0
+
+#: Requests that may wait on one connection behind the one that is being answered.
+LONGEST_PIPELINE = 64
+
+#: How the parser says that it does not go on.
+PARSER_STOPPED = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+
+TOO_MANY = Unavailable("Too many connections are open. Send this again later.")
+
+
+class BoundedProtocol(ClosingProtocol):
+    """One connection to a server whose application has `connections`."""
+
+    def __init__(self, config: Config, **of_uvicorn: Any) -> None:
+        super().__init__(config, **of_uvicorn)
+        self._connections: Connections = config.app.connections  # type: ignore[union-attr]
+        limits = self._limits = self._connections.limits
+        #: Kept, because each is looked at with each request.
+        self._most_headers, self._largest_header = limits.max_headers, limits.max_header_bytes
+        self._most_unframed, self._longest_url = limits.max_head_bytes, limits.max_url_bytes
+        #: What the parser is in the middle of, besides a body. An offer is a head that offers to upgrade.
+        self._in_head, self._in_offer = False, False
+        #: Bytes since the parser last made something of them: a complete head, or a part of a body.
+        self._unframed = 0
+        self._head: Piece | None = None
+        #: By the loop's clock: since when a head is awaited, or a body, and since when the answers are not read.
+        self._head_since: float | None = None
+        self._body_since = 0.0
+        self._unread_since: float | None = None
+        #: Of a request that expects a word before its body: whether the connection carries more behind it.
+        self._keeps = True
+
+    # ── the connection ────────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_since = self.loop.time()
+        if self._connections.enter(self, self.client[0] if self.client else "", self.loop) is not None:
+            self.write(reply_to(TOO_MANY), closes=True)
+            self._end(still_sending=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.leave(self)
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unread_since = None
+
+    # ── bounds ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def waits_since(self) -> float | None:
+        if self._has_ended:
+            return 0.0
+        if self._in_body:
+            return self._body_since
+        return self._idle_since if self._head_since is None else self._head_since
+
+    def look(self, now: float) -> None:
+        if self._linger_until is not None:
+            if now >= self._linger_until:
+                self._wire.abort()
+        elif self._unread_since is not None:
+            if now - self._unread_since >= UNREAD_SECONDS:
+                self.cut()
+        elif self._stopping_since is not None and self._in_body:
+            if now - self._stopping_since >= STOP_SECONDS:
+                self._refuse_untold(Unavailable("This server is about to stop. Send this again later."))
+        elif self._is_deaf:
+            return
+        elif self._head_since is not None:
+            if now - self._head_since >= self._limits.head_timeout:
+                self._give_head_up()
+        elif self._idle_since is not None and now - self._idle_since >= self._limits.keep_alive_timeout:
+            self.end()
+
+    def _give_head_up(self) -> None:
+        if self._in_head or self._unframed:
+            self._refuse(RequestTimeout("The head of the request took too long to arrive. Send it again."))
+        else:
+            limited("head_timeout")
+            self.end()
+
+    def _hold_head(self, size: int) -> None:
+        """What has come of a head is kept until all of it is there."""
+        if self._head_since is None:
+            self._head_since = self.loop.time()
+        if self._head is None:
+            self._head = self._connections.incoming.head(self._refuse_untold)
+        self._head.grow(size)
+
+    def _forget_head(self) -> None:
+        self._head_since = None
+        if self._head is not None:
+            self._head.leave()
+            self._head = None
+
+    # ── what comes ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        if (self._is_deaf or self._linger_until is not None) and self._throw_away(len(data)):
+            return
+        self._unframed += len(data)
+        if self._unframed > self._most_unframed:
+            self._unframed -= len(data)
+            self._feed_in_slices(data)
+        else:
+            stopped = self._feed(data)
+            if stopped is not None:
+                self._go_on(stopped, data)
+        if (self._in_head or self._in_body) and not self._is_deaf:
+            self._hold(len(data))
+
+    def _hold(self, size: int) -> None:
+        """So many bytes have come, and the request is not complete."""
+        if self._in_head:
+            self._hold_head(size)
+
+    def _feed_in_slices(self, data: bytes) -> None:
+        """So large that what is not a body might be lost in it."""
+        rest = memoryview(data)
+        while rest and not self._is_deaf:
+            room = self._most_unframed - self._unframed
+            if room <= 0:
+                self._refuse(_too_large(self._most_unframed))
+                return
+            self._unframed += min(room, len(rest))
+            stopped = self._feed(rest[:room])
+            if stopped is not None:
+                self._go_on(stopped, rest[:room])
+            rest = rest[room:]
+
+    def _feed(self, data: bytes | memoryview) -> Exception | None:
+        """Why the parser stopped. Not handled here, since what is raised meanwhile would forget its own cause."""
+        try:
+            self.parser.feed_data(data)
+        except PARSER_STOPPED as stopped:
+            return stopped
+        return None
+
+    def _go_on(self, stopped: Exception | None, data: bytes | memoryview) -> None:
+        """Go on where the parser stopped, or refuse."""
+        while isinstance(stopped, httptools.HttpParserUpgrade):
+            # Nothing here is upgraded, and then the request means what it means without the offer (RFC 9110 §7.8).
+            data = self._head_without_offer() + bytes(memoryview(data)[stopped.args[0] :])
+            self.parser = self._new_parser()
+            stopped = self._feed(data)
+        if stopped is not None:
+            self._refuse(_reason(stopped.__context__))
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # As uvicorn has it: behind a request that closes the connection, more may come, and is nothing.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def _head_without_offer(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    # ── what the parser tells ─────────────────────────────────────────────────────────────────────────────────
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._in_head = True
+        self._in_offer = False
+        self._idle_since = None
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if len(self.url) > self._longest_url:
+            raise UrlTooLong(f"The URL is longer than {self._longest_url} bytes. Shorten it.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            # Trailers behind a chunked body: nobody asked for any (RFC 9110 §6.5).
+            return
+        headers = self.headers
+        if len(headers) >= self._most_headers:
+            raise HeadTooLarge(
+                f"The request has more than {self._most_headers} headers. Send fewer.", limit="max_headers"
+            )
+        if len(name) + len(value) > self._largest_header:
+            raise HeadTooLarge(
+                f"A header is larger than {self._largest_header} bytes. Shorten it.", limit="max_header_bytes"
+            )
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._unframed = 0
+        self._head_since = None
+        if self._head is not None:
+            self._forget_head()
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise MethodNotAllowed("This is no proxy. Webhooks are sent with POST.")
+            self._in_offer = True
+        else:
+            self._begin()
+            self._in_body = True
+
+    def on_body(self, body: bytes) -> None:
+        self._unframed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unframed = 0
+        if self._in_offer:
+            return
+        self._in_body = False
+        if self._linger_until is not None:
+            # Answered before its end, which is here now: the connection may carry the next request.
+            self._linger_until, self._linger_bytes = None, LINGER_BYTES
+            self._idle_since = self.loop.time()
+        if self.expect_100_continue and not self.cycle.response_started and self._stopping_since is None:
+            self.cycle.keep_alive = self._keeps
+        super().on_message_complete()
+
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self) -> None:
+        """A head is complete."""
+        self._begin_in_uvicorn()
+
+    def _begin_in_uvicorn(self) -> None:
+        """Make up for what uvicorn does at the beginning of a request and when its head is there."""
+        if len(self.pipeline) >= LONGEST_PIPELINE:
+            raise Unavailable("Too many requests wait on this connection. Send fewer before their answers.")
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
+        super().on_headers_complete()
+        self._body_since = self.loop.time()
+        if expects:
+            # A sender that is refused before it was told to send its body may begin a new request instead of it.
+            self._keeps, self.cycle.keep_alive = self.cycle.keep_alive, False
+
+    # ── what is refused ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """End the connection with this answer, behind those that are owed."""
+        if refusal.limit:
+            limited(refusal.limit)
+        else:
+            log.warning("refused a request", about={"code": refusal.code})
+        self._refuse_untold(refusal)
+
+    def _refuse_untold(self, refusal: Refusal) -> None:
+        metrics.REFUSED.labels("", refusal.code).inc()
+        self._read_no_more(reply_to(refusal))
+
+    def _read_no_more(self, last_word: Reply | None) -> bool:
+        self._forget_head()
+        return super()._read_no_more(last_word)
+
+
+def _too_large(most: int) -> HeadTooLarge:
+    return HeadTooLarge(
+        f"The head of the request, or what stands between two parts of its body, is larger than {most} bytes. "
+        "Send less.",
+        limit="max_head_bytes",
+    )
+
+
+def _reason(cause: BaseException | None) -> Refusal:
+    """What to say where the parser gave up, because of something that was raised while it told what it had found."""
+    if isinstance(cause, Refusal):
+        return cause
+    if cause is None or isinstance(cause, (httptools.HttpParserError, AttributeError, UnicodeError)):
+        return MalformedRequest("This is no valid HTTP request. Compare it with RFC 9112.")
+    log.exception("a request could not be taken", about={}, exc_info=cause)
+    return Unavailable("This cannot be taken now, because of an error here. Send it again later.")

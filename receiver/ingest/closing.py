@@ -1,0 +1,166 @@
+"""How a connection ends: every answer that is owed is given, and reaches its sender even if that is still sending.
+
+A sender that has gone away, or has nothing more to send, is nothing to be surprised at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from typing import Any
+
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from receiver.ingest.endpoint import Header, Reply, framed
+from receiver.ingest.line import Line
+
+#: What is read of a request that was answered before its end, so that its sender sees the answer: seconds and bytes.
+LINGER_SECONDS = 10.0
+LINGER_BYTES = 33_554_432
+
+
+class ClosingProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with an end of its own."""
+
+    def __init__(self, config: Config, **of_uvicorn: Any) -> None:
+        super().__init__(config, **of_uvicorn)
+        self._wire: asyncio.Transport = None  # type: ignore[assignment]
+        #: The request that is being answered, in uvicorn's words; others may wait behind it.
+        self._answering: Any = None
+        self.answered = False
+        #: Whether a request has begun whose body is not complete.
+        self._in_body = False
+        #: By the loop's clock, since when the next request is awaited.
+        self._idle_since: float | None = None
+        #: Nothing is read any more: what is complete gets its answer, then this is said, and the connection ends.
+        self._is_deaf = False
+        self._last_word: Reply | None = None
+        self._has_ended = False
+        self._sender_is_done = False
+        #: Bytes that may still be thrown away, and until when; the connection is torn down past either.
+        self._linger_bytes = LINGER_BYTES
+        self._linger_until: float | None = None
+        self._stopping_since: float | None = None
+
+    # ── the connection ────────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._wire = transport
+        super().connection_made(Line(transport, self.end, self.has_ended))  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_deaf = self._has_ended = True
+        self._break_off(self._answering)
+        while self.pipeline:
+            self._break_off(self.pipeline.pop()[0])
+        super().connection_lost(exc)
+        # They would keep each other until the garbage collector comes by.
+        self.transport.release()  # type: ignore[attr-defined]
+        self.cycle = self._answering = None  # type: ignore[assignment]
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the sender, who sends no more, still gets an answer."""
+        self._sender_is_done = True
+        return not self._is_deaf and self._read_no_more(None)
+
+    def shutdown(self) -> None:
+        self._stopping_since = self.loop.time()
+        if not self._has_ended:
+            super().shutdown()
+
+    def cut(self) -> None:
+        """End it at once."""
+        self._is_deaf = self._has_ended = True
+        self._wire.abort()
+
+    # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self.answered = True
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._is_deaf:
+            self._say(self._last_word)
+        elif self._in_body:
+            self._linger_until = self.loop.time() + LINGER_SECONDS
+        else:
+            self._idle_since = self.loop.time()
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def has_ended(self) -> bool:
+        return self._has_ended
+
+    def end(self) -> None:
+        """Close the connection, as soon as its sender can have read what was written."""
+        self._end(still_sending=self._in_body)
+
+    def _end(self, *, still_sending: bool) -> None:
+        if self._has_ended:
+            return
+        self._is_deaf = self._has_ended = True
+        self._linger_until = self.loop.time() + LINGER_SECONDS
+        may_linger = not self._sender_is_done and self._stopping_since is None
+        if still_sending and may_linger and not self._wire.is_closing():
+            # To close on somebody who sends is a reset, by which the answer is lost.
+            self.flow.resume_reading()
+            self._wire.write_eof()
+        else:
+            self._wire.close()
+
+    def _throw_away(self, size: int) -> bool:
+        """Whether nothing is left to do with so many bytes."""
+        self._linger_bytes -= size
+        if self._linger_bytes < 0:
+            self.cut()
+        return self._is_deaf
+
+    def _read_no_more(self, last_word: Reply | None) -> bool:
+        """Answer what is complete, and end. Whether anything is complete."""
+        self._is_deaf, self._last_word = True, last_word
+        if self._in_body:
+            self._in_body = False
+            self._break_off(self.cycle)
+            if self.pipeline and self.pipeline[0][0] is self.cycle:
+                self.pipeline.popleft()
+        elif self.cycle is not None and last_word is None:
+            self.cycle.keep_alive = False
+        owed = self._answering
+        if owed is None or owed.response_complete or owed.disconnected:
+            self._say(last_word)
+            return False
+        return True
+
+    def _break_off(self, cycle: Any) -> None:
+        """The rest of this request will not come; its application hears that the sender has gone."""
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
+    def _say(self, last_word: Reply | None) -> None:
+        if last_word is not None:
+            self.write(last_word, closes=True)
+        self._end(still_sending=last_word is not None)
+
+    def write(self, reply: Reply, *, closes: bool) -> None:
+        """Write all of an answer at once."""
+        if self._has_ended:
+            return
+        headers = (*self.server_state.default_headers, *reply.headers)
+        self._wire.write(_head(reply.status, headers, len(reply.body), closes=closes) + reply.body)
+
+
+@lru_cache(maxsize=64)
+def _head(status: int, headers: tuple[Header, ...], length: int, *, closes: bool) -> bytes:
+    """Everything before the body. Nearly all answers of a second have the same."""
+    lines = [b"%b: %b\r\n" % header for header in framed(headers, length, closes=closes)]
+    return b"".join([STATUS_LINE[status], *lines, b"\r\n"])

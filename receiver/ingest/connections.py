@@ -1,0 +1,156 @@
+"""Connections: how many are open, in all and from each address, and which give way to a new one.
+
+A connection that waits for its sender can be ended at any time, one whose request is being answered cannot. So where
+there is no room for a new one, those that have waited longest go, at first those that never got an answer: a stranger
+who holds thousands of silent connections shuts nobody out (docs/decisions/0017).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import resource
+from collections.abc import Collection
+from typing import Protocol
+
+import structlog
+
+from receiver.ingest.incoming import Incoming, limited
+from receiver.logs.repeats import Repeats
+from receiver.metrics import metrics
+from receiver.settings.limits import Limits
+
+log = Repeats(structlog.get_logger(__name__))
+
+#: Open files that are left to everything but connections: the database, its journals, logs, and what waits to close.
+RESERVED_FILES = 128
+
+#: The part of the connections that is ended at once where there is no room, so that choosing them is seldom.
+ROOM = 16
+
+#: The part of the bound from which on the log says that it is near.
+NEAR = 0.9
+
+#: Seconds between two looks at all connections, at the most; a quarter of the shortest time limit, if that is less.
+LONGEST_PAUSE = 1.0
+
+#: Bits of an IPv6 address that tell one customer of a network from another, who has all addresses behind them.
+IPV6_PREFIX = 64
+
+
+class Connection(Protocol):
+    """What is known of a connection here."""
+
+    #: Whether a request on it was answered.
+    answered: bool
+
+    def waits_since(self) -> float | None:
+        """By the loop's clock, since when it waits for its sender; None while the sender waits for us."""
+
+    def look(self, now: float) -> None:
+        """End it if a time limit is over."""
+
+    def cut(self) -> None:
+        """End it at once."""
+
+
+class Connections:
+    """Those of one process."""
+
+    def __init__(self, limits: Limits, incoming: Incoming) -> None:
+        self.limits = limits
+        self.incoming = incoming
+        self._most = min(limits.max_connections, room_for_connections())
+        if self._most < limits.max_connections:
+            structlog.get_logger(__name__).info(
+                "the limit on open files allows fewer connections than max_connections", connections=self._most
+            )
+        self._most_of_one = min(limits.max_connections_per_address or max(self._most // 2, 1), self._most)
+        self._addresses: dict[Connection, str] = {}
+        self._by_address: dict[str, set[Connection]] = {}
+        self._pause = min(LONGEST_PAUSE, limits.head_timeout / 4, limits.keep_alive_timeout / 4)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, connection: Connection, host: str, loop: asyncio.AbstractEventLoop) -> str | None:
+        """Count it. Returns the setting whose bound leaves no room for it, and then it must end."""
+        address = network_of(host)
+        full = self._full(self._by_address.get(address, ()))
+        self._addresses[connection] = address
+        self._by_address.setdefault(address, set()).add(connection)
+        self._counted()
+        if self._timer is None:
+            self._timer = loop.call_later(self._pause, self._look, loop)
+        if full is not None:
+            limited(full)
+        return full
+
+    def leave(self, connection: Connection) -> None:
+        address = self._addresses.pop(connection, None)
+        if address is not None:
+            alike = self._by_address[address]
+            alike.discard(connection)
+            if not alike:
+                del self._by_address[address]
+            self._counted()
+
+    def _full(self, alike: Collection[Connection]) -> str | None:
+        """The bound that leaves no room for one more, though what waits was ended."""
+        if len(alike) >= self._most_of_one and not self._make_room(alike, "max_connections_per_address"):
+            return "max_connections_per_address"
+        if len(self._addresses) >= self._most and not self._make_room(self._addresses, "max_connections"):
+            return "max_connections"
+        return None
+
+    def _make_room(self, among: Collection[Connection], limit: str) -> bool:
+        waiting = [(each.answered, since, each) for each in among if (since := each.waits_since()) is not None]
+        waiting.sort(key=lambda entry: entry[:2])
+        chosen = waiting[: max(len(among) // ROOM, 1)]
+        for _, _, connection in chosen:
+            self.leave(connection)
+            connection.cut()
+        if chosen:
+            limited(limit, times=len(chosen))
+        return bool(chosen)
+
+    def _counted(self) -> None:
+        count = len(self._addresses)
+        metrics.CONNECTIONS.set(count)
+        if count >= self._most * NEAR:
+            log.warning("nearly as many connections are open as may be", about={}, open=count, bound=self._most)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in list(self._addresses):
+            connection.look(now)
+        self._timer = loop.call_later(self._pause, self._look, loop) if self._addresses else None
+
+
+def network_of(host: str) -> str:
+    """What counts as one address: of IPv6 a whole network, since one machine may have all addresses of it."""
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False))
+
+
+def allow_open_files(connections: int) -> None:
+    """Let this process open as many files as so many connections take, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + RESERVED_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def room_for_connections() -> int:
+    """Connections that this process may hold open and still open files of its own."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 1_000_000
+    return max(soft - RESERVED_FILES, soft // 2)

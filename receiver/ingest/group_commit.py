@@ -1,0 +1,270 @@
+"""Group commit: arrivals that wait at the same time share one transaction, and each is answered after its commit.
+
+They gather in the event loop until it has gone quiet, and one thread commits; while it does, the next batch gathers.
+So the batches grow with the load by themselves, and an idle server answers a single request after a single commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from math import inf
+from queue import SimpleQueue
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from receiver.database.errors import insist, is_fault_of_values
+from receiver.errors import Unavailable
+from receiver.inbox.duplicates import Accepted
+from receiver.inbox.insert import Arrival
+from receiver.ingest.admission import Answer
+from receiver.logs.safe_text import told
+from receiver.metrics import metrics
+
+log = structlog.get_logger(__name__)
+
+#: Arrivals in one batch at most.
+LARGEST_BATCH = 256
+
+#: Turns of the event loop without an arrival after which it counts as quiet: as many as a request that is there takes
+#: to become an arrival. A batch that left at once would leave the rest of its crowd to wait for a commit of their own.
+QUIET_TURNS = 3
+
+#: Seconds that a batch gathers at most.
+GATHERING = 0.005
+
+#: How often a batch is tried before its senders are asked to come back.
+TRIES = 3
+
+#: Seconds that a request waits for its commit; a sender is asked to come back long before it gives up by itself.
+PATIENCE = 10.0
+
+#: Seconds that a commit may take before what comes in meanwhile is sent away at once; and the same while the commit
+#: before it has failed.
+STALLED, STALLED_AGAIN = 2.0, 0.25
+
+#: Seconds that the last commits get when the server stops.
+STOP_PATIENCE = 5.0
+
+#: Seconds between two looks at who has waited too long.
+LOOK = 0.5
+
+#: Seconds since the last arrival, and since the last commit, after which no other is expected to come at once.
+IDLE = 0.1
+
+
+class Inbox(Protocol):
+    """Whatever keeps arrivals durably: the database, or a replicated log in front of it."""
+
+    def accept(self, batch: Sequence[Arrival], /) -> list[Accepted]:
+        """The answers in the order of the arrivals, after they are durable. Raises if that is not certain."""
+
+
+class _Waiting(NamedTuple):
+    arrival: Arrival
+    answer: Answer
+    #: By the monotonic clock, when it began to wait.
+    since: float
+
+
+class Acceptor:
+    """Accepts the arrivals of one event loop, through one thread that writes."""
+
+    def __init__(self, inbox: Inbox, *, accepted: Callable[[], None] = lambda: None) -> None:
+        """`accepted` is called after every commit, to wake whoever works on what came in."""
+        self._inbox = inbox
+        self._accepted = accepted
+        #: What gathers for the next batch, and what is being committed since when.
+        self._gathering: list[_Waiting] = []
+        self._committing: list[_Waiting] = []
+        self._committing_since = 0.0
+        #: When something arrived or was committed last.
+        self._moved_at = -inf
+        self._last_failed = False
+        #: When a batch could last not be stored.
+        self._failed_at = -inf
+        #: While the loop is being watched for quiet: arrivals at the last look, and looks without a new one.
+        self._watching = False
+        self._seen = self._quiet = 0
+        self._batches: SimpleQueue[list[_Waiting] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="acceptor", daemon=True)
+        #: Kept, because asking for the running loop costs a system call each time.
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accept what is waiting, then end. A commit that hangs is not waited for: what it holds was never acked."""
+        gathered, self._gathering = self._gathering, []
+        if gathered:
+            self._batches.put(gathered)
+        self._batches.put(None)
+        self._thread.join(STOP_PATIENCE)
+        if self._thread.is_alive():
+            log.warning("a commit hangs; stopping without it")
+
+    def is_busy(self) -> bool:
+        """Whether arrivals come in right now, or wait for a commit. Safe to call from any thread."""
+        return bool(self._committing) or time.monotonic() - self._moved_at < IDLE
+
+    def trouble(self, *, since: float = -inf) -> str | None:
+        """What keeps deliveries from being stored, a failure before `since` aside. Safe to call from any thread."""
+        if self._is_stalled(time.monotonic()):
+            return "A commit takes too long: the database does not answer."
+        if self._last_failed and self._failed_at > since:
+            return "The last deliveries could not be stored, and nothing has been since."
+        return None
+
+    # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
+
+    def accept(self, arrivals: Sequence[tuple[Arrival, Answer]]) -> None:
+        """Give each answer after the commit that holds its arrival; `Unavailable` if there is none in time."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._end_long_waits()
+        now = self._moved_at = time.monotonic()
+        waiting = [_Waiting(arrival, answer, now) for arrival, answer in arrivals]
+        if self._is_stalled(now):
+            _send_away(waiting, _stalled())
+            return
+        self._gathering += waiting
+        self._watch_for_quiet(self._loop)
+
+    def _watch_for_quiet(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._watching and not self._committing and self._gathering:
+            self._watching = True
+            self._seen = self._quiet = 0
+            loop.call_soon(self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Once a turn, until the crowd is complete."""
+        gathered = len(self._gathering)
+        self._quiet = 0 if gathered > self._seen else self._quiet + 1
+        self._seen = gathered
+        complete = self._quiet >= QUIET_TURNS or gathered >= LARGEST_BATCH
+        if not complete and gathered and time.monotonic() - self._gathering[0].since < GATHERING:
+            loop.call_soon(self._look, loop)
+            return
+        self._watching = False
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        # Who was asked to come back meanwhile will: what they sent need not be stored twice.
+        live = [waiting for waiting in self._gathering if not waiting.answer.done()]
+        self._committing, self._gathering = live[:LARGEST_BATCH], live[LARGEST_BATCH:]
+        if self._committing:
+            self._committing_since = time.monotonic()
+            self._batches.put(self._committing)
+
+    def _committed(self, batch: Sequence[_Waiting], answers: Sequence[Accepted | None]) -> None:
+        # Before anything else that could fail: whatever it is, the next batch must not wait for it.
+        self._go_on(failed=False)
+        kept = [(waiting, answer) for waiting, answer in zip(batch, answers, strict=True) if answer is not None]
+        for waiting, answer in kept:
+            if not waiting.answer.done():
+                waiting.answer.set_result(answer)
+        refused = [waiting for waiting, answer in zip(batch, answers, strict=True) if answer is None]
+        _send_away(refused, Unavailable("The database cannot store this now. Send it again later."))
+        self._accepted()
+        metrics.count_accepted(
+            (waiting.arrival.source, waiting.arrival.secret, answer.status) for waiting, answer in kept
+        )
+
+    def _failed(self, batch: Sequence[_Waiting]) -> None:
+        self._failed_at = time.monotonic()
+        self._go_on(failed=True)
+        _send_away(batch, Unavailable("The database cannot store this now. Send it again later."))
+
+    def _go_on(self, *, failed: bool) -> None:
+        assert self._loop is not None
+        self._committing, self._last_failed, self._moved_at = [], failed, time.monotonic()
+        self._watch_for_quiet(self._loop)
+
+    def _is_stalled(self, now: float) -> bool:
+        limit = STALLED_AGAIN if self._last_failed else STALLED
+        return bool(self._committing) and now - self._committing_since > limit
+
+    def _end_long_waits(self) -> None:
+        """Send away who has waited too long: one timer for all, since one each would cost more."""
+        assert self._loop is not None
+        now = time.monotonic()
+        if self._is_stalled(now):
+            _send_away(self._gathering, _stalled())
+            self._gathering = []
+        late = [waiting for waiting in self._committing if waiting.since <= now - PATIENCE]
+        _send_away(late, Unavailable("The database takes too long. Send this again later."))
+        self._loop.call_later(LOOK, self._end_long_waits)
+
+    # ── in the thread that writes ─────────────────────────────────────────────────────────────────────────────
+
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            try:
+                answers = self._accept([waiting.arrival for waiting in batch])
+            except BaseException as error:
+                # Whatever a log in front of the database raises: without this thread there is no ack any more.
+                log.error("deliveries could not be stored; their senders are asked to come back", error=told(error))
+                self._tell(self._failed, batch)
+            else:
+                self._tell(self._committed, batch, answers)
+
+    def _accept(self, arrivals: list[Arrival]) -> Sequence[Accepted | None]:
+        """The answers in the order of the arrivals; None for one that cannot be kept although others can."""
+        try:
+            return self._keep(arrivals)
+        except Exception as error:
+            if not is_fault_of_values(error):
+                raise
+            log.warning("the database refuses what a delivery holds; storing one by one", error=told(error))
+            answers = self._accept_one_by_one(arrivals)
+            if not any(answers):
+                raise
+            return answers
+
+    def _accept_one_by_one(self, arrivals: list[Arrival]) -> list[Accepted | None]:
+        answers: list[Accepted | None] = []
+        for arrival in arrivals:
+            try:
+                answers.append(self._accept_alone(arrival))
+            except Exception as error:
+                log.error("a delivery could not be stored; its sender is asked to come back", error=told(error))
+                answers.append(None)
+                if not is_fault_of_values(error):
+                    # Trouble of the database's: the others would only wait for the same.
+                    break
+        return answers + [None] * (len(arrivals) - len(answers))
+
+    def _accept_alone(self, arrival: Arrival) -> Accepted:
+        """As it is; or else its body alone, dead with the reason, since what is authentic is never lost."""
+        try:
+            return self._keep([arrival])[0]
+        except Exception as error:
+            if not is_fault_of_values(error):
+                raise
+            arrival.keep_body_alone(f"The database refused what it holds: {told(error)}")
+        return self._keep([arrival])[0]
+
+    def _keep(self, arrivals: list[Arrival]) -> list[Accepted]:
+        return insist(lambda: self._inbox.accept(arrivals), again=TRIES - 1, first_wait=0)
+
+    def _tell(self, outcome: Callable[..., None], *told: object) -> None:
+        """Wake the event loop once for the whole batch."""
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(outcome, *told)
+        except RuntimeError:
+            log.warning("requests ended before their answer; their deliveries are kept")
+
+
+def _stalled() -> Unavailable:
+    return Unavailable("The database does not answer. Send this again later.")
+
+
+def _send_away(waiting: Sequence[_Waiting], refusal: Unavailable) -> None:
+    for each in waiting:
+        if not each.answer.done():
+            each.answer.set_exception(refusal)

@@ -1,0 +1,201 @@
+"""Incoming: heads and bodies that have begun to arrive, bounded in memory, and each body in time and rate.
+
+Nobody knows yet whether they are authentic, so they have a budget of their own, and where it is used up, room is made:
+refusing what is new instead would let a stranger who never finishes keep everybody else out (docs/decisions/0017).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+
+import structlog
+
+from receiver.errors import Refused, Unavailable
+from receiver.logs.repeats import Repeats
+from receiver.metrics import metrics
+from receiver.settings.limits import Limits
+
+log = Repeats(structlog.get_logger(__name__))
+
+#: Seconds after which a body's rate is looked at.
+FIRST_LOOK = 5.0
+
+#: Times within `body_timeout` that the bodies are looked at, and the most seconds between two looks.
+LOOKS = 4
+LONGEST_PAUSE = 1.0
+
+#: The part of the budget that is made free at once, so that making room is seldom.
+ROOM = 1 / 16
+
+#: An ended piece counts as free at once, and goes when its owner hears of it.
+End = Callable[[Refused], None]
+
+
+class Piece:
+    """A head or a body that is not complete."""
+
+    __slots__ = ("_incoming", "began", "end", "ended", "size")
+
+    def __init__(self, incoming: Incoming, end: End) -> None:
+        """`end` has its sender refused."""
+        self._incoming = incoming
+        self.end = end
+        self.began = incoming.now()
+        self.size = 0
+        self.ended = False
+        incoming.add(self)
+
+    def grow(self, size: int) -> None:
+        """So many bytes more have come. May end others, or this one."""
+        self.size += size
+        self._incoming.hold(size)
+
+    def leave(self) -> None:
+        """It is complete, or nobody waits for it any more."""
+        self._incoming.remove(self)
+
+    def weight(self, now: float) -> float:
+        """How much room it takes from others: large and old first, so small bodies of honest senders come last."""
+        return self.size * (1.0 + now - self.began)
+
+
+class Body:
+    """A body that a task reads:
+
+    with incoming.body() as body:
+        body.grow(len(await something))
+    """
+
+    __slots__ = ("_incoming", "_piece", "_reason", "_task")
+
+    def __init__(self, incoming: Incoming) -> None:
+        self._incoming = incoming
+        self._reason: Refused | None = None
+
+    def __enter__(self) -> Body:
+        task = asyncio.current_task(self._incoming.loop)
+        assert task is not None, "only a task can wait"
+        self._task = task
+        self._piece = self._incoming.timed(Piece(self._incoming, self._end))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._piece.leave()
+        if self._reason is not None and kind is asyncio.CancelledError and self._task.uncancel() == 0:
+            raise self._reason from error
+
+    @property
+    def size(self) -> int:
+        return self._piece.size
+
+    def grow(self, size: int) -> None:
+        self._piece.grow(size)
+        if self._reason is not None:
+            raise self._reason
+
+    def _end(self, reason: Refused) -> None:
+        self._reason = reason
+        # A task that ends itself by growing is not waiting: to cancel it would hit what it waits for next.
+        if asyncio.current_task(self._incoming.loop) is not self._task:
+            self._task.cancel()
+
+
+class Incoming:
+    """All that is incomplete in one process. For one event loop."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._pieces: dict[Piece, None] = {}
+        #: Those of them that may take only so long; heads are timed by their connection.
+        self._bodies: dict[Piece, None] = {}
+        self._bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        #: Kept, because asking for the running loop costs a system call each time.
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def now(self) -> float:
+        return self.loop.time()
+
+    def body(self) -> Body:
+        """To be entered by the task that reads it. Raises `Unavailable` where it ends at a limit."""
+        return Body(self)
+
+    def head(self, end: End) -> Piece:
+        return Piece(self, end)
+
+    def timed(self, piece: Piece) -> Piece:
+        self._bodies[piece] = None
+        if self._timer is None:
+            self._look_later()
+        return piece
+
+    def add(self, piece: Piece) -> None:
+        self._pieces[piece] = None
+
+    def remove(self, piece: Piece) -> None:
+        if piece in self._pieces:
+            del self._pieces[piece]
+            self._bodies.pop(piece, None)
+            self._count(0 if piece.ended else -piece.size)
+
+    def hold(self, size: int) -> None:
+        self._count(size)
+        if self._bytes > self._limits.max_incomplete_bytes:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        now = self.now()
+        goal = self._limits.max_incomplete_bytes * (1 - ROOM)
+        for piece in sorted(self._pieces, key=lambda piece: piece.weight(now), reverse=True):
+            if self._bytes <= goal:
+                break
+            if not piece.ended:
+                self._end(piece, "max_incomplete_bytes", "Too much is arriving at once, and this was not complete.")
+
+    def _look(self) -> None:
+        now = self.now()
+        for piece in list(self._bodies):
+            age = now - piece.began
+            if piece.ended:
+                continue
+            if age >= self._limits.body_timeout:
+                self._end(piece, "body_timeout", "The body took too long to arrive.")
+            elif age >= FIRST_LOOK and piece.size < age * self._limits.min_body_rate:
+                self._end(piece, "min_body_rate", "The body arrives too slowly.")
+        self._timer = None
+        if self._bodies:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._timer = self.loop.call_later(min(self._limits.body_timeout / LOOKS, LONGEST_PAUSE), self._look)
+
+    def _end(self, piece: Piece, limit: str, why: str) -> None:
+        piece.ended = True
+        self._count(-piece.size)
+        limited(limit)
+        piece.end(Unavailable(f"{why} Send it again later."))
+
+    def _count(self, size: int) -> None:
+        if size:
+            self._bytes += size
+            metrics.INCOMPLETE_BYTES.set(self._bytes)
+
+
+def limited(limit: str, *, times: int = 1) -> None:
+    """Count what was ended at a limit, named by its setting, and log it by rate."""
+    metrics.LIMITED.labels(limit).inc(times)
+    log.warning("a limit ended a request or a connection", about={"limit": limit})

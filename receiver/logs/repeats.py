@@ -1,0 +1,65 @@
+"""Log lines that a stranger can repeat at will: the first of a kind is written, and a sum of what follows."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from receiver.logs.rates import Rates
+from receiver.logs.safe_text import traced
+
+
+class Repeats:
+    """A logger of such lines. Safe to use from several threads.
+
+    `about` says what makes two lines alike, and stands in the sum too; only names from our own settings and code
+    belong there, because a stranger's would be kinds without number. Everything else stands in the first line only.
+    """
+
+    def __init__(self, log: Any, *, clock: Callable[[], float] = monotonic) -> None:
+        self._log = log
+        self._clock = clock
+        self._rates = Rates()
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+
+    def warning(self, event: str, *, about: dict[str, str], **told: Any) -> None:
+        if self.lets_through(event, about):
+            self._log.warning(event, **about, **told)
+
+    def exception(self, event: str, *, about: dict[str, str], **told: Any) -> None:
+        """As `warning`, at level error and with the traceback of the exception that is being handled."""
+        if self.lets_through(event, about):
+            error = sys.exc_info()[1]
+            self._log.error(event, **about, **told, **({"exception": traced(error)} if error is not None else {}))
+
+    def lets_through(self, event: str, about: dict[str, str]) -> bool:
+        """Whether the caller may write such a line; otherwise it is counted, and will be told in a sum."""
+        with self._lock:
+            now = self._clock()
+            if self._rates.lets_through((event, tuple(about.items())), now=now):
+                return True
+            if self._timer is None:
+                self._look_later(now)
+            return False
+
+    def sum_up(self) -> None:
+        """Write what was held back, as far as its while is over; called by a timer."""
+        with self._lock:
+            self._timer = None
+            now = self._clock()
+            told = self._rates.held_back(now=now)
+            self._look_later(now)
+        for kind, lines, seconds in told:
+            event, about = kind if isinstance(kind, tuple) else ("lines of other kinds", ())
+            self._log.warning(f"{event}: more of the same", **dict(about), lines=lines, seconds=round(seconds, 1))
+
+    def _look_later(self, now: float) -> None:
+        end = self._rates.next_end()
+        if end is not None:
+            self._timer = threading.Timer(max(end - now, 0.0), self.sum_up)
+            self._timer.daemon = True
+            self._timer.start()

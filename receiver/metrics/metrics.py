@@ -1,0 +1,137 @@
+"""What Prometheus sees. Names, labels and meanings are listed in docs/operations.md."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter as Tally
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from receiver.metrics.sharing import SHARED_VARIABLE
+
+REGISTRY = CollectorRegistry()
+
+#: Seconds: from a commit on a fast disk to the patience of a sender.
+ACK_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+#: Seconds: from live to a day late.
+FRESHNESS_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3_600, 21_600, 86_400)
+
+DELIVERIES = Counter(
+    "hookmirror_deliveries", "Webhooks answered with 2xx, by answer", ["source", "status"], registry=REGISTRY
+)
+REFUSED = Counter(
+    "hookmirror_refused", "Webhooks answered with an error, by its code", ["source", "code"], registry=REGISTRY
+)
+VERIFIED = Counter(
+    "hookmirror_verified",
+    "Webhooks verified, by the position of the secret (0 is the newest) or `unsigned`",
+    ["source", "secret"],
+    registry=REGISTRY,
+)
+ACK_SECONDS = Histogram(
+    "hookmirror_ack_seconds", "From the request to its answer", registry=REGISTRY, buckets=ACK_BUCKETS
+)
+READS_REFUSED = Counter(
+    "hookmirror_reads_refused",
+    "Questions to the API answered with 503: `busy`, too many at once, or `slow`, too long under way",
+    ["reason"],
+    registry=REGISTRY,
+)
+ENDED = Counter(
+    "hookmirror_ended", "Deliveries that ended, by state and outcome", ["source", "state", "outcome"], registry=REGISTRY
+)
+FAILED_ATTEMPTS = Counter("hookmirror_failed_attempts", "Attempts that failed", ["source"], registry=REGISTRY)
+API_RESTS = Counter(
+    "hookmirror_api_rests", "Times that a source's API was left alone for a while", ["source"], registry=REGISTRY
+)
+FRESHNESS_SECONDS = Histogram(
+    "hookmirror_freshness_seconds",
+    "From the change at the source to the mirror",
+    ["source"],
+    registry=REGISTRY,
+    buckets=FRESHNESS_BUCKETS,
+)
+# Of processes that share their metrics, these four are of the database, so that the last word about them counts.
+BACKLOG = Gauge(
+    "hookmirror_backlog",
+    "Deliveries by state, where they are not done",
+    ["source", "state"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+OLDEST_PENDING_SECONDS = Gauge(
+    "hookmirror_oldest_pending_seconds",
+    "Age of the oldest delivery that is due and not done",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+
+LOG_BYTES = Gauge(
+    "hookmirror_sqlite_log_bytes",
+    "What SQLite's write-ahead log takes on the disk",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+SOUND = Gauge(
+    "hookmirror_database_sound",
+    "0 after an I/O error of SQLite's, until the database is shown to be sound; else 1",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+LIMITED = Counter(
+    "hookmirror_limited", "Requests and connections ended at a limit, by the setting", ["limit"], registry=REGISTRY
+)
+CONNECTIONS = Gauge(
+    "hookmirror_connections", "Open connections of senders", registry=REGISTRY, multiprocess_mode="livesum"
+)
+INCOMPLETE_BYTES = Gauge(
+    "hookmirror_incomplete_bytes",
+    "Bytes of heads and bodies that are not complete",
+    registry=REGISTRY,
+    multiprocess_mode="livesum",
+)
+
+HUNG_WORKERS = Gauge(
+    "hookmirror_hung_workers",
+    "Workers of this process that were given up and have not come back",
+    registry=REGISTRY,
+    multiprocess_mode="livesum",
+)
+
+
+def text() -> bytes:
+    """Everything in Prometheus' text form: of this process, or of all that share a folder with it."""
+    if SHARED_VARIABLE not in os.environ:
+        return generate_latest(REGISTRY)
+    shared = CollectorRegistry()
+    MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    return generate_latest(shared)
+
+
+def forget(pid: int, folder: Path) -> None:
+    """A process that shared this folder has ended: what it counted stays, what it is no longer goes."""
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+
+
+def count_accepted(batch: Iterable[tuple[str, int | None, str]]) -> None:
+    """Count a whole batch at once, each entry a source, the position of its secret, and the answer."""
+    for (source, secret, status), number in Tally(batch).items():
+        DELIVERIES.labels(source, status).inc(number)
+        VERIFIED.labels(source, "unsigned" if secret is None else str(secret)).inc(number)
+
+
+@cache
+def ended(source: str, state: str, outcome: str) -> Counter:
+    """The counter for deliveries that ended so."""
+    return ENDED.labels(source, state, outcome)
+
+
+@cache
+def freshness(source: str) -> Histogram:
+    """The freshness of one source."""
+    return FRESHNESS_SECONDS.labels(source)

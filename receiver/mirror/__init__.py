@@ -1,0 +1,1 @@
+"""The mirror: rows, where the newest news wins, and their change feed."""

@@ -1,0 +1,142 @@
+"""The change feed: the mirror's own append-only log, in commit order.
+
+Written in the transaction that changes the mirror. On PostgreSQL the numbers are drawn under a lock that is held to
+the end of that transaction, so that a smaller number never appears after a larger one: who polls `after=<seq>` sees
+every change exactly once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, Select, Table, select, text
+from sqlmodel import Field, SQLModel
+
+from receiver import codec
+from receiver.database.bulk import insert_rows
+from receiver.database.columns import Document, UtcDateTime, raw_columns
+from receiver.database.database import Database
+from receiver.database.pages import read_within
+
+#: The key of the advisory lock that puts the feed in commit order.
+FEED_LOCK = 0x686F6F6B0001
+
+#: Changes that `follow` reads at once, and bytes of JSON after which that is enough: in memory they are many more.
+PAGE, PAGE_BYTES = 500, 1 << 20
+
+
+class Change(SQLModel, table=True):
+    """One applied change of one mirror row."""
+
+    __tablename__ = "changes"
+    __table_args__ = (Index("ix_changes_row", "table", "source", "external_id", "seq"), {"sqlite_autoincrement": True})
+
+    #: Grows in commit order; numbers may be missing, changes never are.
+    seq: int | None = Field(
+        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    )
+    table: str
+    source: str
+    external_id: str
+    #: `insert`, `update`, `deactivate` or `reactivate`.
+    operation: str
+    #: The visible columns that changed, as they were; empty for an insert.
+    before: Any = Field(sa_type=Document)
+    #: The same columns as they are now.
+    after: Any = Field(sa_type=Document)
+    #: The delivery that brought the news; None for a reconcile.
+    delivery_id: int | None = Field(default=None, sa_type=BigInteger)
+    #: The time of the change at the source.
+    changed_at: datetime = Field(sa_type=UtcDateTime)
+    #: When the mirror took it in.
+    recorded_at: datetime = Field(sa_type=UtcDateTime)
+
+
+CHANGES: Table = Change.__table__  # type: ignore[attr-defined]
+
+
+class RowChange(NamedTuple):
+    """One change before it is recorded: see `Change` for the fields, which are its columns."""
+
+    table: str
+    source: str
+    external_id: str
+    operation: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+    delivery_id: int | None
+    changed_at: datetime
+
+
+def record(connection: Connection, changes: Sequence[RowChange], *, now: datetime) -> None:
+    """Append the changes, in their order, as part of the caller's transaction."""
+    if not changes:
+        return
+    _wait_for_turn(connection)
+    insert_rows(connection, CHANGES, (*RowChange._fields, "recorded_at"), [(*change, now) for change in changes])
+
+
+def after(database: Database, seq: int, *, limit: int) -> list[dict[str, Any]]:
+    """The changes that follow `seq`, oldest first, at most `limit`: each with the columns of `Change`.
+
+    Fewer, where they are large; none only if there is none.
+    """
+    found: list[dict[str, Any]] = []
+    size = 0
+    for row in read_within(database, behind(seq), limit=limit, most_bytes=PAGE_BYTES):
+        texts = {name: bytes(row[name]) for name in ("before", "after")}
+        found.append({**row, **{name: codec.decode(text) for name, text in texts.items()}})
+        size += sum(map(len, texts.values()))
+        if size >= PAGE_BYTES:
+            break
+    return found
+
+
+def behind(seq: int) -> Select[Any]:
+    """Selects the changes that follow `seq`, oldest first, to be passed on."""
+    return select(*_PASSED_ON).where(CHANGES.c.seq > seq).order_by(CHANGES.c.seq)
+
+
+def about(table: str, source: str, external_id: str) -> Select[Any]:
+    """Selects the changes of one row, newest first, to be passed on."""
+    return (
+        select(*_PASSED_ON)
+        .where(CHANGES.c.table == table, CHANGES.c.source == source, CHANGES.c.external_id == external_id)
+        .order_by(CHANGES.c.seq.desc())
+    )
+
+
+_PASSED_ON = raw_columns(CHANGES)
+
+
+def follow(
+    database: Database, seq: int = 0, *, stopping: threading.Event | None = None, look: float = 1.0
+) -> Iterator[dict[str, Any]]:
+    """Each change that follows `seq`, exactly once and in commit order: those that are there, then those that come.
+
+    Whoever remembers the `seq` of the last change that it is done with goes on from there after a restart. While
+    nothing is new, it looks again every `look` seconds; it ends when `stopping` is set. Raises SQLAlchemy's error when
+    the database does not answer: call it again, with the last `seq`.
+    """
+    stopping = stopping or threading.Event()
+    while not stopping.is_set():
+        page = after(database, seq, limit=PAGE)
+        for change in page:
+            if stopping.is_set():
+                return
+            yield change
+            seq = change["seq"]
+        if not page:
+            stopping.wait(look)
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    """Keep everybody else from drawing numbers until the caller's transaction has ended.
+
+    On SQLite there is no other writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": FEED_LOCK})

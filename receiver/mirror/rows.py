@@ -1,0 +1,290 @@
+"""The mirror as handlers see it: rows to declare, and verbs that say what should be true of them.
+
+A handler's verbs touch no database. They are collected as `Write`s, and the worker applies a whole batch of them
+through the version guard (`receiver.mirror.unit_of_work`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from sqlalchemy import MetaData, Table
+from sqlalchemy.orm import Session
+from sqlmodel import Field, SQLModel
+
+from receiver.codec import storable
+from receiver.database.columns import (
+    PLAIN_NORMALIZERS,
+    Document,
+    ExactDecimal,
+    Normalizer,
+    UtcDateTime,
+    document,
+    normalizer,
+)
+from receiver.envelope import LONGEST_NAME
+from receiver.errors import HandlerError, Unreadable, WiringError
+from receiver.logs.safe_text import quoted
+from receiver.mirror.versions import Patch, Rank, Version, microseconds
+from receiver.moments import in_utc, is_zero
+
+
+class MirrorRow(SQLModel):
+    """Base of every mirror table. A table adds the columns its rows have, all of them optional.
+
+    A child table names its parent's in `parent_table` and has a text column `parent` with the parent's external id:
+    a delete of the parent is then news about its children.
+    """
+
+    parent_table: ClassVar[type[MirrorRow] | None] = None
+
+    #: The source that the row mirrors; with the external id it is the key, so two accounts never collide.
+    source: str = Field(primary_key=True)
+    #: The id at the source, as text.
+    external_id: str = Field(primary_key=True)
+    #: False from a deactivation on, until newer news says otherwise. The row stays: it is the tombstone.
+    active: bool
+    #: The time of the newest news about the row, at the source, in UTC.
+    changed_at: datetime = Field(sa_type=UtcDateTime)
+    #: The time of the news that made the row inactive; None while it is active.
+    deactivated_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    #: Whether some column was decided by arrival alone, between news of equal times.
+    tie: bool = False
+    #: The versions of the columns, as `receiver.mirror.versions.dump` writes them.
+    versions: str
+
+    @classmethod
+    def __table_cls__(cls, name: str, metadata: MetaData, *parts: Any, **options: Any) -> Table:
+        """What SQLAlchemy makes a declared table with. Raises `WiringError` if there is one of this name already."""
+        if name in metadata.tables and not (options.get("extend_existing") or options.get("keep_existing")):
+            raise WiringError(
+                f"The mirror table {cls.__name__} of {cls.__module__} is named {name!r}, and there is a table of that "
+                "name already: give it another `__tablename__`, for table names are global."
+            )
+        return Table(name, metadata, *parts, **options)
+
+
+Row = TypeVar("Row", bound=MirrorRow)
+
+#: The columns that every mirror row has, and that only the guard sets.
+BOOKKEEPING = frozenset(MirrorRow.model_fields)
+
+#: What a handler may pass to `upsert` besides a table's own columns.
+ACTIVE = "active"
+
+
+class Key(NamedTuple):
+    """A row of the mirror."""
+
+    table: type[MirrorRow]
+    source: str
+    external_id: str
+
+
+class Write(NamedTuple):
+    """One piece of news about one row."""
+
+    key: Key
+    version: Version
+    #: The columns it speaks about, `active` among them.
+    columns: Mapping[str, Any]
+    #: The child table whose rows under this one are gone, unless newer news of their own says otherwise.
+    children_gone: type[MirrorRow] | None = None
+
+
+def sql_table(table: type[MirrorRow]) -> Table:
+    return table.__table__  # type: ignore[attr-defined,no-any-return]
+
+
+@cache
+def own_columns(table: type[MirrorRow]) -> dict[str, Normalizer]:
+    """The columns that handlers fill, with what brings values into the form that they keep."""
+    columns = sql_table(table).columns
+    return {column.name: normalizer(column.type) for column in columns if column.name not in BOOKKEEPING}
+
+
+@cache
+def exact_columns(table: type[MirrorRow]) -> tuple[str, ...]:
+    """Those of them whose values have no form of their own in JSON, as decimals and times have none."""
+    return tuple(name for name, normal in own_columns(table).items() if normal not in PLAIN_NORMALIZERS)
+
+
+def child_tables(table: type[MirrorRow]) -> list[type[MirrorRow]]:
+    """The tables whose rows go when a row of `table` goes."""
+    return [child for child in _tables_below(MirrorRow) if child.parent_table is table]
+
+
+def mirror_tables() -> list[type[MirrorRow]]:
+    """Every mirror table that has been declared, in a stable order. Raises `WiringError` for one that cannot work."""
+    tables = sorted(_tables_below(MirrorRow), key=lambda table: sql_table(table).name)
+    for table in tables:
+        required = [column.name for column in sql_table(table).columns if not column.nullable]
+        missing = sorted(set(required) - BOOKKEEPING)
+        if missing:
+            raise WiringError(
+                f"The mirror table {table.__name__} requires {', '.join(missing)}: make every column of its own "
+                "optional (`… | None = None`), since news may tell about some columns only."
+            )
+        if table.parent_table is not None and "parent" not in own_columns(table):
+            raise WiringError(f"The mirror table {table.__name__} names a parent table but has no `parent` column.")
+    return tables
+
+
+def _tables_below(base: type[MirrorRow]) -> Iterable[type[MirrorRow]]:
+    for table in base.__subclasses__():
+        if hasattr(table, "__table__"):
+            yield table
+        yield from _tables_below(table)
+
+
+def price_field() -> Any:
+    """A column for an exact decimal."""
+    return Field(default=None, sa_type=ExactDecimal)
+
+
+def time_field() -> Any:
+    """A column for an aware time, kept in UTC."""
+    return Field(default=None, sa_type=UtcDateTime)
+
+
+def document_field() -> Any:
+    """A column for a JSON value, kept exactly; `Patch` updates single members of an object in it."""
+    return Field(default=None, sa_type=Document)
+
+
+#: Reads one row as it would be with these writes applied, or None if nobody ever spoke of it.
+Reader = Callable[[Key, "list[Write]"], "MirrorRow | None"]
+
+
+class Mirror:
+    """What a handler says about the catalog. Every verb is news as of the event's time, or of `at` if given."""
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        occurred_at: datetime,
+        arrival: int,
+        earlier: list[Write],
+        read: Reader,
+        session: Session | None = None,
+    ) -> None:
+        self.writes: list[Write] = []
+        self._source = source
+        self._occurred_at = occurred_at
+        self._arrival = arrival
+        self._earlier = earlier
+        self._read = read
+        self._session = session
+
+    @property
+    def session(self) -> Session:
+        """A session inside the transaction that settles this delivery, for SQL of the handler's own.
+
+        A handler that asks for it is run inside that transaction, in a savepoint: slower, and still all or nothing.
+        """
+        if self._session is None:
+            raise SessionRequested
+        return self._session
+
+    def upsert(self, table: type[MirrorRow], external_id: str, *, at: datetime | None = None, **columns: Any) -> None:
+        """The row exists and has these values; columns not named keep theirs, and an explicit None is a value.
+
+        `active=False` records a row that exists but is switched off. Raises `HandlerError` for an unknown column or a
+        value that its column cannot keep exactly.
+        """
+        news = {ACTIVE: True} | columns
+        self._write(table, external_id, Rank.UPDATE, at, news)
+
+    def deactivate(self, table: type[MirrorRow], external_id: str, *, at: datetime | None = None) -> None:
+        """The row is gone, and so are its children. Only newer news brings it back; its last known values stay."""
+        self._write(table, external_id, Rank.DELETE, at, {ACTIVE: False})
+        for child in child_tables(table):
+            self._lose_children(table, external_id, child, Rank.DELETE, at)
+
+    def keep_only(
+        self, child: type[MirrorRow], external_ids: Iterable[str], *, parent: str, at: datetime | None = None
+    ) -> None:
+        """These are all the children of `parent`: any other is gone, unless newer news of its own says otherwise.
+
+        The same handler must upsert the parent, and each child named: what it lists, it has news about.
+        """
+        if child.parent_table is None:
+            raise HandlerError(f"{child.__name__} has no parent table, so there is no complete list of its rows.")
+        written = {(write.key.table, write.key.external_id) for write in self.writes}
+        for table, external_id in [(child.parent_table, parent), *((child, kept) for kept in external_ids)]:
+            if (table, external_id) not in written:
+                raise HandlerError(
+                    f"keep_only needs {table.__name__} {quoted(external_id)} upserted by the same handler."
+                )
+        self._lose_children(child.parent_table, parent, child, Rank.ABSENT, at)
+
+    def get(self, table: type[Row], external_id: str) -> Row | None:
+        """The row as the mirror holds it, the writes of this batch so far included; None if nobody spoke of it."""
+        row = self._read(Key(table, self._source, external_id), [*self._earlier, *self.writes])
+        return row if isinstance(row, table) else None
+
+    def _write(
+        self, table: type[MirrorRow], external_id: str, rank: Rank, at: datetime | None, news: dict[str, Any]
+    ) -> None:
+        known = own_columns(table)
+        columns: dict[str, Any] = {}
+        for name, value in news.items():
+            if name == ACTIVE:
+                if not isinstance(value, bool):
+                    raise HandlerError("`active` takes true or false.")
+                columns[name] = value
+            elif name not in known:
+                raise HandlerError(f"{table.__name__} has no column `{name}`: it has {', '.join(known)}.")
+            else:
+                columns[name] = None if value is None else _normalize(name, known[name], value)
+        _check_id("parent", columns.get("parent"))
+        self.writes.append(Write(self._key(table, external_id), self._version(rank, at), columns))
+
+    def _lose_children(
+        self, table: type[MirrorRow], external_id: str, child: type[MirrorRow], rank: Rank, at: datetime | None
+    ) -> None:
+        self.writes.append(Write(self._key(table, external_id), self._version(rank, at), {}, children_gone=child))
+
+    def _key(self, table: type[MirrorRow], external_id: str) -> Key:
+        if not isinstance(external_id, str) or not external_id:
+            raise HandlerError(f"A row of {table.__name__} needs its id as text, not {quoted(external_id)}.")
+        _check_id("external_id", external_id)
+        return Key(table, self._source, storable(external_id))
+
+    def _version(self, rank: Rank, at: datetime | None) -> Version:
+        if at is not None and at.tzinfo is None:
+            raise HandlerError("`at` takes a datetime with its offset.")
+        # A zero time is no time, so it is news as of the event.
+        moment = self._occurred_at if at is None or is_zero(at) else _checked(at)
+        return Version(microseconds(moment), int(rank), self._arrival)
+
+
+class SessionRequested(BaseException):
+    """A handler asked for a session outside a transaction: the worker runs it again inside one.
+
+    Not an `Exception`, so that a handler's own `except Exception` lets it pass.
+    """
+
+
+def _normalize(name: str, normal: Normalizer, value: Any) -> Any:
+    if not isinstance(value, Patch):
+        return normal(name, value)
+    if normal is not document:
+        raise HandlerError(f"`{name}` is no document, so it takes no Patch.")
+    return Patch(normal(name, dict(value.members)))
+
+
+def _checked(at: datetime) -> datetime:
+    try:
+        return in_utc(at)
+    except ValueError as error:
+        raise Unreadable(f"News cannot be from {at.isoformat()}: {error}.") from None
+
+
+def _check_id(name: str, value: Any) -> None:
+    if isinstance(value, str) and len(value) > LONGEST_NAME:
+        raise HandlerError(f"`{name}` is longer than {LONGEST_NAME} characters.")

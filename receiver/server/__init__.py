@@ -1,0 +1,1 @@
+"""Processes that serve and work: composition, start, health and end."""

@@ -1,0 +1,317 @@
+"""Composition: settings in, one ASGI application out."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from receiver.api import exposition, readiness
+from receiver.api.exposition import Exposition
+from receiver.api.readiness import Readiness
+from receiver.api.reads import Reads
+from receiver.api.routes import Api, answer_database_error, answer_http_error, answer_refused
+from receiver.api.tokens import Tokens
+from receiver.database.database import Database
+from receiver.database.errors import explain
+from receiver.database.schema import Schema
+from receiver.dialects.sources import Source, build_sources, find_dialects
+from receiver.errors import ConfigurationError, HookmirrorError, Refused
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.retention import Retention
+from receiver.ingest.admission import Admission
+from receiver.ingest.connections import Connections
+from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
+from receiver.ingest.group_commit import Acceptor
+from receiver.ingest.incoming import Incoming
+from receiver.ingest.paths import PREFIX, is_meant_for_hooks
+from receiver.logs import logs
+from receiver.metrics import sharing
+from receiver.mirror.rows import mirror_tables
+from receiver.server.registry import Kind, Registration
+from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
+from receiver.settings.environment import CONFIG_VARIABLE
+from receiver.settings.settings import Settings, load, settings_folder
+from receiver.worker.thread import WorkerThread
+from receiver.worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+#: Seconds after which a thread that waits for the interpreter may have it; Python's own default is 0.005.
+SWITCH_INTERVAL = 0.0002
+
+#: Seconds within which the event loop takes new settings, at a moment between two requests.
+TAKING = 10.0
+
+#: New containers after which Python looks for garbage in cycles. A batch makes thousands that are no garbage, and frees
+#: them by itself; with Python's own 700, looking cost the worker a tenth of its time.
+GARBAGE = 20_000
+
+#: What uvicorn and gunicorn take as: another process of this application would not start either.
+EXIT_CANNOT_START = 3
+
+
+class Installation:
+    """What the settings describe: the sources, the database, and what works on them."""
+
+    def __init__(self, settings: Settings, *, beside: Path | None = None) -> None:
+        """Raises `ConfigurationError` for whatever would fail later. `beside` is where the settings file lies."""
+        self.settings = settings
+        self.dialects = find_dialects(settings.dialects, beside=beside)
+        self.sources: Mapping[str, Source] = build_sources(settings, self.dialects)
+        self.database = Database(settings.database_url, setting=settings.place_of("database_url"))
+        self.schema = Schema(self.database)
+        self.inbox = Inbox(self.database)
+        measured = self.database.beside(connections=1, seconds=exposition.STATEMENT_SECONDS)
+        #: What Prometheus is told, over a connection of its own.
+        self.exposition = Exposition(Inbox(measured), sorted(self.sources))
+        self._derive()
+
+    def take(self, renewal: Renewal) -> None:
+        """Be what these settings describe from now on. Who was given something of it before keeps that."""
+        self.settings, self.sources = renewal.settings, renewal.sources
+        logs.configure(self.settings.log_level, self.settings.log_format)
+        self.exposition.renew(sorted(self.sources))
+        self._derive()
+
+    def read_anew(self) -> Renewal:
+        """What the settings say now, against what is in force. Raises `ConfigurationError`."""
+        return read_anew(self.settings, self.sources, self.dialects)
+
+    def _derive(self) -> None:
+        self.retention = Retention(
+            bodies=timedelta(days=self.settings.body_retention_days),
+            dedup_keys=timedelta(days=self.settings.dedup_retention_days),
+        )
+
+    def prepare(self) -> None:
+        """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
+        try:
+            # Of a file that has become doubtful since it was prepared before, nothing may be written now.
+            if self.database.is_sound:
+                self.schema.prepare()
+            self.database.look_after()
+        except SQLAlchemyError as error:
+            told = explain(error, self.settings.database_url, setting=self.database.setting)
+            raise ConfigurationError(told) from error
+
+    def worker(self, requests_wait: Callable[[], bool] = lambda: False) -> Worker:
+        """`requests_wait` as `Worker` has it."""
+        return Worker(
+            self.inbox,
+            self.sources,
+            batch_size=self.settings.batch_size,
+            max_batch_bytes=self.settings.max_batch_bytes,
+            lease=self.settings.lease,
+            retries=self.settings.retry_schedule,
+            retention=self.retention,
+            requests_wait=requests_wait,
+        )
+
+    def registration(self, kind: Kind) -> Registration:
+        return Registration(self.database, self.schema, self.sources, kind=kind)
+
+
+class App:
+    """The ASGI application: webhooks go to the endpoint, everything else to Starlette."""
+
+    def __init__(
+        self, installation: Installation, *, with_worker: bool = True, requests: Requests | None = None
+    ) -> None:
+        """`requests` ask for new settings; without it there are none until the next start."""
+        settings = installation.settings
+        self._installation = installation
+        self._registration = installation.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
+        # Over a connection of its own, so that nobody else's statement keeps an ack waiting for one.
+        self._acceptor = Acceptor(Inbox(installation.database.beside(connections=1)), accepted=self._wake)
+        new_worker = partial(installation.worker, self._acceptor.is_busy)
+        self._worker = WorkerThread(new_worker, installation.database) if with_worker else None
+        incoming = Incoming(settings)
+        #: For a server whose protocol is ours; others keep bounds of their own.
+        self.connections = Connections(settings, incoming)
+        self.endpoint = Endpoint(
+            installation.sources,
+            Admission(self._acceptor.accept).admit,
+            limits=settings,
+            incoming=incoming,
+        )
+        at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
+        self._read_inbox = Inbox(installation.database.beside(connections=at_once, seconds=seconds))
+        self._reads = Reads(at_once=at_once, seconds=seconds)
+        self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
+        self._readiness = self._new_readiness()
+        self._rest = self._api(lifespan=self.lifespan)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reloader = None if requests is None else self._make_reloader(requests)
+
+    def _new_readiness(self) -> Readiness:
+        installation = self._installation
+        asked = installation.database.beside(connections=1, seconds=readiness.STATEMENT_SECONDS)
+        limit = installation.settings.max_backlog_seconds
+        return Readiness(Inbox(asked), sorted(installation.sources), max_backlog_seconds=limit, accepting=self._trouble)
+
+    def _api(self, lifespan: Any = None) -> Starlette:
+        """Everything but the endpoint, by the settings in force."""
+        installation = self._installation
+        settings = installation.settings
+        api = Api(
+            self._read_inbox,
+            Tokens(settings.secret_keys),
+            sources=sorted(installation.sources),
+            reads=self._reads,
+            page_bytes=settings.api_page_bytes,
+            readiness=self._readiness,
+            exposition=installation.exposition,
+            measuring=self._measuring,
+            wake=self._wake,
+            warnings=lambda: self._registration.warnings,
+        )
+        rest = Starlette(
+            routes=api.routes(),
+            lifespan=lifespan,
+            exception_handlers={
+                Refused: answer_refused,
+                HTTPException: answer_http_error,
+                SQLAlchemyError: answer_database_error,
+            },
+        )
+        # Else a path with a slash too many would be answered with a redirect to whatever host the request names.
+        rest.router.redirect_slashes = False
+        return rest
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _is_for_hooks(inner_path(scope)):
+            await self.endpoint(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+
+    @asynccontextmanager
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Everything behind the application, from start to stop: for an outer application that mounts this one."""
+        self._installation.prepare()
+        self._loop = asyncio.get_running_loop()
+        self._registration.start()
+        self._acceptor.start()
+        if self._worker is not None:
+            self._worker.start()
+        if self._reloader is not None:
+            self._reloader.start()
+        yield
+        if self._reloader is not None:
+            self._reloader.stop()
+        self._acceptor.stop()
+        if self._worker is not None:
+            self._worker.stop()
+        self._registration.stop()
+        for each in (self._reads, self._measuring, self._readiness):
+            each.close()
+        self._installation.database.close()
+
+    def _trouble(self) -> str | None:
+        """What keeps deliveries from being stored; a failure counts until something was written since."""
+        return self._acceptor.trouble(since=self._registration.wrote_at)
+
+    def _make_reloader(self, requests: Requests) -> Reloader:
+        installation, note = self._installation, self._registration.note_settings
+        return Reloader(requests, read=installation.read_anew, take=self._take, note=note)
+
+    def _take(self, renewal: Renewal) -> None:
+        """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""
+        assert self._loop is not None
+        done: Future[None] = Future()
+
+        def take() -> None:
+            try:
+                self._renew(renewal)
+                done.set_result(None)
+            except Exception as error:
+                done.set_exception(error)
+
+        try:
+            self._loop.call_soon_threadsafe(take)
+            done.result(TAKING)
+        except (RuntimeError, TimeoutError):
+            raise ConfigurationError("This process is ending, or too busy to take any.") from None
+
+    def _renew(self, renewal: Renewal) -> None:
+        self._installation.take(renewal)
+        self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
+        self._rest = self._api()
+        self.endpoint.renew(renewal.sources, renewal.settings)
+        self._registration.renew(renewal.sources)
+        if self._worker is not None:
+            self._worker.renew()
+
+    def _wake(self) -> None:
+        if self._worker is not None:
+            self._worker.wake()
+
+
+def _is_for_hooks(path: str) -> bool:
+    return path.startswith(PREFIX) or is_meant_for_hooks(path)
+
+
+def install() -> Installation:
+    """What the settings in force describe. Raises `ConfigurationError` for whatever would fail later."""
+    settings = load()
+    logs.configure(settings.log_level, settings.log_format)
+    if sharing.unshared() is not None:
+        log.warning("the metrics of this process are its own", reason=sharing.unshared())
+    if not settings.sources:
+        raise ConfigurationError(
+            f"No source is set, so there is nothing to listen to: name a TOML file in {CONFIG_VARIABLE} with a table "
+            "[sources.<name>] for each account. docs/operations.md has an example."
+        )
+    for doubt in settings.doubts:
+        log.warning(doubt)
+    return Installation(settings, beside=settings_folder())
+
+
+def schema_of_packages() -> Schema:
+    """The schema that the installed packages and the settings' dialects want. It needs neither sources nor secrets.
+
+    Raises `ConfigurationError` for a database's URL that cannot be used, or a mirror table that cannot work.
+    """
+    settings = load()
+    logs.configure(settings.log_level, settings.log_format)
+    find_dialects(settings.dialects, beside=settings_folder())
+    mirror_tables()
+    return Schema(Database(settings.database_url, setting=settings.place_of("database_url")))
+
+
+def create() -> App:
+    """The application that the settings describe, for other servers: `uvicorn --factory receiver.server.app:create`.
+
+    Without a worker, since these start any number of processes. What is wrong is one line, and ends the process.
+    """
+    try:
+        installation = install()
+        installation.prepare()
+        application = App(installation, with_worker=False)
+    except HookmirrorError as error:
+        sys.stderr.write(f"hookmirror: {error}\n")
+        sys.exit(EXIT_CANNOT_START)
+    tune_interpreter()
+    return application
+
+
+def tune_interpreter() -> None:
+    """For a process that serves or works, once all is built."""
+    # The acceptor's thread needs the interpreter for a moment several times a commit: let it wait less for each.
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    # What is there now stays: without it, every full collection would walk through all imported modules again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE)

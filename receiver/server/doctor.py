@@ -1,0 +1,224 @@
+"""`hookmirror doctor`: look at everything that must hold before the first webhook, and say what to mend.
+
+It looks, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import RowMapping
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.database.database import Database
+from receiver.database.errors import explain
+from receiver.database.schema import Schema
+from receiver.dialects.dialect import Dialect
+from receiver.dialects.sources import Source, build_source, survey_dialects
+from receiver.errors import HookmirrorError, PoolerError, WiringError
+from receiver.inbox.inbox import Inbox, pending_sources
+from receiver.mirror.rows import mirror_tables
+from receiver.server.permissions import exposures
+from receiver.server.registry import Kind, Reading, Wiring, differences, running, shown
+from receiver.settings.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    good: bool
+    #: What was found; for something wrong or doubtful, with the mend.
+    says: str
+    #: Nothing is wrong, and yet somebody should look at it.
+    doubtful: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """One word for it."""
+        if not self.good:
+            return "MEND"
+        return "LOOK" if self.doubtful else "ok"
+
+
+def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Finding]:
+    """Everything in turn. What rests on something broken is left out."""
+    try:
+        settings = load()
+    except HookmirrorError as error:
+        yield Finding("settings", False, str(error))
+        return
+    yield Finding("settings", True, f"sources: {len(settings.sources)}")
+    yield from _exposed(settings)
+    yield from _secret_key(settings)
+    sources: dict[str, Source] = {}
+    yield from _sources(settings, beside, sources)
+    yield from _database(settings, sources)
+
+
+def _exposed(settings: Settings) -> Iterator[Finding]:
+    """Files of settings and secrets that others may read or write."""
+    files = [settings.file, *(source.secrets_file for source in settings.sources.values())]
+    for file in dict.fromkeys(files):
+        for exposure in exposures(file) if file is not None else ():
+            yield Finding("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
+
+
+def _secret_key(settings: Settings) -> Iterator[Finding]:
+    try:
+        keys = settings.secret_keys
+    except HookmirrorError as error:
+        yield Finding("secret key", False, str(error))
+        return
+    yield Finding("secret key", True, f"{len(keys)} in use")
+
+
+def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> Iterator[Finding]:
+    """Fills `sources` with those that can be listened to."""
+    dialects, refused = survey_dialects(settings.dialects, beside=beside)
+    wrong = [*refused, *_misfits(dialects)]
+    yield from (Finding("wiring", False, str(error)) for error in wrong)
+    if not wrong:
+        yield Finding("wiring", True, f"dialects {', '.join(sorted(dialects))}")
+    if not settings.sources:
+        yield Finding("sources", False, "there is none: add a table [sources.<name>] to the settings file")
+    for name, source in settings.sources.items():
+        if refused and source.dialect not in dialects:
+            yield Finding(f"source {name}", False, f"speaks `{source.dialect}`, which is not there: mend the wiring")
+            continue
+        try:
+            built = sources[name] = build_source(source, dialects)
+        except HookmirrorError as error:
+            yield Finding(f"source {name}", False, str(error))
+            continue
+        secrets = len(built.credentials.secrets)
+        api = "with its API" if source.api_url else "without an API, so it can be neither hydrated nor reconciled"
+        unsigned = ", takes unsigned webhooks" if source.allow_unsigned else ""
+        yield Finding(f"source {name}", True, f"speaks {built.dialect.name}, secrets: {secrets}{unsigned}, {api}")
+        yield from (Finding(f"source {name}", True, doubt, doubtful=True) for doubt in source.doubts)
+
+
+def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:
+    """What `build_sources` would refuse, whichever the sources are."""
+    for check in (mirror_tables, *(dialect.check for dialect in dialects.values())):
+        try:
+            check()
+        except WiringError as error:
+            yield error
+
+
+def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Finding]:
+    try:
+        database = Database(settings.database_url, setting=settings.place_of("database_url"))
+    except HookmirrorError as error:
+        yield Finding("database", False, str(error))
+        return
+    try:
+        absent = _absent_file(database)
+        if absent is None:
+            yield from _contents(database, settings, sources)
+        else:
+            yield _to_be_made(absent)
+    except PoolerError as error:
+        yield Finding("database", False, str(error))
+    except HookmirrorError as error:
+        yield Finding("schema", False, str(error))
+    except SQLAlchemyError as error:
+        yield Finding("database", False, explain(error, settings.database_url, setting=database.setting))
+    finally:
+        database.close()
+
+
+def _absent_file(database: Database) -> Path | None:
+    """The SQLite file that is not there yet: to open it would make it."""
+    path = Path(database.engine.url.database or "")
+    if database.is_postgresql or str(path).startswith("file:"):
+        return None
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except OSError:
+        # In a folder that this user may not enter: to open it tells more.
+        pass
+    return None
+
+
+def _to_be_made(file: Path) -> Finding:
+    if file.parent.is_dir() and os.access(file.parent, os.W_OK):
+        return Finding("database", True, f"{file} is not there yet: the first start makes it")
+    mend = "create its folder, or give this user the right to write there"
+    return Finding("database", False, f"{file} is not there and cannot be made: {mend}")
+
+
+def _contents(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Finding]:
+    schema = Schema(database)
+    plan = schema.plan()
+    if plan.is_needed:
+        yield Finding("database", True, "answers")
+        behind = " ".join(plan.lines(dry_run=True))
+        mend = "run `hookmirror migrate`" if database.is_postgresql else "the next start does it"
+        yield Finding("schema", not database.is_postgresql, f"is behind this release. {behind} To do it, {mend}")
+        return
+    schema.check()
+    yield Finding("database", True, "answers")
+    yield Finding("schema", True, f"is this release's: {schema.release}")
+    yield _backlog(database, settings)
+    yield from _strangers(database, settings)
+    yield from _processes(database, Wiring.of(sources))
+
+
+def _backlog(database: Database, settings: Settings) -> Finding:
+    waited = Inbox(database).oldest_due_seconds(settings.sources, now=datetime.now(UTC))
+    late = waited > settings.max_backlog_seconds
+    says = f"the oldest due delivery has waited {waited:.0f} s"
+    return Finding("backlog", not late, says + (": start a worker" if late else ""))
+
+
+def _strangers(database: Database, settings: Settings) -> Iterator[Finding]:
+    """Deliveries that no process with these settings will ever work on."""
+    for source in pending_sources(database):
+        if source not in settings.sources:
+            says = "is in no settings, and deliveries of it are pending: add it until they are done"
+            yield Finding(f"source {source}", False, says)
+
+
+def _processes(database: Database, wiring: Wiring) -> Iterator[Finding]:
+    """Those that run must agree with each other. That these settings are others yet is said, and no fault."""
+    with database.read() as connection:
+        found = running(connection, datetime.now(UTC))
+    if not found:
+        yield Finding("processes", True, "none runs on this database yet, neither endpoint nor worker")
+        return
+    among = differences(Wiring(tuple(found[0]["wiring"])), found)
+    if among:
+        yield Finding("processes", False, f"compared with {shown(found[0])}: {' '.join(among)}")
+    else:
+        says = f"{', '.join(map(shown, found))}"
+        otherwise = " ".join(differences(wiring, found[:1]))
+        yield Finding("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
+    yield from _refusals(found)
+    yield from _missing({process["kind"] for process in found})
+
+
+def _refusals(found: Iterable[RowMapping]) -> Iterator[Finding]:
+    """Who runs with older settings than it was given."""
+    for process in found:
+        reading = Reading.of(process)
+        if reading is not None and reading.refused is not None:
+            says = f"{shown(process)} refused the settings that it read last, and has older ones: {reading.refused}"
+            yield Finding("processes", False, f"{says} Mend them, and run `hookmirror reload`")
+
+
+def _missing(kinds: set[str]) -> Iterator[Finding]:
+    """Endpoints and workers need each other: one kind alone does half of the work."""
+    if kinds == {Kind.ENDPOINT}:
+        mend = "start `hookmirror worker`, or let `serve` run one"
+        yield Finding("worker", False, f"none runs, so what is accepted waits: {mend}")
+    if kinds == {Kind.WORKER}:
+        yield Finding("endpoint", False, "none runs, so senders reach nobody: start `hookmirror serve`")

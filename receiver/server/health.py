@@ -1,0 +1,88 @@
+"""`/healthz` and `/metrics` of a worker that runs alone, on a port of its own: plain HTTP for machines nearby."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+import structlog
+
+from receiver.api.exposition import MEDIA_TYPE
+from receiver.codec import encode
+from receiver.logs.repeats import Repeats
+
+log = Repeats(structlog.get_logger(__name__))
+
+#: Seconds that whoever asks may take to do it.
+PATIENCE = 10.0
+
+
+class Answer(NamedTuple):
+    status: int
+    media_type: str
+    content: bytes
+
+
+def vital_signs(trouble: Callable[[], str | None]) -> Answer:
+    """What /healthz answers; `trouble` says what is wrong, None while all is well."""
+    reason = trouble()
+    if reason is None:
+        return Answer(200, "application/json", encode({"status": "alive"}))
+    return Answer(503, "application/json", encode({"status": "not alive", "reason": reason}))
+
+
+@contextmanager
+def vitals(
+    listening: socket.socket, *, trouble: Callable[[], str | None], metrics: Callable[[], bytes]
+) -> Iterator[None]:
+    """Answers during the block, on threads of its own, so that a busy worker answers as well as an idle one."""
+    answers = {
+        "/healthz": lambda: vital_signs(trouble),
+        "/metrics": lambda: Answer(200, MEDIA_TYPE, metrics()),
+    }
+    with _Server(listening, answers) as server:
+        threading.Thread(target=server.serve_forever, name="vitals", daemon=True).start()
+        yield
+        server.shutdown()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, listening: socket.socket, answers: Mapping[str, Callable[[], Answer]]) -> None:
+        super().__init__(listening.getsockname()[:2], _Request, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self.answers = answers
+        self.server_activate()
+
+    def handle_error(self, *_: object) -> None:
+        """Whoever asked has gone, which is nobody's fault, or something of ours is broken; and on with the next."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            log.exception("a question about the worker was not answered", about={})
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = PATIENCE
+
+    def do_GET(self) -> None:
+        answer = self.server.answers.get(self.path.partition("?")[0], _nothing)()
+        self.send_response_only(answer.status)
+        self.send_header("Content-Type", answer.media_type)
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: whoever asks every few seconds need not fill the log."""
+
+
+def _nothing() -> Answer:
+    message = "A worker answers /healthz and /metrics alone."
+    return Answer(404, "application/json", encode({"error": "not_found", "message": message}))

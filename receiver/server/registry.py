@@ -1,0 +1,295 @@
+"""Who runs beside whom. Every process that serves or works says so in the database, and looks at the others there:
+those that are wired differently would treat the same deliveries differently, and an operator wants to know.
+
+Nothing depends on it. A process that cannot say so, or says so too late, works on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+import structlog
+from sqlalchemy import Connection, RowMapping, Table, delete, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Field, SQLModel
+
+from receiver.database.columns import Document, UtcDateTime
+from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.dialects.sources import Source
+from receiver.errors import HookmirrorError
+from receiver.worker.liveness import gone, new_name, strike_off
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two signs of life.
+BEAT = 10.0
+
+#: Seconds that striking a process off may hold up its end.
+STOP_PATIENCE = 2.0
+
+#: How long a process that gives no sign of life counts as running.
+STALE = timedelta(minutes=1)
+
+#: Differences of one pair that are named; whoever wants them all asks the table.
+MOST_NAMED = 3
+
+NEWER_SCHEMA = (
+    "The database has the schema of a later release than this process: it works on as before. Install that release "
+    "here too, and restart."
+)
+
+
+class Kind(StrEnum):
+    ENDPOINT = "endpoint"
+    WORKER = "worker"
+    BOTH = "endpoint and worker"
+
+
+class Process(SQLModel, table=True):
+    """One process that serves or works."""
+
+    __tablename__ = "processes"
+
+    #: As `receiver.worker.liveness` makes them.
+    name: str = Field(primary_key=True)
+    host: str
+    pid: int
+    #: `endpoint`, `worker`, or `endpoint and worker`.
+    kind: str
+    #: Of hookmirror.
+    release: str
+    #: The revisions that this release wants, package by package.
+    revision: str
+    #: Tells another wiring from the same.
+    fingerprint: str
+    #: What it listens to and which handler takes what, a line each.
+    wiring: Any = Field(sa_type=Document)
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    seen_at: datetime = Field(sa_type=UtcDateTime)
+    #: When it last read its settings, why it refused them, and what in them needs a restart; None for a process that
+    #: takes none while it runs.
+    settings: Any = Field(default=None, sa_type=Document, nullable=True)
+
+
+PROCESSES: Table = Process.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What decides how a process treats a delivery: its sources, and which handler takes which event type."""
+
+    lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sources: Mapping[str, Source]) -> Wiring:
+        dialects = {source.dialect.name: source.dialect for source in sources.values()}
+        listening = [f"source {source.name} speaks {source.dialect.name}" for source in sources.values()]
+        handling = [
+            f"{name} gives {handler.pattern.text} to {handler.name}"
+            for name, dialect in dialects.items()
+            for handler in dialect.handlers
+        ]
+        return cls((*sorted(listening), *sorted(handling)))
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.blake2s("\n".join(self.lines).encode(), digest_size=8).hexdigest()
+
+    def difference(self, other: Sequence[str]) -> str:
+        """What the other one lacks, and has besides; empty if they are the same."""
+        ours, theirs = set(self.lines), set(other)
+        lacks = [line for line in self.lines if line not in theirs]
+        has = [line for line in other if line not in ours]
+        parts = [f"{verb}: {_some(lines)}" for verb, lines in (("lacks", lacks), ("has besides", has)) if lines]
+        return "; ".join(parts)
+
+
+class Reading(NamedTuple):
+    """What came of a process's last look at its settings."""
+
+    #: When it began to read them.
+    read_at: datetime
+    #: Why it refused them; None if they are in force.
+    refused: str | None
+    #: The names of those that wait for a restart.
+    needs_restart: tuple[str, ...]
+
+    @classmethod
+    def of(cls, process: RowMapping) -> Reading | None:
+        """As the process says itself; None if it takes no settings while it runs."""
+        said = process["settings"]
+        if said is None:
+            return None
+        return cls(datetime.fromisoformat(said["read_at"]), said["refused"], tuple(said["needs_restart"]))
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "read_at": self.read_at.isoformat(),
+            "refused": self.refused,
+            "needs_restart": list(self.needs_restart),
+        }
+
+
+class Registration:
+    """Says that this process runs, for as long as it does, and what is to be said about the others."""
+
+    def __init__(
+        self,
+        database: Database,
+        schema: Schema,
+        sources: Mapping[str, Source],
+        *,
+        kind: Kind,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.name = new_name()
+        #: What an operator should know, a sentence each; as of the last look.
+        self.warnings: list[str] = []
+        #: By the monotonic clock: when it last wrote something.
+        self.wrote_at = -math.inf
+        self._database = database
+        self._schema = schema
+        self._wiring = Wiring.of(sources)
+        self._kind = kind
+        self._clock = clock
+        self._started_at = clock()
+        self._settings: dict[str, Any] | None = None
+        self._stopping = threading.Event()
+        #: Set when there is something to say at once.
+        self._turn = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Strike this process off. Trouble with the database is not waited out: others will notice by themselves."""
+        self._stopping.set()
+        self._turn.set()
+        self._thread.join(STOP_PATIENCE)
+        strike_off(self.name)
+
+    def renew(self, sources: Mapping[str, Source]) -> None:
+        """From now on this process is wired so."""
+        self._wiring = Wiring.of(sources)
+
+    def note_settings(self, read_at: datetime, refused: str | None, needs_restart: Sequence[str]) -> None:
+        """Say that the settings were read, and what came of it. From the first time on, this process may be asked to.
+
+        Safe to call from any thread.
+        """
+        self._settings = Reading(read_at, refused, tuple(needs_restart)).as_json()
+        self._turn.set()
+
+    def look(self) -> None:
+        """One sign of life, and one look at the others. Raises SQLAlchemy's error if the database is in trouble."""
+        now = self._clock()
+        with self._database.write() as connection:
+            self._give_sign(connection, now)
+            others = [each for each in running(connection, now) if each["name"] != self.name]
+        self.wrote_at = time.monotonic()
+        warnings = [NEWER_SCHEMA] if self._schema.is_ahead() else []
+        warnings += differences(self._wiring, others)
+        for warning in warnings:
+            if warning not in self.warnings:
+                log.warning(warning)
+        self.warnings = warnings
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._turn.clear()
+            self._try(self.look)
+            self._turn.wait(BEAT)
+        self._try(self._leave)
+
+    def _try(self, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except (SQLAlchemyError, HookmirrorError):
+            # Whoever needs the database says so, and this can wait for the next time.
+            log.debug("could not register, or look at the other processes", exc_info=True)
+
+    def _leave(self) -> None:
+        with self._database.write() as connection:
+            connection.execute(delete(PROCESSES).where(PROCESSES.c.name == self.name))
+
+    def _give_sign(self, connection: Connection, now: datetime) -> None:
+        mine = update(PROCESSES).where(PROCESSES.c.name == self.name)
+        news: dict[str, Any] = {
+            "fingerprint": self._wiring.fingerprint,
+            "wiring": list(self._wiring.lines),
+            "settings": self._settings,
+            "seen_at": now,
+        }
+        if connection.execute(mine.values(news)).rowcount:
+            return
+        drop_stale(connection, now)
+        connection.execute(
+            insert(PROCESSES).values(
+                name=self.name,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                kind=self._kind.value,
+                release=release(),
+                revision=self._schema.release,
+                started_at=self._started_at,
+                **news,
+            )
+        )
+
+
+def running(connection: Connection, now: datetime) -> list[RowMapping]:
+    """The processes that have given a sign of life lately, the longest running first."""
+    found = select(PROCESSES).where(PROCESSES.c.seen_at >= now - STALE).order_by(PROCESSES.c.started_at)
+    rows = connection.execute(found).mappings().all()
+    ended = set(gone(row["name"] for row in rows))
+    return [row for row in rows if row["name"] not in ended]
+
+
+def drop_stale(connection: Connection, now: datetime) -> None:
+    """Strike off those that ended without doing it themselves."""
+    names = gone(connection.execute(select(PROCESSES.c.name)).scalars())
+    connection.execute(delete(PROCESSES).where((PROCESSES.c.seen_at < now - STALE) | PROCESSES.c.name.in_(names)))
+
+
+def differences(wiring: Wiring, others: Iterable[RowMapping]) -> list[str]:
+    """A sentence for every other wiring, that names who has it."""
+    who: dict[str, list[str]] = {}
+    for other in others:
+        if other["fingerprint"] != wiring.fingerprint:
+            who.setdefault(wiring.difference(other["wiring"]), []).append(shown(other))
+    return [
+        f"Wired differently: {_some(names, of=1)} {difference}. Give all processes the same sources and dialects, and "
+        "restart them."
+        for difference, names in who.items()
+    ]
+
+
+def shown(process: RowMapping) -> str:
+    """A process as people look for it."""
+    return f"{process['kind']} {process['host']}:{process['pid']} (hookmirror {process['release']})"
+
+
+def release() -> str:
+    """Of the package that this code was installed with."""
+    try:
+        return version("hookmirror")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _some(names: Sequence[str], *, of: int = MOST_NAMED) -> str:
+    more = f" and {len(names) - of} more" if len(names) > of else ""
+    return ", ".join(names[:of]) + more

@@ -1,0 +1,104 @@
+"""`hookmirror reload`: ask the processes of this machine to read their settings again, and hear what came of it.
+
+They are found by their registrations. A signal goes only to a process that takes new settings while it runs, and that
+is certainly the one that registered: the same number may belong to another by now.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import RowMapping
+
+from receiver.database.database import Database
+from receiver.errors import ConfigurationError
+from receiver.server.registry import Reading, running, shown
+from receiver.worker import liveness
+
+#: Seconds that a process may take to say what came of it, and between two looks.
+PATIENCE, LOOK = 15.0, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of asking one process."""
+
+    process: str
+    #: None for a process of another machine or container, which was not asked.
+    taken: bool | None
+    says: str
+
+
+def ask_all(database: Database, *, pid: int | None = None, patience: float = PATIENCE) -> list[Answer]:
+    """Ask every process, or the one with this process id, and wait for what they say.
+
+    Raises `ConfigurationError` if there is none.
+    """
+    asked_at = datetime.now(UTC)
+    found = [row for row in _registered(database) if pid is None or row["pid"] == pid]
+    if not found:
+        which = "No process" if pid is None else f"No process with the id {pid}"
+        raise ConfigurationError(
+            f"{which} serves or works on this database: start one, which then reads the settings, or give `reload` the "
+            "settings of those that run."
+        )
+    unasked = {row["name"]: answer for row in found if (answer := _ask(row)) is not None}
+    heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at, patience)
+    return [unasked.get(row["name"]) or _answer(row, heard.get(row["name"])) for row in found]
+
+
+def _registered(database: Database) -> list[RowMapping]:
+    with database.read() as connection:
+        return running(connection, datetime.now(UTC))
+
+
+def _ask(process: RowMapping) -> Answer | None:
+    """Send the signal; or what is to be said where that may not be."""
+    if not liveness.is_here(process["name"]):
+        return Answer(shown(process), None, "runs on another machine or in another container: run this there")
+    if Reading.of(process) is None:
+        return Answer(
+            shown(process), False, "takes no settings while it runs: start it again, or have its server do it"
+        )
+    try:
+        liveness.signal_to(process["name"], signal.SIGHUP)
+    except ProcessLookupError:
+        return Answer(shown(process), None, "has ended")
+    except PermissionError:
+        return Answer(shown(process), False, "belongs to another user: run this as that one")
+    return None
+
+
+def _wait(database: Database, names: Iterable[str], asked_at: datetime, patience: float) -> Mapping[str, Reading]:
+    """What they say, by name, of a reading that began after they were asked. Who has ended says nothing."""
+    heard: dict[str, Reading] = {}
+    waiting = set(names)
+    end = time.monotonic() + patience
+    while waiting and time.monotonic() < end:
+        time.sleep(LOOK)
+        rows = {row["name"]: row for row in _registered(database)}
+        for name in list(waiting):
+            reading = Reading.of(rows[name]) if name in rows else None
+            if reading is not None and reading.read_at >= asked_at:
+                heard[name] = reading
+            if name not in rows or name in heard:
+                waiting.discard(name)
+    return heard
+
+
+def _answer(process: RowMapping, reading: Reading | None) -> Answer:
+    if reading is None:
+        return Answer(shown(process), False, "has not said what came of it: look into its log")
+    if reading.refused is not None:
+        return Answer(shown(process), False, f"refused them, and keeps the old ones: {reading.refused}")
+    waits = f"; needs a restart for {', '.join(reading.needs_restart)}" if reading.needs_restart else ""
+    return Answer(shown(process), True, f"has the settings as they are now{waits}")
+
+
+def lines(answers: Sequence[Answer]) -> list[str]:
+    """The answers for people."""
+    return [f"{answer.process} {answer.says}." for answer in answers]

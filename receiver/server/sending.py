@@ -1,0 +1,113 @@
+"""`hookmirror send`: one webhook, signed or encrypted as its source does it, for trying things out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from receiver import codec
+from receiver.dialects.sources import Source
+from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
+from receiver.ingest.paths import PREFIX
+from receiver.loading import foreign_code
+from receiver.logs.safe_text import told_with_type
+from receiver.moments import in_utc
+
+#: Seconds that the receiver may take to answer.
+PATIENCE = 30.0
+
+#: What an event is about, unless somebody says.
+USUAL_ID = "TEST-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came back."""
+
+    status: int
+    answer: str
+
+
+def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: str | None) -> bytes:
+    """The body to send: the bytes of the file `what`, or a body for the event type `what`.
+
+    Raises `ConfigurationError` if the data is not JSON or the dialect cannot compose such a body.
+    """
+    path = Path(what)
+    if path.suffix == ".json" or path.exists():
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(
+                f"The fixture {what!r} cannot be read ({error.strerror}): correct the path."
+            ) from None
+    content = _json(data)
+    try:
+        return source.dialect.write(what, entity_id, at=at, data=content)
+    except ConfigurationError as error:
+        if entity_id != USUAL_ID:
+            raise
+        raise ConfigurationError(f"{error} The id is {USUAL_ID} unless --id gives another.") from None
+
+
+def address(to: str, source: str) -> str:
+    """Where to post: the URL as it is, or without a path the endpoint for the source. Raises `ConfigurationError`."""
+    try:
+        parts = urlsplit(to)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigurationError(
+            f"--to takes a URL that begins with http:// or https://, such as http://127.0.0.1:8000, and not {to!r}."
+        )
+    return to if parts.path.strip("/") else f"{to.rstrip('/')}{PREFIX}{source}"
+
+
+def moment(text: str) -> datetime:
+    """The time in UTC that is written in ISO 8601. Raises `ConfigurationError` if it is none, or lacks its offset."""
+    try:
+        written = datetime.fromisoformat(text)
+        if written.tzinfo is not None:
+            return in_utc(written)
+    except ValueError:
+        pass
+    raise ConfigurationError(
+        "--at takes a time with its offset from UTC, such as 2026-11-21T12:00:00Z or 2026-11-21T20:00:00+08:00, "
+        f"and not {text!r}."
+    )
+
+
+def send(source: Source, body: bytes, url: str) -> Sent:
+    """Sign or encrypt the body and post it. Raises `HookmirrorError` if nobody answers."""
+    verifier = source.dialect.verifier
+    with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
+        sealed, headers = verifier.sign(verifier.prepare(body, source.credentials), source.credentials)
+    try:
+        response = httpx.post(
+            url, content=sealed, headers={"content-type": "application/json", **headers}, timeout=PATIENCE
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise HookmirrorError(
+            f"Nobody answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
+        ) from None
+    return Sent(response.status_code, response.text)
+
+
+def shown(url: str) -> str:
+    """The URL without user and password, which may stand in it for a proxy's sake."""
+    head, at, host = url.partition("://")[2].partition("/")[0].rpartition("@")
+    return url.replace(f"{head}{at}", "", 1) if host and at else url
+
+
+def _json(data: str | None) -> Any:
+    if data is None:
+        return None
+    try:
+        return codec.decode(data)
+    except Unreadable as error:
+        raise ConfigurationError(f"--data takes JSON: {error}") from None

@@ -1,0 +1,149 @@
+"""The server around the application: where it listens, how it ends, and in how many processes it runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from receiver.errors import ConfigurationError
+from receiver.ingest.fast_path import HookProtocol
+from receiver.ingest.paths import PREFIX
+from receiver.metrics import metrics
+from receiver.metrics.sharing import SHARED_VARIABLE
+from receiver.server.app import App
+from receiver.server.renewal import stop_listening
+from receiver.server.supervisor import Supervisor
+from receiver.settings.environment import VITALS_VARIABLE
+
+#: Connections that may wait until a process takes them.
+QUEUED_CONNECTIONS = 2_048
+
+#: Seconds that requests under way get when the server stops.
+GRACE = 15
+
+#: Seconds after which a process that was asked to end is killed: for requests, the worker's delivery, and some more.
+PATIENCE = 40.0
+
+
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
+    """A socket on this address. Raises `ConfigurationError` saying why there is none.
+
+    `option` is how to choose another port; that for the host is named alike.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, UnicodeError) as error:
+        listening.close()
+        reason = error.strerror if isinstance(error, OSError) else "no name of a machine"
+        raise ConfigurationError(
+            f"Nothing can listen on {host} port {port} ({reason}): {_mend(error, option)}."
+        ) from None
+    return listening
+
+
+def _mend(error: Exception, option: str) -> str:
+    """What to do about an address that cannot be listened on."""
+    if isinstance(error, PermissionError):
+        return f"choose another {option}, from 1024 on, or let systemd open the socket, as docs/deployment.md says"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"stop what does, or choose another {option}"
+    return f"{option.replace('port', 'host')} takes an address of this machine, or 0.0.0.0 for all that it has"
+
+
+def inherit(number: int) -> socket.socket:
+    """The socket that whoever started this process opened for it. Raises `ConfigurationError` if there is none."""
+    try:
+        return socket.socket(fileno=number)
+    except OSError as error:
+        raise ConfigurationError(
+            f"File descriptor {number} is no socket of this process ({error.strerror}): --fd takes the number of one "
+            "that its starter left open, such as 3 for a socket of systemd."
+        ) from None
+
+
+def run(application: App, listening: socket.socket, *, root_path: str = "") -> None:
+    """Serve in this process, until a signal says to end: requests under way are answered first.
+
+    `root_path` is where a proxy serves this under.
+    """
+    config = uvicorn.Config(
+        application,
+        http=HookProtocol,
+        # There are no web sockets here, and one that a stranger asks for in vain could spoil the end of the server.
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        lifespan="on",
+        root_path=root_path,
+        timeout_graceful_shutdown=GRACE,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops gracefully, and then raises the signal again: having been asked to end is no failure.
+        signal.signal(number, lambda *_: sys.exit(0))
+    _say_where(listening)
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        stop_listening()
+
+
+def run_processes(listening: socket.socket, *, processes: int, worker: bool, root_path: str = "") -> None:
+    """Serve in so many processes that share the socket, and a worker in one more, until a signal says to end.
+
+    A connection waits in the socket's one queue until any of the processes takes it, so none is lost with a process.
+    """
+    hookmirror = [sys.executable, "-P", "-m", "receiver"]
+    serve = [*hookmirror, "serve", "--fd", str(listening.fileno()), "--no-worker", "--root-path", root_path]
+    commands = [serve] * processes
+    if worker:
+        commands.append([*hookmirror, "worker"])
+    # Whoever connects from now on waits for the first process that is ready, instead of being refused.
+    listening.listen(QUEUED_CONNECTIONS)
+    _say_where(listening)
+    with _shared_folder() as shared:
+        environment = {name: value for name, value in os.environ.items() if name != VITALS_VARIABLE}
+        supervisor = Supervisor(
+            commands,
+            environment=environment if shared is None else {**environment, SHARED_VARIABLE: str(shared)},
+            file_descriptors=[listening.fileno()],
+            ended=lambda pid: None if shared is None else metrics.forget(pid, shared),
+            patience=PATIENCE,
+        )
+        supervisor.run()
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path | None]:
+    """Where the processes share their metrics; None if nothing can be made for temporary files."""
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="hookmirror-metrics-", ignore_cleanup_errors=True)
+            )
+        except OSError as error:
+            reason = f"nothing can be made for temporary files ({error.strerror})"
+            structlog.get_logger(__name__).warning("the metrics of each process are its own", reason=reason)
+            yield None
+        else:
+            yield Path(made)
+
+
+def _say_where(listening: socket.socket) -> None:
+    address, *rest = listening.getsockname()
+    where = f"{address}:{rest[0]}" if rest else address
+    structlog.get_logger(__name__).info("listening", url=f"http://{where}{PREFIX}<source>")

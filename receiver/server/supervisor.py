@@ -1,0 +1,175 @@
+"""Keeps processes running: one that ends is replaced, and all end together. It knows nothing of what they do.
+
+SIGHUP is passed on to all of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+
+import structlog
+
+from receiver.logs.safe_text import told
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at the processes.
+LOOK = 0.1
+
+#: Seconds before a process that ended is replaced: doubled each time, up to the longest, unless it had run for a while.
+FIRST_PAUSE, LONGEST_PAUSE, A_WHILE = 0.1, 15.0, 10.0
+
+#: Of Linux: the signal that a process gets when its parent vanishes.
+PR_SET_PDEATHSIG = 1
+
+
+class Supervisor:
+    """Runs a process for every command until SIGTERM or SIGINT. To be run by the main thread, as the only one."""
+
+    def __init__(
+        self,
+        commands: Sequence[Sequence[str]],
+        *,
+        environment: Mapping[str, str],
+        file_descriptors: Sequence[int],
+        ended: Callable[[int], None],
+        patience: float,
+    ) -> None:
+        """The processes inherit `file_descriptors`, and get `patience` seconds to end when they are asked to.
+
+        `ended` is told the process id of each that ended before that.
+        """
+        self._posts = [_Post(command, environment, file_descriptors, ended) for command in commands]
+        self._patience = patience
+        self._stopping = False
+        self._hung_up = False
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._hang_up)
+        try:
+            while not self._stopping:
+                for post in self._posts:
+                    post.fill()
+                self._pass_on()
+                time.sleep(LOOK)
+        finally:
+            self._end()
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        self._hung_up = True
+
+    def _pass_on(self) -> None:
+        if self._hung_up:
+            self._hung_up = False
+            for post in self._posts:
+                post.send(signal.SIGHUP)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _end(self) -> None:
+        for post in self._posts:
+            post.ask_to_end()
+        deadline = time.monotonic() + self._patience
+        for post in self._posts:
+            post.wait(deadline)
+
+
+class _Post:
+    """The place of one process: filled again whenever it is empty."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        descriptors: Sequence[int],
+        ended: Callable[[int], None],
+    ) -> None:
+        self._command = command
+        self._environment = environment
+        self._descriptors = descriptors
+        self._ended = ended
+        self._process: subprocess.Popen[bytes] | None = None
+        self._began = self._due = time.monotonic()
+        self._pause = FIRST_PAUSE
+
+    def fill(self) -> None:
+        """See to it that a process runs here, though not at once if they keep ending."""
+        if self._process is not None and self._process.poll() is not None:
+            self._plan_another(self._process)
+            self._ended(self._process.pid)
+            self._process = None
+        if self._process is None and time.monotonic() >= self._due:
+            self._began = time.monotonic()
+            self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        """The process; None if the system has no room for it now."""
+        try:
+            return subprocess.Popen(  # noqa: S603 (the commands are ours)
+                self._command,
+                env=self._environment,
+                pass_fds=self._descriptors,
+                preexec_fn=_prepared_under(os.getpid()),
+            )
+        except OSError as error:
+            self._pause_before_the_next()
+            log.error("a process cannot be started; trying again", error=told(error), seconds=self._pause)
+            return None
+
+    def _plan_another(self, ended: subprocess.Popen[bytes]) -> None:
+        self._pause_before_the_next()
+        log.error("a process ended; starting another", pid=ended.pid, code=ended.returncode, seconds=self._pause)
+
+    def _pause_before_the_next(self) -> None:
+        now = time.monotonic()
+        self._pause = FIRST_PAUSE if now - self._began > A_WHILE else min(2 * self._pause, LONGEST_PAUSE)
+        self._due = now + self._pause
+
+    def ask_to_end(self) -> None:
+        self.send(signal.SIGTERM)
+
+    def send(self, number: signal.Signals) -> None:
+        """Give the signal to the process, if there is one."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def wait(self, deadline: float) -> None:
+        """Until it has ended; past the deadline it is killed, which loses nothing that was acked."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            log.error("a process did not end in time and is killed", pid=self._process.pid)
+            self._process.kill()
+            self._process.wait()
+
+
+def _prepared_under(parent: int) -> Callable[[], None]:
+    """Prepares a new process, before its program begins.
+
+    It is asked to end when its parent vanishes, so that nobody is left behind on the port; and SIGHUP does not end it
+    before the program knows what to do then.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if libc is None:
+            return
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare

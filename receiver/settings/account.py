@@ -1,0 +1,129 @@
+"""One account of one system: the settings of a source, and the secrets that they give or name a file of."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from receiver.errors import ConfigurationError
+from receiver.verify.signatures import Credentials, Secret
+
+SOURCE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
+
+
+class SourceSettings(BaseModel):
+    """One account of one system: the table `[sources.<name>]`."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    #: The source's name, from the table's heading; it is the last part of the URL that the sender posts to.
+    name: str = Field(exclude=True)
+    #: How the source speaks; by default the dialect of the source's own name.
+    dialect: str = ""
+    #: What verifies its bodies, newest first; all are valid at once.
+    secrets: list[SecretStr] = []
+    #: A file with one secret a line, newest first, in addition to `secrets`. Blanks around a line do not count.
+    secrets_file: Path | None = None
+    #: Where each webhook record at the sender has a secret of its own: the secrets by the record's id.
+    webhook_secrets: dict[str, SecretStr] = {}
+    #: Take bodies that carry no signature.
+    allow_unsigned: bool = False
+    #: The application key inside the bodies (sticky.io).
+    app_key: SecretStr | None = None
+    #: The layout of encrypted bodies (sticky.io).
+    cipher: str = "auto"
+    #: The source's own API, for hydrating and reconciling.
+    api_url: str | None = None
+    #: The API's key or user name.
+    api_key: SecretStr | None = None
+    #: The API's secret or password, where it wants two.
+    api_secret: SecretStr | None = None
+
+    @field_validator("secrets", "webhook_secrets", "app_key", "api_key", "api_secret")
+    @classmethod
+    def _ends_in_no_line_end(cls, given: Any) -> Any:
+        if any(text.strip("\r\n") != text for _, text in _texts(given)):
+            raise ValueError("begins or ends with a line end, which no sender's secret has: remove it")
+        return given
+
+    @field_validator("api_url")
+    @classmethod
+    def _can_be_called(cls, url: str | None) -> str | None:
+        if url and not _is_http_url(url):
+            raise ValueError('takes the URL of an API, such as "https://pim.example/api/v1"')
+        # Empty, as a template leaves it whose variable was not set.
+        return url or None
+
+    @model_validator(mode="after")
+    def _default_dialect(self) -> SourceSettings:
+        if not SOURCE_NAME.fullmatch(self.name):
+            raise ValueError("a source's name is 1 to 64 of a–z, 0–9, `-` and `_`, because it stands in a URL")
+        self.dialect = self.dialect or self.name
+        return self
+
+    @property
+    def doubts(self) -> list[str]:
+        """What is allowed and yet hardly meant, a sentence each: blanks around a secret, which would count."""
+        return [
+            f"{name} of the source {self.name} has blanks around it, which are part of it: remove them, unless the "
+            "sender has them too."
+            for field in ("secrets", "webhook_secrets", "app_key", "api_key", "api_secret")
+            for name, text in _texts(getattr(self, field), field)
+            if text.strip() != text and text.strip()
+        ]
+
+    def credentials(self) -> Credentials:
+        """What verifies this source's bodies. Raises `ConfigurationError` if the secrets file cannot be read."""
+        return Credentials(
+            secrets=(
+                *(Secret(secret.get_secret_value().encode()) for secret in self.secrets),
+                *(Secret(line) for line in self._lines_of_secrets_file()),
+                *(Secret(value.get_secret_value().encode(), name) for name, value in self.webhook_secrets.items()),
+            ),
+            allow_unsigned=self.allow_unsigned,
+            app_key=self.app_key.get_secret_value() if self.app_key else None,
+            cipher=self.cipher,
+        )
+
+    def _lines_of_secrets_file(self) -> Iterable[bytes]:
+        if self.secrets_file is None:
+            return []
+        wrong = f"The source {self.name} names secrets_file = {str(self.secrets_file)!r}, which"
+        try:
+            content = self.secrets_file.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{wrong} cannot be read ({error.strerror}): create it with one secret a line, or correct the path."
+            ) from None
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise ConfigurationError(f"{wrong} is written in UTF-16: save it as UTF-8.")
+        stripped = [line.strip() for line in content.removeprefix(codecs.BOM_UTF8).splitlines()]
+        if not any(stripped):
+            raise ConfigurationError(f"{wrong} holds no secret: write one secret a line, or remove `secrets_file`.")
+        return [line for line in stripped if line]
+
+
+def _texts(given: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """The secrets in the value of a setting, each under its name."""
+    if isinstance(given, SecretStr):
+        yield name, given.get_secret_value()
+    elif isinstance(given, dict):
+        for key, each in given.items():
+            yield from _texts(each, f"{name}.{key}")
+    elif isinstance(given, list):
+        for position, each in enumerate(given, start=1):
+            yield from _texts(each, f"{name}[{position}]")
+
+
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

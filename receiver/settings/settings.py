@@ -1,0 +1,246 @@
+"""Settings: environment variables `HOOKMIRROR_…` over a TOML file named by `HOOKMIRROR_CONFIG`.
+
+Every setting is described in docs/operations.md. Secrets are kept as pydantic's secret types: never printed or logged.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from receiver.errors import ConfigurationError
+from receiver.inbox.retries import RetrySchedule
+from receiver.settings import environment, mistakes
+from receiver.settings.account import SourceSettings as SourceSettings
+from receiver.settings.environment import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE, VITALS_VARIABLE
+from receiver.settings.limits import Limits
+
+#: Characters of a secret key: a shorter one could be guessed, and with it every token forged.
+SHORTEST_SECRET_KEY = 16
+
+#: In the environment these are JSON.
+JSON_VARIABLES = (PREFIX + "DIALECTS", PREFIX + "SOURCES")
+
+
+class Settings(Limits, BaseSettings):
+    """All settings of one installation."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True)
+
+    #: Where everything is kept: sqlite:///path or postgresql://…
+    database_url: str = "sqlite:///hookmirror.db"
+    #: Signs the API's tokens; several, separated by spaces, newest first, while one is being replaced.
+    secret_key: SecretStr | None = None
+    #: Dialects of your own, besides those of installed packages: "module:name".
+    dialects: list[str] = []
+    #: Deliveries that one worker claims at once.
+    batch_size: int = Field(default=200, ge=1, le=1_000)
+    #: Bytes of bodies that one worker claims at once; a larger body is claimed alone.
+    max_batch_bytes: int = Field(default=16_777_216, ge=1)
+    #: Seconds after which a claimed delivery may be taken over from a worker that has not been heard of.
+    lease_seconds: float = Field(default=60.0, ge=1, le=86_400)
+    #: How often a handler is run before its delivery is dead.
+    max_attempts: int = Field(default=10, ge=1, le=100)
+    #: Days after their arrival that bodies are kept; those of deliveries that are not done stay.
+    body_retention_days: int = Field(default=30, ge=1, le=36_500)
+    #: Days that dedup keys are kept.
+    dedup_retention_days: int = Field(default=400, ge=1, le=36_500)
+    #: The oldest pending delivery, in seconds, with which /readyz still answers that all is well.
+    max_backlog_seconds: float = Field(default=300.0, gt=0, le=31_536_000)
+    #: Questions to the API that are answered at the same time; the others wait for their turn, and not for long.
+    api_reads_at_once: int = Field(default=4, ge=1, le=100)
+    #: Seconds that one statement of such an answer may take.
+    api_read_seconds: float = Field(default=10.0, gt=0, le=600)
+    #: Bytes after which a page of the API ends, although more was asked for.
+    api_page_bytes: int = Field(default=4_194_304, ge=1_024)
+    #: How much of what happens is logged.
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    #: Lines for people or JSON for machines.
+    log_format: Literal["console", "json"] = "console"
+    #: The sources, by name.
+    sources: dict[str, SourceSettings] = {}
+
+    _file: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_sources(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("sources"), dict):
+            named = {
+                name: {**table, "name": name} if isinstance(table, dict) else table
+                for name, table in values["sources"].items()
+            }
+            return values | {"sources": named}
+        return values
+
+    @model_validator(mode="after")
+    def _keys_outlive_bodies(self) -> Settings:
+        if self.dedup_retention_days < self.body_retention_days:
+            raise ValueError("dedup_retention_days must not be shorter than body_retention_days")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the signature is pydantic-settings')
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then what `load` read from the file."""
+        if isinstance(env_settings, EnvSettingsSource):
+            env_settings.env_vars = environment.stripped(env_settings.env_vars)
+        return env_settings, init_settings
+
+    @property
+    def file(self) -> Path | None:
+        """The file that they were read from; None if the environment alone says them."""
+        return self._file
+
+    def place_of(self, name: str) -> str:
+        """What to change where it is wrong: the variable that says it, or the file."""
+        variable = f"{PREFIX}{name.upper()}"
+        if self._file is None or environment.value(variable) is not None or name not in self.model_fields_set:
+            return variable
+        return f"`{name}` in {self._file}"
+
+    def keeping(self, old: Mapping[str, Any]) -> Settings:
+        """These settings, but for some that stay as they were."""
+        return self.model_copy(update=dict(old))
+
+    @property
+    def doubts(self) -> list[str]:
+        """What is allowed and yet hardly meant, a sentence each."""
+        return [doubt for source in self.sources.values() for doubt in source.doubts]
+
+    @property
+    def retry_schedule(self) -> RetrySchedule:
+        return RetrySchedule(attempts=self.max_attempts)
+
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def secret_keys(self) -> list[str]:
+        """Oldest first, as itsdangerous wants them. Raises `ConfigurationError` if there is none, or a short one."""
+        keys = self.secret_key.get_secret_value().split() if self.secret_key else []
+        mend = (
+            "Set it to 32 random characters, as printed by: "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
+        if not keys:
+            raise ConfigurationError(
+                f"HOOKMIRROR_SECRET_KEY is not set, and the API's tokens are signed with it. {mend}"
+            )
+        if min(map(len, keys)) < SHORTEST_SECRET_KEY:
+            raise ConfigurationError(
+                f"{self.place_of('secret_key')} holds a key of less than {SHORTEST_SECRET_KEY} characters, which could "
+                f"be guessed, and tokens forged with it. {mend}"
+            )
+        return keys[::-1]
+
+
+def source_settings(name: str, table: Mapping[str, Any]) -> SourceSettings:
+    """The settings of one source, from a table like those of the file. Raises `ConfigurationError` as `load` does."""
+    try:
+        return SourceSettings(**{**table, "name": name})
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"The settings are wrong: {_wrong(error, 'sources', name)}. docs/operations.md lists them all."
+        ) from None
+
+
+def settings_folder() -> Path:
+    """Where the settings file lies, and modules of one's own dialects may; without one, where the program starts."""
+    named = environment.value(CONFIG_VARIABLE)
+    return Path(named).resolve().parent if named else Path.cwd()
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings in force: the environment's over the file's.
+
+    `path` defaults to what `HOOKMIRROR_CONFIG` names. Raises `ConfigurationError` naming each setting that is wrong.
+    """
+    _refuse_unknown_variables()
+    named = environment.value(CONFIG_VARIABLE)
+    path = path or (Path(named) if named else None)
+    content = _read(path) if path is not None else {}
+    try:
+        settings = Settings(**content)
+    except ValidationError as error:
+        where = str(path) if path is not None else "the environment"
+        raise ConfigurationError(
+            f"The settings in {where} are wrong: {_wrong(error)}. docs/operations.md lists them all."
+        ) from None
+    except SettingsError:
+        variables = " or ".join(name for name in os.environ if name.upper() in JSON_VARIABLES)
+        raise ConfigurationError(
+            f'The settings in the environment are wrong: {variables} is no JSON: write a list as ["…"], and the '
+            'sources as {"sigma": {"secrets": ["…"]}}.'
+        ) from None
+    settings._file = path
+    return settings
+
+
+def _wrong(error: ValidationError, *table: str) -> str:
+    return mistakes.told(error, Settings.model_fields, SourceSettings.model_fields, *table)
+
+
+def _refuse_unknown_variables() -> None:
+    known = {CONFIG_VARIABLE, TOKEN_VARIABLE, VITALS_VARIABLE} | {
+        f"{PREFIX}{name.upper()}" for name in Settings.model_fields
+    }
+    unknown = environment.unknown(known)
+    if unknown:
+        meant = mistakes.perhaps(unknown[0].removeprefix(PREFIX), map(str.upper, Settings.model_fields), PREFIX)
+        raise ConfigurationError(
+            f"{unknown[0]} is set in the environment and is no setting: correct its name{meant}. "
+            "docs/operations.md lists all."
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        # What some editors write before everything else, a byte order mark, is no part of the text.
+        content = tomllib.loads(path.read_text("utf-8-sig"))
+    except IsADirectoryError:
+        raise ConfigurationError(
+            f"{CONFIG_VARIABLE} names {str(path)!r}, which is a folder: name a file, such as "
+            f"{str(path / 'hookmirror.toml')!r}."
+        ) from None
+    except PermissionError:
+        raise ConfigurationError(
+            f"{CONFIG_VARIABLE} names {str(path)!r}, which this user may not read: give it the right to."
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{CONFIG_VARIABLE} names {str(path)!r}, which cannot be read ({error.strerror}): "
+            "create it, or correct the path."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{path} is not TOML: it is not written in UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8."
+        ) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}.") from None
+    sources = content.get("sources")
+    for name, table in sources.items() if isinstance(sources, dict) else ():
+        if isinstance(table, dict) and isinstance(table.get("secrets_file"), str):
+            # Relative to the file that names it, so that it means the same from wherever the program starts.
+            content["sources"][name]["secrets_file"] = str(path.parent / table["secrets_file"])
+    return content

@@ -1,0 +1,1 @@
+"""Is a webhook authentic? Signatures and encrypted bodies."""

@@ -1,0 +1,1 @@
+"""From the inbox to the mirror: claim, hydrate, handle, settle."""

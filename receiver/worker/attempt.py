@@ -1,0 +1,207 @@
+"""Attempts: one claimed delivery on its way through a round of the worker, and how its attempt ends."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from receiver.database.errors import RUNS_AGAIN, is_transient
+from receiver.dialects.dialect import Handler
+from receiver.envelope import Envelope, Event
+from receiver.errors import Discard, Retry, Unreadable
+from receiver.inbox.leases import Claimed
+from receiver.inbox.results import Ending
+from receiver.inbox.retries import RetrySchedule
+from receiver.inbox.tables import State
+from receiver.logs.safe_text import told, told_with_type, traced
+from receiver.metrics import metrics
+from receiver.mirror.rows import Write
+from receiver.mirror.versions import Outcome
+from receiver.worker.liveness import Pulse
+
+log = structlog.get_logger(__name__)
+
+#: The longest that a handler may have its delivery wait: a year, as good as for ever.
+LONGEST_WAIT = timedelta(days=365)
+
+
+@dataclass(slots=True)
+class Task:
+    """One claimed delivery on its way through a round."""
+
+    delivery: Claimed
+    envelope: Envelope | None = None
+    handler: Handler | None = None
+    event: Event[object] | None = None
+    writes: list[Write] = field(default_factory=list)
+    #: Its event holds all that it will, or is not thin: the handler may run.
+    hydrated: bool = False
+    #: A call of its hydrator has not ended: until then, everything else here is that thread's.
+    under_way: bool = False
+    #: Its handler ran, or asked for a session and so runs in the settling transaction.
+    handled: bool = False
+    wants_session: bool = False
+    #: How often SQL of its own met what running the whole transaction again may mend.
+    interruptions: int = 0
+    #: How the attempt ended, as soon as that is certain; None while all is well.
+    ending: Ending | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing is left to be fetched for it."""
+        return not self.under_way and (self.hydrated or self.ending is not None)
+
+    @property
+    def entity(self) -> tuple[str, str] | None:
+        """What it is about, as far as that is known."""
+        read = self.envelope.entity if self.envelope is not None else None
+        return read or self.delivery.entity
+
+    def forget(self) -> None:
+        """Let go of all that is large: it has been settled."""
+        self.delivery = self.delivery._replace(plain=None)
+        self.envelope = self.event = None
+        self.writes = []
+
+
+class Judge:
+    """Decides how attempts end."""
+
+    def __init__(self, retries: RetrySchedule, *, clock: Callable[[], datetime], luck: Callable[[], float]) -> None:
+        self._retries = retries
+        self._clock = clock
+        self._luck = luck
+
+    def on_error(self, task: Task, code: str, error: BaseException) -> bool:
+        """Let what `code` raised decide how the task ends; False if it is none of the task's."""
+        if not _is_of_the_code(error):
+            return False
+        try:
+            task.ending = self._verdict(task, code, error)
+        except BaseException as odd:
+            # The error is a stranger's object, and so are its parts: whatever they do is this task's matter.
+            task.ending = self.failure(
+                task, f"{code} raised {told_with_type(error)}; to ask it raised {told_with_type(odd)}"
+            )
+        return True
+
+    def _verdict(self, task: Task, code: str, error: BaseException) -> Ending:
+        if isinstance(error, Unreadable):
+            return self._ending(task, State.DEAD, reason=told(error), failed=True)
+        if isinstance(error, Discard):
+            return self._ending(task, State.IGNORED, reason=told(error))
+        if isinstance(error, Retry):
+            return self.failure(task, told(error), after=error.after)
+        log.warning("a handler failed", handler=code, delivery=task.delivery.id, exception=traced(error))
+        return self.failure(task, f"{code} raised {told_with_type(error)}")
+
+    def failure(self, task: Task, reason: str, *, after: timedelta | None = None) -> Ending:
+        """Pending again, later; or dead, if that was the last attempt."""
+        number = task.delivery.attempt
+        if self._retries.exhausted(number):
+            return self._ending(task, State.DEAD, reason=reason, failed=True)
+        wait = self._retries.delay(number, self._luck()) if after is None else min(after, LONGEST_WAIT)
+        return self._ending(task, State.PENDING, reason=reason, failed=True, due_at=self._clock() + wait)
+
+    def success(self, task: Task, outcome: Outcome) -> Ending:
+        """Processed, with what it did to the mirror."""
+        return self._ending(task, State.PROCESSED, outcome=outcome.value)
+
+    def _ending(
+        self,
+        task: Task,
+        state: State,
+        *,
+        outcome: str | None = None,
+        reason: str | None = None,
+        failed: bool = False,
+        due_at: datetime | None = None,
+    ) -> Ending:
+        learnt = task.envelope if task.envelope is not None and task.envelope.entity != task.delivery.entity else None
+        return Ending(
+            delivery_id=task.delivery.id,
+            state=state,
+            outcome=outcome,
+            reason=reason,
+            failed=failed,
+            number=task.delivery.attempt,
+            due_at=due_at,
+            event_type=learnt.event_type if learnt else None,
+            entity=learnt.entity if learnt else None,
+            occurred_at=learnt.occurred_at if learnt else None,
+        )
+
+
+class Guard(Protocol):
+    """Makes what stands around a dialect's code, which `code` names: whatever is raised inside ends that task."""
+
+    def __call__(self, task: Task, code: str, *, in_transaction: bool = False) -> AbstractContextManager[None]: ...
+
+
+@dataclass(slots=True)
+class Judged(AbstractContextManager[None]):
+    """Around a dialect's code: lets a pulse show what is run, and a judge decide how it ended.
+
+    A class, because it is entered many times for each delivery.
+    """
+
+    judge: Judge
+    pulse: Pulse
+    task: Task
+    code: str
+    in_transaction: bool
+
+    def __enter__(self) -> None:
+        self.pulse.begin(self.task.delivery.id, self.code, in_transaction=self.in_transaction)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        try:
+            if error is None or self._is_interruption(error):
+                return False
+            # Still watched: to ask an exception for its text is to run a stranger's code.
+            return self.judge.on_error(self.task, self.code, error)
+        finally:
+            self.pulse.end(self.task.delivery.id)
+
+    def _is_interruption(self, error: BaseException) -> bool:
+        """Nothing that this code did: the transaction that it is a part of will be run again, with a bound."""
+        # By its type alone: asked for its class, a stranger's error may raise.
+        if not self.in_transaction or not issubclass(type(error), DBAPIError) or not is_transient(error):
+            return False
+        self.task.interruptions += 1
+        return self.task.interruptions <= RUNS_AGAIN
+
+
+def _is_of_the_code(error: BaseException) -> bool:
+    """Whether the code at hand raised it, and not a person who interrupts what this process does in its main thread."""
+    if isinstance(error, (Exception, SystemExit, GeneratorExit)):
+        return True
+    return threading.current_thread() is not threading.main_thread()
+
+
+def count(tasks: Sequence[Task], endings: Iterable[Ending], *, now: datetime) -> None:
+    """Tell metrics and log how these attempts ended."""
+    by_id = {task.delivery.id: task for task in tasks}
+    ended: Tally[tuple[str, str, str]] = Tally()
+    for ending in endings:
+        task = by_id[ending.delivery_id]
+        source = task.delivery.source
+        if ending.failed:
+            metrics.FAILED_ATTEMPTS.labels(source).inc()
+        if ending.state is State.DEAD:
+            log.warning("a delivery is dead", source=source, delivery=task.delivery.id, reason=ending.reason)
+        if ending.state is not State.PENDING:
+            ended[source, ending.state.value, ending.outcome or ""] += 1
+        if ending.state is State.PROCESSED and task.event is not None:
+            lag = (now - task.event.occurred_at).total_seconds()
+            metrics.freshness(source).observe(max(lag, 0.0))
+    for labels, number in ended.items():
+        metrics.ended(*labels).inc(number)

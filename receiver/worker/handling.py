@@ -1,0 +1,93 @@
+"""Handling: runs handlers and collects what they say about the mirror. It writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from receiver.database.database import Database
+from receiver.mirror.rows import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
+from receiver.mirror.unit_of_work import Workspace
+from receiver.worker.attempt import Guard, Task
+
+#: Writes that are collected before they are settled, together with the delivery that brings more.
+MOST_WRITES = 5_000
+
+
+class Handling:
+    """Runs handlers, each inside the guard that makes an ending of whatever it raises."""
+
+    def __init__(
+        self, database: Database, guard: Guard, keep_lease: Callable[[], None], stopping: Callable[[], bool]
+    ) -> None:
+        """`keep_lease` is called after each handler; once `stopping` says so, no other is begun."""
+        self._database = database
+        self._guard = guard
+        self._keep_lease = keep_lease
+        self._stopping = stopping
+
+    def handle(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
+
+        Returns those whose turn it was: not all, if the writes have become many.
+        """
+        with _reader(self._database) as read:
+            earlier: list[Write] = []
+            for number, task in enumerate(tasks, start=1):
+                if task.ending is None and not self._stopping():
+                    self.run(task, earlier, read)
+                    earlier.extend(task.writes)
+                    self._keep_lease()
+                    if len(earlier) >= MOST_WRITES:
+                        return tasks[:number]
+        return tasks
+
+    def run(self, task: Task, earlier: list[Write], read: Reader, session: Session | None = None) -> None:
+        """Run one handler, with the writes `earlier` in its batch. Without a session, it may ask for one."""
+        assert task.handler is not None
+        assert task.event is not None
+        mirror = Mirror(
+            source=task.delivery.source,
+            occurred_at=task.event.occurred_at,
+            arrival=task.delivery.id,
+            earlier=earlier,
+            read=read,
+            session=session,
+        )
+        task.handled = True
+        with self._guard(task, task.handler.name, in_transaction=session is not None):
+            try:
+                task.handler.function(task.event, mirror)
+            except SessionRequested:
+                task.wants_session = True
+            else:
+                task.writes = mirror.writes
+
+    def run_in_savepoint(self, task: Task, earlier: list[Write], connection: Connection) -> None:
+        """Run one handler inside the settling transaction, with a session and a savepoint of its own."""
+
+        def read(key: Key, writes: list[Write]) -> MirrorRow | None:
+            return Workspace(connection).read(key, writes)
+
+        with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+            self.run(task, earlier, read, session)
+            assert task.handler is not None
+            with self._guard(task, task.handler.name, in_transaction=True):
+                session.commit() if task.ending is None else session.rollback()
+
+
+@contextmanager
+def _reader(database: Database) -> Iterator[Reader]:
+    """Reads rows for `mirror.get`, all of a batch from one state of the database; opens nothing until asked."""
+    with ExitStack() as stack:
+        opened: list[Connection] = []
+
+        def read(key: Key, writes: list[Write]) -> MirrorRow | None:
+            if not opened:
+                opened.append(stack.enter_context(database.read()))
+            return Workspace(opened[0]).read(key, writes)
+
+        yield read

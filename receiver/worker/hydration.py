@@ -1,0 +1,320 @@
+"""Hydration: fetching what thin events only name, from the sources' own APIs, several calls at once.
+
+What others run may be slow, hang, or answer without end. So a round of the worker waits a few seconds for it at most;
+calls that take longer go on beside the rounds that follow, and their source is left alone until they have ended. What
+comes back is counted: past `MOST_FETCHED` bytes the rest waits until what has been fetched is settled.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from queue import Empty, SimpleQueue
+from time import monotonic
+
+import httpx
+import structlog
+
+from receiver.dialects.dialect import Handler
+from receiver.dialects.sources import Source
+from receiver.errors import ApiError
+from receiver.logs.repeats import Repeats
+from receiver.logs.safe_text import told_with_type
+from receiver.metrics import metrics
+from receiver.worker.attempt import Guard, Task
+from receiver.worker.breaker import Breaker
+from receiver.worker.liveness import Pulse
+
+log = structlog.get_logger(__name__)
+
+#: Calls to the API of one source that are under way at once.
+HYDRATIONS_AT_ONCE = 8
+
+#: Seconds that a round waits for all its calls together.
+BUDGET_SECONDS = 3.0
+
+#: Seconds between two signs that a round is still waiting.
+SIGN_SECONDS = 0.5
+
+#: Bytes of answers after which no other call is begun before these are settled.
+MOST_FETCHED = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Call:
+    """The hydration of one task, on a thread of its own. Until it has ended, its task is the thread's."""
+
+    task: Task
+    hydrator: Handler
+    client: httpx.Client
+    answers: list[httpx.Response] = field(default_factory=list)
+    #: Requests that were sent.
+    asked: int = 0
+    #: The round that began it did not wait for its end.
+    is_late: bool = False
+    #: Nobody waits for its end any more: its delivery was given back.
+    is_forgotten: bool = False
+    thread: threading.Thread | None = None
+
+    @property
+    def source(self) -> str:
+        return self.task.delivery.source
+
+    @property
+    def bytes_fetched(self) -> int:
+        return sum(map(_size, self.answers))
+
+    @property
+    def api_failed(self) -> bool:
+        """Whether the API is at fault: it did not answer, was busy, or broke off. A refusal is an answer."""
+        if not self.asked:
+            return False
+        if len(self.answers) < self.asked or (self.is_late and self.task.ending is not None):
+            return True
+        last = self.answers[-1]
+        return last.status_code == 429 or last.status_code >= 500
+
+
+class Hydration:
+    """The clients of the sources' APIs, and what is fetched with them. Its methods are for the worker's thread."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        pulse: Pulse,
+        guarded: Guard,
+        *,
+        stopping: Callable[[], bool],
+        clock: Callable[[], datetime],
+        wake: Callable[[], None],
+    ) -> None:
+        """`wake` is called when a call has ended, on its thread."""
+        self._sources = sources
+        self._pulse = pulse
+        self._guarded = guarded
+        self._stopping = stopping
+        self._clock = clock
+        self._wake = wake
+        self._clients: dict[str, httpx.Client | None] = {}
+        #: What is wrong with those that could not be made, for one batch: each try may take long.
+        self._broken: dict[str, str] = {}
+        self._breaker = Breaker()
+        self._repeats = Repeats(log)
+        #: Calls that have not ended, or whose end was not looked at; and those that have ended.
+        self._calls: list[Call] = []
+        self._ended: SimpleQueue[Call] = SimpleQueue()
+        self._ends_at = 0.0
+        #: Bytes of the answers of this pass.
+        self._fetched = 0
+        #: The call that a thread is making.
+        self._at_hand = threading.local()
+
+    def begin_batch(self) -> None:
+        """A client that could not be made may be made now, and there is time for calls again."""
+        self._broken.clear()
+        self._ends_at = monotonic() + BUDGET_SECONDS
+
+    def sort(self, tasks: Sequence[Task]) -> None:
+        """Find out which of these are thin; the others are ready."""
+        for task in tasks:
+            if not task.is_ready:
+                task.hydrated = not self._is_thin(task)
+
+    def fetch(self, tasks: Sequence[Task]) -> Iterator[None]:
+        """Hydrate the events of these tasks, yielding now and then; those whose turn has not come stay as they are."""
+        self._fetched = 0
+        waiting: dict[str, deque[Task]] = {}
+        for task in tasks:
+            if not task.is_ready and not task.under_way:
+                waiting.setdefault(task.delivery.source, deque()).append(task)
+        # Whatever the others bring meanwhile, the first gets its turn.
+        first = min((queue[0] for queue in waiting.values()), key=lambda task: task.delivery.id, default=None)
+        while True:
+            for source, queue in waiting.items():
+                while queue and self._may_begin(source, is_first=queue[0] is first):
+                    self._begin(queue.popleft())
+            if all(call.is_late for call in self._calls):
+                return
+            left = self._ends_at - monotonic()
+            if left <= 0 or self._stopping():
+                self._leave_behind()
+                return
+            with suppress(Empty):
+                self._end(self._ended.get(timeout=min(left, SIGN_SECONDS)))
+            yield
+
+    def late(self) -> list[Task]:
+        """The tasks of calls that rounds before left behind and that have ended; each is told once."""
+        found = []
+        with suppress(Empty):
+            while True:
+                call = self._ended.get_nowait()
+                self._end(call)
+                found += [] if call.is_forgotten else [call.task]
+        return sorted(found, key=lambda task: task.delivery.id)
+
+    @property
+    def under_way(self) -> list[Task]:
+        """Of calls that have not ended and that somebody waits for."""
+        return [call.task for call in self._calls if not call.is_forgotten]
+
+    def resting(self) -> set[str]:
+        """The sources nothing should be claimed of: their APIs rest, or hold up calls of rounds before."""
+        return self._breaker.resting(now=self._clock()) | {call.source for call in self._calls if call.is_late}
+
+    def forget(self) -> None:
+        """Let nobody wait for what is under way: the deliveries were given back."""
+        for call in self._calls:
+            call.is_late = call.is_forgotten = True
+
+    def linger(self) -> None:
+        """Return when no call is under way any more, which may be never."""
+        for call in self._calls:
+            if call.thread is not None:
+                call.thread.join()
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            # A stranger's object, like whatever its dialect does with it.
+            with suppress(BaseException):
+                client.close() if client is not None else None
+        self._clients.clear()
+
+    def _is_thin(self, task: Task) -> bool:
+        name = task.delivery.source
+        if self._clients.get(name, self) is None:
+            # Known already: its source has no API.
+            return False
+        with self._guarded(task, f"the client of {name}'s API"):
+            return self._hydrator(task) is not None
+        return False
+
+    def _hydrator(self, task: Task) -> Handler | None:
+        if task.envelope is None or self._client(task.delivery.source) is None:
+            return None
+        return self._sources[task.delivery.source].dialect.hydrator_for(task.envelope.event_type)
+
+    def _may_begin(self, source: str, *, is_first: bool) -> bool:
+        if self._stopping() or monotonic() >= self._ends_at or source in self.resting():
+            return False
+        if self._fetched > MOST_FETCHED and not is_first:
+            return False
+        at_once = 1 if self._breaker.is_doubtful(source) else HYDRATIONS_AT_ONCE
+        return sum(call.source == source for call in self._calls) < at_once
+
+    def _begin(self, task: Task) -> None:
+        hydrator, client = self._hydrator(task), self._client(task.delivery.source)
+        assert hydrator is not None
+        assert client is not None
+        call = Call(task, hydrator, client)
+        task.under_way = True
+        self._calls.append(call)
+        # The interpreter waits for an executor's threads before it ends, and one that hangs is never done.
+        call.thread = threading.Thread(target=self._make, args=(call,), name="hydrate", daemon=True)
+        call.thread.start()
+
+    def _make(self, call: Call) -> None:
+        self._at_hand.call = call
+        task = call.task
+        try:
+            with self._guarded(task, call.hydrator.name):
+                hydrated = call.hydrator.function(task.event, call.client)
+                assert task.event is not None
+                task.event = replace(task.event, hydrated=hydrated)
+        finally:
+            self._ended.put(call)
+            self._wake()
+
+    def _end(self, call: Call) -> None:
+        """Look at what came of a call."""
+        self._calls.remove(call)
+        call.task.under_way, call.task.hydrated = False, True
+        self._fetched += call.bytes_fetched
+        if not call.api_failed:
+            if call.answers:
+                self._breaker.answered(call.source)
+            return
+        rest = self._breaker.failed(call.source, now=self._clock())
+        if rest is not None:
+            metrics.API_RESTS.labels(call.source).inc()
+            about = {"source": call.source}
+            self._repeats.warning(
+                "a source's API fails; it is left alone for a while", about=about, seconds=rest.seconds
+            )
+
+    def _leave_behind(self) -> None:
+        """Go on without the calls that have not ended."""
+        for call in self._calls:
+            if not call.is_late and not self._stopping():
+                about = {"source": call.source}
+                self._repeats.warning("a source's API is slow; its deliveries wait until it has answered", about=about)
+            call.is_late = True
+
+    def _client(self, name: str) -> httpx.Client | None:
+        if name in self._broken:
+            raise ApiError(self._broken[name])
+        if name not in self._clients:
+            try:
+                self._clients[name] = self._new_client(name)
+            except BaseException as error:
+                self._broken[name] = f"It could not be made a moment ago: {told_with_type(error)}"
+                raise
+        return self._clients[name]
+
+    def _new_client(self, name: str) -> httpx.Client | None:
+        source = self._sources[name]
+        client = source.dialect.client(source.settings)
+        if client is not None:
+            client.event_hooks = {
+                "request": [*client.event_hooks["request"], self._asked],
+                "response": [*client.event_hooks["response"], self._answered],
+            }
+        return client
+
+    def _asked(self, _: httpx.Request) -> None:
+        # Whoever asks an API patiently, call after call, is not hanging.
+        self._pulse.beat()
+        with suppress(AttributeError):
+            # On a thread of the dialect's own there is no call to count it for.
+            self._at_hand.call.asked += 1
+
+    def _answered(self, answer: httpx.Response) -> None:
+        self._pulse.beat()
+        with suppress(AttributeError):
+            self._at_hand.call.answers.append(answer)
+
+
+def ready(tasks: Sequence[Task]) -> list[Task]:
+    """Those that wait neither for an API nor behind another of their source that does, in their order."""
+    held_up: set[str] = set()
+    found = []
+    for task in tasks:
+        if not task.is_ready:
+            held_up.add(task.delivery.source)
+        elif task.delivery.source not in held_up:
+            found.append(task)
+    return found
+
+
+def apart(tasks: Sequence[Task]) -> list[Task]:
+    """Those that are ready and whose entity has no earlier one among these that is not, in their order."""
+    held_up: set[object] = set()
+    found = []
+    for task in tasks:
+        about = (task.delivery.source, task.entity)
+        if task.is_ready and about not in held_up:
+            found.append(task)
+        elif task.entity is not None:
+            held_up.add(about)
+    return found
+
+
+def _size(answer: httpx.Response) -> int:
+    try:
+        return len(answer.content)
+    except (httpx.StreamError, AttributeError):
+        return answer.num_bytes_downloaded

@@ -1,0 +1,73 @@
+"""Hears from PostgreSQL that something was accepted elsewhere, so that a worker need not wait for its next look."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import structlog
+
+from receiver.database.database import CONNECT_TIMEOUT, Database
+from receiver.database.redaction import redacted
+from receiver.errors import PoolerError
+from receiver.inbox.insert import CHANNEL
+from receiver.logs.safe_text import told
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at whether to stop, and between two tries to connect.
+LOOK, PAUSE = 0.2, 2.0
+
+#: Seconds between two looks at whether the server still takes writes: one that was demoted sends nothing any more.
+CHECK = 5.0
+
+
+class Listener:
+    """A thread with a connection of its own. Workers poll too, so losing it costs a moment, never a delivery."""
+
+    def __init__(self, database: Database, heard: Callable[[], None]) -> None:
+        self._database = database
+        self._heard = heard
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """A server that no longer answers is not waited for."""
+        self._stopping.set()
+        self._thread.join(CONNECT_TIMEOUT)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._listen()
+            except (psycopg.Error, PoolerError) as error:
+                log.warning(
+                    "not listening for what is accepted elsewhere; polling goes on",
+                    error=redacted(told(error), self._database.engine.url),
+                )
+                self._stopping.wait(PAUSE)
+
+    def _listen(self) -> None:
+        with self._database.open_session() as connection:
+            connection.execute(f"LISTEN {CHANNEL}")
+            self._heard()
+            check_at = time.monotonic() + CHECK
+            while not self._stopping.is_set():
+                for _ in connection.notifies(timeout=LOOK, stop_after=1):
+                    self._heard()
+                if time.monotonic() > check_at:
+                    _demand_writable(connection)
+                    check_at = time.monotonic() + CHECK
+
+
+def _demand_writable(connection: psycopg.Connection[Any]) -> None:
+    """Raises psycopg's error if this server takes no writes any more: then nobody accepts anything there."""
+    found = connection.execute("SHOW transaction_read_only").fetchone()
+    if found != ("off",):
+        raise psycopg.errors.ReadOnlySqlTransaction("the server that it listened to takes no writes any more")

@@ -1,0 +1,75 @@
+"""Reading: from the bodies of claimed deliveries to the events that handlers take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+import structlog
+
+from receiver.dialects.sources import Source
+from receiver.envelope import Envelope, Event
+from receiver.errors import Discard, Unreadable
+from receiver.inbox.leases import Claimed
+from receiver.inbox.retries import RetrySchedule
+from receiver.mirror.versions import AHEAD
+from receiver.worker.attempt import Task
+
+log = structlog.get_logger(__name__)
+
+#: Bytes of bodies that are parsed at once, one body at least: its data may be a hundred times as large.
+PORTION_BYTES = 1024 * 1024
+
+
+def portions(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+    """A few at a time, by the bytes of their bodies, so that only so much is parsed at once."""
+    portion: list[Task] = []
+    size = 0
+    for task in tasks:
+        bytes_of_body = len(task.delivery.plain or b"")
+        if portion and size + bytes_of_body > PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(task)
+        size += bytes_of_body
+    yield portion
+
+
+def read(task: Task, sources: Mapping[str, Source], retries: RetrySchedule, *, now: datetime) -> None:
+    """Parse the body anew: what was unreadable yesterday may be readable with today's code.
+
+    Raises `Unreadable`, `Discard` for an event type without a handler, and whatever the dialect's code raises.
+    """
+    delivery = task.delivery
+    if delivery.plain is None:
+        raise Unreadable("The body has expired, so there is nothing to process.")
+    source = sources[delivery.source]
+    envelope = task.envelope = source.read(delivery.plain)
+    task.handler = source.dialect.handler_for(envelope.event_type)
+    if task.handler is None:
+        raise Discard(f"No handler takes {envelope.event_type}.")
+    _warn_of_the_future(delivery, envelope)
+    kind, entity_id = envelope.entity or ("", "")
+    task.event = Event(
+        source=delivery.source,
+        event_type=envelope.event_type,
+        entity_kind=kind,
+        entity_id=entity_id,
+        occurred_at=envelope.occurred_at,
+        data=task.handler.parse(envelope.data),
+        delivery_id=str(delivery.id),
+        attempt=delivery.attempt,
+        received_at=delivery.received_at,
+        waited=now - delivery.received_at,
+        is_last=retries.exhausted(delivery.attempt),
+    )
+
+
+def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:
+    if envelope.occurred_at > delivery.received_at + AHEAD:
+        log.warning(
+            "an event is dated in the future: what follows counts as older until then, or until a reconcile",
+            delivery=delivery.id,
+            source=delivery.source,
+            occurred_at=envelope.occurred_at.isoformat(),
+        )

@@ -1,0 +1,171 @@
+"""A worker on a thread of its own, and who watches it: a handler that never returns stops one thread, not the work.
+
+Python cannot end a thread. So a worker whose handler hangs is given up: it counts as dead, others take over what it
+held, and a fresh worker begins on another thread. What hung is a suspect then, claimed alone, and ends as dead when
+its attempts are used up.
+
+A handler that hangs without ever letting go of the interpreter (a regular expression that backtracks for ever) stops
+whoever could notice, too. For that there is a timer outside the interpreter, which ends the process.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from receiver.database.database import Database
+from receiver.metrics import metrics
+from receiver.worker.liveness import LOOKS, AtHand, Watch
+from receiver.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from receiver.worker.listener import Listener
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that a worker gets to end the delivery at hand when the process stops.
+STOP_PATIENCE = 20.0
+
+#: Workers that may hang in one process. Each keeps a thread, and perhaps a connection; the next one ends the process.
+MOST_HUNG = 4
+
+#: The process ends when the watcher has not come to run for so many leases, and for so many seconds at least.
+STANDSTILL_LEASES, STANDSTILL_SECONDS = 3, 10.0
+
+#: Seconds that a thread gets to end which has nothing left to do.
+TURN = 1.0
+
+#: Standard error, as the timer outside the interpreter knows it: it writes there where every thread stood.
+STANDARD_ERROR = 2
+
+#: What the process ends with when only a fresh one helps: the system's word for an error inside the program.
+EXIT_HUNG = 70
+
+
+def end_process() -> None:
+    """At once, as a crash would: whatever was acked is kept, and whoever supervises starts the next."""
+    os._exit(EXIT_HUNG)
+
+
+class WorkerThread:
+    """Keeps one worker going, that hears of what is accepted elsewhere."""
+
+    def __init__(
+        self, new_worker: Callable[[], Worker], database: Database, *, end_process: Callable[[], None] = end_process
+    ) -> None:
+        """`end_process` is called when a hang cannot be got round: past `MOST_HUNG`, or inside the transaction."""
+        self._new_worker = new_worker
+        self._end_process = end_process
+        self._stopping = threading.Event()
+        #: Set when there is something for the watcher to do at once: a worker that was asked to end has ended.
+        self._turn = threading.Event()
+        #: Whose worker is to be followed by another, made after that was said.
+        self._leaving: threading.Thread | None = None
+        self._changing = threading.Lock()
+        self._hung: list[threading.Thread] = []
+        self._begin(new_worker())
+        self._watcher = threading.Thread(target=self._keep, name="watcher", daemon=True)
+        self._listener = _listener(database, self.wake)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._watcher.start()
+        if self._listener is not None:
+            self._listener.start()
+
+    def wake(self) -> None:
+        """Say that there is work. Safe to call from any thread."""
+        self._worker.wake()
+
+    def trouble(self) -> str | None:
+        """What is wrong that nobody here mends; None while the worker lives and somebody watches it."""
+        if not self._watcher.is_alive():
+            return "Nobody watches the worker: start this process anew."
+        return None if self._thread.is_alive() else "The worker's thread has ended."
+
+    def renew(self) -> None:
+        """Work on with a fresh worker, once the one at hand has ended its delivery. Safe to call from any thread."""
+        with self._changing:
+            self._leaving = self._thread
+            self._worker.stop()
+
+    def stop(self) -> None:
+        """End after the delivery at hand; after `STOP_PATIENCE` its lease is left to end by itself."""
+        self._stopping.set()
+        self._turn.set()
+        self._watcher.join()
+        self._worker.stop()
+        self._thread.join(STOP_PATIENCE)
+        if self._listener is not None:
+            self._listener.stop()
+
+    def _begin(self, worker: Worker) -> None:
+        self._worker = worker
+        self._watch = Watch(worker.pulse)
+        self._thread = threading.Thread(target=self._work, args=(worker,), name="worker", daemon=True)
+
+    def _work(self, worker: Worker) -> None:
+        worker.run()
+        # Not after an error, which would only come again at once.
+        self._turn.set()
+
+    def _keep(self) -> None:
+        """Look after the worker until it is to stop."""
+        while not self._stopping.is_set():
+            lease = self._worker.lease.total_seconds()
+            asked = self._turn.wait(lease / LOOKS)
+            self._turn.clear()
+            if self._stopping.is_set():
+                break
+            standstill = max(STANDSTILL_LEASES * lease, STANDSTILL_SECONDS)
+            faulthandler.dump_traceback_later(standstill, exit=True, file=STANDARD_ERROR)
+            self._look(asked)
+        faulthandler.cancel_dump_traceback_later()
+
+    def _look(self, asked: bool) -> None:
+        """See how the worker does; only whether it has ended, if `asked` to: other looks are counted."""
+        self._hung = [thread for thread in self._hung if thread.is_alive()]
+        if asked:
+            self._thread.join(TURN)
+        hanging = [] if asked else self._watch.look()
+        if hanging:
+            self._give_up(hanging)
+        elif not self._thread.is_alive():
+            if self._leaving is not self._thread:
+                log.error("the worker's thread has ended; starting another")
+            self._replace()
+        metrics.HUNG_WORKERS.set(len(self._hung))
+
+    def _give_up(self, hanging: list[AtHand]) -> None:
+        for each in hanging:
+            log.error("a handler hangs", delivery=each.delivery, handler=each.code, stack=each.stack)
+        if any(each.in_transaction for each in hanging):
+            log.error("it hangs inside the transaction and holds what others need: this process ends")
+            self._end_process()
+        elif len(self._hung) == MOST_HUNG:
+            log.error("too many workers hang: this process ends", workers=len(self._hung) + 1)
+            self._end_process()
+        else:
+            log.error("the worker is given up; starting another", hung=len(self._hung) + 1)
+            self._hung.append(self._thread)
+            self._replace()
+
+    def _replace(self) -> None:
+        with self._changing:
+            self._worker.give_up()
+            self._begin(self._new_worker())
+        self._thread.start()
+
+
+def _listener(database: Database, heard: Callable[[], None]) -> Listener | None:
+    if not database.is_postgresql:
+        return None
+    # Brings PostgreSQL's driver in, which SQLite can do without.
+    from receiver.worker.listener import Listener
+
+    return Listener(database, heard)

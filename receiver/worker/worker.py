@@ -1,0 +1,318 @@
+"""The worker: what was accepted becomes the mirror.
+
+`work` is one round, in the order in which data flows. Everything that a batch changes (mirror rows, change feed,
+delivery states) commits in the one transaction of the settlement; whatever happens before it leaves no trace but the
+attempt that was counted at the claim.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.database.errors import is_trouble_of_ours
+from receiver.dialects.sources import Source
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.leases import Claimed
+from receiver.inbox.retention import PAGES, Retention
+from receiver.inbox.retries import RetrySchedule
+from receiver.logs.safe_text import told, told_with_type, traced
+from receiver.worker import liveness
+from receiver.worker.attempt import Judge, Judged, Task
+from receiver.worker.handling import Handling
+from receiver.worker.hydration import Hydration, apart, ready
+from receiver.worker.liveness import Pulse
+from receiver.worker.reading import portions, read
+from receiver.worker.settlement import Settlement
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between looks for work that nobody announced: retries that came due, another process's accepts.
+POLL_SECONDS = 0.2
+
+#: Between two batches of what has expired, and between two looks for it.
+PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
+
+#: Deliveries settled together at most while requests come in, on SQLite (docs/decisions/0014).
+BESIDE_REQUESTS = 25
+
+#: Seconds to wait after trouble with the database; doubled up to the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
+
+
+class Worker:
+    """Drains the inbox into the mirror, batch after batch. One thread runs it; any number of workers share an inbox."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        sources: Mapping[str, Source],
+        *,
+        batch_size: int = 200,
+        max_batch_bytes: int = 16 * 1024 * 1024,
+        lease: timedelta = timedelta(seconds=60),
+        retries: RetrySchedule | None = None,
+        retention: Retention | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        luck: Callable[[], float] = random.random,
+        requests_wait: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`requests_wait` says whether this process gets requests right now, whose answers wait for the database."""
+        self.name = liveness.new_name()
+        #: Shows whoever watches this worker that it moves.
+        self.pulse = Pulse()
+        self._inbox = inbox
+        self._database = inbox.database
+        self._sources = sources
+        self._batch_size = batch_size
+        self._max_batch_bytes = max_batch_bytes
+        #: Deliveries claimed at once: fewer for a while after trouble, which one of them may be what it is.
+        self._limit = batch_size
+        #: The batch at hand.
+        self._batch: list[Task] = []
+        self._requests_wait = requests_wait
+        self.lease = lease
+        self._retries = retries or RetrySchedule()
+        self._judge = Judge(self._retries, clock=clock, luck=luck)
+        self._retention = retention
+        self._prune_at = clock()
+        self._clock = clock
+        self._luck = luck
+        #: As if the last turn had been the suspects': a worker that follows one that hung begins with the others.
+        self._suspects_turn = True
+        self._hydration = Hydration(
+            sources,
+            self.pulse,
+            self._judged,
+            stopping=lambda: self._stopping.is_set(),
+            clock=clock,
+            wake=self.wake,
+        )
+        self._handling = Handling(self._database, self._judged, self._keep_lease, lambda: self._stopping.is_set())
+        self._settlement = Settlement(
+            inbox,
+            self.name,
+            self._judge,
+            self._handling,
+            clock=clock,
+            luck=luck,
+            wait=lambda seconds: self._stopping.wait(seconds),
+        )
+        self._extended_at = clock()
+        self._looked_for_lost_at: datetime | None = None
+        self._was_given_up = False
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+
+    # ── the round ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def work(self) -> int:
+        """Bring one batch of due deliveries to its end, and what rounds before left to slow APIs.
+
+        Returns how many deliveries were claimed, or else how many are still waited for.
+        """
+        self._batch = self._hydration.late()
+        self._settle_all(self._batch)
+        late = len(self._batch)
+        self._batch = []
+        self._keep_lease()
+        self._hydration.begin_batch()
+        self._batch = [Task(delivery) for delivery in self._claim()]
+        for portion in portions(self._batch):
+            self._work_on(portion)
+        self._limit = min(self._limit * 2, self._batch_size)
+        return len(self._batch) or late or self._wait_for_calls()
+
+    def _work_on(self, tasks: Sequence[Task]) -> None:
+        """Bring these to their end, those first that wait for nobody's API; give back what must wait for longer."""
+        for task in tasks:
+            with self._judged(task, "the dialect's envelope"):
+                read(task, self._sources, self._retries, now=self._clock())
+        self._hydration.sort(tasks)
+        left = self._settle_ready(tasks, ready)
+        while left:
+            self._hydrate(left)
+            before, left = left, self._settle_ready(left, ready)
+            if len(left) == len(before):
+                break
+        left = self._settle_ready(left, apart)
+        self._put_back([task for task in left if not task.under_way])
+
+    def _settle_ready(
+        self, tasks: Sequence[Task], choose: Callable[[Sequence[Task]], Sequence[Task]]
+    ) -> Sequence[Task]:
+        """Bring those to their end which are chosen; the others."""
+        chosen = choose(tasks)
+        self._settle_all(chosen)
+        done = {task.delivery.id for task in chosen}
+        return [task for task in tasks if task.delivery.id not in done]
+
+    def _settle_all(self, tasks: Sequence[Task]) -> None:
+        while tasks:
+            done = self._handling.handle(self._turn(tasks))
+            self._settlement.settle(done)
+            tasks = tasks[len(done) :]
+
+    def _put_back(self, tasks: Sequence[Task]) -> None:
+        if tasks and not self._stopping.is_set():
+            self._inbox.put_back(self.name, [task.delivery.id for task in tasks])
+        for task in tasks:
+            task.forget()
+
+    def _wait_for_calls(self) -> int:
+        waited_for = len(self._hydration.under_way)
+        if waited_for:
+            self._wake.wait(POLL_SECONDS)
+            self._wake.clear()
+        return waited_for
+
+    def run(self) -> None:
+        """Work until `stop`. Trouble with the database is waited out; what was claimed meanwhile is given back."""
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            try:
+                self._take_over_what_others_left()
+                if not self.work():
+                    self._wake.wait(POLL_SECONDS)
+                    self._wake.clear()
+                self._prune()
+                pause = FIRST_PAUSE
+            except Exception as error:
+                # Whatever it is, a worker that ended would leave the inbox to fill up in silence.
+                self._tell_of_trouble(error, pause)
+                self._stopping.wait(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                self._make_way(error)
+        self._give_back()
+        self.close()
+        if self._was_given_up:
+            # Whoever counts the threads that hang shall see this one among them for as long as a call of it hangs.
+            self._hydration.linger()
+
+    def wake(self) -> None:
+        """Say that there is work. Safe to call from any thread."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the delivery at hand. Safe to call from any thread."""
+        self._stopping.set()
+        self._wake.set()
+
+    def give_up(self) -> None:
+        """Count as dead from now on, although the thread is there: others take over what this worker holds.
+
+        If the thread comes back after all, it settles only what it still holds, and ends. Safe from any thread.
+        """
+        self._was_given_up = True
+        liveness.strike_off(self.name)
+        self.stop()
+
+    def close(self) -> None:
+        """Let go of what is held outside the database."""
+        liveness.strike_off(self.name)
+        self._hydration.close()
+
+    # ── claim ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _claim(self) -> list[Claimed]:
+        now = self._clock()
+        if not self._hydration.under_way:
+            self._extended_at = now
+        known = self._sources.keys() - self._hydration.resting()
+        due = self._inbox.due(known, now=now)
+        # A delivery whose last attempt never ended may be what ended its worker: alone, it takes nobody with it.
+        self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
+        if not due.ordinary and not due.suspect:
+            return []
+        return self._inbox.claim(
+            self.name,
+            known,
+            limit=1 if self._suspects_turn else self._limit,
+            max_bytes=self._max_batch_bytes,
+            now=now,
+            lease=self.lease,
+            suspect=self._suspects_turn,
+        )
+
+    def _take_over_what_others_left(self) -> None:
+        now = self._clock()
+        if self._looked_for_lost_at is not None and now - self._looked_for_lost_at < self.lease / 10:
+            return
+        self._looked_for_lost_at = now
+        gone = liveness.gone(self._inbox.workers())
+        taken = self._inbox.take_over(now=now, gone=gone, max_attempts=self._retries.attempts, pause=self.lease / 4)
+        if taken:
+            log.warning("took over deliveries that another worker left behind", deliveries=taken)
+
+    def _prune(self) -> None:
+        """One small batch of what has expired, now and then: retention never holds the work up for long."""
+        now = self._clock()
+        if self._retention is None or now < self._prune_at:
+            return
+        dropped = self._retention.prune(self._database, now=now)
+        more = dropped or self._database.shrink(PAGES)
+        self._prune_at = now + (PRUNE_PAUSE if more else PRUNE_INTERVAL)
+
+    def _give_back(self, *, put_aside: timedelta | None = None) -> None:
+        self._hydration.forget()
+        try:
+            self._inbox.release(self.name, aside_until=None if put_aside is None else self._clock() + put_aside)
+        except SQLAlchemyError as error:
+            log.error("what was claimed could not be given back; its lease will end", error=told(error))
+
+    def _keep_lease(self) -> None:
+        """Of the whole batch, whichever part of it is at hand, and of what slow APIs are still asked for."""
+        now = self._clock()
+        if now - self._extended_at > self.lease / 3:
+            held = {task.delivery.id for task in [*self._batch, *self._hydration.under_way]}
+            self._inbox.extend(self.name, sorted(held), until=now + self.lease)
+            self._extended_at = now
+
+    # ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell_of_trouble(self, error: Exception, pause: float) -> None:
+        # Where the database is not what it is, somebody has to see where it came from.
+        where = {} if isinstance(error, SQLAlchemyError) else {"exception": traced(error)}
+        log.error("the worker is in trouble; trying again", seconds=pause, error=told(error), **where)
+
+    def _make_way(self, error: Exception) -> None:
+        """See to it that a delivery that is what the trouble is does not keep the others from their turn.
+
+        What failed in company is tried again in smaller steps. What failed alone has had its attempt; if the database
+        is what fails, the attempt does not count, and it waits a little with the suspects.
+        """
+        alone = len(self._batch) == 1
+        self._limit = 1
+        if alone and not is_trouble_of_ours(error):
+            self._fail_alone(Task(self._batch[0].delivery), f"The worker failed: {told_with_type(error)}")
+        self._give_back(put_aside=timedelta(seconds=LONGEST_PAUSE) if alone else None)
+
+    def _fail_alone(self, task: Task, reason: str) -> None:
+        task.ending = self._judge.failure(task, reason)
+        try:
+            self._settlement.settle_together([task])
+        except Exception as error:
+            log.error("a failed attempt could not be recorded", delivery=task.delivery.id, error=told(error))
+
+    # ── hydrate ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _hydrate(self, tasks: Sequence[Task]) -> None:
+        """Fetch what thin events only name: I/O, so outside every transaction and several at once."""
+        for _ in self._hydration.fetch(tasks):
+            self._keep_lease()
+
+    # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _turn(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """A few at a time, while requests wait for the only writer that SQLite has; else all that are left at once."""
+        beside_requests = not self._database.is_postgresql and self._requests_wait()
+        return tasks[:BESIDE_REQUESTS] if beside_requests else tasks
+
+    def _judged(self, task: Task, code: str, *, in_transaction: bool = False) -> Judged:
+        """Around a dialect's code: whatever is raised inside becomes the ending of the task, and nobody else's."""
+        return Judged(self._judge, self.pulse, task, code, in_transaction)
