@@ -25,6 +25,8 @@ from receiver.inbox.tables import Delivery
 from receiver.mirror import changes
 from receiver.testing import Webhooks
 
+SUPPORT = Path(__file__).parents[1] / "support"
+
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 #: When the leases in the dump had ended.
@@ -55,7 +57,7 @@ def database(database_url):
     """The database of an installation that has never been upgraded."""
     opened = Database(database_url)
     system = "postgresql" if opened.is_postgresql else "sqlite"
-    dump = Path(__file__).with_name(f"first_schema.{system}.sql").read_text("utf-8")
+    dump = (SUPPORT / f"first_schema.{system}.sql").read_text("utf-8")
     if opened.is_postgresql:
         with psycopg.connect(database_url) as connection:
             connection.execute(dump)
@@ -127,7 +129,7 @@ def test_the_dump_has_deliveries_in_every_state_with_every_outcome(database):
 def test_postgresql_does_not_start_on_the_first_release_before_it_is_migrated(postgresql_url):
     with closing(Database(postgresql_url)) as database:
         with psycopg.connect(postgresql_url) as connection:
-            connection.execute(Path(__file__).with_name("first_schema.postgresql.sql").read_text("utf-8"))
+            connection.execute((SUPPORT / "first_schema.postgresql.sql").read_text("utf-8"))
         with pytest.raises(
             ConfigurationError, match=r"receiver is at revision 0001 there and .*run `hookmirror migrate`"
         ):

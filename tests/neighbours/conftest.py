@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # Installations as processes, and a network that can be told where to lead.
-sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("acceptance", "plug")]
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("support", "plug")]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -26,7 +26,7 @@ from forking import plain, wait_until
 from ledger import Ledger
 from power import SETUPS, Machine, Verdict, machine
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from postgresql_server import PostgresServer
 
 #: Seconds between two checkpoints where they are asked for.

@@ -18,7 +18,7 @@ from simulator.faults import Faults
 from simulator.systems import SYSTEMS
 from simulator.testing import Simulated
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Receiver(BaseHTTPRequestHandler):

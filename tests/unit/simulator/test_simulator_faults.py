@@ -239,7 +239,7 @@ def test_a_rotation_replaces_every_secret_and_the_settings_know_both_before(name
 def test_every_fault_is_explained_in_the_documents():
     from pathlib import Path
 
-    text = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text()
     assert [name for name in names() if f"`{name}`" not in text] == []
 
 

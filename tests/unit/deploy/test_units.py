@@ -16,7 +16,7 @@ from receiver.server.server import GRACE
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.worker.thread import STOP_PATIENCE
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = Path(__file__).parents[3] / "deploy"
 SERVICES = sorted(DEPLOY.glob("*.service"))
 PROGRAM = "/opt/hookmirror/bin/hookmirror"
 

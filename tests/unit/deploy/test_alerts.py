@@ -14,7 +14,7 @@ import yaml
 from receiver.metrics import metrics
 from receiver.settings.settings import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
 RULES = [
     rule
