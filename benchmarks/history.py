@@ -26,7 +26,7 @@ from receiver.database.schema import Schema
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.insert import Arrival
 from receiver.inbox.leases import Claimed
-from receiver.inbox.results import Ending
+from receiver.inbox.results import AttemptResult
 from receiver.inbox.tables import State
 
 #: Deliveries of the largest history; the others are a tenth, a hundredth … of it.
@@ -155,7 +155,7 @@ class _Place:
     def _settle(self, claimed: Sequence[Claimed]) -> None:
         with self._database.write() as connection:
             self._inbox.held(connection, WORKER, [delivery.id for delivery in claimed])
-            endings = [Ending(delivery.id, State.PROCESSED, outcome="applied") for delivery in claimed]
+            endings = [AttemptResult(delivery.id, State.PROCESSED, outcome="applied") for delivery in claimed]
             self._inbox.settle(connection, WORKER, endings, now=datetime.now(UTC))
 
     def _page(self) -> None:

@@ -103,17 +103,17 @@ def serve(
     requests = Requests()
     # Before the settings are read, so that whoever changes them later is heard.
     requests.listen()
-    installation = install()
+    runtime = install()
     listening = server.listen(host, port) if fd is None else server.inherit(fd)
-    installation.prepare()
-    allow_open_files(installation.settings.max_connections)
+    runtime.prepare()
+    allow_open_files(runtime.settings.max_connections)
     # Made for several processes too, which would otherwise find out each by itself, and again and again, what is wrong.
-    application = App(installation, with_worker=worker and processes == 1, requests=requests)
+    application = App(runtime, with_worker=worker and processes == 1, requests=requests)
     if processes == 1:
         tune_interpreter()
         server.run(application, listening, root_path=root_path.rstrip("/"))
     else:
-        installation.database.close()
+        runtime.database.close()
         server.run_processes(listening, processes=processes, worker=worker, root_path=root_path)
 
 
@@ -130,31 +130,31 @@ def worker(
     requests.listen()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: ends.put(number))
-    installation = install()
+    runtime = install()
     listening = None if metrics_port is None else server.listen(metrics_host, metrics_port, option="--metrics-port")
-    installation.prepare()
-    running = WorkerThread(installation.worker, installation.database)
-    registration = installation.registration(Kind.WORKER)
+    runtime.prepare()
+    running = WorkerThread(runtime.worker, runtime.database)
+    registration = runtime.registration(Kind.WORKER)
 
     def take(renewal: Renewal) -> None:
-        installation.take(renewal)
+        runtime.take(renewal)
         registration.renew(renewal.sources)
         running.renew()
 
-    reloader = Reloader(requests, read=installation.read_anew, take=take, note=registration.note_settings)
+    reloader = Reloader(requests, read=runtime.read_anew, take=take, note=registration.note_settings)
     tune_interpreter()
-    log.info("working", sources=", ".join(sorted(installation.sources)))
+    log.info("working", sources=", ".join(sorted(runtime.sources)))
     running.start()
     registration.start()
     reloader.start()
     with ExitStack() as shown:
         if listening is not None:
-            shown.enter_context(vitals(listening, trouble=running.trouble, metrics=installation.exposition.text))
+            shown.enter_context(vitals(listening, trouble=running.trouble, metrics=runtime.exposition.text))
         ends.get()
         reloader.stop()
         running.stop()
     registration.stop()
-    installation.database.close()
+    runtime.database.close()
     log.info("stopped")
     stop_listening()
 
@@ -166,8 +166,8 @@ def reload(
 ) -> None:
     """Have the processes of this machine read their settings again; those that refuse them keep the old ones."""
     # What they would refuse is told here already.
-    installation = install()
-    answers = reloading.ask_all(installation.database, pid=pid)
+    runtime = install()
+    answers = reloading.ask_all(runtime.database, pid=pid)
     typer.echo(encode([asdict(each) for each in answers]) if as_json else "\n".join(reloading.lines(answers)))
     if any(each.taken is False for each in answers):
         raise typer.Exit(1)
@@ -236,15 +236,15 @@ def replay(
         raise ConfigurationError("Say which: ids, or at least one of --source, --state, --event-type and --entity.")
     if state not in (None, *ENDED):
         raise ConfigurationError(f"What is {state} is not done yet: --state takes one of {', '.join(ENDED)} here.")
-    installation = install()
-    installation.prepare()
+    runtime = install()
+    runtime.prepare()
     if ids:
-        wanted = _named(installation.database, ids)
-    if source is not None and not is_source(installation.database, source):
-        _source(installation.sources, source)
+        wanted = _named(runtime.database, ids)
+    if source is not None and not is_source(runtime.database, source):
+        _source(runtime.sources, source)
     found = 0
-    for some in replayable_ids(installation.database, wanted):
-        found += len(some) if dry_run else installation.inbox.replay(some, now=datetime.now(UTC))
+    for some in replayable_ids(runtime.database, wanted):
+        found += len(some) if dry_run else runtime.inbox.replay(some, now=datetime.now(UTC))
     left = len(wanted.ids) - found if wanted.ids else 0
     answer = {"replayed": found, "left": left, "dry_run": dry_run}
     typer.echo(encode(answer) if as_json else _replayed(found, left, dry_run))
@@ -263,16 +263,16 @@ def reconcile(
     """Compare the mirror with the source's own list, and repair what differs."""
     if misdated and force:
         raise ConfigurationError("--misdated compares with no list, so --force has no effect: leave one of them out.")
-    installation = install()
-    installation.prepare()
-    listening = _source(installation.sources, source)
+    runtime = install()
+    runtime.prepare()
+    listening = _source(runtime.sources, source)
     with _progress("rows listed") as seen:
         if misdated:
-            report = date_back(installation.database, listening, dry_run=dry_run)
+            report = date_back(runtime.database, listening, dry_run=dry_run)
         else:
             with foreign_code(f"The list of {source}"):
                 report = compare_and_repair(
-                    installation.database, listening, dry_run=dry_run, force=force, progress=lambda rows: seen(rows)
+                    runtime.database, listening, dry_run=dry_run, force=force, progress=lambda rows: seen(rows)
                 )
     repaired = [change._asdict() for change in report.repaired]
     typer.echo(encode({**asdict(report), "repaired": repaired}) if as_json else "\n".join(report.lines()))
@@ -283,14 +283,14 @@ def reconcile(
 @app.command()
 def prune(as_json: JsonFlag = False) -> None:
     """Drop expired bodies and dedup keys now; a worker does it by and by."""
-    installation = install()
-    installation.prepare()
+    runtime = install()
+    runtime.prepare()
     dropped = 0
     with _progress("deliveries pruned") as seen:
-        while some := installation.retention.prune(installation.database, now=datetime.now(UTC)):
+        while some := runtime.retention.prune(runtime.database, now=datetime.now(UTC)):
             dropped += some
             seen(dropped)
-        while installation.database.shrink(PAGES):
+        while runtime.database.shrink(PAGES):
             seen(dropped)
     typer.echo(encode({"pruned": dropped}) if as_json else f"Deliveries pruned: {dropped}.")
 

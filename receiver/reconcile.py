@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, exists, select
 
 from receiver import codec
 from receiver.database.database import Database
-from receiver.database.errors import insist
+from receiver.database.errors import retry_transaction
 from receiver.dialects.dialect import Listed
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError, ConfigurationError, HandlerError, Unreadable
@@ -32,7 +32,7 @@ from receiver.logs.safe_text import told_with_type
 from receiver.mirror import changes
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, child_tables, mirror_tables, own_columns, sql_table
-from receiver.mirror.unit_of_work import Workspace
+from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import AHEAD, Rank, Version, microseconds
 from receiver.moments import is_zero
 
@@ -179,7 +179,7 @@ def _repairing(
     database: Database, report: Report, clock: Callable[[], datetime], *, future: datetime
 ) -> Iterator[_Repair]:
     with ExitStack() as opened:
-        dry = Workspace(opened.enter_context(database.read())) if report.dry_run else None
+        dry = UnitOfWork(opened.enter_context(database.read())) if report.dry_run else None
         yield _Repair(database, report, clock, future=future, dry=dry)
 
 
@@ -201,7 +201,7 @@ class _Repair:
         clock: Callable[[], datetime],
         *,
         future: datetime,
-        dry: Workspace | None,
+        dry: UnitOfWork | None,
     ) -> None:
         """News dated later than `future` is misdated. `dry` sees what a run would have committed, and saves nothing."""
         self._database = database
@@ -260,45 +260,45 @@ class _Repair:
             with self._database.read() as connection:
                 return connection.execute(found.order_by(sql.c.external_id)).scalars().all()
 
-        return [Key(table, self._report.source, external_id) for external_id in insist(read)]
+        return [Key(table, self._report.source, external_id) for external_id in retry_transaction(read)]
 
     def _apply(self, writes: Sequence[Write], *, needed: Needed) -> None:
         self._in_transaction(partial(self._let_in, writes, needed))
 
-    def _in_transaction(self, work: Callable[[Workspace], _Done]) -> None:
-        done = work(self._dry) if self._dry is not None else insist(lambda: self._commit(work))
+    def _in_transaction(self, work: Callable[[UnitOfWork], _Done]) -> None:
+        done = work(self._dry) if self._dry is not None else retry_transaction(lambda: self._commit(work))
         self._report.newer += done.newer
         self._report.misdated += done.misdated
         self._report.repaired.extend(done.repaired)
 
-    def _commit(self, work: Callable[[Workspace], _Done]) -> _Done:
+    def _commit(self, work: Callable[[UnitOfWork], _Done]) -> _Done:
         with self._database.write() as connection:
-            workspace = Workspace(connection)
-            done = work(workspace)
-            workspace.save()
+            unit_of_work = UnitOfWork(connection)
+            done = work(unit_of_work)
+            unit_of_work.save()
             changes.record(connection, done.repaired, now=self._clock())
         return done
 
-    def _date_back(self, keys: Sequence[Key], workspace: Workspace) -> _Done:
+    def _date_back(self, keys: Sequence[Key], unit_of_work: UnitOfWork) -> _Done:
         rows = [self._write(key, Rank.ABSENT, {}) for key in keys]
         children = [row._replace(children_gone=child) for row in rows for child in child_tables(row.key.table)]
         # In one go, because whoever locks rows does it in one order.
-        workspace.load([*rows, *children], lock=self._dry is None)
+        unit_of_work.load([*rows, *children], lock=self._dry is None)
         # One that somebody has deleted by hand meanwhile has no date any more.
-        found = [key for key in keys if workspace.row(key) is not None]
+        found = [key for key in keys if unit_of_work.row(key) is not None]
         before_the_list = self._moment[0] - 1
-        misdated, changed = workspace.date_back(found, after=microseconds(self._future), latest=before_the_list)
+        misdated, changed = unit_of_work.date_back(found, after=microseconds(self._future), latest=before_the_list)
         return _Done(repaired=changed, misdated=misdated)
 
-    def _let_in(self, writes: Sequence[Write], needed: Needed, workspace: Workspace) -> _Done:
+    def _let_in(self, writes: Sequence[Write], needed: Needed, unit_of_work: UnitOfWork) -> _Done:
         newer, repaired = 0, []
-        workspace.load(writes, lock=self._dry is None)
+        unit_of_work.load(writes, lock=self._dry is None)
         for write in writes:
-            row = workspace.row(write.key)
+            row = unit_of_work.row(write.key)
             if row is not None and row.changed_at > self._report.as_of:
                 newer += 1
             elif needed(row, write):
-                repaired.extend(workspace.apply([write], delivery_id=None)[1])
+                repaired.extend(unit_of_work.apply([write], delivery_id=None)[1])
         return _Done(repaired, newer)
 
     def _awaits_news(self, row: MirrorRow) -> bool:

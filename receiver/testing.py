@@ -37,7 +37,7 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import State
 from receiver.ingest.admission import Admission
 from receiver.ingest.endpoint import Endpoint
-from receiver.ingest.group_commit import Acceptor
+from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import PREFIX
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
@@ -81,17 +81,17 @@ class Webhooks:
         self.inbox = Inbox(self.database)
         self._moved = timedelta()
         self.worker = Worker(self.inbox, self._sources, clock=self.now)
-        self._acceptor = Acceptor(self.inbox)
-        self._acceptor.start()
+        self._group_commit = GroupCommit(self.inbox)
+        self._group_commit.start()
         limits = Limits()
         self._endpoint = Endpoint(
-            self._sources, Admission(self._acceptor.accept).admit, limits=limits, incoming=Incoming(limits)
+            self._sources, Admission(self._group_commit.accept).admit, limits=limits, incoming=Incoming(limits)
         )
         self._runner = asyncio.Runner()
 
     def close(self) -> None:
         self._runner.close()
-        self._acceptor.stop()
+        self._group_commit.stop()
         self.worker.close()
         self.database.close()
 

@@ -58,13 +58,13 @@ OVERDUE = frozenset({"57014", "55P03"})
 SETTING = "HOOKMIRROR_DATABASE_URL"
 
 
-def insist(
+def retry_transaction(
     transaction: Callable[[], Result],
     *,
     again: int = RUNS_AGAIN,
     first_wait: float = FIRST_WAIT,
     wait: Callable[[float], object] = time.sleep,
-    luck: Callable[[], float] = random.random,
+    jitter: Callable[[], float] = random.random,
 ) -> Result:
     """What the transaction returns; it is run up to `again` times more, when that may well be all it takes.
 
@@ -78,7 +78,7 @@ def insist(
             if not is_transient(error):
                 raise
             # Two that met must not meet again: not both at once, and later each time.
-            wait(first_wait * 2**chance * luck())
+            wait(first_wait * 2**chance * jitter())
     return transaction()
 
 
@@ -110,7 +110,7 @@ def is_read_only(error: BaseException) -> bool:
     return getattr(original, "sqlstate", None) == READ_ONLY or _NO_WRITES in str(original)
 
 
-def is_trouble_of_ours(error: BaseException) -> bool:
+def is_infrastructure_error(error: BaseException) -> bool:
     """Whether the database as a whole is in trouble (away, full, read-only, damaged), not one statement's values."""
     if not isinstance(error, SQLAlchemyError) or is_transient(error):
         return isinstance(error, SQLAlchemyError)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 PROCESSES = 1_024
 
 
-class ArrivalIds:
+class DeliveryIds:
     """Draws ids; each is larger than the one before, even if the clock steps back. Safe to use from several threads."""
 
     def __init__(self) -> None:

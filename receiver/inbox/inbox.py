@@ -11,13 +11,13 @@ import structlog
 from sqlalchemy import Connection, Update, and_, bindparam, exists, select, update
 
 from receiver.database.database import Database
-from receiver.database.errors import insist, is_trouble_of_ours
+from receiver.database.errors import is_infrastructure_error, retry_transaction
 from receiver.inbox import leases, results
 from receiver.inbox.duplicates import Accepted, file
-from receiver.inbox.ids import ArrivalIds
+from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.insert import Arrival
 from receiver.inbox.leases import Claimed, Due
-from receiver.inbox.results import Ending
+from receiver.inbox.results import AttemptResult
 from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS, OF_SOURCES, State, in_state
 from receiver.logs.safe_text import told
 
@@ -29,7 +29,7 @@ class Inbox:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._ids = ArrivalIds()
+        self._ids = DeliveryIds()
         #: What a claim failed with last.
         self._told = ""
 
@@ -70,7 +70,7 @@ class Inbox:
             with self.database.write() as connection:
                 return leases.claim(connection, worker, sources, **what)
         except Exception as error:
-            if is_trouble_of_ours(error):
+            if is_infrastructure_error(error):
                 raise
             self._tell(told(error))
         with self.database.write() as connection:
@@ -85,13 +85,13 @@ class Inbox:
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
         """Keep the leases of deliveries that are still being worked on."""
         statement = update(DELIVERIES).where(_HELD_BY_WORKER).values(lease_until=until)
-        insist(lambda: self._write(statement, {"ids": ids, "worker": worker}))
+        retry_transaction(lambda: self._write(statement, {"ids": ids, "worker": worker}))
 
     def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
         """Which of these the worker still holds; they stay so until the transaction ends."""
         return set(connection.execute(_HELD, {"ids": ids, "worker": worker}).scalars())
 
-    def settle(self, connection: Connection, worker: str, ended: Sequence[Ending], *, now: datetime) -> None:
+    def settle(self, connection: Connection, worker: str, ended: Sequence[AttemptResult], *, now: datetime) -> None:
         """Record how these attempts ended."""
         results.record(connection, worker, ended, now=now)
 
@@ -105,7 +105,7 @@ class Inbox:
         given_back = claimed.values(
             state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None, **aside
         )
-        insist(lambda: self._write(given_back, {}))
+        retry_transaction(lambda: self._write(given_back, {}))
 
     def put_back(self, worker: str, ids: Sequence[int]) -> None:
         """Give back some of what the worker claimed, as if it had not been claimed."""
@@ -114,15 +114,13 @@ class Inbox:
             .where(_HELD_BY_WORKER)
             .values(state=State.PENDING.value, attempts=DELIVERIES.c.attempts - 1, claimed_by=None, lease_until=None)
         )
-        insist(lambda: self._write(given_back, {"ids": ids, "worker": worker}))
+        retry_transaction(lambda: self._write(given_back, {"ids": ids, "worker": worker}))
 
     def _write(self, statement: Update, parameters: dict[str, Any]) -> None:
         with self.database.write() as connection:
             connection.execute(statement, parameters)
 
-    def take_over(
-        self, *, now: datetime, gone: Sequence[str], max_attempts: int, pause: timedelta = timedelta()
-    ) -> int:
+    def reclaim(self, *, now: datetime, gone: Sequence[str], max_attempts: int, pause: timedelta = timedelta()) -> int:
         """Make claimable again what workers left behind: those named in `gone`, and all whose lease has ended.
 
         Their attempt counts: who used up the last one is dead. One that was alone and ended its worker all the same is
@@ -141,7 +139,7 @@ class Inbox:
             # Not ordered by the plain column, since SQLite would go through the whole table in that order.
             rows = connection.execute(found.order_by(DELIVERIES.c.id + 0).with_for_update(skip_locked=True)).all()
             # Only an attempt made alone convicts: in a batch, any of them may have ended the worker.
-            lost: dict[str, list[Ending]] = defaultdict(list)
+            lost: dict[str, list[AttemptResult]] = defaultdict(list)
             for row in rows:
                 ending = results.lost(
                     row.id,
@@ -168,7 +166,7 @@ class Inbox:
         Those whose body has expired are left as they are.
         """
         wanted = list(ids)
-        return insist(lambda: self._replay(wanted, now))
+        return retry_transaction(lambda: self._replay(wanted, now))
 
     def _replay(self, ids: Sequence[int], now: datetime) -> int:
         has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import BigInteger, Connection, Select, bindparam, func, literal, select, text, update
 
 from receiver.database.columns import Many, UtcDateTime, among
-from receiver.database.errors import is_fault_of_values, is_trouble_of_ours
+from receiver.database.errors import is_fault_of_values, is_infrastructure_error
 from receiver.inbox.tables import BODIES, DELIVERIES, IDS, OF_SOURCES, State, in_state, kept_reason
 from receiver.logs.safe_text import told
 
@@ -123,7 +123,7 @@ class _Detour:
                 fitting = rows[: _how_many([row.size for row in rows], self.left_bytes)]
                 taken = _take(self.connection, fitting, self.worker, self.until)
         except Exception as error:
-            if is_trouble_of_ours(error):
+            if is_infrastructure_error(error):
                 raise
             if len(ids) == 1:
                 self._give_up(ids[0], error)
@@ -160,7 +160,7 @@ class _Detour:
             with self.connection.begin_nested():
                 self.connection.execute(statement)
         except Exception as error:
-            if is_trouble_of_ours(error):
+            if is_infrastructure_error(error):
                 raise
             return False
         return True

@@ -13,7 +13,7 @@ from receiver.database.bulk import insert_mappings
 from receiver.inbox.tables import ATTEMPTS, DELIVERIES, IDS, State, kept_reason
 
 
-class Ending(NamedTuple):
+class AttemptResult(NamedTuple):
     """How an attempt ended, to be recorded in the transaction that holds its effect."""
 
     delivery_id: int
@@ -31,9 +31,9 @@ class Ending(NamedTuple):
     occurred_at: datetime | None = None
 
 
-def lost(delivery_id: int, number: int, *, due_at: datetime, over: bool) -> Ending:
+def lost(delivery_id: int, number: int, *, due_at: datetime, over: bool) -> AttemptResult:
     """The ending of an attempt whose worker did not end it; with `over`, it was the last."""
-    return Ending(
+    return AttemptResult(
         delivery_id=delivery_id,
         state=State.DEAD if over else State.PENDING,
         reason="The worker stopped or hung during this attempt.",
@@ -43,9 +43,9 @@ def lost(delivery_id: int, number: int, *, due_at: datetime, over: bool) -> Endi
     )
 
 
-def record(connection: Connection, worker: str, endings: Sequence[Ending], *, now: datetime) -> None:
+def record(connection: Connection, worker: str, endings: Sequence[AttemptResult], *, now: datetime) -> None:
     """Record how these attempts of the worker ended."""
-    alike: dict[tuple[Any, ...], list[Ending]] = {}
+    alike: dict[tuple[Any, ...], list[AttemptResult]] = {}
     for ending in endings:
         alike.setdefault(ending[1:], []).append(ending)
     for group in alike.values():
@@ -62,7 +62,7 @@ def _settling(names: tuple[str, ...]) -> Update:
     return update(DELIVERIES).where(IDS).values(claimed_by=None, lease_until=None, suspect=False, **news)
 
 
-def _values(ending: Ending, now: datetime) -> dict[str, Any]:
+def _values(ending: AttemptResult, now: datetime) -> dict[str, Any]:
     """The columns to set, each as `new_…`: SQLAlchemy keeps the plain names of an UPDATE's parameters to itself."""
     values: dict[str, Any] = {
         "new_state": ending.state.value,
@@ -83,7 +83,7 @@ def _values(ending: Ending, now: datetime) -> dict[str, Any]:
     return values
 
 
-def _attempt_row(ending: Ending, worker: str, now: datetime) -> dict[str, Any]:
+def _attempt_row(ending: AttemptResult, worker: str, now: datetime) -> dict[str, Any]:
     return {
         "delivery_id": ending.delivery_id,
         "ended_at": now,

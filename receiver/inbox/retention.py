@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Row, delete, literal, select
 
 from receiver.database.database import Database
-from receiver.database.errors import insist
+from receiver.database.errors import retry_transaction
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.tables import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES, HAS_ENDED, dedup_keys_in
 
@@ -47,7 +47,7 @@ class Retention:
         with database.read() as connection:
             ids = connection.execute(expired).scalars().all()
         if ids:
-            insist(lambda: _delete_bodies(database, ids))
+            retry_transaction(lambda: _delete_bodies(database, ids))
         return len(ids)
 
     def _drop_deliveries(self, database: Database, now: datetime) -> int:
@@ -60,7 +60,7 @@ class Retention:
         with database.read() as connection:
             rows = connection.execute(expired).all()
         if rows:
-            insist(lambda: _delete_deliveries(database, rows))
+            retry_transaction(lambda: _delete_deliveries(database, rows))
         return len(rows)
 
 

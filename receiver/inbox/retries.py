@@ -24,9 +24,9 @@ class RetrySchedule:
         """Whether `attempt`, counted from 1, was the last."""
         return attempt >= self.attempts
 
-    def delay(self, attempt: int, luck: float) -> timedelta:
+    def delay(self, attempt: int, jitter: float) -> timedelta:
         """The wait after the failed `attempt`, counted from 1; `luck` is drawn evenly from 0 to 1."""
         cap = self.first
         for _ in range(attempt - 1):
             cap = min(cap * self.factor, self.longest)
-        return cap * luck
+        return cap * jitter

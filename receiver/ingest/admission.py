@@ -118,7 +118,7 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
     headers = _trimmed(headers)
     verified, encrypted = _verify(source, headers, body)
     opened = _opened(source, verified.plain)
-    plain = source.dialect.verifier.conceal(opened, source.credentials)
+    plain = source.dialect.verifier.redact(opened, source.credentials)
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
         # Whatever a verifier of somebody else's returns must not be what a batch of others' webhooks fails at.
         raise TypeError(f"the verifier of {source.dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")

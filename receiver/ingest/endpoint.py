@@ -104,7 +104,7 @@ class Endpoint:
         """The name of the source whose address this is, letter for letter but for a slash at the end."""
         return self._addresses.get(address)
 
-    def take(self, whole: Whole, headers: RawHeaders, body: bytes) -> bool:
+    def take(self, whole: FastPathRequest, headers: RawHeaders, body: bytes) -> bool:
         """Admit a POST whose body is all there; it replies when there is an answer.
 
         False, and nothing has happened, if it is too large or too much is waiting: as a request to this application it
@@ -181,7 +181,7 @@ class Endpoint:
         return reply_to(refusal)
 
 
-class Whole(ABC):
+class FastPathRequest(ABC):
     """A webhook that came whole: replies as soon as it gets its answer, without a coroutine that waits for it.
 
     To whoever gives the answer it is as good as a future, so giving it raises nothing: others wait for theirs.

@@ -13,10 +13,10 @@ from typing import Any
 from uvicorn import Config
 
 from receiver.ingest.bounded import BoundedProtocol
-from receiver.ingest.endpoint import Endpoint, Reply, Whole
+from receiver.ingest.endpoint import Endpoint, FastPathRequest, Reply
 
 
-class HookProtocol(BoundedProtocol):
+class FastPathProtocol(BoundedProtocol):
     """One connection to a server whose application is an `App`."""
 
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
@@ -119,12 +119,14 @@ class HookProtocol(BoundedProtocol):
         self._idle_since = self.loop.time()
 
 
-class _WholeWebhook(Whole):
+class _WholeWebhook(FastPathRequest):
     """A whole webhook on its connection; and what uvicorn calls a cycle, as far as it looks at one."""
 
     __slots__ = ("_protocol", "disconnected", "keep_alive", "message_event", "response_complete")
 
-    def __init__(self, protocol: HookProtocol, endpoint: Endpoint, name: str, size: int, *, keep_alive: bool) -> None:
+    def __init__(
+        self, protocol: FastPathProtocol, endpoint: Endpoint, name: str, size: int, *, keep_alive: bool
+    ) -> None:
         super().__init__(endpoint, name, size)
         self._protocol = protocol
         #: Whether the connection carries more requests; the server takes it back when it stops.

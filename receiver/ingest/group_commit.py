@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from receiver.database.errors import insist, is_fault_of_values
+from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Unavailable
 from receiver.inbox.duplicates import Accepted
 from receiver.inbox.insert import Arrival
@@ -70,7 +70,7 @@ class _Waiting(NamedTuple):
     since: float
 
 
-class Acceptor:
+class GroupCommit:
     """Accepts the arrivals of one event loop, through one thread that writes."""
 
     def __init__(self, inbox: Inbox, *, accepted: Callable[[], None] = lambda: None) -> None:
@@ -249,7 +249,7 @@ class Acceptor:
         return self._keep([arrival])[0]
 
     def _keep(self, arrivals: list[Arrival]) -> list[Accepted]:
-        return insist(lambda: self._inbox.accept(arrivals), again=TRIES - 1, first_wait=0)
+        return retry_transaction(lambda: self._inbox.accept(arrivals), again=TRIES - 1, first_wait=0)
 
     def _tell(self, outcome: Callable[..., None], *told: object) -> None:
         """Wake the event loop once for the whole batch."""

@@ -40,7 +40,7 @@ class _Entry:
 
 
 @dataclass(slots=True)
-class Workspace:
+class UnitOfWork:
     """Rows by key. Holds the connection's transaction no longer than its caller does."""
 
     connection: Connection

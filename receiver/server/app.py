@@ -34,7 +34,7 @@ from receiver.inbox.retention import Retention
 from receiver.ingest.admission import Admission
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
-from receiver.ingest.group_commit import Acceptor
+from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import PREFIX, is_meant_for_hooks
 from receiver.logs import logs
@@ -63,7 +63,7 @@ GARBAGE = 20_000
 EXIT_CANNOT_START = 3
 
 
-class Installation:
+class Runtime:
     """What the settings describe: the sources, the database, and what works on them."""
 
     def __init__(self, settings: Settings, *, beside: Path | None = None) -> None:
@@ -127,28 +127,26 @@ class Installation:
 class App:
     """The ASGI application: webhooks go to the endpoint, everything else to Starlette."""
 
-    def __init__(
-        self, installation: Installation, *, with_worker: bool = True, requests: Requests | None = None
-    ) -> None:
+    def __init__(self, runtime: Runtime, *, with_worker: bool = True, requests: Requests | None = None) -> None:
         """`requests` ask for new settings; without it there are none until the next start."""
-        settings = installation.settings
-        self._installation = installation
-        self._registration = installation.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
+        settings = runtime.settings
+        self._runtime = runtime
+        self._registration = runtime.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
         # Over a connection of its own, so that nobody else's statement keeps an ack waiting for one.
-        self._acceptor = Acceptor(Inbox(installation.database.beside(connections=1)), accepted=self._wake)
-        new_worker = partial(installation.worker, self._acceptor.is_busy)
-        self._worker = WorkerThread(new_worker, installation.database) if with_worker else None
+        self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
+        new_worker = partial(runtime.worker, self._group_commit.is_busy)
+        self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
         incoming = Incoming(settings)
         #: For a server whose protocol is ours; others keep bounds of their own.
         self.connections = Connections(settings, incoming)
         self.endpoint = Endpoint(
-            installation.sources,
-            Admission(self._acceptor.accept).admit,
+            runtime.sources,
+            Admission(self._group_commit.accept).admit,
             limits=settings,
             incoming=incoming,
         )
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
-        self._read_inbox = Inbox(installation.database.beside(connections=at_once, seconds=seconds))
+        self._read_inbox = Inbox(runtime.database.beside(connections=at_once, seconds=seconds))
         self._reads = Reads(at_once=at_once, seconds=seconds)
         self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
         self._readiness = self._new_readiness()
@@ -157,23 +155,23 @@ class App:
         self._reloader = None if requests is None else self._make_reloader(requests)
 
     def _new_readiness(self) -> Readiness:
-        installation = self._installation
-        asked = installation.database.beside(connections=1, seconds=readiness.STATEMENT_SECONDS)
-        limit = installation.settings.max_backlog_seconds
-        return Readiness(Inbox(asked), sorted(installation.sources), max_backlog_seconds=limit, accepting=self._trouble)
+        runtime = self._runtime
+        asked = runtime.database.beside(connections=1, seconds=readiness.STATEMENT_SECONDS)
+        limit = runtime.settings.max_backlog_seconds
+        return Readiness(Inbox(asked), sorted(runtime.sources), max_backlog_seconds=limit, accepting=self._trouble)
 
     def _api(self, lifespan: Any = None) -> Starlette:
         """Everything but the endpoint, by the settings in force."""
-        installation = self._installation
-        settings = installation.settings
+        runtime = self._runtime
+        settings = runtime.settings
         api = Api(
             self._read_inbox,
             Tokens(settings.secret_keys),
-            sources=sorted(installation.sources),
+            sources=sorted(runtime.sources),
             reads=self._reads,
             page_bytes=settings.api_page_bytes,
             readiness=self._readiness,
-            exposition=installation.exposition,
+            exposition=runtime.exposition,
             measuring=self._measuring,
             wake=self._wake,
             warnings=lambda: self._registration.warnings,
@@ -200,10 +198,10 @@ class App:
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
         """Everything behind the application, from start to stop: for an outer application that mounts this one."""
-        self._installation.prepare()
+        self._runtime.prepare()
         self._loop = asyncio.get_running_loop()
         self._registration.start()
-        self._acceptor.start()
+        self._group_commit.start()
         if self._worker is not None:
             self._worker.start()
         if self._reloader is not None:
@@ -211,21 +209,21 @@ class App:
         yield
         if self._reloader is not None:
             self._reloader.stop()
-        self._acceptor.stop()
+        self._group_commit.stop()
         if self._worker is not None:
             self._worker.stop()
         self._registration.stop()
         for each in (self._reads, self._measuring, self._readiness):
             each.close()
-        self._installation.database.close()
+        self._runtime.database.close()
 
     def _trouble(self) -> str | None:
         """What keeps deliveries from being stored; a failure counts until something was written since."""
-        return self._acceptor.trouble(since=self._registration.wrote_at)
+        return self._group_commit.trouble(since=self._registration.wrote_at)
 
     def _make_reloader(self, requests: Requests) -> Reloader:
-        installation, note = self._installation, self._registration.note_settings
-        return Reloader(requests, read=installation.read_anew, take=self._take, note=note)
+        runtime, note = self._runtime, self._registration.note_settings
+        return Reloader(requests, read=runtime.read_anew, take=self._take, note=note)
 
     def _take(self, renewal: Renewal) -> None:
         """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""
@@ -246,7 +244,7 @@ class App:
             raise ConfigurationError("This process is ending, or too busy to take any.") from None
 
     def _renew(self, renewal: Renewal) -> None:
-        self._installation.take(renewal)
+        self._runtime.take(renewal)
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
         self._rest = self._api()
         self.endpoint.renew(renewal.sources, renewal.settings)
@@ -263,7 +261,7 @@ def _is_for_hooks(path: str) -> bool:
     return path.startswith(PREFIX) or is_meant_for_hooks(path)
 
 
-def install() -> Installation:
+def install() -> Runtime:
     """What the settings in force describe. Raises `ConfigurationError` for whatever would fail later."""
     settings = load()
     logs.configure(settings.log_level, settings.log_format)
@@ -276,7 +274,7 @@ def install() -> Installation:
         )
     for doubt in settings.doubts:
         log.warning(doubt)
-    return Installation(settings, beside=settings_folder())
+    return Runtime(settings, beside=settings_folder())
 
 
 def schema_of_packages() -> Schema:
@@ -297,9 +295,9 @@ def create() -> App:
     Without a worker, since these start any number of processes. What is wrong is one line, and ends the process.
     """
     try:
-        installation = install()
-        installation.prepare()
-        application = App(installation, with_worker=False)
+        runtime = install()
+        runtime.prepare()
+        application = App(runtime, with_worker=False)
     except HookmirrorError as error:
         sys.stderr.write(f"hookmirror: {error}\n")
         sys.exit(EXIT_CANNOT_START)

@@ -29,7 +29,7 @@ from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.dialects.sources import Source
 from receiver.errors import HookmirrorError
-from receiver.worker.liveness import gone, new_name, strike_off
+from receiver.worker.liveness import deregister, gone, new_name
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +179,7 @@ class Registration:
         self._stopping.set()
         self._turn.set()
         self._thread.join(STOP_PATIENCE)
-        strike_off(self.name)
+        deregister(self.name)
 
     def renew(self, sources: Mapping[str, Source]) -> None:
         """From now on this process is wired so."""

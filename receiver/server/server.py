@@ -16,7 +16,7 @@ import structlog
 import uvicorn
 
 from receiver.errors import ConfigurationError
-from receiver.ingest.fast_path import HookProtocol
+from receiver.ingest.fast_path import FastPathProtocol
 from receiver.ingest.paths import PREFIX
 from receiver.metrics import metrics
 from receiver.metrics.sharing import SHARED_VARIABLE
@@ -81,7 +81,7 @@ def run(application: App, listening: socket.socket, *, root_path: str = "") -> N
     """
     config = uvicorn.Config(
         application,
-        http=HookProtocol,
+        http=FastPathProtocol,
         # There are no web sockets here, and one that a stranger asks for in vain could spoil the end of the server.
         ws="none",
         log_config=None,

@@ -158,7 +158,7 @@ class EncryptedBody:
         self._check_app_key(opened.plain, credentials)
         return opened
 
-    def conceal(self, plain: bytes, credentials: Credentials) -> bytes:
+    def redact(self, plain: bytes, credentials: Credentials) -> bytes:
         """The body with its application key struck out, for it is a secret, and not a byte changed besides."""
         concealed = plain.replace(codec.encode(credentials.app_key), codec.encode(STRUCK_OUT))
         document = _document(concealed) or {}

@@ -83,7 +83,7 @@ class Verifier(Protocol):
     def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:
         """The authentic body. Raises `NotVerified`."""
 
-    def conceal(self, plain: bytes, credentials: Credentials) -> bytes:
+    def redact(self, plain: bytes, credentials: Credentials) -> bytes:
         """The verified body as it may be stored: without the credentials that it may hold."""
 
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:
@@ -163,7 +163,7 @@ class HmacSha256:
             "Compare the secrets on both sides, and sign the exact bytes that are sent.",
         )
 
-    def conceal(self, plain: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
+    def redact(self, plain: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
         return plain
 
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
@@ -218,7 +218,7 @@ class Unsigned:
             raise NotVerified("signature_missing", "This source takes no unsigned webhooks.")
         return Verified(body, None)
 
-    def conceal(self, plain: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
+    def redact(self, plain: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
         return plain
 
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)

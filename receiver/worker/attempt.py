@@ -18,7 +18,7 @@ from receiver.dialects.dialect import Handler
 from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Retry, Unreadable
 from receiver.inbox.leases import Claimed
-from receiver.inbox.results import Ending
+from receiver.inbox.results import AttemptResult
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.logs.safe_text import told, told_with_type, traced
@@ -52,7 +52,7 @@ class Task:
     #: How often SQL of its own met what running the whole transaction again may mend.
     interruptions: int = 0
     #: How the attempt ended, as soon as that is certain; None while all is well.
-    ending: Ending | None = None
+    ending: AttemptResult | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -72,13 +72,13 @@ class Task:
         self.writes = []
 
 
-class Judge:
+class AttemptResults:
     """Decides how attempts end."""
 
-    def __init__(self, retries: RetrySchedule, *, clock: Callable[[], datetime], luck: Callable[[], float]) -> None:
+    def __init__(self, retries: RetrySchedule, *, clock: Callable[[], datetime], jitter: Callable[[], float]) -> None:
         self._retries = retries
         self._clock = clock
-        self._luck = luck
+        self._jitter = jitter
 
     def on_error(self, task: Task, code: str, error: BaseException) -> bool:
         """Let what `code` raised decide how the task ends; False if it is none of the task's."""
@@ -93,7 +93,7 @@ class Judge:
             )
         return True
 
-    def _verdict(self, task: Task, code: str, error: BaseException) -> Ending:
+    def _verdict(self, task: Task, code: str, error: BaseException) -> AttemptResult:
         if isinstance(error, Unreadable):
             return self._ending(task, State.DEAD, reason=told(error), failed=True)
         if isinstance(error, Discard):
@@ -103,15 +103,15 @@ class Judge:
         log.warning("a handler failed", handler=code, delivery=task.delivery.id, exception=traced(error))
         return self.failure(task, f"{code} raised {told_with_type(error)}")
 
-    def failure(self, task: Task, reason: str, *, after: timedelta | None = None) -> Ending:
+    def failure(self, task: Task, reason: str, *, after: timedelta | None = None) -> AttemptResult:
         """Pending again, later; or dead, if that was the last attempt."""
         number = task.delivery.attempt
         if self._retries.exhausted(number):
             return self._ending(task, State.DEAD, reason=reason, failed=True)
-        wait = self._retries.delay(number, self._luck()) if after is None else min(after, LONGEST_WAIT)
+        wait = self._retries.delay(number, self._jitter()) if after is None else min(after, LONGEST_WAIT)
         return self._ending(task, State.PENDING, reason=reason, failed=True, due_at=self._clock() + wait)
 
-    def success(self, task: Task, outcome: Outcome) -> Ending:
+    def success(self, task: Task, outcome: Outcome) -> AttemptResult:
         """Processed, with what it did to the mirror."""
         return self._ending(task, State.PROCESSED, outcome=outcome.value)
 
@@ -124,9 +124,9 @@ class Judge:
         reason: str | None = None,
         failed: bool = False,
         due_at: datetime | None = None,
-    ) -> Ending:
+    ) -> AttemptResult:
         learnt = task.envelope if task.envelope is not None and task.envelope.entity != task.delivery.entity else None
-        return Ending(
+        return AttemptResult(
             delivery_id=task.delivery.id,
             state=state,
             outcome=outcome,
@@ -147,13 +147,13 @@ class Guard(Protocol):
 
 
 @dataclass(slots=True)
-class Judged(AbstractContextManager[None]):
+class DialectGuard(AbstractContextManager[None]):
     """Around a dialect's code: lets a pulse show what is run, and a judge decide how it ended.
 
     A class, because it is entered many times for each delivery.
     """
 
-    judge: Judge
+    judge: AttemptResults
     pulse: Pulse
     task: Task
     code: str
@@ -187,7 +187,7 @@ def _is_of_the_code(error: BaseException) -> bool:
     return threading.current_thread() is not threading.main_thread()
 
 
-def count(tasks: Sequence[Task], endings: Iterable[Ending], *, now: datetime) -> None:
+def count(tasks: Sequence[Task], endings: Iterable[AttemptResult], *, now: datetime) -> None:
     """Tell metrics and log how these attempts ended."""
     by_id = {task.delivery.id: task for task in tasks}
     ended: Tally[tuple[str, str, str]] = Tally()

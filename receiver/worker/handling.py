@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from receiver.database.database import Database
 from receiver.mirror.rows import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
-from receiver.mirror.unit_of_work import Workspace
+from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.attempt import Guard, Task
 
 #: Writes that are collected before they are settled, together with the delivery that brings more.
@@ -70,7 +70,7 @@ class Handling:
         """Run one handler inside the settling transaction, with a session and a savepoint of its own."""
 
         def read(key: Key, writes: list[Write]) -> MirrorRow | None:
-            return Workspace(connection).read(key, writes)
+            return UnitOfWork(connection).read(key, writes)
 
         with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
             self.run(task, earlier, read, session)
@@ -88,6 +88,6 @@ def _reader(database: Database) -> Iterator[Reader]:
         def read(key: Key, writes: list[Write]) -> MirrorRow | None:
             if not opened:
                 opened.append(stack.enter_context(database.read()))
-            return Workspace(opened[0]).read(key, writes)
+            return UnitOfWork(opened[0]).read(key, writes)
 
         yield read

@@ -43,7 +43,7 @@ def new_name() -> str:
     return name
 
 
-def strike_off(name: str) -> None:
+def deregister(name: str) -> None:
     """This worker lives no more: what it holds may be taken over."""
     _LIVING.discard(name)
 

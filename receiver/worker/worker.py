@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.database.errors import is_trouble_of_ours
+from receiver.database.errors import is_infrastructure_error
 from receiver.dialects.sources import Source
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.leases import Claimed
@@ -23,7 +23,7 @@ from receiver.inbox.retention import PAGES, Retention
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told, told_with_type, traced
 from receiver.worker import liveness
-from receiver.worker.attempt import Judge, Judged, Task
+from receiver.worker.attempt import AttemptResults, DialectGuard, Task
 from receiver.worker.handling import Handling
 from receiver.worker.hydration import Hydration, apart, ready
 from receiver.worker.liveness import Pulse
@@ -59,7 +59,7 @@ class Worker:
         retries: RetrySchedule | None = None,
         retention: Retention | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        luck: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = random.random,
         requests_wait: Callable[[], bool] = lambda: False,
     ) -> None:
         """`requests_wait` says whether this process gets requests right now, whose answers wait for the database."""
@@ -78,29 +78,29 @@ class Worker:
         self._requests_wait = requests_wait
         self.lease = lease
         self._retries = retries or RetrySchedule()
-        self._judge = Judge(self._retries, clock=clock, luck=luck)
+        self._results = AttemptResults(self._retries, clock=clock, jitter=jitter)
         self._retention = retention
         self._prune_at = clock()
         self._clock = clock
-        self._luck = luck
+        self._jitter = jitter
         #: As if the last turn had been the suspects': a worker that follows one that hung begins with the others.
         self._suspects_turn = True
         self._hydration = Hydration(
             sources,
             self.pulse,
-            self._judged,
+            self._guarded,
             stopping=lambda: self._stopping.is_set(),
             clock=clock,
             wake=self.wake,
         )
-        self._handling = Handling(self._database, self._judged, self._keep_lease, lambda: self._stopping.is_set())
+        self._handling = Handling(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())
         self._settlement = Settlement(
             inbox,
             self.name,
-            self._judge,
+            self._results,
             self._handling,
             clock=clock,
-            luck=luck,
+            jitter=jitter,
             wait=lambda seconds: self._stopping.wait(seconds),
         )
         self._extended_at = clock()
@@ -131,7 +131,7 @@ class Worker:
     def _work_on(self, tasks: Sequence[Task]) -> None:
         """Bring these to their end, those first that wait for nobody's API; give back what must wait for longer."""
         for task in tasks:
-            with self._judged(task, "the dialect's envelope"):
+            with self._guarded(task, "the dialect's envelope"):
                 read(task, self._sources, self._retries, now=self._clock())
         self._hydration.sort(tasks)
         left = self._settle_ready(tasks, ready)
@@ -176,7 +176,7 @@ class Worker:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             try:
-                self._take_over_what_others_left()
+                self._reclaim_what_others_left()
                 if not self.work():
                     self._wake.wait(POLL_SECONDS)
                     self._wake.clear()
@@ -209,12 +209,12 @@ class Worker:
         If the thread comes back after all, it settles only what it still holds, and ends. Safe from any thread.
         """
         self._was_given_up = True
-        liveness.strike_off(self.name)
+        liveness.deregister(self.name)
         self.stop()
 
     def close(self) -> None:
         """Let go of what is held outside the database."""
-        liveness.strike_off(self.name)
+        liveness.deregister(self.name)
         self._hydration.close()
 
     # ── claim ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,13 +239,13 @@ class Worker:
             suspect=self._suspects_turn,
         )
 
-    def _take_over_what_others_left(self) -> None:
+    def _reclaim_what_others_left(self) -> None:
         now = self._clock()
         if self._looked_for_lost_at is not None and now - self._looked_for_lost_at < self.lease / 10:
             return
         self._looked_for_lost_at = now
         gone = liveness.gone(self._inbox.workers())
-        taken = self._inbox.take_over(now=now, gone=gone, max_attempts=self._retries.attempts, pause=self.lease / 4)
+        taken = self._inbox.reclaim(now=now, gone=gone, max_attempts=self._retries.attempts, pause=self.lease / 4)
         if taken:
             log.warning("took over deliveries that another worker left behind", deliveries=taken)
 
@@ -288,12 +288,12 @@ class Worker:
         """
         alone = len(self._batch) == 1
         self._limit = 1
-        if alone and not is_trouble_of_ours(error):
+        if alone and not is_infrastructure_error(error):
             self._fail_alone(Task(self._batch[0].delivery), f"The worker failed: {told_with_type(error)}")
         self._give_back(put_aside=timedelta(seconds=LONGEST_PAUSE) if alone else None)
 
     def _fail_alone(self, task: Task, reason: str) -> None:
-        task.ending = self._judge.failure(task, reason)
+        task.ending = self._results.failure(task, reason)
         try:
             self._settlement.settle_together([task])
         except Exception as error:
@@ -313,6 +313,6 @@ class Worker:
         beside_requests = not self._database.is_postgresql and self._requests_wait()
         return tasks[:BESIDE_REQUESTS] if beside_requests else tasks
 
-    def _judged(self, task: Task, code: str, *, in_transaction: bool = False) -> Judged:
+    def _guarded(self, task: Task, code: str, *, in_transaction: bool = False) -> DialectGuard:
         """Around a dialect's code: whatever is raised inside becomes the ending of the task, and nobody else's."""
-        return Judged(self._judge, self.pulse, task, code, in_transaction)
+        return DialectGuard(self._results, self.pulse, task, code, in_transaction)

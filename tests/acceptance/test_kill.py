@@ -18,7 +18,7 @@ KILLS, EVENTS, PRODUCTS, SENDERS = 12, 600, 25, 4
 class Sender:
     """What is to be sent, in bodies by event number, and what was acked for each, under which id."""
 
-    luck: random.Random
+    jitter: random.Random
     to_send: list[int] = field(default_factory=lambda: list(range(EVENTS)))
     acked: dict[int, list[str]] = field(default_factory=dict)
 
@@ -30,7 +30,7 @@ class Sender:
         """Send on; what is not acked goes back, as with a real sender."""
         while self.to_send:
             try:
-                event = self.to_send.pop(self.luck.randrange(len(self.to_send)))
+                event = self.to_send.pop(self.jitter.randrange(len(self.to_send)))
             except (IndexError, ValueError):
                 return  # another thread took the last one
             try:
@@ -45,7 +45,7 @@ class Sender:
 
     def resend_some(self) -> None:
         """As senders do that did not see our ack."""
-        self.to_send += self.luck.sample(sorted(self.acked), min(10, len(self.acked)))
+        self.to_send += self.jitter.sample(sorted(self.acked), min(10, len(self.acked)))
 
 
 def suffer(folder: Folder, sender: Sender, forks: Forks) -> None:
@@ -54,9 +54,9 @@ def suffer(folder: Folder, sender: Sender, forks: Forks) -> None:
         with forks.serving(folder) as (kill, client), ThreadPoolExecutor(SENDERS) as pool:
             streams = [pool.submit(sender.send_until_it_dies, client) for _ in range(SENDERS)]
             if kills_left:
-                goal = len(sender.acked) + sender.luck.randrange(EVENTS // KILLS)
+                goal = len(sender.acked) + sender.jitter.randrange(EVENTS // KILLS)
                 wait_until(lambda goal=goal: len(sender.acked) >= goal or not sender.to_send, "some acks")
-                time.sleep(sender.luck.random() * 0.05)  # any instant: between the acks, too
+                time.sleep(sender.jitter.random() * 0.05)  # any instant: between the acks, too
                 assert kill() == -signal.SIGKILL
             for stream in streams:
                 stream.result()

@@ -19,7 +19,7 @@ import pytest
 from commanding import PATIENCE, Folder, free_port, is_alive, lines, post, product, wait_until
 
 
-def installation(path: Path) -> Folder:
+def runtime(path: Path) -> Folder:
     """Its temporary files are below it: a parent that is killed leaves the folder of its metrics behind."""
     return Folder(path, environment={"TMPDIR": str(path)})
 
@@ -27,7 +27,7 @@ def installation(path: Path) -> Folder:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """Two endpoint processes and a worker: their installation, their parent, and their port."""
-    folder = installation(tmp_path_factory.mktemp("processes"))
+    folder = runtime(tmp_path_factory.mktemp("processes"))
     with folder.serving("--processes", "2") as (process, client):
         wait_until(lambda: len(children(process.pid, "serve")) == 2, "both endpoint processes")
         yield folder, process, client.base_url.port
@@ -74,7 +74,7 @@ def counted(port: int, sample: str) -> float:
 
 def test_who_connects_before_the_first_process_is_ready_waits_for_it(tmp_path):
     port = free_port()
-    with installation(tmp_path).running("serve", "--processes", "2", "--no-worker", "--port", str(port)) as process:
+    with runtime(tmp_path).running("serve", "--processes", "2", "--no-worker", "--port", str(port)) as process:
         assert "listening" in process.stderr.readline()
         assert post_alone(port, product(1, key="early", name="Lamp")).status_code == 200
 
@@ -158,7 +158,7 @@ def test_nothing_acked_is_lost_while_processes_are_killed_and_all_end_together(t
 
 
 def test_nobody_is_left_on_the_port_when_the_parent_is_killed(tmp_path):
-    with installation(tmp_path).serving("--processes", "2") as (parent, client):
+    with runtime(tmp_path).serving("--processes", "2") as (parent, client):
         everybody = wait_until(lambda: children(parent.pid, "serve"), "the processes")
         parent.kill()
         wait_until(lambda: not [pid for pid in everybody if is_there(pid)], "the end of the processes")
@@ -166,7 +166,7 @@ def test_nobody_is_left_on_the_port_when_the_parent_is_killed(tmp_path):
 
 
 def test_without_a_worker_there_is_none(tmp_path):
-    with installation(tmp_path).serving("--processes", "2", "--no-worker") as (parent, _):
+    with runtime(tmp_path).serving("--processes", "2", "--no-worker") as (parent, _):
         wait_until(lambda: len(children(parent.pid, "serve")) == 2, "both processes")
         assert children(parent.pid, "worker") == set()
 

@@ -98,15 +98,15 @@ def test_a_consumer_of_many_writers_that_finish_in_any_order_sees_each_change_on
     """Writers that wait for a while before they commit, and some that never do."""
 
     def keep_writing(writer: int) -> list[str]:
-        luck, written = random.Random(writer), []
+        jitter, written = random.Random(writer), []
         with closing(Database(url_of(kit))) as database:
             for number in range(40):
                 name = f"{writer}-{number}"
                 try:
                     with database.write() as connection:
                         record(connection, [change(name)], now=NOON)
-                        time.sleep(luck.random() * 0.004)
-                        if luck.random() < 0.2:
+                        time.sleep(jitter.random() * 0.004)
+                        if jitter.random() < 0.2:
                             raise ZeroDivisionError
                 except ZeroDivisionError:
                     continue

@@ -115,7 +115,7 @@ def test_after_the_switch_the_copy_goes_on_where_the_original_was(across, tmp_pa
         again = kit.send_body("shop", bytes(body))
         assert again.body["status"] == "duplicate", "a dedup key was lost"
         stale = kit.send("shop", "product.updated", id="Löwe 🦁", at=NOON.replace(hour=1), data=named("Maus"))
-        kit.inbox.take_over(now=kit.now(), gone=["a worker that is gone"], max_attempts=10)
+        kit.inbox.reclaim(now=kit.now(), gone=["a worker that is gone"], max_attempts=10)
         kit.drain()
         assert kit.delivery(stale)["outcome"] == "stale"
         assert kit.row(Product, "Löwe 🦁").name == "Löwe"

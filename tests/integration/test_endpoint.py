@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from senders import APP_KEY, HEADERS, SECRETS, SIGNED, SOURCES, body, digits, document, seal, sent
 from serving import Served, read_answer, request_head, serving
 
-from receiver.ingest.fast_path import HookProtocol
+from receiver.ingest.fast_path import FastPathProtocol
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -21,7 +21,7 @@ DEEP = b"[" * 10_000 + b"]" * 10_000
 MIB = 1_048_576
 
 
-@pytest.fixture(scope="module", params=[HookProtocol, "httptools"], ids=["whole", "through the application"])
+@pytest.fixture(scope="module", params=[FastPathProtocol, "httptools"], ids=["whole", "through the application"])
 def served(request, lend_database, tmp_path_factory):
     with (
         lend_database(tmp_path_factory.mktemp("endpoint")) as url,

@@ -18,7 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 from trouble import another_writer, refusing
 
-from receiver.ingest.group_commit import Acceptor
+from receiver.ingest.group_commit import GroupCommit
 
 MIB = 1_048_576
 
@@ -329,7 +329,7 @@ def test_the_worker_beside_a_busy_acceptor_settles_in_turns(tmp_path, monkeypatc
     url = f"sqlite:///{tmp_path / 'mirror.db'}"
     with serving(url) as without_worker:
         ids = [without_worker.send("iimmpact", body("iimmpact", key=f"K{number}")) for number in range(30)]
-    monkeypatch.setattr(Acceptor, "is_busy", lambda _: True)
+    monkeypatch.setattr(GroupCommit, "is_busy", lambda _: True)
     with serving(url, with_worker=True) as working:
         assert {working.ended(each)["state"] for each in ids} == {"processed"}
     assert settled == [25, 5]

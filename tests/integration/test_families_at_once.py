@@ -50,10 +50,10 @@ def worker_elsewhere(kit, errors):
         yield make
 
 
-def some_event(luck: random.Random, second: int) -> tuple[str, str, Any]:
-    variant, product = f"V{luck.randrange(VARIANTS)}", f"P{luck.randrange(PRODUCTS)}"
-    listed = [f"V{number}" for number in luck.sample(range(VARIANTS), 3)]
-    return luck.choices(
+def some_event(jitter: random.Random, second: int) -> tuple[str, str, Any]:
+    variant, product = f"V{jitter.randrange(VARIANTS)}", f"P{jitter.randrange(PRODUCTS)}"
+    listed = [f"V{number}" for number in jitter.sample(range(VARIANTS), 3)]
+    return jitter.choices(
         [
             ("variant.updated", variant, {"name": f"{second}"}),
             ("variant.updated", variant, {"parent": product}),
@@ -76,8 +76,8 @@ def test_many_workers_at_once_leave_the_mirror_that_one_worker_leaves_without_a_
     kit, worker_elsewhere, errors, monkeypatch, most_locks
 ):
     monkeypatch.setattr("receiver.mirror.unit_of_work.MOST_LOCKS", most_locks)
-    luck = random.Random(20260304)
-    story = [(*some_event(luck, second), NOON + timedelta(seconds=second)) for second in range(EVENTS)]
+    jitter = random.Random(20260304)
+    story = [(*some_event(jitter, second), NOON + timedelta(seconds=second)) for second in range(EVENTS)]
     for source in ("one", "many"):
         kit.source(source, dialect="shop")
     for event_type, entity, data, at in story:

@@ -6,10 +6,10 @@ import pytest
 from senders import HEADERS, SIGNED, body, digits, sent
 from serving import Served, error, read_answer, request_head, serving
 
-from receiver.ingest.fast_path import HookProtocol
+from receiver.ingest.fast_path import FastPathProtocol
 
 
-@pytest.fixture(scope="module", params=[HookProtocol, "httptools"], ids=["whole", "through the application"])
+@pytest.fixture(scope="module", params=[FastPathProtocol, "httptools"], ids=["whole", "through the application"])
 def served(request, tmp_path_factory):
     url = f"sqlite:///{tmp_path_factory.mktemp('values') / 'hookmirror.db'}"
     with serving(url, one_write=True, http=request.param) as running:

@@ -8,9 +8,9 @@ from serving import Served, error, serving
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from receiver.ingest.fast_path import HookProtocol
+from receiver.ingest.fast_path import FastPathProtocol
 
-WAYS = [(HookProtocol, "whole"), ("httptools", "through the application")]
+WAYS = [(FastPathProtocol, "whole"), ("httptools", "through the application")]
 
 
 @pytest.fixture(scope="module", params=[way for way, _ in WAYS], ids=[name for _, name in WAYS])

@@ -23,7 +23,7 @@ from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox, pending_entities, pending_sources
 from receiver.inbox.insert import Arrival
 from receiver.inbox.leases import Claimed
-from receiver.inbox.results import Ending
+from receiver.inbox.results import AttemptResult
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State
 
@@ -175,7 +175,7 @@ def settle(inbox: Inbox) -> None:
     inbox.extend("worker", ids, until=NOW + timedelta(hours=1))
     with inbox.database.write() as connection:
         held = inbox.held(connection, "worker", ids)
-        endings = [Ending(delivery_id, State.PROCESSED, outcome="applied") for delivery_id in sorted(held)]
+        endings = [AttemptResult(delivery_id, State.PROCESSED, outcome="applied") for delivery_id in sorted(held)]
         inbox.settle(connection, "worker", endings, now=NOW)
     assert len(held) == 10
 
@@ -185,10 +185,10 @@ def give_back(inbox: Inbox) -> None:
     inbox.release("worker")
 
 
-def take_over(inbox: Inbox) -> None:
+def reclaim(inbox: Inbox) -> None:
     claim(inbox)
     assert inbox.workers() == ["worker"]
-    assert inbox.take_over(now=NOW + timedelta(days=1), gone=[], max_attempts=10) == 10
+    assert inbox.reclaim(now=NOW + timedelta(days=1), gone=[], max_attempts=10) == 10
 
 
 def replay(inbox: Inbox) -> None:
@@ -196,7 +196,7 @@ def replay(inbox: Inbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "work", [accept_new, look_for_work, claim, settle, give_back, take_over, replay], ids=lambda work: work.__name__
+    "work", [accept_new, look_for_work, claim, settle, give_back, reclaim, replay], ids=lambda work: work.__name__
 )
 def test_a_workers_verbs_go_by_an_index(inbox, plans, work: Callable[[Inbox], object]):
     accept_new(inbox)

@@ -189,8 +189,8 @@ def test_a_file_that_another_program_keeps_from_being_written_is_not_ready(serve
 
 
 def test_after_a_failure_to_store_nothing_is_ready_until_something_is_written(served, monkeypatch):
-    acceptor = served.app._acceptor
-    acceptor._last_failed, acceptor._failed_at = True, time.monotonic()
+    group_commit = served.app._group_commit
+    group_commit._last_failed, group_commit._failed_at = True, time.monotonic()
     answer = checked(served)
     assert (answer.status_code, answer.json()["reason"][:35]) == (503, "The last deliveries could not be st")
     served.app._registration.look()

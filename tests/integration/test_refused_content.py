@@ -20,7 +20,7 @@ from receiver.inbox.duplicates import Accepted
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.insert import Arrival
 from receiver.inbox.tables import DELIVERIES
-from receiver.ingest.group_commit import Acceptor
+from receiver.ingest.group_commit import GroupCommit
 
 #: Seconds that nothing here takes unless it is broken.
 BOUND = 30.0
@@ -63,7 +63,7 @@ def accepted(inbox: Any, arrivals: Sequence[Arrival]) -> list[Accepted | BaseExc
     """What each sender is told, when all of them come in one batch."""
 
     async def play() -> list[Accepted | BaseException]:
-        accepting = Acceptor(inbox)
+        accepting = GroupCommit(inbox)
         accepting.start()
         waiting: list[asyncio.Future[Accepted]] = [asyncio.get_running_loop().create_future() for _ in arrivals]
         accepting.accept(list(zip(arrivals, waiting, strict=True)))

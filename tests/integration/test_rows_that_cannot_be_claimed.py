@@ -21,8 +21,8 @@ from receiver.testing import Answer, Webhooks
 
 def incompressible(length: int, *, seed: int) -> str:
     """Characters of four bytes each, in which no compression finds anything to save."""
-    luck = random.Random(seed)
-    return "".join(chr(luck.randrange(0x10000, 0x110000)) for _ in range(length))
+    jitter = random.Random(seed)
+    return "".join(chr(jitter.randrange(0x10000, 0x110000)) for _ in range(length))
 
 
 class Body(BaseModel):

@@ -17,7 +17,7 @@ from receiver import Event, Mirror
 from receiver.database import bulk
 from receiver.inbox.retries import RetrySchedule
 from receiver.mirror.changes import after
-from receiver.worker.attempt import Judge, Judged, Task
+from receiver.worker.attempt import AttemptResults, DialectGuard, Task
 from receiver.worker.handling import Handling
 from receiver.worker.liveness import Pulse
 from receiver.worker.settlement import Settlement
@@ -26,23 +26,25 @@ WORKER = "a worker"
 
 
 @pytest.fixture
-def judge(kit) -> Judge:
-    return Judge(RetrySchedule(), clock=kit.now, luck=lambda: 0.5)
+def judge(kit) -> AttemptResults:
+    return AttemptResults(RetrySchedule(), clock=kit.now, jitter=lambda: 0.5)
 
 
 @pytest.fixture
 def handling(kit, judge) -> Handling:
     pulse = Pulse()
 
-    def guard(task: Task, code: str, *, in_transaction: bool = False) -> Judged:
-        return Judged(judge, pulse, task, code, in_transaction)
+    def guard(task: Task, code: str, *, in_transaction: bool = False) -> DialectGuard:
+        return DialectGuard(judge, pulse, task, code, in_transaction)
 
     return Handling(kit.database, guard, keep_lease=lambda: None, stopping=lambda: False)
 
 
 @pytest.fixture
 def settlement(kit, judge, handling) -> Settlement:
-    return Settlement(kit.inbox, WORKER, judge, handling, clock=kit.now, luck=random.random, wait=lambda seconds: None)
+    return Settlement(
+        kit.inbox, WORKER, judge, handling, clock=kit.now, jitter=random.random, wait=lambda seconds: None
+    )
 
 
 def claimed(kit, handling) -> list[Task]:

@@ -129,7 +129,7 @@ def test_a_lease_that_has_not_ended_is_respected(kit, gate, other):
         hanging = pool.submit(late.work)
         assert gate.reached.wait(PATIENCE)
         kit.advance(seconds=50)
-        taken = kit.inbox.take_over(now=kit.now(), gone=[], max_attempts=10)
+        taken = kit.inbox.reclaim(now=kit.now(), gone=[], max_attempts=10)
         assert (taken, states(kit)) == (0, ["processing"])
         gate.open()
         hanging.result(PATIENCE)
@@ -144,7 +144,7 @@ def test_whoever_hangs_on_the_last_attempt_is_dead(kit, other):
             "host:1:hangs", ["shop"], limit=1, now=kit.now(), lease=timedelta(seconds=60), suspect=number > 1
         )
         kit.advance(seconds=61)
-        kit.inbox.take_over(now=kit.now(), gone=[], max_attempts=3)
+        kit.inbox.reclaim(now=kit.now(), gone=[], max_attempts=3)
     assert drain(other) == 0
     delivery = kit.delivery(answer)
     assert (delivery["state"], delivery["attempts_made"], len(delivery["attempts"])) == ("dead", 3, 3)
@@ -156,7 +156,7 @@ def test_one_that_hung_alone_lets_the_others_have_their_turn_before_it_is_tried_
     for suspect in (False, True):
         assert kit.inbox.claim("host:1:hangs", ["shop"], limit=1, now=kit.now(), lease=lease, suspect=suspect)
         kit.advance(seconds=61)
-        kit.inbox.take_over(now=kit.now(), gone=[], max_attempts=10, pause=lease)
+        kit.inbox.reclaim(now=kit.now(), gone=[], max_attempts=10, pause=lease)
     late = kit.send("shop", "product.updated", id="A2", data=named())
     drain(other)
     assert (kit.delivery(hangs)["state"], kit.delivery(late)["state"]) == ("pending", "processed")

@@ -144,7 +144,7 @@ def test_what_was_told_before_the_upgrade_is_a_duplicate_after_it(kit):
 
 
 def test_what_waited_and_what_a_worker_had_left_behind_is_processed(kit):
-    kit.worker._take_over_what_others_left()
+    kit.worker._reclaim_what_others_left()
     kit.drain()
     for entity_id in ("WAITS1", "WAITS2", "WAITS3", "HELD1", "HELD2"):
         assert told(entity_id, kit)["state"] == "processed"

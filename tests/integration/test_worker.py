@@ -256,7 +256,7 @@ def test_an_event_dated_more_than_a_day_in_the_future_is_told_in_the_log(kit, wo
 
 def test_a_source_that_this_worker_does_not_know_waits_for_one_that_does(kit):
     answer = kit.send("shop", "product.updated", id="A1", data=named())
-    stranger = Worker(kit.inbox, {}, clock=kit.now, luck=lambda: 0.5)
+    stranger = Worker(kit.inbox, {}, clock=kit.now, jitter=lambda: 0.5)
     assert stranger.work() == 0
     stranger.close()
     delivery = kit.delivery(answer)
@@ -298,7 +298,7 @@ def test_the_lease_of_a_whole_batch_is_kept_while_its_first_turns_take_long(shop
     @shop.on("product.slow")
     def take_long(event: Event, mirror: Mirror) -> None:
         kit.advance(seconds=30)
-        left.append(kit.inbox.take_over(now=kit.now(), gone=[], max_attempts=10))
+        left.append(kit.inbox.reclaim(now=kit.now(), gone=[], max_attempts=10))
 
     for number in range(30):
         kit.send("shop", "product.slow", id=f"A{number}")

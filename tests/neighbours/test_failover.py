@@ -82,7 +82,7 @@ class Posted:
 
 
 @contextmanager
-def installation(tmp_path, pair: Pair) -> Iterator[tuple[Switch, Posted, Folder]]:
+def runtime(tmp_path, pair: Pair) -> Iterator[tuple[Switch, Posted, Folder]]:
     """An endpoint and a worker, each in a process of its own, that know one address; some deliveries are acked."""
     pair.wait_until_followed()
     with switched(pair.primary.port) as switch:
@@ -137,7 +137,7 @@ def fail_over(switch: Switch, posted: Posted, demote: Callable[[], None], promot
 
 def test_posts_are_acked_again_after_the_old_primary_came_back_as_a_standby_and_the_address_moved(tmp_path, pair):
     old, new = pair.primary, pair.standby
-    with installation(tmp_path, pair) as (switch, posted, _):
+    with runtime(tmp_path, pair) as (switch, posted, _):
 
         def demote() -> None:
             old.stop()
@@ -152,7 +152,7 @@ def test_posts_are_acked_again_after_the_old_primary_came_back_as_a_standby_and_
 
 def test_posts_are_acked_again_after_the_old_primary_was_fenced_and_kept_its_connections(tmp_path, pair):
     old, new = pair.primary, pair.standby
-    with installation(tmp_path, pair) as (switch, posted, _):
+    with runtime(tmp_path, pair) as (switch, posted, _):
         # Nothing acked is lost with the server that acked it: it waits for the other one.
         for setting in ("synchronous_standby_names = '*'", "default_transaction_read_only = off"):
             old.run(f"ALTER SYSTEM SET {setting}")

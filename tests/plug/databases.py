@@ -48,7 +48,7 @@ class PostgresqlServer:
         self.server.kill()
         self.server.start()
 
-    def kill_backend(self, luck: random.Random) -> bool:
+    def kill_backend(self, jitter: random.Random) -> bool:
         """One connection's process, which makes the server end all of them and recover. False if there is none."""
         try:
             with psycopg.connect(self.url, connect_timeout=5) as connection:
@@ -61,7 +61,7 @@ class PostgresqlServer:
         if not found:
             return False
         try:
-            os.kill(luck.choice(found)[0], signal.SIGKILL)
+            os.kill(jitter.choice(found)[0], signal.SIGKILL)
         except ProcessLookupError:
             return False
         return True

@@ -84,7 +84,7 @@ class FailingDisk:
     def power_is_cut(self) -> bool:
         return self._get(POWER_CUT) != 0
 
-    def image(self, folder: Path, luck: random.Random) -> Path:
+    def image(self, folder: Path, jitter: random.Random) -> Path:
         """What the disk holds after the cut: all that was confirmed, and of the rest each sector or not, by luck.
 
         Returns the path of the database. End every process first.
@@ -94,18 +94,18 @@ class FailingDisk:
             for confirmed in self._shadow.glob(pattern):
                 copy = folder / confirmed.name
                 shutil.copy(confirmed, copy)
-                self._write_some(kind, self._root / confirmed.name, copy, luck)
+                self._write_some(kind, self._root / confirmed.name, copy, jitter)
         (found,) = folder.glob("*.db")
         return found
 
-    def _write_some(self, kind: Kind, written: Path, copy: Path, luck: random.Random) -> None:
+    def _write_some(self, kind: Kind, written: Path, copy: Path, jitter: random.Random) -> None:
         records = (self._shadow / ("dirty-log" if kind is Kind.LOG else "dirty-data")).read_bytes()
         if not written.exists():
             return
         with written.open("rb") as source, copy.open("r+b") as target:
             for offset, length in struct.iter_unpack("qq", records):
                 for place in range(offset, offset + length, SECTOR):
-                    if luck.random() < 0.5:
+                    if jitter.random() < 0.5:
                         source.seek(place)
                         target.seek(place)
                         target.write(source.read(min(SECTOR, offset + length - place)))

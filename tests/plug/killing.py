@@ -117,7 +117,7 @@ class Killer:
         deployment, database = scene.deployment, scene.database
         self.kills: list[Kill] = []
         self._scene = scene
-        self._luck = random.Random(seed)
+        self._jitter = random.Random(seed)
         self._pause = pause
         victims: list[tuple[int, str, Callable[[], bool]]] = [
             (3, "endpoint", lambda: self._kill_one(deployment.endpoints)),
@@ -125,16 +125,16 @@ class Killer:
         ]
         if isinstance(database, PostgresqlServer):
             victims += [(1, "postmaster", lambda: self._kill_postmaster(database))]
-            victims += [(2, "backend", lambda: database.kill_backend(self._luck))]
+            victims += [(2, "backend", lambda: database.kill_backend(self._jitter))]
         self._victims = victims
 
     async def run(self, kills: int, progress: Callable[[int], None]) -> None:
         while len(self.kills) < kills:
-            if self._luck.random() < RECOVERED:
+            if self._jitter.random() < RECOVERED:
                 await self._recovery()
-            await asyncio.sleep(self._luck.expovariate(1 / self._pause))
+            await asyncio.sleep(self._jitter.expovariate(1 / self._pause))
             weights = [weight for weight, _, _ in self._victims]
-            _, victim, kill = self._luck.choices(self._victims, weights)[0]
+            _, victim, kill = self._jitter.choices(self._victims, weights)[0]
             at = time.time()
             if await asyncio.to_thread(kill):
                 self.kills.append(Kill(at, victim))
@@ -151,7 +151,7 @@ class Killer:
         alive = [post.process for post in posts if post.process is not None and post.alive]
         if not alive:
             return False
-        self._luck.choice(alive).kill()
+        self._jitter.choice(alive).kill()
         return True
 
     def _kill_postmaster(self, database: PostgresqlServer) -> bool:

@@ -148,7 +148,7 @@ class Machine:
 
     def __init__(self, folder: Path, setup: str, seed: int) -> None:
         self.setup, self.seed = setup, seed
-        self.luck = random.Random(seed)
+        self.jitter = random.Random(seed)
         self._folder = folder
         self._lay_out()
         self.port = free_port()
@@ -240,7 +240,7 @@ class Machine:
 
     def _missing(self, acked: list[int]) -> tuple[int, str]:
         """How many of these are not on the disk, and what is wrong with it."""
-        image = self.disk.image(self._folder / "image", self.luck)
+        image = self.disk.image(self._folder / "image", self.jitter)
         try:
             with closing(sqlite3.connect(image)) as connection:
                 integrity = connection.execute("PRAGMA integrity_check").fetchone()[0].splitlines()[0]
@@ -286,16 +286,16 @@ def machine(make: type[Running], setup: str, seed: int) -> Iterator[Running]:
 
 
 def no_failure(running: Machine) -> float:
-    running.senders.wait_for_acks(300 + running.luck.randrange(500))
+    running.senders.wait_for_acks(300 + running.jitter.randrange(500))
     return time.monotonic()
 
 
 def log_sync(running: Machine) -> float:
     """One sync of the log fails: that of a commit, which may cover more than its own transaction."""
-    running.disk.fail(Kind.LOG, after=running.luck.randrange(40))
+    running.disk.fail(Kind.LOG, after=running.jitter.randrange(40))
     failed_at = running.wait_for_failure()
     # Not for long: a checkpoint would bring to the database what the log has lost.
-    running.senders.wait_for_acks(10 + running.luck.randrange(60), since=failed_at)
+    running.senders.wait_for_acks(10 + running.jitter.randrange(60), since=failed_at)
     return failed_at
 
 
@@ -306,7 +306,7 @@ def log_sync_of_several_commits(running: Machine) -> float:
         running.wait_for_failure(2)
     failed_at = time.monotonic()
     # Not for long: a checkpoint would bring to the database what the log has lost.
-    running.senders.wait_for_acks(10 + running.luck.randrange(60), since=failed_at)
+    running.senders.wait_for_acks(10 + running.jitter.randrange(60), since=failed_at)
     return failed_at
 
 
@@ -323,7 +323,7 @@ def data_sync_beside_a_reader(running: Machine) -> float:
 
 def data_sync(running: Machine) -> float:
     running.senders.size = LARGE
-    running.disk.fail(Kind.DATA, after=running.luck.randrange(3))
+    running.disk.fail(Kind.DATA, after=running.jitter.randrange(3))
     failed_at = running.wait_for_failure()
     running.senders.wait_for_acks(500, since=failed_at)
     return failed_at
@@ -331,13 +331,13 @@ def data_sync(running: Machine) -> float:
 
 def any_syncs_and_kills(running: Machine) -> float:
     """Syncs of both kinds fail, several in a row; half of the time all processes are killed after it, and started."""
-    running.senders.size = running.luck.choice([1_000, LARGE])
-    for kind in running.luck.sample(list(Kind), 2):
+    running.senders.size = running.jitter.choice([1_000, LARGE])
+    for kind in running.jitter.sample(list(Kind), 2):
         before = running.disk.failed()
-        after = running.luck.randrange(30 if kind is Kind.LOG else 2)
-        running.disk.fail(kind, after=after, times=running.luck.choice([1, 1, 2, 5]))
+        after = running.jitter.randrange(30 if kind is Kind.LOG else 2)
+        running.disk.fail(kind, after=after, times=running.jitter.choice([1, 1, 2, 5]))
         wait_until(lambda before=before: running.disk.failed() > before, "a failed sync", 20)
-        if running.luck.random() < 0.5:
+        if running.jitter.random() < 0.5:
             running.kill()
             running.start()
         failed_at = time.monotonic()

@@ -17,7 +17,7 @@ Address = tuple[str, int]
 class Proxy:
     """Listens on a port of its own. All its verbs are for the event loop that it was started in."""
 
-    def __init__(self, targets: Sequence[Address], *, luck: random.Random | None = None) -> None:
+    def __init__(self, targets: Sequence[Address], *, jitter: random.Random | None = None) -> None:
         self.targets = list(targets)
         self.port = 0
         #: Seconds that every piece waits on its way.
@@ -25,7 +25,7 @@ class Proxy:
         #: Connections that came in, and those now open.
         self.accepted = 0
         self.open = 0
-        self._luck = luck or random.Random()
+        self._jitter = jitter or random.Random()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._closed = False
@@ -105,7 +105,7 @@ class Proxy:
 
     async def _open_target(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Of a target that answers, tried in any order, as a balancer does. Raises `OSError` if none does."""
-        for host, port in self._luck.sample(self.targets, len(self.targets)):
+        for host, port in self._jitter.sample(self.targets, len(self.targets)):
             with contextlib.suppress(OSError):
                 return await asyncio.open_connection(host, port)
         raise ConnectionRefusedError("no target answers")

@@ -110,7 +110,7 @@ async def staged(
         ledger = Ledger(database.url)
         await asyncio.to_thread(ledger.install)
         await stack.enter_async_context(deployment)
-        balancer = await stack.enter_async_context(Proxy(deployment.addresses, luck=random.Random(seed)))
+        balancer = await stack.enter_async_context(Proxy(deployment.addresses, jitter=random.Random(seed)))
         await stack.enter_async_context(stream.sending(f"http://127.0.0.1:{balancer.port}/hooks"))
         consumer = Consumer(balancer, deployment.headers)
         yield Scene(folder, database, deployment, ledger, stream, consumer, balancer, network)

@@ -46,7 +46,7 @@ class ServerDisk(FailingDisk):
         for file in _files(root):
             shutil.copyfile(file, self._content(file))
 
-    def image(self, folder: Path, luck: random.Random) -> Path:
+    def image(self, folder: Path, jitter: random.Random) -> Path:
         """The data folder after the cut: all that was confirmed, and of the rest each sector or not, by luck."""
         for file in _files(self._root):
             copy = folder / file.relative_to(self._root)
@@ -54,7 +54,7 @@ class ServerDisk(FailingDisk):
             copy.touch()
             with suppress(FileNotFoundError):
                 shutil.copyfile(self._content(file), copy)
-            self._write_some_of(file, copy, luck)
+            self._write_some_of(file, copy, jitter)
         for empty in self._root.rglob("*/"):
             (folder / empty.relative_to(self._root)).mkdir(parents=True, exist_ok=True)
         return folder
@@ -62,7 +62,7 @@ class ServerDisk(FailingDisk):
     def _content(self, file: Path) -> Path:
         return self._shadow / "content" / str(file.stat().st_ino)
 
-    def _write_some_of(self, written: Path, copy: Path, luck: random.Random) -> None:
+    def _write_some_of(self, written: Path, copy: Path, jitter: random.Random) -> None:
         try:
             records = (self._shadow / "dirty" / str(written.stat().st_ino)).read_bytes()
         except FileNotFoundError:
@@ -70,7 +70,7 @@ class ServerDisk(FailingDisk):
         with written.open("rb") as source, copy.open("r+b") as target:
             for offset, length in struct.iter_unpack("qq", records):
                 for place in range(offset, offset + length, SECTOR):
-                    if luck.random() < 0.5:
+                    if jitter.random() < 0.5:
                         source.seek(place)
                         target.seek(place)
                         target.write(source.read(min(SECTOR, offset + length - place)))
@@ -109,7 +109,7 @@ class ServerMachine(Machine):
 
     def _missing(self, acked: list[int]) -> tuple[int, str]:
         self.server.environment = {}
-        self.server.data = self.disk.image(self.server.folder / "image", self.luck)
+        self.server.data = self.disk.image(self.server.folder / "image", self.jitter)
         self._hand_over(self.server.data)
         self.server.data.chmod(0o700)
         try:
@@ -163,19 +163,19 @@ class CarelessMachine(ServerMachine):
 
 
 def no_failure(running: ServerMachine) -> float:
-    running.senders.wait_for_acks(300 + running.luck.randrange(500))
+    running.senders.wait_for_acks(300 + running.jitter.randrange(500))
     return time.monotonic()
 
 
 def log_sync(running: ServerMachine) -> float:
     """One sync of the log fails: that of a commit, or that of a new segment."""
-    running.disk.fail(Kind.LOG, after=running.luck.randrange(200))
+    running.disk.fail(Kind.LOG, after=running.jitter.randrange(200))
     return _go_on(running)
 
 
 def data_sync(running: ServerMachine) -> float:
     """One sync of a file fails in a checkpoint."""
-    running.disk.fail(Kind.DATA, after=running.luck.randrange(20))
+    running.disk.fail(Kind.DATA, after=running.jitter.randrange(20))
     stopping = threading.Event()
     checkpoints = threading.Thread(target=_checkpoint, args=(running.server, stopping))
     checkpoints.start()
@@ -198,7 +198,7 @@ def _go_on(running: ServerMachine) -> float:
     failed_at = running.wait_for_failure(30)
     said = running.server.folder / "log"
     wait_until(lambda: "PANIC" in said.read_text(errors="replace"), "a panic of the server", 30)
-    running.senders.wait_for_acks(100 + running.luck.randrange(300), since=failed_at)
+    running.senders.wait_for_acks(100 + running.jitter.randrange(300), since=failed_at)
     return failed_at
 
 

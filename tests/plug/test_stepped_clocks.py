@@ -43,14 +43,14 @@ HOUR = 3_600.0
 @pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def test_whichever_way_the_clocks_jump_each_delivery_has_its_effect_once(database):
     async def play() -> None:
-        luck = random.Random(7)
+        jitter = random.Random(7)
         async with staged(database, rate=60, sabotage=SHIFTED) as scene:
             clock = scene.folder / "clock"
             async with scene.flowing():
                 for _ in range(12):
                     await until(acking(scene), "acks")
                     replacement = clock.with_suffix(".new")
-                    replacement.write_text(f"{luck.uniform(-HOUR, HOUR)}")
+                    replacement.write_text(f"{jitter.uniform(-HOUR, HOUR)}")
                     replacement.rename(clock)
                 clock.write_text(f"{2 * HOUR}")
                 await until(acking(scene), "acks")

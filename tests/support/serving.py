@@ -20,8 +20,8 @@ from sqlalchemy import text
 
 from receiver.api.tokens import Scope, Tokens
 from receiver.database.database import Database
-from receiver.ingest.fast_path import HookProtocol
-from receiver.server.app import App, Installation
+from receiver.ingest.fast_path import FastPathProtocol
+from receiver.server.app import App, Runtime
 from receiver.settings.settings import Settings
 
 SECRET_KEY = "secret-key-of-these-tests-only"
@@ -143,7 +143,7 @@ def serving(
     *,
     with_worker: bool = False,
     one_write: bool = False,
-    http: type[asyncio.Protocol] | str = HookProtocol,
+    http: type[asyncio.Protocol] | str = FastPathProtocol,
     root_path: str = "",
     around: Callable[[App], Any] = lambda app: app,
     **settings: Any,
@@ -154,9 +154,9 @@ def serving(
     makes the application that is served.
     """
     content: dict[str, Any] = {"database_url": database_url, "secret_key": SECRET_KEY, "sources": SOURCES}
-    installation = Installation(Settings(**content | settings))
-    installation.schema.upgrade()
-    app = App(installation, with_worker=with_worker)
+    runtime = Runtime(Settings(**content | settings))
+    runtime.schema.upgrade()
+    app = App(runtime, with_worker=with_worker)
     server = uvicorn.Server(
         uvicorn.Config(
             around(app),

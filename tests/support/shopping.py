@@ -70,11 +70,11 @@ def new_worker(
     *,
     inbox: Inbox | None = None,
     sources: Mapping[str, Source] | None = None,
-    luck: float = 0.5,
+    jitter: float = 0.5,
     **options: Any,
 ) -> Worker:
     """Another worker on the kit's clock, for the shop unless told otherwise; each wait is `luck` times its cap."""
-    return Worker(inbox or kit.inbox, sources or sources_of(kit), clock=kit.now, luck=lambda: luck, **options)
+    return Worker(inbox or kit.inbox, sources or sources_of(kit), clock=kit.now, jitter=lambda: jitter, **options)
 
 
 def inbox_of_another_process(kit: Webhooks) -> Inbox:

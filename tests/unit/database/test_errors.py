@@ -18,12 +18,12 @@ from receiver.database.database import Database
 from receiver.database.errors import (
     RUNS_AGAIN,
     explain,
-    insist,
     is_fault_of_values,
+    is_infrastructure_error,
     is_of_the_connection,
     is_read_only,
     is_transient,
-    is_trouble_of_ours,
+    retry_transaction,
 )
 
 
@@ -34,7 +34,7 @@ def test_a_database_locked_by_another_program_is_transient(sqlite, file, monkeyp
         other.execute("BEGIN IMMEDIATE")
         error = error_of(sqlite, "INSERT INTO notes (note) VALUES ('x')")
     assert is_transient(error)
-    assert is_trouble_of_ours(error)
+    assert is_infrastructure_error(error)
     assert explain(error, f"sqlite:///{file}").endswith("Another program holds it: stop that one, or wait.")
 
 
@@ -85,7 +85,7 @@ def test_a_connection_that_the_server_ends_is_transient_and_the_next_one_works(p
     with pytest.raises(SQLAlchemyError) as raised:
         read_on()
     assert is_transient(raised.value)
-    assert is_trouble_of_ours(raised.value)
+    assert is_infrastructure_error(raised.value)
     assert notes(postgres) == []
 
 
@@ -100,7 +100,7 @@ def test_a_connection_that_the_server_ends_is_transient_and_the_next_one_works(p
 )
 def test_a_server_that_cannot_be_used_is_trouble_of_ours(postgres, statements):
     error = error_of(postgres, *statements)
-    assert is_trouble_of_ours(error)
+    assert is_infrastructure_error(error)
     assert not is_transient(error)
 
 
@@ -108,7 +108,7 @@ def test_a_database_that_is_not_there_is_trouble_of_ours_and_said_so(postgresql_
     url = postgresql_url + "_absent"
     with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
         database.ping()
-    assert is_trouble_of_ours(raised.value)
+    assert is_infrastructure_error(raised.value)
     assert "Create it, or correct its name in HOOKMIRROR_DATABASE_URL." in explain(raised.value, url)
 
 
@@ -119,11 +119,11 @@ def test_a_database_that_is_not_there_is_trouble_of_ours_and_said_so(postgresql_
 def test_a_refused_value_is_neither_transient_nor_trouble_of_ours(database, statement):
     error = error_of(database, statement)
     assert not is_transient(error)
-    assert not is_trouble_of_ours(error)
+    assert not is_infrastructure_error(error)
 
 
 def test_a_value_that_a_column_type_cannot_convert_is_not_trouble_of_ours():
-    assert not is_trouble_of_ours(StatementError("no such colour", "INSERT", {}, ValueError("no such colour")))
+    assert not is_infrastructure_error(StatementError("no such colour", "INSERT", {}, ValueError("no such colour")))
 
 
 def test_a_full_database_is_trouble_of_ours(sqlite, file):
@@ -132,14 +132,14 @@ def test_a_full_database_is_trouble_of_ours(sqlite, file):
     error = error_of(
         sqlite, f"PRAGMA max_page_count = {pages}", "INSERT INTO notes (note) VALUES (hex(randomblob(50000)))"
     )
-    assert is_trouble_of_ours(error)
+    assert is_infrastructure_error(error)
     assert not is_transient(error)
     assert "Free some space on its disk; nothing that was acked is lost." in explain(error, f"sqlite:///{file}")
 
 
 def test_a_read_only_database_is_trouble_of_ours(sqlite, file):
     error = error_of(sqlite, "PRAGMA query_only = ON", "INSERT INTO notes (note) VALUES ('x')")
-    assert is_trouble_of_ours(error)
+    assert is_infrastructure_error(error)
     assert "Give this user the right to write the file" in explain(error, f"sqlite:///{file}")
 
 
@@ -147,7 +147,7 @@ def test_a_file_that_is_no_database_is_trouble_of_ours(file):
     file.write_bytes(b"certainly not a database, but long enough to be looked at" * 20)
     database = Database(f"sqlite:///{file}")
     error = error_of(database, "SELECT 1")
-    assert is_trouble_of_ours(error)
+    assert is_infrastructure_error(error)
     assert "The file is something else: name another" in explain(error, f"sqlite:///{file}")
     database.close()
 
@@ -166,7 +166,7 @@ def test_a_damaged_file_is_trouble_of_ours(sqlite, file):
         opened.seek(4096)
         opened.write(os.urandom(size - 4096))
     error = error_of(sqlite, "SELECT count(*), max(note) FROM notes", "PRAGMA integrity_check")
-    assert is_trouble_of_ours(error)
+    assert is_infrastructure_error(error)
     assert "restore it from a backup" in explain(error, f"sqlite:///{file}")
 
 
@@ -175,7 +175,7 @@ def test_a_missing_folder_is_trouble_of_ours(tmp_path):
     database = Database(url)
     with pytest.raises(SQLAlchemyError) as raised:
         database.ping()
-    assert is_trouble_of_ours(raised.value)
+    assert is_infrastructure_error(raised.value)
     assert "Create its folder, or give this user the right to write there." in explain(raised.value, url)
     database.close()
 
@@ -195,10 +195,10 @@ def failing(times, error, runs):
 def test_a_transaction_that_may_well_succeed_is_run_again_with_a_bound():
     transient = OperationalError("", {}, Exception("closed"), connection_invalidated=True)
     runs: list[int] = []
-    assert (insist(failing(3, transient, runs)), len(runs)) == ("done", 4)
+    assert (retry_transaction(failing(3, transient, runs)), len(runs)) == ("done", 4)
     runs.clear()
     with pytest.raises(OperationalError):
-        insist(failing(1_000, transient, runs))
+        retry_transaction(failing(1_000, transient, runs))
     assert len(runs) == 1 + RUNS_AGAIN
 
 
@@ -206,14 +206,14 @@ def test_a_transaction_whose_content_is_refused_is_not_run_again(database):
     runs: list[int] = []
     refused = error_of(database, "INSERT INTO notes (note) VALUES (NULL)")
     with pytest.raises(SQLAlchemyError):
-        insist(failing(1, refused, runs))
+        retry_transaction(failing(1, refused, runs))
     assert len(runs) == 1
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), OSError("disk is full")])
 def test_errors_of_something_else_are_no_matter_of_the_database(error):
     assert not is_transient(error)
-    assert not is_trouble_of_ours(error)
+    assert not is_infrastructure_error(error)
 
 
 def test_a_server_that_is_not_there_is_trouble_of_ours_and_its_password_is_not_shown():
@@ -222,7 +222,7 @@ def test_a_server_that_is_not_there_is_trouble_of_ours_and_its_password_is_not_s
     with pytest.raises(SQLAlchemyError) as raised:
         database.ping()
     shown = explain(raised.value, url)
-    assert is_trouble_of_ours(raised.value)
+    assert is_infrastructure_error(raised.value)
     assert "s3cret" not in shown
     assert "Start PostgreSQL, or correct host and port" in shown
     assert "\n" not in shown
@@ -271,7 +271,7 @@ def test_a_server_that_takes_no_writes_is_left_with_all_connections_and_the_tran
     postgres.close()
     error = error_of(postgres, "INSERT INTO notes (note) VALUES ('x')")
     assert is_read_only(error)
-    assert is_trouble_of_ours(error)
+    assert is_infrastructure_error(error)
     assert not is_transient(error)
 
 
@@ -280,7 +280,7 @@ def test_a_session_that_may_only_read_any_more_is_left_for_another_one(postgres)
     assert error.orig.sqlstate == "25006"
     assert is_read_only(error)
     assert is_transient(error)
-    assert is_trouble_of_ours(error)
+    assert is_infrastructure_error(error)
 
 
 def test_a_session_that_was_told_of_its_demotion_is_left_although_it_only_reads(postgres):
@@ -328,7 +328,7 @@ def test_values_that_postgresql_refuses_are_at_fault_and_the_database_is_not(pos
         connection.execute(text("ALTER TABLE notes ALTER COLUMN note SET STORAGE PLAIN"))
     error = error_of(postgres, statement)
     assert is_fault_of_values(error), error
-    assert not is_trouble_of_ours(error)
+    assert not is_infrastructure_error(error)
 
 
 def test_what_the_driver_cannot_bind_is_a_fault_of_values(sqlite):

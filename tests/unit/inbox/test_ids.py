@@ -8,31 +8,31 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.inbox.ids import PROCESSES, ArrivalIds, first_id_at
+from receiver.inbox.ids import PROCESSES, DeliveryIds, first_id_at
 
 
 def test_each_id_is_larger_than_the_one_before():
-    ids = ArrivalIds()
+    ids = DeliveryIds()
     drawn = [ids.draw() for _ in range(10_000)]
     assert drawn == sorted(set(drawn))
 
 
 def test_ids_grow_even_if_the_clock_steps_back(monkeypatch):
-    ids, clock = ArrivalIds(), iter([2_000_000_000_000_000_000, 1_000_000_000_000_000_000])
+    ids, clock = DeliveryIds(), iter([2_000_000_000_000_000_000, 1_000_000_000_000_000_000])
     monkeypatch.setattr("time.time_ns", lambda: next(clock))
     first, second = ids.draw(), ids.draw()
     assert second > first
 
 
 def test_several_threads_never_draw_the_same_id():
-    ids = ArrivalIds()
+    ids = DeliveryIds()
     with ThreadPoolExecutor(4) as pool:
         drawn = [each for some in pool.map(lambda _: [ids.draw() for _ in range(2_000)], range(4)) for each in some]
     assert len(set(drawn)) == 8_000
 
 
 def test_an_id_lies_in_the_range_of_its_time():
-    before, drawn, after = datetime.now(UTC), ArrivalIds().draw(), datetime.now(UTC)
+    before, drawn, after = datetime.now(UTC), DeliveryIds().draw(), datetime.now(UTC)
     assert first_id_at(before) <= drawn < first_id_at(after + timedelta(microseconds=1))
 
 

@@ -28,8 +28,8 @@ def test_ten_attempts_take_about_a_day_with_average_luck():
 
 
 @given(st.integers(1, 200), st.floats(0, 1))
-def test_a_wait_is_never_negative_and_never_beyond_its_cap(attempt, luck):
-    assert timedelta() <= SCHEDULE.delay(attempt, luck) <= min(SCHEDULE.delay(attempt, 1.0), SCHEDULE.longest)
+def test_a_wait_is_never_negative_and_never_beyond_its_cap(attempt, jitter):
+    assert timedelta() <= SCHEDULE.delay(attempt, jitter) <= min(SCHEDULE.delay(attempt, 1.0), SCHEDULE.longest)
 
 
 @given(st.integers(1, 50))

@@ -23,7 +23,7 @@ from receiver.inbox.duplicates import Accepted
 from receiver.ingest.admission import Answer
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
-from receiver.ingest.fast_path import HookProtocol
+from receiver.ingest.fast_path import FastPathProtocol
 from receiver.ingest.incoming import Incoming
 from receiver.settings.limits import Limits
 
@@ -238,7 +238,7 @@ CUTS = st.lists(st.integers(1, 600), max_size=5)
 @settings(deadline=None, max_examples=500)
 def test_whatever_comes_in_any_pieces_gets_the_answers_of_uvicorn_s_own_protocol(requests, cuts):
     pieces = pieces_of(b"".join(requests), cuts)
-    ours, theirs = (asyncio.run(told(protocol, pieces)) for protocol in (HookProtocol, HttpToolsProtocol))
+    ours, theirs = (asyncio.run(told(protocol, pieces)) for protocol in (FastPathProtocol, HttpToolsProtocol))
     assert ours.waiting == 0
     if NOT_HTTP[1] not in theirs.written:
         assert ours == theirs
@@ -273,8 +273,8 @@ OFFERS = [
 def test_an_offer_to_upgrade_changes_no_answer(requests, cuts):
     plain = [each for each, _ in requests]
     offering = [each.replace(b"Host: here\r\n", b"Host: here\r\n" + offer, 1) for each, offer in requests]
-    with_offer = asyncio.run(told(HookProtocol, pieces_of(b"".join(offering), cuts)))
-    without = asyncio.run(told(HookProtocol, pieces_of(b"".join(plain), [])))
+    with_offer = asyncio.run(told(FastPathProtocol, pieces_of(b"".join(offering), cuts)))
+    without = asyncio.run(told(FastPathProtocol, pieces_of(b"".join(plain), [])))
     assert (answers(with_offer.written), with_offer.closed, with_offer.admitted, with_offer.waiting) == (
         answers(without.written),
         without.closed,
@@ -306,7 +306,7 @@ def test_an_offer_to_upgrade_changes_no_answer(requests, cuts):
 )
 @settings(deadline=None, max_examples=200)
 def test_whatever_a_stranger_sends_nothing_is_left_of_it(content, cuts):
-    seen = asyncio.run(told(HookProtocol, pieces_of(b"".join(content), cuts)))
+    seen = asyncio.run(told(FastPathProtocol, pieces_of(b"".join(content), cuts)))
     assert seen.waiting == 0
     assert b"Internal Server Error" not in seen.written
     assert b"because of an error here" not in seen.written
@@ -317,7 +317,7 @@ def test_whatever_a_stranger_sends_nothing_is_left_of_it(content, cuts):
 
 def play(scene: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
     async def played() -> None:
-        await scene(Connection(HookProtocol))
+        await scene(Connection(FastPathProtocol))
 
     asyncio.run(played())
 

@@ -15,7 +15,7 @@ from receiver.errors import Unavailable
 from receiver.inbox.duplicates import Accepted
 from receiver.inbox.insert import Arrival
 from receiver.ingest import group_commit as module
-from receiver.ingest.group_commit import LARGEST_BATCH, Acceptor
+from receiver.ingest.group_commit import LARGEST_BATCH, GroupCommit
 
 #: Seconds that nothing here takes unless it is broken.
 BOUND = 20.0
@@ -45,10 +45,10 @@ def arrival(key: str) -> Arrival:
     return Arrival(source="s", body=b"{}", plain=None, headers={}, received_at=moment, secret=None, dedup_key=key)
 
 
-def scene(play: Callable[[Acceptor, Inbox], Coroutine[Any, Any, None]]) -> Inbox:
+def scene(play: Callable[[GroupCommit, Inbox], Coroutine[Any, Any, None]]) -> Inbox:
     """Play it in an event loop, with an acceptor that is stopped at its end."""
     inbox = Inbox()
-    accepting = Acceptor(inbox)
+    accepting = GroupCommit(inbox)
 
     async def played() -> None:
         accepting.start()
@@ -62,13 +62,13 @@ def scene(play: Callable[[Acceptor, Inbox], Coroutine[Any, Any, None]]) -> Inbox
     return inbox
 
 
-def send(accepting: Acceptor, key: str) -> asyncio.Future[Accepted]:
+def send(accepting: GroupCommit, key: str) -> asyncio.Future[Accepted]:
     answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
     accepting.accept([(arrival(key), answer)])
     return answer
 
 
-async def stall(accepting: Acceptor, inbox: Inbox, key: str) -> asyncio.Future[Accepted]:
+async def stall(accepting: GroupCommit, inbox: Inbox, key: str) -> asyncio.Future[Accepted]:
     """An arrival whose commit does not end before the gate is opened."""
     inbox.reached.clear()
     inbox.open.clear()
@@ -78,14 +78,14 @@ async def stall(accepting: Acceptor, inbox: Inbox, key: str) -> asyncio.Future[A
 
 
 def test_a_single_arrival_is_committed_without_waiting_for_others():
-    async def play(accepting: Acceptor, _: Inbox) -> None:
+    async def play(accepting: GroupCommit, _: Inbox) -> None:
         assert (await send(accepting, "a")).status == "accepted"
 
     assert scene(play).batches == [["a"]]
 
 
 def test_a_crowd_that_comes_within_a_few_turns_shares_one_commit():
-    async def play(accepting: Acceptor, _: Inbox) -> None:
+    async def play(accepting: GroupCommit, _: Inbox) -> None:
         answers = []
         for key in "abcd":
             answers.append(send(accepting, key))
@@ -96,7 +96,7 @@ def test_a_crowd_that_comes_within_a_few_turns_shares_one_commit():
 
 
 def test_what_comes_during_a_commit_is_the_next_batch():
-    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         first = await stall(accepting, inbox, "a")
         others = [send(accepting, "b"), send(accepting, "c")]
         inbox.open.set()
@@ -106,7 +106,7 @@ def test_what_comes_during_a_commit_is_the_next_batch():
 
 
 def test_a_batch_has_a_bound():
-    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         first = await stall(accepting, inbox, "first")
         others = [send(accepting, str(number)) for number in range(LARGEST_BATCH + 1)]
         inbox.open.set()
@@ -116,7 +116,7 @@ def test_a_batch_has_a_bound():
 
 
 def test_a_commit_that_fails_sends_its_senders_away_and_the_next_one_works():
-    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         inbox.errors.append(OSError("the disk is gone"))
         with pytest.raises(Unavailable, match="cannot store this now"):
             await send(accepting, "a")
@@ -129,7 +129,7 @@ def test_behind_a_stalled_commit_nobody_waits_and_nothing_piles_up(monkeypatch):
     monkeypatch.setattr(module, "STALLED", 0.1)
     monkeypatch.setattr(module, "LOOK", 0.05)
 
-    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         first = await stall(accepting, inbox, "a")
         with pytest.raises(Unavailable, match="does not answer"):
             await send(accepting, "came before it was known")
@@ -147,7 +147,7 @@ def test_after_a_failure_a_commit_counts_as_stalled_much_sooner(monkeypatch):
     monkeypatch.setattr(module, "STALLED_AGAIN", 0.1)
     monkeypatch.setattr(module, "LOOK", 0.05)
 
-    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         inbox.errors.append(OSError("the server is away"))
         with pytest.raises(Unavailable):
             await send(accepting, "a")
@@ -164,7 +164,7 @@ def test_a_commit_that_takes_too_long_is_not_waited_for_and_its_end_is_no_error(
     monkeypatch.setattr(module, "PATIENCE", 0.1)
     monkeypatch.setattr(module, "LOOK", 0.05)
 
-    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         late = await stall(accepting, inbox, "a")
         with pytest.raises(Unavailable, match="takes too long"):
             await late
@@ -175,7 +175,7 @@ def test_a_commit_that_takes_too_long_is_not_waited_for_and_its_end_is_no_error(
 
 
 def test_who_gave_up_while_it_gathered_is_not_stored():
-    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         first = await stall(accepting, inbox, "a")
         send(accepting, "b").cancel()
         last = send(accepting, "c")
@@ -186,14 +186,14 @@ def test_who_gave_up_while_it_gathered_is_not_stored():
 
 
 def test_nobody_is_expected_before_the_first_arrival():
-    assert not Acceptor(Inbox()).is_busy()
+    assert not GroupCommit(Inbox()).is_busy()
 
 
 def test_it_is_busy_while_a_commit_takes_long_and_until_none_has_come_for_a_while(monkeypatch):
     monkeypatch.setattr(module, "IDLE", 0.0)
     seen = []
 
-    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         slow = await stall(accepting, inbox, "a")
         seen.append(accepting.is_busy())
         inbox.open.set()
@@ -209,7 +209,7 @@ def test_it_is_busy_for_a_while_after_the_end_of_a_commit_however_long_that_took
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     seen = []
 
-    async def play(accepting: Acceptor, inbox: Inbox) -> None:
+    async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         slow = await stall(accepting, inbox, "a")
         now[0] += 1.5
         inbox.open.set()
@@ -223,7 +223,7 @@ def test_it_is_busy_for_a_while_after_the_end_of_a_commit_however_long_that_took
 
 
 def test_it_is_busy_while_the_first_crowd_gathers():
-    async def play(accepting: Acceptor, _: Inbox) -> None:
+    async def play(accepting: GroupCommit, _: Inbox) -> None:
         answer = send(accepting, "a")
         assert accepting.is_busy()
         await answer
@@ -233,7 +233,7 @@ def test_it_is_busy_while_the_first_crowd_gathers():
 
 def test_stopping_accepts_what_still_gathers():
     inbox = Inbox()
-    accepting = Acceptor(inbox)
+    accepting = GroupCommit(inbox)
 
     async def played() -> None:
         accepting.start()
@@ -248,7 +248,7 @@ def test_stopping_accepts_what_still_gathers():
 def test_stopping_does_not_wait_for_a_commit_that_hangs(monkeypatch):
     monkeypatch.setattr(module, "STOP_PATIENCE", 0.1)
     inbox = Inbox()
-    accepting = Acceptor(inbox)
+    accepting = GroupCommit(inbox)
 
     async def played() -> None:
         accepting.start()

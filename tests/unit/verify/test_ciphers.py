@@ -196,7 +196,7 @@ def test_a_source_with_a_phrase_and_an_application_key_can_start(cipher):
 def test_the_application_key_is_struck_out_of_what_is_stored(written):
     verifier = EncryptedBody(app_key_member="clientAppKey")
     plain = b'{"type": "x", "clientAppKey": ' + written + b', "n": 1.10}'
-    stored = verifier.conceal(plain, Credentials(app_key="app_key_here"))
+    stored = verifier.redact(plain, Credentials(app_key="app_key_here"))
     assert codec.decode(stored) == {"type": "x", "clientAppKey": "(not stored)", "n": Decimal("1.10")}
 
 

@@ -10,14 +10,14 @@ import threading
 import pytest
 
 from receiver.worker import liveness
-from receiver.worker.liveness import LOOKS, Pulse, Watch, gone, new_name, strike_off
+from receiver.worker.liveness import LOOKS, Pulse, Watch, deregister, gone, new_name
 
 
 @pytest.fixture
 def name():
     name = new_name()
     yield name
-    strike_off(name)
+    deregister(name)
 
 
 @pytest.fixture
@@ -42,14 +42,14 @@ def beginning(pid: int) -> int:
 
 def test_names_differ_within_a_process(name):
     another = new_name()
-    strike_off(another)
+    deregister(another)
     assert another != name
     assert another.rpartition(":")[0] == name.rpartition(":")[0]
 
 
 def test_a_worker_of_this_process_lives_until_it_is_struck_off(name):
     assert gone([name]) == []
-    strike_off(name)
+    deregister(name)
     assert gone([name]) == [name]
 
 

@@ -14,7 +14,7 @@ from notes import add, notes, with_notes, write_a_note, write_a_note_at_once
 from sqlalchemy.exc import OperationalError
 
 from receiver.database.database import Database
-from receiver.database.errors import explain, is_trouble_of_ours
+from receiver.database.errors import explain, is_infrastructure_error
 from receiver.database.sqlite.checkpoints import STEP, Checkpoints
 from receiver.database.sqlite.soundness import Soundness
 from receiver.database.sqlite.wal import Wal, size
@@ -161,7 +161,7 @@ def test_after_an_error_of_any_process_nothing_is_written_until_everything_was_c
         for database in (looked_after, second):
             with pytest.raises(OperationalError, match="not yet shown to be sound") as raised:
                 write(database)
-            assert is_trouble_of_ours(raised.value)
+            assert is_infrastructure_error(raised.value)
         assert "goes on by itself" in explain(raised.value, url)
         assert notes(second) == []
         monkeypatch.undo()

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from receiver.database.database import Database
-from receiver.database.errors import explain, is_transient, is_trouble_of_ours
+from receiver.database.errors import explain, is_infrastructure_error, is_transient
 from receiver.database.sqlite.connections import BUSY_TIMEOUT
 
 # ── connections ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,7 +126,7 @@ def test_a_file_that_is_no_longer_at_its_place_is_trouble_until_it_is_back(sqlit
         file.touch()
     with pytest.raises(OperationalError) as raised:
         write(sqlite)
-    assert is_trouble_of_ours(raised.value)
+    assert is_infrastructure_error(raised.value)
     assert not is_transient(raised.value)
     assert explain(raised.value, f"sqlite:///{file}").endswith(
         "the file was moved or removed while it was open. Put it back; or stop every process that has it open, and "
