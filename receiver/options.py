@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from receiver.server.registry import release
+from receiver.release import release
 
 
 def _show_version(asked: bool) -> None:

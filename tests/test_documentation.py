@@ -213,7 +213,7 @@ def test_the_glossary_has_one_entry_for_a_word() -> None:
 
 def error_codes() -> set[str]:
     """Every code that the source can answer with: those of error classes, and those given where they are raised."""
-    return {code for path in (ROOT / "receiver").glob("*.py") for code in _codes(ast.parse(path.read_text("utf-8")))}
+    return {code for path in (ROOT / "receiver").rglob("*.py") for code in _codes(ast.parse(path.read_text("utf-8")))}
 
 
 def _codes(tree: ast.Module) -> Iterator[str]:
@@ -468,7 +468,7 @@ def run(folder: Path, *command: str, **settings: str) -> str:
 
 
 #: Pages whose Python another test runs, with what it needs around it.
-RUN_ELSEWHERE = {"docs/simulator.md": ROOT / "tests" / "unit" / "test_simulator_testing.py"}
+RUN_ELSEWHERE = {"docs/simulator.md": ROOT / "tests" / "unit" / "simulator" / "test_simulator_testing.py"}
 
 WITH_PYTHON = {page for page in PAGES if any(block.language == "python" for block in blocks_in(text_of(page)))}
 PYTHON_PAGES = sorted(WITH_PYTHON - RUN_ELSEWHERE.keys())

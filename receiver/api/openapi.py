@@ -50,7 +50,7 @@ from receiver.errors import (
 )
 from receiver.inbox.tables import State
 from receiver.mirror.rows import MirrorRow
-from receiver.server.registry import release
+from receiver.release import release
 
 #: Where the document finds its own schemas.
 SCHEMAS = "#/components/schemas/{model}"

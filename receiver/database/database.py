@@ -239,19 +239,7 @@ def _limit_statements(engine: Engine, seconds: float) -> None:
 def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Engine:
     try:
         parsed = urls.parse(url)
-        system = parsed.get_backend_name()
-        if system == "postgresql" and has_bare_at_sign(url):
-            # As it stands, a part of the password would be looked up as a host, and shown wherever that host is.
-            raise ConfigurationError(
-                f"{setting} cannot be used: it has an @ besides the one before the host. Write those of user, password "
-                "and query as %40."
-            )
-        if parsed.drivername not in urls.DRIVERS.values():
-            raise ConfigurationError(f"{setting} names `{parsed.drivername}`: use sqlite:///path or postgresql://…")
-        if system == "sqlite" and parsed.database in (None, "", ":memory:"):
-            raise ConfigurationError(
-                f"{setting} keeps everything in memory, where an ack promises nothing: name a file."
-            )
+        _check(parsed, url, setting)
         options: dict[str, Any] = {
             "pool_size": pool_size,
             "max_overflow": overflow,
@@ -273,14 +261,29 @@ def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Eng
     except ValueError:
         # The error quotes what was taken for a port, which may be a part of the password.
         raise ConfigurationError(
-            f"{setting} cannot be used: its port is no number. Write postgresql://user:password@host/db, "
+            f"{setting} cannot be used: its port is not a number. Write postgresql://user:password@host/db, "
             "with special characters of user and password as %40 and the like."
         ) from None
-    if system == "sqlite":
+    if parsed.get_backend_name() == "sqlite":
         sqlite.look_after(engine)
     else:
         postgresql.look_after(engine, setting=setting)
     return engine
+
+
+def _check(parsed: URL, url: str, setting: str) -> None:
+    """Raises `ConfigurationError` for a URL that can be read and that we do not take."""
+    system = parsed.get_backend_name()
+    if system == "postgresql" and has_bare_at_sign(url):
+        # As it stands, a part of the password would be looked up as a host, and shown wherever that host is.
+        raise ConfigurationError(
+            f"{setting} cannot be used: it has an @ besides the one before the host. Write those of user, password "
+            "and query as %40."
+        )
+    if parsed.drivername not in urls.DRIVERS.values():
+        raise ConfigurationError(f"{setting} names `{parsed.drivername}`: use sqlite:///path or postgresql://…")
+    if system == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ConfigurationError(f"{setting} keeps everything in memory, where an ack promises nothing: name a file.")
 
 
 def connect_arguments(url: URL) -> dict[str, Any]:

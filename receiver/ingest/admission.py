@@ -16,11 +16,11 @@ import structlog
 
 from receiver.codec import storable
 from receiver.dialects.compression import is_compressed
-from receiver.dialects.sources import Source
 from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
 from receiver.inbox.duplicates import Accepted
 from receiver.inbox.insert import Arrival
 from receiver.ingest.paths import SHOWN
+from receiver.ingest.source import VerifiableSource
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import quoted, told
@@ -62,7 +62,7 @@ class Answer(Protocol):
 
 
 class _Request(NamedTuple):
-    source: Source
+    source: VerifiableSource
     headers: RawHeaders
     body: bytes
     answer: Answer
@@ -78,7 +78,7 @@ class Admission:
         #: Kept, because asking for the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def admit(self, source: Source, headers: RawHeaders, body: bytes, answer: Answer) -> None:
+    def admit(self, source: VerifiableSource, headers: RawHeaders, body: bytes, answer: Answer) -> None:
         """Give the answer later: `Refused` if the body is not authentic, or cannot be kept now."""
         if not self._requests:
             if self._loop is None:
@@ -110,7 +110,7 @@ class Admission:
         self._accept(arrivals)
 
 
-def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime) -> Arrival:
+def admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now: datetime) -> Arrival:
     """Verify, and read what decides. From here on the body is authentic, and whatever it says, it is kept.
 
     Raises `NotVerified`.
@@ -143,7 +143,7 @@ def admitted(source: Source, headers: RawHeaders, body: bytes, *, now: datetime)
     return arrival
 
 
-def _verify(source: Source, headers: RawHeaders, body: bytes) -> tuple[Verified, bool]:
+def _verify(source: VerifiableSource, headers: RawHeaders, body: bytes) -> tuple[Verified, bool]:
     """The authentic body, and whether it was encrypted: as it came, or else as it was before it was compressed.
 
     Raises `NotVerified`.
@@ -163,7 +163,7 @@ def _verify(source: Source, headers: RawHeaders, body: bytes) -> tuple[Verified,
     return verified, verified.plain is not opened
 
 
-def _opened(source: Source, content: bytes) -> bytes:
+def _opened(source: VerifiableSource, content: bytes) -> bytes:
     """The content, decompressed if that is allowed and possible; what is damaged will be told when it is read."""
     try:
         return source.open(content)

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import structlog
 
 from receiver.codec import encode
-from receiver.dialects.sources import Source
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
 from receiver.inbox.duplicates import Accepted
 from receiver.ingest.admission import Answer
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import PREFIX, SHOWN, flaw, source_named
+from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.settings.limits import Limits
@@ -51,8 +51,8 @@ class Endpoint:
 
     def __init__(
         self,
-        sources: Mapping[str, Source],
-        admit: Callable[[Source, RawHeaders, bytes, Answer], None],
+        sources: Mapping[str, VerifiableSource],
+        admit: Callable[[VerifiableSource, RawHeaders, bytes, Answer], None],
         *,
         limits: Limits,
         incoming: Incoming,
@@ -69,7 +69,7 @@ class Endpoint:
         #: Kept, because asking for the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def renew(self, sources: Mapping[str, Source], limits: Limits) -> None:
+    def renew(self, sources: Mapping[str, VerifiableSource], limits: Limits) -> None:
         """From now on listen to these, within these limits. A request under way keeps the source that it began with.
 
         To be called in the event loop.
@@ -121,7 +121,7 @@ class Endpoint:
         """So many bytes of body wait no longer."""
         self._waiting_bytes -= size
 
-    def _source(self, path: str, method: str) -> Source:
+    def _source(self, path: str, method: str) -> VerifiableSource:
         source = self._sources.get(source_named(path)) if path.startswith(PREFIX) else None
         if source is None:
             raise UnknownSource(flaw(path, self._sources))

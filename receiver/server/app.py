@@ -31,6 +31,7 @@ from receiver.dialects.sources import Source, build_sources, find_dialects
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retention import Retention
+from receiver.inbox.retries import RetrySchedule
 from receiver.ingest.admission import Admission
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
@@ -115,7 +116,7 @@ class Runtime:
             batch_size=self.settings.batch_size,
             max_batch_bytes=self.settings.max_batch_bytes,
             lease=self.settings.lease,
-            retries=self.settings.retry_schedule,
+            retries=RetrySchedule(attempts=self.settings.max_attempts),
             retention=self.retention,
             requests_wait=requests_wait,
         )

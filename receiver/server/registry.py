@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import structlog
@@ -29,6 +28,7 @@ from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.dialects.sources import Source
 from receiver.errors import HookmirrorError
+from receiver.release import release
 from receiver.worker.liveness import deregister, gone, new_name
 
 log = structlog.get_logger(__name__)
@@ -280,14 +280,6 @@ def differences(wiring: Wiring, others: Iterable[RowMapping]) -> list[str]:
 def shown(process: RowMapping) -> str:
     """A process as people look for it."""
     return f"{process['kind']} {process['host']}:{process['pid']} (hookmirror {process['release']})"
-
-
-def release() -> str:
-    """Of the package that this code was installed with."""
-    try:
-        return version("hookmirror")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _some(names: Sequence[str], *, of: int = MOST_NAMED) -> str:

@@ -22,7 +22,6 @@ from pydantic_settings import (
 )
 
 from receiver.errors import ConfigurationError
-from receiver.inbox.retries import RetrySchedule
 from receiver.settings import environment, mistakes
 from receiver.settings.account import SourceSettings as SourceSettings
 from receiver.settings.environment import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE, VITALS_VARIABLE
@@ -126,10 +125,6 @@ class Settings(Limits, BaseSettings):
     def doubts(self) -> list[str]:
         """What is allowed and yet hardly meant, a sentence each."""
         return [doubt for source in self.sources.values() for doubt in source.doubts]
-
-    @property
-    def retry_schedule(self) -> RetrySchedule:
-        return RetrySchedule(attempts=self.max_attempts)
 
     @property
     def lease(self) -> timedelta:

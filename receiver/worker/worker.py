@@ -66,8 +66,7 @@ class Worker:
         self.name = liveness.new_name()
         #: Shows whoever watches this worker that it moves.
         self.pulse = Pulse()
-        self._inbox = inbox
-        self._database = inbox.database
+        self._inbox, self._database = inbox, inbox.database
         self._sources = sources
         self._batch_size = batch_size
         self._max_batch_bytes = max_batch_bytes
@@ -81,8 +80,7 @@ class Worker:
         self._results = AttemptResults(self._retries, clock=clock, jitter=jitter)
         self._retention = retention
         self._prune_at = clock()
-        self._clock = clock
-        self._jitter = jitter
+        self._clock, self._jitter = clock, jitter
         #: As if the last turn had been the suspects': a worker that follows one that hung begins with the others.
         self._suspects_turn = True
         self._hydration = Hydration(

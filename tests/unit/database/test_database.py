@@ -26,7 +26,7 @@ from receiver.errors import ConfigurationError
         ("sqlite:///:memory:", "keeps everything in memory"),
         ("sqlite+nothing:///file.db", "cannot be used|names `sqlite"),
         ("postgresql+asyncpg://host/db", "names `postgresql.asyncpg`: use sqlite:///path or postgresql://"),
-        ("postgresql://host:port/db", "its port is no number. Write postgresql://user:password@host/db"),
+        ("postgresql://host:port/db", "its port is not a number. Write postgresql://user:password@host/db"),
     ],
 )
 def test_a_url_that_cannot_work_is_refused_with_what_to_write(url, reason):

@@ -77,7 +77,7 @@ def test_a_source_speaks_the_dialect_of_its_name_unless_it_says_otherwise(read):
 
 def test_what_the_parts_of_the_program_need_is_derived(read):
     settings = read("max_attempts = 3", "lease_seconds = 90")
-    assert (settings.retry_schedule.attempts, settings.lease) == (3, timedelta(seconds=90))
+    assert (settings.max_attempts, settings.lease) == (3, timedelta(seconds=90))
 
 
 # ── what is wrong with them ───────────────────────────────────────────────────────────────────────────────────

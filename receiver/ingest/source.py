@@ -1,0 +1,39 @@
+"""What the endpoint knows of a source: enough to verify a body and to read its envelope, and nothing of the mirror."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from receiver.envelope import Envelope
+from receiver.verify.signatures import Credentials, Verifier
+
+
+class SpokenDialect(Protocol):
+    """How the source speaks, as far as accepting needs it; `receiver.dialects.dialect.Dialect` is one."""
+
+    name: str
+
+    @property
+    def verifier(self) -> Verifier: ...
+
+    def handler_for(self, event_type: str, /) -> Any | None:
+        """The handler that takes this event type; None if there is none."""
+
+
+class VerifiableSource(Protocol):
+    """One account of one system; `receiver.dialects.sources.Source` is one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dialect(self) -> SpokenDialect: ...
+
+    @property
+    def credentials(self) -> Credentials: ...
+
+    def open(self, content: bytes, /) -> bytes:
+        """The content, decompressed if its dialect allows that. Raises `Unreadable`."""
+
+    def read(self, verified: bytes, /) -> Envelope:
+        """The envelope of a verified body. Raises `Unreadable`."""
