@@ -68,8 +68,7 @@ class Worker:
         self.pulse = Pulse()
         self._inbox, self._database = inbox, inbox.database
         self._sources = sources
-        self._batch_size = batch_size
-        self._max_batch_bytes = max_batch_bytes
+        self._batch_size, self._max_batch_bytes = batch_size, max_batch_bytes
         #: Deliveries claimed at once: fewer for a while after trouble, which one of them may be what it is.
         self._limit = batch_size
         #: The batch at hand.
