@@ -77,34 +77,38 @@ class Worker:
         self.lease = lease
         self._retries = retries or RetrySchedule()
         self._results = AttemptResults(self._retries, clock=clock, jitter=jitter)
-        self._retention = retention
-        self._prune_at = clock()
+        self._retention, self._prune_at = retention, clock()
         self._clock, self._jitter = clock, jitter
         #: As if the last turn had been the suspects': a worker that follows one that hung begins with the others.
         self._suspects_turn = True
-        self._hydration = Hydration(
-            sources,
-            self.pulse,
-            self._guarded,
-            stopping=lambda: self._stopping.is_set(),
-            clock=clock,
-            wake=self.wake,
-        )
+        self._hydration = self._new_hydration()
         self._handling = Handling(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())
-        self._settlement = Settlement(
-            inbox,
-            self.name,
-            self._results,
-            self._handling,
-            clock=clock,
-            jitter=jitter,
-            wait=lambda seconds: self._stopping.wait(seconds),
-        )
+        self._settlement = self._new_settlement()
         self._extended_at = clock()
         self._looked_for_lost_at: datetime | None = None
         self._was_given_up = False
-        self._stopping = threading.Event()
-        self._wake = threading.Event()
+        self._stopping, self._wake = threading.Event(), threading.Event()
+
+    def _new_hydration(self) -> Hydration:
+        return Hydration(
+            self._sources,
+            self.pulse,
+            self._guarded,
+            stopping=lambda: self._stopping.is_set(),
+            clock=self._clock,
+            wake=self.wake,
+        )
+
+    def _new_settlement(self) -> Settlement:
+        return Settlement(
+            self._inbox,
+            self.name,
+            self._results,
+            self._handling,
+            clock=self._clock,
+            jitter=self._jitter,
+            wait=lambda seconds: self._stopping.wait(seconds),
+        )
 
     # ── the round ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -45,7 +45,7 @@ def test_whatever_an_error_s_text_does_there_is_one_line_that_every_database_tak
 @pytest.mark.parametrize("odd", ODD)
 def test_whatever_an_error_s_parts_do_there_is_a_traceback_with_the_place(odd):
     trace = traced(raised(ODD[odd]()))
-    assert "test_telling.py" in trace
+    assert "test_safe_text.py" in trace
     assert len(trace) < 3 * LONGEST_TRACE
     trace.encode()
 
@@ -83,7 +83,7 @@ def test_a_number_of_more_digits_than_python_writes_is_quoted_by_its_type():
 
 
 def test_a_function_is_named_by_its_module_and_what_else_can_be_called_by_its_type():
-    assert name_of_function(raised).endswith("test_telling.raised")
+    assert name_of_function(raised).endswith("test_safe_text.raised")
     assert name_of_function(partial(raised)) == "partial"
 
 
@@ -105,4 +105,4 @@ def test_no_exception_keeps_its_own_line_out_of_the_log(monkeypatch, odd, form):
         logging.getLogger().handlers[:] = before
     assert "something of ours failed" in written.getvalue()
     assert "something of theirs failed" in written.getvalue()
-    assert written.getvalue().count("test_telling.py") >= 2
+    assert written.getvalue().count("test_safe_text.py") >= 2

@@ -60,7 +60,7 @@ def test_any_receiver_can_be_tried(receiver):
     assert document["good"]
     assert [entry["source"] for entry in document["sources"]] == list(SYSTEMS)
     assert all(entry["acked"] >= 10 and entry["mirror"] is None for entry in document["sources"])
-    assert set(receiver.ingest.paths) == {f"/hooks/{source}" for source in SYSTEMS}
+    assert set(receiver.paths) == {f"/hooks/{source}" for source in SYSTEMS}
 
 
 def test_a_receiver_that_refuses_ends_in_exit_code_1(receiver):

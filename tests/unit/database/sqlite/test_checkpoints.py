@@ -43,7 +43,7 @@ def looked_after(sqlite):
 
 @pytest.fixture
 def wal(looked_after, file):
-    return looked_after._checkpoints._wal
+    return looked_after._care.checkpoints._wal
 
 
 def write_much(database, times=STEP):
@@ -72,7 +72,7 @@ def failing(*_):
 def test_a_log_that_has_grown_is_copied_and_begins_anew_while_commits_go_on(looked_after, file):
     for _ in range(5):
         write_much(looked_after)
-        wait_until(lambda: looked_after._checkpoints._waiting() < STEP)
+        wait_until(lambda: looked_after._care.checkpoints._waiting() < STEP)
     assert size(str(file)) < 4 * STEP * 4_120
     assert len(notes(looked_after)) == 5 * (STEP // 100 + 1)
 
@@ -84,7 +84,7 @@ def test_without_commits_everything_is_copied(looked_after, wal, monkeypatch):
 
 
 def test_no_commit_of_ours_makes_a_checkpoint_of_its_own(looked_after, wal):
-    looked_after._checkpoints.stop()
+    looked_after._care.checkpoints.stop()
     before = wal.copied()
     write_much(looked_after, 3 * STEP)
     assert wal.copied() == before
@@ -111,11 +111,11 @@ def test_a_log_that_has_grown_large_is_cut_when_nobody_writes(looked_after, file
 
 def test_copies_count_only_after_a_flush(looked_after, wal, monkeypatch):
     """A process that is killed between the two leaves a log that does not begin anew."""
-    looked_after._checkpoints.stop()
+    looked_after._care.checkpoints.stop()
     write_much(looked_after)
     copied = []
     monkeypatch.setattr(Wal, "sync_data", lambda self: copied.append((self.copied(), self.frames())))
-    looked_after._checkpoints._copy_beside()
+    looked_after._care.checkpoints._copy_beside()
     ((counted, there),) = copied
     assert 0 < counted < there
 
@@ -128,11 +128,11 @@ def test_of_several_that_have_the_file_open_one_makes_the_checkpoints_and_anothe
 ):
     with closing(Database(url)) as second:
         second.look_after()
-        assert second._checkpoints._in_charge is False
+        assert second._care.checkpoints._in_charge is False
         looked_after.close()
-        wait_until(lambda: second._checkpoints._in_charge)
+        wait_until(lambda: second._care.checkpoints._in_charge)
         write_much(second, 2 * STEP)
-        wait_until(lambda: second._checkpoints._waiting() < STEP)
+        wait_until(lambda: second._care.checkpoints._waiting() < STEP)
 
 
 def test_who_takes_over_writes_the_log_again(looked_after, url, monkeypatch):
@@ -143,7 +143,7 @@ def test_who_takes_over_writes_the_log_again(looked_after, url, monkeypatch):
         write_a_note(second)
         monkeypatch.setattr(Wal, "write_again", lambda self, frames: (again.append(frames), write_again(self, frames)))
         looked_after.close()
-        wait_until(lambda: second._checkpoints._proven)
+        wait_until(lambda: second._care.checkpoints._proven)
     assert len(again) == 1
 
 
@@ -157,7 +157,7 @@ def test_after_an_error_of_any_process_nothing_is_written_until_everything_was_c
     with closing(Database(url)) as second:
         second.look_after()
         monkeypatch.setattr(Wal, "write_again", failing)
-        second._checkpoints.soundness.doubt()
+        second._care.checkpoints.soundness.doubt()
         for database in (looked_after, second):
             with pytest.raises(OperationalError, match="not yet shown to be sound") as raised:
                 write(database)
@@ -171,7 +171,7 @@ def test_after_an_error_of_any_process_nothing_is_written_until_everything_was_c
 
 
 def test_an_io_error_of_a_commit_makes_the_file_doubtful(looked_after):
-    looked_after._checkpoints.stop()
+    looked_after._care.checkpoints.stop()
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
 
@@ -191,11 +191,11 @@ def test_another_error_of_a_commit_leaves_the_file_sound(looked_after):
 
 
 def test_when_copies_cannot_be_flushed_all_are_copied_again(looked_after, wal, monkeypatch):
-    looked_after._checkpoints.stop()
+    looked_after._care.checkpoints.stop()
     write_much(looked_after)
     monkeypatch.setattr(Wal, "sync_data", failing)
-    with looked_after._checkpoints._troubles():
-        looked_after._checkpoints._look()
+    with looked_after._care.checkpoints._troubles():
+        looked_after._care.checkpoints._look()
     assert not looked_after.is_sound
     assert wal.copied() == 0
 
@@ -231,7 +231,7 @@ def test_a_file_that_was_sound_when_all_ended_is_shown_to_be_so_again(url, file)
         shown = []
         database.look_after()
         shown.append(database.is_sound)
-        assert database._checkpoints._proven
+        assert database._care.checkpoints._proven
     state.close()
     assert shown == [True]
 
