@@ -136,7 +136,7 @@ def test_an_unsigned_body_is_taken_only_where_the_settings_say_so(served: Served
 # ── not for us ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["nobody", "", "/", "SIGMA", "%00", "%FF", "%2e%2e", "sigma%3Fx=1", "x" * 9_000])
+@pytest.mark.parametrize("name", ["nobody", "", "/", "SIGMA", "%00", "%FF", "%2e%2e", "sigma%3Fx=1", "x" * 5_000])
 def test_an_unknown_source_is_not_found_whatever_its_name(served: Served, name: str):
     refused(served.post(name, *sent("sigma", body("sigma"))), 404, "unknown_source")
 

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from handlers.catalog import Product
 from receiver import Discard, Event, Mirror, Retry, SourceSettings, Unreadable
+from receiver.database.errors import is_fault_of_values
 from receiver.envelope import Envelope
 
 
@@ -290,11 +291,15 @@ def test_whatever_storing_raises_the_next_batch_is_stored(kit, monkeypatch):
     monkeypatch.setattr(kit.inbox, "accept", accept_or_fail)
     for number, name in enumerate(RAISING):
         failing.append(RAISING[name]())
+        # What may be the fault of a delivery's values is tried again, one delivery at a time.
+        one_by_one = is_fault_of_values(failing[0])
         with capture_logs() as logs:
             told = [kit.send_body("shop", body_of(kit, f"A{number}")).status for _ in range(2)]
-        assert told == [503, 200], name
-        assert [each["event"] for each in logs if each["log_level"] == "error"] == [
-            "deliveries could not be stored; their senders are asked to come back"
+        assert told == ([200, 200] if one_by_one else [503, 200]), name
+        assert [each["event"] for each in logs if "stor" in each["event"]] == [
+            "the database refuses what a delivery holds; storing one by one"
+            if one_by_one
+            else "deliveries could not be stored; their senders are asked to come back"
         ], name
 
 
