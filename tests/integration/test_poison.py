@@ -29,7 +29,7 @@ from receiver.inbox.retries import RetrySchedule
 from receiver.worker.thread import WorkerThread
 
 #: The shortest that an installation may set, and longer than that, but not for ever: the thread must end with the test.
-LEASE, HANG = timedelta(seconds=1), 2.5
+LEASE, HANG = timedelta(seconds=1), 1.5
 
 #: Two attempts, soon.
 RETRIES = RetrySchedule(attempts=2, first=timedelta(seconds=0.2))
