@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -25,6 +25,8 @@ from receiver.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import psycopg
+
+Result = TypeVar("Result")
 
 #: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
 CONNECT_TIMEOUT = 5
@@ -121,10 +123,11 @@ class Database:
         options: dict[str, Any] = {"begin": sqlite.IMMEDIATELY, "autocheckpoint": self._autocheckpoint}
         with (
             self._heeding_errors(),
-            self._writer,
             self.engine.connect() as connection,
             connection.execution_options(**options).begin(),
         ):
+            # Another process, whose turn it was until now, may have met an error.
+            self._refuse_if_doubtful()
             yield connection
 
     @property
@@ -133,16 +136,23 @@ class Database:
 
     @contextmanager
     def _heeding_errors(self) -> Iterator[None]:
-        """Write nothing while the file is doubtful, as it is after an I/O error inside the block."""
+        """Have the turn to write, unless the file is doubtful, as it is after an I/O error inside the block."""
+        # Whoever would be refused in the end is not kept waiting by a disk that hangs.
+        self._refuse_if_doubtful()
+        # The turn is given up after the doubt is raised, so that nobody who waits for it commits in between.
+        with self._writer:
+            self._refuse_if_doubtful()
+            try:
+                yield
+            except DBAPIError as error:
+                if self._care.checkpoints is not None and sqlite.is_io_error(error.orig):
+                    self._care.checkpoints.soundness.doubt()
+                raise
+
+    def _refuse_if_doubtful(self) -> None:
         if not self.is_sound:
             with sqlite.errors_of(self.engine.dialect):
-                raise sqlite.doubtful()
-        try:
-            yield
-        except DBAPIError as error:
-            if self._care.checkpoints is not None and sqlite.is_io_error(error.orig):
-                self._care.checkpoints.soundness.doubt()
-            raise
+                raise sqlite.Doubtful
 
     def run_at_once(self, statement: str, parameters: Sequence[Any], *, after: Sequence[str] = ()) -> list[Any]:
         """The rows of one statement in the driver's own words that is a transaction by itself: committed on return.
@@ -164,14 +174,22 @@ class Database:
                     pooled.info["seen"] = after
                 return driver.execute(statement, parameters).fetchall()
 
-            return sqlite.take_turn(pooled, run, self._autocheckpoint)
+            return self._run_in_turn(pooled, run)
 
     def shrink(self, pages: int) -> int:
         """Give up to so many free pages of a SQLite file back to the disk. Returns how many; 0 on PostgreSQL."""
         if self.is_postgresql:
             return 0
         with self._turn() as pooled:
-            return sqlite.take_turn(pooled, lambda driver: sqlite.give_back(driver, pages), self._autocheckpoint)
+            return self._run_in_turn(pooled, lambda driver: sqlite.give_back(driver, pages))
+
+    def _run_in_turn(self, pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection], Result]) -> Result:
+        def run_if_sound(driver: sqlite3.Connection) -> Result:
+            # At each try: another process, whose turn it was until now, may have met an error.
+            self._refuse_if_doubtful()
+            return run(driver)
+
+        return sqlite.take_turn(pooled, run_if_sound, self._autocheckpoint)
 
     @contextmanager
     def _turn(self) -> Iterator[PoolProxiedConnection]:
@@ -179,7 +197,6 @@ class Database:
         with (
             self._heeding_errors(),
             sqlite.errors_of(self.engine.dialect),
-            self._writer,
             closing(self.engine.raw_connection()) as pooled,
         ):
             yield pooled

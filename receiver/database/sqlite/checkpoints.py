@@ -17,6 +17,7 @@ import structlog
 from receiver.database.sqlite import connections as sqlite
 from receiver.database.sqlite.soundness import Soundness
 from receiver.database.sqlite.wal import Wal, size
+from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
 
@@ -94,19 +95,34 @@ class Checkpoints:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            if isinstance(error, OSError) or sqlite.is_io_error(error):
-                self._proven = False
-                self.soundness.doubt()
-                log.error("the database is doubtful; no acks until it is shown to be sound", error=str(error))
-            elif not sqlite.is_busy(error):
-                log.error("a checkpoint failed; trying again", error=str(error))
+            if _is_of_the_disk(error):
+                self._doubt()
+                log.error("the database is doubtful; no acks until it is shown to be sound", error=told(error))
+            elif not (isinstance(error, sqlite3.Error) and sqlite.is_busy(error)):
+                log.error("a checkpoint failed; trying again", error=told(error))
             with suppress(sqlite3.Error):
                 self._copier.execute("PRAGMA synchronous=FULL")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Have the turn to write, which is given up after an error has made the file doubtful."""
+        with self._turn:
+            try:
+                yield
+            except (sqlite3.Error, OSError) as error:
+                if _is_of_the_disk(error):
+                    self._doubt()
+                raise
+
+    def _doubt(self) -> None:
+        self._proven = False
+        self.soundness.doubt()
 
     # ── one look ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _look(self) -> float:
         """Do what there is to do. Returns the seconds until the next look."""
+        self.soundness.tell()
         if not self._in_charge:
             self._in_charge = self.soundness.take_charge()
             if not self._in_charge:
@@ -114,7 +130,7 @@ class Checkpoints:
         # Not proven yet in a process that was not in charge before: what the other did when it ended is not known.
         if not (self._proven and self.soundness.holds()):
             self._prove()
-        return self._step() if self._proven else AGAIN
+        return self._step() if self._proven and self.soundness.holds() else AGAIN
 
     def _step(self) -> float:
         frames, waiting = self._wal.frames(), self._waiting()
@@ -158,9 +174,11 @@ class Checkpoints:
 
     def _copy_the_rest(self) -> bool:
         """Copy what is left while nobody writes, after which the log begins anew. False if a reader is in the way."""
-        with self._turn:
+        with self._writing():
             sqlite.when_free(lambda: self._holder.execute(sqlite.IMMEDIATELY))
             try:
+                if not self.soundness.holds():
+                    return False
                 # All of it: SQLite flushes the copies before it counts them.
                 complete = self._checkpoint()
             finally:
@@ -171,7 +189,7 @@ class Checkpoints:
 
     def _cut(self) -> None:
         """Give the log's room back to the disk."""
-        with self._turn:
+        with self._writing():
             self._copier.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _checkpoint(self) -> bool:
@@ -189,7 +207,7 @@ class Checkpoints:
 
     def _commit(self) -> None:
         """A commit that changes nothing."""
-        with self._turn:
+        with self._writing():
             sqlite.when_free(lambda: self._copier.execute(sqlite.IMMEDIATELY))
             try:
                 version = self._copier.execute("PRAGMA user_version").fetchone()[0]
@@ -215,6 +233,7 @@ class Checkpoints:
 
     def _prove(self) -> None:
         """Show that nothing rests on what was never flushed: write the log again, and copy all of it again."""
+        doubt = self.soundness.last_doubt()
         self._wal.set_back()
         with self._held():
             frames = self._wal.frames()
@@ -225,4 +244,8 @@ class Checkpoints:
         if frames:
             self._copy_beside()
         self._proven = True
-        self.soundness.confirm()
+        self.soundness.confirm(doubt)
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    return isinstance(error, OSError) or sqlite.is_io_error(error)

@@ -7,7 +7,8 @@ import sqlite3
 import stat
 import threading
 import time
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from notes import add, notes, with_notes, write_a_note, write_a_note_at_once
@@ -15,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from receiver.database.database import Database
 from receiver.database.errors import explain, is_infrastructure_error
+from receiver.database.sqlite import connections
 from receiver.database.sqlite.checkpoints import STEP, Checkpoints
 from receiver.database.sqlite.soundness import Soundness
 from receiver.database.sqlite.wal import Wal, size
@@ -172,16 +174,97 @@ def test_after_an_error_of_any_process_nothing_is_written_until_everything_was_c
 
 def test_an_io_error_of_a_commit_makes_the_file_doubtful(looked_after):
     looked_after._care.checkpoints.stop()
-    error = sqlite3.OperationalError("disk I/O error")
-    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
 
     def write():
         with looked_after.write():
-            raise OperationalError("COMMIT", None, error)
+            raise io_error()
 
     with pytest.raises(OperationalError):
         write()
     assert not looked_after.is_sound
+
+
+class CountedLock:
+    """A lock that tells how many wait for it."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.waiting = 0
+
+    def __enter__(self):
+        self.waiting += 1
+        self._lock.acquire()
+        self.waiting -= 1
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
+def io_error():
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    return OperationalError("COMMIT", None, error)
+
+
+def fails_while_one_waits(database, write):
+    """A transaction that ends with an I/O error, while somebody else waits for the turn to `write`."""
+    turn = database._writer
+    with ThreadPoolExecutor() as threads:
+        with suppress(OperationalError), database.write():
+            waits = threads.submit(write, database)
+            wait_until(lambda: turn.waiting == 1)
+            raise io_error()
+        return waits.exception(PATIENCE)
+
+
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
+def test_who_waits_for_the_turn_while_another_one_meets_an_io_error_writes_nothing(looked_after, write, monkeypatch):
+    looked_after._care.checkpoints.stop()
+    monkeypatch.setattr(looked_after, "_writer", CountedLock())
+    assert "not yet shown to be sound" in str(fails_while_one_waits(looked_after, write))
+    assert notes(looked_after) == []
+
+
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
+def test_who_waits_for_another_process_that_meets_an_io_error_writes_nothing(looked_after, file, write, monkeypatch):
+    looked_after._care.checkpoints.stop()
+    in_the_way = threading.Event()
+    is_busy = connections.is_busy
+    monkeypatch.setattr(connections, "is_busy", lambda error: is_busy(error) and not in_the_way.set())
+    with ThreadPoolExecutor() as threads, closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waits = threads.submit(write, looked_after)
+        assert in_the_way.wait(PATIENCE)
+        looked_after._care.checkpoints.soundness.doubt()
+        other.execute("ROLLBACK")
+        assert "not yet shown to be sound" in str(waits.exception(PATIENCE))
+    assert notes(looked_after) == []
+
+
+def test_a_write_that_is_refused_raises_no_new_doubt(looked_after):
+    looked_after._care.checkpoints.stop()
+    soundness = looked_after._care.checkpoints.soundness
+    soundness.doubt()
+    doubt = soundness.last_doubt()
+    with pytest.raises(OperationalError):
+        write_a_note(looked_after)
+    assert soundness.last_doubt() == doubt
+
+
+def test_an_error_while_the_file_is_shown_to_be_sound_is_not_forgotten(looked_after, monkeypatch):
+    checkpoints = looked_after._care.checkpoints
+    checkpoints.stop()
+    write_a_note(looked_after)
+    write_again = Wal.write_again
+    monkeypatch.setattr(
+        Wal, "write_again", lambda self, frames: (write_again(self, frames), checkpoints.soundness.doubt())
+    )
+    checkpoints.soundness.doubt()
+    checkpoints._look()
+    assert not looked_after.is_sound
+    monkeypatch.undo()
+    checkpoints._look()
+    assert looked_after.is_sound
 
 
 def test_another_error_of_a_commit_leaves_the_file_sound(looked_after):
