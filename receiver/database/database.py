@@ -78,15 +78,26 @@ class Database:
         """Have the log of a SQLite file copied beside the commits from now on, and its I/O errors heeded.
 
         Returns once the file is known to be sound, or senders are asked to come back until it is. Raises SQLAlchemy's
-        error if it cannot be opened.
+        error if it cannot be opened, and `ConfigurationError` if a file beside it cannot.
         """
         if self.is_postgresql or self._care.checkpoints is not None:
             return
         with self.read() as connection:
             path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
-        with sqlite.errors_of(self.engine.dialect):
-            self._care.checkpoints = Checkpoints(path, self._writer)
-            self._care.checkpoints.start()
+        try:
+            with sqlite.errors_of(self.engine.dialect):
+                checkpoints = Checkpoints(path, self._writer)
+                checkpoints.start()
+        except OSError as error:
+            raise _unusable(error, path) from error
+        self._care.checkpoints = checkpoints
+
+    @property
+    def trouble(self) -> str | None:
+        """What a person must do about a SQLite file, if anything."""
+        if self._care.checkpoints is not None and self._care.checkpoints.is_dead:
+            return "Nobody copies the log of the database any more: restart this process."
+        return None
 
     @property
     def is_sound(self) -> bool:
@@ -132,7 +143,9 @@ class Database:
 
     @property
     def _autocheckpoint(self) -> int:
-        return sqlite.FRAMES_OF_SQLITE if self._care.checkpoints is None else 0
+        """Frames in the log after which SQLite makes a checkpoint itself: 0, never, while our own are made."""
+        ours = self._care.checkpoints
+        return sqlite.FRAMES_OF_SQLITE if ours is None or ours.is_dead else 0
 
     @contextmanager
     def _heeding_errors(self) -> Iterator[None]:
@@ -239,6 +252,14 @@ class _Care:
     """Who looks after the log of a SQLite file, if somebody does."""
 
     checkpoints: Checkpoints | None = None
+
+
+def _unusable(error: OSError, path: str) -> ConfigurationError:
+    """What to do about a file beside the database that cannot be used."""
+    return ConfigurationError(
+        f"{error.filename or path} cannot be used: {error.strerror or error}. Give it the owner, group and mode of {path} "
+        "with chown and chmod, and the disk some room; if something else has its name, move it away."
+    )
 
 
 def _limit_statements(engine: Engine, seconds: float) -> None:

@@ -17,7 +17,7 @@ import structlog
 from receiver.database.sqlite import connections as sqlite
 from receiver.database.sqlite.soundness import Soundness
 from receiver.database.sqlite.wal import Wal, size
-from receiver.logs.safe_text import told
+from receiver.logs.safe_text import told, told_with_type, traced
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +75,11 @@ class Checkpoints:
         if self._in_charge and not self.soundness.holds():
             self._wal.set_back()
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether the thread has ended although nobody stopped it."""
+        return not self._stopping.is_set() and not self._thread.is_alive()
+
     def close(self) -> None:
         """Let go of the file, after every other connection of this process has."""
         sqlite.disconnect(self._holder, self._path)
@@ -85,10 +90,16 @@ class Checkpoints:
 
     def _run(self) -> None:
         pause = LOOK
-        while not self._stopping.wait(pause):
-            pause = AGAIN
-            with self._troubles():
-                pause = self._look()
+        try:
+            while not self._stopping.wait(pause):
+                pause = AGAIN
+                with self._troubles():
+                    pause = self._look()
+        finally:
+            if not self._stopping.is_set():
+                log.critical("no checkpoints are made any more by this process; restart it")
+                # Another process may do better.
+                self.soundness.let_go()
 
     @contextmanager
     def _troubles(self) -> Iterator[None]:
@@ -100,8 +111,16 @@ class Checkpoints:
                 log.error("the database is doubtful; no acks until it is shown to be sound", error=told(error))
             elif not (isinstance(error, sqlite3.Error) and sqlite.is_busy(error)):
                 log.error("a checkpoint failed; trying again", error=told(error))
-            with suppress(sqlite3.Error):
-                self._copier.execute("PRAGMA synchronous=FULL")
+            self._flush_again()
+        except Exception as error:
+            # Whatever it was, it may have come between a copy and its flush.
+            self._doubt()
+            log.error("an odd error of a checkpoint; no acks until the database is shown to be sound", **_shown(error))
+            self._flush_again()
+
+    def _flush_again(self) -> None:
+        with suppress(sqlite3.Error):
+            self._copier.execute("PRAGMA synchronous=FULL")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -245,6 +264,10 @@ class Checkpoints:
             self._copy_beside()
         self._proven = True
         self.soundness.confirm(doubt)
+
+
+def _shown(error: Exception) -> dict[str, str]:
+    return {"error": told_with_type(error), "traceback": traced(error)}
 
 
 def _is_of_the_disk(error: Exception) -> bool:

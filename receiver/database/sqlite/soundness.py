@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -29,7 +30,7 @@ class Soundness:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file = os.open(path + SUFFIX, flags, 0o600)
         try:
-            _share(self._file, os.stat(path))
+            _share(self._file, path)
         except OSError:
             os.close(self._file)
             raise
@@ -87,11 +88,11 @@ class Soundness:
         self._untold = False
 
 
-def _share(file: int, database: os.stat_result) -> None:
+def _share(file: int, path: str) -> None:
     """Let everybody use the file who may use the database, as SQLite does with the files that it makes beside it."""
-    made = os.fstat(file)
+    made, database = os.fstat(file), os.stat(path)
     if not stat.S_ISREG(made.st_mode) or made.st_nlink != 1:
-        raise FileExistsError("it is not a file of its own")
+        raise FileExistsError(errno.EEXIST, "something else is in its place", path + SUFFIX)
     if os.geteuid() not in (0, made.st_uid):
         return
     if (made.st_uid, made.st_gid) != (database.st_uid, database.st_gid):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import stat
@@ -14,12 +15,15 @@ import pytest
 from notes import add, notes, with_notes, write_a_note, write_a_note_at_once
 from sqlalchemy.exc import OperationalError
 
+from receiver.api.readiness import Readiness
 from receiver.database.database import Database
 from receiver.database.errors import explain, is_infrastructure_error
 from receiver.database.sqlite import connections
 from receiver.database.sqlite.checkpoints import STEP, Checkpoints
 from receiver.database.sqlite.soundness import Soundness
 from receiver.database.sqlite.wal import Wal, size
+from receiver.errors import ConfigurationError
+from receiver.inbox.inbox import Inbox
 
 #: Seconds for whatever the thread is to do.
 PATIENCE = 10.0
@@ -338,6 +342,149 @@ def test_a_file_that_is_there_keeps_the_rights_that_it_has(file, url):
     file.chmod(0o660)
     with with_notes(url):
         assert stat.S_IMODE(file.stat().st_mode) == 0o660
+
+
+@pytest.fixture
+def as_root():
+    if os.geteuid():
+        pytest.skip("only root may give files away")
+
+
+def state_file(file):
+    return file.with_name(file.name + "-sound")
+
+
+def rights(path):
+    found = path.stat()
+    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_the_file_that_root_makes_belongs_to_whom_the_database_belongs_to(as_root, file, url, left_behind):
+    with with_notes(url) as database:
+        os.chown(file, 65_534, 65_533)
+        file.chmod(0o640)
+        if left_behind:
+            state_file(file).touch(0o600)
+        database.look_after()
+        assert rights(state_file(file)) == rights(file) == (65_534, 65_533, 0o640)
+
+
+def test_a_group_that_may_write_to_the_database_may_write_to_the_file_beside_it(file, url):
+    file.touch()
+    file.chmod(0o660)
+    with with_notes(url) as database:
+        database.look_after()
+        assert stat.S_IMODE(state_file(file).stat().st_mode) == 0o660
+
+
+def make_link(path, victim):
+    path.symlink_to(victim)
+
+
+def make_hard_link(path, victim):
+    path.hardlink_to(victim)
+
+
+def make_folder(path, _victim):
+    path.mkdir()
+
+
+@pytest.mark.parametrize("make", [make_link, make_hard_link, make_folder])
+def test_something_else_in_the_place_of_the_file_is_refused_in_one_line_and_left_as_it_is(file, url, make, tmp_path):
+    victim = tmp_path / "victim"
+    victim.touch(0o600)
+    victim.chmod(0o600)
+    before = rights(victim)
+    make(state_file(file), victim)
+    with with_notes(url) as database:
+        file.chmod(0o644)
+        with pytest.raises(ConfigurationError, match=r"mirror\.db-sound cannot be used: .*move it away") as raised:
+            database.look_after()
+    assert "\n" not in str(raised.value)
+    assert rights(victim) == before
+
+
+def test_a_file_that_may_not_be_opened_is_refused_in_one_line(url, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", f"{path}-sound")
+
+    monkeypatch.setattr("receiver.database.sqlite.checkpoints.Soundness", refused)
+    with (
+        with_notes(url) as database,
+        pytest.raises(ConfigurationError, match="db-sound cannot be used: Permission denied"),
+    ):
+        database.look_after()
+
+
+def test_a_start_on_a_full_disk_refuses_to_write_until_there_is_room(url, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with with_notes(url) as database:
+        monkeypatch.setattr(Soundness, "_tell", full)
+        database.look_after()
+        with pytest.raises(OperationalError, match="not yet shown to be sound"):
+            write_a_note(database)
+        monkeypatch.undo()
+        wait_until(lambda: database.is_sound)
+        write_a_note(database)
+        assert notes(database) == ["in the end"]
+
+
+# ── the thread ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_unexpected_error_of_a_checkpoint_makes_the_file_doubtful_and_the_thread_goes_on(looked_after, monkeypatch):
+    seen = []
+
+    def odd(*_):
+        seen.append(looked_after.is_sound)
+        raise ValueError("odd")
+
+    monkeypatch.setattr(Checkpoints, "_step", odd)
+    wait_until(lambda: seen and not looked_after.is_sound)
+    monkeypatch.undo()
+    wait_until(lambda: looked_after.is_sound)
+    assert looked_after.trouble is None
+    write_much(looked_after, 2 * STEP)
+    wait_until(lambda: looked_after._care.checkpoints._waiting() < STEP)
+
+
+DYING = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+@pytest.fixture
+def without_thread(looked_after, monkeypatch):
+    """A database whose thread for checkpoints has died."""
+
+    def die(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "_look", die)
+        wait_until(lambda: looked_after._care.checkpoints.is_dead)
+    return looked_after
+
+
+@DYING
+def test_when_the_thread_has_died_sqlite_makes_the_checkpoints(without_thread, file):
+    write_much(without_thread, 6 * STEP)
+    assert size(str(file)) < 3 * STEP * 4_120
+
+
+@DYING
+def test_when_the_thread_has_died_the_process_is_not_ready_and_says_why(without_thread):
+    readiness = Readiness(Inbox(without_thread), [], max_backlog_seconds=1)
+    assert "restart this process" in asyncio.run(readiness.reason())
+    readiness.close()
+
+
+@DYING
+def test_when_the_thread_has_died_another_process_takes_over(without_thread, url):
+    with closing(Database(url)) as second:
+        second.look_after()
+        assert second._care.checkpoints._in_charge
 
 
 def test_closing_one_database_leaves_the_locks_of_another_in_the_same_process(looked_after, url, file):
