@@ -257,8 +257,8 @@ class _Care:
 def _unusable(error: OSError, path: str) -> ConfigurationError:
     """What to do about a file beside the database that cannot be used."""
     return ConfigurationError(
-        f"{error.filename or path} cannot be used: {error.strerror or error}. Give it the owner, group and mode of {path} "
-        "with chown and chmod, and the disk some room; if something else has its name, move it away."
+        f"{error.filename or path} cannot be used: {error.strerror or error}. Give it the owner, group and mode of "
+        f"{path} with chown and chmod, and the disk some room; if something else has its name, move it away."
     )
 
 

@@ -124,6 +124,8 @@ class Senders:
                 content = answer.read()
             except (OSError, http.client.HTTPException):
                 self.statuses[0] += 1
+                if connection is not None:
+                    connection.close()
                 connection = None
                 self._stopping.wait(0.02)
                 continue
