@@ -72,7 +72,9 @@ class Checkpoints:
         """End before the connections of this process are closed, the last of which copies what is left."""
         self._stopping.set()
         self._thread.join(STOP_PATIENCE)
-        if self._in_charge and not self.soundness.holds():
+        # Whose thread died takes charge again, unless another process has.
+        in_charge = self._in_charge or self.soundness.take_charge()
+        if in_charge and not self.soundness.holds():
             self._wal.set_back()
 
     @property
@@ -99,6 +101,7 @@ class Checkpoints:
             if not self._stopping.is_set():
                 log.critical("no checkpoints are made any more by this process; restart it")
                 # Another process may do better.
+                self._in_charge = False
                 self.soundness.let_go()
 
     @contextmanager
