@@ -1,4 +1,4 @@
-"""The intake: one statement takes a whole batch of arrivals into the inbox, and may be a transaction by itself.
+"""Inserting arrivals: one statement puts a whole batch into the inbox, and may be a transaction by itself.
 
 One, because each statement costs a thread that works beside a busy event loop the interpreter's lock several times,
 and costs a round trip where the database is elsewhere (docs/decisions/0011). On SQLite it is an INSERT into a view
@@ -12,8 +12,6 @@ since a second one, to count what was kept, would cost as many hand-overs as the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -23,65 +21,17 @@ from receiver import codec
 from receiver.database.bulk import SIZES, padded, portions, values
 from receiver.database.columns import iso_text
 from receiver.database.database import Database
-from receiver.envelope import Envelope, unread_identity
-from receiver.inbox.tables import State, kept_reason
+from receiver.inbox.arrival import Arrival
+from receiver.inbox.tables import kept_reason
 
 #: The channel on which PostgreSQL tells workers elsewhere that something was accepted.
 CHANNEL = "hookmirror_accepted"
 
 
-@dataclass(slots=True, kw_only=True)
-class Arrival:
-    """A verified webhook on its way into the inbox."""
+def insert_all(database: Database, arrivals: Sequence[Arrival]) -> bool:
+    """Insert every arrival under its own id and commit, if every dedup key is new.
 
-    source: str
-    body: bytes
-    #: What an encrypted or compressed body holds; None if the body is plain.
-    plain: bytes | None
-    headers: dict[str, str]
-    received_at: datetime
-    secret: int | None
-    #: The id of its delivery, drawn when it is accepted; 0 until then.
-    id: int = 0
-    dedup_key: str = ""
-    fingerprint: bytes = b""
-    #: Its dedup key was used for another body.
-    conflict: bool = False
-    #: pending, ignored (nobody handles its event type) or dead (it cannot be read).
-    state: State = State.PENDING
-    reason: str | None = None
-    event_type: str = ""
-    entity: tuple[str, str] | None = None
-    occurred_at: datetime | None = None
-
-    def know(self, envelope: Envelope) -> None:
-        """Take over what the body says."""
-        self.event_type, self.entity, self.occurred_at = envelope.event_type, envelope.entity, envelope.occurred_at
-        self.dedup_key, self.fingerprint = envelope.identity(self.verified)
-
-    def give_up(self, reason: str) -> None:
-        """Nobody can read the body: kept all the same, to be replayed after a fix."""
-        self.state, self.reason = State.DEAD, reason
-        self.dedup_key, self.fingerprint = unread_identity(self.verified)
-
-    def keep_body_alone(self, reason: str) -> None:
-        """Drop whatever was read, because the database refuses some of it: the body is dead, and can be replayed."""
-        self.give_up(reason.encode("ascii", "backslashreplace").decode())
-        self.event_type, self.entity, self.occurred_at = "", None, None
-        self.headers, self.secret, self.conflict = {}, None, False
-
-    def ignore(self, reason: str) -> None:
-        self.state, self.reason = State.IGNORED, reason
-
-    @property
-    def verified(self) -> bytes:
-        return self.body if self.plain is None else self.plain
-
-
-def take(database: Database, arrivals: Sequence[Arrival]) -> bool:
-    """Keep every arrival under its own id, committed, if every dedup key is new.
-
-    Otherwise False, and none or some of them are kept.
+    Otherwise returns False, with none or some of them inserted.
     """
     if database.is_postgresql:
         return bool(database.run_at_once(*_postgresql_query(arrivals))[0][0] == len(arrivals))
@@ -91,18 +41,18 @@ def take(database: Database, arrivals: Sequence[Arrival]) -> bool:
                 database.run_at_once(*statement, after=_VIEWS)
         else:
             with database.write() as connection:
-                _take_into_sqlite(connection, _ALL, arrivals)
+                _insert_into_sqlite(connection, _ALL, arrivals)
     except IntegrityError:
         return False
     return True
 
 
-def take_new(connection: Connection, arrivals: Sequence[Arrival]) -> None:
-    """Keep each arrival whose dedup key is new, under its own id; of several with one key, the first."""
+def insert_new(connection: Connection, arrivals: Sequence[Arrival]) -> None:
+    """Insert each arrival whose dedup key is new, under its own id; of several with one key, the first."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(*_postgresql_query(arrivals))
     else:
-        _take_into_sqlite(connection, _NEW, arrivals)
+        _insert_into_sqlite(connection, _NEW, arrivals)
 
 
 #: The columns of an arrival: those of the three tables that are known before it is kept.
@@ -137,7 +87,7 @@ _ALL, _NEW = "arrivals", "arrivals_or_duplicates"
 _VIEW = "CREATE TEMP VIEW IF NOT EXISTS {view} AS SELECT {columns}"
 
 _TRIGGER = """
-CREATE TEMP TRIGGER IF NOT EXISTS take_{view} INSTEAD OF INSERT ON {view} BEGIN
+CREATE TEMP TRIGGER IF NOT EXISTS insert_{view} INSTEAD OF INSERT ON {view} BEGIN
     INSERT INTO dedup_keys (source, dedup_key, fingerprint, delivery_id)
     VALUES (NEW.source, NEW.dedup_key, NEW.fingerprint, NEW.id)
     {conflict};
@@ -165,7 +115,7 @@ _VIEWS = tuple(
 )
 
 
-def _take_into_sqlite(connection: Connection, view: str, arrivals: Sequence[Arrival]) -> None:
+def _insert_into_sqlite(connection: Connection, view: str, arrivals: Sequence[Arrival]) -> None:
     for statement in _VIEWS:
         connection.exec_driver_sql(statement)
     for statement, parameters in _sqlite_inserts(view, arrivals):

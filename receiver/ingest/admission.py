@@ -17,8 +17,7 @@ import structlog
 from receiver.codec import storable
 from receiver.dialects.compression import is_compressed
 from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
-from receiver.inbox.duplicates import Accepted
-from receiver.inbox.insert import Arrival
+from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest.paths import SHOWN
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.escapes import visible

@@ -15,7 +15,7 @@ import structlog
 
 from receiver.codec import encode
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
-from receiver.inbox.duplicates import Accepted
+from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Answer
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import PREFIX, SHOWN, flaw, source_named

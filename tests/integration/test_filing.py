@@ -1,4 +1,4 @@
-"""Filing: whatever a batch repeats, of itself or of earlier ones, each event is kept once."""
+"""Duplicates: whatever a batch repeats, of itself or of earlier ones, each event is kept once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from receiver.database.bulk import SIZES
 from receiver.database.database import Database
 from receiver.envelope import Envelope
-from receiver.inbox.duplicates import Accepted
+from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.insert import Arrival
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -35,7 +34,7 @@ batches = st.builds(lambda some, many, last: [*some, *many, *last], st.lists(tol
 
 @pytest.fixture(scope="module")
 def database(lend_database, tmp_path_factory):
-    with lend_database(tmp_path_factory.mktemp("filing")) as url, closing(Database(url)) as opened:
+    with lend_database(tmp_path_factory.mktemp("duplicates")) as url, closing(Database(url)) as opened:
         opened.create_tables()
         yield opened
 

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from receiver.errors import NotVerified, Refused, Unavailable
-from receiver.inbox.duplicates import Accepted
+from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Answer
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
