@@ -17,6 +17,7 @@ from receiver.codec import encode
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
 from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Answer
+from receiver.ingest.backpressure import Backpressure
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import PREFIX, SHOWN, flaw, source_named
 from receiver.ingest.source import VerifiableSource
@@ -63,7 +64,8 @@ class Endpoint:
         """
         self._admit = admit
         self._incoming = incoming
-        self._waiting_bytes = 0
+        #: Bodies that are complete and not answered yet.
+        self.waiting = Backpressure(limits.max_waiting_bytes)
         self._log = Repeats(log)
         self.renew(sources, limits)
         #: Kept, because asking for the running loop costs a system call each time.
@@ -77,7 +79,7 @@ class Endpoint:
         self._sources = sources
         self._addresses = {f"{PREFIX}{name}{slash}".encode(): name for name in sources for slash in ("", "/")}
         self._max_body_bytes = limits.max_body_bytes
-        self._max_waiting_bytes = limits.max_waiting_bytes
+        self.waiting.max_bytes = limits.max_waiting_bytes
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         began = perf_counter()
@@ -91,7 +93,7 @@ class Endpoint:
                 self._admit(source, scope["headers"], body, answer)
                 accepted = await answer
             finally:
-                self.forget(len(body))
+                self.waiting.release(len(body))
         except Refused as refusal:
             await _send(send, self.refused(name, refusal))
         except SenderGone:
@@ -111,15 +113,11 @@ class Endpoint:
         is refused with the reason.
         """
         size = whole.size
-        if size > self._max_body_bytes or self._waiting_bytes + size > self._max_waiting_bytes:
+        if size > self._max_body_bytes or not self.waiting.has_room(size):
             return False
-        self._waiting_bytes += size
+        self.waiting.hold(size)
         self._admit(self._sources[whole.name], headers, body, whole)
         return True
-
-    def forget(self, size: int) -> None:
-        """So many bytes of body wait no longer."""
-        self._waiting_bytes -= size
 
     def _source(self, path: str, method: str) -> VerifiableSource:
         source = self._sources.get(source_named(path)) if path.startswith(PREFIX) else None
@@ -156,13 +154,8 @@ class Endpoint:
         if not body.size and b"upgrade" in named and (length.strip(b"0") or b"transfer-encoding" in named):
             # Other servers than ours read no body behind such a head. Taken for empty, it would be acked and lost.
             raise Unavailable("The body did not get here. Send it again, without the header Upgrade.")
-        self._hold(body.size)
+        self.waiting.hold(body.size)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _hold(self, size: int) -> None:
-        if self._waiting_bytes + size > self._max_waiting_bytes:
-            raise Unavailable("Too much is waiting to be stored. Send this again later.")
-        self._waiting_bytes += size
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(
@@ -217,7 +210,7 @@ class FastPathRequest(ABC):
 
     def _end(self, say: Callable[..., Reply], *what: Any) -> None:
         self._replied = True
-        self._endpoint.forget(self.size)
+        self._endpoint.waiting.release(self.size)
         try:
             self.reply(say(*what))
         except Exception:

@@ -204,7 +204,7 @@ async def told(protocol: type[HttpToolsProtocol], pieces: Iterable[bytes]) -> To
     connection.wire.close()
     await settle()
     application = connection.application
-    waiting = application.endpoint._waiting_bytes + application.incoming.bytes
+    waiting = application.endpoint.waiting.bytes + application.incoming.bytes
     return Told(connection.wire.written, closed, requests, application.admitted, waiting)
 
 
@@ -367,7 +367,7 @@ def test_an_answer_that_cannot_be_said_ends_its_connection_and_disturbs_nobody()
         webhook = connection.protocol.cycle
         webhook.set_exception(NotVerified("signature_wrong", "Half a pair: \ud800."))  # type: ignore[attr-defined]
         assert connection.wire.closing
-        assert connection.application.endpoint._waiting_bytes == 0
+        assert connection.application.endpoint.waiting.bytes == 0
         await settle()
         assert connection.wire.written == b""
 
@@ -382,7 +382,7 @@ def test_an_answer_for_a_sender_that_is_gone_is_not_written_and_not_counted():
         await settle()
         webhook.set_result(Accepted("accepted", 1))  # type: ignore[attr-defined]
         assert (connection.wire.written, connection.state.total_requests) == (b"", 0)
-        assert connection.application.endpoint._waiting_bytes == 0
+        assert connection.application.endpoint.waiting.bytes == 0
 
     play(scene)
 
