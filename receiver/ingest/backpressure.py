@@ -12,12 +12,9 @@ class Backpressure:
         self.max_bytes = max_bytes
         self.bytes = 0
 
-    def has_room(self, size: int) -> bool:
-        return self.bytes + size <= self.max_bytes
-
     def hold(self, size: int) -> None:
         """Count a body of `size` bytes until it is released. Raises `Unavailable` where there is no room for it."""
-        if not self.has_room(size):
+        if self.bytes + size > self.max_bytes:
             raise Unavailable("Too much is waiting to be stored. Send this again later.")
         self.bytes += size
 

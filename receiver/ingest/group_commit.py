@@ -17,9 +17,8 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from receiver.database.errors import is_fault_of_values, retry_transaction
-from receiver.errors import Unavailable
+from receiver.errors import Refused, Unavailable
 from receiver.inbox.arrival import Accepted, Arrival
-from receiver.ingest.admission import Answer
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
@@ -60,6 +59,17 @@ class Inbox(Protocol):
 
     def accept(self, batch: Sequence[Arrival], /) -> list[Accepted]:
         """The answers in the order of the arrivals, after they are durable. Raises if that is not certain."""
+
+
+class Answer(Protocol):
+    """What is owed to a request: where its body is kept, or why it is refused. A future of either will do."""
+
+    def done(self) -> bool:
+        """Whether it was given, or nobody waits for it any more."""
+
+    def set_result(self, accepted: Accepted, /) -> None: ...
+
+    def set_exception(self, error: Refused, /) -> None: ...
 
 
 class _Waiting(NamedTuple):
