@@ -22,7 +22,7 @@ from receiver.loading import import_foreign
 ENTRY_POINTS = "hookmirror.migrations"
 
 #: The branch of the receiver's own tables, which comes before all others.
-OWN = ("receiver", "receiver.database.migrations")
+OWN = ("receiver", "receiver.database.migrations", "receiver")
 
 #: The revision of a database that is older than migrations.
 FIRST = "0001"
@@ -38,6 +38,8 @@ class Branch:
     name: str
     #: Holds the files `v<revision>_<about>.py`.
     package: str
+    #: The package whose tables these migrations make; by default the one in which the folder of the files lies.
+    tables_of: str = ""
 
     @cached_property
     def folder(self) -> Path:
@@ -64,7 +66,7 @@ class Branch:
     @property
     def owner(self) -> str:
         """The package whose tables these migrations make."""
-        return self.package.rpartition(".")[0]
+        return self.tables_of or self.package.rpartition(".")[0]
 
     @property
     def version_table(self) -> str:

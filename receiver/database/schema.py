@@ -152,7 +152,8 @@ class Schema:
                 about = {revision: standing.branch.revisions[revision] for revision in standing.pending}
                 newest = standing.branch.newest
                 migration.steps.append(Step(standing.branch.name, standing.revision, newest, about))
-        migration.created.extend(each.name for each in self._missing(connection))
+        # Plain text: SQLAlchemy's names are a kind of their own, which JSON does not know.
+        migration.created.extend(str.__str__(each.name) for each in self._missing(connection))
         return migration
 
     def _take(self, connection: Connection, branch: Branch) -> None:

@@ -200,13 +200,14 @@ class GroupCommit:
     def _end_long_waits(self) -> None:
         """Send away who has waited too long: one timer for all, since one each would cost more."""
         assert self._loop is not None
+        # Before the work: an exception in it must not end all time limits.
+        self._loop.call_later(LOOK, self._end_long_waits)
         now = time.monotonic()
         if self._is_stalled(now):
             _send_away(self._gathering, _stalled())
             self._gathering = []
         late = [waiting for waiting in self._committing if waiting.since <= now - PATIENCE]
         _send_away(late, Unavailable("The database takes too long. Send this again later."))
-        self._loop.call_later(LOOK, self._end_long_waits)
 
     # ── in the thread that writes ─────────────────────────────────────────────────────────────────────────────
 

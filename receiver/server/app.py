@@ -231,6 +231,9 @@ class App:
         done: Future[None] = Future()
 
         def take() -> None:
+            if not done.set_running_or_notify_cancel():
+                # Told as refused already: what is refused must not come into force later.
+                return
             try:
                 self._renew(renewal)
                 done.set_result(None)
@@ -241,7 +244,9 @@ class App:
             self._loop.call_soon_threadsafe(take)
             done.result(TAKING)
         except (RuntimeError, TimeoutError):
-            raise ConfigurationError("This process is ending, or too busy to take any.") from None
+            if done.cancel():
+                raise ConfigurationError("This process is ending, or too busy to take any.") from None
+            done.result()
 
     def _renew(self, renewal: Renewal) -> None:
         self._runtime.take(renewal)
