@@ -32,7 +32,6 @@ from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retention import Retention
 from receiver.inbox.retries import RetrySchedule
-from receiver.ingest.admission import Admission
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.ingest.group_commit import GroupCommit
@@ -142,7 +141,7 @@ class App:
         self.connections = Connections(settings, incoming)
         self.endpoint = Endpoint(
             runtime.sources,
-            Admission(self._group_commit.accept).admit,
+            self._group_commit.accept,
             limits=settings,
             incoming=incoming,
         )
