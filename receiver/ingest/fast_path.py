@@ -144,7 +144,6 @@ class FastPathProtocol(BoundedProtocol):
             self.on_response_complete()
             return
         self.server_state.total_requests += 1
-        self.answered = True
         self._idle_since = self.loop.time()
 
 
