@@ -15,7 +15,7 @@ from uvicorn import Config
 from receiver.errors import HeadTooLarge, MalformedRequest, MethodNotAllowed, RequestTimeout, Unavailable, UrlTooLong
 from receiver.errors import Refused as Refusal
 from receiver.ingest.closing import LINGER_BYTES, ClosingProtocol
-from receiver.ingest.connections import Connections
+from receiver.ingest.connections import Awaited, Connections, Wait
 from receiver.ingest.endpoint import Reply, reply_to
 from receiver.ingest.incoming import Piece, limited
 from receiver.logs.repeats import Repeats
@@ -84,12 +84,17 @@ class BoundedProtocol(ClosingProtocol):
 
     # ── bounds ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def waits_since(self) -> float | None:
+    def wait(self) -> Wait | None:
         if self._has_ended:
-            return 0.0
+            return Wait(Awaited.HEAD_OR_READING, 0.0)
+        if self._unread_since is not None:
+            # Before all else: an answer that is not read is still being given.
+            return Wait(Awaited.HEAD_OR_READING, self._unread_since)
         if self._in_body:
-            return self._body_since
-        return self._idle_since if self._head_since is None else self._head_since
+            return Wait(Awaited.BODY, self._body_since)
+        if self._head_since is not None:
+            return Wait(Awaited.HEAD_OR_READING, self._head_since)
+        return None if self._idle_since is None else Wait(Awaited.REQUEST, self._idle_since)
 
     def look(self, now: float) -> None:
         if self._linger_until is not None:

@@ -28,7 +28,6 @@ class ClosingProtocol(HttpToolsProtocol):
         self._wire: asyncio.Transport = None  # type: ignore[assignment]
         #: The request that is being answered, in uvicorn's words; others may wait behind it.
         self._answering: Any = None
-        self.answered = False
         #: Whether a request has begun whose body is not complete.
         self._in_body = False
         #: By the loop's clock, since when the next request is awaited.
@@ -82,7 +81,6 @@ class ClosingProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        self.answered = True
         if self.transport.is_closing():
             return
         self.flow.resume_reading()

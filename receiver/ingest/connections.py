@@ -1,8 +1,8 @@
 """Connections: how many are open, in all and from each address, and which give way to a new one.
 
 A connection that waits for its sender can be ended at any time, one whose request is being answered cannot. So where
-there is no room for a new one, those that have waited longest go, at first those that never got an answer: a stranger
-who holds thousands of silent connections shuts nobody out (docs/decisions/0017).
+there is no room for a new one, those that have waited longest go, and last those that wait for some seconds only: a
+stranger who holds or opens thousands of connections shuts no sender out (docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import asyncio
 import ipaddress
 import resource
 from collections.abc import Collection
-from typing import Protocol
+from enum import IntEnum
+from operator import itemgetter
+from typing import NamedTuple, Protocol
 
 import structlog
 
-from receiver.ingest.incoming import Incoming, limited
+from receiver.ingest.incoming import Incoming, guarded, limited
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.settings.limits import Limits
@@ -28,6 +30,9 @@ RESERVED_FILES = 128
 #: The part of the connections that is ended at once where there is no room, so that choosing them is seldom.
 ROOM = 16
 
+#: Seconds that a sender has to send its request before it is one of those that are ended first.
+GRACE = 3.0
+
 #: The part of the bound from which on the log says that it is near.
 NEAR = 0.9
 
@@ -38,14 +43,34 @@ LONGEST_PAUSE = 1.0
 IPV6_PREFIX = 64
 
 
+class Awaited(IntEnum):
+    """What a connection waits for. Where there is no room, the first of these is ended first."""
+
+    #: That its sender sends all of a head, or reads its answers.
+    HEAD_OR_READING = 0
+    #: That the next request begins.
+    REQUEST = 1
+    BODY = 2
+
+
+class Wait(NamedTuple):
+    """How a connection waits for its sender."""
+
+    awaited: Awaited
+    #: By the loop's clock.
+    since: float
+
+    def rank(self, now: float) -> tuple[int, float]:
+        """The lowest is ended first."""
+        is_new = self.awaited is not Awaited.REQUEST and now - self.since < GRACE
+        return (len(Awaited) if is_new else self.awaited, self.since)
+
+
 class Connection(Protocol):
     """What is known of a connection here."""
 
-    #: Whether a request on it was answered.
-    answered: bool
-
-    def waits_since(self) -> float | None:
-        """By the loop's clock, since when it waits for its sender; None while the sender waits for us."""
+    def wait(self) -> Wait | None:
+        """None while the sender waits for us."""
 
     def look(self, now: float) -> None:
         """End it if a time limit is over."""
@@ -74,7 +99,7 @@ class Connections:
     def enter(self, connection: Connection, host: str, loop: asyncio.AbstractEventLoop) -> str | None:
         """Count it. Returns the setting whose bound leaves no room for it, and then it must end."""
         address = network_of(host)
-        full = self._full(self._by_address.get(address, ()))
+        full = self._full(self._by_address.get(address, ()), loop.time())
         self._addresses[connection] = address
         self._by_address.setdefault(address, set()).add(connection)
         self._counted()
@@ -93,19 +118,19 @@ class Connections:
                 del self._by_address[address]
             self._counted()
 
-    def _full(self, alike: Collection[Connection]) -> str | None:
+    def _full(self, alike: Collection[Connection], now: float) -> str | None:
         """The bound that leaves no room for one more, though what waits was ended."""
-        if len(alike) >= self._most_of_one and not self._make_room(alike, "max_connections_per_address"):
+        if len(alike) >= self._most_of_one and not self._make_room(alike, "max_connections_per_address", now):
             return "max_connections_per_address"
-        if len(self._addresses) >= self._most and not self._make_room(self._addresses, "max_connections"):
+        if len(self._addresses) >= self._most and not self._make_room(self._addresses, "max_connections", now):
             return "max_connections"
         return None
 
-    def _make_room(self, among: Collection[Connection], limit: str) -> bool:
-        waiting = [(each.answered, since, each) for each in among if (since := each.waits_since()) is not None]
-        waiting.sort(key=lambda entry: entry[:2])
+    def _make_room(self, among: Collection[Connection], limit: str, now: float) -> bool:
+        waiting = [(wait.rank(now), each) for each in among if (wait := each.wait()) is not None]
+        waiting.sort(key=itemgetter(0))
         chosen = waiting[: max(len(among) // ROOM, 1)]
-        for _, _, connection in chosen:
+        for _, connection in chosen:
             self.leave(connection)
             connection.cut()
         if chosen:
@@ -120,9 +145,10 @@ class Connections:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        for connection in list(self._addresses):
-            connection.look(now)
+        # Before the looks: without its timer, no connection would ever be ended again.
         self._timer = loop.call_later(self._pause, self._look, loop) if self._addresses else None
+        for connection in list(self._addresses):
+            guarded(connection.look, now)
 
 
 def network_of(host: str) -> str:

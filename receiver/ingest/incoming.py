@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
+from typing import ParamSpec
 
 import structlog
 
@@ -28,6 +30,8 @@ LONGEST_PAUSE = 1.0
 
 #: The part of the budget that is made free at once, so that making room is seldom.
 ROOM = 1 / 16
+
+P = ParamSpec("P")
 
 #: An ended piece counts as free at once, and goes when its owner hears of it.
 End = Callable[[Refused], None]
@@ -164,21 +168,24 @@ class Incoming:
             if self._bytes <= goal:
                 break
             if not piece.ended:
-                self._end(piece, "max_incomplete_bytes", "Too much is arriving at once, and this was not complete.")
+                why = "Too much is arriving at once, and this was not complete."
+                guarded(self._end, piece, "max_incomplete_bytes", why)
 
     def _look(self) -> None:
         now = self.now()
-        for piece in list(self._bodies):
-            age = now - piece.began
-            if piece.ended:
-                continue
-            if age >= self._limits.body_timeout:
-                self._end(piece, "body_timeout", "The body took too long to arrive.")
-            elif age >= FIRST_LOOK and piece.size < age * self._limits.min_body_rate:
-                self._end(piece, "min_body_rate", "The body arrives too slowly.")
         self._timer = None
         if self._bodies:
+            # Before the looks: without its timer, no body would ever be ended again.
             self._look_later()
+        for piece in list(self._bodies):
+            if not piece.ended:
+                guarded(self._end_late, piece, now - piece.began)
+
+    def _end_late(self, piece: Piece, age: float) -> None:
+        if age >= self._limits.body_timeout:
+            self._end(piece, "body_timeout", "The body took too long to arrive.")
+        elif age >= FIRST_LOOK and piece.size < age * self._limits.min_body_rate:
+            self._end(piece, "min_body_rate", "The body arrives too slowly.")
 
     def _look_later(self) -> None:
         self._timer = self.loop.call_later(min(self._limits.body_timeout / LOOKS, LONGEST_PAUSE), self._look)
@@ -186,13 +193,23 @@ class Incoming:
     def _end(self, piece: Piece, limit: str, why: str) -> None:
         piece.ended = True
         self._count(-piece.size)
-        limited(limit)
         piece.end(Unavailable(f"{why} Send it again later."))
+        limited(limit)
 
     def _count(self, size: int) -> None:
         if size:
             self._bytes += size
             metrics.INCOMPLETE_BYTES.set(self._bytes)
+
+
+def guarded(turn: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
+    """Take one turn of many: what it raises is logged, and keeps the others from nothing."""
+    try:
+        turn(*args, **named)
+    except Exception:
+        # Where memory or threads are short, a log line may be what fails.
+        with suppress(Exception):
+            log.exception("a request or a connection could not be ended at a limit", about={})
 
 
 def limited(limit: str, *, times: int = 1) -> None:

@@ -234,7 +234,8 @@ def test_a_webhook_whose_sender_closes_its_side_is_answered_after_its_commit(ser
     with served.connect() as connection:
         connection.sendall(whole("sigma", body("sigma", key="half closed")))
         connection.shutdown(socket.SHUT_WR)
-        time.sleep(0.1)
+        connections = served.server.server_state.connections
+        wait_until(lambda: any(each._sender_is_done and others(served) for each in connections), "the end of its side")
         gate.set()
         answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -410,6 +411,35 @@ def test_past_the_bound_idle_strangers_give_way_to_senders(tmp_path):
         assert served.metric("hookmirror_connections") <= 40
         assert limited(served, "max_connections") + limited(served, "max_connections_per_address") >= 60
         assert strangers[0].recv(1) == b""
+
+
+def test_senders_that_read_no_answer_keep_nobody_out(tmp_path):
+    with strict(tmp_path, max_connections=16, max_connections_per_address=16) as served, ExitStack() as stack:
+        for _ in range(16):
+            stranger = stack.enter_context(socket.socket())
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
+            stranger.connect(("127.0.0.1", served.port))
+            stranger.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
+        connections = served.server.server_state.connections
+        wait_until(lambda: sum(each.flow.write_paused for each in connections) == 16, "unread answers")
+        for number in range(5):
+            with served.connect() as connection:
+                connection.sendall(whole("sigma", body("sigma", key=f"beside {number}")))
+                connection.shutdown(socket.SHUT_WR)
+                assert read_answer(connection)[0] == 200
+
+
+def test_strangers_that_were_answered_once_do_not_outlive_senders_that_have_just_come(tmp_path):
+    with strict(tmp_path, max_connections=16, max_connections_per_address=16) as served, ExitStack() as stack:
+        for number in range(3):
+            sender = stack.enter_context(served.connect())
+            for _ in range(20):
+                stranger = stack.enter_context(served.connect())
+                stranger.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert stranger.recv(65_536).startswith(b"HTTP/1.1 200 ")
+            sender.sendall(whole("sigma", body("sigma", key=f"later {number}")))
+            sender.shutdown(socket.SHUT_WR)
+            assert read_answer(sender)[0] == 200
 
 
 def test_where_every_connection_waits_for_us_a_new_one_is_asked_to_come_back(tmp_path, gate):

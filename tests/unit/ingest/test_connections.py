@@ -8,7 +8,16 @@ import resource
 import pytest
 
 from receiver.ingest import connections as module
-from receiver.ingest.connections import RESERVED_FILES, Connections, allow_open_files, network_of, room_for_connections
+from receiver.ingest.connections import (
+    GRACE,
+    RESERVED_FILES,
+    Awaited,
+    Connections,
+    Wait,
+    allow_open_files,
+    network_of,
+    room_for_connections,
+)
 from receiver.ingest.incoming import Incoming
 from receiver.settings.limits import Limits
 
@@ -16,15 +25,17 @@ from receiver.settings.limits import Limits
 class Stub:
     """A connection that waits since then, or whose request is being answered."""
 
-    def __init__(self, since: float | None, *, answered: bool = False) -> None:
-        self.since, self.answered = since, answered
+    def __init__(self, since: float | None, awaited: Awaited = Awaited.HEAD_OR_READING, *, fails: bool = False) -> None:
+        self.since, self.awaited, self.fails = since, awaited, fails
         self.is_cut, self.looks = False, 0
 
-    def waits_since(self) -> float | None:
-        return self.since
+    def wait(self) -> Wait | None:
+        return None if self.since is None else Wait(self.awaited, self.since)
 
     def look(self, now: float) -> None:
         self.looks += 1
+        if self.fails:
+            raise RuntimeError("can't start new thread")
 
     def cut(self) -> None:
         self.is_cut = True
@@ -49,13 +60,34 @@ def test_up_to_the_bound_everybody_stays(loop):
     assert not any(stub.is_cut for stub in stubs)
 
 
-def test_past_the_bound_the_one_that_waited_longest_without_an_answer_gives_way(loop):
-    stubs = [Stub(1.0, answered=True), Stub(3.0), Stub(2.0), Stub(None)]
-    connections = new()
+def cut_for_one_more(loop, *stubs: Stub) -> list[bool]:
+    """Which of them give way to a new one, where no more have room."""
+    connections = new(max_connections=len(stubs), max_connections_per_address=len(stubs))
     for stub in stubs:
         connections.enter(stub, "a", loop)
-    assert connections.enter(Stub(9.0), "b", loop) is None
-    assert [stub.is_cut for stub in stubs] == [False, False, True, False]
+    assert connections.enter(Stub(loop.time()), "b", loop) is None
+    return [stub.is_cut for stub in stubs]
+
+
+def test_past_the_bound_the_one_whose_head_has_waited_longest_gives_way_before_idle_ones_and_bodies(loop):
+    stubs = [Stub(1.0, Awaited.REQUEST), Stub(3.0), Stub(2.0), Stub(1.0, Awaited.BODY), Stub(None)]
+    assert cut_for_one_more(loop, *stubs) == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("awaited", [Awaited.HEAD_OR_READING, Awaited.BODY])
+def test_an_idle_connection_gives_way_before_one_whose_request_has_just_begun_to_come(loop, awaited):
+    now = loop.time()
+    new_one, idle = Stub(now - GRACE + 1.0, awaited), Stub(now, Awaited.REQUEST)
+    assert cut_for_one_more(loop, new_one, idle) == [False, True]
+
+
+def test_an_idle_connection_gives_way_before_a_body_that_still_comes(loop):
+    assert cut_for_one_more(loop, Stub(1.0, Awaited.BODY), Stub(2.0, Awaited.REQUEST)) == [False, True]
+
+
+def test_where_all_have_just_come_the_first_of_them_gives_way(loop):
+    now = loop.time()
+    assert cut_for_one_more(loop, Stub(now - 0.1), Stub(now - 0.2), Stub(now)) == [False, True, False]
 
 
 def test_where_every_request_is_being_answered_a_new_one_finds_no_room(loop):
@@ -98,6 +130,20 @@ def test_each_is_looked_at_for_as_long_as_it_is_there(loop):
     seen = stub.looks
     loop.run_until_complete(asyncio.sleep(0.04))
     assert stub.looks == seen
+
+
+def test_one_connection_that_fails_keeps_no_other_from_being_looked_at_again_and_again(loop):
+    connections, failing, other = new(keep_alive_timeout=0.04), Stub(0.0, fails=True), Stub(0.0)
+    connections.enter(failing, "a", loop)
+    connections.enter(other, "b", loop)
+    loop.run_until_complete(looked_at(other, times=3))
+    assert failing.looks >= other.looks
+
+
+async def looked_at(stub: Stub, *, times: int) -> None:
+    async with asyncio.timeout(10):
+        while stub.looks < times:
+            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize(

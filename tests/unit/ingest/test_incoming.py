@@ -86,6 +86,43 @@ def test_of_many_bodies_only_the_overdue_end():
     assert run(main) == (["complete", "The body took too long to arrive"] * 3, 0)
 
 
+@pytest.fixture
+def failing_log(monkeypatch):
+    """A log that cannot be written where a limit ends something."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(module.log, "warning", fail)
+    monkeypatch.setattr(module.log, "exception", fail)
+
+
+def test_bodies_end_in_time_though_the_log_fails_at_each(failing_log):
+    async def main():
+        incoming = new(body_timeout=0.05)
+        first = [asyncio.create_task(grown(incoming, 1, asyncio.Event())) for _ in range(3)]
+        ended = await asyncio.wait_for(asyncio.gather(*first), 10)
+        later = asyncio.create_task(grown(incoming, 1, asyncio.Event()))
+        return [*ended, await asyncio.wait_for(later, 10)], incoming.bytes
+
+    ended, left = run(main)
+    assert [each.split(".")[0] for each in ended] == ["The body took too long to arrive"] * 4
+    assert left == 0
+
+
+def test_room_is_made_though_the_log_fails(failing_log):
+    async def main():
+        incoming, gate = new(max_incomplete_bytes=10_000), asyncio.Event()
+        waits = [asyncio.create_task(grown(incoming, 3_000, gate)) for _ in range(5)]
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert incoming.bytes <= 10_000
+        gate.set()
+        return [each.split(",")[0] for each in sorted(await asyncio.gather(*waits))]
+
+    assert run(main) == ["Too much is arriving at once"] * 2 + ["complete"] * 3
+
+
 def test_where_the_memory_is_used_up_the_largest_end_and_small_ones_go_on():
     async def main():
         incoming, gate = new(max_incomplete_bytes=10_000), asyncio.Event()
