@@ -13,8 +13,8 @@ from sqlalchemy import make_url
 
 from benchmarks.inboxes import SOURCE
 from benchmarks.load import PRODUCTS
+from receiver.inbox.arrival import Arrival
 from receiver.inbox.ids import PROCESSES
-from receiver.inbox.insert import Arrival
 
 #: The microsecond of the first arrival, since 1970, and those between one and the next.
 FIRST, BETWEEN = 1_700_000_000_000_000, 100_000

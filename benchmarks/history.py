@@ -23,8 +23,8 @@ from receiver.api import queries
 from receiver.api.queries import DeliveryFilter
 from receiver.database.database import Database
 from receiver.database.schema import Schema
+from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.insert import Arrival
 from receiver.inbox.leases import Claimed
 from receiver.inbox.results import AttemptResult
 from receiver.inbox.tables import State

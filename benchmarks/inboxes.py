@@ -11,8 +11,8 @@ from benchmarks.servers import SECRET
 from handlers.iimmpact import iimmpact
 from receiver.database.database import Database
 from receiver.dialects.sources import Source, build_source
+from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.insert import Arrival
 from receiver.settings.settings import SourceSettings
 
 SOURCE = "iimmpact"

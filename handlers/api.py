@@ -31,9 +31,9 @@ ATTEMPTS = 5  #: of one request in a walk
 PASSES = 3  #: walks through a list that will not hold still
 LONGEST_WAIT = timedelta(days=1)  #: more than this is no advice
 
-#: How long after a webhook came in its source's API may still be behind it, and the wait before it is asked again; then
-#: as long as that and three times as long as was waited: after 5 and 25 seconds, and a last time after 60.
-LAG, FIRST_WAIT = timedelta(minutes=1), timedelta(seconds=5)
+#: The wait before an API that is behind its event is asked again; then as long as that and three times as long as was
+#: waited: after 5 and 25 seconds, and a last time when the event's `api_lag` is over.
+FIRST_WAIT = timedelta(seconds=5)
 
 
 class NotFoundError(ApiError):
@@ -116,10 +116,10 @@ def wait_for_api(event: Event[Any], row: MirrorRow | None, what: str) -> None:
     this event, whatever brought that asked later, and there is nothing to wait for.
     """
     is_overtaken = row is not None and row.changed_at > event.occurred_at
-    if is_overtaken or event.is_last or event.waited >= LAG:
+    if is_overtaken or event.is_last or event.waited >= event.api_lag:
         return
     wait = max(FIRST_WAIT + 3 * event.waited, FIRST_WAIT)
-    raise Retry(f"The source's API is behind its event: {what}.", after=min(wait, LAG - event.waited))
+    raise Retry(f"The source's API is behind its event: {what}.", after=min(wait, event.api_lag - event.waited))
 
 
 def shaped(model: type[Model], answer: Any, path: str) -> Model:

@@ -145,3 +145,5 @@ class Event(Generic[Data]):
     waited: timedelta = timedelta()
     #: Whether the delivery is dead if this attempt fails.
     is_last: bool = False
+    #: How long after its arrival the source's API may be behind the event (the source's `api_lag_seconds`).
+    api_lag: timedelta = timedelta(minutes=1)

@@ -35,7 +35,6 @@ from receiver.dialects.sources import Source, build_source, find_dialects
 from receiver.errors import ConfigurationError
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import State
-from receiver.ingest.admission import Admission
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
@@ -84,9 +83,7 @@ class Webhooks:
         self._group_commit = GroupCommit(self.inbox)
         self._group_commit.start()
         limits = Limits()
-        self._endpoint = Endpoint(
-            self._sources, Admission(self._group_commit.accept).admit, limits=limits, incoming=Incoming(limits)
-        )
+        self._endpoint = Endpoint(self._sources, self._group_commit.accept, limits=limits, incoming=Incoming(limits))
         self._runner = asyncio.Runner()
 
     def close(self) -> None:

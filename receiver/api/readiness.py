@@ -59,7 +59,7 @@ class Readiness:
 
     async def reason(self) -> str | None:
         """Why the process is not ready; None if it is."""
-        known = self._accepting()
+        known = self._accepting() or self._inbox.database.trouble
         if known is not None:
             return known
         if time.monotonic() - self._looked_at < REUSE:

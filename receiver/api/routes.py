@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+import structlog
 from sqlalchemy import Select
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -36,11 +37,14 @@ from receiver.errors import (
 )
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import State
+from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.mirror import changes
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 
 Answer = Callable[[Request], Response]
+
+log = Repeats(structlog.get_logger(__name__))
 
 
 class Address(Route):
@@ -251,10 +255,13 @@ def answer_refused(_: Request, error: Exception) -> Response:
     return _json({"error": error.code, "message": error.message}, error.status, headers)
 
 
-def answer_http_error(_: Request, error: Exception) -> Response:
-    """What routing refuses, in the same shape."""
+def answer_http_error(request: Request, error: Exception) -> Response:
+    """What routing refuses, in the same shape. A POST to no address of ours may be a webhook whose URL is wrong."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+    if request.method == "POST":
+        metrics.REFUSED.labels("", code).inc()
+        log.warning("refused what may be a webhook with a wrong address", about={"code": code}, path=request.url.path)
     message = {404: "There is nothing here: see docs/api.md.", 405: "This method is not for this path."}
     body = {"error": code, "message": message.get(error.status_code, error.detail)}
     return _json(body, error.status_code, dict(error.headers or {}))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -25,6 +25,8 @@ from receiver.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import psycopg
+
+Result = TypeVar("Result")
 
 #: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
 CONNECT_TIMEOUT = 5
@@ -76,15 +78,26 @@ class Database:
         """Have the log of a SQLite file copied beside the commits from now on, and its I/O errors heeded.
 
         Returns once the file is known to be sound, or senders are asked to come back until it is. Raises SQLAlchemy's
-        error if it cannot be opened.
+        error if it cannot be opened, and `ConfigurationError` if a file beside it cannot.
         """
         if self.is_postgresql or self._care.checkpoints is not None:
             return
         with self.read() as connection:
             path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
-        with sqlite.errors_of(self.engine.dialect):
-            self._care.checkpoints = Checkpoints(path, self._writer)
-            self._care.checkpoints.start()
+        try:
+            with sqlite.errors_of(self.engine.dialect):
+                checkpoints = Checkpoints(path, self._writer)
+                checkpoints.start()
+        except OSError as error:
+            raise _unusable(error, path) from error
+        self._care.checkpoints = checkpoints
+
+    @property
+    def trouble(self) -> str | None:
+        """What a person must do about a SQLite file, if anything."""
+        if self._care.checkpoints is not None and self._care.checkpoints.is_dead:
+            return "Nobody copies the log of the database any more: restart this process."
+        return None
 
     @property
     def is_sound(self) -> bool:
@@ -121,28 +134,38 @@ class Database:
         options: dict[str, Any] = {"begin": sqlite.IMMEDIATELY, "autocheckpoint": self._autocheckpoint}
         with (
             self._heeding_errors(),
-            self._writer,
             self.engine.connect() as connection,
             connection.execution_options(**options).begin(),
         ):
+            # Another process, whose turn it was until now, may have met an error.
+            self._refuse_if_doubtful()
             yield connection
 
     @property
     def _autocheckpoint(self) -> int:
-        return sqlite.FRAMES_OF_SQLITE if self._care.checkpoints is None else 0
+        """Frames in the log after which SQLite makes a checkpoint itself: 0, never, while our own are made."""
+        ours = self._care.checkpoints
+        return sqlite.FRAMES_OF_SQLITE if ours is None or ours.is_dead else 0
 
     @contextmanager
     def _heeding_errors(self) -> Iterator[None]:
-        """Write nothing while the file is doubtful, as it is after an I/O error inside the block."""
+        """Have the turn to write, unless the file is doubtful, as it is after an I/O error inside the block."""
+        # Whoever would be refused in the end is not kept waiting by a disk that hangs.
+        self._refuse_if_doubtful()
+        # The turn is given up after the doubt is raised, so that nobody who waits for it commits in between.
+        with self._writer:
+            self._refuse_if_doubtful()
+            try:
+                yield
+            except DBAPIError as error:
+                if self._care.checkpoints is not None and sqlite.is_io_error(error.orig):
+                    self._care.checkpoints.soundness.doubt()
+                raise
+
+    def _refuse_if_doubtful(self) -> None:
         if not self.is_sound:
             with sqlite.errors_of(self.engine.dialect):
-                raise sqlite.doubtful()
-        try:
-            yield
-        except DBAPIError as error:
-            if self._care.checkpoints is not None and sqlite.is_io_error(error.orig):
-                self._care.checkpoints.soundness.doubt()
-            raise
+                raise sqlite.Doubtful
 
     def run_at_once(self, statement: str, parameters: Sequence[Any], *, after: Sequence[str] = ()) -> list[Any]:
         """The rows of one statement in the driver's own words that is a transaction by itself: committed on return.
@@ -164,14 +187,22 @@ class Database:
                     pooled.info["seen"] = after
                 return driver.execute(statement, parameters).fetchall()
 
-            return sqlite.take_turn(pooled, run, self._autocheckpoint)
+            return self._run_in_turn(pooled, run)
 
     def shrink(self, pages: int) -> int:
         """Give up to so many free pages of a SQLite file back to the disk. Returns how many; 0 on PostgreSQL."""
         if self.is_postgresql:
             return 0
         with self._turn() as pooled:
-            return sqlite.take_turn(pooled, lambda driver: sqlite.give_back(driver, pages), self._autocheckpoint)
+            return self._run_in_turn(pooled, lambda driver: sqlite.give_back(driver, pages))
+
+    def _run_in_turn(self, pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection], Result]) -> Result:
+        def run_if_sound(driver: sqlite3.Connection) -> Result:
+            # At each try: another process, whose turn it was until now, may have met an error.
+            self._refuse_if_doubtful()
+            return run(driver)
+
+        return sqlite.take_turn(pooled, run_if_sound, self._autocheckpoint)
 
     @contextmanager
     def _turn(self) -> Iterator[PoolProxiedConnection]:
@@ -179,7 +210,6 @@ class Database:
         with (
             self._heeding_errors(),
             sqlite.errors_of(self.engine.dialect),
-            self._writer,
             closing(self.engine.raw_connection()) as pooled,
         ):
             yield pooled
@@ -222,6 +252,14 @@ class _Care:
     """Who looks after the log of a SQLite file, if somebody does."""
 
     checkpoints: Checkpoints | None = None
+
+
+def _unusable(error: OSError, path: str) -> ConfigurationError:
+    """What to do about a file beside the database that cannot be used."""
+    return ConfigurationError(
+        f"{error.filename or path} cannot be used: {error.strerror or error}. Give it the owner, group and mode of {path} "
+        "with chown and chmod, and the disk some room; if something else has its name, move it away."
+    )
 
 
 def _limit_statements(engine: Engine, seconds: float) -> None:

@@ -1,20 +1,19 @@
-"""Filing: arrivals find their place in the inbox, or turn out to repeat what is there.
+"""Duplicates: arrivals whose dedup key the inbox holds already, for the same body or for another one.
 
-The database decides who comes first: a dedup key is inserted or it is not, and nobody looks before.
+The database decides which arrival comes first: a dedup key is inserted or it is not, without a check before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from sqlalchemy import Connection, RowMapping, and_, bindparam, case, select, update
 
 from receiver.database.bulk import insert_rows
 from receiver.database.columns import UtcDateTime
-from receiver.database.database import Database
-from receiver.inbox.insert import Arrival, take, take_new
+from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.insert import insert_new
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State, dedup_keys_in, in_state
 
 BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
@@ -23,43 +22,27 @@ BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
 CONFLICT_MARK = "#"
 
 
-class Accepted(NamedTuple):
-    """The answer to the sender: accepted or duplicate, and under which id it is kept."""
+def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
+    """Insert what is new among the arrivals, and count the rest as duplicates. The answers stand in the same order.
 
-    status: str
-    delivery_id: int
-
-
-def file(database: Database, arrivals: Sequence[Arrival]) -> list[Accepted]:
-    """Keep the arrivals durably, each under its id. The answers stand in the same order.
-
-    If all of them are new, which is the rule, one statement does it; otherwise they are sorted out. To file the same
-    arrivals again, as after a commit whose fate is unknown, does no harm: what was kept under its own id was no
-    duplicate.
+    An arrival that is here under its own id already, as after a commit whose fate was unknown, is not a duplicate.
     """
-    if take(database, arrivals):
-        return [Accepted("accepted", arrival.id) for arrival in arrivals]
-    with database.write() as connection:
-        return _sort_out(connection, arrivals)
-
-
-def _sort_out(connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
-    filings = [_Filing(arrival) for arrival in arrivals]
-    _find_holders(connection, filings)
-    _keep(connection, [filing for filing in filings if filing.holder is None])
-    conflicting = [filing for filing in filings if filing.conflicts]
-    for filing in conflicting:
-        filing.mark_conflict()
-    _keep(connection, conflicting)
-    duplicates = [filing for filing in filings if not filing.is_new]
+    matches = [_Match(arrival) for arrival in arrivals]
+    _find_holders(connection, matches)
+    _insert(connection, [match for match in matches if match.holder is None])
+    conflicting = [match for match in matches if match.conflicts]
+    for match in conflicting:
+        match.mark_conflict()
+    _insert(connection, conflicting)
+    duplicates = [match for match in matches if not match.is_new]
     if duplicates:
         _note_duplicates(connection, duplicates)
-    return [filing.answer() for filing in filings]
+    return [match.answer() for match in matches]
 
 
 @dataclass(slots=True)
-class _Filing:
-    """An arrival, and whoever holds its dedup key: a delivery of its own, or an earlier one."""
+class _Match:
+    """An arrival with the row that holds its dedup key: its own, or that of an earlier delivery."""
 
     arrival: Arrival
     holder: RowMapping | None = None
@@ -89,26 +72,26 @@ class _Filing:
         return Accepted("accepted" if self.is_new else "duplicate", self.delivery_id)
 
 
-def _keep(connection: Connection, filings: Sequence[_Filing]) -> None:
-    if filings:
-        take_new(connection, [filing.arrival for filing in filings])
-        _find_holders(connection, filings)
+def _insert(connection: Connection, matches: Sequence[_Match]) -> None:
+    if matches:
+        insert_new(connection, [match.arrival for match in matches])
+        _find_holders(connection, matches)
 
 
-def _find_holders(connection: Connection, filings: Sequence[_Filing]) -> None:
+def _find_holders(connection: Connection, matches: Sequence[_Match]) -> None:
     holders: dict[tuple[str, str], RowMapping] = {}
-    for condition in dedup_keys_in(filing.key for filing in filings):
+    for condition in dedup_keys_in(match.key for match in matches):
         found = connection.execute(select(DEDUP_KEYS).where(condition)).mappings()
         holders |= {(row["source"], row["dedup_key"]): row for row in found}
-    for filing in filings:
-        filing.holder = holders.get(filing.key)
+    for match in matches:
+        match.holder = holders.get(match.key)
 
 
-def _note_duplicates(connection: Connection, duplicates: Sequence[_Filing]) -> None:
-    """Count them, and let the sender's insistence give a dead delivery one attempt more."""
-    in_order = sorted(duplicates, key=lambda filing: filing.delivery_id)
+def _note_duplicates(connection: Connection, duplicates: Sequence[_Match]) -> None:
+    """Count the duplicates, and give a dead delivery that the sender sends again one more attempt."""
+    in_order = sorted(duplicates, key=lambda match: match.delivery_id)
     _restore_bodies(connection, in_order)
-    noted = [{"known": filing.delivery_id, "now": filing.arrival.received_at} for filing in in_order]
+    noted = [{"known": match.delivery_id, "now": match.arrival.received_at} for match in in_order]
     connection.execute(_NOTE, noted)
 
 
@@ -127,10 +110,10 @@ _NOTE = (
 )
 
 
-def _restore_bodies(connection: Connection, duplicates: Sequence[_Filing]) -> None:
-    """Give dead deliveries their bodies back, if these have expired: here they come again."""
-    ids = [filing.delivery_id for filing in duplicates]
+def _restore_bodies(connection: Connection, duplicates: Sequence[_Match]) -> None:
+    """Store the bodies of dead deliveries again where they have expired."""
+    ids = [match.delivery_id for match in duplicates]
     dead = set(connection.execute(select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), _DEAD)).scalars())
-    again = {filing.delivery_id: filing.arrival for filing in duplicates if filing.delivery_id in dead}
+    again = {match.delivery_id: match.arrival for match in duplicates if match.delivery_id in dead}
     rows = [(delivery_id, found.body, found.plain, found.headers) for delivery_id, found in again.items()]
     insert_rows(connection, BODIES, BODY_COLUMNS, rows, conflict="ON CONFLICT DO NOTHING")

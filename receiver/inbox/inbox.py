@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Update, and_, bindparam, exists, select, upda
 from receiver.database.database import Database
 from receiver.database.errors import is_infrastructure_error, retry_transaction
 from receiver.inbox import leases, results
-from receiver.inbox.duplicates import Accepted, file
+from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
-from receiver.inbox.insert import Arrival
+from receiver.inbox.insert import insert_all
 from receiver.inbox.leases import Claimed, Due
 from receiver.inbox.results import AttemptResult
 from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS, OF_SOURCES, State, in_state
@@ -38,11 +39,15 @@ class Inbox:
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """Keep the arrivals durably; the answers stand in the same order. The same arrivals may be accepted again.
 
-        Returns only after the commit. Raises SQLAlchemy's error if it is not certain that all were kept.
+        One statement does it if all of them are new, as they nearly always are. Returns only after the commit. Raises
+        SQLAlchemy's error if it is not certain that all were kept.
         """
         for arrival in arrivals:
             arrival.id = arrival.id or self._ids.draw()
-        return file(self.database, arrivals)
+        if insert_all(self.database, arrivals):
+            return [Accepted("accepted", arrival.id) for arrival in arrivals]
+        with self.database.write() as connection:
+            return resolve_duplicates(connection, arrivals)
 
     # ── claim and settle ──────────────────────────────────────────────────────────────────────────────────────
 

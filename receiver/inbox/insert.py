@@ -1,4 +1,4 @@
-"""The intake: one statement takes a whole batch of arrivals into the inbox, and may be a transaction by itself.
+"""Inserting arrivals: one statement puts a whole batch into the inbox, and may be a transaction by itself.
 
 One, because each statement costs a thread that works beside a busy event loop the interpreter's lock several times,
 and costs a round trip where the database is elsewhere (docs/decisions/0011). On SQLite it is an INSERT into a view
@@ -11,77 +11,27 @@ since a second one, to count what was kept, would cost as many hand-overs as the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
 
 from receiver import codec
 from receiver.database.bulk import SIZES, padded, portions, values
 from receiver.database.columns import iso_text
 from receiver.database.database import Database
-from receiver.envelope import Envelope, unread_identity
-from receiver.inbox.tables import State, kept_reason
+from receiver.inbox.arrival import Arrival
+from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, kept_reason
 
 #: The channel on which PostgreSQL tells workers elsewhere that something was accepted.
 CHANNEL = "hookmirror_accepted"
 
 
-@dataclass(slots=True, kw_only=True)
-class Arrival:
-    """A verified webhook on its way into the inbox."""
+def insert_all(database: Database, arrivals: Sequence[Arrival]) -> bool:
+    """Insert every arrival under its own id and commit, if every dedup key is new.
 
-    source: str
-    body: bytes
-    #: What an encrypted or compressed body holds; None if the body is plain.
-    plain: bytes | None
-    headers: dict[str, str]
-    received_at: datetime
-    secret: int | None
-    #: The id of its delivery, drawn when it is accepted; 0 until then.
-    id: int = 0
-    dedup_key: str = ""
-    fingerprint: bytes = b""
-    #: Its dedup key was used for another body.
-    conflict: bool = False
-    #: pending, ignored (nobody handles its event type) or dead (it cannot be read).
-    state: State = State.PENDING
-    reason: str | None = None
-    event_type: str = ""
-    entity: tuple[str, str] | None = None
-    occurred_at: datetime | None = None
-
-    def know(self, envelope: Envelope) -> None:
-        """Take over what the body says."""
-        self.event_type, self.entity, self.occurred_at = envelope.event_type, envelope.entity, envelope.occurred_at
-        self.dedup_key, self.fingerprint = envelope.identity(self.verified)
-
-    def give_up(self, reason: str) -> None:
-        """Nobody can read the body: kept all the same, to be replayed after a fix."""
-        self.state, self.reason = State.DEAD, reason
-        self.dedup_key, self.fingerprint = unread_identity(self.verified)
-
-    def keep_body_alone(self, reason: str) -> None:
-        """Drop whatever was read, because the database refuses some of it: the body is dead, and can be replayed."""
-        self.give_up(reason.encode("ascii", "backslashreplace").decode())
-        self.event_type, self.entity, self.occurred_at = "", None, None
-        self.headers, self.secret, self.conflict = {}, None, False
-
-    def ignore(self, reason: str) -> None:
-        self.state, self.reason = State.IGNORED, reason
-
-    @property
-    def verified(self) -> bytes:
-        return self.body if self.plain is None else self.plain
-
-
-def take(database: Database, arrivals: Sequence[Arrival]) -> bool:
-    """Keep every arrival under its own id, committed, if every dedup key is new.
-
-    Otherwise False, and none or some of them are kept.
+    Otherwise returns False, with none or some of them inserted.
     """
     if database.is_postgresql:
         return bool(database.run_at_once(*_postgresql_query(arrivals))[0][0] == len(arrivals))
@@ -91,81 +41,116 @@ def take(database: Database, arrivals: Sequence[Arrival]) -> bool:
                 database.run_at_once(*statement, after=_VIEWS)
         else:
             with database.write() as connection:
-                _take_into_sqlite(connection, _ALL, arrivals)
+                _insert_into_sqlite(connection, _ALL, arrivals)
     except IntegrityError:
         return False
     return True
 
 
-def take_new(connection: Connection, arrivals: Sequence[Arrival]) -> None:
-    """Keep each arrival whose dedup key is new, under its own id; of several with one key, the first."""
+def insert_new(connection: Connection, arrivals: Sequence[Arrival]) -> None:
+    """Insert each arrival whose dedup key is new, under its own id; of several with one key, the first."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(*_postgresql_query(arrivals))
     else:
-        _take_into_sqlite(connection, _NEW, arrivals)
+        _insert_into_sqlite(connection, _NEW, arrivals)
 
 
-#: The columns of an arrival: those of the three tables that are known before it is kept.
-COLUMNS = {
-    "id": "bigint",
-    "source": "text",
-    "event_type": "text",
-    "entity_kind": "text",
-    "entity_id": "text",
-    "occurred_at": "timestamptz",
-    "received_at": "timestamptz",
-    "state": "text",
-    "reason": "text",
-    "dedup_key": "text",
-    "fingerprint": "text",
-    "conflict": "boolean",
-    "secret": "integer",
-    "body": "text",
-    "plain": "text",
-    "headers": "text",
+# ── the columns of an arrival ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Column(NamedTuple):
+    """A column of an arrival: every statement and every row here is made from these."""
+
+    name: str
+    #: Its type on PostgreSQL.
+    kind: str
+    #: The expression for its value, None where there is none.
+    value: str
+
+    @property
+    def is_nullable(self) -> bool:
+        return any(table.c[self.name].nullable for table in _FOLLOWING if self.name in table.c)
+
+
+#: In the order of a row. Each goes into every table of the inbox that has a column of this name.
+_COLUMNS = (
+    _Column("id", "bigint", "arrival.id"),
+    _Column("source", "text", "arrival.source"),
+    _Column("event_type", "text", "arrival.event_type or None"),
+    _Column("entity_kind", "text", "arrival.entity and arrival.entity[0]"),
+    _Column("entity_id", "text", "arrival.entity and arrival.entity[1]"),
+    _Column("occurred_at", "timestamptz", "arrival.occurred_at"),
+    _Column("received_at", "timestamptz", "arrival.received_at"),
+    _Column("state", "text", "arrival.state.value"),
+    _Column("reason", "text", "kept_reason(arrival.reason)"),
+    _Column("dedup_key", "text", "arrival.dedup_key"),
+    _Column("fingerprint", "bytea", "arrival.fingerprint"),
+    _Column("conflict", "boolean", "arrival.conflict"),
+    _Column("secret", "integer", "arrival.secret"),
+    _Column("body", "bytea", "arrival.body"),
+    _Column("plain", "bytea", "arrival.plain"),
+    _Column("headers", "text", "encode(arrival.headers).decode()"),
+)
+
+#: What else a table gets: columns that follow from those of an arrival, which stand in braces.
+_FOLLOWING: dict[Table, dict[str, str]] = {
+    DEDUP_KEYS: {"delivery_id": "{id}"},
+    DELIVERIES: {
+        "due_at": "{received_at}",
+        "ended_at": "CASE {state} WHEN 'pending' THEN NULL ELSE {received_at} END",
+    },
+    BODIES: {"delivery_id": "{id}"},
 }
+
+
+def _fill(table: Table, read: Mapping[str, str]) -> str:
+    """The start of a statement that inserts arrivals into a table; `read` says how each column of theirs is read."""
+    filled = {name: text for name, text in read.items() if name in table.c}
+    filled |= {name: text.format_map(read) for name, text in _FOLLOWING[table].items()}
+    return f"INSERT INTO {table.name} ({', '.join(filled)}) SELECT {', '.join(filled.values())}"
+
+
+def _compiled(row: str) -> Callable[[Arrival], Any]:
+    """The function that makes a row of an arrival.
+
+    Compiled from one expression, because calling a function for each column took twice as long.
+    """
+    names = {"encode": codec.encode, "iso_text": iso_text, "kept_reason": kept_reason}
+    return eval(f"lambda arrival: {row}", names)  # type: ignore[no-any-return]  # noqa: S307 (our own expressions)
 
 
 # ── SQLite ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#: Stands for NULL, which the driver takes several times as long to bind: none of these columns is ever empty text.
+#: Stands for NULL, which the driver takes several times as long to bind: no nullable column is ever empty text.
 _ABSENT = ""
 
 #: The two views: what goes into the first must be new, what goes into the second may be known, and then is left out.
 _ALL, _NEW = "arrivals", "arrivals_or_duplicates"
 
-_VIEW = "CREATE TEMP VIEW IF NOT EXISTS {view} AS SELECT {columns}"
+#: How a trigger reads each column.
+_NEW_ROW = {each.name: f"nullif(NEW.{each.name}, '')" if each.is_nullable else f"NEW.{each.name}" for each in _COLUMNS}
 
-_TRIGGER = """
-CREATE TEMP TRIGGER IF NOT EXISTS take_{view} INSTEAD OF INSERT ON {view} BEGIN
-    INSERT INTO dedup_keys (source, dedup_key, fingerprint, delivery_id)
-    VALUES (NEW.source, NEW.dedup_key, NEW.fingerprint, NEW.id)
-    {conflict};
-    INSERT INTO deliveries (
-        id, source, event_type, entity_kind, entity_id, occurred_at, received_at, state, due_at, reason, ended_at,
-        dedup_key, conflict, secret
+
+def _view(view: str, conflict: str) -> tuple[str, str]:
+    """The statements that make a view and its trigger."""
+    columns = ", ".join(f"NULL AS {column.name}" for column in _COLUMNS)
+    return (
+        f"CREATE TEMP VIEW IF NOT EXISTS {view} AS SELECT {columns}",
+        f"""
+        CREATE TEMP TRIGGER IF NOT EXISTS insert_{view} INSTEAD OF INSERT ON {view} BEGIN
+            {_fill(DEDUP_KEYS, _NEW_ROW)} WHERE true {conflict};
+            {_fill(DELIVERIES, _NEW_ROW)} WHERE changes() = 1;
+            {_fill(BODIES, _NEW_ROW)} WHERE changes() = 1;
+        END
+        """,
     )
-    SELECT
-        NEW.id, NEW.source, nullif(NEW.event_type, ''), nullif(NEW.entity_kind, ''), nullif(NEW.entity_id, ''),
-        nullif(NEW.occurred_at, ''), NEW.received_at, NEW.state, NEW.received_at, nullif(NEW.reason, ''),
-        CASE NEW.state WHEN 'pending' THEN NULL ELSE NEW.received_at END, NEW.dedup_key, NEW.conflict,
-        nullif(NEW.secret, '')
-    WHERE changes() = 1;
-    INSERT INTO bodies (delivery_id, body, plain, headers)
-    SELECT NEW.id, NEW.body, nullif(NEW.plain, ''), NEW.headers
-    WHERE changes() = 1;
-END
-"""
+
 
 #: They are of a connection, not of the file: they change with this code, not with a migration.
-_VIEWS = tuple(
-    template.format(view=view, conflict=conflict, columns=", ".join(f"NULL AS {name}" for name in COLUMNS))
-    for view, conflict in {_ALL: "", _NEW: "ON CONFLICT DO NOTHING"}.items()
-    for template in (_VIEW, _TRIGGER)
-)
+_VIEWS = (*_view(_ALL, ""), *_view(_NEW, "ON CONFLICT DO NOTHING"))
 
 
-def _take_into_sqlite(connection: Connection, view: str, arrivals: Sequence[Arrival]) -> None:
+def _insert_into_sqlite(connection: Connection, view: str, arrivals: Sequence[Arrival]) -> None:
     for statement in _VIEWS:
         connection.exec_driver_sql(statement)
     for statement, parameters in _sqlite_inserts(view, arrivals):
@@ -175,84 +160,54 @@ def _take_into_sqlite(connection: Connection, view: str, arrivals: Sequence[Arri
 def _sqlite_inserts(view: str, arrivals: Sequence[Arrival]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Statements with their parameters, as few as can be."""
     for rows, size in portions([_sqlite_row(arrival) for arrival in arrivals]):
-        yield f"INSERT INTO {view} {values(len(COLUMNS), size)}", padded(rows, size, len(COLUMNS))
+        yield f"INSERT INTO {view} {values(len(_COLUMNS), size)}", padded(rows, size, len(_COLUMNS))
 
 
-def _sqlite_row(arrival: Arrival) -> tuple[Any, ...]:
-    """In the order of `COLUMNS`."""
-    kind, entity_id = arrival.entity or (_ABSENT, _ABSENT)
-    return (
-        arrival.id,
-        arrival.source,
-        arrival.event_type,
-        kind,
-        entity_id,
-        iso_text(arrival.occurred_at) or _ABSENT,
-        iso_text(arrival.received_at),
-        arrival.state.value,
-        kept_reason(arrival.reason) or _ABSENT,
-        arrival.dedup_key,
-        arrival.fingerprint,
-        int(arrival.conflict),
-        _ABSENT if arrival.secret is None else arrival.secret,
-        arrival.body,
-        _ABSENT if arrival.plain is None else arrival.plain,
-        codec.encode(arrival.headers).decode(),
-    )
+def _sqlite_value(column: _Column) -> str:
+    """The expression for what the driver binds."""
+    value = column.value
+    if column.kind == "boolean":
+        return f"1 if {value} else 0"
+    if column.kind == "timestamptz":
+        value = f"iso_text({value})"
+    if not column.is_nullable:
+        return value
+    if column.kind in ("bytea", "integer"):
+        # No bytes and the number 0 are values.
+        return f"{_ABSENT!r} if (value := {value}) is None else value"
+    return f"{value} or {_ABSENT!r}"
+
+
+_sqlite_row = _compiled(f"({', '.join(map(_sqlite_value, _COLUMNS))})")
 
 
 # ── PostgreSQL ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#: Keys are inserted in their order, so that two processes that take the same ones wait for each other instead of
+#: How the query reads each column: bytes come as Base64.
+_GIVEN = {each.name: f"decode({each.name}, 'base64')" if each.kind == "bytea" else each.name for each in _COLUMNS}
+
+#: Keys are inserted in their order, so that two processes that insert the same ones wait for each other instead of
 #: deadlocking; of two arrivals with one key, the earlier is kept.
-_QUERY = """
+_QUERY = f"""
 WITH arrivals AS (
-    SELECT * FROM json_to_recordset(CAST(%s AS json)) AS given ({columns})
+    SELECT * FROM json_to_recordset(CAST(%s AS json)) AS given (
+        {", ".join(f"{each.name} {'text' if each.kind == 'bytea' else each.kind}" for each in _COLUMNS)}
+    )
 ), new AS (
-    INSERT INTO dedup_keys (source, dedup_key, fingerprint, delivery_id)
-    SELECT source, dedup_key, decode(fingerprint, 'base64'), id FROM arrivals ORDER BY source, dedup_key, id
+    {_fill(DEDUP_KEYS, _GIVEN)} FROM arrivals ORDER BY source, dedup_key, id
     ON CONFLICT DO NOTHING
     RETURNING delivery_id
 ), delivered AS (
-    INSERT INTO deliveries (
-        id, source, event_type, entity_kind, entity_id, occurred_at, received_at, state, due_at, reason, ended_at,
-        dedup_key, conflict, secret
-    )
-    SELECT
-        id, source, event_type, entity_kind, entity_id, occurred_at, received_at, state, received_at, reason,
-        CASE state WHEN 'pending' THEN NULL ELSE received_at END, dedup_key, conflict, secret
-    FROM arrivals JOIN new ON new.delivery_id = arrivals.id
+    {_fill(DELIVERIES, _GIVEN)} FROM arrivals JOIN new ON new.delivery_id = arrivals.id
 ), kept AS (
-    INSERT INTO bodies (delivery_id, body, plain, headers)
-    SELECT id, decode(body, 'base64'), decode(plain, 'base64'), headers
-    FROM arrivals JOIN new ON new.delivery_id = arrivals.id
+    {_fill(BODIES, _GIVEN)} FROM arrivals JOIN new ON new.delivery_id = arrivals.id
 )
-SELECT count(*), pg_notify('{channel}', '') FROM new
-""".format(columns=", ".join(f"{name} {kind}" for name, kind in COLUMNS.items()), channel=CHANNEL)  # noqa: S608 (our own names)
+SELECT count(*), pg_notify('{CHANNEL}', '') FROM new
+"""  # noqa: S608 (our own names)
+
+_json_row = _compiled(f"{{{', '.join(f'{column.name!r}: {column.value}' for column in _COLUMNS)}}}")
 
 
 def _postgresql_query(arrivals: Sequence[Arrival]) -> tuple[str, tuple[str]]:
     """The statement, which returns how many are new, with its parameter."""
     return _QUERY, (codec.encode([_json_row(arrival) for arrival in arrivals]).decode(),)
-
-
-def _json_row(arrival: Arrival) -> dict[str, Any]:
-    kind, entity_id = arrival.entity or (None, None)
-    return {
-        "id": arrival.id,
-        "source": arrival.source,
-        "event_type": arrival.event_type or None,
-        "entity_kind": kind,
-        "entity_id": entity_id,
-        "occurred_at": arrival.occurred_at,
-        "received_at": arrival.received_at,
-        "state": arrival.state.value,
-        "reason": kept_reason(arrival.reason),
-        "dedup_key": arrival.dedup_key,
-        "fingerprint": arrival.fingerprint,
-        "conflict": arrival.conflict,
-        "secret": arrival.secret,
-        "body": arrival.body,
-        "plain": arrival.plain,
-        "headers": codec.encode(arrival.headers).decode(),
-    }

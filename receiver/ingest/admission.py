@@ -1,24 +1,18 @@
-"""Admission: from the bytes of a request to an arrival, verified and read as far as deciding needs.
-
-Requests that came in during one turn of the event loop are admitted together at its end: the same work, done many times
-in a row, takes half as long as in between everything else that a request needs (docs/decisions/0011).
-"""
+"""Admission: from the bytes of a request to an arrival, verified and read as far as deciding needs."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import NoneType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
 from receiver.codec import storable
 from receiver.dialects.compression import is_compressed
 from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
-from receiver.inbox.duplicates import Accepted
-from receiver.inbox.insert import Arrival
+from receiver.inbox.arrival import Arrival
 from receiver.ingest.paths import SHOWN
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.escapes import visible
@@ -50,67 +44,34 @@ LONGEST_HEADER = 512
 OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
 
-class Answer(Protocol):
-    """What is owed to a request: where its body is kept, or why it is refused. A future of either will do."""
+class Request(NamedTuple):
+    """A complete webhook, as it came."""
 
-    def done(self) -> bool:
-        """Whether it was given, or nobody waits for it any more."""
-
-    def set_result(self, accepted: Accepted, /) -> None: ...
-
-    def set_exception(self, error: Refused, /) -> None: ...
-
-
-class _Request(NamedTuple):
     source: VerifiableSource
     headers: RawHeaders
     body: bytes
-    answer: Answer
 
 
-class Admission:
-    """Admits the requests of one event loop, turn by turn, and hands the arrivals on."""
-
-    def __init__(self, accept: Callable[[Sequence[tuple[Arrival, Answer]]], None]) -> None:
-        """`accept` gets the arrivals of a turn, and sees to it that each answer is given once its arrival is safe."""
-        self._accept = accept
-        self._requests: list[_Request] = []
-        #: Kept, because asking for the running loop costs a system call each time.
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def admit(self, source: VerifiableSource, headers: RawHeaders, body: bytes, answer: Answer) -> None:
-        """Give the answer later: `Refused` if the body is not authentic, or cannot be kept now."""
-        if not self._requests:
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._admit_all)
-        self._requests.append(_Request(source, headers, body, answer))
-
-    def _admit_all(self) -> None:
-        requests, self._requests = self._requests, []
-        now = datetime.now(UTC)
-        arrivals: list[tuple[Arrival, Answer]] = []
-        for source, headers, body, answer in requests:
-            if answer.done():
-                continue
-            try:
-                arrival = admitted(source, headers, body, now=now)
-            except Refused as refusal:
-                answer.set_exception(refusal)
-            except BaseException:
-                # Of a dialect's verifier: even SystemExit is the matter of this one request.
-                log.exception(
-                    "a webhook could not be verified; its sender is asked to come back", about={"source": source.name}
-                )
-                answer.set_exception(
-                    Unavailable("This cannot be verified now, because of an error here. Send it again later.")
-                )
-            else:
-                arrivals.append((arrival, answer))
-        self._accept(arrivals)
+def admit(requests: Sequence[Request]) -> list[Arrival | Refused]:
+    """Verify and read each request: its arrival, or why it is refused. The results stand in the same order."""
+    now = datetime.now(UTC)
+    return [_admit_one(request, now) for request in requests]
 
 
-def admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now: datetime) -> Arrival:
+def _admit_one(request: Request, now: datetime) -> Arrival | Refused:
+    try:
+        return _admitted(*request, now=now)
+    except Refused as refusal:
+        return refusal
+    except BaseException:
+        # Raised by a dialect's verifier. Even SystemExit concerns this one request only.
+        log.exception(
+            "a webhook could not be verified; its sender is asked to come back", about={"source": request.source.name}
+        )
+        return Unavailable("This cannot be verified now, because of an error here. Send it again later.")
+
+
+def _admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now: datetime) -> Arrival:
     """Verify, and read what decides. From here on the body is authentic, and whatever it says, it is kept.
 
     Raises `NotVerified`.

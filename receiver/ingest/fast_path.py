@@ -1,4 +1,4 @@
-"""HTTP for webhooks that come whole: admitted straight from the parser, and answered with one write.
+"""The fast path: webhooks that come whole are submitted straight from the parser, and answered with one write.
 
 To make a scope, a task and a coroutine of a request, and messages of its answer, costs more than to verify and read it
 (docs/decisions/0013). Most webhooks need none of that: head and body are there at once, and what is left is to wait for
@@ -8,12 +8,26 @@ come in pieces or not at all, requests in a pipeline, senders that do not read t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from time import perf_counter
 from typing import Any
 
+import structlog
 from uvicorn import Config
 
+from receiver.errors import Refused, Unavailable
+from receiver.inbox.arrival import Accepted
+from receiver.ingest.admission import Request
 from receiver.ingest.bounded import BoundedProtocol
-from receiver.ingest.endpoint import Endpoint, FastPathRequest, Reply
+from receiver.ingest.endpoint import Endpoint, Reply, ack
+from receiver.ingest.paths import PREFIX
+from receiver.logs.repeats import Repeats
+from receiver.metrics import metrics
+
+log = Repeats(structlog.get_logger(__name__))
+
+_PREFIX = PREFIX.encode()
 
 
 class FastPathProtocol(BoundedProtocol):
@@ -81,14 +95,14 @@ class FastPathProtocol(BoundedProtocol):
 
     def _cut_root_off(self) -> None:
         """Some proxies pass on the path that they serve us under, and uvicorn expects that they cut it off."""
-        if self.url.startswith(self._root + b"/") and self._endpoint.source_at(self.url) is None:
+        if self.url.startswith(self._root + b"/") and self._source_at(self.url) is None:
             self.url = self.url[len(self._root) :]
 
     # ── whole webhooks ────────────────────────────────────────────────────────────────────────────────────────
 
     def _source_of_a_webhook(self) -> str | None:
         """The source that a request is for whose head is there, if it may come whole."""
-        source = self._endpoint.source_at(self.url)
+        source = self._source_at(self.url)
         if (
             source is None
             or self.parser.get_method() != b"POST"
@@ -99,12 +113,27 @@ class FastPathProtocol(BoundedProtocol):
             return None
         return source
 
-    def _take(self, source: str) -> bool:
-        """Have the webhook admitted, to be answered later; False if the endpoint wants to see the request."""
+    def _source_at(self, url: bytes) -> str | None:
+        """The name of the source whose address this is, letter for letter but for one slash at the end."""
+        name = _name_at(url)
+        return name if name in self._endpoint.sources else None
+
+    def _take(self, name: str) -> bool:
+        """Submit the webhook, to be answered later.
+
+        Returns False, without having done anything, if it is too large or too much is waiting: as a request to the
+        application it is refused with the reason.
+        """
+        endpoint = self._endpoint
         body = b"".join(self._parts)
-        webhook = _WholeWebhook(self, self._endpoint, source, len(body), keep_alive=self._stays)
-        if not self._endpoint.take(webhook, self.headers, body):
+        if len(body) > endpoint.max_body_bytes:
             return False
+        try:
+            endpoint.waiting.hold(len(body))
+        except Unavailable:
+            return False
+        webhook = FastPathRequest(self, endpoint, name, len(body), keep_alive=self._stays)
+        endpoint.submit(Request(endpoint.sources[name], self.headers, body), webhook)
         self._source, self._parts = None, []
         self.cycle = self._answering = webhook  # type: ignore[assignment]
         return True
@@ -118,23 +147,64 @@ class FastPathProtocol(BoundedProtocol):
         self._idle_since = self.loop.time()
 
 
-class _WholeWebhook(FastPathRequest):
-    """A whole webhook on its connection; and what uvicorn calls a cycle, as far as it looks at one."""
+@lru_cache(maxsize=64)
+def _name_at(url: bytes) -> str:
+    """What stands in a URL where the source's name belongs, or nothing. Nearly all webhooks of a second share a few."""
+    if not url.startswith(_PREFIX):
+        return ""
+    return url[len(_PREFIX) :].removesuffix(b"/").decode("ascii", "replace")
 
-    __slots__ = ("_protocol", "disconnected", "keep_alive", "message_event", "response_complete")
+
+class FastPathRequest:
+    """A whole webhook on its connection: replies as soon as it gets its answer, without a coroutine that waits for it.
+
+    For group commit it is like a future, so giving it an answer raises nothing: others wait for theirs. For uvicorn it
+    is like a cycle, as far as uvicorn looks at one.
+    """
+
+    __slots__ = (
+        *("_began", "_endpoint", "_name", "_protocol", "_replied", "_size"),
+        *("disconnected", "keep_alive", "message_event", "response_complete"),
+    )
 
     def __init__(
         self, protocol: FastPathProtocol, endpoint: Endpoint, name: str, size: int, *, keep_alive: bool
     ) -> None:
-        super().__init__(endpoint, name, size)
+        """`name` is that of the source, `size` that of the body in bytes."""
+        self._began = perf_counter()
+        self._endpoint = endpoint
+        self._name = name
         self._protocol = protocol
+        self._replied = False
+        self._size = size
         #: Whether the connection carries more requests; the server takes it back when it stops.
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
         self.message_event = _NOBODY
 
-    def reply(self, reply: Reply) -> None:
+    def done(self) -> bool:
+        return self._replied
+
+    def set_result(self, accepted: Accepted) -> None:
+        self._end(ack, accepted)
+        metrics.ACK_SECONDS.observe(perf_counter() - self._began)
+
+    def set_exception(self, refusal: Refused) -> None:
+        self._end(self._endpoint.refused, self._name, refusal)
+
+    def _end(self, say: Callable[..., Reply], *what: Any) -> None:
+        self._replied = True
+        self._endpoint.waiting.release(self._size)
+        try:
+            self._reply(say(*what))
+        except Exception:
+            log.exception("a webhook could not be answered", about={"source": self._name})
+            self.response_complete = True
+            self._protocol.end()
+
+    def _reply(self, reply: Reply) -> None:
+        """Send it, if there is still somebody to send it to."""
         self.response_complete = True
         protocol = self._protocol
         if self.disconnected:
@@ -146,10 +216,6 @@ class _WholeWebhook(FastPathRequest):
             protocol.on_response_complete()
         else:
             protocol.go_on()
-
-    def hang_up(self) -> None:
-        self.response_complete = True
-        self._protocol.end()
 
 
 class _Nobody:

@@ -17,10 +17,8 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from receiver.database.errors import is_fault_of_values, retry_transaction
-from receiver.errors import Unavailable
-from receiver.inbox.duplicates import Accepted
-from receiver.inbox.insert import Arrival
-from receiver.ingest.admission import Answer
+from receiver.errors import Refused, Unavailable
+from receiver.inbox.arrival import Accepted, Arrival
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
@@ -30,7 +28,7 @@ log = structlog.get_logger(__name__)
 LARGEST_BATCH = 256
 
 #: Turns of the event loop without an arrival after which it counts as quiet: as many as a request that is there takes
-#: to become an arrival. A batch that left at once would leave the rest of its crowd to wait for a commit of their own.
+#: to become an arrival. If the batch left at once, the requests just behind it would wait for a second commit.
 QUIET_TURNS = 3
 
 #: Seconds that a batch gathers at most.
@@ -61,6 +59,17 @@ class Inbox(Protocol):
 
     def accept(self, batch: Sequence[Arrival], /) -> list[Accepted]:
         """The answers in the order of the arrivals, after they are durable. Raises if that is not certain."""
+
+
+class Answer(Protocol):
+    """What is owed to a request: where its body is kept, or why it is refused. A future of either will do."""
+
+    def done(self) -> bool:
+        """Whether it was given, or nobody waits for it any more."""
+
+    def set_result(self, accepted: Accepted, /) -> None: ...
+
+    def set_exception(self, error: Refused, /) -> None: ...
 
 
 class _Waiting(NamedTuple):
@@ -141,7 +150,7 @@ class GroupCommit:
             loop.call_soon(self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Once a turn, until the crowd is complete."""
+        """Check once a turn whether the batch is complete."""
         gathered = len(self._gathering)
         self._quiet = 0 if gathered > self._seen else self._quiet + 1
         self._seen = gathered
@@ -191,13 +200,14 @@ class GroupCommit:
     def _end_long_waits(self) -> None:
         """Send away who has waited too long: one timer for all, since one each would cost more."""
         assert self._loop is not None
+        # Before the work: an exception in it must not end all time limits.
+        self._loop.call_later(LOOK, self._end_long_waits)
         now = time.monotonic()
         if self._is_stalled(now):
             _send_away(self._gathering, _stalled())
             self._gathering = []
         late = [waiting for waiting in self._committing if waiting.since <= now - PATIENCE]
         _send_away(late, Unavailable("The database takes too long. Send this again later."))
-        self._loop.call_later(LOOK, self._end_long_waits)
 
     # ── in the thread that writes ─────────────────────────────────────────────────────────────────────────────
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -59,7 +60,11 @@ class Repeats:
 
     def _look_later(self, now: float) -> None:
         end = self._rates.next_end()
-        if end is not None:
-            self._timer = threading.Timer(max(end - now, 0.0), self.sum_up)
-            self._timer.daemon = True
-            self._timer.start()
+        if end is None:
+            return
+        timer = threading.Timer(max(end - now, 0.0), self.sum_up)
+        timer.daemon = True
+        # Where no thread can be started, the sum waits for the next line that is held back.
+        with suppress(RuntimeError):
+            timer.start()
+            self._timer = timer

@@ -32,7 +32,6 @@ from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retention import Retention
 from receiver.inbox.retries import RetrySchedule
-from receiver.ingest.admission import Admission
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.ingest.group_commit import GroupCommit
@@ -41,6 +40,7 @@ from receiver.ingest.paths import PREFIX, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
+from receiver.server.doctor import absent_file
 from receiver.server.registry import Kind, Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.settings.environment import CONFIG_VARIABLE
@@ -97,8 +97,17 @@ class Runtime:
             dedup_keys=timedelta(days=self.settings.dedup_retention_days),
         )
 
-    def prepare(self) -> None:
-        """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
+    def prepare(self, *, makes_files: bool = True) -> None:
+        """Make the database ready. Raises `ConfigurationError` saying what is wrong with it.
+
+        Without `makes_files`, a SQLite file that is not there is wrong, too: what works on deliveries needs some.
+        """
+        absent = None if makes_files else absent_file(self.database)
+        if absent is not None:
+            raise ConfigurationError(
+                f"There is no database at {absent}: start `hookmirror serve` first, which makes it, or correct "
+                f"{self.database.setting}."
+            )
         try:
             # Of a file that has become doubtful since it was prepared before, nothing may be written now.
             if self.database.is_sound:
@@ -142,7 +151,7 @@ class App:
         self.connections = Connections(settings, incoming)
         self.endpoint = Endpoint(
             runtime.sources,
-            Admission(self._group_commit.accept).admit,
+            self._group_commit.accept,
             limits=settings,
             incoming=incoming,
         )
@@ -232,6 +241,9 @@ class App:
         done: Future[None] = Future()
 
         def take() -> None:
+            if not done.set_running_or_notify_cancel():
+                # Told as refused already: what is refused must not come into force later.
+                return
             try:
                 self._renew(renewal)
                 done.set_result(None)
@@ -242,7 +254,9 @@ class App:
             self._loop.call_soon_threadsafe(take)
             done.result(TAKING)
         except (RuntimeError, TimeoutError):
-            raise ConfigurationError("This process is ending, or too busy to take any.") from None
+            if done.cancel():
+                raise ConfigurationError("This process is ending, or too busy to take any.") from None
+            done.result()
 
     def _renew(self, renewal: Renewal) -> None:
         self._runtime.take(renewal)

@@ -23,19 +23,25 @@ def exposures(path: Path) -> Iterator[Exposure]:
     places = dict.fromkeys([Path(os.path.abspath(path)), Path(os.path.realpath(path))])
     for place in places:
         try:
-            mode, folder = place.stat().st_mode, place.parent.stat()
+            found, folder = place.stat(), place.parent.stat()
         except OSError:
             continue
         if not place.is_symlink():
-            yield from _of_file(place, mode)
+            yield from _of_file(place, found.st_mode, owner=found.st_uid, group=found.st_gid)
         # Where the sticky bit is set, others may add files and not replace those of somebody else.
         if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
             says = f"everybody may put another file in the place of {place}: chmod o-w {place.parent}"
             yield Exposure(says, writable=True)
 
 
-def _of_file(place: Path, mode: int) -> Iterator[Exposure]:
+def _of_file(place: Path, mode: int, *, owner: int, group: int) -> Iterator[Exposure]:
     if mode & stat.S_IWOTH:
-        yield Exposure(f"everybody may write {place}, and so decide what verifies: chmod o-rw {place}", writable=True)
+        yield Exposure(
+            f"everybody may write {place}, and so decide what verifies: chmod go-w,o-r {place}", writable=True
+        )
+    elif mode & stat.S_IWGRP and group not in (0, owner):
+        yield Exposure(
+            f"the group {group} may write {place}, and so decide what verifies: chmod g-w {place}", writable=True
+        )
     elif mode & stat.S_IROTH:
         yield Exposure(f"everybody on this machine may read {place}: chmod o-r {place}", writable=False)

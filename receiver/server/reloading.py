@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import RowMapping
 
@@ -39,7 +40,7 @@ def ask_all(database: Database, *, pid: int | None = None, patience: float = PAT
     Raises `ConfigurationError` if there is none.
     """
     asked_at = datetime.now(UTC)
-    found = [row for row in _registered(database) if pid is None or row["pid"] == pid]
+    found = [row for row in _registered(database) if pid is None or pid in (row["pid"], _parent_of(row))]
     if not found:
         which = "No process" if pid is None else f"No process with the id {pid}"
         raise ConfigurationError(
@@ -49,6 +50,18 @@ def ask_all(database: Database, *, pid: int | None = None, patience: float = PAT
     unasked = {row["name"]: answer for row in found if (answer := _ask(row)) is not None}
     heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at, patience)
     return [unasked.get(row["name"]) or _answer(row, heard.get(row["name"])) for row in found]
+
+
+def _parent_of(process: RowMapping) -> int | None:
+    """The process that started it, such as the first one of `serve --processes`; None if it is not of this machine."""
+    if not liveness.is_here(process["name"]):
+        return None
+    try:
+        status = Path(f"/proc/{process['pid']}/stat").read_text("utf-8")
+    except OSError:
+        return None
+    # Behind the program's name, which stands in brackets: the state, and the parent.
+    return int(status.rpartition(")")[2].split()[1])
 
 
 def _registered(database: Database) -> list[RowMapping]:
@@ -96,7 +109,7 @@ def _answer(process: RowMapping, reading: Reading | None) -> Answer:
     if reading.refused is not None:
         return Answer(shown(process), False, f"refused them, and keeps the old ones: {reading.refused}")
     waits = f"; needs a restart for {', '.join(reading.needs_restart)}" if reading.needs_restart else ""
-    return Answer(shown(process), True, f"has the settings as they are now{waits}")
+    return Answer(shown(process), True, f"has the settings as its environment and its file say now{waits}")
 
 
 def lines(answers: Sequence[Answer]) -> list[str]:

@@ -44,6 +44,8 @@ class SourceSettings(BaseModel):
     api_key: SecretStr | None = None
     #: The API's secret or password, where it wants two.
     api_secret: SecretStr | None = None
+    #: Seconds after a webhook's arrival within which the API may not know of its change yet.
+    api_lag_seconds: float = Field(default=60.0, ge=0, le=3_600)
 
     @field_validator("secrets", "webhook_secrets", "app_key", "api_key", "api_secret")
     @classmethod

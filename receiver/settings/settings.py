@@ -73,6 +73,8 @@ class Settings(Limits, BaseSettings):
     sources: dict[str, SourceSettings] = {}
 
     _file: Path | None = PrivateAttr(None)
+    #: Whether both the environment and the file name sources.
+    _names_sources_twice: bool = PrivateAttr(False)
 
     @model_validator(mode="before")
     @classmethod
@@ -124,7 +126,12 @@ class Settings(Limits, BaseSettings):
     @property
     def doubts(self) -> list[str]:
         """What is allowed and yet hardly meant, a sentence each."""
-        return [doubt for source in self.sources.values() for doubt in source.doubts]
+        named_twice = [
+            f"HOOKMIRROR_SOURCES in the environment wins over `sources` in {self._file}: what changes there may count "
+            "for nothing"
+        ]
+        of_sources = [doubt for source in self.sources.values() for doubt in source.doubts]
+        return [*(named_twice if self._names_sources_twice else []), *of_sources]
 
     @property
     def lease(self) -> timedelta:
@@ -189,6 +196,7 @@ def load(path: Path | None = None) -> Settings:
             'sources as {"sigma": {"secrets": ["…"]}}.'
         ) from None
     settings._file = path
+    settings._names_sources_twice = "sources" in content and environment.value(f"{PREFIX}SOURCES") is not None
     return settings
 
 

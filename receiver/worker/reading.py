@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -62,6 +62,7 @@ def read(task: Task, sources: Mapping[str, Source], retries: RetrySchedule, *, n
         received_at=delivery.received_at,
         waited=now - delivery.received_at,
         is_last=retries.exhausted(delivery.attempt),
+        api_lag=timedelta(seconds=source.settings.api_lag_seconds),
     )
 
 

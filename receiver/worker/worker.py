@@ -251,13 +251,19 @@ class Worker:
             log.warning("took over deliveries that another worker left behind", deliveries=taken)
 
     def _prune(self) -> None:
-        """One small batch of what has expired, now and then: retention never holds the work up for long."""
+        """Drop one small batch of what has expired, now and then: retention never holds the work up.
+
+        One that fails is told and tried again later: it is not trouble with the deliveries.
+        """
         now = self._clock()
         if self._retention is None or now < self._prune_at:
             return
-        dropped = self._retention.prune(self._database, now=now)
-        more = dropped or self._database.shrink(PAGES)
-        self._prune_at = now + (PRUNE_PAUSE if more else PRUNE_INTERVAL)
+        self._prune_at = now + PRUNE_INTERVAL
+        try:
+            if self._retention.prune(self._database, now=now) or self._database.shrink(PAGES):
+                self._prune_at = now + PRUNE_PAUSE
+        except Exception as error:
+            log.error("what has expired could not be dropped; it is tried again in an hour", error=told(error))
 
     def _give_back(self, *, put_aside: timedelta | None = None) -> None:
         self._hydration.forget()

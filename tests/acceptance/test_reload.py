@@ -294,7 +294,7 @@ def test_reload_asks_every_process_and_waits_until_it_has_the_settings(folder):
         code, answers = asked(folder)
         assert (post(client, NEW), post(client, OLD)) == (200, 401)
         assert (code, [answer["taken"] for answer in answers]) == (0, [True, True])
-        assert {answer["says"] for answer in answers} == {"has the settings as they are now"}
+        assert {answer["says"] for answer in answers} == {"has the settings as its environment and its file say now"}
         assert {answer["process"].split()[0] for answer in answers} == {"endpoint", "worker"}
 
 

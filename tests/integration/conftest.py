@@ -12,9 +12,8 @@ from serving import PATIENCE
 from shopping import new_shop, new_worker
 
 from receiver import Dialect
-from receiver.inbox.duplicates import Accepted
+from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.insert import Arrival
 from receiver.testing import Webhooks
 from receiver.worker.worker import Worker
 

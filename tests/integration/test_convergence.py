@@ -23,7 +23,9 @@ from histories import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.api import LAG
+#: As long as a source's API may be behind, unless its settings say otherwise.
+LAG = timedelta(minutes=1)
+
 
 OPTIONS: dict[str, dict[str, Any]] = {"sigma": {"hydrated": False}, "indexed": {}, "iimmpact": {}, "sticky": {}}
 

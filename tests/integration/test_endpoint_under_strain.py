@@ -144,7 +144,7 @@ def test_after_bodies_that_stopped_their_bytes_wait_no_longer(impatient: Served)
 def test_past_the_bytes_that_may_wait_for_their_commit_senders_are_asked_to_come_back(mirror_url, gate):
     with serving(mirror_url, max_waiting_bytes=MIB) as served, ThreadPoolExecutor() as pool:
         large = pool.submit(served.send, "sigma", padded("sigma", 1_000_000, key="waits"))
-        wait_until(lambda: served.app.endpoint._waiting_bytes)
+        wait_until(lambda: served.app.endpoint.waiting.bytes)
         assert is_unavailable(served.post("sigma", *sent("sigma", padded("sigma", 100_000))))
         gate.set()
         assert served.delivery(large.result(PATIENCE))["state"] == "pending"

@@ -1,4 +1,4 @@
-"""Filing: whatever a batch repeats, of itself or of earlier ones, each event is kept once."""
+"""Duplicates: whatever a batch repeats, of itself or of earlier ones, each event is kept once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from receiver.database.bulk import SIZES
 from receiver.database.database import Database
 from receiver.envelope import Envelope
-from receiver.inbox.duplicates import Accepted
+from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.insert import Arrival
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -35,7 +34,7 @@ batches = st.builds(lambda some, many, last: [*some, *many, *last], st.lists(tol
 
 @pytest.fixture(scope="module")
 def database(lend_database, tmp_path_factory):
-    with lend_database(tmp_path_factory.mktemp("filing")) as url, closing(Database(url)) as opened:
+    with lend_database(tmp_path_factory.mktemp("duplicates")) as url, closing(Database(url)) as opened:
         opened.create_tables()
         yield opened
 
@@ -132,3 +131,36 @@ def test_on_sqlite_triggers_of_somebody_else_s_change_nothing(tmp_path, source):
         answers = Inbox(database).accept(arrivals(source, [("A", b"1"), ("A", b"1"), ("B", b"1")]))
         assert [answer.status for answer in answers] == ["accepted", "duplicate", "accepted"]
         assert len(kept(database, source)) == 2
+
+
+def test_everything_that_is_known_of_an_arrival_is_kept(database, source):
+    known = arrival(source, "A1", b"\0body")
+    known.plain, known.headers, known.secret = b"", {"user-agent": "shop/1"}, 0
+    known.ignore("nobody takes it")
+    Inbox(database).accept([known])
+    delivery = stored(database, DELIVERIES, DELIVERIES.c.id == known.id)
+    assert {name: delivery[name] for name in ("source", "event_type", "entity_kind", "entity_id")} == {
+        "source": source,
+        "event_type": "product.updated",
+        "entity_kind": "product",
+        "entity_id": "A1",
+    }
+    assert [delivery[name] for name in ("occurred_at", "received_at", "due_at", "ended_at")] == [NOON] * 4
+    assert (delivery["state"], delivery["reason"], delivery["secret"]) == ("ignored", "nobody takes it", 0)
+    body = stored(database, BODIES, BODIES.c.delivery_id == known.id)
+    assert (body["body"], body["plain"], body["headers"]) == (b"\0body", b"", {"user-agent": "shop/1"})
+
+
+def test_what_is_not_known_of_an_arrival_is_null(database, source):
+    unread = Arrival(source=source, body=b"?", plain=None, headers={}, received_at=NOON, secret=None)
+    unread.dedup_key, unread.fingerprint = "unread", b"!"
+    Inbox(database).accept([unread])
+    delivery = stored(database, DELIVERIES, DELIVERIES.c.id == unread.id)
+    absent = ("event_type", "entity_kind", "entity_id", "occurred_at", "reason", "ended_at", "secret")
+    assert [delivery[name] for name in absent] == [None] * len(absent)
+    assert stored(database, BODIES, BODIES.c.delivery_id == unread.id)["plain"] is None
+
+
+def stored(database, table, condition):
+    with database.read() as connection:
+        return connection.execute(select(table).where(condition)).mappings().one()

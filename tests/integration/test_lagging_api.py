@@ -71,7 +71,8 @@ class Shop:
         self.system = SYSTEMS["sigma"]("sigma", seed=7, clock=RunningClock())
         self.system.subscribe("http://receiver.test/hooks")
         api.show(self.system)
-        self.worker = new_worker(kit, sources={"sigma": kit.source("sigma", **self.system.settings(api_url=api.url))})
+        settings = self.system.settings(api_url=api.url) | {"api_lag_seconds": 60}
+        self.worker = new_worker(kit, sources={"sigma": kit.source("sigma", **settings)})
 
     def tell(self, changes) -> str:
         """Send what announces these changes; the family that they are of."""

@@ -16,8 +16,8 @@ from receiver.database import bulk
 from receiver.database.database import Database
 from receiver.dialects.sources import build_source, find_dialects
 from receiver.errors import ConfigurationError
+from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.insert import Arrival
 from receiver.inbox.retention import Retention
 from receiver.verify.signatures import Credentials, HmacSha256, Secret
 

@@ -143,3 +143,11 @@ def test_a_slash_too_many_redirects_nowhere_whatever_host_is_named(served: Serve
 def test_a_line_end_behind_an_address_makes_another_of_it(served: Served, path: str):
     answer = served.get(f"{path}%0A", method="POST" if path.endswith("/replay") else "GET")
     assert error(answer) == (404, "not_found")
+
+
+def test_a_post_that_misses_the_hooks_altogether_is_counted(served: Served):
+    counter = 'hookmirror_refused_total{code="not_found",source=""}'
+    before = served.metric(counter)
+    answer = served.client.post("/pim/shop", content=b"{}")
+    assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
+    assert served.metric(counter) == before + 1

@@ -19,9 +19,9 @@ from receiver.api import queries
 from receiver.api.queries import DeliveryFilter, Statistics
 from receiver.database.database import Database
 from receiver.database.schema import Schema
+from receiver.inbox.arrival import Arrival
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox, pending_entities, pending_sources
-from receiver.inbox.insert import Arrival
 from receiver.inbox.leases import Claimed
 from receiver.inbox.results import AttemptResult
 from receiver.inbox.retention import Retention

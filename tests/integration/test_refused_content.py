@@ -16,9 +16,8 @@ from trouble import refusing
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.errors import Unavailable
-from receiver.inbox.duplicates import Accepted
+from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.insert import Arrival
 from receiver.inbox.tables import DELIVERIES
 from receiver.ingest.group_commit import GroupCommit
 

@@ -122,3 +122,17 @@ def test_a_running_worker_prunes_by_itself(kit, worker, lamp):
     kit.advance(days=31)
     with running(new_worker(kit, retention=KEPT)):
         wait_until(lambda: kit.delivery(answer)["body"] is None, "the worker's pruning")
+
+
+def test_retention_that_fails_holds_no_delivery_up(kit, monkeypatch):
+    tries = []
+
+    def fail(self, database, *, now):
+        tries.append(now)
+        raise RuntimeError("a foreign key of somebody else's")
+
+    monkeypatch.setattr(Retention, "prune", fail)
+    answers = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(60)]
+    with running(new_worker(kit, retention=KEPT)):
+        wait_until(lambda: all(kit.delivery(each)["state"] == "processed" for each in answers), "all are processed")
+    assert len(tries) == 1

@@ -10,7 +10,7 @@ from killing import DATABASES, run
 #: Answers before the commit, as a receiver does that hands over to a background task.
 ACK_FIRST = """
 import threading, time
-from receiver.inbox.duplicates import Accepted
+from receiver.inbox.arrival import Accepted
 from receiver.inbox.inbox import Inbox
 
 accept = Inbox.accept

@@ -17,6 +17,7 @@ import structlog
 from receiver.database.sqlite import connections as sqlite
 from receiver.database.sqlite.soundness import Soundness
 from receiver.database.sqlite.wal import Wal, size
+from receiver.logs.safe_text import told, told_with_type, traced
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,11 @@ class Checkpoints:
         if self._in_charge and not self.soundness.holds():
             self._wal.set_back()
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether the thread has ended although nobody stopped it."""
+        return not self._stopping.is_set() and not self._thread.is_alive()
+
     def close(self) -> None:
         """Let go of the file, after every other connection of this process has."""
         sqlite.disconnect(self._holder, self._path)
@@ -84,29 +90,58 @@ class Checkpoints:
 
     def _run(self) -> None:
         pause = LOOK
-        while not self._stopping.wait(pause):
-            pause = AGAIN
-            with self._troubles():
-                pause = self._look()
+        try:
+            while not self._stopping.wait(pause):
+                pause = AGAIN
+                with self._troubles():
+                    pause = self._look()
+        finally:
+            if not self._stopping.is_set():
+                log.critical("no checkpoints are made any more by this process; restart it")
+                # Another process may do better.
+                self.soundness.let_go()
 
     @contextmanager
     def _troubles(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            if isinstance(error, OSError) or sqlite.is_io_error(error):
-                self._proven = False
-                self.soundness.doubt()
-                log.error("the database is doubtful; no acks until it is shown to be sound", error=str(error))
-            elif not sqlite.is_busy(error):
-                log.error("a checkpoint failed; trying again", error=str(error))
-            with suppress(sqlite3.Error):
-                self._copier.execute("PRAGMA synchronous=FULL")
+            if _is_of_the_disk(error):
+                self._doubt()
+                log.error("the database is doubtful; no acks until it is shown to be sound", error=told(error))
+            elif not (isinstance(error, sqlite3.Error) and sqlite.is_busy(error)):
+                log.error("a checkpoint failed; trying again", error=told(error))
+            self._flush_again()
+        except Exception as error:
+            # Whatever it was, it may have come between a copy and its flush.
+            self._doubt()
+            log.error("an odd error of a checkpoint; no acks until the database is shown to be sound", **_shown(error))
+            self._flush_again()
+
+    def _flush_again(self) -> None:
+        with suppress(sqlite3.Error):
+            self._copier.execute("PRAGMA synchronous=FULL")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Have the turn to write, which is given up after an error has made the file doubtful."""
+        with self._turn:
+            try:
+                yield
+            except (sqlite3.Error, OSError) as error:
+                if _is_of_the_disk(error):
+                    self._doubt()
+                raise
+
+    def _doubt(self) -> None:
+        self._proven = False
+        self.soundness.doubt()
 
     # ── one look ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _look(self) -> float:
         """Do what there is to do. Returns the seconds until the next look."""
+        self.soundness.tell()
         if not self._in_charge:
             self._in_charge = self.soundness.take_charge()
             if not self._in_charge:
@@ -114,7 +149,7 @@ class Checkpoints:
         # Not proven yet in a process that was not in charge before: what the other did when it ended is not known.
         if not (self._proven and self.soundness.holds()):
             self._prove()
-        return self._step() if self._proven else AGAIN
+        return self._step() if self._proven and self.soundness.holds() else AGAIN
 
     def _step(self) -> float:
         frames, waiting = self._wal.frames(), self._waiting()
@@ -158,9 +193,11 @@ class Checkpoints:
 
     def _copy_the_rest(self) -> bool:
         """Copy what is left while nobody writes, after which the log begins anew. False if a reader is in the way."""
-        with self._turn:
+        with self._writing():
             sqlite.when_free(lambda: self._holder.execute(sqlite.IMMEDIATELY))
             try:
+                if not self.soundness.holds():
+                    return False
                 # All of it: SQLite flushes the copies before it counts them.
                 complete = self._checkpoint()
             finally:
@@ -171,7 +208,7 @@ class Checkpoints:
 
     def _cut(self) -> None:
         """Give the log's room back to the disk."""
-        with self._turn:
+        with self._writing():
             self._copier.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _checkpoint(self) -> bool:
@@ -189,7 +226,7 @@ class Checkpoints:
 
     def _commit(self) -> None:
         """A commit that changes nothing."""
-        with self._turn:
+        with self._writing():
             sqlite.when_free(lambda: self._copier.execute(sqlite.IMMEDIATELY))
             try:
                 version = self._copier.execute("PRAGMA user_version").fetchone()[0]
@@ -215,6 +252,7 @@ class Checkpoints:
 
     def _prove(self) -> None:
         """Show that nothing rests on what was never flushed: write the log again, and copy all of it again."""
+        doubt = self.soundness.last_doubt()
         self._wal.set_back()
         with self._held():
             frames = self._wal.frames()
@@ -225,4 +263,12 @@ class Checkpoints:
         if frames:
             self._copy_beside()
         self._proven = True
-        self.soundness.confirm()
+        self.soundness.confirm(doubt)
+
+
+def _shown(error: Exception) -> dict[str, str]:
+    return {"error": told_with_type(error), "traceback": traced(error)}
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    return isinstance(error, OSError) or sqlite.is_io_error(error)

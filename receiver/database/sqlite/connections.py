@@ -37,7 +37,6 @@ MOVED = "the file was moved or removed while it was open"
 #: After an I/O error, what was written before may be lost, although a later flush succeeds.
 DOUBTFUL = "after an error of the disk the database is not yet shown to be sound"
 
-
 #: Bytes of the log that stay on the disk when it begins anew; what it had grown beyond is given back.
 LOG_LIMIT = 64 << 20
 
@@ -49,6 +48,15 @@ FRAMES_OF_SQLITE = 1_000
 
 #: How many connections this process has to a file, by its path.
 _open_connections: Counter[str] = Counter()
+
+
+class Doubtful(sqlite3.OperationalError):
+    """A write is refused after an I/O error."""
+
+    sqlite_errorcode = sqlite3.SQLITE_IOERR
+
+    def __init__(self) -> None:
+        super().__init__(DOUBTFUL)
 
 
 def look_after(engine: Engine) -> None:
@@ -171,7 +179,9 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 def is_io_error(error: BaseException | None) -> bool:
     """Whether the system could not read or write, or flush: what was written before may be lost, too."""
-    return isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_IOERR
+    if not isinstance(error, sqlite3.Error) or isinstance(error, Doubtful):
+        return False
+    return _code(error) == sqlite3.SQLITE_IOERR
 
 
 def give_back(driver: sqlite3.Connection, pages: int) -> int:
@@ -190,13 +200,6 @@ def give_back(driver: sqlite3.Connection, pages: int) -> int:
 
 def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def doubtful() -> sqlite3.OperationalError:
-    """The error of a write that is refused after an I/O error."""
-    error = sqlite3.OperationalError(DOUBTFUL)
-    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
-    return error
 
 
 def _adjust(pooled: PoolProxiedConnection, **pragmas: str | int) -> sqlite3.Connection:

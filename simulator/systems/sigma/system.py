@@ -70,7 +70,8 @@ class Sigma(System):
         table: dict[str, Any] = {"dialect": self.dialect}
         table |= {"secrets": self.secrets()} if self.secrets() else {"allow_unsigned": True}
         if api_url and self.hydrated:
-            table |= {"api_url": api_url, "api_key": self.api_key}
+            # Its API answers from the catalog itself, and is never behind an event.
+            table |= {"api_url": api_url, "api_key": self.api_key, "api_lag_seconds": 0}
         return table
 
     def access(self) -> dict[str, str]:

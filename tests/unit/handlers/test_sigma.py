@@ -25,12 +25,14 @@ from collecting import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.api import LAG
 from handlers.catalog import Product, Variant
 from handlers.sigma import GONE, Record, sigma
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Retry, Unreadable
 from receiver.settings.settings import SourceSettings
 from receiver.verify.signatures import Credentials, Secret
+
+#: As long as a source's API may be behind, unless its settings say otherwise.
+LAG = timedelta(minutes=1)
 
 UPDATED = fixture("sigma", "entity.updated")
 VARIANT = fixture("sigma", "variant.updated")

@@ -7,7 +7,7 @@ import gc
 import json
 import re
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,11 +19,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from receiver.errors import NotVerified, Refused, Unavailable
-from receiver.inbox.duplicates import Accepted
-from receiver.ingest.admission import Answer
+from receiver.inbox.arrival import Accepted
+from receiver.ingest.admission import Request
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.fast_path import FastPathProtocol
+from receiver.ingest.group_commit import Answer
 from receiver.ingest.incoming import Incoming
 from receiver.settings.limits import Limits
 
@@ -78,15 +79,22 @@ class Application:
         limits = Limits.model_construct(max_body_bytes=LARGEST, max_waiting_bytes=4 * LARGEST)
         self.incoming = Incoming(limits)
         self.connections = Connections(limits, self.incoming)
-        self.endpoint = Endpoint({"shop": object()}, self._admit, limits=limits, incoming=self.incoming)  # type: ignore[dict-item]
+        parts: Any = {"limits": limits, "incoming": self.incoming, "admit": self._admit}
+        self.endpoint = Endpoint({"shop": object()}, _accept, **parts)  # type: ignore[dict-item]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked += 1
         await self.endpoint(scope, receive, send)
 
-    def _admit(self, _source: Any, _headers: Any, body: bytes, answer: Answer) -> None:
-        self.admitted.append(body)
-        asyncio.get_running_loop().call_soon(_decide, body, answer)
+    def _admit(self, requests: Sequence[Request]) -> list[Any]:
+        bodies = [request.body for request in requests]
+        self.admitted += bodies
+        return bodies
+
+
+def _accept(arrivals: Sequence[tuple[Any, Answer]]) -> None:
+    for body, answer in arrivals:
+        _decide(body, answer)
 
 
 def _decide(body: bytes, answer: Answer) -> None:
@@ -204,7 +212,7 @@ async def told(protocol: type[HttpToolsProtocol], pieces: Iterable[bytes]) -> To
     connection.wire.close()
     await settle()
     application = connection.application
-    waiting = application.endpoint._waiting_bytes + application.incoming.bytes
+    waiting = application.endpoint.waiting.bytes + application.incoming.bytes
     return Told(connection.wire.written, closed, requests, application.admitted, waiting)
 
 
@@ -367,7 +375,7 @@ def test_an_answer_that_cannot_be_said_ends_its_connection_and_disturbs_nobody()
         webhook = connection.protocol.cycle
         webhook.set_exception(NotVerified("signature_wrong", "Half a pair: \ud800."))  # type: ignore[attr-defined]
         assert connection.wire.closing
-        assert connection.application.endpoint._waiting_bytes == 0
+        assert connection.application.endpoint.waiting.bytes == 0
         await settle()
         assert connection.wire.written == b""
 
@@ -382,7 +390,7 @@ def test_an_answer_for_a_sender_that_is_gone_is_not_written_and_not_counted():
         await settle()
         webhook.set_result(Accepted("accepted", 1))  # type: ignore[attr-defined]
         assert (connection.wire.written, connection.state.total_requests) == (b"", 0)
-        assert connection.application.endpoint._waiting_bytes == 0
+        assert connection.application.endpoint.waiting.bytes == 0
 
     play(scene)
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from receiver.errors import Unavailable
-from receiver.inbox.duplicates import Accepted
-from receiver.inbox.insert import Arrival
+from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest import group_commit as module
 from receiver.ingest.group_commit import LARGEST_BATCH, GroupCommit
 

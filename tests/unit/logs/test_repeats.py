@@ -73,3 +73,19 @@ def test_lines_of_many_threads_are_all_counted():
         now[0] = 1.0
         repeats.sum_up()
     assert [line.get("lines") for line in own(logs)] == [None, 999]
+
+
+def test_where_no_thread_can_be_started_the_line_is_told_and_the_sum_comes_with_a_later_timer(monkeypatch):
+    def refuse(timer):
+        raise RuntimeError("can't start new thread")
+
+    now = [0.0]
+    with capture_logs() as logs:
+        repeats = Repeats(structlog.get_logger(), clock=lambda: now[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Timer, "start", refuse)
+            for _ in range(3):
+                repeats.warning("refused", about={})
+        now[0] = 1.0
+        repeats.sum_up()
+    assert [line.get("lines") for line in own(logs)] == [None, 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from receiver.server.permissions import exposures
@@ -24,6 +26,13 @@ def told(file) -> list[tuple[bool, str]]:
 def test_a_file_of_the_user_and_the_group_is_nobody_else_s(file, mode):
     file.chmod(mode)
     assert told(file) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another group")
+def test_a_file_that_another_group_may_write_is_told(file):
+    file.chmod(0o660)
+    os.chown(file, -1, 12_345)
+    assert told(file) == [(True, f"the group 12345 may write {file}, and so decide what verifies")]
 
 
 def test_a_file_that_everybody_may_read_is_told(file):

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import stat
 import threading
 import time
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from notes import add, notes, with_notes, write_a_note, write_a_note_at_once
 from sqlalchemy.exc import OperationalError
 
+from receiver.api.readiness import Readiness
 from receiver.database.database import Database
 from receiver.database.errors import explain, is_infrastructure_error
+from receiver.database.sqlite import connections
 from receiver.database.sqlite.checkpoints import STEP, Checkpoints
 from receiver.database.sqlite.soundness import Soundness
 from receiver.database.sqlite.wal import Wal, size
+from receiver.errors import ConfigurationError
+from receiver.inbox.inbox import Inbox
 
 #: Seconds for whatever the thread is to do.
 PATIENCE = 10.0
@@ -172,16 +178,97 @@ def test_after_an_error_of_any_process_nothing_is_written_until_everything_was_c
 
 def test_an_io_error_of_a_commit_makes_the_file_doubtful(looked_after):
     looked_after._care.checkpoints.stop()
-    error = sqlite3.OperationalError("disk I/O error")
-    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
 
     def write():
         with looked_after.write():
-            raise OperationalError("COMMIT", None, error)
+            raise io_error()
 
     with pytest.raises(OperationalError):
         write()
     assert not looked_after.is_sound
+
+
+class CountedLock:
+    """A lock that tells how many wait for it."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.waiting = 0
+
+    def __enter__(self):
+        self.waiting += 1
+        self._lock.acquire()
+        self.waiting -= 1
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
+def io_error():
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    return OperationalError("COMMIT", None, error)
+
+
+def fails_while_one_waits(database, write):
+    """A transaction that ends with an I/O error, while somebody else waits for the turn to `write`."""
+    turn = database._writer
+    with ThreadPoolExecutor() as threads:
+        with suppress(OperationalError), database.write():
+            waits = threads.submit(write, database)
+            wait_until(lambda: turn.waiting == 1)
+            raise io_error()
+        return waits.exception(PATIENCE)
+
+
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
+def test_who_waits_for_the_turn_while_another_one_meets_an_io_error_writes_nothing(looked_after, write, monkeypatch):
+    looked_after._care.checkpoints.stop()
+    monkeypatch.setattr(looked_after, "_writer", CountedLock())
+    assert "not yet shown to be sound" in str(fails_while_one_waits(looked_after, write))
+    assert notes(looked_after) == []
+
+
+@pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
+def test_who_waits_for_another_process_that_meets_an_io_error_writes_nothing(looked_after, file, write, monkeypatch):
+    looked_after._care.checkpoints.stop()
+    in_the_way = threading.Event()
+    is_busy = connections.is_busy
+    monkeypatch.setattr(connections, "is_busy", lambda error: is_busy(error) and not in_the_way.set())
+    with ThreadPoolExecutor() as threads, closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waits = threads.submit(write, looked_after)
+        assert in_the_way.wait(PATIENCE)
+        looked_after._care.checkpoints.soundness.doubt()
+        other.execute("ROLLBACK")
+        assert "not yet shown to be sound" in str(waits.exception(PATIENCE))
+    assert notes(looked_after) == []
+
+
+def test_a_write_that_is_refused_raises_no_new_doubt(looked_after):
+    looked_after._care.checkpoints.stop()
+    soundness = looked_after._care.checkpoints.soundness
+    soundness.doubt()
+    doubt = soundness.last_doubt()
+    with pytest.raises(OperationalError):
+        write_a_note(looked_after)
+    assert soundness.last_doubt() == doubt
+
+
+def test_an_error_while_the_file_is_shown_to_be_sound_is_not_forgotten(looked_after, monkeypatch):
+    checkpoints = looked_after._care.checkpoints
+    checkpoints.stop()
+    write_a_note(looked_after)
+    write_again = Wal.write_again
+    monkeypatch.setattr(
+        Wal, "write_again", lambda self, frames: (write_again(self, frames), checkpoints.soundness.doubt())
+    )
+    checkpoints.soundness.doubt()
+    checkpoints._look()
+    assert not looked_after.is_sound
+    monkeypatch.undo()
+    checkpoints._look()
+    assert looked_after.is_sound
 
 
 def test_another_error_of_a_commit_leaves_the_file_sound(looked_after):
@@ -255,6 +342,149 @@ def test_a_file_that_is_there_keeps_the_rights_that_it_has(file, url):
     file.chmod(0o660)
     with with_notes(url):
         assert stat.S_IMODE(file.stat().st_mode) == 0o660
+
+
+@pytest.fixture
+def as_root():
+    if os.geteuid():
+        pytest.skip("only root may give files away")
+
+
+def state_file(file):
+    return file.with_name(file.name + "-sound")
+
+
+def rights(path):
+    found = path.stat()
+    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_the_file_that_root_makes_belongs_to_whom_the_database_belongs_to(as_root, file, url, left_behind):
+    with with_notes(url) as database:
+        os.chown(file, 65_534, 65_533)
+        file.chmod(0o640)
+        if left_behind:
+            state_file(file).touch(0o600)
+        database.look_after()
+        assert rights(state_file(file)) == rights(file) == (65_534, 65_533, 0o640)
+
+
+def test_a_group_that_may_write_to_the_database_may_write_to_the_file_beside_it(file, url):
+    file.touch()
+    file.chmod(0o660)
+    with with_notes(url) as database:
+        database.look_after()
+        assert stat.S_IMODE(state_file(file).stat().st_mode) == 0o660
+
+
+def make_link(path, victim):
+    path.symlink_to(victim)
+
+
+def make_hard_link(path, victim):
+    path.hardlink_to(victim)
+
+
+def make_folder(path, _victim):
+    path.mkdir()
+
+
+@pytest.mark.parametrize("make", [make_link, make_hard_link, make_folder])
+def test_something_else_in_the_place_of_the_file_is_refused_in_one_line_and_left_as_it_is(file, url, make, tmp_path):
+    victim = tmp_path / "victim"
+    victim.touch(0o600)
+    victim.chmod(0o600)
+    before = rights(victim)
+    make(state_file(file), victim)
+    with with_notes(url) as database:
+        file.chmod(0o644)
+        with pytest.raises(ConfigurationError, match=r"mirror\.db-sound cannot be used: .*move it away") as raised:
+            database.look_after()
+    assert "\n" not in str(raised.value)
+    assert rights(victim) == before
+
+
+def test_a_file_that_may_not_be_opened_is_refused_in_one_line(url, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", f"{path}-sound")
+
+    monkeypatch.setattr("receiver.database.sqlite.checkpoints.Soundness", refused)
+    with (
+        with_notes(url) as database,
+        pytest.raises(ConfigurationError, match="db-sound cannot be used: Permission denied"),
+    ):
+        database.look_after()
+
+
+def test_a_start_on_a_full_disk_refuses_to_write_until_there_is_room(url, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with with_notes(url) as database:
+        monkeypatch.setattr(Soundness, "_tell", full)
+        database.look_after()
+        with pytest.raises(OperationalError, match="not yet shown to be sound"):
+            write_a_note(database)
+        monkeypatch.undo()
+        wait_until(lambda: database.is_sound)
+        write_a_note(database)
+        assert notes(database) == ["in the end"]
+
+
+# ── the thread ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_unexpected_error_of_a_checkpoint_makes_the_file_doubtful_and_the_thread_goes_on(looked_after, monkeypatch):
+    seen = []
+
+    def odd(*_):
+        seen.append(looked_after.is_sound)
+        raise ValueError("odd")
+
+    monkeypatch.setattr(Checkpoints, "_step", odd)
+    wait_until(lambda: seen and not looked_after.is_sound)
+    monkeypatch.undo()
+    wait_until(lambda: looked_after.is_sound)
+    assert looked_after.trouble is None
+    write_much(looked_after, 2 * STEP)
+    wait_until(lambda: looked_after._care.checkpoints._waiting() < STEP)
+
+
+DYING = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+@pytest.fixture
+def without_thread(looked_after, monkeypatch):
+    """A database whose thread for checkpoints has died."""
+
+    def die(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "_look", die)
+        wait_until(lambda: looked_after._care.checkpoints.is_dead)
+    return looked_after
+
+
+@DYING
+def test_when_the_thread_has_died_sqlite_makes_the_checkpoints(without_thread, file):
+    write_much(without_thread, 6 * STEP)
+    assert size(str(file)) < 3 * STEP * 4_120
+
+
+@DYING
+def test_when_the_thread_has_died_the_process_is_not_ready_and_says_why(without_thread):
+    readiness = Readiness(Inbox(without_thread), [], max_backlog_seconds=1)
+    assert "restart this process" in asyncio.run(readiness.reason())
+    readiness.close()
+
+
+@DYING
+def test_when_the_thread_has_died_another_process_takes_over(without_thread, url):
+    with closing(Database(url)) as second:
+        second.look_after()
+        assert second._care.checkpoints._in_charge
 
 
 def test_closing_one_database_leaves_the_locks_of_another_in_the_same_process(looked_after, url, file):

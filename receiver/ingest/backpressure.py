@@ -1,0 +1,23 @@
+"""Backpressure: a bound on the bodies that are complete and wait in memory for their commit."""
+
+from __future__ import annotations
+
+from receiver.errors import Unavailable
+
+
+class Backpressure:
+    """Counts the bytes of waiting bodies. Of one event loop, so it needs no lock."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+
+    def hold(self, size: int) -> None:
+        """Count a body of `size` bytes until it is released. Raises `Unavailable` where there is no room for it."""
+        if self.bytes + size > self.max_bytes:
+            raise Unavailable("Too much is waiting to be stored. Send this again later.")
+        self.bytes += size
+
+    def release(self, size: int) -> None:
+        """Count a body no longer: it is answered."""
+        self.bytes -= size

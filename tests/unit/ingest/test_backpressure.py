@@ -1,0 +1,40 @@
+"""Backpressure: bodies that wait are bounded together, in bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from receiver.errors import Unavailable
+from receiver.ingest.backpressure import Backpressure
+
+
+def test_bodies_wait_up_to_the_bound_and_not_beyond() -> None:
+    waiting = Backpressure(10)
+    waiting.hold(10)
+    with pytest.raises(Unavailable, match="Too much is waiting"):
+        waiting.hold(1)
+    assert waiting.bytes == 10
+
+
+def test_an_empty_body_finds_room_where_no_other_does() -> None:
+    waiting = Backpressure(10)
+    waiting.hold(10)
+    waiting.hold(0)
+    assert waiting.bytes == 10
+
+
+def test_a_released_body_makes_room() -> None:
+    waiting = Backpressure(10)
+    waiting.hold(8)
+    waiting.release(8)
+    waiting.hold(10)
+    assert waiting.bytes == 10
+
+
+def test_a_smaller_bound_refuses_what_comes_and_keeps_what_waits() -> None:
+    waiting = Backpressure(10)
+    waiting.hold(8)
+    waiting.max_bytes = 4
+    with pytest.raises(Unavailable):
+        waiting.hold(1)
+    assert waiting.bytes == 8

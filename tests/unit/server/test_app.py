@@ -1,0 +1,37 @@
+"""The application takes new settings between two requests, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from receiver.errors import ConfigurationError
+from receiver.server import app
+
+
+def test_new_settings_that_were_told_as_refused_never_come_into_force(monkeypatch):
+    monkeypatch.setattr(app, "TAKING", 0.05)
+    taken: list[str] = []
+    told: list[BaseException] = []
+
+    async def serve() -> None:
+        process: Any = SimpleNamespace(_loop=asyncio.get_running_loop(), _renew=taken.append)
+
+        def take() -> None:
+            with pytest.raises(ConfigurationError, match="too busy") as refused:
+                app.App._take(process, "new")
+            told.append(refused.value)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        # The loop is busy until the other thread has given up.
+        thread.join()
+        await asyncio.sleep(0)
+
+    asyncio.run(serve())
+    assert len(told) == 1
+    assert taken == []
