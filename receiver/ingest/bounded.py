@@ -53,6 +53,8 @@ class BoundedProtocol(ClosingProtocol):
         #: Bytes since the parser last made something of them: a complete head, or a part of a body.
         self._unframed = 0
         self._head: Piece | None = None
+        #: The bodies that wait behind the request that is being answered.
+        self._queue: Piece | None = None
         #: By the loop's clock: since when a head is awaited, or a body, and since when the answers are not read.
         self._head_since: float | None = None
         self._body_since = 0.0
@@ -73,6 +75,7 @@ class BoundedProtocol(ClosingProtocol):
         self._connections.leave(self)
         self._forget_head()
         super().connection_lost(exc)
+        self._hold_queue()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -135,6 +138,21 @@ class BoundedProtocol(ClosingProtocol):
             self._head.leave()
             self._head = None
 
+    def _hold_queue(self) -> None:
+        """Nobody reads the bodies yet of the requests that wait behind another."""
+        if self.pipeline:
+            if self._queue is None:
+                self._queue = self._connections.incoming.head(self._drop_queue)
+            self._queue.grow(sum(len(cycle.body) for cycle, _ in self.pipeline) - self._queue.size)
+        elif self._queue is not None:
+            self._queue.leave()
+            self._queue = None
+
+    def _drop_queue(self, refusal: Refusal) -> None:
+        while self.pipeline:
+            self._break_off(self.pipeline.pop()[0])
+        self._refuse_untold(refusal)
+
     # ── what comes ────────────────────────────────────────────────────────────────────────────────────────────
 
     def data_received(self, data: bytes) -> None:
@@ -148,6 +166,8 @@ class BoundedProtocol(ClosingProtocol):
             stopped = self._feed(data)
             if stopped is not None:
                 self._go_on(stopped, data)
+        if self.pipeline and not self._is_deaf:
+            self._hold_queue()
         if (self._in_head or self._in_body) and not self._is_deaf:
             self._hold(len(data))
 
@@ -262,6 +282,10 @@ class BoundedProtocol(ClosingProtocol):
         if self.expect_100_continue and not self.cycle.response_started and self._stopping_since is None:
             self.cycle.keep_alive = self._keeps
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._hold_queue()
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,7 +13,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from receiver.ingest.endpoint import Header, Reply, framed
-from receiver.ingest.line import Line
+from receiver.ingest.line import Flow, Line
 
 #: What is read of a request that was answered before its end, so that its sender sees the answer: seconds and bytes.
 LINGER_SECONDS = 10.0
@@ -47,6 +47,7 @@ class ClosingProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._wire = transport
         super().connection_made(Line(transport, self.end, self.has_ended))  # type: ignore[arg-type]
+        self.flow = Flow(self.transport, self._is_full)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_deaf = self._has_ended = True
@@ -56,6 +57,7 @@ class ClosingProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         # They would keep each other until the garbage collector comes by.
         self.transport.release()  # type: ignore[attr-defined]
+        self.flow.release()  # type: ignore[attr-defined]
         self.cycle = self._answering = None  # type: ignore[assignment]
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -73,6 +75,21 @@ class ClosingProtocol(HttpToolsProtocol):
         self._is_deaf = self._has_ended = True
         self._wire.abort()
 
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if not self._has_ended:
+            self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.flow.resume_reading()
+
+    def _is_full(self) -> bool:
+        """Whether what is read now would be heaped up, behind an answer that is not read or not given."""
+        return not self._has_ended and (self.flow.write_paused or bool(self.pipeline))
+
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -83,9 +100,10 @@ class ClosingProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        following = self.pipeline.pop() if self.pipeline else None
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if following is not None:
+            self._start_asgi_task(*following)
         elif self._is_deaf:
             self._say(self._last_word)
         elif self._in_body:

@@ -24,6 +24,9 @@ log = Repeats(structlog.get_logger(__name__))
 #: Seconds after which a body's rate is looked at.
 FIRST_LOOK = 5.0
 
+#: Bytes a second at which a body of any size that is allowed has time enough: each that came prolongs `body_timeout`.
+STEADY_RATE = 8_192
+
 #: Times within `body_timeout` that the bodies are looked at, and the most seconds between two looks.
 LOOKS = 4
 LONGEST_PAUSE = 1.0
@@ -40,13 +43,13 @@ End = Callable[[Refused], None]
 class Piece:
     """A head or a body that is not complete."""
 
-    __slots__ = ("_incoming", "began", "end", "ended", "size")
+    __slots__ = ("_incoming", "began", "end", "ended", "grew", "size")
 
     def __init__(self, incoming: Incoming, end: End) -> None:
         """`end` has its sender refused."""
         self._incoming = incoming
         self.end = end
-        self.began = incoming.now()
+        self.began = self.grew = incoming.now()
         self.size = 0
         self.ended = False
         incoming.add(self)
@@ -54,6 +57,7 @@ class Piece:
     def grow(self, size: int) -> None:
         """So many bytes more have come. May end others, or this one."""
         self.size += size
+        self.grew = self._incoming.now()
         self._incoming.hold(size)
 
     def leave(self) -> None:
@@ -168,7 +172,7 @@ class Incoming:
             if self._bytes <= goal:
                 break
             if not piece.ended:
-                why = "Too much is arriving at once, and this was not complete."
+                why = "Too much is arriving at once, and this was not complete. Send it again later."
                 guarded(self._end, piece, "max_incomplete_bytes", why)
 
     def _look(self) -> None:
@@ -179,13 +183,15 @@ class Incoming:
             self._look_later()
         for piece in list(self._bodies):
             if not piece.ended:
-                guarded(self._end_late, piece, now - piece.began)
+                guarded(self._end_late, piece, now)
 
-    def _end_late(self, piece: Piece, age: float) -> None:
-        if age >= self._limits.body_timeout:
-            self._end(piece, "body_timeout", "The body took too long to arrive.")
+    def _end_late(self, piece: Piece, now: float) -> None:
+        age, patience = now - piece.began, self._limits.body_timeout
+        if now - piece.grew >= patience or age >= patience + piece.size / STEADY_RATE:
+            why = "The body took too long to arrive. Send it faster, or raise body_timeout."
+            self._end(piece, "body_timeout", why)
         elif age >= FIRST_LOOK and piece.size < age * self._limits.min_body_rate:
-            self._end(piece, "min_body_rate", "The body arrives too slowly.")
+            self._end(piece, "min_body_rate", "The body arrives too slowly. Send it faster, or lower min_body_rate.")
 
     def _look_later(self) -> None:
         self._timer = self.loop.call_later(min(self._limits.body_timeout / LOOKS, LONGEST_PAUSE), self._look)
@@ -193,7 +199,7 @@ class Incoming:
     def _end(self, piece: Piece, limit: str, why: str) -> None:
         piece.ended = True
         self._count(-piece.size)
-        piece.end(Unavailable(f"{why} Send it again later."))
+        piece.end(Unavailable(why))
         limited(limit)
 
     def _count(self, size: int) -> None:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
+
 
 class Line:
     """Passes everything on while the connection is there; closing it is left to `end`."""
@@ -41,6 +43,22 @@ class Line:
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default if self._transport is None else self._transport.get_extra_info(name, default)
+
+
+class Flow(FlowControl):
+    """Goes on reading only where there is room for what comes."""
+
+    def __init__(self, line: Any, is_full: Callable[[], bool]) -> None:
+        super().__init__(line)
+        self._is_full = is_full
+
+    def release(self) -> None:
+        """The connection is gone, and nothing more is read."""
+        self._is_full = _true
+
+    def resume_reading(self) -> None:
+        if not self._is_full():
+            super().resume_reading()
 
 
 def _nothing() -> None:

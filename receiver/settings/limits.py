@@ -16,7 +16,7 @@ class Limits(BaseModel):
     max_waiting_bytes: int = Field(default=67_108_864, ge=1_048_576)
     #: Bytes of heads and bodies that have begun to arrive; past it the largest and slowest are ended.
     max_incomplete_bytes: int = Field(default=33_554_432, ge=1_048_576)
-    #: Seconds that a sender may take to send a body.
+    #: Seconds that a sender may take to send a body, and one more for each 8 KiB that have come while more comes.
     body_timeout: float = Field(default=30.0, gt=0, le=3_600)
     #: Bytes a second, on average, that a body must arrive with once it has taken some seconds; 0 for any.
     min_body_rate: int = Field(default=500, ge=0, le=1_048_576)

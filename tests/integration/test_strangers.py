@@ -291,6 +291,38 @@ def test_a_pipeline_without_end_is_answered_in_part_and_closed(served: Served):
     assert b"Too many requests wait on this connection" in answer
 
 
+def queueing(served: Served, content: bytes) -> socket.socket:
+    """A connection whose first request waits for its commit, with others of this body behind it until none is taken."""
+    connection = served.connect()
+    connection.sendall(whole("sigma", body("sigma", key=f"first of {connection.fileno()}")))
+    connection.setblocking(False)
+    try:
+        for _ in range(40):
+            connection.sendall(request_head("sigma", b"Content-Length: %d" % len(content)) + content)
+    except BlockingIOError:
+        pass
+    connection.settimeout(PATIENCE)
+    return connection
+
+
+def test_bodies_that_wait_behind_another_request_are_counted_until_their_turn(served: Served, gate):
+    incoming = served.app.connections.incoming
+    with queueing(served, b" " * 30_000):
+        wait_until(lambda: incoming.bytes > 30_000, "bodies that wait")
+        assert all(each.flow.read_paused for each in others(served))
+        gate.set()
+        wait_until(lambda: not incoming.bytes, "their turn")
+
+
+def test_bodies_that_wait_behind_others_keep_within_the_memory_for_what_is_incomplete(tmp_path, gate):
+    with strict(tmp_path, max_incomplete_bytes=KIB * KIB, max_body_bytes=KIB * KIB) as served, ExitStack() as stack:
+        for _ in range(16):
+            stack.enter_context(queueing(served, b" " * 60_000))
+        wait_until(lambda: limited(served, "max_incomplete_bytes"), "the limit")
+        assert served.app.connections.incoming.bytes <= KIB * KIB
+        gate.set()
+
+
 # ── heads without end ─────────────────────────────────────────────────────────────────────────────────────────
 
 HEAD = b"POST /hooks/sigma HTTP/1.1\r\nHost: x\r\n"
@@ -422,6 +454,7 @@ def test_senders_that_read_no_answer_keep_nobody_out(tmp_path):
             stranger.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
         connections = served.server.server_state.connections
         wait_until(lambda: sum(each.flow.write_paused for each in connections) == 16, "unread answers")
+        assert all(each.flow.read_paused for each in connections if each.flow.write_paused)
         for number in range(5):
             with served.connect() as connection:
                 connection.sendall(whole("sigma", body("sigma", key=f"beside {number}")))

@@ -32,6 +32,19 @@ async def grown(incoming: Incoming, size: int, gate: asyncio.Event) -> str:
     return "complete"
 
 
+async def dripped(incoming: Incoming, size: int, enough: asyncio.Event, *, first: int = 0) -> str:
+    """A body that comes in pieces of this size, behind a first one, until it is enough."""
+    try:
+        with incoming.body() as body:
+            body.grow(first)
+            while not enough.is_set():
+                body.grow(size)
+                await asyncio.sleep(0.01)
+    except Unavailable as refusal:
+        return refusal.message
+    return "complete"
+
+
 def test_a_body_that_is_complete_in_time_is_not_disturbed():
     async def main():
         incoming = new()
@@ -52,6 +65,42 @@ def test_a_body_beyond_its_time_is_refused_as_our_trouble():
         return asyncio.get_running_loop().time() - began
 
     assert 0.05 <= run(main) < 0.05 * (1 + 1 / LOOKS) + 1.0
+
+
+def test_a_body_that_keeps_coming_steadily_may_take_longer_than_one_of_which_nothing_comes(monkeypatch):
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(module, "STEADY_RATE", 1_000)
+
+    async def main():
+        incoming, enough = new(body_timeout=0.3), asyncio.Event()
+        steady = asyncio.create_task(dripped(incoming, 100, enough))
+        small = await asyncio.wait_for(grown(incoming, 100, asyncio.Event()), 10)
+        enough.set()
+        return small, await steady
+
+    assert run(main) == ("The body took too long to arrive. Send it faster, or raise body_timeout.", "complete")
+
+
+def test_the_time_for_a_large_body_ends_too(monkeypatch):
+    monkeypatch.setattr(module, "STEADY_RATE", 1_000_000)
+
+    async def main():
+        began = asyncio.get_running_loop().time()
+        told = await asyncio.wait_for(dripped(new(body_timeout=0.05), 1, asyncio.Event(), first=200_000), 10)
+        return told, asyncio.get_running_loop().time() - began
+
+    told, seconds = run(main)
+    assert told.startswith("The body took too long to arrive.")
+    assert seconds >= 0.05 + 0.2
+
+
+def test_a_large_body_that_stops_gets_no_more_time_than_a_small_one(monkeypatch):
+    monkeypatch.setattr(module, "STEADY_RATE", 1)
+
+    async def main():
+        return await asyncio.wait_for(grown(new(body_timeout=0.05), 200_000, asyncio.Event()), 10)
+
+    assert run(main).startswith("The body took too long to arrive.")
 
 
 def test_a_body_that_drips_is_refused_long_before_its_time(monkeypatch):
