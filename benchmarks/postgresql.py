@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 from functools import cache
 
 import psycopg
-from tests.postgresql_server import PostgresServer
 
 import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
 from receiver.database.database import Database
 from receiver.database.schema import Schema
+from tests.support.postgresql_server import PostgresServer
 
 #: What a run prints of the server's settings, because the figures depend on it.
 SHOWN = ("fsync", "full_page_writes", "synchronous_commit", "shared_buffers")
