@@ -371,6 +371,13 @@ def test_files_that_a_page_names_exist(page: str) -> None:
         assert (ROOT / name).exists(), f"{name} in {page}"
 
 
+def test_the_path_of_a_webhook_names_places_that_exist() -> None:
+    table = ARCHITECTURE.partition("| step | in `receiver` |")[2].partition("\n\n")[0]
+    places = [name for row in table_rows(table)[1:] for name in re.findall(r"`([\w/.]+)`", row[1])]
+    assert len(places) >= 9
+    assert [name for name in places if not (ROOT / "receiver" / name).exists()] == []
+
+
 #: In text: a name in quotes is a part of a path that is put together.
 PAGE_NAMES = re.compile(r"(?<![\w./\"-])(?:docs/decisions/\d{4}|(?:docs/)?[\w-]+\.md\b)")
 

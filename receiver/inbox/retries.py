@@ -25,7 +25,7 @@ class RetrySchedule:
         return attempt >= self.attempts
 
     def delay(self, attempt: int, jitter: float) -> timedelta:
-        """The wait after the failed `attempt`, counted from 1; `luck` is drawn evenly from 0 to 1."""
+        """The wait after the failed `attempt`, counted from 1; `jitter` is drawn evenly from 0 to 1."""
         cap = self.first
         for _ in range(attempt - 1):
             cap = min(cap * self.factor, self.longest)
