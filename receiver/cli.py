@@ -237,7 +237,7 @@ def replay(
     if state not in (None, *ENDED):
         raise ConfigurationError(f"What is {state} is not done yet: --state takes one of {', '.join(ENDED)} here.")
     runtime = install()
-    runtime.prepare(makes_files=False)
+    runtime.prepare()
     if ids:
         wanted = _named(runtime.database, ids)
     if source is not None and not is_source(runtime.database, source):
@@ -264,7 +264,7 @@ def reconcile(
     if misdated and force:
         raise ConfigurationError("--misdated compares with no list, so --force has no effect: leave one of them out.")
     runtime = install()
-    runtime.prepare(makes_files=False)
+    runtime.prepare()
     listening = _source(runtime.sources, source)
     with _progress("rows listed") as seen:
         if misdated:
@@ -284,7 +284,7 @@ def reconcile(
 def prune(as_json: JsonFlag = False) -> None:
     """Drop expired bodies and dedup keys now; a worker does it by and by."""
     runtime = install()
-    runtime.prepare(makes_files=False)
+    runtime.prepare()
     dropped = 0
     with _progress("deliveries pruned") as seen:
         while some := runtime.retention.prune(runtime.database, now=datetime.now(UTC)):

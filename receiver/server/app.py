@@ -40,7 +40,6 @@ from receiver.ingest.paths import PREFIX, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
-from receiver.server.doctor import absent_file
 from receiver.server.registry import Kind, Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.settings.environment import CONFIG_VARIABLE
@@ -97,17 +96,8 @@ class Runtime:
             dedup_keys=timedelta(days=self.settings.dedup_retention_days),
         )
 
-    def prepare(self, *, makes_files: bool = True) -> None:
-        """Make the database ready. Raises `ConfigurationError` saying what is wrong with it.
-
-        Without `makes_files`, a SQLite file that is not there is wrong, too: what works on deliveries needs some.
-        """
-        absent = None if makes_files else absent_file(self.database)
-        if absent is not None:
-            raise ConfigurationError(
-                f"There is no database at {absent}: start `hookmirror serve` first, which makes it, or correct "
-                f"{self.database.setting}."
-            )
+    def prepare(self) -> None:
+        """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
         try:
             # Of a file that has become doubtful since it was prepared before, nothing may be written now.
             if self.database.is_sound:

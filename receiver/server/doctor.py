@@ -119,7 +119,7 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Fin
         yield Finding("database", False, str(error))
         return
     try:
-        absent = absent_file(database)
+        absent = _absent_file(database)
         if absent is None:
             yield from _contents(database, settings, sources)
         else:
@@ -134,7 +134,7 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Fin
         database.close()
 
 
-def absent_file(database: Database) -> Path | None:
+def _absent_file(database: Database) -> Path | None:
     """The SQLite file that is not there yet: to open it would make it."""
     path = Path(database.engine.url.database or "")
     if database.is_postgresql or str(path).startswith("file:"):

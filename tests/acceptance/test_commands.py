@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -436,22 +433,3 @@ def test_replay_leaves_alone_what_has_no_body_any_more_and_a_dry_run_knows(folde
     pruned = folder.query("SELECT min(id) FROM deliveries WHERE state = 'processed'")[0][0]
     for options in (["--dry-run"], []):
         assert ask("replay", str(pruned), *options) == {"replayed": 0, "left": 1, "dry_run": bool(options)}
-
-
-@pytest.mark.parametrize("command", [["replay", "--state", "dead", "--dry-run"], ["prune"]])
-def test_a_command_that_needs_deliveries_makes_no_database(tmp_path, command):
-    settings = tmp_path / "hookmirror.toml"
-    settings.write_text(
-        f'database_url = "sqlite:///{tmp_path}/absent.db"\n[sources.iimmpact]\nsecrets = ["a secret"]\n'
-    )
-    environment = {"HOOKMIRROR_CONFIG": str(settings), "HOOKMIRROR_SECRET_KEY": SECRET_KEY}
-    done = subprocess.run(
-        [sys.executable, "-m", "receiver", *command],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert (done.returncode, "There is no database at" in done.stderr) == (1, True)
-    assert list(tmp_path.iterdir()) == [settings]
