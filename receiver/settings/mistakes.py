@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from receiver.settings.environment import PREFIX, value
+from receiver.settings.environment import VARIABLE_PREFIX, value
 
 #: By pydantic's kind of error: what the setting takes.
 TAKES = {
@@ -58,7 +58,7 @@ def _told(
     known_of_source: Iterable[str],
 ) -> str:
     name = ".".join(map(str, location)) or "settings"
-    variable = f"{PREFIX}{name.upper()}"
+    variable = f"{VARIABLE_PREFIX}{name.upper()}"
     if kind == "extra_forbidden":
         names = known if len(location) == 1 else known_of_source
         wrong = f"there is no such setting{perhaps(str(location[-1]), names)}"

@@ -15,8 +15,8 @@ import pytest
 from commanding import PATIENCE, SECRET, is_alive, product, signed, wait_until
 from composing import POSTGRESQL_PROGRAMS, ROOT, Composition, composed, required_variables, services
 
-from receiver.server.server import PATIENCE as STOP_PATIENCE
-from receiver.settings.environment import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE
+from receiver.server.server import STOP_TIMEOUT as STOP_PATIENCE
+from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIABLE_PREFIX
 from receiver.settings.settings import Settings
 
 VARIABLES = {
@@ -204,8 +204,8 @@ def test_every_variable_that_is_demanded_is_in_the_example_and_empty():
 
 @pytest.mark.parametrize("service", OURS)
 def test_a_service_is_given_settings_of_ours_and_no_others(service: str):
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE, TOKEN_VARIABLE}
-    given = {name for name in services()[service].get("environment", {}) if name.startswith(PREFIX)}
+    known = {f"{VARIABLE_PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE, TOKEN_VARIABLE}
+    given = {name for name in services()[service].get("environment", {}) if name.startswith(VARIABLE_PREFIX)}
     assert given <= known
 
 
