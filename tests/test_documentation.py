@@ -24,6 +24,7 @@ import click
 import httpx
 import pytest
 import typer
+from pydantic.fields import FieldInfo
 from sqlmodel import SQLModel
 from starlette.routing import Route
 
@@ -68,7 +69,7 @@ TEST_KIT_NAMES = {"hookmirror_dialects", "hookmirror_database_url"}
 ROLES = {"hookmirror_owner"}
 
 #: Seconds that a server of the README may take to start.
-PATIENCE = 30
+TIMEOUT = 30
 
 
 def text_of(page: str) -> str:
@@ -107,6 +108,23 @@ def test_every_setting_is_documented_with_its_variable_and_default(name: str) ->
     assert row[1] == f"`{VARIABLE_PREFIX}{name.upper()}`"
     default = shown_default(Settings.model_fields[name].get_default())
     assert row[2] == (default or "none")
+
+
+def shown_range(field: FieldInfo) -> str:
+    """What a number may be, as the table of settings says it; empty where nothing bounds it."""
+    bounds = {type(bound).__name__: bound for bound in field.metadata}
+    most = f"{bounds['Le'].le:,}" if "Le" in bounds else None
+    if "Gt" in bounds:
+        return f"more than {bounds['Gt'].gt:,}, up to {most}"
+    if "Ge" not in bounds:
+        return ""
+    least = f"{bounds['Ge'].ge:,}"
+    return f"{least} or more" if most is None else f"{least} to {most}"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_the_range_of_every_setting_is_documented(name: str) -> None:
+    assert row_of(OPERATIONS, name)[3] == shown_range(Settings.model_fields[name])
 
 
 @pytest.mark.parametrize("name", sorted(SourceSettings.model_fields.keys() - {"name"}))
@@ -562,12 +580,12 @@ def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
         assert '"price":"19.90"' in text_of("README.md")
     finally:
         serving.terminate()
-        serving.wait(PATIENCE)
+        serving.wait(TIMEOUT)
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], headers: dict[str, str] | None = None) -> None:
     """Until this URL answers with 200."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         assert process.poll() is None, "the server has ended"
         try:

@@ -186,8 +186,8 @@ class Incoming:
                 guarded(self._end_late, piece, now)
 
     def _end_late(self, piece: Piece, now: float) -> None:
-        age, patience = now - piece.began, self._limits.body_timeout
-        if now - piece.grew >= patience or age >= patience + piece.size / STEADY_RATE:
+        age, timeout = now - piece.began, self._limits.body_timeout
+        if now - piece.grew >= timeout or age >= timeout + piece.size / STEADY_RATE:
             why = "The body took too long to arrive. Send it faster, or raise body_timeout."
             self._end(piece, "body_timeout", why)
         elif age >= FIRST_LOOK and piece.size < age * self._limits.min_body_rate:

@@ -15,7 +15,7 @@ from receiver.metrics.sharing import SHARED_VARIABLE
 
 REGISTRY = CollectorRegistry()
 
-#: Seconds: from a commit on a fast disk to the patience of a sender.
+#: Seconds: from a commit on a fast disk to a sender's timeout.
 ACK_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 #: Seconds: from live to a day late.

@@ -19,7 +19,7 @@ from receiver.logs.repeats import Repeats
 log = Repeats(structlog.get_logger(__name__))
 
 #: Seconds that whoever asks may take to do it.
-PATIENCE = 10.0
+HEALTH_TIMEOUT = 10.0
 
 
 class HealthAnswer(NamedTuple):
@@ -69,7 +69,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Request(BaseHTTPRequestHandler):
     server: _Server
-    timeout = PATIENCE
+    timeout = HEALTH_TIMEOUT
 
     def do_GET(self) -> None:
         answer = self.server.answers.get(self.path.partition("?")[0], _nothing)()

@@ -34,7 +34,7 @@ class ReloadResult:
     says: str
 
 
-def ask_all(database: Database, *, pid: int | None = None, patience: float = RELOAD_TIMEOUT) -> list[ReloadResult]:
+def ask_all(database: Database, *, pid: int | None = None, timeout: float = RELOAD_TIMEOUT) -> list[ReloadResult]:
     """Ask every process, or the one with this process id, and wait for what they say.
 
     Raises `ConfigurationError` if there is none.
@@ -48,7 +48,7 @@ def ask_all(database: Database, *, pid: int | None = None, patience: float = REL
             "settings of those that run."
         )
     unasked = {row["name"]: answer for row in found if (answer := _ask(row)) is not None}
-    heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at, patience)
+    heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at, timeout)
     return [unasked.get(row["name"]) or _answer(row, heard.get(row["name"])) for row in found]
 
 
@@ -86,11 +86,11 @@ def _ask(process: RowMapping) -> ReloadResult | None:
     return None
 
 
-def _wait(database: Database, names: Iterable[str], asked_at: datetime, patience: float) -> Mapping[str, Reading]:
+def _wait(database: Database, names: Iterable[str], asked_at: datetime, timeout: float) -> Mapping[str, Reading]:
     """What they say, by name, of a reading that began after they were asked. Who has ended says nothing."""
     heard: dict[str, Reading] = {}
     waiting = set(names)
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while waiting and time.monotonic() < end:
         time.sleep(RELOAD_POLL)
         rows = {row["name"]: row for row in _registered(database)}

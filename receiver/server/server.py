@@ -122,7 +122,7 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool, roo
             environment=environment if shared is None else {**environment, SHARED_VARIABLE: str(shared)},
             file_descriptors=[listening.fileno()],
             ended=lambda pid: None if shared is None else metrics.forget(pid, shared),
-            patience=STOP_TIMEOUT,
+            stop_timeout=STOP_TIMEOUT,
         )
         supervisor.run()
 

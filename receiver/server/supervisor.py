@@ -40,14 +40,14 @@ class Supervisor:
         environment: Mapping[str, str],
         file_descriptors: Sequence[int],
         ended: Callable[[int], None],
-        patience: float,
+        stop_timeout: float,
     ) -> None:
-        """The processes inherit `file_descriptors`, and get `patience` seconds to end when they are asked to.
+        """The processes inherit `file_descriptors`, and get `stop_timeout` seconds to end when they are asked to.
 
         `ended` is told the process id of each that ended before that.
         """
         self._posts = [_Post(command, environment, file_descriptors, ended) for command in commands]
-        self._patience = patience
+        self._stop_timeout = stop_timeout
         self._stopping = False
         self._hung_up = False
 
@@ -80,7 +80,7 @@ class Supervisor:
     def _end(self) -> None:
         for post in self._posts:
             post.ask_to_end()
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._stop_timeout
         for post in self._posts:
             post.wait(deadline)
 

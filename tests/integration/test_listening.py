@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
-from serving import PATIENCE, wait_until
+from serving import TIMEOUT, wait_until
 from shopping import NOON, inbox_of_another_process, named, new_shop, new_worker, states
 from sqlalchemy import text
 
@@ -17,7 +17,7 @@ from receiver.worker import listener
 from receiver.worker.thread import WorkerThread
 
 #: Seconds between looks of a worker that must not find its work by looking.
-LONG = 2 * PATIENCE
+LONG = 2 * TIMEOUT
 
 
 @pytest.fixture

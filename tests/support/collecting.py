@@ -143,7 +143,7 @@ def api(dialect: Dialect, answer: Answer, **settings: Any) -> httpx.Client:
 
 
 @contextmanager
-def patience(attempts: int) -> Iterator[None]:
+def quick_retries(attempts: int) -> Iterator[None]:
     """Walks ask so often, without waiting in between."""
     with stamina.set_testing(True, attempts=attempts):
         yield
