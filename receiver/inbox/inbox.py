@@ -146,13 +146,13 @@ class Inbox:
             # Only an attempt made alone convicts: in a batch, any of them may have ended the worker.
             lost: dict[str, list[AttemptResult]] = defaultdict(list)
             for row in rows:
-                ending = results.lost(
+                result = results.lost(
                     row.id,
                     row.attempts,
                     due_at=now + pause if row.suspect else now,
                     over=row.suspect and row.attempts >= max_attempts,
                 )
-                lost[row.claimed_by].append(ending)
+                lost[row.claimed_by].append(result)
             for worker, ended in lost.items():
                 self.settle(connection, worker, ended, now=now)
             statement = update(DELIVERIES).where(DELIVERIES.c.id.in_([row.id for row in rows]))

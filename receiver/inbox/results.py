@@ -1,4 +1,4 @@
-"""Endings: how an attempt ended, as it is recorded."""
+"""Results: how an attempt ended, as it is recorded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AttemptResult(NamedTuple):
 
 
 def lost(delivery_id: int, number: int, *, due_at: datetime, over: bool) -> AttemptResult:
-    """The ending of an attempt whose worker did not end it; with `over`, it was the last."""
+    """The result of an attempt whose worker did not end it; with `over`, it was the last."""
     return AttemptResult(
         delivery_id=delivery_id,
         state=State.DEAD if over else State.PENDING,
@@ -43,16 +43,16 @@ def lost(delivery_id: int, number: int, *, due_at: datetime, over: bool) -> Atte
     )
 
 
-def record(connection: Connection, worker: str, endings: Sequence[AttemptResult], *, now: datetime) -> None:
+def record(connection: Connection, worker: str, results: Sequence[AttemptResult], *, now: datetime) -> None:
     """Record how these attempts of the worker ended."""
     alike: dict[tuple[Any, ...], list[AttemptResult]] = {}
-    for ending in endings:
-        alike.setdefault(ending[1:], []).append(ending)
+    for result in results:
+        alike.setdefault(result[1:], []).append(result)
     for group in alike.values():
         values = _values(group[0], now)
-        ids = [ending.delivery_id for ending in group]
+        ids = [result.delivery_id for result in group]
         connection.execute(_settling(tuple(values)), {"ids": ids, **values})
-    insert_mappings(connection, ATTEMPTS, [_attempt_row(ending, worker, now) for ending in endings if ending.failed])
+    insert_mappings(connection, ATTEMPTS, [_attempt_row(result, worker, now) for result in results if result.failed])
 
 
 @cache
@@ -62,32 +62,32 @@ def _settling(names: tuple[str, ...]) -> Update:
     return update(DELIVERIES).where(IDS).values(claimed_by=None, lease_until=None, suspect=False, **news)
 
 
-def _values(ending: AttemptResult, now: datetime) -> dict[str, Any]:
+def _values(result: AttemptResult, now: datetime) -> dict[str, Any]:
     """The columns to set, each as `new_…`: SQLAlchemy keeps the plain names of an UPDATE's parameters to itself."""
     values: dict[str, Any] = {
-        "new_state": ending.state.value,
-        "new_outcome": ending.outcome,
-        "new_reason": kept_reason(ending.reason),
-        "new_ended_at": None if ending.state is State.PENDING else now,
+        "new_state": result.state.value,
+        "new_outcome": result.outcome,
+        "new_reason": kept_reason(result.reason),
+        "new_ended_at": None if result.state is State.PENDING else now,
     }
-    if ending.due_at is not None:
-        values["new_due_at"] = ending.due_at
-    if ending.event_type is not None:
-        kind, entity_id = ending.entity or (None, None)
+    if result.due_at is not None:
+        values["new_due_at"] = result.due_at
+    if result.event_type is not None:
+        kind, entity_id = result.entity or (None, None)
         values |= {
-            "new_event_type": ending.event_type,
+            "new_event_type": result.event_type,
             "new_entity_kind": kind,
             "new_entity_id": entity_id,
-            "new_occurred_at": ending.occurred_at,
+            "new_occurred_at": result.occurred_at,
         }
     return values
 
 
-def _attempt_row(ending: AttemptResult, worker: str, now: datetime) -> dict[str, Any]:
+def _attempt_row(result: AttemptResult, worker: str, now: datetime) -> dict[str, Any]:
     return {
-        "delivery_id": ending.delivery_id,
+        "delivery_id": result.delivery_id,
         "ended_at": now,
-        "number": ending.number,
+        "number": result.number,
         "worker": worker,
-        "reason": kept_reason(ending.reason) or "no reason was given",
+        "reason": kept_reason(result.reason) or "no reason was given",
     }

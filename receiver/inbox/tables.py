@@ -163,7 +163,7 @@ class DedupKey(SQLModel, table=True):
     delivery_id: int = Field(sa_type=BigInteger)
 
 
-class Attempt(SQLModel, table=True):
+class FailedAttempt(SQLModel, table=True):
     """One attempt that did not succeed."""
 
     __tablename__ = "attempts"
@@ -180,7 +180,7 @@ class Attempt(SQLModel, table=True):
 DELIVERIES: Table = Delivery.__table__  # type: ignore[attr-defined]
 BODIES: Table = Body.__table__  # type: ignore[attr-defined]
 DEDUP_KEYS: Table = DedupKey.__table__  # type: ignore[attr-defined]
-ATTEMPTS: Table = Attempt.__table__  # type: ignore[attr-defined]
+ATTEMPTS: Table = FailedAttempt.__table__  # type: ignore[attr-defined]
 
 
 #: Those whose ids are the parameter `ids`.

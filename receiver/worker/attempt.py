@@ -34,7 +34,7 @@ LONGEST_WAIT = timedelta(days=365)
 
 
 @dataclass(slots=True)
-class Task:
+class Attempt:
     """One claimed delivery on its way through a round."""
 
     delivery: Claimed
@@ -52,12 +52,12 @@ class Task:
     #: How often SQL of its own met what running the whole transaction again may mend.
     interruptions: int = 0
     #: How the attempt ended, as soon as that is certain; None while all is well.
-    ending: AttemptResult | None = None
+    result: AttemptResult | None = None
 
     @property
     def is_ready(self) -> bool:
         """Whether nothing is left to be fetched for it."""
-        return not self.under_way and (self.hydrated or self.ending is not None)
+        return not self.under_way and (self.hydrated or self.result is not None)
 
     @property
     def entity(self) -> tuple[str, str] | None:
@@ -80,44 +80,44 @@ class AttemptResults:
         self._clock = clock
         self._jitter = jitter
 
-    def on_error(self, task: Task, code: str, error: BaseException) -> bool:
-        """Let what `code` raised decide how the task ends; False if it is none of the task's."""
+    def on_error(self, attempt: Attempt, code: str, error: BaseException) -> bool:
+        """Let what `code` raised decide how the attempt ends; False if it is none of the attempt's."""
         if not _is_of_the_code(error):
             return False
         try:
-            task.ending = self._verdict(task, code, error)
+            attempt.result = self._verdict(attempt, code, error)
         except BaseException as odd:
-            # The error is a stranger's object, and so are its parts: whatever they do is this task's matter.
-            task.ending = self.failure(
-                task, f"{code} raised {told_with_type(error)}; to ask it raised {told_with_type(odd)}"
+            # The error is a stranger's object, and so are its parts: whatever they do is this attempt's matter.
+            attempt.result = self.failure(
+                attempt, f"{code} raised {told_with_type(error)}; to ask it raised {told_with_type(odd)}"
             )
         return True
 
-    def _verdict(self, task: Task, code: str, error: BaseException) -> AttemptResult:
+    def _verdict(self, attempt: Attempt, code: str, error: BaseException) -> AttemptResult:
         if isinstance(error, Unreadable):
-            return self._ending(task, State.DEAD, reason=told(error), failed=True)
+            return self._result(attempt, State.DEAD, reason=told(error), failed=True)
         if isinstance(error, Discard):
-            return self._ending(task, State.IGNORED, reason=told(error))
+            return self._result(attempt, State.IGNORED, reason=told(error))
         if isinstance(error, Retry):
-            return self.failure(task, told(error), after=error.after)
-        log.warning("a handler failed", handler=code, delivery=task.delivery.id, exception=traced(error))
-        return self.failure(task, f"{code} raised {told_with_type(error)}")
+            return self.failure(attempt, told(error), after=error.after)
+        log.warning("a handler failed", handler=code, delivery=attempt.delivery.id, exception=traced(error))
+        return self.failure(attempt, f"{code} raised {told_with_type(error)}")
 
-    def failure(self, task: Task, reason: str, *, after: timedelta | None = None) -> AttemptResult:
+    def failure(self, attempt: Attempt, reason: str, *, after: timedelta | None = None) -> AttemptResult:
         """Pending again, later; or dead, if that was the last attempt."""
-        number = task.delivery.attempt
+        number = attempt.delivery.attempt
         if self._retries.exhausted(number):
-            return self._ending(task, State.DEAD, reason=reason, failed=True)
+            return self._result(attempt, State.DEAD, reason=reason, failed=True)
         wait = self._retries.delay(number, self._jitter()) if after is None else min(after, LONGEST_WAIT)
-        return self._ending(task, State.PENDING, reason=reason, failed=True, due_at=self._clock() + wait)
+        return self._result(attempt, State.PENDING, reason=reason, failed=True, due_at=self._clock() + wait)
 
-    def success(self, task: Task, outcome: Outcome) -> AttemptResult:
+    def success(self, attempt: Attempt, outcome: Outcome) -> AttemptResult:
         """Processed, with what it did to the mirror."""
-        return self._ending(task, State.PROCESSED, outcome=outcome.value)
+        return self._result(attempt, State.PROCESSED, outcome=outcome.value)
 
-    def _ending(
+    def _result(
         self,
-        task: Task,
+        attempt: Attempt,
         state: State,
         *,
         outcome: str | None = None,
@@ -125,14 +125,18 @@ class AttemptResults:
         failed: bool = False,
         due_at: datetime | None = None,
     ) -> AttemptResult:
-        learnt = task.envelope if task.envelope is not None and task.envelope.entity != task.delivery.entity else None
+        learnt = (
+            attempt.envelope
+            if attempt.envelope is not None and attempt.envelope.entity != attempt.delivery.entity
+            else None
+        )
         return AttemptResult(
-            delivery_id=task.delivery.id,
+            delivery_id=attempt.delivery.id,
             state=state,
             outcome=outcome,
             reason=reason,
             failed=failed,
-            number=task.delivery.attempt,
+            number=attempt.delivery.attempt,
             due_at=due_at,
             event_type=learnt.event_type if learnt else None,
             entity=learnt.entity if learnt else None,
@@ -141,43 +145,45 @@ class AttemptResults:
 
 
 class Guard(Protocol):
-    """Makes what stands around a dialect's code, which `code` names: whatever is raised inside ends that task."""
+    """Makes what stands around a dialect's code, which `code` names: whatever is raised inside ends that attempt."""
 
-    def __call__(self, task: Task, code: str, *, in_transaction: bool = False) -> AbstractContextManager[None]: ...
+    def __call__(
+        self, attempt: Attempt, code: str, *, in_transaction: bool = False
+    ) -> AbstractContextManager[None]: ...
 
 
 @dataclass(slots=True)
 class DialectGuard(AbstractContextManager[None]):
-    """Around a dialect's code: lets a pulse show what is run, and a judge decide how it ended.
+    """Around a dialect's code: lets a pulse show what is run, and the results decide how it ended.
 
     A class, because it is entered many times for each delivery.
     """
 
-    judge: AttemptResults
+    results: AttemptResults
     pulse: Pulse
-    task: Task
+    attempt: Attempt
     code: str
     in_transaction: bool
 
     def __enter__(self) -> None:
-        self.pulse.begin(self.task.delivery.id, self.code, in_transaction=self.in_transaction)
+        self.pulse.begin(self.attempt.delivery.id, self.code, in_transaction=self.in_transaction)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         try:
             if error is None or self._is_interruption(error):
                 return False
             # Still watched: to ask an exception for its text is to run a stranger's code.
-            return self.judge.on_error(self.task, self.code, error)
+            return self.results.on_error(self.attempt, self.code, error)
         finally:
-            self.pulse.end(self.task.delivery.id)
+            self.pulse.end(self.attempt.delivery.id)
 
     def _is_interruption(self, error: BaseException) -> bool:
         """Nothing that this code did: the transaction that it is a part of will be run again, with a bound."""
         # By its type alone: asked for its class, a stranger's error may raise.
         if not self.in_transaction or not issubclass(type(error), DBAPIError) or not is_transient(error):
             return False
-        self.task.interruptions += 1
-        return self.task.interruptions <= RUNS_AGAIN
+        self.attempt.interruptions += 1
+        return self.attempt.interruptions <= RUNS_AGAIN
 
 
 def _is_of_the_code(error: BaseException) -> bool:
@@ -187,21 +193,21 @@ def _is_of_the_code(error: BaseException) -> bool:
     return threading.current_thread() is not threading.main_thread()
 
 
-def count(tasks: Sequence[Task], endings: Iterable[AttemptResult], *, now: datetime) -> None:
+def count(attempts: Sequence[Attempt], results: Iterable[AttemptResult], *, now: datetime) -> None:
     """Tell metrics and log how these attempts ended."""
-    by_id = {task.delivery.id: task for task in tasks}
+    by_id = {attempt.delivery.id: attempt for attempt in attempts}
     ended: Tally[tuple[str, str, str]] = Tally()
-    for ending in endings:
-        task = by_id[ending.delivery_id]
-        source = task.delivery.source
-        if ending.failed:
+    for result in results:
+        attempt = by_id[result.delivery_id]
+        source = attempt.delivery.source
+        if result.failed:
             metrics.FAILED_ATTEMPTS.labels(source).inc()
-        if ending.state is State.DEAD:
-            log.warning("a delivery is dead", source=source, delivery=task.delivery.id, reason=ending.reason)
-        if ending.state is not State.PENDING:
-            ended[source, ending.state.value, ending.outcome or ""] += 1
-        if ending.state is State.PROCESSED and task.event is not None:
-            lag = (now - task.event.occurred_at).total_seconds()
+        if result.state is State.DEAD:
+            log.warning("a delivery is dead", source=source, delivery=attempt.delivery.id, reason=result.reason)
+        if result.state is not State.PENDING:
+            ended[source, result.state.value, result.outcome or ""] += 1
+        if result.state is State.PROCESSED and attempt.event is not None:
+            lag = (now - attempt.event.occurred_at).total_seconds()
             metrics.freshness(source).observe(max(lag, 0.0))
     for labels, number in ended.items():
         metrics.ended(*labels).inc(number)

@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 from receiver.database.database import Database
 from receiver.mirror.rows import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
 from receiver.mirror.unit_of_work import UnitOfWork
-from receiver.worker.attempt import Guard, Task
+from receiver.worker.attempt import Attempt, Guard
 
 #: Writes that are collected before they are settled, together with the delivery that brings more.
 MOST_WRITES = 5_000
 
 
 class Handling:
-    """Runs handlers, each inside the guard that makes an ending of whatever it raises."""
+    """Runs handlers, each inside the guard that turns whatever it raises into a result."""
 
     def __init__(
         self, database: Database, guard: Guard, keep_lease: Callable[[], None], stopping: Callable[[], bool]
@@ -29,54 +29,54 @@ class Handling:
         self._keep_lease = keep_lease
         self._stopping = stopping
 
-    def handle(self, tasks: Sequence[Task]) -> Sequence[Task]:
+    def handle(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
         """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
 
         Returns those whose turn it was: not all, if the writes have become many.
         """
         with _reader(self._database) as read:
             earlier: list[Write] = []
-            for number, task in enumerate(tasks, start=1):
-                if task.ending is None and not self._stopping():
-                    self.run(task, earlier, read)
-                    earlier.extend(task.writes)
+            for number, attempt in enumerate(attempts, start=1):
+                if attempt.result is None and not self._stopping():
+                    self.run(attempt, earlier, read)
+                    earlier.extend(attempt.writes)
                     self._keep_lease()
                     if len(earlier) >= MOST_WRITES:
-                        return tasks[:number]
-        return tasks
+                        return attempts[:number]
+        return attempts
 
-    def run(self, task: Task, earlier: list[Write], read: Reader, session: Session | None = None) -> None:
+    def run(self, attempt: Attempt, earlier: list[Write], read: Reader, session: Session | None = None) -> None:
         """Run one handler, with the writes `earlier` in its batch. Without a session, it may ask for one."""
-        assert task.handler is not None
-        assert task.event is not None
+        assert attempt.handler is not None
+        assert attempt.event is not None
         mirror = Mirror(
-            source=task.delivery.source,
-            occurred_at=task.event.occurred_at,
-            arrival=task.delivery.id,
+            source=attempt.delivery.source,
+            occurred_at=attempt.event.occurred_at,
+            arrival=attempt.delivery.id,
             earlier=earlier,
             read=read,
             session=session,
         )
-        task.handled = True
-        with self._guard(task, task.handler.name, in_transaction=session is not None):
+        attempt.handled = True
+        with self._guard(attempt, attempt.handler.name, in_transaction=session is not None):
             try:
-                task.handler.function(task.event, mirror)
+                attempt.handler.function(attempt.event, mirror)
             except SessionRequested:
-                task.wants_session = True
+                attempt.wants_session = True
             else:
-                task.writes = mirror.writes
+                attempt.writes = mirror.writes
 
-    def run_in_savepoint(self, task: Task, earlier: list[Write], connection: Connection) -> None:
+    def run_in_savepoint(self, attempt: Attempt, earlier: list[Write], connection: Connection) -> None:
         """Run one handler inside the settling transaction, with a session and a savepoint of its own."""
 
         def read(key: Key, writes: list[Write]) -> MirrorRow | None:
             return UnitOfWork(connection).read(key, writes)
 
         with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
-            self.run(task, earlier, read, session)
-            assert task.handler is not None
-            with self._guard(task, task.handler.name, in_transaction=True):
-                session.commit() if task.ending is None else session.rollback()
+            self.run(attempt, earlier, read, session)
+            assert attempt.handler is not None
+            with self._guard(attempt, attempt.handler.name, in_transaction=True):
+                session.commit() if attempt.result is None else session.rollback()
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from receiver.errors import ApiError
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told_with_type
 from receiver.metrics import metrics
-from receiver.worker.attempt import Guard, Task
+from receiver.worker.attempt import Attempt, Guard
 from receiver.worker.breaker import Breaker
 from receiver.worker.liveness import Pulse
 
@@ -46,9 +46,9 @@ MOST_FETCHED = 4 * 1024 * 1024
 
 @dataclass(slots=True)
 class Call:
-    """The hydration of one task, on a thread of its own. Until it has ended, its task is the thread's."""
+    """The hydration of one attempt, on a thread of its own. Until it has ended, its attempt is the thread's."""
 
-    task: Task
+    attempt: Attempt
     hydrator: Handler
     client: httpx.Client
     answers: list[httpx.Response] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Call:
 
     @property
     def source(self) -> str:
-        return self.task.delivery.source
+        return self.attempt.delivery.source
 
     @property
     def bytes_fetched(self) -> int:
@@ -73,7 +73,7 @@ class Call:
         """Whether the API is at fault: it did not answer, was busy, or broke off. A refusal is an answer."""
         if not self.asked:
             return False
-        if len(self.answers) < self.asked or (self.is_late and self.task.ending is not None):
+        if len(self.answers) < self.asked or (self.is_late and self.attempt.result is not None):
             return True
         last = self.answers[-1]
         return last.status_code == 429 or last.status_code >= 500
@@ -118,21 +118,21 @@ class Hydration:
         self._broken.clear()
         self._ends_at = monotonic() + BUDGET_SECONDS
 
-    def sort(self, tasks: Sequence[Task]) -> None:
+    def sort(self, attempts: Sequence[Attempt]) -> None:
         """Find out which of these are thin; the others are ready."""
-        for task in tasks:
-            if not task.is_ready:
-                task.hydrated = not self._is_thin(task)
+        for attempt in attempts:
+            if not attempt.is_ready:
+                attempt.hydrated = not self._is_thin(attempt)
 
-    def fetch(self, tasks: Sequence[Task]) -> Iterator[None]:
-        """Hydrate the events of these tasks, yielding now and then; those whose turn has not come stay as they are."""
+    def fetch(self, attempts: Sequence[Attempt]) -> Iterator[None]:
+        """Hydrate the events of these attempts, yielding now and then; one whose turn has not come stays as it is."""
         self._fetched = 0
-        waiting: dict[str, deque[Task]] = {}
-        for task in tasks:
-            if not task.is_ready and not task.under_way:
-                waiting.setdefault(task.delivery.source, deque()).append(task)
+        waiting: dict[str, deque[Attempt]] = {}
+        for attempt in attempts:
+            if not attempt.is_ready and not attempt.under_way:
+                waiting.setdefault(attempt.delivery.source, deque()).append(attempt)
         # Whatever the others bring meanwhile, the first gets its turn.
-        first = min((queue[0] for queue in waiting.values()), key=lambda task: task.delivery.id, default=None)
+        first = min((queue[0] for queue in waiting.values()), key=lambda attempt: attempt.delivery.id, default=None)
         while True:
             for source, queue in waiting.items():
                 while queue and self._may_begin(source, is_first=queue[0] is first):
@@ -147,20 +147,20 @@ class Hydration:
                 self._end(self._ended.get(timeout=min(left, SIGN_SECONDS)))
             yield
 
-    def late(self) -> list[Task]:
-        """The tasks of calls that rounds before left behind and that have ended; each is told once."""
+    def late(self) -> list[Attempt]:
+        """The attempts of calls that rounds before left behind and that have ended; each is told once."""
         found = []
         with suppress(Empty):
             while True:
                 call = self._ended.get_nowait()
                 self._end(call)
-                found += [] if call.is_forgotten else [call.task]
-        return sorted(found, key=lambda task: task.delivery.id)
+                found += [] if call.is_forgotten else [call.attempt]
+        return sorted(found, key=lambda attempt: attempt.delivery.id)
 
     @property
-    def under_way(self) -> list[Task]:
+    def under_way(self) -> list[Attempt]:
         """Of calls that have not ended and that somebody waits for."""
-        return [call.task for call in self._calls if not call.is_forgotten]
+        return [call.attempt for call in self._calls if not call.is_forgotten]
 
     def resting(self) -> set[str]:
         """The sources nothing should be claimed of: their APIs rest, or hold up calls of rounds before."""
@@ -184,19 +184,19 @@ class Hydration:
                 client.close() if client is not None else None
         self._clients.clear()
 
-    def _is_thin(self, task: Task) -> bool:
-        name = task.delivery.source
+    def _is_thin(self, attempt: Attempt) -> bool:
+        name = attempt.delivery.source
         if self._clients.get(name, self) is None:
             # Known already: its source has no API.
             return False
-        with self._guarded(task, f"the client of {name}'s API"):
-            return self._hydrator(task) is not None
+        with self._guarded(attempt, f"the client of {name}'s API"):
+            return self._hydrator(attempt) is not None
         return False
 
-    def _hydrator(self, task: Task) -> Handler | None:
-        if task.envelope is None or self._client(task.delivery.source) is None:
+    def _hydrator(self, attempt: Attempt) -> Handler | None:
+        if attempt.envelope is None or self._client(attempt.delivery.source) is None:
             return None
-        return self._sources[task.delivery.source].dialect.hydrator_for(task.envelope.event_type)
+        return self._sources[attempt.delivery.source].dialect.hydrator_for(attempt.envelope.event_type)
 
     def _may_begin(self, source: str, *, is_first: bool) -> bool:
         if self._stopping() or monotonic() >= self._ends_at or source in self.resting():
@@ -206,12 +206,12 @@ class Hydration:
         at_once = 1 if self._breaker.is_doubtful(source) else HYDRATIONS_AT_ONCE
         return sum(call.source == source for call in self._calls) < at_once
 
-    def _begin(self, task: Task) -> None:
-        hydrator, client = self._hydrator(task), self._client(task.delivery.source)
+    def _begin(self, attempt: Attempt) -> None:
+        hydrator, client = self._hydrator(attempt), self._client(attempt.delivery.source)
         assert hydrator is not None
         assert client is not None
-        call = Call(task, hydrator, client)
-        task.under_way = True
+        call = Call(attempt, hydrator, client)
+        attempt.under_way = True
         self._calls.append(call)
         # The interpreter waits for an executor's threads before it ends, and one that hangs is never done.
         call.thread = threading.Thread(target=self._make, args=(call,), name="hydrate", daemon=True)
@@ -219,12 +219,12 @@ class Hydration:
 
     def _make(self, call: Call) -> None:
         self._at_hand.call = call
-        task = call.task
+        attempt = call.attempt
         try:
-            with self._guarded(task, call.hydrator.name):
-                hydrated = call.hydrator.function(task.event, call.client)
-                assert task.event is not None
-                task.event = replace(task.event, hydrated=hydrated)
+            with self._guarded(attempt, call.hydrator.name):
+                hydrated = call.hydrator.function(attempt.event, call.client)
+                assert attempt.event is not None
+                attempt.event = replace(attempt.event, hydrated=hydrated)
         finally:
             self._ended.put(call)
             self._wake()
@@ -232,7 +232,7 @@ class Hydration:
     def _end(self, call: Call) -> None:
         """Look at what came of a call."""
         self._calls.remove(call)
-        call.task.under_way, call.task.hydrated = False, True
+        call.attempt.under_way, call.attempt.hydrated = False, True
         self._fetched += call.bytes_fetched
         if not call.api_failed:
             if call.answers:
@@ -288,27 +288,27 @@ class Hydration:
             self._at_hand.call.answers.append(answer)
 
 
-def ready(tasks: Sequence[Task]) -> list[Task]:
+def ready(attempts: Sequence[Attempt]) -> list[Attempt]:
     """Those that wait neither for an API nor behind another of their source that does, in their order."""
     held_up: set[str] = set()
     found = []
-    for task in tasks:
-        if not task.is_ready:
-            held_up.add(task.delivery.source)
-        elif task.delivery.source not in held_up:
-            found.append(task)
+    for attempt in attempts:
+        if not attempt.is_ready:
+            held_up.add(attempt.delivery.source)
+        elif attempt.delivery.source not in held_up:
+            found.append(attempt)
     return found
 
 
-def apart(tasks: Sequence[Task]) -> list[Task]:
+def apart(attempts: Sequence[Attempt]) -> list[Attempt]:
     """Those that are ready and whose entity has no earlier one among these that is not, in their order."""
     held_up: set[object] = set()
     found = []
-    for task in tasks:
-        about = (task.delivery.source, task.entity)
-        if task.is_ready and about not in held_up:
-            found.append(task)
-        elif task.entity is not None:
+    for attempt in attempts:
+        about = (attempt.delivery.source, attempt.entity)
+        if attempt.is_ready and about not in held_up:
+            found.append(attempt)
+        elif attempt.entity is not None:
             held_up.add(about)
     return found
 

@@ -13,7 +13,7 @@ from receiver.errors import Discard, Unreadable
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.mirror.versions import AHEAD
-from receiver.worker.attempt import Task
+from receiver.worker.attempt import Attempt
 
 log = structlog.get_logger(__name__)
 
@@ -21,42 +21,42 @@ log = structlog.get_logger(__name__)
 PORTION_BYTES = 1024 * 1024
 
 
-def portions(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+def portions(attempts: Sequence[Attempt]) -> Iterator[Sequence[Attempt]]:
     """A few at a time, by the bytes of their bodies, so that only so much is parsed at once."""
-    portion: list[Task] = []
+    portion: list[Attempt] = []
     size = 0
-    for task in tasks:
-        bytes_of_body = len(task.delivery.plain or b"")
+    for attempt in attempts:
+        bytes_of_body = len(attempt.delivery.plain or b"")
         if portion and size + bytes_of_body > PORTION_BYTES:
             yield portion
             portion, size = [], 0
-        portion.append(task)
+        portion.append(attempt)
         size += bytes_of_body
     yield portion
 
 
-def read(task: Task, sources: Mapping[str, Source], retries: RetrySchedule, *, now: datetime) -> None:
+def read(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedule, *, now: datetime) -> None:
     """Parse the body anew: what was unreadable yesterday may be readable with today's code.
 
     Raises `Unreadable`, `Discard` for an event type without a handler, and whatever the dialect's code raises.
     """
-    delivery = task.delivery
+    delivery = attempt.delivery
     if delivery.plain is None:
         raise Unreadable("The body has expired, so there is nothing to process.")
     source = sources[delivery.source]
-    envelope = task.envelope = source.read(delivery.plain)
-    task.handler = source.dialect.handler_for(envelope.event_type)
-    if task.handler is None:
+    envelope = attempt.envelope = source.read(delivery.plain)
+    attempt.handler = source.dialect.handler_for(envelope.event_type)
+    if attempt.handler is None:
         raise Discard(f"No handler takes {envelope.event_type}.")
     _warn_of_the_future(delivery, envelope)
     kind, entity_id = envelope.entity or ("", "")
-    task.event = Event(
+    attempt.event = Event(
         source=delivery.source,
         event_type=envelope.event_type,
         entity_kind=kind,
         entity_id=entity_id,
         occurred_at=envelope.occurred_at,
-        data=task.handler.parse(envelope.data),
+        data=attempt.handler.parse(envelope.data),
         delivery_id=str(delivery.id),
         attempt=delivery.attempt,
         received_at=delivery.received_at,

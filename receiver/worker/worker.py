@@ -23,7 +23,7 @@ from receiver.inbox.retention import PAGES, Retention
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told, told_with_type, traced
 from receiver.worker import liveness
-from receiver.worker.attempt import AttemptResults, DialectGuard, Task
+from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
 from receiver.worker.handling import Handling
 from receiver.worker.hydration import Hydration, apart, ready
 from receiver.worker.liveness import Pulse
@@ -72,7 +72,7 @@ class Worker:
         #: Deliveries claimed at once: fewer for a while after trouble, which one of them may be what it is.
         self._limit = batch_size
         #: The batch at hand.
-        self._batch: list[Task] = []
+        self._batch: list[Attempt] = []
         self._requests_wait = requests_wait
         self.lease = lease
         self._retries = retries or RetrySchedule()
@@ -123,47 +123,47 @@ class Worker:
         self._batch = []
         self._keep_lease()
         self._hydration.begin_batch()
-        self._batch = [Task(delivery) for delivery in self._claim()]
+        self._batch = [Attempt(delivery) for delivery in self._claim()]
         for portion in portions(self._batch):
             self._work_on(portion)
         self._limit = min(self._limit * 2, self._batch_size)
         return len(self._batch) or late or self._wait_for_calls()
 
-    def _work_on(self, tasks: Sequence[Task]) -> None:
+    def _work_on(self, attempts: Sequence[Attempt]) -> None:
         """Bring these to their end, those first that wait for nobody's API; give back what must wait for longer."""
-        for task in tasks:
-            with self._guarded(task, "the dialect's envelope"):
-                read(task, self._sources, self._retries, now=self._clock())
-        self._hydration.sort(tasks)
-        left = self._settle_ready(tasks, ready)
+        for attempt in attempts:
+            with self._guarded(attempt, "the dialect's envelope"):
+                read(attempt, self._sources, self._retries, now=self._clock())
+        self._hydration.sort(attempts)
+        left = self._settle_ready(attempts, ready)
         while left:
             self._hydrate(left)
             before, left = left, self._settle_ready(left, ready)
             if len(left) == len(before):
                 break
         left = self._settle_ready(left, apart)
-        self._put_back([task for task in left if not task.under_way])
+        self._put_back([attempt for attempt in left if not attempt.under_way])
 
     def _settle_ready(
-        self, tasks: Sequence[Task], choose: Callable[[Sequence[Task]], Sequence[Task]]
-    ) -> Sequence[Task]:
+        self, attempts: Sequence[Attempt], choose: Callable[[Sequence[Attempt]], Sequence[Attempt]]
+    ) -> Sequence[Attempt]:
         """Bring those to their end which are chosen; the others."""
-        chosen = choose(tasks)
+        chosen = choose(attempts)
         self._settle_all(chosen)
-        done = {task.delivery.id for task in chosen}
-        return [task for task in tasks if task.delivery.id not in done]
+        done = {attempt.delivery.id for attempt in chosen}
+        return [attempt for attempt in attempts if attempt.delivery.id not in done]
 
-    def _settle_all(self, tasks: Sequence[Task]) -> None:
-        while tasks:
-            done = self._handling.handle(self._turn(tasks))
+    def _settle_all(self, attempts: Sequence[Attempt]) -> None:
+        while attempts:
+            done = self._handling.handle(self._turn(attempts))
             self._settlement.settle(done)
-            tasks = tasks[len(done) :]
+            attempts = attempts[len(done) :]
 
-    def _put_back(self, tasks: Sequence[Task]) -> None:
-        if tasks and not self._stopping.is_set():
-            self._inbox.put_back(self.name, [task.delivery.id for task in tasks])
-        for task in tasks:
-            task.forget()
+    def _put_back(self, attempts: Sequence[Attempt]) -> None:
+        if attempts and not self._stopping.is_set():
+            self._inbox.put_back(self.name, [attempt.delivery.id for attempt in attempts])
+        for attempt in attempts:
+            attempt.forget()
 
     def _wait_for_calls(self) -> int:
         waited_for = len(self._hydration.under_way)
@@ -276,7 +276,7 @@ class Worker:
         """Of the whole batch, whichever part of it is at hand, and of what slow APIs are still asked for."""
         now = self._clock()
         if now - self._extended_at > self.lease / 3:
-            held = {task.delivery.id for task in [*self._batch, *self._hydration.under_way]}
+            held = {attempt.delivery.id for attempt in [*self._batch, *self._hydration.under_way]}
             self._inbox.extend(self.name, sorted(held), until=now + self.lease)
             self._extended_at = now
 
@@ -296,30 +296,30 @@ class Worker:
         alone = len(self._batch) == 1
         self._limit = 1
         if alone and not is_infrastructure_error(error):
-            self._fail_alone(Task(self._batch[0].delivery), f"The worker failed: {told_with_type(error)}")
+            self._fail_alone(Attempt(self._batch[0].delivery), f"The worker failed: {told_with_type(error)}")
         self._give_back(put_aside=timedelta(seconds=LONGEST_PAUSE) if alone else None)
 
-    def _fail_alone(self, task: Task, reason: str) -> None:
-        task.ending = self._results.failure(task, reason)
+    def _fail_alone(self, attempt: Attempt, reason: str) -> None:
+        attempt.result = self._results.failure(attempt, reason)
         try:
-            self._settlement.settle_together([task])
+            self._settlement.settle_together([attempt])
         except Exception as error:
-            log.error("a failed attempt could not be recorded", delivery=task.delivery.id, error=told(error))
+            log.error("a failed attempt could not be recorded", delivery=attempt.delivery.id, error=told(error))
 
     # ── hydrate ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _hydrate(self, tasks: Sequence[Task]) -> None:
+    def _hydrate(self, attempts: Sequence[Attempt]) -> None:
         """Fetch what thin events only name: I/O, so outside every transaction and several at once."""
-        for _ in self._hydration.fetch(tasks):
+        for _ in self._hydration.fetch(attempts):
             self._keep_lease()
 
     # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _turn(self, tasks: Sequence[Task]) -> Sequence[Task]:
+    def _turn(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
         """A few at a time, while requests wait for the only writer that SQLite has; else all that are left at once."""
         beside_requests = not self._database.is_postgresql and self._requests_wait()
-        return tasks[:BESIDE_REQUESTS] if beside_requests else tasks
+        return attempts[:BESIDE_REQUESTS] if beside_requests else attempts
 
-    def _guarded(self, task: Task, code: str, *, in_transaction: bool = False) -> DialectGuard:
-        """Around a dialect's code: whatever is raised inside becomes the ending of the task, and nobody else's."""
-        return DialectGuard(self._results, self.pulse, task, code, in_transaction)
+    def _guarded(self, attempt: Attempt, code: str, *, in_transaction: bool = False) -> DialectGuard:
+        """Around a dialect's code: whatever is raised inside becomes the result of the attempt, and nobody else's."""
+        return DialectGuard(self._results, self.pulse, attempt, code, in_transaction)

@@ -17,7 +17,7 @@ from receiver import Event, Mirror
 from receiver.database import bulk
 from receiver.inbox.retries import RetrySchedule
 from receiver.mirror.changes import after
-from receiver.worker.attempt import AttemptResults, DialectGuard, Task
+from receiver.worker.attempt import Attempt, AttemptResults, DialectGuard
 from receiver.worker.handling import Handling
 from receiver.worker.liveness import Pulse
 from receiver.worker.settlement import Settlement
@@ -26,48 +26,48 @@ WORKER = "a worker"
 
 
 @pytest.fixture
-def judge(kit) -> AttemptResults:
+def attempt_results(kit) -> AttemptResults:
     return AttemptResults(RetrySchedule(), clock=kit.now, jitter=lambda: 0.5)
 
 
 @pytest.fixture
-def handling(kit, judge) -> Handling:
+def handling(kit, attempt_results) -> Handling:
     pulse = Pulse()
 
-    def guard(task: Task, code: str, *, in_transaction: bool = False) -> DialectGuard:
-        return DialectGuard(judge, pulse, task, code, in_transaction)
+    def guard(attempt: Attempt, code: str, *, in_transaction: bool = False) -> DialectGuard:
+        return DialectGuard(attempt_results, pulse, attempt, code, in_transaction)
 
     return Handling(kit.database, guard, keep_lease=lambda: None, stopping=lambda: False)
 
 
 @pytest.fixture
-def settlement(kit, judge, handling) -> Settlement:
+def settlement(kit, attempt_results, handling) -> Settlement:
     return Settlement(
-        kit.inbox, WORKER, judge, handling, clock=kit.now, jitter=random.random, wait=lambda seconds: None
+        kit.inbox, WORKER, attempt_results, handling, clock=kit.now, jitter=random.random, wait=lambda seconds: None
     )
 
 
-def claimed(kit, handling) -> list[Task]:
+def claimed(kit, handling) -> list[Attempt]:
     """What is due, claimed and handled."""
     found = kit.inbox.claim(WORKER, ["shop"], limit=100, now=kit.now(), lease=timedelta(minutes=1))
-    tasks = [Task(delivery) for delivery in found]
+    attempts = [Attempt(delivery) for delivery in found]
     source = kit.source("shop")
-    for task in tasks:
-        task.envelope = source.read(task.delivery.plain)
-        task.handler = source.dialect.handler_for(task.envelope.event_type)
-        task.event = Event(
+    for attempt in attempts:
+        attempt.envelope = source.read(attempt.delivery.plain)
+        attempt.handler = source.dialect.handler_for(attempt.envelope.event_type)
+        attempt.event = Event(
             source="shop",
-            event_type=task.envelope.event_type,
+            event_type=attempt.envelope.event_type,
             entity_kind="product",
-            entity_id=task.envelope.entity[1],
-            occurred_at=task.envelope.occurred_at,
-            data=task.handler.parse(task.envelope.data),
-            delivery_id=str(task.delivery.id),
-            attempt=task.delivery.attempt,
-            received_at=task.delivery.received_at,
+            entity_id=attempt.envelope.entity[1],
+            occurred_at=attempt.envelope.occurred_at,
+            data=attempt.handler.parse(attempt.envelope.data),
+            delivery_id=str(attempt.delivery.id),
+            attempt=attempt.delivery.attempt,
+            received_at=attempt.delivery.received_at,
         )
-    handling.handle(tasks)
-    return tasks
+    handling.handle(attempts)
+    return attempts
 
 
 def send(kit, *names: str) -> list[str]:
@@ -85,23 +85,23 @@ def test_rows_feed_and_states_are_committed_together(kit, handling, settlement, 
 
 def test_what_was_settled_is_let_go(kit, handling, settlement):
     send(kit, "A1")
-    (task,) = claimed(kit, handling)
-    settlement.settle([task])
-    assert (task.delivery.plain, task.envelope, task.event, task.writes) == (None, None, None, [])
+    (attempt,) = claimed(kit, handling)
+    settlement.settle([attempt])
+    assert (attempt.delivery.plain, attempt.envelope, attempt.event, attempt.writes) == (None, None, None, [])
 
 
 def test_what_neither_ran_nor_ended_is_left_as_it_is(kit, handling, settlement, settled):
     send(kit, "A1")
-    (task,) = claimed(kit, handling)
-    settlement.settle([Task(task.delivery)])
+    (attempt,) = claimed(kit, handling)
+    settlement.settle([Attempt(attempt.delivery)])
     assert (settled, states(kit)) == ([], ["processing"])
 
 
 def test_where_the_database_refuses_a_row_only_its_delivery_fails(kit, handling, settlement):
     _, guilty, _ = send(kit, "A1", "A2", "A3")
-    tasks = claimed(kit, handling)
+    attempts = claimed(kit, handling)
     with refusing(kit.database, "products", "not this one", row="NEW.external_id = 'A2'"):
-        settlement.settle(tasks)
+        settlement.settle(attempts)
     assert states(kit) == ["processed", "pending", "processed"]
     assert "The mirror refused its rows" in kit.delivery(guilty)["reason"]
     assert "not this one" in kit.delivery(guilty)["reason"]
@@ -109,24 +109,24 @@ def test_where_the_database_refuses_a_row_only_its_delivery_fails(kit, handling,
 
 def test_a_database_in_trouble_is_nobody_s_failure(kit, handling, settlement, monkeypatch):
     send(kit, "A1", "A2")
-    tasks = claimed(kit, handling)
+    attempts = claimed(kit, handling)
 
     def away(*_: Any, **__: Any) -> None:
         raise InterfaceError("INSERT", {}, Exception("the connection is gone"))
 
     monkeypatch.setattr(bulk, "insert_rows", away)
     with pytest.raises(InterfaceError, match="the connection is gone"):
-        settlement.settle(tasks)
+        settlement.settle(attempts)
     assert states(kit) == ["processing", "processing"]
     assert kit.rows(Product) == []
 
 
 def test_what_another_worker_has_taken_over_is_left_to_it(kit, handling, settlement):
     _, taken = send(kit, "A1", "A2")
-    tasks = claimed(kit, handling)
+    attempts = claimed(kit, handling)
     with kit.database.write() as connection:
         connection.execute(text("UPDATE deliveries SET claimed_by = 'another' WHERE id = :id"), {"id": int(taken)})
-    settlement.settle(tasks)
+    settlement.settle(attempts)
     assert states(kit) == ["processed", "processing"]
     assert [row.external_id for row in kit.rows(Product)] == ["A1"]
 
