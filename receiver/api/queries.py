@@ -17,7 +17,8 @@ from sqlalchemy import BigInteger, RowMapping, Select, exists, func, literal, se
 from receiver.database.columns import Many, among, raw_columns
 from receiver.database.database import Database
 from receiver.errors import Unavailable
-from receiver.inbox.tables import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state
+from receiver.inbox.rounds import history
+from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 
 #: Items of one page: unless asked for, and at most.
@@ -77,25 +78,23 @@ def _about_entity(found: Select[Any], limit: int) -> Select[Any]:
 
 
 def delivery(database: Database, delivery_id: int) -> dict[str, Any] | None:
-    """One delivery with its body, headers and failed attempts, as the API shows it."""
+    """One delivery with its body, headers, rounds and attempts, as the API shows it."""
     found = select(DELIVERIES, BODIES.c.body, BODIES.c.plain, BODIES.c.headers)
     found = found.outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id).where(DELIVERIES.c.id == delivery_id)
-    attempts = select(ATTEMPTS).where(ATTEMPTS.c.delivery_id == delivery_id).order_by(ATTEMPTS.c.ended_at.desc())
     with database.read() as connection:
         row = connection.execute(found).mappings().first()
         if row is None:
             return None
-        failed = connection.execute(attempts.limit(LARGEST_PAGE)).mappings().all()[::-1]
+        rounds = history(connection, row)
     body, encoding = _readable(row["body"])
+    attempts = [attempt for each in rounds for attempt in each["attempts"] if attempt["failed"]]
     return show_delivery(row) | {
         "headers": row["headers"] or {},
         "body": body,
         "body_encoding": encoding,
         "plain": _readable(row["plain"])[0],
-        "attempts": [
-            {"number": each["number"], "ended_at": each["ended_at"], "worker": each["worker"], "reason": each["reason"]}
-            for each in failed
-        ],
+        "attempts": [{name: each[name] for name in ("number", "ended_at", "worker", "reason")} for each in attempts],
+        "rounds": rounds,
     }
 
 

@@ -109,6 +109,37 @@ class Attempt(Shape):
     reason: str
 
 
+class RoundAttempt(Shape):
+    """An attempt, failed or not."""
+
+    number: int
+    ended_at: datetime
+    failed: bool
+    reason: str | None = Field(description="Why it failed.")
+    worker: str
+    release: str | None = Field(description="The release of Hookmirror that ran it.")
+    handler: str | None = Field(description="`module.function`; null where no handler was reached.")
+    hydrate_ms: float | None = Field(description="Milliseconds that hydrating took; null where nothing was fetched.")
+    handle_ms: float | None = Field(description="Milliseconds that the handler took; null where none ran.")
+    settle_ms: float | None = Field(description="Milliseconds that the transaction of its batch took so far.")
+    traceback: str | None = Field(description="Of the error, bounded.")
+
+
+class Round(Shape):
+    """One way of a delivery from pending to its end."""
+
+    number: int = Field(description="From 1, without gaps.")
+    cause: str = Field(description="What began it: `accepted`, `replay`, `duplicate` (of what was dead).")
+    run: int | None = Field(description="The run that began it.")
+    action: int | None = Field(description="The action that began it.")
+    began_at: datetime
+    state: State
+    outcome: Outcome | None
+    reason: str | None
+    ended_at: datetime | None = Field(description="Null while it has not ended.")
+    attempts: list[RoundAttempt] = Field(description="Oldest first.")
+
+
 class WholeDelivery(Delivery):
     """One stored webhook with all that is kept about it."""
 
@@ -116,7 +147,8 @@ class WholeDelivery(Delivery):
     body: str | None = Field(description="The bytes received; null after their retention.")
     body_encoding: Literal["utf-8", "base64"] | None
     plain: str | None = Field(description="What an encrypted body decrypts to.")
-    attempts: list[Attempt] = Field(description="The failed ones, oldest first.")
+    attempts: list[Attempt] = Field(description="The failed ones of all rounds, oldest first.")
+    rounds: list[Round] = Field(description="Oldest first; at most the newest 1,000, and as many attempts.")
 
 
 class DeliveryPage(Shape):
