@@ -26,7 +26,8 @@ LAYERS = (
     ("api",),
     ("server",),
     ("copying",),
-    ("options", "cli", "__main__", "testing"),
+    ("commands",),
+    ("cli", "__main__", "testing"),
 )
 
 #: Lines.
