@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "Attempt": "the API's schema of an attempt",
     "Change": "the API's schema of a change",
+    "Round": "the API's schema of a round",
     "Delivery": "the API's schema of a delivery",
 }
 
