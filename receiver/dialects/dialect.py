@@ -20,7 +20,7 @@ from receiver.dialects.headers import NEVER_KEPT, kept_headers
 from receiver.dialects.patterns import Pattern
 from receiver.envelope import Envelope, Event
 from receiver.errors import ConfigurationError, Unreadable, WiringError
-from receiver.loading import told as told_with_place
+from receiver.loading import told_with_place
 from receiver.logs.safe_text import name_of, name_of_function, quoted, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from base64 import b64decode, b64encode
 from binascii import unhexlify
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Literal, NamedTuple, Protocol
@@ -225,11 +225,6 @@ def only_header(headers: RawHeaders, name: str) -> bytes | None:
     if len(values) > 1:
         raise NotVerified("signature_repeated", f"{name} stands in the request {len(values)} times. Send it once.")
     return values[0] if values else None
-
-
-def raw_headers(headers: Mapping[str, str]) -> RawHeaders:
-    """Headers of a client, in the shape the verifiers read."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def _hmac(secret: bytes, body: bytes) -> bytes:

@@ -70,10 +70,6 @@ class Entity:
         }
 
 
-def is_alive(entity: Entity) -> bool:
-    return entity.alive
-
-
 def is_gone(entity: Entity) -> bool:
     return not entity.alive
 
