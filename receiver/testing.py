@@ -41,7 +41,7 @@ from receiver.inbox.tables import State
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
-from receiver.ingest.paths import PREFIX
+from receiver.ingest.paths import HOOKS_PATH
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 from receiver.settings.limits import Limits
 from receiver.settings.settings import source_settings
@@ -136,7 +136,7 @@ class Webhooks:
     def post(self, source: str, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]] = ()) -> Answer:
         """Post these exact bytes with these headers, whatever they are."""
         sent = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
-        return self._runner.run(self._post(PREFIX + source, body, sent))
+        return self._runner.run(self._post(HOOKS_PATH + source, body, sent))
 
     # ── what became of it ─────────────────────────────────────────────────────────────────────────────────────
 

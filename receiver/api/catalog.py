@@ -85,7 +85,7 @@ def shapes_of(table: type[MirrorRow]) -> TableShapes:
 
 # ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
 
-ACTIVE: Parameter[bool | None] = Parameter(
+ACTIVE_PARAMETER: Parameter[bool | None] = Parameter(
     "active", {"type": "boolean"}, "Only rows that are active, or only those that are not.", flag("active"), None
 )
 ROW_SOURCE = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
@@ -119,7 +119,7 @@ class Catalog:
                 answer=self.list_rows,
                 by_table={name: {200: shapes.page} for name, shapes in self._shapes.items()},
                 scope=Scope.READ,
-                parameters=(self._table, SOURCE, ACTIVE, KEY_CURSOR, LIMIT),
+                parameters=(self._table, SOURCE, ACTIVE_PARAMETER, KEY_CURSOR, LIMIT),
                 refusals=(BadRequest, Unavailable),
             ),
             Operation(
@@ -143,7 +143,7 @@ class Catalog:
         wanted = queries.select_rows(
             self._tables[name],
             source=self._lookup.source(asked[SOURCE]),
-            active=asked[ACTIVE],
+            active=asked[ACTIVE_PARAMETER],
             behind=asked[KEY_CURSOR],
         )
         page = self._lookup.page(wanted, shapes.show, asked[LIMIT])

@@ -51,7 +51,7 @@ class Exposition:
             found = self._counts.backlog()
             self._sources |= {source for source, _ in found}
             for source, state in product(list(self._sources), BACKLOG):
-                metrics.BACKLOG.labels(source, state.value).set(found.get((source, state.value), 0))
+                metrics.BACKLOG_DELIVERIES.labels(source, state.value).set(found.get((source, state.value), 0))
         except SQLAlchemyError:
             unknown()
         finally:

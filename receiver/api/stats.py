@@ -24,7 +24,7 @@ from receiver.schemas import Moment, Shape
 COUNT_REUSE, LEAST_REUSE = 20, 1.0
 
 #: Seconds that somebody waits for another's count.
-COUNT_PATIENCE = 5.0
+COUNT_TIMEOUT = 5.0
 
 #: The states that a backlog consists of: each has an index of its own.
 BACKLOG = (State.PENDING, State.PROCESSING, State.DEAD)
@@ -92,7 +92,7 @@ class Counts:
 
     def _count_ended(self) -> list[RowMapping]:
         # One at a time: whoever waits here takes the answer of the one before.
-        if not self._counting.acquire(timeout=COUNT_PATIENCE):
+        if not self._counting.acquire(timeout=COUNT_TIMEOUT):
             raise Unavailable("The history is being counted already, and that takes long. Ask again later.")
         try:
             began = monotonic()

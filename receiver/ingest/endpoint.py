@@ -18,9 +18,9 @@ from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest.admission import Request, admit
 from receiver.ingest.backpressure import Backpressure
-from receiver.ingest.group_commit import Answer
+from receiver.ingest.group_commit import PendingReply
 from receiver.ingest.incoming import Incoming
-from receiver.ingest.paths import PREFIX, SHOWN, flaw, source_named
+from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, source_named
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
@@ -67,7 +67,7 @@ class Endpoint:
     def __init__(
         self,
         sources: Mapping[str, VerifiableSource],
-        accept: Callable[[Sequence[tuple[Arrival, Answer]]], None],
+        accept: Callable[[Sequence[tuple[Arrival, PendingReply]]], None],
         *,
         limits: Limits,
         incoming: Incoming,
@@ -83,7 +83,7 @@ class Endpoint:
         #: Bodies that are complete and not answered yet.
         self.waiting = Backpressure(limits.max_waiting_bytes)
         #: Requests of this turn of the event loop.
-        self._submitted: list[tuple[Request, Answer]] = []
+        self._submitted: list[tuple[Request, PendingReply]] = []
         self._log = Repeats(log)
         self.renew(sources, limits)
 
@@ -122,7 +122,7 @@ class Endpoint:
         finally:
             self.waiting.release(len(request.body))
 
-    def submit(self, request: Request, answer: Answer) -> None:
+    def submit(self, request: Request, answer: PendingReply) -> None:
         """Have a request admitted and accepted. Its answer follows: where it is kept, or a `Refused`.
 
         Requests that came in during one turn of the event loop are admitted together at its end: the same work, done
@@ -137,7 +137,7 @@ class Endpoint:
         submitted, self._submitted = self._submitted, []
         waiting = [(request, answer) for request, answer in submitted if not answer.done()]
         admitted = self._admit([request for request, _ in waiting])
-        arrivals: list[tuple[Arrival, Answer]] = []
+        arrivals: list[tuple[Arrival, PendingReply]] = []
         for (_, answer), result in zip(waiting, admitted, strict=True):
             if isinstance(result, Refused):
                 answer.set_exception(result)
@@ -148,7 +148,7 @@ class Endpoint:
     # ── each of them ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _source(self, path: str, method: str) -> VerifiableSource:
-        source = self.sources.get(source_named(path)) if path.startswith(PREFIX) else None
+        source = self.sources.get(source_named(path)) if path.startswith(HOOKS_PATH) else None
         if source is None:
             raise UnknownSource(flaw(path, self.sources))
         if method != "POST":
@@ -189,7 +189,9 @@ class Endpoint:
         """Count the refusal and say it."""
         known = name if name in self.sources else ""
         metrics.REFUSED.labels(known, refusal.code).inc()
-        self._log.warning("refused a webhook", about={"source": known, "code": refusal.code}, asked_for=name[:SHOWN])
+        self._log.warning(
+            "refused a webhook", about={"source": known, "code": refusal.code}, asked_for=name[:SHOWN_OF_NAME]
+        )
         return reply_to(refusal)
 
 
