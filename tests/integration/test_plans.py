@@ -250,7 +250,7 @@ def test_what_is_open_is_counted_and_named_without_what_has_ended(inbox, databas
     claim(inbox)
     plans.forget()
     (told,) = Counts(database, [SOURCE]).per_source(now=NOW)
-    assert (told["states"][State.PENDING], told["states"][State.PROCESSING]) == (10, 10)
+    assert (told.states[State.PENDING], told.states[State.PROCESSING]) == (10, 10)
     assert len(pending_entities(database, SOURCE)) == 20
     assert pending_sources(database) == [SOURCE]
     assert [scan for scan in plans.scans if "'pending'" in scan or "'processing'" in scan] == []
