@@ -24,6 +24,7 @@ LAYERS = (
     ("mirror",),
     ("dialects",),
     ("ingest", "worker", "reconcile"),
+    ("provenance",),
     ("api",),
     ("server",),
     ("copying",),

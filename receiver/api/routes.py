@@ -6,7 +6,7 @@ Each noun gives its operations; from them come the routes here and the document 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from typing import Any
@@ -15,7 +15,8 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope as RequestScope
 
 from receiver.api import parameters
 from receiver.api.catalog import Catalog
@@ -27,13 +28,16 @@ from receiver.api.lookup import Lookup
 from receiver.api.openapi import OpenApi
 from receiver.api.operations import Operation
 from receiver.api.probes import Probes
+from receiver.api.provenance import Provenance
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.stats import Counts, Stats
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
+from receiver.dialects.sources import Source
 from receiver.errors import NotAuthorized, Refused, Unavailable
 from receiver.inbox.inbox import Inbox
+from receiver.inbox.retries import RetrySchedule
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.mirror.rows import mirror_tables
@@ -49,6 +53,15 @@ class Address(Route):
         super().__init__(path, endpoint, **options)
         # Starlette's patterns let `.` stop at a line end, and `$` stand before one: "A\nB" has no row, "A\n" has A's.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+        #: What stands behind a part that may hold slashes.
+        self._end = path.rpartition(":path}")[2].encode() if ":path}" in path else b""
+
+    def matches(self, scope: RequestScope) -> tuple[Match, RequestScope]:
+        """Whether it is this address. The row `A/why` is asked for as `A%2Fwhy`, and `A/why` asks about the row `A`."""
+        raw = scope.get("raw_path")
+        if self._end and isinstance(raw, bytes) and not raw.partition(b"?")[0].endswith(self._end):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 class Api:
@@ -59,7 +72,8 @@ class Api:
         inbox: Inbox,
         tokens: Tokens,
         *,
-        sources: list[str],
+        sources: Mapping[str, Source],
+        retries: RetrySchedule,
         reads: Reads,
         page_bytes: int,
         readiness: Readiness,
@@ -74,13 +88,16 @@ class Api:
         """
         self._tokens = tokens
         self._reads = reads
-        lookup = Lookup(inbox.database, sources, page_bytes=page_bytes)
+        lookup = Lookup(inbox.database, sorted(sources), page_bytes=page_bytes)
+        tables = mirror_tables()
         nouns = (
             Probes(readiness, exposition, measuring=measuring, warnings=warnings),
             Deliveries(lookup, inbox, wake=wake),
-            Catalog(lookup, mirror_tables()),
+            # Before the rows, whose ids may hold slashes.
+            Provenance(lookup, sources, tables, retries),
+            Catalog(lookup, tables),
             ChangeFeed(lookup),
-            Stats(Counts(inbox.database, sources)),
+            Stats(Counts(inbox.database, sorted(sources))),
         )
         described = [RECEIVE, *(operation for noun in nouns for operation in noun.operations())]
         #: Everything that is served, webhooks included.

@@ -311,12 +311,12 @@ def _shown(table: type[MirrorRow], values: Mapping[str, Any], active: bool) -> d
     """The row's columns as the API and the change feed show them."""
     shown = {name: values.get(name) for name in own_columns(table)}
     for name in exact_columns(table):
-        shown[name] = _plain(shown[name])
+        shown[name] = plain(shown[name])
     shown["active"] = active
     return shown
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A decimal as text with its digits, a time as ISO 8601."""
     if isinstance(value, Decimal):
         return format(value, "f")

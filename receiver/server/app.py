@@ -165,7 +165,8 @@ class App:
         api = Api(
             self._read_inbox,
             Tokens(settings.secret_keys),
-            sources=sorted(sources),
+            sources=sources,
+            retries=RetrySchedule(attempts=settings.max_attempts),
             reads=self._reads,
             page_bytes=settings.api_page_bytes,
             readiness=self._readiness,

@@ -25,6 +25,7 @@ from receiver.codec import encode
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime
 from receiver.database.database import Database
 from receiver.inbox.inbox import Inbox
+from receiver.inbox.retries import RetrySchedule
 from receiver.mirror.rows import mirror_tables, sql_table
 
 #: The document is made without reading anything.
@@ -40,7 +41,8 @@ def api(tmp_path_factory) -> Iterator[Api]:
         yield Api(
             inbox,
             Tokens(["key"]),
-            sources=[],
+            sources={},
+            retries=RetrySchedule(),
             reads=Reads(at_once=1, seconds=1),
             page_bytes=1,
             readiness=Readiness(inbox, [], max_backlog_seconds=1),
