@@ -144,6 +144,7 @@ class Forked:
         self.wait(timeout)
         for reader in readers:
             reader.join(timeout)
+        self._close()
         return said[0], said[1]
 
     def send_signal(self, number: int) -> None:
@@ -162,6 +163,9 @@ class Forked:
 
     def __exit__(self, *_: object) -> None:
         self.wait()
+        self._close()
+
+    def _close(self) -> None:
         self._waiting.join()
         for stream in (self.stdout, self.stderr):
             stream.close()
