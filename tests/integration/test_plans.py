@@ -214,7 +214,7 @@ def read_rounds(inbox: Inbox) -> None:
     replay(inbox)
     found = queries.delivery(inbox.database, first_id_at(BEGAN))
     assert found is not None
-    assert len(found["rounds"]) == 2
+    assert len(found.rounds) == 2
 
 
 @pytest.mark.parametrize(
