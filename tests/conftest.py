@@ -43,9 +43,9 @@ LendDatabase = Callable[[Path], AbstractContextManager[str]]
 def pytest_configure() -> None:
     """Measure no process but this one, and keep temporary files in memory where there is room.
 
-    On a disk, much of the suite's time would be waiting for it. These tests kill processes and not the system, so a file
-    in memory outlives as much as one on a disk does. What is about disks (tests/plug) looks at the system calls, which
-    are the same. `TMPDIR` is left as it is, if it is given.
+    On a disk, much of the suite's time would be waiting for it. These tests kill processes and not the system, so a
+    file in memory outlives as much as one on a disk does. What is about disks (tests/plug) looks at the system calls,
+    which are the same. `TMPDIR` is left as it is, if it is given.
     """
     # What tests start is killed at any instant, and would leave half a file of coverage behind.
     if "PYTEST_XDIST_WORKER" in os.environ:

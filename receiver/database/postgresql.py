@@ -55,10 +55,10 @@ SERVER_WANTED, TAKES_WRITES = "target_session_attrs", "read-write"
 DEMOTED = (b"in_hot_standby", b"default_transaction_read_only")
 
 #: Transactions on each of two connections that tell a pooler of transactions from one of sessions.
-ROUNDS = 5
+SESSION_TRIALS = 5
 
 #: Seconds that the second of them may take to open, and either one for an answer.
-PATIENCE = 5
+PROBE_TIMEOUT = 5
 
 
 def look_after(engine: Engine, *, setting: str = SETTING) -> None:
@@ -122,10 +122,10 @@ def shares_sessions(connection: Connection[Any]) -> bool:
     import psycopg
 
     info = connection.info
-    same: dict[str, Any] = {**info.get_parameters(), "password": info.password, "connect_timeout": PATIENCE}
+    same: dict[str, Any] = {**info.get_parameters(), "password": info.password, "connect_timeout": PROBE_TIMEOUT}
     try:
         with closing(psycopg.connect(**same, autocommit=True)) as other:
-            had = [(_session(connection.pgconn), _session(other.pgconn)) for _ in range(ROUNDS)]
+            had = [(_session(connection.pgconn), _session(other.pgconn)) for _ in range(SESSION_TRIALS)]
     except (psycopg.OperationalError, TimeoutError) as error:
         log.warning("could not find out whether the pooler pools sessions", error=str(error).strip().splitlines()[0])
         return False
@@ -134,12 +134,12 @@ def shares_sessions(connection: Connection[Any]) -> bool:
 
 
 def _session(connection: PGconn) -> bytes:
-    """The number of the session that one transaction has. Raises `TimeoutError` if it has none for `PATIENCE`.
+    """The number of the session that one transaction has. Raises `TimeoutError` if it has none for `PROBE_TIMEOUT`.
 
     Asked past the driver, which waits without a bound: a pooler without a session to spare lets everybody in.
     """
     connection.send_query(b"SELECT pg_backend_pid()")
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + PROBE_TIMEOUT
     number = b""
     with selectors.DefaultSelector() as selector:
         selector.register(connection.socket, selectors.EVENT_READ)

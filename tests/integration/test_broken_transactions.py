@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from serving import PATIENCE, serving, wait_until
+from serving import TIMEOUT, serving, wait_until
 from shopping import NOON, drain, named, new_shop, new_worker, running, states, url_of
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import ProgrammingError
@@ -203,9 +203,9 @@ def test_a_settlement_that_is_chosen_to_end_a_deadlock_is_run_again_within_its_a
         event.listen(kit.database.engine, "before_cursor_execute", let_the_other_wait)
         settling = pool.submit(worker.work)
         wait_until(lambda: settling.done() or (waits and waits[0].done()), "the end of the deadlock")
-        waits[0].result(PATIENCE)
+        waits[0].result(TIMEOUT)
         connection.commit()
-        assert settling.result(PATIENCE) == 2
+        assert settling.result(TIMEOUT) == 2
     assert errors == ["40P01"]
     assert [row.active for row in kit.rows(Product)] == [False, False]
     assert [delivery["attempts_made"] for delivery in kit.deliveries()] == [1] * 4

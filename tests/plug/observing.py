@@ -15,7 +15,7 @@ from scene import Scene
 AT_ONCE = 1.0
 
 #: Seconds that the endpoint itself waits for a commit, with what its timer adds (receiver/ingest/group_commit.py).
-ENDPOINT_PATIENCE = 13.0
+ENDPOINT_TIMEOUT = 13.0
 
 Condition = Callable[[], Awaitable[bool]]
 
@@ -61,7 +61,7 @@ def told_at_once(scene: Scene) -> bool:
     On a machine that is busy, one answer may be late by itself; one that waited for the database took all its patience.
     """
     refusals = scene.stream.refusals[503]
-    return statistics.median(refusals) < AT_ONCE and max(refusals) < ENDPOINT_PATIENCE / 2
+    return statistics.median(refusals) < AT_ONCE and max(refusals) < ENDPOINT_TIMEOUT / 2
 
 
 def acking(scene: Scene) -> Condition:

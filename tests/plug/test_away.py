@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 from killing import judge
-from observing import AT_ONCE, ENDPOINT_PATIENCE, Held, acking, readiness, refusing, settled, told_at_once, until
+from observing import AT_ONCE, ENDPOINT_TIMEOUT, Held, acking, readiness, refusing, settled, told_at_once, until
 from scene import staged
 
 #: Rounds of away and back, after which nothing may have grown.
@@ -25,7 +25,7 @@ def test_when_postgresql_stops_and_starts_again_under_load_nothing_is_lost_and_n
                     await until(acking(scene), "acks")
                     refused = refusing(scene)
                     await asyncio.to_thread(scene.database.stop)
-                    await until(refused, "a refusal", seconds=ENDPOINT_PATIENCE)
+                    await until(refused, "a refusal", seconds=ENDPOINT_TIMEOUT)
                     await asyncio.sleep(2)
                     assert (await readiness(scene)).status_code == 503
                     await asyncio.to_thread(scene.database.restart)
@@ -67,7 +67,7 @@ def test_while_another_program_holds_the_sqlite_file_the_endpoint_says_so_and_th
         assert verdict.good, "\n".join(verdict.lines())
         refusals = scene.stream.refusals[503]
         assert statistics.median(refusals) < AT_ONCE
-        assert max(refusals) < ENDPOINT_PATIENCE
+        assert max(refusals) < ENDPOINT_TIMEOUT
         assert held[-1].file_descriptors <= held[0].file_descriptors + 8
         assert held[-1].threads <= held[0].threads + 4
 

@@ -6,7 +6,6 @@ import pytest
 from failing_disk import Kind
 from power import SCENARIOS, SENDERS, SETUPS, Machine, machine, play
 
-
 #: For each scenario in each set-up; `python tests/plug/power.py --runs 10` tries more.
 SEEDS = (1, 2)
 

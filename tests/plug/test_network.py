@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from killing import judge
-from observing import ENDPOINT_PATIENCE, acking, readiness, refusing, settled, told_at_once, until
+from observing import ENDPOINT_TIMEOUT, acking, readiness, refusing, settled, told_at_once, until
 from scene import Scene, staged
 
 
@@ -46,7 +46,7 @@ def test_a_network_that_is_down_for_a_while_is_told_to_senders_at_once(play):
     async def trouble(scene: Scene) -> None:
         refused = refusing(scene)
         scene.network.close_door()
-        await until(refused, "a refusal", seconds=ENDPOINT_PATIENCE)
+        await until(refused, "a refusal", seconds=ENDPOINT_TIMEOUT)
         await asyncio.sleep(3)
         assert (await readiness(scene)).status_code == 503
         scene.network.open_door()
@@ -55,16 +55,16 @@ def test_a_network_that_is_down_for_a_while_is_told_to_senders_at_once(play):
 
 
 @pytest.mark.long
-def test_a_network_that_swallows_everything_holds_nobody_longer_than_the_endpoint_s_patience(play):
+def test_a_network_that_swallows_everything_holds_nobody_longer_than_the_endpoint_s_timeout(play):
     async def trouble(scene: Scene) -> None:
         refused = refusing(scene)
         scene.network.hold()
-        await until(refused, "a refusal", seconds=ENDPOINT_PATIENCE)
+        await until(refused, "a refusal", seconds=ENDPOINT_TIMEOUT)
         scene.network.cut()
         scene.network.release()
 
     scene = play(trouble)
-    assert max(scene.stream.refusals[503]) < ENDPOINT_PATIENCE
+    assert max(scene.stream.refusals[503]) < ENDPOINT_TIMEOUT
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from forked import Forked
-from serving import PATIENCE, wait_until
+from serving import TIMEOUT, wait_until
 
 #: Its handlers take a moment, so that those of several processes meet. SLOW waits for the file `go`; data may say how
 #: many seconds it takes.
@@ -124,13 +124,13 @@ class Record:
 
 def kill(process: Forked) -> None:
     process.kill()
-    assert process.wait(PATIENCE) == -signal.SIGKILL
+    assert process.wait(TIMEOUT) == -signal.SIGKILL
 
 
 def end(process: Forked) -> None:
     """As a supervisor ends it; it must do so in order."""
     process.terminate()
-    assert process.wait(PATIENCE) == 0
+    assert process.wait(TIMEOUT) == 0
 
 
 def wait_for_begin(record: Record, entity: str, times: int = 1) -> Note:
