@@ -14,11 +14,11 @@ from receiver.database.database import Database
 from receiver.database.errors import is_infrastructure_error, retry_transaction
 from receiver.inbox import leases, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.insert import insert_all
 from receiver.inbox.leases import Claimed, Due
-from receiver.inbox.results import AttemptResult
 from receiver.inbox.rounds import Beginning, Cause
 from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
 from receiver.logs.safe_text import told
@@ -97,9 +97,17 @@ class Inbox:
         """Which of these the worker still holds; they stay so until the transaction ends."""
         return set(connection.execute(_HELD, {"ids": ids, "worker": worker}).scalars())
 
-    def settle(self, connection: Connection, worker: str, ended: Sequence[AttemptResult], *, now: datetime) -> None:
-        """Record how these attempts ended."""
-        results.record(connection, worker, ended, now=now)
+    def settle(
+        self,
+        connection: Connection,
+        worker: str,
+        ended: Sequence[AttemptResult],
+        *,
+        now: datetime,
+        settle_us: int = 0,
+    ) -> None:
+        """Record how these attempts ended. `settle_us` are microseconds that settling them took so far."""
+        results.record(connection, worker, ended, now=now, settle_us=settle_us)
 
     def release(self, worker: str, *, aside_until: datetime | None = None) -> None:
         """Give back what the worker claimed and has not begun, as if it had not been claimed.

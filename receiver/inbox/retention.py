@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, delete, literal, select
+from sqlalchemy import Connection, Row, delete, literal, select, update
 
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
@@ -68,6 +68,9 @@ def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
     with database.write() as connection:
         ended = _still_ended(connection, ids)
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ended)))
+        # They are as large as bodies, and quote them.
+        of_ended = ATTEMPTS.c.delivery_id.in_(ended), ATTEMPTS.c.traceback.is_not(None)
+        connection.execute(update(ATTEMPTS).where(*of_ended).values(traceback=None))
 
 
 def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -> None:

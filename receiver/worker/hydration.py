@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, perf_counter_ns
 
 import httpx
 import structlog
@@ -22,6 +22,7 @@ import structlog
 from receiver.dialects.dialect import Handler
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError
+from receiver.inbox.attempts import microseconds_since
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told_with_type
 from receiver.metrics import metrics
@@ -220,12 +221,14 @@ class Hydration:
     def _make(self, call: Call) -> None:
         self._at_hand.call = call
         attempt = call.attempt
+        began = perf_counter_ns()
         try:
             with self._guarded(attempt, call.hydrator.name):
                 hydrated = call.hydrator.function(attempt.event, call.client)
                 assert attempt.event is not None
                 attempt.event = replace(attempt.event, hydrated=hydrated)
         finally:
+            attempt.details.hydrate_us = microseconds_since(began)
             self._ended.put(call)
             self._wake()
 

@@ -20,10 +20,10 @@ from receiver.api.queries import DeliveryFilter, Statistics
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
+from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox, pending_entities, pending_sources
 from receiver.inbox.leases import Claimed
-from receiver.inbox.results import AttemptResult
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State
 
