@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 #: The folders and modules of `receiver`, from the bottom up: each may import from its own row and from those before it.
 LAYERS = (
-    ("errors", "moments", "likeness", "codec", "release"),
+    ("errors", "moments", "likeness", "codec", "release", "schemas"),
     ("logs", "metrics"),
     ("envelope", "loading"),
     ("verify",),
@@ -30,6 +31,9 @@ LAYERS = (
     ("cli", "__main__", "testing"),
 )
 
+#: The names of the systems that the dialects in `handlers` speak to; "indexed" only where it is quoted, as a name is.
+VENDOR = re.compile(r"sigma|iimmpact|sticky|[\"'`]indexed[\"'`]", re.IGNORECASE)
+
 #: Lines.
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 40
 
@@ -37,10 +41,17 @@ HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 
 #: Modules that do no I/O and read no clock: what they need comes in as arguments.
 PURE = (
-    *("errors", "moments", "likeness", "codec", "envelope", "verify.signatures", "verify.ciphers", "mirror.versions"),
+    *("errors", "moments", "likeness", "codec", "schemas", "envelope", "verify.signatures", "verify.ciphers"),
     *("logs.escapes", "logs.rates", "logs.safe_text", "settings.settings", "settings.account", "settings.environment"),
-    *("settings.limits", "settings.mistakes", "inbox.retries", "dialects.patterns", "dialects.compression"),
-    *("ingest.paths", "api.tokens"),
+    *(
+        "settings.limits",
+        "settings.mistakes",
+        "inbox.retries",
+        "dialects.patterns",
+        "dialects.compression",
+        "dialects.headers",
+    ),
+    *("mirror.versions", "ingest.paths", "api.tokens"),
 )
 
 #: What a pure module must not import, because it does I/O, waits, or reads a clock.
@@ -160,6 +171,12 @@ def test_the_receiver_never_imports_its_own_front_door(path: Path) -> None:
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
 def test_the_receiver_knows_neither_handlers_nor_the_simulator(path: Path) -> None:
     assert {name.partition(".")[0] for name in imports(path)} & {"handlers", "simulator"} == set()
+
+
+@pytest.mark.parametrize("path", files("receiver"), ids=module_name)
+def test_the_receiver_knows_no_vendor(path: Path) -> None:
+    named = [line for line in path.read_text("utf-8").splitlines() if VENDOR.search(line)]
+    assert named == [], "a dialect says what is a vendor's own"
 
 
 @pytest.mark.parametrize("path", files("simulator"), ids=module_name)

@@ -149,7 +149,7 @@ class Body(SQLModel, table=True):
     body: bytes = Field(sa_type=LargeBinary)
     #: What an encrypted or compressed body holds; None if the body is plain.
     plain: bytes | None = Field(default=None, sa_type=LargeBinary)
-    #: The headers worth keeping: see `receiver.ingest.admission.KEPT_HEADERS`.
+    #: The headers worth keeping: see `receiver.dialects.headers`.
     headers: dict[str, str] = Field(sa_type=Document)
 
 

@@ -16,7 +16,8 @@ import pytest
 from sqlalchemy import Connection, event, insert, text
 
 from receiver.api import queries
-from receiver.api.queries import DeliveryFilter, Statistics
+from receiver.api.queries import DeliveryFilter
+from receiver.api.stats import Counts
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
@@ -213,7 +214,7 @@ def read_rounds(inbox: Inbox) -> None:
     replay(inbox)
     found = queries.delivery(inbox.database, first_id_at(BEGAN))
     assert found is not None
-    assert len(found["rounds"]) == 2
+    assert len(found.rounds) == 2
 
 
 @pytest.mark.parametrize(
@@ -248,8 +249,8 @@ def test_what_is_open_is_counted_and_named_without_what_has_ended(inbox, databas
     accept_new(inbox)
     claim(inbox)
     plans.forget()
-    (told,) = Statistics(database, [SOURCE]).per_source(now=NOW)
-    assert (told["states"][State.PENDING], told["states"][State.PROCESSING]) == (10, 10)
+    (told,) = Counts(database, [SOURCE]).per_source(now=NOW)
+    assert (told.states[State.PENDING], told.states[State.PROCESSING]) == (10, 10)
     assert len(pending_entities(database, SOURCE)) == 20
     assert pending_sources(database) == [SOURCE]
     assert [scan for scan in plans.scans if "'pending'" in scan or "'processing'" in scan] == []
