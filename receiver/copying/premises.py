@@ -22,7 +22,7 @@ from receiver.errors import CopyError
 from receiver.inbox.tables import DELIVERIES, State
 from receiver.mirror.changes import CHANGES
 from receiver.server.registry import PROCESSES, running, shown
-from receiver.worker.liveness import gone
+from receiver.worker.liveness import dead
 
 #: For transactions of ours that last as long as a database is large, or wait while another one is written.
 TIMELESS = (
@@ -144,10 +144,10 @@ def refuse_users(connection: Connection, side: Side, now: datetime) -> None:
         holding = select(DELIVERIES.c.claimed_by).distinct()
         held = holding.where(DELIVERIES.c.state == State.PROCESSING, DELIVERIES.c.lease_until > now)
         workers = list(connection.execute(held).scalars())
-        users = [f"worker {worker}" for worker in workers if worker and worker not in gone(workers)]
+        users = [f"worker {worker}" for worker in workers if worker and worker not in dead(workers)]
     if users:
         raise CopyError(
-            f"{side.name} is in use by {', '.join(users)}: stop it, and run this again; what was killed counts as gone "
+            f"{side.name} is in use by {', '.join(users)}: stop it, and run this again; what was killed counts as dead "
             "after a minute. Senders keep what they cannot deliver meanwhile."
         )
 

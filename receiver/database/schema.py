@@ -131,7 +131,7 @@ class Schema:
             refuse_unfinished(connection)
             plan = self._plan(connection)
             for branch in self.branches:
-                self._take(connection, branch)
+                self._upgrade(connection, branch)
             SQLModel.metadata.create_all(connection, tables=list(self._missing(connection)))
             self._refuse_lacking(connection)
             if not self._database.is_postgresql:
@@ -156,7 +156,7 @@ class Schema:
         migration.created.extend(str.__str__(each.name) for each in self._missing(connection))
         return migration
 
-    def _take(self, connection: Connection, branch: Branch) -> None:
+    def _upgrade(self, connection: Connection, branch: Branch) -> None:
         status = status_of(connection, branch)
         if status.noted and not status.pending:
             return

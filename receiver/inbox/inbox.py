@@ -125,14 +125,14 @@ class Inbox:
         with self.database.write() as connection:
             connection.execute(statement, parameters)
 
-    def reclaim(self, *, now: datetime, gone: Sequence[str], max_attempts: int, pause: timedelta = timedelta()) -> int:
-        """Make claimable again what workers left behind: those named in `gone`, and all whose lease has ended.
+    def reclaim(self, *, now: datetime, dead: Sequence[str], max_attempts: int, pause: timedelta = timedelta()) -> int:
+        """Make claimable again what workers left behind: the `dead` ones, and all whose lease has ended.
 
         Their attempt counts: who used up the last one is dead. One that was alone and ended its worker all the same is
-        due after `pause`, so that the others get their turn. Returns how many deliveries were taken over.
+        due after `pause`, so that the others get their turn. Returns how many deliveries were reclaimed.
         """
         left = and_(
-            in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(gone))
+            in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(dead))
         )
         found = select(DELIVERIES.c.id, DELIVERIES.c.attempts, DELIVERIES.c.claimed_by, DELIVERIES.c.suspect).where(
             left

@@ -61,7 +61,7 @@ def claim(
     _be_alone(connection)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
     due = connection.execute(_DUE, parameters).all()
-    return _take(connection, due[: _how_many([row.size for row in due], max_bytes)], worker, now + lease)
+    return _claim(connection, due[: _how_many([row.size for row in due], max_bytes)], worker, now + lease)
 
 
 def claim_around(
@@ -121,7 +121,7 @@ class _Detour:
             with self.connection.begin_nested():
                 rows = self.connection.execute(_ROWS, {"ids": ids}).all()
                 fitting = rows[: _how_many([row.size for row in rows], self.left_bytes)]
-                taken = _take(self.connection, fitting, self.worker, self.until)
+                taken = _claim(self.connection, fitting, self.worker, self.until)
         except Exception as error:
             if is_infrastructure_error(error):
                 raise
@@ -231,7 +231,7 @@ _PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.bod
     among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
 )
 
-#: What `_take` takes.
+#: What `_claim` claims.
 _COLUMNS = (
     DELIVERIES.c.id,
     DELIVERIES.c.source,
@@ -271,7 +271,7 @@ _TAKE = (
 )
 
 
-def _take(connection: Connection, rows: Sequence[Any], worker: str, until: datetime) -> list[Claimed]:
+def _claim(connection: Connection, rows: Sequence[Any], worker: str, until: datetime) -> list[Claimed]:
     """Claim these rows, and read their bodies."""
     if not rows:
         return []

@@ -99,7 +99,7 @@ class BoundedProtocol(ClosingProtocol):
             return Wait(Awaited.HEAD_OR_READING, self._head_since)
         return None if self._idle_since is None else Wait(Awaited.REQUEST, self._idle_since)
 
-    def look(self, now: float) -> None:
+    def check_limits(self, now: float) -> None:
         if self._linger_until is not None:
             if now >= self._linger_until:
                 self._wire.abort()

@@ -113,12 +113,12 @@ _PASSED_ON = raw_columns(CHANGES)
 
 
 def follow(
-    database: Database, seq: int = 0, *, stopping: threading.Event | None = None, look: float = 1.0
+    database: Database, seq: int = 0, *, stopping: threading.Event | None = None, poll: float = 1.0
 ) -> Iterator[dict[str, Any]]:
     """Each change that follows `seq`, exactly once and in commit order: those that are there, then those that come.
 
     Whoever remembers the `seq` of the last change that it is done with goes on from there after a restart. While
-    nothing is new, it looks again every `look` seconds; it ends when `stopping` is set. Raises SQLAlchemy's error when
+    nothing is new, it polls every `poll` seconds; it ends when `stopping` is set. Raises SQLAlchemy's error when
     the database does not answer: call it again, with the last `seq`.
     """
     stopping = stopping or threading.Event()
@@ -130,7 +130,7 @@ def follow(
             yield change
             seq = change["seq"]
         if not page:
-            stopping.wait(look)
+            stopping.wait(poll)
 
 
 def _wait_for_turn(connection: Connection) -> None:

@@ -68,7 +68,7 @@ class UnitOfWork:
             entry = self._entries.get(write.key)
             if entry is None:
                 entry = self._entries[write.key] = _Entry(Registers(), None)
-            outcomes.extend(self._take(write, entry))
+            outcomes.extend(self._merge(write, entry))
             touched[write.key] = write
             if write.children_gone:
                 children = {key for key in self._children[write.key] if key.table is write.children_gone}
@@ -132,11 +132,11 @@ class UnitOfWork:
         for table, rows in sorted(by_table.items(), key=lambda item: sql_table(item[0]).name):
             insert_mappings(self.connection, sql_table(table), rows, conflict=replace_clause(sql_table(table)))
 
-    def _take(self, write: Write, entry: _Entry) -> list[Outcome]:
+    def _merge(self, write: Write, entry: _Entry) -> list[Outcome]:
         entry.dirty = True
         if write.children_gone:
             return [entry.registers.lose_children(sql_table(write.children_gone).name, write.version)]
-        outcomes = [entry.registers.take(column, value, write.version) for column, value in write.columns.items()]
+        outcomes = [entry.registers.merge(column, value, write.version) for column, value in write.columns.items()]
         self._adopt(write.key, entry.registers)
         return outcomes
 

@@ -83,10 +83,10 @@ class Registers:
     #: Per child table: as of when the children that are not known by newer news of their own are gone.
     children_gone: dict[str, Version] = field(default_factory=dict)
 
-    def take(self, column: str, value: Any, version: Version) -> Outcome:
-        """Let the news `column = value` in, if it is the newest."""
+    def merge(self, column: str, value: Any, version: Version) -> Outcome:
+        """Merge the news `column = value` in: it counts if it is the newest."""
         if isinstance(value, Patch):
-            return strongest(self._take_member(column, *member, version) for member in value.members.items())
+            return strongest(self._merge_member(column, *member, version) for member in value.members.items())
         floor = self.versions.get(column)
         old = self.values.get(column)
         differs = value != old
@@ -122,7 +122,7 @@ class Registers:
         self.children_gone = _dated_back(self.children_gone, after, heard)
         return (self.versions, self.children_gone) != before
 
-    def _take_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
+    def _merge_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
         register = f"{column}.{member}"
         known = [self.versions[name] for name in (column, register) if name in self.versions]
         floor = max(known, default=None)

@@ -49,7 +49,7 @@ class Settings(Limits, BaseSettings):
     batch_size: int = Field(default=200, ge=1, le=1_000)
     #: Bytes of bodies that one worker claims at once; a larger body is claimed alone.
     max_batch_bytes: int = Field(default=16_777_216, ge=1)
-    #: Seconds after which a claimed delivery may be taken over from a worker that has not been heard of.
+    #: Seconds after which a claimed delivery may be reclaimed from a worker that gives no sign of life.
     lease_seconds: float = Field(default=60.0, ge=1, le=86_400)
     #: How often a handler is run before its delivery is dead.
     max_attempts: int = Field(default=10, ge=1, le=100)

@@ -1,4 +1,4 @@
-"""Hears from PostgreSQL that something was accepted elsewhere, so that a worker need not wait for its next look."""
+"""Hears from PostgreSQL that something was accepted elsewhere, so that a worker need not wait for its next poll."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at whether to stop, and between two tries to connect.
+#: Seconds between two polls at whether to stop, and between two tries to connect.
 STOP_POLL, RECONNECT_PAUSE = 0.2, 2.0
 
-#: Seconds between two looks at whether the server still takes writes: one that was demoted sends nothing any more.
+#: Seconds between two polls at whether the server still takes writes: one that was demoted sends nothing any more.
 CHECK = 5.0
 
 

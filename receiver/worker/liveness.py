@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-#: How many times within the lease a pulse is looked at: a hang is noticed at most a fraction of the lease too late.
+#: How many times within the lease a pulse is polled: a hang is noticed at most a fraction of the lease too late.
 POLLS_PER_LEASE = 10
 
 # ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -37,23 +37,23 @@ class Place(NamedTuple):
 
 
 def new_name() -> str:
-    """A name for a worker of this process: `host:namespace:pid:began:random`. It lives until it is struck off."""
+    """A name for a worker of this process: `host:namespace:pid:began:random`. It lives until it is deregistered."""
     name = ":".join([socket.gethostname(), *map(str, _here()), secrets.token_hex(4)])
     _LIVING.add(name)
     return name
 
 
 def deregister(name: str) -> None:
-    """This worker lives no more: what it holds may be taken over."""
+    """Count this worker as dead: what it holds may be reclaimed."""
     _LIVING.discard(name)
 
 
-def gone(workers: Iterable[str]) -> list[str]:
-    """Those that certainly live no more: nobody has to wait for their leases to end.
+def dead(workers: Iterable[str]) -> list[str]:
+    """The workers that are certainly dead: their deliveries can be reclaimed before their leases end.
 
-    Of workers of other machines or containers nothing is known, nor of names of another form.
+    A worker of another machine or container is never among them, nor a name of another form: nothing is known of it.
     """
-    return [worker for worker in workers if worker not in _LIVING and _is_gone(worker)]
+    return [worker for worker in workers if worker not in _LIVING and _is_dead(worker)]
 
 
 def is_here(worker: str) -> bool:
@@ -83,7 +83,7 @@ def signal_to(worker: str, number: signal.Signals) -> None:
         os.close(process)
 
 
-def _is_gone(worker: str) -> bool:
+def _is_dead(worker: str) -> bool:
     place, here = _place(worker), _here()
     if place is None or place.namespace != here.namespace:
         return False
@@ -203,9 +203,9 @@ class Pulse:
 
 
 class Watch:
-    """Looks at a pulse now and then, and tells what has stood still for too long, whatever moves beside it.
+    """Polls a pulse, and names the runs that have stood still for too long, even while others move.
 
-    It counts looks, not seconds: a process that was paused as a whole has not looked, and so finds nobody hanging.
+    It counts polls, not seconds: a process that was paused as a whole has not polled, and so finds nothing hanging.
     """
 
     def __init__(self, pulse: Pulse) -> None:
@@ -213,7 +213,7 @@ class Watch:
         #: How often each was seen as it is now.
         self._still: dict[AtHand, int] = {}
 
-    def look(self) -> list[AtHand]:
-        """What has been hanging for `POLLS_PER_LEASE` looks; empty while all is well."""
+    def poll(self) -> list[AtHand]:
+        """What has been hanging for `POLLS_PER_LEASE` polls; empty while all is well."""
         self._still = {each: self._still.get(each, -1) + 1 for each in self._pulse.at_hand}
-        return [each for each, looks in self._still.items() if looks > POLLS_PER_LEASE]
+        return [each for each, polls in self._still.items() if polls > POLLS_PER_LEASE]

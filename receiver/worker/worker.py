@@ -32,10 +32,10 @@ from receiver.worker.settlement import Settlement
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between looks for work that nobody announced: retries that came due, another process's accepts.
+#: Seconds between two polls for work that nobody announced: retries that came due, another process's accepts.
 POLL_INTERVAL = 0.2
 
-#: Between two batches of what has expired, and between two looks for it.
+#: Between two batches of what has expired, and between two polls for it.
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
 #: Deliveries settled together at most while requests come in, on SQLite (docs/decisions/0014).
@@ -205,7 +205,7 @@ class Worker:
         self._wake.set()
 
     def give_up(self) -> None:
-        """Count as dead from now on, although the thread is there: others take over what this worker holds.
+        """Count as dead from now on, although the thread is there: others reclaim what this worker holds.
 
         If the thread comes back after all, it settles only what it still holds, and ends. Safe from any thread.
         """
@@ -245,10 +245,10 @@ class Worker:
         if self._looked_for_lost_at is not None and now - self._looked_for_lost_at < self.lease / 10:
             return
         self._looked_for_lost_at = now
-        gone = liveness.gone(self._inbox.workers())
-        taken = self._inbox.reclaim(now=now, gone=gone, max_attempts=self._retries.attempts, pause=self.lease / 4)
-        if taken:
-            log.warning("took over deliveries that another worker left behind", deliveries=taken)
+        dead = liveness.dead(self._inbox.workers())
+        reclaimed = self._inbox.reclaim(now=now, dead=dead, max_attempts=self._retries.attempts, pause=self.lease / 4)
+        if reclaimed:
+            log.warning("reclaimed deliveries that a dead worker left behind", deliveries=reclaimed)
 
     def _prune(self) -> None:
         """Drop one small batch of what has expired, now and then: retention never holds the work up.

@@ -115,7 +115,7 @@ def test_after_the_switch_the_copy_goes_on_where_the_original_was(across, tmp_pa
         again = kit.send_body("shop", bytes(body))
         assert again.body["status"] == "duplicate", "a dedup key was lost"
         stale = kit.send("shop", "product.updated", id="Löwe 🦁", at=NOON.replace(hour=1), data=named("Maus"))
-        kit.inbox.reclaim(now=kit.now(), gone=["a worker that is gone"], max_attempts=10)
+        kit.inbox.reclaim(now=kit.now(), dead=["a worker that is dead"], max_attempts=10)
         kit.drain()
         assert kit.delivery(stale)["outcome"] == "stale"
         assert kit.row(Product, "Löwe 🦁").name == "Löwe"
@@ -124,7 +124,7 @@ def test_after_the_switch_the_copy_goes_on_where_the_original_was(across, tmp_pa
         assert (kit.delivery(late)["state"], kit.row(Product, "gone").active) == ("processed", False), (
             "a tombstone was lost"
         )
-        assert kit.delivery(again)["state"] == "processed", "what a worker held at the end is taken over"
+        assert kit.delivery(again)["state"] == "processed", "what a worker held at the end is reclaimed"
         followed = after(kit.database, cursor, limit=100)
     assert {change["external_id"] for change in followed} >= {"late", "pending"}
     assert min(change["seq"] for change in followed) > cursor
@@ -164,7 +164,7 @@ def test_an_original_whose_deliveries_a_worker_holds_is_refused(histories, new_u
     source = new_url("sqlite")
     copy(histories("sqlite"), source)
     sql(source, "UPDATE deliveries SET lease_until = '2999-01-01T00:00:00.000000Z' WHERE state = 'processing'")
-    with pytest.raises(CopyError, match="FROM is in use by worker a worker that is gone: stop it"):
+    with pytest.raises(CopyError, match="FROM is in use by worker a worker that is dead: stop it"):
         copy(source, new_url("sqlite"))
 
 

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 #: Frames in the log that are copied as soon as they are there, and those that may still be copied while writers wait.
 STEP, REST = 1_000, 200
 
-#: Seconds between two looks at the log while it grows, and while it does not; and before a reader in the way, or an
+#: Seconds between two polls at the log while it grows, and while it does not; and before a reader in the way, or an
 #: error, is tried again.
 POLL, IDLE_POLL, RETRY_PAUSE = 0.02, 0.25, 0.5
 
@@ -96,7 +96,7 @@ class Checkpoints:
             while not self._stopping.wait(pause):
                 pause = RETRY_PAUSE
                 with self._troubles():
-                    pause = self._look()
+                    pause = self._poll()
         finally:
             if not self._stopping.is_set():
                 log.critical("no checkpoints are made any more by this process; restart it")
@@ -140,10 +140,10 @@ class Checkpoints:
         self._proven = False
         self.soundness.doubt()
 
-    # ── one look ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── one poll ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _look(self) -> float:
-        """Do what there is to do. Returns the seconds until the next look."""
+    def _poll(self) -> float:
+        """Do what there is to do. Returns the seconds until the next poll."""
         self.soundness.tell()
         if not self._in_charge:
             self._in_charge = self.soundness.take_charge()

@@ -21,7 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 Result = TypeVar("Result")
 
-#: Milliseconds that a transaction waits for another process's writer before it gives up, and seconds between two looks
+#: Milliseconds that a transaction waits for another process's writer before it gives up, and seconds between two polls
 #: whether that one is done.
 BUSY_TIMEOUT, BUSY_LOOK = 5_000, 0.001
 

@@ -175,7 +175,7 @@ class Iimmpact(System):
     # What the edits share.
 
     def _take(self, wanted: Callable[[Resource], bool], at: datetime) -> Resource | None:
-        return self.resources.take(self.rng, wanted, at=at)
+        return self.resources.pick(self.rng, wanted, at=at)
 
     def _is_removable(self, resource: Resource) -> bool:
         """Groups and categories go only when nothing lives in them, so that the catalog stays a tree."""

@@ -156,7 +156,7 @@ class Indexed(System):
     # What the edits share.
 
     def _take(self, wanted: Callable[[IndexedEntity], bool], at: datetime) -> IndexedEntity | None:
-        return self.entities.take(self.rng, wanted, at=at)
+        return self.entities.pick(self.rng, wanted, at=at)
 
     def _relation(self, kind: str) -> str | None:
         """A category for most products, a parent for some categories; without one the key is missing in the body."""

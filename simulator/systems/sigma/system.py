@@ -210,7 +210,7 @@ class Sigma(System):
     # What the edits share.
 
     def _take(self, wanted: Callable[[SigmaEntity], bool], at: datetime) -> SigmaEntity | None:
-        return self.entities.take(self.rng, wanted, at=at)
+        return self.entities.pick(self.rng, wanted, at=at)
 
     def _touch(self, entity: SigmaEntity, at: datetime) -> None:
         entity.updated_at = at

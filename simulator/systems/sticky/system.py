@@ -172,7 +172,7 @@ class Sticky(System):
     # What the edits share.
 
     def _take(self, wanted: Callable[[Product], bool], at: datetime) -> Product | None:
-        return self.products.take(self.rng, wanted, at=at)
+        return self.products.pick(self.rng, wanted, at=at)
 
     def _new_id(self) -> int:
         self._last_id += 1
