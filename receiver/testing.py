@@ -23,11 +23,14 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from msgspec.structs import asdict
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, select
 
 from receiver import codec
 from receiver.api import queries
+from receiver.api.catalog import shapes_of
+from receiver.api.deliveries import show_delivery, show_whole_delivery
 from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.dialects.dialect import Dialect
@@ -159,12 +162,13 @@ class Webhooks:
         delivery_id = answer if isinstance(answer, str) else answer.delivery
         found = queries.delivery(self.database, int(delivery_id))
         assert found is not None, f"there is no delivery {delivery_id}"
-        return found
+        shown = show_whole_delivery(found)
+        return {**asdict(shown), "attempts": [asdict(attempt) for attempt in shown.attempts]}
 
     def deliveries(self) -> list[dict[str, Any]]:
         """All deliveries in the order of their arrival."""
         found = queries.deliveries(self.database, queries.DeliveryFilter(), before=None, limit=1_000_000)
-        return [queries.show_delivery(row) for row in reversed(found)]
+        return [asdict(show_delivery(row)) for row in reversed(found)]
 
     # ── fixtures ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -192,7 +196,7 @@ class Webhooks:
         _refuse_unknown("table", [table], kinds)
         row = queries.row(self.database, kinds[table], source, external_id)
         assert row is not None, f"nobody ever spoke of {table} {external_id!r}"
-        return dict(codec.decode(codec.encode(queries.show_row(row))))
+        return dict(codec.decode(codec.encode(shapes_of(kinds[table]).show(row))))
 
     async def _post(self, path: str, body: bytes, headers: Any) -> Answer:
         transport = httpx.ASGITransport(self._endpoint)  # type: ignore[arg-type]

@@ -251,7 +251,7 @@ def test_every_error_code_is_documented_and_no_other() -> None:
 
 
 def test_every_error_code_is_in_the_openapi_document_and_no_other() -> None:
-    shown = describe({})["components"]["schemas"]["Error"]["properties"]["error"]["enum"]
+    shown = describe([])["components"]["schemas"]["Error"]["properties"]["error"]["enum"]
     assert sorted(shown) == sorted(error_codes())
 
 

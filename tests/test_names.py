@@ -18,7 +18,6 @@ ALLOWED = {
     "Attempt": "the API's schema of an attempt",
     "Change": "the API's schema of a change",
     "Delivery": "the API's schema of a delivery",
-    "Statistics": "the API's schema of the counts that its query makes",
 }
 
 

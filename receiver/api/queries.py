@@ -1,22 +1,26 @@
-"""What people and machines look up: deliveries, rows of the mirror, counts. Reads only."""
+"""What people and machines look up: deliveries and rows of the mirror. Reads only."""
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
-from threading import Lock
-from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, RowMapping, Select, exists, func, literal, select, text, tuple_, union_all
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    RowMapping,
+    Select,
+    exists,
+    literal,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
 
 from receiver.database.columns import Many, among, raw_columns
 from receiver.database.database import Database
-from receiver.errors import Unavailable
 from receiver.inbox.tables import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 
@@ -28,15 +32,6 @@ IDS_AT_ONCE = 500
 
 #: Columns of a mirror row that only the guard needs.
 HIDDEN = frozenset({"versions"})
-
-#: How much longer than it took a count over the whole history is believed, and the least in seconds.
-COUNT_REUSE, LEAST_REUSE = 20, 1.0
-
-#: Seconds that somebody waits for another's count.
-COUNT_PATIENCE = 5.0
-
-#: The states that a backlog consists of: each has an index of its own.
-BACKLOG = (State.PENDING, State.PROCESSING, State.DEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +71,15 @@ def _about_entity(found: Select[Any], limit: int) -> Select[Any]:
     return select(either).order_by((either.c.id + 0).desc()).limit(limit)
 
 
-def delivery(database: Database, delivery_id: int) -> dict[str, Any] | None:
-    """One delivery with its body, headers and failed attempts, as the API shows it."""
+class KeptDelivery(NamedTuple):
+    """A delivery with its body and headers, and its failed attempts, oldest first."""
+
+    row: RowMapping
+    attempts: Sequence[RowMapping]
+
+
+def delivery(database: Database, delivery_id: int) -> KeptDelivery | None:
+    """One delivery with all that is kept about it."""
     found = select(DELIVERIES, BODIES.c.body, BODIES.c.plain, BODIES.c.headers)
     found = found.outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id).where(DELIVERIES.c.id == delivery_id)
     attempts = select(ATTEMPTS).where(ATTEMPTS.c.delivery_id == delivery_id).order_by(ATTEMPTS.c.ended_at.desc())
@@ -85,18 +87,7 @@ def delivery(database: Database, delivery_id: int) -> dict[str, Any] | None:
         row = connection.execute(found).mappings().first()
         if row is None:
             return None
-        failed = connection.execute(attempts.limit(LARGEST_PAGE)).mappings().all()[::-1]
-    body, encoding = _readable(row["body"])
-    return show_delivery(row) | {
-        "headers": row["headers"] or {},
-        "body": body,
-        "body_encoding": encoding,
-        "plain": _readable(row["plain"])[0],
-        "attempts": [
-            {"number": each["number"], "ended_at": each["ended_at"], "worker": each["worker"], "reason": each["reason"]}
-            for each in failed
-        ],
-    }
+        return KeptDelivery(row, connection.execute(attempts.limit(LARGEST_PAGE)).mappings().all()[::-1])
 
 
 def replayable_ids(database: Database, wanted: DeliveryFilter) -> Iterator[list[int]]:
@@ -130,21 +121,9 @@ def is_source(database: Database, name: str) -> bool:
         )
 
 
-def show_delivery(row: RowMapping) -> dict[str, Any]:
-    """A delivery as the API lists it."""
-    entity = f"{row['entity_kind']}:{row['entity_id']}" if row["entity_kind"] is not None else None
-    shown = ("source", "event_type", "occurred_at", "received_at", "state", "outcome", "reason", "ended_at")
-    return {
-        "id": str(row["id"]),
-        **{name: row[name] for name in shown},
-        "entity": entity,
-        "attempts_made": row["attempts"],
-        "next_attempt_at": row["due_at"] if row["state"] == State.PENDING else None,
-        "duplicates": row["duplicates"],
-        "conflict": row["conflict"],
-        "dedup_key": row["dedup_key"],
-        "secret": row["secret"],
-    }
+def shown_columns(table: type[MirrorRow]) -> list[Column[Any]]:
+    """The columns of a mirror table that are shown, in the order in which its rows are selected."""
+    return [column for column in sql_table(table).columns if column.name not in HIDDEN]
 
 
 def select_rows(
@@ -170,122 +149,6 @@ def row(database: Database, table: type[MirrorRow], source: str, external_id: st
         return connection.execute(statement).mappings().first()
 
 
-def show_row(row: RowMapping) -> dict[str, Any]:
-    """A mirror row as the API shows it: decimals as text with all their digits."""
-    return {name: format(value, "f") if isinstance(value, Decimal) else value for name, value in row.items()}
-
-
-class Statistics:
-    """Counts per source. The count over the whole history is reused for a while, since it grows with the history."""
-
-    def __init__(self, database: Database, sources: Sequence[str]) -> None:
-        self._database = database
-        #: Those in the settings.
-        self.sources = sources
-        self._counting = Lock()
-        self._ended: list[RowMapping] = []
-        self._believed_until = 0.0
-
-    def per_source(self, *, now: datetime) -> list[dict[str, Any]]:
-        """One entry for each source in the settings or with deliveries, in the order of their names."""
-        with self._database.read() as connection:
-            open_rows = connection.execute(_OPEN).mappings().all()
-        ended_rows = self._count_ended()
-        names = {row["source"] for row in [*open_rows, *ended_rows]} | set(self.sources)
-        return [self._source(name, open_rows, ended_rows, now) for name in sorted(names)]
-
-    def _count_ended(self) -> list[RowMapping]:
-        # One at a time: whoever waits here takes the answer of the one before.
-        if not self._counting.acquire(timeout=COUNT_PATIENCE):
-            raise Unavailable("The history is being counted already, and that takes long. Ask again later.")
-        try:
-            began = monotonic()
-            if began >= self._believed_until:
-                with self._database.read() as connection:
-                    self._ended = list(connection.execute(_ENDED).mappings())
-                took = monotonic() - began
-                self._believed_until = began + (
-                    max(took * COUNT_REUSE, LEAST_REUSE) if took > LEAST_REUSE / 20 else 0.0
-                )
-            return self._ended
-        finally:
-            self._counting.release()
-
-    def backlog(self) -> dict[tuple[str, str], int]:
-        """How many deliveries are not done, or dead, by source and state. It does not go through the history."""
-        with self._database.read() as connection:
-            rows = connection.execute(_BACKLOG).mappings().all()
-        found: dict[tuple[str, str], int] = defaultdict(int)
-        for row in rows:
-            found[row["source"], row["state"]] += row["deliveries"]
-        return found
-
-    def _source(
-        self, name: str, open_rows: Sequence[RowMapping], ended_rows: Sequence[RowMapping], now: datetime
-    ) -> dict[str, Any]:
-        states: dict[str, int] = dict.fromkeys(State, 0)
-        outcomes: dict[str, int] = defaultdict(int)
-        duplicates = 0
-        for row in [*open_rows, *ended_rows]:
-            if row["source"] == name:
-                states[row["state"]] += row["deliveries"]
-                duplicates += row["duplicates"]
-                if row["outcome"]:
-                    outcomes[row["outcome"]] += row["deliveries"]
-        oldest = min((row["oldest"] for row in open_rows if row["source"] == name and row["oldest"]), default=None)
-        last = self._last(name)
-        return {
-            "source": name,
-            "states": states,
-            "outcomes": outcomes,
-            "duplicates": duplicates,
-            "oldest_pending_seconds": max((now - oldest).total_seconds(), 0.0) if oldest else None,
-            "freshness_seconds": self._freshness(name),
-            "last_delivery_at": last,
-        }
-
-    def _last(self, name: str) -> datetime | None:
-        statement = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name)
-        with self._database.read() as connection:
-            return connection.execute(statement.order_by(DELIVERIES.c.id.desc()).limit(1)).scalar()
-
-    def _freshness(self, name: str) -> float | None:
-        """Seconds from change to mirror, of the newest delivery that was processed."""
-        statement = (
-            select(DELIVERIES.c.occurred_at, DELIVERIES.c.ended_at)
-            .where(DELIVERIES.c.source == name, DELIVERIES.c.state == State.PROCESSED.value)
-            .order_by(DELIVERIES.c.id.desc())
-            .limit(1)
-        )
-        with self._database.read() as connection:
-            newest = connection.execute(statement).first()
-        if newest is None or newest.occurred_at is None or newest.ended_at is None:
-            return None
-        return float(max((newest.ended_at - newest.occurred_at).total_seconds(), 0.0))
-
-
-def _tally(states: Any) -> Select[Any]:
-    return (
-        select(
-            DELIVERIES.c.source,
-            DELIVERIES.c.state,
-            DELIVERIES.c.outcome,
-            func.count().label("deliveries"),
-            func.sum(DELIVERIES.c.duplicates).label("duplicates"),
-            func.min(DELIVERIES.c.received_at).label("oldest"),
-        )
-        .where(states)
-        # The source last: with it first, SQLite would go through the whole history in the order of the sources.
-        .group_by(DELIVERIES.c.state, DELIVERIES.c.outcome, DELIVERIES.c.source)
-    )
-
-
-#: One by one, because each of the two has an index of the few rows in it.
-_OPEN = union_all(_tally(in_state(State.PENDING)), _tally(in_state(State.PROCESSING)))
-_ENDED = _tally(HAS_ENDED)
-_BACKLOG = union_all(*(_tally(in_state(state)) for state in BACKLOG))
-
-
 def _filtered(statement: Select[Any], wanted: DeliveryFilter) -> Select[Any]:
     if wanted.source is not None:
         statement = statement.where(DELIVERIES.c.source == wanted.source)
@@ -303,12 +166,3 @@ def _filtered(statement: Select[Any], wanted: DeliveryFilter) -> Select[Any]:
     if wanted.ids is not None:
         statement = statement.where(among(DELIVERIES.c.id, literal(list(wanted.ids), Many(BigInteger))))
     return statement
-
-
-def _readable(content: bytes | None) -> tuple[str | None, str | None]:
-    if content is None:
-        return None, None
-    try:
-        return content.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        return b64encode(content).decode(), "base64"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import structlog
+from msgspec import Meta
 
 from receiver.codec import encode
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
@@ -23,6 +24,7 @@ from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, source_named
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
+from receiver.schemas import Error, Shape
 from receiver.settings.limits import Limits
 from receiver.verify.signatures import RawHeaders
 
@@ -45,6 +47,13 @@ class Reply(NamedTuple):
     headers: tuple[Header, ...] = ()
     #: Whether the connection ends with it, since the rest of the body is not read.
     closes: bool = False
+
+
+class Receipt(Shape, frozen=True):
+    """The webhook is safe."""
+
+    status: Literal["accepted", "duplicate"]
+    delivery: Annotated[str, Meta(description="The id of the delivery; for a duplicate, of the first.")]
 
 
 class Endpoint:
@@ -211,8 +220,9 @@ def reply_to(refusal: Refused) -> Reply:
         headers = ((b"retry-after", str(refusal.retry_after).encode()),)
     if isinstance(refusal, MethodNotAllowed):
         headers = ((b"allow", b"POST"),)
-    body = encode({"error": refusal.code, "message": refusal.message})
-    return Reply(refusal.status, body, headers, closes=isinstance(refusal, (BodyTooLarge, Unavailable)))
+    return Reply(
+        refusal.status, encode(Error.of(refusal)), headers, closes=isinstance(refusal, (BodyTooLarge, Unavailable))
+    )
 
 
 def framed(headers: Iterable[Header], length: int, *, closes: bool) -> list[Header]:
@@ -231,4 +241,4 @@ async def _send(send: Send, reply: Reply) -> None:
 
 def ack(accepted: Accepted) -> Reply:
     """The 2xx: whether it is new, and under which id it is kept."""
-    return Reply(200, b'{"status":"%b","delivery":"%d"}' % (accepted.status.encode(), accepted.delivery_id))
+    return Reply(200, encode(Receipt(accepted.status, str(accepted.delivery_id))))

@@ -199,23 +199,25 @@ def test_a_file_of_secrets_is_read_again_though_the_settings_say_the_same(folder
 
 
 def test_a_body_under_way_is_verified_with_the_settings_that_it_began_under(folder):
-    content = product(1, key="slow", name="Lamp")
-    with folder.serving("--no-worker") as (process, client):
+    content, begin = product(1, key="slow", name="Lamp"), b"{"
+    renewed = threading.Event()
 
-        def pieces():
-            yield content[:10]
-            wait_until(lambda: "refused a webhook" in folder.log or post(client, NEW, 2) == 200, "the new settings")
-            yield content[10:]
+    def pieces():
+        yield begin
+        assert renewed.wait(TIMEOUT)
+        yield content.removeprefix(begin)
 
+    with folder.serving("--no-worker") as (process, client), ThreadPoolExecutor(1) as pool:
+        address = f"{client.base_url}/hooks/iimmpact"
+        slow = pool.submit(httpx.post, address, content=pieces(), headers=signed(OLD, content), timeout=TIMEOUT)
+        incomplete = f"\nhookmirror_incomplete_bytes {len(begin):.1f}\n"
+        wait_until(lambda: incomplete in client.get("/metrics").text, "the first piece of the body")
         folder.write(settings(NEW))
-        with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(
-                httpx.post, f"{client.base_url}/hooks/iimmpact", content=pieces(), headers=signed(OLD, content)
-            )
-            time.sleep(0.3)
-            process.send_signal(signal.SIGHUP)
-            folder.logged(IN_FORCE)
-            assert slow.result(TIMEOUT).status_code == 200
+        process.send_signal(signal.SIGHUP)
+        folder.logged(IN_FORCE)
+        assert post(client, NEW, 2) == 200
+        renewed.set()
+        assert slow.result(TIMEOUT).status_code == 200
         assert post(client, OLD, 3) == 401
 
 
@@ -261,6 +263,8 @@ def test_several_processes_take_them_together_and_a_process_that_is_being_starte
         for _ in range(5):
             process.send_signal(signal.SIGHUP)
             time.sleep(0.05)
+        # One that is still starting would begin with the new settings, and have nothing to say about them.
+        registered(folder, 3)
         folder.write(settings(NEW, OLD))
         process.send_signal(signal.SIGHUP)
         with stream(str(client.base_url), OLD) as answers:

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from handlers.catalog import Product
 from receiver.api import queries
 from receiver.api.queries import DeliveryFilter
+from receiver.api.stats import Counts
 from receiver.database.schema import Schema
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.retention import Retention
@@ -134,9 +135,9 @@ def test_the_api_lists_across_partitions_newest_first(kit):
     assert [row["entity_id"] for row in rest] == ["WAITS", "OLD"]
     found = queries.deliveries(kit.database, DeliveryFilter(entity="product:M2"), before=None, limit=10)
     assert [row["id"] for row in found] == [second]
-    assert queries.delivery(kit.database, second)["body"] is not None
-    (told,) = queries.Statistics(kit.database, ["shop"]).per_source(now=kit.now())
-    assert told["states"][State.PROCESSED] == 4
+    assert queries.delivery(kit.database, second).row["body"] is not None
+    (told,) = Counts(kit.database, ["shop"]).per_source(now=kit.now())
+    assert told.states[State.PROCESSED] == 4
 
 
 def test_retention_drops_across_partitions(kit):

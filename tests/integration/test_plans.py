@@ -16,7 +16,8 @@ import pytest
 from sqlalchemy import Connection, event, insert, text
 
 from receiver.api import queries
-from receiver.api.queries import DeliveryFilter, Statistics
+from receiver.api.queries import DeliveryFilter
+from receiver.api.stats import Counts
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
@@ -225,7 +226,7 @@ def test_what_is_open_is_counted_and_named_without_what_has_ended(inbox, databas
     accept_new(inbox)
     claim(inbox)
     plans.forget()
-    (told,) = Statistics(database, [SOURCE]).per_source(now=NOW)
+    (told,) = Counts(database, [SOURCE]).per_source(now=NOW)
     assert (told["states"][State.PENDING], told["states"][State.PROCESSING]) == (10, 10)
     assert len(pending_entities(database, SOURCE)) == 20
     assert pending_sources(database) == [SOURCE]
