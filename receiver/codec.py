@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from receiver.errors import Unreadable
-from receiver.likeness import likeness
+from receiver.sniffing import sniff
 
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -70,7 +70,7 @@ def _mended(content: bytes) -> bytes:
 
 
 def _refuse(content: bytes, error: msgspec.DecodeError) -> NoReturn:
-    wrong = likeness(content)
+    wrong = sniff(content)
     raise Unreadable(f"The body is not JSON: {wrong}" if wrong else f"The body is not JSON: {error}.") from None
 
 

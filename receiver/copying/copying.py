@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Table, delete, inspect, text
 
 from receiver.copying.digests import Difference, Digest, differences, digest
-from receiver.copying.premises import (
+from receiver.copying.preconditions import (
     Side,
     demand_copied,
     demand_source,

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, text
 
 from receiver import Event, Mirror
 from receiver.copying.copying import Copier, CopyReport
-from receiver.copying.premises import Side
+from receiver.copying.preconditions import Side
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.dialects.sources import find_dialects

@@ -1,4 +1,4 @@
-"""Likeness: what bytes look like that should have been JSON, and what their sender can do about it."""
+"""Sniffing: what bytes look like that should have been JSON, and what their sender can do about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AS_JSON = "Let the sender send JSON, as application/json."
 UNPACKED = "Let the sender send it uncompressed, or let the dialect decompress it."
 
 
-def likeness(content: bytes) -> str | None:
+def sniff(content: bytes) -> str | None:
     """What the content looks like and what to do, as the end of a sentence; None for JSON with a mistake in it."""
     start = content[:SAMPLE_BYTES].strip()
     if not start:
