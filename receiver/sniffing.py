@@ -6,7 +6,7 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Callable
 
-#: Bytes from the beginning that are looked at.
+#: Bytes from the beginning that are examined.
 SAMPLE_BYTES = 1_000
 
 #: `name=value`, with the value percent-encoded or not; base64 text ends with its equals signs.
@@ -41,7 +41,7 @@ def _is_multipart(start: bytes) -> bool:
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether it is words and not JSON; `true`, `false` and `null` with a mistake are told where that is."""
+    """Whether it is plain text; misspelt `true`, `false` and `null` count as JSON, whose error names the place."""
     try:
         # Incremental, because the last character may have been cut.
         text = getincrementaldecoder("utf-8")().decode(start)

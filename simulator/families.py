@@ -18,7 +18,7 @@ LOOKS = 24
 class Families(Generic[T]):
     """Entities by id. A family is what shares news: a product with its variants, or one entity alone.
 
-    Two edits of one family in one tick of the system's time would be a tie that nobody can order, so `take` gives out
+    Two edits of one family in one tick of the system's time would be a tie that nobody can order, so `pick` gives out
     each family once in a tick: a history picks another entity instead of waiting.
     """
 

@@ -209,7 +209,7 @@ def _moment(value: Any) -> str:
     except TypeError:
         raise NotPortable(f"holds {_what(value)} where a time is declared") from None
     except (ValueError, OverflowError):
-        raise NotPortable(f"holds {_shown(value)}, which is no time between the years 1 and 9999") from None
+        raise NotPortable(f"holds {_shown(value)}, which is not a time between the years 1 and 9999") from None
 
 
 def _shown(value: Any) -> str:
@@ -217,7 +217,7 @@ def _shown(value: Any) -> str:
 
 
 def _what(value: Any) -> str:
-    """Only the kind of a value: what it is may be nobody's business."""
+    """Only the kind of a value, since the value itself may be private."""
     names: dict[type, str] = {str: "text", bytes: "bytes", float: "a fraction", int: "a number"}
     return names.get(type(value), type(value).__name__)
 

@@ -148,7 +148,7 @@ class TableReader:
         except DBAPIError as error:
             if "Could not decode" not in str(error.orig):
                 raise
-        # Text that is none: read so that the row can be told.
+        # Invalid text, decoded loosely so that the message can show the row.
         self._is_damaged = True
         driver: Any = self._connection.connection.driver_connection
         driver.text_factory = lambda content: content.decode("utf-8", "surrogateescape")

@@ -66,7 +66,7 @@ class Inbox:
 
         Their bodies have at most `max_bytes` together; a larger one is taken alone.
 
-        Only those of the `sources` that this worker knows: others are left, with all their attempts, to whoever does.
+        Only those of the `sources` that this worker knows: others stay, with all their attempts, for workers that do.
         A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
         A row that cannot be claimed holds back no other: it ends as dead, or is left as it is.
         """
@@ -82,7 +82,7 @@ class Inbox:
             return leases.claim_around(connection, worker, sources, **what)
 
     def _tell(self, error: str) -> None:
-        """Once, because what cannot be claimed nor ended is met again with each claim."""
+        """Log this error once: a delivery that can neither be claimed nor ended fails each claim."""
         if error != self._told:
             log.warning("a claim failed; going around what cannot be claimed", error=error)
         self._told = error
@@ -93,7 +93,7 @@ class Inbox:
         retry_transaction(lambda: self._write(statement, {"ids": ids, "worker": worker}))
 
     def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
-        """Which of these the worker still holds; they stay so until the transaction ends."""
+        """The ones of these that the worker still holds, locked until the transaction ends."""
         return set(connection.execute(_HELD, {"ids": ids, "worker": worker}).scalars())
 
     def settle(self, connection: Connection, worker: str, ended: Sequence[AttemptResult], *, now: datetime) -> None:
@@ -166,7 +166,7 @@ class Inbox:
             return [worker for worker in connection.execute(statement).scalars() if worker is not None]
 
     def replay(self, ids: Iterable[int], *, now: datetime) -> int:
-        """Send deliveries that have ended through again, with all their attempts. Returns how many there were.
+        """Replay finished deliveries, with all their attempts. Returns how many there were.
 
         Those whose body has expired are left as they are.
         """
@@ -182,12 +182,12 @@ class Inbox:
             return connection.execute(statement, {"ids": ids}).rowcount
 
     def due(self, sources: Collection[str], *, now: datetime) -> Due:
-        """What a claim would find, asked without holding anybody up."""
+        """What a claim would find, read without any lock."""
         ordinary, suspect = self._first_due(sources)
         return Due(ordinary is not None and ordinary <= now, suspect is not None and suspect <= now)
 
     def oldest_due_seconds(self, sources: Collection[str], *, now: datetime) -> float:
-        """How long the delivery of these sources has waited that has been due for longest; 0 if none is due."""
+        """How long the longest-due delivery of these sources has been due; 0 if none is."""
         due = min((first for first in self._first_due(sources) if first is not None), default=now)
         return max((now - due).total_seconds(), 0.0)
 
@@ -197,7 +197,7 @@ class Inbox:
 
 
 def pending_sources(database: Database) -> list[str]:
-    """The sources that deliveries are pending of."""
+    """The sources that have pending deliveries."""
     # Not by the plain column, for the reason that `OF_SOURCES` gives.
     statement = select(DELIVERIES.c.source + "").where(in_state(State.PENDING)).distinct()
     with database.read() as connection:

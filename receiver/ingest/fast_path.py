@@ -89,7 +89,7 @@ class FastPathProtocol(BoundedProtocol):
 
     def _read_no_more(self, last_word: Reply | None) -> bool:
         if self._source is not None:
-            # Nobody has heard of the request yet.
+            # The application has not heard of the request yet.
             self._source, self._parts, self._in_body = None, [], False
         return super()._read_no_more(last_word)
 

@@ -55,17 +55,17 @@ IDLE = 0.1
 
 
 class Store(Protocol):
-    """Whatever keeps arrivals durably: the database, or a replicated log in front of it."""
+    """Keeps arrivals durably: the database, or a replicated log in front of it."""
 
     def accept(self, batch: Sequence[Arrival], /) -> list[Accepted]:
         """The answers in the order of the arrivals, after they are durable. Raises if that is not certain."""
 
 
 class PendingReply(Protocol):
-    """What is owed to a request: where its body is kept, or why it is refused. A future of either will do."""
+    """The answer that a request waits for: where its body is kept, or why it is refused. A future serves as one."""
 
     def done(self) -> bool:
-        """Whether it was given, or nobody waits for it any more."""
+        """Whether it was given, or the request no longer waits for it."""
 
     def set_result(self, accepted: Accepted, /) -> None: ...
 
@@ -83,7 +83,7 @@ class GroupCommit:
     """Accepts the arrivals of one event loop, through one thread that writes."""
 
     def __init__(self, inbox: Store, *, accepted: Callable[[], None] = lambda: None) -> None:
-        """`accepted` is called after every commit, to wake whoever works on what came in."""
+        """`accepted` is called after every commit, to wake the workers."""
         self._inbox = inbox
         self._accepted = accepted
         #: What gathers for the next batch, and what is being committed since when.

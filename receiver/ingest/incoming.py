@@ -1,6 +1,6 @@
 """Incoming: heads and bodies that have begun to arrive, bounded in memory, and each body in time and rate.
 
-Nobody knows yet whether they are authentic, so they have a budget of their own, and where it is used up, room is made:
+They are not verified yet, so they have a budget of their own, and where it is used up, room is made:
 refusing what is new instead would let a stranger who never finishes keep everybody else out (docs/decisions/0017).
 """
 
@@ -61,7 +61,7 @@ class Piece:
         self._incoming.hold(size)
 
     def leave(self) -> None:
-        """It is complete, or nobody waits for it any more."""
+        """It is complete, or its request no longer waits for it."""
         self._incoming.remove(self)
 
     def weight(self, now: float) -> float:

@@ -42,7 +42,7 @@ DEREGISTER_TIMEOUT = 2.0
 #: How long a process without a heartbeat counts as running.
 STALE = timedelta(minutes=1)
 
-#: Differences of one pair that are named; whoever wants them all asks the table.
+#: Differences that a warning names; the table `processes` has them all.
 MOST_WIRING_DIFFERENCES = 3
 
 NEWER_SCHEMA = (
@@ -218,7 +218,7 @@ class Registration:
         try:
             do()
         except (SQLAlchemyError, HookmirrorError):
-            # Whoever needs the database says so, and this can wait for the next time.
+            # The code that needs the database reports its errors; the heartbeat can wait for the next turn.
             log.debug("could not write the heartbeat, or read the other processes", exc_info=True)
 
     def _leave(self) -> None:

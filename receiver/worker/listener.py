@@ -1,4 +1,4 @@
-"""Hears from PostgreSQL that something was accepted elsewhere, so that a worker need not wait for its next poll."""
+"""Learns from PostgreSQL that something was accepted elsewhere, so that a worker need not wait for its next poll."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Listener:
 
 
 def _demand_writable(connection: psycopg.Connection[Any]) -> None:
-    """Raises psycopg's error if this server takes no writes any more: then nobody accepts anything there."""
+    """Raises psycopg's error if this server takes no writes any more: nothing can be accepted there then."""
     found = connection.execute("SHOW transaction_read_only").fetchone()
     if found != ("off",):
         raise psycopg.errors.ReadOnlySqlTransaction("the server that it listened to takes no writes any more")

@@ -1,4 +1,4 @@
-"""Which workers live: whose process is no more, and whether one that is there still moves.
+"""Which workers are dead because their process has ended, and which hang although it runs.
 
 A worker's name says where it runs, so that others on the same machine need not wait for its lease to end when its
 process has. `Pulse` and `Watch` are for the opposite case: the process is there, and a handler of it never returns.
@@ -63,7 +63,7 @@ def is_here(worker: str) -> bool:
 
 
 def signal_to(worker: str, number: signal.Signals) -> None:
-    """Give its process a signal, and nobody who came to bear the same number.
+    """Send a signal to its process, and never to a later one with the same number.
 
     Raises `ProcessLookupError` if it has ended, and `PermissionError` if it belongs to another user.
     """
@@ -156,7 +156,7 @@ class AtHand(NamedTuple):
     thread: int
     #: Whether it runs inside the settling transaction, and so holds locks while it hangs.
     in_transaction: bool = False
-    #: Sets this run apart from the ones before, and grows with each sign of life.
+    #: Tells this run from earlier ones, and grows with each sign of life.
     beats: int = 0
 
     @property
@@ -178,7 +178,7 @@ class Pulse:
         self._running: dict[int, AtHand] = {}
 
     def beat(self) -> None:
-        """Show that what runs on this thread moves; on a thread that nobody knows, all that runs."""
+        """Show that the run on this thread moves; on an unknown thread, that all runs move."""
         here = threading.get_ident()
         known = list(self._running.items())
         for delivery, each in [item for item in known if item[1].thread == here] or known:
@@ -190,7 +190,7 @@ class Pulse:
         self._running[delivery] = AtHand(delivery, code, threading.get_ident(), in_transaction, next(self._beats))
 
     def end(self, delivery: int) -> None:
-        """It came to its end, whichever."""
+        """The run has ended, in whatever way."""
         running = self._running.get(delivery)
         # Another thread may run the same delivery by now, if this one was given up.
         if running is not None and running.thread == threading.get_ident():

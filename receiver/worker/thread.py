@@ -48,12 +48,12 @@ EXIT_HUNG = 70
 
 
 def end_process() -> None:
-    """At once, as a crash would: whatever was acked is kept, and whoever supervises starts the next."""
+    """End the process at once, as a crash would: what was acked is kept, and the supervisor starts the next one."""
     os._exit(EXIT_HUNG)
 
 
 class WorkerThread:
-    """Keeps one worker going, that hears of what is accepted elsewhere."""
+    """Keeps one worker running, which is woken by accepts elsewhere."""
 
     def __init__(
         self, new_worker: Callable[[], Worker], database: Database, *, end_process: Callable[[], None] = end_process
@@ -83,9 +83,9 @@ class WorkerThread:
         self._worker.wake()
 
     def trouble(self) -> str | None:
-        """What is wrong that nobody here mends; None while the worker lives and somebody watches it."""
+        """What is wrong and only a restart mends; None while the worker lives and is watched."""
         if not self._watcher.is_alive():
-            return "Nobody watches the worker: start this process anew."
+            return "The worker is not watched any more: start this process anew."
         return None if self._thread.is_alive() else "The worker's thread has ended."
 
     def renew(self) -> None:

@@ -314,7 +314,7 @@ def test_comparing_with_what_is_no_copy_makes_nothing(exists, histories, tmp_pat
     target = tmp_path / "target.db"
     if exists:
         target.touch()
-    with pytest.raises(CopyError, match="TO has not the tables of this release, so it is no copy"):
+    with pytest.raises(CopyError, match="TO lacks tables of this release, so it is not a copy"):
         verify(histories("sqlite"), f"sqlite:///{target}")
     assert target.exists() == exists
 
@@ -404,14 +404,18 @@ SPOILT = [
     ("sqlite", "UPDATE products SET name = x'61ff'", "holds bytes where text is declared"),
     ("sqlite", "UPDATE products SET price = 'dear'", "holds text where a decimal is declared"),
     ("sqlite", "UPDATE products SET price = '1e999999'", "holds a number with more digits than PostgreSQL keeps"),
-    ("sqlite", "UPDATE products SET changed_at = 'noon'", "holds 'noon', which is no time between the years 1 and"),
+    ("sqlite", "UPDATE products SET changed_at = 'noon'", "holds 'noon', which is not a time between the years 1 and"),
     ("sqlite", "UPDATE products SET changed_at = '2026-01-01T00:00:00'", "a time without its offset from UTC"),
     ("sqlite", "UPDATE products SET active = 'perhaps'", "holds text where true or false is declared"),
     ("sqlite", "UPDATE deliveries SET attempts = 'many'", "holds text where a whole number is declared"),
     ("sqlite", "UPDATE deliveries SET attempts = 1 << 40", "is beyond the 32 bits that it has on PostgreSQL"),
     ("sqlite", "UPDATE deliveries SET attempts = 1e300", "holds a fraction where a whole number is declared"),
-    ("postgresql", "UPDATE products SET changed_at = 'infinity'", "holds 'infinity', which is no time between"),
-    ("postgresql", "UPDATE products SET changed_at = '0044-03-15 BC'", "which is no time between the years 1 and 9999"),
+    ("postgresql", "UPDATE products SET changed_at = 'infinity'", "holds 'infinity', which is not a time between"),
+    (
+        "postgresql",
+        "UPDATE products SET changed_at = '0044-03-15 BC'",
+        "which is not a time between the years 1 and 9999",
+    ),
 ]
 
 
