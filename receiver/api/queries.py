@@ -21,7 +21,8 @@ from sqlalchemy import (
 
 from receiver.database.columns import Many, among, raw_columns
 from receiver.database.database import Database
-from receiver.inbox.tables import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state
+from receiver.inbox.rounds import history
+from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 
 #: Items of one page: unless asked for, and at most.
@@ -72,22 +73,21 @@ def _about_entity(found: Select[Any], limit: int) -> Select[Any]:
 
 
 class KeptDelivery(NamedTuple):
-    """A delivery with its body and headers, and its failed attempts, oldest first."""
+    """A delivery with its body and headers, and its rounds, oldest first."""
 
     row: RowMapping
-    attempts: Sequence[RowMapping]
+    rounds: list[dict[str, Any]]
 
 
 def delivery(database: Database, delivery_id: int) -> KeptDelivery | None:
     """One delivery with all that is kept about it."""
     found = select(DELIVERIES, BODIES.c.body, BODIES.c.plain, BODIES.c.headers)
     found = found.outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id).where(DELIVERIES.c.id == delivery_id)
-    attempts = select(ATTEMPTS).where(ATTEMPTS.c.delivery_id == delivery_id).order_by(ATTEMPTS.c.ended_at.desc())
     with database.read() as connection:
         row = connection.execute(found).mappings().first()
         if row is None:
             return None
-        return KeptDelivery(row, connection.execute(attempts.limit(LARGEST_PAGE)).mappings().all()[::-1])
+        return KeptDelivery(row, history(connection, row))
 
 
 def replayable_ids(database: Database, wanted: DeliveryFilter) -> Iterator[list[int]]:

@@ -38,7 +38,7 @@ BEGAN = NOW - timedelta(days=20)
 HISTORY = 1_000
 
 #: What grows with it, also under the name that a claim gives it.
-GROWING = ("deliveries", "busy", "bodies", "dedup_keys", "attempts")
+GROWING = ("deliveries", "busy", "bodies", "dedup_keys", "attempts", "rounds")
 
 #: Indexes over the few rows in one state, which may be read from end to end.
 OF_FEW = {"ix_deliveries_due", "ix_deliveries_processing", "ix_deliveries_dead"}
@@ -196,8 +196,31 @@ def replay(inbox: Inbox) -> None:
     assert inbox.replay([first_id_at(BEGAN)], now=NOW) == 1
 
 
+def replay_again(inbox: Inbox) -> None:
+    replay(inbox)
+    with inbox.database.write() as connection:
+        connection.execute(text("UPDATE deliveries SET state = 'dead' WHERE id = :id"), {"id": first_id_at(BEGAN)})
+    replay(inbox)
+
+
+def try_now(inbox: Inbox) -> None:
+    ids = [delivery.id for delivery in claim(inbox)]
+    inbox.release("worker")
+    with inbox.database.write() as connection:
+        assert inbox.try_now(connection, ids, now=NOW - timedelta(days=1)) == 10
+
+
+def read_rounds(inbox: Inbox) -> None:
+    replay(inbox)
+    found = queries.delivery(inbox.database, first_id_at(BEGAN))
+    assert found is not None
+    assert len(found.rounds) == 2
+
+
 @pytest.mark.parametrize(
-    "work", [accept_new, look_for_work, claim, settle, give_back, reclaim, replay], ids=lambda work: work.__name__
+    "work",
+    [accept_new, look_for_work, claim, settle, give_back, reclaim, replay, replay_again, try_now, read_rounds],
+    ids=lambda work: work.__name__,
 )
 def test_a_workers_verbs_go_by_an_index(inbox, plans, work: Callable[[Inbox], object]):
     accept_new(inbox)
@@ -227,7 +250,7 @@ def test_what_is_open_is_counted_and_named_without_what_has_ended(inbox, databas
     claim(inbox)
     plans.forget()
     (told,) = Counts(database, [SOURCE]).per_source(now=NOW)
-    assert (told["states"][State.PENDING], told["states"][State.PROCESSING]) == (10, 10)
+    assert (told.states[State.PENDING], told.states[State.PROCESSING]) == (10, 10)
     assert len(pending_entities(database, SOURCE)) == 20
     assert pending_sources(database) == [SOURCE]
     assert [scan for scan in plans.scans if "'pending'" in scan or "'processing'" in scan] == []
