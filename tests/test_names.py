@@ -52,6 +52,7 @@ PLAIN = {
         *(
             "api",
             "endpoint",
+            "headers",
             "openapi",
             "routes",
             "schemas",
