@@ -18,7 +18,7 @@ _OF_THE_DELIVERY = slice(1, 8)
 
 
 def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, over: bool) -> AttemptResult:
-    """The result of an attempt whose worker did not end it; with `over`, it was the last."""
+    """The result of an attempt that its worker never ended; with `over`, it was the last one."""
     return AttemptResult(
         delivery_id=delivery_id,
         state=State.DEAD if over else State.PENDING,

@@ -64,7 +64,7 @@ APPLIED_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=FRESHNESS_BUCKETS,
 )
-# Of processes that share their metrics, these four are of the database, so that the last word about them counts.
+# These four describe the database, which all processes share, so the newest value counts.
 BACKLOG_DELIVERIES = Gauge(
     "hookmirror_backlog",
     "Deliveries by state, where they are not done",
@@ -113,7 +113,7 @@ HUNG_WORKERS = Gauge(
 
 
 def text() -> bytes:
-    """Everything in Prometheus' text form: of this process, or of all that share a folder with it."""
+    """All metrics in Prometheus' text format: of this process, or of all that share a folder with it."""
     if SHARED_VARIABLE not in os.environ:
         return generate_latest(REGISTRY)
     shared = CollectorRegistry()
@@ -122,7 +122,7 @@ def text() -> bytes:
 
 
 def forget(pid: int, folder: Path) -> None:
-    """A process that shared this folder has ended: what it counted stays, what it is no longer goes."""
+    """Forget the gauges of a process that shared this folder and has ended; its counters stay."""
     mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 

@@ -60,7 +60,7 @@ class Settlement:
         try:
             self.settle_together(done)
         except Exception as error:
-            # Interrupted handlers may be what it is: alone, each uses up its own chances and nobody else's.
+            # An interrupted handler may be the cause: alone, each uses up its own chances only.
             if is_infrastructure_error(error) and not any(attempt.interruptions for attempt in done):
                 raise
             log.warning("a batch could not be settled; settling its deliveries one by one", error=told(error))
