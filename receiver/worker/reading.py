@@ -55,6 +55,7 @@ def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedul
     attempt.handler = source.dialect.handler_for(envelope.event_type)
     if attempt.handler is None:
         raise Discard(f"No handler takes {envelope.event_type}.")
+    attempt.details.handler = attempt.handler.name
     kind, entity_id = envelope.entity or ("", "")
     attempt.event = Event(
         source=delivery.source,
