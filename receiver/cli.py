@@ -18,6 +18,7 @@ from receiver.commands.migrate import migrate
 from receiver.commands.options import hookmirror
 from receiver.commands.prune import prune
 from receiver.commands.reconcile import reconcile
+from receiver.commands.rehearse import rehearse
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
 from receiver.commands.send import send
@@ -33,7 +34,7 @@ from receiver.settings.settings import load
 COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
-COMMANDS = (serve, worker, reload, token, doctor, send, replay, reconcile, prune, migrate, copy)
+COMMANDS = (serve, worker, reload, token, doctor, send, replay, reconcile, rehearse, prune, migrate, copy)
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
 app.callback()(hookmirror)

@@ -25,6 +25,7 @@ LAYERS = (
     ("dialects",),
     ("ingest", "worker", "reconcile"),
     ("provenance",),
+    ("rehearsal",),
     ("api",),
     ("server",),
     ("copying",),

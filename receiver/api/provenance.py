@@ -128,7 +128,7 @@ class ChangesOfDelivery(Shape, frozen=True):
 
 def show_why(why: Why) -> WhyRow:
     """Why a row is as it is, as the API shows it."""
-    row, obstacles = why.row, why.retelling.obstacles
+    row, obstacles = why.row, why.recomputation.obstacles
     return WhyRow(
         table=str(sql_table(row.key.table).name),
         source=row.key.source,
@@ -146,12 +146,12 @@ def show_why(why: Why) -> WhyRow:
             NotInForce(str(each.id), each.event_type, each.occurred_at, State(each.state), each.reason)
             for each in not_in_force(why.candidates)[:MOST_SHOWN]
         ],
-        ran=len(why.retelling.ran),
+        ran=len(why.recomputation.ran),
         not_run=[
             NotRun(kind, number, str(max(id_ for id_, (each, _) in obstacles.items() if each is kind)))
             for kind, number in telling.obstacles(why).most_common()
         ],
-        milliseconds=round(why.retelling.seconds * 1_000, 3),
+        milliseconds=round(why.recomputation.seconds * 1_000, 3),
     )
 
 

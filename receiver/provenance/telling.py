@@ -29,7 +29,7 @@ def sentences(why: Why) -> list[str]:
 
 def obstacles(why: Why) -> Counter[Obstacle]:
     """How many deliveries were not run, by reason."""
-    return Counter(obstacle for obstacle, _ in why.retelling.obstacles.values())
+    return Counter(obstacle for obstacle, _ in why.recomputation.obstacles.values())
 
 
 def overall(why: Why) -> Check:
@@ -41,9 +41,9 @@ def overall(why: Why) -> Check:
 
 
 def _sentences(why: Why) -> Iterator[str]:
-    ran = len(why.retelling.ran)
+    ran = len(why.recomputation.ran)
     number = "1 kept delivery was" if ran == 1 else f"{ran} kept deliveries were"
-    told = f"{number} run again, in {why.retelling.seconds * 1_000:.0f} ms"
+    told = f"{number} run again, in {why.recomputation.seconds * 1_000:.0f} ms"
     if why.differing:
         yield f"{told}: they do not say what the row holds about {', '.join(why.differing)}."
     elif overall(why) is Check.AGREES:
@@ -57,7 +57,7 @@ def _sentences(why: Why) -> Iterator[str]:
         yield f"Not run: {parts}. What lost against a value may be among them."
     if why.candidates.partial is not None:
         yield f"Not all were looked at: {why.candidates.partial}."
-    if around := len(why.retelling.looked_around):
+    if around := len(why.recomputation.looked_around):
         yield f"The handlers of {around} looked at other rows of the mirror, and saw them as they are now."
     if why.lost_with_parent is not None:
         assert why.row.parent is not None

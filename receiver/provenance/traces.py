@@ -79,7 +79,7 @@ class Trace:
         for column, value in write.columns.items():
             self._take(column, value, version)
             if self.dated_back is not None:
-                self.dated_back.take(column, value, back)
+                self.dated_back.merge(column, value, back)
 
     def copied(self) -> Trace:
         """Another that takes news of its own."""
@@ -89,7 +89,7 @@ class Trace:
     def _take(self, column: str, value: Any, version: Version) -> None:
         said = dict(_said(column, value, self.registers.values.get(column)))
         before = {path: told_of(self.registers, column, path) for path in said}
-        self.registers.take(column, value, version)
+        self.registers.merge(column, value, version)
         for path, word in said.items():
             loss = _loss(Told(word, version), before[path], told_of(self.registers, column, path))
             if loss is not None:

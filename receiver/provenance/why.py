@@ -1,7 +1,7 @@
 """Why a row is as it is: for each column and member its version, what brought it, and what lost last against it.
 
 Versions and what brought them are read from the row. What lost is found by running the kept deliveries about it again
-(`receiver.provenance.retelling`), which also shows whether the row is what its deliveries say.
+(`receiver.provenance.recomputation`), which also shows whether the row is what its deliveries say.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from receiver.mirror.rows import ACTIVE, Key, own_columns
 from receiver.mirror.versions import Version
 from receiver.provenance.candidates import Candidates, find_candidates
 from receiver.provenance.origins import Bringer, Origin, origins_of
-from receiver.provenance.retelling import MOST_SECONDS, Retelling, retell
+from receiver.provenance.recomputation import MOST_SECONDS, Recomputation, recompute
 from receiver.provenance.stored import StoredRow, stored_row
 from receiver.provenance.traces import Defeat, Loss, Told, paths_of, told_of
 
@@ -62,7 +62,7 @@ class Why:
     #: What made the row inactive although nothing about itself did: the end of its parent's children.
     lost_with_parent: tuple[Version, Origin] | None
     candidates: Candidates
-    retelling: Retelling
+    recomputation: Recomputation
     asked_at: datetime
     #: Columns that the deliveries tell about and the row does not have.
     missing: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Why:
     @property
     def is_complete(self) -> bool:
         """Whether every delivery that is known to have spoken of the row was run."""
-        return not self.retelling.obstacles and self.candidates.partial is None
+        return not self.recomputation.obstacles and self.candidates.partial is None
 
 
 def explain_row(
@@ -99,13 +99,13 @@ def explain_row(
         gone = [row.children_gone] if row.children_gone is not None else []
         versions = [*row.registers.versions.values(), *gone]
         origins = origins_of(connection, key.source, versions, candidates)
-    retelling = retell(
+    recomputation = recompute(
         database, sources, row, candidates.processed, retries=retries or RetrySchedule(), seconds=seconds
     )
-    judge = _Judge(row, retelling, origins)
+    judge = _Judge(row, recomputation, origins)
     reasons = [judge.reason(column, path) for column, path in _paths(row)]
     parted = _lost_with_parent(row, origins)
-    return Why(row, reasons, parted, candidates, retelling, asked_at, judge.missing())
+    return Why(row, reasons, parted, candidates, recomputation, asked_at, judge.missing())
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +113,20 @@ class _Judge:
     """Holds the row against what the deliveries say."""
 
     row: StoredRow
-    retelling: Retelling
+    recomputation: Recomputation
     origins: Mapping[int, Origin]
 
     def reason(self, column: str, path: str) -> Reason:
         held = told_of(self.row.registers, column, path)
         assert held is not None
-        retold = told_of(self.retelling.trace.registers, column, path)
-        check, because = self._check(column, path, held, retold)
+        recomputed = told_of(self.recomputation.trace.registers, column, path)
+        check, because = self._check(column, path, held, recomputed)
         return Reason(
             path=path,
             value=held.value,
             version=held.version,
             origin=self.origins[held.version.arrival],
-            lost=self._lost(path, held, retold),
+            lost=self._lost(path, held, recomputed),
             check=check,
             because=because,
             is_tie=path in self.row.registers.ties,
@@ -134,39 +134,40 @@ class _Judge:
 
     def missing(self) -> list[str]:
         """What the deliveries tell about that the row holds nothing of."""
-        held, retold = self.row.registers.versions, self.retelling.trace.registers.versions
-        return sorted(path for path in retold if path not in held and path.partition(".")[0] not in held)
+        held, recomputed = self.row.registers.versions, self.recomputation.trace.registers.versions
+        return sorted(path for path in recomputed if path not in held and path.partition(".")[0] not in held)
 
-    def _check(self, column: str, path: str, held: Told, retold: Told | None) -> tuple[Check, str | None]:
-        if retold is not None and self._is_same(column, path, held, retold):
+    def _check(self, column: str, path: str, held: Told, recomputed: Told | None) -> tuple[Check, str | None]:
+        if recomputed is not None and self._is_same(column, path, held, recomputed):
             return Check.AGREES, None
         arrival = held.version.arrival
         back = self._dated_back(column, path)
         if back is not None and _is_held_as(back, held):
             return Check.AGREES, None
-        newest = min((told for told in (retold, back) if told is not None), key=lambda told: told.version, default=None)
-        if newest is not None and newest.version.arrival != arrival and newest.version > held.version:
-            return Check.DIFFERS, f"delivery {newest.version.arrival} says something newer"
-        if arrival in self.retelling.ran:
+        versions = [told.version for told in (recomputed, back) if told is not None]
+        newest = min(versions, default=held.version)
+        if newest.arrival != arrival and newest > held.version:
+            return Check.DIFFERS, f"delivery {newest.arrival} says something newer"
+        if arrival in self.recomputation.ran:
             return Check.DIFFERS, f"with today's code delivery {arrival} does not say so"
         return Check.UNKNOWN, f"cannot be told: {self._obstacle(arrival)}"
 
-    def _is_same(self, column: str, path: str, held: Told, retold: Told) -> bool:
-        if held.version != retold.version:
+    def _is_same(self, column: str, path: str, held: Told, recomputed: Told) -> bool:
+        if held.version != recomputed.version:
             return False
-        both = (self.row.registers, self.retelling.trace.registers)
+        both = (self.row.registers, self.recomputation.trace.registers)
         if path == column and any(name.startswith(f"{column}.") for each in both for name in each.versions):
             # Members that were told apart are held against each other one by one.
-            return isinstance(held.value, dict) == isinstance(retold.value, dict)
-        return bool(held.value == retold.value)
+            return isinstance(held.value, dict) == isinstance(recomputed.value, dict)
+        return bool(held.value == recomputed.value)
 
     def _dated_back(self, column: str, path: str) -> Told | None:
         """What the deliveries say once a reconcile has dated back what is from the future; None if nothing is."""
-        back = self.retelling.trace.dated_back
+        back = self.recomputation.trace.dated_back
         return None if back is None else told_of(back, column, path)
 
     def _obstacle(self, arrival: int) -> str:
-        known = self.retelling.obstacles.get(arrival)
+        known = self.recomputation.obstacles.get(arrival)
         if known is not None:
             return f"of delivery {arrival}, {known[1]}"
         origin = self.origins[arrival]
@@ -176,13 +177,13 @@ class _Judge:
             return f"delivery {arrival} is not kept any more, or was not looked at"
         return "what brought it is older than every delivery that is kept"
 
-    def _lost(self, path: str, held: Told, retold: Told | None) -> Loss | None:
-        if retold is None:
+    def _lost(self, path: str, held: Told, recomputed: Told | None) -> Loss | None:
+        if recomputed is None:
             return None
-        if retold.version >= held.version or retold.value == held.value:
-            return self.retelling.trace.losses.get(path)
-        later = retold.version.arrival > held.version.arrival
-        return Loss(retold.value, retold.version, Defeat.STALE if later else Defeat.OVERTAKEN)
+        if recomputed.version >= held.version or recomputed.value == held.value:
+            return self.recomputation.trace.losses.get(path)
+        later = recomputed.version.arrival > held.version.arrival
+        return Loss(recomputed.value, recomputed.version, Defeat.STALE if later else Defeat.OVERTAKEN)
 
 
 def _is_held_as(back: Told, held: Told) -> bool:

@@ -21,7 +21,7 @@ from receiver.dialects.sources import build_source
 from receiver.errors import Unavailable
 from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.mirror.rows import Key, sql_table
-from receiver.provenance import bench, candidates, telling
+from receiver.provenance import candidates, isolation, telling
 from receiver.provenance.stored import stored_row
 from receiver.provenance.why import Check, Why, explain_row
 from receiver.settings.settings import source_settings
@@ -199,9 +199,9 @@ def test_for_any_history_the_registers_that_are_retold_are_those_of_the_row(lend
                 for row in kit.rows(table):
                     found = why(kit, table, row.external_id, seconds=LONG)
                     assert (found.differing, telling.overall(found)) == ([], Check.AGREES)
-                    held, retold = found.row.registers, found.retelling.trace.registers
-                    assert (retold.versions, retold.ties) == (held.versions, held.ties)
-                    assert {name: held.values[name] for name in retold.values} == retold.values
+                    held, recomputed = found.row.registers, found.recomputation.trace.registers
+                    assert (recomputed.versions, recomputed.ties) == (held.versions, held.ties)
+                    assert {name: held.values[name] for name in recomputed.values} == recomputed.values
 
     holds()
 
@@ -248,7 +248,7 @@ def test_the_answer_to_a_thin_event_is_not_guessed(kit, shop):
     thin = {"secrets": [TEST_SECRET], "api_url": "http://127.0.0.1:9"}
     source = build_source(source_settings("shop", thin), {"shop": shop})
     found = explain_row(kit.database, {"shop": source}, Key(Product, "shop", "A1"))
-    assert [each for each, _ in found.retelling.obstacles.values()] == [Obstacle.THIN]
+    assert [each for each, _ in found.recomputation.obstacles.values()] == [Obstacle.THIN]
     assert "not kept" in reason(found, "name").because
 
 
@@ -283,7 +283,7 @@ def test_a_handler_that_raises_today_harms_nobody_and_is_told(kit, shop, error):
 
 
 def test_a_handler_that_hangs_is_left_behind_and_the_others_are_run(kit, shop, monkeypatch):
-    monkeypatch.setattr(bench, "HANG_SECONDS", 0.2)
+    monkeypatch.setattr(isolation, "HANG_SECONDS", 0.2)
     opened = threading.Event()
 
     @shop.on("product.priced")
@@ -308,8 +308,8 @@ def test_a_handler_that_hangs_is_left_behind_and_the_others_are_run(kit, shop, m
 
 
 def test_once_too_many_hang_nobodys_code_is_run_any_more(kit, shop, monkeypatch):
-    monkeypatch.setattr(bench, "HANG_SECONDS", 0.1)
-    monkeypatch.setattr(bench, "MOST_HANGING", 1)
+    monkeypatch.setattr(isolation, "HANG_SECONDS", 0.1)
+    monkeypatch.setattr(isolation, "MOST_HANGING", 1)
     opened = threading.Event()
     kit.send("shop", "product.updated", id="A1", at=NOON, data={"name": "Lamp"})
     kit.drain()
@@ -332,8 +332,8 @@ def test_past_the_bound_it_says_how_far_it_looked(catalog, monkeypatch):
     for second in range(1, 7):
         catalog.tell("product.updated", "A1", second, {"name": f"name {second}"})
     found = why(catalog.kit)
-    assert int(first) in found.retelling.ran, "it brought a value that the row still has"
-    assert len(found.retelling.ran) == 4
+    assert int(first) in found.recomputation.ran, "it brought a value that the row still has"
+    assert len(found.recomputation.ran) == 4
     assert "the newest 3 were looked at" in found.candidates.partial
     assert telling.overall(found) is Check.UNKNOWN
 
@@ -341,7 +341,7 @@ def test_past_the_bound_it_says_how_far_it_looked(catalog, monkeypatch):
 def test_when_the_time_is_over_the_rest_is_said_not_to_be_reached(catalog):
     catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     found = why(catalog.kit, seconds=0.0)
-    assert [each for each, _ in found.retelling.obstacles.values()] == [Obstacle.NOT_REACHED]
+    assert [each for each, _ in found.recomputation.obstacles.values()] == [Obstacle.NOT_REACHED]
 
 
 def test_deliveries_about_the_row_that_were_never_processed_are_listed_with_their_reasons(catalog):
@@ -357,7 +357,7 @@ def test_a_replayed_delivery_that_was_processed_before_still_counts(catalog):
     told = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
     catalog.kit.inbox.replay([int(told)], now=catalog.kit.now())
     found = why(catalog.kit)
-    assert (found.differing, int(told) in found.retelling.ran) == ([], True)
+    assert (found.differing, int(told) in found.recomputation.ran) == ([], True)
 
 
 def test_a_handler_sees_the_row_as_it_was_then(kit, shop):

@@ -1,4 +1,4 @@
-"""The bench: runs a dialect's code over deliveries for a reader, on a thread that the reader can leave behind.
+"""Isolation: runs a dialect's code over deliveries for a reader, on a thread that the reader can leave behind.
 
 Python cannot end a thread. So code that does not return is given up: the reader goes on without it, and only so many
 threads may hang in one process before it runs nobody's code for readers any more.
@@ -26,7 +26,7 @@ MOST_HANGING, MOST_LEFT_BEHIND = 4, 2
 
 HANGS = f"its handler did not return within {HANG_SECONDS:g} second"
 
-#: Runs one delivery. Runs on the bench's thread.
+#: Runs one delivery. Runs on a thread of the run.
 TryOne = Callable[[Claimed], Trial]
 
 #: Takes what came of it. Never runs at the same time as another one.
@@ -36,7 +36,7 @@ _hanging: set[threading.Thread] = set()
 
 
 @dataclass(slots=True)
-class Bench:
+class IsolatedRun:
     """Runs one question's deliveries, one after the other, until a moment of the monotonic clock."""
 
     try_one: TryOne

@@ -1,4 +1,4 @@
-"""Retelling: the kept deliveries about one row run into empty registers, in the order of arrival.
+"""Recomputation: the kept deliveries about one row run into empty registers, in the order of arrival.
 
 It is what the row would be if it had only these deliveries and today's code. Nothing is written.
 """
@@ -20,8 +20,8 @@ from receiver.inbox.retries import RetrySchedule
 from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import Registers, Version
-from receiver.provenance.bench import Bench
 from receiver.provenance.candidates import bodies_of
+from receiver.provenance.isolation import IsolatedRun
 from receiver.provenance.stored import StoredRow, parent_of, row_of
 from receiver.provenance.traces import Trace
 from receiver.worker.trial import Obstacle, Trial, run_trial
@@ -34,7 +34,7 @@ MOST_SECONDS = 4.0
 
 
 @dataclass(slots=True)
-class Retelling:
+class Recomputation:
     """What came of running the deliveries."""
 
     trace: Trace = field(default_factory=Trace)
@@ -42,14 +42,14 @@ class Retelling:
     ran: set[int] = field(default_factory=set)
     #: Of those that were not, why.
     obstacles: dict[int, tuple[Obstacle, str]] = field(default_factory=dict)
-    #: Those whose handlers looked at rows that were not retold, and so saw them as they are now.
+    #: Those whose handlers looked at rows that were not recomputed, and so saw them as they are now.
     looked_around: set[int] = field(default_factory=set)
     #: What the parent's registers say, by parent.
     parents: dict[Key, Trace] = field(default_factory=dict)
     seconds: float = 0.0
 
 
-def retell(
+def recompute(
     database: Database,
     sources: Mapping[str, Source],
     row: StoredRow,
@@ -57,21 +57,21 @@ def retell(
     *,
     retries: RetrySchedule,
     seconds: float = MOST_SECONDS,
-) -> Retelling:
+) -> Recomputation:
     """Run these deliveries, given in the order of arrival, for as long as that takes or `seconds`.
 
     Raises `Unavailable` if too much of the dialects' code hangs in this process.
     """
     began = monotonic()
-    teller = _Teller(database, sources, row, retries)
-    bench = Bench(teller.try_one, teller.take, until=began + seconds)
+    recomputing = _Recomputing(database, sources, row, retries)
+    isolated = IsolatedRun(recomputing.try_one, recomputing.take, until=began + seconds)
     for window in _windows(deliveries):
         claimed = _claimed(database, window)
-        teller.ends = {each.id: each.ended_at or each.received_at for each in window}
-        done = bench.run(claimed)
+        recomputing.ends = {each.id: each.ended_at or each.received_at for each in window}
+        done = isolated.run(claimed)
         if done < len(claimed):
             break
-    told = teller.told
+    told = recomputing.told
     for each in deliveries:
         if each.id not in told.ran and each.id not in told.obstacles:
             told.obstacles[each.id] = Obstacle.NOT_REACHED, f"the time for one question, {seconds:g} seconds, was over"
@@ -79,13 +79,13 @@ def retell(
     return told
 
 
-class _Teller:
+class _Recomputing:
     """Runs deliveries and lets what they say about the row and its parents in. `take` never runs twice at a time."""
 
     def __init__(
         self, database: Database, sources: Mapping[str, Source], row: StoredRow, retries: RetrySchedule
     ) -> None:
-        self.told = Retelling()
+        self.told = Recomputation()
         #: When the attempt of each delivery at hand ended.
         self.ends: Mapping[int, datetime] = {}
         self._database = database
