@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.api.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
 from receiver.api.tokens import Scope, Tokens
 from receiver.codec import encode
 from receiver.copying.command import copy
@@ -34,6 +33,8 @@ from receiver.logs.escapes import visible
 from receiver.options import hookmirror
 from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
+from receiver.search.deliveries import is_source, replayable_ids, unknown_ids
+from receiver.search.filters import DeliveryFilter
 from receiver.server import reloading, sending, server
 from receiver.server.app import App, install, schema_of_packages, tune_interpreter
 from receiver.server.doctor import examine
