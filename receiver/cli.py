@@ -33,8 +33,9 @@ from receiver.logs.escapes import visible
 from receiver.options import hookmirror
 from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
-from receiver.search.deliveries import is_source, replayable_ids, unknown_ids
 from receiver.search.filters import DeliveryFilter
+from receiver.search.replayable import replayable_ids, unknown_ids
+from receiver.search.sources import is_source
 from receiver.server import reloading, sending, server
 from receiver.server.app import App, install, schema_of_packages, tune_interpreter
 from receiver.server.doctor import examine

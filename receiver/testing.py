@@ -34,14 +34,13 @@ from receiver.dialects.dialect import Dialect
 from receiver.dialects.sources import Source, build_source, find_dialects
 from receiver.errors import ConfigurationError
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.tables import State
+from receiver.inbox.tables import DELIVERIES, State
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import PREFIX
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 from receiver.search import deliveries, rows
-from receiver.search.filters import DeliveryFilter
 from receiver.settings.limits import Limits
 from receiver.settings.settings import source_settings
 from receiver.verify.signatures import Credentials, Verifier
@@ -165,8 +164,9 @@ class Webhooks:
 
     def deliveries(self) -> list[dict[str, Any]]:
         """All deliveries in the order of their arrival."""
-        found = deliveries.deliveries(self.database, DeliveryFilter(), before=None, limit=1_000_000)
-        return [queries.show_delivery(row) for row in reversed(found)]
+        with self.database.read() as connection:
+            found = connection.execute(DELIVERIES.select().order_by(DELIVERIES.c.id)).mappings().all()
+        return [queries.show_delivery(row) for row in found]
 
     # ── fixtures ──────────────────────────────────────────────────────────────────────────────────────────────
 

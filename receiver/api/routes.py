@@ -41,7 +41,9 @@ from receiver.metrics import metrics
 from receiver.mirror import changes
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 from receiver.search import deliveries, rows
-from receiver.search.filters import DeliveryFilter
+from receiver.search.filters import DeliveryFilter, RowFilter
+from receiver.search.listing import PageBounds
+from receiver.search.sources import is_source
 from receiver.search.statistics import Statistics
 
 Answer = Callable[[Request], Response]
@@ -152,10 +154,9 @@ class Api:
         )
         before = parameters.number("cursor", asked.get("cursor"), None)
         limit = parameters.limit(asked)
-        page = self._page(
-            deliveries.select_deliveries(wanted, before=before, limit=limit), queries.show_delivery, limit
-        )
-        following = str(page.last["id"]) if page.last and page.more else None
+        bounds = PageBounds(behind=None if before is None else (before,), limit=limit, most_bytes=self._page_bytes)
+        page = deliveries.list_deliveries(self._database, wanted, queries.show_delivery, bounds)
+        following = None if page.next is None else str(page.next[0])
         return _json({"items": page.items, "next": following})
 
     def show_delivery(self, request: Request) -> Response:
@@ -190,15 +191,14 @@ class Api:
         table = self._table(request)
         asked = parameters.read(request, "source", "active", "cursor", "limit")
         limit = parameters.limit(asked)
-        wanted = rows.select_rows(
-            table,
+        wanted = RowFilter(
             source=self._source(asked.get("source")),
             active=parameters.flag("active", asked.get("active")),
-            behind=parameters.key_cursor(asked.get("cursor")),
         )
-        page = self._page(wanted, queries.show_row, limit)
-        last = page.last if page.more else None
-        following = parameters.write_key_cursor(last["source"], last["external_id"]) if last else None
+        behind = parameters.key_cursor(asked.get("cursor"))
+        bounds = PageBounds(behind=behind, limit=limit, most_bytes=self._page_bytes)
+        page = rows.list_rows(self._database, table, wanted, queries.show_row, bounds)
+        following = None if page.next is None else parameters.write_key_cursor(*page.next)
         return _json({"items": page.items, "next": following})
 
     def show_row(self, request: Request) -> Response:
@@ -227,7 +227,7 @@ class Api:
 
     def _source(self, name: str | None) -> str | None:
         """A source of the settings, or one that has left them and of which something is stored."""
-        if name is None or name in self._statistics.sources or deliveries.is_source(self._database, name):
+        if name is None or name in self._statistics.sources or is_source(self._database, name):
             return name
         known = ", ".join(self._statistics.sources) or "the settings, which name none"
         raise BadRequest(f"There is no source {name[:64]!r}, nor was there: `source` takes one of {known}.")
