@@ -27,7 +27,8 @@ LAYERS = (
     ("api",),
     ("server",),
     ("copying",),
-    ("options", "cli", "__main__", "testing"),
+    ("commands",),
+    ("cli", "__main__", "testing"),
 )
 
 #: Lines.

@@ -24,6 +24,7 @@ import click
 import httpx
 import pytest
 import typer
+from pydantic.fields import FieldInfo
 from sqlmodel import SQLModel
 from starlette.routing import Route
 
@@ -107,6 +108,23 @@ def test_every_setting_is_documented_with_its_variable_and_default(name: str) ->
     assert row[1] == f"`{PREFIX}{name.upper()}`"
     default = shown_default(Settings.model_fields[name].get_default())
     assert row[2] == (default or "none")
+
+
+def shown_range(field: FieldInfo) -> str:
+    """What a number may be, as the table of settings says it; empty where nothing bounds it."""
+    bounds = {type(bound).__name__: bound for bound in field.metadata}
+    most = f"{bounds['Le'].le:,}" if "Le" in bounds else None
+    if "Gt" in bounds:
+        return f"more than {bounds['Gt'].gt:,}, up to {most}"
+    if "Ge" not in bounds:
+        return ""
+    least = f"{bounds['Ge'].ge:,}"
+    return f"{least} or more" if most is None else f"{least} to {most}"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_the_range_of_every_setting_is_documented(name: str) -> None:
+    assert row_of(OPERATIONS, name)[3] == shown_range(Settings.model_fields[name])
 
 
 @pytest.mark.parametrize("name", sorted(SourceSettings.model_fields.keys() - {"name"}))

@@ -150,7 +150,7 @@ class App:
         self._reads = Reads(at_once=at_once, seconds=seconds)
         self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
         self._readiness = self._new_readiness()
-        self._rest = self._api(lifespan=self.lifespan)
+        self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloader = None if requests is None else self._make_reloader(requests)
 
@@ -160,18 +160,16 @@ class App:
         limit = runtime.settings.max_backlog_seconds
         return Readiness(Inbox(asked), sorted(runtime.sources), max_backlog_seconds=limit, accepting=self._trouble)
 
-    def _api(self, lifespan: Any = None) -> Starlette:
-        """Everything but the endpoint, by the settings in force."""
-        runtime = self._runtime
-        settings = runtime.settings
+    def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Starlette:
+        """Everything but the endpoint. Raises `ConfigurationError` for settings that it cannot work with."""
         api = Api(
             self._read_inbox,
             Tokens(settings.secret_keys),
-            sources=sorted(runtime.sources),
+            sources=sorted(sources),
             reads=self._reads,
             page_bytes=settings.api_page_bytes,
             readiness=self._readiness,
-            exposition=runtime.exposition,
+            exposition=self._runtime.exposition,
             measuring=self._measuring,
             wake=self._wake,
             warnings=lambda: self._registration.warnings,
@@ -249,9 +247,11 @@ class App:
             done.result()
 
     def _renew(self, renewal: Renewal) -> None:
+        # First what may raise: settings come into force as a whole or not at all.
+        rest = self._api(renewal.settings, renewal.sources)
         self._runtime.take(renewal)
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
-        self._rest = self._api()
+        self._rest = rest
         self.endpoint.renew(renewal.sources, renewal.settings)
         self._registration.renew(renewal.sources)
         if self._worker is not None:

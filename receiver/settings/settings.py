@@ -185,9 +185,9 @@ def load(path: Path | None = None) -> Settings:
     try:
         settings = Settings(**content)
     except ValidationError as error:
-        where = str(path) if path is not None else "the environment"
         raise ConfigurationError(
-            f"The settings in {where} are wrong: {_wrong(error)}. docs/operations.md lists them all."
+            f"The settings in {mistakes.place(error, path)} are wrong: {_wrong(error)}. docs/operations.md lists them "
+            "all."
         ) from None
     except SettingsError:
         variables = " or ".join(name for name in os.environ if name.upper() in JSON_VARIABLES)

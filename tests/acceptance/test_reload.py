@@ -322,6 +322,20 @@ def test_reload_fails_where_a_process_refuses_what_the_command_would_take_and_do
         assert "refused" not in folder.run("doctor").stdout
 
 
+def test_doctor_tells_of_a_process_that_has_not_read_the_file_since_its_last_change(folder):
+    with folder.serving("--no-worker"):
+        registered(folder, 1)
+        assert "since the last change there" not in folder.run("doctor").stdout
+        folder.write(settings(NEW, OLD))
+        told = folder.run("doctor")
+        assert (
+            f"has not read {folder.path / 'hookmirror.toml'} since the last change there: run `hookmirror reload`"
+            in told.stdout
+        )
+        assert asked(folder)[0] == 0
+        assert "since the last change there" not in folder.run("doctor").stdout
+
+
 def test_reload_gives_no_signal_to_a_process_that_bears_the_number_of_another_or_runs_elsewhere(folder):
     with folder.serving("--no-worker") as (process, _):
         registered(folder, 1)

@@ -105,10 +105,11 @@ class Folder:
         return dict(self.query("SELECT state, count(*) FROM deliveries GROUP BY state"))
 
     def surroundings(self) -> dict[str, str]:
-        """The environment of its commands; writes the settings file, too."""
-        if self.settings:
-            (self.path / "hookmirror.toml").write_text(self.settings)
-            (self.path / "hookmirror.toml").chmod(0o600)
+        """The environment of its commands; writes the settings file, too, unless it is written already."""
+        file = self.path / "hookmirror.toml"
+        if self.settings and not (file.exists() and file.read_text() == self.settings):
+            file.write_text(self.settings)
+            file.chmod(0o600)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
         given = {
             "HOOKMIRROR_CONFIG": str(self.path / "hookmirror.toml"),

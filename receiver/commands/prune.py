@@ -1,0 +1,27 @@
+"""`hookmirror prune`: drops what has expired."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import typer
+
+from receiver.codec import encode
+from receiver.commands.options import JsonFlag
+from receiver.commands.progress import progress
+from receiver.inbox.retention import PAGES
+from receiver.server.app import install
+
+
+def prune(as_json: JsonFlag = False) -> None:
+    """Drop expired bodies and dedup keys now; a worker does it by and by."""
+    runtime = install()
+    runtime.prepare()
+    dropped = 0
+    with progress("deliveries pruned") as seen:
+        while some := runtime.retention.prune(runtime.database, now=datetime.now(UTC)):
+            dropped += some
+            seen(dropped)
+        while runtime.database.shrink(PAGES):
+            seen(dropped)
+    typer.echo(encode({"pruned": dropped}) if as_json else f"Deliveries pruned: {dropped}.")

@@ -1,0 +1,26 @@
+"""`hookmirror reload`: has running processes read their settings again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from receiver.codec import encode
+from receiver.commands.options import JsonFlag
+from receiver.server import reloading
+from receiver.server.app import install
+
+
+def reload(
+    pid: Annotated[int | None, typer.Option(min=1, help="Only this process, such as systemd's $MAINPID.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have the processes of this machine read their settings again; those that refuse them keep the old ones."""
+    # What they would refuse is told here already.
+    runtime = install()
+    answers = reloading.ask_all(runtime.database, pid=pid)
+    typer.echo(encode([asdict(each) for each in answers]) if as_json else "\n".join(reloading.lines(answers)))
+    if any(each.taken is False for each in answers):
+        raise typer.Exit(1)

@@ -1,0 +1,38 @@
+"""`hookmirror serve`: runs the endpoint and the API, with a worker beside them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from receiver.ingest.connections import allow_open_files
+from receiver.server import server
+from receiver.server.app import App, install, tune_interpreter
+from receiver.server.renewal import Requests
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    fd: Annotated[int | None, typer.Option(min=0, help="Instead of both: a socket left open by the starter.")] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the socket.")] = 1,
+    worker: Annotated[bool, typer.Option(help="Also run one worker; beside several processes, in its own.")] = True,
+    root_path: Annotated[str, typer.Option(help="The path that a proxy serves this under, such as /pim.")] = "",
+) -> None:
+    """Run the endpoint and the API, and a worker beside them."""
+    requests = Requests()
+    # Before the settings are read, so that whoever changes them later is heard.
+    requests.listen()
+    runtime = install()
+    listening = server.listen(host, port) if fd is None else server.inherit(fd)
+    runtime.prepare()
+    allow_open_files(runtime.settings.max_connections)
+    # Made for several processes too, which would otherwise find out each by itself, and again and again, what is wrong.
+    application = App(runtime, with_worker=worker and processes == 1, requests=requests)
+    if processes == 1:
+        tune_interpreter()
+        server.run(application, listening, root_path=root_path.rstrip("/"))
+    else:
+        runtime.database.close()
+        server.run_processes(listening, processes=processes, worker=worker, root_path=root_path)

@@ -1,0 +1,62 @@
+"""`hookmirror worker`: runs a worker alone."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import ExitStack
+from queue import SimpleQueue
+from typing import Annotated
+
+import structlog
+import typer
+
+from receiver.server import server
+from receiver.server.app import install, tune_interpreter
+from receiver.server.health import vitals
+from receiver.server.registry import Kind
+from receiver.server.renewal import Reloader, Renewal, Requests, stop_listening
+from receiver.settings.environment import VITALS_VARIABLE
+from receiver.worker.thread import WorkerThread
+
+log = structlog.get_logger(__name__)
+
+
+def worker(
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, envvar=VITALS_VARIABLE, help="Answer /healthz and /metrics on this port."),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="And on this address.")] = "127.0.0.1",
+) -> None:
+    """Run a worker alone: it drains the inbox of the same database into the mirror."""
+    requests, ends = Requests(), SimpleQueue[int]()
+    requests.listen()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: ends.put(number))
+    runtime = install()
+    listening = None if metrics_port is None else server.listen(metrics_host, metrics_port, option="--metrics-port")
+    runtime.prepare()
+    running = WorkerThread(runtime.worker, runtime.database)
+    registration = runtime.registration(Kind.WORKER)
+
+    def take(renewal: Renewal) -> None:
+        runtime.take(renewal)
+        registration.renew(renewal.sources)
+        running.renew()
+
+    reloader = Reloader(requests, read=runtime.read_anew, take=take, note=registration.note_settings)
+    tune_interpreter()
+    log.info("working", sources=", ".join(sorted(runtime.sources)))
+    running.start()
+    registration.start()
+    reloader.start()
+    with ExitStack() as shown:
+        if listening is not None:
+            shown.enter_context(vitals(listening, trouble=running.trouble, metrics=runtime.exposition.text))
+        ends.get()
+        reloader.stop()
+        running.stop()
+    registration.stop()
+    runtime.database.close()
+    log.info("stopped")
+    stop_listening()
