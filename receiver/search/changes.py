@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, literal, select
 
 from receiver.codec import canonical
 from receiver.database.columns import Many, among, iso_text, raw_columns
@@ -56,7 +56,7 @@ def newest_changes(
 
 def feed_end(connection: Connection) -> int:
     """The number of the newest change; 0 if there is none."""
-    return connection.execute(select(func.max(CHANGES.c.seq))).scalar() or 0
+    return connection.execute(select(CHANGES.c.seq).order_by(CHANGES.c.seq.desc()).limit(1)).scalar() or 0
 
 
 def mark_of(connection: Connection, seq: int) -> str:
@@ -83,8 +83,8 @@ def _way_to(connection: Connection, wanted: ChangeFilter, *, descending: bool) -
     if wanted.since is not None:
         looks.append(Look(("recorded_at",), _at_or_after(wanted.since)))
     if wanted.delivery is not None:
-        conditions = (CHANGES.c.delivery_id == wanted.delivery, *(look.of(CHANGES.c) for look in looks))
-        return Few(table=CHANGES, key=("seq",), conditions=conditions, descending=descending)
+        brought = (CHANGES.c.delivery_id == wanted.delivery,)
+        return Few(table=CHANGES, key=("seq",), conditions=brought, looks=tuple(looks), descending=descending)
     since = () if wanted.since is None else (CHANGES.c.seq >= _first_at(connection, wanted.since - CLOCKS_APART),)
     return Path(table=CHANGES, key=("seq",), conditions=since, looks=tuple(looks), descending=descending)
 

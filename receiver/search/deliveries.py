@@ -115,8 +115,9 @@ def _path(wanted: DeliveryFilter, *conditions: ColumnElement[bool], looks: tuple
 
 
 def _few(wanted: DeliveryFilter, *conditions: ColumnElement[bool]) -> Few:
-    conditions = (*conditions, *conditions_of(wanted))
-    return Few(table=DELIVERIES, key=("id",), conditions=conditions, descending=True)
+    named = () if wanted.ids is None else (among_ids(wanted.ids),)
+    conditions = (*conditions, *named, *_between(wanted))
+    return Few(table=DELIVERIES, key=("id",), conditions=conditions, looks=_looks(wanted), descending=True)
 
 
 def conditions_of(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:

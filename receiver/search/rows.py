@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, Text, func, literal, or_, select
@@ -74,15 +75,16 @@ def has_indexed_sku(table: Table) -> bool:
 
 
 def _way_to(connection: Connection, table: Table, wanted: RowFilter) -> Path | Few:
-    looks = tuple(Look((name,), equals(value)) for name, value in _named(wanted).items())
-    source = () if wanted.source is None else (table.c.source == wanted.source,)
+    named = {name: value for name, value in asdict(wanted).items() if value is not None}
     if wanted.sku is not None and has_indexed_sku(table):
-        some = select(literal(1)).select_from(table).where(table.c.sku == wanted.sku).limit(FEW + 1).subquery()
+        with_sku = table.c.sku == named.pop("sku")
+        some = select(literal(1)).select_from(table).where(with_sku).limit(FEW + 1).subquery()
         if connection.execute(select(func.count()).select_from(some)).scalar_one() <= FEW:
-            return Few(table=table, key=KEY, conditions=(*source, *(look.of(table.c) for look in looks)))
-    return Path(table=table, key=KEY, conditions=source, looks=looks)
+            return Few(table=table, key=KEY, conditions=(with_sku,), looks=_looks(named))
+        named["sku"] = wanted.sku
+    source = (table.c.source == named.pop("source"),) if "source" in named else ()
+    return Path(table=table, key=KEY, conditions=source, looks=_looks(named))
 
 
-def _named(wanted: RowFilter) -> dict[str, Any]:
-    values = {name: getattr(wanted, name) for name in ("active", "tie", "sku")}
-    return {name: value for name, value in values.items() if value is not None}
+def _looks(named: Mapping[str, Any]) -> tuple[Look, ...]:
+    return tuple(Look((name,), equals(value)) for name, value in named.items())

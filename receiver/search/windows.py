@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, Table, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Integer, Select, String, Table, select, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from receiver.database.budgets import at_most
+from receiver.database.columns import UtcDateTime, by_kind
 from receiver.database.errors import is_overdue
 
 #: Seconds for which rows are looked at that no index finds.
@@ -89,7 +90,9 @@ class Few:
 
     table: Table
     key: tuple[str, ...]
+    #: What the index answers.
     conditions: tuple[ColumnElement[bool], ...]
+    looks: tuple[Look, ...] = ()
     descending: bool = False
 
     def order(self, columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
@@ -171,14 +174,20 @@ class _Looking:
 
 def _few(connection: Connection, few: Few, behind: Key | None, limit: int) -> Found:
     columns = [few.table.c[name] for name in few.key]
-    # Not the plain columns, in whose order SQLite would go through the whole table to find the few.
-    hidden = [column + (0 if isinstance(column.type, Integer) else "") for column in columns]
-    statement = select(*columns).where(*few.conditions)
+    hidden = [_hidden(column) for column in columns]
+    looks = [look.fits(*(_hidden(few.table.c[name]) for name in look.columns)) for look in few.looks]
+    statement = select(*columns).where(*few.conditions, *looks)
     if behind is not None:
         ours, theirs = tuple_(*hidden), tuple_(*behind)
         statement = statement.where(ours < theirs if few.descending else ours > theirs)
     keys = _keys(connection, statement.order_by(*few.order(hidden)).limit(limit))
     return Found(keys, None, len(keys))
+
+
+def _hidden(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The same value, for whose sake SQLite takes no other index than that of the few, which it cannot know as such."""
+    nothing = by_kind(column.type, ((UtcDateTime, None), (Integer, 0), (String, "")), None)
+    return column if nothing is None else column + nothing
 
 
 def _keys(connection: Connection, statement: Select[Any]) -> list[Key]:
