@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from benchmarks import ended, inboxes, postgresql
 from benchmarks.inboxes import SOURCE
-from receiver.api import queries
+from receiver.api.deliveries import show_delivery
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
@@ -161,4 +161,4 @@ class _Place:
             self._inbox.settle(connection, WORKER, endings, now=datetime.now(UTC))
 
     def _page(self) -> None:
-        deliveries.list_deliveries(self._database, DeliveryFilter(), queries.show_delivery, PageBounds(limit=PAGE))
+        deliveries.list_deliveries(self._database, DeliveryFilter(), show_delivery, PageBounds(limit=PAGE))

@@ -24,7 +24,8 @@ LARGEST_PAGE_BYTES = 4 << 20
 class Page(NamedTuple):
     """Rows as JSON, the last of them as it was read, and whether more may follow."""
 
-    items: list[Raw]
+    #: Each is JSON already (`Raw`), and takes the place of what it encodes.
+    items: list[Any]
     last: RowMapping | None
     more: bool
 

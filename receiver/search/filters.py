@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from receiver.errors import BadRequest
 from receiver.inbox.tables import State
 from receiver.mirror.versions import Outcome
 
@@ -27,6 +28,11 @@ class DeliveryFilter:
     reason: str | None = None
     conflict: bool | None = None
     ids: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `BadRequest` for a time that ends before it begins."""
+        if self.begin is not None and self.end is not None and self.begin > self.end:
+            raise BadRequest("`from` is later than `to`, so nothing lies between them: swap them.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, lite
 
 from receiver.database.columns import Many, among, raw_columns
 from receiver.database.database import Database
-from receiver.errors import BadRequest
 from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES
 from receiver.logs.escapes import visible
 from receiver.mirror.rows import MirrorRow, sql_table
@@ -94,8 +93,6 @@ class Hits:
 def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: str) -> Hits:
     """Everything that is called so. Raises `BadRequest` for what nothing can be called."""
     text = words("q", sought.strip(), longest=LONGEST_ENTITY)
-    if text is None:
-        raise BadRequest("`q` is empty: give it a SKU, an external id, an entity, a delivery's id or a dedup key.")
     with database.read() as connection:
         sources = stored_sources(connection)
         looking = _Looking(connection, text, sources)

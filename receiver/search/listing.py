@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from msgspec import Raw
 from sqlalchemy import ColumnElement, Connection, RowMapping, select
 
 from receiver.database.pages import LARGEST_PAGE_BYTES, USUAL_PAGE, read_page_on
@@ -38,7 +37,8 @@ class PageBounds:
 class Listing(NamedTuple):
     """One page, its items as JSON."""
 
-    items: list[Raw]
+    #: Each is JSON already (`Raw`), and takes the place of what it encodes.
+    items: list[Any]
     #: Behind which key the next page begins; None on the last one.
     next: Key | None
     #: Set if more may lie behind what was looked at in time.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, Text, func, literal, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Table, Text, func, literal, or_, select
 
 from receiver.database.columns import Many, among, raw_columns
 from receiver.database.database import Database
@@ -23,6 +23,11 @@ HIDDEN = frozenset({"versions"})
 FEW = 10_000
 
 KEY = ("source", "external_id")
+
+
+def shown_columns(table: type[MirrorRow]) -> list[Column[Any]]:
+    """The columns of a mirror table that are shown, in the order in which its rows are selected."""
+    return [column for column in sql_table(table).columns if column.name not in HIDDEN]
 
 
 def list_rows(

@@ -36,10 +36,11 @@ from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
-from receiver.ingest.paths import PREFIX, is_meant_for_hooks
+from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
+from receiver.search.cursors import Cursors
 from receiver.server.registry import Kind, Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.settings.environment import CONFIG_VARIABLE
@@ -156,7 +157,7 @@ class App:
 
     def _new_readiness(self) -> Readiness:
         runtime = self._runtime
-        asked = runtime.database.beside(connections=1, seconds=readiness.STATEMENT_SECONDS)
+        asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
         limit = runtime.settings.max_backlog_seconds
         return Readiness(Inbox(asked), sorted(runtime.sources), max_backlog_seconds=limit, accepting=self._trouble)
 
@@ -165,6 +166,7 @@ class App:
         api = Api(
             self._read_inbox,
             Tokens(settings.secret_keys),
+            cursors=Cursors(settings.secret_keys),
             sources=sorted(sources),
             reads=self._reads,
             page_bytes=settings.api_page_bytes,
@@ -263,7 +265,7 @@ class App:
 
 
 def _is_for_hooks(path: str) -> bool:
-    return path.startswith(PREFIX) or is_meant_for_hooks(path)
+    return path.startswith(HOOKS_PATH) or is_meant_for_hooks(path)
 
 
 def install() -> Runtime:

@@ -34,16 +34,16 @@ from receiver.worker.liveness import deregister, gone, new_name
 log = structlog.get_logger(__name__)
 
 #: Seconds between two signs of life.
-BEAT = 10.0
+HEARTBEAT = 10.0
 
 #: Seconds that striking a process off may hold up its end.
-STOP_PATIENCE = 2.0
+DEREGISTER_TIMEOUT = 2.0
 
 #: How long a process that gives no sign of life counts as running.
 STALE = timedelta(minutes=1)
 
 #: Differences of one pair that are named; whoever wants them all asks the table.
-MOST_NAMED = 3
+MOST_WIRING_DIFFERENCES = 3
 
 NEWER_SCHEMA = (
     "The database has the schema of a later release than this process: it works on as before. Install that release "
@@ -178,7 +178,7 @@ class Registration:
         """Strike this process off. Trouble with the database is not waited out: others will notice by themselves."""
         self._stopping.set()
         self._turn.set()
-        self._thread.join(STOP_PATIENCE)
+        self._thread.join(DEREGISTER_TIMEOUT)
         deregister(self.name)
 
     def renew(self, sources: Mapping[str, Source]) -> None:
@@ -211,7 +211,7 @@ class Registration:
         while not self._stopping.is_set():
             self._turn.clear()
             self._try(self.look)
-            self._turn.wait(BEAT)
+            self._turn.wait(HEARTBEAT)
         self._try(self._leave)
 
     def _try(self, do: Callable[[], None]) -> None:
@@ -282,6 +282,6 @@ def shown(process: RowMapping) -> str:
     return f"{process['kind']} {process['host']}:{process['pid']} (hookmirror {process['release']})"
 
 
-def _some(names: Sequence[str], *, of: int = MOST_NAMED) -> str:
+def _some(names: Sequence[str], *, of: int = MOST_WIRING_DIFFERENCES) -> str:
     more = f" and {len(names) - of} more" if len(names) > of else ""
     return ", ".join(names[:of]) + more

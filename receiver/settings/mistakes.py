@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from receiver.settings.environment import PREFIX, value
+from receiver.settings.environment import VARIABLE_PREFIX, value
 
 #: By pydantic's kind of error: what the setting takes.
 TAKES = {
@@ -76,7 +76,7 @@ def _told(
 
 def _variable(name: str) -> str | None:
     """The environment variable that gives this setting; None if the file gives it."""
-    variable = f"{PREFIX}{name.upper()}"
+    variable = f"{VARIABLE_PREFIX}{name.upper()}"
     return variable if value(variable) is not None else None
 
 

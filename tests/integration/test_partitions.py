@@ -14,13 +14,13 @@ from shopping import NOON, named, new_shop
 from sqlalchemy import text
 
 from handlers.catalog import Product
+from receiver.api.stats import Counts
 from receiver.database.schema import Schema
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import State
 from receiver.search import deliveries
 from receiver.search.filters import DeliveryFilter
-from receiver.search.statistics import Statistics
 from receiver.testing import Webhooks
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
@@ -139,8 +139,8 @@ def test_the_api_lists_across_partitions_newest_first(kit):
     assert [entity_of(kit, number) for number in rest] == ["product:WAITS", "product:OLD"]
     assert listed_ids(kit.database, DeliveryFilter(entity="product:M2")) == [second]
     assert deliveries.delivery(kit.database, second).row["body"] is not None
-    (told,) = Statistics(kit.database, ["shop"]).per_source(now=kit.now())
-    assert told["states"][State.PROCESSED] == 4
+    (told,) = Counts(kit.database, ["shop"]).per_source(now=kit.now())
+    assert told.states[State.PROCESSED] == 4
 
 
 def test_retention_drops_across_partitions(kit):

@@ -13,6 +13,7 @@ from explaining import Plans, strict
 from listed import listed_ids
 from sqlalchemy import event, insert, text
 
+from receiver.api.stats import Counts
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
@@ -23,7 +24,6 @@ from receiver.inbox.results import AttemptResult
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State
 from receiver.search.filters import DeliveryFilter
-from receiver.search.statistics import Statistics
 
 SOURCE = "shop"
 NOW = datetime.now(UTC)
@@ -172,8 +172,8 @@ def test_what_is_open_is_counted_and_named_without_what_has_ended(inbox, databas
     accept_new(inbox)
     claim(inbox)
     plans.forget()
-    (told,) = Statistics(database, [SOURCE]).per_source(now=NOW)
-    assert (told["states"][State.PENDING], told["states"][State.PROCESSING]) == (10, 10)
+    (told,) = Counts(database, [SOURCE]).per_source(now=NOW)
+    assert (told.states[State.PENDING], told.states[State.PROCESSING]) == (10, 10)
     assert len(pending_entities(database, SOURCE)) == 20
     assert pending_sources(database) == [SOURCE]
     assert [scan for scan in plans.scans if "'pending'" in scan or "'processing'" in scan] == []
