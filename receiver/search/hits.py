@@ -99,7 +99,7 @@ def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: st
         rows = looking.for_rows(tables)
         deliveries = looking.for_deliveries()
         about = count(connection, ways_to(connection, DeliveryFilter(entity=text)), seconds=SECONDS / 2)
-    looking.looked.append(Looked(ENTITY, (DELIVERIES.name,), about.number))
+    looking.looked.append(Looked(ENTITY, (str(DELIVERIES.name),), about.number))
     return Hits(text=text, rows=rows, deliveries=deliveries, about=about, looked=looking.looked)
 
 
@@ -156,7 +156,7 @@ class _Looking:
         rows = self._connection.execute(statement).mappings().all()
         hits = [DeliveryHit(kind_of[row["id"]], row) for row in rows]
         for kind, where in ((DELIVERY, DELIVERIES.name), (DEDUP_KEY, DEDUP_KEYS.name)):
-            self.looked.append(Looked(kind, (where,), sum(hit.kind == kind for hit in hits)))
+            self.looked.append(Looked(kind, (str(where),), sum(hit.kind == kind for hit in hits)))
         return hits
 
 
