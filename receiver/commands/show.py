@@ -19,7 +19,7 @@ from receiver.logs.escapes import visible_lines
 PATH = "/api/v1/deliveries/{id}"
 
 #: What has a place of its own below.
-BELOW = {"headers", "body", "body_encoding", "plain", "attempts"}
+BELOW = {"headers", "body", "body_encoding", "plain", "attempts", "rounds"}
 
 
 def show(
@@ -29,7 +29,7 @@ def show(
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show one delivery: what became of it, headers, body and attempts."""
+    """Show one delivery: what became of it, headers, body, rounds and attempts."""
     if body and as_json:
         raise ConfigurationError("--body writes bytes and --json writes JSON: leave one of them out.")
     found = answering(to, token).ask(PATH, {"id": delivery}, {})
@@ -62,9 +62,18 @@ def _print(found: Mapping[str, Any]) -> None:
     if found["plain"] is not None:
         typer.echo("\nwhat the body holds")
         typer.echo(visible_lines(found["plain"]))
-    typer.echo("\nattempts")
-    if found["attempts"]:
-        columns = list(found["attempts"][0])
-        print_table(columns, [[attempt[name] for name in columns] for attempt in found["attempts"]])
-    else:
-        typer.echo("none failed")
+    for each in found["rounds"]:
+        _print_round(each)
+
+
+def _print_round(each: Mapping[str, Any]) -> None:
+    """One way of the delivery from pending to its end, and its attempts."""
+    typer.echo(f"\nround {each['number']}")
+    print_members({name: value for name, value in each.items() if name not in ("number", "attempts")})
+    if each["attempts"]:
+        columns = [name for name in each["attempts"][0] if name != "traceback"]
+        print_table(columns, [[attempt[name] for name in columns] for attempt in each["attempts"]])
+    for attempt in each["attempts"]:
+        if attempt["traceback"]:
+            typer.echo(f"traceback of attempt {attempt['number']}")
+            typer.echo(visible_lines(attempt["traceback"]))

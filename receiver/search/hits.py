@@ -107,8 +107,9 @@ class _Looking:
     def __init__(self, connection: Connection, text: str, sources: Sequence[str]) -> None:
         self._connection = connection
         self._text = text
-        #: The id alone, if a kind stands before it, and the whole, which may be an id too.
-        self._ids = list(dict.fromkeys([text, text.partition(":")[2] or text]))
+        #: The whole, and the id alone if a kind stands before it.
+        kind, _, entity_id = text.partition(":")
+        self._ids = [text, entity_id] if kind and entity_id else [text]
         self._sources = literal(list(sources), Many(Text))
         self.looked: list[Looked] = []
         #: How many deliveries are about it.
