@@ -44,6 +44,7 @@ from receiver.inbox.tables import State
 from receiver.metrics import metrics
 from receiver.mirror.rows import BOOKKEEPING, mirror_tables, own_columns, sql_table
 from receiver.mirror.versions import Outcome
+from receiver.search.cursors import Cursors
 from receiver.settings.environment import CONFIG_VARIABLE, VARIABLE_PREFIX
 from receiver.settings.settings import Settings, SourceSettings, load
 from receiver.testing import EXPECTED, Webhooks, fixture_files
@@ -291,6 +292,7 @@ def test_every_address_of_the_api_is_documented_and_no_other(tmp_path: Path) -> 
         inbox,
         Tokens(["key"]),
         sources=[],
+        cursors=Cursors(["key"]),
         reads=Reads(at_once=1, seconds=1),
         page_bytes=1,
         readiness=Readiness(inbox, [], max_backlog_seconds=1),
