@@ -123,7 +123,7 @@ WRONG = {
     "no TOML": ("sources = [", "is not TOML"),
     "a misspelt setting": (settings(NEW, more="batch_sise = 1"), "perhaps `batch_size`"),
     "a source without a secret": (settings(), "it has no secret"),
-    "a dialect that is not there": (settings(NEW) + '[sources.x]\nsecrets = ["y"]', "which is no dialect here"),
+    "a dialect that is not there": (settings(NEW) + '[sources.x]\nsecrets = ["y"]', "which is not among the dialects"),
     "no source": (f'secret_key = "{SECRET_KEY}"', "no source in the settings any more"),
     "no secret key": (settings(NEW, key=""), "HOOKMIRROR_SECRET_KEY is not set"),
     "a short secret key": (settings(NEW, key="short"), "less than 16 characters"),
@@ -228,6 +228,7 @@ def catches_hangups(pid: int) -> bool:
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_hangups_in_the_first_moments_and_during_the_stop_harm_nothing(folder, command):
+    folder.fresh = True
     port = free_port()
     options = ["--port", str(port)] if command == "serve" else []
     with folder.running(command, *options) as process:
@@ -246,6 +247,7 @@ def test_hangups_in_the_first_moments_and_during_the_stop_harm_nothing(folder, c
 
 
 def test_settings_that_change_while_the_start_reads_them_are_read_again(folder):
+    folder.fresh = True
     port = free_port()
     with (
         folder.running("serve", "--no-worker", "--port", str(port)) as process,
