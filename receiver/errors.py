@@ -16,6 +16,8 @@ HookmirrorError
 │   ├── RequestTimeout    408    the head of a request took too long to arrive
 │   ├── NotEnded          409    a replay of what is still being worked on
 │   ├── BodyExpired       409    a replay of what has no body any more
+│   ├── KeyUsed           409    an idempotency key that another request had
+│   ├── ReasonWanted      400    an action on many deliveries without a reason, or with one that says nothing
 │   ├── BodyTooLarge      413
 │   ├── UrlTooLong        414
 │   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
@@ -140,6 +142,19 @@ class BodyExpired(Refused):
 
     status = 409
     code = "body_expired"
+
+
+class KeyUsed(Refused):
+    """The idempotency key is that of another request."""
+
+    status = 409
+    code = "key_used"
+
+
+class ReasonWanted(Refused):
+    """The action concerns more than one delivery and has no reason, or its reason is too short or too long."""
+
+    code = "reason_wanted"
 
 
 class BodyTooLarge(Refused):

@@ -23,6 +23,7 @@ LAYERS = (
     ("mirror",),
     ("dialects",),
     ("ingest", "worker", "reconcile"),
+    ("runs",),
     ("api",),
     ("server",),
     ("copying",),
