@@ -40,6 +40,8 @@ from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import PREFIX
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
+from receiver.search import deliveries, rows
+from receiver.search.filters import DeliveryFilter
 from receiver.settings.limits import Limits
 from receiver.settings.settings import source_settings
 from receiver.verify.signatures import Credentials, Verifier
@@ -157,13 +159,13 @@ class Webhooks:
     def delivery(self, answer: Answer | str) -> dict[str, Any]:
         """One delivery as the API shows it: state, outcome, reason, attempts and so on."""
         delivery_id = answer if isinstance(answer, str) else answer.delivery
-        found = queries.delivery(self.database, int(delivery_id))
+        found = deliveries.delivery(self.database, int(delivery_id))
         assert found is not None, f"there is no delivery {delivery_id}"
-        return found
+        return queries.show_whole_delivery(found)
 
     def deliveries(self) -> list[dict[str, Any]]:
         """All deliveries in the order of their arrival."""
-        found = queries.deliveries(self.database, queries.DeliveryFilter(), before=None, limit=1_000_000)
+        found = deliveries.deliveries(self.database, DeliveryFilter(), before=None, limit=1_000_000)
         return [queries.show_delivery(row) for row in reversed(found)]
 
     # ── fixtures ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,7 +192,7 @@ class Webhooks:
     def _shown(self, source: str, table: str, external_id: str) -> dict[str, Any]:
         kinds = {sql_table(kind).name: kind for kind in mirror_tables()}
         _refuse_unknown("table", [table], kinds)
-        row = queries.row(self.database, kinds[table], source, external_id)
+        row = rows.row(self.database, kinds[table], source, external_id)
         assert row is not None, f"nobody ever spoke of {table} {external_id!r}"
         return dict(codec.decode(codec.encode(queries.show_row(row))))
 

@@ -22,6 +22,7 @@ LAYERS = (
     ("inbox",),
     ("mirror",),
     ("dialects",),
+    ("search",),
     ("ingest", "worker", "reconcile"),
     ("runs",),
     ("api",),

@@ -8,9 +8,9 @@ from threading import Lock
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.api.queries import BACKLOG, Statistics
 from receiver.inbox.inbox import Inbox
 from receiver.metrics import metrics
+from receiver.search.statistics import BACKLOG, Statistics
 
 #: As Prometheus wants it named.
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from receiver.api.queries import LARGEST_PAGE, USUAL_PAGE
 from receiver.api.schemas import (
     Accepted,
     Alive,
@@ -35,6 +34,7 @@ from receiver.api.schemas import (
     row_shape,
 )
 from receiver.api.tokens import Scope
+from receiver.database.pages import LARGEST_PAGE, USUAL_PAGE
 from receiver.errors import (
     BadRequest,
     BodyExpired,

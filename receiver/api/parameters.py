@@ -7,8 +7,8 @@ from binascii import Error as Base64Error
 
 from starlette.requests import Request
 
-from receiver.api.queries import LARGEST_PAGE, USUAL_PAGE
 from receiver.codec import decode, encode, storable
+from receiver.database.pages import LARGEST_PAGE, USUAL_PAGE
 from receiver.errors import BadRequest, NotFound, Unreadable
 from receiver.inbox.tables import State
 

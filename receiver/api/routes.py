@@ -19,13 +19,12 @@ from starlette.routing import BaseRoute, Route
 from receiver.api import parameters, queries
 from receiver.api.exposition import MEDIA_TYPE, Exposition, unknown
 from receiver.api.openapi import describe
-from receiver.api.queries import LARGEST_PAGE
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.tokens import Scope, Tokens
 from receiver.codec import encode, storable
 from receiver.database.database import Database
-from receiver.database.pages import Page, read_page
+from receiver.database.pages import LARGEST_PAGE, Page, read_page
 from receiver.errors import (
     BadRequest,
     BodyExpired,
@@ -41,6 +40,9 @@ from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.mirror import changes
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
+from receiver.search import deliveries, rows
+from receiver.search.filters import DeliveryFilter
+from receiver.search.statistics import Statistics
 
 Answer = Callable[[Request], Response]
 
@@ -80,7 +82,7 @@ class Api:
         self._inbox = inbox
         self._database: Database = inbox.database
         self._tokens = tokens
-        self._statistics = queries.Statistics(self._database, sources)
+        self._statistics = Statistics(self._database, sources)
         self._reads = reads
         self._page_bytes = page_bytes
         self._readiness = readiness
@@ -142,7 +144,7 @@ class Api:
 
     def list_deliveries(self, request: Request) -> Response:
         asked = parameters.read(request, "source", "state", "event_type", "entity", "cursor", "limit")
-        wanted = queries.DeliveryFilter(
+        wanted = DeliveryFilter(
             source=self._source(asked.get("source")),
             state=parameters.one_of(State, "state", asked.get("state")),
             event_type=asked.get("event_type"),
@@ -150,17 +152,19 @@ class Api:
         )
         before = parameters.number("cursor", asked.get("cursor"), None)
         limit = parameters.limit(asked)
-        page = self._page(queries.select_deliveries(wanted, before=before, limit=limit), queries.show_delivery, limit)
+        page = self._page(
+            deliveries.select_deliveries(wanted, before=before, limit=limit), queries.show_delivery, limit
+        )
         following = str(page.last["id"]) if page.last and page.more else None
         return _json({"items": page.items, "next": following})
 
     def show_delivery(self, request: Request) -> Response:
         parameters.read(request)
         delivery_id = parameters.delivery_id(request)
-        found = queries.delivery(self._database, delivery_id)
+        found = deliveries.delivery(self._database, delivery_id)
         if found is None:
             raise NotFound(f"There is no delivery {delivery_id}.")
-        return _json(found)
+        return _json(queries.show_whole_delivery(found))
 
     def replay_delivery(self, request: Request) -> Response:
         """202 when it is pending again; 409 while it is not done."""
@@ -169,10 +173,10 @@ class Api:
         if self._inbox.replay([delivery_id], now=_now()):
             self._wake()
             return _json({"status": "pending", "delivery": str(delivery_id)}, 202)
-        found = queries.delivery(self._database, delivery_id)
+        found = deliveries.delivery(self._database, delivery_id)
         if found is None:
             raise NotFound(f"There is no delivery {delivery_id}.")
-        if found["body"] is None:
+        if found.row["body"] is None:
             raise BodyExpired("Its body has expired: reconcile the source instead.")
         raise NotEnded("This delivery is still being worked on: wait for its end.")
 
@@ -186,7 +190,7 @@ class Api:
         table = self._table(request)
         asked = parameters.read(request, "source", "active", "cursor", "limit")
         limit = parameters.limit(asked)
-        wanted = queries.select_rows(
+        wanted = rows.select_rows(
             table,
             source=self._source(asked.get("source")),
             active=parameters.flag("active", asked.get("active")),
@@ -201,7 +205,7 @@ class Api:
         table = self._table(request)
         parameters.read(request)
         source, external_id = storable(request.path_params["source"]), storable(request.path_params["external_id"])
-        found = queries.row(self._database, table, source, external_id)
+        found = rows.row(self._database, table, source, external_id)
         if found is None:
             raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} was ever heard of.")
         history = self._page(changes.about(sql_table(table).name, source, external_id), _show_change, LARGEST_PAGE)
@@ -223,7 +227,7 @@ class Api:
 
     def _source(self, name: str | None) -> str | None:
         """A source of the settings, or one that has left them and of which something is stored."""
-        if name is None or name in self._statistics.sources or queries.is_source(self._database, name):
+        if name is None or name in self._statistics.sources or deliveries.is_source(self._database, name):
             return name
         known = ", ".join(self._statistics.sources) or "the settings, which name none"
         raise BadRequest(f"There is no source {name[:64]!r}, nor was there: `source` takes one of {known}.")

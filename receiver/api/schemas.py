@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 from sqlalchemy import Boolean, Integer, String
 
-from receiver.api.queries import HIDDEN, LARGEST_PAGE
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime, by_kind
+from receiver.database.pages import LARGEST_PAGE
 from receiver.errors import NotVerified, Refused
 from receiver.inbox.tables import State
 from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.mirror.versions import Outcome
+from receiver.search.rows import HIDDEN
 
 #: The codes that verifiers give `NotVerified`.
 NOT_VERIFIED = (

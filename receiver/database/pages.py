@@ -14,6 +14,9 @@ from sqlalchemy import ColumnElement, RowMapping, Select, Text, cast, func
 from receiver.codec import encode
 from receiver.database.database import Database
 
+#: Items of one page: unless asked for, and at most.
+USUAL_PAGE, LARGEST_PAGE = 100, 1_000
+
 #: Bytes after which a page ends, although more rows were asked for.
 LARGEST_PAGE_BYTES = 4 << 20
 

@@ -13,12 +13,13 @@ from shopping import NOON, named, new_shop
 from sqlalchemy import text
 
 from handlers.catalog import Product
-from receiver.api import queries
-from receiver.api.queries import DeliveryFilter
 from receiver.database.schema import Schema
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import State
+from receiver.search import deliveries
+from receiver.search.filters import DeliveryFilter
+from receiver.search.statistics import Statistics
 from receiver.testing import Webhooks
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
@@ -128,14 +129,14 @@ def test_further_months_are_made_by_running_it_again(kit, postgresql_url):
 def test_the_api_lists_across_partitions_newest_first(kit):
     kit.drain()
     second, first = in_month(kit, 2), in_month(kit, 1)
-    listed = queries.deliveries(kit.database, DeliveryFilter(), before=None, limit=3)
+    listed = deliveries.deliveries(kit.database, DeliveryFilter(), before=None, limit=3)
     assert [row["id"] for row in listed][:2] == [second, first]
-    rest = queries.deliveries(kit.database, DeliveryFilter(state=State.PROCESSED), before=first, limit=10)
+    rest = deliveries.deliveries(kit.database, DeliveryFilter(state=State.PROCESSED), before=first, limit=10)
     assert [row["entity_id"] for row in rest] == ["WAITS", "OLD"]
-    found = queries.deliveries(kit.database, DeliveryFilter(entity="product:M2"), before=None, limit=10)
+    found = deliveries.deliveries(kit.database, DeliveryFilter(entity="product:M2"), before=None, limit=10)
     assert [row["id"] for row in found] == [second]
-    assert queries.delivery(kit.database, second)["body"] is not None
-    (told,) = queries.Statistics(kit.database, ["shop"]).per_source(now=kit.now())
+    assert deliveries.delivery(kit.database, second).row["body"] is not None
+    (told,) = Statistics(kit.database, ["shop"]).per_source(now=kit.now())
     assert told["states"][State.PROCESSED] == 4
 
 

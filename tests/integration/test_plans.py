@@ -15,8 +15,6 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import Connection, event, insert, text
 
-from receiver.api import queries
-from receiver.api.queries import DeliveryFilter, Statistics
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
@@ -26,6 +24,9 @@ from receiver.inbox.leases import Claimed
 from receiver.inbox.results import AttemptResult
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State
+from receiver.search import deliveries
+from receiver.search.filters import DeliveryFilter
+from receiver.search.statistics import Statistics
 
 SOURCE = "shop"
 NOW = datetime.now(UTC)
@@ -242,7 +243,7 @@ def test_the_api_reads_the_newest_page_off_the_end_of_an_index(database, wanted)
         sorts.extend(line for line in lines if "Sort" in line or "TEMP B-TREE" in line)
 
     event.listen(database.engine, "before_cursor_execute", explain)
-    assert len(queries.deliveries(database, wanted, before=None, limit=5)) == 5
+    assert len(deliveries.deliveries(database, wanted, before=None, limit=5)) == 5
     assert sorts == []
 
 
@@ -250,10 +251,10 @@ def test_the_api_reads_the_newest_page_off_the_end_of_an_index(database, wanted)
 def test_the_deliveries_about_one_entity_are_found_by_an_index(inbox, database, plans, entity):
     claim(inbox)
     plans.forget()
-    queries.deliveries(database, DeliveryFilter(entity=entity), before=None, limit=5)
+    deliveries.deliveries(database, DeliveryFilter(entity=entity), before=None, limit=5)
     assert (plans.statements > 0, plans.scans) == (True, [])
 
 
 def test_a_page_further_on_is_found_by_its_cursor(database, plans):
-    assert len(queries.deliveries(database, DeliveryFilter(), before=first_id_at(BEGAN), limit=5)) == 0
+    assert len(deliveries.deliveries(database, DeliveryFilter(), before=first_id_at(BEGAN), limit=5)) == 0
     assert plans.scans == []

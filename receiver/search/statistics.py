@@ -1,0 +1,136 @@
+"""Counts and ages per source."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import RowMapping, Select, func, select, union_all
+
+from receiver.database.database import Database
+from receiver.errors import Unavailable
+from receiver.inbox.tables import DELIVERIES, HAS_ENDED, State, in_state
+
+#: How much longer than it took a count over the whole history is believed, and the least in seconds.
+COUNT_REUSE, LEAST_REUSE = 20, 1.0
+
+#: Seconds that somebody waits for another's count.
+COUNT_PATIENCE = 5.0
+
+#: The states that a backlog consists of: each has an index of its own.
+BACKLOG = (State.PENDING, State.PROCESSING, State.DEAD)
+
+
+class Statistics:
+    """Counts per source. The count over the whole history is reused for a while, since it grows with the history."""
+
+    def __init__(self, database: Database, sources: Sequence[str]) -> None:
+        self._database = database
+        #: Those in the settings.
+        self.sources = sources
+        self._counting = Lock()
+        self._ended: list[RowMapping] = []
+        self._believed_until = 0.0
+
+    def per_source(self, *, now: datetime) -> list[dict[str, Any]]:
+        """One entry for each source in the settings or with deliveries, in the order of their names."""
+        with self._database.read() as connection:
+            open_rows = connection.execute(_OPEN).mappings().all()
+        ended_rows = self._count_ended()
+        names = {row["source"] for row in [*open_rows, *ended_rows]} | set(self.sources)
+        return [self._source(name, open_rows, ended_rows, now) for name in sorted(names)]
+
+    def _count_ended(self) -> list[RowMapping]:
+        # One at a time: whoever waits here takes the answer of the one before.
+        if not self._counting.acquire(timeout=COUNT_PATIENCE):
+            raise Unavailable("The history is being counted already, and that takes long. Ask again later.")
+        try:
+            began = monotonic()
+            if began >= self._believed_until:
+                with self._database.read() as connection:
+                    self._ended = list(connection.execute(_ENDED).mappings())
+                took = monotonic() - began
+                self._believed_until = began + (
+                    max(took * COUNT_REUSE, LEAST_REUSE) if took > LEAST_REUSE / 20 else 0.0
+                )
+            return self._ended
+        finally:
+            self._counting.release()
+
+    def backlog(self) -> dict[tuple[str, str], int]:
+        """How many deliveries are not done, or dead, by source and state. It does not go through the history."""
+        with self._database.read() as connection:
+            rows = connection.execute(_BACKLOG).mappings().all()
+        found: dict[tuple[str, str], int] = defaultdict(int)
+        for row in rows:
+            found[row["source"], row["state"]] += row["deliveries"]
+        return found
+
+    def _source(
+        self, name: str, open_rows: Sequence[RowMapping], ended_rows: Sequence[RowMapping], now: datetime
+    ) -> dict[str, Any]:
+        states: dict[str, int] = dict.fromkeys(State, 0)
+        outcomes: dict[str, int] = defaultdict(int)
+        duplicates = 0
+        for row in [*open_rows, *ended_rows]:
+            if row["source"] == name:
+                states[row["state"]] += row["deliveries"]
+                duplicates += row["duplicates"]
+                if row["outcome"]:
+                    outcomes[row["outcome"]] += row["deliveries"]
+        oldest = min((row["oldest"] for row in open_rows if row["source"] == name and row["oldest"]), default=None)
+        last = self._last(name)
+        return {
+            "source": name,
+            "states": states,
+            "outcomes": outcomes,
+            "duplicates": duplicates,
+            "oldest_pending_seconds": max((now - oldest).total_seconds(), 0.0) if oldest else None,
+            "freshness_seconds": self._freshness(name),
+            "last_delivery_at": last,
+        }
+
+    def _last(self, name: str) -> datetime | None:
+        statement = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name)
+        with self._database.read() as connection:
+            return connection.execute(statement.order_by(DELIVERIES.c.id.desc()).limit(1)).scalar()
+
+    def _freshness(self, name: str) -> float | None:
+        """Seconds from change to mirror, of the newest delivery that was processed."""
+        statement = (
+            select(DELIVERIES.c.occurred_at, DELIVERIES.c.ended_at)
+            .where(DELIVERIES.c.source == name, DELIVERIES.c.state == State.PROCESSED.value)
+            .order_by(DELIVERIES.c.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            newest = connection.execute(statement).first()
+        if newest is None or newest.occurred_at is None or newest.ended_at is None:
+            return None
+        return float(max((newest.ended_at - newest.occurred_at).total_seconds(), 0.0))
+
+
+def _tally(states: Any) -> Select[Any]:
+    return (
+        select(
+            DELIVERIES.c.source,
+            DELIVERIES.c.state,
+            DELIVERIES.c.outcome,
+            func.count().label("deliveries"),
+            func.sum(DELIVERIES.c.duplicates).label("duplicates"),
+            func.min(DELIVERIES.c.received_at).label("oldest"),
+        )
+        .where(states)
+        # The source last: with it first, SQLite would go through the whole history in the order of the sources.
+        .group_by(DELIVERIES.c.state, DELIVERIES.c.outcome, DELIVERIES.c.source)
+    )
+
+
+#: One by one, because each of the two has an index of the few rows in it.
+_OPEN = union_all(_tally(in_state(State.PENDING)), _tally(in_state(State.PROCESSING)))
+_ENDED = _tally(HAS_ENDED)
+_BACKLOG = union_all(*(_tally(in_state(state)) for state in BACKLOG))
