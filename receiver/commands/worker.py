@@ -13,9 +13,9 @@ import typer
 from receiver.server import server
 from receiver.server.app import install, tune_interpreter
 from receiver.server.health import vitals
-from receiver.server.registry import Kind
 from receiver.server.renewal import Reloader, Renewal, Requests, stop_listening
 from receiver.settings.environment import VITALS_VARIABLE
+from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)

@@ -40,10 +40,11 @@ from receiver.ingest.paths import PREFIX, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
-from receiver.server.registry import Kind, Registration
+from receiver.server.registry import Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.settings import Settings, load, settings_folder
+from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
 from receiver.worker.worker import Worker
 
