@@ -21,6 +21,7 @@ from receiver.commands.prune import prune
 from receiver.commands.reconcile import reconcile
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
+from receiver.commands.runs import runs
 from receiver.commands.send import send
 from receiver.commands.serve import serve
 from receiver.commands.token import token
@@ -34,7 +35,7 @@ from receiver.settings.settings import load
 ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
-COMMANDS = (serve, worker, reload, token, doctor, send, replay, reconcile, prune, actions, migrate, copy)
+COMMANDS = (serve, worker, reload, token, doctor, send, replay, reconcile, prune, runs, actions, migrate, copy)
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
 app.callback()(hookmirror)

@@ -181,6 +181,31 @@ class Inbox:
             statement = again.values(**pending, reason=None, outcome=None, ended_at=None)
             return connection.execute(statement, {"ids": ids}).rowcount
 
+    def begin_round(
+        self,
+        connection: Connection,
+        ids: Sequence[int],
+        *,
+        cause: str,  # noqa: ARG002 (kept with rounds)
+        run: int | None = None,  # noqa: ARG002
+        action: int | None = None,  # noqa: ARG002
+        now: datetime,
+    ) -> int:
+        """Begin another round of deliveries that have ended, with all their attempts. Returns how many there were.
+
+        Those that have not ended, or whose body has expired, are left as they are.
+        """
+        has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
+        again = update(DELIVERIES).where(IDS, HAS_ENDED, has_body)
+        pending = {"state": State.PENDING.value, "attempts": 0, "due_at": now}
+        statement = again.values(**pending, reason=None, outcome=None, ended_at=None)
+        return connection.execute(statement, {"ids": list(ids)}).rowcount
+
+    def try_now(self, connection: Connection, ids: Sequence[int], *, now: datetime) -> int:
+        """Make pending deliveries due that wait for their next attempt. Returns how many have to wait no longer."""
+        waiting = update(DELIVERIES).where(IDS, in_state(State.PENDING), DELIVERIES.c.due_at > now)
+        return connection.execute(waiting.values(due_at=now), {"ids": list(ids)}).rowcount
+
     def due(self, sources: Collection[str], *, now: datetime) -> Due:
         """What a claim would find, asked without holding anybody up."""
         ordinary, suspect = self._first_due(sources)

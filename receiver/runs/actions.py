@@ -101,6 +101,8 @@ class Effect:
     count: int
     result: Mapping[str, Any]
     run: int | None = None
+    #: Whether more than one delivery want a reason: a plan changes none, and to stop is always right.
+    wants_reason: bool = True
 
 
 class Done(NamedTuple):
@@ -150,7 +152,7 @@ def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetim
     Raises `ReasonWanted` if it concerns more than one delivery and no reason was given.
     """
     reason = checked_reason(asked.reason)
-    if effect.count > 1 and reason is None:
+    if effect.wants_reason and effect.count > 1 and reason is None:
         raise ReasonWanted(
             f"This concerns {effect.count} deliveries: say why, in {SHORTEST_REASON} to {LONGEST_REASON} characters."
         )

@@ -63,6 +63,10 @@ class Held(Protocol):
     def now(self) -> datetime:
         """The feeder's clock."""
 
+    @property
+    def must_show_life(self) -> bool:
+        """Whether a step that finds nothing to do should commit all the same, so that no other feeder takes over."""
+
     def commit(self, work: Callable[[Connection], Progress]) -> Progress:
         """Run `work` in a transaction that writes, and keep the progress that it returns with it.
 

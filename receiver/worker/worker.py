@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -84,6 +84,8 @@ class Worker:
         self._hydration = self._new_hydration()
         self._handling = Handling(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())
         self._settlement = self._new_settlement()
+        #: What it claims deliveries of at the moment: not of sources whose APIs rest.
+        self.claims_of: Collection[str] = sources.keys()
         self._extended_at = clock()
         self._looked_for_lost_at: datetime | None = None
         self._was_given_up = False
@@ -224,7 +226,7 @@ class Worker:
         now = self._clock()
         if not self._hydration.under_way:
             self._extended_at = now
-        known = self._sources.keys() - self._hydration.resting()
+        known = self.claims_of = self._sources.keys() - self._hydration.resting()
         due = self._inbox.due(known, now=now)
         # A delivery whose last attempt never ended may be what ended its worker: alone, it takes nobody with it.
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
