@@ -43,24 +43,20 @@ def worker(
     def take(renewal: Renewal) -> None:
         runtime.take(renewal)
         registration.renew(renewal.sources)
-        running.renew()
-        feeding.renew()
+        for each in (running, feeding):
+            each.renew()
 
     reloader = Reloader(requests, read=runtime.read_anew, take=take, note=registration.note_settings)
     tune_interpreter()
     log.info("working", sources=", ".join(sorted(runtime.sources)))
-    running.start()
-    feeding.start()
-    registration.start()
-    reloader.start()
+    for part in (running, feeding, registration, reloader):
+        part.start()
     with ExitStack() as shown:
         if listening is not None:
             shown.enter_context(vitals(listening, trouble=running.trouble, metrics=runtime.exposition.text))
         ends.get()
-        reloader.stop()
-        feeding.stop()
-        running.stop()
-    registration.stop()
+        for part in (reloader, feeding, running, registration):
+            part.stop()
     runtime.database.close()
     log.info("stopped")
     stop_listening()

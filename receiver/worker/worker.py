@@ -48,6 +48,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 class Worker:
     """Drains the inbox into the mirror, batch after batch. One thread runs it; any number of workers share an inbox."""
 
+    #: What it claims deliveries of at the moment: not of sources whose APIs rest. Empty before the first claim.
+    claims_of: Collection[str] = ()
+
     def __init__(
         self,
         inbox: Inbox,
@@ -84,8 +87,6 @@ class Worker:
         self._hydration = self._new_hydration()
         self._handling = Handling(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())
         self._settlement = self._new_settlement()
-        #: What it claims deliveries of at the moment: not of sources whose APIs rest.
-        self.claims_of: Collection[str] = sources.keys()
         self._extended_at = clock()
         self._looked_for_lost_at: datetime | None = None
         self._was_given_up = False
