@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import ended
 from benchmarks.postgresql import fresh_database
-from receiver.copying.copying import Copier, Report
+from receiver.copying.copying import Copier, CopyReport
 from receiver.copying.premises import Side
 from receiver.database.database import Database
 from receiver.database.schema import Schema
@@ -37,7 +37,7 @@ def report() -> list[str]:
     return lines
 
 
-def _copy(source: str, target: str) -> Report:
+def _copy(source: str, target: str) -> CopyReport:
     sides = Side("FROM", source), Side("TO", target)
     try:
         done = Copier(*sides).copy()

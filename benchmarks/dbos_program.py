@@ -24,7 +24,7 @@ MOST_THREADS, SPARE = 64, 4
 LOOK = 0.02
 
 #: Seconds that it may take at most.
-PATIENCE = 300.0
+TIMEOUT = 300.0
 
 
 def main(url: str, rows: Path, concurrency: int, polling: float) -> None:
@@ -61,7 +61,7 @@ def main(url: str, rows: Path, concurrency: int, polling: float) -> None:
             DBOS.enqueue_workflow(QUEUE, take, event)
     queue.set_worker_concurrency(concurrency)
     began = time.perf_counter()
-    _wait_for(sa.create_engine(address), len(events), began + PATIENCE)
+    _wait_for(sa.create_engine(address), len(events), began + TIMEOUT)
     print(time.perf_counter() - began)
     DBOS.destroy()
 

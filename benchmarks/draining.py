@@ -24,7 +24,7 @@ from receiver.worker.worker import Worker
 WARM = 1_000
 
 #: Seconds that a process gets to end.
-PATIENCE = 30
+TIMEOUT = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _workers(url: str, number: int) -> Iterator[Sequence[subprocess.Popen[str]]]
         yield processes
     finally:
         for process in processes:
-            process.communicate(timeout=PATIENCE)
+            process.communicate(timeout=TIMEOUT)
 
 
 def _drain(processes: Sequence[subprocess.Popen[str]]) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from benchmarks.inboxes import SOURCE
 from benchmarks.load import PRODUCTS
 from receiver.inbox.arrival import Arrival
-from receiver.inbox.ids import PROCESSES
+from receiver.inbox.ids import MOST_PROCESSES
 
 #: The microsecond of the first arrival, since 1970, and those between one and the next.
 FIRST, BETWEEN = 1_700_000_000_000_000, 100_000
@@ -116,4 +116,4 @@ def _fill_postgresql(url: str, deliveries: int) -> None:
 
 
 def _shared() -> dict[str, object]:
-    return {"first": FIRST, "between": BETWEEN, "processes": PROCESSES, "source": SOURCE}
+    return {"first": FIRST, "between": BETWEEN, "processes": MOST_PROCESSES, "source": SOURCE}

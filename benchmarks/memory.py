@@ -20,7 +20,7 @@ EVENTS = 100_000
 WARM = 20_000
 
 #: Seconds of load between two readings, and that the worker may take for what is left at the end.
-SECONDS, PATIENCE = 2, 600
+SECONDS, TIMEOUT = 2, 600
 
 
 def measure() -> list[tuple[int, float]]:
@@ -56,7 +56,7 @@ def _resident(process: int) -> float:
 
 def _wait_until_drained(url: str, folder: Path) -> None:
     token = _token(settings(folder)["HOOKMIRROR_SECRET_KEY"])
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while time.monotonic() < until:
         answer: dict[str, Any] = httpx.get(
             f"{url}/api/v1/stats", headers={"authorization": f"Bearer {token}"}, timeout=60
@@ -64,7 +64,7 @@ def _wait_until_drained(url: str, folder: Path) -> None:
         if not any(source["states"]["pending"] + source["states"]["processing"] for source in answer["sources"]):
             return
         time.sleep(1)
-    raise RuntimeError(f"the worker did not drain its backlog within {PATIENCE} s")
+    raise RuntimeError(f"the worker did not drain its backlog within {TIMEOUT} s")
 
 
 def _token(key: str) -> str:

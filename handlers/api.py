@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 TIMEOUT = 10.0  #: seconds, for connecting and for each read
 LONGEST_ANSWER = 30.0  #: seconds, from the question to the end of its answer
 MOST_ANSWERED = 16 * 1024 * 1024  #: bytes of one answer
-PATIENCE = timedelta(minutes=2)  #: how long a walk asks again before it gives up
+RETRY_TIMEOUT = timedelta(minutes=2)  #: how long a walk asks again before it gives up
 ATTEMPTS = 5  #: of one request in a walk
 PASSES = 3  #: walks through a list that will not hold still
 LONGEST_WAIT = timedelta(days=1)  #: more than this is no advice
@@ -101,7 +101,7 @@ def _ask(api: httpx.Client, path: str, query: dict[str, Any]) -> tuple[httpx.Res
 def fetch_patiently(api: httpx.Client, path: str, **query: str | int) -> Any:
     """As `fetch`, asking again for a while where that may help. Raises `NotFoundError` and `ApiError` only."""
     try:
-        for attempt in stamina.retry_context(on=_backoff, attempts=ATTEMPTS, timeout=PATIENCE):
+        for attempt in stamina.retry_context(on=_backoff, attempts=ATTEMPTS, timeout=RETRY_TIMEOUT):
             with attempt:
                 return fetch(api, path, **query)
     except Retry as error:
@@ -186,5 +186,5 @@ def _backoff(error: Exception) -> bool | timedelta:
         return False
     if error.after is None:
         return True
-    # The retries do not look ahead: a wait that is longer than all patience has to be refused here.
-    return error.after if timedelta() < error.after <= PATIENCE else error.after <= PATIENCE
+    # The retries do not look ahead: a wait that is longer than the whole timeout has to be refused here.
+    return error.after if timedelta() < error.after <= RETRY_TIMEOUT else error.after <= RETRY_TIMEOUT

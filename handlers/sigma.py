@@ -69,7 +69,7 @@ class VariantData(Sent):
     parent: Id | None = Field(None, alias="entityId")
 
 
-class Record(Sent):
+class EntityRecord(Sent):
     """RECORD of the API, and a variant of it: `values` is `{alias: [{"scope": {…}, "value": …}]}`, complete."""
 
     id: Id
@@ -105,7 +105,7 @@ class Record(Sent):
 
 
 class Page(Sent):
-    items: list[Record]
+    items: list[EntityRecord]
     total: int
 
 
@@ -144,7 +144,7 @@ def upsert_entity(event: Event[EntityData], mirror: Mirror) -> None:
     if event.hydrated == GONE:
         mirror.deactivate(Product, event.entity_id)
     elif event.hydrated is not None:
-        record: Record = event.hydrated
+        record: EntityRecord = event.hydrated
         # Read later than the event, so it may be newer: it is news as of its own time.
         mirror.upsert(Product, event.entity_id, at=record.updated_at, **record.columns())
 
@@ -191,7 +191,7 @@ def _went_with_parent(event: Event[Any], mirror: Mirror, table: type[CatalogRow]
 
 def _age(event: Event[Any]) -> timedelta:
     """How much earlier than the event the record was updated; nothing if that is not known, or says nothing."""
-    record: Record | None = event.hydrated
+    record: EntityRecord | None = event.hydrated
     # A transition may leave the record as it was.
     if record is None or record.updated_at is None or event.event_type.endswith(".transition"):
         return timedelta()
@@ -210,12 +210,12 @@ def connect(source: SourceSettings) -> httpx.Client:
 
 
 @sigma.hydrate("entity.created", "entity.updated", "entity.transition")
-def fetch_record(event: Event[Any], api: httpx.Client) -> Record | str:
+def fetch_record(event: Event[Any], api: httpx.Client) -> EntityRecord | str:
     return _fetch(api, f"/records/{segment(event.entity_id)}", event.entity_id)
 
 
 @sigma.hydrate("variant.created", "variant.updated")
-def fetch_variant(event: Event[VariantData], api: httpx.Client) -> Record | str | None:
+def fetch_variant(event: Event[VariantData], api: httpx.Client) -> EntityRecord | str | None:
     """None if the event does not say whose variant it is: the API has no other way to ask for one."""
     if event.data.parent is None:
         return None
@@ -223,9 +223,9 @@ def fetch_variant(event: Event[VariantData], api: httpx.Client) -> Record | str 
     return _fetch(api, path, event.entity_id)
 
 
-def _fetch(api: httpx.Client, path: str, wanted: str) -> Record | str:
+def _fetch(api: httpx.Client, path: str, wanted: str) -> EntityRecord | str:
     try:
-        record = shaped(Record, fetch(api, path), path)
+        record = shaped(EntityRecord, fetch(api, path), path)
     except NotFoundError as error:
         # Only the API's own NOT_FOUND is an answer; a web server's 404 under a wrong api_url would empty the mirror.
         if error.code == "NOT_FOUND":
@@ -245,12 +245,12 @@ def walk(api: httpx.Client) -> Iterator[Listed]:
         yield Listed(Variant, record.id, record.columns() | parent)
 
 
-def _records(api: httpx.Client, path: str) -> Iterator[Record]:
+def _records(api: httpx.Client, path: str) -> Iterator[EntityRecord]:
     """Paging is by offset in no documented order (docs/sources.md, Sigma PIM, Traps)."""
     return every(lambda: _pages(api, path), lambda record: record.id, path)
 
 
-def _pages(api: httpx.Client, path: str) -> Iterator[tuple[list[Record], int]]:
+def _pages(api: httpx.Client, path: str) -> Iterator[tuple[list[EntityRecord], int]]:
     offset, total = 0, 1
     while offset < total:
         page = shaped(Page, fetch_patiently(api, path, offset=offset, limit=PAGE), path)

@@ -32,7 +32,7 @@ from receiver.logs.escapes import visible
 from receiver.settings.settings import load
 
 #: Where packages add commands of their own.
-ENTRY_POINTS = "hookmirror.commands"
+COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (serve, worker, reload, token, doctor, send, replay, reconcile, prune, runs, actions, migrate, copy)
@@ -44,7 +44,7 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in entry_points(group=COMMAND_ENTRY_POINTS):
         app.command(name=point.name)(point.load())
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))

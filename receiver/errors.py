@@ -19,6 +19,7 @@ HookmirrorError
 │   ├── KeyUsed           409    an idempotency key that another request had
 │   ├── RunConflict       409    what a run cannot do as it stands: started twice, outdated, another at work
 │   ├── ReasonWanted      400    an action on many deliveries without a reason, or with one that says nothing
+│   ├── NotThisFeed       410    a place in the change feed that this database does not have
 │   ├── BodyTooLarge      413
 │   ├── UrlTooLong        414
 │   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
@@ -164,6 +165,13 @@ class ReasonWanted(Refused):
     """The action concerns more than one delivery and has no reason, or its reason is too short or too long."""
 
     code = "reason_wanted"
+
+
+class NotThisFeed(Refused):
+    """The place in the change feed is one of another database, or of another past of this one."""
+
+    status = 410
+    code = "not_this_feed"
 
 
 class BodyTooLarge(Refused):

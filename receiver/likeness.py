@@ -7,7 +7,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable
 
 #: Bytes from the beginning that are looked at.
-LOOKED_AT = 1_000
+SAMPLE_BYTES = 1_000
 
 #: `name=value`, with the value percent-encoded or not; base64 text ends with its equals signs.
 _FORM = re.compile(rb"[\w.~*+%\[\]-]{1,200}=[^=]")
@@ -21,7 +21,7 @@ UNPACKED = "Let the sender send it uncompressed, or let the dialect decompress i
 
 def likeness(content: bytes) -> str | None:
     """What the content looks like and what to do, as the end of a sentence; None for JSON with a mistake in it."""
-    start = content[:LOOKED_AT].strip()
+    start = content[:SAMPLE_BYTES].strip()
     if not start:
         return f"it is empty. {AS_JSON}" if not content.strip() else None
     return next((f"it looks like {what}" for looks_so, what in _KINDS if looks_so(start)), None)

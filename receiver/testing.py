@@ -23,25 +23,26 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from msgspec.structs import asdict
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, select
 
 from receiver import codec
-from receiver.api import queries
+from receiver.api.catalog import shapes_of
+from receiver.api.deliveries import show_delivery, show_whole_delivery
 from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.sources import Source, build_source, find_dialects
 from receiver.errors import ConfigurationError
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.tables import State
+from receiver.inbox.tables import DELIVERIES, State
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
-from receiver.ingest.paths import PREFIX
+from receiver.ingest.paths import HOOKS_PATH
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 from receiver.search import deliveries, rows
-from receiver.search.filters import DeliveryFilter
 from receiver.settings.limits import Limits
 from receiver.settings.settings import source_settings
 from receiver.verify.signatures import Credentials, Verifier
@@ -135,7 +136,7 @@ class Webhooks:
     def post(self, source: str, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]] = ()) -> Answer:
         """Post these exact bytes with these headers, whatever they are."""
         sent = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
-        return self._runner.run(self._post(PREFIX + source, body, sent))
+        return self._runner.run(self._post(HOOKS_PATH + source, body, sent))
 
     # ── what became of it ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -161,12 +162,14 @@ class Webhooks:
         delivery_id = answer if isinstance(answer, str) else answer.delivery
         found = deliveries.delivery(self.database, int(delivery_id))
         assert found is not None, f"there is no delivery {delivery_id}"
-        return queries.show_whole_delivery(found)
+        shown = show_whole_delivery(found)
+        return {**asdict(shown), "attempts": [asdict(attempt) for attempt in shown.attempts]}
 
     def deliveries(self) -> list[dict[str, Any]]:
         """All deliveries in the order of their arrival."""
-        found = deliveries.deliveries(self.database, DeliveryFilter(), before=None, limit=1_000_000)
-        return [queries.show_delivery(row) for row in reversed(found)]
+        with self.database.read() as connection:
+            found = connection.execute(DELIVERIES.select().order_by(DELIVERIES.c.id)).mappings().all()
+        return [asdict(show_delivery(row)) for row in found]
 
     # ── fixtures ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -194,7 +197,7 @@ class Webhooks:
         _refuse_unknown("table", [table], kinds)
         row = rows.row(self.database, kinds[table], source, external_id)
         assert row is not None, f"nobody ever spoke of {table} {external_id!r}"
-        return dict(codec.decode(codec.encode(queries.show_row(row))))
+        return dict(codec.decode(codec.encode(shapes_of(kinds[table]).show(row))))
 
     async def _post(self, path: str, body: bytes, headers: Any) -> Answer:
         transport = httpx.ASGITransport(self._endpoint)  # type: ignore[arg-type]

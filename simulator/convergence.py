@@ -12,7 +12,7 @@ import httpx
 from receiver import codec
 from simulator.oracle import COLUMNS, Key, Oracle, Row
 
-TABLES = ("products", "variants", "categories", "groups", "options", "records")
+COMPARED_TABLES = ("products", "variants", "categories", "groups", "options", "records")
 
 #: Rows asked for at once, the most that the API gives.
 PAGE = 500
@@ -42,7 +42,7 @@ class Comparison:
     #: Differences in rows whose last event was lost for good, or tied with another: events alone cannot heal these.
     only_reconcile: list[Difference] = field(default_factory=list)
     #: The tables that the source's own API lists, which a reconcile can walk.
-    listed: frozenset[str] = frozenset(TABLES)
+    listed: frozenset[str] = frozenset(COMPARED_TABLES)
 
     @property
     def equal(self) -> bool:
@@ -69,7 +69,7 @@ def compare(
     mirror: Mapping[Key, Mapping[str, Any]],
     *,
     arrived: Collection[int] | None,
-    listed: frozenset[str] = frozenset(TABLES),
+    listed: frozenset[str] = frozenset(COMPARED_TABLES),
 ) -> Comparison:
     """Compare the oracle with the mirror. `arrived` are the numbers of the events that were acked; None if all were."""
     comparison = Comparison(rows=len(oracle.rows), listed=listed)
@@ -115,7 +115,9 @@ def decimals(value: Any) -> Any:
 
 async def read_mirror(client: httpx.AsyncClient, source: str) -> dict[Key, dict[str, Any]]:
     """All rows of a source, over `GET /api/v1/catalog/{table}` of the receiver that the client points at."""
-    return {(table, row["external_id"]): row for table in TABLES async for row in read_table(client, table, source)}
+    return {
+        (table, row["external_id"]): row for table in COMPARED_TABLES async for row in read_table(client, table, source)
+    }
 
 
 async def read_table(client: httpx.AsyncClient, table: str, source: str) -> AsyncIterator[dict[str, Any]]:

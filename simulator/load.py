@@ -22,7 +22,7 @@ from simulator.systems.base import Message, System
 HEAD_END, LENGTH = b"\r\n\r\n", b"\r\ncontent-length:"
 
 #: Seconds without any answer after which the rest is given up.
-PATIENCE = 30.0
+SILENCE_TIMEOUT = 30.0
 
 
 @dataclass(slots=True)
@@ -91,9 +91,9 @@ async def watch(wires: Sequence[_Wire], sent: Sent) -> None:
     while not ends.done():
         if sent.statuses.total() == answers:
             ends.cancel()
-            raise NoAnswerError(f"no answer for {PATIENCE:.0f} s")
+            raise NoAnswerError(f"no answer for {SILENCE_TIMEOUT:.0f} s")
         answers = sent.statuses.total()
-        await asyncio.wait([ends], timeout=PATIENCE)
+        await asyncio.wait([ends], timeout=SILENCE_TIMEOUT)
     ends.result()
 
 

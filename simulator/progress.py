@@ -20,7 +20,7 @@ from simulator.stats import EMPTY, SourceStats, read_stats
 LOOK, LINE = 0.5, 3.0
 
 #: Seconds that a look may take: the end of a run, good or bad, waits for the last one.
-PATIENCE = 2.0
+PROGRESS_TIMEOUT = 2.0
 
 
 @contextlib.asynccontextmanager
@@ -64,7 +64,7 @@ async def look(client: httpx.AsyncClient | None) -> dict[str, SourceStats]:
     if client is None:
         return {}
     with contextlib.suppress(httpx.HTTPError, HookmirrorError, TimeoutError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PROGRESS_TIMEOUT):
             return await read_stats(client)
     return {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +17,10 @@ import httpx
 
 #: Seconds that the receiver may take to start, to print a token, and to stop.
 START, TOKEN, STOP = 60.0, 60.0, 15.0
+
+#: Where a free port is looked for: below the ports that systems give to outgoing connections, since one of these could
+#: take the port before the receiver listens on it.
+PORTS, TRIES = range(20_000, 32_000), 100
 
 #: Lines of the log shown when the receiver fails.
 TAIL = 20
@@ -39,9 +44,11 @@ class Receiver:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    """A port on which nothing listens. Raises `OSError` if none is found."""
+    for port in random.SystemRandom().sample(PORTS, TRIES):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError(f"None of {TRIES} ports between {PORTS[0]} and {PORTS[-1]} is free. End what listens there.")
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 ALPHANUMERICS = string.ascii_letters + string.digits
 
-KINDS = ("Lamp", "Jacket", "Kettle", "Backpack", "Bicycle", "Notebook", "Blender", "Tent", "Chair", "Headset")
+NOUNS = ("Lamp", "Jacket", "Kettle", "Backpack", "Bicycle", "Notebook", "Blender", "Tent", "Chair", "Headset")
 MANNERS = ("Coastal", "Alpine", "Urban", "Quiet", "Folding", "Solar", "Compact", "Classic", "Nordic", "Rapid")
 COLORS = ("blue", "red", "green", "black", "white", "grün", "été")
 SIZES = ("small", "medium", "large")
@@ -23,10 +23,10 @@ class Rng(Random):
     """A random generator with the vocabulary of a catalog."""
 
     def name(self) -> str:
-        return f"{self.choice(MANNERS)} {self.choice(KINDS)} {self.randrange(100, 1000)}"
+        return f"{self.choice(MANNERS)} {self.choice(NOUNS)} {self.randrange(100, 1000)}"
 
     def sentence(self) -> str:
-        return f"A {self.choice(MANNERS).lower()} {self.choice(KINDS).lower()}, {self.choice(COLORS)}."
+        return f"A {self.choice(MANNERS).lower()} {self.choice(NOUNS).lower()}, {self.choice(COLORS)}."
 
     def sku(self) -> str:
         return "".join(self.choices(string.ascii_uppercase + string.digits, k=10))

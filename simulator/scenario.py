@@ -15,7 +15,7 @@ from simulator.faults import Faults
 
 #: What a scenario file may say, with the least and the most of its numbers.
 NUMBERS = {"events": (1, 1_000_000), "rate": (0, 100_000), "speed": (0.001, 10_000)}
-REQUIRED = ("title", "events", "rate")
+REQUIRED_SETTINGS = ("title", "events", "rate")
 ALLOWED = ("title", *NUMBERS, "faults")
 
 
@@ -75,9 +75,9 @@ def read(text: str, *, name: str) -> Scenario:
     complain = _Complaint(name, text)
     for key, value in document.items():
         _check_key(key, value, complain)
-    for key in REQUIRED:
+    for key in REQUIRED_SETTINGS:
         if key not in document:
-            raise complain.error(f"{key} is missing: a scenario needs {', '.join(REQUIRED)}")
+            raise complain.error(f"{key} is missing: a scenario needs {', '.join(REQUIRED_SETTINGS)}")
     return Scenario(name=name, **{**document, "faults": _faults(document.get("faults", {}), complain)})
 
 

@@ -35,7 +35,7 @@ from simulator.systems.base import Change, Message, System, floor
 T = TypeVar("T")
 
 #: Seconds that a single call may take.
-PATIENCE = 30.0
+CALL_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class SimulatedSystem:
         for message in messages:
             self._simulated.run(self._courier.send(message))
 
-    def wait(self, seconds: float = PATIENCE) -> Log:
+    def wait(self, seconds: float = CALL_TIMEOUT) -> Log:
         """Wait until everything is delivered or given up, retries included. Raises TimeoutError."""
         self._simulated.run(self._finish(), seconds)
         return self._courier.log
@@ -164,7 +164,7 @@ class Simulated:
         system.subscribe(to)
         return self.run(self._start(system, faults or Faults(), seed=seed, speed=speed))
 
-    def run(self, work: Coroutine[Any, Any, T], seconds: float = PATIENCE) -> T:
+    def run(self, work: Coroutine[Any, Any, T], seconds: float = CALL_TIMEOUT) -> T:
         """Do this in the simulator's thread, and wait for it. Raises TimeoutError."""
         return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop).result()
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -31,8 +33,22 @@ settings.register_profile("fixed", derandomize=True)
 settings.register_profile("explore", derandomize=False)
 settings.load_profile("fixed")
 
+#: Where Linux keeps files in memory, and the bytes that must be free there for the suite to use it.
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+
 #: Lends a database for a block: a file in this folder, or a database on the server.
 LendDatabase = Callable[[Path], AbstractContextManager[str]]
+
+
+def pytest_configure() -> None:
+    """Keep temporary files in memory where there is room: most of the suite's time would be waiting for the disk.
+
+    These tests kill processes and not the system, so a file in memory outlives as much as one on a disk does. What is
+    about disks (tests/plug) looks at the system calls, which are the same. `TMPDIR` is left as it is, if it is given.
+    """
+    if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM:
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
 
 
 class Databases:

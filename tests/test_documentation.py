@@ -24,6 +24,7 @@ import click
 import httpx
 import pytest
 import typer
+from pydantic.fields import FieldInfo
 from sqlmodel import SQLModel
 from starlette.routing import Route
 
@@ -43,7 +44,7 @@ from receiver.inbox.tables import State
 from receiver.metrics import metrics
 from receiver.mirror.rows import BOOKKEEPING, mirror_tables, own_columns, sql_table
 from receiver.mirror.versions import Outcome
-from receiver.settings.environment import CONFIG_VARIABLE, PREFIX
+from receiver.settings.environment import CONFIG_VARIABLE, VARIABLE_PREFIX
 from receiver.settings.settings import Settings, SourceSettings, load
 from receiver.testing import EXPECTED, Webhooks, fixture_files
 from receiver.verify.ciphers import CIPHERS
@@ -68,7 +69,7 @@ TEST_KIT_NAMES = {"hookmirror_dialects", "hookmirror_database_url"}
 ROLES = {"hookmirror_owner"}
 
 #: Seconds that a server of the README may take to start.
-PATIENCE = 30
+TIMEOUT = 30
 
 
 def text_of(page: str) -> str:
@@ -104,9 +105,26 @@ def shown_default(default: Any) -> str:
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_is_documented_with_its_variable_and_default(name: str) -> None:
     row = row_of(OPERATIONS, name)
-    assert row[1] == f"`{PREFIX}{name.upper()}`"
+    assert row[1] == f"`{VARIABLE_PREFIX}{name.upper()}`"
     default = shown_default(Settings.model_fields[name].get_default())
     assert row[2] == (default or "none")
+
+
+def shown_range(field: FieldInfo) -> str:
+    """What a number may be, as the table of settings says it; empty where nothing bounds it."""
+    bounds = {type(bound).__name__: bound for bound in field.metadata}
+    most = f"{bounds['Le'].le:,}" if "Le" in bounds else None
+    if "Gt" in bounds:
+        return f"more than {bounds['Gt'].gt:,}, up to {most}"
+    if "Ge" not in bounds:
+        return ""
+    least = f"{bounds['Ge'].ge:,}"
+    return f"{least} or more" if most is None else f"{least} to {most}"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_the_range_of_every_setting_is_documented(name: str) -> None:
+    assert row_of(OPERATIONS, name)[3] == shown_range(Settings.model_fields[name])
 
 
 @pytest.mark.parametrize("name", sorted(SourceSettings.model_fields.keys() - {"name"}))
@@ -118,9 +136,9 @@ def test_every_setting_of_a_source_is_documented_with_its_default(name: str) -> 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_names_a_variable_that_does_not_exist(page: str) -> None:
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    known = {f"{VARIABLE_PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE}
     of_commands = {variable for command in commands().values() for variable in _variables(command)}
-    assert set(re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", text_of(page))) - known - of_commands == set()
+    assert set(re.findall(rf"{VARIABLE_PREFIX}[A-Z_]*[A-Z]", text_of(page))) - known - of_commands == set()
 
 
 # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +149,7 @@ def commands() -> dict[str, click.Command]:
     """The commands of `hookmirror` by name, those of entry points included."""
     whole = typer.Typer(add_completion=False)
     whole.registered_commands = [*cli.app.registered_commands]
-    for point in entry_points(group=cli.ENTRY_POINTS):
+    for point in entry_points(group=cli.COMMAND_ENTRY_POINTS):
         whole.command(name=point.name)(point.load())
     group: Any = typer.main.get_command(whole)
     return dict(group.commands)
@@ -155,7 +173,7 @@ def test_every_command_is_documented() -> None:
 
 @pytest.mark.parametrize("name", commands())
 def test_every_option_of_a_command_is_documented(name: str) -> None:
-    of_simulator = {point.name for point in entry_points(group=cli.ENTRY_POINTS)}
+    of_simulator = {point.name for point in entry_points(group=cli.COMMAND_ENTRY_POINTS)}
     cells = [row[1] for row in table_rows(OPERATIONS) if row[0].startswith(f"`hookmirror {name}")]
     place = " ".join(cells) + (text_of("docs/simulator.md") if name in of_simulator else "")
     assert options(commands()[name]) - {"--help"} - set(re.findall(r"--[a-z][a-z-]*", place)) == set()
@@ -233,7 +251,7 @@ def test_every_error_code_is_documented_and_no_other() -> None:
 
 
 def test_every_error_code_is_in_the_openapi_document_and_no_other() -> None:
-    shown = describe({})["components"]["schemas"]["Error"]["properties"]["error"]["enum"]
+    shown = describe([])["components"]["schemas"]["Error"]["properties"]["error"]["enum"]
     assert sorted(shown) == sorted(error_codes())
 
 
@@ -460,7 +478,9 @@ def written(page: str, folder: Path) -> list[Path]:
 
 def environment(**settings: str) -> dict[str, str]:
     """This one, with these settings and no others; our commands first on the path."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PYTEST_", "COV_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith((VARIABLE_PREFIX, "PYTEST_", "COV_"))
+    }
     beside = str(Path(sys.executable).parent)
     return kept | {"PATH": f"{beside}{os.pathsep}{kept.get('PATH', '')}", **settings}
 
@@ -513,10 +533,10 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", SETTINGS_PAGES)
 def test_the_settings_of_a_page_start(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(page, tmp_path)
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+    for name in [name for name in os.environ if name.startswith(VARIABLE_PREFIX)]:
         monkeypatch.delenv(name)
     assert load(tmp_path / "hookmirror.toml").sources
-    settings = {CONFIG_VARIABLE: "hookmirror.toml", f"{PREFIX}SECRET_KEY": "k" * 32}
+    settings = {CONFIG_VARIABLE: "hookmirror.toml", f"{VARIABLE_PREFIX}SECRET_KEY": "k" * 32}
     assert "MEND" not in run(tmp_path, "hookmirror", "doctor", **settings)
 
 
@@ -539,7 +559,7 @@ def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
     send, ask = next(text for text in shell if "hookmirror send" in text).splitlines()
     url = re.search(r"http://\S+", ask)
     assert url is not None
-    settings = {CONFIG_VARIABLE: "hookmirror.toml", f"{PREFIX}SECRET_KEY": "k" * 32}
+    settings = {CONFIG_VARIABLE: "hookmirror.toml", f"{VARIABLE_PREFIX}SECRET_KEY": "k" * 32}
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     base = f"http://127.0.0.1:{port}"
@@ -560,12 +580,12 @@ def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
         assert '"price":"19.90"' in text_of("README.md")
     finally:
         serving.terminate()
-        serving.wait(PATIENCE)
+        serving.wait(TIMEOUT)
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], headers: dict[str, str] | None = None) -> None:
     """Until this URL answers with 200."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         assert process.poll() is None, "the server has ended"
         try:

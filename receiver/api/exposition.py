@@ -8,9 +8,9 @@ from threading import Lock
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.api.stats import BACKLOG, Counts
 from receiver.inbox.inbox import Inbox
 from receiver.metrics import metrics
-from receiver.search.statistics import BACKLOG, Statistics
 
 #: As Prometheus wants it named.
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -25,14 +25,14 @@ class Exposition:
     def __init__(self, inbox: Inbox, sources: list[str]) -> None:
         """`inbox` is one whose statements are bounded in time, over a connection of its own."""
         self._inbox = inbox
-        self._statistics = Statistics(inbox.database, sources)
+        self._counts = Counts(inbox.database, sources)
         #: Those that were told of, too: a backlog that is gone is told as 0.
         self._sources = set(sources)
         self._measuring = Lock()
 
     def renew(self, sources: list[str]) -> None:
         """These are the sources from now on."""
-        self._statistics = Statistics(self._inbox.database, sources)
+        self._counts = Counts(self._inbox.database, sources)
         self._sources |= set(sources)
 
     def text(self) -> bytes:
@@ -47,11 +47,11 @@ class Exposition:
         metrics.SOUND.set(self._inbox.database.is_sound)
         try:
             now = datetime.now(UTC)
-            metrics.OLDEST_PENDING_SECONDS.set(self._inbox.oldest_due_seconds(self._statistics.sources, now=now))
-            found = self._statistics.backlog()
+            metrics.OLDEST_PENDING_SECONDS.set(self._inbox.oldest_due_seconds(self._counts.sources, now=now))
+            found = self._counts.backlog()
             self._sources |= {source for source, _ in found}
             for source, state in product(list(self._sources), BACKLOG):
-                metrics.BACKLOG.labels(source, state.value).set(found.get((source, state.value), 0))
+                metrics.BACKLOG_DELIVERIES.labels(source, state.value).set(found.get((source, state.value), 0))
         except SQLAlchemyError:
             unknown()
         finally:

@@ -1,96 +1,128 @@
-"""Parameters of a question to the API: what its address says, as values, or the refusal that says what it takes."""
+"""Parameters that several addresses of the API take, and how the text of any parameter is read or refused."""
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TypeVar
 
 from starlette.requests import Request
 
-from receiver.codec import decode, encode, storable
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.codec import storable
 from receiver.database.pages import LARGEST_PAGE, USUAL_PAGE
-from receiver.errors import BadRequest, NotFound, Unreadable
-from receiver.inbox.tables import State
+from receiver.envelope import LONGEST_NAME
+from receiver.errors import BadRequest
+from receiver.search import asked
+from receiver.search.asked import is_number
+from receiver.search.listing import MOST_COUNTED
 
-#: Characters of a cursor: the longest key, each of its characters escaped, has fewer.
-LONGEST_CURSOR = 16_384
+Word = TypeVar("Word", bound=StrEnum)
+
+CURSOR_DESCRIPTION = "What `next` of the page before said."
 
 
-def read(request: Request, *known: str) -> dict[str, str]:
-    """The parameters by name, each given once and known here. Raises `BadRequest`."""
-    unknown = sorted(set(request.query_params) - set(known))
-    if unknown:
-        allowed = ", ".join(known) or "none"
-        raise BadRequest(f"There is no parameter {unknown[0][:64]!r} here; the parameters are: {allowed}.")
+def ask(request: Request, operation: Operation) -> Question:
+    """What the request asks, each parameter given at most once and known to the operation. Raises `BadRequest`.
+
+    Without a token there is nothing to ask, and what a probe adds to its address is ignored.
+    """
+    if operation.scope is None:
+        return Question({})
     for name in request.query_params:
         if len(request.query_params.getlist(name)) > 1:
             raise BadRequest(f"`{name}` is given more than once: give it once.")
-    return {name: storable(value) for name, value in request.query_params.items()}
+    return question(operation, request.path_params, request.query_params)
 
 
-def number(name: str, value: str | None, default: int | None) -> int | None:
-    """A whole number that a database column holds; `default` if there is none. Raises `BadRequest`."""
-    if value is None:
-        return default
-    if not _is_number(value):
-        raise BadRequest(f"`{name}` takes a whole number, as this API gave it.")
-    return int(value)
+def question(operation: Operation, path: Mapping[str, str], query: Mapping[str, str]) -> Question:
+    """What these words ask, those in the path and those of the query. Raises `BadRequest`, and `NotFound`."""
+    known = [parameter.name for parameter in operation.query]
+    unknown = sorted(set(query) - set(known))
+    if unknown:
+        allowed = ", ".join(known) or "none"
+        raise BadRequest(f"There is no parameter {unknown[0][:64]!r} here; the parameters are: {allowed}.")
+    given = {**query, **path}
+    return Question(
+        {
+            parameter.name: parameter.read(storable(given[parameter.name]))
+            if parameter.name in given
+            else parameter.default
+            for parameter in operation.parameters
+        }
+    )
 
 
-def delivery_id(request: Request) -> int:
-    """The delivery that the address names. Raises `NotFound` for what cannot be one."""
-    text = request.path_params["id"]
-    if not _is_number(text):
-        raise NotFound(f"There is no delivery {text[:64]!r}.")
-    return int(text)
+def number(name: str) -> Callable[[str], int]:
+    """Reads a whole number that a database column holds."""
+
+    def read(text: str) -> int:
+        if not is_number(text):
+            raise BadRequest(f"`{name}` takes a whole number, as this API gave it.")
+        return int(text)
+
+    return read
 
 
-def _is_number(text: str) -> bool:
-    """Whether it is a whole number that a database column holds."""
-    return len(text) <= 19 and text.isascii() and text.isdigit() and int(text) < 2**63
+def flag(name: str) -> Callable[[str], bool]:
+    """Reads true or false."""
+
+    def read(text: str) -> bool:
+        if text not in ("true", "false"):
+            raise BadRequest(f"`{name}` takes true or false.")
+        return text == "true"
+
+    return read
 
 
-def limit(asked: dict[str, str]) -> int:
-    """How many items a page may have. Raises `BadRequest`."""
-    items = number("limit", asked.get("limit"), USUAL_PAGE)
-    if items is None or not 1 <= items <= LARGEST_PAGE:
+def one_of(kind: type[Word], name: str) -> Callable[[str], Word]:
+    """Reads one of these words."""
+
+    def read(text: str) -> Word:
+        try:
+            return kind(text)
+        except ValueError:
+            raise BadRequest(f"`{name}` takes one of {', '.join(kind)}.") from None
+
+    return read
+
+
+def plain_text(name: str, description: str, *, longest: int = LONGEST_NAME) -> Parameter[str | None]:
+    """A parameter that is any text, but for none."""
+
+    def read(text: str) -> str:
+        return asked.words(name, text, longest=longest)
+
+    return Parameter(name, {"type": "string", "minLength": 1, "maxLength": longest}, description, read, None)
+
+
+def moment(name: str, description: str) -> Parameter[datetime | None]:
+    """A parameter that is a time, or how long ago it was."""
+
+    def read(text: str) -> datetime:
+        return asked.moment(name, text, now=datetime.now(UTC))
+
+    return Parameter(name, {"type": "string"}, f"{description} ISO 8601 with its offset, or such as `2h`.", read, None)
+
+
+def _limit(text: str) -> int:
+    items = number("limit")(text)
+    if not 1 <= items <= LARGEST_PAGE:
         raise BadRequest(f"`limit` takes a whole number from 1 to {LARGEST_PAGE}.")
     return items
 
 
-def flag(name: str, value: str | None) -> bool | None:
-    """True, false, or None for none. Raises `BadRequest`."""
-    if value is None:
-        return None
-    if value not in ("true", "false"):
-        raise BadRequest(f"`{name}` takes true or false.")
-    return value == "true"
+LIMIT = Parameter(
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": USUAL_PAGE},
+    "Items of a page.",
+    _limit,
+    USUAL_PAGE,
+)
+SOURCE = plain_text("source", "The name of a source.")
 
-
-def one_of(kind: type[State], name: str, value: str | None) -> State | None:
-    """One of these words. Raises `BadRequest`."""
-    if value is None:
-        return None
-    try:
-        return kind(value)
-    except ValueError:
-        raise BadRequest(f"`{name}` takes one of {', '.join(kind)}.") from None
-
-
-def write_key_cursor(source: str, external_id: str) -> str:
-    """The cursor behind the row with this key."""
-    return urlsafe_b64encode(encode([source, external_id])).decode()
-
-
-def key_cursor(cursor: str | None) -> tuple[str, str] | None:
-    """The key that `write_key_cursor` wrote. Raises `BadRequest` for anything else."""
-    if cursor is None:
-        return None
-    try:
-        key = decode(urlsafe_b64decode(cursor)) if len(cursor) <= LONGEST_CURSOR else None
-    except (Base64Error, Unreadable, ValueError):
-        key = None
-    match key:
-        case [str(source), str(external_id)]:
-            return storable(source), storable(external_id)
-    raise BadRequest("`cursor` takes what `next` of the page before said.")
+CURSOR: Parameter[str | None] = Parameter("cursor", {"type": "string"}, CURSOR_DESCRIPTION, str, None)
+COUNT: Parameter[bool | None] = Parameter(
+    "count", {"type": "boolean"}, f"Whether to count what matches, up to {MOST_COUNTED:,}.", flag("count"), None
+)

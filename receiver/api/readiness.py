@@ -21,7 +21,7 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
 
 #: Seconds that one statement may take, waiting for locks included, and the answer as a whole.
-STATEMENT_SECONDS, ANSWER_SECONDS = 0.5, 0.8
+READINESS_STATEMENT_SECONDS, ANSWER_SECONDS = 0.5, 0.8
 
 #: Seconds that what was found counts for whoever asks next, and that it counts if nothing newer is found in time.
 REUSE, STILL_GOOD = 0.25, 3.0

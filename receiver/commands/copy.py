@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from receiver.codec import encode
-from receiver.copying.copying import Copier, Report
-from receiver.copying.copying import Progress as Told
+from receiver.copying.copying import Copier, CopyReport
+from receiver.copying.copying import CopyProgress as Told
 from receiver.copying.premises import Side
 from receiver.dialects.sources import find_dialects
 from receiver.mirror.rows import mirror_tables
@@ -60,13 +60,13 @@ def copy(
         raise typer.Exit(1)
 
 
-def _json(report: Report) -> bytes:
+def _json(report: CopyReport) -> bytes:
     tables = [asdict(table) | {"same": table.same} for table in report.tables]
     found = [difference._asdict() for difference in report.differences]
     return encode({**asdict(report), "tables": tables, "differences": found, "same": report.same})
 
 
-def lines(report: Report, *, verify_only: bool) -> Iterator[str]:
+def lines(report: CopyReport, *, verify_only: bool) -> Iterator[str]:
     """The report for people."""
     width = max(len(table.table) for table in report.tables)
     for table in report.tables:

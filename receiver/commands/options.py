@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -13,8 +12,9 @@ from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.inbox.tables import ENDED
 from receiver.release import release
-from receiver.search.deliveries import is_source, unknown_ids
-from receiver.search.filters import DeliveryFilter
+from receiver.search.filters import DeliveryFilter, as_text
+from receiver.search.replayable import unknown_ids
+from receiver.search.sources import is_source
 from receiver.settings.environment import CONFIG_VARIABLE
 
 #: A receiver that was started without options.
@@ -74,4 +74,4 @@ def meant_deliveries(
         source_named(sources, wanted.source)
     if ids:
         return {"ids": [str(each) for each in sorted(set(ids))[:MOST_RECORDED]], "deliveries": len(set(ids))}
-    return {name: value for name, value in asdict(wanted).items() if value is not None}
+    return as_text(wanted)

@@ -22,8 +22,8 @@ from receiver.runs.actions import Asked, by_command
 from receiver.runs.at_once import MOST_AT_ONCE, replay_at_once
 from receiver.runs.forecast import Forecast, forecast
 from receiver.runs.runs import find, has_worker
-from receiver.search.deliveries import replayable_ids
 from receiver.search.filters import DeliveryFilter
+from receiver.search.replayable import replayable_ids
 from receiver.server.app import Runtime, install
 
 #: Recorded where nobody says why.

@@ -43,7 +43,7 @@ from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_t
 MOST_DIGITS, MOST_FRACTION = 131_072, 16_383
 
 #: Characters of a value that a message shows.
-SHOWN = 40
+SHOWN_OF_VALUE = 40
 
 
 class NotPortable(Exception):
@@ -213,7 +213,7 @@ def _moment(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return repr(str(value)[:SHOWN])
+    return repr(str(value)[:SHOWN_OF_VALUE])
 
 
 def _what(value: Any) -> str:

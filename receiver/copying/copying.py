@@ -29,9 +29,10 @@ from receiver.copying.premises import (
     without_limits,
 )
 from receiver.copying.sequences import go_on_from, last_numbers
-from receiver.copying.slices import Problem, Reader, Writer
+from receiver.copying.slices import Problem, TableReader, Writer
 from receiver.database import unfinished
 from receiver.database.database import Database
+from receiver.database.identity import IDENTITY
 from receiver.database.unfinished import Note, Part
 from receiver.errors import CopyError
 
@@ -39,7 +40,7 @@ from receiver.errors import CopyError
 MOST_PROBLEMS = 10
 
 #: Told of each step: what is being done, to which table, how many rows more, and of how many, if that is known.
-Progress = Callable[[str, str, int, int | None], None]
+CopyProgress = Callable[[str, str, int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class TableReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CopyReport:
     """What a copy, or a comparison, came to."""
 
     source: str
@@ -85,7 +86,7 @@ class Copier:
         target: Side,
         *,
         without: Sequence[str] = (),
-        progress: Progress = lambda *_: None,
+        progress: CopyProgress = lambda *_: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`without` are tables, and columns as `table.column`, of packages that are not installed: to be left out."""
@@ -96,7 +97,7 @@ class Copier:
         self._clock = clock
         self._runner = secrets.token_hex(8)
 
-    def copy(self, *, afresh: bool = False) -> Report:
+    def copy(self, *, afresh: bool = False) -> CopyReport:
         """Copy everything, or go on with a copy that was interrupted; `afresh` drops what that had copied.
 
         Raises `CopyError` or `ConfigurationError` saying why it cannot be done, and SQLAlchemy's errors.
@@ -114,9 +115,9 @@ class Copier:
             note, resumed = self._begin(parts)
             copied = sum(self._copy(connection, note, table) for table in self._source.tables())
             tables, differing = self._finish(connection, parts)
-        return Report(self._source.place, self._target.place, copied, resumed, tables, differing, left_out)
+        return CopyReport(self._source.place, self._target.place, copied, resumed, tables, differing, left_out)
 
-    def verify(self) -> Report:
+    def verify(self) -> CopyReport:
         """Compare everything, and change nothing."""
         refuse_same(self._source, self._target)
         left_out = demand_source(self._source, without=self._without)
@@ -125,7 +126,7 @@ class Copier:
             parts = {table.name: self._digest(ours, self._target, table, "reading") for table in self._source.tables()}
             with self._target.told(), _snapshot(self._target.database) as theirs:
                 tables, differing = self._compare(ours, theirs, parts)
-        return Report(self._source.place, self._target.place, 0, False, tables, differing, left_out)
+        return CopyReport(self._source.place, self._target.place, 0, False, tables, differing, left_out)
 
     # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,7 +134,7 @@ class Copier:
         problems: list[Problem] = []
         parts = {}
         for table in self._source.tables():
-            reader = Reader(connection, table, other=self._target.dialect, problem=problems.append)
+            reader = TableReader(connection, table, other=self._target.dialect, problem=problems.append)
             found = digest(reader, lambda rows, name=table.name: self._progress("examining", name, rows, None))  # type: ignore[misc]
             parts[table.name] = Part(found.rows, found.digest)
             if not problems and found.rows != reader.count():
@@ -156,13 +157,16 @@ class Copier:
                     "no longer, the same: run this with --afresh to drop what was copied and begin anew."
                 )
             resumed = note is not None
-            note = note or Note(self._source.place, self._clock().isoformat(timespec="seconds"), parts)
+            if note is None:
+                note = Note(self._source.place, self._clock().isoformat(timespec="seconds"), parts)
+                # It takes on that of the database that is copied, so that who follows the feed goes on here.
+                connection.execute(delete(IDENTITY))
             unfinished.write_note(connection, note, self._runner)
         return note, resumed
 
     def _copy(self, source: Connection, note: Note, table: Table) -> int:
         part = note.parts[table.name]
-        reader = Reader(source, table, other=self._target.dialect)
+        reader = TableReader(source, table, other=self._target.dialect)
         before = part.copied
         self._progress("copying", table.name, before, part.rows)
         for some in reader.slices(part.after):
@@ -201,14 +205,15 @@ class Copier:
             reports.append(TableReport(str(table.name), *wanted, *found))
             if found != wanted:
                 differing += differences(
-                    Reader(ours, table, other=self._target.dialect), Reader(theirs, table, other=self._source.dialect)
+                    TableReader(ours, table, other=self._target.dialect),
+                    TableReader(theirs, table, other=self._source.dialect),
                 )
         return reports, differing
 
     def _digest(
         self, connection: Connection, other: Side, table: Table, doing: str, *, of: int | None = None
     ) -> Digest:
-        reader = Reader(connection, table, other=other.dialect)
+        reader = TableReader(connection, table, other=other.dialect)
         return digest(reader, lambda rows: self._progress(doing, table.name, rows, of))
 
     def _empty(self) -> None:

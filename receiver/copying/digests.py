@@ -14,7 +14,7 @@ from zlib import crc32
 
 import msgspec
 
-from receiver.copying.slices import Key, Reader
+from receiver.copying.slices import RowKey, TableReader
 
 #: Bytes of a row's hash, and of a digest.
 SIZE = 16
@@ -23,7 +23,7 @@ SIZE = 16
 BUCKETS = 4_096
 
 #: Differences of one table that are named.
-MOST_NAMED = 5
+MOST_DIFFERENCES = 5
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -45,7 +45,7 @@ class Difference(NamedTuple):
     what: str
 
 
-def digest(reader: Reader, seen: Callable[[int], None] = lambda _: None) -> Digest:
+def digest(reader: TableReader, seen: Callable[[int], None] = lambda _: None) -> Digest:
     """Count and digest of a table; `seen` is told how many rows were read each time."""
     rows = total = 0
     for some in reader.slices():
@@ -56,26 +56,27 @@ def digest(reader: Reader, seen: Callable[[int], None] = lambda _: None) -> Dige
     return Digest(rows, f"{total % (1 << 8 * SIZE):0{2 * SIZE}x}")
 
 
-def differences(source: Reader, target: Reader) -> list[Difference]:
+def differences(source: TableReader, target: TableReader) -> list[Difference]:
     """The first rows that are not the same on both sides; none if the tables are equal."""
     ours, theirs = _sums(source), _sums(target)
     differing = sorted(bucket for bucket in ours.keys() | theirs.keys() if ours.get(bucket) != theirs.get(bucket))
     # Each holds a row that differs, and the rows of more would have to be kept in memory.
-    buckets = set(differing[:MOST_NAMED])
+    buckets = set(differing[:MOST_DIFFERENCES])
     ours, theirs = _hashes(source, buckets), _hashes(target, buckets)
     found = sorted((key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)), key=str)
     return [
-        Difference(str(source.table.name), source.show(key), _what(key, ours, theirs)) for key in found[:MOST_NAMED]
+        Difference(str(source.table.name), source.show(key), _what(key, ours, theirs))
+        for key in found[:MOST_DIFFERENCES]
     ]
 
 
-def _what(key: Key, ours: dict[Any, int], theirs: dict[Any, int]) -> str:
+def _what(key: RowKey, ours: dict[Any, int], theirs: dict[Any, int]) -> str:
     if key not in theirs:
         return "missing"
     return "different" if key in ours else "extra"
 
 
-def _sums(reader: Reader) -> dict[Any, int]:
+def _sums(reader: TableReader) -> dict[Any, int]:
     sums: dict[Any, int] = defaultdict(int)
     for some in reader.slices():
         for row in reader.comparable(some.rows):
@@ -83,7 +84,7 @@ def _sums(reader: Reader) -> dict[Any, int]:
     return sums
 
 
-def _hashes(reader: Reader, buckets: set[int]) -> dict[Any, int]:
+def _hashes(reader: TableReader, buckets: set[int]) -> dict[Any, int]:
     found: dict[Any, int] = {}
     if buckets:
         for some in reader.slices():
@@ -94,7 +95,7 @@ def _hashes(reader: Reader, buckets: set[int]) -> dict[Any, int]:
     return found
 
 
-def _bucket(key: Key) -> int:
+def _bucket(key: RowKey) -> int:
     return crc32(_encode(key)) % BUCKETS
 
 

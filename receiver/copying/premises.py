@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 from receiver.database import redaction, urls
 from receiver.database.database import READERS_SEE, Database
 from receiver.database.errors import explain
+from receiver.database.identity import IDENTITY
 from receiver.database.revisions import OWN
 from receiver.database.schema import Schema
 from receiver.database.unfinished import UNFINISHED, read_note
@@ -32,7 +33,7 @@ TIMELESS = (
 )
 
 #: How long the lock is waited for that keeps others from writing.
-LOCK_TIMEOUT = "10s"
+COPY_LOCK_TIMEOUT = "10s"
 
 #: What every table of a mirror has, whoever declared it.
 MARKS_OF_A_MIRROR = {"source", "external_id", "versions", "changed_at"}
@@ -198,7 +199,7 @@ def hold_still(side: Side, *, now: datetime) -> Iterator[Connection]:
     snapshot = {"isolation_level": READERS_SEE}
     with side.database.engine.connect() as connection, connection.execution_options(**snapshot).begin():
         without_limits(connection)
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{COPY_LOCK_TIMEOUT}'"))
         # Before anything is read, so that nothing is missed. The feed is written with what these hold.
         names = [table for table in side.tables() if table is not CHANGES]
         held = ", ".join(map(connection.dialect.identifier_preparer.format_table, names))
@@ -224,7 +225,8 @@ def demand_target(side: Side, *, now: datetime) -> None:
                 refuse_users(connection, side, now)
             for table in side.tables():
                 if (
-                    present.has_table(table.name)
+                    table is not IDENTITY
+                    and present.has_table(table.name)
                     and connection.execute(select(text("1")).select_from(table).limit(1)).first()
                 ):
                     raise CopyError(

@@ -40,8 +40,8 @@ SHOWN_OF_KEY = 80
 #: Rows of one slice, and bytes of it; a row that is larger than that is a slice by itself.
 ROWS, BYTES = 2_000, 4 * 1_024 * 1_024
 
-Key = tuple[Any, ...]
-Row = tuple[Any, ...]
+RowKey = tuple[Any, ...]
+RowValues = tuple[Any, ...]
 
 
 class Problem(NamedTuple):
@@ -59,7 +59,7 @@ class Problem(NamedTuple):
 class Slice(NamedTuple):
     """Some rows that follow each other."""
 
-    rows: list[Row]
+    rows: list[RowValues]
     #: Of the last one, in JSON.
     last: str
 
@@ -68,7 +68,7 @@ def refuse(problem: Problem) -> None:
     raise CopyError(f"{problem}. Mend or delete that row, and run this again.")
 
 
-class Reader:
+class TableReader:
     """Reads one table, in a transaction of the caller's that sees one state throughout."""
 
     def __init__(
@@ -90,25 +90,25 @@ class Reader:
 
     def slices(self, after: str | None = None) -> Iterator[Slice]:
         """All rows that follow the one with this key, in the order of their keys."""
-        last: Key | None = None if after is None else tuple(map(_key_value, codec.decode(after)))
+        last: RowKey | None = None if after is None else tuple(map(_key_value, codec.decode(after)))
         while page := self._page(last):
             for end in _ends(page):
                 yield Slice(self._rows(last, end), codec.encode(list(map(_key_json, end))).decode())
                 last = end
 
-    def comparable(self, rows: list[Row]) -> list[Row]:
+    def comparable(self, rows: list[RowValues]) -> list[RowValues]:
         """The rows in a form that is equal on both databases."""
         return _by_column(rows, self._compared) if self._compared else rows
 
-    def key_of(self, row: Row) -> Key:
+    def key_of(self, row: RowValues) -> RowKey:
         return tuple(row[at] for at in self._key_at)
 
-    def show(self, key: Key) -> str:
+    def show(self, key: RowKey) -> str:
         """A key as people read it."""
         names = self.table.primary_key.columns.keys()
         return ", ".join(f"{name}={_printable(value)}" for name, value in zip(names, key, strict=True))
 
-    def _page(self, last: Key | None) -> list[tuple[Key, int]]:
+    def _page(self, last: RowKey | None) -> list[tuple[RowKey, int]]:
         """The keys of the next rows, each with the bytes that its row has, roughly."""
         sizes = [func.coalesce(each.size, 0) for each in self._carriers if each.size is not None]
         size: ColumnElement[Any] = sum(sizes[1:], sizes[0]) if sizes else literal(0)
@@ -117,7 +117,7 @@ class Reader:
             statement = statement.where(self._position() > self._at("after", last))
         return [(tuple(row[:-1]), row[-1]) for row in self._fetch(statement.limit(ROWS))]
 
-    def _rows(self, last: Key | None, end: Key) -> list[Row]:
+    def _rows(self, last: RowKey | None, end: RowKey) -> list[RowValues]:
         statement = select(*(each.selected for each in self._carriers)).where(self._position() <= self._at("to", end))
         if last is not None:
             statement = statement.where(self._position() > self._at("after", last))
@@ -129,7 +129,7 @@ class Reader:
         except NotPortable:
             return self._one_by_one(rows)
 
-    def _one_by_one(self, rows: list[Row]) -> list[Row]:
+    def _one_by_one(self, rows: list[RowValues]) -> list[RowValues]:
         """The rows that travel; of the others it is told why they do not."""
         travel = []
         for row in rows:
@@ -140,7 +140,7 @@ class Reader:
                 travel += _by_column([row], [(at, each.read) for at, each in enumerate(self._carriers)])
         return travel
 
-    def _fetch(self, statement: Any) -> list[Row]:
+    def _fetch(self, statement: Any) -> list[RowValues]:
         try:
             return [tuple(row) for row in self._connection.execute(statement)]
         except DBAPIError as error:
@@ -158,7 +158,7 @@ class Reader:
     def _position(self) -> Any:
         return tuple_(*(key.column for key in self._key))
 
-    def _at(self, name: str, values: Key) -> Any:
+    def _at(self, name: str, values: RowKey) -> Any:
         return tuple_(*(key.bound(f"{name}_{at}", values[at]) for at, key in enumerate(self._key)))
 
 
@@ -213,7 +213,7 @@ def _as_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _ends(page: Sequence[tuple[Key, int]]) -> Iterator[Key]:
+def _ends(page: Sequence[tuple[RowKey, int]]) -> Iterator[RowKey]:
     """The keys at which slices of so many bytes at most end."""
     held = 0
     for at, (_, size) in enumerate(page):
@@ -224,7 +224,7 @@ def _ends(page: Sequence[tuple[Key, int]]) -> Iterator[Key]:
     yield page[-1][0]
 
 
-def _by_column(rows: list[Row], changes: Sequence[tuple[int, Callable[[Any], Any]]]) -> list[Row]:
+def _by_column(rows: list[RowValues], changes: Sequence[tuple[int, Callable[[Any], Any]]]) -> list[RowValues]:
     if not rows:
         return []
     columns: list[Any] = list(zip(*rows, strict=True))
@@ -233,7 +233,7 @@ def _by_column(rows: list[Row], changes: Sequence[tuple[int, Callable[[Any], Any
     return list(zip(*columns, strict=True))
 
 
-def _problems(carriers: Sequence[Carrier], row: Row) -> Iterator[tuple[str, str]]:
+def _problems(carriers: Sequence[Carrier], row: RowValues) -> Iterator[tuple[str, str]]:
     for each, value in zip(carriers, row, strict=True):
         try:
             if value is not None:
@@ -254,7 +254,7 @@ def _problems(carriers: Sequence[Carrier], row: Row) -> Iterator[tuple[str, str]
 class Writer:
     """Writes rows into one table, in a transaction of the caller's."""
 
-    def __init__(self, connection: Connection, reader: Reader) -> None:
+    def __init__(self, connection: Connection, reader: TableReader) -> None:
         self._connection = connection
         self._reader = reader
         table = reader.table
@@ -265,7 +265,7 @@ class Writer:
         self._copy = f"COPY {target} FROM STDIN"
         self._insert = f"INSERT INTO {target} VALUES ({', '.join('?' * len(table.columns))})"  # noqa: S608 (our names)
 
-    def write(self, rows: list[Row]) -> None:
+    def write(self, rows: list[RowValues]) -> None:
         """Raises `CopyError` naming the row that the database refuses, and SQLAlchemy's error if it is in trouble."""
         written = _by_column(rows, self._changes) if self._changes else rows
         try:
@@ -278,7 +278,7 @@ class Writer:
                 self._name_the_guilty(rows, written)
             raise
 
-    def _name_the_guilty(self, rows: list[Row], written: list[Row]) -> None:
+    def _name_the_guilty(self, rows: list[RowValues], written: list[RowValues]) -> None:
         for row, single in zip(rows, written, strict=True):
             try:
                 with self._connection.begin_nested():
@@ -289,7 +289,7 @@ class Writer:
                     f"({told(error)}). Mend or delete it, and run this again."
                 ) from None
 
-    def _run(self, rows: list[Row]) -> None:
+    def _run(self, rows: list[RowValues]) -> None:
         if self._connection.dialect.name != "postgresql":
             self._connection.exec_driver_sql(self._insert, rows)
             return

@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 CONNECT_TIMEOUT = 5
 
 #: For libpq: a network that swallows everything is noticed within about this many seconds, on a quiet connection and on
-#: one that waits for what it sent to be received. The system's own patience is a quarter of an hour, and two hours.
+#: one that waits for what it sent to be received. The system's own timeouts are a quarter of an hour and two hours.
 KEEP_ALIVE: dict[str, Any] = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,

@@ -58,7 +58,7 @@ DEMOTED = (b"in_hot_standby", b"default_transaction_read_only")
 ROUNDS = 5
 
 #: Seconds that the second of them may take to open, and either one for an answer.
-PATIENCE = 5
+PROBE_TIMEOUT = 5
 
 
 def look_after(engine: Engine, *, setting: str = SETTING) -> None:
@@ -122,7 +122,7 @@ def shares_sessions(connection: Connection[Any]) -> bool:
     import psycopg
 
     info = connection.info
-    same: dict[str, Any] = {**info.get_parameters(), "password": info.password, "connect_timeout": PATIENCE}
+    same: dict[str, Any] = {**info.get_parameters(), "password": info.password, "connect_timeout": PROBE_TIMEOUT}
     try:
         with closing(psycopg.connect(**same, autocommit=True)) as other:
             had = [(_session(connection.pgconn), _session(other.pgconn)) for _ in range(ROUNDS)]
@@ -134,12 +134,12 @@ def shares_sessions(connection: Connection[Any]) -> bool:
 
 
 def _session(connection: PGconn) -> bytes:
-    """The number of the session that one transaction has. Raises `TimeoutError` if it has none for `PATIENCE`.
+    """The number of the session that one transaction has. Raises `TimeoutError` if it has none for `PROBE_TIMEOUT`.
 
     Asked past the driver, which waits without a bound: a pooler without a session to spare lets everybody in.
     """
     connection.send_query(b"SELECT pg_backend_pid()")
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + PROBE_TIMEOUT
     number = b""
     with selectors.DefaultSelector() as selector:
         selector.register(connection.socket, selectors.EVENT_READ)

@@ -19,7 +19,7 @@ from receiver.errors import ConfigurationError, WiringError
 from receiver.loading import import_foreign
 
 #: Where packages announce their migrations: the branch's name, and the package that holds the files.
-ENTRY_POINTS = "hookmirror.migrations"
+MIGRATION_ENTRY_POINTS = "hookmirror.migrations"
 
 #: The branch of the receiver's own tables, which comes before all others.
 OWN = ("receiver", "receiver.database.migrations", "receiver")
@@ -48,7 +48,7 @@ class Branch:
         except (ImportError, AttributeError, WiringError) as error:
             raise WiringError(
                 f"The migrations {self.name} cannot be found ({error}): name their package under the entry point group "
-                f"{ENTRY_POINTS}."
+                f"{MIGRATION_ENTRY_POINTS}."
             ) from None
 
     @cached_property
@@ -80,7 +80,7 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class BranchStatus:
     """How far the database is with one package."""
 
     branch: Branch
@@ -116,22 +116,22 @@ class Standing:
 
 def find_branches() -> list[Branch]:
     """Ours, then those of installed packages by name."""
-    points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
+    points = sorted(entry_points(group=MIGRATION_ENTRY_POINTS), key=lambda point: point.name)
     return [Branch(*OWN), *(Branch(point.name, point.value) for point in points)]
 
 
-def standing_of(connection: Connection, branch: Branch) -> Standing:
+def status_of(connection: Connection, branch: Branch) -> BranchStatus:
     """How far this database is with one package. Raises `ConfigurationError` for tables that are not ours."""
     present = inspect(connection)
     if present.has_table(branch.version_table):
         note = select(column("version_num", String)).select_from(table(branch.version_table))
         revision = connection.execute(note).scalar()
         if revision is not None:
-            return Standing(branch, revision)
+            return BranchStatus(branch, revision)
     there = [name for name in branch.first_tables() if present.has_table(name)]
     if there and len(there) < len(branch.first_tables()):
         raise ConfigurationError(
             f"The database has tables named {', '.join(there)}, which hookmirror did not make: name a database, or on "
             "PostgreSQL a schema, where nobody else has tables of these names."
         )
-    return Standing(branch, FIRST if there else None, noted=False)
+    return BranchStatus(branch, FIRST if there else None, noted=False)

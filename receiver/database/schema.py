@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateColumn
 from sqlmodel import SQLModel
 
 from receiver.database.database import Database
-from receiver.database.revisions import OWN, Branch, Standing, find_branches, standing_of
+from receiver.database.revisions import OWN, Branch, BranchStatus, find_branches, status_of
 from receiver.database.unfinished import refuse_unfinished
 from receiver.errors import ConfigurationError
 
@@ -23,7 +23,7 @@ from receiver.errors import ConfigurationError
 SCHEMA_LOCK = 0x686F6F6B0003
 
 #: How long a migration waits for a table that somebody holds. Everybody else waits behind it, so not for long.
-LOCK_TIMEOUT = "10s"
+MIGRATION_LOCK_TIMEOUT = "10s"
 
 #: The encoding of PostgreSQL's that has every character.
 ENCODING = "UTF8"
@@ -104,10 +104,10 @@ class Schema:
         with self._database.write() as connection:
             self._refuse_encoding(connection)
             refuse_unfinished(connection)
-            for standing in self.standings(connection):
-                standing.refuse_what_is_not_ours()
-                if standing.pending:
-                    raise ConfigurationError(f"{_behind(standing)}: {MIGRATE}.")
+            for status in self.statuses(connection):
+                status.refuse_what_is_not_ours()
+                if status.pending:
+                    raise ConfigurationError(f"{_behind(status)}: {MIGRATE}.")
             missing = [each.name for each in self._missing(connection)]
             if missing:
                 raise ConfigurationError(f"The database lacks the tables {', '.join(missing)}: {MIGRATE}.")
@@ -146,19 +146,19 @@ class Schema:
 
     def _plan(self, connection: Connection) -> Migration:
         migration = Migration()
-        for standing in self.standings(connection):
-            standing.refuse_what_is_not_ours()
-            if standing.pending:
-                about = {revision: standing.branch.revisions[revision] for revision in standing.pending}
-                newest = standing.branch.newest
-                migration.steps.append(Step(standing.branch.name, standing.revision, newest, about))
+        for status in self.statuses(connection):
+            status.refuse_what_is_not_ours()
+            if status.pending:
+                about = {revision: status.branch.revisions[revision] for revision in status.pending}
+                newest = status.branch.newest
+                migration.steps.append(Step(status.branch.name, status.revision, newest, about))
         # Plain text: SQLAlchemy's names are a kind of their own, which JSON does not know.
         migration.created.extend(str.__str__(each.name) for each in self._missing(connection))
         return migration
 
     def _take(self, connection: Connection, branch: Branch) -> None:
-        standing = standing_of(connection, branch)
-        if standing.noted and not standing.pending:
+        status = status_of(connection, branch)
+        if status.noted and not status.pending:
             return
         # Importing it takes a moment, which a start with nothing to do can save.
         from alembic.migration import MigrationContext
@@ -167,23 +167,23 @@ class Schema:
 
         script = ScriptDirectory(str(branch.folder), version_locations=[str(branch.folder)])
         context = MigrationContext.configure(connection, opts={"version_table": branch.version_table})
-        if standing.revision is not None:
-            context.stamp(script, standing.revision)
+        if status.revision is not None:
+            context.stamp(script, status.revision)
         with Operations.context(context):
-            for revision in standing.pending:
+            for revision in status.pending:
                 script.get_revision(revision).module.upgrade()
                 context.stamp(script, revision)
 
     # ── how it stands ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def standings(self, connection: Connection) -> list[Standing]:
+    def statuses(self, connection: Connection) -> list[BranchStatus]:
         """How far the database is with each package."""
-        return [standing_of(connection, branch) for branch in self.branches]
+        return [status_of(connection, branch) for branch in self.branches]
 
     def is_ahead(self) -> bool:
         """Whether a later release has migrated the database since."""
         with self._database.read() as connection:
-            return any(standing.ahead for standing in self.standings(connection))
+            return any(status.ahead for status in self.statuses(connection))
 
     def lacking(self, connection: Connection) -> Iterator[str]:
         """What tables without migrations lack, each with its mend: they were made when they were declared otherwise."""
@@ -231,15 +231,15 @@ def _take_turns(connection: Connection) -> None:
     """Wait until nobody else migrates, and take all the time that it needs, but for waiting on those at work."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
-    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'"))
 
 
-def _behind(standing: Standing) -> str:
-    if standing.revision is None:
-        return f"The database has no tables of {standing.branch.name} yet"
+def _behind(status: BranchStatus) -> str:
+    if status.revision is None:
+        return f"The database has no tables of {status.branch.name} yet"
     return (
-        f"The database is behind this release: {standing.branch.name} is at revision {standing.revision} there and "
-        f"{standing.branch.newest} here"
+        f"The database is behind this release: {status.branch.name} is at revision {status.revision} there and "
+        f"{status.branch.newest} here"
     )
 
 

@@ -19,7 +19,7 @@ from receiver.settings.settings import Settings, SourceSettings
 from receiver.verify.signatures import Credentials
 
 #: Where installed packages announce their dialects.
-ENTRY_POINTS = "hookmirror.dialects"
+DIALECT_ENTRY_POINTS = "hookmirror.dialects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def survey_dialects(
     """The same, and what is wrong with those that cannot be used."""
     if beside is not None and str(beside) not in sys.path:
         sys.path.insert(0, str(beside))
-    installed = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
+    installed = sorted(entry_points(group=DIALECT_ENTRY_POINTS), key=lambda point: point.name)
     dialects: dict[str, Dialect] = {}
     refused: list[WiringError] = []
     failed: set[str] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from receiver.envelope import Envelope, unread_identity
 from receiver.inbox.tables import State
@@ -63,5 +63,5 @@ class Arrival:
 class Accepted(NamedTuple):
     """The answer to the sender: accepted or duplicate, and under which id it is kept."""
 
-    status: str
+    status: Literal["accepted", "duplicate"]
     delivery_id: int

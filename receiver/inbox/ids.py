@@ -13,28 +13,28 @@ import time
 from datetime import UTC, datetime, timedelta
 
 #: Ids per microsecond: one for each of this many processes.
-PROCESSES = 1_024
+MOST_PROCESSES = 1_024
 
 
 class DeliveryIds:
     """Draws ids; each is larger than the one before, even if the clock steps back. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._process = secrets.randbelow(PROCESSES)
+        self._process = secrets.randbelow(MOST_PROCESSES)
         self._last = 0
         self._lock = threading.Lock()
 
     def draw(self) -> int:
         with self._lock:
-            self._last = max(self._last + PROCESSES, time.time_ns() // 1_000 * PROCESSES + self._process)
+            self._last = max(self._last + MOST_PROCESSES, time.time_ns() // 1_000 * MOST_PROCESSES + self._process)
             return self._last
 
 
 def first_id_at(moment: datetime) -> int:
     """The smallest id that a delivery received at `moment` could have."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * PROCESSES
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * MOST_PROCESSES
 
 
 def arrived(delivery_id: int) -> int:
     """When a delivery was received, in microseconds since 1970."""
-    return delivery_id // PROCESSES
+    return delivery_id // MOST_PROCESSES

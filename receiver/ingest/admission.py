@@ -13,7 +13,7 @@ from receiver.codec import storable
 from receiver.dialects.compression import is_compressed
 from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
 from receiver.inbox.arrival import Arrival
-from receiver.ingest.paths import SHOWN
+from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
@@ -134,7 +134,7 @@ def _opened(source: VerifiableSource, content: bytes) -> bytes:
 
 def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> None:
     """Raises `NotVerified` saying so if what did not verify came compressed."""
-    codings = [value.decode("latin-1")[:SHOWN] for name, value in headers if name == b"content-encoding"]
+    codings = [value.decode("latin-1")[:SHOWN_OF_NAME] for name, value in headers if name == b"content-encoding"]
     named = [coding for coding in codings if coding.lower() not in ("", "identity")]
     if named or is_compressed(body):
         raise NotVerified(

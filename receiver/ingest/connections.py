@@ -28,16 +28,16 @@ log = Repeats(structlog.get_logger(__name__))
 RESERVED_FILES = 128
 
 #: The part of the connections that is ended at once where there is no room, so that choosing them is seldom.
-ROOM = 16
+ENDED_AT_ONCE = 16
 
 #: Seconds that a sender has to send its request before it is one of those that are ended first.
-GRACE = 3.0
+SENDING_GRACE = 3.0
 
 #: The part of the bound from which on the log says that it is near.
 NEAR = 0.9
 
 #: Seconds between two looks at all connections, at the most; a quarter of the shortest time limit, if that is less.
-LONGEST_PAUSE = 1.0
+CONNECTION_POLL = 1.0
 
 #: Bits of an IPv6 address that tell one customer of a network from another, who has all addresses behind them.
 IPV6_PREFIX = 64
@@ -62,7 +62,7 @@ class Wait(NamedTuple):
 
     def rank(self, now: float) -> tuple[int, float]:
         """The lowest is ended first."""
-        is_new = self.awaited is not Awaited.REQUEST and now - self.since < GRACE
+        is_new = self.awaited is not Awaited.REQUEST and now - self.since < SENDING_GRACE
         return (len(Awaited) if is_new else self.awaited, self.since)
 
 
@@ -93,7 +93,7 @@ class Connections:
         self._most_of_one = min(limits.max_connections_per_address or max(self._most // 2, 1), self._most)
         self._addresses: dict[Connection, str] = {}
         self._by_address: dict[str, set[Connection]] = {}
-        self._pause = min(LONGEST_PAUSE, limits.head_timeout / 4, limits.keep_alive_timeout / 4)
+        self._pause = min(CONNECTION_POLL, limits.head_timeout / 4, limits.keep_alive_timeout / 4)
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, connection: Connection, host: str, loop: asyncio.AbstractEventLoop) -> str | None:
@@ -129,7 +129,7 @@ class Connections:
     def _make_room(self, among: Collection[Connection], limit: str, now: float) -> bool:
         waiting = [(wait.rank(now), each) for each in among if (wait := each.wait()) is not None]
         waiting.sort(key=itemgetter(0))
-        chosen = waiting[: max(len(among) // ROOM, 1)]
+        chosen = waiting[: max(len(among) // ENDED_AT_ONCE, 1)]
         for _, connection in chosen:
             self.leave(connection)
             connection.cut()

@@ -8,21 +8,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import structlog
+from msgspec import Meta
 
 from receiver.codec import encode
 from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest.admission import Request, admit
 from receiver.ingest.backpressure import Backpressure
-from receiver.ingest.group_commit import Answer
+from receiver.ingest.group_commit import PendingReply
 from receiver.ingest.incoming import Incoming
-from receiver.ingest.paths import PREFIX, SHOWN, flaw, source_named
+from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, source_named
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
+from receiver.schemas import Error, Shape
 from receiver.settings.limits import Limits
 from receiver.verify.signatures import RawHeaders
 
@@ -47,6 +49,13 @@ class Reply(NamedTuple):
     closes: bool = False
 
 
+class Receipt(Shape, frozen=True):
+    """The webhook is safe."""
+
+    status: Literal["accepted", "duplicate"]
+    delivery: Annotated[str, Meta(description="The id of the delivery; for a duplicate, of the first.")]
+
+
 class Endpoint:
     """`POST /hooks/{source}`, in the steps of the README's picture:
 
@@ -58,7 +67,7 @@ class Endpoint:
     def __init__(
         self,
         sources: Mapping[str, VerifiableSource],
-        accept: Callable[[Sequence[tuple[Arrival, Answer]]], None],
+        accept: Callable[[Sequence[tuple[Arrival, PendingReply]]], None],
         *,
         limits: Limits,
         incoming: Incoming,
@@ -74,7 +83,7 @@ class Endpoint:
         #: Bodies that are complete and not answered yet.
         self.waiting = Backpressure(limits.max_waiting_bytes)
         #: Requests of this turn of the event loop.
-        self._submitted: list[tuple[Request, Answer]] = []
+        self._submitted: list[tuple[Request, PendingReply]] = []
         self._log = Repeats(log)
         self.renew(sources, limits)
         #: Kept, because asking for the running loop costs a system call each time.
@@ -115,7 +124,7 @@ class Endpoint:
         finally:
             self.waiting.release(len(request.body))
 
-    def submit(self, request: Request, answer: Answer) -> None:
+    def submit(self, request: Request, answer: PendingReply) -> None:
         """Have a request admitted and accepted. Its answer follows: where it is kept, or a `Refused`.
 
         Requests that came in during one turn of the event loop are admitted together at its end: the same work, done
@@ -130,7 +139,7 @@ class Endpoint:
         submitted, self._submitted = self._submitted, []
         waiting = [(request, answer) for request, answer in submitted if not answer.done()]
         admitted = self._admit([request for request, _ in waiting])
-        arrivals: list[tuple[Arrival, Answer]] = []
+        arrivals: list[tuple[Arrival, PendingReply]] = []
         for (_, answer), result in zip(waiting, admitted, strict=True):
             if isinstance(result, Refused):
                 answer.set_exception(result)
@@ -141,7 +150,7 @@ class Endpoint:
     # ── each of them ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _source(self, path: str, method: str) -> VerifiableSource:
-        source = self.sources.get(source_named(path)) if path.startswith(PREFIX) else None
+        source = self.sources.get(source_named(path)) if path.startswith(HOOKS_PATH) else None
         if source is None:
             raise UnknownSource(flaw(path, self.sources))
         if method != "POST":
@@ -182,7 +191,9 @@ class Endpoint:
         """Count the refusal and say it."""
         known = name if name in self.sources else ""
         metrics.REFUSED.labels(known, refusal.code).inc()
-        self._log.warning("refused a webhook", about={"source": known, "code": refusal.code}, asked_for=name[:SHOWN])
+        self._log.warning(
+            "refused a webhook", about={"source": known, "code": refusal.code}, asked_for=name[:SHOWN_OF_NAME]
+        )
         return reply_to(refusal)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -209,8 +220,9 @@ def reply_to(refusal: Refused) -> Reply:
         headers = ((b"retry-after", str(refusal.retry_after).encode()),)
     if isinstance(refusal, MethodNotAllowed):
         headers = ((b"allow", b"POST"),)
-    body = encode({"error": refusal.code, "message": refusal.message})
-    return Reply(refusal.status, body, headers, closes=isinstance(refusal, (BodyTooLarge, Unavailable)))
+    return Reply(
+        refusal.status, encode(Error.of(refusal)), headers, closes=isinstance(refusal, (BodyTooLarge, Unavailable))
+    )
 
 
 def framed(headers: Iterable[Header], length: int, *, closes: bool) -> list[Header]:
@@ -229,4 +241,4 @@ async def _send(send: Send, reply: Reply) -> None:
 
 def ack(accepted: Accepted) -> Reply:
     """The 2xx: whether it is new, and under which id it is kept."""
-    return Reply(200, b'{"status":"%b","delivery":"%d"}' % (accepted.status.encode(), accepted.delivery_id))
+    return Reply(200, encode(Receipt(accepted.status, str(accepted.delivery_id))))

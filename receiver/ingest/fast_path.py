@@ -21,13 +21,13 @@ from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Request
 from receiver.ingest.bounded import BoundedProtocol
 from receiver.ingest.endpoint import Endpoint, Reply, ack
-from receiver.ingest.paths import PREFIX
+from receiver.ingest.paths import HOOKS_PATH
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 
 log = Repeats(structlog.get_logger(__name__))
 
-_PREFIX = PREFIX.encode()
+_PREFIX = HOOKS_PATH.encode()
 
 
 class FastPathProtocol(BoundedProtocol):

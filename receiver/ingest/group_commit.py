@@ -38,30 +38,30 @@ GATHERING = 0.005
 TRIES = 3
 
 #: Seconds that a request waits for its commit; a sender is asked to come back long before it gives up by itself.
-PATIENCE = 10.0
+COMMIT_TIMEOUT = 10.0
 
 #: Seconds that a commit may take before what comes in meanwhile is sent away at once; and the same while the commit
 #: before it has failed.
 STALLED, STALLED_AGAIN = 2.0, 0.25
 
 #: Seconds that the last commits get when the server stops.
-STOP_PATIENCE = 5.0
+COMMIT_STOP_TIMEOUT = 5.0
 
 #: Seconds between two looks at who has waited too long.
-LOOK = 0.5
+TIMEOUT_POLL = 0.5
 
 #: Seconds since the last arrival, and since the last commit, after which no other is expected to come at once.
 IDLE = 0.1
 
 
-class Inbox(Protocol):
+class Store(Protocol):
     """Whatever keeps arrivals durably: the database, or a replicated log in front of it."""
 
     def accept(self, batch: Sequence[Arrival], /) -> list[Accepted]:
         """The answers in the order of the arrivals, after they are durable. Raises if that is not certain."""
 
 
-class Answer(Protocol):
+class PendingReply(Protocol):
     """What is owed to a request: where its body is kept, or why it is refused. A future of either will do."""
 
     def done(self) -> bool:
@@ -74,7 +74,7 @@ class Answer(Protocol):
 
 class _Waiting(NamedTuple):
     arrival: Arrival
-    answer: Answer
+    answer: PendingReply
     #: By the monotonic clock, when it began to wait.
     since: float
 
@@ -82,7 +82,7 @@ class _Waiting(NamedTuple):
 class GroupCommit:
     """Accepts the arrivals of one event loop, through one thread that writes."""
 
-    def __init__(self, inbox: Inbox, *, accepted: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, inbox: Store, *, accepted: Callable[[], None] = lambda: None) -> None:
         """`accepted` is called after every commit, to wake whoever works on what came in."""
         self._inbox = inbox
         self._accepted = accepted
@@ -112,7 +112,7 @@ class GroupCommit:
         if gathered:
             self._batches.put(gathered)
         self._batches.put(None)
-        self._thread.join(STOP_PATIENCE)
+        self._thread.join(COMMIT_STOP_TIMEOUT)
         if self._thread.is_alive():
             log.warning("a commit hangs; stopping without it")
 
@@ -130,7 +130,7 @@ class GroupCommit:
 
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
-    def accept(self, arrivals: Sequence[tuple[Arrival, Answer]]) -> None:
+    def accept(self, arrivals: Sequence[tuple[Arrival, PendingReply]]) -> None:
         """Give each answer after the commit that holds its arrival; `Unavailable` if there is none in time."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -201,12 +201,12 @@ class GroupCommit:
         """Send away who has waited too long: one timer for all, since one each would cost more."""
         assert self._loop is not None
         # Before the work: an exception in it must not end all time limits.
-        self._loop.call_later(LOOK, self._end_long_waits)
+        self._loop.call_later(TIMEOUT_POLL, self._end_long_waits)
         now = time.monotonic()
         if self._is_stalled(now):
             _send_away(self._gathering, _stalled())
             self._gathering = []
-        late = [waiting for waiting in self._committing if waiting.since <= now - PATIENCE]
+        late = [waiting for waiting in self._committing if waiting.since <= now - COMMIT_TIMEOUT]
         _send_away(late, Unavailable("The database takes too long. Send this again later."))
 
     # ── in the thread that writes ─────────────────────────────────────────────────────────────────────────────

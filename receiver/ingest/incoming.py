@@ -28,11 +28,11 @@ FIRST_LOOK = 5.0
 STEADY_RATE = 8_192
 
 #: Times within `body_timeout` that the bodies are looked at, and the most seconds between two looks.
-LOOKS = 4
-LONGEST_PAUSE = 1.0
+BODY_POLLS_PER_TIMEOUT = 4
+BODY_POLL = 1.0
 
 #: The part of the budget that is made free at once, so that making room is seldom.
-ROOM = 1 / 16
+FREED_AT_ONCE = 1 / 16
 
 P = ParamSpec("P")
 
@@ -69,7 +69,7 @@ class Piece:
         return self.size * (1.0 + now - self.began)
 
 
-class Body:
+class IncomingBody:
     """A body that a task reads:
 
     with incoming.body() as body:
@@ -82,7 +82,7 @@ class Body:
         self._incoming = incoming
         self._reason: Refused | None = None
 
-    def __enter__(self) -> Body:
+    def __enter__(self) -> IncomingBody:
         task = asyncio.current_task(self._incoming.loop)
         assert task is not None, "only a task can wait"
         self._task = task
@@ -138,9 +138,9 @@ class Incoming:
     def now(self) -> float:
         return self.loop.time()
 
-    def body(self) -> Body:
+    def body(self) -> IncomingBody:
         """To be entered by the task that reads it. Raises `Unavailable` where it ends at a limit."""
-        return Body(self)
+        return IncomingBody(self)
 
     def head(self, end: End) -> Piece:
         return Piece(self, end)
@@ -167,7 +167,7 @@ class Incoming:
 
     def _make_room(self) -> None:
         now = self.now()
-        goal = self._limits.max_incomplete_bytes * (1 - ROOM)
+        goal = self._limits.max_incomplete_bytes * (1 - FREED_AT_ONCE)
         for piece in sorted(self._pieces, key=lambda piece: piece.weight(now), reverse=True):
             if self._bytes <= goal:
                 break
@@ -186,15 +186,17 @@ class Incoming:
                 guarded(self._end_late, piece, now)
 
     def _end_late(self, piece: Piece, now: float) -> None:
-        age, patience = now - piece.began, self._limits.body_timeout
-        if now - piece.grew >= patience or age >= patience + piece.size / STEADY_RATE:
+        age, timeout = now - piece.began, self._limits.body_timeout
+        if now - piece.grew >= timeout or age >= timeout + piece.size / STEADY_RATE:
             why = "The body took too long to arrive. Send it faster, or raise body_timeout."
             self._end(piece, "body_timeout", why)
         elif age >= FIRST_LOOK and piece.size < age * self._limits.min_body_rate:
             self._end(piece, "min_body_rate", "The body arrives too slowly. Send it faster, or lower min_body_rate.")
 
     def _look_later(self) -> None:
-        self._timer = self.loop.call_later(min(self._limits.body_timeout / LOOKS, LONGEST_PAUSE), self._look)
+        self._timer = self.loop.call_later(
+            min(self._limits.body_timeout / BODY_POLLS_PER_TIMEOUT, BODY_POLL), self._look
+        )
 
     def _end(self, piece: Piece, limit: str, why: str) -> None:
         piece.ended = True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-PREFIX = "/hooks/"
+HOOKS_PATH = "/hooks/"
 
 #: Characters of a stranger's text that a message repeats.
-SHOWN = 64
+SHOWN_OF_NAME = 64
 
 
 def is_meant_for_hooks(path: str) -> bool:
@@ -17,19 +17,19 @@ def is_meant_for_hooks(path: str) -> bool:
 
 def source_named(path: str) -> str:
     """What stands where the source's name belongs; one slash behind it is no part of it."""
-    return path.removeprefix(PREFIX).removesuffix("/")
+    return path.removeprefix(HOOKS_PATH).removesuffix("/")
 
 
 def flaw(path: str, sources: Collection[str]) -> str:
     """What is wrong with a path that is no source's address, and what to do."""
     parts = _parts(path)
     if not parts[1:]:
-        return f"The address names no source: it is {PREFIX} and the source's name. {_advice([], sources)}"
-    if not path.startswith(PREFIX):
-        return f"An address begins with {PREFIX}, letter for letter. {_advice(parts[1:], sources)}"
+        return f"The address names no source: it is {HOOKS_PATH} and the source's name. {_advice([], sources)}"
+    if not path.startswith(HOOKS_PATH):
+        return f"An address begins with {HOOKS_PATH}, letter for letter. {_advice(parts[1:], sources)}"
     name = source_named(path)
     if parts[1] not in sources:
-        return f"There is no source {name[:SHOWN]!r} here. Compare the URL with the receiver's settings."
+        return f"There is no source {name[:SHOWN_OF_NAME]!r} here. Compare the URL with the receiver's settings."
     return f"{_oddity(name, parts)} {_advice(parts[1:], sources)}"
 
 
@@ -40,13 +40,13 @@ def _oddity(name: str, parts: list[str]) -> str:
     if "." in pieces or ".." in pieces:
         return "The address has a part of dots, which is not followed."
     if len(parts) > 2:
-        return f"Behind the source's name the address goes on with {'/'.join(pieces[1:])[:SHOWN]!r}."
-    return f"The address says {name[:SHOWN]!r}, and a source's name has no capitals and no blanks around it."
+        return f"Behind the source's name the address goes on with {'/'.join(pieces[1:])[:SHOWN_OF_NAME]!r}."
+    return f"The address says {name[:SHOWN_OF_NAME]!r}, and a source's name has no capitals and no blanks around it."
 
 
 def _advice(parts: list[str], sources: Collection[str]) -> str:
     if parts and parts[0] in sources:
-        return f"Post to {PREFIX}{parts[0]}."
+        return f"Post to {HOOKS_PATH}{parts[0]}."
     return "Compare the URL with the receiver's settings."
 
 

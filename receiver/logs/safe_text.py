@@ -14,13 +14,13 @@ from typing import Any
 from receiver.codec import storable
 
 #: Characters of what an error says, of a value that is quoted, and of a name.
-LONGEST_SAYING, LONGEST_QUOTE, LONGEST_NAME = 1_000, 64, 200
+LONGEST_SAYING, LONGEST_QUOTE, LONGEST_TYPE_NAME = 1_000, 64, 200
 
 #: Characters of a traceback, from its beginning and from its end.
 LONGEST_TRACE = 10_000
 
 #: Characters that are looked at for the first line: what is beyond is not worth copying again.
-LOOKED_AT = 100_000
+LONGEST_FIRST_LINE = 100_000
 
 
 def told(error: BaseException) -> str:
@@ -42,7 +42,7 @@ def told_with_type(error: BaseException) -> str:
 def name_of(value: object) -> str:
     """The name of the value's type. Its metaclass may lie about that, so it is not asked."""
     # As the interpreter itself knows it: `type.__name__` is a descriptor that no metaclass can replace.
-    return _safely(lambda: _line(_NAME(type(value)), LONGEST_NAME), "an object") or "an object"
+    return _safely(lambda: _line(_NAME(type(value)), LONGEST_TYPE_NAME), "an object") or "an object"
 
 
 def name_of_function(function: Any) -> str:
@@ -50,7 +50,7 @@ def name_of_function(function: Any) -> str:
 
     def name() -> str:
         named = f"{function.__module__}.{function.__qualname__}"
-        return _line(named, LONGEST_NAME)
+        return _line(named, LONGEST_TYPE_NAME)
 
     return _safely(name, "") or name_of(function)
 
@@ -80,7 +80,7 @@ def _safely(say: Callable[[], str], otherwise: str) -> str:
 
 
 def _first_line(text: str) -> str:
-    lines = text[:LOOKED_AT].strip().splitlines()
+    lines = text[:LONGEST_FIRST_LINE].strip().splitlines()
     return _line(lines[0], LONGEST_SAYING) if lines else ""
 
 

@@ -15,13 +15,13 @@ from receiver.metrics.sharing import SHARED_VARIABLE
 
 REGISTRY = CollectorRegistry()
 
-#: Seconds: from a commit on a fast disk to the patience of a sender.
+#: Seconds: from a commit on a fast disk to a sender's timeout.
 ACK_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 #: Seconds: from live to a day late.
 FRESHNESS_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3_600, 21_600, 86_400)
 
-DELIVERIES = Counter(
+ACCEPTED_DELIVERIES = Counter(
     "hookmirror_deliveries", "Webhooks answered with 2xx, by answer", ["source", "status"], registry=REGISTRY
 )
 REFUSED = Counter(
@@ -42,7 +42,7 @@ READS_REFUSED = Counter(
     ["reason"],
     registry=REGISTRY,
 )
-ENDED = Counter(
+ENDED_DELIVERIES = Counter(
     "hookmirror_ended", "Deliveries that ended, by state and outcome", ["source", "state", "outcome"], registry=REGISTRY
 )
 FAILED_ATTEMPTS = Counter("hookmirror_failed_attempts", "Attempts that failed", ["source"], registry=REGISTRY)
@@ -57,7 +57,7 @@ FRESHNESS_SECONDS = Histogram(
     buckets=FRESHNESS_BUCKETS,
 )
 # Of processes that share their metrics, these four are of the database, so that the last word about them counts.
-BACKLOG = Gauge(
+BACKLOG_DELIVERIES = Gauge(
     "hookmirror_backlog",
     "Deliveries by state, where they are not done",
     ["source", "state"],
@@ -130,14 +130,14 @@ def forget(pid: int, folder: Path) -> None:
 def count_accepted(batch: Iterable[tuple[str, int | None, str]]) -> None:
     """Count a whole batch at once, each entry a source, the position of its secret, and the answer."""
     for (source, secret, status), number in Tally(batch).items():
-        DELIVERIES.labels(source, status).inc(number)
+        ACCEPTED_DELIVERIES.labels(source, status).inc(number)
         VERIFIED.labels(source, "unsigned" if secret is None else str(secret)).inc(number)
 
 
 @cache
 def ended(source: str, state: str, outcome: str) -> Counter:
     """The counter for deliveries that ended so."""
-    return ENDED.labels(source, state, outcome)
+    return ENDED_DELIVERIES.labels(source, state, outcome)
 
 
 @cache

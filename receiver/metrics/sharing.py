@@ -18,7 +18,7 @@ SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 KINDS = ("counter", "histogram", "gauge_mostrecent", "gauge_livesum")
 
 #: Bytes of a new file, as prometheus_client makes it. One that is there already it takes as it is.
-ROOM = 1 << 20
+NEW_FILE_BYTES = 1 << 20
 
 _refusals: list[str] = []
 
@@ -51,4 +51,4 @@ def unshared() -> str | None:
 def _fill(file: Path) -> None:
     """Have blocks behind the whole file. Raises `OSError` if there are none."""
     with file.open("ab") as opened:
-        opened.write(bytes(max(ROOM - opened.tell(), 0)))
+        opened.write(bytes(max(NEW_FILE_BYTES - opened.tell(), 0)))

@@ -156,7 +156,7 @@ def document_field() -> Any:
 
 
 #: Reads one row as it would be with these writes applied, or None if nobody ever spoke of it.
-Reader = Callable[[Key, "list[Write]"], "MirrorRow | None"]
+ReadRow = Callable[[Key, "list[Write]"], "MirrorRow | None"]
 
 
 class Mirror:
@@ -169,7 +169,7 @@ class Mirror:
         occurred_at: datetime,
         arrival: int,
         earlier: list[Write],
-        read: Reader,
+        read: ReadRow,
         session: Session | None = None,
     ) -> None:
         self.writes: list[Write] = []

@@ -18,7 +18,7 @@ from receiver.database.columns import Many, among
 from receiver.inbox.ids import arrived
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
-from receiver.mirror.versions import Outcome, Registers, Standing, Version, dump, load, standing, strongest
+from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, load, row_status, strongest
 
 #: Rows that a batch locks one by one; a larger one keeps every other writer out instead. PostgreSQL keeps the locks of
 #: all connections in one table of a fixed size, about 6,400 with its own settings, and refuses whoever fills it.
@@ -36,7 +36,7 @@ class _Entry:
     shown: dict[str, Any] | None
     dirty: bool = False
     #: As of the last report, which every change of it or of its parent is followed by; None before the first.
-    standing: Standing | None = None
+    status: RowStatus | None = None
 
 
 @dataclass(slots=True)
@@ -150,7 +150,7 @@ class UnitOfWork:
         parent = self._parent(key, entry.registers)
         if parent is not None and parent not in self._sought:
             self._fetch({parent}, lock=False)
-        stand = entry.standing = self._standing(key, entry.registers)
+        stand = entry.status = self._status(key, entry.registers)
         shown = _shown(key.table, entry.registers.values, stand.active)
         before, entry.shown = entry.shown, shown
         if before is None:
@@ -181,7 +181,7 @@ class UnitOfWork:
 
     def _columns(self, key: Key, entry: _Entry) -> dict[str, Any]:
         registers = entry.registers
-        stand = entry.standing or self._standing(key, registers)
+        stand = entry.status or self._status(key, registers)
         columns = {name: registers.values.get(name) for name in own_columns(key.table)}
         columns["source"] = key.source
         columns["external_id"] = key.external_id
@@ -192,8 +192,8 @@ class UnitOfWork:
         columns["versions"] = dump(registers)
         return columns
 
-    def _standing(self, key: Key, registers: Registers) -> Standing:
-        return standing(registers, self._gone(key, registers))
+    def _status(self, key: Key, registers: Registers) -> RowStatus:
+        return row_status(registers, self._gone(key, registers))
 
     def _gone(self, key: Key, registers: Registers) -> Version | None:
         parent = self._parent(key, registers)

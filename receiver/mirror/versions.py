@@ -177,7 +177,7 @@ def _dated_back(versions: Mapping[str, Version], after: int, heard: Callable[[Ve
     }
 
 
-class Standing(NamedTuple):
+class RowStatus(NamedTuple):
     """What follows from the registers: whether the row is active, and since when not."""
 
     active: bool
@@ -185,13 +185,13 @@ class Standing(NamedTuple):
     deactivated_at: datetime | None
 
 
-def standing(row: Registers, gone: Version | None) -> Standing:
+def row_status(row: Registers, gone: Version | None) -> RowStatus:
     """The standing of a row whose parent, if it has one, lost its children as of `gone`."""
     own = row.versions["active"]
     newest = max(row.versions.values())
     if gone is not None and gone > own and row.values["active"]:
-        return Standing(False, max(newest, gone).moment, gone.moment)
-    return Standing(row.values["active"], newest.moment, None if row.values["active"] else own.moment)
+        return RowStatus(False, max(newest, gone).moment, gone.moment)
+    return RowStatus(row.values["active"], newest.moment, None if row.values["active"] else own.moment)
 
 
 def strongest(outcomes: Any) -> Outcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -21,11 +21,13 @@ from receiver.dialects.sources import Source
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, in_state
+from receiver.mirror.versions import Outcome
 from receiver.runs.forecast import MOST_DELIVERIES, MOST_ROWS, SKIPPED, Forecast, forecast
 from receiver.runs.kinds import Held, Progress
 from receiver.runs.runs import be_alone
 from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RUNS, ItemState, in_item_state
-from receiver.search.filters import DeliveryFilter, filtered
+from receiver.search.deliveries import conditions_of
+from receiver.search.filters import DeliveryFilter
 
 #: Deliveries that are frozen in one transaction, and that have ended and are noted in one.
 FREEZE, NOTE = 1_000, 1_000
@@ -59,18 +61,23 @@ class Replay:
         """Freeze a part of the set, or, when all of it is frozen, make the forecast."""
         mark = held.run.mark or {"after": 0, "until": None, "frozen": held.run.total > 0}
         if not mark["frozen"]:
-            return held.commit(lambda connection: self._freeze(connection, held.run.id, held.run.arguments, mark))
+            until, ids = self._next_meant(held.run.arguments, mark)
+            return held.commit(lambda connection: self._freeze(connection, held.run.id, until, ids, mark))
         made = self._forecast(held.run.id, held.run.total) if self.forecasts else None
         return held.commit(lambda connection: self._keep(connection, held.run.id, mark, made))
 
+    def _next_meant(self, arguments: Mapping[str, Any], mark: Mapping[str, Any]) -> tuple[int, list[int]]:
+        """The next deliveries that are meant and can be replayed: none that arrived after the plan was begun."""
+        meant = select(DELIVERIES.c.id).where(*conditions_of(wanted(arguments)), HAS_ENDED, _HAS_BODY)
+        with self.database.read() as connection:
+            until = mark["until"] or connection.execute(select(func.max(DELIVERIES.c.id))).scalar() or 0
+            meant = meant.where(DELIVERIES.c.id > mark["after"], DELIVERIES.c.id <= until)
+            return until, list(connection.execute(meant.order_by(DELIVERIES.c.id).limit(FREEZE)).scalars())
+
     def _freeze(
-        self, connection: Connection, run: int, arguments: Mapping[str, Any], mark: Mapping[str, Any]
+        self, connection: Connection, run: int, until: int, ids: Sequence[int], mark: Mapping[str, Any]
     ) -> Progress:
-        """Note the next deliveries that are meant and can be replayed: none that arrived after the plan was begun."""
-        until = mark["until"] or connection.execute(select(func.max(DELIVERIES.c.id))).scalar() or 0
-        meant = filtered(select(DELIVERIES.c.id), wanted(arguments))
-        meant = meant.where(DELIVERIES.c.id > mark["after"], DELIVERIES.c.id <= until, HAS_ENDED, _HAS_BODY)
-        ids = list(connection.execute(meant.order_by(DELIVERIES.c.id).limit(FREEZE)).scalars())
+        """Note these as a part of the set."""
         insert_mappings(
             connection,
             RUN_DELIVERIES,
@@ -197,10 +204,12 @@ class Replay:
 
 
 def wanted(arguments: Mapping[str, Any]) -> DeliveryFilter:
-    """The filter that a plan's arguments describe."""
-    named = {name: arguments[name] for name in ("source", "event_type", "entity") if arguments.get(name) is not None}
-    state = arguments.get("state")
-    return DeliveryFilter(**named, state=None if state is None else State(state))
+    """The filter that a plan's arguments describe: what `receiver.search.filters.as_text` made of it."""
+    named: dict[str, Any] = {name: value for name, value in arguments.items() if name in _FILTERS and value is not None}
+    for name, kind in (("state", State), ("outcome", Outcome), ("begin", _moment), ("end", _moment)):
+        if name in named:
+            named[name] = kind(named[name])
+    return DeliveryFilter(**named)
 
 
 def keep_forecast(connection: Connection, run: int, made: Forecast) -> None:
@@ -233,6 +242,10 @@ def _set_items(connection: Connection, run: int, ids: Sequence[int], state: Item
     if ids:
         connection.execute(_OF_RUN.values(state=state.value, **values), {"of": run, "ids": list(ids)})
 
+
+_FILTERS = {each.name for each in fields(DeliveryFilter)}
+
+_moment = datetime.fromisoformat
 
 _IDS = bindparam("ids", type_=Many(BigInteger))
 

@@ -1,20 +1,32 @@
-"""Deliveries as they stand in the inbox: lists of them, one with all that is kept about it, and ids of many."""
+"""Lists of deliveries, newest first, and one with all that is kept about it.
+
+Each filter that an index answers becomes a way through the inbox, and the others are looked at on that way
+(`receiver.search.windows`). A time is a range of ids, since ids are arrival numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, Select, exists, literal, select, text, union_all
+from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, func, literal, select, text
 
+from receiver.database.columns import Many, among, place_of
 from receiver.database.database import Database
 from receiver.database.pages import LARGEST_PAGE
-from receiver.inbox.tables import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, State, in_state
-from receiver.mirror.rows import mirror_tables, sql_table
-from receiver.search.filters import DeliveryFilter, filtered
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.tables import ATTEMPTS, BODIES, DELIVERIES, State, in_state
+from receiver.search.filters import DeliveryFilter
+from receiver.search.listing import Count, Items, Listing, PageBounds, count, read_listing
+from receiver.search.windows import SECONDS, Few, Key, Look, Path, equals
 
-#: Ids of one page, where nobody looks at pages.
-IDS_AT_ONCE = 500
+#: Up to so many pending deliveries are put in order; if there are more, they are looked for among all.
+FEW = 10_000
+
+#: The largest number that a column keeps.
+LARGEST_ID = 2**63 - 1
 
 
 class KeptDelivery(NamedTuple):
@@ -24,31 +36,6 @@ class KeptDelivery(NamedTuple):
     row: RowMapping
     #: The failed attempts, oldest first.
     attempts: Sequence[RowMapping]
-
-
-def deliveries(database: Database, wanted: DeliveryFilter, *, before: int | None, limit: int) -> Sequence[RowMapping]:
-    """Deliveries, newest first, older than the id `before`."""
-    with database.read() as connection:
-        return connection.execute(select_deliveries(wanted, before=before, limit=limit)).mappings().all()
-
-
-def select_deliveries(wanted: DeliveryFilter, *, before: int | None, limit: int) -> Select[Any]:
-    """Selects deliveries, newest first, older than the id `before`."""
-    found = filtered(select(DELIVERIES), wanted)
-    if before is not None:
-        found = found.where(DELIVERIES.c.id < before)
-    if wanted.entity is not None:
-        return _about_entity(found, limit)
-    return found.order_by(DELIVERIES.c.id.desc()).limit(limit)
-
-
-def _about_entity(found: Select[Any], limit: int) -> Select[Any]:
-    """The newest of the deliveries about one entity: an index knows those that have ended, and few have not."""
-    ended = found.where(text("deliveries.ended_at IS NOT NULL")).order_by(DELIVERIES.c.id.desc()).limit(limit)
-    still_open = [found.where(in_state(state)) for state in (State.PENDING, State.PROCESSING)]
-    either = union_all(select(ended.subquery()), *still_open).subquery()
-    # Not the plain column, in whose order SQLite would go through the whole table to find the few.
-    return select(either).order_by((either.c.id + 0).desc()).limit(limit)
 
 
 def delivery(database: Database, delivery_id: int) -> KeptDelivery | None:
@@ -64,32 +51,125 @@ def delivery(database: Database, delivery_id: int) -> KeptDelivery | None:
     return KeptDelivery(row, failed)
 
 
-def replayable_ids(database: Database, wanted: DeliveryFilter) -> Iterator[list[int]]:
-    """The ids of deliveries that have ended and whose body has not expired, in pages, oldest first."""
-    has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
-    last = 0
-    while True:
-        statement = filtered(select(DELIVERIES.c.id), wanted).where(DELIVERIES.c.id > last, HAS_ENDED, has_body)
-        with database.read() as connection:
-            ids = list(connection.execute(statement.order_by(DELIVERIES.c.id).limit(IDS_AT_ONCE)).scalars())
-        if not ids:
-            return
-        yield ids
-        last = ids[-1]
-
-
-def unknown_ids(database: Database, ids: Collection[int]) -> list[int]:
-    """Those that are no deliveries, in the order of their numbers."""
-    storable = tuple(number for number in ids if number.bit_length() < 64)
+def list_deliveries(
+    database: Database,
+    wanted: DeliveryFilter,
+    show: Callable[[RowMapping], Any],
+    bounds: PageBounds,
+) -> Listing:
+    """Deliveries, newest first, each as `show` shows it."""
+    items = Items(columns=list(DELIVERIES.columns), with_keys=_with_keys, show=show)
     with database.read() as connection:
-        found = connection.execute(filtered(select(DELIVERIES.c.id), DeliveryFilter(ids=storable))).scalars().all()
-    return sorted(set(ids) - set(found))
+        return read_listing(connection, ways_to(connection, wanted), items, bounds)
 
 
-def is_source(database: Database, name: str) -> bool:
-    """Whether anything that is stored came from a source of this name, one that has left the settings included."""
-    tables = [DELIVERIES, *map(sql_table, mirror_tables())]
+def count_deliveries(database: Database, wanted: DeliveryFilter, *, seconds: float = SECONDS) -> Count:
+    """How many there are, as far as that is counted."""
     with database.read() as connection:
-        return any(
-            connection.execute(select(literal(1)).where(table.c.source == name).limit(1)).first() for table in tables
-        )
+        return count(connection, ways_to(connection, wanted), seconds=seconds)
+
+
+def ways_to(connection: Connection, wanted: DeliveryFilter) -> list[Path | Few]:
+    """What leads to these deliveries: no delivery is on two of the ways."""
+    if wanted.ids is not None:
+        return [_few(wanted)]
+    if wanted.state is State.PENDING:
+        return [_pending(connection, wanted)]
+    if wanted.state is State.PROCESSING:
+        return [_few(wanted, in_state(State.PROCESSING))]
+    if wanted.entity is not None:
+        return _ways_to_entity(connection, wanted, wanted.entity)
+    if wanted.state is State.DEAD:
+        return [_path(wanted, in_state(State.DEAD), looks=_looks(wanted, but={"state"}))]
+    if wanted.source is not None:
+        return [_path(wanted, DELIVERIES.c.source == wanted.source, looks=_looks(wanted, but={"source"}))]
+    return [_path(wanted, looks=_looks(wanted))]
+
+
+def _ways_to_entity(connection: Connection, wanted: DeliveryFilter, entity: str) -> list[Path | Few]:
+    """An index knows the deliveries about an entity that have ended, and few have not."""
+    looks = _looks(wanted, but={"entity"})
+    ways: list[Path | Few] = [_path(wanted, DELIVERIES.c.entity_id == entity, _HAS_ENDED, looks=looks)]
+    kind, colon, entity_id = entity.partition(":")
+    if colon:
+        of_kind = Look(("entity_kind",), lambda column: column == kind)
+        ways.append(_path(wanted, DELIVERIES.c.entity_id == entity_id, _HAS_ENDED, looks=(of_kind, *looks)))
+    if wanted.state is None:
+        ways += [_pending(connection, wanted), _few(wanted, in_state(State.PROCESSING))]
+    return ways
+
+
+def _pending(connection: Connection, wanted: DeliveryFilter) -> Path | Few:
+    """Few of them are put in order; many are looked for among all, where the newest are most likely pending."""
+    some = select(literal(1)).select_from(DELIVERIES).where(in_state(State.PENDING)).limit(FEW + 1).subquery()
+    if connection.execute(select(func.count()).select_from(some)).scalar_one() <= FEW:
+        return _few(wanted, in_state(State.PENDING))
+    source = [] if wanted.source is None else [DELIVERIES.c.source == wanted.source]
+    pending = Look(("state",), lambda column: column == State.PENDING.value)
+    return _path(wanted, *source, looks=(pending, *_looks(wanted, but={"state", "source"})))
+
+
+def _path(wanted: DeliveryFilter, *conditions: ColumnElement[bool], looks: tuple[Look, ...]) -> Path:
+    conditions = (*conditions, *_between(wanted))
+    return Path(table=DELIVERIES, key=("id",), conditions=conditions, looks=looks, descending=True)
+
+
+def _few(wanted: DeliveryFilter, *conditions: ColumnElement[bool]) -> Few:
+    named = () if wanted.ids is None else (among_ids(wanted.ids),)
+    conditions = (*conditions, *named, *_between(wanted))
+    return Few(table=DELIVERIES, key=("id",), conditions=conditions, looks=_looks(wanted), descending=True)
+
+
+def conditions_of(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
+    """The whole filter as conditions, for who reads all that it lets through."""
+    named = [] if wanted.ids is None else [among_ids(wanted.ids)]
+    return [*named, *_between(wanted), *(look.of(DELIVERIES.c) for look in _looks(wanted))]
+
+
+def _between(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
+    """The time of arrival, as a range of ids."""
+    conditions = []
+    if wanted.begin is not None:
+        conditions.append(DELIVERIES.c.id >= _id_at(wanted.begin))
+    if wanted.end is not None:
+        conditions.append(DELIVERIES.c.id < _id_at(wanted.end))
+    return conditions
+
+
+def _id_at(moment: datetime) -> int:
+    return max(0, min(first_id_at(moment), LARGEST_ID))
+
+
+def _looks(wanted: DeliveryFilter, *, but: Collection[str] = ()) -> tuple[Look, ...]:
+    """What each delivery is looked at for, `but` what the way answers."""
+    named = {name: getattr(wanted, name) for name in ("source", "state", "outcome", "event_type", "conflict")}
+    looks = [Look((name,), equals(value)) for name, value in named.items() if value is not None and name not in but]
+    if wanted.entity is not None and "entity" not in but:
+        looks.append(Look(("entity_kind", "entity_id"), partial(_is_entity, wanted.entity)))
+    if wanted.reason is not None:
+        looks.append(Look(("reason",), partial(_occurs_in, wanted.reason)))
+    return tuple(looks)
+
+
+def _is_entity(entity: str, kinds: ColumnElement[Any], ids: ColumnElement[Any]) -> ColumnElement[bool]:
+    kind, colon, entity_id = entity.partition(":")
+    if not colon:
+        return ids == entity
+    # Said twice, because an index serves a list of ids, and not this alternative.
+    return ids.in_([entity, entity_id]) & ((ids == entity) | ((ids == entity_id) & (kinds == kind)))
+
+
+def _occurs_in(sought: str, column: ColumnElement[Any]) -> ColumnElement[bool]:
+    return place_of(sought, column) > 0
+
+
+def among_ids(ids: Sequence[int]) -> ColumnElement[bool]:
+    """The condition that finds the deliveries with these ids."""
+    return among(DELIVERIES.c.id, literal(list(ids), Many(BigInteger)))
+
+
+def _with_keys(keys: list[Key]) -> ColumnElement[bool]:
+    return among_ids([key[0] for key in keys])
+
+
+_HAS_ENDED: Any = text("deliveries.ended_at IS NOT NULL")

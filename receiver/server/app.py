@@ -36,12 +36,13 @@ from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
-from receiver.ingest.paths import PREFIX, is_meant_for_hooks
+from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
 from receiver.runs.feeder import Feeder, FeederThread
 from receiver.runs.runs import Verbs
+from receiver.search.cursors import Cursors
 from receiver.server.feeding import new_feeder
 from receiver.server.registry import Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
@@ -166,28 +167,27 @@ class App:
         self._reads = Reads(at_once=at_once, seconds=seconds)
         self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
         self._readiness = self._new_readiness()
-        self._rest = self._api(lifespan=self.lifespan)
+        self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloader = None if requests is None else self._make_reloader(requests)
 
     def _new_readiness(self) -> Readiness:
         runtime = self._runtime
-        asked = runtime.database.beside(connections=1, seconds=readiness.STATEMENT_SECONDS)
+        asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
         limit = runtime.settings.max_backlog_seconds
         return Readiness(Inbox(asked), sorted(runtime.sources), max_backlog_seconds=limit, accepting=self._trouble)
 
-    def _api(self, lifespan: Any = None) -> Starlette:
-        """Everything but the endpoint, by the settings in force."""
-        runtime = self._runtime
-        settings = runtime.settings
+    def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Starlette:
+        """Everything but the endpoint. Raises `ConfigurationError` for settings that it cannot work with."""
         api = Api(
             self._read_inbox,
             Tokens(settings.secret_keys),
-            sources=sorted(runtime.sources),
+            cursors=Cursors(settings.secret_keys),
+            sources=sorted(sources),
             reads=self._reads,
             page_bytes=settings.api_page_bytes,
             readiness=self._readiness,
-            exposition=runtime.exposition,
+            exposition=self._runtime.exposition,
             measuring=self._measuring,
             wake=self._wake,
             warnings=lambda: self._registration.warnings,
@@ -269,9 +269,11 @@ class App:
             done.result()
 
     def _renew(self, renewal: Renewal) -> None:
+        # First what may raise: settings come into force as a whole or not at all.
+        rest = self._api(renewal.settings, renewal.sources)
         self._runtime.take(renewal)
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
-        self._rest = self._api()
+        self._rest = rest
         self.endpoint.renew(renewal.sources, renewal.settings)
         self._registration.renew(renewal.sources)
         if self._worker is not None:
@@ -285,7 +287,7 @@ class App:
 
 
 def _is_for_hooks(path: str) -> bool:
-    return path.startswith(PREFIX) or is_meant_for_hooks(path)
+    return path.startswith(HOOKS_PATH) or is_meant_for_hooks(path)
 
 
 def install() -> Runtime:

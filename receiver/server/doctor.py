@@ -6,6 +6,7 @@ It looks, and changes nothing.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,10 +65,15 @@ def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Finding]:
 
 def _exposed(settings: Settings) -> Iterator[Finding]:
     """Files of settings and secrets that others may read or write."""
-    files = [settings.file, *(source.secrets_file for source in settings.sources.values())]
-    for file in dict.fromkeys(files):
-        for exposure in exposures(file) if file is not None else ():
+    for file in _files(settings):
+        for exposure in exposures(file):
             yield Finding("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
+
+
+def _files(settings: Settings) -> list[Path]:
+    """The files that the settings were read from, those with secrets among them."""
+    named = [settings.file, *(source.secrets_file for source in settings.sources.values())]
+    return [file for file in dict.fromkeys(named) if file is not None]
 
 
 def _secret_key(settings: Settings) -> Iterator[Finding]:
@@ -171,7 +177,7 @@ def _contents(database: Database, settings: Settings, sources: Mapping[str, Sour
     yield Finding("schema", True, f"is this release's: {schema.release}")
     yield _backlog(database, settings)
     yield from _strangers(database, settings)
-    yield from _processes(database, Wiring.of(sources))
+    yield from _processes(database, settings, Wiring.of(sources))
 
 
 def _backlog(database: Database, settings: Settings) -> Finding:
@@ -189,7 +195,7 @@ def _strangers(database: Database, settings: Settings) -> Iterator[Finding]:
             yield Finding(f"source {source}", False, says)
 
 
-def _processes(database: Database, wiring: Wiring) -> Iterator[Finding]:
+def _processes(database: Database, settings: Settings, wiring: Wiring) -> Iterator[Finding]:
     """Those that run must agree with each other. That these settings are others yet is said, and no fault."""
     with database.read() as connection:
         found = running(connection, datetime.now(UTC))
@@ -204,6 +210,7 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Finding]:
         otherwise = " ".join(differences(wiring, found[:1]))
         yield Finding("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
     yield from _refusals(found)
+    yield from _unread(settings, found)
     yield from _missing({process["kind"] for process in found})
 
 
@@ -214,6 +221,24 @@ def _refusals(found: Iterable[RowMapping]) -> Iterator[Finding]:
         if reading is not None and reading.refused is not None:
             says = f"{shown(process)} refused the settings that it read last, and has older ones: {reading.refused}"
             yield Finding("processes", False, f"{says} Mend them, and run `hookmirror reload`")
+
+
+def _unread(settings: Settings, found: Iterable[RowMapping]) -> Iterator[Finding]:
+    """Processes of this machine that have not read their settings since a file of them changed."""
+    here = socket.gethostname()
+    for process in found:
+        if process["host"] != here:
+            continue
+        reading = Reading.of(process)
+        read_at = process["started_at"] if reading is None else reading.read_at
+        changed = [file for file in _files(settings) if _changed_at(file) > read_at]
+        if changed:
+            says = f"{shown(process)} has not read {', '.join(map(str, changed))} since the last change there"
+            yield Finding("processes", True, f"{says}: run `hookmirror reload`", doubtful=True)
+
+
+def _changed_at(file: Path) -> datetime:
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC)
 
 
 def _missing(kinds: set[str]) -> Iterator[Finding]:

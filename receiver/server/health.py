@@ -19,21 +19,21 @@ from receiver.logs.repeats import Repeats
 log = Repeats(structlog.get_logger(__name__))
 
 #: Seconds that whoever asks may take to do it.
-PATIENCE = 10.0
+HEALTH_TIMEOUT = 10.0
 
 
-class Answer(NamedTuple):
+class HealthAnswer(NamedTuple):
     status: int
     media_type: str
     content: bytes
 
 
-def vital_signs(trouble: Callable[[], str | None]) -> Answer:
+def vital_signs(trouble: Callable[[], str | None]) -> HealthAnswer:
     """What /healthz answers; `trouble` says what is wrong, None while all is well."""
     reason = trouble()
     if reason is None:
-        return Answer(200, "application/json", encode({"status": "alive"}))
-    return Answer(503, "application/json", encode({"status": "not alive", "reason": reason}))
+        return HealthAnswer(200, "application/json", encode({"status": "alive"}))
+    return HealthAnswer(503, "application/json", encode({"status": "not alive", "reason": reason}))
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def vitals(
     """Answers during the block, on threads of its own, so that a busy worker answers as well as an idle one."""
     answers = {
         "/healthz": lambda: vital_signs(trouble),
-        "/metrics": lambda: Answer(200, MEDIA_TYPE, metrics()),
+        "/metrics": lambda: HealthAnswer(200, MEDIA_TYPE, metrics()),
     }
     with _Server(listening, answers) as server:
         threading.Thread(target=server.serve_forever, name="vitals", daemon=True).start()
@@ -54,7 +54,7 @@ def vitals(
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, listening: socket.socket, answers: Mapping[str, Callable[[], Answer]]) -> None:
+    def __init__(self, listening: socket.socket, answers: Mapping[str, Callable[[], HealthAnswer]]) -> None:
         super().__init__(listening.getsockname()[:2], _Request, bind_and_activate=False)
         self.socket.close()
         self.socket = listening
@@ -69,7 +69,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Request(BaseHTTPRequestHandler):
     server: _Server
-    timeout = PATIENCE
+    timeout = HEALTH_TIMEOUT
 
     def do_GET(self) -> None:
         answer = self.server.answers.get(self.path.partition("?")[0], _nothing)()
@@ -83,6 +83,6 @@ class _Request(BaseHTTPRequestHandler):
         """Nothing: whoever asks every few seconds need not fill the log."""
 
 
-def _nothing() -> Answer:
+def _nothing() -> HealthAnswer:
     message = "A worker answers /healthz and /metrics alone."
-    return Answer(404, "application/json", encode({"error": "not_found", "message": message}))
+    return HealthAnswer(404, "application/json", encode({"error": "not_found", "message": message}))

@@ -30,10 +30,10 @@ from receiver.worker.processes import PROCESSES, Kind, Wiring, differences, drop
 log = structlog.get_logger(__name__)
 
 #: Seconds between two signs of life.
-BEAT = 10.0
+HEARTBEAT = 10.0
 
 #: Seconds that striking a process off may hold up its end.
-STOP_PATIENCE = 2.0
+DEREGISTER_TIMEOUT = 2.0
 
 NEWER_SCHEMA = (
     "The database has the schema of a later release than this process: it works on as before. Install that release "
@@ -103,7 +103,7 @@ class Registration:
         """Strike this process off. Trouble with the database is not waited out: others will notice by themselves."""
         self._stopping.set()
         self._turn.set()
-        self._thread.join(STOP_PATIENCE)
+        self._thread.join(DEREGISTER_TIMEOUT)
         deregister(self.name)
 
     def renew(self, sources: Mapping[str, Source]) -> None:
@@ -136,7 +136,7 @@ class Registration:
         while not self._stopping.is_set():
             self._turn.clear()
             self._try(self.look)
-            self._turn.wait(BEAT)
+            self._turn.wait(HEARTBEAT)
         self._try(self._leave)
 
     def _try(self, do: Callable[[], None]) -> None:

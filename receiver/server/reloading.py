@@ -22,11 +22,11 @@ from receiver.worker import liveness
 from receiver.worker.processes import running, shown
 
 #: Seconds that a process may take to say what came of it, and between two looks.
-PATIENCE, LOOK = 15.0, 0.05
+RELOAD_TIMEOUT, RELOAD_POLL = 15.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReloadResult:
     """What came of asking one process."""
 
     process: str
@@ -35,7 +35,7 @@ class Answer:
     says: str
 
 
-def ask_all(database: Database, *, pid: int | None = None, patience: float = PATIENCE) -> list[Answer]:
+def ask_all(database: Database, *, pid: int | None = None, timeout: float = RELOAD_TIMEOUT) -> list[ReloadResult]:
     """Ask every process, or the one with this process id, and wait for what they say.
 
     Raises `ConfigurationError` if there is none.
@@ -49,7 +49,7 @@ def ask_all(database: Database, *, pid: int | None = None, patience: float = PAT
             "settings of those that run."
         )
     unasked = {row["name"]: answer for row in found if (answer := _ask(row)) is not None}
-    heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at, patience)
+    heard = _wait(database, [row["name"] for row in found if row["name"] not in unasked], asked_at, timeout)
     return [unasked.get(row["name"]) or _answer(row, heard.get(row["name"])) for row in found]
 
 
@@ -70,30 +70,30 @@ def _registered(database: Database) -> list[RowMapping]:
         return running(connection, datetime.now(UTC))
 
 
-def _ask(process: RowMapping) -> Answer | None:
+def _ask(process: RowMapping) -> ReloadResult | None:
     """Send the signal; or what is to be said where that may not be."""
     if not liveness.is_here(process["name"]):
-        return Answer(shown(process), None, "runs on another machine or in another container: run this there")
+        return ReloadResult(shown(process), None, "runs on another machine or in another container: run this there")
     if Reading.of(process) is None:
-        return Answer(
+        return ReloadResult(
             shown(process), False, "takes no settings while it runs: start it again, or have its server do it"
         )
     try:
         liveness.signal_to(process["name"], signal.SIGHUP)
     except ProcessLookupError:
-        return Answer(shown(process), None, "has ended")
+        return ReloadResult(shown(process), None, "has ended")
     except PermissionError:
-        return Answer(shown(process), False, "belongs to another user: run this as that one")
+        return ReloadResult(shown(process), False, "belongs to another user: run this as that one")
     return None
 
 
-def _wait(database: Database, names: Iterable[str], asked_at: datetime, patience: float) -> Mapping[str, Reading]:
+def _wait(database: Database, names: Iterable[str], asked_at: datetime, timeout: float) -> Mapping[str, Reading]:
     """What they say, by name, of a reading that began after they were asked. Who has ended says nothing."""
     heard: dict[str, Reading] = {}
     waiting = set(names)
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while waiting and time.monotonic() < end:
-        time.sleep(LOOK)
+        time.sleep(RELOAD_POLL)
         rows = {row["name"]: row for row in _registered(database)}
         for name in list(waiting):
             reading = Reading.of(rows[name]) if name in rows else None
@@ -104,15 +104,15 @@ def _wait(database: Database, names: Iterable[str], asked_at: datetime, patience
     return heard
 
 
-def _answer(process: RowMapping, reading: Reading | None) -> Answer:
+def _answer(process: RowMapping, reading: Reading | None) -> ReloadResult:
     if reading is None:
-        return Answer(shown(process), False, "has not said what came of it: look into its log")
+        return ReloadResult(shown(process), False, "has not said what came of it: look into its log")
     if reading.refused is not None:
-        return Answer(shown(process), False, f"refused them, and keeps the old ones: {reading.refused}")
+        return ReloadResult(shown(process), False, f"refused them, and keeps the old ones: {reading.refused}")
     waits = f"; needs a restart for {', '.join(reading.needs_restart)}" if reading.needs_restart else ""
-    return Answer(shown(process), True, f"has the settings as its environment and its file say now{waits}")
+    return ReloadResult(shown(process), True, f"has the settings as its environment and its file say now{waits}")
 
 
-def lines(answers: Sequence[Answer]) -> list[str]:
+def lines(answers: Sequence[ReloadResult]) -> list[str]:
     """The answers for people."""
     return [f"{answer.process} {answer.says}." for answer in answers]

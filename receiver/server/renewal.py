@@ -38,7 +38,7 @@ TAKEN = (
 )
 
 #: Seconds that a reload may hold up the end of its process.
-STOP_PATIENCE = 2.0
+RELOAD_STOP_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Reloader:
 
     def stop(self) -> None:
         self._requests.end()
-        self._thread.join(STOP_PATIENCE)
+        self._thread.join(RELOAD_STOP_TIMEOUT)
 
     def reload(self) -> None:
         """Read the settings, put them in force or refuse them, and say so."""

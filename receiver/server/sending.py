@@ -13,13 +13,13 @@ import httpx
 from receiver import codec
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
-from receiver.ingest.paths import PREFIX
+from receiver.ingest.paths import HOOKS_PATH
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import told_with_type
 from receiver.moments import in_utc
 
 #: Seconds that the receiver may take to answer.
-PATIENCE = 30.0
+SEND_TIMEOUT = 30.0
 
 #: What an event is about, unless somebody says.
 USUAL_ID = "TEST-1"
@@ -65,7 +65,7 @@ def address(to: str, source: str) -> str:
         raise ConfigurationError(
             f"--to takes a URL that begins with http:// or https://, such as http://127.0.0.1:8000, and not {to!r}."
         )
-    return to if parts.path.strip("/") else f"{to.rstrip('/')}{PREFIX}{source}"
+    return to if parts.path.strip("/") else f"{to.rstrip('/')}{HOOKS_PATH}{source}"
 
 
 def moment(text: str) -> datetime:
@@ -89,7 +89,7 @@ def send(source: Source, body: bytes, url: str) -> Sent:
         sealed, headers = verifier.sign(verifier.prepare(body, source.credentials), source.credentials)
     try:
         response = httpx.post(
-            url, content=sealed, headers={"content-type": "application/json", **headers}, timeout=PATIENCE
+            url, content=sealed, headers={"content-type": "application/json", **headers}, timeout=SEND_TIMEOUT
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HookmirrorError(

@@ -17,7 +17,7 @@ import uvicorn
 
 from receiver.errors import ConfigurationError
 from receiver.ingest.fast_path import FastPathProtocol
-from receiver.ingest.paths import PREFIX
+from receiver.ingest.paths import HOOKS_PATH
 from receiver.metrics import metrics
 from receiver.metrics.sharing import SHARED_VARIABLE
 from receiver.server.app import App
@@ -29,10 +29,10 @@ from receiver.settings.environment import VITALS_VARIABLE
 QUEUED_CONNECTIONS = 2_048
 
 #: Seconds that requests under way get when the server stops.
-GRACE = 15
+REQUEST_GRACE = 15
 
 #: Seconds after which a process that was asked to end is killed: for requests, the worker's delivery, and some more.
-PATIENCE = 40.0
+STOP_TIMEOUT = 40.0
 
 
 def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
@@ -90,7 +90,7 @@ def run(application: App, listening: socket.socket, *, root_path: str = "") -> N
         server_header=False,
         lifespan="on",
         root_path=root_path,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=REQUEST_GRACE,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn stops gracefully, and then raises the signal again: having been asked to end is no failure.
@@ -122,7 +122,7 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool, roo
             environment=environment if shared is None else {**environment, SHARED_VARIABLE: str(shared)},
             file_descriptors=[listening.fileno()],
             ended=lambda pid: None if shared is None else metrics.forget(pid, shared),
-            patience=PATIENCE,
+            stop_timeout=STOP_TIMEOUT,
         )
         supervisor.run()
 
@@ -146,4 +146,4 @@ def _shared_folder() -> Iterator[Path | None]:
 def _say_where(listening: socket.socket) -> None:
     address, *rest = listening.getsockname()
     where = f"{address}:{rest[0]}" if rest else address
-    structlog.get_logger(__name__).info("listening", url=f"http://{where}{PREFIX}<source>")
+    structlog.get_logger(__name__).info("listening", url=f"http://{where}{HOOKS_PATH}<source>")

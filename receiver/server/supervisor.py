@@ -21,10 +21,10 @@ from receiver.logs.safe_text import told
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at the processes.
-LOOK = 0.1
+PROCESS_POLL = 0.1
 
 #: Seconds before a process that ended is replaced: doubled each time, up to the longest, unless it had run for a while.
-FIRST_PAUSE, LONGEST_PAUSE, A_WHILE = 0.1, 15.0, 10.0
+FIRST_RESTART_PAUSE, LONGEST_RESTART_PAUSE, A_WHILE = 0.1, 15.0, 10.0
 
 #: Of Linux: the signal that a process gets when its parent vanishes.
 PR_SET_PDEATHSIG = 1
@@ -40,14 +40,14 @@ class Supervisor:
         environment: Mapping[str, str],
         file_descriptors: Sequence[int],
         ended: Callable[[int], None],
-        patience: float,
+        stop_timeout: float,
     ) -> None:
-        """The processes inherit `file_descriptors`, and get `patience` seconds to end when they are asked to.
+        """The processes inherit `file_descriptors`, and get `stop_timeout` seconds to end when they are asked to.
 
         `ended` is told the process id of each that ended before that.
         """
         self._posts = [_Post(command, environment, file_descriptors, ended) for command in commands]
-        self._patience = patience
+        self._stop_timeout = stop_timeout
         self._stopping = False
         self._hung_up = False
 
@@ -60,7 +60,7 @@ class Supervisor:
                 for post in self._posts:
                     post.fill()
                 self._pass_on()
-                time.sleep(LOOK)
+                time.sleep(PROCESS_POLL)
         finally:
             self._end()
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -80,7 +80,7 @@ class Supervisor:
     def _end(self) -> None:
         for post in self._posts:
             post.ask_to_end()
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._stop_timeout
         for post in self._posts:
             post.wait(deadline)
 
@@ -101,7 +101,7 @@ class _Post:
         self._ended = ended
         self._process: subprocess.Popen[bytes] | None = None
         self._began = self._due = time.monotonic()
-        self._pause = FIRST_PAUSE
+        self._pause = FIRST_RESTART_PAUSE
 
     def fill(self) -> None:
         """See to it that a process runs here, though not at once if they keep ending."""
@@ -133,7 +133,9 @@ class _Post:
 
     def _pause_before_the_next(self) -> None:
         now = time.monotonic()
-        self._pause = FIRST_PAUSE if now - self._began > A_WHILE else min(2 * self._pause, LONGEST_PAUSE)
+        self._pause = (
+            FIRST_RESTART_PAUSE if now - self._began > A_WHILE else min(2 * self._pause, LONGEST_RESTART_PAUSE)
+        )
         self._due = now + self._pause
 
     def ask_to_end(self) -> None:

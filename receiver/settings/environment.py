@@ -9,22 +9,22 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
-PREFIX = "HOOKMIRROR_"
-CONFIG_VARIABLE = PREFIX + "CONFIG"
+VARIABLE_PREFIX = "HOOKMIRROR_"
+CONFIG_VARIABLE = VARIABLE_PREFIX + "CONFIG"
 
 #: No setting: where clients of the API, the simulator among them, look for a token.
-TOKEN_VARIABLE = PREFIX + "TOKEN"
+TOKEN_VARIABLE = VARIABLE_PREFIX + "TOKEN"
 
 #: No setting either: the port on which a worker answers how it is, where its command does not say. An image sets it.
-VITALS_VARIABLE = PREFIX + "VITALS"
+VITALS_VARIABLE = VARIABLE_PREFIX + "VITALS"
 
 #: What Kubernetes tells every container about each Service whose name begins with ours.
 OF_SERVICES = re.compile(
-    rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+    rf"{VARIABLE_PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 
 #: And this; but only as a URL, since a number would be a setting that somebody hopes for.
-PORT_OF_SERVICE, URL_OF_SERVICE = re.compile(rf"{PREFIX}(\w+_)?PORT"), re.compile(r"(tcp|udp|sctp)://\S+")
+PORT_OF_SERVICE, URL_OF_SERVICE = re.compile(rf"{VARIABLE_PREFIX}(\w+_)?PORT"), re.compile(r"(tcp|udp|sctp)://\S+")
 
 
 def value(variable: str) -> str | None:
@@ -40,7 +40,7 @@ def stripped(variables: Mapping[str, str | None]) -> dict[str, str]:
 def unknown(known: Iterable[str]) -> list[str]:
     """The variables with our prefix that are neither known nor set by Kubernetes, sorted."""
     taken = set(known)
-    ours = {name: text for name, text in stripped(os.environ).items() if name.startswith(PREFIX)}
+    ours = {name: text for name, text in stripped(os.environ).items() if name.startswith(VARIABLE_PREFIX)}
     return sorted(name for name, text in ours.items() if name.upper() not in taken and not _is_of_service(name, text))
 
 

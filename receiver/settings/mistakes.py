@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from receiver.settings.environment import PREFIX, value
+from receiver.settings.environment import VARIABLE_PREFIX, value
 
 #: By pydantic's kind of error: what the setting takes.
 TAKES = {
@@ -31,6 +32,14 @@ TAKES = {
     "string_type": "takes text in quotes",
     "value_error": "{error}",
 }
+
+
+def place(error: ValidationError, file: Path | None) -> str:
+    """Where the mistakes stand: the environment, the file, or both."""
+    from_environment = {_variable(".".join(map(str, each["loc"]))) is not None for each in error.errors()}
+    if file is None or from_environment == {True}:
+        return "the environment"
+    return f"the environment and {file}" if True in from_environment else str(file)
 
 
 def told(error: ValidationError, known: Iterable[str], known_of_source: Iterable[str], *table: str) -> str:
@@ -58,10 +67,23 @@ def _told(
     known_of_source: Iterable[str],
 ) -> str:
     name = ".".join(map(str, location)) or "settings"
-    variable = f"{PREFIX}{name.upper()}"
     if kind == "extra_forbidden":
-        names = known if len(location) == 1 else known_of_source
-        wrong = f"there is no such setting{perhaps(str(location[-1]), names)}"
+        wrong = _unknown(str(location[-1]), known, known_of_source, in_source=len(location) > 1)
     else:
         wrong = TAKES.get(kind, "cannot have this value").format(name=location[-1] if location else name, **context)
-    return f"{variable if value(variable) is not None else name}: {wrong}"
+    return f"{_variable(name) or name}: {wrong}"
+
+
+def _variable(name: str) -> str | None:
+    """The environment variable that gives this setting; None if the file gives it."""
+    variable = f"{VARIABLE_PREFIX}{name.upper()}"
+    return variable if value(variable) is not None else None
+
+
+def _unknown(name: str, known: Iterable[str], known_of_source: Iterable[str], *, in_source: bool) -> str:
+    """A name that is not a setting there: the setting that was meant, or the table that it belongs to."""
+    if in_source and name in set(known):
+        return "is a setting of the whole installation: move it above the first table"
+    if not in_source and name in set(known_of_source):
+        return "is a setting of one source: move it into its table [sources.<name>]"
+    return f"there is no such setting{perhaps(name, known_of_source if in_source else known)}"

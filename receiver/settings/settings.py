@@ -24,20 +24,20 @@ from pydantic_settings import (
 from receiver.errors import ConfigurationError
 from receiver.settings import environment, mistakes
 from receiver.settings.account import SourceSettings as SourceSettings
-from receiver.settings.environment import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE, VITALS_VARIABLE
+from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIABLE_PREFIX, VITALS_VARIABLE
 from receiver.settings.limits import Limits
 
 #: Characters of a secret key: a shorter one could be guessed, and with it every token forged.
 SHORTEST_SECRET_KEY = 16
 
 #: In the environment these are JSON.
-JSON_VARIABLES = (PREFIX + "DIALECTS", PREFIX + "SOURCES")
+JSON_VARIABLES = (VARIABLE_PREFIX + "DIALECTS", VARIABLE_PREFIX + "SOURCES")
 
 
 class Settings(Limits, BaseSettings):
     """All settings of one installation."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=VARIABLE_PREFIX, extra="forbid", hide_input_in_errors=True)
 
     #: Where everything is kept: sqlite:///path or postgresql://…
     database_url: str = "sqlite:///hookmirror.db"
@@ -114,7 +114,7 @@ class Settings(Limits, BaseSettings):
 
     def place_of(self, name: str) -> str:
         """What to change where it is wrong: the variable that says it, or the file."""
-        variable = f"{PREFIX}{name.upper()}"
+        variable = f"{VARIABLE_PREFIX}{name.upper()}"
         if self._file is None or environment.value(variable) is not None or name not in self.model_fields_set:
             return variable
         return f"`{name}` in {self._file}"
@@ -185,9 +185,9 @@ def load(path: Path | None = None) -> Settings:
     try:
         settings = Settings(**content)
     except ValidationError as error:
-        where = str(path) if path is not None else "the environment"
         raise ConfigurationError(
-            f"The settings in {where} are wrong: {_wrong(error)}. docs/operations.md lists them all."
+            f"The settings in {mistakes.place(error, path)} are wrong: {_wrong(error)}. docs/operations.md lists them "
+            "all."
         ) from None
     except SettingsError:
         variables = " or ".join(name for name in os.environ if name.upper() in JSON_VARIABLES)
@@ -196,7 +196,7 @@ def load(path: Path | None = None) -> Settings:
             'sources as {"sigma": {"secrets": ["…"]}}.'
         ) from None
     settings._file = path
-    settings._names_sources_twice = "sources" in content and environment.value(f"{PREFIX}SOURCES") is not None
+    settings._names_sources_twice = "sources" in content and environment.value(f"{VARIABLE_PREFIX}SOURCES") is not None
     return settings
 
 
@@ -206,11 +206,13 @@ def _wrong(error: ValidationError, *table: str) -> str:
 
 def _refuse_unknown_variables() -> None:
     known = {CONFIG_VARIABLE, TOKEN_VARIABLE, VITALS_VARIABLE} | {
-        f"{PREFIX}{name.upper()}" for name in Settings.model_fields
+        f"{VARIABLE_PREFIX}{name.upper()}" for name in Settings.model_fields
     }
     unknown = environment.unknown(known)
     if unknown:
-        meant = mistakes.perhaps(unknown[0].removeprefix(PREFIX), map(str.upper, Settings.model_fields), PREFIX)
+        meant = mistakes.perhaps(
+            unknown[0].removeprefix(VARIABLE_PREFIX), map(str.upper, Settings.model_fields), VARIABLE_PREFIX
+        )
         raise ConfigurationError(
             f"{unknown[0]} is set in the environment and is no setting: correct its name{meant}. "
             "docs/operations.md lists all."

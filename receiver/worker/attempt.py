@@ -30,7 +30,7 @@ from receiver.worker.liveness import Pulse
 log = structlog.get_logger(__name__)
 
 #: The longest that a handler may have its delivery wait: a year, as good as for ever.
-LONGEST_WAIT = timedelta(days=365)
+LONGEST_RETRY_WAIT = timedelta(days=365)
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class AttemptResults:
         number = attempt.delivery.attempt
         if self._retries.exhausted(number):
             return self._result(attempt, State.DEAD, reason=reason, failed=True)
-        wait = self._retries.delay(number, self._jitter()) if after is None else min(after, LONGEST_WAIT)
+        wait = self._retries.delay(number, self._jitter()) if after is None else min(after, LONGEST_RETRY_WAIT)
         return self._result(attempt, State.PENDING, reason=reason, failed=True, due_at=self._clock() + wait)
 
     def success(self, attempt: Attempt, outcome: Outcome) -> AttemptResult:

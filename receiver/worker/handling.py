@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from receiver.database.database import Database
-from receiver.mirror.rows import Key, Mirror, MirrorRow, Reader, SessionRequested, Write
+from receiver.mirror.rows import Key, Mirror, MirrorRow, ReadRow, SessionRequested, Write
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.attempt import Attempt, Guard
 
@@ -45,7 +45,7 @@ class Handling:
                         return attempts[:number]
         return attempts
 
-    def run(self, attempt: Attempt, earlier: list[Write], read: Reader, session: Session | None = None) -> None:
+    def run(self, attempt: Attempt, earlier: list[Write], read: ReadRow, session: Session | None = None) -> None:
         """Run one handler, with the writes `earlier` in its batch. Without a session, it may ask for one."""
         assert attempt.handler is not None
         assert attempt.event is not None
@@ -80,7 +80,7 @@ class Handling:
 
 
 @contextmanager
-def _reader(database: Database) -> Iterator[Reader]:
+def _reader(database: Database) -> Iterator[ReadRow]:
     """Reads rows for `mirror.get`, all of a batch from one state of the database; opens nothing until asked."""
     with ExitStack() as stack:
         opened: list[Connection] = []

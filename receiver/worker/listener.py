@@ -19,7 +19,7 @@ from receiver.logs.safe_text import told
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at whether to stop, and between two tries to connect.
-LOOK, PAUSE = 0.2, 2.0
+STOP_POLL, RECONNECT_PAUSE = 0.2, 2.0
 
 #: Seconds between two looks at whether the server still takes writes: one that was demoted sends nothing any more.
 CHECK = 5.0
@@ -51,7 +51,7 @@ class Listener:
                     "not listening for what is accepted elsewhere; polling goes on",
                     error=redacted(told(error), self._database.engine.url),
                 )
-                self._stopping.wait(PAUSE)
+                self._stopping.wait(RECONNECT_PAUSE)
 
     def _listen(self) -> None:
         with self._database.open_session() as connection:
@@ -59,7 +59,7 @@ class Listener:
             self._heard()
             check_at = time.monotonic() + CHECK
             while not self._stopping.is_set():
-                for _ in connection.notifies(timeout=LOOK, stop_after=1):
+                for _ in connection.notifies(timeout=STOP_POLL, stop_after=1):
                     self._heard()
                 if time.monotonic() > check_at:
                     _demand_writable(connection)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 #: How many times within the lease a pulse is looked at: a hang is noticed at most a fraction of the lease too late.
-LOOKS = 10
+POLLS_PER_LEASE = 10
 
 # ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -214,6 +214,6 @@ class Watch:
         self._still: dict[AtHand, int] = {}
 
     def look(self) -> list[AtHand]:
-        """What has been hanging for `LOOKS` looks; empty while all is well."""
+        """What has been hanging for `POLLS_PER_LEASE` looks; empty while all is well."""
         self._still = {each: self._still.get(each, -1) + 1 for each in self._pulse.at_hand}
-        return [each for each, looks in self._still.items() if looks > LOOKS]
+        return [each for each, looks in self._still.items() if looks > POLLS_PER_LEASE]

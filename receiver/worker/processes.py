@@ -23,7 +23,7 @@ from receiver.worker.liveness import gone
 STALE = timedelta(minutes=1)
 
 #: Differences of one pair that are named; whoever wants them all asks the table.
-MOST_NAMED = 3
+MOST_WIRING_DIFFERENCES = 3
 
 
 class Kind(StrEnum):
@@ -123,6 +123,6 @@ def shown(process: RowMapping) -> str:
     return f"{process['kind']} {process['host']}:{process['pid']} (hookmirror {process['release']})"
 
 
-def _some(names: Sequence[str], *, of: int = MOST_NAMED) -> str:
+def _some(names: Sequence[str], *, of: int = MOST_WIRING_DIFFERENCES) -> str:
     more = f" and {len(names) - of} more" if len(names) > of else ""
     return ", ".join(names[:of]) + more

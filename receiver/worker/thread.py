@@ -20,7 +20,7 @@ import structlog
 
 from receiver.database.database import Database
 from receiver.metrics import metrics
-from receiver.worker.liveness import LOOKS, AtHand, Watch
+from receiver.worker.liveness import POLLS_PER_LEASE, AtHand, Watch
 from receiver.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 #: Seconds that a worker gets to end the delivery at hand when the process stops.
-STOP_PATIENCE = 20.0
+WORKER_STOP_TIMEOUT = 20.0
 
 #: Workers that may hang in one process. Each keeps a thread, and perhaps a connection; the next one ends the process.
 MOST_HUNG = 4
@@ -99,12 +99,12 @@ class WorkerThread:
             self._worker.stop()
 
     def stop(self) -> None:
-        """End after the delivery at hand; after `STOP_PATIENCE` its lease is left to end by itself."""
+        """End after the delivery at hand; after `WORKER_STOP_TIMEOUT` its lease is left to end by itself."""
         self._stopping.set()
         self._turn.set()
         self._watcher.join()
         self._worker.stop()
-        self._thread.join(STOP_PATIENCE)
+        self._thread.join(WORKER_STOP_TIMEOUT)
         if self._listener is not None:
             self._listener.stop()
 
@@ -122,7 +122,7 @@ class WorkerThread:
         """Look after the worker until it is to stop."""
         while not self._stopping.is_set():
             lease = self._worker.lease.total_seconds()
-            asked = self._turn.wait(lease / LOOKS)
+            asked = self._turn.wait(lease / POLLS_PER_LEASE)
             self._turn.clear()
             if self._stopping.is_set():
                 break

@@ -33,7 +33,7 @@ from receiver.worker.settlement import Settlement
 log = structlog.get_logger(__name__)
 
 #: Seconds between looks for work that nobody announced: retries that came due, another process's accepts.
-POLL_SECONDS = 0.2
+POLL_INTERVAL = 0.2
 
 #: Between two batches of what has expired, and between two looks for it.
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
@@ -42,7 +42,7 @@ PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 BESIDE_REQUESTS = 25
 
 #: Seconds to wait after trouble with the database; doubled up to the longest.
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
+FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 5.0
 
 
 class Worker:
@@ -171,26 +171,26 @@ class Worker:
     def _wait_for_calls(self) -> int:
         waited_for = len(self._hydration.under_way)
         if waited_for:
-            self._wake.wait(POLL_SECONDS)
+            self._wake.wait(POLL_INTERVAL)
             self._wake.clear()
         return waited_for
 
     def run(self) -> None:
         """Work until `stop`. Trouble with the database is waited out; what was claimed meanwhile is given back."""
-        pause = FIRST_PAUSE
+        pause = FIRST_RETRY_PAUSE
         while not self._stopping.is_set():
             try:
                 self._reclaim_what_others_left()
                 if not self.work():
-                    self._wake.wait(POLL_SECONDS)
+                    self._wake.wait(POLL_INTERVAL)
                     self._wake.clear()
                 self._prune()
-                pause = FIRST_PAUSE
+                pause = FIRST_RETRY_PAUSE
             except Exception as error:
                 # Whatever it is, a worker that ended would leave the inbox to fill up in silence.
                 self._tell_of_trouble(error, pause)
                 self._stopping.wait(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = min(pause * 2, LONGEST_RETRY_PAUSE)
                 self._make_way(error)
         self._give_back()
         self.close()
@@ -300,7 +300,7 @@ class Worker:
         self._limit = 1
         if alone and not is_infrastructure_error(error):
             self._fail_alone(Attempt(self._batch[0].delivery), f"The worker failed: {told_with_type(error)}")
-        self._give_back(put_aside=timedelta(seconds=LONGEST_PAUSE) if alone else None)
+        self._give_back(put_aside=timedelta(seconds=LONGEST_RETRY_PAUSE) if alone else None)
 
     def _fail_alone(self, attempt: Attempt, reason: str) -> None:
         attempt.result = self._results.failure(attempt, reason)

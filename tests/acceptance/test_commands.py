@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 
 import pytest
-from commanding import PATIENCE, SECRET_KEY, SETTINGS, Folder, Forks, lines, post, product, wait_until
+from commanding import SECRET_KEY, SETTINGS, TIMEOUT, Folder, Forks, lines, post, product, wait_until
 
 NOON = "2026-03-04T12:00:00Z"
 
@@ -351,7 +351,7 @@ def test_a_worker_of_its_own_drains_what_the_server_accepted(folder, served):
         late = post(served, product(0, key="late", name="Lamp, late", at="2026-03-04T13:00:00Z"))
         wait_until(lambda: folder.count(f"id = {late.json()['delivery']} AND state = 'processed'"), "the late one")
         worker.terminate()
-        assert worker.wait(PATIENCE) == 0
+        assert worker.wait(TIMEOUT) == 0
         told = lines(worker.stderr.read())
     assert re.search(r"\] working +sources='iimmpact, indexed, sigma, sticky'$", told[0])
     assert told[-1].endswith("] stopped")

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import httpx
 import psycopg
 import pytest
-from commanding import PATIENCE, SECRET, is_alive, product, signed, wait_until
+from commanding import SECRET, TIMEOUT, is_alive, product, signed, wait_until
 from composing import POSTGRESQL_PROGRAMS, ROOT, Composition, composed, required_variables, services
 
-from receiver.server.server import PATIENCE as STOP_PATIENCE
-from receiver.settings.environment import CONFIG_VARIABLE, PREFIX, TOKEN_VARIABLE
+from receiver.server.server import STOP_TIMEOUT
+from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIABLE_PREFIX
 from receiver.settings.settings import Settings
 
 VARIABLES = {
@@ -47,7 +47,7 @@ def composition(tmp_path_factory) -> Iterator[Composition]:
 @pytest.fixture
 def outside(composition: Composition) -> Iterator[httpx.Client]:
     """Somebody who reaches the public port."""
-    with httpx.Client(base_url=composition.url("proxy", 8080), timeout=PATIENCE) as client:
+    with httpx.Client(base_url=composition.url("proxy", 8080), timeout=TIMEOUT) as client:
         yield client
 
 
@@ -57,7 +57,7 @@ def send(client: httpx.Client, number: int, *, key: str = "x") -> httpx.Response
 
 
 def counted(url: str, sample: str) -> float:
-    text = httpx.get(f"{url}/metrics", timeout=PATIENCE).text
+    text = httpx.get(f"{url}/metrics", timeout=TIMEOUT).text
     return sum(float(value) for value in re.findall(rf"^{sample}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
 
@@ -181,7 +181,7 @@ def test_what_a_killed_worker_held_the_other_finishes(composition: Composition, 
 def test_all_end_in_order_within_the_time_that_they_are_given(composition: Composition):
     for process in composition.processes.values():
         process.terminate()
-    assert {process.wait(PATIENCE) for process in composition.processes.values()} == {0}
+    assert {process.wait(TIMEOUT) for process in composition.processes.values()} == {0}
 
 
 def test_without_any_endpoint_the_sender_is_asked_to_come_back(composition: Composition, outside: httpx.Client):
@@ -204,8 +204,8 @@ def test_every_variable_that_is_demanded_is_in_the_example_and_empty():
 
 @pytest.mark.parametrize("service", OURS)
 def test_a_service_is_given_settings_of_ours_and_no_others(service: str):
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE, TOKEN_VARIABLE}
-    given = {name for name in services()[service].get("environment", {}) if name.startswith(PREFIX)}
+    known = {f"{VARIABLE_PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE, TOKEN_VARIABLE}
+    given = {name for name in services()[service].get("environment", {}) if name.startswith(VARIABLE_PREFIX)}
     assert given <= known
 
 
@@ -221,7 +221,7 @@ def test_what_stays_is_bounded_started_again_and_given_time_to_end(service: str)
     declared = services()[service]
     assert re.fullmatch(r"\d+M", declared["deploy"]["resources"]["limits"]["memory"])
     assert declared["restart"] == "unless-stopped"
-    assert float(declared["stop_grace_period"].removesuffix("s")) > STOP_PATIENCE
+    assert float(declared["stop_grace_period"].removesuffix("s")) > STOP_TIMEOUT
     assert declared["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
 
 

@@ -8,7 +8,7 @@ import signal
 from dataclasses import replace
 
 import pytest
-from commanding import PATIENCE, SETTINGS, Folder, Forks, lines, post, product, wait_until
+from commanding import SETTINGS, TIMEOUT, Folder, Forks, lines, post, product, wait_until
 
 #: A dialect with a mirror table, and with a table of its own that refers to itself and to that.
 SHELVING = """
@@ -155,7 +155,7 @@ def test_ctrl_c_says_how_to_go_on_and_half_a_copy_is_not_served(moving, forks):
     with here.running("copy", here.url, there.url) as copying:
         wait_until(lambda: _has_begun(there), "the first slice")
         copying.send_signal(signal.SIGINT)
-        _, said = copying.communicate(timeout=PATIENCE)
+        _, said = copying.communicate(timeout=TIMEOUT)
     assert (copying.returncode, said) == (
         130,
         "hookmirror: Stopped. Run the same command again: it goes on from what is copied.\n",

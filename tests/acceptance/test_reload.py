@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from commanding import PATIENCE, SECRET_KEY, Folder, is_alive, lines, product, wait_until
+from commanding import SECRET_KEY, TIMEOUT, Folder, is_alive, lines, product, wait_until
 
 from simulator.receiver_process import free_port
 
@@ -77,7 +77,7 @@ def stream(url: str, secret: str, senders: int = 3):
     ended, answers = threading.Event(), []
 
     def send(sender: int) -> None:
-        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+        with httpx.Client(base_url=url, timeout=TIMEOUT) as client:
             number = 0
             while not ended.is_set():
                 number += 1
@@ -112,7 +112,7 @@ def test_under_a_stream_no_post_fails_while_a_secret_is_rotated_and_settings_cha
         assert post(client, NEW) == 200
         wait_until(lambda: folder.states().keys() == {"processed"}, "the worker, which has other settings by now")
         process.terminate()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
     assert "Traceback" not in folder.log
     assert OLD not in folder.log
     acked = {answer.json()["delivery"] for answer in answers}
@@ -199,23 +199,25 @@ def test_a_file_of_secrets_is_read_again_though_the_settings_say_the_same(folder
 
 
 def test_a_body_under_way_is_verified_with_the_settings_that_it_began_under(folder):
-    content = product(1, key="slow", name="Lamp")
-    with folder.serving("--no-worker") as (process, client):
+    content, begin = product(1, key="slow", name="Lamp"), b"{"
+    renewed = threading.Event()
 
-        def pieces():
-            yield content[:10]
-            wait_until(lambda: "refused a webhook" in folder.log or post(client, NEW, 2) == 200, "the new settings")
-            yield content[10:]
+    def pieces():
+        yield begin
+        assert renewed.wait(TIMEOUT)
+        yield content.removeprefix(begin)
 
+    with folder.serving("--no-worker") as (process, client), ThreadPoolExecutor(1) as pool:
+        address = f"{client.base_url}/hooks/iimmpact"
+        slow = pool.submit(httpx.post, address, content=pieces(), headers=signed(OLD, content), timeout=TIMEOUT)
+        incomplete = f"\nhookmirror_incomplete_bytes {len(begin):.1f}\n"
+        wait_until(lambda: incomplete in client.get("/metrics").text, "the first piece of the body")
         folder.write(settings(NEW))
-        with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(
-                httpx.post, f"{client.base_url}/hooks/iimmpact", content=pieces(), headers=signed(OLD, content)
-            )
-            time.sleep(0.3)
-            process.send_signal(signal.SIGHUP)
-            folder.logged(IN_FORCE)
-            assert slow.result(PATIENCE).status_code == 200
+        process.send_signal(signal.SIGHUP)
+        folder.logged(IN_FORCE)
+        assert post(client, NEW, 2) == 200
+        renewed.set()
+        assert slow.result(TIMEOUT).status_code == 200
         assert post(client, OLD, 3) == 401
 
 
@@ -247,7 +249,7 @@ def test_settings_that_change_while_the_start_reads_them_are_read_again(folder):
     port = free_port()
     with (
         folder.running("serve", "--no-worker", "--port", str(port)) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT) as client,
     ):
         wait_until(lambda: catches_hangups(process.pid), "the first moment")
         folder.write(settings(NEW))
@@ -261,6 +263,8 @@ def test_several_processes_take_them_together_and_a_process_that_is_being_starte
         for _ in range(5):
             process.send_signal(signal.SIGHUP)
             time.sleep(0.05)
+        # One that is still starting would begin with the new settings, and have nothing to say about them.
+        registered(folder, 3)
         folder.write(settings(NEW, OLD))
         process.send_signal(signal.SIGHUP)
         with stream(str(client.base_url), OLD) as answers:
@@ -271,7 +275,7 @@ def test_several_processes_take_them_together_and_a_process_that_is_being_starte
         folder.logged(REFUSED, 3)
         assert {post(client, secret, 1_000 + number) for number in range(10) for secret in (OLD, NEW)} == {200}
         process.terminate()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
     assert "a process ended" not in folder.log
 
 
@@ -320,6 +324,20 @@ def test_reload_fails_where_a_process_refuses_what_the_command_would_take_and_do
         folder.write(settings(NEW))
         assert asked(folder)[0] == 0
         assert "refused" not in folder.run("doctor").stdout
+
+
+def test_doctor_tells_of_a_process_that_has_not_read_the_file_since_its_last_change(folder):
+    with folder.serving("--no-worker"):
+        registered(folder, 1)
+        assert "since the last change there" not in folder.run("doctor").stdout
+        folder.write(settings(NEW, OLD))
+        told = folder.run("doctor")
+        assert (
+            f"has not read {folder.path / 'hookmirror.toml'} since the last change there: run `hookmirror reload`"
+            in told.stdout
+        )
+        assert asked(folder)[0] == 0
+        assert "since the last change there" not in folder.run("doctor").stdout
 
 
 def test_reload_gives_no_signal_to_a_process_that_bears_the_number_of_another_or_runs_elsewhere(folder):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import httpx
-from commanding import PATIENCE, Folder, is_alive, lines, post, product, wait_until
+from commanding import TIMEOUT, Folder, is_alive, lines, post, product, wait_until
 from sqlalchemy import text
 
 from receiver.database.database import Database
@@ -37,9 +37,9 @@ def test_serve_ended_by_sigterm_in_the_middle_of_a_stream_exits_with_0_and_has_l
 
     with folder.serving() as (process, client), ThreadPoolExecutor() as pool:
         senders = [pool.submit(stream, number) for number in range(4)]
-        assert enough.wait(PATIENCE)
+        assert enough.wait(TIMEOUT)
         process.terminate()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         for sender in senders:
             sender.result()
         assert process.stderr is not None
@@ -67,8 +67,8 @@ def test_requests_that_wait_for_their_commit_when_sigterm_comes_are_all_answered
             assert is_alive(client), "and to be read, because what came before this question was"
             process.terminate()
             wait_until(lambda: not is_alive(client), "the server to take no more")
-        answers = [request.result(PATIENCE) for request in waiting]
-        assert process.wait(PATIENCE) == 0
+        answers = [request.result(TIMEOUT) for request in waiting]
+        assert process.wait(TIMEOUT) == 0
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["delivery"] for answer in answers} == stored(folder).keys()
     assert set(stored(folder).values()) <= {"pending", "processed"}
@@ -106,7 +106,7 @@ def test_serve_prints_nothing_on_standard_output_and_no_secret_anywhere(tmp_path
         post(client, product(1, key="x", name="Lamp"))
         client.post("/hooks/sigma", content=b"{}", headers={"X-Sigma-Signature": "sha256=00"})
         process.terminate()
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, lines(out)) == (0, [])
     assert "secret-of-these-tests" not in err
     assert "secret-key-of-these-tests" not in err
@@ -118,6 +118,6 @@ def test_serve_ends_as_gracefully_after_somebody_wanted_a_web_socket(tmp_path):
         wanted = {"Connection": "Upgrade", "Upgrade": "websocket"}
         assert client.post("/hooks/sigma", content=b"{}", headers=wanted).status_code == 401
         process.terminate()
-        _, err = process.communicate(timeout=PATIENCE)
+        _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     assert "Traceback" not in err

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from commanding import PATIENCE, Folder, free_port, is_alive, lines, post, product, wait_until
+from commanding import TIMEOUT, Folder, free_port, is_alive, lines, post, product, wait_until
 
 
 def runtime(path: Path) -> Folder:
@@ -62,13 +62,13 @@ def states(folder: Folder) -> dict[str, str]:
 def post_alone(port: int, content: bytes) -> httpx.Response:
     """Over a connection of its own, that any of the processes may take."""
     # Without certificates, which nobody needs here and which take longer to load than all the rest.
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, verify=False) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT, verify=False) as client:
         return post(client, content)
 
 
 def counted(port: int, sample: str) -> float:
     """A sample of /metrics, added up over its labels."""
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE, verify=False).text
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT, verify=False).text
     return sum(float(value) for value in re.findall(rf"^{sample}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
 
@@ -146,7 +146,7 @@ def test_nothing_acked_is_lost_while_processes_are_killed_and_all_end_together(t
             wait_until(lambda: len(acked) > sofar + 20, "acks after the last kill")
             everybody = children(parent.pid, "serve") | children(parent.pid, "worker")
             parent.terminate()
-            assert parent.wait(PATIENCE) == 0
+            assert parent.wait(TIMEOUT) == 0
         finally:
             ending.set()
         for sender in senders:
@@ -217,7 +217,7 @@ def test_uvicorn_serves_the_factory_with_several_workers(tmp_path):
 
 def test_uvicorn_ends_with_one_line_of_ours_when_the_settings_are_wrong(tmp_path):
     with uvicorn(Folder(tmp_path, settings="colour = 1"), free_port(), workers=1) as process:
-        _, err = process.communicate(timeout=PATIENCE)
+        _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 3
     assert [line for line in lines(err) if "colour: there is no such setting" in line]
     assert "Traceback" not in err
@@ -237,7 +237,7 @@ def test_a_worker_answers_for_its_health_and_its_metrics_on_a_port_of_its_own(tm
             wait_until(lambda: counted(port, "hookmirror_ended_total") == 1, "the count of what it did")
             assert client.get("/hooks/iimmpact").status_code == 404
         worker.terminate()
-        assert worker.wait(PATIENCE) == 0
+        assert worker.wait(TIMEOUT) == 0
 
 
 def test_a_worker_without_a_port_for_metrics_listens_nowhere(tmp_path):

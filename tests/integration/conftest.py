@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import structlog
-from serving import PATIENCE
+from serving import TIMEOUT
 from shopping import new_shop, new_worker
 
 from receiver import Dialect
@@ -83,7 +83,7 @@ def gate(monkeypatch):
     accept = Inbox.accept
 
     def wait_and_accept(inbox: Inbox, arrivals: Sequence[Arrival]) -> list[Accepted]:
-        assert opened.wait(PATIENCE)
+        assert opened.wait(TIMEOUT)
         return accept(inbox, arrivals)
 
     monkeypatch.setattr(Inbox, "accept", wait_and_accept)

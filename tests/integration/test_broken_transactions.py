@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -12,15 +12,17 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from serving import PATIENCE, serving, wait_until
+from serving import TIMEOUT, serving, wait_until
 from shopping import NOON, drain, named, new_shop, new_worker, running, states, url_of
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import ProgrammingError
 
 from handlers.catalog import Product
 from receiver import Event, Listed, Mirror
 from receiver.database.database import Database
 from receiver.inbox.retention import Retention
 from receiver.mirror.changes import after
+from receiver.mirror.unit_of_work import MIRROR_LOCK
 from receiver.reconcile import reconcile
 from receiver.testing import Webhooks
 
@@ -178,25 +180,44 @@ def test_a_settlement_that_cannot_be_put_in_an_order_is_run_again_within_its_att
 
 
 def test_a_settlement_that_is_chosen_to_end_a_deadlock_is_run_again_within_its_attempt(kit, worker):
-    """Another program takes two rows in the order against ours; the server ends whoever looks first, and that is us."""
+    """Another program that holds one of the rows waits for a lock of ours, and does not look for deadlocks itself."""
     for name in ("A1", "B1"):
         kit.send("shop", "product.updated", id=name, at=NOON, data=named())
     drain(worker)
+    for name in ("A1", "B1"):
+        kit.send("shop", "product.deleted", id=name)
     errors: list[str] = []
     event.listen(kit.database.engine, "handle_error", lambda met: errors.append(met.original_exception.sqlstate))
-    with closing(Database(url_of(kit))) as other, ThreadPoolExecutor() as pool:
-        for name in ("A1", "B1"):
-            kit.send("shop", "product.deleted", id=name)
-        with other.write() as connection:
-            connection.execute(text("SELECT * FROM products WHERE external_id = 'B1' FOR UPDATE"))
-            settling = pool.submit(worker.work)
-            wait_until(lambda: waiting(other) == 1, "the settlement to wait for the row")
-            connection.execute(text("SELECT * FROM products WHERE external_id = 'A1' FOR UPDATE"))
-        assert settling.result(PATIENCE) == 2
+    with closing(Database(url_of(kit))) as other, ThreadPoolExecutor() as pool, other.write() as connection:
+        demand_patience(connection)
+        connection.execute(text("SELECT * FROM products WHERE external_id = 'B1' FOR UPDATE"))
+        waits: list[Future[object]] = []
+
+        def let_the_other_wait(_connection, _cursor, statement, *_) -> None:
+            """When the settlement has its first locks, and is about to wait for the row."""
+            if "FROM products" in statement and not waits:
+                lock = text("SELECT pg_advisory_xact_lock(:number)")
+                waits.append(pool.submit(connection.execute, lock, {"number": MIRROR_LOCK}))
+                wait_until(lambda: waiting(other) == 1, "the other program to wait")
+
+        event.listen(kit.database.engine, "before_cursor_execute", let_the_other_wait)
+        settling = pool.submit(worker.work)
+        wait_until(lambda: settling.done() or (waits and waits[0].done()), "the end of the deadlock")
+        waits[0].result(TIMEOUT)
+        connection.commit()
+        assert settling.result(TIMEOUT) == 2
     assert errors == ["40P01"]
     assert [row.active for row in kit.rows(Product)] == [False, False]
     assert [delivery["attempts_made"] for delivery in kit.deliveries()] == [1] * 4
     assert len(after(kit.database, 0, limit=10)) == 4
+
+
+def demand_patience(connection: Connection) -> None:
+    """Let this transaction look for deadlocks so late that another one finds them first."""
+    try:
+        connection.execute(text("SET LOCAL deadlock_timeout = '10min'"))
+    except ProgrammingError:
+        pytest.skip("the role on DATABASE_URL may not set deadlock_timeout")
 
 
 def note_everything(kit: Webhooks) -> None:

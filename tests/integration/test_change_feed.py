@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from datetime import timedelta
 
 import pytest
-from serving import PATIENCE, serving, wait_until
+from serving import TIMEOUT, serving, wait_until
 from shopping import NOON, inbox_of_another_process, named, new_worker, running, states, url_of
 from sqlalchemy import text
 
@@ -51,7 +51,7 @@ class Consumer:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT)
         assert not self._thread.is_alive()
 
     def expect(self, number: int) -> None:
@@ -182,7 +182,7 @@ def test_on_postgresql_a_writer_that_draws_numbers_keeps_the_next_one_waiting_un
             wait_until(lambda: waiting_for_a_lock(postgres) == 1, "the second writer to wait")
             assert not quick.done()
             assert changes.after(postgres, 0, limit=10) == []
-        quick.result(PATIENCE)
+        quick.result(TIMEOUT)
     assert [entry["external_id"] for entry in changes.after(postgres, 0, limit=10)] == ["first", "second"]
 
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 from senders import HEADERS, SECRETS, SIGNED, SOURCES, body, digits, sent
-from serving import PATIENCE, Served, read_answer, request_head, serving, wait_until
+from serving import TIMEOUT, Served, read_answer, request_head, serving, wait_until
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 from trouble import another_writer, refusing
@@ -33,7 +33,7 @@ def served(lend_database, tmp_path_factory):
 def impatient(mirror_url, monkeypatch):
     """A server that waits neither long for bodies nor for other writers."""
     monkeypatch.setattr("receiver.database.sqlite.connections.BUSY_TIMEOUT", 20)
-    monkeypatch.setattr("receiver.ingest.group_commit.PATIENCE", 1.0)
+    monkeypatch.setattr("receiver.ingest.group_commit.COMMIT_TIMEOUT", 1.0)
     with serving(mirror_url, body_timeout=1.0, max_waiting_bytes=MIB) as running:
         yield running
 
@@ -147,7 +147,7 @@ def test_past_the_bytes_that_may_wait_for_their_commit_senders_are_asked_to_come
         wait_until(lambda: served.app.endpoint.waiting.bytes)
         assert is_unavailable(served.post("sigma", *sent("sigma", padded("sigma", 100_000))))
         gate.set()
-        assert served.delivery(large.result(PATIENCE))["state"] == "pending"
+        assert served.delivery(large.result(TIMEOUT))["state"] == "pending"
         served.send("sigma", padded("sigma", 100_000))
 
 
@@ -167,7 +167,7 @@ def test_a_body_that_was_ended_to_make_room_is_answered(mirror_url):
         strangers = [stack.enter_context(served.connect()) for _ in range(2)]
         for stranger in strangers:
             stranger.sendall(request_head("sigma", b"Content-Length: 1000000") + b" " * 600_000)
-        ended, _, _ = select.select(strangers, [], [], PATIENCE)
+        ended, _, _ = select.select(strangers, [], [], TIMEOUT)
         status, content = read_answer(ended[0])
     assert (status, json.loads(content)["error"]) == (503, "unavailable")
 
@@ -190,7 +190,7 @@ def test_a_short_lock_is_waited_out(mirror_url):
             sending = pool.submit(served.send, "sigma")
             wait_until(lambda: served.client.get("/healthz").status_code == 200)
             assert not sending.done()
-        assert served.delivery(sending.result(PATIENCE))["state"] == "pending"
+        assert served.delivery(sending.result(TIMEOUT))["state"] == "pending"
 
 
 def test_a_database_that_refuses_every_row_is_our_trouble_not_the_sender_s(served: Served, mirror_url):
@@ -260,7 +260,7 @@ def test_of_fifty_identical_requests_at_once_exactly_one_is_accepted(served: Ser
     async def post_all() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=50)
         url = f"http://127.0.0.1:{served.port}/hooks/sigma"
-        async with httpx.AsyncClient(limits=limits, timeout=PATIENCE) as client:
+        async with httpx.AsyncClient(limits=limits, timeout=TIMEOUT) as client:
             return await asyncio.gather(*(client.post(url, content=content, headers=headers) for _ in range(50)))
 
     answers = [answer.json() for answer in asyncio.run(post_all())]

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from serving import PATIENCE, wait_until
+from serving import TIMEOUT, wait_until
 from shopping import inbox_of_another_process, running, states, url_of
 from sqlalchemy import event, text
 from telling import NOON, shop
@@ -109,19 +109,19 @@ def test_news_about_a_child_and_the_loss_of_its_parent_wait_for_each_other_in_on
             def stay(_connection, _cursor, statement, *_) -> None:
                 if "FROM variants" in statement and "FOR UPDATE" in statement:
                     has_child.set()
-                    assert may_go_on.wait(PATIENCE)
+                    assert may_go_on.wait(TIMEOUT)
 
             event.listen(kit.database.engine, "after_cursor_execute", stay)
             with ThreadPoolExecutor() as pool:
                 kit.send("shop", "variant.updated", id="V1", at=NOON, data={"name": "child"})
                 child = pool.submit(kit.worker.work)
-                assert has_child.wait(PATIENCE)
+                assert has_child.wait(TIMEOUT)
                 kit.send("shop", "product.deleted", id="P1", at=NOON + timedelta(minutes=1))
                 parent = pool.submit(other.work)
                 with closing(Database(url_of(kit))) as beside:
                     wait_until(lambda: somebody_waits(beside), "the parent's settlement to wait for the child")
                 may_go_on.set()
-                assert (child.result(PATIENCE), parent.result(PATIENCE)) == (1, 1)
+                assert (child.result(TIMEOUT), parent.result(TIMEOUT)) == (1, 1)
         assert errors == []
         assert (kit.row(Variant, "V1").active, kit.row(Variant, "V1").name) == (False, "child")
 

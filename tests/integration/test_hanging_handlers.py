@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from serving import PATIENCE, wait_until
+from serving import TIMEOUT, wait_until
 from shopping import named, new_worker, states
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -60,7 +60,7 @@ def gate(shop, start):
     @shop.on("product.updated", override=True)
     def upsert(event: Event[dict], mirror: Mirror) -> None:
         if event.entity_id.startswith("STUCK"):
-            gate.wait(PATIENCE)
+            gate.wait(TIMEOUT)
         mirror.upsert(Product, event.entity_id, name=event.data["name"])
 
     yield gate
@@ -86,7 +86,7 @@ def test_while_a_handler_hangs_everything_else_is_processed_and_it_ends_as_dead(
     told = [each for each in logs if each["event"] == "a handler hangs"]
     assert [each["delivery"] for each in told] == [int(stuck.delivery)] * 2
     assert all(re.search(r"test_hanging_handlers.*upsert", each["handler"]) for each in told)
-    assert all("gate.wait(PATIENCE)" in each["stack"] for each in told)
+    assert all("gate.wait(TIMEOUT)" in each["stack"] for each in told)
     assert ends == []
 
 
@@ -114,7 +114,7 @@ def test_a_handler_that_hangs_inside_the_transaction_ends_the_process(kit, shop,
     @shop.on("product.updated", override=True)
     def upsert(event: Event[dict], mirror: Mirror) -> None:
         assert mirror.session is not None
-        gate.wait(PATIENCE)
+        gate.wait(TIMEOUT)
         mirror.upsert(Product, event.entity_id, name=event.data["name"])
 
     kit.send("shop", "product.updated", id="A1", data=named())
@@ -131,7 +131,7 @@ def test_a_hydrator_that_hangs_is_given_up_with_its_worker(kit, shop, gate, star
     @shop.hydrate("product.updated")
     def fetch(event: Event, api: httpx.Client) -> None:
         if event.entity_id == "SLOW" and event.attempt == 1:
-            gate.wait(PATIENCE)
+            gate.wait(TIMEOUT)
 
     kit.source("shop", api_url="http://127.0.0.1:9")
     kit.send("shop", "product.updated", id="SLOW", data=named())

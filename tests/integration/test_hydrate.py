@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from serving import PATIENCE
+from serving import TIMEOUT
 from shopping import NOON, drain, named, states
 
 from handlers.api import NotFoundError, fetch, segment
@@ -121,7 +121,7 @@ def test_no_transaction_is_open_while_the_api_is_asked(shop, kit, api, worker):
             answered.set()
 
         threading.Thread(target=write_beside).start()
-        assert answered.wait(PATIENCE), "the endpoint could not write while the worker waited for the API"
+        assert answered.wait(TIMEOUT), "the endpoint could not write while the worker waited for the API"
 
     @shop.on("product.slow")
     def upsert(event: Event, mirror: Mirror) -> None:
@@ -137,7 +137,7 @@ def test_the_calls_of_one_batch_run_beside_each_other(shop, kit, api, worker):
 
     @shop.hydrate("product.slow")
     def meet(event: Event, client: httpx.Client) -> None:
-        together.wait(PATIENCE)
+        together.wait(TIMEOUT)
 
     @shop.on("product.slow")
     def upsert(event: Event, mirror: Mirror) -> None:

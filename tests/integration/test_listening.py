@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
-from serving import PATIENCE, wait_until
+from serving import TIMEOUT, wait_until
 from shopping import NOON, inbox_of_another_process, named, new_shop, new_worker, states
 from sqlalchemy import text
 
@@ -17,7 +17,7 @@ from receiver.worker import listener
 from receiver.worker.thread import WorkerThread
 
 #: Seconds between looks of a worker that must not find its work by looking.
-LONG = 2 * PATIENCE
+LONG = 2 * TIMEOUT
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def listeners(database: Database) -> list[int]:
 
 
 def test_a_worker_that_looks_seldom_starts_at_once_when_another_process_accepts(kit, monkeypatch):
-    monkeypatch.setattr("receiver.worker.worker.POLL_SECONDS", LONG)
+    monkeypatch.setattr("receiver.worker.worker.POLL_INTERVAL", LONG)
     with worker_elsewhere(kit):
         wait_until(lambda: listeners(kit.database), "the listener")
         for number in range(3):
@@ -58,14 +58,14 @@ def test_a_worker_that_looks_seldom_starts_at_once_when_another_process_accepts(
 
 
 def test_what_was_accepted_before_anybody_listened_is_worked_on_at_once(kit, monkeypatch):
-    monkeypatch.setattr("receiver.worker.worker.POLL_SECONDS", LONG)
+    monkeypatch.setattr("receiver.worker.worker.POLL_INTERVAL", LONG)
     kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
     with worker_elsewhere(kit):
         wait_until(lambda: states(kit) == ["processed"], "the worker")
 
 
 def test_while_nobody_listens_the_worker_finds_its_work_by_looking(kit, monkeypatch):
-    monkeypatch.setattr(listener, "PAUSE", LONG)
+    monkeypatch.setattr(listener, "RECONNECT_PAUSE", LONG)
     with worker_elsewhere(kit):
         end_listener(kit)
         kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
@@ -74,8 +74,8 @@ def test_while_nobody_listens_the_worker_finds_its_work_by_looking(kit, monkeypa
 
 
 def test_a_listener_whose_connection_was_ended_listens_again_and_makes_up_for_what_it_missed(kit, monkeypatch):
-    monkeypatch.setattr("receiver.worker.worker.POLL_SECONDS", LONG)
-    monkeypatch.setattr(listener, "PAUSE", 0.2)
+    monkeypatch.setattr("receiver.worker.worker.POLL_INTERVAL", LONG)
+    monkeypatch.setattr(listener, "RECONNECT_PAUSE", 0.2)
     with worker_elsewhere(kit):
         end_listener(kit)
         kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
@@ -91,7 +91,7 @@ def test_a_listener_that_cannot_connect_stops_when_it_is_told_to():
         unheard.start()
         began = time.monotonic()
         unheard.stop()
-    assert time.monotonic() - began < listener.PAUSE
+    assert time.monotonic() - began < listener.RECONNECT_PAUSE
 
 
 def end_listener(kit: Webhooks) -> None:

@@ -213,7 +213,7 @@ def test_a_process_beside_the_schema_of_a_later_release_says_so_once_and_goes_on
 @pytest.fixture
 def quickly(monkeypatch):
     """Processes look at each other many times a second."""
-    monkeypatch.setattr(registry, "BEAT", 0.05)
+    monkeypatch.setattr(registry, "HEARTBEAT", 0.05)
 
 
 def test_readyz_shows_the_warnings_and_stays_200(database_url, quickly):

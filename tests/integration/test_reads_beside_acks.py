@@ -11,10 +11,10 @@ from contextlib import closing, contextmanager
 
 import httpx
 import pytest
-from serving import PATIENCE, Served, error, serving, wait_until
+from serving import TIMEOUT, Served, error, serving, wait_until
 from sqlalchemy import text
 
-from receiver.api import queries, reads
+from receiver.api import deliveries, reads
 from receiver.api.readiness import REUSE
 
 #: Readers at the same time: more than there are threads or connections.
@@ -98,8 +98,8 @@ DISCONNECT = (
 
 
 def test_acks_go_on_beside_readers_that_are_stuck(served, monkeypatch):
-    stuck, show = threading.Event(), queries.show_delivery
-    monkeypatch.setattr(queries, "show_delivery", lambda row: stuck.wait(PATIENCE) and show(row))
+    stuck, show = threading.Event(), deliveries.show_delivery
+    monkeypatch.setattr(deliveries, "show_delivery", lambda row: stuck.wait(TIMEOUT) and show(row))
     with reading(served, "/api/v1/deliveries"):
         try:
             wait_until(lambda: served.metric('hookmirror_reads_refused_total{reason="busy"}'), "the bound")
@@ -120,8 +120,8 @@ def test_acks_go_on_beside_readers_that_wait_for_a_lock(served):
 
 
 def test_readers_past_the_bound_are_asked_to_come_back(served, monkeypatch):
-    stuck, show = threading.Event(), queries.show_delivery
-    monkeypatch.setattr(queries, "show_delivery", lambda row: stuck.wait(PATIENCE) and show(row))
+    stuck, show = threading.Event(), deliveries.show_delivery
+    monkeypatch.setattr(deliveries, "show_delivery", lambda row: stuck.wait(TIMEOUT) and show(row))
     with ThreadPoolExecutor(READERS) as pool:
         try:
             answers = [pool.submit(served.get, "/api/v1/deliveries") for _ in range(READERS)]

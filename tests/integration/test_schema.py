@@ -51,7 +51,7 @@ def column_of(database, statement):
 
 def noted(database):
     with database.read() as connection:
-        return {each.branch.name: each.revision for each in Schema(database).standings(connection)}
+        return {each.branch.name: each.revision for each in Schema(database).statuses(connection)}
 
 
 def newest():
@@ -251,7 +251,7 @@ def package(tmp_path, monkeypatch):
             (folder / f"v{number:04}_step.py").write_text(
                 REVISION.format(revision=f"{number:04}", before=before, statement=statement)
             )
-        announce(monkeypatch, EntryPoint("shelving", f"{name}.migrations", revisions.ENTRY_POINTS))
+        announce(monkeypatch, EntryPoint("shelving", f"{name}.migrations", revisions.MIGRATION_ENTRY_POINTS))
 
     monkeypatch.syspath_prepend(tmp_path)
     yield make
@@ -261,7 +261,7 @@ def package(tmp_path, monkeypatch):
 
 def announce(monkeypatch, *points):
     """These are installed besides ours."""
-    ours = [EntryPoint(branch.name, branch.package, revisions.ENTRY_POINTS) for branch in BRANCHES[1:]]
+    ours = [EntryPoint(branch.name, branch.package, revisions.MIGRATION_ENTRY_POINTS) for branch in BRANCHES[1:]]
     monkeypatch.setattr(revisions, "entry_points", lambda group: [*ours, *points])
 
 
@@ -290,7 +290,7 @@ def test_a_migration_that_fails_leaves_nothing_of_any_package_behind(database, p
 
 def test_a_migration_does_not_wait_long_for_a_table_that_somebody_holds(postgresql_url, package, monkeypatch):
     """Whoever comes after it would wait behind it."""
-    monkeypatch.setattr(schema, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(schema, "MIGRATION_LOCK_TIMEOUT", "50ms")
     with closing(Database(postgresql_url)) as database, closing(Database(postgresql_url)) as other:
         Schema(database).upgrade()
         package("ALTER TABLE deliveries ADD COLUMN colour TEXT")
@@ -303,7 +303,7 @@ def test_a_migration_does_not_wait_long_for_a_table_that_somebody_holds(postgres
 
 
 def test_migrations_that_cannot_be_found_are_named(database, monkeypatch):
-    announce(monkeypatch, EntryPoint("shelving", "nowhere.migrations", revisions.ENTRY_POINTS))
+    announce(monkeypatch, EntryPoint("shelving", "nowhere.migrations", revisions.MIGRATION_ENTRY_POINTS))
     with pytest.raises(WiringError, match=r"The migrations shelving cannot be found .*nowhere"):
         Schema(database).upgrade()
 

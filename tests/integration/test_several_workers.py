@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from crashing import start_worker
-from serving import PATIENCE, wait_until
+from serving import TIMEOUT, wait_until
 from shopping import NOON, drain, inbox_of_another_process, named, new_worker, running, states, url_of
 
 from handlers.catalog import Product
@@ -24,7 +24,7 @@ class Gate:
 
     def pass_through(self) -> None:
         self.reached.set()
-        assert self._opened.wait(PATIENCE), "nobody opened the gate"
+        assert self._opened.wait(TIMEOUT), "nobody opened the gate"
 
     def open(self) -> None:
         self._opened.set()
@@ -63,13 +63,13 @@ def test_while_one_worker_has_an_entity_the_others_leave_it_alone_and_do_the_res
     with ThreadPoolExecutor() as pool:
         kit.send("shop", "product.updated", id="SLOW", at=NOON, data=named("first"))
         slow = pool.submit(first.work)
-        assert gate.reached.wait(PATIENCE)
+        assert gate.reached.wait(TIMEOUT)
         kit.send("shop", "product.updated", id="SLOW", at=NOON + timedelta(minutes=1), data=named("second"))
         kit.send("shop", "product.updated", id="FAST", data=named())
         assert drain(other) == 1
         assert states(kit) == ["processing", "pending", "processed"]
         gate.open()
-        assert slow.result(PATIENCE) == 1
+        assert slow.result(TIMEOUT) == 1
     assert drain(other) == 1
     assert kit.row(Product, "SLOW").name == "second"
     first.close()
@@ -108,13 +108,13 @@ def test_a_delivery_whose_lease_ended_is_taken_over_and_the_late_worker_s_result
     answer = kit.send("shop", "product.updated", id="SLOW", data=named("Lamp"))
     with ThreadPoolExecutor() as pool:
         hanging = pool.submit(late.work)
-        assert gate.reached.wait(PATIENCE)
+        assert gate.reached.wait(TIMEOUT)
         kit.advance(seconds=61)
         with running(other):
             wait_until(lambda: states(kit) == ["processed"], "the other worker")
         before = kit.delivery(answer)
         gate.open()
-        hanging.result(PATIENCE)
+        hanging.result(TIMEOUT)
     late.close()
     after = kit.delivery(answer)
     assert after == before
@@ -127,12 +127,12 @@ def test_a_lease_that_has_not_ended_is_respected(kit, gate, other):
     kit.send("shop", "product.updated", id="SLOW", data=named("Lamp"))
     with ThreadPoolExecutor() as pool:
         hanging = pool.submit(late.work)
-        assert gate.reached.wait(PATIENCE)
+        assert gate.reached.wait(TIMEOUT)
         kit.advance(seconds=50)
         taken = kit.inbox.reclaim(now=kit.now(), gone=[], max_attempts=10)
         assert (taken, states(kit)) == (0, ["processing"])
         gate.open()
-        hanging.result(PATIENCE)
+        hanging.result(TIMEOUT)
     late.close()
     assert states(kit) == ["processed"]
 
@@ -172,10 +172,10 @@ def test_a_worker_that_is_stopped_gives_back_what_it_has_not_begun_as_if_it_had_
         kit.send("shop", "product.updated", id=f"A{number}", data=named())
     thread = threading.Thread(target=stopping.run)
     thread.start()
-    assert gate.reached.wait(PATIENCE)
+    assert gate.reached.wait(TIMEOUT)
     stopping.stop()
     gate.open()
-    thread.join(PATIENCE)
+    thread.join(TIMEOUT)
     assert states(kit) == ["processed"] + ["pending"] * 5
     assert [delivery["attempts_made"] for delivery in kit.deliveries()] == [1, 0, 0, 0, 0, 0]
 
@@ -201,7 +201,7 @@ def test_a_delivery_that_kills_its_process_ends_as_dead_while_its_neighbours_are
         wait_until(all_ended, "the end of the poison")
     finally:
         working.terminate()
-        assert working.wait(PATIENCE) == 0
+        assert working.wait(TIMEOUT) == 0
     assert deaths == 2
     assert states(kit) == ["processed"] * 3 + ["dead"] + ["processed"] * 3
     delivery = kit.delivery(poison)

@@ -17,7 +17,7 @@ from sqlmodel import AutoString
 
 from receiver.copying import slices
 from receiver.copying.digests import differences, digest
-from receiver.copying.slices import Reader, Writer
+from receiver.copying.slices import TableReader, Writer
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime
 from receiver.database.database import Database
 from receiver.errors import CopyError
@@ -154,11 +154,11 @@ def with_digits(row):
     return {**row, "exact": None if row["exact"] is None else format(row["exact"], "f")}
 
 
-def readers(source, target) -> tuple[Reader, Reader]:
-    return Reader(source, ALL, other=target.dialect), Reader(target, ALL, other=source.dialect)
+def readers(source, target) -> tuple[TableReader, TableReader]:
+    return TableReader(source, ALL, other=target.dialect), TableReader(target, ALL, other=source.dialect)
 
 
-def carry(source, target) -> tuple[Reader, Reader]:
+def carry(source, target) -> tuple[TableReader, TableReader]:
     ours, theirs = readers(source, target)
     for some in ours.slices():
         Writer(target, ours).write(some.rows)

@@ -11,7 +11,7 @@ from time import monotonic
 
 import httpx
 import pytest
-from serving import PATIENCE, wait_until
+from serving import TIMEOUT, wait_until
 from shopping import NOON, drain, named, new_worker, running, states
 from structlog.testing import capture_logs
 
@@ -47,7 +47,7 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked += 1
         if not self.server.busy:
-            self.server.up.wait(PATIENCE)
+            self.server.up.wait(TIMEOUT)
         content = b'{"name": "fetched"}'
         self.send_response(503 if self.server.busy else 200)
         self.send_header("Content-Length", str(len(content)))
@@ -66,7 +66,7 @@ def served() -> Iterator[Api]:
     yield server
     server.up.set()
     server.shutdown()
-    thread.join(PATIENCE)
+    thread.join(TIMEOUT)
     server.server_close()
 
 

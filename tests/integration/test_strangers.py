@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 from senders import SECRETS, body, sent
-from serving import PATIENCE, SECRET_KEY, Served, read_answer, request_head, serving, wait_until, whole
+from serving import SECRET_KEY, TIMEOUT, Served, read_answer, request_head, serving, wait_until, whole
 
 KIB = 1_024
 
@@ -159,7 +159,7 @@ def test_a_request_to_connect_through_is_refused(served: Served):
 @pytest.mark.parametrize("chunked", [False, True])
 def test_the_sender_of_a_large_body_sees_why_it_is_refused(served: Served, size, path, error, chunked):
     for _ in range(3):
-        client = HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
+        client = HTTPConnection("127.0.0.1", served.port, timeout=TIMEOUT)
         content = b" " * size
         client.request("POST", path, iter([content]) if chunked else content, encode_chunked=chunked)
         answer = client.getresponse()
@@ -168,7 +168,7 @@ def test_the_sender_of_a_large_body_sees_why_it_is_refused(served: Served, size,
 
 
 def test_a_forged_large_body_is_told_so(served: Served):
-    client = HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
+    client = HTTPConnection("127.0.0.1", served.port, timeout=TIMEOUT)
     client.request("POST", "/hooks/sigma", b" " * KIB * KIB)
     answer = client.getresponse()
     assert (answer.status, json.loads(answer.read())["error"]) == (401, "signature_missing")
@@ -183,7 +183,7 @@ def test_a_body_without_end_behind_an_answer_is_not_read_for_ever(served: Served
 
 
 def test_a_connection_carries_the_next_request_behind_a_body_that_was_not_needed(served: Served):
-    client = HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
+    client = HTTPConnection("127.0.0.1", served.port, timeout=TIMEOUT)
     for _ in range(3):
         client.request("POST", "/nowhere", b" " * 300_000)
         assert client.getresponse().read()
@@ -301,7 +301,7 @@ def queueing(served: Served, content: bytes) -> socket.socket:
             connection.sendall(request_head("sigma", b"Content-Length: %d" % len(content)) + content)
     except BlockingIOError:
         pass
-    connection.settimeout(PATIENCE)
+    connection.settimeout(TIMEOUT)
     return connection
 
 
@@ -505,9 +505,9 @@ def test_with_1024_open_files_1500_strangers_keep_no_sender_out(tmp_path):
     try:
         with command(tmp_path, open_files=1_024) as (port, log), ExitStack() as stack:
             for _ in range(1_500):
-                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT))
             for number in range(30):
-                with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+                with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
                     connection.sendall(whole("sigma", body("sigma", key=f"beside {number}")))
                     connection.shutdown(socket.SHUT_WR)
                     assert read_answer(connection)[0] == 200
@@ -547,7 +547,7 @@ def command(folder: Path, *, open_files: int):
         yield port, log
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
 
 
 def answers_health(port: int) -> bool:

@@ -118,7 +118,7 @@ def test_a_connection_that_waits_for_its_commit_is_not_taken_for_an_idle_one(mir
         assert answer_on(connection).read()
         gate.clear()
         connection.sendall(whole("sigma", body("sigma", key="slow")))
-        # Past the time at which the connection would be closed, and far from a sender's patience.
+        # Past the time at which the connection would be closed, and far from the time at which a sender gives up.
         time.sleep(1.5)
         gate.set()
         assert json.loads(answer_on(connection).read())["status"] == "accepted"

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from recording import Record, end, kill, wait_for_begin
-from serving import PATIENCE, wait_until
+from serving import TIMEOUT, wait_until
 from shopping import NOON, named, states, url_of
 
 from handlers.catalog import Product
@@ -100,7 +100,7 @@ def test_a_process_that_is_told_to_end_finishes_the_delivery_at_hand_and_gives_t
         wait_for_begin(record, "A1")
         worker.terminate()
         began = time.monotonic()
-        assert worker.wait(PATIENCE) == 0
+        assert worker.wait(TIMEOUT) == 0
         assert time.monotonic() - began < 5
         assert "Traceback" not in worker.stderr.read()
     done = len(record.notes("begin"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from commanding import PATIENCE, Folder, is_alive, post, product, signed, wait_until
+from commanding import TIMEOUT, Folder, is_alive, post, product, signed, wait_until
 from programs import Program, find
 
 from simulator.receiver_process import free_port
@@ -54,7 +54,7 @@ def running(program: Program, endpoints: tuple[int, int]) -> Iterator[tuple[int,
             yield public, private
         finally:
             process.terminate()
-            said = process.communicate(timeout=PATIENCE)[1]
+            said = process.communicate(timeout=TIMEOUT)[1]
     assert not re.search("prematurely closed|reset by peer|broken pipe", said), said
 
 
@@ -85,7 +85,7 @@ def outside(endpoints: list[httpx.Client]) -> Iterator[httpx.Client]:
     first, second = (client.base_url.port or 0 for client in endpoints)
     with (
         running(find("nginx"), (first, second)) as (port, _),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT) as client,
     ):
         assert is_alive(client)
         yield client
@@ -140,6 +140,6 @@ def test_an_offer_to_upgrade_ends_at_the_proxy(outside, folder):
 
 def test_endpoints_that_are_away_are_told_as_a_503_with_when_to_come_back():
     with running(find("nginx"), (free_port(), free_port())) as (port, _):
-        answer = httpx.post(f"http://127.0.0.1:{port}/hooks/iimmpact", content=b"{}", timeout=PATIENCE)
+        answer = httpx.post(f"http://127.0.0.1:{port}/hooks/iimmpact", content=b"{}", timeout=TIMEOUT)
     assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
     assert answer.headers["retry-after"] == "5"

@@ -113,7 +113,7 @@ def test_a_pooler_of_transactions_is_said_in_one_line(server, tmp_path, command)
 
 
 def test_a_pooler_of_sessions_with_no_session_left_is_not_taken_for_one_of_transactions(server, monkeypatch):
-    monkeypatch.setattr("receiver.database.postgresql.PATIENCE", 2)
+    monkeypatch.setattr("receiver.database.postgresql.PROBE_TIMEOUT", 2)
     with (
         pooling(server.port, "session", user=server.user, size=1) as port,
         closing(Database(url(port))) as database,

@@ -25,7 +25,7 @@ LOOK, PAUSE = 0.02, 0.25
 STARTING = 4.0
 
 #: Seconds for whatever has to become ready.
-PATIENCE = 90.0
+TIMEOUT = 90.0
 
 SECRET_KEY = "secret-key-of-these-tests-only"
 
@@ -145,7 +145,7 @@ class Deployment:
         return httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.ports[endpoint]}",
             headers=self.headers,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             trust_env=False,
         )
 
@@ -174,7 +174,7 @@ class Deployment:
 
     async def ready(self, endpoint: int = 0) -> None:
         """Wait until this endpoint answers that it is alive."""
-        async with self.client(endpoint) as client, asyncio.timeout(PATIENCE):
+        async with self.client(endpoint) as client, asyncio.timeout(TIMEOUT):
             while True:
                 with contextlib.suppress(httpx.TransportError):
                     if (await client.get("/healthz")).status_code == 200:
@@ -185,7 +185,7 @@ class Deployment:
         """Wait until every process is up."""
         for number in range(len(self.endpoints)):
             await self.ready(number)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not all(post.settled for post in self.posts):
                 await asyncio.sleep(LOOK)
 

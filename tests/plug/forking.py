@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 #: Seconds that a process gets to end when it is asked to.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 #: Seconds that the interpreter that forks gets to end; its children are gone by then.
 STOP = 5.0
@@ -112,7 +112,7 @@ class Process:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def wait(self, seconds: float = PATIENCE) -> int:
+    def wait(self, seconds: float = TIMEOUT) -> int:
         """The exit code, once it has ended. Raises `TimeoutError`."""
         if not self._ended.wait(seconds):
             raise TimeoutError(f"process {self.pid} did not end within {seconds:.0f} s")
@@ -156,7 +156,7 @@ class Forking:
         ready = threading.Event()
         self._listener = threading.Thread(target=self._listen, args=(ready,), name="forking", daemon=True)
         self._listener.start()
-        if not ready.wait(PATIENCE) or self._process.poll() is not None:
+        if not ready.wait(TIMEOUT) or self._process.poll() is not None:
             self.close()
             raise RuntimeError("the interpreter that forks could not do its imports; its error is above")
 
@@ -182,7 +182,7 @@ class Forking:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(job | {"number": number}) + "\n")
             self._process.stdin.flush()
-        return began.get(timeout=PATIENCE)
+        return began.get(timeout=TIMEOUT)
 
     def close(self) -> None:
         for process in list(self._living.values()):
@@ -194,7 +194,7 @@ class Forking:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._listener.join(PATIENCE)
+        self._listener.join(TIMEOUT)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -230,7 +230,7 @@ def plain() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
 
 
-def wait_until(condition: Any, what: str, seconds: float = PATIENCE) -> Any:
+def wait_until(condition: Any, what: str, seconds: float = TIMEOUT) -> Any:
     """What the condition says as soon as it is true. Raises `TimeoutError`."""
     end = time.monotonic() + seconds
     while not (found := condition()):

@@ -40,7 +40,7 @@ SETTINGS = f'[sources.iimmpact]\nsecrets = ["{SECRET.decode()}"]\n'
 START = 60
 
 #: Senders at once, and seconds that one waits for its answer.
-SENDERS, PATIENCE = 12, 15.0
+SENDERS, TIMEOUT = 12, 15.0
 
 #: Bytes of a body with which the log is soon long enough for a checkpoint.
 LARGE = 12_000
@@ -118,7 +118,7 @@ class Senders:
             signature = "sha256=" + hmac.digest(SECRET, body, "sha256").hex()
             headers = {"X-Webhook-Signature": signature, "Content-Type": "application/json"}
             try:
-                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
                 connection.request("POST", "/hooks/iimmpact", body, headers)
                 answer = connection.getresponse()
                 content = answer.read()

@@ -16,7 +16,7 @@ from scene import staged
 AT_ONCE = 1.0
 
 #: Seconds that the endpoint itself waits for a commit, with what its timer adds (receiver/ingest/group_commit.py).
-ENDPOINT_PATIENCE = 13.0
+ENDPOINT_TIMEOUT = 13.0
 
 #: Rounds of away and back, after which nothing may have grown.
 ROUNDS = 3
@@ -73,7 +73,7 @@ def test_while_another_program_holds_the_sqlite_file_the_endpoint_says_so_and_th
         assert verdict.good, "\n".join(verdict.lines())
         refusals = scene.stream.refusals[503]
         assert statistics.median(refusals) < AT_ONCE
-        assert max(refusals) < ENDPOINT_PATIENCE
+        assert max(refusals) < ENDPOINT_TIMEOUT
         assert held[-1].file_descriptors <= held[0].file_descriptors + 8
         assert held[-1].threads <= held[0].threads + 4
 

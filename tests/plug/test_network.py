@@ -10,7 +10,7 @@ from observing import acking, readiness, refusing, settled, until
 from scene import Scene, staged
 
 #: Seconds that the endpoint itself waits for a commit, with what its timer adds (receiver/ingest/group_commit.py).
-ENDPOINT_PATIENCE = 13.0
+ENDPOINT_TIMEOUT = 13.0
 
 
 @pytest.fixture
@@ -59,16 +59,16 @@ def test_a_network_that_is_down_for_a_while_is_told_to_senders_at_once(play):
 
 
 @pytest.mark.long
-def test_a_network_that_swallows_everything_holds_nobody_longer_than_the_endpoint_s_patience(play):
+def test_a_network_that_swallows_everything_holds_nobody_longer_than_the_endpoint_s_timeout(play):
     async def trouble(scene: Scene) -> None:
         refused = refusing(scene)
         scene.network.hold()
-        await until(refused, "a refusal", seconds=ENDPOINT_PATIENCE)
+        await until(refused, "a refusal", seconds=ENDPOINT_TIMEOUT)
         scene.network.cut()
         scene.network.release()
 
     scene = play(trouble)
-    assert max(scene.stream.refusals[503]) < ENDPOINT_PATIENCE
+    assert max(scene.stream.refusals[503]) < ENDPOINT_TIMEOUT
 
 
 @pytest.mark.long

@@ -18,7 +18,7 @@ import stamina
 from receiver import Dialect, Event, Mirror
 from receiver.codec import decode
 from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
-from receiver.mirror.versions import Registers, standing
+from receiver.mirror.versions import Registers, row_status
 from receiver.settings.settings import SourceSettings
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -79,7 +79,7 @@ def _row(key: Key, row: Registers, registers: dict[Key, Registers]) -> dict[str,
     gone = None
     if parent is not None and parent_table is not None and Key(parent_table, key.source, parent) in registers:
         gone = registers[Key(parent_table, key.source, parent)].children_gone.get(sql_table(key.table).name)
-    stand = standing(row, gone)
+    stand = row_status(row, gone)
     return {
         **row.values,
         "active": stand.active,
@@ -143,7 +143,7 @@ def api(dialect: Dialect, answer: Answer, **settings: Any) -> httpx.Client:
 
 
 @contextmanager
-def patience(attempts: int) -> Iterator[None]:
+def quick_retries(attempts: int) -> Iterator[None]:
     """Walks ask so often, without waiting in between."""
     with stamina.set_testing(True, attempts=attempts):
         yield

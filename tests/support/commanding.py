@@ -24,7 +24,7 @@ from receiver.database.database import Database
 from simulator.receiver_process import free_port
 
 #: Seconds that anything may take that a test waits for.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 SECRET = "secret-of-these-tests-only"
 PHRASE = "KeyPhraseOf32CharactersForTests1"
@@ -52,9 +52,9 @@ HEADERS = {"sigma": "X-Sigma-Signature", "iimmpact": "X-Webhook-Signature", "ind
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
     """What the condition says as soon as it is true. Fails after a while."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not (found := condition()):
-        assert time.monotonic() < end, f"waited {PATIENCE:.0f} s for {what}"
+        assert time.monotonic() < end, f"waited {TIMEOUT:.0f} s for {what}"
         time.sleep(0.01)
     return found
 
@@ -105,10 +105,11 @@ class Folder:
         return dict(self.query("SELECT state, count(*) FROM deliveries GROUP BY state"))
 
     def surroundings(self) -> dict[str, str]:
-        """The environment of its commands; writes the settings file, too."""
-        if self.settings:
-            (self.path / "hookmirror.toml").write_text(self.settings)
-            (self.path / "hookmirror.toml").chmod(0o600)
+        """The environment of its commands; writes the settings file, too, unless it is written already."""
+        file = self.path / "hookmirror.toml"
+        if self.settings and not (file.exists() and file.read_text() == self.settings):
+            file.write_text(self.settings)
+            file.chmod(0o600)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
         given = {
             "HOOKMIRROR_CONFIG": str(self.path / "hookmirror.toml"),
@@ -133,7 +134,7 @@ class Folder:
         """A command from its start to its end."""
         with self.start(*arguments) as process:
             try:
-                out, err = process.communicate(timeout=PATIENCE)
+                out, err = process.communicate(timeout=TIMEOUT)
             except BaseException:
                 process.kill()
                 raise
@@ -162,7 +163,7 @@ class Folder:
         port = free_port()
         with (
             self.running("serve", "--port", str(port), *options) as process,
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT) as client,
         ):
             wait_until(lambda: process.poll() is not None or is_alive(client), "the server")
             assert process.poll() is None, process.stderr and process.stderr.read()
@@ -237,7 +238,7 @@ class Forks:
         port = free_port()
         with (
             self._started(folder, ("serve", "--port", str(port))) as (pid, end),
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT) as client,
         ):
             wait_until(lambda: is_alive(client), "the server")
 

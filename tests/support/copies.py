@@ -13,7 +13,7 @@ from shopping import NOON, named, new_shop
 from sqlalchemy import Connection, insert, text
 
 from receiver import Event, Mirror
-from receiver.copying.copying import Copier, Report
+from receiver.copying.copying import Copier, CopyReport
 from receiver.copying.premises import Side
 from receiver.database.database import Database
 from receiver.database.schema import Schema
@@ -69,12 +69,12 @@ def live_through(kit: Webhooks, *, events: int = 8) -> None:
     kit.send("shop", "product.updated", id="pending", at=NOON, data=named())
 
 
-def copy(source: str, target: str, *, afresh: bool = False, **options: Any) -> Report:
+def copy(source: str, target: str, *, afresh: bool = False, **options: Any) -> CopyReport:
     with both(source, target) as sides:
         return Copier(*sides, **options).copy(afresh=afresh)
 
 
-def verify(source: str, target: str, **options: Any) -> Report:
+def verify(source: str, target: str, **options: Any) -> CopyReport:
     with both(source, target) as sides:
         return Copier(*sides, **options).verify()
 

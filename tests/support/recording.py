@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from serving import PATIENCE, wait_until
+from serving import TIMEOUT, wait_until
 
 #: Its handlers take a moment, so that those of several processes meet. SLOW waits for the file `go`; data may say how
 #: many seconds it takes.
@@ -131,13 +131,13 @@ class Record:
 
 def kill(process: subprocess.Popen[str]) -> None:
     process.kill()
-    assert process.wait(PATIENCE) == -signal.SIGKILL
+    assert process.wait(TIMEOUT) == -signal.SIGKILL
 
 
 def end(process: subprocess.Popen[str]) -> None:
     """As a supervisor ends it; it must do so in order."""
     process.terminate()
-    assert process.wait(PATIENCE) == 0
+    assert process.wait(TIMEOUT) == 0
 
 
 def wait_for_begin(record: Record, entity: str, times: int = 1) -> Note:

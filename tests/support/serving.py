@@ -27,16 +27,16 @@ from receiver.settings.settings import Settings
 SECRET_KEY = "secret-key-of-these-tests-only"
 
 #: Seconds that anything may take that a test waits for.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 Headers = Mapping[str, str] | Sequence[tuple[bytes, bytes]]
 
 
 def wait_until(condition: Callable[[], Any], what: str = "the condition") -> Any:
     """What the condition says as soon as it is true. Fails after a while."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not (found := condition()):
-        assert time.monotonic() < end, f"waited {PATIENCE:.0f} s for {what}"
+        assert time.monotonic() < end, f"waited {TIMEOUT:.0f} s for {what}"
         time.sleep(0.005)
     return found
 
@@ -47,7 +47,7 @@ class OneWrite(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
         lines += [b"%b: %b" % header for header in request.headers.raw]
-        with socket.create_connection((request.url.host, request.url.port), timeout=PATIENCE) as connection:
+        with socket.create_connection((request.url.host, request.url.port), timeout=TIMEOUT) as connection:
             connection.sendall(b"\r\n".join([*lines, b"", request.read()]))
             answer = HTTPResponse(connection, method=request.method)
             answer.begin()
@@ -109,7 +109,7 @@ class Served:
 
     def connect(self) -> socket.socket:
         """A bare connection, for what no HTTP client would send."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
 
 
 def token(scope: Scope, *, keys: Sequence[str] = (SECRET_KEY,), lifetime: timedelta = timedelta(hours=1)) -> str:
@@ -177,14 +177,14 @@ def serving(
             wait_until(lambda: server.started or not thread.is_alive(), "the server's start")
             assert server.started
             with (
-                httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
+                httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT) as client,
                 httpx.Client(base_url=client.base_url, transport=OneWrite()) as one_by_one,
                 closing(Database(database_url)) as beside,
             ):
                 yield Served(app, server, port, client, one_by_one if one_write else client, beside)
         finally:
             server.should_exit = True
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
             assert not thread.is_alive(), "the server did not stop"
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import AwareDatetime, BaseModel
-from serving import PATIENCE
+from serving import TIMEOUT
 
 from handlers.catalog import Product, Variant
 from receiver import Dialect, Envelope, Event, HmacSha256, Mirror
@@ -104,5 +104,5 @@ def running(worker: Worker) -> Iterator[None]:
         yield
     finally:
         worker.stop()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         assert not thread.is_alive()

@@ -14,7 +14,7 @@ from handlers.catalog import Product
 from handlers.eastern import read_eastern
 from handlers.iimmpact import iimmpact
 from handlers.indexed import indexed
-from handlers.sigma import Record, sigma
+from handlers.sigma import EntityRecord, sigma
 from handlers.sticky import sticky
 from handlers.values import as_moment, as_moment_or_none
 from receiver.database.columns import UtcDateTime, normalizer
@@ -123,7 +123,7 @@ def test_an_update_of_no_time_does_not_choose_between_two_hours(written: str):
 
 @pytest.mark.parametrize("written", NONE)
 def test_a_record_of_no_time_is_news_as_of_the_event(written: str):
-    record = Record.model_validate({"id": "A1", "values": {}, "updatedAt": written})
+    record = EntityRecord.model_validate({"id": "A1", "values": {}, "updatedAt": written})
     assert record.updated_at is None
     body = fixture("sigma", "entity.updated")
     times = {write.version.time for write in writes_of(sigma, json_body(body), hydrated=record)}

@@ -26,7 +26,7 @@ STEP, REST = 1_000, 200
 
 #: Seconds between two looks at the log while it grows, and while it does not; and before a reader in the way, or an
 #: error, is tried again.
-LOOK, IDLE_LOOK, AGAIN = 0.02, 0.25, 0.5
+POLL, IDLE_POLL, RETRY_PAUSE = 0.02, 0.25, 0.5
 
 #: Seconds without a commit after which everything is copied, and a log that has grown beyond `sqlite.LOG_LIMIT` is cut.
 QUIET = 1.0
@@ -35,7 +35,7 @@ QUIET = 1.0
 OTHERS_COMMIT = 0.002
 
 #: Seconds that the thread gets to end when the process stops.
-STOP_PATIENCE = 5.0
+CHECKPOINT_STOP_TIMEOUT = 5.0
 
 
 class Checkpoints:
@@ -71,7 +71,7 @@ class Checkpoints:
     def stop(self) -> None:
         """End before the connections of this process are closed, the last of which copies what is left."""
         self._stopping.set()
-        self._thread.join(STOP_PATIENCE)
+        self._thread.join(CHECKPOINT_STOP_TIMEOUT)
         # Whose thread died takes charge again, unless another process has.
         in_charge = self._in_charge or self.soundness.take_charge()
         if in_charge and not self.soundness.holds():
@@ -91,10 +91,10 @@ class Checkpoints:
             self._wal.close()
 
     def _run(self) -> None:
-        pause = LOOK
+        pause = POLL
         try:
             while not self._stopping.wait(pause):
-                pause = AGAIN
+                pause = RETRY_PAUSE
                 with self._troubles():
                     pause = self._look()
         finally:
@@ -148,11 +148,11 @@ class Checkpoints:
         if not self._in_charge:
             self._in_charge = self.soundness.take_charge()
             if not self._in_charge:
-                return IDLE_LOOK
+                return IDLE_POLL
         # Not proven yet in a process that was not in charge before: what the other did when it ended is not known.
         if not (self._proven and self.soundness.holds()):
             self._prove()
-        return self._step() if self._proven and self.soundness.holds() else AGAIN
+        return self._step() if self._proven and self.soundness.holds() else RETRY_PAUSE
 
     def _step(self) -> float:
         frames, waiting = self._wal.frames(), self._waiting()
@@ -163,13 +163,13 @@ class Checkpoints:
         if waiting < STEP and not (waiting and quiet):
             if quiet and size(self._path) > sqlite.LOG_LIMIT:
                 self._cut()
-            return IDLE_LOOK if quiet else LOOK
+            return IDLE_POLL if quiet else POLL
         while waiting > REST:
             self._copy_beside()
             waiting, before = self._waiting(), waiting
             if waiting >= before or self._stopping.is_set():
-                return AGAIN
-        return LOOK if self._copy_the_rest() else AGAIN
+                return RETRY_PAUSE
+        return POLL if self._copy_the_rest() else RETRY_PAUSE
 
     def _waiting(self) -> int:
         """Frames that are not copied."""

@@ -81,7 +81,7 @@ FIXED = frozenset({"sku", "code", "number", "createdAt", "updatedAt"})
 
 
 @dataclass(slots=True, kw_only=True)
-class Entity:
+class IndexedEntity:
     kind: str
     external_id: str
     #: The database id, a new one when the entity is created again.
@@ -114,5 +114,5 @@ def reinvented(rng: Rng, old: dict[str, Any], at: datetime) -> dict[str, Any]:
     return {**{name: INVENTIONS[name](rng) for name in names}, "updatedAt": iso_seconds(at)}
 
 
-def reflect(entity: Entity) -> dict[str, Any]:
+def reflect(entity: IndexedEntity) -> dict[str, Any]:
     return {"id": entity.id, "externalId": entity.external_id, **entity.scalars}

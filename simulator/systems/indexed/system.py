@@ -14,7 +14,7 @@ from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key
 from simulator.systems.base import Attempt, Change, Edit, RetryPolicy, Subscription, System, iso_seconds, only
-from simulator.systems.indexed.entities import APPS, KINDS, VERBS, Entity, reflect, reinvented, scalars
+from simulator.systems.indexed.entities import APPS, KINDS, VERBS, IndexedEntity, reflect, reinvented, scalars
 from simulator.systems.indexed.log import Entry, entry
 
 #: Entries of the log that are kept.
@@ -34,7 +34,7 @@ class Indexed(System):
 
     def __init__(self, source: str, *, seed: int, clock: Clock, size: int = 120) -> None:
         super().__init__(source, seed=seed, clock=clock, size=size)
-        self.entities: Families[Entity] = Families()
+        self.entities: Families[IndexedEntity] = Families()
         self.account = {"external_id": f"acc_{self.wire.hexadecimal(8)}", "name": "Example Company"}
         #: Opens the admin screens. How a user logs in to them is not published.
         self.admin_token = self.wire.token(24)
@@ -45,7 +45,7 @@ class Indexed(System):
         self._next_id = 40
 
     @property
-    def families(self) -> Families[Entity]:
+    def families(self) -> Families[IndexedEntity]:
         return self.entities
 
     def subscribe(self, url: str) -> None:
@@ -111,7 +111,7 @@ class Indexed(System):
         invented = scalars(self.rng, kind, at)
         only(attributes, [*invented])
         self._next_id += 1
-        entity = Entity(
+        entity = IndexedEntity(
             kind=kind,
             external_id=f"{kind[:4]}_{self.rng.hexadecimal(6)}_{self._next_id}",
             id=self._next_id,
@@ -155,7 +155,7 @@ class Indexed(System):
 
     # What the edits share.
 
-    def _take(self, wanted: Callable[[Entity], bool], at: datetime) -> Entity | None:
+    def _take(self, wanted: Callable[[IndexedEntity], bool], at: datetime) -> IndexedEntity | None:
         return self.entities.take(self.rng, wanted, at=at)
 
     def _relation(self, kind: str) -> str | None:
@@ -165,17 +165,17 @@ class Indexed(System):
         categories = [entity.external_id for entity in self.entities if entity.kind == "category"]
         return self.rng.choice(categories) if categories else None
 
-    def _deleted(self, entity: Entity, at: datetime) -> Change:
+    def _deleted(self, entity: IndexedEntity, at: datetime) -> Change:
         """By the time the event is written, the entity has lost its numeric id (docs/sources.md, Indexed PIM)."""
         entity.alive = False
         change = self._event(entity, "deleted", at, {**reflect(entity), "id": None}, [])
         self.remove(entity.key, change)
         return change
 
-    def _revised(self, entity: Entity, at: datetime) -> Change:
+    def _revised(self, entity: IndexedEntity, at: datetime) -> Change:
         return self._updated(entity, at, reinvented(self.rng, entity.scalars, at))
 
-    def _updated(self, entity: Entity, at: datetime, news: Mapping[str, Any]) -> Change:
+    def _updated(self, entity: IndexedEntity, at: datetime, news: Mapping[str, Any]) -> Change:
         before = dict(entity.scalars)
         entity.scalars |= news
         changes = [
@@ -185,18 +185,20 @@ class Indexed(System):
         ]
         return self._announce(entity, "updated", at, changes)
 
-    def _announce(self, entity: Entity, verb: str, at: datetime, changes: list[dict[str, Any]] | None = None) -> Change:
+    def _announce(
+        self, entity: IndexedEntity, verb: str, at: datetime, changes: list[dict[str, Any]] | None = None
+    ) -> Change:
         change = self._event(entity, verb, at, self.reflection(entity), changes or [])
         self.put(entity.key, change, **columns(entity, change.data))
         return change
 
     def _event(
-        self, entity: Entity, verb: str, at: datetime, data: dict[str, Any], changes: list[dict[str, Any]]
+        self, entity: IndexedEntity, verb: str, at: datetime, data: dict[str, Any], changes: list[dict[str, Any]]
     ) -> Change:
         extras = {"revision": revision(verb, at, changes)} if entity.kind == "product" else {}
         return self.change(f"{entity.kind}.{verb}", at, entity.family, data, **extras)
 
-    def reflection(self, entity: Entity) -> dict[str, Any]:
+    def reflection(self, entity: IndexedEntity) -> dict[str, Any]:
         """The entity's scalars, and its relation as ids (Indexed docs, section "Entity section")."""
         related = self.entities.get(f"category:{entity.relation}") if entity.relation else None
         name = "category" if entity.kind == "product" else "parent"
@@ -204,11 +206,11 @@ class Indexed(System):
         return {**reflect(entity), **relation}
 
 
-def is_alive(entity: Entity) -> bool:
+def is_alive(entity: IndexedEntity) -> bool:
     return entity.alive
 
 
-def is_gone(entity: Entity) -> bool:
+def is_gone(entity: IndexedEntity) -> bool:
     return not entity.alive
 
 
@@ -217,7 +219,7 @@ def revision(verb: str, at: datetime, changes: list[dict[str, Any]]) -> dict[str
     return {"action": verb, "user_name": "Import", "timestamp": iso_seconds(at), "changes": changes}
 
 
-def columns(entity: Entity, data: dict[str, Any]) -> dict[str, Any]:
+def columns(entity: IndexedEntity, data: dict[str, Any]) -> dict[str, Any]:
     """The mirror's columns of what the body says; a key that is missing is no news."""
     found: dict[str, Any] = {"data": data}
     names = {"sku": "sku", "name": "name" if "name" in data else "title", "lifecycle_state": "status"}

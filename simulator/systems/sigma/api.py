@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from simulator.answers import json_answer, whole_number
-from simulator.systems.sigma.entities import Entity, Variant
+from simulator.systems.sigma.entities import SigmaEntity, Variant
 from simulator.systems.sigma.system import Sigma
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -108,11 +108,11 @@ class Api:
             }
         )
 
-    def _entity(self, request: Request) -> Entity | None:
+    def _entity(self, request: Request) -> SigmaEntity | None:
         entity = self.system.entities.get(request.path_params["id"])
         return entity if entity and entity.alive else None
 
-    def _variant(self, request: Request) -> tuple[Entity, Variant] | None:
+    def _variant(self, request: Request) -> tuple[SigmaEntity, Variant] | None:
         entity = self._entity(request)
         variant = entity.variants.get(request.path_params["variant"]) if entity else None
         return (entity, variant) if entity and variant else None

@@ -33,7 +33,7 @@ class Variant:
 
 
 @dataclass(slots=True, kw_only=True)
-class Entity:
+class SigmaEntity:
     id: str
     schema: str
     state: str
@@ -70,15 +70,15 @@ class Entity:
         }
 
 
-def is_alive(entity: Entity) -> bool:
+def is_alive(entity: SigmaEntity) -> bool:
     return entity.alive
 
 
-def is_gone(entity: Entity) -> bool:
+def is_gone(entity: SigmaEntity) -> bool:
     return not entity.alive
 
 
-def has_variants(entity: Entity) -> bool:
+def has_variants(entity: SigmaEntity) -> bool:
     return entity.alive and bool(entity.variants)
 
 

@@ -15,7 +15,7 @@ from simulator.oracle import Key
 from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, iso_milliseconds, only, refused
 from simulator.systems.sigma.entities import (
     EVENTS,
-    Entity,
+    SigmaEntity,
     Values,
     Variant,
     everywhere,
@@ -50,7 +50,7 @@ class Sigma(System):
         self, source: str, *, seed: int, clock: Clock, size: int = 60, signed: bool = True, hydrated: bool = True
     ) -> None:
         super().__init__(source, seed=seed, clock=clock, size=size)
-        self.entities: Families[Entity] = Families()
+        self.entities: Families[SigmaEntity] = Families()
         self.api_key = f"sigma_sk_live_{self.wire.token(24)}"
         #: May read, and is refused with PERMISSION_DENIED where it would write.
         self.reading_key = f"sigma_sk_live_{self.wire.token(24)}"
@@ -59,7 +59,7 @@ class Sigma(System):
         self.hydrated = hydrated
 
     @property
-    def families(self) -> Families[Entity]:
+    def families(self) -> Families[SigmaEntity]:
         return self.entities
 
     def subscribe(self, url: str) -> None:
@@ -84,7 +84,7 @@ class Sigma(System):
         secret = subscription.secret and f"whsec_{self.wire.token(20)}"
         return replace(subscription, secret=secret)
 
-    def alive(self) -> Iterator[Entity]:
+    def alive(self) -> Iterator[SigmaEntity]:
         return (entity for entity in self.entities if entity.alive)
 
     def edits(self) -> Mapping[Edit, int]:
@@ -119,7 +119,7 @@ class Sigma(System):
         only(attributes, ATTRIBUTES)
         user = self.rng.choice(USERS)
         name = self.rng.name()
-        entity = Entity(
+        entity = SigmaEntity(
             id=f"ent-{name.lower().replace(' ', '-')}-{self.rng.hexadecimal(4)}-{len(self.entities)}",
             schema=self.rng.choice(SCHEMAS),
             state=attributes.pop("state", "draft"),
@@ -209,10 +209,10 @@ class Sigma(System):
 
     # What the edits share.
 
-    def _take(self, wanted: Callable[[Entity], bool], at: datetime) -> Entity | None:
+    def _take(self, wanted: Callable[[SigmaEntity], bool], at: datetime) -> SigmaEntity | None:
         return self.entities.take(self.rng, wanted, at=at)
 
-    def _touch(self, entity: Entity, at: datetime) -> None:
+    def _touch(self, entity: SigmaEntity, at: datetime) -> None:
         entity.updated_at = at
         entity.updated_by = self.rng.choice(USERS)
 
@@ -222,7 +222,7 @@ class Sigma(System):
             values[alias] = reinvent(self.rng, alias, values[alias])
         return aliases
 
-    def _created(self, entity: Entity, at: datetime) -> Change:
+    def _created(self, entity: SigmaEntity, at: datetime) -> Change:
         data = {
             "entityId": entity.id,
             "schemaId": entity.schema,
@@ -231,10 +231,10 @@ class Sigma(System):
         }
         return self._put_entity(entity, self.change("entity.created", at, entity.id, data))
 
-    def _revised(self, entity: Entity, at: datetime) -> Change:
+    def _revised(self, entity: SigmaEntity, at: datetime) -> Change:
         return self._updated(entity, at, self._revalue(entity.values, self.rng.some(EDITABLE)))
 
-    def _updated(self, entity: Entity, at: datetime, changed: list[str]) -> Change:
+    def _updated(self, entity: SigmaEntity, at: datetime, changed: list[str]) -> Change:
         self._touch(entity, at)
         data = {
             "entityId": entity.id,
@@ -245,7 +245,7 @@ class Sigma(System):
         }
         return self._put_entity(entity, self.change("entity.updated", at, entity.id, data))
 
-    def _moved(self, entity: Entity, state: str, at: datetime) -> Change:
+    def _moved(self, entity: SigmaEntity, state: str, at: datetime) -> Change:
         old, entity.state = entity.state, state
         self._touch(entity, at)
         data = {
@@ -257,7 +257,7 @@ class Sigma(System):
         }
         return self._put_entity(entity, self.change("entity.transition", at, entity.id, data))
 
-    def _deleted(self, entity: Entity, at: datetime) -> Change:
+    def _deleted(self, entity: SigmaEntity, at: datetime) -> Change:
         """Deletes the entity and with it its variants, which get no events of their own."""
         entity.alive = False
         data = {"entityId": entity.id, "schemaId": entity.schema, "deletedBy": self.rng.choice(USERS)}
@@ -267,20 +267,22 @@ class Sigma(System):
             self._retire(entity, variant, change)
         return change
 
-    def _announce_variant(self, event_type: str, entity: Entity, variant: Variant, at: datetime, **more: Any) -> Change:
+    def _announce_variant(
+        self, event_type: str, entity: SigmaEntity, variant: Variant, at: datetime, **more: Any
+    ) -> Change:
         data = {"variantId": variant.id, "entityId": entity.id, "schemaId": entity.schema, **more}
         change = self.change(event_type, at, entity.id, data)
         columns = row_columns(variant.values, entity.variant_record(variant)) if self.hydrated else {"data": data}
         self.put(("variants", variant.id), change, parent=entity.id, **columns)
         return change
 
-    def _put_entity(self, entity: Entity, change: Change) -> Change:
+    def _put_entity(self, entity: SigmaEntity, change: Change) -> Change:
         columns = row_columns(entity.values, entity.record()) if self.hydrated else {"data": change.data}
         key: Key = ("products", entity.id)
         self.put(key, change, lifecycle_state=entity.state, **columns)
         return change
 
-    def _retire(self, entity: Entity, variant: str, change: Change) -> None:
+    def _retire(self, entity: SigmaEntity, variant: str, change: Change) -> None:
         del entity.variants[variant]
         entity.retired.append(variant)
         self.remove(("variants", variant), change)

@@ -12,9 +12,9 @@ import pytest
 import typer
 
 from receiver import cli
-from receiver.server.server import GRACE
+from receiver.server.server import REQUEST_GRACE
 from receiver.settings.environment import CONFIG_VARIABLE
-from receiver.worker.thread import STOP_PATIENCE
+from receiver.worker.thread import WORKER_STOP_TIMEOUT
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 SERVICES = sorted(DEPLOY.glob("*.service"))
@@ -56,7 +56,7 @@ def test_a_unit_takes_new_settings_by_a_command_of_ours_that_asks_its_process_al
 
 
 def test_a_unit_gives_more_time_to_end_than_is_needed(service):
-    assert int(service["TimeoutStopSec"][0]) > max(GRACE, STOP_PATIENCE) + 5
+    assert int(service["TimeoutStopSec"][0]) > max(REQUEST_GRACE, WORKER_STOP_TIMEOUT) + 5
 
 
 def test_a_unit_is_started_again_whatever_it_ended_with_and_however_often(service):

@@ -18,7 +18,7 @@ from collecting import (
     fixture_bodies,
     json_body,
     leaves_what_it_must,
-    patience,
+    quick_retries,
     rows_after,
     writes_of,
 )
@@ -237,7 +237,7 @@ def test_the_signature_needs_its_prefix():
 
 def walk(answer, attempts=1):
     assert iimmpact.listing_of is not None
-    with patience(attempts), api(iimmpact, answer) as client:
+    with quick_retries(attempts), api(iimmpact, answer) as client:
         return list(iimmpact.listing_of.walk(client))
 
 

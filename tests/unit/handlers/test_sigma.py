@@ -18,7 +18,7 @@ from collecting import (
     fixture_bodies,
     json_body,
     leaves_what_it_must,
-    patience,
+    quick_retries,
     rows_after,
     writes_of,
 )
@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.catalog import Product, Variant
-from handlers.sigma import GONE, Record, sigma
+from handlers.sigma import GONE, EntityRecord, sigma
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Retry, Unreadable
 from receiver.settings.settings import SourceSettings
 from receiver.verify.signatures import Credentials, Secret
@@ -63,7 +63,7 @@ def record(**values):
 
 
 def read_record(content):
-    return Record.model_validate(json.loads(json.dumps(content), parse_float=Decimal))
+    return EntityRecord.model_validate(json.loads(json.dumps(content), parse_float=Decimal))
 
 
 @pytest.mark.parametrize("name", fixture_bodies("sigma"))
@@ -366,7 +366,7 @@ def paged(records, variants=(), *, most=100):
 
 def walk(answer, attempts=1):
     assert sigma.listing_of is not None
-    with patience(attempts), api(sigma, answer) as client:
+    with quick_retries(attempts), api(sigma, answer) as client:
         return list(sigma.listing_of.walk(client))
 
 

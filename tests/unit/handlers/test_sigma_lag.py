@@ -8,7 +8,7 @@ import pytest
 from collecting import fixture, json_body, rows_after, writes_of
 
 from handlers.catalog import Product, Variant
-from handlers.sigma import GONE, Record, sigma
+from handlers.sigma import GONE, EntityRecord, sigma
 from receiver import Retry
 
 #: As long as a source's API may be behind, unless its settings say otherwise.
@@ -28,7 +28,7 @@ VARIANT = body("variant.created", variantId="v1", entityId="e1")
 
 def record(updated_at=AT):
     shown = {} if updated_at is None else {"updatedAt": updated_at.isoformat()}
-    return Record.model_validate({"id": "e1", "values": {"name": [{"scope": {}, "value": "Coat"}]}} | shown)
+    return EntityRecord.model_validate({"id": "e1", "values": {"name": [{"scope": {}, "value": "Coat"}]}} | shown)
 
 
 def product(*, changed_at=AT - SECOND, active=True, data=None):

@@ -15,7 +15,7 @@ from collecting import (
     fixture_bodies,
     json_body,
     leaves_what_it_must,
-    patience,
+    quick_retries,
     rows_after,
     writes_of,
 )
@@ -383,7 +383,7 @@ def shop(products, *, per_page=2, gone=()):
 
 def walk(answer, attempts=1):
     assert sticky.listing_of is not None
-    with patience(attempts), api(sticky, answer) as client:
+    with quick_retries(attempts), api(sticky, answer) as client:
         return list(sticky.listing_of.walk(client))
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.inbox.ids import PROCESSES, DeliveryIds, first_id_at
+from receiver.inbox.ids import MOST_PROCESSES, DeliveryIds, first_id_at
 
 
 def test_each_id_is_larger_than_the_one_before():
@@ -42,4 +42,4 @@ def test_an_id_fits_a_database_integer_for_centuries():
 
 @given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 (hypothesis wants naive bounds)
 def test_ranges_of_ids_cut_exactly_between_microseconds(moment):
-    assert first_id_at(moment + timedelta(microseconds=1)) - first_id_at(moment) == PROCESSES
+    assert first_id_at(moment + timedelta(microseconds=1)) - first_id_at(moment) == MOST_PROCESSES

@@ -9,8 +9,8 @@ import pytest
 
 from receiver.ingest import connections as module
 from receiver.ingest.connections import (
-    GRACE,
     RESERVED_FILES,
+    SENDING_GRACE,
     Awaited,
     Connections,
     Wait,
@@ -77,7 +77,7 @@ def test_past_the_bound_the_one_whose_head_has_waited_longest_gives_way_before_i
 @pytest.mark.parametrize("awaited", [Awaited.HEAD_OR_READING, Awaited.BODY])
 def test_an_idle_connection_gives_way_before_one_whose_request_has_just_begun_to_come(loop, awaited):
     now = loop.time()
-    new_one, idle = Stub(now - GRACE + 1.0, awaited), Stub(now, Awaited.REQUEST)
+    new_one, idle = Stub(now - SENDING_GRACE + 1.0, awaited), Stub(now, Awaited.REQUEST)
     assert cut_for_one_more(loop, new_one, idle) == [False, True]
 
 

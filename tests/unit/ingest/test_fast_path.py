@@ -24,7 +24,7 @@ from receiver.ingest.admission import Request
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.fast_path import FastPathProtocol
-from receiver.ingest.group_commit import Answer
+from receiver.ingest.group_commit import PendingReply
 from receiver.ingest.incoming import Incoming
 from receiver.settings.limits import Limits
 
@@ -92,12 +92,12 @@ class Application:
         return bodies
 
 
-def _accept(arrivals: Sequence[tuple[Any, Answer]]) -> None:
+def _accept(arrivals: Sequence[tuple[Any, PendingReply]]) -> None:
     for body, answer in arrivals:
         _decide(body, answer)
 
 
-def _decide(body: bytes, answer: Answer) -> None:
+def _decide(body: bytes, answer: PendingReply) -> None:
     if answer.done() or body == b"undecided":
         return
     refusals: dict[bytes, Refused] = {

@@ -126,7 +126,7 @@ def test_a_commit_that_fails_sends_its_senders_away_and_the_next_one_works():
 
 def test_behind_a_stalled_commit_nobody_waits_and_nothing_piles_up(monkeypatch):
     monkeypatch.setattr(module, "STALLED", 0.1)
-    monkeypatch.setattr(module, "LOOK", 0.05)
+    monkeypatch.setattr(module, "TIMEOUT_POLL", 0.05)
 
     async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         first = await stall(accepting, inbox, "a")
@@ -144,7 +144,7 @@ def test_behind_a_stalled_commit_nobody_waits_and_nothing_piles_up(monkeypatch):
 def test_after_a_failure_a_commit_counts_as_stalled_much_sooner(monkeypatch):
     monkeypatch.setattr(module, "STALLED", 2 * BOUND)
     monkeypatch.setattr(module, "STALLED_AGAIN", 0.1)
-    monkeypatch.setattr(module, "LOOK", 0.05)
+    monkeypatch.setattr(module, "TIMEOUT_POLL", 0.05)
 
     async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         inbox.errors.append(OSError("the server is away"))
@@ -160,8 +160,8 @@ def test_after_a_failure_a_commit_counts_as_stalled_much_sooner(monkeypatch):
 
 
 def test_a_commit_that_takes_too_long_is_not_waited_for_and_its_end_is_no_error(monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.1)
-    monkeypatch.setattr(module, "LOOK", 0.05)
+    monkeypatch.setattr(module, "COMMIT_TIMEOUT", 0.1)
+    monkeypatch.setattr(module, "TIMEOUT_POLL", 0.05)
 
     async def play(accepting: GroupCommit, inbox: Inbox) -> None:
         late = await stall(accepting, inbox, "a")
@@ -245,7 +245,7 @@ def test_stopping_accepts_what_still_gathers():
 
 
 def test_stopping_does_not_wait_for_a_commit_that_hangs(monkeypatch):
-    monkeypatch.setattr(module, "STOP_PATIENCE", 0.1)
+    monkeypatch.setattr(module, "COMMIT_STOP_TIMEOUT", 0.1)
     inbox = Inbox()
     accepting = GroupCommit(inbox)
 

@@ -8,7 +8,7 @@ import pytest
 
 from receiver.errors import Unavailable
 from receiver.ingest import incoming as module
-from receiver.ingest.incoming import LOOKS, Incoming
+from receiver.ingest.incoming import BODY_POLLS_PER_TIMEOUT, Incoming
 from receiver.settings.limits import Limits
 
 
@@ -64,11 +64,11 @@ def test_a_body_beyond_its_time_is_refused_as_our_trouble():
             await asyncio.Event().wait()
         return asyncio.get_running_loop().time() - began
 
-    assert 0.05 <= run(main) < 0.05 * (1 + 1 / LOOKS) + 1.0
+    assert 0.05 <= run(main) < 0.05 * (1 + 1 / BODY_POLLS_PER_TIMEOUT) + 1.0
 
 
 def test_a_body_that_keeps_coming_steadily_may_take_longer_than_one_of_which_nothing_comes(monkeypatch):
-    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(module, "BODY_POLL", 0.02)
     monkeypatch.setattr(module, "STEADY_RATE", 1_000)
 
     async def main():
@@ -105,7 +105,7 @@ def test_a_large_body_that_stops_gets_no_more_time_than_a_small_one(monkeypatch)
 
 def test_a_body_that_drips_is_refused_long_before_its_time(monkeypatch):
     monkeypatch.setattr(module, "FIRST_LOOK", 0.05)
-    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(module, "BODY_POLL", 0.02)
 
     async def main():
         incoming = new(min_body_rate=1_000)

@@ -54,7 +54,7 @@ def test_a_process_alone_tells_what_it_counted():
 
 
 def _accepted() -> float:
-    return metrics.DELIVERIES.labels("alone", "accepted")._value.get()
+    return metrics.ACCEPTED_DELIVERIES.labels("alone", "accepted")._value.get()
 
 
 def test_what_several_processes_counted_is_added_up(process, samples):

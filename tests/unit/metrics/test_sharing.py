@@ -18,7 +18,7 @@ reserve()
 from receiver.metrics import metrics
 metrics.FAILED_ATTEMPTS.labels("shop").inc()
 metrics.HUNG_WORKERS.set(1)
-metrics.BACKLOG.labels("shop", "dead").set(1)
+metrics.BACKLOG_DELIVERIES.labels("shop", "dead").set(1)
 metrics.ACK_SECONDS.observe(1)
 print(json.dumps([unshared(), 'hookmirror_failed_attempts_total{source="shop"} 1.0' in metrics.text().decode()]))
 """

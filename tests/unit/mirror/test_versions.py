@@ -18,7 +18,7 @@ from receiver.mirror.versions import (
     dump,
     load,
     microseconds,
-    standing,
+    row_status,
     strongest,
 )
 
@@ -194,31 +194,31 @@ def test_an_empty_patch_is_no_news():
 
 
 def test_an_active_row_has_no_time_of_deactivation():
-    stand = standing(row(living(1), ("name", "Lamp", version(2))), None)
+    stand = row_status(row(living(1), ("name", "Lamp", version(2))), None)
     assert (stand.active, stand.changed_at, stand.deactivated_at) == (True, version(2).moment, None)
 
 
 def test_an_inactive_row_says_since_when():
-    stand = standing(row(("active", False, version(1, rank=Rank.DELETE)), ("name", "Lamp", version(2))), None)
+    stand = row_status(row(("active", False, version(1, rank=Rank.DELETE)), ("name", "Lamp", version(2))), None)
     assert (stand.active, stand.deactivated_at) == (False, version(1).moment)
 
 
 def test_a_child_goes_with_its_parent_as_of_the_parents_time():
-    stand = standing(row(living(1)), version(2, rank=Rank.DELETE))
+    stand = row_status(row(living(1)), version(2, rank=Rank.DELETE))
     assert (stand.active, stand.deactivated_at, stand.changed_at) == (False, version(2).moment, version(2).moment)
 
 
 def test_a_child_with_newer_news_of_its_own_stays():
-    assert standing(row(living(3)), version(2, rank=Rank.DELETE)).active
+    assert row_status(row(living(3)), version(2, rank=Rank.DELETE)).active
 
 
 def test_a_child_announced_at_the_time_of_the_list_that_lacks_it_stays():
-    assert standing(row(living(2, arrival=1)), version(2, rank=Rank.ABSENT, arrival=2)).active
+    assert row_status(row(living(2, arrival=1)), version(2, rank=Rank.ABSENT, arrival=2)).active
 
 
 def test_a_child_deleted_before_its_parent_keeps_its_own_time():
     own = row(("active", False, version(1, rank=Rank.DELETE)))
-    assert standing(own, version(2, rank=Rank.DELETE)).deactivated_at == version(1).moment
+    assert row_status(own, version(2, rank=Rank.DELETE)).deactivated_at == version(1).moment
 
 
 def test_the_newest_loss_of_children_counts():
@@ -278,7 +278,7 @@ def test_any_order_and_any_duplication_leaves_the_same_row(history, gone):
     one, other = (taken(deliveries) for deliveries in history)
     assert one.values == other.values
     assert one.versions == other.versions
-    assert standing(one, gone) == standing(other, gone)
+    assert row_status(one, gone) == row_status(other, gone)
 
 
 @settings(max_examples=120, deadline=None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 SUPERVISING = """
 import os, sys
@@ -18,7 +18,7 @@ from receiver.server.supervisor import Supervisor
 
 ended = lambda pid: print("ended", pid, flush=True)
 Supervisor([["sh", "-c", line] for line in sys.argv[1:]], environment=os.environ, file_descriptors=[],
-           ended=ended, patience=1.0).run()
+           ended=ended, stop_timeout=1.0).run()
 """
 
 
@@ -42,9 +42,9 @@ def supervise():
 
 def lines_of(path: Path, count: int) -> list[str]:
     """The lines of a file, as soon as it has so many."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not path.exists() or len(path.read_text().splitlines()) < count:
-        assert time.monotonic() < end, f"waited {PATIENCE:.0f} s for {count} lines"
+        assert time.monotonic() < end, f"waited {TIMEOUT:.0f} s for {count} lines"
         time.sleep(0.01)
     return path.read_text().splitlines()
 
@@ -54,7 +54,7 @@ def test_every_command_gets_a_process(supervise, tmp_path):
     assert lines_of(tmp_path / "one", 1) == ["one"]
     assert lines_of(tmp_path / "two", 1) == ["two"]
     process.terminate()
-    assert process.wait(PATIENCE) == 0
+    assert process.wait(TIMEOUT) == 0
 
 
 def test_a_process_that_ended_is_replaced_whatever_it_ended_with(supervise, tmp_path):
@@ -74,7 +74,7 @@ def test_whoever_wants_to_know_is_told_which_process_ended(supervise, tmp_path):
     process = supervise(f"echo $$ >> {tmp_path}/pids; exit 0")
     first = lines_of(tmp_path / "pids", 2)[0]
     process.terminate()
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate(timeout=TIMEOUT)
     assert f"ended {first}" in output.splitlines()
 
 
@@ -85,7 +85,7 @@ def test_a_process_is_asked_before_it_is_ended(supervise, tmp_path, number):
     )
     lines_of(tmp_path / "log", 1)
     process.send_signal(number)
-    assert process.wait(PATIENCE) == 0
+    assert process.wait(TIMEOUT) == 0
     assert (tmp_path / "log").read_text().splitlines() == ["up", "asked"]
 
 
@@ -94,6 +94,6 @@ def test_a_process_that_does_not_end_when_asked_is_killed_in_the_end(supervise, 
     lines_of(tmp_path / "log", 1)
     began = time.monotonic()
     process.terminate()
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, 1.0 <= time.monotonic() - began < 5.0) == (0, True)
     assert "did not end in time" in output

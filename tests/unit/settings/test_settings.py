@@ -188,6 +188,28 @@ def test_a_wrong_value_in_the_environment_is_named(monkeypatch, value):
         load()
 
 
+def test_a_wrong_value_in_the_environment_is_not_blamed_on_the_file(read, monkeypatch):
+    monkeypatch.setenv("HOOKMIRROR_BATCH_SIZE", "0")
+    message = refusal(read, "max_attempts = 5")
+    assert message.startswith("The settings in the environment are wrong: HOOKMIRROR_BATCH_SIZE: ")
+
+
+def test_mistakes_in_both_places_are_told_of_both(read, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOOKMIRROR_BATCH_SIZE", "0")
+    message = refusal(read, "max_attempts = 0")
+    assert message.startswith(f"The settings in the environment and {tmp_path / 'hookmirror.toml'} are wrong: ")
+
+
+def test_a_setting_of_the_installation_in_the_table_of_a_source_is_told_where_it_belongs(read):
+    message = refusal(read, "[sources.sigma]", "batch_size = 7")
+    assert "sources.sigma.batch_size: is a setting of the whole installation: move it above the first table" in message
+
+
+def test_a_setting_of_a_source_outside_its_table_is_told_where_it_belongs(read):
+    message = refusal(read, 'api_key = "k"')
+    assert "api_key: is a setting of one source: move it into its table [sources.<name>]" in message
+
+
 def test_a_list_in_the_environment_that_is_no_json_is_named(monkeypatch):
     monkeypatch.setenv("HOOKMIRROR_DIALECTS", "mine:dialect")
     with pytest.raises(ConfigurationError, match=r"are wrong: HOOKMIRROR_DIALECTS is no JSON: write a list"):

@@ -203,7 +203,7 @@ def test_a_receiver_that_does_not_answer_does_not_stop_the_progress():
 
 
 def test_a_receiver_that_hangs_does_not_hold_up_the_end_of_a_run_or_hide_why_it_ended(monkeypatch):
-    monkeypatch.setattr(progress_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(progress_module, "PROGRESS_TIMEOUT", 0.05)
     output = StringIO()
 
     async def never(_: httpx.Request) -> httpx.Response:

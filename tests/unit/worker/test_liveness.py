@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from receiver.worker import liveness
-from receiver.worker.liveness import LOOKS, Pulse, Watch, deregister, gone, new_name
+from receiver.worker.liveness import POLLS_PER_LEASE, Pulse, Watch, deregister, gone, new_name
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_nothing_is_said_about_names_of_another_form(form):
 
 def test_a_pulse_with_nothing_at_hand_never_hangs():
     watch = Watch(Pulse())
-    assert [watch.look() for _ in range(3 * LOOKS)] == [[]] * 3 * LOOKS
+    assert [watch.look() for _ in range(3 * POLLS_PER_LEASE)] == [[]] * 3 * POLLS_PER_LEASE
 
 
 def test_what_stands_still_for_as_long_as_the_lease_is_told_with_where_it_stands():
@@ -115,13 +115,13 @@ def test_what_stands_still_for_as_long_as_the_lease_is_told_with_where_it_stands
     try:
         while not pulse.at_hand:
             pass
-        looks = [watch.look() for _ in range(LOOKS + 2)]
+        looks = [watch.look() for _ in range(POLLS_PER_LEASE + 2)]
     finally:
         (at_hand,) = pulse.at_hand
         stack = at_hand.stack
         gate.set()
         thread.join()
-    assert looks[:-1] == [[]] * (LOOKS + 1)
+    assert looks[:-1] == [[]] * (POLLS_PER_LEASE + 1)
     assert looks[-1] == [at_hand]
     assert (at_hand.delivery, at_hand.code) == (7, "shop.upsert")
     assert "in hang_here" in stack
@@ -132,7 +132,7 @@ def test_who_moves_between_two_looks_is_not_hanging():
     pulse = Pulse()
     pulse.begin(7, "shop.fetch")
     watch = Watch(pulse)
-    for _ in range(3 * LOOKS):
+    for _ in range(3 * POLLS_PER_LEASE):
         pulse.beat()
         assert watch.look() == []
 
@@ -141,8 +141,8 @@ def test_the_next_handler_begins_to_count_anew():
     pulse = Pulse()
     watch = Watch(pulse)
     pulse.begin(1, "shop.upsert")
-    for _ in range(LOOKS):
+    for _ in range(POLLS_PER_LEASE):
         watch.look()
     pulse.end(1)
     pulse.begin(2, "shop.upsert")
-    assert [watch.look() for _ in range(LOOKS)] == [[]] * LOOKS
+    assert [watch.look() for _ in range(POLLS_PER_LEASE)] == [[]] * POLLS_PER_LEASE

@@ -26,11 +26,11 @@ from receiver.errors import ConfigurationError
 from receiver.inbox.inbox import Inbox
 
 #: Seconds for whatever the thread is to do.
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 def wait_until(condition):
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
@@ -218,7 +218,7 @@ def fails_while_one_waits(database, write):
             waits = threads.submit(write, database)
             wait_until(lambda: turn.waiting == 1)
             raise io_error()
-        return waits.exception(PATIENCE)
+        return waits.exception(TIMEOUT)
 
 
 @pytest.mark.parametrize("write", [write_a_note, write_a_note_at_once])
@@ -238,10 +238,10 @@ def test_who_waits_for_another_process_that_meets_an_io_error_writes_nothing(loo
     with ThreadPoolExecutor() as threads, closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         waits = threads.submit(write, looked_after)
-        assert in_the_way.wait(PATIENCE)
+        assert in_the_way.wait(TIMEOUT)
         looked_after._care.checkpoints.soundness.doubt()
         other.execute("ROLLBACK")
-        assert "not yet shown to be sound" in str(waits.exception(PATIENCE))
+        assert "not yet shown to be sound" in str(waits.exception(TIMEOUT))
     assert notes(looked_after) == []
 
 

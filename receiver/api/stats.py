@@ -1,31 +1,77 @@
-"""Counts and ages per source."""
+"""Statistics over HTTP, and the counts that they and the metrics are made of."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
 from sqlalchemy import RowMapping, Select, func, select, union_all
 
+from receiver.api.operations import Operation, Question
+from receiver.api.tokens import Scope
 from receiver.database.database import Database
-from receiver.errors import Unavailable
+from receiver.errors import BadRequest, Unavailable
 from receiver.inbox.tables import DELIVERIES, HAS_ENDED, State, in_state
+from receiver.mirror.versions import Outcome
+from receiver.schemas import Moment, Shape
 
-#: How much longer than it took a count over the whole history is believed, and the least in seconds.
+#: A full count is reused for so many times as long as it took, and at least so many seconds.
 COUNT_REUSE, LEAST_REUSE = 20, 1.0
 
 #: Seconds that somebody waits for another's count.
-COUNT_PATIENCE = 5.0
+COUNT_TIMEOUT = 5.0
 
 #: The states that a backlog consists of: each has an index of its own.
 BACKLOG = (State.PENDING, State.PROCESSING, State.DEAD)
 
 
-class Statistics:
+class SourceStatistics(Shape, frozen=True):
+    """How one source stands."""
+
+    source: str
+    states: Annotated[dict[State, int], Meta(extra_json_schema={"propertyNames": {"enum": [*map(str, State)]}})]
+    outcomes: Annotated[dict[Outcome, int], Meta(extra_json_schema={"propertyNames": {"enum": [*map(str, Outcome)]}})]
+    duplicates: int
+    oldest_pending_seconds: float | None
+    freshness_seconds: Annotated[
+        float | None, Meta(description="Of the newest processed delivery: from its change to its end.")
+    ]
+    last_delivery_at: Moment | None
+
+
+class Statistics(Shape, frozen=True):
+    sources: list[SourceStatistics]
+
+
+class Stats:
+    """The operation on statistics."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                name="show_stats",
+                path="/api/v1/stats",
+                summary="Counts and ages per source",
+                answer=self.show_stats,
+                answers={200: Statistics},
+                scope=Scope.READ,
+                refusals=(BadRequest, Unavailable),
+            )
+        ]
+
+    def show_stats(self, _: Question) -> Statistics:
+        return Statistics(self._counts.per_source(now=datetime.now(UTC)))
+
+
+class Counts:
     """Counts per source. The count over the whole history is reused for a while, since it grows with the history."""
 
     def __init__(self, database: Database, sources: Sequence[str]) -> None:
@@ -36,7 +82,7 @@ class Statistics:
         self._ended: list[RowMapping] = []
         self._believed_until = 0.0
 
-    def per_source(self, *, now: datetime) -> list[dict[str, Any]]:
+    def per_source(self, *, now: datetime) -> list[SourceStatistics]:
         """One entry for each source in the settings or with deliveries, in the order of their names."""
         with self._database.read() as connection:
             open_rows = connection.execute(_OPEN).mappings().all()
@@ -46,7 +92,7 @@ class Statistics:
 
     def _count_ended(self) -> list[RowMapping]:
         # One at a time: whoever waits here takes the answer of the one before.
-        if not self._counting.acquire(timeout=COUNT_PATIENCE):
+        if not self._counting.acquire(timeout=COUNT_TIMEOUT):
             raise Unavailable("The history is being counted already, and that takes long. Ask again later.")
         try:
             began = monotonic()
@@ -72,9 +118,9 @@ class Statistics:
 
     def _source(
         self, name: str, open_rows: Sequence[RowMapping], ended_rows: Sequence[RowMapping], now: datetime
-    ) -> dict[str, Any]:
-        states: dict[str, int] = dict.fromkeys(State, 0)
-        outcomes: dict[str, int] = defaultdict(int)
+    ) -> SourceStatistics:
+        states = dict.fromkeys(State, 0)
+        outcomes: dict[Outcome, int] = defaultdict(int)
         duplicates = 0
         for row in [*open_rows, *ended_rows]:
             if row["source"] == name:
@@ -83,16 +129,15 @@ class Statistics:
                 if row["outcome"]:
                     outcomes[row["outcome"]] += row["deliveries"]
         oldest = min((row["oldest"] for row in open_rows if row["source"] == name and row["oldest"]), default=None)
-        last = self._last(name)
-        return {
-            "source": name,
-            "states": states,
-            "outcomes": outcomes,
-            "duplicates": duplicates,
-            "oldest_pending_seconds": max((now - oldest).total_seconds(), 0.0) if oldest else None,
-            "freshness_seconds": self._freshness(name),
-            "last_delivery_at": last,
-        }
+        return SourceStatistics(
+            source=name,
+            states=states,
+            outcomes=outcomes,
+            duplicates=duplicates,
+            oldest_pending_seconds=max((now - oldest).total_seconds(), 0.0) if oldest else None,
+            freshness_seconds=self._freshness(name),
+            last_delivery_at=self._last(name),
+        )
 
     def _last(self, name: str) -> datetime | None:
         statement = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name)

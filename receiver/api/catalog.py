@@ -1,0 +1,167 @@
+"""The mirror's tables over HTTP: their names, their rows, one row with its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import RowMapping
+
+from receiver.api.changes import Change, show_change
+from receiver.api.listings import HORIZON, MATCHING, NEXT, LookedAt, Matching, show_count
+from receiver.api.lookup import Lookup
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, plain_text
+from receiver.api.row_shapes import row_shape, shape_of, show_row
+from receiver.api.tokens import Scope
+from receiver.database.pages import LARGEST_PAGE
+from receiver.errors import BadRequest, NotFound, Unavailable
+from receiver.mirror import changes
+from receiver.mirror.rows import MirrorRow, sql_table
+from receiver.schemas import Shape
+from receiver.search import rows
+from receiver.search.filters import RowFilter
+from receiver.search.listing import Horizon
+
+# ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Tables(Shape, frozen=True):
+    tables: list[str]
+
+
+class RowHorizon(Shape, frozen=True):
+    """How far a list of rows has looked: to this row."""
+
+    source: str
+    external_id: str
+    looked_at: LookedAt
+
+
+@dataclass(frozen=True, slots=True)
+class TableShapes:
+    """The schemas of one mirror table: of a row, of a page of rows, and of a row with what became of it."""
+
+    row: type[Any]
+    page: type[Any]
+    history: type[Any]
+
+    def show(self, row: RowMapping) -> Any:
+        """A mirror row as the API shows it."""
+        return show_row(self.row, row)
+
+
+@cache
+def shapes_of(table: type[MirrorRow]) -> TableShapes:
+    """The schemas that follow from the columns of this table."""
+    row = row_shape(table)
+    title = row.__name__
+    following = Annotated[str | None, Meta(description=NEXT)]
+    horizon = Annotated[RowHorizon | UnsetType, Meta(description=HORIZON)]
+    matching = Annotated[Matching | UnsetType, Meta(description=MATCHING)]
+    page = [("items", list[row]), ("next", following), ("horizon", horizon, UNSET), ("matching", matching, UNSET)]  # type: ignore[valid-type]
+    history = Annotated[list[Change], Meta(description=f"The newest change first, at most {LARGEST_PAGE} and a page.")]
+    return TableShapes(
+        row,
+        shape_of(table, f"{title}Page", page),
+        shape_of(table, f"{title}WithHistory", [("row", row), ("history", history)]),
+    )
+
+
+# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
+
+ACTIVE_PARAMETER: Parameter[bool | None] = Parameter(
+    "active", {"type": "boolean"}, "Only rows that are active, or only those that are not.", flag("active"), None
+)
+TIE: Parameter[bool | None] = Parameter(
+    "tie", {"type": "boolean"}, "Only rows on which equal times disagreed, or only the others.", flag("tie"), None
+)
+SKU = plain_text("sku", "The SKU, letter for letter; of tables that have one.")
+ROW_SOURCE = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
+EXTERNAL_ID = Parameter("external_id", {"type": "string"}, "The id at the source. It may hold slashes.", str, "")
+
+
+class Catalog:
+    """The operations on the mirror's tables. Each has addresses of its own in the document, as it has columns."""
+
+    def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]]) -> None:
+        self._lookup = lookup
+        self._tables: dict[str, type[MirrorRow]] = {str(sql_table(table).name): table for table in tables}
+        self._shapes = {name: shapes_of(table) for name, table in self._tables.items()}
+        self._table = Parameter("table", {"type": "string"}, "The name of a table.", self._known, "")
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                name="list_tables",
+                path="/api/v1/catalog",
+                summary="The names of the mirror's tables",
+                answer=self.list_tables,
+                answers={200: Tables},
+                scope=Scope.READ,
+                refusals=(BadRequest,),
+            ),
+            Operation(
+                name="list_rows",
+                path="/api/v1/catalog/{table}",
+                summary="Rows of {table}, in the order of source and external id",
+                answer=self.list_rows,
+                by_table={name: {200: shapes.page} for name, shapes in self._shapes.items()},
+                scope=Scope.READ,
+                parameters=(self._table, SOURCE, ACTIVE_PARAMETER, TIE, SKU, CURSOR, LIMIT, COUNT),
+                refusals=(BadRequest, Unavailable),
+            ),
+            Operation(
+                name="show_row",
+                path="/api/v1/catalog/{table}/{source}/{external_id:path}",
+                summary="One row of {table}, with its history",
+                answer=self.show_row,
+                by_table={name: {200: shapes.history} for name, shapes in self._shapes.items()},
+                scope=Scope.READ,
+                parameters=(self._table, ROW_SOURCE, EXTERNAL_ID),
+                refusals=(BadRequest, NotFound, Unavailable),
+            ),
+        ]
+
+    async def list_tables(self, _: Question) -> Tables:
+        return Tables(list(self._tables))
+
+    def list_rows(self, asked: Question) -> Any:
+        name = asked[self._table]
+        table, shapes, database = self._tables[name], self._shapes[name], self._lookup.database
+        if asked[SKU] is not None and "sku" not in sql_table(table).c:
+            raise BadRequest(f"The rows of {name} have no SKU: leave `sku` out.")
+        wanted = RowFilter(
+            source=self._lookup.source(asked[SOURCE]),
+            active=asked[ACTIVE_PARAMETER],
+            tie=asked[TIE],
+            sku=asked[SKU],
+        )
+        listed = self._lookup.listed_in(name, wanted)
+        bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
+        page = rows.list_rows(database, table, wanted, shapes.show, bounds)
+        horizon = UNSET if page.horizon is None else _show_horizon(page.horizon)
+        matching = show_count(rows.count_rows(database, table, wanted)) if asked[COUNT] else UNSET
+        return shapes.page(page.items, self._lookup.cursors.write(listed, page.next), horizon, matching)
+
+    def show_row(self, asked: Question) -> Any:
+        name, source, external_id = asked[self._table], asked[ROW_SOURCE], asked[EXTERNAL_ID]
+        found = rows.row(self._lookup.database, self._tables[name], source, external_id)
+        if found is None:
+            raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} was ever heard of.")
+        history = self._lookup.page(changes.about(name, source, external_id), show_change, LARGEST_PAGE)
+        shapes = self._shapes[name]
+        return shapes.history(shapes.show(found), history.items)
+
+    def _known(self, name: str) -> str:
+        if name not in self._tables:
+            raise NotFound(f"There is no table {name[:64]!r}: choose one of {', '.join(sorted(self._tables))}.")
+        return name
+
+
+def _show_horizon(horizon: Horizon) -> RowHorizon:
+    source, external_id = horizon.key
+    return RowHorizon(source, external_id, horizon.looked_at)

@@ -1,0 +1,86 @@
+"""Probes: what machines ask without a token, whether the process is alive, ready, and what it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from msgspec import Meta
+from starlette.concurrency import run_in_threadpool
+
+from receiver.api.exposition import MEDIA_TYPE, Exposition, unknown
+from receiver.api.operations import Operation, Question
+from receiver.api.readiness import Readiness
+from receiver.api.reads import Reads
+from receiver.errors import Unavailable
+from receiver.metrics import metrics
+from receiver.schemas import Shape
+
+
+class Alive(Shape, frozen=True):
+    status: Literal["alive"]
+
+
+class Ready(Shape, frozen=True):
+    status: Literal["ready"]
+    warnings: Annotated[list[str], Meta(description="What should not stay as it is, and loses nothing meanwhile.")]
+
+
+class NotReady(Shape, frozen=True):
+    status: Literal["not ready"]
+    reason: str
+
+
+class Probes:
+    """The operations that are open to everybody, but for the document."""
+
+    def __init__(
+        self, readiness: Readiness, exposition: Exposition, *, measuring: Reads, warnings: Callable[[], list[str]]
+    ) -> None:
+        """`measuring` lets one measure at a time; `warnings` are for `/readyz`."""
+        self._readiness = readiness
+        self._exposition = exposition
+        self._measuring = measuring
+        self._warnings = warnings
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                name="healthz",
+                path="/healthz",
+                summary="Whether the process runs",
+                answer=self.healthz,
+                answers={200: Alive},
+            ),
+            Operation(
+                name="readyz",
+                path="/readyz",
+                summary="Whether deliveries can be stored and the backlog is young enough",
+                answer=self.readyz,
+                answers={200: Ready, 503: NotReady},
+            ),
+            Operation(
+                name="metrics",
+                path="/metrics",
+                summary="The metrics, as Prometheus reads them",
+                answer=self.metrics,
+                answers={200: str},
+                media_type=MEDIA_TYPE,
+            ),
+        ]
+
+    async def healthz(self, _: Question) -> Alive:
+        return Alive("alive")
+
+    async def readyz(self, _: Question) -> Ready | NotReady:
+        """Ready if deliveries can be stored and the oldest due one is young enough."""
+        reason = await self._readiness.reason()
+        return Ready("ready", self._warnings()) if reason is None else NotReady("not ready", reason)
+
+    async def metrics(self, _: Question) -> bytes:
+        """All metrics; those of the database as they were, if it does not answer in time."""
+        try:
+            await self._measuring.run(self._exposition.measure)
+        except Unavailable:
+            unknown()
+        return await run_in_threadpool(metrics.text)

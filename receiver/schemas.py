@@ -1,0 +1,49 @@
+"""Schemas of the JSON that is answered: the base of all of them, and that of an error.
+
+A schema is both: its instances are what is encoded, and its class is what the OpenAPI document describes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from msgspec import Meta, Struct
+
+from receiver.errors import NotVerified, Refused
+
+#: A time, ISO 8601 in UTC.
+Moment = Annotated[datetime, Meta(tz=True)]
+
+#: The codes that verifiers give `NotVerified`.
+NOT_VERIFIED = (
+    *("signature_missing", "signature_malformed", "signature_repeated", "signature_wrong"),
+    *("not_decryptable", "app_key_wrong", "body_compressed"),
+)
+
+#: Every class of them.
+REFUSALS: tuple[type[Refused], ...] = (Refused, *Refused.__subclasses__())
+
+
+def codes_of(kind: type[Refused]) -> tuple[str, ...]:
+    """The error codes that a refusal of this class may have."""
+    return NOT_VERIFIED if kind is NotVerified else (kind.code,)
+
+
+#: Every error code, in the order of their classes.
+ERROR_CODES = [code for kind in REFUSALS for code in codes_of(kind)]
+
+
+class Shape(Struct, frozen=True, forbid_unknown_fields=True):
+    """An answer of ours: each of its members is always there, and no other."""
+
+
+class Error(Shape, frozen=True):
+    """Why a request was refused."""
+
+    error: Annotated[str, Meta(extra_json_schema={"enum": ERROR_CODES})]
+    message: Annotated[str, Meta(description="What to do about it.")]
+
+    @classmethod
+    def of(cls, refusal: Refused) -> Self:
+        return cls(refusal.code, refusal.message)

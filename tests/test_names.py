@@ -1,0 +1,95 @@
+"""One name, one thing: the words of the code, and the glossary that explains them."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: Names that two modules of `receiver` define, and why that misleads nobody.
+ALLOWED = {
+    "Accepted": "the API's schema of the answer that ingest gives: OpenAPI shows the class's name",
+    "Answer": "`receiver.testing` is what users write tests with, and its answer is what a sender sees",
+    "Attempt": "the API's schema of an attempt",
+    "Change": "the API's schema of a change",
+    "Delivery": "the API's schema of a delivery",
+}
+
+
+def modules(package: str) -> list[Path]:
+    """The package's modules. A migration is frozen code, which keeps the names of its day."""
+    return [path for path in sorted((ROOT / package).rglob("*.py")) if "migrations" not in path.parts]
+
+
+def public_names(path: Path) -> set[str]:
+    """The public classes, aliases and constants that a module defines at its top.
+
+    Type variables and loggers are local to their module by convention.
+    """
+    return {name for node in ast.parse(path.read_text("utf-8")).body for name in _defined(node)} - {"log"}
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.ClassDef):
+        names = [node.name]
+    elif isinstance(node, ast.Assign) and not _is_type_variable(node.value):
+        names = [name for target in node.targets for name in _targets(target)]
+    elif isinstance(node, ast.AnnAssign):
+        names = list(_targets(node.target))
+    else:
+        names = []
+    yield from (name for name in names if not name.startswith("_"))
+
+
+def _targets(target: ast.expr) -> Iterator[str]:
+    if isinstance(target, ast.Name):
+        yield target.id
+    elif isinstance(target, ast.Tuple):
+        for each in target.elts:
+            yield from _targets(each)
+
+
+def _is_type_variable(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and getattr(value.func, "id", "") in {"TypeVar", "ParamSpec"}
+
+
+def shared(places: dict[str, set[str]]) -> dict[str, list[str]]:
+    """The names that more than one place defines, by name."""
+    found = defaultdict(list)
+    for place, names in places.items():
+        for name in names:
+            found[name].append(place)
+    return {name: where for name, where in sorted(found.items()) if len(where) > 1}
+
+
+def names_of(package: str) -> dict[str, set[str]]:
+    return {str(path.relative_to(ROOT)): public_names(path) for path in modules(package)}
+
+
+def test_no_two_modules_of_the_receiver_define_one_name() -> None:
+    found = shared(names_of("receiver"))
+    assert {name: where for name, where in found.items() if name not in ALLOWED} == {}, "say in the name whose it is"
+    assert ALLOWED.keys() - found.keys() == set(), "only one module defines it now: take it off the list"
+
+
+@pytest.mark.parametrize(("package", "kin"), [("simulator", "simulator/systems/"), ("handlers", "handlers/")])
+def test_only_systems_and_dialects_share_names_as_each_speaks_for_one_vendor(package: str, kin: str) -> None:
+    """Each simulated system has its `Api`, each dialect its `Body`: alike on purpose, and never imported together."""
+    common = {"handlers/api.py", "handlers/catalog.py", "handlers/values.py", "simulator/systems/base.py"}
+    places = names_of(package)
+    own = {path: names for path, names in places.items() if path.startswith(kin) and path not in common}
+    rest = {path: names for path, names in places.items() if path not in own}
+    together = {name: where for name, where in shared(places).items() if any(path in rest for path in where)}
+    assert together == {}, "say in the name whose it is"
+
+
+@pytest.mark.parametrize(
+    "system", sorted(path.name for path in (ROOT / "simulator/systems").iterdir() if path.is_dir())
+)
+def test_no_two_modules_of_a_simulated_system_define_one_name(system: str) -> None:
+    assert shared(names_of(f"simulator/systems/{system}")) == {}
