@@ -16,6 +16,7 @@ HookmirrorError
 │   ├── RequestTimeout    408    the head of a request took too long to arrive
 │   ├── NotEnded          409    a replay of what is still being worked on
 │   ├── BodyExpired       409    a replay of what has no body any more
+│   ├── NotWaiting        409    a delivery to be tried now that waits for no attempt
 │   ├── KeyUsed           409    an idempotency key that another request had
 │   ├── RunConflict       409    what a run cannot do as it stands: started twice, outdated, another at work
 │   ├── ReasonWanted      400    an action on many deliveries without a reason, or with one that says nothing
@@ -145,6 +146,13 @@ class BodyExpired(Refused):
 
     status = 409
     code = "body_expired"
+
+
+class NotWaiting(Refused):
+    """The delivery does not wait for its next attempt, so it cannot be tried now."""
+
+    status = 409
+    code = "not_waiting"
 
 
 class KeyUsed(Refused):

@@ -190,6 +190,7 @@ class App:
             exposition=self._runtime.exposition,
             measuring=self._measuring,
             wake=self._wake,
+            wiring=Wiring.of(sources),
             warnings=lambda: self._registration.warnings,
         )
         rest = Starlette(
