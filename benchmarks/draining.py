@@ -85,7 +85,7 @@ def main(url: str) -> None:
     with closing(Database(url)) as database:
         database.look_after()
         worker = Worker(Inbox(database), inboxes.sources())
-        database.ping()
+        _is_anything_pending(database)  # opens the connection before the clock runs
         tune_interpreter()
         print("ready", flush=True)
         for _ in sys.stdin:

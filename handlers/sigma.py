@@ -43,7 +43,11 @@ GONE: Final = "gone"
 SAME = timedelta(seconds=1)
 
 #: Sigma docs, "HMAC Verification": the header is there only if a secret was set; the digits carry their prefix.
-sigma = Dialect("sigma", verify=HmacSha256(header="X-Sigma-Signature", prefix_required=True))
+sigma = Dialect(
+    "sigma",
+    verify=HmacSha256(header="X-Sigma-Signature", prefix_required=True),
+    keep_headers=("X-Sigma-Event", "X-Sigma-Delivery"),
+)
 
 
 class Body(BaseModel):

@@ -48,11 +48,11 @@ def foreign_code(what: str, *, holds_secrets: bool = False) -> Iterator[None]:
     except (HookmirrorError, SQLAlchemyError):
         raise
     except Exception as error:
-        said = f"{place_of(error)}{safe_text.name_of(error)}" if holds_secrets else told(error)
+        said = f"{place_of(error)}{safe_text.name_of(error)}" if holds_secrets else told_with_place(error)
         raise WiringError(f"{what} failed: {said}.") from error
 
 
-def told(error: BaseException) -> str:
+def told_with_place(error: BaseException) -> str:
     """What went wrong in code that others wrote, in one line: where in it, the error's type, and what it says."""
     return f"{place_of(error)}{safe_text.told_with_type(error)}".rstrip(".")
 

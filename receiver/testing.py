@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from msgspec import to_builtins
 from msgspec.structs import asdict
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, select
@@ -162,8 +163,8 @@ class Webhooks:
         delivery_id = answer if isinstance(answer, str) else answer.delivery
         found = deliveries.delivery(self.database, int(delivery_id))
         assert found is not None, f"there is no delivery {delivery_id}"
-        shown = show_whole_delivery(found)
-        return {**asdict(shown), "attempts": [asdict(attempt) for attempt in shown.attempts]}
+        shown: dict[str, Any] = to_builtins(show_whole_delivery(found), builtin_types=(datetime,))
+        return shown
 
     def deliveries(self) -> list[dict[str, Any]]:
         """All deliveries in the order of their arrival."""

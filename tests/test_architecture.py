@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,9 @@ LAYERS = (
     ("cli", "__main__", "testing"),
 )
 
+#: The names of the systems that the dialects in `handlers` speak to; "indexed" only where it is quoted, as a name is.
+VENDOR = re.compile(r"sigma|iimmpact|sticky|[\"'`]indexed[\"'`]", re.IGNORECASE)
+
 #: Lines.
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 40
 
@@ -41,7 +45,14 @@ HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 PURE = (
     *("errors", "moments", "likeness", "codec", "schemas", "envelope", "verify.signatures", "verify.ciphers"),
     *("logs.escapes", "logs.rates", "logs.safe_text", "settings.settings", "settings.account", "settings.environment"),
-    *("settings.limits", "settings.mistakes", "inbox.retries", "dialects.patterns", "dialects.compression"),
+    *(
+        "settings.limits",
+        "settings.mistakes",
+        "inbox.retries",
+        "dialects.patterns",
+        "dialects.compression",
+        "dialects.headers",
+    ),
     *("mirror.versions", "ingest.paths", "api.tokens"),
 )
 
@@ -162,6 +173,12 @@ def test_the_receiver_never_imports_its_own_front_door(path: Path) -> None:
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
 def test_the_receiver_knows_neither_handlers_nor_the_simulator(path: Path) -> None:
     assert {name.partition(".")[0] for name in imports(path)} & {"handlers", "simulator"} == set()
+
+
+@pytest.mark.parametrize("path", files("receiver"), ids=module_name)
+def test_the_receiver_knows_no_vendor(path: Path) -> None:
+    named = [line for line in path.read_text("utf-8").splitlines() if VENDOR.search(line)]
+    assert named == [], "a dialect says what is a vendor's own"
 
 
 @pytest.mark.parametrize("path", files("simulator"), ids=module_name)

@@ -13,10 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 #: Names that two modules of `receiver` define, and why that misleads nobody.
 ALLOWED = {
-    "Accepted": "the API's schema of the answer that ingest gives: OpenAPI shows the class's name",
-    "Answer": "`receiver.testing` is what users write tests with, and its answer is what a sender sees",
     "Attempt": "the API's schema of an attempt",
     "Change": "the API's schema of a change",
+    "Round": "the API's schema of a round",
     "Delivery": "the API's schema of a delivery",
 }
 

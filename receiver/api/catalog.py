@@ -122,6 +122,7 @@ class Catalog:
                 by_table={name: {200: shapes.history} for name, shapes in self._shapes.items()},
                 scope=Scope.READ,
                 parameters=(self._table, ROW_SOURCE, EXTERNAL_ID),
+                tagged=True,
                 refusals=(BadRequest, NotFound, Unavailable),
             ),
         ]

@@ -28,6 +28,9 @@ from receiver.search.windows import Key
 #: Items of a page with whole rows.
 LARGEST_WHOLE = 100
 
+#: The cursor of the first page of the feed.
+BEGIN = "begin"
+
 BEGIN_ANEW = (
     "This database is another one, or was restored from an older state: remember the newest `seq` "
     "(`newest=true&limit=1`), read the rows anew from /api/v1/catalog, and go on with that `seq` as `after`."
@@ -60,8 +63,9 @@ class ChangePage(Shape, frozen=True):
     items: list[Change]
     next: Annotated[int | None, Meta(description="The value for the next `after`; null with `newest`.")]
     cursor: Annotated[
-        str | None, Meta(description="The next `cursor`: it notices a restore; null at the end with `newest`.")
-    ]
+        str | UnsetType | None,
+        Meta(description="Only with `cursor` or `newest`: the next `cursor`; null at the end with `newest`."),
+    ] = UNSET
     horizon: Annotated[ChangeHorizon | UnsetType, Meta(description=HORIZON)] = UNSET
     rows: Annotated[
         list[dict[str, Any] | None] | UnsetType,
@@ -90,7 +94,7 @@ AFTER: Parameter[int | None] = Parameter(
     "after", {"type": "integer", "minimum": 0}, "What `next` of the page before said.", number("after"), None
 )
 FEED_CURSOR: Parameter[str | None] = Parameter(
-    "cursor", {"type": "string"}, "What `cursor` of the page before said, instead of `after`.", str, None
+    "cursor", {"type": "string"}, "Instead of `after`: `begin`, then what `cursor` said.", str, None
 )
 TABLE = plain_text("table", "Only changes of this table.")
 SINCE = moment("since", "Only changes that were recorded then or later.")
@@ -142,6 +146,8 @@ class ChangeFeed:
         if after > page.end:
             raise NotThisFeed(f"The change feed ends with {page.end}, and {after} lies behind that. {BEGIN_ANEW}")
         shown = self._show(page.listing, page.next, asked)
+        if asked[FEED_CURSOR] is None:
+            return shown
         with self._lookup.database.read() as connection:
             mark = mark_of(connection, shown.next or 0)
         return structs.replace(shown, cursor=self._lookup.cursors.write(listed, (shown.next,), mark=mark))
@@ -161,12 +167,12 @@ class ChangeFeed:
         """The page without its cursor; with whole rows it may have fewer items."""
         horizon = UNSET if page.horizon is None else ChangeHorizon(page.horizon.key[0], page.horizon.looked_at)
         if not asked[WHOLE]:
-            return ChangePage(page.items, following, None, horizon)
+            return ChangePage(page.items, following, horizon=horizon)
         changes = [decode(bytes(item)) for item in page.items]
         whole = self._rows_of(changes)
         if len(whole) < len(changes):
             following, horizon = changes[len(whole) - 1]["seq"], UNSET
-        return ChangePage(page.items[: len(whole)], following, None, horizon, whole)
+        return ChangePage(page.items[: len(whole)], following, horizon=horizon, rows=whole)
 
     def _rows_of(self, changes: Sequence[Mapping[str, Any]]) -> list[Any]:
         """The rows that these changes are about, until they are as large as a page: of the first change at least."""
@@ -191,7 +197,7 @@ class ChangeFeed:
     def _place(self, listed: ListedIn, asked: Question) -> int:
         """Behind which change the page begins. Raises `NotThisFeed` if the cursor's change is another one here."""
         cursor = asked[FEED_CURSOR]
-        if cursor is None:
+        if cursor is None or cursor == BEGIN:
             return asked[AFTER] or 0
         after, mark, is_of_here = self._lookup.cursors.read_feed(listed, cursor)
         if is_of_here and after:

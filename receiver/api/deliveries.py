@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import asdict
@@ -69,6 +69,39 @@ class Attempt(Shape, frozen=True):
     reason: str
 
 
+class RoundAttempt(Shape, frozen=True):
+    """An attempt, failed or not."""
+
+    number: int
+    ended_at: Moment
+    failed: bool
+    reason: Annotated[str | None, Meta(description="Why it failed.")]
+    worker: str
+    release: Annotated[str | None, Meta(description="The release of Hookmirror that ran it.")]
+    handler: Annotated[str | None, Meta(description="`module.function`; null where no handler was reached.")]
+    hydrate_ms: Annotated[
+        float | None, Meta(description="Milliseconds that hydrating took; null where nothing was fetched.")
+    ]
+    handle_ms: Annotated[float | None, Meta(description="Milliseconds that the handler took; null where none ran.")]
+    settle_ms: Annotated[float | None, Meta(description="Milliseconds that the transaction of its batch took so far.")]
+    traceback: Annotated[str | None, Meta(description="Of the error, bounded.")]
+
+
+class Round(Shape, frozen=True):
+    """One way of a delivery from pending to its end."""
+
+    number: Annotated[int, Meta(description="From 1, without gaps.")]
+    cause: Annotated[str, Meta(description="What began it: `accepted`, `replay`, `duplicate` (of what was dead).")]
+    run: Annotated[int | None, Meta(description="The run that began it.")]
+    action: Annotated[int | None, Meta(description="The action that began it.")]
+    began_at: Moment
+    state: State
+    outcome: Outcome | None
+    reason: str | None
+    ended_at: Annotated[Moment | None, Meta(description="Null while it has not ended.")]
+    attempts: Annotated[list[RoundAttempt], Meta(description="Oldest first.")]
+
+
 class WholeDelivery(Delivery, frozen=True):
     """One stored webhook with all that is kept about it."""
 
@@ -76,7 +109,8 @@ class WholeDelivery(Delivery, frozen=True):
     body: Annotated[str | None, Meta(description="The bytes received; null after their retention.")]
     body_encoding: Literal["utf-8", "base64"] | None
     plain: Annotated[str | None, Meta(description="What an encrypted body decrypts to.")]
-    attempts: Annotated[list[Attempt], Meta(description="The failed ones, oldest first.")]
+    attempts: Annotated[list[Attempt], Meta(description="The failed ones of all rounds, oldest first.")]
+    rounds: Annotated[list[Round], Meta(description="Oldest first; at most the newest 1,000, and as many attempts.")]
 
 
 class DeliveryHorizon(Shape, frozen=True):
@@ -122,7 +156,7 @@ def show_delivery(row: RowMapping) -> Delivery:
 
 
 def show_whole_delivery(found: KeptDelivery) -> WholeDelivery:
-    """A delivery with its body, headers and failed attempts."""
+    """A delivery with its body, headers, rounds and attempts."""
     row = found.row
     body, encoding = _readable(row["body"])
     return WholeDelivery(
@@ -133,9 +167,16 @@ def show_whole_delivery(found: KeptDelivery) -> WholeDelivery:
         plain=_readable(row["plain"])[0],
         attempts=[
             Attempt(number=each["number"], ended_at=each["ended_at"], worker=each["worker"], reason=each["reason"])
-            for each in found.attempts
+            for round_ in found.rounds
+            for each in round_["attempts"]
+            if each["failed"]
         ],
+        rounds=[_show_round(round_) for round_ in found.rounds],
     )
+
+
+def _show_round(kept: dict[str, Any]) -> Round:
+    return Round(**{**kept, "attempts": [RoundAttempt(**each) for each in kept["attempts"]]})
 
 
 def _readable(content: bytes | None) -> tuple[str | None, Literal["utf-8", "base64"] | None]:

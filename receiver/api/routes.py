@@ -22,10 +22,11 @@ from receiver.api.actions import Actions
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
+from receiver.api.docs_page import DocsPage
 from receiver.api.exposition import Exposition
 from receiver.api.hooks import RECEIVE
 from receiver.api.lookup import Lookup
-from receiver.api.openapi import OpenApi
+from receiver.api.openapi import OpenApi, describe
 from receiver.api.operations import NOBODY, Operation
 from receiver.api.probes import Probes
 from receiver.api.readiness import Readiness
@@ -33,6 +34,7 @@ from receiver.api.reads import Reads
 from receiver.api.runs import Runs
 from receiver.api.search import Search
 from receiver.api.stats import Counts, Stats
+from receiver.api.tags import tag
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.errors import NotAuthorized, Refused, Unavailable
@@ -95,7 +97,8 @@ class Api:
             Actions(lookup),
             Stats(Counts(inbox.database, sources)),
         )
-        described = [RECEIVE, *(operation for noun in nouns for operation in noun.operations())]
+        page = DocsPage(lambda: describe(self.operations))
+        described = [RECEIVE, *(operation for noun in (*nouns, page) for operation in noun.operations())]
         #: Everything that is served, webhooks included.
         self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
 
@@ -119,13 +122,15 @@ class Api:
             asked = parameters.ask(request, operation, by=by)
             if iscoroutinefunction(answer):
                 return _answer(operation, await answer(asked))
-            return await self._reads.run(lambda: _answer(operation, answer(asked)))
+            response = await self._reads.run(lambda: _answer(operation, answer(asked)))
+            return tag(response, request.headers.get("if-none-match")) if operation.tagged else response
 
         return served
 
 
 def _answer(operation: Operation, content: Any) -> Response:
-    return _respond(content, operation.status_of(content), media_type=operation.media_type)
+    status = operation.status_of(content)
+    return _respond(content, status, dict(operation.headers), media_type=operation.media_type)
 
 
 def _respond(

@@ -208,11 +208,6 @@ def by_kind(kind: TypeEngine[Any], choices: Iterable[tuple[Any, Any]], otherwise
     return otherwise
 
 
-def normalize(name: str, kind: TypeEngine[Any], value: Any) -> Any:
-    """The value as column `name` of type `kind` keeps it. Raises `HandlerError` for what it cannot keep."""
-    return None if value is None else normalizer(kind)(name, value)
-
-
 def _decimal(name: str, value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
         raise HandlerError(f"`{name}` takes a Decimal, not {_what(value)}: a float has lost digits already.")

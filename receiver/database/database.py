@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlmodel import SQLModel
@@ -225,11 +225,6 @@ class Database:
         """Create what is missing of the tables of every imported module."""
         with self.write() as connection:
             SQLModel.metadata.create_all(connection)
-
-    def ping(self) -> None:
-        """Raises SQLAlchemy's error if the database does not answer."""
-        with self.read() as connection:
-            connection.execute(text("SELECT 1"))
 
     def open_session(self) -> psycopg.Connection[Any]:
         """A session of PostgreSQL beside the pool, for who listens; each statement is a transaction by itself.

@@ -55,7 +55,7 @@ SERVER_WANTED, TAKES_WRITES = "target_session_attrs", "read-write"
 DEMOTED = (b"in_hot_standby", b"default_transaction_read_only")
 
 #: Transactions on each of two connections that tell a pooler of transactions from one of sessions.
-ROUNDS = 5
+SESSION_TRIALS = 5
 
 #: Seconds that the second of them may take to open, and either one for an answer.
 PROBE_TIMEOUT = 5
@@ -125,7 +125,7 @@ def shares_sessions(connection: Connection[Any]) -> bool:
     same: dict[str, Any] = {**info.get_parameters(), "password": info.password, "connect_timeout": PROBE_TIMEOUT}
     try:
         with closing(psycopg.connect(**same, autocommit=True)) as other:
-            had = [(_session(connection.pgconn), _session(other.pgconn)) for _ in range(ROUNDS)]
+            had = [(_session(connection.pgconn), _session(other.pgconn)) for _ in range(SESSION_TRIALS)]
     except (psycopg.OperationalError, TimeoutError) as error:
         log.warning("could not find out whether the pooler pools sessions", error=str(error).strip().splitlines()[0])
         return False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import zip_longest
 from urllib.parse import quote, quote_plus
 
 from sqlalchemy import URL
+
+from receiver.database.urls import servers
 
 #: What a URL's query may say of a PostgreSQL connection that nobody else must know.
 SECRET_PARAMETERS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
@@ -26,13 +27,6 @@ def shown(url: URL) -> str:
     told = url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
     before, at, behind = told.rpartition("@") if "@" in told else told.partition("//")
     return before + at + servers(url) + behind
-
-
-def servers(url: URL) -> str:
-    """Those that stand in the query (`receiver.database.urls`), as they are written before it; empty if none do."""
-    hosts, ports = (str(url.query.get(name, "")).split(",") for name in ("host", "port"))
-    named = [f"[{host}]" if ":" in host else host for host in hosts]
-    return ",".join(f"{host}:{port}" if port else host for host, port in zip_longest(named, ports, fillvalue=""))
 
 
 def has_bare_at_sign(text: str) -> bool:

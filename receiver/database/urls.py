@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -93,6 +94,13 @@ def _lead_to(url: URL, servers: Sequence[_Server]) -> URL:
     hosts = {"host": ",".join(server.host for server in servers)}
     ports = {"port": ",".join(server.port for server in servers)}
     return url.update_query_dict(hosts | (ports if any(server.port for server in servers) else {}))
+
+
+def servers(url: URL) -> str:
+    """Those that `parse` has put into the query, as a person writes them before it; empty if there are none."""
+    hosts, ports = (str(url.query.get(name, "")).split(",") for name in ("host", "port"))
+    named = [f"[{host}]" if ":" in host else host for host in hosts]
+    return ",".join(f"{host}:{port}" if port else host for host, port in zip_longest(named, ports, fillvalue=""))
 
 
 def _one(name: str, value: str | tuple[str, ...]) -> str:

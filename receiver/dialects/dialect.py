@@ -6,7 +6,7 @@ Whatever can be wired wrongly is refused at import, with a message that says wha
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -16,14 +16,15 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from receiver import codec
+from receiver.dialects.headers import NEVER_KEPT, kept_headers
 from receiver.dialects.patterns import Pattern
 from receiver.envelope import Envelope, Event
 from receiver.errors import ConfigurationError, Unreadable, WiringError
-from receiver.loading import told as told_with_place
+from receiver.loading import told_with_place
 from receiver.logs.safe_text import name_of, name_of_function, quoted, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings
-from receiver.verify.signatures import Verifier
+from receiver.verify.signatures import HmacSha256, Verifier
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -73,11 +74,20 @@ class Dialect:
     `@shop.envelope` then says how to read its bodies, and `@shop.on(…)` what to do with its events.
     """
 
-    def __init__(self, name: str, *, verify: Verifier, decompress: bool = False) -> None:
-        """With `decompress`, bodies may come compressed with gzip or deflate, signed before or after it."""
+    def __init__(
+        self, name: str, *, verify: Verifier, decompress: bool = False, keep_headers: Iterable[str] = ()
+    ) -> None:
+        """With `decompress`, bodies may come compressed with gzip or deflate, signed before or after it.
+
+        `keep_headers` are request headers to keep with each delivery, besides the usual ones and that of the signature.
+        Raises `WiringError` for a name that no header has, and for one that carries a secret.
+        """
         self.name = name
         self.verifier = verify
         self.decompress = decompress
+        self.kept_headers = kept_headers(keep_headers, name)
+        if isinstance(verify, HmacSha256) and verify.header.lower() not in NEVER_KEPT:
+            self.kept_headers[verify.header.lower().encode()] = verify.header.lower()
         self.listing_of: Listing | None = None
         self._read: Callable[[Any], Envelope] | None = None
         self._compose: Callable[..., Any] = _compose_by_convention

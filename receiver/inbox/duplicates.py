@@ -14,7 +14,8 @@ from receiver.database.bulk import insert_rows
 from receiver.database.columns import UtcDateTime
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.insert import insert_new
-from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State, dedup_keys_in, in_state
+from receiver.inbox.rounds import Beginning, Cause, supersede
+from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, IDS, State, dedup_keys_in, in_state
 
 BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
 
@@ -88,12 +89,19 @@ def _find_holders(connection: Connection, matches: Sequence[_Match]) -> None:
 
 
 def _note_duplicates(connection: Connection, duplicates: Sequence[_Match]) -> None:
-    """Count the duplicates, and give a dead delivery that the sender sends again one more attempt."""
+    """Count the duplicates. A dead delivery that the sender sends again begins a round of one more attempt."""
+    ids = sorted({match.delivery_id for match in duplicates})
+    dead = [row.id for row in connection.execute(_STATES, {"ids": ids}) if row.state == State.DEAD]
+    _restore_bodies(connection, [match for match in duplicates if match.delivery_id in dead])
+    came = max(match.arrival.received_at for match in duplicates)
+    supersede(connection, dead, Beginning(Cause.DUPLICATE), now=came)
     in_order = sorted(duplicates, key=lambda match: match.delivery_id)
-    _restore_bodies(connection, in_order)
     noted = [{"known": match.delivery_id, "now": match.arrival.received_at} for match in in_order]
     connection.execute(_NOTE, noted)
 
+
+#: Of the deliveries, which stay as they are until the transaction ends.
+_STATES = select(DELIVERIES.c.id, DELIVERIES.c.state).where(IDS).order_by(DELIVERIES.c.id).with_for_update()
 
 _DEAD = in_state(State.DEAD)
 
@@ -104,16 +112,15 @@ _NOTE = (
         duplicates=DELIVERIES.c.duplicates + 1,
         due_at=case((_DEAD, bindparam("now", type_=UtcDateTime())), else_=DELIVERIES.c.due_at),
         attempts=case((and_(_DEAD, DELIVERIES.c.attempts > 0), DELIVERIES.c.attempts - 1), else_=DELIVERIES.c.attempts),
+        round=case((_DEAD, DELIVERIES.c.round + 1), else_=DELIVERIES.c.round),
         ended_at=case((_DEAD, None), else_=DELIVERIES.c.ended_at),
         state=case((_DEAD, State.PENDING.value), else_=DELIVERIES.c.state),
     )
 )
 
 
-def _restore_bodies(connection: Connection, duplicates: Sequence[_Match]) -> None:
+def _restore_bodies(connection: Connection, revived: Sequence[_Match]) -> None:
     """Store the bodies of dead deliveries again where they have expired."""
-    ids = [match.delivery_id for match in duplicates]
-    dead = set(connection.execute(select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), _DEAD)).scalars())
-    again = {match.delivery_id: match.arrival for match in duplicates if match.delivery_id in dead}
+    again = {match.delivery_id: match.arrival for match in revived}
     rows = [(delivery_id, found.body, found.plain, found.headers) for delivery_id, found in again.items()]
     insert_rows(connection, BODIES, BODY_COLUMNS, rows, conflict="ON CONFLICT DO NOTHING")

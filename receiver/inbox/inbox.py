@@ -8,18 +8,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Update, and_, bindparam, exists, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, select, update
 
 from receiver.database.database import Database
 from receiver.database.errors import is_infrastructure_error, retry_transaction
-from receiver.inbox import leases, results
+from receiver.inbox import leases, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.insert import insert_all
 from receiver.inbox.leases import Claimed, Due
 from receiver.inbox.results import AttemptResult
-from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS, OF_SOURCES, State, in_state
+from receiver.inbox.rounds import Beginning, Cause
+from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
 from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
@@ -134,9 +135,7 @@ class Inbox:
         left = and_(
             in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(gone))
         )
-        found = select(DELIVERIES.c.id, DELIVERIES.c.attempts, DELIVERIES.c.claimed_by, DELIVERIES.c.suspect).where(
-            left
-        )
+        found = select(*DELIVERIES.c["id", "round", "attempts", "claimed_by", "suspect"]).where(left)
         with self.database.read() as connection:
             if connection.execute(found.limit(1)).first() is None:
                 return 0
@@ -148,7 +147,8 @@ class Inbox:
             for row in rows:
                 result = results.lost(
                     row.id,
-                    row.attempts,
+                    round_number=row.round,
+                    number=row.attempts,
                     due_at=now + pause if row.suspect else now,
                     over=row.suspect and row.attempts >= max_attempts,
                 )
@@ -165,46 +165,51 @@ class Inbox:
         with self.database.read() as connection:
             return [worker for worker in connection.execute(statement).scalars() if worker is not None]
 
-    def replay(self, ids: Iterable[int], *, now: datetime) -> int:
-        """Send deliveries that have ended through again, with all their attempts. Returns how many there were.
+    # ── again ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-        Those whose body has expired are left as they are.
-        """
+    def replay(
+        self,
+        ids: Iterable[int],
+        *,
+        now: datetime,
+        cause: str = Cause.REPLAY,
+        run: int | None = None,
+        action: int | None = None,
+    ) -> int:
+        """Send deliveries that have ended through again, in a transaction of its own. Returns how many there were."""
         wanted = list(ids)
-        return retry_transaction(lambda: self._replay(wanted, now))
 
-    def _replay(self, ids: Sequence[int], now: datetime) -> int:
-        has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
-        again = update(DELIVERIES).where(IDS, HAS_ENDED, has_body)
-        pending = {"state": State.PENDING.value, "attempts": 0, "due_at": now}
-        with self.database.write() as connection:
-            statement = again.values(**pending, reason=None, outcome=None, ended_at=None)
-            return connection.execute(statement, {"ids": ids}).rowcount
+        def again() -> int:
+            with self.database.write() as connection:
+                return self.begin_round(connection, wanted, cause=cause, run=run, action=action, now=now)
+
+        return retry_transaction(again)
 
     def begin_round(
         self,
         connection: Connection,
         ids: Sequence[int],
         *,
-        cause: str,  # noqa: ARG002 (kept with rounds)
-        run: int | None = None,  # noqa: ARG002
-        action: int | None = None,  # noqa: ARG002
+        cause: str,
+        run: int | None = None,
+        action: int | None = None,
         now: datetime,
     ) -> int:
         """Begin another round of deliveries that have ended, with all their attempts. Returns how many there were.
 
-        Those that have not ended, or whose body has expired, are left as they are.
+        `run` and `action` are the ids of what it is a part of. How their last round ended is kept. Those that have not
+        ended, or whose body has expired, are left as they are.
         """
-        has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
-        again = update(DELIVERIES).where(IDS, HAS_ENDED, has_body)
-        pending = {"state": State.PENDING.value, "attempts": 0, "due_at": now}
-        statement = again.values(**pending, reason=None, outcome=None, ended_at=None)
-        return connection.execute(statement, {"ids": list(ids)}).rowcount
+        return rounds.begin(connection, ids, Beginning(cause, run, action), now=now)
 
     def try_now(self, connection: Connection, ids: Sequence[int], *, now: datetime) -> int:
-        """Make pending deliveries due that wait for their next attempt. Returns how many have to wait no longer."""
-        waiting = update(DELIVERIES).where(IDS, in_state(State.PENDING), DELIVERIES.c.due_at > now)
-        return connection.execute(waiting.values(due_at=now), {"ids": list(ids)}).rowcount
+        """Make pending deliveries due that wait for their next attempt: its number and the round stay the same.
+
+        Returns how many have to wait no longer. All others, such as those being processed, are left as they are.
+        """
+        return rounds.try_now(connection, ids, now=now)
+
+    # ── what is due ───────────────────────────────────────────────────────────────────────────────────────────
 
     def due(self, sources: Collection[str], *, now: datetime) -> Due:
         """What a claim would find, asked without holding anybody up."""

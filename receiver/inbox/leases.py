@@ -28,6 +28,8 @@ class Claimed(NamedTuple):
     id: int
     source: str
     #: From 1.
+    round: int
+    #: From 1, within the round.
     attempt: int
     received_at: datetime
     #: The verified body; None if it expired before the delivery was replayed.
@@ -235,6 +237,7 @@ _PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.bod
 _COLUMNS = (
     DELIVERIES.c.id,
     DELIVERIES.c.source,
+    DELIVERIES.c.round,
     (DELIVERIES.c.attempts + 1).label("attempt"),
     DELIVERIES.c.received_at,
     _SIZE.label("size"),
@@ -292,4 +295,4 @@ def _how_many(sizes: Sequence[int | None], max_bytes: int | None) -> int:
 def _claimed(row: Any, plain: bytes | None) -> Claimed:
     has_entity = row.entity_kind is not None and row.entity_id is not None
     entity = (row.entity_kind, row.entity_id) if has_entity else None
-    return Claimed(row.id, row.source, row.attempt, row.received_at, plain, entity)
+    return Claimed(row.id, row.source, row.round, row.attempt, row.received_at, plain, entity)

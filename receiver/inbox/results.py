@@ -25,13 +25,14 @@ class AttemptResult(NamedTuple):
     #: Whether the attempt failed, and is to be kept as such; `number` is which one it was.
     failed: bool = False
     number: int = 0
+    round: int = 1
     #: What the worker read in the body, where that differs from what was known when it was accepted.
     event_type: str | None = None
     entity: tuple[str, str] | None = None
     occurred_at: datetime | None = None
 
 
-def lost(delivery_id: int, number: int, *, due_at: datetime, over: bool) -> AttemptResult:
+def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, over: bool) -> AttemptResult:
     """The result of an attempt whose worker did not end it; with `over`, it was the last."""
     return AttemptResult(
         delivery_id=delivery_id,
@@ -39,6 +40,7 @@ def lost(delivery_id: int, number: int, *, due_at: datetime, over: bool) -> Atte
         reason="The worker stopped or hung during this attempt.",
         due_at=due_at,
         failed=True,
+        round=round_number,
         number=number,
     )
 
@@ -87,6 +89,7 @@ def _attempt_row(result: AttemptResult, worker: str, now: datetime) -> dict[str,
     return {
         "delivery_id": result.delivery_id,
         "ended_at": now,
+        "round": result.round,
         "number": result.number,
         "worker": worker,
         "reason": kept_reason(result.reason) or "no reason was given",

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, literal, select
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.inbox.ids import first_id_at
-from receiver.inbox.tables import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES, HAS_ENDED, dedup_keys_in
+from receiver.inbox.tables import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES, HAS_ENDED, ROUNDS, dedup_keys_in
 
 #: Deliveries per transaction.
 BATCH = 500
@@ -78,6 +78,7 @@ def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -
         for condition in dedup_keys_in(keys):
             connection.execute(delete(DEDUP_KEYS).where(condition, DEDUP_KEYS.c.delivery_id.in_(ids)))
         connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(ids)))
+        connection.execute(delete(ROUNDS).where(ROUNDS.c.delivery_id.in_(ids)))
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ids)))
         connection.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(ids)))
 

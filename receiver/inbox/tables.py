@@ -30,6 +30,7 @@ from sqlalchemy import (
     bindparam,
     false,
     text,
+    true,
 )
 from sqlmodel import Field, SQLModel
 
@@ -100,6 +101,8 @@ class Delivery(SQLModel, table=True):
     duplicates: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     #: Which of the source's secrets verified it, from 0, newest first; None for an unsigned one.
     secret: int | None = None
+    #: The number of its latest round, from 1. The rounds before it stand in `rounds`.
+    round: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
 
     __table_args__ = (
         Index(
@@ -146,7 +149,7 @@ class Body(SQLModel, table=True):
     body: bytes = Field(sa_type=LargeBinary)
     #: What an encrypted or compressed body holds; None if the body is plain.
     plain: bytes | None = Field(default=None, sa_type=LargeBinary)
-    #: The headers worth keeping: see `receiver.ingest.admission.KEPT_HEADERS`.
+    #: The headers worth keeping: see `receiver.dialects.headers`.
     headers: dict[str, str] = Field(sa_type=Document)
 
 
@@ -163,24 +166,79 @@ class DedupKey(SQLModel, table=True):
     delivery_id: int = Field(sa_type=BigInteger)
 
 
-class FailedAttempt(SQLModel, table=True):
-    """One attempt that did not succeed."""
+class Round(SQLModel, table=True):
+    """One way of a delivery from pending to its end, once another has followed it, or as one that followed another.
+
+    A delivery that was never sent through again has none here: all about its only round stands in `deliveries`.
+    """
+
+    __tablename__ = "rounds"
+
+    delivery_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    #: From 1, without gaps.
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    #: What began it: see `receiver.inbox.rounds.Cause`.
+    cause: str
+    #: The run and the action that began it; None without one.
+    run: int | None = Field(default=None, sa_type=BigInteger)
+    action: int | None = Field(default=None, sa_type=BigInteger)
+    began_at: datetime = Field(sa_type=UtcDateTime)
+    #: How it ended: None for the latest, whose end stands in `deliveries`.
+    state: str | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+    __table_args__ = (
+        Index(
+            "ix_rounds_run",
+            "run",
+            "delivery_id",
+            sqlite_where=text("run IS NOT NULL"),
+            postgresql_where=text("run IS NOT NULL"),
+        ),
+        {"sqlite_with_rowid": False},
+    )
+
+
+class KeptAttempt(SQLModel, table=True):
+    """One attempt that has ended, well or not."""
 
     __tablename__ = "attempts"
+    __table_args__ = {"sqlite_with_rowid": False}
 
     delivery_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     #: When it ended, or was found to have ended.
     ended_at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
     #: From 1; a replay begins again.
-    number: int
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     worker: str
-    reason: str
+    #: Why it failed; None if it did not.
+    reason: str | None = None
+    #: The round of its delivery that it is a part of.
+    round: int = Field(
+        sa_column=Column(Integer, primary_key=True, autoincrement=False, server_default=text("1")),
+    )
+    #: Those of the release before are all failures, and do not say so.
+    failed: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
+    #: Where the handler is written; None if none was reached.
+    handler: str | None = None
+    #: The release of Hookmirror that ran it.
+    release: str | None = None
+    #: Microseconds that it took to hydrate and to handle the event; None for what was not done.
+    hydrate_us: int | None = None
+    handle_us: int | None = None
+    #: Microseconds that the settling transaction of its batch took until it was recorded.
+    settle_us: int | None = None
+    #: Of the error that it failed with, bounded.
+    traceback: str | None = None
 
 
 DELIVERIES: Table = Delivery.__table__  # type: ignore[attr-defined]
 BODIES: Table = Body.__table__  # type: ignore[attr-defined]
 DEDUP_KEYS: Table = DedupKey.__table__  # type: ignore[attr-defined]
-ATTEMPTS: Table = FailedAttempt.__table__  # type: ignore[attr-defined]
+ROUNDS: Table = Round.__table__  # type: ignore[attr-defined]
+ATTEMPTS: Table = KeptAttempt.__table__  # type: ignore[attr-defined]
 
 
 #: Those whose ids are the parameter `ids`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import NoneType
 from typing import NamedTuple
@@ -21,21 +21,6 @@ from receiver.logs.safe_text import quoted, told
 from receiver.verify.signatures import RawHeaders, Verified
 
 log = Repeats(structlog.get_logger(__name__))
-
-#: Request headers that are kept with a delivery: what says how it was sent. No secret travels in any of them.
-KEPT_HEADERS = {
-    name.encode(): name
-    for name in (
-        "content-type",
-        "content-encoding",
-        "user-agent",
-        "x-request-id",
-        "x-sigma-event",
-        "x-sigma-delivery",
-        "x-sigma-signature",
-        "x-webhook-signature",
-    )
-}
 
 #: Characters of a kept header's value.
 LONGEST_HEADER = 512
@@ -89,7 +74,7 @@ def _admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now
         source=source.name,
         body=kept,
         plain=None if plain is kept or plain == kept else plain,
-        headers=_kept(headers),
+        headers=_kept(headers, source.dialect.kept_headers),
         received_at=now,
         secret=verified.secret,
     )
@@ -149,9 +134,5 @@ def _trimmed(headers: RawHeaders) -> RawHeaders:
     return [(name, value.strip(b" \t")) for name, value in headers]
 
 
-def _kept(headers: RawHeaders) -> dict[str, str]:
-    return {
-        KEPT_HEADERS[name]: storable(value[:LONGEST_HEADER].decode("latin-1"))
-        for name, value in headers
-        if name in KEPT_HEADERS
-    }
+def _kept(headers: RawHeaders, names: Mapping[bytes, str]) -> dict[str, str]:
+    return {names[name]: storable(value[:LONGEST_HEADER].decode("latin-1")) for name, value in headers if name in names}

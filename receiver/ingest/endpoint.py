@@ -86,8 +86,6 @@ class Endpoint:
         self._submitted: list[tuple[Request, PendingReply]] = []
         self._log = Repeats(log)
         self.renew(sources, limits)
-        #: Kept, because asking for the running loop costs a system call each time.
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def renew(self, sources: Mapping[str, VerifiableSource], limits: Limits) -> None:
         """From now on listen to these, within these limits. A request under way keeps the source that it began with.
@@ -117,7 +115,7 @@ class Endpoint:
             metrics.ACK_SECONDS.observe(perf_counter() - began)
 
     async def _accepted(self, request: Request) -> Accepted:
-        answer: asyncio.Future[Accepted] = self._running_loop().create_future()
+        answer: asyncio.Future[Accepted] = self._incoming.loop.create_future()
         try:
             self.submit(request, answer)
             return await answer
@@ -132,7 +130,7 @@ class Endpoint:
         (docs/decisions/0011).
         """
         if not self._submitted:
-            self._running_loop().call_soon(self._admit_and_accept)
+            self._incoming.loop.call_soon(self._admit_and_accept)
         self._submitted.append((request, answer))
 
     def _admit_and_accept(self) -> None:
@@ -195,11 +193,6 @@ class Endpoint:
             "refused a webhook", about={"source": known, "code": refusal.code}, asked_for=name[:SHOWN_OF_NAME]
         )
         return reply_to(refusal)
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop
 
 
 def inner_path(scope: Mapping[str, Any]) -> str:

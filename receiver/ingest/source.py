@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from receiver.envelope import Envelope
@@ -15,6 +16,10 @@ class SpokenDialect(Protocol):
 
     @property
     def verifier(self) -> Verifier: ...
+
+    @property
+    def kept_headers(self) -> Mapping[bytes, str]:
+        """The names of the request headers that are kept with a delivery, by what they are on the wire."""
 
     def handler_for(self, event_type: str, /) -> Any | None:
         """The handler that takes this event type; None if there is none."""

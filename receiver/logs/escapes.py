@@ -16,7 +16,7 @@ def visible_lines(text: str) -> str:
     return "\n".join("    " + visible(line) for line in text.split("\n"))
 
 
-def told(value: object) -> str:
+def text_of(value: object) -> str:
     """The text of any object, as `visible`. An object that cannot say its own text is told by its type's name."""
     try:
         return visible(str.__str__(str(value)))

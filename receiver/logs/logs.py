@@ -10,7 +10,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from receiver.logs.escapes import told, visible, visible_lines
+from receiver.logs.escapes import text_of, visible, visible_lines
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import traced
 
@@ -54,7 +54,7 @@ class Seldom(logging.Filter):
         self._repeats = Repeats(structlog.get_logger(__name__))
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno < logging.WARNING or self._repeats.lets_through(told(record.msg), {"by": record.name})
+        return record.levelno < logging.WARNING or self._repeats.lets_through(text_of(record.msg), {"by": record.name})
 
 
 def escape(_: Any, __: str, fields: structlog.types.EventDict) -> structlog.types.EventDict:
@@ -69,10 +69,10 @@ def _escaped(value: Any, *, with_lines: bool = False) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, dict):
-        return {told(name): _escaped(each) for name, each in value.items()}
+        return {text_of(name): _escaped(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_escaped(each) for each in value]
-    return visible_lines(value) if with_lines and isinstance(value, str) else told(value)
+    return visible_lines(value) if with_lines and isinstance(value, str) else text_of(value)
 
 
 def configure(level: str, form: str) -> None:

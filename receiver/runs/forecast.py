@@ -177,7 +177,7 @@ class _Trial:
                 continue
             self._bytes += len(row.plain)
             entity = (row.entity_kind, row.entity_id) if row.entity_kind and row.entity_id else None
-            yield Claimed(row.id, row.source, 1, row.received_at, row.plain, entity)
+            yield Claimed(row.id, row.source, row.round + 1, 1, row.received_at, row.plain, entity)
 
     def _try(self, claimed: Claimed | DeliveryForecast) -> DeliveryForecast:
         if isinstance(claimed, DeliveryForecast):
@@ -306,6 +306,7 @@ _ROWS = (
     select(
         DELIVERIES.c.id,
         DELIVERIES.c.source,
+        DELIVERIES.c.round,
         DELIVERIES.c.received_at,
         DELIVERIES.c.entity_kind,
         DELIVERIES.c.entity_id,

@@ -61,15 +61,16 @@ class Cursors:
 
     def _content(self, cursor: str) -> list[Any]:
         try:
-            content = self._serializer.loads(cursor) if len(cursor) <= LONGEST_CURSOR else None
+            content: Any = self._serializer.loads(cursor) if len(cursor) <= LONGEST_CURSOR else None
         except (BadSignature, ValueError, UnicodeError):
             content = None
-        if not isinstance(content, list):
-            raise BadRequest(
-                "`cursor` takes what the page before said, as it was, and under the same HOOKMIRROR_SECRET_KEY: leave "
-                "it out, to begin with the first page."
-            )
-        return content
+        match content:
+            case [str(), str(), str(), list(), str()]:
+                return list(content)
+        raise BadRequest(
+            "`cursor` takes what the page before said, as it was, and under the same HOOKMIRROR_SECRET_KEY: leave it "
+            "out, to begin with the first page."
+        )
 
 
 def _refuse_other_list(listed: ListedIn, name: str, filters: str) -> None:

@@ -15,9 +15,9 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, func, 
 
 from receiver.database.columns import Many, among, place_of
 from receiver.database.database import Database
-from receiver.database.pages import LARGEST_PAGE
 from receiver.inbox.ids import first_id_at
-from receiver.inbox.tables import ATTEMPTS, BODIES, DELIVERIES, State, in_state
+from receiver.inbox.rounds import history
+from receiver.inbox.tables import BODIES, DELIVERIES, State, in_state
 from receiver.search.filters import DeliveryFilter
 from receiver.search.listing import Count, Items, Listing, PageBounds, count, read_listing
 from receiver.search.windows import SECONDS, Few, Key, Look, Path, equals
@@ -34,21 +34,19 @@ class KeptDelivery(NamedTuple):
 
     #: The columns of `deliveries`, and of `bodies`: null where the body has expired.
     row: RowMapping
-    #: The failed attempts, oldest first.
-    attempts: Sequence[RowMapping]
+    #: Oldest first.
+    rounds: list[dict[str, Any]]
 
 
 def delivery(database: Database, delivery_id: int) -> KeptDelivery | None:
-    """One delivery with its body, headers and failed attempts; None if there is none of this id."""
+    """One delivery with its body, headers and rounds; None if there is none of this id."""
     found = select(DELIVERIES, BODIES.c.body, BODIES.c.plain, BODIES.c.headers)
     found = found.outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id).where(DELIVERIES.c.id == delivery_id)
-    attempts = select(ATTEMPTS).where(ATTEMPTS.c.delivery_id == delivery_id).order_by(ATTEMPTS.c.ended_at.desc())
     with database.read() as connection:
         row = connection.execute(found).mappings().first()
         if row is None:
             return None
-        failed = connection.execute(attempts.limit(LARGEST_PAGE)).mappings().all()[::-1]
-    return KeptDelivery(row, failed)
+        return KeptDelivery(row, history(connection, row))
 
 
 def list_deliveries(

@@ -20,7 +20,7 @@ from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.search.asked import LONGEST_ENTITY, is_number, words
 from receiver.search.deliveries import among_ids, ways_to
 from receiver.search.filters import DeliveryFilter
-from receiver.search.listing import Count, count, find_on_all
+from receiver.search.listing import MOST_COUNTED, Count, count_of, find_on_all
 from receiver.search.rows import HIDDEN, has_indexed_sku, with_keys
 from receiver.search.sources import stored_sources
 from receiver.search.windows import SECONDS, Key
@@ -98,9 +98,7 @@ def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: st
         looking = _Looking(connection, text, sources)
         rows = looking.for_rows(tables)
         deliveries = looking.for_deliveries()
-        about = count(connection, ways_to(connection, DeliveryFilter(entity=text)), seconds=SECONDS / 2)
-    looking.looked.append(Looked(ENTITY, (DELIVERIES.name,), about.number))
-    return Hits(text=text, rows=rows, deliveries=deliveries, about=about, looked=looking.looked)
+    return Hits(text=text, rows=rows, deliveries=deliveries, about=looking.about, looked=looking.looked)
 
 
 class _Looking:
@@ -109,10 +107,13 @@ class _Looking:
     def __init__(self, connection: Connection, text: str, sources: Sequence[str]) -> None:
         self._connection = connection
         self._text = text
-        #: The id alone, if a kind stands before it, and the whole, which may be an id too.
-        self._ids = list(dict.fromkeys([text, text.partition(":")[2] or text]))
+        #: The whole, and the id alone if a kind stands before it.
+        kind, _, entity_id = text.partition(":")
+        self._ids = [text, entity_id] if kind and entity_id else [text]
         self._sources = literal(list(sources), Many(Text))
         self.looked: list[Looked] = []
+        #: How many deliveries are about it.
+        self.about = Count(0, False, None)
 
     def for_rows(self, tables: Mapping[str, type[MirrorRow]]) -> list[RowHit]:
         found: dict[tuple[str, str], list[Key]] = defaultdict(list)
@@ -143,8 +144,9 @@ class _Looking:
     def for_deliveries(self) -> list[DeliveryHit]:
         kind_of: dict[int, str] = {}
         ways = ways_to(self._connection, DeliveryFilter(entity=self._text))
-        newest = find_on_all(self._connection, ways, behind=None, limit=MOST_HITS, seconds=SECONDS / 2)
-        kind_of.update(dict.fromkeys((key[0] for key in newest.keys), ENTITY))
+        about = find_on_all(self._connection, ways, behind=None, limit=MOST_COUNTED + 1, seconds=SECONDS)
+        self.about = count_of(about)
+        kind_of.update(dict.fromkeys((key[0] for key in about.keys[:MOST_HITS]), ENTITY))
         named = (among(DEDUP_KEYS.c.source, self._sources), DEDUP_KEYS.c.dedup_key == self._text)
         by_key = (
             self._connection.execute(select(DEDUP_KEYS.c.delivery_id).where(*named).limit(MOST_HITS)).scalars().all()
@@ -156,7 +158,8 @@ class _Looking:
         rows = self._connection.execute(statement).mappings().all()
         hits = [DeliveryHit(kind_of[row["id"]], row) for row in rows]
         for kind, where in ((DELIVERY, DELIVERIES.name), (DEDUP_KEY, DEDUP_KEYS.name)):
-            self.looked.append(Looked(kind, (where,), sum(hit.kind == kind for hit in hits)))
+            self.looked.append(Looked(kind, (str(where),), sum(hit.kind == kind for hit in hits)))
+        self.looked.append(Looked(ENTITY, (str(DELIVERIES.name),), self.about.number))
         return hits
 
 

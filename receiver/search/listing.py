@@ -84,7 +84,11 @@ def read_listing(connection: Connection, ways: Sequence[Path | Few], items: Item
 
 def count(connection: Connection, ways: Sequence[Path | Few], *, seconds: float = SECONDS) -> Count:
     """How many items are on these ways, up to `MOST_COUNTED` and in bounded time."""
-    found = find_on_all(connection, ways, behind=None, limit=MOST_COUNTED + 1, seconds=seconds)
+    return count_of(find_on_all(connection, ways, behind=None, limit=MOST_COUNTED + 1, seconds=seconds))
+
+
+def count_of(found: Found) -> Count:
+    """The count of what was found when one more was asked for than is counted."""
     number = len(found.keys)
     return Count(min(number, MOST_COUNTED), number > MOST_COUNTED, _horizon(found))
 

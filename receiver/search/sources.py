@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Table, func, literal, select
+from functools import cache
+from typing import Any
+
+from sqlalchemy import CompoundSelect, Connection, Table, func, literal, select, union
 
 from receiver.database.database import Database
 from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES
@@ -20,12 +23,16 @@ def is_source(database: Database, name: str) -> bool:
 
 def stored_sources(connection: Connection) -> list[str]:
     """The names of all of them, each found by one step along an index."""
-    tables = (DEDUP_KEYS, *map(sql_table, mirror_tables()))
-    return sorted({name for table in tables for name in _sources(connection, table)})
+    return list(connection.execute(_sources_in((DEDUP_KEYS, *map(sql_table, mirror_tables())))).scalars())
 
 
-def _sources(connection: Connection, table: Table) -> list[str]:
-    first = select(func.min(table.c.source).label("source")).cte("sources", recursive=True)
-    following = select(func.min(table.c.source)).where(table.c.source > first.c.source).scalar_subquery()
-    sources = first.union_all(select(following).where(first.c.source.is_not(None)))
-    return list(connection.execute(select(sources.c.source).where(sources.c.source.is_not(None))).scalars())
+@cache
+def _sources_in(tables: tuple[Table, ...]) -> CompoundSelect[Any]:
+    """Selects the names that these tables begin their keys with: each is the least one behind the one before."""
+    steps = []
+    for table in tables:
+        first = select(func.min(table.c.source).label("source")).cte(f"sources_in_{table.name}", recursive=True)
+        following = select(func.min(table.c.source)).where(table.c.source > first.c.source).scalar_subquery()
+        found = first.union_all(select(following).where(first.c.source.is_not(None)))
+        steps.append(select(found.c.source).where(found.c.source.is_not(None)))
+    return union(*steps)

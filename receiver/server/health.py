@@ -8,18 +8,25 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import structlog
 
 from receiver.api.exposition import MEDIA_TYPE
+from receiver.api.probes import Alive
 from receiver.codec import encode
 from receiver.logs.repeats import Repeats
+from receiver.schemas import Error, Shape
 
 log = Repeats(structlog.get_logger(__name__))
 
 #: Seconds that whoever asks may take to do it.
 HEALTH_TIMEOUT = 10.0
+
+
+class NotAlive(Shape, frozen=True):
+    status: Literal["not alive"]
+    reason: str
 
 
 class HealthAnswer(NamedTuple):
@@ -32,8 +39,8 @@ def vital_signs(trouble: Callable[[], str | None]) -> HealthAnswer:
     """What /healthz answers; `trouble` says what is wrong, None while all is well."""
     reason = trouble()
     if reason is None:
-        return HealthAnswer(200, "application/json", encode({"status": "alive"}))
-    return HealthAnswer(503, "application/json", encode({"status": "not alive", "reason": reason}))
+        return HealthAnswer(200, "application/json", encode(Alive("alive")))
+    return HealthAnswer(503, "application/json", encode(NotAlive("not alive", reason)))
 
 
 @contextmanager
@@ -85,4 +92,4 @@ class _Request(BaseHTTPRequestHandler):
 
 def _nothing() -> HealthAnswer:
     message = "A worker answers /healthz and /metrics alone."
-    return HealthAnswer(404, "application/json", encode({"error": "not_found", "message": message}))
+    return HealthAnswer(404, "application/json", encode(Error("not_found", message)))

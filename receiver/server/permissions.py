@@ -28,7 +28,7 @@ def exposures(path: Path) -> Iterator[Exposure]:
             continue
         if not place.is_symlink():
             yield from _of_file(place, found.st_mode, owner=found.st_uid, group=found.st_gid)
-        # Where the sticky bit is set, others may add files and not replace those of somebody else.
+        # Where the restricted deletion bit is set, others may add files and not replace those of somebody else.
         if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
             says = f"everybody may put another file in the place of {place}: chmod o-w {place.parent}"
             yield Exposure(says, writable=True)

@@ -34,9 +34,9 @@ class SourceSettings(BaseModel):
     webhook_secrets: dict[str, SecretStr] = {}
     #: Take bodies that carry no signature.
     allow_unsigned: bool = False
-    #: The application key inside the bodies (sticky.io).
+    #: The application key inside the bodies, where they are encrypted.
     app_key: SecretStr | None = None
-    #: The layout of encrypted bodies (sticky.io).
+    #: The layout of encrypted bodies.
     cipher: str = "auto"
     #: The source's own API, for hydrating and reconciling.
     api_url: str | None = None

@@ -193,7 +193,7 @@ def load(path: Path | None = None) -> Settings:
         variables = " or ".join(name for name in os.environ if name.upper() in JSON_VARIABLES)
         raise ConfigurationError(
             f'The settings in the environment are wrong: {variables} is no JSON: write a list as ["…"], and the '
-            'sources as {"sigma": {"secrets": ["…"]}}.'
+            'sources as {"<name>": {"secrets": ["…"]}}.'
         ) from None
     settings._file = path
     settings._names_sources_twice = "sources" in content and environment.value(f"{VARIABLE_PREFIX}SOURCES") is not None

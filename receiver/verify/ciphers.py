@@ -1,8 +1,8 @@
 """Bodies that arrive encrypted with AES-256: the layouts in use, their wrappers, and the verifier built on them.
 
-sticky.io documents the algorithm and the key phrase, not the mode, the place of the IV or the wrapper; so the likely
-layouts stand here under names, and a source's settings choose one. Decrypting alone does not authenticate (CBC and ECB
-carry no tag), which is why the verifier also wants the application key inside the body.
+A sender may document the algorithm and the key phrase, and not the mode, the place of the IV or the wrapper; so the
+likely layouts stand here under names, and a source's settings choose one. Decrypting alone does not authenticate (CBC
+and ECB carry no tag), which is why the verifier also wants the application key inside the body.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from receiver import codec
 from receiver.errors import NotVerified, Unreadable
-from receiver.verify.signatures import EMPTY_SECRET, NAMED_SECRET, Credentials, RawHeaders, Verified
+from receiver.verify.signatures import EMPTY_SECRET, NAMED_SECRET, Credentials, RawHeaders, Verified, Verifier
 
 BLOCK = 16  #: bytes, of AES and of a CBC initialisation vector
 NONCE = 12  #: bytes, of a GCM nonce
@@ -123,7 +123,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncryptedBody:
+class EncryptedBody(Verifier):
     """A body encrypted with a key phrase, holding the application key in one of its members.
 
     The body is base64 text, or a JSON object with one string member that is. `keyless` are the members of a body

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from base64 import b64decode, b64encode
 from binascii import unhexlify
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Literal, NamedTuple, Protocol
@@ -75,7 +75,7 @@ class Verified(NamedTuple):
 
 
 class Verifier(Protocol):
-    """How a dialect proves that a body comes from its source."""
+    """How a dialect proves that a body comes from its source. A subclass may leave out `redact` and `prepare`."""
 
     def check(self, credentials: Credentials) -> str | None:
         """What is wrong with these credentials, with the mend; None if a source can start with them."""
@@ -83,11 +83,13 @@ class Verifier(Protocol):
     def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:
         """The authentic body. Raises `NotVerified`."""
 
-    def redact(self, plain: bytes, credentials: Credentials) -> bytes:
-        """The verified body as it may be stored: without the credentials that it may hold."""
+    def redact(self, plain: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (a default)
+        """The verified body as it may be stored: without the credentials that it may hold, if it holds any."""
+        return plain
 
-    def prepare(self, body: bytes, credentials: Credentials) -> bytes:
+    def prepare(self, body: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (a default)
         """The body with what these credentials want inside it, before it is signed: for a composed or copied body."""
+        return body
 
     def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
         """The body as it goes over the wire and the headers to send with it: what the sender does."""
@@ -112,7 +114,7 @@ ENCODINGS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HmacSha256:
+class HmacSha256(Verifier):
     """HMAC-SHA256 of the raw body in a header: as hexadecimal digits, or in `encoding="base64"`.
 
     `prefix` stands before them ("sha256=" with most senders); with `prefix_required` off, they are taken without it,
@@ -163,12 +165,6 @@ class HmacSha256:
             "Compare the secrets on both sides, and sign the exact bytes that are sent.",
         )
 
-    def redact(self, plain: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
-        return plain
-
-    def prepare(self, body: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
-        return body
-
     def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
         if not credentials.secrets:
             return body, {}
@@ -203,7 +199,7 @@ class HmacSha256:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsigned:
+class Unsigned(Verifier):
     """No proof at all: for a sender that offers none, on a network that only it can reach. Needs `allow_unsigned`."""
 
     def check(self, credentials: Credentials) -> str | None:
@@ -218,12 +214,6 @@ class Unsigned:
             raise NotVerified("signature_missing", "This source takes no unsigned webhooks.")
         return Verified(body, None)
 
-    def redact(self, plain: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
-        return plain
-
-    def prepare(self, body: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (protocol)
-        return body
-
     def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:  # noqa: ARG002 (protocol)
         return body, {}
 
@@ -235,11 +225,6 @@ def only_header(headers: RawHeaders, name: str) -> bytes | None:
     if len(values) > 1:
         raise NotVerified("signature_repeated", f"{name} stands in the request {len(values)} times. Send it once.")
     return values[0] if values else None
-
-
-def raw_headers(headers: Mapping[str, str]) -> RawHeaders:
-    """Headers of a client, in the shape the verifiers read."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def _hmac(secret: bytes, body: bytes) -> bytes:

@@ -136,6 +136,7 @@ class AttemptResults:
             outcome=outcome,
             reason=reason,
             failed=failed,
+            round=attempt.delivery.round,
             number=attempt.delivery.attempt,
             due_at=due_at,
             event_type=learnt.event_type if learnt else None,

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from raw import ping
 from sqlalchemy import text
 
 from receiver.database.database import Database
@@ -94,7 +95,7 @@ def test_a_database_of_a_test_s_own_is_gone_afterwards_whoever_is_connected(post
     with closing(Database(postgresql)) as server:
         with database_of_its_own(postgresql) as url:
             database = Database(url)
-            database.ping()
+            ping(database)
             assert database.engine.url.database in databases_of(server)
         assert database.engine.url.database not in databases_of(server)
         database.close()

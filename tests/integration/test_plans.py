@@ -23,6 +23,7 @@ from receiver.inbox.leases import Claimed
 from receiver.inbox.results import AttemptResult
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State
+from receiver.search.deliveries import delivery
 from receiver.search.filters import DeliveryFilter
 
 SOURCE = "shop"
@@ -35,7 +36,7 @@ BEGAN = NOW - timedelta(days=20)
 HISTORY = 1_000
 
 #: What grows with it, also under the name that a claim gives it.
-GROWING = ("deliveries", "busy", "bodies", "dedup_keys", "attempts")
+GROWING = ("deliveries", "busy", "bodies", "dedup_keys", "attempts", "rounds")
 
 FINGERPRINT = b"f" * 32
 
@@ -142,8 +143,31 @@ def replay(inbox: Inbox) -> None:
     assert inbox.replay([first_id_at(BEGAN)], now=NOW) == 1
 
 
+def replay_again(inbox: Inbox) -> None:
+    replay(inbox)
+    with inbox.database.write() as connection:
+        connection.execute(text("UPDATE deliveries SET state = 'dead' WHERE id = :id"), {"id": first_id_at(BEGAN)})
+    replay(inbox)
+
+
+def try_now(inbox: Inbox) -> None:
+    ids = [delivery.id for delivery in claim(inbox)]
+    inbox.release("worker")
+    with inbox.database.write() as connection:
+        assert inbox.try_now(connection, ids, now=NOW - timedelta(days=1)) == 10
+
+
+def read_rounds(inbox: Inbox) -> None:
+    replay(inbox)
+    found = delivery(inbox.database, first_id_at(BEGAN))
+    assert found is not None
+    assert len(found.rounds) == 2
+
+
 @pytest.mark.parametrize(
-    "work", [accept_new, look_for_work, claim, settle, give_back, reclaim, replay], ids=lambda work: work.__name__
+    "work",
+    [accept_new, look_for_work, claim, settle, give_back, reclaim, replay, replay_again, try_now, read_rounds],
+    ids=lambda work: work.__name__,
 )
 def test_a_workers_verbs_go_by_an_index(inbox, plans, work: Callable[[Inbox], object]):
     accept_new(inbox)

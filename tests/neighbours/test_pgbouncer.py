@@ -11,6 +11,7 @@ import pytest
 from commanding import Folder, post, product, wait_until
 from pgbouncer import pooling
 from postgresql_server import PostgresServer
+from raw import ping
 from sqlalchemy import text
 
 from receiver.database.database import Database
@@ -83,7 +84,7 @@ def test_a_pooler_of_transactions_is_noticed_by_the_first_connection(server, mod
         closing(Database(url(port))) as database,
         pytest.raises(ConfigurationError) as raised,
     ):
-        database.ping()
+        ping(database)
     assert str(raised.value) == REFUSED
 
 
@@ -92,7 +93,7 @@ def test_a_pooler_of_transactions_is_noticed_beside_others_who_use_it(server):
         busy = [pool.submit(use, port) for _ in range(4)]
         for _ in range(5):
             with closing(Database(url(port))) as database, pytest.raises(ConfigurationError):
-                database.ping()
+                ping(database)
         assert not any(each.result() for each in busy)
 
 

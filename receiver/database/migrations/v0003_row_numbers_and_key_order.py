@@ -46,11 +46,17 @@ WHERE d.id = {table}.{id} AND {table}.dedup_key ~ '^[0-9]+-[0-9a-f]{{64}}$'
 def upgrade() -> None:
     postgresql = op.get_bind().dialect.name == "postgresql"
     rekey = REKEY_ON_POSTGRESQL if postgresql else REKEY_ON_SQLITE
-    if not postgresql:
+    # A database whose tables were made as they are declared has such ids already, and columns of later migrations.
+    if not postgresql and _id_is_a_big_integer():
         _rebuild_deliveries()
         _rebuild_bodies()
     op.execute(rekey.format(table="dedup_keys", id="delivery_id"))
     op.execute(rekey.format(table="deliveries", id="id"))
+
+
+def _id_is_a_big_integer() -> bool:
+    columns = sa.inspect(op.get_bind()).get_columns("deliveries")
+    return any(column["name"] == "id" and isinstance(column["type"], sa.BigInteger) for column in columns)
 
 
 def _rebuild_deliveries() -> None:

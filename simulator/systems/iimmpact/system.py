@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,7 +14,8 @@ from receiver.verify.signatures import HmacSha256, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key
-from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, iso_milliseconds, only
+from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, iso_milliseconds, only
+from simulator.systems.edits import SingleEntitySystem
 
 #: The event's prefix and its `resource`, which is also the mirror's table (IIMMPACT events, section "Event Types").
 RESOURCES = {"product": "products", "option": "options", "category": "categories", "group": "groups"}
@@ -48,7 +49,7 @@ class Resource:
         return (RESOURCES[self.kind], self.id)
 
 
-class Iimmpact(System):
+class Iimmpact(SingleEntitySystem[Resource]):
     dialect: ClassVar[str] = "iimmpact"
     resolution: ClassVar[timedelta] = timedelta(milliseconds=1)
     #: IIMMPACT guide, section "Retry Policy": five attempts, the first at once, then after ~1, 2, 4 and 8 minutes.
@@ -141,18 +142,6 @@ class Iimmpact(System):
         resource.data = {**resource.data, **attributes}
         return [self._announce(resource, "updated", at)]
 
-    def erase(self, family: str, at: datetime) -> list[Change]:
-        self.resources.edited(family, at=at)
-        return [self._deleted(self.resources[family], at)]
-
-    def update(self, at: datetime) -> list[Change]:
-        resource = self._take(is_alive, at)
-        return [self._updated(resource, at)] if resource else []
-
-    def bulk_update(self, at: datetime) -> list[Change]:
-        taken = [self._take(is_alive, at) for _ in range(self.rng.randint(2, 6))]
-        return [self._updated(resource, at) for resource in taken if resource]
-
     def switch(self, at: datetime) -> list[Change]:
         """A product is put out of service, or back in, by an update."""
         resource = self._take(is_product, at)
@@ -160,10 +149,6 @@ class Iimmpact(System):
             return []
         resource.data = {**resource.data, "is_active": not resource.data["is_active"]}
         return [self._announce(resource, "updated", at)]
-
-    def delete(self, at: datetime) -> list[Change]:
-        resource = self._take(self._is_removable, at)
-        return [self._deleted(resource, at)] if resource else []
 
     def come_back(self, at: datetime) -> list[Change]:
         resource = self._take(is_gone, at)
@@ -174,8 +159,9 @@ class Iimmpact(System):
 
     # What the edits share.
 
-    def _take(self, wanted: Callable[[Resource], bool], at: datetime) -> Resource | None:
-        return self.resources.take(self.rng, wanted, at=at)
+    @property
+    def _families(self) -> Families[Resource]:
+        return self.resources
 
     def _is_removable(self, resource: Resource) -> bool:
         """Groups and categories go only when nothing lives in them, so that the catalog stays a tree."""
@@ -195,7 +181,7 @@ class Iimmpact(System):
         self.remove(resource.key, change)
         return change
 
-    def _updated(self, resource: Resource, at: datetime) -> Change:
+    def _revised(self, resource: Resource, at: datetime) -> Change:
         resource.data = {**resource.data, **self._reinvented(resource)}
         return self._announce(resource, "updated", at)
 
@@ -246,10 +232,6 @@ class Iimmpact(System):
             processing_time = self.rng.choice(PROCESSING_TIMES)
             return {"name": name, "display_name": f"{name} Reload", "processing_time": processing_time}
         return {"name": name}
-
-
-def is_alive(resource: Resource) -> bool:
-    return resource.alive
 
 
 def is_gone(resource: Resource) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -13,7 +13,8 @@ from receiver.verify.signatures import HmacSha256, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key
-from simulator.systems.base import Attempt, Change, Edit, RetryPolicy, Subscription, System, iso_seconds, only
+from simulator.systems.base import Attempt, Change, Edit, RetryPolicy, Subscription, iso_seconds, only
+from simulator.systems.edits import SingleEntitySystem
 from simulator.systems.indexed.entities import APPS, KINDS, VERBS, IndexedEntity, reflect, reinvented, scalars
 from simulator.systems.indexed.log import Entry, entry
 
@@ -24,7 +25,7 @@ KEPT = 10_000
 QUEUED = 3
 
 
-class Indexed(System):
+class Indexed(SingleEntitySystem[IndexedEntity]):
     dialect: ClassVar[str] = "indexed"
     #: Times are written in whole seconds (Indexed docs, section "Example shape").
     resolution: ClassVar[timedelta] = timedelta(seconds=1)
@@ -127,22 +128,6 @@ class Indexed(System):
         self.entities.edited(family, at=at)
         return [self._updated(entity, at, {**attributes, "updatedAt": iso_seconds(at)})]
 
-    def erase(self, family: str, at: datetime) -> list[Change]:
-        self.entities.edited(family, at=at)
-        return [self._deleted(self.entities[family], at)]
-
-    def update(self, at: datetime) -> list[Change]:
-        entity = self._take(is_alive, at)
-        return [self._revised(entity, at)] if entity else []
-
-    def bulk_update(self, at: datetime) -> list[Change]:
-        taken = [self._take(is_alive, at) for _ in range(self.rng.randint(2, 6))]
-        return [self._revised(entity, at) for entity in taken if entity]
-
-    def delete(self, at: datetime) -> list[Change]:
-        entity = self._take(is_alive, at)
-        return [self._deleted(entity, at)] if entity else []
-
     def come_back(self, at: datetime) -> list[Change]:
         entity = self._take(is_gone, at)
         if entity is None:
@@ -155,8 +140,9 @@ class Indexed(System):
 
     # What the edits share.
 
-    def _take(self, wanted: Callable[[IndexedEntity], bool], at: datetime) -> IndexedEntity | None:
-        return self.entities.take(self.rng, wanted, at=at)
+    @property
+    def _families(self) -> Families[IndexedEntity]:
+        return self.entities
 
     def _relation(self, kind: str) -> str | None:
         """A category for most products, a parent for some categories; without one the key is missing in the body."""
@@ -204,10 +190,6 @@ class Indexed(System):
         name = "category" if entity.kind == "product" else "parent"
         relation = {name: {"id": related.id, "externalId": related.external_id}} if related else {}
         return {**reflect(entity), **relation}
-
-
-def is_alive(entity: IndexedEntity) -> bool:
-    return entity.alive
 
 
 def is_gone(entity: IndexedEntity) -> bool:

@@ -70,10 +70,6 @@ class SigmaEntity:
         }
 
 
-def is_alive(entity: SigmaEntity) -> bool:
-    return entity.alive
-
-
 def is_gone(entity: SigmaEntity) -> bool:
     return not entity.alive
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -12,7 +12,8 @@ from receiver.verify.signatures import HmacSha256, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key
-from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, System, iso_milliseconds, only, refused
+from simulator.systems.base import Change, Edit, RetryPolicy, Subscription, iso_milliseconds, only, refused
+from simulator.systems.edits import SingleEntitySystem, is_alive
 from simulator.systems.sigma.entities import (
     EVENTS,
     SigmaEntity,
@@ -22,7 +23,6 @@ from simulator.systems.sigma.entities import (
     has_variants,
     invent_values,
     invent_variant_values,
-    is_alive,
     is_gone,
     reinvent,
     row_columns,
@@ -37,7 +37,7 @@ EDITABLE = ["name", "price", "description", "color"]
 ATTRIBUTES = ("sku", "name", "price", "currency", "description", "color", "state")
 
 
-class Sigma(System):
+class Sigma(SingleEntitySystem[SigmaEntity]):
     dialect: ClassVar[str] = "sigma"
     resolution: ClassVar[timedelta] = timedelta(milliseconds=1)
     #: Sigma docs, section "Retry Policy": non-2xx, up to 3 retries after 10, 60 and 300 s.
@@ -143,28 +143,11 @@ class Sigma(System):
             return [*moved, self._updated(entity, at, list(attributes))]
         return moved
 
-    def erase(self, family: str, at: datetime) -> list[Change]:
-        self.entities.edited(family, at=at)
-        return [self._deleted(self.entities[family], at)]
-
-    def update(self, at: datetime) -> list[Change]:
-        entity = self._take(is_alive, at)
-        return [self._revised(entity, at)] if entity else []
-
-    def bulk_update(self, at: datetime) -> list[Change]:
-        """One edit of several records: an event for each, at the same moment."""
-        taken = [self._take(is_alive, at) for _ in range(self.rng.randint(2, 6))]
-        return [self._revised(entity, at) for entity in taken if entity]
-
     def transition(self, at: datetime) -> list[Change]:
         entity = self._take(is_alive, at)
         if entity is None:
             return []
         return [self._moved(entity, self.rng.choice([state for state in STATES if state != entity.state]), at)]
-
-    def delete(self, at: datetime) -> list[Change]:
-        entity = self._take(is_alive, at)
-        return [self._deleted(entity, at)] if entity else []
 
     def come_back(self, at: datetime) -> list[Change]:
         """A deleted entity is created again under its old id, for example by the next import."""
@@ -209,8 +192,9 @@ class Sigma(System):
 
     # What the edits share.
 
-    def _take(self, wanted: Callable[[SigmaEntity], bool], at: datetime) -> SigmaEntity | None:
-        return self.entities.take(self.rng, wanted, at=at)
+    @property
+    def _families(self) -> Families[SigmaEntity]:
+        return self.entities
 
     def _touch(self, entity: SigmaEntity, at: datetime) -> None:
         entity.updated_at = at

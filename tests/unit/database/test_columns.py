@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlmodel.sql.sqltypes import AutoString
 
-from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text, normalize
+from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text, normalizer
 from receiver.database.database import Database
 from receiver.errors import HandlerError
 
@@ -104,20 +104,19 @@ def test_null_stays_null(connection, column):
         (Boolean(), True, True),
         (Integer(), -5, -5),
         (BigInteger(), 2**63 - 1, 2**63 - 1),
-        (ExactDecimal(), None, None),
     ],
 )
 def test_a_value_takes_the_form_of_its_column(kind, given_value, kept):
-    assert normalize("column", kind, given_value) == kept
+    assert normalizer(kind)("column", given_value) == kept
 
 
 def test_a_decimal_of_a_document_is_not_a_float():
-    assert type(normalize("data", Document(), {"price": Decimal("0.1")})["price"]) is Decimal
+    assert type(normalizer(Document())("data", {"price": Decimal("0.1")})["price"]) is Decimal
 
 
 def test_a_time_takes_the_form_of_utc():
     eastern = datetime(2026, 3, 8, 8, tzinfo=timezone(-timedelta(hours=4)))
-    assert normalize("at", UtcDateTime(), eastern).isoformat() == "2026-03-08T12:00:00+00:00"
+    assert normalizer(UtcDateTime())("at", eastern).isoformat() == "2026-03-08T12:00:00+00:00"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +143,7 @@ def test_a_time_takes_the_form_of_utc():
 )
 def test_what_a_column_cannot_keep_exactly_is_refused_by_its_name(kind, value, reason):
     with pytest.raises(HandlerError, match=reason) as refused:
-        normalize("the_column", kind, value)
+        normalizer(kind)("the_column", value)
     assert "`the_column`" in str(refused.value)
 
 
@@ -152,7 +151,7 @@ def test_a_document_nested_without_end_is_refused():
     endless = []
     endless.append(endless)
     with pytest.raises(HandlerError, match="what JSON can say"):
-        normalize("data", Document(), endless)
+        normalizer(Document())("data", endless)
 
 
 def test_both_hours_of_a_clock_that_is_set_back_are_kept_apart():

@@ -11,6 +11,7 @@ from contextlib import closing
 import psycopg
 import pytest
 from notes import add, error_of, notes
+from raw import ping
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
 
@@ -107,7 +108,7 @@ def test_a_server_that_cannot_be_used_is_trouble_of_ours(postgres, statements):
 def test_a_database_that_is_not_there_is_trouble_of_ours_and_said_so(postgresql_url):
     url = postgresql_url + "_absent"
     with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
-        database.ping()
+        ping(database)
     assert is_infrastructure_error(raised.value)
     assert "Create it, or correct its name in HOOKMIRROR_DATABASE_URL." in explain(raised.value, url)
 
@@ -174,7 +175,7 @@ def test_a_missing_folder_is_trouble_of_ours(tmp_path):
     url = f"sqlite:///{tmp_path / 'absent' / 'mirror.db'}"
     database = Database(url)
     with pytest.raises(SQLAlchemyError) as raised:
-        database.ping()
+        ping(database)
     assert is_infrastructure_error(raised.value)
     assert "Create its folder, or give this user the right to write there." in explain(raised.value, url)
     database.close()
@@ -220,7 +221,7 @@ def test_a_server_that_is_not_there_is_trouble_of_ours_and_its_password_is_not_s
     url = "postgresql://user:s3cret@127.0.0.1:1/db"
     database = Database(url)
     with pytest.raises(SQLAlchemyError) as raised:
-        database.ping()
+        ping(database)
     shown = explain(raised.value, url)
     assert is_infrastructure_error(raised.value)
     assert "s3cret" not in shown
@@ -251,7 +252,7 @@ def opening(path):
     """What is said of the error that comes of opening this."""
     url = f"sqlite:///{path}"
     with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
-        database.ping()
+        ping(database)
     return explain(raised.value, url)
 
 
@@ -305,7 +306,7 @@ def test_other_errors_leave_a_connection_as_it_is(error):
 def test_of_several_servers_it_is_said_what_each_one_said():
     url = "postgresql://user:s3cret@127.0.0.1:1,127.0.0.1:2/db"
     with closing(Database(url)) as database, pytest.raises(SQLAlchemyError) as raised:
-        database.ping()
+        ping(database)
     shown = explain(raised.value, url)
     assert "port 1 failed: Connection refused; connection to server" in shown
     assert "port 2 failed: Connection refused. Start PostgreSQL, or correct host and port" in shown

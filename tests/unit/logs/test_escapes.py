@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.logs.escapes import told, visible, visible_lines
+from receiver.logs.escapes import text_of, visible, visible_lines
 
 HARMFUL = {
     "\x1b[31mRED": "\\x1b[31mRED",
@@ -52,4 +52,4 @@ class Speechless:
 
 
 def test_an_object_that_cannot_say_its_text_is_told_by_its_type():
-    assert told(Speechless()) == "(Speechless)"
+    assert text_of(Speechless()) == "(Speechless)"

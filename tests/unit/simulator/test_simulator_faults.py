@@ -6,10 +6,10 @@ from dataclasses import fields
 from datetime import UTC, datetime
 
 import pytest
+from raw import raw_headers
 from simulator_receiver import START, courier_for, message, served
 
 from receiver.errors import NotVerified
-from receiver.verify.signatures import raw_headers
 from simulator.clock import RunningClock
 from simulator.fault_plan import TOO_LARGE, FaultPlan, Stranger, Trouble, damaged
 from simulator.faults import Faults, names, parse

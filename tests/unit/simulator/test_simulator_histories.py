@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw import raw_headers
 
 from receiver import codec
 from receiver.verify.ciphers import CIPHERS
-from receiver.verify.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.systems import SYSTEMS
 from simulator.systems.indexed.entities import KINDS

@@ -6,10 +6,10 @@ import itertools
 from datetime import UTC, datetime
 
 import pytest
+from raw import raw_headers
 from simulator_asking import ask, sign_request
 
 from receiver import codec
-from receiver.verify.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.systems.iimmpact.system import Iimmpact
 

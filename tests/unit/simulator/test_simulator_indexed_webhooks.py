@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from raw import raw_headers
 from simulator_asking import ask
 
 from receiver import codec
-from receiver.verify.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.systems.base import Attempt
 from simulator.systems.indexed.system import Indexed

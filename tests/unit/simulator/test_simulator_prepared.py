@@ -6,9 +6,9 @@ import asyncio
 from collections import Counter
 
 import pytest
+from raw import raw_headers
 from simulator_receiver import START, served
 
-from receiver.verify.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.connection import NoAnswerError
 from simulator.load import blast, body_length, make, send_load

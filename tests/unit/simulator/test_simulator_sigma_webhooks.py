@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from raw import raw_headers
 from simulator_asking import ask, replay
 
-from receiver.verify.signatures import raw_headers
 from simulator.clock import SteppedClock
 from simulator.systems.sigma.system import Sigma
 

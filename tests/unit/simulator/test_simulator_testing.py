@@ -11,9 +11,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from raw import raw_headers
 from simulator_asking import sign_request
 
-from receiver.verify.signatures import raw_headers
 from simulator.faults import Faults
 from simulator.systems import SYSTEMS
 from simulator.testing import Simulated

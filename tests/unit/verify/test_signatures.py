@@ -9,9 +9,10 @@ import hmac
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from raw import raw_headers
 
 from receiver.errors import NotVerified, WiringError
-from receiver.verify.signatures import Credentials, HmacSha256, Secret, Unsigned, raw_headers
+from receiver.verify.signatures import Credentials, HmacSha256, Secret, Unsigned
 
 BODY = b'{"event":"entity.updated"}'
 NEW, OLD = b"whsec_a1b2c3d4e5f6g7h8i9j0", b"whsec_the_one_before"

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 from notes import add, notes, write_a_note, write_a_note_at_once
+from raw import ping
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
@@ -77,7 +78,7 @@ def test_a_write_whose_commit_fails_says_why_and_leaves_a_usable_connection(sqli
 def test_a_statement_at_once_that_waits_too_long_for_another_program_may_be_run_again(sqlite, file, monkeypatch):
     monkeypatch.setattr("receiver.database.sqlite.connections.BUSY_TIMEOUT", 10)
     with closing(sqlite3.connect(file, isolation_level=None)) as other, closing(Database(f"sqlite:///{file}")) as ours:
-        ours.ping()
+        ping(ours)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(OperationalError) as raised:
             ours.run_at_once("INSERT INTO notes (note) VALUES ('late')", ())

@@ -1,0 +1,38 @@
+"""Request headers that are kept with a delivery: those of every webhook, and those that its dialect names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from receiver.errors import WiringError
+from receiver.logs.safe_text import quoted
+
+#: Of every dialect: what says how a webhook was sent.
+USUAL_HEADERS = ("content-type", "content-encoding", "user-agent", "x-request-id")
+
+#: These carry secrets, and what is kept is shown to people.
+NEVER_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+#: A header's name (RFC 9110, section 5.6.2).
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def kept_headers(names: Iterable[str], dialect: str) -> dict[bytes, str]:
+    """The usual ones and these, in lower case, by what they are on the wire. Raises `WiringError`."""
+    if isinstance(names, str):
+        raise WiringError(f"keep_headers of the dialect {dialect} is text: write a list of names, [{names!r}].")
+    kept = [*USUAL_HEADERS]
+    for name in names:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise WiringError(
+                f"keep_headers of the dialect {dialect} holds {quoted(name)}, which is not a header's name: "
+                'write such as "X-Shop-Event".'
+            )
+        if name.lower() in NEVER_KEPT:
+            raise WiringError(
+                f"keep_headers of the dialect {dialect} holds {name}, which carries a secret, and what is kept is "
+                "shown to people: remove it."
+            )
+        kept.append(name.lower())
+    return {name.encode(): name for name in kept}

@@ -1,0 +1,195 @@
+"""Rounds: each way of a delivery from pending to its end, and the attempts on that way.
+
+The first round of a delivery and the end of its latest one stand in `deliveries`, so that nothing is written about
+rounds when a delivery is accepted or ends. Only when another round begins is the one before copied into `rounds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Insert,
+    RowMapping,
+    Select,
+    Text,
+    bindparam,
+    exists,
+    insert,
+    literal,
+    select,
+    update,
+)
+
+from receiver.database.columns import UtcDateTime
+from receiver.inbox.tables import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, IDS, ROUNDS, State, in_state
+
+#: Rounds and attempts of one delivery that are read, the newest ones.
+MOST_READ = 1_000
+
+
+class Cause(StrEnum):
+    """What began a round."""
+
+    ACCEPTED = "accepted"
+    REPLAY = "replay"
+    #: The sender sent again what was dead.
+    DUPLICATE = "duplicate"
+
+
+class Beginning(NamedTuple):
+    """What begins a round, and the run and the action that it is a part of."""
+
+    cause: str
+    run: int | None = None
+    action: int | None = None
+
+
+def begin(connection: Connection, ids: Sequence[int], beginning: Beginning, *, now: datetime) -> int:
+    """Begin another round of those that have ended and still have a body, with all attempts. Returns how many."""
+    again = connection.execute(_ENDED_WITH_BODY, {"ids": ids}).scalars().all()
+    supersede(connection, again, beginning, now=now)
+    if again:
+        connection.execute(_AGAIN, {"ids": again, "now": now})
+    return len(again)
+
+
+def supersede(connection: Connection, ids: Sequence[int], beginning: Beginning, *, now: datetime) -> None:
+    """Keep how the latest round of each ended, and write down the one that follows.
+
+    The caller holds the rows of these deliveries, and moves them to that round itself.
+    """
+    if not ids:
+        return
+    connection.execute(_KEEP_FIRST, {"ids": ids})
+    connection.execute(_KEEP_END, {"ids": ids})
+    connection.execute(_FOLLOW, {"ids": ids, "began": now, **beginning._asdict()})
+
+
+def try_now(connection: Connection, ids: Sequence[int], *, now: datetime) -> int:
+    """Make those due that wait for their next attempt. Returns how many; all others stay as they are."""
+    waiting = connection.execute(_WAITING, {"ids": ids, "now": now}).scalars().all()
+    if waiting:
+        connection.execute(_TRY_NOW, {"ids": waiting, "now": now})
+    return len(waiting)
+
+
+# ── what is told ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def history(connection: Connection, delivery: RowMapping) -> list[dict[str, Any]]:
+    """The rounds of a delivery with their attempts, oldest first, at most `MOST_READ` of each."""
+    one = {"id": delivery["id"]}
+    kept = connection.execute(_ROUNDS, one).mappings().all()[::-1]
+    rounds = [dict(each) for each in kept] or [_only_round(delivery)]
+    rounds[-1] |= _end(delivery)
+    attempts = connection.execute(_ATTEMPTS, one).mappings().all()[::-1]
+    for each in rounds:
+        each["attempts"] = [_shown(attempt) for attempt in attempts if attempt["round"] == each["number"]]
+    return rounds
+
+
+def _only_round(delivery: RowMapping) -> dict[str, Any]:
+    began = {"cause": Cause.ACCEPTED.value, "run": None, "action": None, "began_at": delivery["received_at"]}
+    return {"number": delivery["round"], **began}
+
+
+def _end(delivery: RowMapping) -> dict[str, Any]:
+    return {name: delivery[name] for name in ("state", "outcome", "reason", "ended_at")}
+
+
+def _shown(attempt: RowMapping) -> dict[str, Any]:
+    as_they_are = ("number", "ended_at", "failed", "reason", "worker", "release", "handler")
+    spans = {f"{step}_ms": _milliseconds(attempt[f"{step}_us"]) for step in ("hydrate", "handle", "settle")}
+    return {**{name: attempt[name] for name in as_they_are}, **spans, "traceback": attempt["traceback"]}
+
+
+def _milliseconds(microseconds: int | None) -> float | None:
+    return None if microseconds is None else microseconds / 1_000
+
+
+# ── the statements, built once ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _locked(*conditions: Any) -> Select[Any]:
+    """Ids of deliveries, which stay as they are until the transaction ends."""
+    return select(DELIVERIES.c.id).where(IDS, *conditions).order_by(DELIVERIES.c.id).with_for_update()
+
+
+_NOW = bindparam("now", type_=UtcDateTime())
+
+_ENDED_WITH_BODY = _locked(HAS_ENDED, exists().where(BODIES.c.delivery_id == DELIVERIES.c.id))
+
+_AGAIN = (
+    update(DELIVERIES)
+    .where(IDS)
+    .values(
+        state=State.PENDING.value,
+        round=DELIVERIES.c.round + 1,
+        attempts=0,
+        due_at=_NOW,
+        reason=None,
+        outcome=None,
+        ended_at=None,
+    )
+)
+
+_WAITING = _locked(in_state(State.PENDING), DELIVERIES.c.due_at > _NOW)
+
+_TRY_NOW = update(DELIVERIES).where(IDS).values(due_at=_NOW)
+
+_ENDS = ("state", "outcome", "reason", "ended_at")
+
+
+def _insert(columns: dict[str, Any], *conditions: Any) -> Insert:
+    chosen = select(*columns.values()).where(IDS, *conditions)
+    return insert(ROUNDS).from_select(list(columns), chosen)
+
+
+_KEEP_FIRST = _insert(
+    {
+        "delivery_id": DELIVERIES.c.id,
+        "number": DELIVERIES.c.round,
+        "cause": literal(Cause.ACCEPTED.value),
+        "began_at": DELIVERIES.c.received_at,
+        **{name: DELIVERIES.c[name] for name in _ENDS},
+    },
+    DELIVERIES.c.round == 1,
+)
+
+_KEEP_END = (
+    update(ROUNDS)
+    .where(IDS, ROUNDS.c.delivery_id == DELIVERIES.c.id, ROUNDS.c.number == DELIVERIES.c.round)
+    .where(DELIVERIES.c.round > 1)
+    .values({name: DELIVERIES.c[name] for name in _ENDS})
+)
+
+_FOLLOW = _insert(
+    {
+        "delivery_id": DELIVERIES.c.id,
+        "number": DELIVERIES.c.round + 1,
+        "cause": bindparam("cause", type_=Text()),
+        "run": bindparam("run", type_=BigInteger()),
+        "action": bindparam("action", type_=BigInteger()),
+        "began_at": bindparam("began", type_=UtcDateTime()),
+    }
+)
+
+_ROUNDS = (
+    select(*ROUNDS.c["number", "cause", "run", "action", "began_at", "state", "outcome", "reason", "ended_at"])
+    .where(ROUNDS.c.delivery_id == bindparam("id"))
+    .order_by(ROUNDS.c.number.desc())
+    .limit(MOST_READ)
+)
+
+_ATTEMPTS = (
+    select(ATTEMPTS)
+    .where(ATTEMPTS.c.delivery_id == bindparam("id"))
+    .order_by(ATTEMPTS.c.ended_at.desc(), ATTEMPTS.c.round.desc(), ATTEMPTS.c.number.desc())
+    .limit(MOST_READ)
+)

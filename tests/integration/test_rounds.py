@@ -1,0 +1,195 @@
+"""Rounds: every way of a delivery from pending to its end is kept, whatever began it and however it ended."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from shopping import NOON, drain, named
+
+from receiver import Event, Mirror
+from receiver.inbox.retention import Retention
+
+
+@pytest.fixture
+def lamp(kit):
+    """The id of a delivery of a lamp; its data is what the handler wants, or not."""
+
+    def send(data=None) -> str:
+        return kit.send("shop", "product.updated", id="A1", at=NOON, data=named() if data is None else data).delivery
+
+    return send
+
+
+def begin(kit, *ids: str, cause: str = "replay", run: int | None = None) -> int:
+    with kit.database.write() as connection:
+        return kit.inbox.begin_round(connection, [int(each) for each in ids], cause=cause, run=run, now=kit.now())
+
+
+def try_now(kit, *ids: str) -> int:
+    with kit.database.write() as connection:
+        return kit.inbox.try_now(connection, [int(each) for each in ids], now=kit.now())
+
+
+def ends(kit, delivery: str) -> list[tuple]:
+    """Number, cause, state, outcome and reason of each round."""
+    names = ("number", "cause", "state", "outcome", "reason")
+    return [tuple(each[name] for name in names) for each in kit.delivery(delivery)["rounds"]]
+
+
+def test_a_delivery_begins_with_a_round_that_is_open(kit, lamp):
+    delivery = lamp()
+    (first,) = kit.delivery(delivery)["rounds"]
+    assert first["began_at"] == kit.delivery(delivery)["received_at"]
+    assert (first["ended_at"], first["run"], first["action"], first["attempts"]) == (None, None, None, [])
+    assert ends(kit, delivery) == [(1, "accepted", "pending", None, None)]
+
+
+def test_a_first_round_costs_no_row_of_its_own(kit, worker, lamp):
+    lamp()
+    drain(worker)
+    with kit.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM rounds").scalar() == 0
+
+
+def test_a_replay_leaves_the_first_result_readable(kit, worker, lamp):
+    delivery = lamp()
+    drain(worker)
+    before = kit.delivery(delivery)["ended_at"]
+    assert kit.inbox.replay([int(delivery)], now=kit.now()) == 1
+    assert ends(kit, delivery) == [
+        (1, "accepted", "processed", "applied", None),
+        (2, "replay", "pending", None, None),
+    ]
+    assert kit.delivery(delivery)["rounds"][0]["ended_at"] == before
+    drain(worker)
+    assert ends(kit, delivery)[1] == (2, "replay", "processed", "unchanged", None)
+
+
+def test_the_reason_of_a_dead_round_outlives_its_replay(kit, worker, lamp):
+    delivery = lamp({"name": 1})
+    drain(worker)
+    begin(kit, delivery)
+    begin(kit, delivery)
+    drain(worker)
+    begin(kit, delivery)
+    first, second, third = ends(kit, delivery)
+    assert first[:3] == (1, "accepted", "dead")
+    assert "data" in first[4]
+    assert second == (2, "replay", "dead", None, first[4])
+    assert third == (3, "replay", "pending", None, None)
+
+
+def test_a_round_says_which_run_and_which_action_began_it_and_when(kit, worker, lamp):
+    delivery = lamp()
+    drain(worker)
+    now = kit.now()
+    kit.inbox.replay([int(delivery)], now=now, cause="rebuild", run=81, action=7)
+    second = kit.delivery(delivery)["rounds"][1]
+    assert (second["cause"], second["run"], second["action"], second["began_at"]) == ("rebuild", 81, 7, now)
+
+
+def test_a_duplicate_of_what_is_dead_begins_a_round(kit, worker, lamp):
+    delivery = lamp({"name": 1})
+    drain(worker)
+    assert lamp({"name": 1}) == delivery
+    assert [each[:3] for each in ends(kit, delivery)] == [(1, "accepted", "dead"), (2, "duplicate", "pending")]
+    assert lamp({"name": 1}) == delivery
+    assert len(ends(kit, delivery)) == 2
+
+
+def test_a_duplicate_of_what_has_not_died_begins_none(kit, worker, lamp):
+    delivery = lamp()
+    lamp()
+    drain(worker)
+    lamp()
+    assert ends(kit, delivery) == [(1, "accepted", "processed", "applied", None)]
+    assert kit.delivery(delivery)["duplicates"] == 2
+
+
+def test_what_is_open_or_has_no_body_begins_no_round(kit, worker, lamp):
+    delivery = lamp()
+    assert begin(kit, delivery) == 0
+    kit.inbox.claim("another", ["shop"], limit=1, now=kit.now(), lease=timedelta(minutes=1))
+    assert begin(kit, delivery) == 0
+    kit.inbox.release("another")
+    drain(worker)
+    with kit.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM bodies")
+    assert begin(kit, delivery, "1", str(2**62)) == 0
+    assert ends(kit, delivery) == [(1, "accepted", "processed", "applied", None)]
+
+
+def test_a_delivery_named_twice_begins_one_round(kit, worker, lamp):
+    delivery = lamp()
+    drain(worker)
+    assert begin(kit, delivery, delivery) == 1
+    assert begin(kit) == 0
+    assert len(ends(kit, delivery)) == 2
+
+
+def test_a_round_that_the_caller_rolls_back_was_never_begun(kit, worker, lamp):
+    delivery = lamp()
+    drain(worker)
+
+    def begin_and_fail() -> None:
+        with kit.database.write() as connection:
+            assert kit.inbox.begin_round(connection, [int(delivery)], cause="replay", run=1, now=kit.now()) == 1
+            raise RuntimeError("the caller changed its mind")
+
+    with pytest.raises(RuntimeError, match="changed its mind"):
+        begin_and_fail()
+    assert ends(kit, delivery) == [(1, "accepted", "processed", "applied", None)]
+
+
+def test_rounds_go_with_their_delivery(kit, worker, lamp):
+    delivery = lamp()
+    drain(worker)
+    begin(kit, delivery)
+    drain(worker)
+    kit.advance(days=401)
+    retention = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+    assert retention.prune(kit.database, now=kit.now()) + retention.prune(kit.database, now=kit.now()) == 2
+    with kit.database.read() as connection:
+        for table in ("deliveries", "rounds", "attempts"):
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0, table
+
+
+# ── now instead of later ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def failing(shop, kit, worker):
+    """The id of a delivery that has failed once and waits."""
+    mended = []
+
+    @shop.on("product.broken")
+    def fail(event: Event, mirror: Mirror) -> None:
+        if not mended:
+            raise ValueError("not yet")
+
+    delivery = kit.send("shop", "product.broken", id="A1", at=NOON).delivery
+    drain(worker)
+    mended.append(True)
+    return delivery
+
+
+def test_what_waits_for_its_next_attempt_can_be_tried_now(kit, worker, failing):
+    assert drain(worker) == 0
+    assert try_now(kit, failing) == 1
+    assert (kit.delivery(failing)["attempts_made"], len(ends(kit, failing))) == (1, 1)
+    assert drain(worker) == 1
+    assert (kit.delivery(failing)["state"], kit.delivery(failing)["attempts_made"]) == ("processed", 2)
+
+
+def test_what_is_due_in_hand_or_done_is_not_made_due_again(kit, worker, failing, lamp):
+    due = lamp()
+    assert try_now(kit, due) == 0
+    assert try_now(kit, failing, failing) == 1
+    (held, _) = kit.inbox.claim("another", ["shop"], limit=2, now=kit.now(), lease=timedelta(minutes=1))
+    assert try_now(kit, str(held.id), failing) == 0
+    assert kit.delivery(failing)["state"] == "processing"
+    kit.inbox.release("another")
+    drain(worker)
+    assert try_now(kit, due, failing, "1") == 0
+    assert kit.delivery(due)["state"] == "processed"
