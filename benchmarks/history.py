@@ -23,9 +23,9 @@ from receiver.api.deliveries import show_delivery
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
+from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.leases import Claimed
-from receiver.inbox.results import AttemptResult
 from receiver.inbox.tables import State
 from receiver.search import deliveries
 from receiver.search.filters import DeliveryFilter

@@ -15,7 +15,7 @@ from receiver.server.app import install
 
 
 def prune(as_json: JsonFlag = False) -> None:
-    """Drop expired bodies and dedup keys now; a worker does it by and by."""
+    """Drop expired bodies and dedup keys now; a worker does it in small batches."""
     runtime = install()
     runtime.prepare()
     dropped = 0

@@ -40,13 +40,13 @@ def worker(
     feeding = FeederThread(partial(runtime.feeder, running.claims_of))
     registration = runtime.registration(Kind.WORKER)
 
-    def take(renewal: Renewal) -> None:
-        runtime.take(renewal)
+    def adopt(renewal: Renewal) -> None:
+        runtime.adopt(renewal)
         registration.renew(renewal.sources)
         for each in (running, feeding):
             each.renew()
 
-    reloader = Reloader(requests, read=runtime.read_anew, take=take, note=registration.note_settings)
+    reloader = Reloader(requests, read=runtime.read_anew, adopt=adopt, note=registration.note_settings)
     tune_interpreter()
     log.info("working", sources=", ".join(sorted(runtime.sources)))
     for part in (running, feeding, registration, reloader):

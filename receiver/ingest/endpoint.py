@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class SenderGone(Exception):
-    """The sender closed the connection before its body was complete: nothing to answer, nobody to answer to."""
+    """The sender closed the connection before its body was complete: there is no request to answer."""
 
 
 class Reply(NamedTuple):

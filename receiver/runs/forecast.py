@@ -20,8 +20,8 @@ from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.errors import Discard, Retry, Unreadable
+from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.leases import Claimed
-from receiver.inbox.results import AttemptResult
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, kept_reason
 from receiver.logs.safe_text import told, told_with_type

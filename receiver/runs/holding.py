@@ -16,7 +16,7 @@ from receiver.errors import RunTaken
 from receiver.runs.kinds import Progress, RunView
 from receiver.runs.runs import finish, locked
 from receiver.runs.tables import RUNS, RunState
-from receiver.worker.liveness import gone
+from receiver.worker.liveness import dead
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +111,7 @@ def open_runs(database: Database) -> list[int]:
 def _may_take(row: RowMapping, name: str, now: datetime) -> bool:
     if row["state"] not in (RunState.PLANNING, RunState.RUNNING):
         return False
-    if row["fed_by"] in (None, name) or row["fed_until"] is None or gone([row["fed_by"]]):
+    if row["fed_by"] in (None, name) or row["fed_until"] is None or dead([row["fed_by"]]):
         return True
     # A lease that ends later than any was given is from before the clock was set back.
     return not now <= row["fed_until"] <= now + 2 * LEASE

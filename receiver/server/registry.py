@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 #: Seconds between two signs of life.
 HEARTBEAT = 10.0
 
-#: Seconds that striking a process off may hold up its end.
+#: Seconds that deregistering a process may hold up its end.
 DEREGISTER_TIMEOUT = 2.0
 
 NEWER_SCHEMA = (
@@ -42,7 +42,7 @@ NEWER_SCHEMA = (
 
 
 class Reading(NamedTuple):
-    """What came of a process's last look at its settings."""
+    """The result of a process's last reading of its settings."""
 
     #: When it began to read them.
     read_at: datetime
@@ -80,7 +80,7 @@ class Registration:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.name = new_name()
-        #: What an operator should know, a sentence each; as of the last look.
+        #: What an operator should know, a sentence each; as of the last heartbeat.
         self.warnings: list[str] = []
         #: By the monotonic clock: when it last wrote something.
         self.wrote_at = -math.inf
@@ -100,7 +100,7 @@ class Registration:
         self._thread.start()
 
     def stop(self) -> None:
-        """Strike this process off. Trouble with the database is not waited out: others will notice by themselves."""
+        """Deregister this process, without a retry: the others notice its end by themselves if the database fails."""
         self._stopping.set()
         self._turn.set()
         self._thread.join(DEREGISTER_TIMEOUT)
@@ -118,11 +118,11 @@ class Registration:
         self._settings = Reading(read_at, refused, tuple(needs_restart)).as_json()
         self._turn.set()
 
-    def look(self) -> None:
-        """One sign of life, and one look at the others. Raises SQLAlchemy's error if the database is in trouble."""
+    def heartbeat(self) -> None:
+        """Write a heartbeat, and compare the wiring with that of the other processes. Raises SQLAlchemy's errors."""
         now = self._clock()
         with self._database.write() as connection:
-            self._give_sign(connection, now)
+            self._write_heartbeat(connection, now)
             others = [each for each in running(connection, now) if each["name"] != self.name]
         self.wrote_at = time.monotonic()
         warnings = [NEWER_SCHEMA] if self._schema.is_ahead() else []
@@ -135,7 +135,7 @@ class Registration:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._turn.clear()
-            self._try(self.look)
+            self._try(self.heartbeat)
             self._turn.wait(HEARTBEAT)
         self._try(self._leave)
 
@@ -143,14 +143,14 @@ class Registration:
         try:
             do()
         except (SQLAlchemyError, HookmirrorError):
-            # Whoever needs the database says so, and this can wait for the next time.
-            log.debug("could not register, or look at the other processes", exc_info=True)
+            # The code that needs the database reports its errors; the heartbeat can wait for the next turn.
+            log.debug("could not write the heartbeat, or read the other processes", exc_info=True)
 
     def _leave(self) -> None:
         with self._database.write() as connection:
             connection.execute(delete(PROCESSES).where(PROCESSES.c.name == self.name))
 
-    def _give_sign(self, connection: Connection, now: datetime) -> None:
+    def _write_heartbeat(self, connection: Connection, now: datetime) -> None:
         mine = update(PROCESSES).where(PROCESSES.c.name == self.name)
         news: dict[str, Any] = {
             "fingerprint": self._wiring.fingerprint,

@@ -21,7 +21,7 @@ from receiver.server.registry import Reading
 from receiver.worker import liveness
 from receiver.worker.processes import running, shown
 
-#: Seconds that a process may take to say what came of it, and between two looks.
+#: Seconds that a process may take to report its result, and seconds between two polls.
 RELOAD_TIMEOUT, RELOAD_POLL = 15.0, 0.05
 
 

@@ -17,12 +17,12 @@ from sqlmodel import Field, SQLModel
 
 from receiver.database.columns import Document, UtcDateTime
 from receiver.dialects.sources import Source
-from receiver.worker.liveness import gone
+from receiver.worker.liveness import dead
 
-#: How long a process that gives no sign of life counts as running.
+#: How long a process without a heartbeat counts as running.
 STALE = timedelta(minutes=1)
 
-#: Differences of one pair that are named; whoever wants them all asks the table.
+#: Differences that a warning names; the table `processes` has them all.
 MOST_WIRING_DIFFERENCES = 3
 
 
@@ -92,16 +92,16 @@ class Wiring:
 
 
 def running(connection: Connection, now: datetime) -> list[RowMapping]:
-    """The processes that have given a sign of life lately, the longest running first."""
+    """The processes with a recent heartbeat, the longest running first."""
     found = select(PROCESSES).where(PROCESSES.c.seen_at >= now - STALE).order_by(PROCESSES.c.started_at)
     rows = connection.execute(found).mappings().all()
-    ended = set(gone(row["name"] for row in rows))
+    ended = set(dead(row["name"] for row in rows))
     return [row for row in rows if row["name"] not in ended]
 
 
 def drop_stale(connection: Connection, now: datetime) -> None:
-    """Strike off those that ended without doing it themselves."""
-    names = gone(connection.execute(select(PROCESSES.c.name)).scalars())
+    """Deregister the processes that ended without doing so."""
+    names = dead(connection.execute(select(PROCESSES.c.name)).scalars())
     connection.execute(delete(PROCESSES).where((PROCESSES.c.seen_at < now - STALE) | PROCESSES.c.name.in_(names)))
 
 
