@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.commands.actions import actions
 from receiver.commands.changes import changes
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
@@ -23,6 +24,7 @@ from receiver.commands.reconcile import reconcile
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
 from receiver.commands.row import row
+from receiver.commands.runs import runs
 from receiver.commands.search import search
 from receiver.commands.send import send
 from receiver.commands.serve import serve
@@ -40,7 +42,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 #: In the order in which the help shows them.
 COMMANDS = (
     *(serve, worker, reload, token, doctor, send, search, deliveries, show, row, changes),
-    *(replay, reconcile, prune, migrate, copy),
+    *(replay, reconcile, prune, runs, actions, migrate, copy),
 )
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)

@@ -25,6 +25,7 @@ LAYERS = (
     ("dialects",),
     ("search",),
     ("ingest", "worker", "reconcile"),
+    ("runs",),
     ("api",),
     ("server",),
     ("copying",),

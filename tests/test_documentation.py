@@ -49,6 +49,7 @@ from receiver.settings.environment import CONFIG_VARIABLE, VARIABLE_PREFIX
 from receiver.settings.settings import Settings, SourceSettings, load
 from receiver.testing import EXPECTED, Webhooks, fixture_files
 from receiver.verify.ciphers import CIPHERS
+from receiver.worker.processes import Wiring
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -291,14 +292,15 @@ def test_every_address_of_the_api_is_documented_and_no_other(tmp_path: Path) -> 
     api = Api(
         inbox,
         Tokens(["key"]),
-        sources=[],
         cursors=Cursors(["key"]),
+        sources=[],
         reads=Reads(at_once=1, seconds=1),
         page_bytes=1,
         readiness=Readiness(inbox, [], max_backlog_seconds=1),
         exposition=Exposition(inbox, []),
         measuring=Reads(at_once=1, seconds=1),
         wake=lambda: None,
+        wiring=Wiring(()),
     )
     served = {
         ("POST" if "POST" in (route.methods or ()) else "GET", re.sub(r":\w+}", "}", route.path))

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from receiver.api import parameters
+from receiver.api.actions import Actions
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
@@ -26,10 +27,11 @@ from receiver.api.exposition import Exposition
 from receiver.api.hooks import RECEIVE
 from receiver.api.lookup import Lookup
 from receiver.api.openapi import OpenApi, describe
-from receiver.api.operations import Operation
+from receiver.api.operations import NOBODY, Operation
 from receiver.api.probes import Probes
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
+from receiver.api.runs import Runs
 from receiver.api.search import Search
 from receiver.api.stats import Counts, Stats
 from receiver.api.tags import tag
@@ -40,8 +42,11 @@ from receiver.inbox.inbox import Inbox
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.mirror.rows import mirror_tables
+from receiver.runs.actions import By, Via
+from receiver.runs.runs import Verbs
 from receiver.schemas import Error
 from receiver.search.cursors import Cursors
+from receiver.worker.processes import Wiring
 
 log = Repeats(structlog.get_logger(__name__))
 
@@ -71,6 +76,7 @@ class Api:
         exposition: Exposition,
         measuring: Reads,
         wake: Callable[[], None],
+        wiring: Wiring,
         warnings: Callable[[], list[str]] = list,
     ) -> None:
         """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
@@ -87,6 +93,8 @@ class Api:
             Catalog(lookup, tables),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
+            Runs(lookup, Verbs(inbox.database, wiring)),
+            Actions(lookup),
             Stats(Counts(inbox.database, sources)),
         )
         page = DocsPage(lambda: describe(self.operations))
@@ -107,10 +115,11 @@ class Api:
         assert answer is not None
 
         async def served(request: Request) -> Response:
+            by = NOBODY
             if operation.scope is not None:
                 authorization = request.headers.get("authorization")
-                self._tokens.check(authorization, operation.scope, now=datetime.now(UTC))
-            asked = parameters.ask(request, operation)
+                by = By(self._tokens.check(authorization, operation.scope, now=datetime.now(UTC)), Via.API)
+            asked = parameters.ask(request, operation, by=by)
             if iscoroutinefunction(answer):
                 return _answer(operation, await answer(asked))
             response = await self._reads.run(lambda: _answer(operation, answer(asked)))

@@ -22,8 +22,8 @@ from receiver.database.unfinished import UNFINISHED, read_note
 from receiver.errors import CopyError
 from receiver.inbox.tables import DELIVERIES, State
 from receiver.mirror.changes import CHANGES
-from receiver.server.registry import PROCESSES, running, shown
 from receiver.worker.liveness import dead
+from receiver.worker.processes import PROCESSES, running, shown
 
 #: For transactions of ours that last as long as a database is large, or wait while another one is written.
 TIMELESS = (

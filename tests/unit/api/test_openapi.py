@@ -27,6 +27,7 @@ from receiver.database.database import Database
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.rows import mirror_tables, sql_table
 from receiver.search.cursors import Cursors
+from receiver.worker.processes import Wiring
 
 #: The document is made without reading anything.
 NO_LOOKUP: Any = None
@@ -49,6 +50,7 @@ def api(tmp_path_factory) -> Iterator[Api]:
             exposition=Exposition(inbox, []),
             measuring=Reads(at_once=1, seconds=1),
             wake=lambda: None,
+            wiring=Wiring(()),
         )
 
 
