@@ -91,6 +91,8 @@ PLAIN = {
     "English nouns and verbs for what the module's first line says": [
         *("bounded", "closing", "copying", "incoming", "moments", "patterns", "preconditions", "reading", "repeats"),
         *("sending", "soundness", "unfinished"),
+        *("candidates", "differences", "isolation", "kept", "origins", "recomputation", "recorded", "scratch"),
+        *("stored", "telling", "traces", "trial", "why"),
     ],
 }
 

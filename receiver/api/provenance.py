@@ -10,9 +10,10 @@ from msgspec import Meta
 
 from receiver.api.changes import Change, show_change
 from receiver.api.deliveries import ID
+from receiver.api.listings import NEXT
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.parameters import CURSOR_DESCRIPTION, LIMIT, number
+from receiver.api.parameters import CURSOR, LIMIT
 from receiver.api.tokens import Scope
 from receiver.dialects.sources import Source
 from receiver.errors import BadRequest, NotFound, Unavailable
@@ -22,11 +23,13 @@ from receiver.mirror.rows import Key, MirrorRow, sql_table
 from receiver.mirror.unit_of_work import plain
 from receiver.mirror.versions import Rank, Version
 from receiver.provenance import telling
-from receiver.provenance.effects import changes_of
 from receiver.provenance.origins import Bringer, Origin
 from receiver.provenance.traces import NO_VALUE, Defeat, Loss
 from receiver.provenance.why import Check, Reason, Why, explain_row, not_in_force
 from receiver.schemas import Moment, Shape
+from receiver.search.changes import follow_changes
+from receiver.search.filters import ChangeFilter
+from receiver.search.replayable import unknown_ids
 from receiver.worker.trial import Obstacle
 
 #: Deliveries that were never processed that are shown.
@@ -123,7 +126,7 @@ class WhyRow(Shape, frozen=True):
 
 class ChangesOfDelivery(Shape, frozen=True):
     items: Annotated[list[Change], Meta(description="In commit order.")]
-    next: Annotated[int | None, Meta(description="The `cursor` of the next page; null on the last one.")]
+    next: Annotated[str | None, Meta(description=NEXT)]
 
 
 def show_why(why: Why) -> WhyRow:
@@ -201,7 +204,6 @@ def _shown(value: Any) -> Any:
 
 WHY_SOURCE = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
 WHY_ID = Parameter("external_id", {"type": "string"}, "The id at the source; its slashes as %2F.", str, "")
-BEHIND = Parameter("cursor", {"type": "integer", "minimum": 0}, CURSOR_DESCRIPTION, number("cursor"), 0)
 
 
 class Provenance:
@@ -236,7 +238,7 @@ class Provenance:
                 answer=self.changes,
                 answers={200: ChangesOfDelivery},
                 scope=Scope.READ,
-                parameters=(ID, BEHIND, LIMIT),
+                parameters=(ID, CURSOR, LIMIT),
                 refusals=(BadRequest, NotFound, Unavailable),
             ),
         ]
@@ -256,11 +258,14 @@ class Provenance:
         return show_why(why)
 
     def changes(self, asked: Question) -> ChangesOfDelivery:
-        """What one delivery changed; nothing for one that is not kept any more and changed nothing."""
-        limit = asked[LIMIT]
-        statement = changes_of(asked[ID], behind=asked[BEHIND])
-        page = self._lookup.page(statement.limit(limit), show_change, limit)
-        return ChangesOfDelivery(page.items, page.last["seq"] if page.last and page.more else None)
+        """What one delivery changed. Raises `NotFound` for one that is not kept and changed nothing."""
+        database, wanted = self._lookup.database, ChangeFilter(delivery=asked[ID])
+        listed = self._lookup.listed_in("changes of a delivery", wanted)
+        bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
+        page = follow_changes(database, wanted, show_change, bounds).listing
+        if not page.items and unknown_ids(database, [asked[ID]]):
+            raise NotFound(f"There is no delivery {asked[ID]}.")
+        return ChangesOfDelivery(page.items, self._lookup.cursors.write(listed, page.next))
 
     def _known(self, name: str) -> str:
         if name not in self._tables:

@@ -17,7 +17,7 @@ from receiver.mirror.rows import Write, sql_table
 from receiver.mirror.versions import AHEAD, Patch, Registers, Version
 
 #: Members of one document that are told one by one.
-MOST_MEMBERS = 200
+MOST_MEMBERS_TOLD = 200
 
 
 class NoValue:
@@ -113,7 +113,7 @@ def paths_of(registers: Registers, column: str) -> Iterator[str]:
     yield column
     value = registers.values.get(column)
     if isinstance(value, dict):
-        yield from (f"{column}.{member}" for member, _ in zip(value, range(MOST_MEMBERS), strict=False))
+        yield from (f"{column}.{member}" for member, _ in zip(value, range(MOST_MEMBERS_TOLD), strict=False))
 
 
 def is_misdated(version: Version) -> bool:
@@ -129,7 +129,7 @@ def _said(column: str, value: Any, held: Any) -> Iterator[tuple[str, Any]]:
     yield column, value
     members: Mapping[str, Any] = value if isinstance(value, dict) else {}
     known: Mapping[str, Any] = held if isinstance(held, dict) else {}
-    for member, _ in zip({**known, **members}, range(MOST_MEMBERS), strict=False):
+    for member, _ in zip({**known, **members}, range(MOST_MEMBERS_TOLD), strict=False):
         word = members.get(member, NO_VALUE)
         # Where both say the same, nothing loses that differs.
         if word != known.get(member, NO_VALUE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -40,10 +40,15 @@ from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
-from receiver.server.registry import Kind, Registration
+from receiver.runs.feeder import Feeder, FeederThread
+from receiver.runs.runs import Verbs
+from receiver.search.cursors import Cursors
+from receiver.server.feeding import new_feeder
+from receiver.server.registry import Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.settings import Settings, load, settings_folder
+from receiver.worker.processes import Kind, Wiring
 from receiver.worker.thread import WorkerThread
 from receiver.worker.worker import Worker
 
@@ -120,6 +125,17 @@ class Runtime:
             requests_wait=requests_wait,
         )
 
+    @property
+    def runs(self) -> Verbs:
+        """The verbs of runs, with the wiring in force."""
+        return Verbs(self.database, Wiring.of(self.sources))
+
+    def feeder(self, claims_of: Callable[[], Collection[str]] = lambda: (), *, forecasts: bool = True) -> Feeder:
+        """Steps runs beside a worker, which says what it claims deliveries of at the moment."""
+        return new_feeder(
+            self.inbox, self.sources, self.settings, self.retention, claims_of=claims_of, forecasts=forecasts
+        )
+
     def registration(self, kind: Kind) -> Registration:
         return Registration(self.database, self.schema, self.sources, kind=kind)
 
@@ -136,6 +152,7 @@ class App:
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
+        self._feeder = None if self._worker is None else FeederThread(partial(runtime.feeder, self._worker.claims_of))
         incoming = Incoming(settings)
         #: For a server whose protocol is ours; others keep bounds of their own.
         self.connections = Connections(settings, incoming)
@@ -165,6 +182,7 @@ class App:
         api = Api(
             self._read_inbox,
             Tokens(settings.secret_keys),
+            cursors=Cursors(settings.secret_keys),
             sources=sources,
             retries=RetrySchedule(attempts=settings.max_attempts),
             reads=self._reads,
@@ -173,6 +191,7 @@ class App:
             exposition=self._runtime.exposition,
             measuring=self._measuring,
             wake=self._wake,
+            wiring=Wiring.of(sources),
             warnings=lambda: self._registration.warnings,
         )
         rest = Starlette(
@@ -203,12 +222,16 @@ class App:
         self._group_commit.start()
         if self._worker is not None:
             self._worker.start()
+        if self._feeder is not None:
+            self._feeder.start()
         if self._reloader is not None:
             self._reloader.start()
         yield
         if self._reloader is not None:
             self._reloader.stop()
         self._group_commit.stop()
+        if self._feeder is not None:
+            self._feeder.stop()
         if self._worker is not None:
             self._worker.stop()
         self._registration.stop()
@@ -257,6 +280,8 @@ class App:
         self._registration.renew(renewal.sources)
         if self._worker is not None:
             self._worker.renew()
+        if self._feeder is not None:
+            self._feeder.renew()
 
     def _wake(self) -> None:
         if self._worker is not None:

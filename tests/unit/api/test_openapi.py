@@ -27,6 +27,8 @@ from receiver.database.database import Database
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
 from receiver.mirror.rows import mirror_tables, sql_table
+from receiver.search.cursors import Cursors
+from receiver.worker.processes import Wiring
 
 #: The document is made without reading anything.
 NO_LOOKUP: Any = None
@@ -43,12 +45,14 @@ def api(tmp_path_factory) -> Iterator[Api]:
             Tokens(["key"]),
             sources={},
             retries=RetrySchedule(),
+            cursors=Cursors(["key"]),
             reads=Reads(at_once=1, seconds=1),
             page_bytes=1,
             readiness=Readiness(inbox, [], max_backlog_seconds=1),
             exposition=Exposition(inbox, []),
             measuring=Reads(at_once=1, seconds=1),
             wake=lambda: None,
+            wiring=Wiring(()),
         )
 
 
