@@ -257,6 +257,11 @@ class Deliveries:
                 parameters=(ID,),
                 refusals=(BadRequest, NotFound, Unavailable),
             ),
+            *self._verbs(),
+        ]
+
+    def _verbs(self) -> list[Operation]:
+        return [
             Operation(
                 name="replay_delivery",
                 method="post",

@@ -103,6 +103,8 @@ class Effect:
     run: int | None = None
     #: Whether more than one delivery want a reason: a plan changes none, and to stop is always right.
     wants_reason: bool = True
+    #: The part of the effect that keeps the action's id, called with it in the same transaction.
+    then: Callable[[int], object] = lambda _: None
 
 
 class Done(NamedTuple):
@@ -142,7 +144,7 @@ def _perform(
         did = effect(connection)
         if did is None:
             return None
-        record(connection, asked, did, now=now)
+        did.then(record(connection, asked, did, now=now))
         return Done(did.result)
 
 

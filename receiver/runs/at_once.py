@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, exists, select
 
 from receiver.inbox.inbox import Inbox
+from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS
 from receiver.runs.actions import Asked, Done, Effect, perform
 
 #: Deliveries that are replayed at once: half a batch, which nobody waits for. More are a run.
 MOST_AT_ONCE = 100
+
+
+def replayable(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Those that have ended and have a body, ascending; they stay so until the transaction ends."""
+    return list(connection.execute(_REPLAYABLE, {"ids": list(ids)}).scalars())
 
 
 def replay_at_once(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) -> Done | None:
@@ -21,8 +27,13 @@ def replay_at_once(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datet
     """
 
     def begin(connection: Connection) -> Effect | None:
-        begun = inbox.begin_round(connection, ids, cause="replay", now=now)
-        return Effect(begun, {"status": "pending", "deliveries": begun}) if begun else None
+        can = replayable(connection, ids)
+        result = {"status": "pending", "deliveries": len(can)}
+
+        def begin_round(action: int) -> None:
+            inbox.begin_round(connection, can, cause="replay", action=action, now=now)
+
+        return Effect(len(can), result, then=begin_round) if can else None
 
     return perform(inbox.database, asked, begin, now=now)
 
@@ -38,3 +49,11 @@ def try_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) ->
         return Effect(tried, {"status": "pending", "deliveries": tried}) if tried else None
 
     return perform(inbox.database, asked, hurry, now=now)
+
+
+_REPLAYABLE = (
+    select(DELIVERIES.c.id)
+    .where(IDS, HAS_ENDED, exists().where(BODIES.c.delivery_id == DELIVERIES.c.id))
+    .order_by(DELIVERIES.c.id)
+    .with_for_update()
+)

@@ -114,12 +114,12 @@ def forecast(
             ids, until=elapsed() + MOST_SECONDS, elapsed=elapsed
         )
     if made.partial is None and len(made.deliveries) < of:
-        made.partial = f"every {_ordinal(of, len(made.deliveries))} delivery was tried: the numbers are of these."
+        made.partial = f"One delivery of {_ratio(of, made)} was tried: the numbers are of these."
     return made
 
 
-def _ordinal(of: int, tried: int) -> str:
-    return f"{max(round(of / max(tried, 1)), 2)}th"
+def _ratio(of: int, made: Forecast) -> int:
+    return max(round(of / max(len(made.deliveries), 1)), 2)
 
 
 class _Trial:

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 LEASE = timedelta(minutes=2)
 
 #: Runs that are planned or fed at once.
-MOST_AT_ONCE = 100
+MOST_OPEN_RUNS = 100
 
 
 class HeldRun:
@@ -103,7 +103,7 @@ def hold(database: Database, name: str, run: int, *, clock: Callable[[], datetim
 
 def open_runs(database: Database) -> list[int]:
     """The runs that are being planned or fed, oldest first."""
-    found = select(RUNS.c.id).where(text("state IN ('planning', 'running')")).order_by(RUNS.c.id).limit(MOST_AT_ONCE)
+    found = select(RUNS.c.id).where(text("state IN ('planning', 'running')")).order_by(RUNS.c.id).limit(MOST_OPEN_RUNS)
     with database.read() as connection:
         return list(connection.execute(found).scalars())
 

@@ -22,6 +22,7 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror.versions import Outcome
+from receiver.runs.at_once import replayable
 from receiver.runs.forecast import MOST_DELIVERIES, MOST_ROWS, SKIPPED, Forecast, forecast
 from receiver.runs.kinds import Held, Progress
 from receiver.runs.runs import be_alone
@@ -94,7 +95,7 @@ class Replay:
         return forecast(self.database, self.sources, ids, of=total, retries=self.retries, clock=self.clock)
 
     def _sample(self, run: int, every: int) -> Iterator[int]:
-        """The deliveries of the set, ascending; of a large one each so manieth."""
+        """The deliveries of the set, ascending: one of `every`."""
         last, seen = 0, 0
         page = select(RUN_DELIVERIES.c.delivery_id).where(RUN_DELIVERIES.c.run == run).limit(FREEZE)
         page = page.where(RUN_DELIVERIES.c.delivery_id > bindparam("last")).order_by(RUN_DELIVERIES.c.delivery_id)
@@ -165,7 +166,7 @@ class Replay:
         """Begin a round of each that can be replayed, and say of the others why not."""
         if not ids:
             return Counter()
-        can = list(connection.execute(_REPLAYABLE, {"ids": list(ids)}).scalars())
+        can = replayable(connection, ids)
         self.inbox.begin_round(connection, can, cause="replay", run=run, now=now)
         _set_items(connection, run, can, ItemState.FED)
         kept = {row.id: row.has_ended for row in connection.execute(_STANDING, {"ids": sorted(set(ids) - set(can))})}
@@ -269,13 +270,6 @@ _NEXT = (
     .where(RUN_DELIVERIES.c.run == bindparam("run"), RUN_DELIVERIES.c.delivery_id > bindparam("after"))
     .order_by(RUN_DELIVERIES.c.delivery_id)
     .limit(bindparam("limit"))
-)
-
-_REPLAYABLE = (
-    select(DELIVERIES.c.id)
-    .where(among(DELIVERIES.c.id, _IDS), HAS_ENDED, _HAS_BODY)
-    .order_by(DELIVERIES.c.id)
-    .with_for_update()
 )
 
 _STANDING = select(DELIVERIES.c.id, DELIVERIES.c.ended_at.is_not(None).label("has_ended")).where(

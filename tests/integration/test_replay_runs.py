@@ -12,6 +12,7 @@ from sqlalchemy import select
 from handlers.catalog import Product
 from receiver import Discard, Retry
 from receiver.errors import NotFound, ReasonWanted, RunConflict
+from receiver.runs import forecast, replay
 from receiver.runs.actions import By, Via
 from receiver.runs.tables import RunState
 
@@ -245,3 +246,27 @@ def test_a_delivery_that_fails_again_is_waited_for(kit, shop, runs):
     kit.drain()
     runs.finish(run)
     assert runs.run(run)["tally"] == {"unchanged": 1}
+
+
+def test_of_a_large_set_a_sample_is_tried_and_the_plan_says_so(kit, runs, monkeypatch):
+    ids = send_and_drain(kit, *map(str, range(7)))
+    monkeypatch.setattr(replay, "MOST_DELIVERIES", 4)
+    made = runs.run(runs.plan(*ids))["forecast"]
+    assert (made["deliveries"], made["tried"], made["outcomes"]) == (7, 4, {"unchanged": 4})
+    assert made["partial"] == "One delivery of 2 was tried: the numbers are of these."
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "said"),
+    [
+        ("MOST_SECONDS", -1.0, "seconds had passed"),
+        ("MOST_WRITES", 0, "said more than 0 things"),
+        ("MOST_BYTES", 0, "more than 0 bytes"),
+    ],
+)
+def test_a_forecast_ends_at_its_bounds_and_says_how_far_it_came(kit, runs, monkeypatch, bound, value, said):
+    ids = send_and_drain(kit, *map(str, range(forecast.WINDOW + 1)))
+    monkeypatch.setattr(forecast, bound, value)
+    made = runs.run(runs.plan(*ids))["forecast"]
+    assert made["tried"] == forecast.WINDOW
+    assert said in made["partial"]

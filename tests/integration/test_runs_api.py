@@ -63,6 +63,7 @@ def test_every_request_that_changed_something_is_an_action(served: Served):
     newest = served.get("/api/v1/actions?limit=1").json()["items"][0]
     assert (newest["what"], newest["who"], newest["via"], newest["count"]) == ("replay", "api", "api", 1)
     assert newest["arguments"] == {"delivery": delivery}
+    assert str(served.delivery(delivery)["rounds"][-1]["action"]) == newest["id"]
 
 
 def test_a_replay_asked_for_twice_with_one_key_is_one_action(served: Served):
