@@ -50,9 +50,8 @@ def rehearse(
     """
     runtime = install()
     source_named(runtime.sources, source)
-    if reference is not None and not reference.partition(":")[0]:
-        raise ConfigurationError('The code is named as "module:name", with the module beside the settings file.')
-    found = compare(runtime.database, source, last=last, reference=reference, hydrate=hydrate)
+    named = None if reference is None else _module_and_name(reference)
+    found = compare(runtime.database, source, last=last, reference=named, hydrate=hydrate)
     if as_json:
         typer.echo(encode(_as_json(found)))
     else:
@@ -60,6 +59,17 @@ def rehearse(
             typer.echo(visible(line))
     if found.found:
         raise typer.Exit(1)
+
+
+def _module_and_name(reference: str) -> str:
+    """The reference, without the ending of a file's name. Raises `ConfigurationError` for a path."""
+    module, colon, name = reference.partition(":")
+    module = module.removesuffix(".py")
+    if not module or "/" in module:
+        raise ConfigurationError(
+            f"{reference!r} names no module: write it as module:name, with the module beside the settings file."
+        )
+    return f"{module}{colon}{name}"
 
 
 def _as_json(found: Differences) -> dict[str, Any]:
