@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.commands.ask import ask
 from receiver.commands.copy import copy
 from receiver.commands.doctor import doctor
 from receiver.commands.migrate import migrate
@@ -33,7 +34,7 @@ from receiver.settings.settings import load
 COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
-COMMANDS = (serve, worker, reload, token, doctor, send, replay, reconcile, prune, migrate, copy)
+COMMANDS = (serve, worker, reload, token, doctor, send, replay, reconcile, ask, prune, migrate, copy)
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
 app.callback()(hookmirror)

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from receiver.api import parameters
+from receiver.api.ask import SourceQuestions
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
@@ -37,6 +38,7 @@ from receiver.inbox.inbox import Inbox
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.mirror.rows import mirror_tables
+from receiver.reconcile.schedule import ReconcileStatus
 from receiver.schemas import Error
 
 log = Repeats(structlog.get_logger(__name__))
@@ -67,10 +69,13 @@ class Api:
         measuring: Reads,
         wake: Callable[[], None],
         warnings: Callable[[], list[str]] = list,
+        reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: (),
+        questions: SourceQuestions | None = None,
     ) -> None:
         """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
 
-        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`.
+        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`;
+        `reconciles` tells how those of the sources stand; `questions` go to the sources' own APIs.
         """
         self._tokens = tokens
         self._reads = reads
@@ -79,8 +84,9 @@ class Api:
             Probes(readiness, exposition, measuring=measuring, warnings=warnings),
             Deliveries(lookup, inbox, wake=wake),
             Catalog(lookup, mirror_tables()),
+            questions or SourceQuestions(inbox.database, dict),
             ChangeFeed(lookup),
-            Stats(Counts(inbox.database, sources)),
+            Stats(Counts(inbox.database, sources, reconciles=reconciles)),
         )
         described = [RECEIVE, *(operation for noun in nouns for operation in noun.operations())]
         #: Everything that is served, webhooks included.

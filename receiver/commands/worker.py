@@ -37,6 +37,7 @@ def worker(
     listening = None if metrics_port is None else server.listen(metrics_host, metrics_port, option="--metrics-port")
     runtime.prepare()
     running = WorkerThread(runtime.worker, runtime.database)
+    reconciling = runtime.reconciling()
     registration = runtime.registration(Kind.WORKER)
 
     def adopt(renewal: Renewal) -> None:
@@ -47,15 +48,14 @@ def worker(
     reloader = Reloader(requests, read=runtime.read_anew, adopt=adopt, note=registration.note_settings)
     tune_interpreter()
     log.info("working", sources=", ".join(sorted(runtime.sources)))
-    running.start()
-    registration.start()
-    reloader.start()
+    for each in (running, reconciling, registration, reloader):
+        each.start()
     with ExitStack() as shown:
         if listening is not None:
             shown.enter_context(vitals(listening, trouble=running.trouble, metrics=runtime.exposition.text))
         ends.get()
-        reloader.stop()
-        running.stop()
+        for each in (reloader, reconciling, running):
+            each.stop()
     registration.stop()
     runtime.database.close()
     log.info("stopped")

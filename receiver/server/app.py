@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from receiver.api import exposition, readiness
+from receiver.api.ask import SourceQuestions
 from receiver.api.exposition import Exposition
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
@@ -40,6 +41,7 @@ from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
+from receiver.reconcile.schedule import ReconcileThread, statuses
 from receiver.server.registry import Kind, Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.settings.environment import CONFIG_VARIABLE
@@ -120,6 +122,10 @@ class Runtime:
             requests_wait=requests_wait,
         )
 
+    def reconciling(self) -> ReconcileThread:
+        """What reconciles the sources by their schedules, those of later settings too."""
+        return ReconcileThread(self.inbox, lambda: self.sources)
+
     def registration(self, kind: Kind) -> Registration:
         return Registration(self.database, self.schema, self.sources, kind=kind)
 
@@ -136,6 +142,7 @@ class App:
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
+        self._reconciling = runtime.reconciling() if with_worker else None
         incoming = Incoming(settings)
         #: For a server whose protocol is ours; others keep bounds of their own.
         self.connections = Connections(settings, incoming)
@@ -149,6 +156,7 @@ class App:
         self._read_inbox = Inbox(runtime.database.beside(connections=at_once, seconds=seconds))
         self._reads = Reads(at_once=at_once, seconds=seconds)
         self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
+        self._questions = SourceQuestions(runtime.database, lambda: runtime.sources)
         self._readiness = self._new_readiness()
         self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -173,6 +181,8 @@ class App:
             measuring=self._measuring,
             wake=self._wake,
             warnings=lambda: self._registration.warnings,
+            questions=self._questions,
+            reconciles=lambda now: statuses(self._read_inbox.database, sources, now=now),
         )
         rest = Starlette(
             routes=api.routes(),
@@ -202,16 +212,20 @@ class App:
         self._group_commit.start()
         if self._worker is not None:
             self._worker.start()
+        if self._reconciling is not None:
+            self._reconciling.start()
         if self._reloader is not None:
             self._reloader.start()
         yield
         if self._reloader is not None:
             self._reloader.stop()
         self._group_commit.stop()
+        if self._reconciling is not None:
+            self._reconciling.stop()
         if self._worker is not None:
             self._worker.stop()
         self._registration.stop()
-        for each in (self._reads, self._measuring, self._readiness):
+        for each in (self._reads, self._measuring, self._questions, self._readiness):
             each.close()
         self._runtime.database.close()
 
