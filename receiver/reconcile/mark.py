@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -10,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from receiver.inbox.ids import MOST_PROCESSES, first_id_at
+from receiver.mirror.changes import RowChange
 from receiver.reconcile.window import Window
 
 
@@ -93,6 +95,16 @@ class Mark:
 
     def copy(self) -> Mark:
         return deepcopy(self)
+
+    def behind(self, changes: Sequence[RowChange]) -> Mark:
+        """The mark behind these repairs."""
+        following = self.copy()
+        following.repaired += len(changes)
+        for change in changes if self.plan else ():
+            was, now = change.before.get("active"), change.after.get("active")
+            step = int(bool(now)) - int(bool(was)) if now is not None else 0
+            following.grown[change.table] = following.grown.get(change.table, 0) + step
+        return following
 
     def to_json(self) -> dict[str, Any]:
         as_of = None if self.as_of is None else self.as_of.isoformat()

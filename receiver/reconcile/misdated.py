@@ -18,6 +18,7 @@ from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write, child_tables, mirror_tables, sql_table
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import AHEAD, Rank, Version, microseconds
+from receiver.reconcile.tables import Transact
 
 
 class DatedBack(NamedTuple):
@@ -56,6 +57,7 @@ def date_back(
     as_of: datetime,
     plan: bool,
     clock: Callable[[], datetime],
+    transact: Transact,
     along: Callable[[Connection, DatedBack], None],
 ) -> DatedBack:
     """Let news of these rows that is from the future count as of its arrival. `along` belongs to the transaction."""
@@ -64,16 +66,15 @@ def date_back(
         with database.read() as connection:
             return _date_back(UnitOfWork(connection), keys, as_of, lock=False)
 
-    def commit() -> DatedBack:
-        with database.write() as connection:
-            rows = UnitOfWork(connection)
-            done = _date_back(rows, keys, as_of, lock=True)
-            rows.save()
-            changes.record(connection, done.changes, now=clock())
-            along(connection, done)
+    def write(connection: Connection) -> DatedBack:
+        rows = UnitOfWork(connection)
+        done = _date_back(rows, keys, as_of, lock=True)
+        rows.save()
+        changes.record(connection, done.changes, now=clock())
+        along(connection, done)
         return done
 
-    return retry_transaction(forecast if plan else commit)
+    return retry_transaction(forecast) if plan else transact(write)
 
 
 def _date_back(rows: UnitOfWork, keys: Sequence[Key], as_of: datetime, *, lock: bool) -> DatedBack:

@@ -20,6 +20,7 @@ from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import AHEAD, Rank, microseconds
 from receiver.reconcile.rows import differs
+from receiver.reconcile.tables import Transact, transact_on
 from receiver.reconcile.window import Window, pending_among, told_since
 
 #: What else belongs to the transaction that repairs.
@@ -40,9 +41,18 @@ class Done(NamedTuple):
 class Repair:
     """Brings the mirror of one source to what its list, or an answer about single rows, says."""
 
-    def __init__(self, database: Database, source: str, clock: Callable[[], datetime], *, plan: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        source: str,
+        clock: Callable[[], datetime],
+        *,
+        plan: bool = False,
+        transact: Transact | None = None,
+    ) -> None:
         self._database, self._source, self._clock = database, source, clock
         self._plan = plan
+        self._transact = transact or transact_on(database)
 
     def let_in(self, writes: Sequence[Write], window: Window, as_of: datetime, along: Along | None = None) -> Done:
         """Let this news in where it differs from the mirror.
@@ -52,7 +62,7 @@ class Repair:
         found, candidates = retry_transaction(lambda: self._compare(writes, window, as_of))
         if self._plan or not candidates:
             return found
-        done = retry_transaction(lambda: self._commit(candidates, window, as_of, found, along))
+        done = self._transact(lambda connection: self._write(connection, candidates, window, as_of, found, along))
         return done._replace(newer=done.newer + found.newer)
 
     def _compare(self, writes: Sequence[Write], window: Window, as_of: datetime) -> tuple[Done, list[Write]]:
@@ -70,21 +80,26 @@ class Repair:
                 return self._take(rows, connection, needed, window)._replace(newer=newer), []
             return Done(newer=newer), needed
 
-    def _commit(
-        self, candidates: Sequence[Write], window: Window, as_of: datetime, found: Done, along: Along | None
+    def _write(
+        self,
+        connection: Connection,
+        candidates: Sequence[Write],
+        window: Window,
+        as_of: datetime,
+        found: Done,
+        along: Along | None,
     ) -> Done:
-        with self._database.write() as connection:
-            rows = UnitOfWork(connection)
-            rows.load(candidates, lock=True)
-            pending = pending_among(connection, self._source, _entities(rows, candidates))
-            fresh = [write for write in candidates if not _is_newer(rows.row(write.key), as_of)]
-            needed = [write for write in fresh if _is_needed(rows.row(write.key), write, pending)]
-            newer = len({write.key for write in candidates} - {write.key for write in fresh})
-            done = self._take(rows, connection, needed, window)._replace(newer=newer)
-            rows.save()
-            changes.record(connection, done.changes, now=self._clock())
-            if along is not None:
-                along(connection, done._replace(newer=newer + found.newer))
+        rows = UnitOfWork(connection)
+        rows.load(candidates, lock=True)
+        pending = pending_among(connection, self._source, _entities(rows, candidates))
+        fresh = [write for write in candidates if not _is_newer(rows.row(write.key), as_of)]
+        needed = [write for write in fresh if _is_needed(rows.row(write.key), write, pending)]
+        newer = len({write.key for write in candidates} - {write.key for write in fresh})
+        done = self._take(rows, connection, needed, window)._replace(newer=newer)
+        rows.save()
+        changes.record(connection, done.changes, now=self._clock())
+        if along is not None:
+            along(connection, done._replace(newer=newer + found.newer))
         return done
 
     def _take(self, rows: UnitOfWork, connection: Connection, writes: Sequence[Write], window: Window) -> Done:

@@ -13,7 +13,7 @@ from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.mirror.rows import Key, MirrorRow, sql_table
 from receiver.reconcile.mark import Mark
-from receiver.reconcile.tables import SEEN
+from receiver.reconcile.tables import SEEN, Transact
 
 #: Keys that wait for the next write, and seconds that they wait: a page without differences needs no write lock.
 KEYS_AT_ONCE, SECONDS_AT_ONCE = 5_000, 5.0
@@ -28,8 +28,11 @@ Keep = Callable[[Connection, Mark], None]
 class SeenKeys:
     """What a walk has seen, and the mark up to which that holds: both are written in one transaction."""
 
-    def __init__(self, database: Database, keep: Keep, *, seconds: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, database: Database, keep: Keep, transact: Transact, *, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database, self._keep, self._seconds = database, keep, seconds
+        self._transact = transact
         self._waiting: dict[tuple[str, str], tuple[int, bool | None]] = {}
         self._written_at = seconds()
 
@@ -56,11 +59,7 @@ class SeenKeys:
         if not (now or is_due or len(self._waiting) >= KEYS_AT_ONCE):
             return
 
-        def write() -> None:
-            with self._database.write() as connection:
-                self.write(connection, mark)
-
-        retry_transaction(write)
+        self._transact(lambda connection: self.write(connection, mark))
         self.written()
 
     def known(self, mark: Mark, keys: Collection[Key], *, walk: int) -> set[Key]:

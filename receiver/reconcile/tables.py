@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Table, false
+from sqlalchemy import Connection, Table, false
 from sqlmodel import Field, SQLModel
 
 from receiver.database.columns import Document, UtcDateTime
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+
+Result = TypeVar("Result")
+
+
+class Transact(Protocol):
+    """Runs work in one transaction that writes, again where the database breaks it off.
+
+    Who watches a walk as a run gives one of its own, which keeps the run's progress along with the work.
+    """
+
+    def __call__(self, work: Callable[[Connection], Result]) -> Result: ...
+
+
+def transact_on(database: Database) -> Transact:
+    """Transactions of this database, and nothing else in them."""
+
+    def transact(work: Callable[[Connection], Result]) -> Result:
+        def write() -> Result:
+            with database.write() as connection:
+                return work(connection)
+
+        return retry_transaction(write)
+
+    return transact
 
 
 class SeenKey(SQLModel, table=True):

@@ -28,6 +28,7 @@ from receiver.reconcile.question import Asking
 from receiver.reconcile.repair import Done, Repair
 from receiver.reconcile.rows import absent, gone, key_of, present
 from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
+from receiver.reconcile.tables import Transact, transact_on
 from receiver.reconcile.window import Window, open_window
 
 #: Rows dated back or deactivated in one transaction, so that the endpoint never waits long for its turn.
@@ -63,12 +64,17 @@ class Walk:
         *,
         clock: Callable[[], datetime],
         keep: Keep = lambda _connection, _mark: None,
+        transact: Transact | None = None,
     ) -> None:
-        """`keep` stores the mark, as part of the transaction that leads to it. Without `asking` there is no list."""
+        """`keep` stores the mark, as part of the transaction that leads to it. Without `asking` there is no list.
+
+        `transact` makes the transactions: those of the database, unless who watches the walk gives its own.
+        """
+        self._transact = transact or transact_on(database)
         self._database, self._source = database, source
         self._source_list = None if asking is None else SourceList(source, asking)
         self._clock = clock
-        self._seen = SeenKeys(database, keep)
+        self._seen = SeenKeys(database, keep, self._transact)
         listing = source.dialect.listing_of
         self._parts: tuple[ListPart, ...] = () if listing is None else listing.parts
         self._tables = () if listing is None else listing.tables
@@ -131,7 +137,15 @@ class Walk:
         def along(connection: Connection, done: DatedBack) -> None:
             self._seen.write(connection, _dated_back(mark, done))
 
-        done = misdated.date_back(self._database, keys, as_of=as_of, plan=mark.plan, clock=self._clock, along=along)
+        done = misdated.date_back(
+            self._database,
+            keys,
+            as_of=as_of,
+            plan=mark.plan,
+            clock=self._clock,
+            transact=self._transact,
+            along=along,
+        )
         if mark.plan:
             for key, active in done.active.items():
                 self._seen.add([key], 0, active=active)
@@ -295,7 +309,7 @@ class Walk:
             self._seen.write(connection, _repaired(mark, done, can_ask))
             written = True
 
-        repair = Repair(self._database, mark.source, self._clock, plan=mark.plan)
+        repair = Repair(self._database, mark.source, self._clock, plan=mark.plan, transact=self._transact)
         done = repair.let_in(writes, window, as_of, along)
         following = _repaired(mark, done, can_ask)
         if written:
@@ -311,28 +325,18 @@ def _as_of(mark: Mark) -> datetime:
 
 
 def _dated_back(mark: Mark, done: DatedBack) -> Mark:
-    following = _grown(mark, done.changes)
+    following = mark.behind(done.changes)
     following.misdated += done.misdated
     return following
 
 
 def _repaired(mark: Mark, done: Done, can_ask: Sequence[type[MirrorRow]]) -> Mark:
     """The mark behind what was done. What moved and can be asked for is looked at again."""
-    following = _grown(mark, done.changes)
+    following = mark.behind(done.changes)
     following.newer += done.newer
     for key in done.moved:
         if key.table in can_ask:
             following.again.append([seen.name_of(key.table), key.external_id])
         else:
             following.left += 1
-    return following
-
-
-def _grown(mark: Mark, changes: Sequence[RowChange]) -> Mark:
-    following = mark.copy()
-    following.repaired += len(changes)
-    for change in changes if mark.plan else ():
-        was, now = change.before.get("active"), change.after.get("active")
-        step = int(bool(now)) - int(bool(was)) if now is not None else 0
-        following.grown[change.table] = following.grown.get(change.table, 0) + step
     return following

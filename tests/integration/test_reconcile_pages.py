@@ -22,8 +22,10 @@ from receiver.database.database import Database
 from receiver.mirror.changes import after
 from receiver.reconcile import reconcile, seen
 from receiver.reconcile.lease import UnderWayError
-from receiver.reconcile.mark import Mark
-from receiver.reconcile.tables import SEEN
+from receiver.reconcile.mark import Mark, new_mark
+from receiver.reconcile.question import Asking
+from receiver.reconcile.tables import SEEN, transact_on
+from receiver.reconcile.walk import Walk
 
 EARLIER = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
 
@@ -521,3 +523,28 @@ def test_what_a_listing_only_names_is_asked_for_row_by_row(kit, shop):
     report = run(kit, force=True)
     assert source.requests == [0, 3, "A1", "A2", "A3", "A4", "A3"]
     assert (report.listed, mirrored(kit)) == (3, source.names)
+
+
+def test_who_watches_a_walk_as_a_run_makes_its_transactions_and_stops_it_between_two_steps(kit, lamps):
+    """Each step leads from one mark to the next, kept along with whatever else belongs to the run."""
+    lamps.hold(lamps.names, "Lantern")
+    kept, transactions = [], []
+    transact = transact_on(kit.database)
+
+    def counted(work):
+        transactions.append(1)
+        return transact(work)
+
+    def new_walk() -> Walk:
+        asking = Asking(kit.source("shop"), kit.now)
+        keep = lambda _, mark: kept.append(mark.to_json())  # noqa: E731 (as long as what it does)
+        return Walk(kit.database, kit.source("shop"), asking, clock=kit.now, keep=keep, transact=counted)
+
+    mark = new_mark("shop", now=kit.now())
+    while not mark.is_done:
+        # Each step by another process, from the mark that was kept last.
+        mark, _ = new_walk().step(mark)
+        mark = Mark.from_json(kept[-1]) if kept else mark
+    assert mirrored(kit) == lamps.names
+    assert mark.repaired == 10
+    assert len(kept) == len(transactions)
