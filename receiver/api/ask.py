@@ -25,7 +25,8 @@ from receiver.errors import (
 )
 from receiver.loading import foreign_code
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
-from receiver.reconcile.ask import Asked, ReasonError, ask_source, repair_row
+from receiver.reconcile.ask import ReasonError, SourceAnswer, ask_source
+from receiver.runs.repair import repair
 from receiver.schemas import Moment, Shape
 
 #: Sources that are asked at the same time, and seconds that one may take to answer.
@@ -62,7 +63,7 @@ class AskedRow(Shape, frozen=True):
     ]
 
 
-def show_asked(asked: Asked) -> AskedRow:
+def show_asked(asked: SourceAnswer) -> AskedRow:
     return AskedRow(
         table=asked.table,
         source=asked.source,
@@ -83,7 +84,7 @@ def show_asked(asked: Asked) -> AskedRow:
 ASKED_TABLE = Parameter("table", {"type": "string"}, "The name of a table.", str, "")
 ASKED_SOURCE = Parameter("source", {"type": "string"}, "The name of a source in the settings.", str, "")
 ASKED_ID = Parameter("external_id", {"type": "string"}, "The id at the source. It may hold slashes.", str, "")
-REASON = plain_text("reason", "Why the row is repaired, in 3 to 200 characters.")
+REPAIR_REASON = plain_text("reason", "Why the row is repaired, in 3 to 200 characters.")
 
 
 class SourceQuestions:
@@ -120,7 +121,7 @@ class SourceQuestions:
                 path=f"{path}/repair",
                 summary="Ask the source for one row, and let its answer into the mirror",
                 answer=self.repair,
-                parameters=(*row, REASON),
+                parameters=(*row, REPAIR_REASON),
                 **asked,
             ),
         ]
@@ -129,12 +130,12 @@ class SourceQuestions:
         return await self._turns.run(lambda: self._ask(asked, ask_source))
 
     async def repair(self, asked: Question) -> AskedRow:
-        def repair(*row: Any) -> Asked:
-            return repair_row(*row, reason=asked[REASON] or "")
+        def verb(database: Database, source: Source, table: type[MirrorRow], external_id: str) -> SourceAnswer:
+            return repair(database, source, table, external_id, by=asked.by, reason=asked[REPAIR_REASON] or "")
 
-        return await self._turns.run(lambda: self._ask(asked, repair))
+        return await self._turns.run(lambda: self._ask(asked, verb))
 
-    def _ask(self, asked: Question, verb: Callable[[Database, Source, type[MirrorRow], str], Asked]) -> AskedRow:
+    def _ask(self, asked: Question, verb: Callable[[Database, Source, type[MirrorRow], str], SourceAnswer]) -> AskedRow:
         source = self._sources().get(asked[ASKED_SOURCE])
         if source is None:
             raise NotFound(f"There is no source {asked[ASKED_SOURCE][:64]!r} in the settings.")

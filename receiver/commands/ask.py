@@ -12,7 +12,9 @@ from receiver.commands.options import JsonFlag, source_named
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
-from receiver.reconcile.ask import ask_source, repair_row
+from receiver.reconcile.ask import ask_source
+from receiver.runs.actions import by_command
+from receiver.runs.repair import repair as repair_with_action
 from receiver.server.app import install
 
 
@@ -33,7 +35,7 @@ def ask(
     kind = _table(table)
     with foreign_code(f"The lookup of {source}"):
         if repair:
-            asked = repair_row(runtime.database, listening, kind, external_id, reason=reason)
+            asked = repair_with_action(runtime.database, listening, kind, external_id, by=by_command(), reason=reason)
         else:
             asked = ask_source(runtime.database, listening, kind, external_id)
     shown = asdict(asked) | {"equal": asked.equal}

@@ -10,6 +10,7 @@ from receiver.codec import encode
 from receiver.commands.options import JsonFlag
 from receiver.commands.progress import progress
 from receiver.inbox.retention import PAGES
+from receiver.runs.retention import drop_old
 from receiver.server.app import install
 
 
@@ -21,6 +22,8 @@ def prune(as_json: JsonFlag = False) -> None:
     with progress("deliveries pruned") as seen:
         while some := runtime.retention.prune(runtime.database, now=datetime.now(UTC)):
             dropped += some
+            seen(dropped)
+        while drop_old(runtime.database, before=datetime.now(UTC) - runtime.retention.dedup_keys):
             seen(dropped)
         while runtime.database.shrink(PAGES):
             seen(dropped)

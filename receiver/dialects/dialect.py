@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from receiver import codec
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
-from receiver.dialects.listing import Listing, ListPart, SourceLookup
+from receiver.dialects.listing import ListPart, SourceListing, SourceLookup
 from receiver.dialects.patterns import Pattern
 from receiver.envelope import Envelope, Event
 from receiver.errors import ConfigurationError, Unreadable, WiringError
@@ -68,7 +68,7 @@ class Dialect:
         self.kept_headers = kept_headers(keep_headers, name)
         if isinstance(verify, HmacSha256) and verify.header.lower() not in NEVER_KEPT:
             self.kept_headers[verify.header.lower().encode()] = verify.header.lower()
-        self.listing_of: Listing | None = None
+        self.listing_of: SourceListing | None = None
         self.lookup_of: SourceLookup | None = None
         self._read: Callable[[Any], Envelope] | None = None
         self._compose: Callable[..., Any] = _compose_by_convention
@@ -132,7 +132,7 @@ class Dialect:
 
         def register(function: Function) -> Function:
             self._check_plain(function, "a listing", ("api",))
-            self.listing_of = Listing((ListPart(tables, walk=function),))
+            self.listing_of = SourceListing((ListPart(tables, walk=function),))
             return function
 
         return register
@@ -148,7 +148,7 @@ class Dialect:
         def register(function: Function) -> Function:
             self._check_plain(function, "a function for pages", ("api", "start"))
             part = ListPart(tables, read=function, names_only=names_only)
-            self.listing_of = (self.listing_of or Listing(())).with_part(part, self.name)
+            self.listing_of = (self.listing_of or SourceListing(())).with_part(part, self.name)
             return function
 
         return register

@@ -70,7 +70,7 @@ class ListPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class SourceListing:
     """A source's own list: its parts in the order in which they are walked."""
 
     parts: tuple[ListPart, ...]
@@ -79,12 +79,12 @@ class Listing:
     def tables(self) -> tuple[type[MirrorRow], ...]:
         return tuple(table for part in self.parts for table in part.tables)
 
-    def with_part(self, part: ListPart, dialect: str) -> Listing:
+    def with_part(self, part: ListPart, dialect: str) -> SourceListing:
         """The listing with one more part. Raises `WiringError` if something of it is listed already."""
         if any(each.walk is not None or set(each.tables) & set(part.tables) for each in self.parts):
             tables = ", ".join(table.__name__ for table in part.tables)
             raise WiringError(f"Two functions list {tables} of {dialect}: remove one.")
-        return Listing((*self.parts, part))
+        return SourceListing((*self.parts, part))
 
     def check(self, lookup: SourceLookup | None, dialect: str) -> None:
         """Raises `WiringError` for a part that only names rows which nothing can ask for."""

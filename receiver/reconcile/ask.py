@@ -32,7 +32,7 @@ from receiver.reconcile.seen import name_of
 from receiver.reconcile.window import Window, open_window
 
 #: Characters of a reason: enough to say something, and no report.
-SHORTEST_REASON, LONGEST_REPAIR_REASON = 3, 200
+SHORTEST_REPAIR_REASON, LONGEST_REPAIR_REASON = 3, 200
 
 
 class ReasonError(ConfigurationError):
@@ -40,7 +40,7 @@ class ReasonError(ConfigurationError):
 
 
 #: Called inside the transaction that repairs the row, with what changed: so that no repair stays without its record.
-Record = Callable[[Connection, "Asked"], None]
+Record = Callable[[Connection, "SourceAnswer"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class ComparedColumn:
 
 
 @dataclass(slots=True)
-class Asked:
+class SourceAnswer:
     """What the source said of one row, beside what the mirror holds."""
 
     table: str
@@ -123,7 +123,7 @@ def ask_source(
     external_id: str,
     *,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Asked:
+) -> SourceAnswer:
     """Compare one row with its source, now. It costs one call of the source's API, and changes nothing.
 
     Raises `ConfigurationError` where the dialect cannot ask or the source has no API, and `ApiError` if it does not
@@ -141,15 +141,14 @@ def repair_row(
     reason: str,
     record: Record = lambda _connection, _asked: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Asked:
+) -> SourceAnswer:
     """Ask the source for one row, and let its answer into the mirror; `record` belongs to the transaction.
 
     Raises as `ask_source` does, and `ReasonError` for a reason that is too short or too long.
     """
-    if not SHORTEST_REASON <= len(reason.strip()) <= LONGEST_REPAIR_REASON:
+    if not SHORTEST_REPAIR_REASON <= len(reason.strip()) <= LONGEST_REPAIR_REASON:
         raise ReasonError(
-            f"A repair needs a reason of {SHORTEST_REASON} to {LONGEST_REPAIR_REASON} characters: say why, for who "
-            "reads it later."
+            f"A repair needs a reason of {SHORTEST_REPAIR_REASON} to {LONGEST_REPAIR_REASON} characters: say why."
         )
     question = _Question(database, source, Key(table, source.name, external_id), clock)
     question.asked.reason = reason.strip()
@@ -178,7 +177,7 @@ class _Question:
             raise ApiError(f"The lookup of {source.dialect.name} answered with other rows than {key.external_id!r}.")
         self._writes = [present(source.name, row, self._window, self._as_of) for row in found]
         row = retry_transaction(self._row)
-        self.asked = Asked(
+        self.asked = SourceAnswer(
             table=name_of(key.table),
             source=source.name,
             external_id=key.external_id,

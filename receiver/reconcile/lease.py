@@ -19,7 +19,7 @@ from receiver.worker import liveness
 
 #: How long a walk may stay silent: a page with many questions takes its time. A process that ended need not be waited
 #: for, where that can be known.
-LEASE = timedelta(minutes=15)
+RECONCILE_LEASE = timedelta(minutes=15)
 
 #: How long after it broke off a walk is resumed; later, too much has changed behind it.
 RESUMED_WITHIN = timedelta(hours=1)
@@ -35,7 +35,7 @@ class UnderWayError(ConfigurationError):
     """Another process reconciles the source."""
 
 
-class Held(NamedTuple):
+class HeldSource(NamedTuple):
     """The source is this process's to reconcile, from this mark."""
 
     mark: Mark
@@ -49,7 +49,7 @@ class Holding:
         self._database, self._source, self._clock = database, source, clock
         self._name = liveness.new_name()
 
-    def take(self, *, force: bool = False, scheduled: bool = False) -> Held:
+    def take(self, *, force: bool = False, scheduled: bool = False) -> HeldSource:
         """Hold the source. Raises `UnderWayError` while another process walks."""
         try:
             held, left_behind = retry_transaction(lambda: self._take(force, scheduled))
@@ -64,7 +64,7 @@ class Holding:
 
     def keep(self, connection: Connection, mark: Mark) -> None:
         """Store the mark, as part of the caller's transaction. Raises `ApiError` if another process has taken over."""
-        self._update(connection, mark=mark.to_json(), lease_until=self._clock() + LEASE)
+        self._update(connection, mark=mark.to_json(), lease_until=self._clock() + RECONCILE_LEASE)
 
     def end(self, mark: Mark) -> None:
         """The walk is done."""
@@ -89,7 +89,7 @@ class Holding:
         if not connection.execute(update(RECONCILES).where(*mine).values(**values)).rowcount:
             raise ApiError(f"Another process has taken over the reconcile of {self._source}; this one ends.")
 
-    def _take(self, force: bool, scheduled: bool) -> tuple[Held, str | None]:
+    def _take(self, force: bool, scheduled: bool) -> tuple[HeldSource, str | None]:
         now = self._clock()
         with self._database.write() as connection:
             row = state_of(connection, self._source, now=now)
@@ -98,8 +98,8 @@ class Holding:
                     f"{self._source} is being reconciled already, since {row.began_at:%H:%M:%S} UTC: wait for its end."
                 )
             mark = _resumable(row, force=force, now=now)
-            held = Held(mark or new_mark(self._source, now=now, force=force), mark is not None)
-            taken: dict[str, Any] = {"holder": self._name, "lease_until": now + LEASE, "run": held.mark.run}
+            held = HeldSource(mark or new_mark(self._source, now=now, force=force), mark is not None)
+            taken: dict[str, Any] = {"holder": self._name, "lease_until": now + RECONCILE_LEASE, "run": held.mark.run}
             if mark is None:
                 taken |= {"mark": held.mark.to_json(), "began_at": now, "ended_at": None, "scheduled": scheduled}
             connection.execute(update(RECONCILES).where(RECONCILES.c.source == self._source).values(**taken))
@@ -116,7 +116,7 @@ def _resumable(row: Row[Any], *, force: bool, now: datetime) -> Mark | None:
     """The mark of a walk that was not ended, and is like the one that is wanted."""
     if row.run is None or row.ended_at is not None or row.mark is None:
         return None
-    silent_since = row.lease_until - LEASE if row.holder is not None else row.lease_until
+    silent_since = row.lease_until - RECONCILE_LEASE if row.holder is not None else row.lease_until
     mark = Mark.from_json(row.mark)
     return mark if mark.force == force and now - silent_since < RESUMED_WITHIN else None
 

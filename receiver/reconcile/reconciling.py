@@ -17,7 +17,7 @@ from receiver.reconcile.report import Report
 from receiver.reconcile.walk import Walk
 
 #: Called with the number of rows read so far.
-Progress = Callable[[int], None]
+RowsRead = Callable[[int], None]
 
 
 class Stopped(HookmirrorError):
@@ -31,7 +31,7 @@ def reconcile(
     dry_run: bool = False,
     force: bool = False,
     scheduled: bool = False,
-    progress: Progress = lambda _: None,
+    progress: RowsRead = lambda _: None,
     before_page: Callable[[], None] = lambda: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Report:
@@ -81,7 +81,7 @@ def check_listing(source: Source) -> None:
 def _to_the_end(
     walk: Walk,
     mark: Mark,
-    progress: Progress,
+    progress: RowsRead,
     before_page: Callable[[], None],
     *,
     ended: Callable[[Mark], None] = lambda _: None,

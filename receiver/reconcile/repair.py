@@ -24,10 +24,10 @@ from receiver.reconcile.tables import Transact, transact_on
 from receiver.reconcile.window import Window, pending_among, told_since
 
 #: What else belongs to the transaction that repairs.
-Along = Callable[[Connection, "Done"], None]
+Along = Callable[[Connection, "RepairedRows"], None]
 
 
-class Done(NamedTuple):
+class RepairedRows(NamedTuple):
     """What was compared, and what became of it."""
 
     #: What was repaired, or would be.
@@ -54,7 +54,9 @@ class Repair:
         self._plan = plan
         self._transact = transact or transact_on(database)
 
-    def let_in(self, writes: Sequence[Write], window: Window, as_of: datetime, along: Along | None = None) -> Done:
+    def let_in(
+        self, writes: Sequence[Write], window: Window, as_of: datetime, along: Along | None = None
+    ) -> RepairedRows:
         """Let this news in where it differs from the mirror.
 
         `along` is called inside the transaction that writes, and not at all if there is nothing to write.
@@ -65,7 +67,7 @@ class Repair:
         done = self._transact(lambda connection: self._write(connection, candidates, window, as_of, found, along))
         return done._replace(newer=done.newer + found.newer)
 
-    def _compare(self, writes: Sequence[Write], window: Window, as_of: datetime) -> tuple[Done, list[Write]]:
+    def _compare(self, writes: Sequence[Write], window: Window, as_of: datetime) -> tuple[RepairedRows, list[Write]]:
         """The rows that have to be written, found without a lock; in a forecast, what would be done."""
         with self._database.read() as connection:
             rows = UnitOfWork(connection)
@@ -78,7 +80,7 @@ class Repair:
             newer = len({write.key for write in writes} - {write.key for write in fresh})
             if self._plan:
                 return self._take(rows, connection, needed, window)._replace(newer=newer), []
-            return Done(newer=newer), needed
+            return RepairedRows(newer=newer), needed
 
     def _write(
         self,
@@ -86,9 +88,9 @@ class Repair:
         candidates: Sequence[Write],
         window: Window,
         as_of: datetime,
-        found: Done,
+        found: RepairedRows,
         along: Along | None,
-    ) -> Done:
+    ) -> RepairedRows:
         rows = UnitOfWork(connection)
         rows.load(candidates, lock=True)
         pending = pending_among(connection, self._source, _entities(rows, candidates))
@@ -102,14 +104,14 @@ class Repair:
             along(connection, done._replace(newer=newer + found.newer))
         return done
 
-    def _take(self, rows: UnitOfWork, connection: Connection, writes: Sequence[Write], window: Window) -> Done:
+    def _take(self, rows: UnitOfWork, connection: Connection, writes: Sequence[Write], window: Window) -> RepairedRows:
         keys = dict.fromkeys(write.key for write in writes)
         told = told_since(connection, self._source, window, keys, _entities(rows, writes))
         moved = [key for key in keys if not told.isdisjoint(_names(rows.row(key), key))]
         repaired = [
             change for write in writes if write.key not in moved for change in rows.apply([write], delivery_id=None)[1]
         ]
-        return Done(repaired, moved=moved)
+        return RepairedRows(repaired, moved=moved)
 
 
 def _date_back(rows: UnitOfWork, keys: Sequence[Key], as_of: datetime) -> None:

@@ -25,7 +25,7 @@ from receiver.reconcile.lookup import wanted
 from receiver.reconcile.mark import Mark, Stage
 from receiver.reconcile.misdated import DatedBack, tables_from_the_top
 from receiver.reconcile.question import Asking
-from receiver.reconcile.repair import Done, Repair
+from receiver.reconcile.repair import Repair, RepairedRows
 from receiver.reconcile.rows import absent, gone, key_of, present
 from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
 from receiver.reconcile.tables import Transact, transact_on
@@ -304,7 +304,7 @@ class Walk:
         can_ask = lookup.tables if again and lookup is not None and not mark.plan else ()
         written = False
 
-        def along(connection: Connection, done: Done) -> None:
+        def along(connection: Connection, done: RepairedRows) -> None:
             nonlocal written
             self._seen.write(connection, _repaired(mark, done, can_ask))
             written = True
@@ -330,7 +330,7 @@ def _dated_back(mark: Mark, done: DatedBack) -> Mark:
     return following
 
 
-def _repaired(mark: Mark, done: Done, can_ask: Sequence[type[MirrorRow]]) -> Mark:
+def _repaired(mark: Mark, done: RepairedRows, can_ask: Sequence[type[MirrorRow]]) -> Mark:
     """The mark behind what was done. What moved and can be asked for is looked at again."""
     following = mark.behind(done.changes)
     following.newer += done.newer

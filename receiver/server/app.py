@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -42,10 +42,15 @@ from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
 from receiver.reconcile.schedule import ReconcileThread, statuses
-from receiver.server.registry import Kind, Registration
+from receiver.runs.feeder import Feeder, FeederThread
+from receiver.runs.runs import Verbs
+from receiver.search.cursors import Cursors
+from receiver.server.feeding import new_feeder
+from receiver.server.registry import Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.settings import Settings, load, settings_folder
+from receiver.worker.processes import Kind, Wiring
 from receiver.worker.thread import WorkerThread
 from receiver.worker.worker import Worker
 
@@ -126,6 +131,17 @@ class Runtime:
         """What reconciles the sources by their schedules, those of later settings too."""
         return ReconcileThread(self.inbox, lambda: self.sources)
 
+    @property
+    def runs(self) -> Verbs:
+        """The verbs of runs, with the wiring in force."""
+        return Verbs(self.database, Wiring.of(self.sources))
+
+    def feeder(self, claims_of: Callable[[], Collection[str]] = lambda: (), *, forecasts: bool = True) -> Feeder:
+        """Steps runs beside a worker, which says what it claims deliveries of at the moment."""
+        return new_feeder(
+            self.inbox, self.sources, self.settings, self.retention, claims_of=claims_of, forecasts=forecasts
+        )
+
     def registration(self, kind: Kind) -> Registration:
         return Registration(self.database, self.schema, self.sources, kind=kind)
 
@@ -143,6 +159,7 @@ class App:
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
         self._reconciling = runtime.reconciling() if with_worker else None
+        self._feeder = None if self._worker is None else FeederThread(partial(runtime.feeder, self._worker.claims_of))
         incoming = Incoming(settings)
         #: For a server whose protocol is ours; others keep bounds of their own.
         self.connections = Connections(settings, incoming)
@@ -173,6 +190,7 @@ class App:
         api = Api(
             self._read_inbox,
             Tokens(settings.secret_keys),
+            cursors=Cursors(settings.secret_keys),
             sources=sorted(sources),
             reads=self._reads,
             page_bytes=settings.api_page_bytes,
@@ -180,6 +198,7 @@ class App:
             exposition=self._runtime.exposition,
             measuring=self._measuring,
             wake=self._wake,
+            wiring=Wiring.of(sources),
             warnings=lambda: self._registration.warnings,
             questions=self._questions,
             reconciles=lambda now: statuses(self._read_inbox.database, sources, now=now),
@@ -210,21 +229,13 @@ class App:
         self._loop = asyncio.get_running_loop()
         self._registration.start()
         self._group_commit.start()
-        if self._worker is not None:
-            self._worker.start()
-        if self._reconciling is not None:
-            self._reconciling.start()
-        if self._reloader is not None:
-            self._reloader.start()
+        beside = [part for part in (self._worker, self._feeder, self._reconciling) if part is not None]
+        reloading = [] if self._reloader is None else [self._reloader]
+        for starting in (*beside, *reloading):
+            starting.start()
         yield
-        if self._reloader is not None:
-            self._reloader.stop()
-        self._group_commit.stop()
-        if self._reconciling is not None:
-            self._reconciling.stop()
-        if self._worker is not None:
-            self._worker.stop()
-        self._registration.stop()
+        for part in (*reloading, self._group_commit, *reversed(beside), self._registration):
+            part.stop()
         for each in (self._reads, self._measuring, self._questions, self._readiness):
             each.close()
         self._runtime.database.close()
@@ -270,6 +281,8 @@ class App:
         self._registration.renew(renewal.sources)
         if self._worker is not None:
             self._worker.renew()
+        if self._feeder is not None:
+            self._feeder.renew()
 
     def _wake(self) -> None:
         if self._worker is not None:

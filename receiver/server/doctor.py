@@ -25,8 +25,9 @@ from receiver.inbox.inbox import Inbox, pending_sources
 from receiver.mirror.rows import mirror_tables
 from receiver.reconcile.schedule import statuses
 from receiver.server.permissions import exposures
-from receiver.server.registry import Kind, Reading, Wiring, differences, running, shown
+from receiver.server.registry import Reading
 from receiver.settings.settings import Settings
+from receiver.worker.processes import Kind, Wiring, differences, running, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,16 @@ def test_a_row_is_compared_and_then_repaired(served: Served):
     assert (asked["known_here"], asked["known_there"], asked["equal"], asked["repaired"]) == (False, True, False, None)
     assert asked["changed_there"] == "2026-06-01T12:00:00Z"
     assert {"name": "name", "here": None, "there": "Lamp", "equal": False} in asked["columns"]
-    repaired = post(served, "products/pim/e1/repair?reason=a+customer+asked").json()
+    answer = post(served, "products/pim/e1/repair?reason=a+customer+asked")
+    assert answer.status_code == 200, answer.text
+    repaired = answer.json()
     assert (repaired["repaired"], repaired["left"]) == (1, None)
+    (action,) = served.get("/api/v1/actions").json()["items"]
+    assert (action["what"], action["reason"], action["result"]) == (
+        "repair",
+        "a customer asked",
+        {"rows": 1, "left": None},
+    )
     assert post(served, "products/pim/e1/ask").json()["equal"] is True
     assert served.get("/api/v1/catalog/products/pim/e1").json()["row"]["name"] == "Lamp"
 
