@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 
 from receiver.api import parameters
 from receiver.api.actions import Actions
+from receiver.api.ask import SourceQuestions
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
@@ -42,6 +43,7 @@ from receiver.inbox.inbox import Inbox
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.mirror.rows import mirror_tables
+from receiver.reconcile.schedule import ReconcileStatus
 from receiver.runs.actions import By, Via
 from receiver.runs.runs import Verbs
 from receiver.schemas import Error
@@ -78,27 +80,29 @@ class Api:
         wake: Callable[[], None],
         wiring: Wiring,
         warnings: Callable[[], list[str]] = list,
+        reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: (),
+        questions: SourceQuestions | None = None,
     ) -> None:
         """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
 
-        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`.
+        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`;
+        `reconciles` tells how those of the sources stand; `questions` go to the sources' own APIs.
         """
-        self._tokens = tokens
-        self._reads = reads
-        lookup = Lookup(inbox.database, sources, page_bytes=page_bytes, cursors=cursors)
-        tables = mirror_tables()
+        self._tokens, self._reads = tokens, reads
+        tables, lookup = mirror_tables(), Lookup(inbox.database, sources, page_bytes=page_bytes, cursors=cursors)
         nouns = (
             Probes(readiness, exposition, measuring=measuring, warnings=warnings),
             Deliveries(lookup, inbox, wake=wake),
             Catalog(lookup, tables),
+            questions or SourceQuestions(inbox.database, dict),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
             Runs(lookup, Verbs(inbox.database, wiring)),
             Actions(lookup),
-            Stats(Counts(inbox.database, sources)),
+            Stats(Counts(inbox.database, sources, reconciles=reconciles)),
         )
         page = DocsPage(lambda: describe(self.operations))
-        described = [RECEIVE, *(operation for noun in (*nouns, page) for operation in noun.operations())]
+        described = [RECEIVE, *(each for noun in (*nouns, page) for each in noun.operations())]
         #: Everything that is served, webhooks included.
         self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
 
