@@ -13,6 +13,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.commands.actions import actions
+from receiver.commands.ask import ask
 from receiver.commands.changes import changes
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
@@ -43,7 +44,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 #: In the order in which the help shows them.
 COMMANDS = (
     *(serve, worker, reload, token, doctor, send, search, deliveries, show, row, changes),
-    *(replay, reconcile, rehearse, prune, runs, actions, migrate, copy),
+    *(replay, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)

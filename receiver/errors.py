@@ -16,6 +16,7 @@ HookmirrorError
 │   ├── RequestTimeout    408    the head of a request took too long to arrive
 │   ├── NotEnded          409    a replay of what is still being worked on
 │   ├── BodyExpired       409    a replay of what has no body any more
+│   ├── NotAskable        409    a row whose source cannot be asked for it
 │   ├── NotWaiting        409    a delivery to be tried now that waits for no attempt
 │   ├── KeyUsed           409    an idempotency key that another request had
 │   ├── RunConflict       409    what a run cannot do as it stands: started twice, outdated, another at work
@@ -24,6 +25,7 @@ HookmirrorError
 │   ├── BodyTooLarge      413
 │   ├── UrlTooLong        414
 │   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
+│   ├── SourceAway        502    a source's own API does not answer, or not as it should
 │   └── Unavailable       503    our own trouble: never a 4xx, because senders treat that as final
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
@@ -206,6 +208,20 @@ class HeadTooLarge(Refused):
     def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+class NotAskable(Refused):
+    """The source has no API, or its dialect cannot ask for this row."""
+
+    status = 409
+    code = "not_askable"
+
+
+class SourceAway(Refused):
+    """The source's own API does not answer, or not as it should."""
+
+    status = 502
+    code = "source_away"
 
 
 class Unavailable(Refused):

@@ -40,7 +40,6 @@ from receiver.database.database import Database
 from receiver.dialects.sources import find_dialects
 from receiver.errors import Refused
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.metrics import metrics
 from receiver.mirror.rows import BOOKKEEPING, mirror_tables, own_columns, sql_table
@@ -293,8 +292,7 @@ def test_every_address_of_the_api_is_documented_and_no_other(tmp_path: Path) -> 
     api = Api(
         inbox,
         Tokens(["key"]),
-        sources={},
-        retries=RetrySchedule(),
+        sources=[],
         cursors=Cursors(["key"]),
         reads=Reads(at_once=1, seconds=1),
         page_bytes=1,

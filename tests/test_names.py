@@ -27,6 +27,7 @@ FORMS = {
     "handling": "handler",
     "hydration": "hydrate",
     "settlement": "settle",
+    "reconciling": "reconcile",
     "reverifying": "verify",
     "replayable": "replay",
     "hooks": "delivery",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -15,9 +15,7 @@ from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import CURSOR, LIMIT
 from receiver.api.tokens import Scope
-from receiver.dialects.sources import Source
 from receiver.errors import BadRequest, NotFound, Unavailable
-from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.mirror.rows import Key, MirrorRow, sql_table
 from receiver.mirror.unit_of_work import plain
@@ -25,7 +23,7 @@ from receiver.mirror.versions import Rank, Version
 from receiver.provenance import telling
 from receiver.provenance.origins import Bringer, Origin
 from receiver.provenance.traces import NO_VALUE, Defeat, Loss
-from receiver.provenance.why import Check, Reason, Why, explain_row, not_in_force
+from receiver.provenance.why import Check, Explain, Reason, Why, not_in_force
 from receiver.schemas import Moment, Shape
 from receiver.search.changes import follow_changes
 from receiver.search.filters import ChangeFilter
@@ -209,12 +207,9 @@ WHY_ID = Parameter("external_id", {"type": "string"}, "The id at the source; its
 class Provenance:
     """The operations on provenance."""
 
-    def __init__(
-        self, lookup: Lookup, sources: Mapping[str, Source], tables: Iterable[type[MirrorRow]], retries: RetrySchedule
-    ) -> None:
+    def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]], explain: Explain) -> None:
         self._lookup = lookup
-        self._sources = sources
-        self._retries = retries
+        self._explain = explain
         self._tables = {str(sql_table(table).name): table for table in tables}
         self._table = Parameter("table", {"type": "string"}, "The name of a table.", self._known, "")
         self._turn = threading.Lock()
@@ -250,7 +245,7 @@ class Provenance:
         if not self._turn.acquire(timeout=TURN_SECONDS):
             raise Unavailable("Another question is having handlers run, one at a time: ask again in a moment.")
         try:
-            why = explain_row(self._lookup.database, self._sources, key, retries=self._retries)
+            why = self._explain(self._lookup.database, key)
         finally:
             self._turn.release()
         if why is None:

@@ -6,10 +6,10 @@ Each noun gives its operations; from them come the routes here and the document 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -20,6 +20,7 @@ from starlette.types import Scope as RequestScope
 
 from receiver.api import parameters
 from receiver.api.actions import Actions
+from receiver.api.ask import SourceQuestions
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
@@ -39,13 +40,13 @@ from receiver.api.stats import Counts, Stats
 from receiver.api.tags import tag
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
-from receiver.dialects.sources import Source
 from receiver.errors import NotAuthorized, Refused, Unavailable
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.retries import RetrySchedule
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.mirror.rows import mirror_tables
+from receiver.provenance.why import Explain, explainer
+from receiver.reconcile.schedule import ReconcileStatus
 from receiver.runs.actions import By, Via
 from receiver.runs.runs import Verbs
 from receiver.schemas import Error
@@ -73,6 +74,13 @@ class Address(Route):
         return super().matches(scope)
 
 
+class Noun(Protocol):
+    """What something can be asked about."""
+
+    def operations(self) -> list[Operation]:
+        """What can be asked."""
+
+
 class Api:
     """The routes, over one inbox and its mirror."""
 
@@ -81,8 +89,7 @@ class Api:
         inbox: Inbox,
         tokens: Tokens,
         *,
-        sources: Mapping[str, Source],
-        retries: RetrySchedule,
+        sources: list[str],
         cursors: Cursors,
         reads: Reads,
         page_bytes: int,
@@ -92,30 +99,33 @@ class Api:
         wake: Callable[[], None],
         wiring: Wiring,
         warnings: Callable[[], list[str]] = list,
+        reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: (),
+        questions: SourceQuestions | None = None,
+        explain: Explain | None = None,
     ) -> None:
         """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
 
-        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`.
+        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`;
+        `reconciles` tells how those of the sources stand; `questions` go to the sources' own APIs, and
+        `explain` runs handlers to tell why a row is as it is.
         """
         self._tokens, self._reads = tokens, reads
-        lookup = Lookup(inbox.database, sorted(sources), page_bytes=page_bytes, cursors=cursors)
-        tables = mirror_tables()
+        tables, lookup = mirror_tables(), Lookup(inbox.database, sources, page_bytes=page_bytes, cursors=cursors)
         nouns = (
             Probes(readiness, exposition, measuring=measuring, warnings=warnings),
             Deliveries(lookup, inbox, wake=wake),
             # Before the rows, whose ids may hold slashes.
-            Provenance(lookup, sources, tables, retries),
+            Provenance(lookup, tables, explain or explainer({})),
             Catalog(lookup, tables),
+            questions or SourceQuestions(inbox.database, dict),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
             Runs(lookup, Verbs(inbox.database, wiring)),
             Actions(lookup),
-            Stats(Counts(inbox.database, sorted(sources))),
+            Stats(Counts(inbox.database, sources, reconciles=reconciles)),
         )
-        page = DocsPage(lambda: describe(self.operations))
-        described = [RECEIVE, *(operation for noun in (*nouns, page) for operation in noun.operations())]
         #: Everything that is served, webhooks included.
-        self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
+        self.operations: Sequence[Operation] = _described(nouns)
 
     def routes(self) -> list[BaseRoute]:
         """A route for each operation, but for webhooks, which the endpoint takes before they come here."""
@@ -141,6 +151,15 @@ class Api:
             return tag(response, request.headers.get("if-none-match")) if operation.tagged else response
 
         return served
+
+
+def _described(nouns: Iterable[Noun]) -> list[Operation]:
+    """The operations of webhooks and of all nouns, and those that describe them."""
+    operations: list[Operation] = []
+    page = DocsPage(lambda: describe(operations))
+    operations += [RECEIVE, *(each for noun in (*nouns, page) for each in noun.operations())]
+    operations += OpenApi(operations).operations()
+    return operations
 
 
 def _answer(operation: Operation, content: Any) -> Response:

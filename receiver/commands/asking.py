@@ -24,6 +24,7 @@ from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import mirror_tables
+from receiver.provenance.why import explainer
 from receiver.search.cursors import Cursors
 from receiver.server.app import Runtime, install
 from receiver.server.sending import shown
@@ -74,7 +75,7 @@ class Here:
         tables = mirror_tables()
         nouns = (
             Deliveries(lookup, runtime.inbox, wake=lambda: None),
-            Provenance(lookup, runtime.sources, tables, RetrySchedule(attempts=settings.max_attempts)),
+            Provenance(lookup, tables, explainer(runtime.sources, RetrySchedule(attempts=settings.max_attempts))),
             Catalog(lookup, tables),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),

@@ -37,6 +37,7 @@ def worker(
     listening = None if metrics_port is None else server.listen(metrics_host, metrics_port, option="--metrics-port")
     runtime.prepare()
     running = WorkerThread(runtime.worker, runtime.database)
+    reconciling = runtime.reconciling()
     feeding = FeederThread(partial(runtime.feeder, running.claims_of))
     registration = runtime.registration(Kind.WORKER)
 
@@ -49,13 +50,13 @@ def worker(
     reloader = Reloader(requests, read=runtime.read_anew, adopt=adopt, note=registration.note_settings)
     tune_interpreter()
     log.info("working", sources=", ".join(sorted(runtime.sources)))
-    for part in (running, feeding, registration, reloader):
+    for part in (running, feeding, reconciling, registration, reloader):
         part.start()
     with ExitStack() as shown:
         if listening is not None:
             shown.enter_context(vitals(listening, trouble=running.trouble, metrics=runtime.exposition.text))
         ends.get()
-        for part in (reloader, feeding, running, registration):
+        for part in (reloader, reconciling, feeding, running, registration):
             part.stop()
     runtime.database.close()
     log.info("stopped")

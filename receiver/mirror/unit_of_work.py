@@ -101,6 +101,10 @@ class UnitOfWork:
             self._entries[key].dirty = True
         return sum(dated_back), [change for key in touched if (change := self._report(key, None)) is not None]
 
+    def children(self, key: Key) -> set[Key]:
+        """The rows under this one that are loaded."""
+        return set(self._children.get(key, ()))
+
     def row(self, key: Key) -> MirrorRow | None:
         """The row as the mirror would show it; None if there never was news about it."""
         entry = self._entries.get(key)

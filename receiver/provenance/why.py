@@ -6,7 +6,7 @@ Versions and what brought them are read from the row. What lost is found by runn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -76,6 +76,15 @@ class Why:
     def is_complete(self) -> bool:
         """Whether every delivery that is known to have spoken of the row was run."""
         return not self.recomputation.obstacles and self.candidates.partial is None
+
+
+#: Says why a row is as it is, as `explain_row` does.
+Explain = Callable[[Database, Key], Why | None]
+
+
+def explainer(sources: Mapping[str, Source], retries: RetrySchedule | None = None) -> Explain:
+    """Explains rows with the code of these sources."""
+    return lambda database, key: explain_row(database, sources, key, retries=retries)
 
 
 def explain_row(

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from receiver.api import exposition, readiness
+from receiver.api.ask import SourceQuestions
 from receiver.api.exposition import Exposition
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
@@ -40,6 +41,8 @@ from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
+from receiver.provenance.why import explainer
+from receiver.reconcile.schedule import ReconcileThread, statuses
 from receiver.runs.feeder import Feeder, FeederThread
 from receiver.runs.runs import Verbs
 from receiver.search.cursors import Cursors
@@ -125,6 +128,10 @@ class Runtime:
             requests_wait=requests_wait,
         )
 
+    def reconciling(self) -> ReconcileThread:
+        """What reconciles the sources by their schedules, those of later settings too."""
+        return ReconcileThread(self.inbox, lambda: self.sources)
+
     @property
     def runs(self) -> Verbs:
         """The verbs of runs, with the wiring in force."""
@@ -152,6 +159,7 @@ class App:
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
+        self._reconciling = runtime.reconciling() if with_worker else None
         self._feeder = None if self._worker is None else FeederThread(partial(runtime.feeder, self._worker.claims_of))
         incoming = Incoming(settings)
         #: For a server whose protocol is ours; others keep bounds of their own.
@@ -166,6 +174,7 @@ class App:
         self._read_inbox = Inbox(runtime.database.beside(connections=at_once, seconds=seconds))
         self._reads = Reads(at_once=at_once, seconds=seconds)
         self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
+        self._questions = SourceQuestions(runtime.database, lambda: runtime.sources)
         self._readiness = self._new_readiness()
         self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -183,8 +192,8 @@ class App:
             self._read_inbox,
             Tokens(settings.secret_keys),
             cursors=Cursors(settings.secret_keys),
-            sources=sources,
-            retries=RetrySchedule(attempts=settings.max_attempts),
+            sources=sorted(sources),
+            explain=explainer(sources, RetrySchedule(attempts=settings.max_attempts)),
             reads=self._reads,
             page_bytes=settings.api_page_bytes,
             readiness=self._readiness,
@@ -193,6 +202,8 @@ class App:
             wake=self._wake,
             wiring=Wiring.of(sources),
             warnings=lambda: self._registration.warnings,
+            questions=self._questions,
+            reconciles=lambda now: statuses(self._read_inbox.database, sources, now=now),
         )
         rest = Starlette(
             routes=api.routes(),
@@ -220,22 +231,14 @@ class App:
         self._loop = asyncio.get_running_loop()
         self._registration.start()
         self._group_commit.start()
-        if self._worker is not None:
-            self._worker.start()
-        if self._feeder is not None:
-            self._feeder.start()
-        if self._reloader is not None:
-            self._reloader.start()
+        beside = [part for part in (self._worker, self._feeder, self._reconciling) if part is not None]
+        reloading = [] if self._reloader is None else [self._reloader]
+        for starting in (*beside, *reloading):
+            starting.start()
         yield
-        if self._reloader is not None:
-            self._reloader.stop()
-        self._group_commit.stop()
-        if self._feeder is not None:
-            self._feeder.stop()
-        if self._worker is not None:
-            self._worker.stop()
-        self._registration.stop()
-        for each in (self._reads, self._measuring, self._readiness):
+        for part in (*reloading, self._group_commit, *reversed(beside), self._registration):
+            part.stop()
+        for each in (self._reads, self._measuring, self._questions, self._readiness):
             each.close()
         self._runtime.database.close()
 

@@ -23,6 +23,7 @@ from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.inbox.inbox import Inbox, pending_sources
 from receiver.mirror.rows import mirror_tables
+from receiver.reconcile.schedule import statuses
 from receiver.server.permissions import exposures
 from receiver.server.registry import Reading
 from receiver.settings.settings import Settings
@@ -177,6 +178,7 @@ def _contents(database: Database, settings: Settings, sources: Mapping[str, Sour
     yield Finding("schema", True, f"is this release's: {schema.release}")
     yield _backlog(database, settings)
     yield from _strangers(database, settings)
+    yield from _reconciles(database, sources)
     yield from _processes(database, settings, Wiring.of(sources))
 
 
@@ -185,6 +187,29 @@ def _backlog(database: Database, settings: Settings) -> Finding:
     late = waited > settings.max_backlog_seconds
     says = f"the oldest due delivery has waited {waited:.0f} s"
     return Finding("backlog", not late, says + (": start a worker" if late else ""))
+
+
+def _reconciles(database: Database, sources: Mapping[str, Source]) -> Iterator[Finding]:
+    """When each source was reconciled last, and will be next, where that is known."""
+    for status in statuses(database, sources, now=datetime.now(UTC)):
+        if status.schedule is None and status.began_at is None:
+            continue
+        said = [f"last began {_shown(status.began_at)}"]
+        if status.under_way:
+            said.append("is under way")
+        elif status.error is not None:
+            said.append(f"broke off: {status.error}")
+        elif status.ended_at is not None:
+            said.append(f"ended {_shown(status.ended_at)}")
+        said.append("next by hand" if status.next_at is None else f"next {_shown(status.next_at)}")
+        is_unwanted = status.schedule is not None and status.next_at is None
+        if is_unwanted:
+            said[-1] = f"never by the schedule {status.schedule!r}: its dialect has no list, or it has no `api_url`"
+        yield Finding(f"reconcile {status.source}", True, ", ".join(said), doubtful=is_unwanted or bool(status.error))
+
+
+def _shown(moment: datetime | None) -> str:
+    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _strangers(database: Database, settings: Settings) -> Iterator[Finding]:

@@ -419,6 +419,26 @@ def test_reconcile_shows_the_difference_and_then_repairs_it(folder, forks, serve
     assert lines(again.stdout) == ["iimmpact: 2 rows listed, 0 repaired, 0 changed since."]
 
 
+def test_ask_shows_a_row_beside_its_source_and_repairs_it_with_a_reason(folder, forks, served):
+    equal = forks.run(folder, "ask", "products", "iimmpact", "NEW")
+    assert (equal.returncode, "The mirror says the same." in equal.stdout) == (0, True)
+    folder.query("UPDATE products SET name = 'wrong' WHERE external_id = 'NEW'")
+    differs = forks.run(folder, "ask", "products", "iimmpact", "NEW", "--json")
+    assert differs.returncode == 1, differs.stderr
+    assert {"name": "name", "here": "wrong", "there": "Never announced", "equal": False} in json.loads(differs.stdout)[
+        "columns"
+    ]
+    without = forks.run(folder, "ask", "products", "iimmpact", "NEW", "--repair")
+    assert (without.returncode, "needs a reason of 3 to 200 characters" in without.stderr) == (1, True)
+    repaired = forks.run(folder, "ask", "products", "iimmpact", "NEW", "--repair", "--reason", "found by a customer")
+    assert (repaired.returncode, lines(repaired.stdout)[-1]) == (0, "Repaired: 1 rows changed.")
+    assert folder.count("external_id = 'NEW' AND name = 'Never announced'", "products") == 1
+    nowhere = forks.run(folder, "ask", "lamps", "iimmpact", "NEW")
+    assert "The mirror has no table 'lamps': choose one of" in nowhere.stderr
+    cannot = forks.run(folder, "ask", "records", "indexed", "A1")
+    assert "indexed knows no way to ask its source for one row of records" in cannot.stderr
+
+
 def test_prune_drops_expired_bodies_and_keeps_the_rest(folder, ask, served):
     days = 40 * 86_400_000_000 * 1_024
     old = "(SELECT id FROM deliveries WHERE state = 'processed')"

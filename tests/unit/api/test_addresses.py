@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.testclient import TestClient
 
 from receiver.api.routes import Address
 
@@ -34,4 +36,9 @@ async def _row(request: Request) -> PlainTextResponse:
 )
 def test_an_escaped_slash_belongs_to_the_id(path, answer):
     app = Starlette(routes=[Address("/rows/{id:path}/why", _why), Address("/rows/{id:path}", _row)])
-    assert TestClient(app).get(path).text == answer
+
+    async def get() -> str:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://receiver") as client:
+            return (await client.get(path)).text
+
+    assert asyncio.run(get()) == answer

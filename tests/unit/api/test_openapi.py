@@ -25,7 +25,6 @@ from receiver.codec import encode
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime
 from receiver.database.database import Database
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.retries import RetrySchedule
 from receiver.mirror.rows import mirror_tables, sql_table
 from receiver.search.cursors import Cursors
 from receiver.worker.processes import Wiring
@@ -43,8 +42,7 @@ def api(tmp_path_factory) -> Iterator[Api]:
         yield Api(
             inbox,
             Tokens(["key"]),
-            sources={},
-            retries=RetrySchedule(),
+            sources=[],
             cursors=Cursors(["key"]),
             reads=Reads(at_once=1, seconds=1),
             page_bytes=1,
@@ -76,7 +74,8 @@ def test_it_has_every_route_that_is_served_and_no_other(api, document):
         (method, path.replace("{table}", table))
         for methods, path in routes
         for method in methods
-        for table in (TABLES if "{table}" in path else [""])
+        # What a source is asked is answered alike for all tables.
+        for table in (TABLES if "{table}" in path and not path.endswith(("/ask", "/repair")) else ["{table}"])
     }
     assert described(document) == served | {("POST", "/hooks/{source}")}
 
