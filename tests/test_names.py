@@ -47,7 +47,22 @@ PLAIN = {
         "logs",
     ],
     "what one types as a command, in docs/operations.md": [
-        *("commands", "copy", "doctor", "migrate", "prune", "reload", "send", "serve", "options", "progress", "worker"),
+        *(
+            "commands",
+            "copy",
+            "doctor",
+            "migrate",
+            "prune",
+            "reload",
+            "rehearse",
+            "row",
+            "send",
+            "serve",
+            "show",
+            "options",
+            "progress",
+            "worker",
+        ),
     ],
     "of HTTP and its APIs": [
         *(
@@ -92,8 +107,18 @@ PLAIN = {
     "English nouns and verbs for what the module's first line says": [
         *("bounded", "closing", "copying", "incoming", "moments", "patterns", "preconditions", "reading", "repeats"),
         *("sending", "soundness", "unfinished"),
-        *("candidates", "differences", "isolation", "kept", "origins", "recomputation", "recorded", "scratch"),
-        *("stored", "telling", "traces", "trial", "why"),
+        *(
+            "candidates",
+            "differences",
+            "outcomes",
+            "isolation",
+            "kept",
+            "origins",
+            "recomputation",
+            "recorded",
+            "scratch",
+        ),
+        *("outcomes", "stored", "telling", "traces", "trial", "why"),
     ],
 }
 

@@ -31,7 +31,7 @@ from receiver.search.replayable import unknown_ids
 from receiver.worker.trial import Obstacle
 
 #: Deliveries that were never processed that are shown.
-MOST_SHOWN = 20
+MOST_NOT_IN_FORCE = 20
 
 #: Seconds that a question waits for the one before: one at a time runs handlers.
 TURN_SECONDS = 2.0
@@ -145,7 +145,7 @@ def show_why(why: Why) -> WhyRow:
         lost_with_parent=_show_parted(why),
         not_in_force=[
             NotInForce(str(each.id), each.event_type, each.occurred_at, State(each.state), each.reason)
-            for each in not_in_force(why.candidates)[:MOST_SHOWN]
+            for each in not_in_force(why.candidates)[:MOST_NOT_IN_FORCE]
         ],
         ran=len(why.recomputation.ran),
         not_run=[

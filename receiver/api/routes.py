@@ -6,7 +6,7 @@ Each noun gives its operations; from them come the routes here and the document 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from typing import Any, Protocol
@@ -106,12 +106,12 @@ class Api:
         """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
 
         `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`;
-        `reconciles` tells how those of the sources stand; `questions` go to the sources' own APIs, and
-        `explain` runs handlers to tell why a row is as it is.
+        `reconciles` tells how the sources' stand; `questions` go to their APIs; `explain` tells why a row is as it is.
         """
         self._tokens, self._reads = tokens, reads
         tables, lookup = mirror_tables(), Lookup(inbox.database, sources, page_bytes=page_bytes, cursors=cursors)
-        nouns = (
+        #: Everything that is served, webhooks included.
+        self.operations: Sequence[Operation] = _described(
             Probes(readiness, exposition, measuring=measuring, warnings=warnings),
             Deliveries(lookup, inbox, wake=wake),
             # Before the rows, whose ids may hold slashes.
@@ -124,8 +124,6 @@ class Api:
             Actions(lookup),
             Stats(Counts(inbox.database, sources, reconciles=reconciles)),
         )
-        #: Everything that is served, webhooks included.
-        self.operations: Sequence[Operation] = _described(nouns)
 
     def routes(self) -> list[BaseRoute]:
         """A route for each operation, but for webhooks, which the endpoint takes before they come here."""
@@ -153,7 +151,7 @@ class Api:
         return served
 
 
-def _described(nouns: Iterable[Noun]) -> list[Operation]:
+def _described(*nouns: Noun) -> list[Operation]:
     """The operations of webhooks and of all nouns, and those that describe them."""
     operations: list[Operation] = []
     page = DocsPage(lambda: describe(operations))

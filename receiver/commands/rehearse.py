@@ -25,7 +25,7 @@ SHOWN_DIFFERENCES = 50
 SHOWN_VALUE = 200
 
 #: Why deliveries were not run.
-SKIPPED = {
+WHY_NOT_RUN = {
     THIN: "thin, and the answers of the source's API are not kept: --hydrate asks it again",
     NOT_REACHED: "not reached before the time was over, or while the source's API failed",
 }
@@ -94,7 +94,7 @@ def _lines(found: Differences) -> Iterator[str]:
     if max(len(found.rows), len(found.ends)) > SHOWN_DIFFERENCES:
         yield f"Only the first {SHOWN_DIFFERENCES} of each kind are shown; --json has them all."
     for state, number in found.skipped.items():
-        yield f"Not run: {number} deliveries, {SKIPPED[state]}."
+        yield f"Not run: {number} deliveries, {WHY_NOT_RUN[state]}."
     yield from _told_times(found)
     yield f"{found.new} against {found.old}, over {found.deliveries} deliveries of {found.source}: " + (
         f"{len(found.rows)} rows differ, {len(found.ends)} deliveries end otherwise."

@@ -20,7 +20,7 @@ from receiver.mirror.versions import microseconds
 from receiver.provenance.stored import StoredRow
 
 #: Deliveries that are run for one row, and bytes of their bodies together.
-MOST_DELIVERIES, MOST_BYTES = 2_000, 16 * 1024 * 1024
+MOST_CANDIDATES, MOST_CANDIDATE_BYTES = 2_000, 16 * 1024 * 1024
 
 #: The newest changes of the row that are asked for their deliveries, and entities that are looked for besides its own.
 MOST_CHANGES, MOST_ENTITIES = 500, 16
@@ -43,7 +43,7 @@ class Candidates:
 
 
 def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
-    """The deliveries that may have spoken of the row, at most `MOST_DELIVERIES` and `MOST_BYTES`."""
+    """The deliveries that may have spoken of the row, at most `MOST_CANDIDATES` and `MOST_CANDIDATE_BYTES`."""
     changes = connection.execute(_CHANGES, _named(row.key) | {"limit": MOST_CHANGES}).all()
     changed_it = frozenset(change.delivery_id for change in changes if change.delivery_id is not None)
     winners = {version.arrival for version in row.registers.versions.values()}
@@ -56,7 +56,7 @@ def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
     names |= dict.fromkeys([each.entity_id for each in found.values() if each.entity_id is not None])
     wanted, left_out = list(names)[: MOST_ENTITIES + len(own)], len(names) > MOST_ENTITIES + len(own)
     for name in wanted:
-        about = {"source": row.key.source, "name": name, "limit": MOST_DELIVERIES + 1}
+        about = {"source": row.key.source, "name": name, "limit": MOST_CANDIDATES + 1}
         found |= {each.id: each for each in connection.execute(_ABOUT, about)}
     found |= {each.id: each for each in _not_ended(connection, row.key.source, wanted)}
     processed = _once_processed(connection, found)
@@ -79,7 +79,7 @@ def _bounded(processed: Sequence[Row[Any]], winners: Collection[int]) -> tuple[l
     newest: set[int] = set()
     for each in reversed(processed):
         size, number = size + (each.size or 0), number + 1
-        if number > MOST_DELIVERIES or size > MOST_BYTES:
+        if number > MOST_CANDIDATES or size > MOST_CANDIDATE_BYTES:
             break
         newest.add(each.id)
     if len(newest) == len(processed):
@@ -106,7 +106,7 @@ def _parents(row: StoredRow, changes: Iterable[Row[Any]]) -> list[str]:
 
 
 def _not_ended(connection: Connection, source: str, names: Sequence[str]) -> list[Row[Any]]:
-    given = {"source": source, "names": list(names), "limit": MOST_DELIVERIES}
+    given = {"source": source, "names": list(names), "limit": MOST_CANDIDATES}
     return [row for waiting in _WAITING for row in connection.execute(waiting, given)]
 
 

@@ -19,7 +19,7 @@ from receiver.worker.trial import Obstacle, Trial
 HANG_SECONDS = 1.0
 
 #: Seconds between two looks at the thread.
-LOOK_SECONDS = 0.05
+ISOLATED_LOOK_SECONDS = 0.05
 
 #: Threads of this process that hang at once at most, and those that one question may leave behind.
 MOST_HANGING, MOST_LEFT_BEHIND = 4, 2
@@ -94,7 +94,7 @@ class _Lap:
         """Wait for the end of the thread, or give it up; how many were taken. Raises what failed in our own code."""
         assert self._thread is not None
         while self._thread.is_alive():
-            self._thread.join(LOOK_SECONDS)
+            self._thread.join(ISOLATED_LOOK_SECONDS)
             with self._turn:
                 if self._thread.is_alive() and self._hangs():
                     self.given_up = self.window[self._done]

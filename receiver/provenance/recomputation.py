@@ -27,10 +27,10 @@ from receiver.provenance.traces import Trace
 from receiver.worker.trial import Obstacle, Trial, run_trial
 
 #: Deliveries whose bodies are read at once, and bytes after which that is enough.
-WINDOW, WINDOW_BYTES = 200, 1024 * 1024
+RUN_AT_ONCE, BYTES_RUN_AT_ONCE = 200, 1024 * 1024
 
 #: Seconds that the deliveries of one row may take together.
-MOST_SECONDS = 4.0
+RECOMPUTATION_SECONDS = 4.0
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ def recompute(
     deliveries: Sequence[Row[Any]],
     *,
     retries: RetrySchedule,
-    seconds: float = MOST_SECONDS,
+    seconds: float = RECOMPUTATION_SECONDS,
 ) -> Recomputation:
     """Run these deliveries, given in the order of arrival, for as long as that takes or `seconds`.
 
@@ -134,7 +134,7 @@ def _windows(deliveries: Sequence[Row[Any]]) -> Iterator[list[Row[Any]]]:
     window: list[Row[Any]] = []
     size = 0
     for each in deliveries:
-        if window and (len(window) >= WINDOW or size + (each.size or 0) > WINDOW_BYTES):
+        if window and (len(window) >= RUN_AT_ONCE or size + (each.size or 0) > BYTES_RUN_AT_ONCE):
             yield window
             window, size = [], 0
         window.append(each)

@@ -21,7 +21,7 @@ from receiver.mirror.rows import ACTIVE, Key, own_columns
 from receiver.mirror.versions import Version
 from receiver.provenance.candidates import Candidates, find_candidates
 from receiver.provenance.origins import Bringer, Origin, origins_of
-from receiver.provenance.recomputation import MOST_SECONDS, Recomputation, recompute
+from receiver.provenance.recomputation import RECOMPUTATION_SECONDS, Recomputation, recompute
 from receiver.provenance.stored import StoredRow, stored_row
 from receiver.provenance.traces import Defeat, Loss, Told, paths_of, told_of
 
@@ -93,7 +93,7 @@ def explain_row(
     key: Key,
     *,
     retries: RetrySchedule | None = None,
-    seconds: float = MOST_SECONDS,
+    seconds: float = RECOMPUTATION_SECONDS,
 ) -> Why | None:
     """Why the row is as it is; None if nobody ever spoke of it. Takes a little longer than `seconds` at most.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from receiver.rehearsal.outcomes import NOT_REACHED, THIN, RehearsedDelivery, RehearsedRow, Side
+from receiver.rehearsal.outcomes import NOT_REACHED, THIN, RehearsedDelivery, RehearsedRow, RehearsedSide
 
 #: What stands where a side has no such row.
 ABSENT: dict[str, Any] = {}
@@ -66,7 +66,7 @@ class Differences:
         return bool(self.rows or self.ends)
 
 
-def compare_sides(source: str, old: Side, new: Side) -> Differences:
+def compare_sides(source: str, old: RehearsedSide, new: RehearsedSide) -> Differences:
     """What the two sides make differently of the same deliveries."""
     skipped = Counter(each.state for each in new.deliveries if each.state in (THIN, NOT_REACHED))
     return Differences(

@@ -18,7 +18,7 @@ from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State
 AT_ONCE, BYTES_AT_ONCE = 200, 4 * 1024 * 1024
 
 #: What is copied of a delivery: nothing of what became of it.
-COPIED = ("id", "source", "event_type", "entity_kind", "entity_id", "occurred_at", "received_at", "dedup_key")
+KEPT_COLUMNS = ("id", "source", "event_type", "entity_kind", "entity_id", "occurred_at", "received_at", "dedup_key")
 
 
 def copy_kept(database: Database, source: str, last: int, file: Path) -> list[RowMapping]:
@@ -41,7 +41,7 @@ def read_kept(file: Path) -> Iterator[tuple[list[RowMapping], dict[int, bytes]]]
     """What was copied into the file, a few deliveries at a time, with their bodies."""
     with closing(Database(f"sqlite:///{file}")) as kept:
         with kept.read() as connection:
-            columns = (*DELIVERIES.c[COPIED], func.length(BODIES.c.body).label("size"))
+            columns = (*DELIVERIES.c[KEPT_COLUMNS], func.length(BODIES.c.body).label("size"))
             joined = DELIVERIES.join(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
             wanted = select(*columns).select_from(joined).order_by(DELIVERIES.c.id)
             rows = list(connection.execute(wanted).mappings())
@@ -60,12 +60,12 @@ def add_pending(connection: Connection, rows: Sequence[RowMapping], bodies: dict
 
 
 def _pending(row: RowMapping) -> dict[str, Any]:
-    kept = {name: row[name] for name in COPIED}
+    kept = {name: row[name] for name in KEPT_COLUMNS}
     return {**kept, "state": State.PENDING.value, "due_at": row["received_at"], "conflict": False}
 
 
 def _last(database: Database, source: str, last: int) -> list[RowMapping]:
-    columns = (*DELIVERIES.c[COPIED], *DELIVERIES.c["state", "outcome", "reason"])
+    columns = (*DELIVERIES.c[KEPT_COLUMNS], *DELIVERIES.c["state", "outcome", "reason"])
     size = func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)).label("size")
     wanted = (
         select(*columns, size)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 #: What became of a delivery, besides the states of the inbox: its attempt failed and would be made again; its event is
 #: thin and was not fetched; a bound was reached before its turn.
-FAILING, THIN, NOT_REACHED = "failing", "thin", "not reached"
+STILL_FAILING, THIN, NOT_REACHED = "failing", "thin", "not reached"
 
 
 class RehearsedDelivery(Struct):
@@ -35,7 +35,7 @@ class RehearsedRow(Struct):
     versions: str
 
 
-class Side(Struct):
+class RehearsedSide(Struct):
     """What one side made of the deliveries."""
 
     #: What the code is called.

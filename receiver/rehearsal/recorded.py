@@ -20,7 +20,7 @@ from receiver.mirror.versions import Registers, Version, load
 from receiver.provenance.stored import stored_row
 from receiver.provenance.traces import NO_VALUE, Told, told_of
 from receiver.rehearsal.differences import Differences, EndDifference, RowDifference, ending, took
-from receiver.rehearsal.outcomes import FAILING, NOT_REACHED, THIN, RehearsedRow, Side
+from receiver.rehearsal.outcomes import NOT_REACHED, STILL_FAILING, THIN, RehearsedRow, RehearsedSide
 
 #: Deliveries whose changes are looked for at once.
 CHANGES_AT_ONCE = 500
@@ -28,7 +28,9 @@ CHANGES_AT_ONCE = 500
 RECORD = "what the mirror and the inbox hold"
 
 
-def compare_with_record(database: Database, source: str, deliveries: Sequence[RowMapping], new: Side) -> Differences:
+def compare_with_record(
+    database: Database, source: str, deliveries: Sequence[RowMapping], new: RehearsedSide
+) -> Differences:
     """What the side makes differently from what is recorded of these deliveries."""
     skipped = [each for each in new.deliveries if each.state in (THIN, NOT_REACHED)]
     ran = {each.id for each in new.deliveries} - {each.id for each in skipped}
@@ -46,14 +48,16 @@ def compare_with_record(database: Database, source: str, deliveries: Sequence[Ro
     )
 
 
-def _differing_ends(deliveries: Sequence[RowMapping], new: Side, ran: Collection[int]) -> Iterator[EndDifference]:
+def _differing_ends(
+    deliveries: Sequence[RowMapping], new: RehearsedSide, ran: Collection[int]
+) -> Iterator[EndDifference]:
     recorded = {row["id"]: row for row in deliveries}
     for each in new.deliveries:
         row = recorded.get(each.id)
         if row is None or each.id not in ran:
             continue
         # What fails is dead in the end, for the same reason.
-        same_state = each.state == row["state"] or (each.state == FAILING and row["state"] == "dead")
+        same_state = each.state == row["state"] or (each.state == STILL_FAILING and row["state"] == "dead")
         if not same_state or each.reason != row["reason"]:
             old = ending(row["state"], row["reason"])
             yield EndDifference(each.id, each.event_type, each.entity, old, ending(each.state, each.reason))

@@ -19,7 +19,7 @@ from receiver.errors import HookmirrorError, WiringError
 from receiver.logs.escapes import visible
 from receiver.rehearsal.differences import Differences, compare_sides
 from receiver.rehearsal.kept import copy_kept
-from receiver.rehearsal.outcomes import Job, Side
+from receiver.rehearsal.outcomes import Job, RehearsedSide
 from receiver.rehearsal.recorded import compare_with_record
 from receiver.rehearsal.scratch import JOB, RESULT, SCRATCH
 
@@ -69,7 +69,7 @@ def rehearse(
     return compare_sides(source, old, new)
 
 
-def _run_side(folder: Path, job: Job) -> Side:
+def _run_side(folder: Path, job: Job) -> RehearsedSide:
     """Run one side to its end, however often its code ends the process. Raises `WiringError` if it cannot be run."""
     folder.mkdir()
     for restarts in range(MOST_RESTARTS):
@@ -77,7 +77,7 @@ def _run_side(folder: Path, job: Job) -> Side:
         (folder / JOB).write_bytes(codec.encode(job))
         words = _run_process(folder, job)
         if (folder / RESULT).exists():
-            result = msgspec.convert(codec.decode((folder / RESULT).read_bytes()), Side)
+            result = msgspec.convert(codec.decode((folder / RESULT).read_bytes()), RehearsedSide)
             if result.refused is not None:
                 raise WiringError(result.refused)
             return result

@@ -30,7 +30,15 @@ from receiver.logs import logs
 from receiver.mirror.rows import mirror_tables, own_columns, sql_table
 from receiver.mirror.unit_of_work import plain
 from receiver.rehearsal.kept import add_pending, read_kept
-from receiver.rehearsal.outcomes import FAILING, NOT_REACHED, THIN, Job, RehearsedDelivery, RehearsedRow, Side
+from receiver.rehearsal.outcomes import (
+    NOT_REACHED,
+    STILL_FAILING,
+    THIN,
+    Job,
+    RehearsedDelivery,
+    RehearsedRow,
+    RehearsedSide,
+)
 from receiver.settings.settings import Settings, load, settings_folder
 from receiver.worker.worker import Worker
 
@@ -60,7 +68,7 @@ def do_job(folder: Path) -> None:
     try:
         result = _Rehearsing(job, folder).run()
     except HookmirrorError as error:
-        result = Side(job.reference or "the code in force", refused=str(error))
+        result = RehearsedSide(job.reference or "the code in force", refused=str(error))
     unfinished = folder / f"{RESULT}.part"
     unfinished.write_bytes(codec.encode(result))
     unfinished.replace(folder / RESULT)
@@ -84,7 +92,7 @@ class _Rehearsing:
         self._thin: list[RehearsedDelivery] = []
         self._until = monotonic() + job.seconds
 
-    def run(self) -> Side:
+    def run(self) -> RehearsedSide:
         with closing(Database(f"sqlite:///{self._folder / SCRATCH}")) as database:
             if not self._job.restarts:
                 database.create_tables()
@@ -93,7 +101,9 @@ class _Rehearsing:
             for _ in range(MOST_HUNG_DELIVERIES):
                 if self._drain(database, batch_size):
                     break
-            return Side(self._job.reference or "the code in force", self._deliveries(database), self._rows(database))
+            return RehearsedSide(
+                self._job.reference or "the code in force", self._deliveries(database), self._rows(database)
+            )
 
     def _fill(self, database: Database) -> None:
         """Make every delivery pending; of those that a process before left behind, tell which one ended it."""
@@ -189,7 +199,7 @@ def _end_hung(database: Database, worker: str, ids: set[int], seconds: float) ->
 def _ended(row: Any, attempt: Any) -> RehearsedDelivery:
     state = row["state"]
     if state in (State.PENDING, State.PROCESSING):
-        state = FAILING if row["reason"] else NOT_REACHED
+        state = STILL_FAILING if row["reason"] else NOT_REACHED
     return _rehearsed(row, state, row["reason"], None if attempt is None else attempt.handle_us)
 
 

@@ -327,7 +327,7 @@ def test_once_too_many_hang_nobodys_code_is_run_any_more(kit, shop, monkeypatch)
 
 
 def test_past_the_bound_it_says_how_far_it_looked(catalog, monkeypatch):
-    monkeypatch.setattr(candidates, "MOST_DELIVERIES", 3)
+    monkeypatch.setattr(candidates, "MOST_CANDIDATES", 3)
     first = catalog.tell("product.updated", "A1", 0, {"sku": "S"})
     for second in range(1, 7):
         catalog.tell("product.updated", "A1", second, {"name": f"name {second}"})
