@@ -14,10 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.commands.copy import copy
 from receiver.commands.doctor import doctor
+from receiver.commands.findings import findings
 from receiver.commands.migrate import migrate
 from receiver.commands.options import hookmirror
 from receiver.commands.prune import prune
 from receiver.commands.reconcile import reconcile
+from receiver.commands.refused import refused
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
 from receiver.commands.send import send
@@ -33,7 +35,7 @@ from receiver.settings.settings import load
 COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
-COMMANDS = (serve, worker, reload, token, doctor, send, replay, reconcile, prune, migrate, copy)
+COMMANDS = (serve, worker, reload, token, doctor, findings, refused, send, replay, reconcile, prune, migrate, copy)
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
 app.callback()(hookmirror)

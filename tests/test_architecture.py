@@ -24,6 +24,7 @@ LAYERS = (
     ("mirror",),
     ("dialects",),
     ("ingest", "worker", "reconcile"),
+    ("findings",),
     ("api",),
     ("server",),
     ("copying",),

@@ -22,6 +22,7 @@ from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
 from receiver.api.exposition import Exposition
+from receiver.api.findings import Findings
 from receiver.api.hooks import RECEIVE
 from receiver.api.lookup import Lookup
 from receiver.api.openapi import OpenApi
@@ -29,10 +30,12 @@ from receiver.api.operations import Operation
 from receiver.api.probes import Probes
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
+from receiver.api.refused import RefusedRequests
 from receiver.api.stats import Counts, Stats
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.errors import NotAuthorized, Refused, Unavailable
+from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
@@ -65,12 +68,14 @@ class Api:
         readiness: Readiness,
         exposition: Exposition,
         measuring: Reads,
+        facts: Facts,
         wake: Callable[[], None],
         warnings: Callable[[], list[str]] = list,
     ) -> None:
         """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
 
-        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`.
+        `facts` are what the rules are told of the settings. `wake` is called when there is new work for the worker of
+        this process; `warnings` are for `/readyz`.
         """
         self._tokens = tokens
         self._reads = reads
@@ -81,6 +86,8 @@ class Api:
             Catalog(lookup, mirror_tables()),
             ChangeFeed(lookup),
             Stats(Counts(inbox.database, sources)),
+            Findings(lookup, facts),
+            RefusedRequests(lookup, inbox, facts, wake=wake),
         )
         described = [RECEIVE, *(operation for noun in nouns for operation in noun.operations())]
         #: Everything that is served, webhooks included.

@@ -14,13 +14,15 @@ from receiver.server.app import install
 
 
 def prune(as_json: JsonFlag = False) -> None:
-    """Drop expired bodies and dedup keys now; a worker does it by and by."""
+    """Drop what has expired now: bodies, dedup keys, refused requests, tallies; a worker does it by and by."""
     runtime = install()
     runtime.prepare()
     dropped = 0
     with progress("deliveries pruned") as seen:
         while some := runtime.retention.prune(runtime.database, now=datetime.now(UTC)):
             dropped += some
+            seen(dropped)
+        while runtime.retention.prune_others(runtime.database, now=datetime.now(UTC)):
             seen(dropped)
         while runtime.database.shrink(PAGES):
             seen(dropped)

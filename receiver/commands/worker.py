@@ -15,6 +15,7 @@ from receiver.server.app import install, tune_interpreter
 from receiver.server.health import vitals
 from receiver.server.registry import Kind
 from receiver.server.renewal import Reloader, Renewal, Requests, stop_listening
+from receiver.server.upkeep import watch
 from receiver.settings.environment import VITALS_VARIABLE
 from receiver.worker.thread import WorkerThread
 
@@ -51,6 +52,7 @@ def worker(
     registration.start()
     reloader.start()
     with ExitStack() as shown:
+        shown.enter_context(watch(runtime.database, registration.name, Kind.WORKER, runtime.facts))
         if listening is not None:
             shown.enter_context(vitals(listening, trouble=running.trouble, metrics=runtime.exposition.text))
         ends.get()

@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,19 +28,21 @@ from receiver.database.errors import explain
 from receiver.database.schema import Schema
 from receiver.dialects.sources import Source, build_sources, find_dialects
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
+from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.retention import Retention
 from receiver.inbox.retries import RetrySchedule
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
+from receiver.ingest.keeping import Keeper
 from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
 from receiver.server.registry import Kind, Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
+from receiver.server.upkeep import bounds_of, facts_of, retention_of, watch
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.settings import Settings, load, settings_folder
 from receiver.worker.thread import WorkerThread
@@ -91,10 +92,7 @@ class Runtime:
         return read_anew(self.settings, self.sources, self.dialects)
 
     def _derive(self) -> None:
-        self.retention = Retention(
-            bodies=timedelta(days=self.settings.body_retention_days),
-            dedup_keys=timedelta(days=self.settings.dedup_retention_days),
-        )
+        self.retention = retention_of(self.settings)
 
     def prepare(self) -> None:
         """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
@@ -120,6 +118,10 @@ class Runtime:
             requests_wait=requests_wait,
         )
 
+    def facts(self) -> Facts:
+        """What the rules are told of the settings in force."""
+        return facts_of(self.settings, self.sources)
+
     def registration(self, kind: Kind) -> Registration:
         return Registration(self.database, self.schema, self.sources, kind=kind)
 
@@ -131,11 +133,16 @@ class App:
         """`requests` ask for new settings; without it there are none until the next start."""
         settings = runtime.settings
         self._runtime = runtime
-        self._registration = runtime.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
+        kind = Kind.BOTH if with_worker else Kind.ENDPOINT
+        self._registration = runtime.registration(kind)
+        self._watch = watch(runtime.database, self._registration.name, kind, runtime.facts)
         # Over a connection of its own, so that nobody else's statement keeps an ack waiting for one.
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
+        self._keeper = Keeper(
+            Inbox(runtime.database.beside(connections=1)), runtime.sources, bounds_of(settings), accepted=self._wake
+        )
         incoming = Incoming(settings)
         #: For a server whose protocol is ours; others keep bounds of their own.
         self.connections = Connections(settings, incoming)
@@ -144,6 +151,7 @@ class App:
             self._group_commit.accept,
             limits=settings,
             incoming=incoming,
+            keep=self._keeper.offer,
         )
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
         self._read_inbox = Inbox(runtime.database.beside(connections=at_once, seconds=seconds))
@@ -171,6 +179,7 @@ class App:
             readiness=self._readiness,
             exposition=self._runtime.exposition,
             measuring=self._measuring,
+            facts=self._runtime.facts(),
             wake=self._wake,
             warnings=lambda: self._registration.warnings,
         )
@@ -200,6 +209,8 @@ class App:
         self._loop = asyncio.get_running_loop()
         self._registration.start()
         self._group_commit.start()
+        self._keeper.start()
+        self._watch.start()
         if self._worker is not None:
             self._worker.start()
         if self._reloader is not None:
@@ -208,8 +219,10 @@ class App:
         if self._reloader is not None:
             self._reloader.stop()
         self._group_commit.stop()
+        self._keeper.stop()
         if self._worker is not None:
             self._worker.stop()
+        self._watch.stop()
         self._registration.stop()
         for each in (self._reads, self._measuring, self._readiness):
             each.close()
@@ -253,6 +266,7 @@ class App:
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
         self._rest = rest
         self.endpoint.renew(renewal.sources, renewal.settings)
+        self._keeper.renew(renewal.sources, bounds_of(renewal.settings))
         self._registration.renew(renewal.sources)
         if self._worker is not None:
             self._worker.renew()

@@ -1,0 +1,126 @@
+"""Counting: what this process counted since the last time, out of the metrics that it has anyway.
+
+Nothing is counted twice, and nothing is counted for tallies alone: an ack pays for its metrics only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from receiver.metrics import metrics, unbounded
+
+
+class TallyKey(NamedTuple):
+    """What was counted."""
+
+    source: str
+    kind: str
+    detail: str
+
+
+class Count(NamedTuple):
+    number: int
+    #: A sum, of kinds that have one.
+    amount: float = 0.0
+
+
+Counted = Mapping[TallyKey, Count]
+
+#: Kinds of tallies that do not come out of a metric: a process that runs, by release and fingerprint of its wiring, and
+#: one that would have heard a sender.
+RUNNING, WATCHED = "running", "watched"
+
+#: Bodies over `max_body_bytes`, by the largest of them.
+TOO_LARGE = "too_large"
+
+#: Each counter with the kind that it is tallied as (None: the label `status` names it) and the label for the detail.
+_COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
+    (metrics.ACCEPTED_DELIVERIES, None, None),
+    (metrics.REFUSED, "refused", "code"),
+    (metrics.VERIFIED, "verified", "secret"),
+    (metrics.UNHANDLED, "unhandled", "event_type"),
+    (metrics.FAILED_ATTEMPTS, "failed_attempt", None),
+    (metrics.API_RESTS, "api_rest", None),
+    (metrics.MISDATED, "misdated", None),
+    (metrics.MISSPELT, "misspelt", None),
+    (metrics.REFUSED_LOST, "refused_lost", "reason"),
+    (metrics.REFUSED_VERIFIED, "refused_verified", None),
+    (metrics.LIMITED, "limited", "limit"),
+)
+
+
+class ProcessCounts:
+    """What this process counts, from one look to the next."""
+
+    def __init__(self, snapshot: Callable[[], dict[TallyKey, Count]] | None = None) -> None:
+        self._snapshot = snapshot or take_snapshot
+        self._before = self._snapshot()
+        self._now = self._before
+
+    def look(self) -> dict[TallyKey, Count]:
+        """What was counted since the last look that was `settled`."""
+        self._now = self._snapshot()
+        differences = {key: _minus(count, self._before.get(key, Count(0))) for key, count in self._now.items()}
+        counted = {key: count for key, count in differences.items() if count.number > 0}
+        return dict(_named(counted)) | _gauges()
+
+    def settle(self) -> None:
+        """What the last look showed is written, and is not shown again."""
+        self._before = self._now
+
+
+def take_snapshot() -> dict[TallyKey, Count]:
+    """All that this process has counted since it began."""
+    return dict(_counters()) | dict(_ended()) | dict(_lag())
+
+
+def _counters() -> Iterator[tuple[TallyKey, Count]]:
+    for counter, kind, label in _COUNTERS:
+        for labels, value in _samples(counter, "_total"):
+            of_source = labels.get("source", "")
+            detail = labels[label] if label is not None else ""
+            yield TallyKey(of_source, kind or labels["status"], detail), Count(int(value))
+
+
+def _ended() -> Iterator[tuple[TallyKey, Count]]:
+    for labels, value in _samples(metrics.ENDED_DELIVERIES, "_total"):
+        detail = f"{labels['state']}/{labels['outcome']}" if labels["outcome"] else labels["state"]
+        yield TallyKey(labels["source"], "ended", detail), Count(int(value))
+
+
+def _lag() -> Iterator[tuple[TallyKey, Count]]:
+    sums = {labels["source"]: value for labels, value in _samples(metrics.FRESHNESS_SECONDS, "_sum")}
+    for labels, value in _samples(metrics.FRESHNESS_SECONDS, "_count"):
+        source = labels["source"]
+        yield TallyKey(source, "lag", ""), Count(int(value), sums.get(source, 0.0))
+
+
+def _gauges() -> dict[TallyKey, Count]:
+    """What stands so now, for the minute that it is seen in."""
+    hung = sum(int(value) for _, value in _samples(metrics.HUNG_WORKERS, ""))
+    return {TallyKey("", "hung", ""): Count(hung)} if hung else {}
+
+
+def _named(counted: Counted) -> Iterator[tuple[TallyKey, Count]]:
+    """With what others wrote, where the metric has no label for it."""
+    for key, count in counted.items():
+        if key.kind == "misspelt":
+            yield key._replace(detail=unbounded.asked_instead.get(key.source, "")), count
+        else:
+            yield key, count
+        if key.kind == "refused" and key.detail == "body_too_large" and key.source in unbounded.largest_refused:
+            yield TallyKey(key.source, TOO_LARGE, str(unbounded.largest_refused[key.source])), count
+
+
+def _samples(metric: MetricWrapperBase, suffix: str) -> Iterator[tuple[dict[str, str], float]]:
+    for family in metric.collect():
+        for sample in family.samples:
+            if sample.name == family.name + suffix:
+                yield sample.labels, sample.value
+
+
+def _minus(count: Count, before: Count) -> Count:
+    return Count(count.number - before.number, count.amount - before.amount)
