@@ -124,7 +124,7 @@ def _silences(connection: Connection, names: Mapping[str, object], now: datetime
         if last is None:
             yield name, Silence((), 0)
             continue
-        watched = len(tallies.of_kind(connection, "", WATCHED, last, now)) if now - last > RECENT / 6 else 0
+        watched = len(tallies.minutes_of(connection, "", (WATCHED,), last, now)) if now - last > RECENT / 6 else 0
         if watched > QUIET_MINUTES:
             yield name, Silence(_arrivals(connection, name, now), watched)
 
@@ -135,9 +135,7 @@ def _last_arrival(connection: Connection, name: str, now: datetime) -> datetime 
 
 
 def _arrivals(connection: Connection, name: str, now: datetime) -> list[datetime]:
-    after = now - timedelta(days=DAYS)
-    kinds = (tallies.of_kind(connection, name, kind, after, now) for kind in ("accepted", "duplicate"))
-    return sorted({each.at for some in kinds for each in some})
+    return tallies.minutes_of(connection, name, ("accepted", "duplicate"), now - timedelta(days=DAYS), now)
 
 
 def _starts(connection: Connection, now: datetime) -> list[Start]:

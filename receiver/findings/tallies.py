@@ -76,6 +76,18 @@ def of_kind(connection: Connection, source: str, kind: str, after: datetime, unt
     return _read(connection, _minutes(*wanted))
 
 
+def minutes_of(
+    connection: Connection, source: str, kinds: Sequence[str], after: datetime, until: datetime
+) -> list[datetime]:
+    """The minutes that have any of these kinds, the oldest first."""
+    found: set[datetime] = set()
+    for kind in kinds:
+        wanted = (TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at > after, TALLIES.c.at <= until)
+        minutes = select(TALLIES.c.at).where(TALLIES.c.span == int(MINUTE.total_seconds()), *wanted).distinct()
+        found.update(connection.execute(minutes).scalars())
+    return sorted(found)
+
+
 def last(connection: Connection, source: str, kind: str, until: datetime) -> datetime | None:
     """The last minute of this kind, up to a moment; None if there is none by the minute."""
     wanted = (TALLIES.c.span == 60, TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at <= until)
