@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import ended
 from benchmarks.postgresql import fresh_database
 from receiver.copying.copying import Copier, CopyReport
-from receiver.copying.premises import Side
+from receiver.copying.preconditions import Side
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 

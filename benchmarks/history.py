@@ -24,9 +24,9 @@ from receiver.api.queries import DeliveryFilter
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
+from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.leases import Claimed
-from receiver.inbox.results import AttemptResult
 from receiver.inbox.tables import State
 
 #: Deliveries of the largest history; the others are a tenth, a hundredth … of it.

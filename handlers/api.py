@@ -29,7 +29,7 @@ MOST_ANSWERED = 16 * 1024 * 1024  #: bytes of one answer
 RETRY_TIMEOUT = timedelta(minutes=2)  #: how long a walk asks again before it gives up
 ATTEMPTS = 5  #: of one request in a walk
 PASSES = 3  #: walks through a list that will not hold still
-LONGEST_WAIT = timedelta(days=1)  #: more than this is no advice
+LONGEST_WAIT = timedelta(days=1)  #: a longer Retry-After is not followed
 
 #: The wait before an API that is behind its event is asked again; then as long as that and three times as long as was
 #: waited: after 5 and 25 seconds, and a last time when the event's `api_lag` is over.

@@ -12,7 +12,7 @@ EASTERN = ZoneInfo("America/New_York")
 
 
 def read_eastern(text: str, *, updated: Iterable[datetime] = (), gone: bool = False) -> datetime:
-    """The time in UTC. Raises `ValueError` for what is no time, and for what programs write for none.
+    """The time in UTC. Raises `ValueError` for text that is not a time, and for a zero time.
 
     In the hour that the clocks go back over there are two readings. The one nearer to the latest of the `updated`
     times is taken, which carry an offset; without any, the earlier. With `gone`, for a delete, which has no such time,
@@ -23,7 +23,7 @@ def read_eastern(text: str, *, updated: Iterable[datetime] = (), gone: bool = Fa
         raise ValueError("a date alone does not order changes")
     local = datetime.fromisoformat(text)
     if is_zero(local.replace(tzinfo=local.tzinfo or EASTERN)):
-        raise ValueError("a zero time is no time")
+        raise ValueError("a zero time means that no time is given")
     if local.tzinfo is not None:
         return in_utc(local)
     earlier = in_utc(local.replace(tzinfo=EASTERN, fold=0))

@@ -43,7 +43,7 @@ OnUnlessOff = Annotated[bool, BeforeValidator(lambda value: True if value is Non
 
 
 class ProductData(Sent):
-    """IIMMPACT docs, "Payload Format"; there is no price in it."""
+    """IIMMPACT docs, "Payload Format"; it holds no price."""
 
     name: Text = None
     display_name: Text = None

@@ -90,7 +90,7 @@ class Entity(Sent):
     status: Any = None
 
     def columns(self) -> dict[str, Any]:
-        """Arrays are skipped by the sender and relations come as ids, so a missing member is no news."""
+        """Arrays are skipped by the sender and relations come as ids, so a missing member says nothing."""
         name = self.news(name="title") | self.news(name="name")
         return (
             name | self.news(sku="sku", price="price") | self._when_text(currency="currency", lifecycle_state="status")
@@ -140,7 +140,7 @@ def _entity(body: dict[str, Any], prefix: str) -> Any:
 
 
 def _identify(kind: str, entity: Any, event_type: str) -> tuple[str, str] | None:
-    """Whom it is about; an event that nobody handles need not be about anybody."""
+    """The entity of the event; None is allowed for events without a handler."""
     if entity is None and indexed.handler_for(event_type) is None:
         return None
     return kind, id_of(entity, ID_MEMBERS, what=kind)

@@ -47,12 +47,12 @@ def id_of(value: Any, members: Iterable[str], *, what: str) -> str:
             try:
                 return as_id(value[member])
             except ValueError as error:
-                raise Unreadable(f"`{what}.{member}` is no id: {error}.") from None
+                raise Unreadable(f"`{what}.{member}` is not a valid id: {error}.") from None
     raise Unreadable(f"`{what}` has no {' or '.join(members)}, so nobody knows what changed.")
 
 
 def as_text(value: Any) -> str | None:
-    """Text as it is, a number with the digits given; None for what is no text."""
+    """Text as it is, a number with the digits given; None for any other value."""
     if isinstance(value, str):
         return value
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
@@ -61,7 +61,7 @@ def as_text(value: Any) -> str | None:
 
 
 def as_price(value: Any) -> Decimal | None:
-    """A number, or text that is one, with its digits; None for what is no price."""
+    """A number, or text that is one, with its digits; None for any other value."""
     text = as_text(value)
     if text is None or not _NUMBER.fullmatch(text):
         return None
@@ -78,7 +78,7 @@ def as_moment(value: Any) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset")
     if is_zero(moment):
-        raise ValueError("a zero time is no time")
+        raise ValueError("a zero time means that no time is given")
     return in_utc(moment)
 
 
@@ -125,5 +125,5 @@ class Sent(BaseModel):
         return None
 
     def news(self, **fields: str) -> dict[str, Any]:
-        """Column values by the fields that hold them, `news(sku="sku_num")`; a member not sent is no news."""
+        """Column values by the fields that hold them, `news(sku="sku_num")`; without those not sent."""
         return {column: getattr(self, field) for column, field in fields.items() if field in self.model_fields_set}

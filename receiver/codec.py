@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from receiver.errors import Unreadable
-from receiver.likeness import likeness
+from receiver.sniffing import sniff
 
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -26,7 +26,7 @@ _SURROGATES = re.compile(
 def decode(text: bytes | str) -> Any:
     """The value of a JSON document, fractions as Decimal; the last of repeated keys wins. Raises `Unreadable`.
 
-    A byte order mark is no part of it, and UTF-16 and UTF-32 are told from the first bytes. Half a surrogate pair,
+    A byte order mark is skipped, and UTF-16 and UTF-32 are told from the first bytes. Half a surrogate pair,
     which some senders make by cutting text, becomes U+FFFD.
     """
     try:
@@ -43,7 +43,7 @@ def decode(text: bytes | str) -> Any:
 
 
 def _decode(text: bytes | str) -> Any:
-    """As `decode`, but raises `DecodeError` for what may be mended."""
+    """As `decode`, but raises `DecodeError` for documents that can be repaired."""
     try:
         return _decoder.decode(text)
     except msgspec.DecodeError:
@@ -53,13 +53,13 @@ def _decode(text: bytes | str) -> Any:
     except UnicodeError:
         raise Unreadable("The body is not JSON: it is not valid UTF-8.") from None
     except ArithmeticError:
-        raise Unreadable("The body holds a number whose exponent is beyond all sense.") from None
+        raise Unreadable("The body holds a number whose exponent is out of range.") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise Unreadable(f"The body is not JSON: {error}.") from None
 
 
 def _mended(content: bytes) -> bytes:
-    """The same document as JSON should be written, if it is known how; else as it is."""
+    """The document with known deviations from JSON repaired; unchanged if there are none."""
     encoding = json.detect_encoding(content)
     if encoding != "utf-8":
         try:
@@ -70,7 +70,7 @@ def _mended(content: bytes) -> bytes:
 
 
 def _refuse(content: bytes, error: msgspec.DecodeError) -> NoReturn:
-    wrong = likeness(content)
+    wrong = sniff(content)
     raise Unreadable(f"The body is not JSON: {wrong}" if wrong else f"The body is not JSON: {error}.") from None
 
 

@@ -14,7 +14,7 @@ from receiver.moments import EPOCH, in_utc, is_zero
 
 Data = TypeVar("Data")
 
-#: Characters; a longer event type, kind or id is no name of anything.
+#: Characters of an event type, kind or id; longer ones are refused.
 LONGEST_NAME = 512
 
 #: Bytes of the kind in UTF-8. PostgreSQL's index of what is being worked on takes 2,704 for source, kind and id
@@ -71,7 +71,7 @@ class Envelope:
         """
         fingerprint = self.fingerprint or hashlib.sha256(plain).digest()
         if not self.dedup_key:
-            # Empty, it would make one delivery of all.
+            # With an empty key, all deliveries would count as duplicates of one.
             moment = f"{int(self.occurred_at.timestamp())}{self.occurred_at.microsecond:06d}"
             return f"{moment}-{fingerprint.hex()}", fingerprint
         key = self.dedup_key
@@ -81,7 +81,7 @@ class Envelope:
 
 
 def _text(what: str, value: Any) -> str:
-    """Exact text: what a subclass does would be done wherever it is stored, beside others' deliveries."""
+    """Exact text: a subclass's own methods would run wherever it is stored, beside other deliveries."""
     if type(value) is str:
         return value
     if not isinstance(value, str):

@@ -96,7 +96,7 @@ class NotAuthorized(Refused):
 
 
 class Forbidden(Refused):
-    """The API's token is for less."""
+    """The API's token does not allow this."""
 
     status = 403
     code = "forbidden"
@@ -177,7 +177,7 @@ class HeadTooLarge(Refused):
 
 
 class Unavailable(Refused):
-    """Not now: the header Retry-After says when to come back, in whole seconds."""
+    """The receiver cannot answer now: Retry-After says when to come back, in whole seconds."""
 
     status = 503
     code = "unavailable"
@@ -210,10 +210,10 @@ class CopyError(HookmirrorError):
 
 
 class Verdict(HookmirrorError):
-    """Base of what a handler raises to decide the fate of its delivery."""
+    """Base of what a handler raises to decide the result of its delivery."""
 
 
-#: What `Retry(after=…)` waits at most: more is advice that nobody meant, and ends beyond all years.
+#: The longest wait of `Retry(after=…)`: a longer one is a mistake, and may end beyond the year 9999.
 LONGEST_RETRY = timedelta(days=365)
 
 

@@ -18,7 +18,7 @@ from receiver.logs import safe_text
 #: The name of the frame that runs a module from its top.
 TOP_LEVEL = "<module>"
 
-#: What runs what others wrote, and so is no part of it: this package, and what carries a block's exceptions.
+#: The code that runs what others wrote: this package, and the module that passes on a block's exceptions.
 OURS, CARRIER = f"{Path(__file__).parent}{os.sep}", contextlib.__file__
 
 

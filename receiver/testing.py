@@ -61,7 +61,7 @@ EXPECTED = ".expected.json"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the sender is told."""
+    """The answer that the sender gets."""
 
     status: int
     body: dict[str, Any]
@@ -102,7 +102,7 @@ class Webhooks:
         """Add a source with these settings (those of `[sources.<name>]`), or look one up.
 
         A source that is merely named speaks the dialect of its name, with the test kit's own secret. Raises
-        `ConfigurationError` for settings that are none.
+        `ConfigurationError` for unknown settings.
         """
         if name not in self._sources or settings:
             dialect = self._dialects.get(settings.get("dialect") or name)
@@ -146,9 +146,9 @@ class Webhooks:
         return sum(iter(self.worker.work, 0))
 
     def row(self, table: type[Row], external_id: str, *, source: str | None = None) -> Row:
-        """The row of the mirror. Fails if nobody ever spoke of it; `source` may be left out while there is one."""
+        """The row of the mirror. Fails without any news about it; `source` may be left out while there is one."""
         found = [row for row in self.rows(table, source=source) if row.external_id == external_id]
-        assert found, f"nobody ever spoke of {table.__name__} {external_id!r}"
+        assert found, f"there was no news about {table.__name__} {external_id!r}"
         assert len(found) == 1, f"several sources have {table.__name__} {external_id!r}: say which"
         return found[0]
 
@@ -177,7 +177,7 @@ class Webhooks:
         """Send the body in the file `fixture`, and hold the mirror against the file beside it that ends in
         `.expected.json`: `{"state": "processed", "rows": [{"table", "external_id", "active", <columns> …}]}`.
 
-        Raises `ConfigurationError` if one of the files is not there, or a row names a table or a column that is none.
+        Raises `ConfigurationError` if one of the files is not there, or a row names an unknown table or column.
         """
         expected = _expected(fixture)
         source = fixture.parent.name
@@ -196,7 +196,7 @@ class Webhooks:
         kinds = {sql_table(kind).name: kind for kind in mirror_tables()}
         _refuse_unknown("table", [table], kinds)
         row = queries.row(self.database, kinds[table], source, external_id)
-        assert row is not None, f"nobody ever spoke of {table} {external_id!r}"
+        assert row is not None, f"there was no news about {table} {external_id!r}"
         return dict(codec.decode(codec.encode(shapes_of(kinds[table]).show(row))))
 
     async def _post(self, path: str, body: bytes, headers: Any) -> Answer:
@@ -222,7 +222,7 @@ def fixture_files(folder: Path | str) -> list[Path]:
     """
     found = sorted(path for path in Path(folder).rglob("*.json") if not path.name.endswith(EXPECTED))
     if not found:
-        # An empty list would be a test that is skipped, and nobody would miss it.
+        # An empty list would make a test that is skipped without notice.
         raise ConfigurationError(f"There are no fixtures below {str(folder)!r}: correct the path.")
     for path in found:
         _refuse_missing(path)

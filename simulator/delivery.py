@@ -218,7 +218,7 @@ class _Try:
 
     @property
     def unreachable(self) -> bool:
-        """Nobody is there, this time."""
+        """The receiver cannot be reached, this time."""
         return self.number <= self.trouble.failures
 
     @property

@@ -18,7 +18,7 @@ LOOKS = 24
 class Families(Generic[T]):
     """Entities by id. A family is what shares news: a product with its variants, or one entity alone.
 
-    Two edits of one family in one tick of the system's time would be a tie that nobody can order, so `take` gives out
+    Two edits of one family in one tick of the system's time would be a tie that nobody can order, so `pick` gives out
     each family once in a tick: a history picks another entity instead of waiting.
     """
 
@@ -65,7 +65,7 @@ class Families(Generic[T]):
     def free(self, family: str, *, at: datetime) -> bool:
         return self._edited[family] < at
 
-    def take(self, rng: Rng, wanted: Callable[[T], bool], *, at: datetime) -> T | None:
+    def pick(self, rng: Rng, wanted: Callable[[T], bool], *, at: datetime) -> T | None:
         """A random wanted member that was not edited in this tick, marked as edited now; None if none was found."""
         if self._again:
             return self._members[self._last] if self._last and wanted(self._members[self._last]) else None

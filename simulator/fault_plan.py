@@ -19,7 +19,7 @@ TOO_LARGE = 1_048_577
 #: The outage lasts for so many tries of a message at most, so that every system that retries gets through.
 FAILURES = 2
 
-#: Where nobody says how many events a run has, its middle comes again after so many.
+#: In a run without a set number of events, its middle comes again after so many.
 ENDLESS = 1000
 
 

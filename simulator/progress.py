@@ -16,10 +16,10 @@ from receiver.errors import HookmirrorError
 from simulator.delivery import Courier
 from simulator.stats import EMPTY, SourceStats, read_stats
 
-#: Seconds between two looks at the receiver, and between two lines where there is no terminal.
+#: Seconds between two polls of the receiver, and between two lines where there is no terminal.
 LOOK, LINE = 0.5, 3.0
 
-#: Seconds that a look may take: the end of a run, good or bad, waits for the last one.
+#: Seconds that a poll may take: the end of a run, good or bad, waits for the last one.
 PROGRESS_TIMEOUT = 2.0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,83 @@ ROOT = Path(__file__).parents[1]
 
 #: Names that two modules of `receiver` define, and why that misleads nobody.
 ALLOWED = {
-    "Attempt": "the API's schema of an attempt",
+    "Attempt": "the API's schema of an attempt: OpenAPI shows the name of the class",
     "Change": "the API's schema of a change",
     "Round": "the API's schema of a round",
     "Delivery": "the API's schema of a delivery",
+}
+
+#: Modules that are called after a word of the glossary in another form.
+FORMS = {
+    "admission": "admit",
+    "handling": "handler",
+    "hydration": "hydrate",
+    "settlement": "settle",
+    "reverifying": "verify",
+    "replayable": "replay",
+    "hooks": "delivery",
+}
+
+#: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
+PLAIN = {
+    "Python's and the shell's own": [
+        "__init__",
+        "__main__",
+        "cli",
+        "app",
+        "server",
+        "thread",
+        "testing",
+        "errors",
+        "logs",
+    ],
+    "what one types as a command, in docs/operations.md": [
+        *("commands", "copy", "doctor", "migrate", "prune", "reload", "send", "serve", "options", "progress", "worker"),
+    ],
+    "of HTTP and its APIs": [
+        *(
+            "api",
+            "endpoint",
+            "headers",
+            "openapi",
+            "routes",
+            "schemas",
+            "parameters",
+            "pages",
+            "queries",
+            "paths",
+            "tokens",
+            "urls",
+        ),
+        *("token", "connections", "line", "compression", "health", "probes", "readiness", "lookup", "operations"),
+        *("reads", "limits", "cursors", "filters", "search", "statistics", "stats", "windows", "window", "catalog"),
+    ],
+    "of databases": [
+        *("database", "columns", "tables", "rows", "changes", "bulk", "insert", "postgresql", "sqlite", "wal", "locks"),
+        *("checkpoints", "unit_of_work", "sequences", "slices", "conversions", "digests", "record", "keeping"),
+    ],
+    "of queues and services": [
+        *("backpressure", "breaker", "retries", "ids", "results", "liveness", "listener", "registry", "metrics"),
+        *("exposition", "rates", "group_commit", "fast_path", "ingest", "sharing", "work", "runs", "findings", "rules"),
+        *(
+            "tallies",
+            "forecast",
+            "report",
+            "repair",
+            "walk",
+            "actions",
+            "refused",
+            "refusals",
+            "following",
+            "provenance",
+        ),
+    ],
+    "of security": ["signatures", "ciphers", "permissions", "redaction", "escapes", "safe_text", "sniffing", "codec"],
+    "of settings": ["settings", "environment", "account", "loading", "reloading", "renewal", "mistakes", "release"],
+    "English nouns and verbs for what the module's first line says": [
+        *("bounded", "closing", "copying", "incoming", "moments", "patterns", "preconditions", "reading", "repeats"),
+        *("sending", "soundness", "unfinished"),
+    ],
 }
 
 
@@ -92,3 +167,37 @@ def test_only_systems_and_dialects_share_names_as_each_speaks_for_one_vendor(pac
 )
 def test_no_two_modules_of_a_simulated_system_define_one_name(system: str) -> None:
     assert shared(names_of(f"simulator/systems/{system}")) == {}
+
+
+# ── the glossary ──────────────────────────────────────────────────────────────────────────────────────────────
+
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+
+WORDS = re.findall(r"^\*\*([^*]+)\*\*:", GLOSSARY, re.M)
+
+PLAIN_WORDS = {word for words in PLAIN.values() for word in words}
+
+
+@cache
+def prose_and_code() -> str:
+    """All that may use a word: the code, its comments and messages, and the docs but for the glossary itself."""
+    docs = [path for path in (ROOT / "docs").rglob("*.md") if path.name != "glossary.md"]
+    code = [path for package in ("receiver", "handlers") for path in (ROOT / package).rglob("*.py")]
+    return "\n".join(path.read_text("utf-8") for path in [ROOT / "README.md", *docs, *code])
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_of_the_glossary_is_used(word: str) -> None:
+    used = re.escape(word).replace("\\ ", r"[\s_]+")
+    assert re.search(rf"(?<![a-z]){used}", prose_and_code(), re.I), "no code and no page says it: take it out"
+
+
+@pytest.mark.parametrize("path", modules("receiver"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_is_named_by_a_word_of_the_glossary_or_of_the_field(path: Path) -> None:
+    unknown = {part for part in path.relative_to(ROOT / "receiver").with_suffix("").parts if not is_known(part)}
+    assert unknown == set(), "say in docs/glossary.md what it is, or give it a name that is known elsewhere"
+
+
+def is_known(module: str) -> bool:
+    words = {FORMS.get(module, module), module.removesuffix("s"), module.removesuffix("es"), f"{module[:-3]}y"}
+    return module in PLAIN_WORDS or any(word.replace("_", " ") in WORDS for word in words)

@@ -73,7 +73,7 @@ class TallyShown(Shape, frozen=True):
     kind: str
     detail: str
     number: int
-    amount: Annotated[float, Meta(description="A sum, of kinds that have one: of `lag`, seconds.")]
+    amount: Annotated[float, Meta(description="A sum, of kinds that have one: of `lag` and `freshness`, seconds.")]
 
 
 class TallyPage(Shape, frozen=True):

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from receiver.codec import encode
 from receiver.copying.copying import Copier, CopyReport
 from receiver.copying.copying import CopyProgress as Told
-from receiver.copying.premises import Side
+from receiver.copying.preconditions import Side
 from receiver.dialects.sources import find_dialects
 from receiver.mirror.rows import mirror_tables
 from receiver.settings.settings import load, settings_folder

@@ -14,7 +14,7 @@ from receiver.server.app import install
 
 
 def prune(as_json: JsonFlag = False) -> None:
-    """Drop what has expired now: bodies, dedup keys, refused requests, tallies; a worker does it by and by."""
+    """Drop what has expired: bodies, dedup keys, refused requests, tallies; a worker does it in small batches."""
     runtime = install()
     runtime.prepare()
     dropped = 0

@@ -40,12 +40,12 @@ def worker(
     running = WorkerThread(runtime.worker, runtime.database)
     registration = runtime.registration(Kind.WORKER)
 
-    def take(renewal: Renewal) -> None:
-        runtime.take(renewal)
+    def adopt(renewal: Renewal) -> None:
+        runtime.adopt(renewal)
         registration.renew(renewal.sources)
         running.renew()
 
-    reloader = Reloader(requests, read=runtime.read_anew, take=take, note=registration.note_settings)
+    reloader = Reloader(requests, read=runtime.read_anew, adopt=adopt, note=registration.note_settings)
     tune_interpreter()
     log.info("working", sources=", ".join(sorted(runtime.sources)))
     running.start()

@@ -5,7 +5,7 @@
     copy      slice by slice; rows, and how far the copy is, commit together
     finish    read all that was copied, compare, and drop the note: one transaction
 
-Whoever is killed goes on from the last slice. While it runs, nothing can be written to the database that is copied.
+A killed copy goes on from the last slice. While it runs, nothing can be written to the database that is copied.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Table, delete, inspect, text
 
 from receiver.copying.digests import Difference, Digest, differences, digest
-from receiver.copying.premises import (
+from receiver.copying.preconditions import (
     Side,
     demand_copied,
     demand_source,
@@ -68,7 +68,7 @@ class CopyReport:
     resumed: bool
     tables: list[TableReport]
     differences: list[Difference]
-    #: What is in the database that is copied, and is no table of ours: see `demand_source`.
+    #: Tables of the copied database that are not ours and are left out: see `demand_source`.
     left_out: list[str] = field(default_factory=list)
 
     @property

@@ -29,7 +29,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import NullType, TypeEngine
 
 from receiver import codec
-from receiver.copying.carriers import Carrier, NotPortable, carrier, writer
+from receiver.copying.conversions import Conversion, NotPortable, conversion, writer
 from receiver.database.errors import is_fault_of_values
 from receiver.errors import CopyError
 from receiver.logs.safe_text import told
@@ -80,8 +80,8 @@ class TableReader:
         self._problem = problem
         #: Whether there is text that is not valid UTF-8.
         self._is_damaged = False
-        self._carriers = [carrier(column, connection.dialect, other=other) for column in table.columns]
-        self._compared = [(at, each.compared) for at, each in enumerate(self._carriers) if each.compared is not None]
+        self._conversions = [conversion(column, connection.dialect, other=other) for column in table.columns]
+        self._compared = [(at, each.compared) for at, each in enumerate(self._conversions) if each.compared is not None]
         self._key = [_KeyColumn(column, connection.dialect) for column in table.primary_key.columns]
         self._key_at = [list(table.columns).index(column) for column in table.primary_key.columns]
 
@@ -110,7 +110,7 @@ class TableReader:
 
     def _page(self, last: RowKey | None) -> list[tuple[RowKey, int]]:
         """The keys of the next rows, each with the bytes that its row has, roughly."""
-        sizes = [func.coalesce(each.size, 0) for each in self._carriers if each.size is not None]
+        sizes = [func.coalesce(each.size, 0) for each in self._conversions if each.size is not None]
         size: ColumnElement[Any] = sum(sizes[1:], sizes[0]) if sizes else literal(0)
         statement = select(*(key.selected for key in self._key), size).order_by(*(key.column for key in self._key))
         if last is not None:
@@ -118,14 +118,16 @@ class TableReader:
         return [(tuple(row[:-1]), row[-1]) for row in self._fetch(statement.limit(ROWS))]
 
     def _rows(self, last: RowKey | None, end: RowKey) -> list[RowValues]:
-        statement = select(*(each.selected for each in self._carriers)).where(self._position() <= self._at("to", end))
+        statement = select(*(each.selected for each in self._conversions)).where(
+            self._position() <= self._at("to", end)
+        )
         if last is not None:
             statement = statement.where(self._position() > self._at("after", last))
         rows = self._fetch(statement.order_by(*(key.column for key in self._key)))
         if self._is_damaged:
             return self._one_by_one(rows)
         try:
-            return _by_column(rows, [(at, each.read) for at, each in enumerate(self._carriers)])
+            return _by_column(rows, [(at, each.read) for at, each in enumerate(self._conversions)])
         except NotPortable:
             return self._one_by_one(rows)
 
@@ -133,11 +135,11 @@ class TableReader:
         """The rows that travel; of the others it is told why they do not."""
         travel = []
         for row in rows:
-            told = list(_problems(self._carriers, row))
+            told = list(_problems(self._conversions, row))
             for column, says in told:
                 self._problem(Problem(self.table.name, self.show(self.key_of(row)), column, says))
             if not told:
-                travel += _by_column([row], [(at, each.read) for at, each in enumerate(self._carriers)])
+                travel += _by_column([row], [(at, each.read) for at, each in enumerate(self._conversions)])
         return travel
 
     def _fetch(self, statement: Any) -> list[RowValues]:
@@ -146,7 +148,7 @@ class TableReader:
         except DBAPIError as error:
             if "Could not decode" not in str(error.orig):
                 raise
-        # Text that is none: read so that the row can be told.
+        # Invalid text, decoded loosely so that the message can show the row.
         self._is_damaged = True
         driver: Any = self._connection.connection.driver_connection
         driver.text_factory = lambda content: content.decode("utf-8", "surrogateescape")
@@ -233,8 +235,8 @@ def _by_column(rows: list[RowValues], changes: Sequence[tuple[int, Callable[[Any
     return list(zip(*columns, strict=True))
 
 
-def _problems(carriers: Sequence[Carrier], row: RowValues) -> Iterator[tuple[str, str]]:
-    for each, value in zip(carriers, row, strict=True):
+def _problems(conversions: Sequence[Conversion], row: RowValues) -> Iterator[tuple[str, str]]:
+    for each, value in zip(conversions, row, strict=True):
         try:
             if value is not None:
                 read = each.read(value)

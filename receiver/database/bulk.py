@@ -16,7 +16,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from receiver import codec
 
-#: Rows of one statement on SQLite. More would be larger statements for hardly any gain.
+#: Rows of one statement on SQLite. Larger statements gain hardly anything.
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -71,7 +71,7 @@ def padded(rows: Sequence[tuple[Any, ...]], size: int, width: int) -> tuple[Any,
 
 @cache
 def values(width: int, size: int) -> str:
-    """Rows of parameters for SQLite as a SELECT: `size` rows, of which as many count as the last parameter says."""
+    """Rows of parameters for SQLite as a SELECT: `size` rows, of which the last parameter says how many count."""
     row = f"({', '.join(['?'] * width)})"
     # Without the condition, an ON CONFLICT behind it would be read as a part of a join.
     return f"SELECT * FROM (VALUES {', '.join([row] * size)}) WHERE true LIMIT ?"  # noqa: S608 (only marks)

@@ -86,7 +86,7 @@ class Document(TypeDecorator[Any]):
 
 
 class RawDocument(TypeDecorator[Any]):
-    """A `Document` that is only passed on: read as the JSON that it is, which takes a small part of the memory."""
+    """A `Document` that is only passed on: it stays JSON text, which takes a fraction of the memory."""
 
     impl = Text
     cache_ok = True
@@ -96,7 +96,7 @@ class RawDocument(TypeDecorator[Any]):
 
 
 def raw_columns(table: Table, *, but: Collection[str] = ()) -> list[ColumnElement[Any]]:
-    """The columns of the table, `but` these, to select rows that are only passed on."""
+    """The table's columns except `but`, for selecting rows that are only passed on."""
     return [
         type_coerce(column, RawDocument()).label(column.name) if isinstance(column.type, Document) else column
         for column in table.columns
@@ -124,7 +124,7 @@ class Many(TypeDecorator[Sequence[Any]]):
         return codec.encode(value).decode()
 
 
-class among(FunctionElement[Any]):  # noqa: N801 (a function, to whoever writes it)
+class among(FunctionElement[Any]):  # noqa: N801 (it is used like a function)
     """`among(column, bindparam("ids", type_=Many(BigInteger)))`: IN, in the same statement for any number of ids."""
 
     # Not Boolean, of which SQLAlchemy would make `… = 1` on SQLite: no index serves that.
@@ -174,12 +174,12 @@ Normalizer = Callable[[str, Any], Any]
 
 
 def normalizer(kind: TypeEngine[Any]) -> Normalizer:
-    """What brings values into the form that a column of type `kind` keeps, or refuses them."""
+    """The function that converts a value into the form that a column of type `kind` keeps, or refuses it."""
     return cast("Normalizer", by_kind(kind, _CONVERTERS, lambda _, value: value))
 
 
 def by_kind(kind: TypeEngine[Any], choices: Iterable[tuple[Any, Any]], otherwise: Any) -> Any:
-    """What stands beside the first of these classes, or tuples of classes, that the column type `kind` is of."""
+    """The choice for the first of these classes (or tuples of them) that the column type `kind` belongs to."""
     # SQLModel wraps the types of text columns in one of its own.
     inside = kind.impl_instance if isinstance(kind, TypeDecorator) else kind
     for kinds, choice in choices:
@@ -194,7 +194,7 @@ def _decimal(name: str, value: Any) -> Decimal:
     try:
         number = Decimal(value)
     except InvalidOperation:
-        raise HandlerError(f"`{name}` takes a Decimal, and {quoted(value)} is no number.") from None
+        raise HandlerError(f"`{name}` takes a Decimal, and {quoted(value)} is not a number.") from None
     if not number.is_finite() or max(abs(number.adjusted()), -int(number.as_tuple().exponent)) > LARGEST_EXPONENT:
         raise HandlerError(f"`{name}` takes a Decimal within 10^±{LARGEST_EXPONENT}, and this one is beyond.")
     return number
@@ -206,7 +206,7 @@ def _moment(name: str, value: Any) -> datetime:
     try:
         return in_utc(value)
     except ValueError as error:
-        # The source's doing and not the handler's: no second attempt would find another time in the body.
+        # The source's mistake, not the handler's: a second attempt would find the same time in the body.
         raise Unreadable(f"`{name}` cannot keep the time {value.isoformat()}: {error}.") from None
 
 
@@ -240,7 +240,7 @@ def _what(value: Any) -> str:
     return f"the {name_of(value)} {quoted(value)}"
 
 
-#: What brings a value into a form that JSON has too.
+#: The functions that convert values into a form that JSON has.
 PLAIN_NORMALIZERS = frozenset({document, _text, _flag, _integer})
 
 _CONVERTERS: tuple[tuple[Any, Any], ...] = (

@@ -45,7 +45,7 @@ KEEP_ALIVE: dict[str, Any] = {
 CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"cached_statements": 48},
     # UTF-8, whatever the role, the database or PGCLIENTENCODING say. A server that takes no writes, such as a standby,
-    # is no database of ours; of several, the one that does is taken.
+    # is not used; of several, the one that takes writes is.
     "postgresql": {
         "connect_timeout": CONNECT_TIMEOUT,
         "client_encoding": "utf8",
@@ -54,7 +54,7 @@ CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     },
 }
 
-#: On PostgreSQL, where that is not so by itself: readers see one state throughout.
+#: On PostgreSQL, so that a reading transaction sees one state throughout; on SQLite it always does.
 READERS_SEE = "REPEATABLE READ"
 
 
@@ -70,7 +70,7 @@ class Database:
         self.setting = setting
         self._others: list[Database] = []
         self.is_postgresql = self.engine.dialect.name == "postgresql"
-        #: Shared with everything beside this one: who writes waits for the same turn, and heeds the same errors.
+        #: Shared with the databases beside this one: their writers wait for the same turn and stop at the same errors.
         self._writer = threading.Lock()
         self._care: _Care = _Care()
 
@@ -96,12 +96,12 @@ class Database:
     def trouble(self) -> str | None:
         """What a person must do about a SQLite file, if anything."""
         if self._care.checkpoints is not None and self._care.checkpoints.is_dead:
-            return "Nobody copies the log of the database any more: restart this process."
+            return "The log of the database is no longer copied: restart this process."
         return None
 
     @property
     def is_sound(self) -> bool:
-        """False after an I/O error of SQLite's, until the file is shown to be sound: meanwhile nothing is written."""
+        """False from an I/O error of SQLite's until the file is shown to be sound. Nothing is written meanwhile."""
         return self._care.checkpoints is None or self._care.checkpoints.soundness.holds()
 
     @property
@@ -110,7 +110,7 @@ class Database:
         return 0 if self.is_postgresql else wal.size(self.engine.url.database or "")
 
     def beside(self, *, connections: int, seconds: float | None = None) -> Database:
-        """The same database over connections of its own, at most so many: nobody else can use them up.
+        """The same database over connections of its own, at most so many, reserved for one purpose.
 
         A statement that takes longer than `seconds` is ended with SQLAlchemy's error. Closed along with this one.
         """
@@ -150,9 +150,9 @@ class Database:
     @contextmanager
     def _heeding_errors(self) -> Iterator[None]:
         """Have the turn to write, unless the file is doubtful, as it is after an I/O error inside the block."""
-        # Whoever would be refused in the end is not kept waiting by a disk that hangs.
+        # A writer that would be refused in the end must not wait for a disk that hangs.
         self._refuse_if_doubtful()
-        # The turn is given up after the doubt is raised, so that nobody who waits for it commits in between.
+        # The turn is given up after the doubt is raised, so that no waiting writer commits in between.
         with self._writer:
             self._refuse_if_doubtful()
             try:
@@ -206,7 +206,7 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[PoolProxiedConnection]:
-        """A connection to a SQLite file, to be used by nobody else who writes here."""
+        """A connection to a SQLite file that no other writer of this process uses."""
         with (
             self._heeding_errors(),
             sqlite.errors_of(self.engine.dialect),
@@ -222,7 +222,7 @@ class Database:
             yield connection
 
     def create_tables(self) -> None:
-        """Create what is missing of the tables of every imported module."""
+        """Create the missing tables of every imported module."""
         with self.write() as connection:
             SQLModel.metadata.create_all(connection)
 
@@ -244,7 +244,7 @@ class Database:
 
 
 class _Care:
-    """Who looks after the log of a SQLite file, if somebody does."""
+    """The thread that copies the log of a SQLite file, if there is one."""
 
     checkpoints: Checkpoints | None = None
 
@@ -320,6 +320,6 @@ def _check(parsed: URL, url: str, setting: str) -> None:
 
 
 def connect_arguments(url: URL) -> dict[str, Any]:
-    """What the driver is told of ours. Which server of several it takes, the URL may say otherwise."""
+    """Our settings for the driver. The URL may override which of several servers it chooses."""
     arguments = CONNECT_ARGUMENTS[url.get_backend_name()]
     return {name: value for name, value in arguments.items() if name != SERVER_WANTED or name not in url.query}

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 #: How often a transaction is run again, and the seconds to wait before the first time at most; doubled each time.
 RUNS_AGAIN, FIRST_WAIT = 5, 0.01
 
-#: PostgreSQL's word for: nothing is wrong with the transaction, run it again.
+#: PostgreSQL's codes for a sound transaction that should be run again.
 RETRYABLE_STATES = frozenset({"40001", "40P01"})
 
 #: SQLite's result codes for a file that cannot be used, whatever the statement.
@@ -41,7 +41,7 @@ SQLITE_TROUBLE = frozenset(
 #: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
 POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
 
-#: PostgreSQL's word for a server that takes no writes: a standby, or one that was demoted.
+#: PostgreSQL's code for a server that takes no writes: a standby, or one that was demoted.
 READ_ONLY = "25006"
 
 #: What PostgreSQL says of a connection or a server, whatever the statement: connections, and a server that ends.
@@ -77,7 +77,7 @@ def retry_transaction(
         except SQLAlchemyError as error:
             if not is_transient(error):
                 raise
-            # Two that met must not meet again: not both at once, and later each time.
+            # Two transactions that collided must not collide again: each waits a random time, longer at each try.
             wait(first_wait * 2**chance * jitter())
     return transaction()
 
@@ -103,7 +103,7 @@ def is_of_the_connection(error: BaseException | None) -> bool:
 
 
 def is_read_only(error: BaseException) -> bool:
-    """Whether the database can be read, perhaps, and not be written."""
+    """Whether the database refuses writes, although it may be readable."""
     original = getattr(error, "orig", None) or error
     if isinstance(original, sqlite3.Error):
         return getattr(original, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
@@ -111,11 +111,11 @@ def is_read_only(error: BaseException) -> bool:
 
 
 def is_infrastructure_error(error: BaseException) -> bool:
-    """Whether the database as a whole is in trouble (away, full, read-only, damaged), not one statement's values."""
+    """Whether the database as a whole fails (away, full, read-only, damaged), and not one statement's values."""
     if not isinstance(error, SQLAlchemyError) or is_transient(error):
         return isinstance(error, SQLAlchemyError)
     if not isinstance(error, DBAPIError):
-        # A column type of somebody else's that cannot convert a value is that value's matter.
+        # A user's column type that cannot convert a value says something about that value only.
         return not isinstance(error, StatementError)
     if isinstance(error, DataError):
         return False
@@ -136,7 +136,7 @@ def is_overdue(error: BaseException) -> bool:
 def is_fault_of_values(error: BaseException) -> bool:
     """Whether the values of a row are what the database or its driver refuses: the same row fails again, others do not.
 
-    Anything else may pass, and is no reason to give a row up.
+    Any other error may be temporary, and is not a reason to give a row up.
     """
     if isinstance(error, (DataError, IntegrityError)):
         return True

@@ -19,7 +19,7 @@ LARGEST_PAGE_BYTES = 4 << 20
 
 
 class Page(NamedTuple):
-    """Rows as JSON, the last of them as it was read, and whether more may follow."""
+    """One page: the rows as JSON, the last row as it was read, and whether more may follow."""
 
     #: Each is JSON already (`Raw`), and takes the place of what it encodes.
     items: list[Any]
@@ -50,7 +50,7 @@ def read_page(
 
 
 def read_within(database: Database, statement: Select[Any], *, limit: int, most_bytes: int) -> Iterator[RowMapping]:
-    """The first rows of the statement, at most `limit`; whoever has enough of them need not read them all.
+    """The first rows of the statement, at most `limit`; the caller may stop early.
 
     SQLite reads one after the other. PostgreSQL would send them all at once, so it is asked first how large they are:
     it knows that without reading what lies outside of the row, as anything large does.

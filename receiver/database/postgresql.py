@@ -1,4 +1,4 @@
-"""How a connection to PostgreSQL is looked after: what it is told at first, and which are dropped.
+"""How a connection to PostgreSQL is set up, and when it is dropped.
 
 A connection may lead to a server that no longer takes writes, since after a failover the same address leads to another
 one; and it may lead to a pooler that gives every transaction another session (docs/decisions/0023).

@@ -10,13 +10,13 @@ from sqlalchemy import URL
 
 from receiver.database.urls import servers
 
-#: What a URL's query may say of a PostgreSQL connection that nobody else must know.
+#: The secret parameters of a PostgreSQL connection that a URL's query may hold.
 SECRET_PARAMETERS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
 #: Of a query, what may well have an `@` in its value.
 WITH_AT_SIGNS = ("user", "host", "dbname", "options", "passfile", "service", "application_name", *SECRET_PARAMETERS)
 
-#: Characters of a password that is struck out of what a driver says: a shorter one is part of many a word.
+#: Characters of a password that is removed from a driver's message: a shorter one may be part of ordinary words.
 SHORTEST = 4
 
 

@@ -131,7 +131,7 @@ class Schema:
             refuse_unfinished(connection)
             plan = self._plan(connection)
             for branch in self.branches:
-                self._take(connection, branch)
+                self._upgrade(connection, branch)
             SQLModel.metadata.create_all(connection, tables=list(self._missing(connection)))
             self._refuse_lacking(connection)
             if not self._database.is_postgresql:
@@ -156,7 +156,7 @@ class Schema:
         migration.created.extend(str.__str__(each.name) for each in self._missing(connection))
         return migration
 
-    def _take(self, connection: Connection, branch: Branch) -> None:
+    def _upgrade(self, connection: Connection, branch: Branch) -> None:
         status = status_of(connection, branch)
         if status.noted and not status.pending:
             return
@@ -228,7 +228,7 @@ class Schema:
 
 
 def _take_turns(connection: Connection) -> None:
-    """Wait until nobody else migrates, and take all the time that it needs, but for waiting on those at work."""
+    """Wait until no other process migrates, and lift the time limits, except for waiting on locks."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})
     connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'"))

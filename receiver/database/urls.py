@@ -43,7 +43,7 @@ class _Server(NamedTuple):
 def parse(url: str) -> URL:
     """The URL with its driver, if we know one, and with PostgreSQL's servers where both libraries find them.
 
-    Raises `ValueError` for a port that is no number, and SQLAlchemy's `ArgumentError` for what is no URL.
+    Raises `ValueError` for a port that is not a number, and SQLAlchemy's `ArgumentError` for text that is not a URL.
     """
     found = _WITH_SERVERS.fullmatch(url)
     if found is None or not DRIVERS.get(found["name"], "").startswith("postgresql"):
@@ -58,7 +58,7 @@ def parse(url: str) -> URL:
 def _servers(named: Sequence[_Server], hosts: Sequence[str], ports: Sequence[str]) -> Iterator[_Server]:
     """Those of the query instead of those before it; one port counts for every server.
 
-    Raises `ArgumentError` if there are neither as many ports as servers nor one, `ValueError` if one is no number.
+    Raises `ArgumentError` unless there is one port or one for each server, `ValueError` if one is not a number.
     """
     servers = [_named(host) for host in hosts] or list(named)
     if len(ports) not in (0, 1, len(servers)):

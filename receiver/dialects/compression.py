@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from receiver.errors import Unreadable
-from receiver.likeness import is_gzip, is_zlib
+from receiver.sniffing import is_gzip, is_zlib
 
 #: Parts that one gzip file may consist of; each costs a copy of what follows.
 MOST_MEMBERS = 16

@@ -190,7 +190,7 @@ class Dialect:
         return envelope
 
     def handler_for(self, event_type: str) -> Handler | None:
-        """The one handler for this event type; None if nobody wants it."""
+        """The one handler for this event type; None if there is none."""
         try:
             return self._found[event_type]
         except KeyError:

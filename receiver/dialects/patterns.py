@@ -18,7 +18,9 @@ class Pattern:
 
     def __post_init__(self) -> None:
         if not _SHAPE.fullmatch(self.text):
-            raise WiringError(f"`{self.text}` is no event type: write `product.updated`, `product.*` or `*.deleted`.")
+            raise WiringError(
+                f"`{self.text}` is not an event type: write `product.updated`, `product.*` or `*.deleted`."
+            )
 
     def matches(self, event_type: str) -> bool:
         before, star, behind = self.text.partition("*")

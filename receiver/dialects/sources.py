@@ -150,7 +150,7 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
     dialect = dialects.get(settings.dialect)
     if dialect is None:
         raise ConfigurationError(
-            f"The source {settings.name} speaks `{settings.dialect}`, which is no dialect here: choose one of "
+            f"The source {settings.name} speaks `{settings.dialect}`, which is not among the dialects: choose one of "
             f"{', '.join(sorted(dialects))}, or name your own under `dialects`."
         )
     credentials = settings.credentials()

@@ -92,10 +92,10 @@ def _ended() -> Iterator[tuple[TallyKey, Count]]:
 
 
 def _lag() -> Iterator[tuple[TallyKey, Count]]:
-    sums = {labels["source"]: value for labels, value in _samples(metrics.FRESHNESS_SECONDS, "_sum")}
-    for labels, value in _samples(metrics.FRESHNESS_SECONDS, "_count"):
-        source = labels["source"]
-        yield TallyKey(source, "lag", ""), Count(int(value), sums.get(source, 0.0))
+    for kind, histogram in (("lag", metrics.APPLIED_SECONDS), ("freshness", metrics.FRESHNESS_SECONDS)):
+        sums = {labels["source"]: value for labels, value in _samples(histogram, "_sum")}
+        for labels, value in _samples(histogram, "_count"):
+            yield TallyKey(labels["source"], kind, ""), Count(int(value), sums.get(labels["source"], 0.0))
 
 
 def _gauges() -> dict[TallyKey, Count]:

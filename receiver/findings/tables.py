@@ -30,7 +30,7 @@ class Tally(SQLModel, table=True):
     #: The end of the process's name; empty for an hour, which is of all processes.
     process: str = Field(primary_key=True)
     number: int = Field(sa_type=BigInteger)
-    #: A sum, of kinds that have one: seconds of lag.
+    #: A sum, of kinds that have one: of lag and freshness, seconds.
     amount: float = Field(sa_type=Float)
 
 

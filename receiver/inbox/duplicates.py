@@ -26,7 +26,7 @@ CONFLICT_MARK = "#"
 def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
     """Insert what is new among the arrivals, and count the rest as duplicates. The answers stand in the same order.
 
-    An arrival that is here under its own id already, as after a commit whose fate was unknown, is not a duplicate.
+    An arrival that is here under its own id already, as after a commit whose result was unknown, is not a duplicate.
     """
     matches = [_Match(arrival) for arrival in arrivals]
     _find_holders(connection, matches)

@@ -14,11 +14,11 @@ from receiver.database.database import Database
 from receiver.database.errors import is_infrastructure_error, retry_transaction
 from receiver.inbox import leases, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.insert import insert_all
 from receiver.inbox.leases import Claimed, Due
-from receiver.inbox.results import AttemptResult
 from receiver.inbox.rounds import Beginning, Cause
 from receiver.inbox.tables import DELIVERIES, IDS, OF_SOURCES, State, in_state
 from receiver.logs.safe_text import told
@@ -67,7 +67,7 @@ class Inbox:
 
         Their bodies have at most `max_bytes` together; a larger one is taken alone.
 
-        Only those of the `sources` that this worker knows: others are left, with all their attempts, to whoever does.
+        Only those of the `sources` that this worker knows: others stay, with all their attempts, for workers that do.
         A suspect, whose last attempt never ended, is claimed only with `suspect=True`: alone, so ask for one.
         A row that cannot be claimed holds back no other: it ends as dead, or is left as it is.
         """
@@ -83,7 +83,7 @@ class Inbox:
             return leases.claim_around(connection, worker, sources, **what)
 
     def _tell(self, error: str) -> None:
-        """Once, because what cannot be claimed nor ended is met again with each claim."""
+        """Log this error once: a delivery that can neither be claimed nor ended fails each claim."""
         if error != self._told:
             log.warning("a claim failed; going around what cannot be claimed", error=error)
         self._told = error
@@ -94,12 +94,20 @@ class Inbox:
         retry_transaction(lambda: self._write(statement, {"ids": ids, "worker": worker}))
 
     def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
-        """Which of these the worker still holds; they stay so until the transaction ends."""
+        """The ones of these that the worker still holds, locked until the transaction ends."""
         return set(connection.execute(_HELD, {"ids": ids, "worker": worker}).scalars())
 
-    def settle(self, connection: Connection, worker: str, ended: Sequence[AttemptResult], *, now: datetime) -> None:
-        """Record how these attempts ended."""
-        results.record(connection, worker, ended, now=now)
+    def settle(
+        self,
+        connection: Connection,
+        worker: str,
+        ended: Sequence[AttemptResult],
+        *,
+        now: datetime,
+        settle_us: int = 0,
+    ) -> None:
+        """Record how these attempts ended. `settle_us` are microseconds that settling them took so far."""
+        results.record(connection, worker, ended, now=now, settle_us=settle_us)
 
     def release(self, worker: str, *, aside_until: datetime | None = None) -> None:
         """Give back what the worker claimed and has not begun, as if it had not been claimed.
@@ -126,14 +134,14 @@ class Inbox:
         with self.database.write() as connection:
             connection.execute(statement, parameters)
 
-    def reclaim(self, *, now: datetime, gone: Sequence[str], max_attempts: int, pause: timedelta = timedelta()) -> int:
-        """Make claimable again what workers left behind: those named in `gone`, and all whose lease has ended.
+    def reclaim(self, *, now: datetime, dead: Sequence[str], max_attempts: int, pause: timedelta = timedelta()) -> int:
+        """Make claimable again what workers left behind: the `dead` ones, and all whose lease has ended.
 
         Their attempt counts: who used up the last one is dead. One that was alone and ended its worker all the same is
-        due after `pause`, so that the others get their turn. Returns how many deliveries were taken over.
+        due after `pause`, so that the others get their turn. Returns how many deliveries were reclaimed.
         """
         left = and_(
-            in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(gone))
+            in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(dead))
         )
         found = select(*DELIVERIES.c["id", "round", "attempts", "claimed_by", "suspect"]).where(left)
         with self.database.read() as connection:
@@ -176,7 +184,7 @@ class Inbox:
         run: int | None = None,
         action: int | None = None,
     ) -> int:
-        """Send deliveries that have ended through again, in a transaction of its own. Returns how many there were."""
+        """Replay finished deliveries, in a transaction of its own. Returns how many there were."""
         wanted = list(ids)
 
         def again() -> int:
@@ -212,12 +220,12 @@ class Inbox:
     # ── what is due ───────────────────────────────────────────────────────────────────────────────────────────
 
     def due(self, sources: Collection[str], *, now: datetime) -> Due:
-        """What a claim would find, asked without holding anybody up."""
+        """What a claim would find, read without any lock."""
         ordinary, suspect = self._first_due(sources)
         return Due(ordinary is not None and ordinary <= now, suspect is not None and suspect <= now)
 
     def oldest_due_seconds(self, sources: Collection[str], *, now: datetime) -> float:
-        """How long the delivery of these sources has waited that has been due for longest; 0 if none is due."""
+        """How long the longest-due delivery of these sources has been due; 0 if none is."""
         due = min((first for first in self._first_due(sources) if first is not None), default=now)
         return max((now - due).total_seconds(), 0.0)
 
@@ -227,7 +235,7 @@ class Inbox:
 
 
 def pending_sources(database: Database) -> list[str]:
-    """The sources that deliveries are pending of."""
+    """The sources that have pending deliveries."""
     # Not by the plain column, for the reason that `OF_SOURCES` gives.
     statement = select(DELIVERIES.c.source + "").where(in_state(State.PENDING)).distinct()
     with database.read() as connection:

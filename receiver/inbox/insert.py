@@ -64,7 +64,7 @@ class _Column(NamedTuple):
     name: str
     #: Its type on PostgreSQL.
     kind: str
-    #: The expression for its value, None where there is none.
+    #: The expression for its value, which is None where the arrival has none.
     value: str
 
     @property
@@ -92,7 +92,7 @@ _COLUMNS = (
     _Column("headers", "text", "encode(arrival.headers).decode()"),
 )
 
-#: What else a table gets: columns that follow from those of an arrival, which stand in braces.
+#: Further columns of each table, computed from those of an arrival, which stand in braces.
 _FOLLOWING: dict[Table, dict[str, str]] = {
     DEDUP_KEYS: {"delivery_id": "{id}"},
     DELIVERIES: {
@@ -158,7 +158,7 @@ def _insert_into_sqlite(connection: Connection, view: str, arrivals: Sequence[Ar
 
 
 def _sqlite_inserts(view: str, arrivals: Sequence[Arrival]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Statements with their parameters, as few as can be."""
+    """The fewest possible statements, each with its parameters."""
     for rows, size in portions([_sqlite_row(arrival) for arrival in arrivals]):
         yield f"INSERT INTO {view} {values(len(_COLUMNS), size)}", padded(rows, size, len(_COLUMNS))
 
@@ -173,7 +173,7 @@ def _sqlite_value(column: _Column) -> str:
     if not column.is_nullable:
         return value
     if column.kind in ("bytea", "integer"):
-        # No bytes and the number 0 are values.
+        # Empty bytes and the number 0 are values.
         return f"{_ABSENT!r} if (value := {value}) is None else value"
     return f"{value} or {_ABSENT!r}"
 

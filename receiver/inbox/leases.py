@@ -1,4 +1,4 @@
-"""Claims: what is due, and which of it a worker takes."""
+"""Claims: which deliveries are due, and which of them a worker gets a lease on."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def claim(
     _be_alone(connection)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
     due = connection.execute(_DUE, parameters).all()
-    return _take(connection, due[: _how_many([row.size for row in due], max_bytes)], worker, now + lease)
+    return _claim(connection, due[: _how_many([row.size for row in due], max_bytes)], worker, now + lease)
 
 
 def claim_around(
@@ -99,14 +99,14 @@ def claim_around(
 
 @dataclass(slots=True)
 class _Detour:
-    """A claim that goes around rows that cannot be claimed; each try has a savepoint of its own."""
+    """A claim that leaves out rows that cannot be claimed; each try has a savepoint of its own."""
 
     connection: Connection
     worker: str
     now: datetime
     until: datetime
     claimed: list[Claimed] = field(default_factory=list)
-    #: How many ended as dead, and how many could not even do that.
+    #: How many deliveries ended as dead, and how many could not even be marked dead.
     dead: int = 0
     left: int = 0
     #: Bytes of bodies that may still be claimed; None without a bound.
@@ -123,7 +123,7 @@ class _Detour:
             with self.connection.begin_nested():
                 rows = self.connection.execute(_ROWS, {"ids": ids}).all()
                 fitting = rows[: _how_many([row.size for row in rows], self.left_bytes)]
-                taken = _take(self.connection, fitting, self.worker, self.until)
+                taken = _claim(self.connection, fitting, self.worker, self.until)
         except Exception as error:
             if is_infrastructure_error(error):
                 raise
@@ -145,7 +145,7 @@ class _Detour:
     def _give_up(self, delivery_id: int, error: Exception) -> None:
         if is_fault_of_values(error):
             reason = f"It could not be claimed: {told(error)}"
-            # Its names may be what no index takes.
+            # No index may take its event type or entity.
             if self._end(delivery_id, reason, {}) or self._end(delivery_id, reason, _NAMELESS):
                 self.dead += 1
                 log.warning("a delivery is dead", delivery=delivery_id, reason=reason)
@@ -172,7 +172,7 @@ _NAMELESS = {"entity_kind": None, "entity_id": None}
 
 
 def first_due(connection: Connection, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
-    """When the first ordinary one and the first suspect of what is pending are due; None if there is none."""
+    """When the first ordinary pending delivery and the first suspect are due; None where there is none."""
     if connection.dialect.name == "postgresql":
         connection.execute(_BY_INDEX)
     ordinary, suspect = connection.execute(_FIRST_DUE, {"sources": sorted(sources)}).one()
@@ -233,7 +233,7 @@ _PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.bod
     among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
 )
 
-#: What `_take` takes.
+#: What `_claim` claims.
 _COLUMNS = (
     DELIVERIES.c.id,
     DELIVERIES.c.source,
@@ -274,7 +274,7 @@ _TAKE = (
 )
 
 
-def _take(connection: Connection, rows: Sequence[Any], worker: str, until: datetime) -> list[Claimed]:
+def _claim(connection: Connection, rows: Sequence[Any], worker: str, until: datetime) -> list[Claimed]:
     """Claim these rows, and read their bodies."""
     if not rows:
         return []
@@ -285,7 +285,7 @@ def _take(connection: Connection, rows: Sequence[Any], worker: str, until: datet
 
 
 def _how_many(sizes: Sequence[int | None], max_bytes: int | None) -> int:
-    """How many of these, from the first on, have `max_bytes` together: one at least."""
+    """How many of these, from the first on, fit into `max_bytes` together: at least one."""
     if max_bytes is None:
         return len(sizes)
     totals = accumulate(size or 0 for size in sizes)

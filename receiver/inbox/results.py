@@ -1,39 +1,24 @@
-"""Results: how an attempt ended, as it is recorded."""
+"""Results: how attempts ended, as their deliveries say it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Update, bindparam, update
 
-from receiver.database.bulk import insert_mappings
-from receiver.inbox.tables import ATTEMPTS, DELIVERIES, IDS, State, kept_reason
+from receiver.inbox import attempts
+from receiver.inbox.attempts import AttemptResult
+from receiver.inbox.tables import DELIVERIES, IDS, State, kept_reason
 
-
-class AttemptResult(NamedTuple):
-    """How an attempt ended, to be recorded in the transaction that holds its effect."""
-
-    delivery_id: int
-    state: State
-    outcome: str | None = None
-    reason: str | None = None
-    #: When to try again, if the state is pending.
-    due_at: datetime | None = None
-    #: Whether the attempt failed, and is to be kept as such; `number` is which one it was.
-    failed: bool = False
-    number: int = 0
-    round: int = 1
-    #: What the worker read in the body, where that differs from what was known when it was accepted.
-    event_type: str | None = None
-    entity: tuple[str, str] | None = None
-    occurred_at: datetime | None = None
+#: What of a result is said of the delivery: all from its state to the time of the change.
+_OF_THE_DELIVERY = slice(1, 8)
 
 
 def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, over: bool) -> AttemptResult:
-    """The result of an attempt whose worker did not end it; with `over`, it was the last."""
+    """The result of an attempt that its worker never ended; with `over`, it was the last one."""
     return AttemptResult(
         delivery_id=delivery_id,
         state=State.DEAD if over else State.PENDING,
@@ -45,16 +30,18 @@ def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, 
     )
 
 
-def record(connection: Connection, worker: str, results: Sequence[AttemptResult], *, now: datetime) -> None:
-    """Record how these attempts of the worker ended."""
-    alike: dict[tuple[Any, ...], list[AttemptResult]] = {}
+def record(
+    connection: Connection, worker: str, results: Sequence[AttemptResult], *, now: datetime, settle_us: int = 0
+) -> None:
+    """Record how these attempts of the worker ended. `settle_us` are microseconds that settling them took so far."""
+    alike: dict[Any, list[AttemptResult]] = {}
     for result in results:
-        alike.setdefault(result[1:], []).append(result)
+        alike.setdefault(result[_OF_THE_DELIVERY], []).append(result)
     for group in alike.values():
         values = _values(group[0], now)
         ids = [result.delivery_id for result in group]
         connection.execute(_settling(tuple(values)), {"ids": ids, **values})
-    insert_mappings(connection, ATTEMPTS, [_attempt_row(result, worker, now) for result in results if result.failed])
+    attempts.keep(connection, worker, results, now=now, settle_us=settle_us)
 
 
 @cache
@@ -83,14 +70,3 @@ def _values(result: AttemptResult, now: datetime) -> dict[str, Any]:
             "new_occurred_at": result.occurred_at,
         }
     return values
-
-
-def _attempt_row(result: AttemptResult, worker: str, now: datetime) -> dict[str, Any]:
-    return {
-        "delivery_id": result.delivery_id,
-        "ended_at": now,
-        "round": result.round,
-        "number": result.number,
-        "worker": worker,
-        "reason": kept_reason(result.reason) or "no reason was given",
-    }

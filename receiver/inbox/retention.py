@@ -1,4 +1,4 @@
-"""Retention: bodies go first, dedup keys much later, all in small batches that hold nobody up."""
+"""Retention: bodies go first, dedup keys much later, all in small batches, so that other writers wait briefly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, delete, literal, select
+from sqlalchemy import Connection, Row, delete, literal, select, update
 
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
@@ -31,7 +31,7 @@ Drop = Callable[[Database, datetime], int]
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long what is kept. Deliveries that are not done keep everything, however old."""
+    """Retention periods for bodies and deduplication keys. Unfinished deliveries keep everything, however old."""
 
     bodies: timedelta
     #: The deliveries go with their dedup keys: from then on, the same change again would be a new one.
@@ -78,10 +78,13 @@ def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
     with database.write() as connection:
         ended = _still_ended(connection, ids)
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ended)))
+        # They are as large as bodies, and quote them.
+        of_ended = ATTEMPTS.c.delivery_id.in_(ended), ATTEMPTS.c.traceback.is_not(None)
+        connection.execute(update(ATTEMPTS).where(*of_ended).values(traceback=None))
 
 
 def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -> None:
-    """With all that is kept of them. Each row has the id, the source and the dedup key of a delivery."""
+    """Delete deliveries with their bodies and dedup keys. Each row has a delivery's id, source and dedup key."""
     with database.write() as connection:
         ids = _still_ended(connection, [row.id for row in rows])
         keys = [(row.source, row.dedup_key) for row in rows if row.id in ids]
@@ -94,6 +97,6 @@ def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -
 
 
 def _still_ended(connection: Connection, ids: Sequence[int]) -> set[int]:
-    """Those that nobody replayed, and no duplicate revived, since they were found; they stay so from here on."""
+    """The deliveries that are still finished, neither replayed nor revived by a duplicate, locked from here on."""
     statement = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), HAS_ENDED).order_by(DELIVERIES.c.id)
     return set(connection.execute(statement.with_for_update()).scalars())

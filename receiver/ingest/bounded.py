@@ -105,7 +105,7 @@ class BoundedProtocol(ClosingProtocol):
             return Wait(Awaited.HEAD_OR_READING, self._head_since)
         return None if self._idle_since is None else Wait(Awaited.REQUEST, self._idle_since)
 
-    def look(self, now: float) -> None:
+    def check_limits(self, now: float) -> None:
         if self._linger_until is not None:
             if now >= self._linger_until:
                 self._wire.abort()
@@ -145,7 +145,7 @@ class BoundedProtocol(ClosingProtocol):
             self._head = None
 
     def _hold_queue(self) -> None:
-        """Nobody reads the bodies yet of the requests that wait behind another."""
+        """Count the bodies of requests that wait behind another, which are not read yet."""
         if self.pipeline:
             if self._queue is None:
                 self._queue = self._connections.incoming.head(self._drop_queue)
@@ -266,7 +266,7 @@ class BoundedProtocol(ClosingProtocol):
             self._forget_head()
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise MethodNotAllowed("This is no proxy. Webhooks are sent with POST.")
+                raise MethodNotAllowed("This is not a proxy. Webhooks are sent with POST.")
             self._in_offer = True
         else:
             self._begin()
@@ -345,6 +345,6 @@ def _reason(cause: BaseException | None) -> Refusal:
     if isinstance(cause, Refusal):
         return cause
     if cause is None or isinstance(cause, (httptools.HttpParserError, AttributeError, UnicodeError)):
-        return MalformedRequest("This is no valid HTTP request. Compare it with RFC 9112.")
+        return MalformedRequest("This is not a valid HTTP request. Compare it with RFC 9112.")
     log.exception("a request could not be taken", about={}, exc_info=cause)
     return Unavailable("This cannot be taken now, because of an error here. Send it again later.")

@@ -39,7 +39,7 @@ SENDING_GRACE = 3.0
 #: The part of the bound from which on the log says that it is near.
 NEAR = 0.9
 
-#: Seconds between two looks at all connections, at the most; a quarter of the shortest time limit, if that is less.
+#: Seconds between two polls at all connections, at the most; a quarter of the shortest time limit, if that is less.
 CONNECTION_POLL = 1.0
 
 #: Bits of an IPv6 address that tell one customer of a network from another, who has all addresses behind them.
@@ -75,7 +75,7 @@ class Connection(Protocol):
     def wait(self) -> Wait | None:
         """None while the sender waits for us."""
 
-    def look(self, now: float) -> None:
+    def check_limits(self, now: float) -> None:
         """End it if a time limit is over."""
 
     def cut(self) -> None:
@@ -107,7 +107,7 @@ class Connections:
         self._by_address.setdefault(address, set()).add(connection)
         self._counted()
         if self._timer is None:
-            self._timer = loop.call_later(self._pause, self._look, loop)
+            self._timer = loop.call_later(self._pause, self._poll, loop)
         if full is not None:
             limited(full)
         return full
@@ -146,12 +146,12 @@ class Connections:
         if count >= self._most * NEAR:
             log.warning("nearly as many connections are open as may be", about={}, open=count, bound=self._most)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        # Before the looks: without its timer, no connection would ever be ended again.
-        self._timer = loop.call_later(self._pause, self._look, loop) if self._addresses else None
+        # Before the work: without its timer, no connection would ever be ended again.
+        self._timer = loop.call_later(self._pause, self._poll, loop) if self._addresses else None
         for connection in list(self._addresses):
-            guarded(connection.look, now)
+            guarded(connection.check_limits, now)
 
 
 def network_of(host: str) -> str:

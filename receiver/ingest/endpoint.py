@@ -44,7 +44,7 @@ def keep_nothing(_request: Request, _refusal: Refused) -> None:
 
 
 class SenderGone(Exception):
-    """The sender closed the connection before its body was complete: nothing to answer, nobody to answer to."""
+    """The sender closed the connection before its body was complete: there is no request to answer."""
 
 
 class Reply(NamedTuple):

@@ -72,7 +72,7 @@ class FastPathProtocol(BoundedProtocol):
     def on_message_complete(self) -> None:
         if self._source is None:
             super().on_message_complete()
-        elif self._take(self._source):
+        elif self._submitted(self._source):
             self._unframed = 0
             self._in_body = False
         else:
@@ -89,7 +89,7 @@ class FastPathProtocol(BoundedProtocol):
 
     def _read_no_more(self, last_word: Reply | None) -> bool:
         if self._source is not None:
-            # Nobody has heard of the request yet.
+            # The application has not heard of the request yet.
             self._source, self._parts, self._in_body = None, [], False
         return super()._read_no_more(last_word)
 
@@ -118,11 +118,10 @@ class FastPathProtocol(BoundedProtocol):
         name = _name_at(url)
         return name if name in self._endpoint.sources else None
 
-    def _take(self, name: str) -> bool:
-        """Submit the webhook, to be answered later.
+    def _submitted(self, name: str) -> bool:
+        """Submit the webhook, to be answered later. Returns whether that was done.
 
-        Returns False, without having done anything, if it is too large or too much is waiting: as a request to the
-        application it is refused with the reason.
+        It is not if the body is too large or too much is waiting: the application then refuses it with the reason.
         """
         endpoint = self._endpoint
         body = b"".join(self._parts)

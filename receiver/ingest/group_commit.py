@@ -48,7 +48,7 @@ STALLED, STALLED_AGAIN = 2.0, 0.25
 #: Seconds that the last commits get when the server stops.
 COMMIT_STOP_TIMEOUT = 5.0
 
-#: Seconds between two looks at who has waited too long.
+#: Seconds between two polls at who has waited too long.
 TIMEOUT_POLL = 0.5
 
 #: Seconds since the last arrival, and since the last commit, after which no other is expected to come at once.
@@ -56,17 +56,17 @@ IDLE = 0.1
 
 
 class Store(Protocol):
-    """Whatever keeps arrivals durably: the database, or a replicated log in front of it."""
+    """Keeps arrivals durably: the database, or a replicated log in front of it."""
 
     def accept(self, batch: Sequence[Arrival], /) -> list[Accepted]:
         """The answers in the order of the arrivals, after they are durable. Raises if that is not certain."""
 
 
 class PendingReply(Protocol):
-    """What is owed to a request: where its body is kept, or why it is refused. A future of either will do."""
+    """The answer that a request waits for: where its body is kept, or why it is refused. A future serves as one."""
 
     def done(self) -> bool:
-        """Whether it was given, or nobody waits for it any more."""
+        """Whether it was given, or the request no longer waits for it."""
 
     def set_result(self, accepted: Accepted, /) -> None: ...
 
@@ -84,7 +84,7 @@ class GroupCommit:
     """Accepts the arrivals of one event loop, through one thread that writes."""
 
     def __init__(self, inbox: Store, *, accepted: Callable[[], None] = lambda: None) -> None:
-        """`accepted` is called after every commit, to wake whoever works on what came in."""
+        """`accepted` is called after every commit, to wake the workers."""
         self._inbox = inbox
         self._accepted = accepted
         #: What gathers for the next batch, and what is being committed since when.
@@ -96,11 +96,11 @@ class GroupCommit:
         self._last_failed = False
         #: When a batch could last not be stored.
         self._failed_at = -inf
-        #: While the loop is being watched for quiet: arrivals at the last look, and looks without a new one.
+        #: While the loop is being watched for quiet: arrivals at the last poll, and polls without a new one.
         self._watching = False
         self._seen = self._quiet = 0
         self._batches: SimpleQueue[list[_Waiting] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="acceptor", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         #: Kept, because asking for the running loop costs a system call each time.
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -148,16 +148,16 @@ class GroupCommit:
         if not self._watching and not self._committing and self._gathering:
             self._watching = True
             self._seen = self._quiet = 0
-            loop.call_soon(self._look, loop)
+            loop.call_soon(self._poll, loop)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
         """Check once a turn whether the batch is complete."""
         gathered = len(self._gathering)
         self._quiet = 0 if gathered > self._seen else self._quiet + 1
         self._seen = gathered
         complete = self._quiet >= QUIET_TURNS or gathered >= LARGEST_BATCH
         if not complete and gathered and time.monotonic() - self._gathering[0].since < GATHERING:
-            loop.call_soon(self._look, loop)
+            loop.call_soon(self._poll, loop)
             return
         self._watching = False
         self._hand_over()

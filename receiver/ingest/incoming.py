@@ -1,6 +1,6 @@
 """Incoming: heads and bodies that have begun to arrive, bounded in memory, and each body in time and rate.
 
-Nobody knows yet whether they are authentic, so they have a budget of their own, and where it is used up, room is made:
+They are not verified yet, so they have a budget of their own, and where it is used up, room is made:
 refusing what is new instead would let a stranger who never finishes keep everybody else out (docs/decisions/0017).
 """
 
@@ -21,13 +21,13 @@ from receiver.settings.limits import Limits
 
 log = Repeats(structlog.get_logger(__name__))
 
-#: Seconds after which a body's rate is looked at.
+#: Seconds after which a body's rate is checked.
 FIRST_LOOK = 5.0
 
 #: Bytes a second at which a body of any size that is allowed has time enough: each that came prolongs `body_timeout`.
 STEADY_RATE = 8_192
 
-#: Times within `body_timeout` that the bodies are looked at, and the most seconds between two looks.
+#: Times within `body_timeout` that the bodies are polled, and the most seconds between two polls.
 BODY_POLLS_PER_TIMEOUT = 4
 BODY_POLL = 1.0
 
@@ -61,7 +61,7 @@ class Piece:
         self._incoming.hold(size)
 
     def leave(self) -> None:
-        """It is complete, or nobody waits for it any more."""
+        """It is complete, or its request no longer waits for it."""
         self._incoming.remove(self)
 
     def weight(self, now: float) -> float:
@@ -148,7 +148,7 @@ class Incoming:
     def timed(self, piece: Piece) -> Piece:
         self._bodies[piece] = None
         if self._timer is None:
-            self._look_later()
+            self._poll_later()
         return piece
 
     def add(self, piece: Piece) -> None:
@@ -175,12 +175,12 @@ class Incoming:
                 why = "Too much is arriving at once, and this was not complete. Send it again later."
                 guarded(self._end, piece, "max_incomplete_bytes", why)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         now = self.now()
         self._timer = None
         if self._bodies:
-            # Before the looks: without its timer, no body would ever be ended again.
-            self._look_later()
+            # Before the work: without its timer, no body would ever be ended again.
+            self._poll_later()
         for piece in list(self._bodies):
             if not piece.ended:
                 guarded(self._end_late, piece, now)
@@ -193,9 +193,9 @@ class Incoming:
         elif age >= FIRST_LOOK and piece.size < age * self._limits.min_body_rate:
             self._end(piece, "min_body_rate", "The body arrives too slowly. Send it faster, or lower min_body_rate.")
 
-    def _look_later(self) -> None:
+    def _poll_later(self) -> None:
         self._timer = self.loop.call_later(
-            min(self._limits.body_timeout / BODY_POLLS_PER_TIMEOUT, BODY_POLL), self._look
+            min(self._limits.body_timeout / BODY_POLLS_PER_TIMEOUT, BODY_POLL), self._poll
         )
 
     def _end(self, piece: Piece, limit: str, why: str) -> None:

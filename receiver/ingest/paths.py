@@ -20,12 +20,12 @@ def is_meant_for_hooks(path: str) -> bool:
 
 
 def source_named(path: str) -> str:
-    """What stands where the source's name belongs; one slash behind it is no part of it."""
+    """What stands where the source's name belongs; one trailing slash is ignored."""
     return path.removeprefix(HOOKS_PATH).removesuffix("/")
 
 
 def flaw(path: str, sources: Collection[str]) -> str:
-    """What is wrong with a path that is no source's address, and what to do."""
+    """What is wrong with a path that is not the address of a source, and what to do."""
     parts = _parts(path)
     if not parts[1:]:
         return f"The address names no source: it is {HOOKS_PATH} and the source's name. {_advice([], sources)}"
@@ -64,5 +64,5 @@ def _advice(parts: list[str], sources: Collection[str]) -> str:
 
 
 def _parts(path: str) -> list[str]:
-    """The parts that say something, as whoever wrote them may have meant them."""
+    """The parts that are not empty, as they were probably meant."""
     return [part.strip().lower() for part in path.split("/") if part.strip() not in ("", ".", "..")]

@@ -14,7 +14,7 @@ from receiver.logs.escapes import text_of, visible, visible_lines
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import traced
 
-#: What has lines of its own: a traceback, and where a thread stands.
+#: Fields of several lines: a traceback, and the stack of a thread.
 WITH_LINES = frozenset({"exception", "stack"})
 
 #: What structlog itself puts beside the fields of a library's line.
@@ -22,7 +22,7 @@ OF_STRUCTLOG = frozenset({"_record", "_from_structlog"})
 
 
 class Unfailing:
-    """Standard error that loses lines rather than raise: a full disk must not stop whoever has something to say."""
+    """Standard error that loses lines rather than raise: a full disk must not stop the code that logs."""
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
@@ -58,7 +58,7 @@ class Seldom(logging.Filter):
 
 
 def escape(_: Any, __: str, fields: structlog.types.EventDict) -> structlog.types.EventDict:
-    """Make everything that came from outside harmless to whoever reads the line, and to the line itself."""
+    """Make text from outside harmless to the reader of the line, and to the line itself."""
     return {
         visible(name): value if name in OF_STRUCTLOG else _escaped(value, with_lines=name in WITH_LINES)
         for name, value in fields.items()
@@ -104,6 +104,6 @@ def configure(level: str, form: str) -> None:
     )
     handler.addFilter(Seldom())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # httpx logs every request with its URL at info, and alembic how it is made; they would drown everything else.
+    # httpx logs every request with its URL at info, and alembic its configuration; they would drown everything else.
     for library in ("httpx", "alembic"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))

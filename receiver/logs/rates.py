@@ -37,7 +37,7 @@ class _While:
 
 
 class Rates:
-    """Decides line by line. It takes one thread at a time."""
+    """Decides line by line. Not safe to use from several threads."""
 
     def __init__(self, *, kinds_at_once: int = KINDS_AT_ONCE) -> None:
         self._kinds_at_once = kinds_at_once

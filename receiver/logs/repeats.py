@@ -44,7 +44,7 @@ class Repeats:
             if self._rates.lets_through((event, tuple(about.items())), now=now):
                 return True
             if self._timer is None:
-                self._look_later(now)
+                self._poll_later(now)
             return False
 
     def sum_up(self) -> None:
@@ -53,12 +53,12 @@ class Repeats:
             self._timer = None
             now = self._clock()
             told = self._rates.held_back(now=now)
-            self._look_later(now)
+            self._poll_later(now)
         for kind, lines, seconds in told:
             event, about = kind if isinstance(kind, tuple) else ("lines of other kinds", ())
             self._log.warning(f"{event}: more of the same", **dict(about), lines=lines, seconds=round(seconds, 1))
 
-    def _look_later(self, now: float) -> None:
+    def _poll_later(self, now: float) -> None:
         end = self._rates.next_end()
         if end is None:
             return

@@ -14,10 +14,10 @@ from pathlib import Path
 #: each count then goes to a mapped file instead of a number.
 SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
-#: By which prometheus_client names its files: the kinds of metrics, with the modes of ours.
+#: The kinds of metrics, with the modes of ours, after which prometheus_client names its files.
 KINDS = ("counter", "histogram", "gauge_mostrecent", "gauge_livesum")
 
-#: Bytes of a new file, as prometheus_client makes it. One that is there already it takes as it is.
+#: Bytes of a new file, as prometheus_client makes it; it uses an existing file as it is.
 NEW_FILE_BYTES = 1 << 20
 
 _refusals: list[str] = []
@@ -49,6 +49,6 @@ def unshared() -> str | None:
 
 
 def _fill(file: Path) -> None:
-    """Have blocks behind the whole file. Raises `OSError` if there are none."""
+    """Allocate blocks for the whole file. Raises `OSError` if the disk has no room."""
     with file.open("ab") as opened:
         opened.write(bytes(max(NEW_FILE_BYTES - opened.tell(), 0)))

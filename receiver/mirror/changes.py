@@ -24,7 +24,7 @@ from receiver.database.pages import read_within
 #: The key of the advisory lock that puts the feed in commit order.
 FEED_LOCK = 0x686F6F6B0001
 
-#: Changes that `follow` reads at once, and bytes of JSON after which that is enough: in memory they are many more.
+#: Changes that `follow` reads at once, and the most bytes of JSON: in memory they take many times as much.
 PAGE, PAGE_BYTES = 500, 1 << 20
 
 
@@ -51,7 +51,7 @@ class Change(SQLModel, table=True):
     delivery_id: int | None = Field(default=None, sa_type=BigInteger)
     #: The time of the change at the source.
     changed_at: datetime = Field(sa_type=UtcDateTime)
-    #: When the mirror took it in.
+    #: When the change was committed to the mirror.
     recorded_at: datetime = Field(sa_type=UtcDateTime)
 
 
@@ -113,12 +113,12 @@ _PASSED_ON = raw_columns(CHANGES)
 
 
 def follow(
-    database: Database, seq: int = 0, *, stopping: threading.Event | None = None, look: float = 1.0
+    database: Database, seq: int = 0, *, stopping: threading.Event | None = None, poll: float = 1.0
 ) -> Iterator[dict[str, Any]]:
     """Each change that follows `seq`, exactly once and in commit order: those that are there, then those that come.
 
-    Whoever remembers the `seq` of the last change that it is done with goes on from there after a restart. While
-    nothing is new, it looks again every `look` seconds; it ends when `stopping` is set. Raises SQLAlchemy's error when
+    A caller that stores the `seq` of the last change it finished goes on from there after a restart. While
+    nothing is new, it polls every `poll` seconds; it ends when `stopping` is set. Raises SQLAlchemy's error when
     the database does not answer: call it again, with the last `seq`.
     """
     stopping = stopping or threading.Event()
@@ -130,11 +130,11 @@ def follow(
             yield change
             seq = change["seq"]
         if not page:
-            stopping.wait(look)
+            stopping.wait(poll)
 
 
 def _wait_for_turn(connection: Connection) -> None:
-    """Keep everybody else from drawing numbers until the caller's transaction has ended.
+    """Hold the numbers of the feed until the caller's transaction has ended.
 
     On SQLite there is no other writer anyway.
     """

@@ -101,14 +101,14 @@ def sql_table(table: type[MirrorRow]) -> Table:
 
 @cache
 def own_columns(table: type[MirrorRow]) -> dict[str, Normalizer]:
-    """The columns that handlers fill, with what brings values into the form that they keep."""
+    """The columns that handlers fill, each with the function that converts a value into the form that is kept."""
     columns = sql_table(table).columns
     return {column.name: normalizer(column.type) for column in columns if column.name not in BOOKKEEPING}
 
 
 @cache
 def exact_columns(table: type[MirrorRow]) -> tuple[str, ...]:
-    """Those of them whose values have no form of their own in JSON, as decimals and times have none."""
+    """The columns whose values JSON has no type for, such as decimals and times."""
     return tuple(name for name, normal in own_columns(table).items() if normal not in PLAIN_NORMALIZERS)
 
 
@@ -155,7 +155,7 @@ def document_field() -> Any:
     return Field(default=None, sa_type=Document)
 
 
-#: Reads one row as it would be with these writes applied, or None if nobody ever spoke of it.
+#: Reads one row as it would be with these writes applied, or None if there never was news about it.
 ReadRow = Callable[[Key, "list[Write]"], "MirrorRow | None"]
 
 
@@ -223,7 +223,7 @@ class Mirror:
         self._lose_children(child.parent_table, parent, child, Rank.ABSENT, at)
 
     def get(self, table: type[Row], external_id: str) -> Row | None:
-        """The row as the mirror holds it, the writes of this batch so far included; None if nobody spoke of it."""
+        """The row as the mirror holds it, with the writes of this batch so far; None if there was no news about it."""
         row = self._read(Key(table, self._source, external_id), [*self._earlier, *self.writes])
         return row if isinstance(row, table) else None
 
@@ -258,7 +258,7 @@ class Mirror:
     def _version(self, rank: Rank, at: datetime | None) -> Version:
         if at is not None and at.tzinfo is None:
             raise HandlerError("`at` takes a datetime with its offset.")
-        # A zero time is no time, so it is news as of the event.
+        # A zero time means that no time is given, so the news is as of the event.
         moment = self._occurred_at if at is None or is_zero(at) else _checked(at)
         return Version(microseconds(moment), int(rank), self._arrival)
 
@@ -274,7 +274,7 @@ def _normalize(name: str, normal: Normalizer, value: Any) -> Any:
     if not isinstance(value, Patch):
         return normal(name, value)
     if normal is not document:
-        raise HandlerError(f"`{name}` is no document, so it takes no Patch.")
+        raise HandlerError(f"`{name}` is not a document, so it takes no Patch.")
     return Patch(normal(name, dict(value.members)))
 
 

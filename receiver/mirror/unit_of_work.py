@@ -21,7 +21,7 @@ from receiver.mirror.rows import Key, MirrorRow, Write, exact_columns, own_colum
 from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, load, row_status, strongest
 
 #: Rows that a batch locks one by one; a larger one keeps every other writer out instead. PostgreSQL keeps the locks of
-#: all connections in one table of a fixed size, about 6,400 with its own settings, and refuses whoever fills it.
+#: all connections in one table of a fixed size, about 6,400 with its own settings, and refuses locks once it is full.
 MOST_LOCKS = 1_000
 
 #: The key of the advisory lock that stands for all rows.
@@ -35,7 +35,7 @@ class _Entry:
     registers: Registers
     shown: dict[str, Any] | None
     dirty: bool = False
-    #: As of the last report, which every change of it or of its parent is followed by; None before the first.
+    #: The status at the last report, which follows every change of the row or its parent; None before the first.
     status: RowStatus | None = None
 
 
@@ -45,7 +45,7 @@ class UnitOfWork:
 
     connection: Connection
     _entries: dict[Key, _Entry] = field(default_factory=dict)
-    #: The keys that were looked for, whether or not a row was there.
+    #: The keys that were fetched, whether or not there was a row.
     _sought: set[Key] = field(default_factory=set)
     _children: dict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))
 
@@ -56,25 +56,25 @@ class UnitOfWork:
             self._lock([*(write.key for write in writes), *self._parents(writes)])
             self._lock_families(writes)
         self._fetch({write.key for write in writes}, lock)
-        # A parent is only looked at: whoever makes it lose its children locks these too, after it. To lock it here,
+        # A parent is only read: a batch that takes its children away locks those too, after it. To lock it here,
         # after a child, would be the other order.
         self._fetch(set(self._parents(writes)), lock=False)
         self._fetch_children({(write.key, write.children_gone) for write in writes if write.children_gone}, lock)
 
     def apply(self, writes: Sequence[Write], *, delivery_id: int | None) -> tuple[Outcome, list[RowChange]]:
-        """Let the news of one delivery in: its outcome, and what changed for whoever looks at the mirror."""
+        """Merge the news of one delivery. Returns its outcome, and the visible changes."""
         outcomes, touched = [], {}
         for write in writes:
             entry = self._entries.get(write.key)
             if entry is None:
                 entry = self._entries[write.key] = _Entry(Registers(), None)
-            outcomes.extend(self._take(write, entry))
+            outcomes.extend(self._merge(write, entry))
             touched[write.key] = write
             if write.children_gone:
                 children = {key for key in self._children[write.key] if key.table is write.children_gone}
                 touched |= dict.fromkeys(sorted(children, key=lambda key: key.external_id), write)
                 for child in children:
-                    # What is seen of it may stay the same while the time of its deactivation moves.
+                    # The time of its deactivation may move while the visible columns stay the same.
                     self._entries[child].dirty = True
         changes = [change for key in touched if (change := self._report(key, delivery_id)) is not None]
         if changes:
@@ -102,14 +102,14 @@ class UnitOfWork:
         return sum(dated_back), [change for key in touched if (change := self._report(key, None)) is not None]
 
     def row(self, key: Key) -> MirrorRow | None:
-        """The row as the mirror would show it; None if nobody ever spoke of it."""
+        """The row as the mirror would show it; None if there never was news about it."""
         entry = self._entries.get(key)
         if entry is None or "active" not in entry.registers.versions:
             return None
         return key.table(**self._columns(key, entry))
 
     def read(self, key: Key, writes: Sequence[Write]) -> MirrorRow | None:
-        """The row as it would be with these writes; None if nobody ever spoke of it."""
+        """The row as it would be with these writes; None if there never was news about it."""
         tables = {key.table, key.table.parent_table}
         related = [write for write in writes if write.key.table in tables and write.key.source == key.source]
         self._fetch({key}, lock=False)
@@ -132,11 +132,11 @@ class UnitOfWork:
         for table, rows in sorted(by_table.items(), key=lambda item: sql_table(item[0]).name):
             insert_mappings(self.connection, sql_table(table), rows, conflict=replace_clause(sql_table(table)))
 
-    def _take(self, write: Write, entry: _Entry) -> list[Outcome]:
+    def _merge(self, write: Write, entry: _Entry) -> list[Outcome]:
         entry.dirty = True
         if write.children_gone:
             return [entry.registers.lose_children(sql_table(write.children_gone).name, write.version)]
-        outcomes = [entry.registers.take(column, value, write.version) for column, value in write.columns.items()]
+        outcomes = [entry.registers.merge(column, value, write.version) for column, value in write.columns.items()]
         self._adopt(write.key, entry.registers)
         return outcomes
 
@@ -150,8 +150,8 @@ class UnitOfWork:
         parent = self._parent(key, entry.registers)
         if parent is not None and parent not in self._sought:
             self._fetch({parent}, lock=False)
-        stand = entry.status = self._status(key, entry.registers)
-        shown = _shown(key.table, entry.registers.values, stand.active)
+        status = entry.status = self._status(key, entry.registers)
+        shown = _shown(key.table, entry.registers.values, status.active)
         before, entry.shown = entry.shown, shown
         if before is None:
             return RowChange(
@@ -162,7 +162,7 @@ class UnitOfWork:
                 {},
                 shown,
                 delivery_id,
-                stand.changed_at,
+                status.changed_at,
             )
         differing = [name for name in shown if shown[name] != before.get(name)]
         if not differing:
@@ -172,22 +172,22 @@ class UnitOfWork:
             str(sql_table(key.table).name),
             key.source,
             key.external_id,
-            _operation(before["active"], stand.active),
+            _operation(before["active"], status.active),
             {name: before.get(name) for name in differing},
             {name: shown[name] for name in differing},
             delivery_id,
-            stand.changed_at,
+            status.changed_at,
         )
 
     def _columns(self, key: Key, entry: _Entry) -> dict[str, Any]:
         registers = entry.registers
-        stand = entry.status or self._status(key, registers)
+        status = entry.status or self._status(key, registers)
         columns = {name: registers.values.get(name) for name in own_columns(key.table)}
         columns["source"] = key.source
         columns["external_id"] = key.external_id
-        columns["active"] = stand.active
-        columns["changed_at"] = stand.changed_at
-        columns["deactivated_at"] = stand.deactivated_at
+        columns["active"] = status.active
+        columns["changed_at"] = status.changed_at
+        columns["deactivated_at"] = status.deactivated_at
         columns["tie"] = bool(registers.ties)
         columns["versions"] = dump(registers)
         return columns
@@ -219,7 +219,7 @@ class UnitOfWork:
                     yield key
 
     def _lock(self, keys: Iterable[Key]) -> None:
-        """Hold off other writers of these rows, of those that are not there yet too: what row locks cannot do."""
+        """Hold off other writers of these rows, including rows that do not exist yet, which row locks cannot cover."""
         # Everybody in the same order, so that two writers wait for each other instead of deadlocking.
         numbers = sorted({_lock_number(key) for key in keys})
         if len(numbers) > MOST_LOCKS:

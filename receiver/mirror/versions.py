@@ -26,7 +26,7 @@ class Rank(IntEnum):
 
 
 class Version(NamedTuple):
-    """When news is from. Compares by time of change, then rank, then arrival."""
+    """How new a piece of news is. Compares by time of change, then rank, then arrival."""
 
     #: Microseconds since 1970 in UTC.
     time: int
@@ -56,7 +56,7 @@ class Outcome(StrEnum):
     STALE = "stale"
 
 
-#: No clock is ahead by so much: news that is dated further in the future, when it is heard, is dated wrongly.
+#: News dated further in the future than this, when it arrives, is dated wrongly: no clock is ahead by so much.
 AHEAD = timedelta(days=1)
 
 #: From strongest to weakest: the outcome of a delivery is the strongest of its parts.
@@ -80,19 +80,19 @@ class Registers:
     versions: dict[str, Version] = field(default_factory=dict)
     #: Registers that only the arrival decided, with different values.
     ties: set[str] = field(default_factory=set)
-    #: Per child table: as of when the children that are not known by newer news of their own are gone.
+    #: The range tombstone per child table: children without newer news of their own are gone as of this version.
     children_gone: dict[str, Version] = field(default_factory=dict)
 
-    def take(self, column: str, value: Any, version: Version) -> Outcome:
-        """Let the news `column = value` in, if it is the newest."""
+    def merge(self, column: str, value: Any, version: Version) -> Outcome:
+        """Merge the news `column = value` in: it counts if it is the newest."""
         if isinstance(value, Patch):
-            return strongest(self._take_member(column, *member, version) for member in value.members.items())
+            return strongest(self._merge_member(column, *member, version) for member in value.members.items())
         floor = self.versions.get(column)
         old = self.values.get(column)
         differs = value != old
         if floor is not None and version <= floor:
             return self._lost(column, differs, version, floor)
-        # Hardly ever is there one to settle, and this is asked for every column of every event.
+        # Checked first because ties are rare, and this runs for every column of every event.
         if self.ties or (floor is not None and floor.time == version.time):
             self._settle_tie(column, differs, version, floor)
         if isinstance(old, dict):
@@ -105,7 +105,7 @@ class Registers:
         return Outcome.TIE if column in self.ties else Outcome.APPLIED
 
     def lose_children(self, table: str, version: Version) -> Outcome:
-        """Let the news in that children not mentioned by newer news are gone."""
+        """Merge the news that all children without newer news of their own are gone."""
         known = self.children_gone.get(table)
         if known is not None and version <= known:
             return Outcome.UNCHANGED if version == known else Outcome.STALE
@@ -113,16 +113,16 @@ class Registers:
         return Outcome.UNCHANGED
 
     def date_back(self, *, after: int, heard: Callable[[Version], int]) -> bool:
-        """Let news that is dated later than `after` count as of when it was `heard`; in microseconds since 1970.
+        """Date news that is later than `after` back to when it was `heard`; both in microseconds since 1970.
 
-        Whether there was any.
+        Returns whether there was any.
         """
         before = self.versions, self.children_gone
         self.versions = _dated_back(self.versions, after, heard)
         self.children_gone = _dated_back(self.children_gone, after, heard)
         return (self.versions, self.children_gone) != before
 
-    def _take_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
+    def _merge_member(self, column: str, member: str, value: Any, version: Version) -> Outcome:
         register = f"{column}.{member}"
         known = [self.versions[name] for name in (column, register) if name in self.versions]
         floor = max(known, default=None)
@@ -139,7 +139,7 @@ class Registers:
         return Outcome.TIE if register in self.ties else Outcome.APPLIED
 
     def _keep_newer_members(self, column: str, value: Any, version: Version) -> Any:
-        """The value with the members that newer patches brought; they make an object of a value that is none."""
+        """The value with the members that newer patches brought; a value other than an object becomes one."""
         prefix = column + "."
         newer = {}
         for register in [name for name in self.versions if name.startswith(prefix)]:
@@ -178,7 +178,7 @@ def _dated_back(versions: Mapping[str, Version], after: int, heard: Callable[[Ve
 
 
 class RowStatus(NamedTuple):
-    """What follows from the registers: whether the row is active, and since when not."""
+    """Whether a row is active and since when, as its registers and its parent's say."""
 
     active: bool
     changed_at: datetime
@@ -186,7 +186,7 @@ class RowStatus(NamedTuple):
 
 
 def row_status(row: Registers, gone: Version | None) -> RowStatus:
-    """The standing of a row whose parent, if it has one, lost its children as of `gone`."""
+    """The status of a row whose parent, if it has one, lost its children as of `gone`."""
     own = row.versions["active"]
     newest = max(row.versions.values())
     if gone is not None and gone > own and row.values["active"]:

@@ -80,7 +80,7 @@ class Runtime:
         self.exposition = Exposition(Inbox(measured), sorted(self.sources))
         self._derive()
 
-    def take(self, renewal: Renewal) -> None:
+    def adopt(self, renewal: Renewal) -> None:
         """Be what these settings describe from now on. Who was given something of it before keeps that."""
         self.settings, self.sources = renewal.settings, renewal.sources
         logs.configure(self.settings.log_level, self.settings.log_format)
@@ -234,14 +234,14 @@ class App:
 
     def _make_reloader(self, requests: Requests) -> Reloader:
         runtime, note = self._runtime, self._registration.note_settings
-        return Reloader(requests, read=runtime.read_anew, take=self._take, note=note)
+        return Reloader(requests, read=runtime.read_anew, adopt=self._adopt, note=note)
 
-    def _take(self, renewal: Renewal) -> None:
+    def _adopt(self, renewal: Renewal) -> None:
         """Put new settings in force, between two requests. Raises `ConfigurationError` if the process is ending."""
         assert self._loop is not None
         done: Future[None] = Future()
 
-        def take() -> None:
+        def adopt() -> None:
             if not done.set_running_or_notify_cancel():
                 # Told as refused already: what is refused must not come into force later.
                 return
@@ -252,7 +252,7 @@ class App:
                 done.set_exception(error)
 
         try:
-            self._loop.call_soon_threadsafe(take)
+            self._loop.call_soon_threadsafe(adopt)
             done.result(TAKING)
         except (RuntimeError, TimeoutError):
             if done.cancel():
@@ -262,7 +262,7 @@ class App:
     def _renew(self, renewal: Renewal) -> None:
         # First what may raise: settings come into force as a whole or not at all.
         rest = self._api(renewal.settings, renewal.sources)
-        self._runtime.take(renewal)
+        self._runtime.adopt(renewal)
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
         self._rest = rest
         self.endpoint.renew(renewal.sources, renewal.settings)
@@ -326,7 +326,7 @@ def create() -> App:
 
 def tune_interpreter() -> None:
     """For a process that serves or works, once all is built."""
-    # The acceptor's thread needs the interpreter for a moment several times a commit: let it wait less for each.
+    # The thread of the group commit needs the interpreter for a moment several times a commit: shorten each wait.
     sys.setswitchinterval(SWITCH_INTERVAL)
     # What is there now stays: without it, every full collection would walk through all imported modules again.
     gc.collect()

@@ -29,20 +29,20 @@ from receiver.database.schema import Schema
 from receiver.dialects.sources import Source
 from receiver.errors import HookmirrorError
 from receiver.release import release
-from receiver.worker.liveness import deregister, gone, new_name
+from receiver.worker.liveness import dead, deregister, new_name
 
 log = structlog.get_logger(__name__)
 
 #: Seconds between two signs of life.
 HEARTBEAT = 10.0
 
-#: Seconds that striking a process off may hold up its end.
+#: Seconds that deregistering a process may hold up its end.
 DEREGISTER_TIMEOUT = 2.0
 
-#: How long a process that gives no sign of life counts as running.
+#: How long a process without a heartbeat counts as running.
 STALE = timedelta(minutes=1)
 
-#: Differences of one pair that are named; whoever wants them all asks the table.
+#: Differences that a warning names; the table `processes` has them all.
 MOST_WIRING_DIFFERENCES = 3
 
 NEWER_SCHEMA = (
@@ -117,7 +117,7 @@ class Wiring:
 
 
 class Reading(NamedTuple):
-    """What came of a process's last look at its settings."""
+    """The result of a process's last reading of its settings."""
 
     #: When it began to read them.
     read_at: datetime
@@ -155,7 +155,7 @@ class Registration:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.name = new_name()
-        #: What an operator should know, a sentence each; as of the last look.
+        #: What an operator should know, a sentence each; as of the last heartbeat.
         self.warnings: list[str] = []
         #: By the monotonic clock: when it last wrote something.
         self.wrote_at = -math.inf
@@ -175,7 +175,7 @@ class Registration:
         self._thread.start()
 
     def stop(self) -> None:
-        """Strike this process off. Trouble with the database is not waited out: others will notice by themselves."""
+        """Deregister this process, without a retry: the others notice its end by themselves if the database fails."""
         self._stopping.set()
         self._turn.set()
         self._thread.join(DEREGISTER_TIMEOUT)
@@ -193,11 +193,11 @@ class Registration:
         self._settings = Reading(read_at, refused, tuple(needs_restart)).as_json()
         self._turn.set()
 
-    def look(self) -> None:
-        """One sign of life, and one look at the others. Raises SQLAlchemy's error if the database is in trouble."""
+    def heartbeat(self) -> None:
+        """Write a heartbeat, and compare the wiring with that of the other processes. Raises SQLAlchemy's errors."""
         now = self._clock()
         with self._database.write() as connection:
-            self._give_sign(connection, now)
+            self._write_heartbeat(connection, now)
             others = [each for each in running(connection, now) if each["name"] != self.name]
         self.wrote_at = time.monotonic()
         warnings = [NEWER_SCHEMA] if self._schema.is_ahead() else []
@@ -210,7 +210,7 @@ class Registration:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._turn.clear()
-            self._try(self.look)
+            self._try(self.heartbeat)
             self._turn.wait(HEARTBEAT)
         self._try(self._leave)
 
@@ -218,14 +218,14 @@ class Registration:
         try:
             do()
         except (SQLAlchemyError, HookmirrorError):
-            # Whoever needs the database says so, and this can wait for the next time.
-            log.debug("could not register, or look at the other processes", exc_info=True)
+            # The code that needs the database reports its errors; the heartbeat can wait for the next turn.
+            log.debug("could not write the heartbeat, or read the other processes", exc_info=True)
 
     def _leave(self) -> None:
         with self._database.write() as connection:
             connection.execute(delete(PROCESSES).where(PROCESSES.c.name == self.name))
 
-    def _give_sign(self, connection: Connection, now: datetime) -> None:
+    def _write_heartbeat(self, connection: Connection, now: datetime) -> None:
         mine = update(PROCESSES).where(PROCESSES.c.name == self.name)
         news: dict[str, Any] = {
             "fingerprint": self._wiring.fingerprint,
@@ -251,16 +251,16 @@ class Registration:
 
 
 def running(connection: Connection, now: datetime) -> list[RowMapping]:
-    """The processes that have given a sign of life lately, the longest running first."""
+    """The processes with a recent heartbeat, the longest running first."""
     found = select(PROCESSES).where(PROCESSES.c.seen_at >= now - STALE).order_by(PROCESSES.c.started_at)
     rows = connection.execute(found).mappings().all()
-    ended = set(gone(row["name"] for row in rows))
+    ended = set(dead(row["name"] for row in rows))
     return [row for row in rows if row["name"] not in ended]
 
 
 def drop_stale(connection: Connection, now: datetime) -> None:
-    """Strike off those that ended without doing it themselves."""
-    names = gone(connection.execute(select(PROCESSES.c.name)).scalars())
+    """Deregister the processes that ended without doing so."""
+    names = dead(connection.execute(select(PROCESSES.c.name)).scalars())
     connection.execute(delete(PROCESSES).where((PROCESSES.c.seen_at < now - STALE) | PROCESSES.c.name.in_(names)))
 
 

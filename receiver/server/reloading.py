@@ -20,7 +20,7 @@ from receiver.errors import ConfigurationError
 from receiver.server.registry import Reading, running, shown
 from receiver.worker import liveness
 
-#: Seconds that a process may take to say what came of it, and between two looks.
+#: Seconds that a process may take to report its result, and seconds between two polls.
 RELOAD_TIMEOUT, RELOAD_POLL = 15.0, 0.05
 
 

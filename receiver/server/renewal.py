@@ -125,17 +125,17 @@ class Reloader:
         requests: Requests,
         *,
         read: Callable[[], Renewal],
-        take: Callable[[Renewal], None],
+        adopt: Callable[[Renewal], None],
         note: Callable[[datetime, str | None, tuple[str, ...]], None],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`take` puts a renewal in force.
+        """`adopt` puts a renewal in force.
 
         `note` is told when the reading began, why the settings were refused if they were, and what needs a restart.
         """
         self._requests = requests
         self._read = read
-        self._take = take
+        self._adopt = adopt
         self._note = note
         self._clock = clock
         self._thread = threading.Thread(target=self._run, name="reloader", daemon=True)
@@ -154,7 +154,7 @@ class Reloader:
         try:
             renewal = self._read()
             if renewal.changed:
-                self._take(renewal)
+                self._adopt(renewal)
         except Exception as error:
             said = str(error) if isinstance(error, HookmirrorError) else f"An error here: {type(error).__name__}."
             log.error("the new settings are refused, and the old ones stay", reason=said)

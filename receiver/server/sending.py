@@ -83,7 +83,7 @@ def moment(text: str) -> datetime:
 
 
 def send(source: Source, body: bytes, url: str) -> Sent:
-    """Sign or encrypt the body and post it. Raises `HookmirrorError` if nobody answers."""
+    """Sign or encrypt the body and post it. Raises `HookmirrorError` if there is no answer."""
     verifier = source.dialect.verifier
     with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
         sealed, headers = verifier.sign(verifier.prepare(body, source.credentials), source.credentials)

@@ -64,13 +64,13 @@ def _mend(error: Exception, option: str) -> str:
 
 
 def inherit(number: int) -> socket.socket:
-    """The socket that whoever started this process opened for it. Raises `ConfigurationError` if there is none."""
+    """The socket that the parent of this process opened for it. Raises `ConfigurationError` if there is none."""
     try:
         return socket.socket(fileno=number)
     except OSError as error:
         raise ConfigurationError(
-            f"File descriptor {number} is no socket of this process ({error.strerror}): --fd takes the number of one "
-            "that its starter left open, such as 3 for a socket of systemd."
+            f"File descriptor {number} is not a socket of this process ({error.strerror}): --fd takes the number of "
+            "one that its starter left open, such as 3 for a socket of systemd."
         ) from None
 
 
@@ -93,7 +93,7 @@ def run(application: App, listening: socket.socket, *, root_path: str = "") -> N
         timeout_graceful_shutdown=REQUEST_GRACE,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn stops gracefully, and then raises the signal again: having been asked to end is no failure.
+        # uvicorn stops gracefully, and then raises the signal again: a requested end is not a failure.
         signal.signal(number, lambda *_: sys.exit(0))
     _say_where(listening)
     try:
@@ -112,7 +112,7 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool, roo
     commands = [serve] * processes
     if worker:
         commands.append([*hookmirror, "worker"])
-    # Whoever connects from now on waits for the first process that is ready, instead of being refused.
+    # A connection from now on waits for the first process that is ready, instead of being refused.
     listening.listen(QUEUED_CONNECTIONS)
     _say_where(listening)
     with _shared_folder() as shared:

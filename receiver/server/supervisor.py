@@ -20,7 +20,7 @@ from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at the processes.
+#: Seconds between two polls at the processes.
 PROCESS_POLL = 0.1
 
 #: Seconds before a process that ended is replaced: doubled each time, up to the longest, unless it had run for a while.

@@ -71,7 +71,7 @@ class SourceSettings(BaseModel):
 
     @property
     def doubts(self) -> list[str]:
-        """What is allowed and yet hardly meant, a sentence each: blanks around a secret, which would count."""
+        """Warnings, a sentence each: blanks around a secret, which are allowed and hardly ever meant."""
         return [
             f"{name} of the source {self.name} has blanks around it, which are part of it: remove them, unless the "
             "sender has them too."

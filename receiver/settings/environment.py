@@ -1,6 +1,6 @@
 """The environment as settings read it: which variables are ours, and which mean nothing.
 
-What is empty counts as unset, since Compose and its like pass on a variable that nobody set as an empty one.
+An empty variable counts as unset, since Compose and its like pass an unset variable on as an empty one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 VARIABLE_PREFIX = "HOOKMIRROR_"
 CONFIG_VARIABLE = VARIABLE_PREFIX + "CONFIG"
 
-#: No setting: where clients of the API, the simulator among them, look for a token.
+#: Not a setting: clients of the API, the simulator among them, read their token from it.
 TOKEN_VARIABLE = VARIABLE_PREFIX + "TOKEN"
 
 #: No setting either: the port on which a worker answers how it is, where its command does not say. An image sets it.
@@ -23,17 +23,17 @@ OF_SERVICES = re.compile(
     rf"{VARIABLE_PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 
-#: And this; but only as a URL, since a number would be a setting that somebody hopes for.
+#: Kubernetes sets this one too, always to a URL; a number would be somebody's misspelt setting.
 PORT_OF_SERVICE, URL_OF_SERVICE = re.compile(rf"{VARIABLE_PREFIX}(\w+_)?PORT"), re.compile(r"(tcp|udp|sctp)://\S+")
 
 
 def value(variable: str) -> str | None:
-    """What the variable says, without blanks and line ends around it; None if it says nothing."""
+    """The variable's value, without blanks and line ends around it; None if it is empty or not set."""
     return os.environ.get(variable, "").strip() or None
 
 
 def stripped(variables: Mapping[str, str | None]) -> dict[str, str]:
-    """Those that say something, without blanks and line ends around it."""
+    """The variables that are not empty, without blanks and line ends around their values."""
     return {name: said for name, text in variables.items() if (said := (text or "").strip())}
 
 

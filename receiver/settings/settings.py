@@ -49,7 +49,7 @@ class Settings(Limits, BaseSettings):
     batch_size: int = Field(default=200, ge=1, le=1_000)
     #: Bytes of bodies that one worker claims at once; a larger body is claimed alone.
     max_batch_bytes: int = Field(default=16_777_216, ge=1)
-    #: Seconds after which a claimed delivery may be taken over from a worker that has not been heard of.
+    #: Seconds after which a claimed delivery may be reclaimed from a worker that gives no sign of life.
     lease_seconds: float = Field(default=60.0, ge=1, le=86_400)
     #: How often a handler is run before its delivery is dead.
     max_attempts: int = Field(default=10, ge=1, le=100)
@@ -57,9 +57,9 @@ class Settings(Limits, BaseSettings):
     body_retention_days: int = Field(default=30, ge=1, le=36_500)
     #: Days that dedup keys are kept.
     dedup_retention_days: int = Field(default=400, ge=1, le=36_500)
-    #: The oldest pending delivery, in seconds, with which /readyz still answers that all is well.
+    #: The age of the oldest pending delivery, in seconds, up to which /readyz answers `ready`.
     max_backlog_seconds: float = Field(default=300.0, gt=0, le=31_536_000)
-    #: Questions to the API that are answered at the same time; the others wait for their turn, and not for long.
+    #: Requests to the API that are answered at the same time; others wait a short while for their turn.
     api_reads_at_once: int = Field(default=4, ge=1, le=100)
     #: Seconds that one statement of such an answer may take.
     api_read_seconds: float = Field(default=10.0, gt=0, le=600)
@@ -109,23 +109,23 @@ class Settings(Limits, BaseSettings):
 
     @property
     def file(self) -> Path | None:
-        """The file that they were read from; None if the environment alone says them."""
+        """The file that they were read from; None if they come from the environment alone."""
         return self._file
 
     def place_of(self, name: str) -> str:
-        """What to change where it is wrong: the variable that says it, or the file."""
+        """Where the setting is given, for error messages: its variable, or the file."""
         variable = f"{VARIABLE_PREFIX}{name.upper()}"
         if self._file is None or environment.value(variable) is not None or name not in self.model_fields_set:
             return variable
         return f"`{name}` in {self._file}"
 
     def keeping(self, old: Mapping[str, Any]) -> Settings:
-        """These settings, but for some that stay as they were."""
+        """These settings, with some kept as they were."""
         return self.model_copy(update=dict(old))
 
     @property
     def doubts(self) -> list[str]:
-        """What is allowed and yet hardly meant, a sentence each."""
+        """Warnings, a sentence each, about what is allowed and hardly ever meant."""
         named_twice = [
             f"HOOKMIRROR_SOURCES in the environment wins over `sources` in {self._file}: what changes there may count "
             "for nothing"
@@ -139,7 +139,7 @@ class Settings(Limits, BaseSettings):
 
     @property
     def secret_keys(self) -> list[str]:
-        """Oldest first, as itsdangerous wants them. Raises `ConfigurationError` if there is none, or a short one."""
+        """The keys, oldest first, as itsdangerous takes them. Raises `ConfigurationError` for no key or a short one."""
         keys = self.secret_key.get_secret_value().split() if self.secret_key else []
         mend = (
             "Set it to 32 random characters, as printed by: "
@@ -168,7 +168,7 @@ def source_settings(name: str, table: Mapping[str, Any]) -> SourceSettings:
 
 
 def settings_folder() -> Path:
-    """Where the settings file lies, and modules of one's own dialects may; without one, where the program starts."""
+    """The folder of the settings file, where a user's dialects may stand; without a file, the working directory."""
     named = environment.value(CONFIG_VARIABLE)
     return Path(named).resolve().parent if named else Path.cwd()
 
@@ -192,7 +192,7 @@ def load(path: Path | None = None) -> Settings:
     except SettingsError:
         variables = " or ".join(name for name in os.environ if name.upper() in JSON_VARIABLES)
         raise ConfigurationError(
-            f'The settings in the environment are wrong: {variables} is no JSON: write a list as ["…"], and the '
+            f'The settings in the environment are wrong: {variables} is not JSON: write a list as ["…"], and the '
             'sources as {"<name>": {"secrets": ["…"]}}.'
         ) from None
     settings._file = path
@@ -214,14 +214,14 @@ def _refuse_unknown_variables() -> None:
             unknown[0].removeprefix(VARIABLE_PREFIX), map(str.upper, Settings.model_fields), VARIABLE_PREFIX
         )
         raise ConfigurationError(
-            f"{unknown[0]} is set in the environment and is no setting: correct its name{meant}. "
+            f"{unknown[0]} is set in the environment and is not a setting: correct its name{meant}. "
             "docs/operations.md lists all."
         )
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        # What some editors write before everything else, a byte order mark, is no part of the text.
+        # Some editors begin a file with a byte order mark, which is not part of the text.
         content = tomllib.loads(path.read_text("utf-8-sig"))
     except IsADirectoryError:
         raise ConfigurationError(

@@ -35,13 +35,13 @@ SALT_MAGIC = b"Salted__"  #: how OpenSSL, and CryptoJS after it, marks a salted 
 KEY_PHRASE = re.compile(rb"[A-Za-z0-9]{32}")
 
 #: Stands where an application key stood.
-STRUCK_OUT = "(not stored)"
+REDACTED = "(not stored)"
 
 #: What `cipher` in a source's settings may be.
 CIPHERS = ("auto", "aes-256-cbc", "aes-256-ecb", "aes-256-gcm", "openssl-salted", "none")
 
 
-#: Where vectors, nonces and salts come from: so many bytes that nobody can guess. A simulation brings its own.
+#: Returns so many unguessable bytes, for vectors, nonces and salts. A simulation brings a generator of its own.
 Random = Callable[[int], bytes]
 
 
@@ -164,13 +164,13 @@ class EncryptedBody(Verifier):
         return opened
 
     def redact(self, plain: bytes, credentials: Credentials) -> bytes:
-        """The body with its application key struck out, for it is a secret, and not a byte changed besides."""
-        concealed = plain.replace(codec.encode(credentials.app_key), codec.encode(STRUCK_OUT))
+        """The body with its application key, a secret, replaced; every other byte stays."""
+        concealed = plain.replace(codec.encode(credentials.app_key), codec.encode(REDACTED))
         document = _document(concealed) or {}
         if document.get(self.app_key_member) != credentials.app_key:
             return concealed
-        # Written with escapes, so that only a rewrite is sure to strike it out.
-        return codec.encode(document | {self.app_key_member: STRUCK_OUT})
+        # The key is written with escapes: only encoding the whole document again is sure to remove it.
+        return codec.encode(document | {self.app_key_member: REDACTED})
 
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:
         """The body with the application key of these credentials in its member, if it has that member."""
@@ -205,9 +205,9 @@ class EncryptedBody(Verifier):
         )
 
     def _is_undamaged(self, layout: Layout, plain: bytes) -> bool:
-        """Whether a body that cannot be parsed is what the sender encrypted, and not what a turned bit made of it.
+        """Whether a body that cannot be parsed arrived undamaged, as the sender encrypted it.
 
-        GCM says so itself. In the other layouts a damaged block becomes random bytes, which are no UTF-8.
+        GCM says so itself. In the other layouts a damaged block becomes random bytes, which are not valid UTF-8.
         """
         if self._written_app_key(plain) is None:
             return False

@@ -49,7 +49,7 @@ class Credentials:
 
     @property
     def unused_without_encryption(self) -> str | None:
-        """What is wrong with these for a sender that does not encrypt: whoever set it relies on what never happens."""
+        """An error message for a setting without effect on a sender that does not encrypt; None if all is well."""
         for name, is_set in (("app_key", self.app_key is not None), ("cipher", self.cipher != "auto")):
             if is_set:
                 return f"`{name}` is for encrypted bodies, and its dialect takes none: remove it"
@@ -62,7 +62,7 @@ class Credentials:
 
     @property
     def has_empty_secret(self) -> bool:
-        """A secret that anybody knows, such as a template leaves behind whose variable was not set."""
+        """Whether a secret is blank, as a template leaves it whose variable was not set: anybody could sign with it."""
         return any(not secret.value.strip() for secret in self.secrets)
 
 
@@ -78,7 +78,7 @@ class Verifier(Protocol):
     """How a dialect proves that a body comes from its source. A subclass may leave out `redact` and `prepare`."""
 
     def check(self, credentials: Credentials) -> str | None:
-        """What is wrong with these credentials, with the mend; None if a source can start with them."""
+        """What is wrong with these credentials and how to mend it; None if a source can start with them."""
 
     def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:
         """The authentic body. Raises `NotVerified`."""
@@ -88,7 +88,7 @@ class Verifier(Protocol):
         return plain
 
     def prepare(self, body: bytes, credentials: Credentials) -> bytes:  # noqa: ARG002 (a default)
-        """The body with what these credentials want inside it, before it is signed: for a composed or copied body."""
+        """A composed or copied body with the members that these credentials require, ready to be signed."""
         return body
 
     def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
@@ -107,10 +107,10 @@ def signature_headers(verifier: Verifier) -> tuple[str, ...] | None:
 class Encoding(NamedTuple):
     """How a digest is written in a header."""
 
-    #: What it then is, for messages.
+    #: The name of the form, for messages.
     form: str
     write: Callable[[bytes], str]
-    #: Raises `ValueError` for what is not written so.
+    #: Raises `ValueError` for text in another form.
     read: Callable[[bytes], bytes]
 
 
@@ -142,7 +142,7 @@ class HmacSha256(Verifier):
         return (self.header,)
 
     def __post_init__(self) -> None:
-        """Raises `WiringError` for an encoding that there is not."""
+        """Raises `WiringError` for an unknown encoding."""
         if self.encoding not in ENCODINGS:
             raise WiringError(f'HmacSha256 knows no encoding {self.encoding!r}: write "hex" or "base64".')
 
@@ -199,7 +199,7 @@ class HmacSha256(Verifier):
         return digest
 
     def _form(self) -> str:
-        """What the header must be."""
+        """The required form of the header."""
         form = ENCODINGS[self.encoding].form
         if not self.prefix:
             return form
@@ -233,7 +233,7 @@ class Unsigned(Verifier):
 
 
 def only_header(headers: RawHeaders, name: str) -> bytes | None:
-    """The value of a header that decides something, so that it may stand in the request only once."""
+    """The value of a header that may stand in the request only once, because verification depends on it."""
     wanted = _wire_text(name.lower())
     values = [value for key, value in headers if key == wanted]
     if len(values) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from receiver.database.errors import RUNS_AGAIN, is_transient
 from receiver.dialects.dialect import Handler
 from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Retry, Unreadable
+from receiver.inbox.attempts import AttemptDetails, AttemptResult, shortened
 from receiver.inbox.leases import Claimed
-from receiver.inbox.results import AttemptResult
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.logs.safe_text import told, told_with_type, traced
@@ -51,6 +52,8 @@ class Attempt:
     wants_session: bool = False
     #: How often SQL of its own met what running the whole transaction again may mend.
     interruptions: int = 0
+    #: What it ran, to be kept.
+    details: AttemptDetails = field(default_factory=AttemptDetails)
     #: How the attempt ended, as soon as that is certain; None while all is well.
     result: AttemptResult | None = None
 
@@ -70,6 +73,12 @@ class Attempt:
         self.delivery = self.delivery._replace(plain=None)
         self.envelope = self.event = None
         self.writes = []
+
+    def note(self, error: BaseException) -> str:
+        """Keep the traceback of the error that it fails with; returns all of it."""
+        trace = traced(error)
+        self.details.traceback = shortened(trace)
+        return trace
 
 
 class AttemptResults:
@@ -100,7 +109,7 @@ class AttemptResults:
             return self._result(attempt, State.IGNORED, reason=told(error))
         if isinstance(error, Retry):
             return self.failure(attempt, told(error), after=error.after)
-        log.warning("a handler failed", handler=code, delivery=attempt.delivery.id, exception=traced(error))
+        log.warning("a handler failed", handler=code, delivery=attempt.delivery.id, exception=attempt.note(error))
         return self.failure(attempt, f"{code} raised {told_with_type(error)}")
 
     def failure(self, attempt: Attempt, reason: str, *, after: timedelta | None = None) -> AttemptResult:
@@ -138,6 +147,7 @@ class AttemptResults:
             failed=failed,
             round=attempt.delivery.round,
             number=attempt.delivery.attempt,
+            details=attempt.details,
             due_at=due_at,
             event_type=learnt.event_type if learnt else None,
             entity=learnt.entity if learnt else None,
@@ -198,6 +208,8 @@ def count(attempts: Sequence[Attempt], results: Iterable[AttemptResult], *, now:
     """Tell metrics and log how these attempts ended."""
     by_id = {attempt.delivery.id: attempt for attempt in attempts}
     ended: Tally[tuple[str, str, str]] = Tally()
+    # Not of later rounds: a replay of last week's deliveries is no lag of a week.
+    first_rounds: dict[str, list[tuple[Attempt, AttemptResult]]] = defaultdict(list)
     for result in results:
         attempt = by_id[result.delivery_id]
         source = attempt.delivery.source
@@ -209,8 +221,20 @@ def count(attempts: Sequence[Attempt], results: Iterable[AttemptResult], *, now:
             unbounded.count_unhandled(source, attempt.envelope.event_type)
         if result.state is not State.PENDING:
             ended[source, result.state.value, result.outcome or ""] += 1
-        if result.state is State.PROCESSED and attempt.event is not None:
-            lag = (now - attempt.event.occurred_at).total_seconds()
-            metrics.freshness(source).observe(max(lag, 0.0))
+            if result.round == 1:
+                first_rounds[source].append((attempt, result))
     for labels, number in ended.items():
         metrics.ended(*labels).inc(number)
+    for source, pairs in first_rounds.items():
+        _observe_first_rounds(source, pairs, now)
+
+
+def _observe_first_rounds(source: str, pairs: Iterable[tuple[Attempt, AttemptResult]], now: datetime) -> None:
+    """Tell how long these took since their arrival, and the processed ones since their change."""
+    arrivals, changes = [], []
+    for attempt, result in pairs:
+        arrivals.append(attempt.delivery.received_at)
+        if result.state is State.PROCESSED and attempt.event is not None:
+            changes.append(attempt.event.occurred_at)
+    for histogram, moments in ((metrics.applied(source), arrivals), (metrics.freshness(source), changes)):
+        metrics.observe_all(histogram, [max((now - moment).total_seconds(), 0.0) for moment in moments])

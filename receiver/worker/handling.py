@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from time import perf_counter_ns
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from receiver.database.database import Database
+from receiver.inbox.attempts import microseconds_since
 from receiver.mirror.rows import Key, Mirror, MirrorRow, ReadRow, SessionRequested, Write
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.attempt import Attempt, Guard
@@ -58,6 +60,7 @@ class Handling:
             session=session,
         )
         attempt.handled = True
+        began = perf_counter_ns()
         with self._guard(attempt, attempt.handler.name, in_transaction=session is not None):
             try:
                 attempt.handler.function(attempt.event, mirror)
@@ -65,6 +68,7 @@ class Handling:
                 attempt.wants_session = True
             else:
                 attempt.writes = mirror.writes
+        attempt.details.handle_us += microseconds_since(began)
 
     def run_in_savepoint(self, attempt: Attempt, earlier: list[Write], connection: Connection) -> None:
         """Run one handler inside the settling transaction, with a session and a savepoint of its own."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, perf_counter_ns
 
 import httpx
 import structlog
@@ -22,6 +22,7 @@ import structlog
 from receiver.dialects.dialect import Handler
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError
+from receiver.inbox.attempts import microseconds_since
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told_with_type
 from receiver.metrics import metrics
@@ -56,7 +57,7 @@ class Call:
     asked: int = 0
     #: The round that began it did not wait for its end.
     is_late: bool = False
-    #: Nobody waits for its end any more: its delivery was given back.
+    #: Its result is no longer wanted: its delivery was given back.
     is_forgotten: bool = False
     thread: threading.Thread | None = None
 
@@ -167,7 +168,7 @@ class Hydration:
         return self._breaker.resting(now=self._clock()) | {call.source for call in self._calls if call.is_late}
 
     def forget(self) -> None:
-        """Let nobody wait for what is under way: the deliveries were given back."""
+        """Abandon the calls that are under way: their deliveries were given back."""
         for call in self._calls:
             call.is_late = call.is_forgotten = True
 
@@ -220,17 +221,19 @@ class Hydration:
     def _make(self, call: Call) -> None:
         self._at_hand.call = call
         attempt = call.attempt
+        began = perf_counter_ns()
         try:
             with self._guarded(attempt, call.hydrator.name):
                 hydrated = call.hydrator.function(attempt.event, call.client)
                 assert attempt.event is not None
                 attempt.event = replace(attempt.event, hydrated=hydrated)
         finally:
+            attempt.details.hydrate_us = microseconds_since(began)
             self._ended.put(call)
             self._wake()
 
     def _end(self, call: Call) -> None:
-        """Look at what came of a call."""
+        """Record the result of a call."""
         self._calls.remove(call)
         call.attempt.under_way, call.attempt.hydrated = False, True
         self._fetched += call.bytes_fetched
@@ -276,7 +279,7 @@ class Hydration:
         return client
 
     def _asked(self, _: httpx.Request) -> None:
-        # Whoever asks an API patiently, call after call, is not hanging.
+        # A hydrator that makes call after call is not hanging.
         self._pulse.beat()
         with suppress(AttributeError):
             # On a thread of the dialect's own there is no call to count it for.

@@ -1,4 +1,4 @@
-"""Hears from PostgreSQL that something was accepted elsewhere, so that a worker need not wait for its next look."""
+"""Learns from PostgreSQL that something was accepted elsewhere, so that a worker need not wait for its next poll."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at whether to stop, and between two tries to connect.
+#: Seconds between two polls at whether to stop, and between two tries to connect.
 STOP_POLL, RECONNECT_PAUSE = 0.2, 2.0
 
-#: Seconds between two looks at whether the server still takes writes: one that was demoted sends nothing any more.
+#: Seconds between two polls at whether the server still takes writes: one that was demoted sends nothing any more.
 CHECK = 5.0
 
 
@@ -67,7 +67,7 @@ class Listener:
 
 
 def _demand_writable(connection: psycopg.Connection[Any]) -> None:
-    """Raises psycopg's error if this server takes no writes any more: then nobody accepts anything there."""
+    """Raises psycopg's error if this server takes no writes any more: nothing can be accepted there then."""
     found = connection.execute("SHOW transaction_read_only").fetchone()
     if found != ("off",):
         raise psycopg.errors.ReadOnlySqlTransaction("the server that it listened to takes no writes any more")

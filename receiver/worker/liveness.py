@@ -1,4 +1,4 @@
-"""Which workers live: whose process is no more, and whether one that is there still moves.
+"""Which workers are dead because their process has ended, and which hang although it runs.
 
 A worker's name says where it runs, so that others on the same machine need not wait for its lease to end when its
 process has. `Pulse` and `Watch` are for the opposite case: the process is there, and a handler of it never returns.
@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-#: How many times within the lease a pulse is looked at: a hang is noticed at most a fraction of the lease too late.
+#: How many times within the lease a pulse is polled: a hang is noticed at most a fraction of the lease too late.
 POLLS_PER_LEASE = 10
 
 # ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -37,23 +37,23 @@ class Place(NamedTuple):
 
 
 def new_name() -> str:
-    """A name for a worker of this process: `host:namespace:pid:began:random`. It lives until it is struck off."""
+    """A name for a worker of this process: `host:namespace:pid:began:random`. It lives until it is deregistered."""
     name = ":".join([socket.gethostname(), *map(str, _here()), secrets.token_hex(4)])
     _LIVING.add(name)
     return name
 
 
 def deregister(name: str) -> None:
-    """This worker lives no more: what it holds may be taken over."""
+    """Count this worker as dead: what it holds may be reclaimed."""
     _LIVING.discard(name)
 
 
-def gone(workers: Iterable[str]) -> list[str]:
-    """Those that certainly live no more: nobody has to wait for their leases to end.
+def dead(workers: Iterable[str]) -> list[str]:
+    """The workers that are certainly dead: their deliveries can be reclaimed before their leases end.
 
-    Of workers of other machines or containers nothing is known, nor of names of another form.
+    A worker of another machine or container is never among them, nor a name of another form: nothing is known of it.
     """
-    return [worker for worker in workers if worker not in _LIVING and _is_gone(worker)]
+    return [worker for worker in workers if worker not in _LIVING and _is_dead(worker)]
 
 
 def is_here(worker: str) -> bool:
@@ -63,7 +63,7 @@ def is_here(worker: str) -> bool:
 
 
 def signal_to(worker: str, number: signal.Signals) -> None:
-    """Give its process a signal, and nobody who came to bear the same number.
+    """Send a signal to its process, and never to a later one with the same number.
 
     Raises `ProcessLookupError` if it has ended, and `PermissionError` if it belongs to another user.
     """
@@ -83,7 +83,7 @@ def signal_to(worker: str, number: signal.Signals) -> None:
         os.close(process)
 
 
-def _is_gone(worker: str) -> bool:
+def _is_dead(worker: str) -> bool:
     place, here = _place(worker), _here()
     if place is None or place.namespace != here.namespace:
         return False
@@ -156,7 +156,7 @@ class AtHand(NamedTuple):
     thread: int
     #: Whether it runs inside the settling transaction, and so holds locks while it hangs.
     in_transaction: bool = False
-    #: Sets this run apart from the ones before, and grows with each sign of life.
+    #: Tells this run from earlier ones, and grows with each sign of life.
     beats: int = 0
 
     @property
@@ -178,7 +178,7 @@ class Pulse:
         self._running: dict[int, AtHand] = {}
 
     def beat(self) -> None:
-        """Show that what runs on this thread moves; on a thread that nobody knows, all that runs."""
+        """Show that the run on this thread moves; on an unknown thread, that all runs move."""
         here = threading.get_ident()
         known = list(self._running.items())
         for delivery, each in [item for item in known if item[1].thread == here] or known:
@@ -190,7 +190,7 @@ class Pulse:
         self._running[delivery] = AtHand(delivery, code, threading.get_ident(), in_transaction, next(self._beats))
 
     def end(self, delivery: int) -> None:
-        """It came to its end, whichever."""
+        """The run has ended, in whatever way."""
         running = self._running.get(delivery)
         # Another thread may run the same delivery by now, if this one was given up.
         if running is not None and running.thread == threading.get_ident():
@@ -203,9 +203,9 @@ class Pulse:
 
 
 class Watch:
-    """Looks at a pulse now and then, and tells what has stood still for too long, whatever moves beside it.
+    """Polls a pulse, and names the runs that have stood still for too long, even while others move.
 
-    It counts looks, not seconds: a process that was paused as a whole has not looked, and so finds nobody hanging.
+    It counts polls, not seconds: a process that was paused as a whole has not polled, and so finds nothing hanging.
     """
 
     def __init__(self, pulse: Pulse) -> None:
@@ -213,7 +213,7 @@ class Watch:
         #: How often each was seen as it is now.
         self._still: dict[AtHand, int] = {}
 
-    def look(self) -> list[AtHand]:
-        """What has been hanging for `POLLS_PER_LEASE` looks; empty while all is well."""
+    def poll(self) -> list[AtHand]:
+        """What has been hanging for `POLLS_PER_LEASE` polls; empty while all is well."""
         self._still = {each: self._still.get(each, -1) + 1 for each in self._pulse.at_hand}
-        return [each for each, looks in self._still.items() if looks > POLLS_PER_LEASE]
+        return [each for each, polls in self._still.items() if polls > POLLS_PER_LEASE]

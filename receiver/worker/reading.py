@@ -49,6 +49,7 @@ def read(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedule
     attempt.handler = source.dialect.handler_for(envelope.event_type)
     if attempt.handler is None:
         raise Discard(f"No handler takes {envelope.event_type}.")
+    attempt.details.handler = attempt.handler.name
     _warn_of_the_future(delivery, envelope)
     kind, entity_id = envelope.entity or ("", "")
     attempt.event = Event(

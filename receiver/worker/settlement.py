@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from time import perf_counter_ns
 
 import structlog
 from sqlalchemy import Connection
 
 from receiver.database.errors import is_infrastructure_error, retry_transaction
+from receiver.inbox.attempts import AttemptResult, microseconds_since
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.results import AttemptResult
 from receiver.logs.safe_text import told
 from receiver.mirror import changes
 from receiver.mirror.changes import RowChange
@@ -59,7 +60,7 @@ class Settlement:
         try:
             self.settle_together(done)
         except Exception as error:
-            # Interrupted handlers may be what it is: alone, each uses up its own chances and nobody else's.
+            # An interrupted handler may be the cause: alone, each uses up its own chances only.
             if is_infrastructure_error(error) and not any(attempt.interruptions for attempt in done):
                 raise
             log.warning("a batch could not be settled; settling its deliveries one by one", error=told(error))
@@ -86,7 +87,7 @@ class Settlement:
 
     def _commit(self, attempts: Sequence[Attempt]) -> list[AttemptResult]:
         """ONE transaction: mirror rows, change feed, delivery states. Only for what this worker still holds."""
-        now = self._clock()
+        now, began = self._clock(), perf_counter_ns()
         with self._inbox.database.write() as connection:
             held = self._inbox.held(connection, self._worker, [attempt.delivery.id for attempt in attempts])
             ours = [attempt for attempt in attempts if attempt.delivery.id in held]
@@ -97,7 +98,7 @@ class Settlement:
             )
             results, feed = self._apply(ours, unit_of_work)
             unit_of_work.save()
-            self._inbox.settle(connection, self._worker, results, now=now)
+            self._inbox.settle(connection, self._worker, results, now=now, settle_us=microseconds_since(began))
             changes.record(connection, feed, now=now)
         return results
 

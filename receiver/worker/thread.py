@@ -1,6 +1,6 @@
 """A worker on a thread of its own, and who watches it: a handler that never returns stops one thread, not the work.
 
-Python cannot end a thread. So a worker whose handler hangs is given up: it counts as dead, others take over what it
+Python cannot end a thread. So a worker whose handler hangs is given up: it counts as dead, others reclaim what it
 held, and a fresh worker begins on another thread. What hung is a suspect then, claimed alone, and ends as dead when
 its attempts are used up.
 
@@ -48,12 +48,12 @@ EXIT_HUNG = 70
 
 
 def end_process() -> None:
-    """At once, as a crash would: whatever was acked is kept, and whoever supervises starts the next."""
+    """End the process at once, as a crash would: what was acked is kept, and the supervisor starts the next one."""
     os._exit(EXIT_HUNG)
 
 
 class WorkerThread:
-    """Keeps one worker going, that hears of what is accepted elsewhere."""
+    """Keeps one worker running, which is woken by accepts elsewhere."""
 
     def __init__(
         self, new_worker: Callable[[], Worker], database: Database, *, end_process: Callable[[], None] = end_process
@@ -83,9 +83,9 @@ class WorkerThread:
         self._worker.wake()
 
     def trouble(self) -> str | None:
-        """What is wrong that nobody here mends; None while the worker lives and somebody watches it."""
+        """What is wrong and only a restart mends; None while the worker lives and is watched."""
         if not self._watcher.is_alive():
-            return "Nobody watches the worker: start this process anew."
+            return "The worker is not watched any more: start this process anew."
         return None if self._thread.is_alive() else "The worker's thread has ended."
 
     def renew(self) -> None:
@@ -124,15 +124,15 @@ class WorkerThread:
                 break
             standstill = max(STANDSTILL_LEASES * lease, STANDSTILL_SECONDS)
             faulthandler.dump_traceback_later(standstill, exit=True, file=STANDARD_ERROR)
-            self._look(asked)
+            self._poll(asked)
         faulthandler.cancel_dump_traceback_later()
 
-    def _look(self, asked: bool) -> None:
-        """See how the worker does; only whether it has ended, if `asked` to: other looks are counted."""
+    def _poll(self, asked: bool) -> None:
+        """See how the worker does; only whether it has ended, if `asked` to: other polls are counted."""
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         if asked:
             self._thread.join(TURN)
-        hanging = [] if asked else self._watch.look()
+        hanging = [] if asked else self._watch.poll()
         if hanging:
             self._give_up(hanging)
         elif not self._thread.is_alive():

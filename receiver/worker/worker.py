@@ -32,16 +32,16 @@ from receiver.worker.settlement import Settlement
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between looks for work that nobody announced: retries that came due, another process's accepts.
+#: Seconds between two polls for unannounced work: retries that came due, another process's accepts.
 POLL_INTERVAL = 0.2
 
-#: Between two batches of what has expired, and between two looks for it.
+#: Between two batches of what has expired, and between two polls for it.
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
 #: Deliveries settled together at most while requests come in, on SQLite (docs/decisions/0014).
 BESIDE_REQUESTS = 25
 
-#: Seconds to wait after trouble with the database; doubled up to the longest.
+#: Seconds to wait after an error of the database; doubled up to the longest.
 FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 5.0
 
 
@@ -64,12 +64,12 @@ class Worker:
     ) -> None:
         """`requests_wait` says whether this process gets requests right now, whose answers wait for the database."""
         self.name = liveness.new_name()
-        #: Shows whoever watches this worker that it moves.
+        #: Shows the watcher that this worker moves.
         self.pulse = Pulse()
         self._inbox, self._database = inbox, inbox.database
         self._sources = sources
         self._batch_size, self._max_batch_bytes = batch_size, max_batch_bytes
-        #: Deliveries claimed at once: fewer for a while after trouble, which one of them may be what it is.
+        #: Deliveries claimed at once: fewer for a while after an error, which one of them may have caused.
         self._limit = batch_size
         #: The batch at hand.
         self._batch: list[Attempt] = []
@@ -130,7 +130,7 @@ class Worker:
         return len(self._batch) or late or self._wait_for_calls()
 
     def _work_on(self, attempts: Sequence[Attempt]) -> None:
-        """Bring these to their end, those first that wait for nobody's API; give back what must wait for longer."""
+        """Finish these attempts, those first that wait for no API; give back what must wait for longer."""
         for attempt in attempts:
             with self._guarded(attempt, "the dialect's envelope"):
                 read(attempt, self._sources, self._retries, now=self._clock())
@@ -173,7 +173,7 @@ class Worker:
         return waited_for
 
     def run(self) -> None:
-        """Work until `stop`. Trouble with the database is waited out; what was claimed meanwhile is given back."""
+        """Work until `stop`. Errors of the database are waited out; what was claimed meanwhile is given back."""
         pause = FIRST_RETRY_PAUSE
         while not self._stopping.is_set():
             try:
@@ -192,7 +192,7 @@ class Worker:
         self._give_back()
         self.close()
         if self._was_given_up:
-            # Whoever counts the threads that hang shall see this one among them for as long as a call of it hangs.
+            # This thread counts as hanging for as long as one of its calls hangs.
             self._hydration.linger()
 
     def wake(self) -> None:
@@ -205,7 +205,7 @@ class Worker:
         self._wake.set()
 
     def give_up(self) -> None:
-        """Count as dead from now on, although the thread is there: others take over what this worker holds.
+        """Count as dead from now on, although the thread is there: others reclaim what this worker holds.
 
         If the thread comes back after all, it settles only what it still holds, and ends. Safe from any thread.
         """
@@ -226,7 +226,7 @@ class Worker:
             self._extended_at = now
         known = self._sources.keys() - self._hydration.resting()
         due = self._inbox.due(known, now=now)
-        # A delivery whose last attempt never ended may be what ended its worker: alone, it takes nobody with it.
+        # A delivery whose last attempt never ended may have ended its worker: alone, it takes no other with it.
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
         if not due.ordinary and not due.suspect:
             return []
@@ -245,15 +245,15 @@ class Worker:
         if self._looked_for_lost_at is not None and now - self._looked_for_lost_at < self.lease / 10:
             return
         self._looked_for_lost_at = now
-        gone = liveness.gone(self._inbox.workers())
-        taken = self._inbox.reclaim(now=now, gone=gone, max_attempts=self._retries.attempts, pause=self.lease / 4)
-        if taken:
-            log.warning("took over deliveries that another worker left behind", deliveries=taken)
+        dead = liveness.dead(self._inbox.workers())
+        reclaimed = self._inbox.reclaim(now=now, dead=dead, max_attempts=self._retries.attempts, pause=self.lease / 4)
+        if reclaimed:
+            log.warning("reclaimed deliveries that a dead worker left behind", deliveries=reclaimed)
 
     def _prune(self) -> None:
         """Drop one small batch of what has expired, now and then: retention never holds the work up.
 
-        One that fails is told and tried again later: it is not trouble with the deliveries.
+        A batch that fails is logged and tried again later: the deliveries are not at fault.
         """
         now = self._clock()
         if self._retention is None or now < self._prune_at:
@@ -288,12 +288,12 @@ class Worker:
     # ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _tell_of_trouble(self, error: Exception, pause: float) -> None:
-        # Where the database is not what it is, somebody has to see where it came from.
+        # An error that is not the database's needs its traceback.
         where = {} if isinstance(error, SQLAlchemyError) else {"exception": traced(error)}
         log.error("the worker is in trouble; trying again", seconds=pause, error=told(error), **where)
 
     def _make_way(self, error: Exception) -> None:
-        """See to it that a delivery that is what the trouble is does not keep the others from their turn.
+        """Keep a delivery that causes the error from holding up the others.
 
         What failed in company is tried again in smaller steps. What failed alone has had its attempt; if the database
         is what fails, the attempt does not count, and it waits a little with the suspects.
@@ -326,5 +326,5 @@ class Worker:
         return attempts[:BESIDE_REQUESTS] if beside_requests else attempts
 
     def _guarded(self, attempt: Attempt, code: str, *, in_transaction: bool = False) -> DialectGuard:
-        """Around a dialect's code: whatever is raised inside becomes the result of the attempt, and nobody else's."""
+        """Around a dialect's code: whatever is raised inside becomes the result of this attempt only."""
         return DialectGuard(self._results, self.pulse, attempt, code, in_transaction)

@@ -28,15 +28,15 @@ class SingleEntitySystem(System, Generic[Member]):
         return [self._deleted(self._families[family], at)]
 
     def update(self, at: datetime) -> list[Change]:
-        member = self._take(is_alive, at)
+        member = self._pick(is_alive, at)
         return [self._revised(member, at)] if member else []
 
     def bulk_update(self, at: datetime) -> list[Change]:
-        taken = [self._take(is_alive, at) for _ in range(self.rng.randint(2, 6))]
+        taken = [self._pick(is_alive, at) for _ in range(self.rng.randint(2, 6))]
         return [self._revised(member, at) for member in taken if member]
 
     def delete(self, at: datetime) -> list[Change]:
-        member = self._take(self._is_removable, at)
+        member = self._pick(self._is_removable, at)
         return [self._deleted(member, at)] if member else []
 
     @property
@@ -55,8 +55,8 @@ class SingleEntitySystem(System, Generic[Member]):
     def _is_removable(self, member: Member) -> bool:
         return member.alive
 
-    def _take(self, wanted: Callable[[Member], bool], at: datetime) -> Member | None:
-        return self._families.take(self.rng, wanted, at=at)
+    def _pick(self, wanted: Callable[[Member], bool], at: datetime) -> Member | None:
+        return self._families.pick(self.rng, wanted, at=at)
 
 
 def is_alive(member: Mortal) -> bool:

@@ -166,10 +166,10 @@ SITUATIONS: dict[str, Situation] = {
     "a source's name that no URL takes": (instead('[sources."Ä"]\nsecrets = ["x"]'), ("serve",), "a source's name is"),
     "an unknown variable": (variable("HOOKMIRROR_COLOUR", "1"), ("serve",), "HOOKMIRROR_COLOUR is set in the env"),
     "a variable of the wrong kind": (variable("HOOKMIRROR_BATCH_SIZE", "many"), ("worker",), "HOOKMIRROR_BATCH_SIZE: "),
-    "a variable that is no JSON": (
+    "a variable that is not JSON": (
         variable("HOOKMIRROR_DIALECTS", "shop"),
         ("serve",),
-        "DIALECTS is no JSON",
+        "DIALECTS is not JSON",
     ),
     "no secret": (instead("[sources.sigma]"), ("serve",), 'set `secrets = ["…"]` or `secrets_file`'),
     "no secrets file": (instead('[sources.sigma]\nsecrets_file = "gone"'), ("serve",), "create it with one secret a"),
@@ -214,7 +214,7 @@ SITUATIONS: dict[str, Situation] = {
         ("worker", "--metrics-port", TAKEN[2]),
         "choose another --metrics-port",
     ),
-    "a file descriptor that is no socket": (plain, ("serve", "--fd", "0"), "File descriptor 0 is no socket"),
+    "a file descriptor that is not a socket": (plain, ("serve", "--fd", "0"), "File descriptor 0 is not a socket"),
     "no secret key for several processes": (
         without_secret_key,
         ("serve", "--processes", "2"),

@@ -42,7 +42,7 @@ class Consumer:
         self._thread = threading.Thread(target=self._follow)
 
     def _follow(self) -> None:
-        for entry in changes.follow(self._database, stopping=self._stopping, look=0.001):
+        for entry in changes.follow(self._database, stopping=self._stopping, poll=0.001):
             self.seen.append((entry["seq"], entry["external_id"]))
 
     def __enter__(self) -> Consumer:

@@ -115,7 +115,7 @@ def test_after_the_switch_the_copy_goes_on_where_the_original_was(across, tmp_pa
         again = kit.send_body("shop", bytes(body))
         assert again.body["status"] == "duplicate", "a dedup key was lost"
         stale = kit.send("shop", "product.updated", id="Löwe 🦁", at=NOON.replace(hour=1), data=named("Maus"))
-        kit.inbox.reclaim(now=kit.now(), gone=["a worker that is gone"], max_attempts=10)
+        kit.inbox.reclaim(now=kit.now(), dead=["a worker that is dead"], max_attempts=10)
         kit.drain()
         assert kit.delivery(stale)["outcome"] == "stale"
         assert kit.row(Product, "Löwe 🦁").name == "Löwe"
@@ -124,7 +124,7 @@ def test_after_the_switch_the_copy_goes_on_where_the_original_was(across, tmp_pa
         assert (kit.delivery(late)["state"], kit.row(Product, "gone").active) == ("processed", False), (
             "a tombstone was lost"
         )
-        assert kit.delivery(again)["state"] == "processed", "what a worker held at the end is taken over"
+        assert kit.delivery(again)["state"] == "processed", "what a worker held at the end is reclaimed"
         followed = after(kit.database, cursor, limit=100)
     assert {change["external_id"] for change in followed} >= {"late", "pending"}
     assert min(change["seq"] for change in followed) > cursor
@@ -164,7 +164,7 @@ def test_an_original_whose_deliveries_a_worker_holds_is_refused(histories, new_u
     source = new_url("sqlite")
     copy(histories("sqlite"), source)
     sql(source, "UPDATE deliveries SET lease_until = '2999-01-01T00:00:00.000000Z' WHERE state = 'processing'")
-    with pytest.raises(CopyError, match="FROM is in use by worker a worker that is gone: stop it"):
+    with pytest.raises(CopyError, match="FROM is in use by worker a worker that is dead: stop it"):
         copy(source, new_url("sqlite"))
 
 
@@ -314,7 +314,7 @@ def test_comparing_with_what_is_no_copy_makes_nothing(exists, histories, tmp_pat
     target = tmp_path / "target.db"
     if exists:
         target.touch()
-    with pytest.raises(CopyError, match="TO has not the tables of this release, so it is no copy"):
+    with pytest.raises(CopyError, match="TO lacks tables of this release, so it is not a copy"):
         verify(histories("sqlite"), f"sqlite:///{target}")
     assert target.exists() == exists
 
@@ -404,14 +404,18 @@ SPOILT = [
     ("sqlite", "UPDATE products SET name = x'61ff'", "holds bytes where text is declared"),
     ("sqlite", "UPDATE products SET price = 'dear'", "holds text where a decimal is declared"),
     ("sqlite", "UPDATE products SET price = '1e999999'", "holds a number with more digits than PostgreSQL keeps"),
-    ("sqlite", "UPDATE products SET changed_at = 'noon'", "holds 'noon', which is no time between the years 1 and"),
+    ("sqlite", "UPDATE products SET changed_at = 'noon'", "holds 'noon', which is not a time between the years 1 and"),
     ("sqlite", "UPDATE products SET changed_at = '2026-01-01T00:00:00'", "a time without its offset from UTC"),
     ("sqlite", "UPDATE products SET active = 'perhaps'", "holds text where true or false is declared"),
     ("sqlite", "UPDATE deliveries SET attempts = 'many'", "holds text where a whole number is declared"),
     ("sqlite", "UPDATE deliveries SET attempts = 1 << 40", "is beyond the 32 bits that it has on PostgreSQL"),
     ("sqlite", "UPDATE deliveries SET attempts = 1e300", "holds a fraction where a whole number is declared"),
-    ("postgresql", "UPDATE products SET changed_at = 'infinity'", "holds 'infinity', which is no time between"),
-    ("postgresql", "UPDATE products SET changed_at = '0044-03-15 BC'", "which is no time between the years 1 and 9999"),
+    ("postgresql", "UPDATE products SET changed_at = 'infinity'", "holds 'infinity', which is not a time between"),
+    (
+        "postgresql",
+        "UPDATE products SET changed_at = '0044-03-15 BC'",
+        "which is not a time between the years 1 and 9999",
+    ),
 ]
 
 

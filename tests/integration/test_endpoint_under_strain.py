@@ -325,7 +325,7 @@ def test_nothing_is_acked_into_a_file_that_was_removed(tmp_path):
 # ── beside the worker ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_worker_beside_a_busy_acceptor_settles_in_turns(tmp_path, monkeypatch, settled):
+def test_the_worker_beside_a_busy_endpoint_settles_in_turns(tmp_path, monkeypatch, settled):
     url = f"sqlite:///{tmp_path / 'mirror.db'}"
     with serving(url) as without_worker:
         ids = [without_worker.send("iimmpact", body("iimmpact", key=f"K{number}")) for number in range(30)]

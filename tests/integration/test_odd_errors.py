@@ -275,7 +275,7 @@ def test_an_empty_dedup_key_does_not_make_one_delivery_of_all(shop, kit):
     assert [answer.body["status"] for answer in answers] == ["accepted", "accepted"]
 
 
-# ── the acceptor ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the group commit ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_whatever_storing_raises_the_next_batch_is_stored(kit, monkeypatch):

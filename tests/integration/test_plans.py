@@ -21,10 +21,10 @@ from receiver.api.stats import Counts
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
+from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox, pending_entities, pending_sources
 from receiver.inbox.leases import Claimed
-from receiver.inbox.results import AttemptResult
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State
 
@@ -189,7 +189,7 @@ def give_back(inbox: Inbox) -> None:
 def reclaim(inbox: Inbox) -> None:
     claim(inbox)
     assert inbox.workers() == ["worker"]
-    assert inbox.reclaim(now=NOW + timedelta(days=1), gone=[], max_attempts=10) == 10
+    assert inbox.reclaim(now=NOW + timedelta(days=1), dead=[], max_attempts=10) == 10
 
 
 def replay(inbox: Inbox) -> None:

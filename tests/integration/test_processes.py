@@ -103,7 +103,7 @@ def test_each_look_is_a_sign_of_life(process, clock, database):
     working = process(sources("shop"))
     for seconds in (0, 10):
         clock.now = NOON + timedelta(seconds=seconds)
-        working.look()
+        working.heartbeat()
         with database.read() as connection:
             (found,) = running(connection, clock.now)
         assert (found["started_at"], found["seen_at"]) == (NOON, clock.now)
@@ -111,20 +111,20 @@ def test_each_look_is_a_sign_of_life(process, clock, database):
 
 def test_a_process_that_others_took_for_gone_comes_back_by_itself(process, database):
     working = process(sources("shop"))
-    working.look()
+    working.heartbeat()
     run(database, "DELETE FROM processes")
-    working.look()
+    working.heartbeat()
     assert list(registered(database)) == [working.name]
 
 
 def test_who_has_given_no_sign_for_a_minute_does_not_count_and_is_struck_off_by_who_starts(process, clock, database):
     silent = process(sources("shop", "outlet"))
-    silent.look()
+    silent.heartbeat()
     clock.now = NOON + timedelta(seconds=61)
     with database.read() as connection:
         assert running(connection, clock.now) == []
     starting = process(sources("shop"))
-    starting.look()
+    starting.heartbeat()
     assert list(registered(database)) == [starting.name]
     assert starting.warnings == []
 
@@ -134,9 +134,9 @@ def test_who_was_killed_on_this_machine_is_struck_off_at_once(process, database)
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
     dead.name = ":".join([*new_name().split(":")[:-3], str(ended.pid), "1", "00000000"])
-    dead.look()
+    dead.heartbeat()
     starting = process(sources("shop"))
-    starting.look()
+    starting.heartbeat()
     assert list(registered(database)) == [starting.name]
     assert starting.warnings == []
 
@@ -147,17 +147,17 @@ def test_who_was_killed_on_this_machine_is_struck_off_at_once(process, database)
 def test_processes_with_the_same_wiring_have_nothing_to_say(process):
     for _ in range(3):
         working = process(sources("shop", "outlet"))
-        working.look()
+        working.heartbeat()
         assert working.warnings == []
 
 
 def test_another_handler_set_is_told_by_both_with_process_and_difference_and_logged_once(process):
     first, second = process(sources("shop")), process(sources("shop", shop=shop_that_archives()), Kind.ENDPOINT)
-    first.look()
+    first.heartbeat()
     with capture_logs() as logs:
-        second.look()
-        second.look()
-        first.look()
+        second.heartbeat()
+        second.heartbeat()
+        first.heartbeat()
     here = f"{socket.gethostname()}:{os.getpid()} (hookmirror {registry.release()})"
     assert f"worker {here} lacks: shop gives product.archived to test_processes.archive." in second.warnings[0]
     assert f"endpoint {here} has besides: shop gives product.archived to test_processes.arch" in first.warnings[0]
@@ -165,27 +165,27 @@ def test_another_handler_set_is_told_by_both_with_process_and_difference_and_log
 
 
 def test_a_source_that_others_do_not_have_is_named(process):
-    process(sources("shop")).look()
+    process(sources("shop")).heartbeat()
     second = process(sources("shop", "outlet"))
-    second.look()
+    second.heartbeat()
     assert "lacks: source outlet speaks shop. Give all processes the same" in second.warnings[0]
 
 
 def test_many_alike_are_one_warning(process):
     for _ in range(3):
-        process(sources("shop")).look()
+        process(sources("shop")).heartbeat()
     second = process(sources("shop", "outlet"))
-    second.look()
+    second.heartbeat()
     assert len(second.warnings) == 1
     assert " and 2 more lacks: " in second.warnings[0]
 
 
 def test_a_warning_ends_with_its_cause(process, database):
-    process(sources("shop")).look()
+    process(sources("shop")).heartbeat()
     second = process(sources("shop", "outlet"))
-    second.look()
+    second.heartbeat()
     run(database, f"DELETE FROM processes WHERE name <> '{second.name}'")
-    second.look()
+    second.heartbeat()
     assert second.warnings == []
 
 
@@ -197,11 +197,11 @@ def test_a_wiring_is_the_same_in_whichever_order_it_was_written():
 
 def test_a_process_beside_the_schema_of_a_later_release_says_so_once_and_goes_on(process, database):
     working = process(sources("shop"))
-    working.look()
+    working.heartbeat()
     run(database, "UPDATE alembic_version_receiver SET version_num = '9999'")
     with capture_logs() as logs:
-        working.look()
-        working.look()
+        working.heartbeat()
+        working.heartbeat()
     assert working.warnings == [registry.NEWER_SCHEMA]
     assert [line["event"] for line in logs] == [registry.NEWER_SCHEMA]
 

@@ -193,5 +193,5 @@ def test_after_a_failure_to_store_nothing_is_ready_until_something_is_written(se
     group_commit._last_failed, group_commit._failed_at = True, time.monotonic()
     answer = checked(served)
     assert (answer.status_code, answer.json()["reason"][:35]) == (503, "The last deliveries could not be st")
-    served.app._registration.look()
+    served.app._registration.heartbeat()
     assert checked(served).status_code == 200

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
 from datetime import timedelta
 
+import httpx
 import pytest
-from shopping import NOON, drain, named
+from shopping import NOON, drain, named, new_worker
 
-from receiver import Event, Mirror
+from receiver import Event, Mirror, SourceSettings
 from receiver.inbox.retention import Retention
+from receiver.release import release
 
 
 @pytest.fixture
@@ -153,6 +157,114 @@ def test_rounds_go_with_their_delivery(kit, worker, lamp):
     with kit.database.read() as connection:
         for table in ("deliveries", "rounds", "attempts"):
             assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0, table
+
+
+# ── attempts ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def attempts(kit, delivery: str) -> list[dict]:
+    return [attempt for each in kit.delivery(delivery)["rounds"] for attempt in each["attempts"]]
+
+
+def test_a_good_attempt_is_kept_with_its_handler_its_release_and_its_times(kit, worker, lamp):
+    delivery = lamp()
+    drain(worker)
+    (good,) = attempts(kit, delivery)
+    assert (good["number"], good["failed"], good["reason"], good["traceback"]) == (1, False, None, None)
+    assert (good["worker"], good["release"]) == (worker.name, release())
+    assert good["handler"] == "shopping.new_shop.<locals>.upsert"
+    assert good["ended_at"] == kit.delivery(delivery)["ended_at"]
+    assert good["hydrate_ms"] is None
+    assert 0 < good["handle_ms"] < 10_000
+    assert 0 < good["settle_ms"] < 10_000
+    assert kit.delivery(delivery)["attempts"] == []
+
+
+def test_a_failed_attempt_is_kept_with_its_traceback_bounded(shop, kit, worker):
+    def fall(depth: int) -> None:
+        if not depth:
+            raise ValueError("hit the bottom" + "!" * 50_000)
+        fall(depth - 1)
+
+    @shop.on("product.deep")
+    def dig(event: Event, mirror: Mirror) -> None:
+        fall(200)
+
+    delivery = kit.send("shop", "product.deep", id="A1").delivery
+    drain(worker)
+    (failed,) = attempts(kit, delivery)
+    assert (failed["failed"], failed["handler"].endswith("dig")) == (True, True)
+    assert failed["traceback"].startswith("Traceback (most recent call last):")
+    assert len(failed["traceback"]) < 5_000
+    assert failed["handle_ms"] > 0
+
+
+def test_an_attempt_that_reached_no_handler_names_none(kit, worker, lamp):
+    delivery = kit.send("shop", "product.painted", id="A1").delivery
+    begin(kit, delivery)
+    drain(worker)
+    (ignored,) = attempts(kit, delivery)
+    assert (ignored["failed"], ignored["handler"], ignored["handle_ms"]) == (False, None, None)
+    assert kit.delivery(delivery)["rounds"][1]["reason"] == "No handler takes product.painted."
+
+
+def test_what_hydrating_took_is_kept_apart_from_what_handling_took(shop, kit):
+    called = threading.Event()
+
+    @shop.connect
+    def connect(source: SourceSettings) -> httpx.Client:
+        return httpx.Client(base_url=source.api_url)
+
+    @shop.hydrate("product.updated")
+    def fetch(event: Event, api: httpx.Client) -> None:
+        called.wait(0.05)
+
+    kit.source("shop", api_url="http://api.test", secrets=["TestSecretOf32CharactersForTests"])
+    delivery = kit.send("shop", "product.updated", id="A1", at=NOON, data=named()).delivery
+    with closing(new_worker(kit)) as worker:
+        drain(worker)
+    (good,) = attempts(kit, delivery)
+    assert good["hydrate_ms"] >= 50
+    assert good["handle_ms"] is not None
+
+
+def test_attempts_stand_in_the_round_that_they_were_made_in(kit, worker, lamp, failing):
+    try_now(kit, failing)
+    drain(worker)
+    begin(kit, failing)
+    drain(worker)
+    first, second = kit.delivery(failing)["rounds"]
+    assert [(each["number"], each["failed"]) for each in first["attempts"]] == [(1, True), (2, False)]
+    assert [(each["number"], each["failed"]) for each in second["attempts"]] == [(1, False)]
+
+
+def test_an_attempt_whose_worker_vanished_is_kept_without_a_handler(kit, lamp):
+    delivery = lamp()
+    kit.inbox.claim("gone", ["shop"], limit=1, now=kit.now(), lease=timedelta(minutes=1))
+    kit.inbox.reclaim(now=kit.now(), gone=["gone"], max_attempts=10)
+    (lost,) = attempts(kit, delivery)
+    assert (lost["worker"], lost["failed"], lost["handler"], lost["release"]) == ("gone", True, None, None)
+
+
+def test_more_attempts_than_one_statement_takes_are_kept_each_once(kit, worker):
+    sent = [kit.send("shop", "product.updated", id=f"A{number}", at=NOON, data=named()) for number in range(150)]
+    drain(worker)
+    assert all(len(attempts(kit, each.delivery)) == 1 for each in sent)
+    with kit.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM attempts").scalar() == 150
+
+
+def test_tracebacks_go_with_the_bodies_and_reasons_stay(kit, worker, failing):
+    kit.advance(days=2)
+    drain(worker)
+    kit.advance(days=31)
+    retention = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+    assert attempts(kit, failing)[0]["traceback"]
+    assert retention.prune(kit.database, now=kit.now()) == 1
+    assert [(each["reason"] is None, each["traceback"]) for each in attempts(kit, failing)] == [
+        (False, None),
+        (True, None),
+    ]
 
 
 # ── now instead of later ──────────────────────────────────────────────────────────────────────────────────────────

@@ -121,7 +121,7 @@ def test_a_database_in_trouble_is_nobody_s_failure(kit, handling, settlement, mo
     assert kit.rows(Product) == []
 
 
-def test_what_another_worker_has_taken_over_is_left_to_it(kit, handling, settlement):
+def test_what_another_worker_has_reclaimed_is_left_to_it(kit, handling, settlement):
     _, taken = send(kit, "A1", "A2")
     attempts = claimed(kit, handling)
     with kit.database.write() as connection:

@@ -103,7 +103,7 @@ def test_two_workers_at_full_speed_work_on_each_delivery_once_and_never_on_one_e
 # ── workers that hang, stop or die ────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_delivery_whose_lease_ended_is_taken_over_and_the_late_worker_s_result_is_not_applied(kit, gate, other):
+def test_a_delivery_whose_lease_ended_is_reclaimed_and_the_late_worker_s_result_is_not_applied(kit, gate, other):
     late = new_worker(kit)
     answer = kit.send("shop", "product.updated", id="SLOW", data=named("Lamp"))
     with ThreadPoolExecutor() as pool:
@@ -129,7 +129,7 @@ def test_a_lease_that_has_not_ended_is_respected(kit, gate, other):
         hanging = pool.submit(late.work)
         assert gate.reached.wait(TIMEOUT)
         kit.advance(seconds=50)
-        taken = kit.inbox.reclaim(now=kit.now(), gone=[], max_attempts=10)
+        taken = kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=10)
         assert (taken, states(kit)) == (0, ["processing"])
         gate.open()
         hanging.result(TIMEOUT)
@@ -144,7 +144,7 @@ def test_whoever_hangs_on_the_last_attempt_is_dead(kit, other):
             "host:1:hangs", ["shop"], limit=1, now=kit.now(), lease=timedelta(seconds=60), suspect=number > 1
         )
         kit.advance(seconds=61)
-        kit.inbox.reclaim(now=kit.now(), gone=[], max_attempts=3)
+        kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=3)
     assert drain(other) == 0
     delivery = kit.delivery(answer)
     assert (delivery["state"], delivery["attempts_made"], len(delivery["attempts"])) == ("dead", 3, 3)
@@ -156,7 +156,7 @@ def test_one_that_hung_alone_lets_the_others_have_their_turn_before_it_is_tried_
     for suspect in (False, True):
         assert kit.inbox.claim("host:1:hangs", ["shop"], limit=1, now=kit.now(), lease=lease, suspect=suspect)
         kit.advance(seconds=61)
-        kit.inbox.reclaim(now=kit.now(), gone=[], max_attempts=10, pause=lease)
+        kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=10, pause=lease)
     late = kit.send("shop", "product.updated", id="A2", data=named())
     drain(other)
     assert (kit.delivery(hangs)["state"], kit.delivery(late)["state"]) == ("pending", "processed")

@@ -298,7 +298,7 @@ def test_the_lease_of_a_whole_batch_is_kept_while_its_first_turns_take_long(shop
     @shop.on("product.slow")
     def take_long(event: Event, mirror: Mirror) -> None:
         kit.advance(seconds=30)
-        left.append(kit.inbox.reclaim(now=kit.now(), gone=[], max_attempts=10))
+        left.append(kit.inbox.reclaim(now=kit.now(), dead=[], max_attempts=10))
 
     for number in range(30):
         kit.send("shop", "product.slow", id=f"A{number}")

@@ -55,7 +55,7 @@ def test_processes_share_the_work_by_entity_in_the_order_of_arrival_and_do_each_
     assert {row.external_id: row.name for row in kit.rows(Product)} == last
 
 
-def test_what_a_killed_process_had_in_hand_another_on_its_machine_takes_over_long_before_its_lease_ends(kit, record):
+def test_what_a_killed_process_had_in_hand_another_on_its_machine_reclaims_long_before_its_lease_ends(kit, record):
     """And what the dead one had begun counts as an attempt."""
     record.lease_seconds = 20
     slow = tell(kit, "SLOW")
@@ -76,7 +76,7 @@ def test_what_a_killed_process_had_in_hand_another_on_its_machine_takes_over_lon
     assert {kit.delivery(each)["state"] for each in others} == {"processed"}
 
 
-def test_what_a_machine_that_vanished_had_in_hand_is_taken_over_when_its_lease_ends(kit, record):
+def test_what_a_machine_that_vanished_had_in_hand_is_reclaimed_when_its_lease_ends(kit, record):
     answer = tell(kit, "A1")
     elsewhere = "elsewhere:0123456789:77:12345:abcd"
     lease = timedelta(seconds=2)

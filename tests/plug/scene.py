@@ -21,7 +21,7 @@ from proxy import Proxy
 from sqlalchemy import make_url
 from stream import Stream
 
-#: What every process is told. A short lease, so that both ways of taking over happen: by name, and by its end. Many
+#: What every process is told. A short lease, so that both ways of reclaiming happen: by name, and by its end. Many
 #: attempts, because a delivery may be in the hands of many workers that are killed, and none of them is its fault.
 SETTINGS = {"lease_seconds": 5, "max_attempts": 100}
 

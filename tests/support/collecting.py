@@ -66,7 +66,7 @@ def rows_after(writes: Iterable[Write]) -> dict[tuple[str, str], dict[str, Any]]
         if write.children_gone:
             registers[write.key].lose_children(sql_table(write.children_gone).name, write.version)
         for column, value in write.columns.items():
-            registers[write.key].take(column, value, write.version)
+            registers[write.key].merge(column, value, write.version)
     return {
         (sql_table(key.table).name, key.external_id): _row(key, row, registers)
         for key, row in list(registers.items())

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, text
 
 from receiver import Event, Mirror
 from receiver.copying.copying import Copier, CopyReport
-from receiver.copying.premises import Side
+from receiver.copying.preconditions import Side
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.dialects.sources import find_dialects
@@ -65,7 +65,7 @@ def live_through(kit: Webhooks, *, events: int = 8) -> None:
     kit.send_body("shop", b"\xff\x00 not JSON")
     kit.drain()
     kit.send("shop", "product.updated", id="late", at=NOON, data=named())
-    kit.inbox.claim("a worker that is gone", ["shop"], now=kit.now(), limit=1, lease=timedelta(seconds=-1))
+    kit.inbox.claim("a worker that is dead", ["shop"], now=kit.now(), limit=1, lease=timedelta(seconds=-1))
     kit.send("shop", "product.updated", id="pending", at=NOON, data=named())
 
 

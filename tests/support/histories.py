@@ -142,7 +142,7 @@ class Workers:
         if self.wait_for_lease:
             self.kit.advance(seconds=LEASE.total_seconds() + 1)
         gone = [] if self.wait_for_lease else [dead.name]
-        self.kit.inbox.reclaim(now=self.kit.now(), gone=gone, max_attempts=10)
+        self.kit.inbox.reclaim(now=self.kit.now(), dead=gone, max_attempts=10)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 #: Frames in the log that are copied as soon as they are there, and those that may still be copied while writers wait.
 STEP, REST = 1_000, 200
 
-#: Seconds between two looks at the log while it grows, and while it does not; and before a reader in the way, or an
+#: Seconds between two polls at the log while it grows, and while it does not; and before a reader in the way, or an
 #: error, is tried again.
 POLL, IDLE_POLL, RETRY_PAUSE = 0.02, 0.25, 0.5
 
@@ -39,16 +39,16 @@ CHECKPOINT_STOP_TIMEOUT = 5.0
 
 
 class Checkpoints:
-    """Looks after the log of one database. Its errors make the database doubtful until the contrary is shown."""
+    """Copies the log of one database. Its errors make the database doubtful until the contrary is shown."""
 
     def __init__(self, path: str, turn: threading.Lock) -> None:
-        """`turn` is held by whoever in this process writes. Raises `sqlite3.Error` or `OSError`."""
+        """`turn` is the lock that the writers of this process hold. Raises `sqlite3.Error` or `OSError`."""
         self._path = path
         self._turn = turn
         #: The first keeps a state of the log, or the others from writing; the second copies.
         self._holder, self._copier = sqlite.connect(path), sqlite.connect(path)
         page_size = self._copier.execute("PRAGMA page_size").fetchone()[0]
-        # Whoever reads has the log open.
+        # A connection has the log open once it has read.
         self._holder.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         self._wal = Wal(path, page_size)
         self.soundness = Soundness(path)
@@ -61,7 +61,7 @@ class Checkpoints:
     def start(self) -> None:
         """Return when the database is sound, or tries have begun to make it so."""
         if self.soundness.take_charge():
-            # Nobody else has the file open, or looks after it: what was left in the log may never have been flushed.
+            # No other process has the file open or copies its log: what is left in the log may never have been flushed.
             self._in_charge = True
             self.soundness.doubt()
             with self._troubles():
@@ -72,14 +72,14 @@ class Checkpoints:
         """End before the connections of this process are closed, the last of which copies what is left."""
         self._stopping.set()
         self._thread.join(CHECKPOINT_STOP_TIMEOUT)
-        # Whose thread died takes charge again, unless another process has.
+        # A process whose thread died takes charge again, unless another process has.
         in_charge = self._in_charge or self.soundness.take_charge()
         if in_charge and not self.soundness.holds():
             self._wal.set_back()
 
     @property
     def is_dead(self) -> bool:
-        """Whether the thread has ended although nobody stopped it."""
+        """Whether the thread has ended without being stopped."""
         return not self._stopping.is_set() and not self._thread.is_alive()
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class Checkpoints:
             while not self._stopping.wait(pause):
                 pause = RETRY_PAUSE
                 with self._troubles():
-                    pause = self._look()
+                    pause = self._poll()
         finally:
             if not self._stopping.is_set():
                 log.critical("no checkpoints are made any more by this process; restart it")
@@ -140,10 +140,10 @@ class Checkpoints:
         self._proven = False
         self.soundness.doubt()
 
-    # ── one look ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── one poll ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _look(self) -> float:
-        """Do what there is to do. Returns the seconds until the next look."""
+    def _poll(self) -> float:
+        """Copy what is due. Returns the seconds until the next poll."""
         self.soundness.tell()
         if not self._in_charge:
             self._in_charge = self.soundness.take_charge()
@@ -195,7 +195,7 @@ class Checkpoints:
             self._flush()
 
     def _copy_the_rest(self) -> bool:
-        """Copy what is left while nobody writes, after which the log begins anew. False if a reader is in the way."""
+        """Copy the rest while nothing is written, after which the log begins anew. False if a reader is in the way."""
         with self._writing():
             sqlite.when_free(lambda: self._holder.execute(sqlite.IMMEDIATELY))
             try:

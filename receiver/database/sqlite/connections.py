@@ -1,7 +1,7 @@
-"""How a connection to SQLite is looked after: its transactions, its turn with the one writer, and its file.
+"""How a connection to SQLite is set up: its transactions, its turn with the one writer, and its file.
 
 SQLite takes one writer at a time. Inside a process the writers queue on a lock of ours (`database.py`); the first
-of them looks often whether another process is done writing, bounded by `BUSY_TIMEOUT` (docs/decisions/0014).
+of them polls whether another process is done writing, bounded by `BUSY_TIMEOUT` (docs/decisions/0014).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 Result = TypeVar("Result")
 
-#: Milliseconds that a transaction waits for another process's writer before it gives up, and seconds between two looks
+#: Milliseconds that a transaction waits for another process's writer before it gives up, and seconds between two polls
 #: whether that one is done.
 BUSY_TIMEOUT, BUSY_LOOK = 5_000, 0.001
 
 #: How a transaction of SQLite begins that writes.
 IMMEDIATELY = "BEGIN IMMEDIATE"
 
-#: Instructions of SQLite's between two looks whether a statement has taken too long: well below a millisecond.
+#: Instructions of SQLite's between two checks whether a statement has taken too long: well below a millisecond.
 STEPS = 20_000
 
-#: SQLite goes on writing to a file that is no longer at its place, and so would acks be lost with it.
+#: SQLite goes on writing to a file that was moved or removed, so that acks would be lost with it.
 MOVED = "the file was moved or removed while it was open"
 
 #: After an I/O error, what was written before may be lost, although a later flush succeeds.
@@ -108,7 +108,7 @@ def _note_closed(_connection: sqlite3.Connection, record: ConnectionPoolEntry) -
 
 
 def connect(path: str) -> sqlite3.Connection:
-    """A connection outside of any pool, for one thread at a time, that waits for nobody and makes no checkpoints."""
+    """A connection outside of any pool, for one thread at a time, without waits for locks and without checkpoints."""
     connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
     _set_up(connection)
     connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -125,7 +125,7 @@ def disconnect(connection: sqlite3.Connection, path: str) -> None:
 def _set_up(connection: sqlite3.Connection) -> None:
     # The driver's own transaction control cannot begin IMMEDIATE: switch it off and begin by hand.
     connection.isolation_level = None
-    # Only of a file that has nothing in it yet: elsewhere it is a write, which would wait for whoever writes.
+    # Only of a file that has nothing in it yet: elsewhere it is a write, which would wait for other writers.
     if not connection.execute("PRAGMA page_count").fetchone()[0]:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     _write_ahead(connection)
@@ -134,7 +134,7 @@ def _set_up(connection: sqlite3.Connection) -> None:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch the file to WAL, if nobody has. Of several who do so at once SQLite fails all but one, without a wait."""
+    """Switch the file to WAL if it is not. SQLite fails all but one that do so at once, without a wait."""
     when_free(lambda: connection.execute("PRAGMA journal_mode=WAL"))
 
 

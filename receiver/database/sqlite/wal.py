@@ -49,7 +49,7 @@ class Wal:
     def set_back(self) -> None:
         """Have the next checkpoint copy every frame again. Call it only while no checkpoint can run.
 
-        Until then nobody begins the log from the start, since frames are not copied.
+        Until then the log does not begin from the start, since it has frames that are not copied.
         """
         os.pwrite(self._index, struct.pack("=I", 0), COPIED)
 

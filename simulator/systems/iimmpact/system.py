@@ -144,14 +144,14 @@ class Iimmpact(SingleEntitySystem[Resource]):
 
     def switch(self, at: datetime) -> list[Change]:
         """A product is put out of service, or back in, by an update."""
-        resource = self._take(is_product, at)
+        resource = self._pick(is_product, at)
         if resource is None:
             return []
         resource.data = {**resource.data, "is_active": not resource.data["is_active"]}
         return [self._announce(resource, "updated", at)]
 
     def come_back(self, at: datetime) -> list[Change]:
-        resource = self._take(is_gone, at)
+        resource = self._pick(is_gone, at)
         if resource is None:
             return []
         resource.alive = True

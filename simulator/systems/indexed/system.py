@@ -129,7 +129,7 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
         return [self._updated(entity, at, {**attributes, "updatedAt": iso_seconds(at)})]
 
     def come_back(self, at: datetime) -> list[Change]:
-        entity = self._take(is_gone, at)
+        entity = self._pick(is_gone, at)
         if entity is None:
             return []
         self._next_id += 1
@@ -202,7 +202,7 @@ def revision(verb: str, at: datetime, changes: list[dict[str, Any]]) -> dict[str
 
 
 def columns(entity: IndexedEntity, data: dict[str, Any]) -> dict[str, Any]:
-    """The mirror's columns of what the body says; a key that is missing is no news."""
+    """The mirror's columns of what the body says; a missing key leaves its column as it is."""
     found: dict[str, Any] = {"data": data}
     names = {"sku": "sku", "name": "name" if "name" in data else "title", "lifecycle_state": "status"}
     found |= {column: data[name] for column, name in names.items() if name in data}

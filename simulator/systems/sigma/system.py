@@ -144,14 +144,14 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         return moved
 
     def transition(self, at: datetime) -> list[Change]:
-        entity = self._take(is_alive, at)
+        entity = self._pick(is_alive, at)
         if entity is None:
             return []
         return [self._moved(entity, self.rng.choice([state for state in STATES if state != entity.state]), at)]
 
     def come_back(self, at: datetime) -> list[Change]:
         """A deleted entity is created again under its old id, for example by the next import."""
-        entity = self._take(is_gone, at)
+        entity = self._pick(is_gone, at)
         if entity is None:
             return []
         entity.alive = True
@@ -161,7 +161,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         return [self._created(entity, at)]
 
     def add_variant(self, at: datetime) -> list[Change]:
-        entity = self._take(is_alive, at)
+        entity = self._pick(is_alive, at)
         if entity is None:
             return []
         if entity.retired and self.rng.happens(0.5):
@@ -173,7 +173,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         return [self._announce_variant("variant.created", entity, variant, at)]
 
     def update_variant(self, at: datetime) -> list[Change]:
-        entity = self._take(has_variants, at)
+        entity = self._pick(has_variants, at)
         if entity is None:
             return []
         variant = self.rng.choice(list(entity.variants.values()))
@@ -181,7 +181,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         return [self._announce_variant("variant.updated", entity, variant, at, changedAttributes=changed)]
 
     def delete_variant(self, at: datetime) -> list[Change]:
-        entity = self._take(has_variants, at)
+        entity = self._pick(has_variants, at)
         if entity is None:
             return []
         variant = self.rng.choice(list(entity.variants))

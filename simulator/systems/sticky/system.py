@@ -138,17 +138,17 @@ class Sticky(System):
         return [self._deleted(self.products[family], at)]
 
     def update(self, at: datetime) -> list[Change]:
-        product = self._take(is_alive, at)
+        product = self._pick(is_alive, at)
         return [self._updated(product, at, self.rng.uuid())] if product else []
 
     def update_several(self, at: datetime) -> list[Change]:
         """One bulk action on several products, whose events share a correlation id (docs/sources.md: inferred)."""
-        taken = [self._take(is_alive, at) for _ in range(self.rng.randint(2, 5))]
+        taken = [self._pick(is_alive, at) for _ in range(self.rng.randint(2, 5))]
         correlation = self.rng.uuid()
         return [self._updated(product, at, correlation) for product in taken if product]
 
     def delete(self, at: datetime) -> list[Change]:
-        product = self._take(is_alive, at)
+        product = self._pick(is_alive, at)
         return [self._deleted(product, at)] if product else []
 
     def add_variant(self, at: datetime) -> list[Change]:
@@ -171,8 +171,8 @@ class Sticky(System):
 
     # What the edits share.
 
-    def _take(self, wanted: Callable[[Product], bool], at: datetime) -> Product | None:
-        return self.products.take(self.rng, wanted, at=at)
+    def _pick(self, wanted: Callable[[Product], bool], at: datetime) -> Product | None:
+        return self.products.pick(self.rng, wanted, at=at)
 
     def _new_id(self) -> int:
         self._last_id += 1
@@ -193,13 +193,13 @@ class Sticky(System):
         return change
 
     def _add_variants(self, at: datetime, count: int) -> list[Change]:
-        product = self._take(is_regular, at)
+        product = self._pick(is_regular, at)
         if product is None:
             return []
         return [self._announce_variants(product, [self._grow(product, at) for _ in range(count)], "created", at)]
 
     def _update_variants(self, at: datetime, count: int) -> list[Change]:
-        product = self._take(has_variants(count), at)
+        product = self._pick(has_variants(count), at)
         if product is None:
             return []
         variants = self.rng.sample([*product.variants.values()], count)
@@ -210,7 +210,7 @@ class Sticky(System):
         return [self._announce_variants(product, variants, "updated", at)]
 
     def _delete_variants(self, at: datetime, count: int) -> list[Change]:
-        product = self._take(has_variants(count), at)
+        product = self._pick(has_variants(count), at)
         if product is None:
             return []
         variants = self.rng.sample([*product.variants.values()], count)

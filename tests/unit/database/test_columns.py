@@ -124,7 +124,7 @@ def test_a_time_takes_the_form_of_utc():
     [
         (ExactDecimal(), 1.5, "a float has lost digits already"),
         (ExactDecimal(), True, "takes a Decimal"),
-        (ExactDecimal(), "on request", "'on request' is no number"),
+        (ExactDecimal(), "on request", "'on request' is not a number"),
         (ExactDecimal(), Decimal("NaN"), "within 10"),
         (ExactDecimal(), Decimal("Infinity"), "within 10"),
         (ExactDecimal(), Decimal("1E+1001"), "within 10"),

@@ -176,7 +176,7 @@ def test_a_handler_for_nothing_is_refused(shop):
 
 
 def test_a_pattern_that_is_no_event_type_is_refused(shop):
-    with pytest.raises(WiringError, match="`product updated` is no event type"):
+    with pytest.raises(WiringError, match="`product updated` is not an event type"):
         shop.on("product updated")(handle)
 
 

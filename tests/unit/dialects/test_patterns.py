@@ -50,7 +50,7 @@ def test_a_pattern_matches_nothing_else(pattern, event_type):
 
 @pytest.mark.parametrize("text", ["", "product updated", "product.*.*", "**", " product.updated", "product\n"])
 def test_what_is_no_event_type_is_refused_with_what_to_write(text):
-    with pytest.raises(WiringError, match=r"is no event type: write `product\.updated`"):
+    with pytest.raises(WiringError, match=r"is not an event type: write `product\.updated`"):
         Pattern(text)
 
 

@@ -151,7 +151,9 @@ def test_a_source_has_its_dialect_and_its_credentials():
 
 
 def test_an_unknown_dialect_is_named_with_those_there_are():
-    with pytest.raises(ConfigurationError, match="The source shop speaks `shop`, which is no dialect here: choose one"):
+    with pytest.raises(
+        ConfigurationError, match="The source shop speaks `shop`, which is not among the dialects: choose"
+    ):
         build_source(SourceSettings(name="shop", secrets=["one"]), {"sigma": shop(), "indexed": shop()})
 
 

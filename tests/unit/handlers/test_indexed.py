@@ -114,8 +114,8 @@ def test_the_app_family_shares_its_key_with_the_context():
         ({"product": None}, "has no externalId"),
         ({"product": {}}, "has no externalId"),
         ({"product": []}, "has no externalId"),
-        ({"product": {"externalId": 1.5}}, "no id"),
-        ({"product": {"externalId": False}}, "no id"),
+        ({"product": {"externalId": 1.5}}, "not a valid id"),
+        ({"product": {"externalId": False}}, "not a valid id"),
     ],
 )
 def test_a_body_without_what_is_needed_is_unreadable_and_says_why(change, reason):

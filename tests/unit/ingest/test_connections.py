@@ -32,7 +32,7 @@ class Stub:
     def wait(self) -> Wait | None:
         return None if self.since is None else Wait(self.awaited, self.since)
 
-    def look(self, now: float) -> None:
+    def check_limits(self, now: float) -> None:
         self.looks += 1
         if self.fails:
             raise RuntimeError("can't start new thread")

@@ -45,7 +45,7 @@ def arrival(key: str) -> Arrival:
 
 
 def scene(play: Callable[[GroupCommit, Inbox], Coroutine[Any, Any, None]]) -> Inbox:
-    """Play it in an event loop, with an acceptor that is stopped at its end."""
+    """Play it in an event loop, with a group commit that is stopped at its end."""
     inbox = Inbox()
     accepting = GroupCommit(inbox)
 
@@ -83,7 +83,7 @@ def test_a_single_arrival_is_committed_without_waiting_for_others():
     assert scene(play).batches == [["a"]]
 
 
-def test_a_crowd_that_comes_within_a_few_turns_shares_one_commit():
+def test_a_batch_that_comes_within_a_few_turns_shares_one_commit():
     async def play(accepting: GroupCommit, _: Inbox) -> None:
         answers = []
         for key in "abcd":
@@ -221,7 +221,7 @@ def test_it_is_busy_for_a_while_after_the_end_of_a_commit_however_long_that_took
     assert seen == [True, False]
 
 
-def test_it_is_busy_while_the_first_crowd_gathers():
+def test_it_is_busy_while_the_first_batch_gathers():
     async def play(accepting: GroupCommit, _: Inbox) -> None:
         answer = send(accepting, "a")
         assert accepting.is_busy()

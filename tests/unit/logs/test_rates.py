@@ -35,7 +35,7 @@ def test_a_kind_that_was_quiet_for_a_while_begins_anew():
     assert rates.lets_through("a", now=1.0)
 
 
-def test_nothing_that_was_held_back_is_forgotten_by_a_late_look():
+def test_nothing_that_was_held_back_is_forgotten_by_a_late_poll():
     rates = Rates()
     rates.lets_through("a", now=0.0)
     rates.lets_through("a", now=0.5)

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from prometheus_client import Gauge
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
 from receiver.metrics import metrics
 
@@ -82,3 +84,19 @@ def test_every_gauge_says_how_it_is_put_together_from_several_processes():
     gauges = [each for each in metrics.REGISTRY._collector_to_names if isinstance(each, Gauge)]
     assert gauges
     assert [each._name for each in gauges if each._multiprocess_mode == "all"] == []
+
+
+@given(st.lists(st.floats(0, 200) | st.sampled_from([0.0, 1.0, 5.0])))
+def test_values_observed_at_once_count_as_those_observed_one_by_one(values):
+    def shown(observe) -> list[str]:
+        registry = CollectorRegistry()
+        histogram = Histogram("some_seconds", "Some", ["source"], registry=registry, buckets=(1, 5, 100))
+        observe(histogram.labels("shop"))
+        lines = generate_latest(registry).decode().splitlines()
+        return [line for line in lines if "_bucket" in line or "_count" in line]
+
+    def one_by_one(histogram) -> None:
+        for value in values:
+            histogram.observe(value)
+
+    assert shown(lambda histogram: metrics.observe_all(histogram, values)) == shown(one_by_one)

@@ -34,7 +34,7 @@ def row(*news):
     """The registers after these (column, value, version)."""
     registers = Registers()
     for column, value, since in news:
-        registers.take(column, value, since)
+        registers.merge(column, value, since)
     return registers
 
 
@@ -47,35 +47,35 @@ def living(second=0, **more):
 
 def test_newer_news_replaces_a_value():
     registers = row(("name", "Lamp", version(1)))
-    assert registers.take("name", "Kettle", version(2)) is Outcome.APPLIED
+    assert registers.merge("name", "Kettle", version(2)) is Outcome.APPLIED
     assert registers.values["name"] == "Kettle"
 
 
 def test_older_news_is_stale_and_changes_nothing():
     registers = row(("name", "Kettle", version(2)))
-    assert registers.take("name", "Lamp", version(1)) is Outcome.STALE
+    assert registers.merge("name", "Lamp", version(1)) is Outcome.STALE
     assert registers.values == {"name": "Kettle"}
 
 
 def test_older_news_still_fills_a_column_that_nobody_spoke_of():
     registers = row(("name", "Kettle", version(2)))
-    assert registers.take("sku", "K-1", version(1)) is Outcome.APPLIED
+    assert registers.merge("sku", "K-1", version(1)) is Outcome.APPLIED
     assert registers.values == {"name": "Kettle", "sku": "K-1"}
 
 
 def test_newer_news_of_the_same_value_is_unchanged_and_moves_the_version_on():
     registers = row(("name", "Lamp", version(1)))
-    assert registers.take("name", "Lamp", version(3)) is Outcome.UNCHANGED
-    assert registers.take("name", "Kettle", version(2)) is Outcome.STALE
+    assert registers.merge("name", "Lamp", version(3)) is Outcome.UNCHANGED
+    assert registers.merge("name", "Kettle", version(2)) is Outcome.STALE
 
 
 def test_the_same_news_again_is_unchanged():
     registers = row(("name", "Lamp", version(1)))
-    assert registers.take("name", "Lamp", version(1)) is Outcome.UNCHANGED
+    assert registers.merge("name", "Lamp", version(1)) is Outcome.UNCHANGED
 
 
 def test_the_first_news_of_a_null_is_applied():
-    assert Registers().take("name", None, version()) is Outcome.APPLIED
+    assert Registers().merge("name", None, version()) is Outcome.APPLIED
 
 
 # ── ranks ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -113,32 +113,32 @@ def test_no_time_loses_a_microsecond(moment):
 
 def test_between_equal_times_the_later_arrival_wins_as_a_tie():
     registers = row(("name", "Lamp", version(arrival=1)))
-    assert registers.take("name", "Kettle", version(arrival=2)) is Outcome.TIE
+    assert registers.merge("name", "Kettle", version(arrival=2)) is Outcome.TIE
     assert (registers.values["name"], registers.ties) == ("Kettle", {"name"})
 
 
 def test_between_equal_times_the_earlier_arrival_loses_as_a_tie():
     registers = row(("name", "Kettle", version(arrival=2)))
-    assert registers.take("name", "Lamp", version(arrival=1)) is Outcome.TIE
+    assert registers.merge("name", "Lamp", version(arrival=1)) is Outcome.TIE
     assert (registers.values["name"], registers.ties) == ("Kettle", {"name"})
 
 
 @pytest.mark.parametrize("arrivals", [(1, 2), (2, 1)])
 def test_equal_values_at_equal_times_are_no_tie(arrivals):
     registers = row(("name", "Lamp", version(arrival=arrivals[0])))
-    assert registers.take("name", "Lamp", version(arrival=arrivals[1])) is Outcome.UNCHANGED
+    assert registers.merge("name", "Lamp", version(arrival=arrivals[1])) is Outcome.UNCHANGED
     assert not registers.ties
 
 
 def test_newer_news_clears_a_tie():
     registers = row(("name", "Lamp", version(arrival=1)), ("name", "Kettle", version(arrival=2)))
-    assert registers.take("name", "Tent", version(1, arrival=3)) is Outcome.APPLIED
+    assert registers.merge("name", "Tent", version(1, arrival=3)) is Outcome.APPLIED
     assert not registers.ties
 
 
 def test_older_news_does_not_clear_a_tie():
     registers = row(("name", "Lamp", version(1, arrival=1)), ("name", "Kettle", version(1, arrival=2)))
-    registers.take("name", "Tent", version(0, arrival=3))
+    registers.merge("name", "Tent", version(0, arrival=3))
     assert registers.ties == {"name"}
 
 
@@ -152,13 +152,13 @@ def test_a_patch_keeps_the_members_that_it_does_not_name():
 
 def test_a_late_patch_does_not_change_a_newer_document():
     registers = row(("data", {"color": "red"}, version(2)))
-    assert registers.take("data", Patch({"size": "M"}), version(1)) is Outcome.STALE
+    assert registers.merge("data", Patch({"size": "M"}), version(1)) is Outcome.STALE
     assert registers.values["data"] == {"color": "red"}
 
 
 def test_a_late_document_does_not_change_newer_members_and_fills_the_others():
     registers = row(("data", Patch({"size": "M"}), version(2)))
-    assert registers.take("data", {"color": "red", "size": "S"}, version(1)) is Outcome.APPLIED
+    assert registers.merge("data", {"color": "red", "size": "S"}, version(1)) is Outcome.APPLIED
     assert registers.values["data"] == {"color": "red", "size": "M"}
 
 
@@ -187,7 +187,7 @@ def test_two_patches_of_one_time_tie_only_in_the_members_that_differ():
 
 
 def test_an_empty_patch_is_no_news():
-    assert Registers().take("data", Patch({}), version()) is Outcome.UNCHANGED
+    assert Registers().merge("data", Patch({}), version()) is Outcome.UNCHANGED
 
 
 # ── standing and lost children ────────────────────────────────────────────────────────────────────────────────
@@ -268,7 +268,7 @@ def taken(deliveries):
     registers = Registers()
     for columns, since in deliveries:
         for column, value in columns.items():
-            registers.take(column, value, since)
+            registers.merge(column, value, since)
     return registers
 
 
@@ -318,7 +318,7 @@ def test_storing_a_row_between_any_two_pieces_of_news_makes_no_difference(histor
     stored = load({name: first.values.get(name) for name in ("name", "price", "data")}, dump(first))
     for columns, since in news[position:]:
         for column, value in columns.items():
-            stored.take(column, value, since)
+            stored.merge(column, value, since)
     whole = taken(news)
     assert stored.versions == whole.versions
     assert {name: stored.values[name] for name in whole.values} == whole.values

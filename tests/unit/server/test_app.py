@@ -23,7 +23,7 @@ def test_new_settings_that_were_told_as_refused_never_come_into_force(monkeypatc
 
         def take() -> None:
             with pytest.raises(ConfigurationError, match="too busy") as refused:
-                app.App._take(process, "new")
+                app.App._adopt(process, "new")
             told.append(refused.value)
 
         thread = threading.Thread(target=take)

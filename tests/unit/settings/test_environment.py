@@ -59,5 +59,5 @@ def test_what_kubernetes_sets_for_a_service_passes(monkeypatch, name):
 )
 def test_what_only_looks_like_it_is_refused(monkeypatch, name, text):
     monkeypatch.setenv(name, text)
-    with pytest.raises(ConfigurationError, match=f"^{name} is set in the environment and is no setting: correct"):
+    with pytest.raises(ConfigurationError, match=f"^{name} is set in the environment and is not a setting: correct"):
         load()

@@ -117,7 +117,7 @@ def test_an_unknown_key_that_is_close_to_nothing_is_named_alone(read):
 @pytest.mark.parametrize("name", ["HOOKMIRROR_BATCH_SISE", "HOOKMIRROR_", "HOOKMIRROR_SECRETS"])
 def test_an_unknown_variable_is_named_with_the_mend(monkeypatch, name):
     monkeypatch.setenv(name, "7")
-    with pytest.raises(ConfigurationError, match=f"^{name} is set in the environment and is no setting: correct"):
+    with pytest.raises(ConfigurationError, match=f"^{name} is set in the environment and is not a setting: correct"):
         load()
 
 
@@ -212,7 +212,7 @@ def test_a_setting_of_a_source_outside_its_table_is_told_where_it_belongs(read):
 
 def test_a_list_in_the_environment_that_is_no_json_is_named(monkeypatch):
     monkeypatch.setenv("HOOKMIRROR_DIALECTS", "mine:dialect")
-    with pytest.raises(ConfigurationError, match=r"are wrong: HOOKMIRROR_DIALECTS is no JSON: write a list"):
+    with pytest.raises(ConfigurationError, match=r"are wrong: HOOKMIRROR_DIALECTS is not JSON: write a list"):
         load()
 
 

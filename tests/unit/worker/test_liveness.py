@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from receiver.worker import liveness
-from receiver.worker.liveness import POLLS_PER_LEASE, Pulse, Watch, deregister, gone, new_name
+from receiver.worker.liveness import POLLS_PER_LEASE, Pulse, Watch, dead, deregister, new_name
 
 
 @pytest.fixture
@@ -48,49 +48,49 @@ def test_names_differ_within_a_process(name):
 
 
 def test_a_worker_of_this_process_lives_until_it_is_struck_off(name):
-    assert gone([name]) == []
+    assert dead([name]) == []
     deregister(name)
-    assert gone([name]) == [name]
+    assert dead([name]) == [name]
 
 
-def test_a_worker_with_this_process_s_number_from_before_a_restart_is_gone(name):
+def test_a_worker_with_this_process_s_number_from_before_a_restart_is_dead(name):
     before = elsewhere(name, began=1, token="before")
-    assert gone([before]) == [before]
+    assert dead([before]) == [before]
 
 
 def test_a_worker_of_another_process_that_runs_lives(name, other):
-    assert gone([elsewhere(name, pid=other.pid, began=beginning(other.pid))]) == []
+    assert dead([elsewhere(name, pid=other.pid, began=beginning(other.pid))]) == []
 
 
-def test_a_worker_whose_process_was_killed_is_gone_even_while_nobody_has_waited_for_it(name, other):
+def test_a_worker_whose_process_was_killed_is_dead_even_while_nobody_has_waited_for_it(name, other):
     worker = elsewhere(name, pid=other.pid, began=beginning(other.pid))
     other.kill()
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
-    assert gone([worker]) == [worker]
+    assert dead([worker]) == [worker]
 
 
-def test_a_worker_whose_process_number_another_process_bears_now_is_gone(name, other):
+def test_a_worker_whose_process_number_another_process_bears_now_is_dead(name, other):
     worker = elsewhere(name, pid=other.pid, began=beginning(other.pid) - 1)
-    assert gone([worker]) == [worker]
+    assert dead([worker]) == [worker]
 
 
 def test_nothing_is_said_about_the_same_process_number_in_another_container(name):
     # Two containers may have one host name; process 1 of the other lives, or not: from here nobody can tell.
-    assert gone([elsewhere(name, namespace="0123456789"), elsewhere(name, namespace="0123456789", pid=1)]) == []
+    assert dead([elsewhere(name, namespace="0123456789"), elsewhere(name, namespace="0123456789", pid=1)]) == []
 
 
 def test_without_a_way_to_look_a_process_number_alone_says_who_lives(name, other, monkeypatch):
     monkeypatch.setattr(liveness, "_stat", lambda _: ("", 0))
     worker = elsewhere(name, pid=other.pid, began=beginning(other.pid))
-    assert gone([worker]) == []
+    assert dead([worker]) == []
     other.kill()
     other.wait()
-    assert gone([worker]) == [worker]
+    assert dead([worker]) == [worker]
 
 
 @pytest.mark.parametrize("form", ["", "host", "host:1:hangs", "host:space:one:two:three", "a:b:c"])
 def test_nothing_is_said_about_names_of_another_form(form):
-    assert gone([form]) == []
+    assert dead([form]) == []
 
 
 # ── signs of life ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,7 +98,7 @@ def test_nothing_is_said_about_names_of_another_form(form):
 
 def test_a_pulse_with_nothing_at_hand_never_hangs():
     watch = Watch(Pulse())
-    assert [watch.look() for _ in range(3 * POLLS_PER_LEASE)] == [[]] * 3 * POLLS_PER_LEASE
+    assert [watch.poll() for _ in range(3 * POLLS_PER_LEASE)] == [[]] * 3 * POLLS_PER_LEASE
 
 
 def test_what_stands_still_for_as_long_as_the_lease_is_told_with_where_it_stands():
@@ -115,14 +115,14 @@ def test_what_stands_still_for_as_long_as_the_lease_is_told_with_where_it_stands
     try:
         while not pulse.at_hand:
             pass
-        looks = [watch.look() for _ in range(POLLS_PER_LEASE + 2)]
+        polls = [watch.poll() for _ in range(POLLS_PER_LEASE + 2)]
     finally:
         (at_hand,) = pulse.at_hand
         stack = at_hand.stack
         gate.set()
         thread.join()
-    assert looks[:-1] == [[]] * (POLLS_PER_LEASE + 1)
-    assert looks[-1] == [at_hand]
+    assert polls[:-1] == [[]] * (POLLS_PER_LEASE + 1)
+    assert polls[-1] == [at_hand]
     assert (at_hand.delivery, at_hand.code) == (7, "shop.upsert")
     assert "in hang_here" in stack
     assert at_hand.stack == ""
@@ -134,7 +134,7 @@ def test_who_moves_between_two_looks_is_not_hanging():
     watch = Watch(pulse)
     for _ in range(3 * POLLS_PER_LEASE):
         pulse.beat()
-        assert watch.look() == []
+        assert watch.poll() == []
 
 
 def test_the_next_handler_begins_to_count_anew():
@@ -142,7 +142,7 @@ def test_the_next_handler_begins_to_count_anew():
     watch = Watch(pulse)
     pulse.begin(1, "shop.upsert")
     for _ in range(POLLS_PER_LEASE):
-        watch.look()
+        watch.poll()
     pulse.end(1)
     pulse.begin(2, "shop.upsert")
-    assert [watch.look() for _ in range(POLLS_PER_LEASE)] == [[]] * POLLS_PER_LEASE
+    assert [watch.poll() for _ in range(POLLS_PER_LEASE)] == [[]] * POLLS_PER_LEASE

@@ -264,10 +264,10 @@ def test_an_error_while_the_file_is_shown_to_be_sound_is_not_forgotten(looked_af
         Wal, "write_again", lambda self, frames: (write_again(self, frames), checkpoints.soundness.doubt())
     )
     checkpoints.soundness.doubt()
-    checkpoints._look()
+    checkpoints._poll()
     assert not looked_after.is_sound
     monkeypatch.undo()
-    checkpoints._look()
+    checkpoints._poll()
     assert looked_after.is_sound
 
 
@@ -282,7 +282,7 @@ def test_when_copies_cannot_be_flushed_all_are_copied_again(looked_after, wal, m
     write_much(looked_after)
     monkeypatch.setattr(Wal, "sync_data", failing)
     with looked_after._care.checkpoints._troubles():
-        looked_after._care.checkpoints._look()
+        looked_after._care.checkpoints._poll()
     assert not looked_after.is_sound
     assert wal.copied() == 0
 
@@ -462,7 +462,7 @@ def without_thread(looked_after, monkeypatch):
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(Checkpoints, "_look", die)
+        patched.setattr(Checkpoints, "_poll", die)
         wait_until(lambda: looked_after._care.checkpoints.is_dead)
     return looked_after
 

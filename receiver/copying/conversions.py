@@ -51,7 +51,7 @@ class NotPortable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
+class Conversion:
     """How the values of one column travel."""
 
     name: str
@@ -65,7 +65,7 @@ class Carrier:
     compared: Callable[[Any], Any] | None
 
 
-def carrier(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Carrier:
+def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conversion:
     """How this column is read on a database of `dialect`, to be held against, or written to, one of `other`."""
     kind = _kind(column.type)
     postgresql, to_postgresql = dialect.name == "postgresql", other.name == "postgresql"
@@ -73,25 +73,25 @@ def carrier(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Carrier
     as_text = type_coerce(cast(column, Text), NullType()) if postgresql else raw
     size = (func.octet_length(column) if postgresql else func.length(column)) if kind in (String, LargeBinary) else None
     if kind is String:
-        return Carrier(column.name, raw, size, _text_without_nul if to_postgresql else _text, None)
+        return Conversion(column.name, raw, size, _text_without_nul if to_postgresql else _text, None)
     if kind is LargeBinary:
-        return Carrier(column.name, raw, size, _bytes, None)
+        return Conversion(column.name, raw, size, _bytes, None)
     if kind is Integer:
-        return Carrier(column.name, raw, None, _integer_within(_bits(column.type) if to_postgresql else 64), None)
+        return Conversion(column.name, raw, None, _integer_within(_bits(column.type) if to_postgresql else 64), None)
     if kind is Boolean:
-        return Carrier(column.name, raw, None, _flag, None)
+        return Conversion(column.name, raw, None, _flag, None)
     if kind is Float:
-        return Carrier(column.name, raw, None, _float, None)
+        return Conversion(column.name, raw, None, _float, None)
     if kind is ExactDecimal:
-        return Carrier(column.name, as_text, None, _digits, None)
+        return Conversion(column.name, as_text, None, _digits, None)
     if kind is UtcDateTime:
-        return Carrier(column.name, as_text, None, _moment, None)
+        return Conversion(column.name, as_text, None, _moment, None)
     if kind is Numeric:
         # SQLite makes a float of it, so it must be one exactly.
-        return Carrier(column.name, as_text, None, _number if to_postgresql and postgresql else _float_number, None)
+        return Conversion(column.name, as_text, None, _number if to_postgresql and postgresql else _float_number, None)
     written = cast(column, Text)
     size = func.octet_length(written) if postgresql else func.length(column)
-    return Carrier(column.name, column, size, _comparable_at_all, _comparable)
+    return Conversion(column.name, column, size, _comparable_at_all, _comparable)
 
 
 def writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
@@ -209,7 +209,7 @@ def _moment(value: Any) -> str:
     except TypeError:
         raise NotPortable(f"holds {_what(value)} where a time is declared") from None
     except (ValueError, OverflowError):
-        raise NotPortable(f"holds {_shown(value)}, which is no time between the years 1 and 9999") from None
+        raise NotPortable(f"holds {_shown(value)}, which is not a time between the years 1 and 9999") from None
 
 
 def _shown(value: Any) -> str:
@@ -217,7 +217,7 @@ def _shown(value: Any) -> str:
 
 
 def _what(value: Any) -> str:
-    """Only the kind of a value: what it is may be nobody's business."""
+    """Only the kind of a value, since the value itself may be private."""
     names: dict[type, str] = {str: "text", bytes: "bytes", float: "a fraction", int: "a number"}
     return names.get(type(value), type(value).__name__)
 

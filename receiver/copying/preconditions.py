@@ -23,7 +23,7 @@ from receiver.findings.tables import DUTIES
 from receiver.inbox.tables import DELIVERIES, State
 from receiver.mirror.changes import CHANGES
 from receiver.server.registry import PROCESSES, running, shown
-from receiver.worker.liveness import gone
+from receiver.worker.liveness import dead
 
 #: For transactions of ours that last as long as a database is large, or wait while another one is written.
 TIMELESS = (
@@ -35,7 +35,7 @@ TIMELESS = (
 #: How long the lock is waited for that keeps others from writing.
 COPY_LOCK_TIMEOUT = "10s"
 
-#: What every table of a mirror has, whoever declared it.
+#: The columns of every mirror table, in any package.
 MARKS_OF_A_MIRROR = {"source", "external_id", "versions", "changed_at"}
 
 
@@ -145,10 +145,10 @@ def refuse_users(connection: Connection, side: Side, now: datetime) -> None:
         holding = select(DELIVERIES.c.claimed_by).distinct()
         held = holding.where(DELIVERIES.c.state == State.PROCESSING, DELIVERIES.c.lease_until > now)
         workers = list(connection.execute(held).scalars())
-        users = [f"worker {worker}" for worker in workers if worker and worker not in gone(workers)]
+        users = [f"worker {worker}" for worker in workers if worker and worker not in dead(workers)]
     if users:
         raise CopyError(
-            f"{side.name} is in use by {', '.join(users)}: stop it, and run this again; what was killed counts as gone "
+            f"{side.name} is in use by {', '.join(users)}: stop it, and run this again; what was killed counts as dead "
             "after a minute. Senders keep what they cannot deliver meanwhile."
         )
 
@@ -229,7 +229,7 @@ def demand_target(side: Side, *, now: datetime) -> None:
                     and connection.execute(select(text("1")).select_from(table).limit(1)).first()
                 ):
                     raise CopyError(
-                        f"TO is not empty: its table {table.name} has rows, and it is no unfinished copy. Name an "
+                        f"TO is not empty: its table {table.name} has rows, and it is not an unfinished copy. Name an "
                         "empty database; whether a copy that has ended is complete, --verify-only tells."
                     )
         Schema(side.database).upgrade()
@@ -240,7 +240,7 @@ def demand_copied(side: Side) -> None:
     absent = side.file is not None and not side.file.exists()
     with side.told():
         if absent or Schema(side.database).plan().is_needed:
-            raise CopyError("TO has not the tables of this release, so it is no copy: run this without --verify-only.")
+            raise CopyError("TO lacks tables of this release, so it is not a copy: run this without --verify-only.")
 
 
 def _demand_unicode(side: Side) -> None:

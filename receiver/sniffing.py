@@ -1,4 +1,4 @@
-"""Likeness: what bytes look like that should have been JSON, and what their sender can do about it."""
+"""Sniffing: what bytes look like that should have been JSON, and what their sender can do about it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Callable
 
-#: Bytes from the beginning that are looked at.
+#: Bytes from the beginning that are examined.
 SAMPLE_BYTES = 1_000
 
 #: `name=value`, with the value percent-encoded or not; base64 text ends with its equals signs.
@@ -19,7 +19,7 @@ AS_JSON = "Let the sender send JSON, as application/json."
 UNPACKED = "Let the sender send it uncompressed, or let the dialect decompress it."
 
 
-def likeness(content: bytes) -> str | None:
+def sniff(content: bytes) -> str | None:
     """What the content looks like and what to do, as the end of a sentence; None for JSON with a mistake in it."""
     start = content[:SAMPLE_BYTES].strip()
     if not start:
@@ -41,7 +41,7 @@ def _is_multipart(start: bytes) -> bool:
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether it is words and not JSON; `true`, `false` and `null` with a mistake are told where that is."""
+    """Whether it is plain text; misspelt `true`, `false` and `null` count as JSON, whose error names the place."""
     try:
         # Incremental, because the last character may have been cut.
         text = getincrementaldecoder("utf-8")().decode(start)

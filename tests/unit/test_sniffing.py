@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from receiver.codec import decode
 from receiver.errors import Unreadable
-from receiver.likeness import likeness
+from receiver.sniffing import sniff
 
 EVENT = '{"type": "product.updated", "id": "é灯"}'
 
@@ -51,7 +51,7 @@ def test_what_is_no_json_is_told_by_what_it_looks_like(content: bytes):
 
 @pytest.mark.parametrize("content", LOOKS)
 def test_the_sender_is_told_what_to_do(content: bytes):
-    advice = likeness(content)
+    advice = sniff(content)
     assert advice is not None
     assert advice.endswith(("application/json.", "decompress it.", "UTF-8."))
 
@@ -67,5 +67,5 @@ def test_json_with_a_mistake_is_told_where_it_is(content: bytes):
 
 @given(st.binary(max_size=60))
 def test_any_bytes_have_an_answer(content: bytes):
-    looks = likeness(content)
+    looks = sniff(content)
     assert looks is None or looks.isprintable()
