@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from receiver.metrics import metrics, unbounded
+from receiver.metrics import few_names, metrics
 
 
 class TallyKey(NamedTuple):
@@ -108,11 +108,11 @@ def _named(counted: Counted) -> Iterator[tuple[TallyKey, Count]]:
     """With what others wrote, where the metric has no label for it."""
     for key, count in counted.items():
         if key.kind == "misspelt":
-            yield key._replace(detail=unbounded.asked_instead.get(key.source, "")), count
+            yield key._replace(detail=few_names.asked_instead.get(key.source, "")), count
         else:
             yield key, count
-        if key.kind == "refused" and key.detail == "body_too_large" and key.source in unbounded.largest_refused:
-            yield TallyKey(key.source, TOO_LARGE, str(unbounded.largest_refused[key.source])), count
+        if key.kind == "refused" and key.detail == "body_too_large" and key.source in few_names.largest_refused:
+            yield TallyKey(key.source, TOO_LARGE, str(few_names.largest_refused[key.source])), count
 
 
 def _samples(metric: MetricWrapperBase, suffix: str) -> Iterator[tuple[dict[str, str], float]]:

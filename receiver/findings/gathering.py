@@ -33,7 +33,7 @@ from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import DELIVERIES, State, in_state
-from receiver.metrics.unbounded import OTHERS
+from receiver.metrics.few_names import OTHERS
 
 #: How far back it is looked for: what was ignored, what was ignored and is wanted now, and what ran.
 DAY, MONTH, WHAT_RAN = timedelta(days=1), timedelta(days=30), timedelta(days=2)

@@ -23,7 +23,7 @@ from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, nearest_source, source_named
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
-from receiver.metrics import metrics, unbounded
+from receiver.metrics import few_names, metrics
 from receiver.schemas import Error, Shape
 from receiver.settings.limits import Limits
 from receiver.verify.signatures import RawHeaders
@@ -204,7 +204,7 @@ class Endpoint:
         known = name if name in self.sources else ""
         metrics.REFUSED.labels(known, refusal.code).inc()
         if isinstance(refusal, BodyTooLarge) and known:
-            unbounded.note_too_large(known, refusal.size)
+            few_names.note_too_large(known, refusal.size)
         if isinstance(refusal, UnknownSource):
             self._compare(name)
         about = {"source": known, "code": refusal.code}
@@ -218,7 +218,7 @@ class Endpoint:
             self._compared_at = now
             meant = nearest_source(name, self.sources)
             if meant is not None:
-                unbounded.count_misspelt(meant, name)
+                few_names.count_misspelt(meant, name)
 
 
 def inner_path(scope: Mapping[str, Any]) -> str:

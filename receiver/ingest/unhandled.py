@@ -11,7 +11,7 @@ from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.tables import State
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
-from receiver.metrics.unbounded import MOST_TYPES, OTHERS, Names, count_unhandled
+from receiver.metrics.few_names import MOST_TYPES, OTHERS, Names, count_unhandled
 
 log = structlog.get_logger(__name__)
 

@@ -23,7 +23,7 @@ from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.logs.safe_text import told, told_with_type, traced
-from receiver.metrics import metrics, unbounded
+from receiver.metrics import few_names, metrics
 from receiver.mirror.rows import Write
 from receiver.mirror.versions import Outcome
 from receiver.worker.liveness import Pulse
@@ -218,7 +218,7 @@ def count(attempts: Sequence[Attempt], results: Iterable[AttemptResult], *, now:
         if result.state is State.DEAD:
             log.warning("a delivery is dead", source=source, delivery=attempt.delivery.id, reason=result.reason)
         if result.state is State.IGNORED and attempt.envelope is not None and attempt.handler is None:
-            unbounded.count_unhandled(source, attempt.envelope.event_type)
+            few_names.count_unhandled(source, attempt.envelope.event_type)
         if result.state is not State.PENDING:
             ended[source, result.state.value, result.outcome or ""] += 1
             if result.round == 1:

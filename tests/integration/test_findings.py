@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from receiver.copying.premises import Side
 from shopping import named, new_worker
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from receiver import Dialect, Event, Mirror
-from receiver.copying.premises import Side
 from receiver.dialects.sources import Source
 from receiver.findings import duties, record, tallies
 from receiver.findings.counting import RUNNING, WATCHED, Count, ProcessCounts, TallyKey
@@ -24,7 +24,7 @@ from receiver.findings.situation import RunningProcess
 from receiver.findings.tables import DUTIES, TALLIES
 from receiver.findings.watching import DUTY, LEASE, FindingsWatch
 from receiver.ingest import unhandled
-from receiver.metrics import unbounded
+from receiver.metrics import few_names
 from receiver.testing import Webhooks
 
 NOW = datetime(2026, 3, 4, 12, 0, 30, tzinfo=UTC)
@@ -203,7 +203,7 @@ def test_a_clock_that_jumps_opens_no_finding(kit, watch, clock, seen, jump):
 
 
 def test_a_finding_is_logged_when_it_opens_and_when_it_closes(watch, clock, seen, monkeypatch):
-    monkeypatch.setitem(unbounded.asked_instead, "shop", "shopp")
+    monkeypatch.setitem(few_names.asked_instead, "shop", "shopp")
     watching = watch("one")
     seen[TallyKey("shop", "misspelt", "shopp")] = Count(5)
     watching.tally()
@@ -304,7 +304,7 @@ def test_dead_and_failing_deliveries_with_one_cause_are_one_fault(kit, shop: Dia
 
 
 def test_an_event_type_without_a_handler_is_told_once_in_the_log_with_what_it_is_like(kit, monkeypatch):
-    monkeypatch.setattr(unhandled, "_told", unbounded.Names(5))
+    monkeypatch.setattr(unhandled, "_told", few_names.Names(5))
     with capture_logs() as lines:
         for number in range(3):
             kit.send("shop", "prodct.updated", id=f"A{number}", data=named())
