@@ -178,6 +178,7 @@ def _contents(database: Database, settings: Settings, sources: Mapping[str, Sour
     yield Check("schema", True, f"is this release's: {schema.release}")
     yield _backlog(database, settings)
     yield from _strangers(database, settings)
+    yield from _findings(database, settings, sources)
     yield from _processes(database, settings, Wiring.of(sources))
 
 
