@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from receiver.copying.premises import Side
 from shopping import named, new_worker
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from receiver import Dialect, Event, Mirror
+from receiver.copying.preconditions import Side
 from receiver.dialects.sources import Source
 from receiver.findings import duties, record, tallies
 from receiver.findings.counting import RUNNING, WATCHED, Count, ProcessCounts, TallyKey
