@@ -16,6 +16,11 @@ HookmirrorError
 │   ├── RequestTimeout    408    the head of a request took too long to arrive
 │   ├── NotEnded          409    a replay of what is still being worked on
 │   ├── BodyExpired       409    a replay of what has no body any more
+│   ├── NotWaiting        409    a delivery to be tried now that waits for no attempt
+│   ├── KeyUsed           409    an idempotency key that another request had
+│   ├── RunConflict       409    what a run cannot do as it stands: started twice, outdated, another at work
+│   ├── ReasonWanted      400    an action on many deliveries without a reason, or with one that says nothing
+│   ├── NotThisFeed       410    a place in the change feed that this database does not have
 │   ├── BodyTooLarge      413
 │   ├── UrlTooLong        414
 │   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
@@ -24,6 +29,7 @@ HookmirrorError
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
 ├── ApiError                     a source's own API did not answer as it should
+├── RunTaken                     a run was paused, cancelled or taken over while a step of it was under way
 ├── CopyError                    a database cannot be copied, or not all of it; the message says what to do
 └── Verdict                      what a handler may raise to say how it ended
     ├── Retry                    not now: try again, later
@@ -145,6 +151,40 @@ class BodyExpired(Refused):
     code = "body_expired"
 
 
+class NotWaiting(Refused):
+    """The delivery does not wait for its next attempt, so it cannot be tried now."""
+
+    status = 409
+    code = "not_waiting"
+
+
+class KeyUsed(Refused):
+    """The idempotency key is that of another request."""
+
+    status = 409
+    code = "key_used"
+
+
+class RunConflict(Refused):
+    """The run is not where that can be done, its plan is outdated, or another run is at work on the same source."""
+
+    status = 409
+    code = "run_conflict"
+
+
+class ReasonWanted(Refused):
+    """The action concerns more than one delivery and has no reason, or its reason is too short or too long."""
+
+    code = "reason_wanted"
+
+
+class NotThisFeed(Refused):
+    """The place in the change feed is one of another database, or of another past of this one."""
+
+    status = 410
+    code = "not_this_feed"
+
+
 class BodyTooLarge(Refused):
     """The body is larger than `max_body_bytes`."""
 
@@ -203,6 +243,10 @@ class HandlerError(HookmirrorError):
 
 class ApiError(HookmirrorError):
     """A source's own API refused, or answered in an undocumented shape."""
+
+
+class RunTaken(HookmirrorError):
+    """The run is not this feeder's any more: it was paused, cancelled or taken over; nothing of the step is kept."""
 
 
 class CopyError(HookmirrorError):

@@ -46,6 +46,7 @@ PLAIN = {
         "app",
         "server",
         "thread",
+        "interpreter",
         "testing",
         "errors",
         "logs",

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from receiver.api.actions import KEY, WHY, asked_by
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import LIMIT, SOURCE, flag, one_of, plain_text
 from receiver.api.tokens import Scope
 from receiver.database.database import Database
-from receiver.errors import BadRequest, NotFound, Unavailable
+from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Unavailable
 from receiver.findings import record, tallies
 from receiver.findings.faults import Fault
 from receiver.findings.gathering import Facts, read_faults
@@ -172,8 +173,8 @@ class Findings:
                 answer=self.acknowledge,
                 answers={200: FindingShown},
                 scope=Scope.OPERATE,
-                parameters=(FINDING_ID,),
-                refusals=(BadRequest, NotFound, Unavailable),
+                parameters=(FINDING_ID, WHY, KEY),
+                refusals=(BadRequest, NotFound, KeyUsed, ReasonWanted, Unavailable),
             ),
         ]
 
@@ -207,8 +208,9 @@ class Findings:
 
     def acknowledge(self, asked: Question) -> FindingShown:
         """Raises `NotFound` if no finding with this id is open."""
-        with self._database.write() as connection:
-            row = record.acknowledge(connection, asked[FINDING_ID] or "", by="API", now=datetime.now(UTC))
+        finding_id = asked[FINDING_ID] or ""
+        request = asked_by(asked, "acknowledge finding", finding=finding_id)
+        row = record.acknowledge(self._database, request, finding_id, now=datetime.now(UTC))
         if row is None:
             raise NotFound("No finding with this id is open, or it opened less than a minute ago: list them again.")
         return show_standing(Standing.of(row))

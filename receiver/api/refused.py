@@ -28,7 +28,7 @@ class RefusedRequest(Shape, frozen=True):
     code: Annotated[str, Meta(description="Why it was refused.")]
     received_at: Moment
     size: Annotated[int, Meta(description="Bytes of body and headers.")]
-    headers: Annotated[list[tuple[str, str]], Meta(description="Those that are kept, as they came.")]
+    headers: Annotated[list[list[str]], Meta(description="Those that are kept, a name and a value each.")]
     begins: Annotated[str, Meta(description=f"The first {refused.SHOWN_BYTES} bytes of the body.")]
     begins_encoding: Literal["text", "hex"]
 
@@ -60,7 +60,7 @@ def show_refused(row: RowMapping) -> RefusedRequest:
         code=row["code"],
         received_at=row["received_at"],
         size=row["size"],
-        headers=[(name, value) for name, value in row["headers"]],
+        headers=row["headers"],
         begins=begins,
         begins_encoding=encoding,
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from getpass import getuser
 from typing import Annotated
 
 import typer
@@ -17,6 +15,7 @@ from receiver.errors import ConfigurationError
 from receiver.findings import record
 from receiver.findings.standing import Standing, standing
 from receiver.logs.escapes import visible
+from receiver.runs.actions import Asked, by_command
 from receiver.server.app import Runtime, install
 
 
@@ -43,20 +42,12 @@ def findings(
 
 def _acknowledge(runtime: Runtime, finding_id: str) -> None:
     """Raises `ConfigurationError` if none with this id is open."""
-    with runtime.database.write() as connection:
-        if record.acknowledge(connection, finding_id, by=_user(), now=datetime.now(UTC)) is None:
-            raise ConfigurationError(
-                f"No finding with the id {finding_id[:64]!r} is open, or no process has noted it yet: "
-                "`hookmirror findings` lists them."
-            )
-
-
-def _user() -> str:
-    try:
-        return getuser()
-    except (KeyError, OSError):
-        # In a container, a number need not have a name.
-        return f"uid {os.getuid()}"
+    asked = Asked(by=by_command(), what="acknowledge finding", arguments={"finding": finding_id})
+    if record.acknowledge(runtime.database, asked, finding_id, now=datetime.now(UTC)) is None:
+        raise ConfigurationError(
+            f"No finding with the id {finding_id[:64]!r} is open, or no process has noted it yet: "
+            "`hookmirror findings` lists them."
+        )
 
 
 def lines(found: Sequence[Standing]) -> Iterator[str]:

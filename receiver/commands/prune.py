@@ -10,6 +10,7 @@ from receiver.codec import encode
 from receiver.commands.options import JsonFlag
 from receiver.commands.progress import progress
 from receiver.inbox.retention import PAGES
+from receiver.runs.retention import drop_old
 from receiver.server.app import install
 
 
@@ -23,6 +24,8 @@ def prune(as_json: JsonFlag = False) -> None:
             dropped += some
             seen(dropped)
         while runtime.retention.prune_others(runtime.database, now=datetime.now(UTC)):
+            seen(dropped)
+        while drop_old(runtime.database, before=datetime.now(UTC) - runtime.retention.dedup_keys):
             seen(dropped)
         while runtime.database.shrink(PAGES):
             seen(dropped)

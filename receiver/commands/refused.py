@@ -17,7 +17,7 @@ from receiver.logs.escapes import visible
 from receiver.server.app import Runtime, install
 
 #: Requests that are listed.
-MOST_LISTED = 100
+MOST_REFUSED_LISTED = 100
 
 
 def refused(
@@ -58,7 +58,7 @@ def _told(name: str, done: dict[str, int]) -> str:
 def _list(runtime: Runtime, source: str | None, as_json: bool) -> None:
     wanted = kept_requests.listed(source=source, before=None)
     shown: list[Any] = []
-    read_page(runtime.database, wanted, lambda row: shown.append(show_refused(row)), limit=MOST_LISTED)
+    read_page(runtime.database, wanted, lambda row: shown.append(show_refused(row)), limit=MOST_REFUSED_LISTED)
     if as_json:
         typer.echo(encode({"items": shown}))
         return

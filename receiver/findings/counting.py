@@ -21,13 +21,13 @@ class TallyKey(NamedTuple):
     detail: str
 
 
-class Count(NamedTuple):
+class KindCount(NamedTuple):
     number: int
     #: A sum, of kinds that have one.
     amount: float = 0.0
 
 
-Counted = Mapping[TallyKey, Count]
+Counted = Mapping[TallyKey, KindCount]
 
 #: Kinds of tallies that do not come out of a metric: a process that runs, by release and fingerprint of its wiring, and
 #: one that would have heard a sender.
@@ -55,15 +55,15 @@ _COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
 class ProcessCounts:
     """What this process counts, from one look to the next."""
 
-    def __init__(self, snapshot: Callable[[], dict[TallyKey, Count]] | None = None) -> None:
+    def __init__(self, snapshot: Callable[[], dict[TallyKey, KindCount]] | None = None) -> None:
         self._snapshot = snapshot or take_snapshot
         self._before = self._snapshot()
         self._now = self._before
 
-    def look(self) -> dict[TallyKey, Count]:
+    def look(self) -> dict[TallyKey, KindCount]:
         """What was counted since the last look that was `settled`."""
         self._now = self._snapshot()
-        differences = {key: _minus(count, self._before.get(key, Count(0))) for key, count in self._now.items()}
+        differences = {key: _minus(count, self._before.get(key, KindCount(0))) for key, count in self._now.items()}
         counted = {key: count for key, count in differences.items() if count.number > 0}
         return dict(_named(counted)) | _gauges()
 
@@ -72,39 +72,39 @@ class ProcessCounts:
         self._before = self._now
 
 
-def take_snapshot() -> dict[TallyKey, Count]:
+def take_snapshot() -> dict[TallyKey, KindCount]:
     """All that this process has counted since it began."""
     return dict(_counters()) | dict(_ended()) | dict(_lag())
 
 
-def _counters() -> Iterator[tuple[TallyKey, Count]]:
+def _counters() -> Iterator[tuple[TallyKey, KindCount]]:
     for counter, kind, label in _COUNTERS:
         for labels, value in _samples(counter, "_total"):
             of_source = labels.get("source", "")
             detail = labels[label] if label is not None else ""
-            yield TallyKey(of_source, kind or labels["status"], detail), Count(int(value))
+            yield TallyKey(of_source, kind or labels["status"], detail), KindCount(int(value))
 
 
-def _ended() -> Iterator[tuple[TallyKey, Count]]:
+def _ended() -> Iterator[tuple[TallyKey, KindCount]]:
     for labels, value in _samples(metrics.ENDED_DELIVERIES, "_total"):
         detail = f"{labels['state']}/{labels['outcome']}" if labels["outcome"] else labels["state"]
-        yield TallyKey(labels["source"], "ended", detail), Count(int(value))
+        yield TallyKey(labels["source"], "ended", detail), KindCount(int(value))
 
 
-def _lag() -> Iterator[tuple[TallyKey, Count]]:
+def _lag() -> Iterator[tuple[TallyKey, KindCount]]:
     for kind, histogram in (("lag", metrics.APPLIED_SECONDS), ("freshness", metrics.FRESHNESS_SECONDS)):
         sums = {labels["source"]: value for labels, value in _samples(histogram, "_sum")}
         for labels, value in _samples(histogram, "_count"):
-            yield TallyKey(labels["source"], kind, ""), Count(int(value), sums.get(labels["source"], 0.0))
+            yield TallyKey(labels["source"], kind, ""), KindCount(int(value), sums.get(labels["source"], 0.0))
 
 
-def _gauges() -> dict[TallyKey, Count]:
+def _gauges() -> dict[TallyKey, KindCount]:
     """What stands so now, for the minute that it is seen in."""
     hung = sum(int(value) for _, value in _samples(metrics.HUNG_WORKERS, ""))
-    return {TallyKey("", "hung", ""): Count(hung)} if hung else {}
+    return {TallyKey("", "hung", ""): KindCount(hung)} if hung else {}
 
 
-def _named(counted: Counted) -> Iterator[tuple[TallyKey, Count]]:
+def _named(counted: Counted) -> Iterator[tuple[TallyKey, KindCount]]:
     """With what others wrote, where the metric has no label for it."""
     for key, count in counted.items():
         if key.kind == "misspelt":
@@ -122,5 +122,5 @@ def _samples(metric: MetricWrapperBase, suffix: str) -> Iterator[tuple[dict[str,
                 yield sample.labels, sample.value
 
 
-def _minus(count: Count, before: Count) -> Count:
-    return Count(count.number - before.number, count.amount - before.amount)
+def _minus(count: KindCount, before: KindCount) -> KindCount:
+    return KindCount(count.number - before.number, count.amount - before.amount)

@@ -42,7 +42,7 @@ DAY, MONTH, WHAT_RAN = timedelta(days=1), timedelta(days=30), timedelta(days=2)
 QUIET_MINUTES = 10
 
 #: Deliveries that are counted before it is enough.
-MOST_COUNTED = 1_000
+MOST_WANTED = 1_000
 
 #: Arrivals are tallied a minute late at most.
 LATE = timedelta(minutes=2)
@@ -170,7 +170,7 @@ def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime
                 DELIVERIES.c.id >= first_id_at(each.first - LATE),
                 DELIVERIES.c.reason == f"No handler takes {each.event_type}.",
             )
-            .limit(MOST_COUNTED)
+            .limit(MOST_WANTED)
             .subquery()
         )
         number = connection.execute(select(func.count()).select_from(some)).scalar_one()

@@ -13,6 +13,7 @@ from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.findings.finding import Finding
 from receiver.findings.tables import FINDINGS
+from receiver.runs.actions import Asked, Effect, perform
 
 #: How long the rule must have been silent before a finding closes, so that it does not open and close all the time.
 CLOSES_AFTER = timedelta(minutes=3)
@@ -75,11 +76,19 @@ def _set(connection: Connection, finding_id: str, **values: Any) -> None:
     connection.execute(update(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN).values(**values))
 
 
-def acknowledge(connection: Connection, finding_id: str, *, by: str, now: datetime) -> RowMapping | None:
-    """Note that somebody knows, until it closes. Returns the finding; None if none with this id is open."""
-    noted = update(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN)
-    connection.execute(noted.values(acknowledged_at=now, acknowledged_by=storable(by)))
-    return connection.execute(select(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN)).mappings().first()
+def acknowledge(database: Database, asked: Asked, finding_id: str, *, now: datetime) -> RowMapping | None:
+    """Note that somebody knows, until it closes, and record the action. Returns the finding; None if none is open."""
+
+    def effect(connection: Connection) -> Effect | None:
+        noted = update(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN)
+        values = {"acknowledged_at": now, "acknowledged_by": storable(asked.by.who)}
+        found = connection.execute(noted.values(**values)).rowcount
+        return Effect(0, {"finding": finding_id}, wants_reason=False) if found else None
+
+    if perform(database, asked, effect, now=now) is None:
+        return None
+    with database.read() as connection:
+        return connection.execute(select(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN)).mappings().first()
 
 
 def open_findings(connection: Connection) -> list[RowMapping]:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, delete, fu
 from receiver.database.bulk import insert_mappings
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
-from receiver.findings.counting import Count, TallyKey
+from receiver.findings.counting import KindCount, TallyKey
 from receiver.findings.tables import TALLIES
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -46,7 +46,7 @@ class Tallied(NamedTuple):
     amount: float = 0.0
 
 
-def add(connection: Connection, process: str, counted: Mapping[TallyKey, Count], *, at: datetime) -> None:
+def add(connection: Connection, process: str, counted: Mapping[TallyKey, KindCount], *, at: datetime) -> None:
     """Add what a process counted up to this moment to the minute that it is in."""
     minute = beginning(at, MINUTE)
     rows = [

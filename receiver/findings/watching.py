@@ -10,7 +10,7 @@ import structlog
 
 from receiver.database.database import Database
 from receiver.findings import duties, tallies
-from receiver.findings.counting import RUNNING, WATCHED, Count, ProcessCounts, TallyKey
+from receiver.findings.counting import RUNNING, WATCHED, KindCount, ProcessCounts, TallyKey
 from receiver.findings.gathering import Facts, examine
 from receiver.findings.record import Changes, update_record
 from receiver.logs.repeats import Repeats
@@ -28,7 +28,7 @@ WATCH_STOP_SECONDS = 2.0
 WATCH_STATEMENT_SECONDS = 10.0
 
 #: The duty of evaluating the rules, and how long whoever has it keeps it.
-DUTY, LEASE = "findings", timedelta(seconds=90)
+DUTY, EVALUATION_LEASE = "findings", timedelta(seconds=90)
 
 
 class FindingsWatch:
@@ -79,9 +79,9 @@ class FindingsWatch:
 
     def tally(self) -> None:
         """Write what was counted since the last time. Raises SQLAlchemy's error; it is written the next time then."""
-        counted = self._counts.look() | {TallyKey("", RUNNING, self._release()): Count(1)}
+        counted = self._counts.look() | {TallyKey("", RUNNING, self._release()): KindCount(1)}
         if self._serves:
-            counted[TallyKey("", WATCHED, "")] = Count(1)
+            counted[TallyKey("", WATCHED, "")] = KindCount(1)
         with self._database.write() as connection:
             tallies.add(connection, self._short_name, counted, at=self._clock())
         self._counts.settle()
@@ -89,7 +89,7 @@ class FindingsWatch:
     def evaluate(self) -> Changes | None:
         """Look what needs a person, and log what is new; None if that is another process's turn."""
         now = self._clock()
-        if not duties.take(self._database, DUTY, self._process, now=now, lease=LEASE):
+        if not duties.take(self._database, DUTY, self._process, now=now, lease=EVALUATION_LEASE):
             return None
         changes = update_record(self._database, examine(self._database, self._facts(), now=now), now=now)
         tell(changes, now=now)

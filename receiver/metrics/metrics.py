@@ -145,6 +145,15 @@ INCOMPLETE_BYTES = Gauge(
     multiprocess_mode="livesum",
 )
 
+RUNS = Gauge(
+    "hookmirror_runs", "Runs that are not over, by state", ["state"], registry=REGISTRY, multiprocess_mode="mostrecent"
+)
+RUNS_LEFT = Gauge(
+    "hookmirror_runs_left",
+    "Deliveries and rows that running and paused runs have not brought to their end",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
 HUNG_WORKERS = Gauge(
     "hookmirror_hung_workers",
     "Workers of this process that were given up and have not come back",

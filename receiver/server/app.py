@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
@@ -40,25 +39,24 @@ from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
-from receiver.server.registry import Kind, Registration
+from receiver.runs.feeder import Feeder, FeederThread
+from receiver.runs.runs import Verbs
+from receiver.search.cursors import Cursors
+from receiver.server.feeding import new_feeder
+from receiver.server.interpreter import tune_interpreter
+from receiver.server.registry import Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.server.upkeep import bounds_of, facts_of, retention_of, watch
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.settings import Settings, load, settings_folder
+from receiver.worker.processes import Kind, Wiring
 from receiver.worker.thread import WorkerThread
 from receiver.worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 
-#: Seconds after which a thread that waits for the interpreter may have it; Python's own default is 0.005.
-SWITCH_INTERVAL = 0.0002
-
 #: Seconds within which the event loop takes new settings, at a moment between two requests.
 TAKING = 10.0
-
-#: New containers after which Python looks for garbage in cycles. A batch makes thousands that are no garbage, and frees
-#: them by itself; with Python's own 700, looking cost the worker a tenth of its time.
-GARBAGE = 20_000
 
 #: What uvicorn and gunicorn take as: another process of this application would not start either.
 EXIT_CANNOT_START = 3
@@ -122,6 +120,17 @@ class Runtime:
         """What the rules are told of the settings in force."""
         return facts_of(self.settings, self.sources)
 
+    @property
+    def runs(self) -> Verbs:
+        """The verbs of runs, with the wiring in force."""
+        return Verbs(self.database, Wiring.of(self.sources))
+
+    def feeder(self, claims_of: Callable[[], Collection[str]] = lambda: (), *, forecasts: bool = True) -> Feeder:
+        """Steps runs beside a worker, which says what it claims deliveries of at the moment."""
+        return new_feeder(
+            self.inbox, self.sources, self.settings, self.retention, claims_of=claims_of, forecasts=forecasts
+        )
+
     def registration(self, kind: Kind) -> Registration:
         return Registration(self.database, self.schema, self.sources, kind=kind)
 
@@ -143,6 +152,7 @@ class App:
         self._keeper = Keeper(
             Inbox(runtime.database.beside(connections=1)), runtime.sources, bounds_of(settings), accepted=self._wake
         )
+        self._feeder = None if self._worker is None else FeederThread(partial(runtime.feeder, self._worker.claims_of))
         incoming = Incoming(settings)
         #: For a server whose protocol is ours; others keep bounds of their own.
         self.connections = Connections(settings, incoming)
@@ -173,6 +183,7 @@ class App:
         api = Api(
             self._read_inbox,
             Tokens(settings.secret_keys),
+            cursors=Cursors(settings.secret_keys),
             sources=sorted(sources),
             reads=self._reads,
             page_bytes=settings.api_page_bytes,
@@ -181,6 +192,7 @@ class App:
             measuring=self._measuring,
             facts=self._runtime.facts(),
             wake=self._wake,
+            wiring=Wiring.of(sources),
             warnings=lambda: self._registration.warnings,
         )
         rest = Starlette(
@@ -213,6 +225,8 @@ class App:
         self._watch.start()
         if self._worker is not None:
             self._worker.start()
+        if self._feeder is not None:
+            self._feeder.start()
         if self._reloader is not None:
             self._reloader.start()
         yield
@@ -220,6 +234,8 @@ class App:
             self._reloader.stop()
         self._group_commit.stop()
         self._keeper.stop()
+        if self._feeder is not None:
+            self._feeder.stop()
         if self._worker is not None:
             self._worker.stop()
         self._watch.stop()
@@ -270,6 +286,8 @@ class App:
         self._registration.renew(renewal.sources)
         if self._worker is not None:
             self._worker.renew()
+        if self._feeder is not None:
+            self._feeder.renew()
 
     def _wake(self) -> None:
         if self._worker is not None:
@@ -322,13 +340,3 @@ def create() -> App:
         sys.exit(EXIT_CANNOT_START)
     tune_interpreter()
     return application
-
-
-def tune_interpreter() -> None:
-    """For a process that serves or works, once all is built."""
-    # The thread of the group commit needs the interpreter for a moment several times a commit: shorten each wait.
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    # What is there now stays: without it, every full collection would walk through all imported modules again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE)

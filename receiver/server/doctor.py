@@ -25,9 +25,10 @@ from receiver.findings.standing import standing
 from receiver.inbox.inbox import Inbox, pending_sources
 from receiver.mirror.rows import mirror_tables
 from receiver.server.permissions import exposures
-from receiver.server.registry import Kind, Reading, Wiring, differences, running, shown
+from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
+from receiver.worker.processes import Kind, Wiring, differences, running, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from receiver.inbox import refused
 from receiver.inbox.refused import Bounds
 from receiver.inbox.retention import Retention
 from receiver.release import release
-from receiver.server.registry import Kind, Wiring, running, shown
 from receiver.settings.settings import Settings
+from receiver.worker.processes import Kind, Wiring, running, shown
 
 
 def retention_of(settings: Settings) -> Retention:

@@ -16,15 +16,16 @@ from receiver import Dialect, Event, Mirror
 from receiver.copying.preconditions import Side
 from receiver.dialects.sources import Source
 from receiver.findings import duties, record, tallies
-from receiver.findings.counting import RUNNING, WATCHED, Count, ProcessCounts, TallyKey
+from receiver.findings.counting import RUNNING, WATCHED, KindCount, ProcessCounts, TallyKey
 from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine, gather, read_faults
 from receiver.findings.record import CLOSES_AFTER, update_record
 from receiver.findings.situation import RunningProcess
 from receiver.findings.tables import DUTIES, TALLIES
-from receiver.findings.watching import DUTY, LEASE, FindingsWatch
+from receiver.findings.watching import DUTY, EVALUATION_LEASE, FindingsWatch
 from receiver.ingest import unhandled
 from receiver.metrics import few_names
+from receiver.runs.actions import Asked, By, Via
 from receiver.testing import Webhooks
 
 NOW = datetime(2026, 3, 4, 12, 0, 30, tzinfo=UTC)
@@ -34,7 +35,7 @@ SHOP = TallyKey("shop", "accepted", "")
 
 def add(kit: Webhooks, at: datetime, number: int = 1, key: TallyKey = SHOP, process: str = "one") -> None:
     with kit.database.write() as connection:
-        tallies.add(connection, process, {key: Count(number, number / 2)}, at=at)
+        tallies.add(connection, process, {key: KindCount(number, number / 2)}, at=at)
 
 
 def read(kit: Webhooks, **wanted: Any) -> list[Any]:
@@ -116,7 +117,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def seen() -> dict[TallyKey, Count]:
+def seen() -> dict[TallyKey, KindCount]:
     """What the process has counted since it began."""
     return {}
 
@@ -140,9 +141,9 @@ def watch(kit, clock, seen) -> Iterator[FindingsWatch]:
 
 def test_a_process_writes_what_it_counted_since_the_last_time(kit, watch, clock, seen):
     watching = watch("host:1:2:3:abcd")
-    seen[SHOP] = Count(5)
+    seen[SHOP] = KindCount(5)
     watching.tally()
-    seen[SHOP] = Count(7)
+    seen[SHOP] = KindCount(7)
     clock.now += MINUTE
     watching.tally()
     clock.now += MINUTE
@@ -156,12 +157,12 @@ def test_a_process_writes_what_it_counted_since_the_last_time(kit, watch, clock,
 
 def test_what_could_not_be_written_is_written_the_next_time(kit, watch, seen, monkeypatch):
     watching = watch("one")
-    seen[SHOP] = Count(5)
+    seen[SHOP] = KindCount(5)
     with monkeypatch.context() as patch:
         patch.setattr(tallies, "add", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             watching.tally()
-    seen[SHOP] = Count(6)
+    seen[SHOP] = KindCount(6)
     watching.tally()
     assert [row.number for row in read(kit, kind="accepted")] == [6]
 
@@ -172,7 +173,7 @@ def test_one_process_evaluates_and_another_takes_over_when_it_is_gone(watch, clo
     assert two.evaluate() is None
     clock.now += MINUTE
     assert one.evaluate() is not None
-    clock.now += LEASE + MINUTE
+    clock.now += EVALUATION_LEASE + MINUTE
     assert two.evaluate() is not None
     assert one.evaluate() is None
 
@@ -196,7 +197,7 @@ def test_a_clock_that_jumps_stops_nobody_from_evaluating_for_long(watch, clock, 
 def test_a_clock_that_jumps_opens_no_finding(kit, watch, clock, seen, jump):
     watching = watch("one")
     for step in range(12):
-        seen[SHOP] = Count(100 * step)
+        seen[SHOP] = KindCount(100 * step)
         watching.tally()
         assert watching.evaluate().opened == []
         clock.now += jump if step == 6 else MINUTE
@@ -205,7 +206,7 @@ def test_a_clock_that_jumps_opens_no_finding(kit, watch, clock, seen, jump):
 def test_a_finding_is_logged_when_it_opens_and_when_it_closes(watch, clock, seen, monkeypatch):
     monkeypatch.setitem(few_names.asked_instead, "shop", "shopp")
     watching = watch("one")
-    seen[TallyKey("shop", "misspelt", "shopp")] = Count(5)
+    seen[TallyKey("shop", "misspelt", "shopp")] = KindCount(5)
     watching.tally()
     with capture_logs() as lines:
         watching.evaluate()
@@ -257,9 +258,9 @@ def test_a_finding_that_was_written_by_a_clock_ahead_closes_all_the_same(kit):
 
 def test_acknowledging_lasts_until_it_closes(kit):
     update_record(kit.database, [ONE], now=NOW)
-    with kit.database.write() as connection:
-        noted = record.acknowledge(connection, ONE.id, by="ops-1", now=NOW)
-        assert record.acknowledge(connection, "nothing", by="ops-1", now=NOW) is None
+    asked = Asked(by=By("ops-1", Via.API), what="acknowledge finding", arguments={"finding": ONE.id})
+    noted = record.acknowledge(kit.database, asked, ONE.id, now=NOW)
+    assert record.acknowledge(kit.database, asked, "nothing", now=NOW) is None
     assert noted["acknowledged_by"] == "ops-1"
     with kit.database.read() as connection:
         assert record.open_numbers(connection) == {}

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0010"
-down_revision = "0006"
+down_revision = "0009"
 
 MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 ARRIVAL = sa.BigInteger().with_variant(sa.Integer, "sqlite")

@@ -27,6 +27,8 @@ from receiver.database.database import Database
 from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.rows import mirror_tables, sql_table
+from receiver.search.cursors import Cursors
+from receiver.worker.processes import Wiring
 
 #: The document is made without reading anything.
 NO_LOOKUP: Any = None
@@ -42,6 +44,7 @@ def api(tmp_path_factory) -> Iterator[Api]:
             inbox,
             Tokens(["key"]),
             sources=[],
+            cursors=Cursors(["key"]),
             reads=Reads(at_once=1, seconds=1),
             page_bytes=1,
             readiness=Readiness(inbox, [], max_backlog_seconds=1),
@@ -49,6 +52,7 @@ def api(tmp_path_factory) -> Iterator[Api]:
             measuring=Reads(at_once=1, seconds=1),
             facts=Facts({}, max_body_bytes=1, max_backlog_seconds=1, running=lambda *_: ()),
             wake=lambda: None,
+            wiring=Wiring(()),
         )
 
 
