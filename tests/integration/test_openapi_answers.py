@@ -164,7 +164,7 @@ ASKED = [
     Asked(401, "/api/v1/findings/{finding}/acknowledge", "POST", scope=None),
     Asked(403, "/api/v1/findings/{finding}/acknowledge", "POST", scope=Scope.READ),
     Asked(404, "/api/v1/findings/nothing/acknowledge", "POST"),
-    Asked(409, "/api/v1/findings/{finding}/acknowledge?key=taken", "POST"),
+    Asked(409, "/api/v1/findings/{finding}/acknowledge?idempotency_key=taken", "POST"),
     Asked(200, "/api/v1/faults"),
     Asked(400, "/api/v1/faults?source=nobody"),
     Asked(401, "/api/v1/faults", scope=None),
