@@ -39,6 +39,7 @@ from receiver.api.tokens import Tokens
 from receiver.database.database import Database
 from receiver.dialects.sources import find_dialects
 from receiver.errors import Refused
+from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import State
 from receiver.metrics import metrics
@@ -299,6 +300,7 @@ def test_every_address_of_the_api_is_documented_and_no_other(tmp_path: Path) -> 
         readiness=Readiness(inbox, [], max_backlog_seconds=1),
         exposition=Exposition(inbox, []),
         measuring=Reads(at_once=1, seconds=1),
+        facts=Facts({}, max_body_bytes=1, max_backlog_seconds=1, running=lambda *_: ()),
         wake=lambda: None,
         wiring=Wiring(()),
     )

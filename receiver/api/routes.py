@@ -25,6 +25,7 @@ from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
 from receiver.api.docs_page import DocsPage
 from receiver.api.exposition import Exposition
+from receiver.api.findings import Findings
 from receiver.api.hooks import RECEIVE
 from receiver.api.lookup import Lookup
 from receiver.api.openapi import OpenApi, describe
@@ -32,6 +33,7 @@ from receiver.api.operations import NOBODY, Operation
 from receiver.api.probes import Probes
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
+from receiver.api.refused import RefusedRequests
 from receiver.api.runs import Runs
 from receiver.api.search import Search
 from receiver.api.stats import Counts, Stats
@@ -39,6 +41,7 @@ from receiver.api.tags import tag
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.errors import NotAuthorized, Refused, Unavailable
+from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
@@ -77,13 +80,14 @@ class Api:
         readiness: Readiness,
         exposition: Exposition,
         measuring: Reads,
+        facts: Facts,
         wake: Callable[[], None],
         wiring: Wiring,
         warnings: Callable[[], list[str]] = list,
         reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: (),
         questions: SourceQuestions | None = None,
     ) -> None:
-        """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
+        """`inbox` has connections of its own, as many as may read at once, whose statements end in time.
 
         `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`;
         `reconciles` tells how those of the sources stand; `questions` go to the sources' own APIs.
@@ -99,7 +103,8 @@ class Api:
             Search(lookup, tables),
             Runs(lookup, Verbs(inbox.database, wiring)),
             Actions(lookup),
-            Stats(Counts(inbox.database, sources, reconciles=reconciles)),
+            *(Stats(Counts(inbox.database, sources, reconciles=reconciles)), Findings(lookup, facts)),
+            RefusedRequests(lookup, inbox, facts, wake=wake),
         )
         page = DocsPage(lambda: describe(self.operations))
         described = [RECEIVE, *(each for noun in (*nouns, page) for each in noun.operations())]

@@ -244,6 +244,11 @@ class Dialect:
     def handlers(self) -> tuple[Handler, ...]:
         return tuple(self._handlers)
 
+    @property
+    def event_types(self) -> list[str]:
+        """The event types that handlers take, as their patterns say them."""
+        return [handler.pattern.text for handler in self._handlers]
+
     @cached_property
     def _body(self) -> TypeAdapter[Any] | None:
         assert self._read is not None

@@ -24,6 +24,7 @@ from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime
 from receiver.database.database import Database
+from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.rows import mirror_tables, sql_table
 from receiver.search.cursors import Cursors
@@ -49,6 +50,7 @@ def api(tmp_path_factory) -> Iterator[Api]:
             readiness=Readiness(inbox, [], max_backlog_seconds=1),
             exposition=Exposition(inbox, []),
             measuring=Reads(at_once=1, seconds=1),
+            facts=Facts({}, max_body_bytes=1, max_backlog_seconds=1, running=lambda *_: ()),
             wake=lambda: None,
             wiring=Wiring(()),
         )
