@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from receiver.api import exposition, readiness
 from receiver.api.ask import SourceQuestions
 from receiver.api.exposition import Exposition
+from receiver.api.nouns import ApiParts
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.routes import Api, answer_database_error, answer_http_error, answer_refused
@@ -188,23 +189,22 @@ class App:
 
     def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Starlette:
         """Everything but the endpoint. Raises `ConfigurationError` for settings that it cannot work with."""
-        api = Api(
-            self._read_inbox,
-            Tokens(settings.secret_keys),
-            cursors=Cursors(settings.secret_keys),
+        parts = ApiParts(
+            inbox=self._read_inbox,
             sources=sorted(sources),
-            reads=self._reads,
+            cursors=Cursors(settings.secret_keys),
             page_bytes=settings.api_page_bytes,
             readiness=self._readiness,
             exposition=self._runtime.exposition,
             measuring=self._measuring,
-            facts=self._runtime.facts(),
+            facts=facts_of(settings, sources),
             wake=self._wake,
             wiring=Wiring.of(sources),
             warnings=lambda: self._registration.warnings,
             questions=self._questions,
             reconciles=lambda now: statuses(self._read_inbox.database, sources, now=now),
         )
+        api = Api(Tokens(settings.secret_keys), self._reads, parts.nouns())
         rest = Starlette(
             routes=api.routes(),
             lifespan=lifespan,
