@@ -26,7 +26,7 @@ LAYERS = (
     ("search",),
     ("ingest", "worker", "reconcile"),
     ("provenance", "runs"),
-    ("rehearsal",),
+    ("rehearsal", "findings"),
     ("api",),
     ("server",),
     ("copying",),

@@ -23,7 +23,7 @@ from receiver.mirror.versions import Rank, Version
 from receiver.provenance import telling
 from receiver.provenance.origins import Bringer, Origin
 from receiver.provenance.traces import NO_VALUE, Defeat, Loss
-from receiver.provenance.why import Check, Explain, Reason, Why, not_in_force
+from receiver.provenance.why import Checked, Explain, Reason, Why, not_in_force
 from receiver.schemas import Moment, Shape
 from receiver.search.changes import follow_changes
 from receiver.search.filters import ChangeFilter
@@ -70,7 +70,7 @@ class WhyColumn(Shape, frozen=True):
     rank: Annotated[str, Meta(description="What wins at one time: `delete` over `update` over `absent`.")]
     origin: ValueOrigin
     lost: LostValue | None
-    check: Annotated[Check, Meta(description="Whether the deliveries say so, when they are run again.")]
+    check: Annotated[Checked, Meta(description="Whether the deliveries say so, when they are run again.")]
     because: Annotated[str | None, Meta(description="Why that is not known, or what they say.")]
     tie: Annotated[bool, Meta(description="Whether the arrival alone decided it.")]
 
@@ -111,7 +111,7 @@ class WhyRow(Shape, frozen=True):
     active: bool
     changed_at: Moment
     deactivated_at: Moment | None
-    check: Annotated[Check, Meta(description="Whether the row is what its kept deliveries say.")]
+    check: Annotated[Checked, Meta(description="Whether the row is what its kept deliveries say.")]
     says: Annotated[list[str], Meta(description="The answer in sentences.")]
     columns: list[WhyColumn]
     differing: Annotated[list[str], Meta(description="About which the deliveries say something else.")]

@@ -6,10 +6,10 @@ Each noun gives its operations; from them come the routes here and the document 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -19,39 +19,20 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope as RequestScope
 
 from receiver.api import parameters
-from receiver.api.actions import Actions
-from receiver.api.ask import SourceQuestions
-from receiver.api.catalog import Catalog
-from receiver.api.changes import ChangeFeed
-from receiver.api.deliveries import Deliveries
 from receiver.api.docs_page import DocsPage
-from receiver.api.exposition import Exposition
 from receiver.api.hooks import RECEIVE
-from receiver.api.lookup import Lookup
+from receiver.api.nouns import Noun
 from receiver.api.openapi import OpenApi, describe
 from receiver.api.operations import NOBODY, Operation
-from receiver.api.probes import Probes
-from receiver.api.provenance import Provenance
-from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.runs import Runs
-from receiver.api.search import Search
-from receiver.api.stats import Counts, Stats
 from receiver.api.tags import tag
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.errors import NotAuthorized, Refused, Unavailable
-from receiver.inbox.inbox import Inbox
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
-from receiver.mirror.rows import mirror_tables
-from receiver.provenance.why import Explain, explainer
-from receiver.reconcile.schedule import ReconcileStatus
 from receiver.runs.actions import By, Via
-from receiver.runs.runs import Verbs
 from receiver.schemas import Error
-from receiver.search.cursors import Cursors
-from receiver.worker.processes import Wiring
 
 log = Repeats(structlog.get_logger(__name__))
 
@@ -74,56 +55,16 @@ class Address(Route):
         return super().matches(scope)
 
 
-class Noun(Protocol):
-    """What something can be asked about."""
-
-    def operations(self) -> list[Operation]:
-        """What can be asked."""
-
-
 class Api:
-    """The routes, over one inbox and its mirror."""
+    """The routes, made of the operations of some nouns."""
 
-    def __init__(
-        self,
-        inbox: Inbox,
-        tokens: Tokens,
-        *,
-        sources: list[str],
-        cursors: Cursors,
-        reads: Reads,
-        page_bytes: int,
-        readiness: Readiness,
-        exposition: Exposition,
-        measuring: Reads,
-        wake: Callable[[], None],
-        wiring: Wiring,
-        warnings: Callable[[], list[str]] = list,
-        reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: (),
-        questions: SourceQuestions | None = None,
-        explain: Explain | None = None,
-    ) -> None:
-        """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
-
-        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`;
-        `reconciles` tells how the sources' stand; `questions` go to their APIs; `explain` tells why a row is as it is.
-        """
+    def __init__(self, tokens: Tokens, reads: Reads, nouns: Iterable[Noun]) -> None:
+        """`reads` are those that look something up, as many at once as it allows."""
         self._tokens, self._reads = tokens, reads
-        tables, lookup = mirror_tables(), Lookup(inbox.database, sources, page_bytes=page_bytes, cursors=cursors)
+        page = DocsPage(lambda: describe(self.operations))
+        described = [RECEIVE, *(each for noun in (*nouns, page) for each in noun.operations())]
         #: Everything that is served, webhooks included.
-        self.operations: Sequence[Operation] = _described(
-            Probes(readiness, exposition, measuring=measuring, warnings=warnings),
-            Deliveries(lookup, inbox, wake=wake),
-            # Before the rows, whose ids may hold slashes.
-            Provenance(lookup, tables, explain or explainer({})),
-            Catalog(lookup, tables),
-            questions or SourceQuestions(inbox.database, dict),
-            ChangeFeed(lookup, tables),
-            Search(lookup, tables),
-            Runs(lookup, Verbs(inbox.database, wiring)),
-            Actions(lookup),
-            Stats(Counts(inbox.database, sources, reconciles=reconciles)),
-        )
+        self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
 
     def routes(self) -> list[BaseRoute]:
         """A route for each operation, but for webhooks, which the endpoint takes before they come here."""
@@ -149,15 +90,6 @@ class Api:
             return tag(response, request.headers.get("if-none-match")) if operation.tagged else response
 
         return served
-
-
-def _described(*nouns: Noun) -> list[Operation]:
-    """The operations of webhooks and of all nouns, and those that describe them."""
-    operations: list[Operation] = []
-    page = DocsPage(lambda: describe(operations))
-    operations += [RECEIVE, *(each for noun in (*nouns, page) for each in noun.operations())]
-    operations += OpenApi(operations).operations()
-    return operations
 
 
 def _answer(operation: Operation, content: Any) -> Response:

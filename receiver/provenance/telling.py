@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from receiver.provenance.why import Check, Why
+from receiver.provenance.why import Checked, Why
 from receiver.worker.trial import Obstacle
 
 #: Why deliveries were not run, as a group.
@@ -32,12 +32,12 @@ def obstacles(why: Why) -> Counter[Obstacle]:
     return Counter(obstacle for obstacle, _ in why.recomputation.obstacles.values())
 
 
-def overall(why: Why) -> Check:
+def overall(why: Why) -> Checked:
     """Whether the row is what its deliveries say."""
     if why.differing:
-        return Check.DIFFERS
-    unknown = not why.is_complete or any(each.check is Check.UNKNOWN for each in why.reasons)
-    return Check.UNKNOWN if unknown else Check.AGREES
+        return Checked.DIFFERS
+    unknown = not why.is_complete or any(each.check is Checked.UNKNOWN for each in why.reasons)
+    return Checked.UNKNOWN if unknown else Checked.AGREES
 
 
 def _sentences(why: Why) -> Iterator[str]:
@@ -46,9 +46,9 @@ def _sentences(why: Why) -> Iterator[str]:
     told = f"{number} run again, in {why.recomputation.seconds * 1_000:.0f} ms"
     if why.differing:
         yield f"{told}: they do not say what the row holds about {', '.join(why.differing)}."
-    elif overall(why) is Check.AGREES:
+    elif overall(why) is Checked.AGREES:
         yield f"{told}: the row is what they say."
-    elif any(each.check is Check.AGREES for each in why.reasons):
+    elif any(each.check is Checked.AGREES for each in why.reasons):
         yield f"{told}: nothing that they say differs from the row, which others had a part in."
     else:
         yield f"{told}: they say nothing about what the row holds now."

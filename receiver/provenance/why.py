@@ -26,7 +26,7 @@ from receiver.provenance.stored import StoredRow, stored_row
 from receiver.provenance.traces import Defeat, Loss, Told, paths_of, told_of
 
 
-class Check(StrEnum):
+class Checked(StrEnum):
     """Whether the deliveries say what the row holds."""
 
     AGREES = "agrees"
@@ -46,7 +46,7 @@ class Reason:
     origin: Origin
     #: What lost last against it, as far as the deliveries that were run tell; None if nothing did that differs.
     lost: Loss | None
-    check: Check
+    check: Checked
     #: Why it is not known whether the deliveries say so, or what they say instead; None if they agree.
     because: str | None
     #: Whether the arrival alone decided it.
@@ -70,7 +70,7 @@ class Why:
     @property
     def differing(self) -> list[str]:
         """The columns and members about which the deliveries say something else."""
-        return [*(each.path for each in self.reasons if each.check is Check.DIFFERS), *self.missing]
+        return [*(each.path for each in self.reasons if each.check is Checked.DIFFERS), *self.missing]
 
     @property
     def is_complete(self) -> bool:
@@ -146,20 +146,20 @@ class _Judge:
         held, recomputed = self.row.registers.versions, self.recomputation.trace.registers.versions
         return sorted(path for path in recomputed if path not in held and path.partition(".")[0] not in held)
 
-    def _check(self, column: str, path: str, held: Told, recomputed: Told | None) -> tuple[Check, str | None]:
+    def _check(self, column: str, path: str, held: Told, recomputed: Told | None) -> tuple[Checked, str | None]:
         if recomputed is not None and self._is_same(column, path, held, recomputed):
-            return Check.AGREES, None
+            return Checked.AGREES, None
         arrival = held.version.arrival
         back = self._dated_back(column, path)
         if back is not None and _is_held_as(back, held):
-            return Check.AGREES, None
+            return Checked.AGREES, None
         versions = [told.version for told in (recomputed, back) if told is not None]
         newest = min(versions, default=held.version)
         if newest.arrival != arrival and newest > held.version:
-            return Check.DIFFERS, f"delivery {newest.arrival} says something newer"
+            return Checked.DIFFERS, f"delivery {newest.arrival} says something newer"
         if arrival in self.recomputation.ran:
-            return Check.DIFFERS, f"with today's code delivery {arrival} does not say so"
-        return Check.UNKNOWN, f"cannot be told: {self._obstacle(arrival)}"
+            return Checked.DIFFERS, f"with today's code delivery {arrival} does not say so"
+        return Checked.UNKNOWN, f"cannot be told: {self._obstacle(arrival)}"
 
     def _is_same(self, column: str, path: str, held: Told, recomputed: Told) -> bool:
         if held.version != recomputed.version:

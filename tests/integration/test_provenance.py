@@ -23,7 +23,7 @@ from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.mirror.rows import Key, sql_table
 from receiver.provenance import candidates, isolation, telling
 from receiver.provenance.stored import stored_row
-from receiver.provenance.why import Check, Why, explain_row
+from receiver.provenance.why import Checked, Why, explain_row
 from receiver.settings.settings import source_settings
 from receiver.testing import TEST_SECRET, Webhooks
 from receiver.worker.trial import Obstacle
@@ -56,7 +56,7 @@ def test_a_value_names_its_delivery_and_the_time_at_the_source(catalog):
     delivery = catalog.tell("product.updated", "A1", 5, {"name": "Lamp"})
     name = reason(why(catalog.kit), "name")
     assert (name.origin.kind, str(name.origin.delivery_id)) == ("delivery", delivery)
-    assert (name.value, name.version.moment, name.check) == ("Lamp", NOON + timedelta(seconds=5), Check.AGREES)
+    assert (name.value, name.version.moment, name.check) == ("Lamp", NOON + timedelta(seconds=5), Checked.AGREES)
 
 
 def test_what_came_too_late_is_told_as_the_last_that_lost(catalog):
@@ -110,7 +110,7 @@ def test_a_row_that_went_with_its_parent_says_so(catalog):
 def test_rows_that_a_delivery_about_something_else_named_are_explained(catalog):
     snapshot = catalog.tell("product.snapshot", "A1", 1, ["V1", "V2"])
     parent = reason(why(catalog.kit, Variant, "V2"), "parent")
-    assert (parent.value, str(parent.origin.delivery_id), parent.check) == ("A1", snapshot, Check.AGREES)
+    assert (parent.value, str(parent.origin.delivery_id), parent.check) == ("A1", snapshot, Checked.AGREES)
 
 
 def test_nobody_explains_a_row_that_nobody_spoke_of(catalog):
@@ -134,7 +134,7 @@ def test_a_row_that_somebody_changed_by_hand_differs_from_what_its_deliveries_sa
     found = why(catalog.kit)
     assert found.differing == ["name"]
     assert "does not say so" in reason(found, "name").because
-    assert telling.overall(found) is Check.DIFFERS
+    assert telling.overall(found) is Checked.DIFFERS
 
 
 def test_news_that_the_row_never_took_in_is_told(catalog):
@@ -159,7 +159,7 @@ def test_news_from_the_future_that_was_dated_back_is_no_difference(catalog):
     catalog.kit.drain()
     found = why(catalog.kit)
     assert found.differing == []
-    assert reason(found, "name").check is Check.AGREES
+    assert reason(found, "name").check is Checked.AGREES
 
 
 COLUMNS = st.fixed_dictionaries(
@@ -198,7 +198,7 @@ def test_for_any_history_the_registers_that_are_retold_are_those_of_the_row(lend
             for table in (Product, Variant):
                 for row in kit.rows(table):
                     found = why(kit, table, row.external_id, seconds=LONG)
-                    assert (found.differing, telling.overall(found)) == ([], Check.AGREES)
+                    assert (found.differing, telling.overall(found)) == ([], Checked.AGREES)
                     held, recomputed = found.row.registers, found.recomputation.trace.registers
                     assert (recomputed.versions, recomputed.ties) == (held.versions, held.ties)
                     assert {name: held.values[name] for name in recomputed.values} == recomputed.values
@@ -216,9 +216,9 @@ def test_an_expired_body_is_named_where_its_value_cannot_be_checked(catalog):
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id == int(old)))
     found = why(catalog.kit)
     name = reason(found, "name")
-    assert (name.check, name.because) == (Check.UNKNOWN, f"cannot be told: of delivery {old}, its body has expired")
-    assert reason(found, "price").check is Check.AGREES
-    assert telling.overall(found) is Check.UNKNOWN
+    assert (name.check, name.because) == (Checked.UNKNOWN, f"cannot be told: of delivery {old}, its body has expired")
+    assert reason(found, "price").check is Checked.AGREES
+    assert telling.overall(found) is Checked.UNKNOWN
     assert "Not run: the bodies of 1 have expired." in telling.sentences(found)[1]
 
 
@@ -228,7 +228,7 @@ def test_a_delivery_that_is_not_kept_any_more_is_still_named(catalog):
         connection.execute(delete(BODIES))
         connection.execute(delete(DELIVERIES))
     name = reason(why(catalog.kit), "name")
-    assert (name.origin.kind, str(name.origin.delivery_id), name.check) == ("delivery", old, Check.UNKNOWN)
+    assert (name.origin.kind, str(name.origin.delivery_id), name.check) == ("delivery", old, Checked.UNKNOWN)
 
 
 def test_the_answer_to_a_thin_event_is_not_guessed(kit, shop):
@@ -279,7 +279,7 @@ def test_a_handler_that_raises_today_harms_nobody_and_is_told(kit, shop, error):
 
     found = why(kit)
     assert "with today's code" in reason(found, "name").because
-    assert telling.overall(found) is Check.UNKNOWN
+    assert telling.overall(found) is Checked.UNKNOWN
 
 
 def test_a_handler_that_hangs_is_left_behind_and_the_others_are_run(kit, shop, monkeypatch):
@@ -302,7 +302,7 @@ def test_a_handler_that_hangs_is_left_behind_and_the_others_are_run(kit, shop, m
     try:
         found = why(kit, seconds=LONG)
         assert "did not return" in reason(found, "name").because
-        assert reason(found, "price").check is Check.AGREES
+        assert reason(found, "price").check is Checked.AGREES
     finally:
         opened.set()
 
@@ -335,7 +335,7 @@ def test_past_the_bound_it_says_how_far_it_looked(catalog, monkeypatch):
     assert int(first) in found.recomputation.ran, "it brought a value that the row still has"
     assert len(found.recomputation.ran) == 4
     assert "the newest 3 were looked at" in found.candidates.partial
-    assert telling.overall(found) is Check.UNKNOWN
+    assert telling.overall(found) is Checked.UNKNOWN
 
 
 def test_when_the_time_is_over_the_rest_is_said_not_to_be_reached(catalog):
@@ -350,7 +350,7 @@ def test_deliveries_about_the_row_that_were_never_processed_are_listed_with_thei
     ignored = catalog.tell("product.painted", "A1", 3, {})
     found = why(catalog.kit)
     assert {str(each.id) for each in found.candidates.others} == {dead, ignored}
-    assert telling.overall(found) is Check.AGREES
+    assert telling.overall(found) is Checked.AGREES
 
 
 def test_a_replayed_delivery_that_was_processed_before_still_counts(catalog):
@@ -370,7 +370,7 @@ def test_a_handler_sees_the_row_as_it_was_then(kit, shop):
         kit.send("shop", "product.sold", id="A1", at=NOON + timedelta(seconds=second))
         kit.drain()
     name = reason(why(kit), "name")
-    assert (name.value, name.lost.value, name.check) == ("Lamp++", "Lamp+", Check.AGREES)
+    assert (name.value, name.lost.value, name.check) == ("Lamp++", "Lamp+", Checked.AGREES)
 
 
 def test_the_stored_row_names_its_parent_only_where_rows_go_with_one(catalog):
