@@ -33,6 +33,20 @@ RUN_AT_ONCE, BYTES_RUN_AT_ONCE = 200, 1024 * 1024
 RECOMPUTATION_SECONDS = 4.0
 
 
+#: Why a delivery tells nothing, as it stands behind its id.
+OBSTACLES = {
+    Obstacle.EXPIRED: "its body has expired",
+    Obstacle.NO_SOURCE: "the settings have no source {source}",
+    Obstacle.THIN: "its event was hydrated, and the answer of the source's API is not kept",
+    Obstacle.SESSION: "its handler {reason} takes mirror.session, whose SQL only a worker may run",
+    Obstacle.DEAD: "with today's code it is dead: {reason}",
+    Obstacle.IGNORED: "with today's code it is ignored: {reason}",
+    Obstacle.FAILED: "with today's code it fails: {reason}",
+    Obstacle.HANGS: "{reason}",
+    Obstacle.NOT_REACHED: "the time for one question, {reason:g} seconds, was over",
+}
+
+
 @dataclass(slots=True)
 class Recomputation:
     """What came of running the deliveries."""
@@ -74,7 +88,7 @@ def recompute(
     told = recomputing.told
     for each in deliveries:
         if each.id not in told.ran and each.id not in told.obstacles:
-            told.obstacles[each.id] = Obstacle.NOT_REACHED, f"the time for one question, {seconds:g} seconds, was over"
+            told.obstacles[each.id] = Obstacle.NOT_REACHED, OBSTACLES[Obstacle.NOT_REACHED].format(reason=seconds)
     told.seconds = monotonic() - began
     return told
 
@@ -102,7 +116,8 @@ class _Recomputing:
 
     def take(self, claimed: Claimed, trial: Trial) -> None:
         if trial.obstacle is not None:
-            self.told.obstacles[claimed.id] = trial.obstacle, trial.reason or ""
+            reason = OBSTACLES[trial.obstacle].format(source=claimed.source, reason=trial.reason)
+            self.told.obstacles[claimed.id] = trial.obstacle, reason
             return
         self.told.ran.add(claimed.id)
         for write in trial.writes:

@@ -15,10 +15,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from receiver.dialects.sources import Source
-from receiver.errors import Discard, Unreadable
+from receiver.errors import Discard, Retry, Unreadable
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
-from receiver.inbox.tables import LONGEST_REASON
+from receiver.inbox.tables import kept_reason
 from receiver.logs.safe_text import told, told_with_type
 from receiver.mirror.rows import Mirror, ReadRow, SessionRequested, Write
 from receiver.worker.attempt import Attempt
@@ -35,7 +35,7 @@ class Obstacle(StrEnum):
     THIN = "thin"
     #: The handler takes `mirror.session`.
     SESSION = "session"
-    #: With today's code it is not readable, has no handler or is discarded, or fails.
+    #: It is not readable; it has no handler, or is discarded; its attempt fails, with the reason.
     DEAD = "dead"
     IGNORED = "ignored"
     FAILED = "failed"
@@ -50,6 +50,7 @@ class Trial(NamedTuple):
 
     writes: list[Write]
     obstacle: Obstacle | None = None
+    #: What the code said, where that is the obstacle; for a session, the handler's name.
     reason: str | None = None
 
 
@@ -63,20 +64,20 @@ def run_trial(
     attempt = Attempt(claimed)
     guard = _TrialGuard(attempt)
     if claimed.plain is None:
-        return Trial([], Obstacle.EXPIRED, "its body has expired")
+        return Trial([], Obstacle.EXPIRED)
     source = sources.get(claimed.source)
     if source is None:
-        return Trial([], Obstacle.NO_SOURCE, f"the settings have no source {claimed.source}")
+        return Trial([], Obstacle.NO_SOURCE)
     with guard:
         parse(attempt, sources, retries, now=now)
-        if is_thin(source, attempt):
-            return Trial([], Obstacle.THIN, "its event was hydrated, and the answer of the source's API is not kept")
+        if _is_thin(source, attempt):
+            return Trial([], Obstacle.THIN)
         return _handle(attempt, read_row)
     assert guard.ended is not None
     return guard.ended
 
 
-def is_thin(source: Source, attempt: Attempt) -> bool:
+def _is_thin(source: Source, attempt: Attempt) -> bool:
     """Whether only the source's API knows what the event says."""
     assert attempt.envelope is not None
     return source.settings.api_url is not None and source.dialect.hydrator_for(attempt.envelope.event_type) is not None
@@ -95,8 +96,7 @@ def _handle(attempt: Attempt, read_row: ReadRow) -> Trial:
     try:
         attempt.handler.function(attempt.event, mirror)
     except SessionRequested:
-        reason = f"its handler {attempt.handler.name} takes mirror.session, whose SQL only a worker may run"
-        return Trial([], Obstacle.SESSION, reason)
+        return Trial([], Obstacle.SESSION, attempt.handler.name)
     return Trial(mirror.writes)
 
 
@@ -113,21 +113,24 @@ class _TrialGuard(AbstractContextManager[None]):
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if error is None or (isinstance(error, KeyboardInterrupt) and _is_main_thread()):
             return False
-        obstacle, reason = _verdict(error)
-        self.ended = Trial([], obstacle, reason[:LONGEST_REASON])
+        handler = self.attempt.handler
+        obstacle, reason = _verdict("the dialect's envelope" if handler is None else handler.name, error)
+        self.ended = Trial([], obstacle, kept_reason(reason))
         return True
 
 
-def _verdict(error: BaseException) -> tuple[Obstacle, str]:
+def _verdict(code: str, error: BaseException) -> tuple[Obstacle, str]:
     try:
         if isinstance(error, Unreadable):
-            return Obstacle.DEAD, f"with today's code it is dead: {told(error)}"
+            return Obstacle.DEAD, told(error)
         if isinstance(error, Discard):
-            return Obstacle.IGNORED, f"with today's code it is ignored: {told(error)}"
-        return Obstacle.FAILED, f"with today's code it fails: {told_with_type(error)}"
+            return Obstacle.IGNORED, told(error)
+        if isinstance(error, Retry):
+            return Obstacle.FAILED, told(error)
+        return Obstacle.FAILED, f"{code} raised {told_with_type(error)}"
     except BaseException as odd:
         # The error is a stranger's object, which may raise when it is asked for its text.
-        return Obstacle.FAILED, f"with today's code it fails with an error that raised {told_with_type(odd)}"
+        return Obstacle.FAILED, f"{code} raised an error that raised {told_with_type(odd)} to be told"
 
 
 def _is_main_thread() -> bool:
