@@ -112,7 +112,7 @@ def history(connection: Connection, delivery_id: int, ends: Sequence[datetime], 
 
 def microseconds_since(began: int) -> int:
     """Microseconds since a value of `perf_counter_ns`, at least 1."""
-    return max((perf_counter_ns() - began) // 1_000, 1)
+    return (perf_counter_ns() - began) // 1_000 or 1
 
 
 def shortened(traceback: str) -> str:

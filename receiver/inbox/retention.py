@@ -81,12 +81,12 @@ class Retention:
         return len(rows)
 
     def _drop_settlements(self, database: Database, now: datetime) -> None:
-        """Drop one batch of those that ended before the oldest delivery arrived: no delivery is found in them."""
+        """Drop one batch of those that ended before the oldest delivery arrived: they tell of none that is kept."""
+        expires = now - self.dedup_keys
+        of_expired = select(func.min(DELIVERIES.c.id)).where(DELIVERIES.c.id < first_id_at(expires))
         with database.read() as connection:
-            oldest = connection.execute(select(func.min(DELIVERIES.c.id))).scalar()
-            arrival = (
-                datetime.fromtimestamp(arrived(oldest) / 1e6, UTC) if oldest is not None else now - self.dedup_keys
-            )
+            oldest = connection.execute(of_expired).scalar()
+            arrival = expires if oldest is None else datetime.fromtimestamp(arrived(oldest) / 1e6, UTC)
             expired = (
                 select(SETTLEMENTS.c.ended_at, SETTLEMENTS.c.id)
                 .where(SETTLEMENTS.c.ended_at < arrival - CLOCK_MARGIN)
