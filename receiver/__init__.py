@@ -1,6 +1,7 @@
 """Hookmirror's framework: verified webhooks in, a correct mirror out. What dialects and handlers are written with."""
 
-from receiver.dialects.dialect import Dialect, Listed
+from receiver.dialects.dialect import Dialect
+from receiver.dialects.listing import Listed, ListPage, Wanted
 from receiver.envelope import Envelope, Event
 from receiver.errors import ApiError, Discard, HookmirrorError, NotVerified, Retry, Unreadable
 from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
@@ -19,6 +20,7 @@ __all__ = [
     "Event",
     "HmacSha256",
     "HookmirrorError",
+    "ListPage",
     "Listed",
     "Mirror",
     "MirrorRow",
@@ -31,6 +33,7 @@ __all__ = [
     "Unsigned",
     "Verified",
     "Verifier",
+    "Wanted",
     "document_field",
     "price_field",
     "time_field",

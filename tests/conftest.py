@@ -21,6 +21,7 @@ from postgresql_server import PostgresServer
 from sqlalchemy import make_url
 
 import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
+import receiver.reconcile.tables  # noqa: F401 (part of the schema)
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 

@@ -39,15 +39,18 @@ from receiver.api.tokens import Tokens
 from receiver.database.database import Database
 from receiver.dialects.sources import find_dialects
 from receiver.errors import Refused
+from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import State
 from receiver.metrics import metrics
 from receiver.mirror.rows import BOOKKEEPING, mirror_tables, own_columns, sql_table
 from receiver.mirror.versions import Outcome
+from receiver.search.cursors import Cursors
 from receiver.settings.environment import CONFIG_VARIABLE, VARIABLE_PREFIX
 from receiver.settings.settings import Settings, SourceSettings, load
 from receiver.testing import EXPECTED, Webhooks, fixture_files
 from receiver.verify.ciphers import CIPHERS
+from receiver.worker.processes import Wiring
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -290,13 +293,16 @@ def test_every_address_of_the_api_is_documented_and_no_other(tmp_path: Path) -> 
     api = Api(
         inbox,
         Tokens(["key"]),
+        cursors=Cursors(["key"]),
         sources=[],
         reads=Reads(at_once=1, seconds=1),
         page_bytes=1,
         readiness=Readiness(inbox, [], max_backlog_seconds=1),
         exposition=Exposition(inbox, []),
         measuring=Reads(at_once=1, seconds=1),
+        facts=Facts({}, max_body_bytes=1, max_backlog_seconds=1, running=lambda *_: ()),
         wake=lambda: None,
+        wiring=Wiring(()),
     )
     served = {
         ("POST" if "POST" in (route.methods or ()) else "GET", re.sub(r":\w+}", "}", route.path))

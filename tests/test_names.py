@@ -27,9 +27,15 @@ FORMS = {
     "handling": "handler",
     "hydration": "hydrate",
     "settlement": "settle",
+    "reconciling": "reconcile",
     "reverifying": "verify",
     "replayable": "replay",
     "hooks": "delivery",
+    "counting": "tally",
+    "gathering": "situation",
+    "watching": "duty",
+    "standing": "finding",
+    "upkeep": "retention",
 }
 
 #: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
@@ -41,6 +47,7 @@ PLAIN = {
         "app",
         "server",
         "thread",
+        "interpreter",
         "testing",
         "errors",
         "logs",
@@ -71,7 +78,18 @@ PLAIN = {
         *("checkpoints", "unit_of_work", "sequences", "slices", "conversions", "digests", "record", "keeping"),
     ],
     "of queues and services": [
-        *("backpressure", "breaker", "retries", "ids", "results", "liveness", "listener", "registry", "metrics"),
+        *(
+            "backpressure",
+            "breaker",
+            "retries",
+            "ids",
+            "results",
+            "liveness",
+            "listener",
+            "registry",
+            "metrics",
+            "few_names",
+        ),
         *("exposition", "rates", "group_commit", "fast_path", "ingest", "sharing", "work", "runs", "findings", "rules"),
         *(
             "tallies",

@@ -18,26 +18,40 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from receiver.api import parameters
+from receiver.api.actions import Actions
+from receiver.api.ask import SourceQuestions
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
+from receiver.api.docs_page import DocsPage
 from receiver.api.exposition import Exposition
+from receiver.api.findings import Findings
 from receiver.api.hooks import RECEIVE
 from receiver.api.lookup import Lookup
-from receiver.api.openapi import OpenApi
-from receiver.api.operations import Operation
+from receiver.api.openapi import OpenApi, describe
+from receiver.api.operations import NOBODY, Operation
 from receiver.api.probes import Probes
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
+from receiver.api.refused import RefusedRequests
+from receiver.api.runs import Runs
+from receiver.api.search import Search
 from receiver.api.stats import Counts, Stats
+from receiver.api.tags import tag
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.errors import NotAuthorized, Refused, Unavailable
+from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.mirror.rows import mirror_tables
+from receiver.reconcile.schedule import ReconcileStatus
+from receiver.runs.actions import By, Via
+from receiver.runs.runs import Verbs
 from receiver.schemas import Error
+from receiver.search.cursors import Cursors
+from receiver.worker.processes import Wiring
 
 log = Repeats(structlog.get_logger(__name__))
 
@@ -60,29 +74,40 @@ class Api:
         tokens: Tokens,
         *,
         sources: list[str],
+        cursors: Cursors,
         reads: Reads,
         page_bytes: int,
         readiness: Readiness,
         exposition: Exposition,
         measuring: Reads,
+        facts: Facts,
         wake: Callable[[], None],
+        wiring: Wiring,
         warnings: Callable[[], list[str]] = list,
+        reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: (),
+        questions: SourceQuestions | None = None,
     ) -> None:
-        """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
+        """`inbox` has connections of its own, as many as may read at once, whose statements end in time.
 
-        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`.
+        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`;
+        `reconciles` tells how those of the sources stand; `questions` go to the sources' own APIs.
         """
-        self._tokens = tokens
-        self._reads = reads
-        lookup = Lookup(inbox.database, sources, page_bytes=page_bytes)
+        self._tokens, self._reads = tokens, reads
+        tables, lookup = mirror_tables(), Lookup(inbox.database, sources, page_bytes=page_bytes, cursors=cursors)
         nouns = (
             Probes(readiness, exposition, measuring=measuring, warnings=warnings),
             Deliveries(lookup, inbox, wake=wake),
-            Catalog(lookup, mirror_tables()),
-            ChangeFeed(lookup),
-            Stats(Counts(inbox.database, sources)),
+            Catalog(lookup, tables),
+            questions or SourceQuestions(inbox.database, dict),
+            ChangeFeed(lookup, tables),
+            Search(lookup, tables),
+            Runs(lookup, Verbs(inbox.database, wiring)),
+            Actions(lookup),
+            *(Stats(Counts(inbox.database, sources, reconciles=reconciles)), Findings(lookup, facts)),
+            RefusedRequests(lookup, inbox, facts, wake=wake),
         )
-        described = [RECEIVE, *(operation for noun in nouns for operation in noun.operations())]
+        page = DocsPage(lambda: describe(self.operations))
+        described = [RECEIVE, *(each for noun in (*nouns, page) for each in noun.operations())]
         #: Everything that is served, webhooks included.
         self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
 
@@ -99,19 +124,22 @@ class Api:
         assert answer is not None
 
         async def served(request: Request) -> Response:
+            by = NOBODY
             if operation.scope is not None:
                 authorization = request.headers.get("authorization")
-                self._tokens.check(authorization, operation.scope, now=datetime.now(UTC))
-            asked = parameters.ask(request, operation)
+                by = By(self._tokens.check(authorization, operation.scope, now=datetime.now(UTC)), Via.API)
+            asked = parameters.ask(request, operation, by=by)
             if iscoroutinefunction(answer):
                 return _answer(operation, await answer(asked))
-            return await self._reads.run(lambda: _answer(operation, answer(asked)))
+            response = await self._reads.run(lambda: _answer(operation, answer(asked)))
+            return tag(response, request.headers.get("if-none-match")) if operation.tagged else response
 
         return served
 
 
 def _answer(operation: Operation, content: Any) -> Response:
-    return _respond(content, operation.status_of(content), media_type=operation.media_type)
+    status = operation.status_of(content)
+    return _respond(content, status, dict(operation.headers), media_type=operation.media_type)
 
 
 def _respond(

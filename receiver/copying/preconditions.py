@@ -15,14 +15,16 @@ from sqlmodel import SQLModel
 from receiver.database import redaction, urls
 from receiver.database.database import READERS_SEE, Database
 from receiver.database.errors import explain
+from receiver.database.identity import IDENTITY
 from receiver.database.revisions import OWN
 from receiver.database.schema import Schema
 from receiver.database.unfinished import UNFINISHED, read_note
 from receiver.errors import CopyError
+from receiver.findings.tables import DUTIES
 from receiver.inbox.tables import DELIVERIES, State
 from receiver.mirror.changes import CHANGES
-from receiver.server.registry import PROCESSES, running, shown
 from receiver.worker.liveness import dead
+from receiver.worker.processes import PROCESSES, running, shown
 
 #: For transactions of ours that last as long as a database is large, or wait while another one is written.
 TIMELESS = (
@@ -64,8 +66,8 @@ class Side:
 
     @staticmethod
     def tables() -> list[Table]:
-        """What is copied, each after those that it refers to. Who runs where is not."""
-        return [table for table in SQLModel.metadata.sorted_tables if table is not PROCESSES]
+        """What is copied, each after those that it refers to. Who runs where, and does what, is not."""
+        return [table for table in SQLModel.metadata.sorted_tables if table not in (PROCESSES, DUTIES)]
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -224,7 +226,8 @@ def demand_target(side: Side, *, now: datetime) -> None:
                 refuse_users(connection, side, now)
             for table in side.tables():
                 if (
-                    present.has_table(table.name)
+                    table is not IDENTITY
+                    and present.has_table(table.name)
                     and connection.execute(select(text("1")).select_from(table).limit(1)).first()
                 ):
                     raise CopyError(
