@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from receiver import codec
 from receiver.database.database import Database
@@ -25,7 +25,7 @@ from receiver.dialects.sources import Reference, Source, find_dialects
 from receiver.errors import HookmirrorError
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
-from receiver.inbox.tables import ATTEMPTS, DELIVERIES, State
+from receiver.inbox.tables import ATTEMPTS, DELIVERIES, SETTLEMENTS, State
 from receiver.logs import logs
 from receiver.mirror.rows import mirror_tables, own_columns, sql_table
 from receiver.mirror.unit_of_work import plain
@@ -148,9 +148,9 @@ class _Rehearsing:
 
     def _deliveries(self, database: Database) -> list[RehearsedDelivery]:
         with database.read() as connection:
-            took = {row.delivery_id: row for row in connection.execute(select(ATTEMPTS))}
+            took = _handler_times(connection)
             rows = connection.execute(select(DELIVERIES)).mappings().all()
-        found = [_ended(row, took.get(row["id"])) for row in rows]
+        found = [_ended(row, took.get(row["id"]) or None) for row in rows]
         return sorted([*found, *self._thin], key=lambda each: each.id)
 
     def _rows(self, database: Database) -> list[RehearsedRow]:
@@ -196,11 +196,21 @@ def _end_hung(database: Database, worker: str, ids: set[int], seconds: float) ->
         )
 
 
-def _ended(row: Any, attempt: Any) -> RehearsedDelivery:
+def _handler_times(connection: Connection) -> dict[int, int]:
+    """Microseconds that handlers took, by delivery; 0 for what was not reached."""
+    failed = connection.execute(select(ATTEMPTS.c.delivery_id, ATTEMPTS.c.handle_us))
+    found = {row.delivery_id: row.handle_us or 0 for row in failed}
+    for groups in connection.execute(select(SETTLEMENTS.c.attempts)).scalars():
+        for group in groups:
+            found.update(zip(group["deliveries"], group["handle_us"], strict=True))
+    return found
+
+
+def _ended(row: Any, handle_us: int | None) -> RehearsedDelivery:
     state = row["state"]
     if state in (State.PENDING, State.PROCESSING):
         state = STILL_FAILING if row["reason"] else NOT_REACHED
-    return _rehearsed(row, state, row["reason"], None if attempt is None else attempt.handle_us)
+    return _rehearsed(row, state, row["reason"], handle_us)
 
 
 def _rehearsed(row: Any, state: str, reason: str | None, handle_us: int | None = None) -> RehearsedDelivery:
