@@ -24,6 +24,7 @@ from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
 from receiver.api.docs_page import DocsPage
+from receiver.api.etags import with_etag
 from receiver.api.exposition import Exposition
 from receiver.api.hooks import RECEIVE
 from receiver.api.lookup import Lookup
@@ -35,7 +36,6 @@ from receiver.api.reads import Reads
 from receiver.api.runs import Runs
 from receiver.api.search import Search
 from receiver.api.stats import Counts, Stats
-from receiver.api.tags import tag
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.errors import NotAuthorized, Refused, Unavailable
@@ -127,7 +127,7 @@ class Api:
             if iscoroutinefunction(answer):
                 return _answer(operation, await answer(asked))
             response = await self._reads.run(lambda: _answer(operation, answer(asked)))
-            return tag(response, request.headers.get("if-none-match")) if operation.tagged else response
+            return with_etag(response, request.headers.get("if-none-match")) if operation.tagged else response
 
         return served
 

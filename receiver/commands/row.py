@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 
 from receiver.codec import encode
-from receiver.commands.asking import TokenOption, ToOption, answering
-from receiver.commands.changes import COLUMNS
+from receiver.commands.changes import CHANGE_COLUMNS
+from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import print_members, print_table
 
-PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}"
+ROW_PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}"
 
 #: Changes that are shown to people.
-SHOWN = 20
+MOST_CHANGES = 20
 
 
 def row(
@@ -28,13 +28,13 @@ def row(
 ) -> None:
     """Show one row of the mirror, and its changes, the newest first."""
     parts = {"table": table, "source": source, "external_id": external_id}
-    found = answering(to, token).ask(PATH, parts, {})
+    found = client_of(to, token).ask(ROW_PATH, parts, {})
     if as_json:
         typer.echo(encode(found))
         return
     print_members(found["row"])
     typer.echo("\nchanges")
     history = found["history"]
-    print_table(COLUMNS, [[change[name] for name in COLUMNS] for change in history[:SHOWN]])
-    if len(history) > SHOWN:
-        typer.echo(f"and older ones: {len(history) - SHOWN}; --json has them all.")
+    print_table(CHANGE_COLUMNS, [[change[name] for name in CHANGE_COLUMNS] for change in history[:MOST_CHANGES]])
+    if len(history) > MOST_CHANGES:
+        typer.echo(f"and older ones: {len(history) - MOST_CHANGES}; --json has them all.")

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
-from receiver.commands.asking import TokenOption, ToOption, answering
+from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import hex_lines, print_members, print_table
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible_lines
 
-PATH = "/api/v1/deliveries/{id}"
+DELIVERY_PATH = "/api/v1/deliveries/{id}"
 
 #: What has a place of its own below.
 BELOW = {"headers", "body", "body_encoding", "plain", "attempts", "rounds"}
@@ -32,7 +32,7 @@ def show(
     """Show one delivery: what became of it, headers, body, rounds and attempts."""
     if body and as_json:
         raise ConfigurationError("--body writes bytes and --json writes JSON: leave one of them out.")
-    found = answering(to, token).ask(PATH, {"id": delivery}, {})
+    found = client_of(to, token).ask(DELIVERY_PATH, {"id": delivery}, {})
     if as_json:
         typer.echo(encode(found))
     elif body:

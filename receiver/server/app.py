@@ -45,7 +45,7 @@ from receiver.reconcile.schedule import ReconcileThread, statuses
 from receiver.runs.feeder import Feeder, FeederThread
 from receiver.runs.runs import Verbs
 from receiver.search.cursors import Cursors
-from receiver.server.feeding import new_feeder
+from receiver.server.feeder import new_feeder
 from receiver.server.registry import Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.settings.environment import CONFIG_VARIABLE
