@@ -17,7 +17,7 @@ from sqlalchemy import text
 from benchmarks import inboxes, processor
 from receiver.database.database import Database
 from receiver.inbox.inbox import Inbox
-from receiver.server.app import tune_interpreter
+from receiver.server.interpreter import tune_interpreter
 from receiver.worker.worker import Worker
 
 #: Events that make a fresh process and its database warm: statements are prepared, pages are there.

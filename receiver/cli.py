@@ -18,10 +18,12 @@ from receiver.commands.changes import changes
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
 from receiver.commands.doctor import doctor
+from receiver.commands.findings import findings
 from receiver.commands.migrate import migrate
 from receiver.commands.options import hookmirror
 from receiver.commands.prune import prune
 from receiver.commands.reconcile import reconcile
+from receiver.commands.refused import refused
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
 from receiver.commands.row import row
@@ -42,7 +44,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, reload, token, doctor, send, search, deliveries, show, row, changes),
+    *(serve, worker, reload, token, doctor, findings, refused, send, search, deliveries, show, row, changes),
     *(replay, reconcile, ask, prune, runs, actions, migrate, copy),
 )
 

@@ -27,6 +27,7 @@ HookmirrorError
 │   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
 │   ├── SourceAway        502    a source's own API does not answer, or not as it should
 │   └── Unavailable       503    our own trouble: never a 4xx, because senders treat that as final
+│       └── Limited       503    a limit for strangers: too slow, too much at once, too many connections
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
 ├── ApiError                     a source's own API did not answer as it should
@@ -76,9 +77,11 @@ class NotVerified(Refused):
 
     status = 401
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, final: bool = False) -> None:
+        """With `final`, no other secret would verify it either."""
         super().__init__(message)
         self.code = code
+        self.final = final
 
 
 class BadRequest(Refused):
@@ -190,6 +193,11 @@ class BodyTooLarge(Refused):
     status = 413
     code = "body_too_large"
 
+    def __init__(self, message: str, *, size: int = 0) -> None:
+        """`size` is what the body has in bytes at least."""
+        super().__init__(message)
+        self.size = size
+
 
 class UrlTooLong(Refused):
     """The URL is longer than `max_url_bytes`."""
@@ -233,6 +241,12 @@ class Unavailable(Refused):
     def __init__(self, message: str, *, retry_after: int = 5) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Limited(Unavailable):
+    """A limit for strangers ended it. The sender may come back, and nothing here is broken."""
+
+    code = "limited"
 
 
 class Unreadable(HookmirrorError):

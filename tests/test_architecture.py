@@ -26,6 +26,7 @@ LAYERS = (
     ("search",),
     ("ingest", "worker", "reconcile"),
     ("runs",),
+    ("findings",),
     ("api",),
     ("server",),
     ("copying",),

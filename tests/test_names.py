@@ -33,6 +33,11 @@ FORMS = {
     "reverifying": "verify",
     "replayable": "replay",
     "hooks": "delivery",
+    "counting": "tally",
+    "gathering": "situation",
+    "watching": "duty",
+    "standing": "finding",
+    "upkeep": "retention",
 }
 
 #: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
@@ -44,9 +49,11 @@ PLAIN = {
         "app",
         "server",
         "thread",
+        "interpreter",
         "testing",
         "errors",
         "logs",
+        "annotations",
     ],
     "what one types as a command, in docs/operations.md": [
         *(
@@ -86,6 +93,7 @@ PLAIN = {
             "connections",
             "line",
             "docs_page",
+            "resources",
             "etags",
             "pagination",
             "compression",
@@ -126,7 +134,18 @@ PLAIN = {
         *("statement_timeouts", "row_shapes", "delivery_shapes", "leases", "formatting"),
     ],
     "of queues and services": [
-        *("backpressure", "breaker", "retries", "ids", "results", "liveness", "listener", "registry", "metrics"),
+        *(
+            "backpressure",
+            "breaker",
+            "retries",
+            "ids",
+            "results",
+            "liveness",
+            "listener",
+            "registry",
+            "metrics",
+            "few_names",
+        ),
         *("exposition", "rates", "group_commit", "fast_path", "ingest", "sharing", "work", "runs", "findings", "rules"),
         *(
             "tallies",

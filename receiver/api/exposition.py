@@ -9,6 +9,8 @@ from threading import Lock
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.api.stats import BACKLOG, Counts
+from receiver.findings import record
+from receiver.inbox import refused
 from receiver.inbox.inbox import Inbox
 from receiver.metrics import metrics
 
@@ -28,6 +30,7 @@ class Exposition:
         self._counts = Counts(inbox.database, sources)
         #: Those that were told of, too: a backlog that is gone is told as 0.
         self._sources = set(sources)
+        self._findings: set[tuple[str, str]] = set()
         self._measuring = Lock()
 
     def renew(self, sources: list[str]) -> None:
@@ -52,10 +55,23 @@ class Exposition:
             self._sources |= {source for source, _ in found}
             for source, state in product(list(self._sources), BACKLOG):
                 metrics.BACKLOG_DELIVERIES.labels(source, state.value).set(found.get((source, state.value), 0))
+            self._measure_what_needs_a_person()
         except SQLAlchemyError:
             unknown()
         finally:
             self._measuring.release()
+
+    def _measure_what_needs_a_person(self) -> None:
+        with self._inbox.database.read() as connection:
+            findings, kept = record.open_numbers(connection), refused.totals(connection)
+        # What is gone is told as 0.
+        self._findings |= findings.keys()
+        for rule, source in self._findings:
+            metrics.OPEN_FINDINGS.labels(rule, source).set(findings.get((rule, source), 0))
+        numbers = {total.source: total.number for total in kept}
+        self._sources |= numbers.keys()
+        for source in list(self._sources):
+            metrics.KEPT_REFUSALS.labels(source).set(numbers.get(source, 0))
 
 
 def unknown() -> None:

@@ -1,12 +1,12 @@
 """The HTTP API: what came in, what it became, how things stand. JSON, read with a token (`hookmirror token`).
 
-Each noun gives its operations; from them come the routes here and the document in `receiver.api.openapi`.
+Each resource gives its operations; from them come the routes here and the document in `receiver.api.openapi`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from typing import Any
@@ -18,37 +18,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from receiver.api import parameters
-from receiver.api.actions import Actions
-from receiver.api.ask import SourceQuestions
-from receiver.api.catalog import Catalog
-from receiver.api.changes import ChangeFeed
-from receiver.api.deliveries import Deliveries
 from receiver.api.docs_page import DocsPage
 from receiver.api.etags import with_etag
-from receiver.api.exposition import Exposition
 from receiver.api.hooks import RECEIVE
-from receiver.api.lookup import Lookup
 from receiver.api.openapi import OpenApi, describe
 from receiver.api.operations import NOBODY, Operation
-from receiver.api.probes import Probes
-from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.runs import Runs
-from receiver.api.search import Search
-from receiver.api.stats import Counts, Stats
+from receiver.api.resources import Resource
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.errors import NotAuthorized, Refused, Unavailable
-from receiver.inbox.inbox import Inbox
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
-from receiver.mirror.rows import mirror_tables
-from receiver.reconcile.schedule import ReconcileStatus
 from receiver.runs.actions import By, Via
-from receiver.runs.runs import Verbs
 from receiver.schemas import Error
-from receiver.search.cursors import Cursors
-from receiver.worker.processes import Wiring
 
 log = Repeats(structlog.get_logger(__name__))
 
@@ -63,46 +46,13 @@ class Address(Route):
 
 
 class Api:
-    """The routes, over one inbox and its mirror."""
+    """The routes, made of the operations of some resources."""
 
-    def __init__(
-        self,
-        inbox: Inbox,
-        tokens: Tokens,
-        *,
-        sources: list[str],
-        cursors: Cursors,
-        reads: Reads,
-        page_bytes: int,
-        readiness: Readiness,
-        exposition: Exposition,
-        measuring: Reads,
-        wake: Callable[[], None],
-        wiring: Wiring,
-        warnings: Callable[[], list[str]] = list,
-        reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: (),
-        questions: SourceQuestions | None = None,
-    ) -> None:
-        """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
-
-        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`;
-        `reconciles` tells how those of the sources stand; `questions` go to the sources' own APIs.
-        """
+    def __init__(self, tokens: Tokens, reads: Reads, resources: Iterable[Resource]) -> None:
+        """`reads` are those that look something up, as many at once as it allows."""
         self._tokens, self._reads = tokens, reads
-        tables, lookup = mirror_tables(), Lookup(inbox.database, sources, page_bytes=page_bytes, cursors=cursors)
-        nouns = (
-            Probes(readiness, exposition, measuring=measuring, warnings=warnings),
-            Deliveries(lookup, inbox, wake=wake),
-            Catalog(lookup, tables),
-            questions or SourceQuestions(inbox.database, dict),
-            ChangeFeed(lookup, tables),
-            Search(lookup, tables),
-            Runs(lookup, Verbs(inbox.database, wiring)),
-            Actions(lookup),
-            Stats(Counts(inbox.database, sources, reconciles=reconciles)),
-        )
         page = DocsPage(lambda: describe(self.operations))
-        described = [RECEIVE, *(each for noun in (*nouns, page) for each in noun.operations())]
+        described = [RECEIVE, *(each for resource in (*resources, page) for each in resource.operations())]
         #: Everything that is served, webhooks included.
         self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
 

@@ -70,13 +70,15 @@ class LocalClient:
         names = sorted(runtime.sources)
         lookup = Lookup(runtime.database, names, page_bytes=settings.api_page_bytes, cursors=cursors)
         tables = mirror_tables()
-        nouns = (
+        resources = (
             Deliveries(lookup, runtime.inbox, wake=lambda: None),
             Catalog(lookup, tables),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
         )
-        self._operations = {each.path: each for noun in nouns for each in noun.operations() if each.method == "get"}
+        self._operations = {
+            each.path: each for resource in resources for each in resource.operations() if each.method == "get"
+        }
 
     def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
         operation = self._operations[path]

@@ -13,9 +13,11 @@ import typer
 
 from receiver.runs.feeder import FeederThread
 from receiver.server import server
-from receiver.server.app import install, tune_interpreter
+from receiver.server.app import install
 from receiver.server.health import vitals
+from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Reloader, Renewal, Requests, stop_listening
+from receiver.server.upkeep import watch
 from receiver.settings.environment import VITALS_VARIABLE
 from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
@@ -53,6 +55,7 @@ def worker(
     for part in (running, feeding, reconciling, registration, reloader):
         part.start()
     with ExitStack() as shown:
+        shown.enter_context(watch(runtime.database, registration.name, Kind.WORKER, runtime.facts))
         if listening is not None:
             shown.enter_context(vitals(listening, trouble=running.trouble, metrics=runtime.exposition.text))
         ends.get()

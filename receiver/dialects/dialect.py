@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from receiver import codec
+from receiver.dialects.annotations import adapter, check_order, event_model, hints
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
 from receiver.dialects.listing import ListPart, SourceListing, SourceLookup
 from receiver.dialects.patterns import Pattern
@@ -99,7 +100,7 @@ class Dialect:
 
         def register(function: Function) -> Function:
             self._check_plain(function, "a handler", ("event", "mirror"))
-            _check_order(function, "a handler", event=Event, mirror=Mirror)
+            check_order(function, "a handler", event=Event, mirror=Mirror)
             self._register(self._handlers, event_types, function, override)
             self._found.clear()
             return function
@@ -115,7 +116,7 @@ class Dialect:
 
         def register(function: Function) -> Function:
             self._check_plain(function, "a hydrate function", ("event", "api"))
-            _check_order(function, "a hydrate function", event=Event, api=httpx.Client)
+            check_order(function, "a hydrate function", event=Event, api=httpx.Client)
             self._register(self._hydrators, event_types, function, False)
             return function
 
@@ -244,16 +245,21 @@ class Dialect:
     def handlers(self) -> tuple[Handler, ...]:
         return tuple(self._handlers)
 
+    @property
+    def event_types(self) -> list[str]:
+        """The event types that handlers take, as their patterns say them."""
+        return [handler.pattern.text for handler in self._handlers]
+
     @cached_property
     def _body(self) -> TypeAdapter[Any] | None:
         assert self._read is not None
         parameter = next(iter(inspect.signature(self._read).parameters))
-        return _adapter(_hints(self._read).get(parameter, dict))
+        return adapter(hints(self._read).get(parameter, dict))
 
     def _register(self, handlers: list[Handler], event_types: tuple[str, ...], function: Any, override: bool) -> None:
         if not event_types:
             raise WiringError(f'{function.__qualname__} names no event type: write @{self.name}.on("product.*").')
-        model = _event_model(function)
+        model = event_model(function)
         for pattern in map(Pattern, event_types):
             rivals = [handler for handler in handlers if handler.pattern.is_ambiguous_with(pattern)]
             replaced = [rival for rival in rivals if override and rival.pattern == pattern]
@@ -283,17 +289,6 @@ class Dialect:
         )
 
 
-def _check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
-    """Raises `WiringError` if an annotation shows that a parameter stands in another one's place."""
-    hints = _hints(function)
-    for parameter, kind in zip(inspect.signature(function).parameters, wanted.values(), strict=True):
-        annotation = hints.get(parameter)
-        meant = get_origin(annotation) or annotation
-        if meant is not kind and meant in wanted.values():
-            order = ", ".join(f"{each}: {wanted[each].__name__}" for each in wanted)
-            raise WiringError(f"{function.__qualname__} is {what}, so it takes ({order}), in this order.")
-
-
 def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
     return {"type": event_type, "id": entity_id, "timestamp": at, "data": data}
 
@@ -301,31 +296,6 @@ def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: 
 def _most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
     fitting = [handler for handler in handlers if handler.pattern.matches(event_type)]
     return max(fitting, key=lambda handler: handler.pattern.specificity, default=None)
-
-
-def _event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
-    """What T is in the `Event[T]` of the function's first parameter."""
-    parameter = next(iter(inspect.signature(function).parameters))
-    annotation = _hints(function).get(parameter)
-    if get_origin(annotation) is not Event:
-        return None
-    return _adapter(*get_args(annotation))
-
-
-def _adapter(kind: Any) -> TypeAdapter[Any] | None:
-    if kind in (Any, None, type(None)):
-        return None
-    return TypeAdapter(kind)
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return get_type_hints(function)
-    except NameError as error:
-        raise WiringError(
-            f"An annotation of {function.__qualname__} cannot be resolved ({error}): define its model at the top level "
-            "of the module."
-        ) from None
 
 
 def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:

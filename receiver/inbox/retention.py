@@ -1,8 +1,8 @@
-"""Retention: bodies go first, dedup keys much later, both in small batches, so that other writers wait briefly."""
+"""Retention: bodies go first, dedup keys much later, all in small batches, so that other writers wait briefly."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,6 +25,10 @@ _DELIVERY_HAS_ENDED = (
 )
 
 
+#: Drops one small batch of rows that have expired, as of a time, and returns how many; after the last, 0.
+Drop = Callable[[Database, datetime], int]
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """Retention periods for bodies and deduplication keys. Unfinished deliveries keep everything, however old."""
@@ -32,10 +36,16 @@ class Retention:
     bodies: timedelta
     #: The deliveries go with their dedup keys: from then on, the same change again would be a new one.
     dedup_keys: timedelta
+    #: What drops rows that are of no delivery.
+    others: Sequence[Drop] = ()
 
     def prune(self, database: Database, *, now: datetime) -> int:
         """Drop one small batch of what has expired. Returns how many deliveries it concerned; after the last, 0."""
         return self._drop_bodies(database, now) or self._drop_deliveries(database, now)
+
+    def prune_others(self, database: Database, *, now: datetime) -> int:
+        """Drop one small batch of what has expired and is of no delivery. Returns how many rows; after the last, 0."""
+        return next((dropped for drop in self.others if (dropped := drop(database, now))), 0)
 
     def _drop_bodies(self, database: Database, now: datetime) -> int:
         expired = (

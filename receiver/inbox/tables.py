@@ -127,6 +127,15 @@ class Delivery(SQLModel, table=True):
             sqlite_where=text("state = 'dead'"),
             postgresql_where=text("state = 'dead'"),
         ),
+        # By event type, to count what no handler takes, and to offer it for replay once one does.
+        Index(
+            "ix_deliveries_ignored",
+            "source",
+            "event_type",
+            "id",
+            sqlite_where=text("state = 'ignored'"),
+            postgresql_where=text("state = 'ignored'"),
+        ),
         Index("ix_deliveries_source", "source", "id"),
         # Entered when a delivery ends, because random pages would cost the ack.
         Index(

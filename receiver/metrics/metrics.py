@@ -47,6 +47,33 @@ ENDED_DELIVERIES = Counter(
     "hookmirror_ended", "Deliveries that ended, by state and outcome", ["source", "state", "outcome"], registry=REGISTRY
 )
 FAILED_ATTEMPTS = Counter("hookmirror_failed_attempts", "Attempts that failed", ["source"], registry=REGISTRY)
+UNHANDLED = Counter(
+    "hookmirror_unhandled",
+    "Deliveries stored as ignored because no handler takes their event type",
+    ["source", "event_type"],
+    registry=REGISTRY,
+)
+MISDATED = Counter(
+    "hookmirror_misdated", "Events dated more than a day after their arrival", ["source"], registry=REGISTRY
+)
+MISSPELT = Counter(
+    "hookmirror_misspelt",
+    "Webhooks for an unknown source, by the known one whose name is most like it",
+    ["source"],
+    registry=REGISTRY,
+)
+REFUSED_LOST = Counter(
+    "hookmirror_refused_lost",
+    "Refused requests that were not kept to be verified again, by the reason",
+    ["source", "reason"],
+    registry=REGISTRY,
+)
+REFUSED_VERIFIED = Counter(
+    "hookmirror_refused_verified",
+    "Kept requests that verified with a secret added later",
+    ["source"],
+    registry=REGISTRY,
+)
 API_RESTS = Counter(
     "hookmirror_api_rests", "Times that a source's API was left alone for a while", ["source"], registry=REGISTRY
 )
@@ -64,7 +91,7 @@ APPLIED_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=FRESHNESS_BUCKETS,
 )
-# These four describe the database, which all processes share, so the newest value counts.
+# These describe the database, which all processes share, so the newest value counts.
 BACKLOG_DELIVERIES = Gauge(
     "hookmirror_backlog",
     "Deliveries by state, where they are not done",
@@ -75,6 +102,20 @@ BACKLOG_DELIVERIES = Gauge(
 OLDEST_PENDING_SECONDS = Gauge(
     "hookmirror_oldest_pending_seconds",
     "Age of the oldest delivery that is due and not done",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+KEPT_REFUSALS = Gauge(
+    "hookmirror_refused_kept",
+    "Refused requests that are kept to be verified again",
+    ["source"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+OPEN_FINDINGS = Gauge(
+    "hookmirror_findings",
+    "Findings that are open and that nobody has acknowledged",
+    ["rule", "source"],
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )

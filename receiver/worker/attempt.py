@@ -23,7 +23,7 @@ from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.logs.safe_text import told, told_with_type, traced
-from receiver.metrics import metrics
+from receiver.metrics import few_names, metrics
 from receiver.mirror.rows import Write
 from receiver.mirror.versions import Outcome
 from receiver.worker.liveness import Pulse
@@ -217,6 +217,8 @@ def count(attempts: Sequence[Attempt], results: Iterable[AttemptResult], *, now:
             metrics.FAILED_ATTEMPTS.labels(source).inc()
         if result.state is State.DEAD:
             log.warning("a delivery is dead", source=source, delivery=attempt.delivery.id, reason=result.reason)
+        if result.state is State.IGNORED and attempt.envelope is not None and attempt.handler is None:
+            few_names.count_unhandled(source, attempt.envelope.event_type)
         if result.state is not State.PENDING:
             ended[source, result.state.value, result.outcome or ""] += 1
             if result.round == 1:

@@ -263,7 +263,12 @@ class Worker:
             return
         self._prune_at = now + PRUNE_INTERVAL
         try:
-            if self._retention.prune(self._database, now=now) or self._database.shrink(PAGES):
+            retention, database = self._retention, self._database
+            if (
+                retention.prune(database, now=now)
+                or retention.prune_others(database, now=now)
+                or database.shrink(PAGES)
+            ):
                 self._prune_at = now + PRUNE_PAUSE
         except Exception as error:
             log.error("what has expired could not be dropped; it is tried again in an hour", error=told(error))

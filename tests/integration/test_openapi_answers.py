@@ -18,6 +18,8 @@ from sqlalchemy import delete, insert, text
 from sqlmodel import SQLModel
 
 from receiver.api.tokens import Scope
+from receiver.findings.finding import Finding
+from receiver.findings.record import update_record
 from receiver.inbox.tables import BODIES
 from receiver.release import release
 from receiver.runs import actions
@@ -153,6 +155,32 @@ ASKED = [
     Asked(200, "/api/v1/stats"),
     Asked(400, "/api/v1/stats?colour=red"),
     Asked(401, "/api/v1/stats", scope=None),
+    Asked(200, "/api/v1/findings"),
+    Asked(200, "/api/v1/findings?all=true"),
+    Asked(400, "/api/v1/findings?all=perhaps"),
+    Asked(401, "/api/v1/findings", scope=None),
+    Asked(200, "/api/v1/findings/{finding}/acknowledge", "POST"),
+    Asked(400, "/api/v1/findings/{finding}/acknowledge?colour=red", "POST"),
+    Asked(401, "/api/v1/findings/{finding}/acknowledge", "POST", scope=None),
+    Asked(403, "/api/v1/findings/{finding}/acknowledge", "POST", scope=Scope.READ),
+    Asked(404, "/api/v1/findings/nothing/acknowledge", "POST"),
+    Asked(409, "/api/v1/findings/{finding}/acknowledge?idempotency_key=taken", "POST"),
+    Asked(200, "/api/v1/faults"),
+    Asked(400, "/api/v1/faults?source=nobody"),
+    Asked(401, "/api/v1/faults", scope=None),
+    Asked(200, "/api/v1/tallies"),
+    Asked(200, "/api/v1/tallies?span=hour&source=sigma&kind=accepted&after=2026-03-04T12:00:00Z"),
+    Asked(400, "/api/v1/tallies?after=yesterday"),
+    Asked(401, "/api/v1/tallies", scope=None),
+    Asked(200, "/api/v1/refused"),
+    Asked(200, "/api/v1/refused?source=sigma&limit=1"),
+    Asked(400, "/api/v1/refused?cursor=x"),
+    Asked(401, "/api/v1/refused", scope=None),
+    *(Asked(200, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
+    *(Asked(400, f"/api/v1/refused/sticky/{verb}?colour=red", "POST") for verb in ("verify", "drop")),
+    *(Asked(401, f"/api/v1/refused/sticky/{verb}", "POST", scope=None) for verb in ("verify", "drop")),
+    *(Asked(403, f"/api/v1/refused/sticky/{verb}", "POST", scope=Scope.READ) for verb in ("verify", "drop")),
+    Asked(404, "/api/v1/refused/nobody/verify", "POST"),
 ]
 
 #: What is asked of one whose database does not answer.
@@ -172,6 +200,9 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/changes"),
     Asked(503, "/api/v1/search?q=A1"),
     Asked(503, "/api/v1/stats"),
+    *(Asked(503, f"/api/v1/{noun}") for noun in ("findings", "faults", "tallies", "refused")),
+    Asked(503, "/api/v1/findings/nothing/acknowledge", "POST"),
+    *(Asked(503, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
 ]
 
 #: Every address among them.
@@ -225,7 +256,12 @@ def ids(served: Served) -> dict[str, str]:
         beside.execute(delete(BODIES).where(BODIES.c.delivery_id == int(found["expired"])))
     waiting = served.post("unreachable", *sent("sigma", body("sigma", id="far"))).json()["delivery"]
     wait_until(lambda: served.delivery(waiting)["attempts"], "a failed attempt")
-    return found | {"waiting": waiting} | _runs(served)
+    now = datetime.now(UTC)
+    finding = Finding("one_cause", "sigma", now, "one delivery is dead", "Mend it.")
+    update_record(served.beside, [finding], now=now)
+    served.post("sigma", b"\xff", {"X-Sigma-Signature": "sha256=" + "0" * 64})
+    served.app._keeper.flush()
+    return found | {"waiting": waiting, "finding": finding.id} | _runs(served)
 
 
 def _runs(served: Served) -> dict[str, str]:
@@ -255,7 +291,7 @@ def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
     """A receiver whose tables have gone."""
     with lend_database(tmp_path_factory.mktemp("ill")) as url, serving(url) as running:
         with running.beside.write() as beside:
-            for name in ("deliveries", "changes", "actions", "runs", *TABLES):
+            for name in ("deliveries", "changes", "actions", "runs", "findings", "tallies", "refused", *TABLES):
                 beside.execute(text(f"ALTER TABLE {name} RENAME TO {name}_away"))
         yield running
 
