@@ -10,9 +10,9 @@ from msgspec import Meta
 
 from receiver.api.changes import Change, show_change
 from receiver.api.deliveries import ID
-from receiver.api.listings import NEXT
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.pages import NEXT
 from receiver.api.parameters import CURSOR, LIMIT
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, NotFound, Unavailable

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
-from receiver.commands.asking import TokenOption, ToOption, answering
+from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import hex_lines, print_members, print_table
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible_lines
 
-PATH = "/api/v1/deliveries/{id}"
+DELIVERY_PATH = "/api/v1/deliveries/{id}"
 
 #: Changes that are shown to people.
 SHOWN_CHANGES = 20
@@ -35,15 +35,15 @@ def show(
     """Show one delivery: what became of it, headers, body, rounds and attempts."""
     if body and as_json:
         raise ConfigurationError("--body writes bytes and --json writes JSON: leave one of them out.")
-    asked = answering(to, token)
-    found = asked.ask(PATH, {"id": delivery}, {})
+    client = client_of(to, token)
+    found = client.ask(DELIVERY_PATH, {"id": delivery}, {})
     if as_json:
         typer.echo(encode(found))
     elif body:
         sys.stdout.buffer.write(_bytes(found))
     else:
         _print(found)
-        _print_changes(asked.ask(f"{PATH}/changes", {"id": delivery}, {"limit": SHOWN_CHANGES}))
+        _print_changes(client.ask(f"{DELIVERY_PATH}/changes", {"id": delivery}, {"limit": SHOWN_CHANGES}))
 
 
 def _bytes(found: Mapping[str, Any]) -> bytes:

@@ -27,7 +27,7 @@ from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.trial import Obstacle, run_trial
 
 #: Bounds of one forecast: deliveries, pieces of news, bytes of bodies, and seconds.
-MOST_DELIVERIES, MOST_WRITES, MOST_BYTES, MOST_SECONDS = 5_000, 50_000, 64 * 1024 * 1024, 20.0
+MOST_DELIVERIES, MOST_FORECAST_WRITES, MOST_BYTES, MOST_SECONDS = 5_000, 50_000, 64 * 1024 * 1024, 20.0
 
 #: Deliveries whose bodies are read at once.
 WINDOW = 16
@@ -150,8 +150,8 @@ class _Trial:
     def _bound_reached(self, is_late: bool) -> str | None:
         if is_late:
             return f"{MOST_SECONDS:g} seconds had passed"
-        if self._writes > MOST_WRITES:
-            return f"they had said more than {MOST_WRITES} things"
+        if self._writes > MOST_FORECAST_WRITES:
+            return f"they had said more than {MOST_FORECAST_WRITES} things"
         if self._bytes > MOST_BYTES:
             return f"their bodies had more than {MOST_BYTES} bytes"
         return None

@@ -1,4 +1,4 @@
-"""The nouns of the API, and what they stand on."""
+"""The resources of the API, and the parts of a process that they read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from receiver.search.cursors import Cursors
 from receiver.worker.processes import Wiring
 
 
-class Noun(Protocol):
+class Resource(Protocol):
     """One thing that can be asked about over HTTP."""
 
     def operations(self) -> Sequence[Operation]: ...
@@ -42,7 +42,7 @@ class Noun(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiParts:
-    """The parts of a process that the nouns ask."""
+    """The parts of a process that the resources ask."""
 
     #: With connections of its own, as many as may read at once, whose statements end in time.
     inbox: Inbox
@@ -66,8 +66,8 @@ class ApiParts:
     #: Tells why a row is as it is.
     explain: Explain = field(default_factory=lambda: explainer({}))
 
-    def nouns(self) -> tuple[Noun, ...]:
-        """All nouns, in the order of the document."""
+    def resources(self) -> tuple[Resource, ...]:
+        """All resources, in the order of the document."""
         tables, database = mirror_tables(), self.inbox.database
         lookup = Lookup(database, self.sources, page_bytes=self.page_bytes, cursors=self.cursors)
         return (
