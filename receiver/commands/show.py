@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
+from receiver.commands.changes import SHOWN_CHANGES
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import hex_lines, print_members, print_table
@@ -17,9 +18,6 @@ from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible_lines
 
 DELIVERY_PATH = "/api/v1/deliveries/{id}"
-
-#: Changes that are shown to people.
-SHOWN_CHANGES = 20
 
 #: What has a place of its own below.
 BELOW = {"headers", "body", "body_encoding", "plain", "attempts", "rounds"}
