@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.tokens import Scope
 from receiver.codec import encode
-from receiver.errors import Forbidden, NotAuthorized, Refused, Unavailable
+from receiver.errors import Forbidden, HeadTooLarge, NotAuthorized, Refused, Unavailable, UrlTooLong
 from receiver.release import release
 from receiver.schemas import Error, codes_of
 
@@ -33,6 +33,10 @@ BODY = {
 NOT_MODIFIED: dict[str, dict[str, Any]] = {
     "304": {"description": "The ETag in If-None-Match is still that of the answer."}
 }
+
+
+#: What any request may be refused with before its address is looked at.
+BY_SIZE: tuple[type[Refused], ...] = (UrlTooLong, HeadTooLarge)
 
 
 class OpenApi:
@@ -127,7 +131,7 @@ def _describe_parameter(parameter: Parameter[Any], operation: Operation) -> dict
 
 def _describe_refusals(operation: Operation, error: Mapping[str, Any]) -> dict[str, Any]:
     kinds_by_status: dict[int, list[type[Refused]]] = defaultdict(list)
-    for kind in [*operation.refusals, *_refusals_of_tokens(operation.scope)]:
+    for kind in [*operation.refusals, *_refusals_of_tokens(operation.scope), *BY_SIZE]:
         kinds_by_status[kind.status].append(kind)
     return {str(status): _describe_refusal(kinds, error) for status, kinds in sorted(kinds_by_status.items())}
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta
 from sqlalchemy import RowMapping
 
+from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import CURSOR_DESCRIPTION, LIMIT, SOURCE, number
 from receiver.api.tokens import Scope
-from receiver.errors import BadRequest, NotFound, Unavailable
+from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Unavailable
 from receiver.findings.gathering import Facts
 from receiver.inbox import refused
 from receiver.inbox.inbox import Inbox
-from receiver.ingest.reverifying import verify_again
+from receiver.runs.actions import Asked
+from receiver.runs.refused_requests import drop_refused, verify_refused
 from receiver.schemas import Moment, Shape
 
 
@@ -102,8 +105,8 @@ class RefusedRequests:
                 answer=self.verify,
                 answers={200: VerifiedAgain},
                 scope=Scope.OPERATE,
-                parameters=(NAMED,),
-                refusals=(BadRequest, NotFound, Unavailable),
+                parameters=(NAMED, WHY),
+                refusals=(BadRequest, ReasonWanted, NotFound, Unavailable),
             ),
             Operation(
                 name="drop_refused",
@@ -113,8 +116,8 @@ class RefusedRequests:
                 answer=self.drop,
                 answers={200: Dropped},
                 scope=Scope.OPERATE,
-                parameters=(NAMED,),
-                refusals=(BadRequest, Unavailable),
+                parameters=(NAMED, WHY, IDEMPOTENCY_KEY),
+                refusals=(BadRequest, ReasonWanted, KeyUsed, Unavailable),
             ),
         ]
 
@@ -128,8 +131,11 @@ class RefusedRequests:
         if source is None:
             known = ", ".join(sorted(self._facts.sources)) or "none"
             raise NotFound(f"There is no source {asked[NAMED][:64]!r} in the settings; there are: {known}.")
-        done = verify_again(self._inbox, source, accepted=self._wake)
+        # It needs no idempotency key: each request is accepted once.
+        request = Asked(by=asked.by, what="verify refused", arguments={"source": source.name}, reason=asked[WHY])
+        done = verify_refused(self._inbox, source, request, accepted=self._wake)
         return VerifiedAgain(done.number, done.accepted, done.duplicates, done.left)
 
     def drop(self, asked: Question) -> Dropped:
-        return Dropped(refused.drop(self._lookup.database, asked[NAMED]))
+        request = asked_by(asked, "drop refused", source=asked[NAMED])
+        return Dropped(drop_refused(self._lookup.database, request, asked[NAMED], now=datetime.now(UTC)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,39 +13,52 @@ from receiver.commands.options import JsonFlag, source_named
 from receiver.database.pages import read_page
 from receiver.errors import ConfigurationError
 from receiver.inbox import refused as kept_requests
-from receiver.ingest.reverifying import Reverified, verify_again
+from receiver.ingest.reverifying import Reverified
 from receiver.logs.escapes import visible
+from receiver.runs.actions import Asked, by_command
+from receiver.runs.refused_requests import drop_refused, verify_refused
 from receiver.server.app import Runtime, install
 
 #: Requests that are listed.
 MOST_REFUSED_LISTED = 100
+
+#: Recorded where nobody says why.
+NO_REASON = "by hookmirror refused, without a reason"
 
 
 def refused(
     source: Annotated[str | None, typer.Argument(help="Those of this source; of all unless given.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Accept those that verify with a secret of now.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the record of actions.")] = NO_REASON,
     as_json: JsonFlag = False,
 ) -> None:
     """List refused requests that are kept for a while: a secret that is added later may verify them."""
     if verify and drop:
         raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
+    if reason != NO_REASON and not (verify or drop):
+        raise ConfigurationError("--reason says why requests are verified again or dropped: add --verify or --drop.")
     runtime = install()
     runtime.prepare()
     if verify:
-        done = _verified(runtime, source)
+        done = _verified(runtime, source, reason)
         typer.echo(encode(done) if as_json else "\n".join(_told(name, each) for name, each in done.items()))
     elif drop:
-        number = kept_requests.drop(runtime.database, source)
+        asked = Asked(by=by_command(), what="drop refused", arguments={"source": source}, reason=reason)
+        number = drop_refused(runtime.database, asked, source, now=datetime.now(UTC))
         typer.echo(encode({"dropped": number}) if as_json else f"Kept requests that are dropped: {number}.")
     else:
         _list(runtime, source, as_json)
 
 
-def _verified(runtime: Runtime, name: str | None) -> dict[str, dict[str, int]]:
+def _verified(runtime: Runtime, name: str | None, reason: str) -> dict[str, dict[str, int]]:
     names = sorted(runtime.sources) if name is None else [name]
     listening = [source_named(runtime.sources, each) for each in names]
-    return {each.name: verify_again(runtime.inbox, each)._asdict() for each in listening}
+    done = {}
+    for each in listening:
+        asked = Asked(by=by_command(), what="verify refused", arguments={"source": each.name}, reason=reason)
+        done[each.name] = verify_refused(runtime.inbox, each, asked)._asdict()
+    return done
 
 
 def _told(name: str, done: dict[str, int]) -> str:

@@ -154,15 +154,10 @@ def take(connection: Connection, ids: Collection[int]) -> set[int]:
     return set(connection.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(ids)).returning(REQUESTS.c.id)).scalars())
 
 
-def drop(database: Database, source: str | None = None) -> int:
+def drop(connection: Connection, source: str | None = None) -> int:
     """Drop what is kept, of one source or of all. Returns how many requests that were."""
     wanted = delete(REQUESTS) if source is None else delete(REQUESTS).where(REQUESTS.c.source == source)
-
-    def run() -> int:
-        with database.write() as connection:
-            return connection.execute(wanted).rowcount
-
-    return retry_transaction(run)
+    return connection.execute(wanted).rowcount
 
 
 def prune(database: Database, *, age: timedelta, now: datetime) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from sqlalchemy import Connection
+
 from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused
 from receiver.inbox import refused
@@ -23,6 +25,10 @@ from receiver.metrics import metrics
 VERIFIED_AT_ONCE, VERIFIED_BYTES = 50, 1 << 20
 
 
+#: What else belongs to the transaction that accepts some: it is given what was answered to each.
+Along = Callable[[Connection, Sequence[Accepted]], object]
+
+
 class Reverified(NamedTuple):
     """What came of it."""
 
@@ -34,11 +40,18 @@ class Reverified(NamedTuple):
     left: int = 0
 
 
-def verify_again(inbox: Inbox, source: VerifiableSource, *, accepted: Callable[[], None] = lambda: None) -> Reverified:
+def verify_again(
+    inbox: Inbox,
+    source: VerifiableSource,
+    *,
+    accepted: Callable[[], None] = lambda: None,
+    along: Along = lambda *_: None,
+) -> Reverified:
     """Accept what is kept of a source and verifies now, in the order in which it came.
 
     A request leaves what is kept in the transaction that accepts it, so each is accepted once, whoever else verifies
-    beside this. `accepted` is called after each that did. Raises SQLAlchemy's error.
+    beside this. `accepted` is called after each transaction that accepted some, and `along` within it. Raises
+    SQLAlchemy's error.
     """
     ids, total, after = DeliveryIds(), Reverified(), 0
     while True:
@@ -47,13 +60,15 @@ def verify_again(inbox: Inbox, source: VerifiableSource, *, accepted: Callable[[
         if not some:
             return total
         after = some[-1].id
-        done = _verify_batch(inbox, source, some, ids)
+        done = _verify_batch(inbox, source, some, ids, along)
         if done.number:
             accepted()
         total = Reverified(*(ours + theirs for ours, theirs in zip(total, done, strict=True)))
 
 
-def _verify_batch(inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal], ids: DeliveryIds) -> Reverified:
+def _verify_batch(
+    inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal], ids: DeliveryIds, along: Along
+) -> Reverified:
     admitted = admit([Request(source, each.headers, each.body) for each in some])
     verified = [
         (each.id, arrival) for each, arrival in zip(some, admitted, strict=True) if isinstance(arrival, Arrival)
@@ -61,7 +76,7 @@ def _verify_batch(inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal
     left = sum(isinstance(each, Refused) for each in admitted)
     for _, arrival in verified:
         arrival.id = ids.draw()
-    answers = _accept(inbox, verified) if verified else []
+    answers = _accept(inbox, verified, along) if verified else []
     metrics.count_accepted((arrival.source, arrival.secret, answer.status) for arrival, answer in answers)
     count_ignored(answers)
     metrics.REFUSED_VERIFIED.labels(source.name).inc(len(answers))
@@ -69,21 +84,27 @@ def _verify_batch(inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal
     return Reverified(len(answers), new, len(answers) - new, left)
 
 
-def _accept(inbox: Inbox, verified: Sequence[tuple[int, Arrival]]) -> list[tuple[Arrival, Accepted]]:
+def _accept(inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: Along) -> list[tuple[Arrival, Accepted]]:
     """Accept those that nobody else has taken; of what the database refuses, the body alone."""
     try:
-        return retry_transaction(lambda: _take_and_accept(inbox, verified))
+        return retry_transaction(lambda: _take_and_accept(inbox, verified, along))
     except Exception as error:
         if not is_fault_of_values(error):
             raise
         if len(verified) == 1:
             verified[0][1].keep_body_alone(f"The database refused what it holds: {told(error)}")
-            return retry_transaction(lambda: _take_and_accept(inbox, verified))
-    return [answer for one in verified for answer in _accept(inbox, [one])]
+            return retry_transaction(lambda: _take_and_accept(inbox, verified, along))
+    return [answer for one in verified for answer in _accept(inbox, [one], along)]
 
 
-def _take_and_accept(inbox: Inbox, verified: Sequence[tuple[int, Arrival]]) -> list[tuple[Arrival, Accepted]]:
+def _take_and_accept(
+    inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: Along
+) -> list[tuple[Arrival, Accepted]]:
     with inbox.database.write() as connection:
         taken = refused.take(connection, [kept_id for kept_id, _ in verified])
         arrivals = [arrival for kept_id, arrival in verified if kept_id in taken]
-        return list(zip(arrivals, resolve_duplicates(connection, arrivals), strict=True)) if arrivals else []
+        if not arrivals:
+            return []
+        answers = resolve_duplicates(connection, arrivals)
+        along(connection, answers)
+        return list(zip(arrivals, answers, strict=True))

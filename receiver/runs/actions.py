@@ -101,6 +101,8 @@ class Effect:
     count: int
     result: Mapping[str, Any]
     run: int | None = None
+    #: What is counted, for a message.
+    things: str = "deliveries"
     #: Whether more than one delivery want a reason: a plan changes none, and to stop is always right.
     wants_reason: bool = True
     #: The part of the effect that keeps the action's id, called with it in the same transaction.
@@ -156,7 +158,7 @@ def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetim
     reason = checked_reason(asked.reason)
     if effect.wants_reason and effect.count > 1 and reason is None:
         raise ReasonWanted(
-            f"This concerns {effect.count} deliveries: say why, in {SHORTEST_ACTION_REASON} to "
+            f"This concerns {effect.count} {effect.things}: say why, in {SHORTEST_ACTION_REASON} to "
             f"{LONGEST_ACTION_REASON} characters."
         )
     row = {

@@ -62,6 +62,9 @@ def test_a_secret_that_was_changed_at_the_sender_first_costs_nothing(folder: Fol
     )
     assert "iimmpact: 4 verified (3 new, 1 duplicates), 0 still do not." in folder.run("refused", "--verify").stdout
     assert (folder.count(), folder.count(table="refused")) == (4, 0)
+    (action,) = folder.ask("actions")
+    assert (action["what"], action["count"]) == ("verify refused", 4)
+    assert action["result"] == {"verified": 4, "accepted": 3, "duplicates": 1}
 
 
 def test_a_sender_whose_address_is_misspelt_is_found(folder: Folder):
@@ -87,7 +90,9 @@ def test_refused_requests_are_listed_escaped_and_dropped(folder: Folder):
     listed = folder.run("refused", "iimmpact").stdout
     assert "signature_wrong" in listed
     assert "\x1b" not in listed
-    assert folder.ask("refused", "--drop") == {"dropped": 1}
+    assert folder.ask("refused", "--drop", "--reason", "a stranger") == {"dropped": 1}
+    (action,) = folder.ask("actions")
+    assert (action["what"], action["reason"]) == ("drop refused", "a stranger")
     assert folder.run("refused").stdout == "Kept requests: 0.\n"
 
 
@@ -95,6 +100,8 @@ def test_refused_requests_are_listed_escaped_and_dropped(folder: Folder):
     ("arguments", "says"),
     [
         (("refused", "--verify", "--drop"), "exclude each other"),
+        (("refused", "--reason", "because"), "add --verify or --drop"),
+        (("refused", "--drop", "--reason", "x"), "write 3 to 200"),
         (("refused", "nobody", "--verify"), "no source 'nobody'"),
         (("findings", "--acknowledge", "nothing"), "No finding with the id 'nothing' is open"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from senders import SOURCES, body, sent
@@ -68,6 +69,10 @@ def test_closed_findings_are_shown_on_request(served: Served):
     assert found[one.id]["closed_at"] is not None
 
 
+def newest_action(served: Served) -> dict[str, Any] | None:
+    return next(iter(served.get("/api/v1/actions?limit=1").json()["items"]), None)
+
+
 def test_kept_requests_are_verified_again_or_dropped_when_somebody_asks(served: Served):
     refuse(served, 3)
     operate = {"scope": Scope.OPERATE, "method": "POST"}
@@ -78,8 +83,15 @@ def test_kept_requests_are_verified_again_or_dropped_when_somebody_asks(served: 
         "left": 3,
     }
     assert error(served.get("/api/v1/refused/nobody/verify", **operate)) == (404, "not_found")
-    assert served.get("/api/v1/refused/sigma/drop", **operate).json() == {"dropped": 3}
+    assert error(served.get("/api/v1/refused/sigma/drop", **operate)) == (400, "reason_wanted")
+    before = newest_action(served)
+    assert served.get("/api/v1/refused/sigma/drop?reason=a+stranger", **operate).json() == {"dropped": 3}
     assert served.get("/api/v1/refused").json() == {"items": [], "next": None}
+    dropped = newest_action(served)
+    assert (dropped["what"], dropped["arguments"], dropped["count"]) == ("drop refused", {"source": "sigma"}, 3)
+    assert (dropped["reason"], dropped["result"]) == ("a stranger", {"dropped": 3})
+    assert served.get("/api/v1/refused/sigma/drop", **operate).json() == {"dropped": 0}
+    assert newest_action(served) == dropped != before
 
 
 def test_the_pages_of_refused_requests_lead_to_the_end(served: Served):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from faults import each_death
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from senders import APP_KEY, SECRETS, SOURCES, body, sent
@@ -29,6 +30,8 @@ from receiver.ingest import reverifying
 from receiver.ingest.admission import Request
 from receiver.ingest.keeping import QUEUE, Keeper
 from receiver.ingest.reverifying import verify_again
+from receiver.runs import actions
+from receiver.runs.refused_requests import verify_refused
 from receiver.testing import Webhooks
 from receiver.verify.signatures import Credentials, HmacSha256, Secret
 
@@ -202,6 +205,23 @@ def test_what_still_does_not_verify_stays(kit, source):
     done = verify_again(kit.inbox, replace(source, credentials=BOTH))
     assert done._asdict() == {"number": 1, "accepted": 1, "duplicates": 0, "left": 1}
     assert len(all_kept(kit)) == 1
+
+
+def test_no_request_is_accepted_by_hand_without_its_action_whatever_dies_when(kit, source):
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    for number in range(3):
+        keeper.offer(signed(source, _event(f"A{number}", 0, None)), WRONG)
+    keeper.flush()
+    asked = actions.Asked(by=actions.By("ops-1", actions.Via.COMMAND), what="verify refused")
+    listening = replace(source, credentials=BOTH)
+
+    def counts() -> tuple[int, list[int]]:
+        with kit.database.read() as connection:
+            return len(kit.deliveries()), [each["count"] for each in connection.execute(actions.recent()).mappings()]
+
+    for _ in each_death(kit.database, lambda: verify_refused(kit.inbox, listening, asked)):
+        assert counts() == (0, [])
+    assert counts() == (3, [3])
 
 
 def test_two_that_verify_at_once_accept_each_request_once(kit, source):

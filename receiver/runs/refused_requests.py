@@ -1,0 +1,49 @@
+"""What people do with kept refused requests, verifying them again or dropping them, each with its action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from receiver.database.database import Database
+from receiver.inbox import refused
+from receiver.inbox.arrival import Accepted
+from receiver.inbox.inbox import Inbox
+from receiver.ingest.reverifying import Reverified, verify_again
+from receiver.ingest.source import VerifiableSource
+from receiver.runs.actions import Asked, Effect, checked_reason, perform, record
+
+
+def verify_refused(
+    inbox: Inbox, source: VerifiableSource, asked: Asked, *, accepted: Callable[[], None] = lambda: None
+) -> Reverified:
+    """Accept what is kept of a source and verifies now.
+
+    Each transaction that accepts some records an action of its own: there is one for each batch. `accepted` is called
+    after each of them. Raises `ReasonWanted` for a reason that is too short or too long, and SQLAlchemy's error.
+    """
+    checked_reason(asked.reason)
+
+    def along(connection: Connection, answers: Sequence[Accepted]) -> None:
+        new = sum(answer.status == "accepted" for answer in answers)
+        result = {"verified": len(answers), "accepted": new, "duplicates": len(answers) - new}
+        # What is authentic is accepted without anybody's asking, too, as soon as a secret is added.
+        record(connection, asked, Effect(len(answers), result, wants_reason=False), now=datetime.now(UTC))
+
+    return verify_again(inbox, source, accepted=accepted, along=along)
+
+
+def drop_refused(database: Database, asked: Asked, source: str | None, *, now: datetime) -> int:
+    """Drop what is kept, of one source or of all. Returns how many requests that were.
+
+    Raises what `perform` raises, such as `ReasonWanted` for more than one without a reason.
+    """
+
+    def drop(connection: Connection) -> Effect | None:
+        number = refused.drop(connection, source)
+        return Effect(number, {"dropped": number}, things="requests") if number else None
+
+    done = perform(database, asked, drop, now=now)
+    return 0 if done is None else int(done.result["dropped"])
