@@ -11,12 +11,13 @@ from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.findings import record, tallies, watching
 from receiver.findings.gathering import Facts
-from receiver.findings.situation import RunningProcess
+from receiver.findings.situation import Reconciled, RunningProcess
 from receiver.findings.watching import FindingsWatch
 from receiver.inbox import refused
 from receiver.inbox.refused import Bounds
 from receiver.inbox.retention import Retention
 from receiver.release import release
+from receiver.runs.comparisons import latest_comparisons
 from receiver.settings.settings import Settings
 from receiver.worker.processes import Kind, Wiring, running, shown
 
@@ -50,6 +51,7 @@ def facts_of(settings: Settings, sources: Mapping[str, Source]) -> Facts:
         max_body_bytes=settings.max_body_bytes,
         max_backlog_seconds=settings.max_backlog_seconds,
         running=processes,
+        reconciles=reconciles,
     )
 
 
@@ -61,6 +63,11 @@ def processes(connection: Connection, now: datetime) -> Sequence[RunningProcess]
         )
         for row in running(connection, now)
     ]
+
+
+def reconciles(connection: Connection, now: datetime) -> Sequence[Reconciled]:
+    """The latest of each source, as the rules want to know them."""
+    return [Reconciled(*found) for found in latest_comparisons(connection, now)]
 
 
 def watch(database: Database, process: str, kind: Kind, facts: Callable[[], Facts]) -> FindingsWatch:

@@ -1,0 +1,77 @@
+"""Reconciles that found much wrong are a finding, and those that did not, or that filled the mirror, are none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+from receiver.findings.gathering import examine
+from receiver.runs.tables import RUNS
+from receiver.server.upkeep import facts_of
+from receiver.settings.settings import Settings
+
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def reconciled(kit, *, ago: timedelta, total: int = 2_000, state: str = "done", kind: str = "reconcile", **tally: int):
+    """A run that came to its end so long ago, and what it counted."""
+    always: dict[str, Any] = {"arguments": {}, "planned_by": "ops-1", "release": "1", "wiring": "w", "done": total}
+    at = NOW - ago
+    row = {"kind": kind, "sources": ["shop"], "state": state, "total": total, "tally": tally, "planned_at": at}
+    with kit.database.write() as connection:
+        connection.execute(insert(RUNS).values(**always, **row, ended_at=at))
+
+
+def found(kit) -> list[Any]:
+    settings = Settings(database_url="sqlite://")
+    examined = examine(kit.database, facts_of(settings, {"shop": kit.source("shop")}), now=NOW)
+    return [each for each in examined if each.rule == "mirror_differs"]
+
+
+def test_a_reconcile_that_finds_more_than_one_row_in_a_thousand_wrong_is_a_finding(kit):
+    reconciled(kit, ago=2 * DAY, repaired=2_000)
+    reconciled(kit, ago=DAY, repaired=3)
+    (finding,) = found(kit)
+    assert (finding.source, finding.since) == ("shop", NOW - DAY)
+    assert finding.evidence == {"wrong": 3, "compared": 2_000}
+
+
+def test_rows_that_the_brake_left_alone_were_wrong_too(kit):
+    reconciled(kit, ago=2 * DAY)
+    reconciled(kit, ago=DAY, braked=900)
+    (finding,) = found(kit)
+    assert finding.evidence["wrong"] == 900
+
+
+def test_the_next_reconcile_that_finds_little_ends_it(kit):
+    reconciled(kit, ago=3 * DAY)
+    reconciled(kit, ago=2 * DAY, repaired=500)
+    assert found(kit)
+    reconciled(kit, ago=DAY, repaired=2, newer=500)
+    assert found(kit) == []
+
+
+@pytest.mark.parametrize(
+    "latest",
+    [
+        {"ago": DAY, "repaired": 500, "state": "cancelled"},
+        {"ago": DAY, "repaired": 500, "state": "running"},
+        {"ago": DAY, "repaired": 500, "kind": "replay"},
+        {"ago": 8 * DAY, "repaired": 500},
+        {"ago": DAY},
+    ],
+    ids=["cancelled", "under way", "a replay", "long ago", "nothing wrong"],
+)
+def test_what_says_nothing_about_webhooks_is_no_finding(kit, latest):
+    reconciled(kit, ago=20 * DAY)
+    reconciled(kit, **latest)
+    assert found(kit) == []
+
+
+def test_the_first_reconcile_which_fills_the_mirror_is_no_finding(kit):
+    reconciled(kit, ago=DAY, repaired=2_000)
+    assert found(kit) == []
