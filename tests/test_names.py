@@ -144,6 +144,7 @@ PLAIN = {
             "liveness",
             "listener",
             "registry",
+            "runtime",
             "metrics",
             "few_names",
         ),

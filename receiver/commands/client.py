@@ -26,7 +26,7 @@ from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import mirror_tables
 from receiver.provenance.why import explainer
 from receiver.search.cursors import Cursors
-from receiver.server.app import Runtime, install
+from receiver.server.runtime import Runtime, install
 from receiver.server.sending import shown
 from receiver.settings.environment import TOKEN_VARIABLE
 
@@ -67,7 +67,7 @@ class LocalClient:
 
     def __init__(self, runtime: Runtime) -> None:
         """Raises `ConfigurationError` if the database cannot be used."""
-        runtime.prepare()
+        runtime.open()
         settings = runtime.settings
         cursors = Cursors(settings.secret_keys if settings.secret_key else [OWN_KEY])
         names = sorted(runtime.sources)
