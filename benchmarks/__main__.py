@@ -19,6 +19,7 @@ from benchmarks import (
     latency,
     memory,
     postgresql,
+    searching,
     sending,
     strangers,
     workers,
@@ -38,6 +39,7 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     ),
     "sending": ("The simulator as a load generator", sending.report),
     "copying": ("Everything copied into another database, and compared", copying.report),
+    "searching": ("Lists and searches over a million deliveries and 200,000 rows", searching.report),
     "history": ("Cost of a batch with ever more deliveries that have ended", history.report),
 }
 

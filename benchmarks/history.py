@@ -19,8 +19,7 @@ from typing import TypeVar
 
 from benchmarks import ended, inboxes, postgresql
 from benchmarks.inboxes import SOURCE
-from receiver.api import queries
-from receiver.api.queries import DeliveryFilter
+from receiver.api.deliveries import show_delivery
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
@@ -28,6 +27,9 @@ from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.leases import Claimed
 from receiver.inbox.tables import State
+from receiver.search import deliveries
+from receiver.search.filters import DeliveryFilter
+from receiver.search.listing import PageBounds
 
 #: Deliveries of the largest history; the others are a tenth, a hundredth … of it.
 LARGEST = int(os.environ.get("BENCHMARK_HISTORY", "10000000"))
@@ -159,4 +161,4 @@ class _Place:
             self._inbox.settle(connection, WORKER, endings, now=datetime.now(UTC))
 
     def _page(self) -> None:
-        queries.deliveries(self._database, DeliveryFilter(), before=None, limit=PAGE)
+        deliveries.list_deliveries(self._database, DeliveryFilter(), show_delivery, PageBounds(limit=PAGE))

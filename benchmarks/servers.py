@@ -21,6 +21,9 @@ import httpx
 
 from simulator.receiver_process import free_port
 
+#: Signs the tokens of those who read.
+SECRET_KEY = "benchmark-secret-key"
+
 SECRET = b"benchmark-secret"
 
 #: Seconds that a server gets to start.
@@ -162,7 +165,7 @@ def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
     return {
         "HOOKMIRROR_CONFIG": str(path),
         "HOOKMIRROR_DATABASE_URL": database_url or f"sqlite:///{folder / 'hookmirror.db'}",
-        "HOOKMIRROR_SECRET_KEY": "benchmark-secret-key",
+        "HOOKMIRROR_SECRET_KEY": SECRET_KEY,
         "HOOKMIRROR_LOG_LEVEL": "warning",
     }
 

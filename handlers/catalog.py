@@ -13,7 +13,7 @@ from receiver import MirrorRow, document_field, price_field
 class CatalogRow(MirrorRow):
     """What the rows of all six tables have."""
 
-    sku: str | None = None
+    sku: str | None = Field(default=None, index=True)
     name: str | None = None
     #: Exact, with the digits that the source gave.
     price: Decimal | None = price_field()

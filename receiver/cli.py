@@ -12,7 +12,9 @@ from typing import NoReturn
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.commands.changes import changes
 from receiver.commands.copy import copy
+from receiver.commands.deliveries import deliveries
 from receiver.commands.doctor import doctor
 from receiver.commands.migrate import migrate
 from receiver.commands.options import hookmirror
@@ -20,8 +22,11 @@ from receiver.commands.prune import prune
 from receiver.commands.reconcile import reconcile
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
+from receiver.commands.row import row
+from receiver.commands.search import search
 from receiver.commands.send import send
 from receiver.commands.serve import serve
+from receiver.commands.show import show
 from receiver.commands.token import token
 from receiver.commands.worker import worker
 from receiver.database.errors import explain
@@ -33,7 +38,10 @@ from receiver.settings.settings import load
 COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
-COMMANDS = (serve, worker, reload, token, doctor, send, replay, reconcile, prune, migrate, copy)
+COMMANDS = (
+    *(serve, worker, reload, token, doctor, send, search, deliveries, show, row, changes),
+    *(replay, reconcile, prune, migrate, copy),
+)
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)
 app.callback()(hookmirror)

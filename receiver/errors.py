@@ -16,6 +16,7 @@ HookmirrorError
 │   ├── RequestTimeout    408    the head of a request took too long to arrive
 │   ├── NotEnded          409    a replay of what is still being worked on
 │   ├── BodyExpired       409    a replay of what has no body any more
+│   ├── NotThisFeed       410    a place in the change feed that this database does not have
 │   ├── BodyTooLarge      413
 │   ├── UrlTooLong        414
 │   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
@@ -140,6 +141,13 @@ class BodyExpired(Refused):
 
     status = 409
     code = "body_expired"
+
+
+class NotThisFeed(Refused):
+    """The place in the change feed is one of another database, or of another past of this one."""
+
+    status = 410
+    code = "not_this_feed"
 
 
 class BodyTooLarge(Refused):

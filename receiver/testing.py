@@ -29,7 +29,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, select
 
 from receiver import codec
-from receiver.api import queries
 from receiver.api.catalog import shapes_of
 from receiver.api.deliveries import show_delivery, show_whole_delivery
 from receiver.database.database import Database
@@ -38,12 +37,13 @@ from receiver.dialects.dialect import Dialect
 from receiver.dialects.sources import Source, build_source, find_dialects
 from receiver.errors import ConfigurationError
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.tables import State
+from receiver.inbox.tables import DELIVERIES, State
 from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
+from receiver.search import deliveries, rows
 from receiver.settings.limits import Limits
 from receiver.settings.settings import source_settings
 from receiver.verify.signatures import Credentials, Verifier
@@ -161,15 +161,16 @@ class Webhooks:
     def delivery(self, answer: Answer | str) -> dict[str, Any]:
         """One delivery as the API shows it: state, outcome, reason, attempts and so on."""
         delivery_id = answer if isinstance(answer, str) else answer.delivery
-        found = queries.delivery(self.database, int(delivery_id))
+        found = deliveries.delivery(self.database, int(delivery_id))
         assert found is not None, f"there is no delivery {delivery_id}"
         shown: dict[str, Any] = to_builtins(show_whole_delivery(found), builtin_types=(datetime,))
         return shown
 
     def deliveries(self) -> list[dict[str, Any]]:
         """All deliveries in the order of their arrival."""
-        found = queries.deliveries(self.database, queries.DeliveryFilter(), before=None, limit=1_000_000)
-        return [asdict(show_delivery(row)) for row in reversed(found)]
+        with self.database.read() as connection:
+            found = connection.execute(DELIVERIES.select().order_by(DELIVERIES.c.id)).mappings().all()
+        return [asdict(show_delivery(row)) for row in found]
 
     # ── fixtures ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -195,7 +196,7 @@ class Webhooks:
     def _shown(self, source: str, table: str, external_id: str) -> dict[str, Any]:
         kinds = {sql_table(kind).name: kind for kind in mirror_tables()}
         _refuse_unknown("table", [table], kinds)
-        row = queries.row(self.database, kinds[table], source, external_id)
+        row = rows.row(self.database, kinds[table], source, external_id)
         assert row is not None, f"there was no news about {table} {external_id!r}"
         return dict(codec.decode(codec.encode(shapes_of(kinds[table]).show(row))))
 

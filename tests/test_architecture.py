@@ -23,6 +23,7 @@ LAYERS = (
     ("inbox",),
     ("mirror",),
     ("dialects",),
+    ("search",),
     ("ingest", "worker", "reconcile"),
     ("api",),
     ("server",),

@@ -4,42 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any
 
-from msgspec import Meta, defstruct
-from sqlalchemy import Boolean, Integer, RowMapping, String
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import RowMapping
 
-from receiver.api import queries
 from receiver.api.changes import Change, show_change
+from receiver.api.listings import HORIZON, MATCHING, NEXT, LookedAt, Matching, show_count
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.parameters import KEY_CURSOR, LIMIT, SOURCE, flag, write_key_cursor
-from receiver.api.queries import LARGEST_PAGE
+from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, plain_text
+from receiver.api.row_shapes import row_shape, shape_of, show_row
 from receiver.api.tokens import Scope
-from receiver.database.columns import Document, ExactDecimal, UtcDateTime, by_kind
+from receiver.database.pages import LARGEST_PAGE
 from receiver.errors import BadRequest, NotFound, Unavailable
 from receiver.mirror import changes
 from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.schemas import Shape
+from receiver.search import rows
+from receiver.search.filters import RowFilter
+from receiver.search.listing import Horizon
 
 # ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────
-
-#: What the values of a column are in JSON. Else they may be anything.
-JSON_TYPES: tuple[tuple[Any, Any], ...] = (
-    (ExactDecimal, Annotated[str, Meta(extra_json_schema={"format": "decimal"})]),
-    (UtcDateTime, Annotated[datetime, Meta(tz=True)]),
-    (Document, Any),
-    (Boolean, bool),
-    (Integer, int),
-    (String, str),
-)
 
 
 class Tables(Shape, frozen=True):
     tables: list[str]
+
+
+class RowHorizon(Shape, frozen=True):
+    """How far a list of rows has looked: to this row."""
+
+    source: str
+    external_id: str
+    looked_at: LookedAt
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,35 +50,24 @@ class TableShapes:
     history: type[Any]
 
     def show(self, row: RowMapping) -> Any:
-        """A mirror row as the API shows it: decimals as text with all their digits."""
-        return self.row(*(format(value, "f") if isinstance(value, Decimal) else value for value in row.values()))
+        """A mirror row as the API shows it."""
+        return show_row(self.row, row)
 
 
 @cache
 def shapes_of(table: type[MirrorRow]) -> TableShapes:
     """The schemas that follow from the columns of this table."""
-    columns = queries.shown_columns(table)
-    members = []
-    for number, column in enumerate(columns):
-        kind = by_kind(column.type, JSON_TYPES, Any)
-        # A column may have a name that Python does not allow.
-        members.append((f"column_{number}", kind | None if column.nullable and kind is not Any else kind))
-    names = {f"column_{number}": str(column.name) for number, column in enumerate(columns)}
-    name = sql_table(table).name
-    # By the table and not by its class: two packages may have a class of one name.
-    title = f"{name.title().replace('_', '')}Row"
-
-    def shape(title: str, members: Any, **options: Any) -> type[Any]:
-        # In a module of its own, so that no other schema takes its name in the document.
-        return defstruct(title, members, bases=(Shape,), module=f"{__name__}.{name}", frozen=True, **options)
-
-    row = shape(title, members, rename=names, namespace={"__doc__": f"A row of {name}."})
-    following = Annotated[str | None, Meta(description="The `cursor` of the next page; null on the last one.")]
+    row = row_shape(table)
+    title = row.__name__
+    following = Annotated[str | None, Meta(description=NEXT)]
+    horizon = Annotated[RowHorizon | UnsetType, Meta(description=HORIZON)]
+    matching = Annotated[Matching | UnsetType, Meta(description=MATCHING)]
+    page = [("items", list[row]), ("next", following), ("horizon", horizon, UNSET), ("matching", matching, UNSET)]  # type: ignore[valid-type]
     history = Annotated[list[Change], Meta(description=f"The newest change first, at most {LARGEST_PAGE} and a page.")]
     return TableShapes(
         row,
-        shape(f"{title}Page", [("items", list[row]), ("next", following)]),  # type: ignore[valid-type]
-        shape(f"{title}WithHistory", [("row", row), ("history", history)]),
+        shape_of(table, f"{title}Page", page),
+        shape_of(table, f"{title}WithHistory", [("row", row), ("history", history)]),
     )
 
 
@@ -88,6 +76,10 @@ def shapes_of(table: type[MirrorRow]) -> TableShapes:
 ACTIVE_PARAMETER: Parameter[bool | None] = Parameter(
     "active", {"type": "boolean"}, "Only rows that are active, or only those that are not.", flag("active"), None
 )
+TIE: Parameter[bool | None] = Parameter(
+    "tie", {"type": "boolean"}, "Only rows on which equal times disagreed, or only the others.", flag("tie"), None
+)
+SKU = plain_text("sku", "The SKU, letter for letter; of tables that have one.")
 ROW_SOURCE = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
 EXTERNAL_ID = Parameter("external_id", {"type": "string"}, "The id at the source. It may hold slashes.", str, "")
 
@@ -119,7 +111,7 @@ class Catalog:
                 answer=self.list_rows,
                 by_table={name: {200: shapes.page} for name, shapes in self._shapes.items()},
                 scope=Scope.READ,
-                parameters=(self._table, SOURCE, ACTIVE_PARAMETER, KEY_CURSOR, LIMIT),
+                parameters=(self._table, SOURCE, ACTIVE_PARAMETER, TIE, SKU, CURSOR, LIMIT, COUNT),
                 refusals=(BadRequest, Unavailable),
             ),
             Operation(
@@ -130,6 +122,7 @@ class Catalog:
                 by_table={name: {200: shapes.history} for name, shapes in self._shapes.items()},
                 scope=Scope.READ,
                 parameters=(self._table, ROW_SOURCE, EXTERNAL_ID),
+                tagged=True,
                 refusals=(BadRequest, NotFound, Unavailable),
             ),
         ]
@@ -139,20 +132,25 @@ class Catalog:
 
     def list_rows(self, asked: Question) -> Any:
         name = asked[self._table]
-        shapes = self._shapes[name]
-        wanted = queries.select_rows(
-            self._tables[name],
+        table, shapes, database = self._tables[name], self._shapes[name], self._lookup.database
+        if asked[SKU] is not None and "sku" not in sql_table(table).c:
+            raise BadRequest(f"The rows of {name} have no SKU: leave `sku` out.")
+        wanted = RowFilter(
             source=self._lookup.source(asked[SOURCE]),
             active=asked[ACTIVE_PARAMETER],
-            behind=asked[KEY_CURSOR],
+            tie=asked[TIE],
+            sku=asked[SKU],
         )
-        page = self._lookup.page(wanted, shapes.show, asked[LIMIT])
-        last = page.last if page.more else None
-        return shapes.page(page.items, write_key_cursor(last["source"], last["external_id"]) if last else None)
+        listed = self._lookup.listed_in(name, wanted)
+        bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
+        page = rows.list_rows(database, table, wanted, shapes.show, bounds)
+        horizon = UNSET if page.horizon is None else _show_horizon(page.horizon)
+        matching = show_count(rows.count_rows(database, table, wanted)) if asked[COUNT] else UNSET
+        return shapes.page(page.items, self._lookup.cursors.write(listed, page.next), horizon, matching)
 
     def show_row(self, asked: Question) -> Any:
         name, source, external_id = asked[self._table], asked[ROW_SOURCE], asked[EXTERNAL_ID]
-        found = queries.row(self._lookup.database, self._tables[name], source, external_id)
+        found = rows.row(self._lookup.database, self._tables[name], source, external_id)
         if found is None:
             raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} was ever heard of.")
         history = self._lookup.page(changes.about(name, source, external_id), show_change, LARGEST_PAGE)
@@ -163,3 +161,8 @@ class Catalog:
         if name not in self._tables:
             raise NotFound(f"There is no table {name[:64]!r}: choose one of {', '.join(sorted(self._tables))}.")
         return name
+
+
+def _show_horizon(horizon: Horizon) -> RowHorizon:
+    source, external_id = horizon.key
+    return RowHorizon(source, external_id, horizon.looked_at)

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, Raw, UnsetType, structs
 from sqlalchemy import RowMapping
 
+from receiver.api.listings import HORIZON, LookedAt
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.parameters import CURSOR_DESCRIPTION, LIMIT, number
+from receiver.api.parameters import LIMIT, SOURCE, flag, moment, number, plain_text
+from receiver.api.row_shapes import row_shape, show_row
 from receiver.api.tokens import Scope
-from receiver.errors import BadRequest, Unavailable
-from receiver.mirror import changes
+from receiver.codec import decode, encode
+from receiver.errors import BadRequest, NotThisFeed, Unavailable
+from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.schemas import Moment, Shape
+from receiver.search import rows
+from receiver.search.changes import follow_changes, mark_of, newest_changes
+from receiver.search.cursors import ListedIn
+from receiver.search.filters import ChangeFilter
+from receiver.search.listing import Listing, PageBounds
+from receiver.search.windows import Key
+
+#: Items of a page with whole rows.
+LARGEST_WHOLE = 100
+
+#: The cursor of the first page of the feed.
+BEGIN = "begin"
+
+BEGIN_ANEW = (
+    "This database is another one, or was restored from an older state: remember the newest `seq` "
+    "(`newest=true&limit=1`), read the rows anew from /api/v1/catalog, and go on with that `seq` as `after`."
+)
 
 
 class Change(Shape, frozen=True):
@@ -31,9 +52,25 @@ class Change(Shape, frozen=True):
     recorded_at: Annotated[Moment, Meta(description="Here.")]
 
 
+class ChangeHorizon(Shape, frozen=True):
+    """How far a list of changes has looked."""
+
+    seq: Annotated[int, Meta(description="The last change that was looked at.")]
+    looked_at: LookedAt
+
+
 class ChangePage(Shape, frozen=True):
     items: list[Change]
-    next: Annotated[int, Meta(description="The value for the next `after`.")]
+    next: Annotated[int | None, Meta(description="The value for the next `after`; null with `newest`.")]
+    cursor: Annotated[
+        str | UnsetType | None,
+        Meta(description="Only with `cursor` or `newest`: the next `cursor`; null at the end with `newest`."),
+    ] = UNSET
+    horizon: Annotated[ChangeHorizon | UnsetType, Meta(description=HORIZON)] = UNSET
+    rows: Annotated[
+        list[dict[str, Any] | None] | UnsetType,
+        Meta(description="Only if `whole` was asked for: the row of each item as it is now; null where it is gone."),
+    ] = UNSET
 
 
 def show_change(row: RowMapping) -> Change:
@@ -53,14 +90,33 @@ def show_change(row: RowMapping) -> Change:
     )
 
 
-AFTER = Parameter("after", {"type": "integer", "minimum": 0, "default": 0}, CURSOR_DESCRIPTION, number("after"), 0)
+AFTER: Parameter[int | None] = Parameter(
+    "after", {"type": "integer", "minimum": 0}, "What `next` of the page before said.", number("after"), None
+)
+FEED_CURSOR: Parameter[str | None] = Parameter(
+    "cursor", {"type": "string"}, "Instead of `after`: `begin`, then what `cursor` said.", str, None
+)
+TABLE = plain_text("table", "Only changes of this table.")
+SINCE = moment("since", "Only changes that were recorded then or later.")
+DELIVERY: Parameter[int | None] = Parameter(
+    "delivery", {"type": "string"}, "Only changes that this delivery brought.", number("delivery"), None
+)
+NEWEST: Parameter[bool | None] = Parameter("newest", {"type": "boolean"}, "The newest first.", flag("newest"), None)
+WHOLE: Parameter[bool | None] = Parameter(
+    "whole",
+    {"type": "boolean"},
+    f"Also the rows as they are now; then at most {LARGEST_WHOLE} items.",
+    flag("whole"),
+    None,
+)
 
 
 class ChangeFeed:
     """The operation on the change feed."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]]) -> None:
         self._lookup = lookup
+        self._tables = {str(sql_table(table).name): table for table in tables}
 
     def operations(self) -> list[Operation]:
         return [
@@ -71,12 +127,93 @@ class ChangeFeed:
                 answer=self.list_changes,
                 answers={200: ChangePage},
                 scope=Scope.READ,
-                parameters=(AFTER, LIMIT),
-                refusals=(BadRequest, Unavailable),
+                parameters=(AFTER, FEED_CURSOR, TABLE, SOURCE, SINCE, DELIVERY, NEWEST, WHOLE, LIMIT),
+                refusals=(BadRequest, NotThisFeed, Unavailable),
             )
         ]
 
     def list_changes(self, asked: Question) -> ChangePage:
-        """The change feed behind `after`, in commit order; `next` is the value for the next `after`."""
-        page = self._lookup.page(changes.behind(asked[AFTER]), show_change, asked[LIMIT])
-        return ChangePage(page.items, page.last["seq"] if page.last else asked[AFTER])
+        """The change feed behind a place in it, in commit order; or the newest changes first."""
+        if asked[AFTER] is not None and (asked[FEED_CURSOR] is not None or asked[NEWEST]):
+            raise BadRequest("`after` goes neither with `cursor` nor with `newest`: leave one of them out.")
+        wanted = self._wanted(asked)
+        return self._newest(asked, wanted) if asked[NEWEST] else self._following(asked, wanted)
+
+    def _following(self, asked: Question, wanted: ChangeFilter) -> ChangePage:
+        listed = self._lookup.listed_in("changes", wanted)
+        after = self._place(listed, asked)
+        page = follow_changes(self._lookup.database, wanted, show_change, self._bounds((after,), asked))
+        if after > page.end:
+            raise NotThisFeed(f"The change feed ends with {page.end}, and {after} lies behind that. {BEGIN_ANEW}")
+        shown = self._show(page.listing, page.next, asked)
+        if asked[FEED_CURSOR] is None:
+            return shown
+        with self._lookup.database.read() as connection:
+            mark = mark_of(connection, shown.next or 0)
+        return structs.replace(shown, cursor=self._lookup.cursors.write(listed, (shown.next,), mark=mark))
+
+    def _newest(self, asked: Question, wanted: ChangeFilter) -> ChangePage:
+        listed = self._lookup.listed_in("newest changes", wanted)
+        behind = self._lookup.cursors.read(listed, asked[FEED_CURSOR])
+        page = newest_changes(self._lookup.database, wanted, show_change, self._bounds(behind, asked))
+        shown = self._show(page, page.next[0] if page.next else None, asked)
+        following = None if shown.next is None else (shown.next,)
+        return structs.replace(shown, next=None, cursor=self._lookup.cursors.write(listed, following))
+
+    def _bounds(self, behind: Key | None, asked: Question) -> PageBounds:
+        return self._lookup.bounds(behind, min(asked[LIMIT], LARGEST_WHOLE) if asked[WHOLE] else asked[LIMIT])
+
+    def _show(self, page: Listing, following: int | None, asked: Question) -> ChangePage:
+        """The page without its cursor; with whole rows it may have fewer items."""
+        horizon = UNSET if page.horizon is None else ChangeHorizon(page.horizon.key[0], page.horizon.looked_at)
+        if not asked[WHOLE]:
+            return ChangePage(page.items, following, horizon=horizon)
+        changes = [decode(bytes(item)) for item in page.items]
+        whole = self._rows_of(changes)
+        if len(whole) < len(changes):
+            following, horizon = changes[len(whole) - 1]["seq"], UNSET
+        return ChangePage(page.items[: len(whole)], following, horizon=horizon, rows=whole)
+
+    def _rows_of(self, changes: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The rows that these changes are about, until they are as large as a page: of the first change at least."""
+        found: dict[tuple[str, str, str], Raw | None] = {}
+        whole: list[Raw | None] = []
+        size = 0
+        for change in changes:
+            key = (change["table"], change["source"], change["external_id"])
+            if key not in found:
+                found[key] = self._row(*key)
+            whole.append(found[key])
+            size += len(bytes(found[key] or b""))
+            if size >= self._lookup.page_bytes:
+                break
+        return whole
+
+    def _row(self, name: str, source: str, external_id: str) -> Raw | None:
+        table = self._tables.get(name)
+        row = None if table is None else rows.row(self._lookup.database, table, source, external_id)
+        return None if table is None or row is None else Raw(encode(show_row(row_shape(table), row)))
+
+    def _place(self, listed: ListedIn, asked: Question) -> int:
+        """Behind which change the page begins. Raises `NotThisFeed` if the cursor's change is another one here."""
+        cursor = asked[FEED_CURSOR]
+        if cursor is None or cursor == BEGIN:
+            return asked[AFTER] or 0
+        after, mark, is_of_here = self._lookup.cursors.read_feed(listed, cursor)
+        if is_of_here and after:
+            with self._lookup.database.read() as connection:
+                is_of_here = mark_of(connection, after) == mark
+        if not is_of_here:
+            raise NotThisFeed(
+                f"`cursor` was given out by another database, or before this one was restored. {BEGIN_ANEW}"
+            )
+        return after
+
+    def _wanted(self, asked: Question) -> ChangeFilter:
+        table = asked[TABLE]
+        if table is not None and table not in self._tables:
+            raise BadRequest(
+                f"There is no table {table[:64]!r}: `table` takes one of {', '.join(sorted(self._tables))}."
+            )
+        source = self._lookup.source(asked[SOURCE])
+        return ChangeFilter(table=table, source=source, since=asked[SINCE], delivery=asked[DELIVERY])

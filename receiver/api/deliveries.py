@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import asdict
 from sqlalchemy import RowMapping
 
-from receiver.api import queries
+from receiver.api.listings import HORIZON, MATCHING, NEXT, LookedAt, Matching, show_count
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.parameters import CURSOR_DESCRIPTION, LIMIT, SOURCE, is_number, number, one_of, plain_text
-from receiver.api.queries import KeptDelivery
+from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, BodyExpired, NotEnded, NotFound, Unavailable
+from receiver.inbox.ids import arrived
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.tables import State
+from receiver.inbox.tables import LONGEST_REASON, State
 from receiver.mirror.versions import Outcome
+from receiver.moments import EPOCH
 from receiver.schemas import Moment, Shape
+from receiver.search import deliveries
+from receiver.search.asked import LONGEST_ENTITY, is_number
+from receiver.search.deliveries import KeptDelivery
+from receiver.search.filters import DeliveryFilter
+from receiver.search.listing import Horizon
 
 # ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,9 +111,19 @@ class WholeDelivery(Delivery, frozen=True):
     rounds: Annotated[list[Round], Meta(description="Oldest first; at most the newest 1,000, and as many attempts.")]
 
 
+class DeliveryHorizon(Shape, frozen=True):
+    """How far back a list of deliveries has looked."""
+
+    id: Annotated[str, Meta(description="The oldest delivery that was looked at.")]
+    time: Annotated[Moment, Meta(description="When that one arrived.")]
+    looked_at: LookedAt
+
+
 class DeliveryPage(Shape, frozen=True):
     items: list[Delivery]
-    next: Annotated[str | None, Meta(description="The `cursor` of the next page; null on the last one.")]
+    next: Annotated[str | None, Meta(description=NEXT)]
+    horizon: Annotated[DeliveryHorizon | UnsetType, Meta(description=HORIZON)] = UNSET
+    matching: Annotated[Matching | UnsetType, Meta(description=MATCHING)] = UNSET
 
 
 class Replayed(Shape, frozen=True):
@@ -170,6 +186,12 @@ def _readable(content: bytes | None) -> tuple[str | None, Literal["utf-8", "base
         return b64encode(content).decode(), "base64"
 
 
+def _show_horizon(horizon: Horizon) -> DeliveryHorizon:
+    (delivery_id,) = horizon.key
+    moment = EPOCH + timedelta(microseconds=arrived(delivery_id))
+    return DeliveryHorizon(str(delivery_id), moment, horizon.looked_at)
+
+
 # ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -184,8 +206,22 @@ STATE: Parameter[State | None] = Parameter(
     "state", {"type": "string", "enum": [*map(str, State)]}, "The state of a delivery.", one_of(State, "state"), None
 )
 EVENT_TYPE = plain_text("event_type", "Such as `product.updated`.")
-ENTITY = plain_text("entity", "An id, or a kind and an id: `A1` or `product:A1`.")
-BEFORE: Parameter[int | None] = Parameter("cursor", {"type": "string"}, CURSOR_DESCRIPTION, number("cursor"), None)
+ENTITY = plain_text("entity", "An id, or a kind and an id: `A1` or `product:A1`.", longest=LONGEST_ENTITY)
+OUTCOME: Parameter[Outcome | None] = Parameter(
+    "outcome",
+    {"type": "string", "enum": [*map(str, Outcome)]},
+    "What it did to the mirror.",
+    one_of(Outcome, "outcome"),
+    None,
+)
+REASON = plain_text("reason", "Text that occurs in the reason, letter for letter.", longest=LONGEST_REASON)
+CONFLICT: Parameter[bool | None] = Parameter(
+    "conflict", {"type": "boolean"}, "Whether its dedup key was used for another body before.", flag("conflict"), None
+)
+FROM = moment("from", "The time of arrival of the first.")
+TO = moment("to", "The time of arrival that all of them are before.")
+
+FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON, CONFLICT)
 
 
 class Deliveries:
@@ -206,7 +242,7 @@ class Deliveries:
                 answer=self.list_deliveries,
                 answers={200: DeliveryPage},
                 scope=Scope.READ,
-                parameters=(SOURCE, STATE, EVENT_TYPE, ENTITY, BEFORE, LIMIT),
+                parameters=(*FILTERS, CURSOR, LIMIT, COUNT),
                 refusals=(BadRequest, Unavailable),
             ),
             Operation(
@@ -233,16 +269,29 @@ class Deliveries:
         ]
 
     def list_deliveries(self, asked: Question) -> DeliveryPage:
-        wanted = queries.DeliveryFilter(
+        wanted = self._wanted(asked)
+        listed = self._lookup.listed_in("deliveries", wanted)
+        bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
+        page = deliveries.list_deliveries(self._lookup.database, wanted, show_delivery, bounds)
+        return DeliveryPage(
+            page.items,
+            self._lookup.cursors.write(listed, page.next),
+            UNSET if page.horizon is None else _show_horizon(page.horizon),
+            show_count(deliveries.count_deliveries(self._lookup.database, wanted)) if asked[COUNT] else UNSET,
+        )
+
+    def _wanted(self, asked: Question) -> DeliveryFilter:
+        return DeliveryFilter(
             source=self._lookup.source(asked[SOURCE]),
             state=asked[STATE],
+            outcome=asked[OUTCOME],
             event_type=asked[EVENT_TYPE],
             entity=asked[ENTITY],
+            begin=asked[FROM],
+            end=asked[TO],
+            reason=asked[REASON],
+            conflict=asked[CONFLICT],
         )
-        limit = asked[LIMIT]
-        statement = queries.select_deliveries(wanted, before=asked[BEFORE], limit=limit)
-        page = self._lookup.page(statement, show_delivery, limit)
-        return DeliveryPage(page.items, str(page.last["id"]) if page.last and page.more else None)
 
     def show(self, asked: Question) -> WholeDelivery:
         return show_whole_delivery(self._found(asked[ID]))
@@ -257,7 +306,7 @@ class Deliveries:
         raise NotEnded("This delivery is still being worked on: wait for its end.")
 
     def _found(self, delivery_id: int) -> KeptDelivery:
-        found = queries.delivery(self._lookup.database, delivery_id)
+        found = deliveries.delivery(self._lookup.database, delivery_id)
         if found is None:
             raise NotFound(f"There is no delivery {delivery_id}.")
         return found

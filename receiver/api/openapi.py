@@ -29,6 +29,12 @@ BODY = {
 }
 
 
+#: The answer to who has the same already, as the header If-None-Match says.
+NOT_MODIFIED: dict[str, dict[str, Any]] = {
+    "304": {"description": "The ETag in If-None-Match is still that of the answer."}
+}
+
+
 class OpenApi:
     """The operation that shows the document, of all others and of itself."""
 
@@ -85,13 +91,15 @@ def describe(operations: Iterable[Operation]) -> dict[str, Any]:
 
 
 def _describe_operation(operation: Operation, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
-    answers = {
+    answers: dict[str, dict[str, Any]] = {
         str(status): {
             "description": HTTPStatus(status).phrase,
             "content": {operation.media_type.partition(";")[0]: {"schema": schema_of[shape]}},
         }
         for status, shape in operation.answers.items()
     }
+    if operation.tagged:
+        answers |= NOT_MODIFIED
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,

@@ -65,6 +65,10 @@ class Operation:
     takes_body: bool = False
     #: For an address with a `{table}` in it, the `answers` of each table: the document shows one address for each.
     by_table: Mapping[str, Mapping[int, Any]] | None = None
+    #: Whether the answer has an ETag, and is left out for who has it already.
+    tagged: bool = False
+    #: Of the answer, beside those that every answer has.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises `ValueError` if a part of the path has no parameter to say what it is."""

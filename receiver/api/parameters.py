@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
 from starlette.requests import Request
 
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.queries import LARGEST_PAGE, USUAL_PAGE
-from receiver.codec import decode, encode, storable
-from receiver.errors import BadRequest, Unreadable
-
-#: Characters of a cursor: the longest key, each of its characters escaped, has fewer.
-LONGEST_CURSOR = 16_384
+from receiver.codec import storable
+from receiver.database.pages import LARGEST_PAGE, USUAL_PAGE
+from receiver.envelope import LONGEST_NAME
+from receiver.errors import BadRequest
+from receiver.search import asked
+from receiver.search.asked import is_number
+from receiver.search.listing import MOST_COUNTED
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -30,15 +30,20 @@ def ask(request: Request, operation: Operation) -> Question:
     """
     if operation.scope is None:
         return Question({})
-    query = operation.query
-    unknown = sorted(set(request.query_params) - {parameter.name for parameter in query})
-    if unknown:
-        allowed = ", ".join(parameter.name for parameter in query) or "none"
-        raise BadRequest(f"There is no parameter {unknown[0][:64]!r} here; the parameters are: {allowed}.")
     for name in request.query_params:
         if len(request.query_params.getlist(name)) > 1:
             raise BadRequest(f"`{name}` is given more than once: give it once.")
-    given = {**request.query_params, **request.path_params}
+    return question(operation, request.path_params, request.query_params)
+
+
+def question(operation: Operation, path: Mapping[str, str], query: Mapping[str, str]) -> Question:
+    """What these words ask, those in the path and those of the query. Raises `BadRequest`, and `NotFound`."""
+    known = [parameter.name for parameter in operation.query]
+    unknown = sorted(set(query) - set(known))
+    if unknown:
+        allowed = ", ".join(known) or "none"
+        raise BadRequest(f"There is no parameter {unknown[0][:64]!r} here; the parameters are: {allowed}.")
+    given = {**query, **path}
     return Question(
         {
             parameter.name: parameter.read(storable(given[parameter.name]))
@@ -47,11 +52,6 @@ def ask(request: Request, operation: Operation) -> Question:
             for parameter in operation.parameters
         }
     )
-
-
-def is_number(text: str) -> bool:
-    """Whether it is a whole number that a database column holds."""
-    return len(text) <= 19 and text.isascii() and text.isdigit() and int(text) < 2**63
 
 
 def number(name: str) -> Callable[[str], int]:
@@ -88,9 +88,22 @@ def one_of(kind: type[Word], name: str) -> Callable[[str], Word]:
     return read
 
 
-def plain_text(name: str, description: str) -> Parameter[str | None]:
-    """A parameter that is any text."""
-    return Parameter(name, {"type": "string"}, description, str, None)
+def plain_text(name: str, description: str, *, longest: int = LONGEST_NAME) -> Parameter[str | None]:
+    """A parameter that is any text, but for none."""
+
+    def read(text: str) -> str:
+        return asked.words(name, text, longest=longest)
+
+    return Parameter(name, {"type": "string", "minLength": 1, "maxLength": longest}, description, read, None)
+
+
+def moment(name: str, description: str) -> Parameter[datetime | None]:
+    """A parameter that is a time, or how long ago it was."""
+
+    def read(text: str) -> datetime:
+        return asked.moment(name, text, now=datetime.now(UTC))
+
+    return Parameter(name, {"type": "string"}, f"{description} ISO 8601 with its offset, or such as `2h`.", read, None)
 
 
 def _limit(text: str) -> int:
@@ -98,23 +111,6 @@ def _limit(text: str) -> int:
     if not 1 <= items <= LARGEST_PAGE:
         raise BadRequest(f"`limit` takes a whole number from 1 to {LARGEST_PAGE}.")
     return items
-
-
-def write_key_cursor(source: str, external_id: str) -> str:
-    """The cursor behind the row with this key."""
-    return urlsafe_b64encode(encode([source, external_id])).decode()
-
-
-def _key_cursor(cursor: str) -> tuple[str, str]:
-    """The key that `write_key_cursor` wrote. Raises `BadRequest` for anything else."""
-    try:
-        key = decode(urlsafe_b64decode(cursor)) if len(cursor) <= LONGEST_CURSOR else None
-    except (Base64Error, Unreadable, ValueError):
-        key = None
-    match key:
-        case [str(source), str(external_id)]:
-            return storable(source), storable(external_id)
-    raise BadRequest("`cursor` takes what `next` of the page before said.")
 
 
 LIMIT = Parameter(
@@ -126,7 +122,7 @@ LIMIT = Parameter(
 )
 SOURCE = plain_text("source", "The name of a source.")
 
-#: The cursor of a list in the order of source and external id.
-KEY_CURSOR: Parameter[tuple[str, str] | None] = Parameter(
-    "cursor", {"type": "string"}, CURSOR_DESCRIPTION, _key_cursor, None
+CURSOR: Parameter[str | None] = Parameter("cursor", {"type": "string"}, CURSOR_DESCRIPTION, str, None)
+COUNT: Parameter[bool | None] = Parameter(
+    "count", {"type": "boolean"}, f"Whether to count what matches, up to {MOST_COUNTED:,}.", flag("count"), None
 )

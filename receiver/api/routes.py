@@ -21,15 +21,18 @@ from receiver.api import parameters
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
+from receiver.api.docs_page import DocsPage
 from receiver.api.exposition import Exposition
 from receiver.api.hooks import RECEIVE
 from receiver.api.lookup import Lookup
-from receiver.api.openapi import OpenApi
+from receiver.api.openapi import OpenApi, describe
 from receiver.api.operations import Operation
 from receiver.api.probes import Probes
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
+from receiver.api.search import Search
 from receiver.api.stats import Counts, Stats
+from receiver.api.tags import tag
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.errors import NotAuthorized, Refused, Unavailable
@@ -38,6 +41,7 @@ from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.mirror.rows import mirror_tables
 from receiver.schemas import Error
+from receiver.search.cursors import Cursors
 
 log = Repeats(structlog.get_logger(__name__))
 
@@ -60,6 +64,7 @@ class Api:
         tokens: Tokens,
         *,
         sources: list[str],
+        cursors: Cursors,
         reads: Reads,
         page_bytes: int,
         readiness: Readiness,
@@ -74,15 +79,18 @@ class Api:
         """
         self._tokens = tokens
         self._reads = reads
-        lookup = Lookup(inbox.database, sources, page_bytes=page_bytes)
+        lookup = Lookup(inbox.database, sources, page_bytes=page_bytes, cursors=cursors)
+        tables = mirror_tables()
         nouns = (
             Probes(readiness, exposition, measuring=measuring, warnings=warnings),
             Deliveries(lookup, inbox, wake=wake),
-            Catalog(lookup, mirror_tables()),
-            ChangeFeed(lookup),
+            Catalog(lookup, tables),
+            ChangeFeed(lookup, tables),
+            Search(lookup, tables),
             Stats(Counts(inbox.database, sources)),
         )
-        described = [RECEIVE, *(operation for noun in nouns for operation in noun.operations())]
+        page = DocsPage(lambda: describe(self.operations))
+        described = [RECEIVE, *(operation for noun in (*nouns, page) for operation in noun.operations())]
         #: Everything that is served, webhooks included.
         self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
 
@@ -105,13 +113,15 @@ class Api:
             asked = parameters.ask(request, operation)
             if iscoroutinefunction(answer):
                 return _answer(operation, await answer(asked))
-            return await self._reads.run(lambda: _answer(operation, answer(asked)))
+            response = await self._reads.run(lambda: _answer(operation, answer(asked)))
+            return tag(response, request.headers.get("if-none-match")) if operation.tagged else response
 
         return served
 
 
 def _answer(operation: Operation, content: Any) -> Response:
-    return _respond(content, operation.status_of(content), media_type=operation.media_type)
+    status = operation.status_of(content)
+    return _respond(content, status, dict(operation.headers), media_type=operation.media_type)
 
 
 def _respond(

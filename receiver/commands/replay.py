@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from receiver.api.queries import DeliveryFilter, is_source, replayable_ids, unknown_ids
 from receiver.codec import encode
 from receiver.commands.options import JsonFlag, source_named
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError
 from receiver.inbox.tables import ENDED, State
+from receiver.search.filters import DeliveryFilter
+from receiver.search.replayable import replayable_ids, unknown_ids
+from receiver.search.sources import is_source
 from receiver.server.app import install
 
 

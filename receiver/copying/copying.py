@@ -32,6 +32,7 @@ from receiver.copying.sequences import go_on_from, last_numbers
 from receiver.copying.slices import Problem, TableReader, Writer
 from receiver.database import unfinished
 from receiver.database.database import Database
+from receiver.database.identity import IDENTITY
 from receiver.database.unfinished import Note, Part
 from receiver.errors import CopyError
 
@@ -156,7 +157,10 @@ class Copier:
                     "no longer, the same: run this with --afresh to drop what was copied and begin anew."
                 )
             resumed = note is not None
-            note = note or Note(self._source.place, self._clock().isoformat(timespec="seconds"), parts)
+            if note is None:
+                note = Note(self._source.place, self._clock().isoformat(timespec="seconds"), parts)
+                # It takes on that of the database that is copied, so that who follows the feed goes on here.
+                connection.execute(delete(IDENTITY))
             unfinished.write_note(connection, note, self._runner)
         return note, resumed
 

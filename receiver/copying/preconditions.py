@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 from receiver.database import redaction, urls
 from receiver.database.database import READERS_SEE, Database
 from receiver.database.errors import explain
+from receiver.database.identity import IDENTITY
 from receiver.database.revisions import OWN
 from receiver.database.schema import Schema
 from receiver.database.unfinished import UNFINISHED, read_note
@@ -224,7 +225,8 @@ def demand_target(side: Side, *, now: datetime) -> None:
                 refuse_users(connection, side, now)
             for table in side.tables():
                 if (
-                    present.has_table(table.name)
+                    table is not IDENTITY
+                    and present.has_table(table.name)
                     and connection.execute(select(text("1")).select_from(table).limit(1)).first()
                 ):
                     raise CopyError(

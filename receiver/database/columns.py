@@ -145,6 +145,26 @@ def _among_array(element: among, compiler: SQLCompiler, **options: Any) -> str:
     return f"{column} = ANY ({values})"
 
 
+class place_of(FunctionElement[int]):  # noqa: N801 (a function, to whoever writes it)
+    """`place_of("text", column)`: where the text first occurs in it, letter for letter, from 1; 0 where it does not."""
+
+    type = Integer()
+    name = "place_of"
+    inherit_cache = True
+
+
+@compiles(place_of, "sqlite")
+def _place_instr(element: place_of, compiler: SQLCompiler, **options: Any) -> str:
+    sought, column = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"instr({column}, {sought})"
+
+
+@compiles(place_of, "postgresql")
+def _place_strpos(element: place_of, compiler: SQLCompiler, **options: Any) -> str:
+    sought, column = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"strpos({column}, {sought})"
+
+
 def iso_text(value: datetime | None) -> str | None:
     """The time as SQLite keeps it: ISO 8601 in UTC, always with microseconds."""
     if value is None:

@@ -9,10 +9,13 @@ from operator import add
 from typing import Any, NamedTuple
 
 from msgspec import Raw
-from sqlalchemy import ColumnElement, RowMapping, Select, Text, cast, func
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, cast, func
 
 from receiver.codec import encode
 from receiver.database.database import Database
+
+#: Items of one page: unless asked for, and at most.
+USUAL_PAGE, LARGEST_PAGE = 100, 1_000
 
 #: Bytes after which a page ends, although more rows were asked for.
 LARGEST_PAGE_BYTES = 4 << 20
@@ -39,9 +42,22 @@ def read_page(
 
     At least one, if there is one, however large.
     """
+    with database.read() as connection:
+        return read_page_on(connection, statement, show, limit=limit, most_bytes=most_bytes)
+
+
+def read_page_on(
+    connection: Connection,
+    statement: Select[Any],
+    show: Callable[[RowMapping], Any],
+    *,
+    limit: int,
+    most_bytes: int = LARGEST_PAGE_BYTES,
+) -> Page:
+    """As `read_page`, inside a transaction of the caller's."""
     items: list[Raw] = []
     size, last = 0, None
-    for row in read_within(database, statement, limit=limit, most_bytes=most_bytes):
+    for row in _read_within(connection, statement, limit=limit, most_bytes=most_bytes):
         items.append(Raw(encode(show(row))))
         last, size = row, size + len(bytes(items[-1]))
         if size >= most_bytes:
@@ -56,11 +72,17 @@ def read_within(database: Database, statement: Select[Any], *, limit: int, most_
     it knows that without reading what lies outside of the row, as anything large does.
     """
     with database.read() as connection:
-        if database.is_postgresql:
-            sizes = connection.execute(statement.with_only_columns(_size(statement)).limit(limit)).scalars().all()
-            limit = _how_many(sizes, most_bytes)
-        with connection.execute(statement.limit(limit)) as found:
-            yield from found.mappings()
+        yield from _read_within(connection, statement, limit=limit, most_bytes=most_bytes)
+
+
+def _read_within(
+    connection: Connection, statement: Select[Any], *, limit: int, most_bytes: int
+) -> Iterator[RowMapping]:
+    if connection.dialect.name == "postgresql":
+        sizes = connection.execute(statement.with_only_columns(_size(statement)).limit(limit)).scalars().all()
+        limit = _how_many(sizes, most_bytes)
+    with connection.execute(statement.limit(limit)) as found:
+        yield from found.mappings()
 
 
 def _size(statement: Select[Any]) -> ColumnElement[int]:

@@ -32,7 +32,17 @@ class Change(SQLModel, table=True):
     """One applied change of one mirror row."""
 
     __tablename__ = "changes"
-    __table_args__ = (Index("ix_changes_row", "table", "source", "external_id", "seq"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("ix_changes_row", "table", "source", "external_id", "seq"),
+        # Without those of a reconcile, which no delivery brought.
+        Index(
+            "ix_changes_delivery",
+            "delivery_id",
+            sqlite_where=text("delivery_id IS NOT NULL"),
+            postgresql_where=text("delivery_id IS NOT NULL"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
 
     #: Grows in commit order; numbers may be missing, changes never are.
     seq: int | None = Field(

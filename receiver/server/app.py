@@ -40,6 +40,7 @@ from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
+from receiver.search.cursors import Cursors
 from receiver.server.registry import Kind, Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
 from receiver.settings.environment import CONFIG_VARIABLE
@@ -165,6 +166,7 @@ class App:
         api = Api(
             self._read_inbox,
             Tokens(settings.secret_keys),
+            cursors=Cursors(settings.secret_keys),
             sources=sorted(sources),
             reads=self._reads,
             page_bytes=settings.api_page_bytes,

@@ -11,6 +11,9 @@ from senders import SOURCES
 from serving import SECRET_KEY, Served, error, serving, token
 
 from receiver.api.tokens import Scope
+from receiver.database.identity import identity_of
+from receiver.search.cursors import Cursors, ListedIn
+from receiver.search.filters import RowFilter
 
 #: Every route with its method and the scope it wants.
 GUARDED = [
@@ -21,6 +24,7 @@ GUARDED = [
     ("GET", "/api/v1/catalog/products", Scope.READ),
     ("GET", "/api/v1/catalog/products/sigma/A1", Scope.READ),
     ("GET", "/api/v1/changes", Scope.READ),
+    ("GET", "/api/v1/search?q=A1", Scope.READ),
     ("GET", "/api/v1/stats", Scope.READ),
 ]
 
@@ -124,6 +128,24 @@ def test_tokens_survive_the_rotation_of_the_key_until_the_old_one_goes(mirror_ur
         "deliveries?limit=1&limit=1",
         "catalog/products?source=nosuch",
         "catalog/products?active=yes",
+        "catalog/products?tie=1",
+        "catalog/products?sku=",
+        *(f"deliveries?from={wrong}" for wrong in ("", "now", "2026-11-28T10:00:00", "999999d", "%00", "%ED%A0%80")),
+        "deliveries?from=1h&to=2h",
+        "deliveries?outcome=lost",
+        "deliveries?conflict=maybe",
+        "deliveries?count=1",
+        *(f"deliveries?{name}=" for name in ("event_type", "entity", "reason", "source")),
+        *(f"deliveries?{name}={'x' * 3_000}" for name in ("event_type", "entity", "reason", "source")),
+        "search",
+        "search?q=",
+        "search?q=%20%09",
+        f"search?q={'x' * 3_000}",
+        "changes?table=moons",
+        "changes?delivery=x",
+        "changes?after=1&newest=true",
+        "changes?after=1&cursor=begin",
+        "changes?cursor=x",
         "catalog/products?state=dead",
         "changes?limit=0",
         "stats?source=sigma",
@@ -137,7 +159,7 @@ def test_a_parameter_that_makes_no_sense_is_refused_by_name(served: Served, path
 
 @pytest.mark.parametrize(("method", "path", "_scope"), GUARDED)
 def test_a_parameter_that_an_address_does_not_know_is_refused(served: Served, method: str, path: str, _scope):
-    answer = served.get(f"{path}?colour=red", scope=Scope.OPERATE, method=method)
+    answer = served.get(f"{path.partition('?')[0]}?colour=red", scope=Scope.OPERATE, method=method)
     assert error(answer) == (400, "bad_request")
     assert answer.json()["message"].startswith("There is no parameter 'colour' here; the parameters are: ")
 
@@ -166,9 +188,15 @@ def cursor(key: object) -> str:
     return urlsafe_b64encode(json.dumps(key).encode()).decode()
 
 
-@pytest.mark.parametrize("odd", ["\0", "\ud800", "\u202e", "字" * 512])
+def cursor_of_rows(served: Served, *key: str) -> str | None:
+    with served.beside.read() as connection:
+        listed = ListedIn("products", RowFilter(), identity_of(connection))
+    return Cursors([SECRET_KEY]).write(listed, key)
+
+
+@pytest.mark.parametrize("odd", ["\ufffd", "\u202e", "字" * 512, "'; DROP TABLE products; --"])
 def test_a_cursor_may_name_any_key(served: Served, odd: str):
-    answer = served.get(f"/api/v1/catalog/products?cursor={cursor(['sigma', odd])}")
+    answer = served.get(f"/api/v1/catalog/products?cursor={cursor_of_rows(served, 'sigma', odd)}")
     assert answer.status_code == 200
 
 

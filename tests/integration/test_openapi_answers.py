@@ -69,7 +69,10 @@ ASKED = [
     Asked(200, "/openapi.json", scope=None),
     Asked(200, "/api/v1/deliveries"),
     Asked(200, "/api/v1/deliveries?limit=1"),
-    Asked(200, "/api/v1/deliveries?source=sticky&state=processed&event_type=product.updated&entity=product:1&cursor=9"),
+    Asked(
+        200,
+        "/api/v1/deliveries?source=sticky&state=processed&event_type=product.updated&entity=product:1&from=2h&count=true",
+    ),
     Asked(400, "/api/v1/deliveries?state=lost"),
     Asked(401, "/api/v1/deliveries", scope=None),
     *(Asked(200, f"/api/v1/deliveries/{{{kind}}}") for kind in ("processed", "ignored", "dead", "waiting", "expired")),
@@ -100,6 +103,13 @@ ASKED = [
     Asked(200, "/api/v1/changes?after=1&limit=1"),
     Asked(400, "/api/v1/changes?after=x"),
     Asked(401, "/api/v1/changes", scope=None),
+    Asked(200, "/api/v1/changes?cursor=begin"),
+    Asked(200, "/api/v1/changes?newest=true&whole=true&source=sticky"),
+    Asked(410, "/api/v1/changes?after=9999"),
+    Asked(200, "/api/v1/search?q=product:1"),
+    Asked(400, "/api/v1/search"),
+    Asked(401, "/api/v1/search", scope=None),
+    Asked(200, "/docs", scope=None),
     Asked(200, "/api/v1/stats"),
     Asked(400, "/api/v1/stats?colour=red"),
     Asked(401, "/api/v1/stats", scope=None),
@@ -114,6 +124,7 @@ ASKED_IN_VAIN = [
     *(Asked(503, f"/api/v1/catalog/{table}") for table in TABLES),
     *(Asked(503, f"/api/v1/catalog/{table}/made/1") for table in TABLES),
     Asked(503, "/api/v1/changes"),
+    Asked(503, "/api/v1/search?q=A1"),
     Asked(503, "/api/v1/stats"),
 ]
 
@@ -249,6 +260,8 @@ def test_every_answer_in_the_document_is_given_above(document):
         if not path.startswith("/api/v1/catalog/") or path.split("/")[4] in TABLES
         for method, operation in methods.items()
         for status in operation["responses"]
+        # Only who has the answer already is given it.
+        if status != "304"
     }
     anything = defaultdict(lambda: "x")
     asked = {

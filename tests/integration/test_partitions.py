@@ -9,17 +9,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from listed import listed_ids
 from shopping import NOON, named, new_shop
 from sqlalchemy import text
 
 from handlers.catalog import Product
-from receiver.api import queries
-from receiver.api.queries import DeliveryFilter
 from receiver.api.stats import Counts
 from receiver.database.schema import Schema
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import State
+from receiver.search import deliveries
+from receiver.search.filters import DeliveryFilter
 from receiver.testing import Webhooks
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
@@ -126,16 +127,18 @@ def test_further_months_are_made_by_running_it_again(kit, postgresql_url):
     assert rows_in(kit, f"bodies_{month_after(14):%Y_%m}") == 0
 
 
+def entity_of(kit, number: int) -> str:
+    return kit.delivery(str(number))["entity"]
+
+
 def test_the_api_lists_across_partitions_newest_first(kit):
     kit.drain()
     second, first = in_month(kit, 2), in_month(kit, 1)
-    listed = queries.deliveries(kit.database, DeliveryFilter(), before=None, limit=3)
-    assert [row["id"] for row in listed][:2] == [second, first]
-    rest = queries.deliveries(kit.database, DeliveryFilter(state=State.PROCESSED), before=first, limit=10)
-    assert [row["entity_id"] for row in rest] == ["WAITS", "OLD"]
-    found = queries.deliveries(kit.database, DeliveryFilter(entity="product:M2"), before=None, limit=10)
-    assert [row["id"] for row in found] == [second]
-    assert queries.delivery(kit.database, second).row["body"] is not None
+    assert listed_ids(kit.database, limit=3)[:2] == [second, first]
+    rest = listed_ids(kit.database, DeliveryFilter(state=State.PROCESSED), before=first)
+    assert [entity_of(kit, number) for number in rest] == ["product:WAITS", "product:OLD"]
+    assert listed_ids(kit.database, DeliveryFilter(entity="product:M2")) == [second]
+    assert deliveries.delivery(kit.database, second).row["body"] is not None
     (told,) = Counts(kit.database, ["shop"]).per_source(now=kit.now())
     assert told.states[State.PROCESSED] == 4
 

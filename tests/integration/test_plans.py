@@ -1,22 +1,18 @@
 """No verb of the inbox reads through the history: the databases' own plans say so, statement by statement.
 
-Each plan is asked for in the transaction that runs the statement, before it does. PostgreSQL is told to read a whole
-table only where no index serves, so that what it says does not depend on how small the tables of a test are.
+How they are asked: `explaining`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from urllib.parse import quote
 
 import pytest
-from sqlalchemy import Connection, event, insert, text
+from explaining import Plans, strict
+from listed import listed_ids
+from sqlalchemy import event, insert, text
 
-from receiver.api import queries
-from receiver.api.queries import DeliveryFilter
 from receiver.api.stats import Counts
 from receiver.database.database import Database
 from receiver.database.schema import Schema
@@ -27,6 +23,8 @@ from receiver.inbox.inbox import Inbox, pending_entities, pending_sources
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State
+from receiver.search.deliveries import delivery
+from receiver.search.filters import DeliveryFilter
 
 SOURCE = "shop"
 NOW = datetime.now(UTC)
@@ -40,64 +38,13 @@ HISTORY = 1_000
 #: What grows with it, also under the name that a claim gives it.
 GROWING = ("deliveries", "busy", "bodies", "dedup_keys", "attempts", "rounds")
 
-#: Indexes over the few rows in one state, which may be read from end to end.
-OF_FEW = {"ix_deliveries_due", "ix_deliveries_processing", "ix_deliveries_dead"}
-
-#: For PostgreSQL, which in a small table finds it cheaper to read everything, at once or side by side with another.
-ONLY_IF_NO_INDEX_SERVES = "-c enable_seqscan=off -c enable_mergejoin=off -c enable_hashjoin=off"
-
 FINGERPRINT = b"f" * 32
-
-
-class Plans:
-    """What reads a whole table or a whole index of one, of all that the database was asked since `forget`."""
-
-    def __init__(self, database: Database) -> None:
-        self.scans: list[str] = []
-        self.statements = 0
-        self._scans_of = _scans_on_postgresql if database.is_postgresql else _scans_on_sqlite
-        event.listen(database.engine, "before_cursor_execute", self._explain)
-
-    def forget(self) -> None:
-        self.scans, self.statements = [], 0
-
-    def _explain(self, connection: Connection, _cursor: Any, sql: str, parameters: Any, *_: Any) -> None:
-        if sql.lstrip().split(maxsplit=1)[0] in ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE"):
-            self.statements += 1
-            scans = self._scans_of(connection.connection.driver_connection, sql, parameters)
-            self.scans.extend(f"{scan}: {sql}" for scan in scans)
-
-
-def _scans_on_sqlite(driver: Any, sql: str, parameters: Any) -> Iterator[str]:
-    parameters = parameters[0] if isinstance(parameters, list) else parameters
-    for *_, line in driver.execute(f"EXPLAIN QUERY PLAN {sql}", parameters):
-        scan = re.match(rf"SCAN ({'|'.join(GROWING)})\b(?: USING (?:COVERING )?INDEX (\w+))?", line)
-        if scan is not None and scan[2] not in OF_FEW:
-            yield line
-
-
-def _scans_on_postgresql(driver: Any, sql: str, parameters: Any) -> Iterator[str]:
-    parameters = parameters[0] if isinstance(parameters, list) else parameters
-    (plan,) = driver.execute(f"EXPLAIN (FORMAT JSON) {sql}", parameters).fetchone()[0]
-    yield from _scans_in(plan["Plan"])
-
-
-def _scans_in(node: dict[str, Any]) -> Iterator[str]:
-    kind, index = node["Node Type"], node.get("Index Name")
-    if "Seq Scan" in kind and node["Relation Name"] in GROWING:
-        yield f"{kind} on {node['Relation Name']}"
-    if index is not None and "Index Cond" not in node and index not in OF_FEW:
-        yield f"{kind} through all of {index}"
-    for inner in node.get("Plans", []):
-        yield from _scans_in(inner)
 
 
 @pytest.fixture
 def database(database_url) -> Iterator[Database]:
     """With a history, and statistics about it."""
-    if database_url.startswith("postgresql"):
-        database_url += "?options=" + quote(ONLY_IF_NO_INDEX_SERVES)
-    opened = Database(database_url)
+    opened = Database(strict(database_url))
     Schema(opened).upgrade()
     _fill(opened)
     yield opened
@@ -111,7 +58,7 @@ def inbox(database) -> Inbox:
 
 @pytest.fixture
 def plans(database) -> Plans:
-    return Plans(database)
+    return Plans(database, GROWING)
 
 
 def _fill(database: Database) -> None:
@@ -212,7 +159,7 @@ def try_now(inbox: Inbox) -> None:
 
 def read_rounds(inbox: Inbox) -> None:
     replay(inbox)
-    found = queries.delivery(inbox.database, first_id_at(BEGAN))
+    found = delivery(inbox.database, first_id_at(BEGAN))
     assert found is not None
     assert len(found.rounds) == 2
 
@@ -266,7 +213,7 @@ def test_the_api_reads_the_newest_page_off_the_end_of_an_index(database, wanted)
         sorts.extend(line for line in lines if "Sort" in line or "TEMP B-TREE" in line)
 
     event.listen(database.engine, "before_cursor_execute", explain)
-    assert len(queries.deliveries(database, wanted, before=None, limit=5)) == 5
+    assert len(listed_ids(database, wanted, limit=5)) == 5
     assert sorts == []
 
 
@@ -274,10 +221,10 @@ def test_the_api_reads_the_newest_page_off_the_end_of_an_index(database, wanted)
 def test_the_deliveries_about_one_entity_are_found_by_an_index(inbox, database, plans, entity):
     claim(inbox)
     plans.forget()
-    queries.deliveries(database, DeliveryFilter(entity=entity), before=None, limit=5)
+    listed_ids(database, DeliveryFilter(entity=entity), limit=5)
     assert (plans.statements > 0, plans.scans) == (True, [])
 
 
 def test_a_page_further_on_is_found_by_its_cursor(database, plans):
-    assert len(queries.deliveries(database, DeliveryFilter(), before=first_id_at(BEGAN), limit=5)) == 0
+    assert listed_ids(database, before=first_id_at(BEGAN), limit=5) == []
     assert plans.scans == []

@@ -81,6 +81,28 @@ def limit_statements(engine: Engine, seconds: float) -> None:
     event.listen(engine, "begin", begin, insert=True)
 
 
+@contextmanager
+def ending_statements(pooled: PoolProxiedConnection, seconds: float) -> Iterator[None]:
+    """Have SQLite end a statement of the block that runs later than so many seconds from now.
+
+    Where the connection's statements are limited anyway, the earlier moment counts.
+    """
+    driver = cast("sqlite3.Connection", pooled.driver_connection)
+    limited = pooled.info.get("until")
+    until = min(time.monotonic() + seconds, inf if limited is None else limited)
+    if limited is None:
+        driver.set_progress_handler(lambda: time.monotonic() > until, STEPS)
+    pooled.info["until"] = until
+    try:
+        yield
+    finally:
+        if limited is None:
+            driver.set_progress_handler(None, 0)
+            del pooled.info["until"]
+        else:
+            pooled.info["until"] = limited
+
+
 def is_open(path: str) -> bool:
     """Whether a connection of this process has this file open."""
     return _open_connections[path] > 0

@@ -26,6 +26,7 @@ from receiver.database.columns import Document, ExactDecimal, UtcDateTime
 from receiver.database.database import Database
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.rows import mirror_tables, sql_table
+from receiver.search.cursors import Cursors
 
 #: The document is made without reading anything.
 NO_LOOKUP: Any = None
@@ -41,6 +42,7 @@ def api(tmp_path_factory) -> Iterator[Api]:
             inbox,
             Tokens(["key"]),
             sources=[],
+            cursors=Cursors(["key"]),
             reads=Reads(at_once=1, seconds=1),
             page_bytes=1,
             readiness=Readiness(inbox, [], max_backlog_seconds=1),

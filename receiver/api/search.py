@@ -1,0 +1,106 @@
+"""The search over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from receiver.api.deliveries import Delivery, show_delivery
+from receiver.api.listings import Matching, show_count
+from receiver.api.lookup import Lookup
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.row_shapes import row_shape, show_row
+from receiver.api.tokens import Scope
+from receiver.errors import BadRequest, Unavailable
+from receiver.mirror.rows import MirrorRow, sql_table
+from receiver.schemas import Shape
+from receiver.search.asked import LONGEST_ENTITY, words
+from receiver.search.hits import KINDS, MOST_HITS, Hits, search
+
+Kind = Annotated[Literal[KINDS], Meta(description="What the text is to it.")]  # type: ignore[valid-type]
+
+
+class FoundRow(Shape, frozen=True):
+    """A row of the mirror that is called so."""
+
+    kind: Kind
+    table: str
+    row: Annotated[dict[str, Any], Meta(description="As the list of the table shows it.")]
+
+
+class FoundDelivery(Shape, frozen=True):
+    """A delivery that is called so, or that is about an entity that is."""
+
+    kind: Kind
+    delivery: Delivery
+
+
+class LookedFor(Shape, frozen=True):
+    """One way on which it was looked for."""
+
+    kind: Kind
+    where: Annotated[list[str], Meta(description="Names of tables.")]
+    found: int
+
+
+class SearchResult(Shape, frozen=True):
+    """Everything that is called so."""
+
+    text: Annotated[str, Meta(description="What was looked for, letter for letter.")]
+    says: Annotated[str, Meta(description="The answer in one sentence.")]
+    rows: Annotated[list[FoundRow], Meta(description=f"At most {MOST_HITS} of a kind and table.")]
+    deliveries: Annotated[list[FoundDelivery], Meta(description=f"The newest first, at most {MOST_HITS} of a kind.")]
+    about: Annotated[Matching, Meta(description="How many deliveries are about an entity of this name.")]
+    looked: Annotated[list[LookedFor], Meta(description="What it was taken for, and where it was looked for.")]
+
+
+def show_hits(hits: Hits, tables: dict[str, type[MirrorRow]]) -> SearchResult:
+    """Hits as the API shows them."""
+    return SearchResult(
+        hits.text,
+        hits.says,
+        [FoundRow(hit.kind, hit.table, show_row(row_shape(tables[hit.table]), hit.row)) for hit in hits.rows],
+        [FoundDelivery(hit.kind, show_delivery(hit.row)) for hit in hits.deliveries],
+        show_count(hits.about),
+        [LookedFor(each.kind, list(each.where), each.found) for each in hits.looked],
+    )
+
+
+def _sought(text: str) -> str:
+    return words("q", text.strip(), longest=LONGEST_ENTITY)
+
+
+Q = Parameter(
+    "q",
+    {"type": "string", "minLength": 1, "maxLength": LONGEST_ENTITY},
+    "A SKU, an external id, an entity as `kind:id`, the id of a delivery, or a dedup key; letter for letter.",
+    _sought,
+    "",
+)
+
+
+class Search:
+    """The operation that finds what people have in hand."""
+
+    def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]]) -> None:
+        self._lookup = lookup
+        self._tables = {str(sql_table(table).name): table for table in tables}
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                name="search",
+                path="/api/v1/search",
+                summary="Whatever has this SKU, id, entity or dedup key",
+                answer=self.search,
+                answers={200: SearchResult},
+                scope=Scope.READ,
+                parameters=(Q,),
+                refusals=(BadRequest, Unavailable),
+            )
+        ]
+
+    def search(self, asked: Question) -> SearchResult:
+        return show_hits(search(self._lookup.database, self._tables, asked[Q]), self._tables)

@@ -1,0 +1,139 @@
+"""Where a command's questions are answered: by the database of the settings, or over the API of a receiver.
+
+Both answer with the same operations, so a command says the same either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Protocol
+from urllib.parse import quote, urlsplit
+
+import httpx
+import typer
+
+from receiver.api.catalog import Catalog
+from receiver.api.changes import ChangeFeed
+from receiver.api.deliveries import Deliveries
+from receiver.api.lookup import Lookup
+from receiver.api.parameters import question
+from receiver.api.search import Search
+from receiver.codec import decode, encode, storable
+from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
+from receiver.logs.safe_text import told_with_type
+from receiver.mirror.rows import mirror_tables
+from receiver.search.cursors import Cursors
+from receiver.server.app import Runtime, install
+from receiver.server.sending import shown
+from receiver.settings.environment import TOKEN_VARIABLE
+
+#: Seconds that an answer may take.
+ANSWER_TIMEOUT = 60.0
+
+#: Signs the cursors of commands where no secret key is set: they come back to who was given them.
+OWN_KEY = "cursors of commands"
+
+ToOption = Annotated[
+    str | None, typer.Option("--to", metavar="URL", help="Ask the receiver at this address, not the own database.")
+]
+TokenOption = Annotated[
+    str | None, typer.Option("--token", envvar=TOKEN_VARIABLE, show_default=False, help="What `--to` wants.")
+]
+
+
+class Answering(Protocol):
+    """Answers questions."""
+
+    def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
+        """What the operation at this path answers. Raises `HookmirrorError` saying why it does not."""
+
+
+def answering(to: str | None, token: str | None) -> Answering:
+    """The receiver at this address, or the database of the settings. Raises `ConfigurationError`."""
+    if to is None:
+        return Here(install())
+    if not token:
+        raise ConfigurationError(
+            f"--to wants a token: put what `hookmirror token` prints there into {TOKEN_VARIABLE}, or give --token."
+        )
+    return There(to, token)
+
+
+class Here:
+    """The database of the settings."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        """Raises `ConfigurationError` if the database cannot be used."""
+        runtime.prepare()
+        settings = runtime.settings
+        cursors = Cursors(settings.secret_keys if settings.secret_key else [OWN_KEY])
+        names = sorted(runtime.sources)
+        lookup = Lookup(runtime.database, names, page_bytes=settings.api_page_bytes, cursors=cursors)
+        tables = mirror_tables()
+        nouns = (
+            Deliveries(lookup, runtime.inbox, wake=lambda: None),
+            Catalog(lookup, tables),
+            ChangeFeed(lookup, tables),
+            Search(lookup, tables),
+        )
+        self._operations = {each.path: each for noun in nouns for each in noun.operations() if each.method == "get"}
+
+    def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
+        operation = self._operations[path]
+        assert operation.answer is not None
+        asked = question(operation, {name: storable(part) for name, part in parts.items()}, _words(query))
+        return decode(encode(operation.answer(asked)))
+
+
+class There:
+    """A receiver somewhere else, over its API."""
+
+    def __init__(self, to: str, token: str) -> None:
+        """Raises `ConfigurationError` for what is not an address, or cannot be a token."""
+        try:
+            address = urlsplit(to)
+        except ValueError:
+            address = urlsplit("")
+        if address.scheme not in ("http", "https") or not address.netloc:
+            raise ConfigurationError(
+                "--to takes a URL that begins with http:// or https://, such as http://127.0.0.1:8000."
+            )
+        if not (token.isascii() and token.isprintable()):
+            raise ConfigurationError("The token is not one: take exactly what `hookmirror token` printed.")
+        self._to = to.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
+        place = path.replace(":path", "").format_map({name: _escaped(part) for name, part in parts.items()})
+        words = {name: storable(word) for name, word in _words(query).items()}
+        try:
+            response = httpx.get(self._to + place, params=words, headers=self._headers, timeout=ANSWER_TIMEOUT)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise HookmirrorError(
+                f"Nobody answers at {shown(self._to)} ({told_with_type(error)}): start it, or correct --to."
+            ) from None
+        try:
+            answer = decode(response.content)
+        except Unreadable:
+            answer = None
+        if response.status_code == 200 and isinstance(answer, dict):
+            return answer
+        if isinstance(answer, dict) and isinstance(answer.get("message"), str):
+            raise HookmirrorError(answer["message"])
+        raise HookmirrorError(
+            f"What answers at {shown(self._to)} is not a receiver (status {response.status_code}): correct --to."
+        )
+
+
+def _words(query: Mapping[str, Any]) -> dict[str, str]:
+    """What is given of the query, as an address says it."""
+    said = {True: "true", False: "false"}
+    return {
+        name: said[value] if isinstance(value, bool) else str(value)
+        for name, value in query.items()
+        if value is not None
+    }
+
+
+def _escaped(part: str) -> str:
+    return quote(storable(part), safe="")

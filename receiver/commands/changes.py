@@ -1,0 +1,36 @@
+"""`hookmirror changes`: lists the change feed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from receiver.commands.asking import TokenOption, ToOption, answering
+from receiver.commands.paging import USUAL, CursorOption, JsonLines, LimitOption, show_list
+
+PATH = "/api/v1/changes"
+
+COLUMNS = (
+    *("seq", "recorded_at", "table", "source", "external_id", "operation", "before", "after"),
+    *("changed_at", "delivery_id"),
+)
+
+
+def changes(
+    table: Annotated[str | None, typer.Option(help="Of this table.")] = None,
+    source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Recorded since: a time, or 2h ago.")] = None,
+    delivery: Annotated[str | None, typer.Option(metavar="ID", help="That this delivery brought.")] = None,
+    after: Annotated[int | None, typer.Option(min=0, help="Oldest first, from behind this number on.")] = None,
+    limit: LimitOption = USUAL,
+    cursor: CursorOption = None,
+    to: ToOption = None,
+    token: TokenOption = None,
+    as_json: JsonLines = False,
+) -> None:
+    """List changes of the mirror, the newest first; with --after in their order."""
+    query = {"table": table, "source": source, "since": since, "delivery": delivery, "cursor": cursor}
+    order = {"newest": True} if after is None else {"after": after}
+    asked = answering(to, token)
+    show_list(asked, PATH, {**query, **order}, limit=limit, as_json=as_json, columns=COLUMNS)

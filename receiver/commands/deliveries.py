@@ -1,0 +1,50 @@
+"""`hookmirror deliveries`: lists deliveries."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from receiver.commands.asking import TokenOption, ToOption, answering
+from receiver.commands.paging import USUAL, CursorOption, JsonLines, LimitOption, show_list
+from receiver.inbox.tables import State
+from receiver.mirror.versions import Outcome
+
+PATH = "/api/v1/deliveries"
+
+COLUMNS = ("id", "received_at", "source", "event_type", "entity", "state", "outcome", "attempts_made", "reason")
+
+
+def deliveries(
+    source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
+    state: Annotated[State | None, typer.Option(help="In this state.")] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="With this outcome.")] = None,
+    event_type: Annotated[str | None, typer.Option(help="Of this event type.")] = None,
+    entity: Annotated[str | None, typer.Option(help="About this entity, as kind:id or id.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Arrived then or later: a time, or 2h ago.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Arrived before: a time, or 2h ago.")] = None,
+    reason: Annotated[str | None, typer.Option(help="With this text in the reason.")] = None,
+    conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With a used dedup key.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="Also count what matches.")] = False,
+    limit: LimitOption = USUAL,
+    cursor: CursorOption = None,
+    to: ToOption = None,
+    token: TokenOption = None,
+    as_json: JsonLines = False,
+) -> None:
+    """List deliveries, newest first."""
+    query = {
+        "source": source,
+        "state": state,
+        "outcome": outcome,
+        "event_type": event_type,
+        "entity": entity,
+        "from": since,
+        "to": until,
+        "reason": reason,
+        "conflict": conflict,
+        "count": True if count else None,
+        "cursor": cursor,
+    }
+    show_list(answering(to, token), PATH, query, limit=limit, as_json=as_json, columns=COLUMNS)

@@ -1,0 +1,78 @@
+"""Lists in the terminal: as many pages as it takes, and where to go on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from receiver.codec import encode
+from receiver.commands.asking import Answering
+from receiver.commands.tables import print_table
+from receiver.database.pages import LARGEST_PAGE
+from receiver.logs.escapes import visible
+
+#: Items that are shown unless somebody asks for more.
+USUAL = 20
+
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="How many at most.")]
+CursorOption = Annotated[str | None, typer.Option("--cursor", help="Go on where the list before ended, as it said.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="One line of JSON for each, for machines.")]
+
+
+def show_list(
+    asked: Answering,
+    path: str,
+    query: Mapping[str, Any],
+    *,
+    limit: int,
+    as_json: bool,
+    columns: Sequence[str],
+) -> None:
+    """Print items of a list, the first `limit`, and on standard error where it goes on."""
+    shown: list[Mapping[str, Any]] = []
+    page: dict[str, Any] = {}
+    following = query.get("cursor")
+    while len(shown) < limit:
+        size = min(limit - len(shown), LARGEST_PAGE)
+        page = asked.ask(path, {}, {**query, "cursor": following, "limit": size})
+        shown += page["items"]
+        if as_json:
+            for item in page["items"]:
+                typer.echo(encode(item))
+        following = following_of(page)
+        if following is None or "horizon" in page or not page["items"]:
+            break
+    if not as_json:
+        _show(shown, columns)
+    _tell_more(page, following, as_json)
+
+
+def following_of(page: Mapping[str, Any]) -> str | None:
+    """The cursor of the page behind this one."""
+    cursor = page.get("cursor", page["next"])
+    return None if cursor is None else str(cursor)
+
+
+def _show(shown: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    if shown:
+        print_table(columns, [[item[name] for name in columns] for item in shown])
+    else:
+        typer.echo("None.")
+
+
+def _tell_more(page: Mapping[str, Any], following: str | None, as_json: bool) -> None:
+    horizon = page.get("horizon")
+    if as_json:
+        if following is not None:
+            sys.stderr.write(encode({"next": following, "horizon": horizon}).decode() + "\n")
+        return
+    if matching := page.get("matching"):
+        sys.stderr.write(f"Matching: {matching['says']}.\n")
+    if horizon is not None:
+        back = ", ".join(str(value) for name, value in horizon.items() if name != "looked_at")
+        sys.stderr.write(visible(f"Looked at {horizon['looked_at']:,}, as far as {back}.") + "\n")
+    if following is not None:
+        sys.stderr.write(f"There may be more: --cursor {visible(following)}\n")

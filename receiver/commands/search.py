@@ -1,0 +1,44 @@
+"""`hookmirror search`: finds what somebody has in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from receiver.codec import encode
+from receiver.commands.asking import TokenOption, ToOption, answering
+from receiver.commands.options import JsonFlag
+from receiver.commands.tables import print_table
+from receiver.logs.escapes import visible
+
+PATH = "/api/v1/search"
+
+ROW = ("found by", "table", "source", "external_id", "sku", "name", "price", "active", "changed_at")
+DELIVERY = ("found by", "id", "received_at", "source", "event_type", "entity", "state", "outcome", "reason")
+
+
+def search(
+    text: Annotated[str, typer.Argument(help="A SKU, an external id, kind:id, a delivery's id, or a dedup key.")],
+    to: ToOption = None,
+    token: TokenOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find rows and deliveries by what they are called, letter for letter."""
+    found = answering(to, token).ask(PATH, {}, {"q": text})
+    if as_json:
+        typer.echo(encode(found))
+        return
+    typer.echo(visible(found["says"]))
+    _print("rows", ROW, [{**hit["row"], "found by": hit["kind"], "table": hit["table"]} for hit in found["rows"]])
+    _print("deliveries", DELIVERY, [{**hit["delivery"], "found by": hit["kind"]} for hit in found["deliveries"]])
+    if not found["rows"] and not found["deliveries"]:
+        looked = [{"kind": each["kind"], "where": ", ".join(each["where"])} for each in found["looked"]]
+        _print("looked for as", ("kind", "where"), looked)
+
+
+def _print(title: str, columns: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:
+    if items:
+        typer.echo(f"\n{title}")
+        print_table(columns, [[item.get(name) for name in columns] for item in items])

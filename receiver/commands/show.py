@@ -1,0 +1,79 @@
+"""`hookmirror show`: one delivery with all that is kept about it."""
+
+from __future__ import annotations
+
+import sys
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from receiver.codec import encode
+from receiver.commands.asking import TokenOption, ToOption, answering
+from receiver.commands.options import JsonFlag
+from receiver.commands.tables import hex_lines, print_members, print_table
+from receiver.errors import ConfigurationError
+from receiver.logs.escapes import visible_lines
+
+PATH = "/api/v1/deliveries/{id}"
+
+#: What has a place of its own below.
+BELOW = {"headers", "body", "body_encoding", "plain", "attempts", "rounds"}
+
+
+def show(
+    delivery: Annotated[str, typer.Argument(metavar="ID", help="The id of the delivery.")],
+    body: Annotated[bool, typer.Option("--body", help="Write the body alone, byte for byte.")] = False,
+    to: ToOption = None,
+    token: TokenOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show one delivery: what became of it, headers, body, rounds and attempts."""
+    if body and as_json:
+        raise ConfigurationError("--body writes bytes and --json writes JSON: leave one of them out.")
+    found = answering(to, token).ask(PATH, {"id": delivery}, {})
+    if as_json:
+        typer.echo(encode(found))
+    elif body:
+        sys.stdout.buffer.write(_bytes(found))
+    else:
+        _print(found)
+
+
+def _bytes(found: Mapping[str, Any]) -> bytes:
+    """Raises `ConfigurationError` if the body is gone."""
+    if found["body"] is None:
+        raise ConfigurationError("Its body has expired: only what stands in the table of deliveries is left.")
+    return b64decode(found["body"]) if found["body_encoding"] == "base64" else found["body"].encode()
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    print_members({name: value for name, value in found.items() if name not in BELOW})
+    typer.echo("\nheaders")
+    print_members(found["headers"]) if found["headers"] else typer.echo("none")
+    typer.echo("\nbody")
+    if found["body"] is None:
+        typer.echo("expired")
+    elif found["body_encoding"] == "base64":
+        typer.echo("\n".join(hex_lines(_bytes(found))))
+    else:
+        typer.echo(visible_lines(found["body"]))
+    if found["plain"] is not None:
+        typer.echo("\nwhat the body holds")
+        typer.echo(visible_lines(found["plain"]))
+    for each in found["rounds"]:
+        _print_round(each)
+
+
+def _print_round(each: Mapping[str, Any]) -> None:
+    """One way of the delivery from pending to its end, and its attempts."""
+    typer.echo(f"\nround {each['number']}")
+    print_members({name: value for name, value in each.items() if name not in ("number", "attempts")})
+    if each["attempts"]:
+        columns = [name for name in each["attempts"][0] if name != "traceback"]
+        print_table(columns, [[attempt[name] for name in columns] for attempt in each["attempts"]])
+    for attempt in each["attempts"]:
+        if attempt["traceback"]:
+            typer.echo(f"traceback of attempt {attempt['number']}")
+            typer.echo(visible_lines(attempt["traceback"]))

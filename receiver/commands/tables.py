@@ -1,0 +1,74 @@
+"""What commands show to people: aligned tables and lists of members, with nothing in them that others can forge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from receiver.codec import encode
+from receiver.logs.escapes import visible
+
+#: Columns of what is not a terminal, such as a pipe: nothing is folded there.
+UNFOLDED = 100_000
+
+#: Bytes of a line of hexadecimal digits.
+LINE = 16
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows below their headings."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.upper(), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(value)) for value in row))
+    _print(table)
+
+
+def print_members(members: Mapping[str, Any]) -> None:
+    """Print names with their values, one a line."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in members.items():
+        table.add_row(Text(visible(name)), Text(cell(value)))
+    _print(table)
+
+
+def cell(value: Any) -> str:
+    """A value of JSON as a person reads it, all digits of a number included."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return visible(encode(value).decode())
+
+
+def hex_lines(content: bytes) -> list[str]:
+    """Bytes as hexadecimal digits, beside them what of it is ASCII."""
+    lines = []
+    for start in range(0, len(content), LINE):
+        some = content[start : start + LINE]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in some)
+        lines.append(f"{start:08x}  {some.hex(' '):<{LINE * 3 - 1}}  {text}")
+    return lines
+
+
+def _print(table: Table) -> None:
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, emoji=False, width=UNFOLDED)
+        # Else every line would be filled up with blanks to that width.
+        with console.capture() as captured:
+            console.print(table)
+        typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        return
+    console.print(table)

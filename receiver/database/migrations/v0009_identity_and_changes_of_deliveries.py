@@ -1,0 +1,29 @@
+"""A database knows itself by a random name, and an index leads from a delivery to the changes that it brought."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "identity",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("name", sa.String, nullable=False),
+        if_not_exists=True,
+    )
+    postgresql = op.get_bind().dialect.name == "postgresql"
+    name = "replace(CAST(gen_random_uuid() AS text), '-', '')" if postgresql else "lower(hex(randomblob(16)))"
+    op.execute(f"INSERT INTO identity (id, name) SELECT 1, {name} WHERE NOT EXISTS (SELECT 1 FROM identity)")  # noqa: S608 (both are ours)
+    op.create_index(
+        "ix_changes_delivery",
+        "changes",
+        ["delivery_id"],
+        sqlite_where=sa.text("delivery_id IS NOT NULL"),
+        postgresql_where=sa.text("delivery_id IS NOT NULL"),
+        if_not_exists=True,
+    )

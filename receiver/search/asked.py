@@ -1,0 +1,49 @@
+"""What is asked for, from the words of an address or a command to values; what cannot be meant is refused."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from receiver.codec import storable
+from receiver.envelope import LONGEST_NAME
+from receiver.errors import BadRequest
+from receiver.moments import in_utc
+
+#: Characters of a kind, a colon and an id.
+LONGEST_ENTITY = 2 * LONGEST_NAME + 1
+
+#: How far back something is: `90m`, `2h`, `3d`.
+_AGO = re.compile(r"([0-9]{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def words(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
+    """Text as a column may hold it. Raises `BadRequest` for none, and for more than any column holds."""
+    if not text:
+        raise BadRequest(f"`{name}` is empty: give it a value, or leave it out.")
+    if len(text) > longest:
+        raise BadRequest(f"`{name}` takes at most {longest:,} characters, because nothing that is stored has more.")
+    return storable(text)
+
+
+def moment(name: str, text: str, *, now: datetime) -> datetime:
+    """A time in UTC: ISO 8601 with its offset, or how long ago it was, such as `2h`. Raises `BadRequest`."""
+    try:
+        if ago := _AGO.fullmatch(text):
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        # A plus sign that an address did not escape has become a blank.
+        written = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+        if written.tzinfo is not None:
+            return in_utc(written)
+    except (ValueError, OverflowError):
+        pass
+    raise BadRequest(
+        f"`{name}` takes a time with its offset from UTC, such as 2026-11-21T12:00:00Z or 2026-11-21T20:00:00+08:00, "
+        "or how long ago it was, such as 90m, 2h or 3d."
+    )
+
+
+def is_number(text: str) -> bool:
+    """Whether it is a whole number that a database column holds."""
+    return len(text) <= 19 and text.isascii() and text.isdigit() and int(text) < 2**63

@@ -1,0 +1,110 @@
+"""Lists of the change feed: oldest first, to follow it, or newest first, to look back. To be passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, literal, select
+
+from receiver.codec import canonical
+from receiver.database.columns import Many, among, iso_text, raw_columns
+from receiver.database.database import Database
+from receiver.mirror.changes import CHANGES
+from receiver.search.filters import ChangeFilter
+from receiver.search.listing import Items, Listing, PageBounds, read_listing
+from receiver.search.windows import Few, Key, Look, Path, equals
+
+#: How much earlier than its predecessor a change may say that it was recorded, by another process's clock.
+CLOCKS_APART = timedelta(minutes=5)
+
+#: What a change is told by, from another one of the same number in another feed.
+MARKED = ("table", "source", "external_id", "operation", "delivery_id", "recorded_at")
+
+
+class FeedPage(NamedTuple):
+    """One page of the feed, oldest first."""
+
+    listing: Listing
+    #: The number behind which the next page begins: as far as was looked, whatever was found.
+    next: int
+    #: The number of the newest change in the feed; 0 if there is none.
+    end: int
+
+
+def follow_changes(
+    database: Database, wanted: ChangeFilter, show: Callable[[RowMapping], Any], bounds: PageBounds
+) -> FeedPage:
+    """Changes in commit order."""
+    with database.read() as connection:
+        # First, so that all up to it are seen below.
+        end = feed_end(connection)
+        listing = read_listing(connection, [_way_to(connection, wanted, descending=False)], _items(show), bounds)
+    begin = bounds.behind[0] if bounds.behind else 0
+    return FeedPage(listing, listing.next[0] if listing.next else max(begin, end), end)
+
+
+def newest_changes(
+    database: Database, wanted: ChangeFilter, show: Callable[[RowMapping], Any], bounds: PageBounds
+) -> Listing:
+    """Changes, the newest first."""
+    with database.read() as connection:
+        return read_listing(connection, [_way_to(connection, wanted, descending=True)], _items(show), bounds)
+
+
+def feed_end(connection: Connection) -> int:
+    """The number of the newest change; 0 if there is none."""
+    return connection.execute(select(CHANGES.c.seq).order_by(CHANGES.c.seq.desc()).limit(1)).scalar() or 0
+
+
+def mark_of(connection: Connection, seq: int) -> str:
+    """What tells the change of this number from one of the same number in another feed; empty if there is none."""
+    columns = [CHANGES.c[name] for name in MARKED]
+    found = connection.execute(select(*columns).where(CHANGES.c.seq == seq)).first()
+    if found is None:
+        return ""
+    values = [iso_text(value) if isinstance(value, datetime) else value for value in found]
+    return sha256(canonical(values)).hexdigest()[:16]
+
+
+def _items(show: Callable[[RowMapping], Any]) -> Items:
+    return Items(columns=raw_columns(CHANGES), with_keys=_with_keys, show=show)
+
+
+def _with_keys(keys: Sequence[Key]) -> ColumnElement[bool]:
+    return among(CHANGES.c.seq, literal([key[0] for key in keys], Many(BigInteger)))
+
+
+def _way_to(connection: Connection, wanted: ChangeFilter, *, descending: bool) -> Path | Few:
+    named = {name: getattr(wanted, name) for name in ("table", "source")}
+    looks = [Look((name,), equals(value)) for name, value in named.items() if value is not None]
+    if wanted.since is not None:
+        looks.append(Look(("recorded_at",), _at_or_after(wanted.since)))
+    if wanted.delivery is not None:
+        brought = (CHANGES.c.delivery_id == wanted.delivery,)
+        return Few(table=CHANGES, key=("seq",), conditions=brought, looks=tuple(looks), descending=descending)
+    since = () if wanted.since is None else (CHANGES.c.seq >= _first_at(connection, wanted.since - CLOCKS_APART),)
+    return Path(table=CHANGES, key=("seq",), conditions=since, looks=tuple(looks), descending=descending)
+
+
+def _at_or_after(moment: datetime) -> Callable[[ColumnElement[Any]], ColumnElement[bool]]:
+    return lambda column: column >= moment
+
+
+def _first_at(connection: Connection, moment: datetime) -> int:
+    """The number of the first change that was recorded at this moment or later, as far as clocks agree.
+
+    Found by halving, since numbers and times grow together: some thirty looks at the primary key at most.
+    """
+    low, high = 1, feed_end(connection) + 1
+    while low < high:
+        middle = (low + high) // 2
+        following = select(CHANGES.c.seq, CHANGES.c.recorded_at).where(CHANGES.c.seq >= middle)
+        found = connection.execute(following.order_by(CHANGES.c.seq).limit(1)).one()
+        if found.recorded_at < moment:
+            low = found.seq + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,80 @@
+"""Cursors: where the next page of a list begins, signed, so that none is taken for what it is not.
+
+A cursor names its list, the filters that the list has, and the database. One of the change feed also carries the mark
+of the change that it stands behind: after a restore the feed may have another change of the same number.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+from itsdangerous import BadSignature, URLSafeSerializer
+
+from receiver.codec import canonical
+from receiver.errors import BadRequest
+from receiver.search.filters import ChangeFilter, DeliveryFilter, RowFilter, as_text
+from receiver.search.windows import Key
+
+SALT = "hookmirror-cursor"
+
+#: Characters of a cursor: the longest key, each of its characters escaped, has fewer.
+LONGEST_CURSOR = 16_384
+
+
+class ListedIn:
+    """The list that a cursor belongs to: its name, its filters, and the database."""
+
+    def __init__(self, name: str, wanted: DeliveryFilter | RowFilter | ChangeFilter, identity: str) -> None:
+        self.name = name
+        self.filters = sha256(canonical(as_text(wanted))).hexdigest()[:16]
+        self.identity = identity
+
+
+class Cursors:
+    """Writes and reads cursors. `keys` are the installation's, oldest first: the last one signs, all of them verify."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self._serializer = URLSafeSerializer(keys, salt=SALT)
+
+    def write(self, listed: ListedIn, key: Key | None, *, mark: str = "") -> str | None:
+        """The cursor of the page behind this key; None if there is no such page."""
+        if key is None:
+            return None
+        return str(self._serializer.dumps([listed.name, listed.filters, listed.identity, list(key), mark]))
+
+    def read(self, listed: ListedIn, cursor: str | None) -> Key | None:
+        """The key that `write` was given. Raises `BadRequest` for anything that it did not write for this list."""
+        if cursor is None:
+            return None
+        name, filters, identity, key, _ = self._content(cursor)
+        _refuse_other_list(listed, name, filters)
+        if identity != listed.identity:
+            raise BadRequest("`cursor` is one of another database: leave it out, to begin with the first page.")
+        return tuple(key)
+
+    def read_feed(self, listed: ListedIn, cursor: str) -> tuple[int, str, bool]:
+        """The number that a cursor of the change feed stands for, its mark, and whether this is its database."""
+        name, filters, identity, key, mark = self._content(cursor)
+        _refuse_other_list(listed, name, filters)
+        return key[0], mark, identity == listed.identity
+
+    def _content(self, cursor: str) -> list[Any]:
+        try:
+            content: Any = self._serializer.loads(cursor) if len(cursor) <= LONGEST_CURSOR else None
+        except (BadSignature, ValueError, UnicodeError):
+            content = None
+        match content:
+            case [str(), str(), str(), list(), str()]:
+                return list(content)
+        raise BadRequest(
+            "`cursor` takes what the page before said, as it was, and under the same HOOKMIRROR_SECRET_KEY: leave it "
+            "out, to begin with the first page."
+        )
+
+
+def _refuse_other_list(listed: ListedIn, name: str, filters: str) -> None:
+    if name != listed.name:
+        raise BadRequest(f"`cursor` is one of the list {name}, and this is {listed.name}: leave it out, or ask there.")
+    if filters != listed.filters:
+        raise BadRequest("`cursor` goes with other filters: give those that it came with, or leave it out.")

@@ -1,0 +1,173 @@
+"""Lists of deliveries, newest first, and one with all that is kept about it.
+
+Each filter that an index answers becomes a way through the inbox, and the others are looked at on that way
+(`receiver.search.windows`). A time is a range of ids, since ids are arrival numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, func, literal, select, text
+
+from receiver.database.columns import Many, among, place_of
+from receiver.database.database import Database
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.rounds import history
+from receiver.inbox.tables import BODIES, DELIVERIES, State, in_state
+from receiver.search.filters import DeliveryFilter
+from receiver.search.listing import Count, Items, Listing, PageBounds, count, read_listing
+from receiver.search.windows import SECONDS, Few, Key, Look, Path, equals
+
+#: Up to so many pending deliveries are put in order; if there are more, they are looked for among all.
+FEW = 10_000
+
+#: The largest number that a column keeps.
+LARGEST_ID = 2**63 - 1
+
+
+class KeptDelivery(NamedTuple):
+    """One delivery with all that is kept about it."""
+
+    #: The columns of `deliveries`, and of `bodies`: null where the body has expired.
+    row: RowMapping
+    #: Oldest first.
+    rounds: list[dict[str, Any]]
+
+
+def delivery(database: Database, delivery_id: int) -> KeptDelivery | None:
+    """One delivery with its body, headers and rounds; None if there is none of this id."""
+    found = select(DELIVERIES, BODIES.c.body, BODIES.c.plain, BODIES.c.headers)
+    found = found.outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id).where(DELIVERIES.c.id == delivery_id)
+    with database.read() as connection:
+        row = connection.execute(found).mappings().first()
+        if row is None:
+            return None
+        return KeptDelivery(row, history(connection, row))
+
+
+def list_deliveries(
+    database: Database,
+    wanted: DeliveryFilter,
+    show: Callable[[RowMapping], Any],
+    bounds: PageBounds,
+) -> Listing:
+    """Deliveries, newest first, each as `show` shows it."""
+    items = Items(columns=list(DELIVERIES.columns), with_keys=_with_keys, show=show)
+    with database.read() as connection:
+        return read_listing(connection, ways_to(connection, wanted), items, bounds)
+
+
+def count_deliveries(database: Database, wanted: DeliveryFilter, *, seconds: float = SECONDS) -> Count:
+    """How many there are, as far as that is counted."""
+    with database.read() as connection:
+        return count(connection, ways_to(connection, wanted), seconds=seconds)
+
+
+def ways_to(connection: Connection, wanted: DeliveryFilter) -> list[Path | Few]:
+    """What leads to these deliveries: no delivery is on two of the ways."""
+    if wanted.ids is not None:
+        return [_few(wanted)]
+    if wanted.state is State.PENDING:
+        return [_pending(connection, wanted)]
+    if wanted.state is State.PROCESSING:
+        return [_few(wanted, in_state(State.PROCESSING))]
+    if wanted.entity is not None:
+        return _ways_to_entity(connection, wanted, wanted.entity)
+    if wanted.state is State.DEAD:
+        return [_path(wanted, in_state(State.DEAD), looks=_looks(wanted, but={"state"}))]
+    if wanted.source is not None:
+        return [_path(wanted, DELIVERIES.c.source == wanted.source, looks=_looks(wanted, but={"source"}))]
+    return [_path(wanted, looks=_looks(wanted))]
+
+
+def _ways_to_entity(connection: Connection, wanted: DeliveryFilter, entity: str) -> list[Path | Few]:
+    """An index knows the deliveries about an entity that have ended, and few have not."""
+    looks = _looks(wanted, but={"entity"})
+    ways: list[Path | Few] = [_path(wanted, DELIVERIES.c.entity_id == entity, _HAS_ENDED, looks=looks)]
+    kind, colon, entity_id = entity.partition(":")
+    if colon:
+        of_kind = Look(("entity_kind",), lambda column: column == kind)
+        ways.append(_path(wanted, DELIVERIES.c.entity_id == entity_id, _HAS_ENDED, looks=(of_kind, *looks)))
+    if wanted.state is None:
+        ways += [_pending(connection, wanted), _few(wanted, in_state(State.PROCESSING))]
+    return ways
+
+
+def _pending(connection: Connection, wanted: DeliveryFilter) -> Path | Few:
+    """Few of them are put in order; many are looked for among all, where the newest are most likely pending."""
+    some = select(literal(1)).select_from(DELIVERIES).where(in_state(State.PENDING)).limit(FEW + 1).subquery()
+    if connection.execute(select(func.count()).select_from(some)).scalar_one() <= FEW:
+        return _few(wanted, in_state(State.PENDING))
+    source = [] if wanted.source is None else [DELIVERIES.c.source == wanted.source]
+    pending = Look(("state",), lambda column: column == State.PENDING.value)
+    return _path(wanted, *source, looks=(pending, *_looks(wanted, but={"state", "source"})))
+
+
+def _path(wanted: DeliveryFilter, *conditions: ColumnElement[bool], looks: tuple[Look, ...]) -> Path:
+    conditions = (*conditions, *_between(wanted))
+    return Path(table=DELIVERIES, key=("id",), conditions=conditions, looks=looks, descending=True)
+
+
+def _few(wanted: DeliveryFilter, *conditions: ColumnElement[bool]) -> Few:
+    named = () if wanted.ids is None else (among_ids(wanted.ids),)
+    conditions = (*conditions, *named, *_between(wanted))
+    return Few(table=DELIVERIES, key=("id",), conditions=conditions, looks=_looks(wanted), descending=True)
+
+
+def conditions_of(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
+    """The whole filter as conditions, for who reads all that it lets through."""
+    named = [] if wanted.ids is None else [among_ids(wanted.ids)]
+    return [*named, *_between(wanted), *(look.of(DELIVERIES.c) for look in _looks(wanted))]
+
+
+def _between(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
+    """The time of arrival, as a range of ids."""
+    conditions = []
+    if wanted.begin is not None:
+        conditions.append(DELIVERIES.c.id >= _id_at(wanted.begin))
+    if wanted.end is not None:
+        conditions.append(DELIVERIES.c.id < _id_at(wanted.end))
+    return conditions
+
+
+def _id_at(moment: datetime) -> int:
+    return max(0, min(first_id_at(moment), LARGEST_ID))
+
+
+def _looks(wanted: DeliveryFilter, *, but: Collection[str] = ()) -> tuple[Look, ...]:
+    """What each delivery is looked at for, `but` what the way answers."""
+    named = {name: getattr(wanted, name) for name in ("source", "state", "outcome", "event_type", "conflict")}
+    looks = [Look((name,), equals(value)) for name, value in named.items() if value is not None and name not in but]
+    if wanted.entity is not None and "entity" not in but:
+        looks.append(Look(("entity_kind", "entity_id"), partial(_is_entity, wanted.entity)))
+    if wanted.reason is not None:
+        looks.append(Look(("reason",), partial(_occurs_in, wanted.reason)))
+    return tuple(looks)
+
+
+def _is_entity(entity: str, kinds: ColumnElement[Any], ids: ColumnElement[Any]) -> ColumnElement[bool]:
+    kind, colon, entity_id = entity.partition(":")
+    if not colon:
+        return ids == entity
+    # Said twice, because an index serves a list of ids, and not this alternative.
+    return ids.in_([entity, entity_id]) & ((ids == entity) | ((ids == entity_id) & (kinds == kind)))
+
+
+def _occurs_in(sought: str, column: ColumnElement[Any]) -> ColumnElement[bool]:
+    return place_of(sought, column) > 0
+
+
+def among_ids(ids: Sequence[int]) -> ColumnElement[bool]:
+    """The condition that finds the deliveries with these ids."""
+    return among(DELIVERIES.c.id, literal(list(ids), Many(BigInteger)))
+
+
+def _with_keys(keys: list[Key]) -> ColumnElement[bool]:
+    return among_ids([key[0] for key in keys])
+
+
+_HAS_ENDED: Any = text("deliveries.ended_at IS NOT NULL")

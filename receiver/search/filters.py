@@ -1,0 +1,63 @@
+"""Which deliveries, rows or changes are meant: None leaves a part open."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from receiver.errors import BadRequest
+from receiver.inbox.tables import State
+from receiver.mirror.versions import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries."""
+
+    source: str | None = None
+    state: State | None = None
+    outcome: Outcome | None = None
+    event_type: str | None = None
+    #: `id` or `kind:id`.
+    entity: str | None = None
+    #: When they arrived: from the first moment, and before the second.
+    begin: datetime | None = None
+    end: datetime | None = None
+    #: Text that occurs in the reason, letter for letter.
+    reason: str | None = None
+    conflict: bool | None = None
+    ids: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `BadRequest` for a time that ends before it begins."""
+        if self.begin is not None and self.end is not None and self.begin > self.end:
+            raise BadRequest("`from` is later than `to`, so nothing lies between them: swap them.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFilter:
+    """Which rows of one table of the mirror."""
+
+    source: str | None = None
+    active: bool | None = None
+    tie: bool | None = None
+    sku: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeFilter:
+    """Which changes of the feed."""
+
+    table: str | None = None
+    source: str | None = None
+    #: Recorded at this moment or later.
+    since: datetime | None = None
+    #: The delivery that brought them.
+    delivery: int | None = None
+
+
+def as_text(wanted: DeliveryFilter | RowFilter | ChangeFilter) -> dict[str, Any]:
+    """What the filter names, in the types that JSON has: equal filters give equal values."""
+    named = {name: value for name, value in asdict(wanted).items() if value is not None}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in named.items()}

@@ -1,0 +1,114 @@
+"""Lists: pages of what was found, each with where the next one begins, and counts that stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, select
+
+from receiver.database.pages import LARGEST_PAGE_BYTES, USUAL_PAGE, read_page_on
+from receiver.search.windows import SECONDS, Few, Found, Key, Path, find
+
+#: How far is counted.
+MOST_COUNTED = 10_000
+
+
+class Horizon(NamedTuple):
+    """How far back a search has looked: to this key, over so many rows."""
+
+    key: Key
+    looked_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageBounds:
+    """Where a page begins and where it ends."""
+
+    #: The key that it begins behind; None for the first page.
+    behind: Key | None = None
+    limit: int = USUAL_PAGE
+    most_bytes: int = LARGEST_PAGE_BYTES
+    #: For which rows are looked at that no index finds.
+    seconds: float = SECONDS
+
+
+class Listing(NamedTuple):
+    """One page, its items as JSON."""
+
+    #: Each is JSON already (`Raw`), and takes the place of what it encodes.
+    items: list[Any]
+    #: Behind which key the next page begins; None on the last one.
+    next: Key | None
+    #: Set if more may lie behind what was looked at in time.
+    horizon: Horizon | None
+
+
+class Count(NamedTuple):
+    """How many items there are."""
+
+    number: int
+    #: Whether there are more than this number.
+    more: bool
+    #: Set if only what lies before it was counted.
+    horizon: Horizon | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """How the items of a list are read and shown."""
+
+    columns: Sequence[ColumnElement[Any]]
+    #: The condition that finds the items with these keys.
+    with_keys: Callable[[list[Key]], ColumnElement[bool]]
+    show: Callable[[RowMapping], Any]
+
+
+def read_listing(connection: Connection, ways: Sequence[Path | Few], items: Items, bounds: PageBounds) -> Listing:
+    """The page of what is on these ways, on none of which is an item that another one has."""
+    way, found = ways[0], None
+    if len(ways) == 1 and isinstance(way, Path) and not way.looks:
+        statement = way.select(items.columns, behind=bounds.behind)
+    else:
+        found = find_on_all(connection, ways, behind=bounds.behind, limit=bounds.limit, seconds=bounds.seconds)
+        if not found.keys:
+            return Listing([], found.horizon, _horizon(found))
+        order = way.order([way.table.c[name] for name in way.key])
+        statement = select(*items.columns).where(items.with_keys(found.keys)).order_by(*order)
+    page = read_page_on(connection, statement, items.show, limit=bounds.limit, most_bytes=bounds.most_bytes)
+    if page.last is not None and page.more:
+        return Listing(page.items, tuple(page.last[name] for name in way.key), None)
+    return Listing(page.items, found.horizon if found else None, _horizon(found) if found else None)
+
+
+def count(connection: Connection, ways: Sequence[Path | Few], *, seconds: float = SECONDS) -> Count:
+    """How many items are on these ways, up to `MOST_COUNTED` and in bounded time."""
+    return count_of(find_on_all(connection, ways, behind=None, limit=MOST_COUNTED + 1, seconds=seconds))
+
+
+def count_of(found: Found) -> Count:
+    """The count of what was found when one more was asked for than is counted."""
+    number = len(found.keys)
+    return Count(min(number, MOST_COUNTED), number > MOST_COUNTED, _horizon(found))
+
+
+def find_on_all(
+    connection: Connection, ways: Sequence[Path | Few], *, behind: Key | None, limit: int, seconds: float
+) -> Found:
+    """The keys of the first items on all ways, as far as every one of the ways was looked at."""
+    results = [find(connection, way, behind=behind, limit=limit, seconds=seconds / len(ways)) for way in ways]
+    if len(results) == 1:
+        return results[0]
+    descending = ways[0].descending
+    horizons = [each.horizon for each in results if each.horizon is not None]
+    horizon = (max if descending else min)(horizons, default=None)
+    keys = sorted((key for each in results for key in each.keys), reverse=descending)
+    if horizon is not None:
+        keys = [key for key in keys if (key >= horizon if descending else key <= horizon)]
+    looked_at = sum(each.looked_at for each in results)
+    return Found(keys[:limit], None if len(keys) >= limit else horizon, looked_at)
+
+
+def _horizon(found: Found) -> Horizon | None:
+    return None if found.horizon is None else Horizon(found.horizon, found.looked_at)

@@ -1,0 +1,38 @@
+"""The sources of which something is stored, those that have left the settings included."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import CompoundSelect, Connection, Table, func, literal, select, union
+
+from receiver.database.database import Database
+from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES
+from receiver.mirror.rows import mirror_tables, sql_table
+
+
+def is_source(database: Database, name: str) -> bool:
+    """Whether anything that is stored came from a source of this name, one that has left the settings included."""
+    tables = [DELIVERIES, *map(sql_table, mirror_tables())]
+    with database.read() as connection:
+        return any(
+            connection.execute(select(literal(1)).where(table.c.source == name).limit(1)).first() for table in tables
+        )
+
+
+def stored_sources(connection: Connection) -> list[str]:
+    """The names of all of them, each found by one step along an index."""
+    return list(connection.execute(_sources_in((DEDUP_KEYS, *map(sql_table, mirror_tables())))).scalars())
+
+
+@cache
+def _sources_in(tables: tuple[Table, ...]) -> CompoundSelect[Any]:
+    """Selects the names that these tables begin their keys with: each is the least one behind the one before."""
+    steps = []
+    for table in tables:
+        first = select(func.min(table.c.source).label("source")).cte(f"sources_in_{table.name}", recursive=True)
+        following = select(func.min(table.c.source)).where(table.c.source > first.c.source).scalar_subquery()
+        found = first.union_all(select(following).where(first.c.source.is_not(None)))
+        steps.append(select(found.c.source).where(found.c.source.is_not(None)))
+    return union(*steps)

@@ -1,0 +1,277 @@
+"""The search, the lists' new answers and the feed's cursors, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from html.parser import HTMLParser
+from urllib.parse import quote
+
+import httpx
+import pytest
+from serving import Served, error, serving, token, wait_until
+from sqlalchemy import text
+
+from receiver.api.tokens import Scope
+
+LAMP = {"display_name": "Lamp", "product_code": "L-1"}
+
+
+@pytest.fixture(scope="module")
+def served(lend_database, tmp_path_factory):
+    """A server with three products, one delivery that no handler takes, and one that cannot be read."""
+    with lend_database(tmp_path_factory.mktemp("searching")) as url, serving(url, with_worker=True) as running:
+        for number in range(3):
+            running.send("iimmpact", id=f"A{number}", data=LAMP | {"product_code": f"A{number}"})
+        running.send("sigma", id="A1", key="moon", event_type="moon.eclipsed")
+        running.send("sigma", b"not JSON")
+        wait_until(lambda: running.count("deliveries", "ended_at IS NULL") == 0, "the worker")
+        yield running
+
+
+def fine(answer: httpx.Response) -> dict:
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def search(served: Served, sought: str) -> dict:
+    return fine(served.get(f"/api/v1/search?q={quote(sought)}"))
+
+
+# ── search ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("sought", ["A1", "  A1\t", "product:A1"])
+def test_an_external_id_is_found_with_its_row_and_its_deliveries(served, sought):
+    found = search(served, sought)
+    assert ("products", "iimmpact", "A1") in {
+        (each["table"], each["row"]["source"], each["row"]["external_id"]) for each in found["rows"]
+    }
+    assert "product:A1" in [each["delivery"]["entity"] for each in found["deliveries"]]
+    assert found["says"].startswith("In the mirror: products/iimmpact/A1; 1 delivery names it")
+
+
+def test_a_sku_is_found_by_its_own_name_before_an_external_id(served):
+    with served.beside.write() as connection:
+        connection.execute(text("UPDATE products SET sku = 'SKU 4711 ü' WHERE external_id = 'A2'"))
+    found = search(served, "SKU 4711 ü")
+    assert [(each["kind"], each["row"]["external_id"]) for each in found["rows"]] == [("SKU", "A2")]
+
+
+def test_a_delivery_is_found_by_its_id_and_by_its_dedup_key(served):
+    delivery = fine(served.get("/api/v1/deliveries?state=dead"))["items"][0]
+    for sought, kind in ((delivery["id"], "delivery id"), (delivery["dedup_key"], "dedup key")):
+        found = search(served, sought)
+        assert [(each["kind"], each["delivery"]["id"]) for each in found["deliveries"]] == [(kind, delivery["id"])]
+        assert found["says"] == f"Not in the mirror, but the {kind} of 1 delivery."
+
+
+def test_what_only_deliveries_name_is_said_to_be_missing_in_the_mirror(served):
+    with served.beside.write() as connection:
+        connection.execute(text("DELETE FROM products WHERE external_id = 'A0'"))
+    assert search(served, "product:A0")["says"] == "Not in the mirror; 1 delivery names it."
+
+
+def test_what_is_nowhere_is_told_with_where_it_was_looked_for(served):
+    found = search(served, "a1")
+    assert found["says"].startswith("Nothing is called 'a1' here, neither as SKU, nor as external id")
+    looked = {each["kind"]: each["where"] for each in found["looked"]}
+    assert looked.keys() == {"SKU", "external id", "delivery id", "dedup key", "entity of deliveries"}
+    assert {"products", "variants"} <= set(looked["SKU"])
+    assert looked["dedup key"] == ["dedup_keys"]
+
+
+HOSTILE = [
+    "%",
+    "_",
+    "A_",
+    "' OR '1'='1",
+    "A1'; DROP TABLE products; --",
+    "(a+)+$",
+    ".*",
+    "\\",
+    "\0",
+    "\u202e",
+    "字" * 300,
+]
+
+
+@pytest.mark.parametrize("sought", [*HOSTILE, "9" * 19, "9" * 300, "-1", ":", "product:", ":A1"])
+def test_whatever_is_sought_is_taken_letter_for_letter(served, sought):
+    found = search(served, sought)
+    assert (found["rows"], found["deliveries"]) == ([], [])
+    assert found["says"].isprintable()
+    assert served.count("products") > 0
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("name", ["event_type", "entity", "reason"])
+def test_whatever_a_filter_holds_is_taken_letter_for_letter(served, name, hostile):
+    assert fine(served.get(f"/api/v1/deliveries?{name}={quote(hostile)}"))["items"] == []
+
+
+# ── lists ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_matches_is_counted_on_request(served):
+    page = fine(served.get("/api/v1/deliveries?limit=1&count=true"))
+    assert page["matching"] == {"number": 5, "more": False, "says": "5"}
+    assert fine(served.get("/api/v1/catalog/products?count=true&active=true"))["matching"]["more"] is False
+
+
+def test_a_search_that_ends_in_time_says_how_far_back_it_was(served, monkeypatch):
+    monkeypatch.setattr("receiver.search.windows.FIRST_WINDOW", 2)
+    monkeypatch.setattr("receiver.search.windows.LARGEST_WINDOW", 2)
+    monkeypatch.setattr("receiver.search.windows._Looking.from_behind", _one_window)
+    page = fine(served.get("/api/v1/deliveries?event_type=sun.set"))
+    assert (page["items"], page["horizon"]["looked_at"]) == ([], 2)
+    seen = fine(served.get("/api/v1/deliveries"))["items"]
+    assert page["horizon"]["id"] == seen[1]["id"]
+    time, received_at = (datetime.fromisoformat(each) for each in (page["horizon"]["time"], seen[1]["received_at"]))
+    assert abs(time - received_at) < timedelta(seconds=1)
+    assert (
+        fine(served.get(f"/api/v1/deliveries?event_type=sun.set&cursor={page['next']}"))["horizon"]["id"]
+        < seen[1]["id"]
+    )
+
+
+def _one_window(looking, key):
+    from receiver.search.windows import Found
+
+    return Found([], looking._look_at(key, 2), looking._looked_at)
+
+
+@pytest.mark.parametrize("path", ["deliveries?source=sigma", "catalog/products?source=iimmpact", "changes?newest=true"])
+def test_a_cursor_is_good_for_its_own_list_alone(served, path):
+    page = fine(served.get(f"/api/v1/{path}&limit=1"))
+    cursor = page.get("cursor") or page["next"]
+    assert fine(served.get(f"/api/v1/{path}&limit=1&cursor={cursor}"))["items"] != page["items"]
+    for other in ("deliveries?source=iimmpact", "catalog/variants?source=iimmpact", "changes?source=sigma"):
+        assert error(served.get(f"/api/v1/{other}&cursor={cursor}")) == (400, "bad_request")
+
+
+def test_a_cursor_of_another_database_is_refused(served, lend_database, tmp_path):
+    cursor = fine(served.get("/api/v1/deliveries?limit=1"))["next"]
+    with lend_database(tmp_path) as url, serving(url) as other:
+        with other.beside.write() as connection:
+            connection.execute(text("UPDATE identity SET name = 'another'"))
+        answer = other.get(f"/api/v1/deliveries?cursor={cursor}")
+    assert error(answer) == (400, "bad_request")
+    assert "of another database" in answer.json()["message"]
+
+
+# ── the feed ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_whoever_follows_by_cursor_sees_what_who_follows_by_number_sees(served):
+    by_number = fine(served.get("/api/v1/changes"))["items"]
+    seen, cursor = [], "begin"
+    while items := (page := fine(served.get(f"/api/v1/changes?limit=1&cursor={cursor}")))["items"]:
+        seen += items
+        cursor = page["cursor"]
+    assert seen == by_number
+    assert len(seen) == 3
+
+
+def test_a_filtered_feed_goes_on_behind_what_was_looked_at(served):
+    page = fine(served.get("/api/v1/changes?table=variants"))
+    assert (page["items"], page["next"]) == ([], fine(served.get("/api/v1/changes"))["next"])
+
+
+def test_a_number_behind_the_end_of_the_feed_is_gone_with_what_to_do(served):
+    answer = served.get("/api/v1/changes?after=999")
+    assert error(answer) == (410, "not_this_feed")
+    assert "read the rows anew from /api/v1/catalog" in answer.json()["message"]
+
+
+def test_a_cursor_is_gone_where_the_feed_has_another_change_of_that_number(mirror_url):
+    """As after a restore of an older backup, once the feed has grown past the place again."""
+    with serving(mirror_url, with_worker=True) as working:
+        for number in range(2):
+            working.ended(working.send("iimmpact", id=f"A{number}", data=LAMP))
+        cursor = fine(working.get("/api/v1/changes?cursor=begin"))["cursor"]
+        assert fine(working.get(f"/api/v1/changes?cursor={cursor}"))["items"] == []
+        with working.beside.write() as connection:
+            connection.execute(text("UPDATE changes SET external_id = 'B1' WHERE external_id = 'A1'"))
+        assert error(working.get(f"/api/v1/changes?cursor={cursor}")) == (410, "not_this_feed")
+        with working.beside.write() as connection:
+            connection.execute(text("UPDATE changes SET external_id = 'A1' WHERE external_id = 'B1'"))
+            connection.execute(text("UPDATE identity SET name = 'another'"))
+        assert error(working.get(f"/api/v1/changes?cursor={cursor}")) == (410, "not_this_feed")
+
+
+def test_whole_rows_come_with_their_changes_on_request(served):
+    page = fine(served.get("/api/v1/changes?newest=true&whole=true"))
+    for change, row in zip(page["items"], page["rows"], strict=True):
+        assert row is None or (row["external_id"], row["source"]) == (change["external_id"], change["source"])
+    assert any(page["rows"])
+
+
+def test_whole_rows_end_a_page_that_is_large_enough(mirror_url):
+    with serving(mirror_url, with_worker=True, api_page_bytes=1_024) as working:
+        for number in range(4):
+            working.ended(working.send("iimmpact", id=f"A{number}", data=LAMP | {"note": "x" * 600}))
+        seen, after = [], 0
+        while items := (page := fine(working.get(f"/api/v1/changes?whole=true&after={after}")))["items"]:
+            assert len(page["rows"]) == len(items) < 4
+            seen += [each["external_id"] for each in items]
+            after = page["next"]
+    assert seen == ["A0", "A1", "A2", "A3"]
+
+
+def test_the_changes_of_one_delivery_are_listed(served):
+    delivery = fine(served.get("/api/v1/deliveries?entity=product:A1&source=iimmpact"))["items"][0]["id"]
+    (change,) = fine(served.get(f"/api/v1/changes?delivery={delivery}"))["items"]
+    assert (change["external_id"], change["delivery_id"]) == ("A1", delivery)
+
+
+# ── tags and the page ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_row_that_somebody_has_already_is_not_sent_again(served):
+    path = "/api/v1/catalog/products/iimmpact/A1"
+    had = served.get(path).headers["etag"]
+
+    def again(tag: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token(Scope.READ)}", "If-None-Match": tag}
+        return served.client.get(path, headers=headers)
+
+    for tag in (had, f'"x", W/{had}', "*"):
+        answer = again(tag)
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", had)
+    for tag in ('"x"', had.strip('"'), "", ",,,"):
+        assert again(tag).status_code == 200
+    with served.beside.write() as connection:
+        connection.execute(text("UPDATE products SET name = 'Torch' WHERE external_id = 'A1'"))
+    assert again(had).json()["row"]["name"] == "Torch"
+
+
+class Addresses(HTMLParser):
+    """What a page would fetch or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.links: set[str] = set()
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids.add(given.get("id") or "")
+        if tag in ("script", "link", "img", "iframe", "object", "embed", "form") or "src" in given:
+            self.fetched.append(tag)
+        if tag == "a":
+            self.links.add(given["href"] or "")
+
+
+def test_the_docs_page_shows_every_address_and_asks_nobody_for_anything(served):
+    answer = served.client.get("/docs")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    page = Addresses()
+    page.feed(answer.text)
+    assert page.fetched == []
+    assert page.links - {"openapi.json"} <= {f"#{each}" for each in page.ids}
+    document = json.loads(served.client.get("/openapi.json").text)
+    for methods in document["paths"].values():
+        assert {operation["operationId"] for operation in methods.values()} <= page.ids

@@ -1,0 +1,30 @@
+"""Lists as tests want them: the items in Python's types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from receiver.codec import decode
+from receiver.database.database import Database
+from receiver.search.deliveries import list_deliveries
+from receiver.search.filters import DeliveryFilter
+from receiver.search.listing import Listing, PageBounds
+
+EVERY = DeliveryFilter()
+
+
+def ids_of(listing: Listing) -> list[int]:
+    """The ids of deliveries that were listed with `id_only`."""
+    return [decode(bytes(item)) for item in listing.items]
+
+
+def id_only(row: Any) -> int:
+    return int(row["id"])
+
+
+def listed_ids(
+    database: Database, wanted: DeliveryFilter = EVERY, *, before: int | None = None, limit: int = 100
+) -> list[int]:
+    """The ids of the deliveries on one page."""
+    bounds = PageBounds(behind=None if before is None else (before,), limit=limit)
+    return ids_of(list_deliveries(database, wanted, id_only, bounds))

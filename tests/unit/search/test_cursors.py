@@ -1,0 +1,81 @@
+"""Cursors: each comes back as it was written, and to no other list, filter, database or key."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from itsdangerous import URLSafeSerializer
+
+from receiver.errors import BadRequest
+from receiver.search.cursors import LONGEST_CURSOR, SALT, Cursors, ListedIn
+from receiver.search.filters import DeliveryFilter, RowFilter
+
+KEY = "key-of-these-tests"
+CURSORS = Cursors([KEY])
+DELIVERIES = ListedIn("deliveries", DeliveryFilter(), "here")
+ROWS = ListedIn("products", RowFilter(source="shop"), "here")
+
+ANY_TEXT = st.text(max_size=512)
+
+
+@given(source=ANY_TEXT, external_id=ANY_TEXT)
+def test_any_key_comes_back_as_it_was(source, external_id):
+    cursor = CURSORS.write(ROWS, (source, external_id))
+    assert cursor is not None
+    assert len(cursor) <= LONGEST_CURSOR
+    assert CURSORS.read(ROWS, cursor) == (source, external_id)
+
+
+def test_no_page_has_no_cursor():
+    assert CURSORS.write(ROWS, None) is None
+    assert CURSORS.read(ROWS, None) is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "reason"),
+    [
+        (ListedIn("variants", RowFilter(source="shop"), "here"), "one of the list products, and this is variants"),
+        (ListedIn("products", RowFilter(source="mall"), "here"), "goes with other filters"),
+        (ListedIn("products", RowFilter(), "here"), "goes with other filters"),
+        (ListedIn("products", RowFilter(source="shop"), "there"), "one of another database"),
+    ],
+)
+def test_a_cursor_of_another_list_is_refused_with_what_is_other(listed, reason):
+    cursor = CURSORS.write(ROWS, ("shop", "A1"))
+    with pytest.raises(BadRequest, match=reason):
+        CURSORS.read(listed, cursor)
+
+
+@given(st.data())
+def test_a_cursor_with_any_character_changed_is_refused(data):
+    cursor = CURSORS.write(ROWS, ("shop", "A1"))
+    assert cursor is not None
+    place = data.draw(st.integers(0, len(cursor) - 2))
+    other = data.draw(st.characters().filter(lambda each: each != cursor[place]))
+    with pytest.raises(BadRequest, match="`cursor` takes what the page before said"):
+        CURSORS.read(ROWS, cursor[:place] + other + cursor[place + 1 :])
+
+
+@pytest.mark.parametrize("cursor", ["", "1", "x" * 100_000, "\0", "\ud800", "é", "a.b", "..", "%FF", "' OR 1=1 --"])
+def test_what_is_not_a_cursor_is_refused(cursor):
+    with pytest.raises(BadRequest, match="`cursor` takes what the page before said"):
+        CURSORS.read(DELIVERIES, cursor)
+
+
+def test_a_cursor_outlives_a_new_secret_key_as_long_as_the_old_one_is_named():
+    cursor = CURSORS.write(ROWS, ("shop", "A1"))
+    assert Cursors([KEY, "newest"]).read(ROWS, cursor) == ("shop", "A1")
+    with pytest.raises(BadRequest):
+        Cursors(["newest"]).read(ROWS, cursor)
+
+
+@pytest.mark.parametrize("content", [{}, [], [1, 2], "text", None, ["products", "x", "here", 5, ""]])
+def test_a_signed_text_that_is_not_a_cursor_is_refused(content):
+    with pytest.raises(BadRequest):
+        CURSORS.read(ROWS, URLSafeSerializer(KEY, salt=SALT).dumps(content))
+
+
+def test_a_token_of_the_api_is_not_a_cursor():
+    with pytest.raises(BadRequest):
+        CURSORS.read(ROWS, URLSafeSerializer(KEY, salt="hookmirror-api-token").dumps(["products", "", "here", [], ""]))
