@@ -3,6 +3,7 @@
 from receiver.dialects.dialect import Dialect, Listed
 from receiver.envelope import Envelope, Event
 from receiver.errors import ApiError, Discard, HookmirrorError, NotVerified, Retry, Unreadable
+from receiver.mirror import changes
 from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
 from receiver.mirror.versions import Patch
 from receiver.settings.settings import SourceSettings
@@ -31,6 +32,7 @@ __all__ = [
     "Unsigned",
     "Verified",
     "Verifier",
+    "changes",
     "document_field",
     "price_field",
     "time_field",
