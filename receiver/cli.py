@@ -16,6 +16,7 @@ from receiver.commands.changes import changes
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
 from receiver.commands.doctor import doctor
+from receiver.commands.follow import follow
 from receiver.commands.migrate import migrate
 from receiver.commands.options import hookmirror
 from receiver.commands.prune import prune
@@ -39,7 +40,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, reload, token, doctor, send, search, deliveries, show, row, changes),
+    *(serve, worker, follow, reload, token, doctor, send, search, deliveries, show, row, changes),
     *(replay, reconcile, prune, migrate, copy),
 )
 

@@ -25,6 +25,7 @@ LAYERS = (
     ("dialects",),
     ("search",),
     ("ingest", "worker", "reconcile"),
+    ("following",),
     ("api",),
     ("server",),
     ("copying",),

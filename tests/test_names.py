@@ -30,6 +30,7 @@ FORMS = {
     "reverifying": "verify",
     "replayable": "replay",
     "hooks": "delivery",
+    "feed": "change feed",
 }
 
 #: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
@@ -46,7 +47,7 @@ PLAIN = {
         "logs",
     ],
     "what one types as a command, in docs/operations.md": [
-        *("commands", "copy", "doctor", "migrate", "prune", "reload", "send", "serve", "options", "progress", "worker"),
+        *("commands", "copy", "doctor", "follow", "tail", "top", "migrate", "prune", "reload", "send", "serve", "options", "progress", "worker"),
     ],
     "of HTTP and its APIs": [
         *(
@@ -83,6 +84,8 @@ PLAIN = {
             "refused",
             "refusals",
             "following",
+            "lag",
+            "addresses",
             "provenance",
         ),
     ],

@@ -9,6 +9,7 @@ from threading import Lock
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.api.stats import BACKLOG, Counts
+from receiver.following.lag import lags
 from receiver.inbox.inbox import Inbox
 from receiver.metrics import metrics
 
@@ -52,10 +53,19 @@ class Exposition:
             self._sources |= {source for source, _ in found}
             for source, state in product(list(self._sources), BACKLOG):
                 metrics.BACKLOG_DELIVERIES.labels(source, state.value).set(found.get((source, state.value), 0))
+            self._measure_followers(now)
         except SQLAlchemyError:
             unknown()
         finally:
             self._measuring.release()
+
+    def _measure_followers(self, now: datetime) -> None:
+        with self._inbox.database.read() as connection:
+            for lag in lags(connection, now=now):
+                name = lag.follower["name"]
+                metrics.FOLLOW_LAG_SECONDS.labels(name).set(lag.seconds)
+                metrics.FOLLOW_LAG_CHANGES.labels(name).set(lag.changes)
+                metrics.FOLLOW_DEAD.labels(name).set(lag.dead + lag.waiting)
 
 
 def unknown() -> None:
