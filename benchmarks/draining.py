@@ -17,7 +17,7 @@ from sqlalchemy import text
 from benchmarks import inboxes, processor
 from receiver.database.database import Database
 from receiver.inbox.inbox import Inbox
-from receiver.server.app import tune_interpreter
+from receiver.server.interpreter import tune_interpreter
 from receiver.worker.worker import Worker
 
 #: Events that make a fresh process and its database warm: statements are prepared, pages are there.
@@ -96,7 +96,7 @@ def main(url: str) -> None:
 
 
 def _is_anything_pending(database: Database) -> bool:
-    """What could not be claimed, because another worker has the same entities in hand, is for the next round."""
+    """What could not be claimed, because another worker has the same entities in hand, is for the next pass."""
     with database.read() as connection:
         return bool(connection.execute(_PENDING).scalar())
 

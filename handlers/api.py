@@ -1,12 +1,11 @@
 """Asking a source's own API: what its answers mean for a delivery that waits, and for a walk through its list.
 
-`fetch` asks once and says by its errors what to do; `fetch_patiently` is for walks, which nobody would try again, and
-`every` reads lists whose rows move between pages. `wait_for_api` is for answers that are behind the event.
+`fetch` asks once and says by its errors what to do; `fetch_patiently` is for walks, which nobody would try again.
+`wait_for_api` is for answers that are behind the event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from time import monotonic
 from typing import Any, TypeVar
@@ -21,14 +20,12 @@ from receiver.codec import decode
 from receiver.errors import ConfigurationError
 
 Model = TypeVar("Model", bound=BaseModel)
-Item = TypeVar("Item")
 
 TIMEOUT = 10.0  #: seconds, for connecting and for each read
 LONGEST_ANSWER = 30.0  #: seconds, from the question to the end of its answer
 MOST_ANSWERED = 16 * 1024 * 1024  #: bytes of one answer
 RETRY_TIMEOUT = timedelta(minutes=2)  #: how long a walk asks again before it gives up
 ATTEMPTS = 5  #: of one request in a walk
-PASSES = 3  #: walks through a list that will not hold still
 LONGEST_WAIT = timedelta(days=1)  #: a longer Retry-After is not followed
 
 #: The wait before an API that is behind its event is asked again; then as long as that and three times as long as was
@@ -37,11 +34,11 @@ FIRST_WAIT = timedelta(seconds=5)
 
 
 class NotFoundError(ApiError):
-    """The API answered 404. `code` is the `error` in its JSON body, if there is one."""
+    """The API answered 404. `code` is the `error` in its JSON body, if there is one; `is_json` whether there is one."""
 
-    def __init__(self, message: str, code: str | None) -> None:
+    def __init__(self, message: str, code: str | None, *, is_json: bool) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.is_json = code, is_json
 
 
 def client(
@@ -131,46 +128,33 @@ def shaped(model: type[Model], answer: Any, path: str) -> Model:
         raise ApiError(f"{path} of the source's API answered in an undocumented shape ({wrong}).") from None
 
 
-def every(
-    pages: Callable[[], Iterator[tuple[list[Item], int]]], key: Callable[[Item], str], path: str
-) -> Iterator[Item]:
-    """Each item of a paged list once; `pages` walks it, giving the items of each page and the total that it tells.
-
-    A change during the walk can move a row to a page already read, so a walk counts only if every page told the same
-    total and that many ids were found. Raises `ApiError` if no walk did.
-    """
-    known: set[str] = set()
-    for _ in range(PASSES):
-        found: set[str] = set()
-        totals: set[int] = set()
-        for items, total in pages():
-            totals.add(total)
-            found |= {key(item) for item in items}
-            yield from (item for item in items if key(item) not in known)
-            known |= found
-        if totals == {len(found)}:
-            return
-    raise ApiError(f"{path} of the source's API changed while it was read, {PASSES} times: run this again later.")
-
-
 def _refuse(path: str, status: int, content: bytes) -> None:
     if status in (401, 403):
         raise ApiError(
             f"{path} of the source's API answered {status}: check api_key and api_secret, and what they may read."
         )
     if status == 404:
-        raise NotFoundError(f"{path} of the source's API answered 404: check api_url.", _error_code(content))
+        raise NotFoundError(
+            f"{path} of the source's API answered 404: check api_url.",
+            _error_code(content),
+            is_json=_object(content) is not None,
+        )
     if not 200 <= status < 300:
         raise ApiError(f"{path} of the source's API answered {status} ({_error_code(content) or 'no error code'}).")
 
 
 def _error_code(content: bytes) -> str | None:
+    code = (_object(content) or {}).get("error")
+    return code if isinstance(code, str) else None
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    """The JSON object that the answer is; None for anything else."""
     try:
         answer = decode(content)
     except Unreadable:
         return None
-    code = answer.get("error") if isinstance(answer, dict) else None
-    return code if isinstance(code, str) else None
+    return answer if isinstance(answer, dict) else None
 
 
 def _wait(response: httpx.Response) -> timedelta | None:

@@ -17,7 +17,7 @@ from handlers.api import client, fetch_patiently, required, shaped
 from handlers.catalog import CatalogRow, Category, Group, Option, Product
 from handlers.iimmpact_auth import SignedRequests
 from handlers.values import Id, Moment, Sent, Text, as_price, as_text, id_of
-from receiver import Dialect, Envelope, Event, HmacSha256, Listed, Mirror, SourceSettings
+from receiver import Dialect, Envelope, Event, HmacSha256, Listed, ListPage, Mirror, SourceSettings, Wanted
 
 #: The part of `type` before the dot, with the value of `resource` that goes with it.
 RESOURCES = {"product": "products", "option": "options", "category": "categories", "group": "groups"}
@@ -175,9 +175,19 @@ def connect(source: SourceSettings) -> httpx.Client:
     return client(source, auth=SignedRequests(key, secret))
 
 
-@iimmpact.listing(Group, Category, Product)
-def walk(api: httpx.Client) -> Iterator[Listed]:
+@iimmpact.pages(Group, Category, Product)
+def read_catalog(api: httpx.Client, start: None) -> ListPage:  # noqa: ARG001 (the whole catalog is one page)
     """Options are not in it: they can be asked for only by product and field, so no list of theirs is complete."""
+    return ListPage(list(_rows(api)))
+
+
+@iimmpact.lookup(Group, Category, Product)
+def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
+    """The API has no way to ask for one thing, but the whole catalog is one answer. Options are not in it."""
+    return [row for row in _rows(api) if row.table is wanted.table and row.external_id == wanted.external_id]
+
+
+def _rows(api: httpx.Client) -> Iterator[Listed]:
     path = "/v2/catalog"
     catalog = shaped(Catalog, fetch_patiently(api, path), path)
     categories: dict[str, str] = {}

@@ -2,8 +2,8 @@
 
 Facts are from the Indexed docs, page Webhooks ("Envelope fields", "Entity section", "Example shape", "Available event
 families", "Signed requests"), and from docs/sources.md where it says what follows from them. How two-word names are
-spelled is not published, so every spelling is read. No API for reading is known, so there is nothing to hydrate or
-reconcile.
+spelled is not published, so every spelling is read. No API for reading is known, so there is nothing to hydrate,
+reconcile, or ask for.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ published for `entity.updated` and `entity.transition` only, so everything but t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -18,7 +18,6 @@ from pydantic import BaseModel, Field
 from handlers.api import (
     NotFoundError,
     client,
-    every,
     fetch,
     fetch_patiently,
     required,
@@ -28,7 +27,19 @@ from handlers.api import (
 )
 from handlers.catalog import CatalogRow, Product, Variant
 from handlers.values import Id, Moment, MomentOrNone, Sent, Text, as_price, as_text, id_of
-from receiver import ApiError, Dialect, Envelope, Event, HmacSha256, Listed, Mirror, SourceSettings
+from receiver import (
+    ApiError,
+    Dialect,
+    Envelope,
+    Event,
+    HmacSha256,
+    Listed,
+    ListPage,
+    Mirror,
+    MirrorRow,
+    SourceSettings,
+    Wanted,
+)
 from receiver.codec import canonical
 
 #: Where the id stands in `data`, by the part of the event name before the dot. Only `entityId` is published.
@@ -108,7 +119,7 @@ class EntityRecord(Sent):
         return None
 
 
-class Page(Sent):
+class RecordPage(Sent):
     items: list[EntityRecord]
     total: int
 
@@ -227,7 +238,9 @@ def fetch_variant(event: Event[VariantData], api: httpx.Client) -> EntityRecord 
     return _fetch(api, path, event.entity_id)
 
 
-def _fetch(api: httpx.Client, path: str, wanted: str) -> EntityRecord | str:
+def _fetch(
+    api: httpx.Client, path: str, wanted: str, *, fetch: Callable[[httpx.Client, str], Any] = fetch
+) -> EntityRecord | str:
     try:
         record = shaped(EntityRecord, fetch(api, path), path)
     except NotFoundError as error:
@@ -240,25 +253,39 @@ def _fetch(api: httpx.Client, path: str, wanted: str) -> EntityRecord | str:
     return record
 
 
-@sigma.listing(Product, Variant)
-def walk(api: httpx.Client) -> Iterator[Listed]:
-    for record in _records(api, "/records"):
-        yield Listed(Product, record.id, record.columns())
-    for record in _records(api, "/variants"):
-        parent = {} if record.entity_id is None else {"parent": record.entity_id}
-        yield Listed(Variant, record.id, record.columns() | parent)
+@sigma.pages(Product)
+def read_records(api: httpx.Client, start: int | None) -> ListPage:
+    page, following = _page(api, "/records", start or 0)
+    return ListPage([_listed(Product, record) for record in page.items], following, page.total)
 
 
-def _records(api: httpx.Client, path: str) -> Iterator[EntityRecord]:
+@sigma.pages(Variant)
+def read_variants(api: httpx.Client, start: int | None) -> ListPage:
+    page, following = _page(api, "/variants", start or 0)
+    return ListPage([_listed(Variant, record) for record in page.items], following, page.total)
+
+
+@sigma.lookup(Product, Variant)
+def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
+    path = f"/records/{segment(wanted.external_id)}"
+    if wanted.table is Variant:
+        if wanted.parent is None:
+            raise ApiError(
+                f"The API is asked for a variant by its record, and the mirror knows none of {wanted.external_id!r}: "
+                "reconcile the source instead."
+            )
+        path = f"/records/{segment(wanted.parent)}/variants/{segment(wanted.external_id)}"
+    found = _fetch(api, path, wanted.external_id, fetch=fetch_patiently)
+    return [_listed(wanted.table, found)] if isinstance(found, EntityRecord) else []
+
+
+def _listed(table: type[MirrorRow], record: EntityRecord) -> Listed:
+    parent = {"parent": record.entity_id} if table is Variant and record.entity_id is not None else {}
+    return Listed(table, record.id, record.columns() | parent, changed_at=record.updated_at)
+
+
+def _page(api: httpx.Client, path: str, offset: int) -> tuple[RecordPage, int | None]:
     """Paging is by offset in no documented order (docs/sources.md, Sigma PIM, Traps)."""
-    return every(lambda: _pages(api, path), lambda record: record.id, path)
-
-
-def _pages(api: httpx.Client, path: str) -> Iterator[tuple[list[EntityRecord], int]]:
-    offset, total = 0, 1
-    while offset < total:
-        page = shaped(Page, fetch_patiently(api, path, offset=offset, limit=PAGE), path)
-        yield page.items, page.total
-        if not page.items:
-            return
-        offset, total = offset + len(page.items), page.total
+    page = shaped(RecordPage, fetch_patiently(api, path, offset=offset, limit=PAGE), path)
+    end = offset + len(page.items)
+    return page, end if page.items and end < page.total else None

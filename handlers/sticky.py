@@ -7,18 +7,29 @@ families, the cipher and the API from the vendor's other pages as collected in d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import httpx
 from pydantic import Discriminator, Field, RootModel, Tag
 
-from handlers.api import NotFoundError, client, every, fetch_patiently, required, segment, shaped
+from handlers.api import NotFoundError, client, fetch_patiently, required, segment, shaped
 from handlers.catalog import Product, Variant
 from handlers.eastern import is_second_reading, read_eastern, write_eastern
 from handlers.values import Id, Price, RelatedId, Sent, Text, as_moment_or_none, id_of
-from receiver import ApiError, Dialect, EncryptedBody, Envelope, Event, Listed, Mirror, SourceSettings, Unreadable
+from receiver import (
+    ApiError,
+    Dialect,
+    EncryptedBody,
+    Envelope,
+    Event,
+    Listed,
+    ListPage,
+    Mirror,
+    SourceSettings,
+    Unreadable,
+    Wanted,
+)
 from receiver.codec import canonical
 
 #: The members of the test event (docs/sources.md, sticky.io): it has no `type`, no time and no application key.
@@ -177,6 +188,8 @@ class ProductData(Sent):
     price: Price = None
     category: RelatedId = None
     variants: list[VariantData] | None = None
+    #: Of REST v2, in a form of its own.
+    updated_at: Any = None
 
     def columns(self) -> dict[str, Any]:
         return self.news(sku="sku", name="name", price="price", parent="category")
@@ -209,7 +222,7 @@ def deactivate_variants(event: Event[list[VariantData]], mirror: Mirror) -> None
         mirror.deactivate(Variant, variant.id)
 
 
-class Page(Sent):
+class ProductPage(Sent):
     status: str
     data: list[dict[str, Any]]
     last_page: int
@@ -229,34 +242,55 @@ def connect(source: SourceSettings) -> httpx.Client:
     return client(source, auth=httpx.BasicAuth(user, password))
 
 
-@sticky.listing(Product, Variant)
-def walk(api: httpx.Client) -> Iterator[Listed]:
+@sticky.pages(Product, Variant, names_only=True)
+def read_ids(api: httpx.Client, start: int | None) -> ListPage:
+    """All ids first: a walk that waited for each product in between would hardly ever see a list hold still."""
+    path, number = "/api/v2/products", start or 1
+    page = shaped(ProductPage, fetch_patiently(api, path, page=number), path)
+    _expect_success(page.status, path)
+    rows = [Listed(Product, id_of(each, ("id",), what="data"), {}) for each in page.data]
+    return ListPage(rows, number + 1 if number < page.last_page else None, page.total)
+
+
+@sticky.lookup(Product, Variant)
+def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
     """Without `data`: the API's objects differ from the webhooks' (docs/sources.md, sticky.io, REST v2)."""
-    path = "/api/v2/products"
-    # All ids first: a walk that waited for each product in between would hardly ever see a list hold still.
-    for identity in list(every(lambda: _pages(api, path), str, path)):
-        yield from _product(api, identity)
+    if wanted.table is Product:
+        return _product(api, wanted.external_id)
+    if wanted.parent is None:
+        raise ApiError(
+            f"The API is asked for a variant by its product, and the mirror knows none of {wanted.external_id!r}: "
+            "reconcile the source instead."
+        )
+    rows = _product(api, wanted.parent)
+    return [row for row in rows if row.table is Variant and row.external_id == wanted.external_id]
 
 
-def _product(api: httpx.Client, identity: str) -> Iterator[Listed]:
+def _product(api: httpx.Client, identity: str) -> list[Listed]:
+    """The product with its variants; nothing if it is deleted."""
     path = f"/api/v2/products/{segment(identity)}"
     try:
         answer = shaped(Answer, fetch_patiently(api, path), path)
-    except NotFoundError:
-        return  # deleted since the page was read
+    except NotFoundError as error:
+        # Only the API's own answer counts; a web server's 404 under a wrong api_url would empty the mirror.
+        if error.is_json:
+            return []
+        raise
     _expect_success(answer.status, path)
-    yield Listed(Product, identity, answer.data.columns())
-    for variant in answer.data.variants or []:
-        yield Listed(Variant, variant.id, variant.columns() | {"parent": identity})
+    changed_at = _moment(answer.data.updated_at)
+    product = Listed(Product, identity, answer.data.columns(), changed_at=changed_at)
+    variants = answer.data.variants or []
+    return [product, *(Listed(Variant, each.id, each.columns() | {"parent": identity}) for each in variants)]
 
 
-def _pages(api: httpx.Client, path: str) -> Iterator[tuple[list[str], int]]:
-    number, last = 1, 1
-    while number <= last:
-        page = shaped(Page, fetch_patiently(api, path, page=number), path)
-        _expect_success(page.status, path)
-        yield [id_of(each, ("id",), what="data") for each in page.data], page.total
-        number, last = number + 1, page.last_page
+def _moment(time: Any) -> datetime | None:
+    """The time of REST v2, `{date, timezone_type, timezone}` (docs/sources.md, sticky.io)."""
+    if not isinstance(time, dict) or time.get("timezone") != "America/New_York":
+        return None
+    try:
+        return read_eastern(str(time.get("date")).partition(".")[0])
+    except (ValueError, OverflowError):
+        return None
 
 
 def _expect_success(status: str, path: str) -> None:

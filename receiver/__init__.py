@@ -1,9 +1,10 @@
 """Hookmirror's framework: verified webhooks in, a correct mirror out. What dialects and handlers are written with."""
 
-from receiver.dialects.dialect import Dialect, Listed
+from receiver.dialects.dialect import Dialect
+from receiver.dialects.listing import Listed, ListPage, Wanted
 from receiver.envelope import Envelope, Event
 from receiver.errors import ApiError, Discard, HookmirrorError, NotVerified, Retry, Unreadable
-from receiver.mirror import changes
+from receiver.mirror import changes as changes
 from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
 from receiver.mirror.versions import Patch
 from receiver.settings.settings import SourceSettings
@@ -20,6 +21,7 @@ __all__ = [
     "Event",
     "HmacSha256",
     "HookmirrorError",
+    "ListPage",
     "Listed",
     "Mirror",
     "MirrorRow",
@@ -32,7 +34,7 @@ __all__ = [
     "Unsigned",
     "Verified",
     "Verifier",
-    "changes",
+    "Wanted",
     "document_field",
     "price_field",
     "time_field",

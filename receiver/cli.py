@@ -12,18 +12,23 @@ from typing import NoReturn
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.commands.actions import actions
+from receiver.commands.ask import ask
 from receiver.commands.changes import changes
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
 from receiver.commands.doctor import doctor
+from receiver.commands.findings import findings
 from receiver.commands.follow import follow
 from receiver.commands.migrate import migrate
 from receiver.commands.options import hookmirror
 from receiver.commands.prune import prune
 from receiver.commands.reconcile import reconcile
+from receiver.commands.refused import refused
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
 from receiver.commands.row import row
+from receiver.commands.runs import runs
 from receiver.commands.search import search
 from receiver.commands.send import send
 from receiver.commands.serve import serve
@@ -40,8 +45,8 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, follow, reload, token, doctor, send, search, deliveries, show, row, changes),
-    *(replay, reconcile, prune, migrate, copy),
+    *(serve, worker, follow, reload, token, doctor, findings, refused, send, search, deliveries, show, row, changes),
+    *(replay, reconcile, ask, prune, runs, actions, migrate, copy),
 )
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)

@@ -16,14 +16,22 @@ HookmirrorError
 │   ├── RequestTimeout    408    the head of a request took too long to arrive
 │   ├── NotEnded          409    a replay of what is still being worked on
 │   ├── BodyExpired       409    a replay of what has no body any more
+│   ├── NotAskable        409    a row whose source cannot be asked for it
+│   ├── NotWaiting        409    a delivery to be tried now that waits for no attempt
+│   ├── KeyUsed           409    an idempotency key that another request had
+│   ├── RunConflict       409    what a run cannot do as it stands: started twice, outdated, another at work
+│   ├── ReasonWanted      400    an action on many deliveries without a reason, or with one that says nothing
 │   ├── NotThisFeed       410    a place in the change feed that this database does not have
 │   ├── BodyTooLarge      413
 │   ├── UrlTooLong        414
 │   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
+│   ├── SourceAway        502    a source's own API does not answer, or not as it should
 │   └── Unavailable       503    our own trouble: never a 4xx, because senders treat that as final
+│       └── Limited       503    a limit for strangers: too slow, too much at once, too many connections
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
 ├── ApiError                     a source's own API did not answer as it should
+├── RunTaken                     a run was paused, cancelled or taken over while a step of it was under way
 ├── CopyError                    a database cannot be copied, or not all of it; the message says what to do
 └── Verdict                      what a handler may raise to say how it ended
     ├── Retry                    not now: try again, later
@@ -69,9 +77,11 @@ class NotVerified(Refused):
 
     status = 401
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, final: bool = False) -> None:
+        """With `final`, no other secret would verify it either."""
         super().__init__(message)
         self.code = code
+        self.final = final
 
 
 class BadRequest(Refused):
@@ -143,6 +153,33 @@ class BodyExpired(Refused):
     code = "body_expired"
 
 
+class NotWaiting(Refused):
+    """The delivery does not wait for its next attempt, so it cannot be tried now."""
+
+    status = 409
+    code = "not_waiting"
+
+
+class KeyUsed(Refused):
+    """The idempotency key is that of another request."""
+
+    status = 409
+    code = "key_used"
+
+
+class RunConflict(Refused):
+    """The run is not where that can be done, its plan is outdated, or another run is at work on the same source."""
+
+    status = 409
+    code = "run_conflict"
+
+
+class ReasonWanted(Refused):
+    """The action concerns more than one delivery and has no reason, or its reason is too short or too long."""
+
+    code = "reason_wanted"
+
+
 class NotThisFeed(Refused):
     """The place in the change feed is one of another database, or of another past of this one."""
 
@@ -155,6 +192,11 @@ class BodyTooLarge(Refused):
 
     status = 413
     code = "body_too_large"
+
+    def __init__(self, message: str, *, size: int = 0) -> None:
+        """`size` is what the body has in bytes at least."""
+        super().__init__(message)
+        self.size = size
 
 
 class UrlTooLong(Refused):
@@ -176,6 +218,20 @@ class HeadTooLarge(Refused):
         self.limit = limit
 
 
+class NotAskable(Refused):
+    """The source has no API, or its dialect cannot ask for this row."""
+
+    status = 409
+    code = "not_askable"
+
+
+class SourceAway(Refused):
+    """The source's own API does not answer, or not as it should."""
+
+    status = 502
+    code = "source_away"
+
+
 class Unavailable(Refused):
     """The receiver cannot answer now: Retry-After says when to come back, in whole seconds."""
 
@@ -185,6 +241,12 @@ class Unavailable(Refused):
     def __init__(self, message: str, *, retry_after: int = 5) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Limited(Unavailable):
+    """A limit for strangers ended it. The sender may come back, and nothing here is broken."""
+
+    code = "limited"
 
 
 class Unreadable(HookmirrorError):
@@ -197,6 +259,10 @@ class HandlerError(HookmirrorError):
 
 class ApiError(HookmirrorError):
     """A source's own API refused, or answered in an undocumented shape."""
+
+
+class RunTaken(HookmirrorError):
+    """The run is not this feeder's any more: it was paused, cancelled or taken over; nothing of the step is kept."""
 
 
 class CopyError(HookmirrorError):

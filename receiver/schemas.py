@@ -21,8 +21,13 @@ NOT_VERIFIED = (
     *("not_decryptable", "app_key_wrong", "body_compressed"),
 )
 
+
+def _with_subclasses(kind: type[Refused]) -> list[type[Refused]]:
+    return [kind, *(each for below in kind.__subclasses__() for each in _with_subclasses(below))]
+
+
 #: Every class of them.
-REFUSALS: tuple[type[Refused], ...] = (Refused, *Refused.__subclasses__())
+REFUSALS: tuple[type[Refused], ...] = tuple(_with_subclasses(Refused))
 
 
 def codes_of(kind: type[Refused]) -> tuple[str, ...]:

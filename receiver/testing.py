@@ -49,6 +49,19 @@ from receiver.settings.settings import source_settings
 from receiver.verify.signatures import Credentials, Verifier
 from receiver.worker.worker import Worker
 
+__all__ = [
+    "EXPECTED",
+    "TEST_APP_KEY",
+    "TEST_SECRET",
+    "Answer",
+    "Webhooks",
+    "database_of_its_own",
+    "fixture_files",
+    "hookmirror_database_url",
+    "hookmirror_dialects",
+    "webhooks",
+]
+
 Row = TypeVar("Row", bound=MirrorRow)
 
 #: What the sources of tests verify with: 32 characters, so that it is a key phrase too.

@@ -21,6 +21,7 @@ from postgresql_server import PostgresServer
 from sqlalchemy import make_url
 
 import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
+import receiver.reconcile.tables  # noqa: F401 (part of the schema)
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 
@@ -41,14 +42,32 @@ LendDatabase = Callable[[Path], AbstractContextManager[str]]
 
 
 def pytest_configure() -> None:
-    """Keep temporary files in memory where there is room: most of the suite's time would be waiting for the disk.
+    """Measure no process but this one, and keep temporary files in memory where there is room.
 
-    These tests kill processes and not the system, so a file in memory outlives as much as one on a disk does. What is
-    about disks (tests/plug) looks at the system calls, which are the same. `TMPDIR` is left as it is, if it is given.
+    On a disk, much of the suite's time would be waiting for it. These tests kill processes and not the system, so a
+    file in memory outlives as much as one on a disk does. What is about disks (tests/plug) looks at the system calls,
+    which are the same. `TMPDIR` is left as it is, if it is given.
     """
+    # What tests start is killed at any instant, and would leave half a file of coverage behind.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.pop("COVERAGE_PROCESS_START", None)
     if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM:
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None
+
+
+#: Folders and files of tests that take long: they begin first, so that no core waits for the last of them at the end.
+LONG_FIRST = ("test_documentation.py", "acceptance", "neighbours", "integration")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+
+    def turn(item: pytest.Item) -> int:
+        top = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
+        return LONG_FIRST.index(top) if top in LONG_FIRST else len(LONG_FIRST)
+
+    items.sort(key=turn)
 
 
 class Databases:

@@ -25,6 +25,8 @@ LAYERS = (
     ("dialects",),
     ("search",),
     ("ingest", "worker", "reconcile"),
+    ("runs",),
+    ("findings",),
     ("following",),
     ("api",),
     ("server",),
@@ -48,6 +50,7 @@ PURE = (
     *(
         "settings.limits",
         "settings.mistakes",
+        "settings.timetable",
         "inbox.retries",
         "dialects.patterns",
         "dialects.compression",
@@ -203,7 +206,7 @@ def test_no_module_of_the_endpoint_brings_in_the_mirror_by_any_way(path: Path) -
     } == set()
 
 
-@pytest.mark.parametrize("path", [*files("receiver/worker"), ROOT / "receiver" / "reconcile.py"], ids=module_name)
+@pytest.mark.parametrize("path", [*files("receiver/worker"), *files("receiver/reconcile")], ids=module_name)
 def test_no_module_of_the_worker_brings_in_starlette_by_any_way(path: Path) -> None:
     assert {name.partition(".")[0] for name in closure(module_name(path))} & {"starlette", "uvicorn"} == set()
 

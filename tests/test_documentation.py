@@ -24,22 +24,17 @@ import click
 import httpx
 import pytest
 import typer
+from api_alone import api_of
 from pydantic.fields import FieldInfo
 from sqlmodel import SQLModel
 from starlette.routing import Route
 
 import receiver
 from receiver import cli, testing
-from receiver.api.exposition import Exposition
 from receiver.api.openapi import describe
-from receiver.api.readiness import Readiness
-from receiver.api.reads import Reads
-from receiver.api.routes import Api
-from receiver.api.tokens import Tokens
 from receiver.database.database import Database
 from receiver.dialects.sources import find_dialects
 from receiver.errors import Refused
-from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import State
 from receiver.metrics import metrics
 from receiver.mirror.rows import BOOKKEEPING, mirror_tables, own_columns, sql_table
@@ -286,18 +281,7 @@ def test_no_page_names_a_metric_that_does_not_exist(page: str) -> None:
 
 
 def test_every_address_of_the_api_is_documented_and_no_other(tmp_path: Path) -> None:
-    inbox = Inbox(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}"))
-    api = Api(
-        inbox,
-        Tokens(["key"]),
-        sources=[],
-        reads=Reads(at_once=1, seconds=1),
-        page_bytes=1,
-        readiness=Readiness(inbox, [], max_backlog_seconds=1),
-        exposition=Exposition(inbox, []),
-        measuring=Reads(at_once=1, seconds=1),
-        wake=lambda: None,
-    )
+    api = api_of(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}"))
     served = {
         ("POST" if "POST" in (route.methods or ()) else "GET", re.sub(r":\w+}", "}", route.path))
         for route in api.routes()

@@ -27,10 +27,16 @@ FORMS = {
     "handling": "handler",
     "hydration": "hydrate",
     "settlement": "settle",
+    "reconciling": "reconcile",
     "reverifying": "verify",
     "replayable": "replay",
     "hooks": "delivery",
     "feed": "change feed",
+    "counting": "tally",
+    "gathering": "situation",
+    "watching": "duty",
+    "standing": "finding",
+    "upkeep": "retention",
 }
 
 #: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
@@ -42,12 +48,28 @@ PLAIN = {
         "app",
         "server",
         "thread",
+        "interpreter",
         "testing",
         "errors",
         "logs",
     ],
     "what one types as a command, in docs/operations.md": [
-        *("commands", "copy", "doctor", "follow", "tail", "top", "migrate", "prune", "reload", "send", "serve", "options", "progress", "worker"),
+        *(
+            "commands",
+            "copy",
+            "doctor",
+            "follow",
+            "tail",
+            "top",
+            "migrate",
+            "prune",
+            "reload",
+            "send",
+            "serve",
+            "options",
+            "progress",
+            "worker",
+        ),
     ],
     "of HTTP and its APIs": [
         *(
@@ -72,7 +94,18 @@ PLAIN = {
         *("checkpoints", "unit_of_work", "sequences", "slices", "conversions", "digests", "record", "keeping"),
     ],
     "of queues and services": [
-        *("backpressure", "breaker", "retries", "ids", "results", "liveness", "listener", "registry", "metrics"),
+        *(
+            "backpressure",
+            "breaker",
+            "retries",
+            "ids",
+            "results",
+            "liveness",
+            "listener",
+            "registry",
+            "metrics",
+            "few_names",
+        ),
         *("exposition", "rates", "group_commit", "fast_path", "ingest", "sharing", "work", "runs", "findings", "rules"),
         *(
             "tallies",

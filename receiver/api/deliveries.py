@@ -11,17 +11,19 @@ from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import asdict
 from sqlalchemy import RowMapping
 
+from receiver.api.actions import KEY, WHY, asked_by
 from receiver.api.listings import HORIZON, MATCHING, NEXT, LookedAt, Matching, show_count
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text
 from receiver.api.tokens import Scope
-from receiver.errors import BadRequest, BodyExpired, NotEnded, NotFound, Unavailable
+from receiver.errors import BadRequest, BodyExpired, KeyUsed, NotEnded, NotFound, NotWaiting, ReasonWanted, Unavailable
 from receiver.inbox.ids import arrived
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import LONGEST_REASON, State
 from receiver.mirror.versions import Outcome
 from receiver.moments import EPOCH
+from receiver.runs.at_once import replay_at_once, try_now
 from receiver.schemas import Moment, Shape
 from receiver.search import deliveries
 from receiver.search.asked import LONGEST_ENTITY, is_number
@@ -255,6 +257,11 @@ class Deliveries:
                 parameters=(ID,),
                 refusals=(BadRequest, NotFound, Unavailable),
             ),
+            *self._verbs(),
+        ]
+
+    def _verbs(self) -> list[Operation]:
+        return [
             Operation(
                 name="replay_delivery",
                 method="post",
@@ -263,8 +270,19 @@ class Deliveries:
                 answer=self.replay,
                 answers={202: Replayed},
                 scope=Scope.OPERATE,
-                parameters=(ID,),
-                refusals=(BadRequest, NotFound, NotEnded, BodyExpired, Unavailable),
+                parameters=(ID, WHY, KEY),
+                refusals=(BadRequest, NotFound, NotEnded, BodyExpired, ReasonWanted, KeyUsed, Unavailable),
+            ),
+            Operation(
+                name="try_delivery",
+                method="post",
+                path="/api/v1/deliveries/{id}/try",
+                summary="Try a pending delivery now, which waits for its next attempt",
+                answer=self.try_now,
+                answers={202: Replayed},
+                scope=Scope.OPERATE,
+                parameters=(ID, WHY, KEY),
+                refusals=(BadRequest, NotFound, NotWaiting, ReasonWanted, KeyUsed, Unavailable),
             ),
         ]
 
@@ -298,12 +316,22 @@ class Deliveries:
 
     def replay(self, asked: Question) -> Replayed:
         """Make it pending again. Raises `NotEnded` while it is not done, and `BodyExpired`."""
-        if self._inbox.replay([asked[ID]], now=datetime.now(UTC)):
+        request = asked_by(asked, "replay", delivery=str(asked[ID]))
+        if replay_at_once(self._inbox, request, [asked[ID]], now=datetime.now(UTC)):
             self._wake()
             return Replayed("pending", str(asked[ID]))
         if self._found(asked[ID]).row["body"] is None:
             raise BodyExpired("Its body has expired: reconcile the source instead.")
         raise NotEnded("This delivery is still being worked on: wait for its end.")
+
+    def try_now(self, asked: Question) -> Replayed:
+        """Let it wait no longer for its next attempt. Raises `NotWaiting` unless it does."""
+        request = asked_by(asked, "try now", delivery=str(asked[ID]))
+        if try_now(self._inbox, request, [asked[ID]], now=datetime.now(UTC)):
+            self._wake()
+            return Replayed("pending", str(asked[ID]))
+        state = self._found(asked[ID]).row["state"]
+        raise NotWaiting(f"This delivery is {state} and waits for no attempt: one that has ended is replayed instead.")
 
     def _found(self, delivery_id: int) -> KeptDelivery:
         found = deliveries.delivery(self._lookup.database, delivery_id)

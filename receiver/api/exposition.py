@@ -9,7 +9,9 @@ from threading import Lock
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.api.stats import BACKLOG, Counts
+from receiver.findings import record
 from receiver.following.lag import lags
+from receiver.inbox import refused
 from receiver.inbox.inbox import Inbox
 from receiver.metrics import metrics
 
@@ -29,6 +31,8 @@ class Exposition:
         self._counts = Counts(inbox.database, sources)
         #: Those that were told of, too: a backlog that is gone is told as 0.
         self._sources = set(sources)
+        self._findings: set[tuple[str, str]] = set()
+        self._followers: set[str] = set()
         self._measuring = Lock()
 
     def renew(self, sources: list[str]) -> None:
@@ -53,19 +57,35 @@ class Exposition:
             self._sources |= {source for source, _ in found}
             for source, state in product(list(self._sources), BACKLOG):
                 metrics.BACKLOG_DELIVERIES.labels(source, state.value).set(found.get((source, state.value), 0))
+            self._measure_what_needs_a_person()
             self._measure_followers(now)
         except SQLAlchemyError:
             unknown()
         finally:
             self._measuring.release()
 
+    def _measure_what_needs_a_person(self) -> None:
+        with self._inbox.database.read() as connection:
+            findings, kept = record.open_numbers(connection), refused.totals(connection)
+        # What is gone is told as 0.
+        self._findings |= findings.keys()
+        for rule, source in self._findings:
+            metrics.OPEN_FINDINGS.labels(rule, source).set(findings.get((rule, source), 0))
+        numbers = {total.source: total.number for total in kept}
+        self._sources |= numbers.keys()
+        for source in list(self._sources):
+            metrics.KEPT_REFUSALS.labels(source).set(numbers.get(source, 0))
+
     def _measure_followers(self, now: datetime) -> None:
         with self._inbox.database.read() as connection:
-            for lag in lags(connection, now=now):
-                name = lag.follower["name"]
-                metrics.FOLLOW_LAG_SECONDS.labels(name).set(lag.seconds)
-                metrics.FOLLOW_LAG_CHANGES.labels(name).set(lag.changes)
-                metrics.FOLLOW_DEAD.labels(name).set(lag.dead + lag.waiting)
+            found = {lag.follower["name"]: lag for lag in lags(connection, now=now)}
+        # What is gone is told as 0.
+        self._followers |= found.keys()
+        for name in self._followers:
+            lag = found.get(name)
+            metrics.FOLLOW_LAG_SECONDS.labels(name).set(lag.seconds if lag else 0)
+            metrics.FOLLOW_LAG_CHANGES.labels(name).set(lag.changes if lag else 0)
+            metrics.FOLLOW_DEAD.labels(name).set(lag.dead + lag.waiting if lag else 0)
 
 
 def unknown() -> None:

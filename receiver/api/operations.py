@@ -9,8 +9,12 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from receiver.api.tokens import Scope
 from receiver.errors import Refused
+from receiver.runs.actions import By, Via
 
 Value = TypeVar("Value")
+
+#: Who asks where no token is wanted.
+NOBODY = By("", Via.API)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,8 +34,10 @@ class Parameter(Generic[Value]):
 class Question:
     """What one request asks: the values of the operation's parameters."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], *, by: By = NOBODY) -> None:
+        """`by` is who asks, as the token says."""
         self._values = values
+        self.by = by
 
     def __getitem__(self, parameter: Parameter[Value]) -> Value:
         return cast("Value", self._values[parameter.name])

@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.operations import NOBODY, Operation, Parameter, Question
 from receiver.codec import storable
 from receiver.database.pages import LARGEST_PAGE, USUAL_PAGE
 from receiver.envelope import LONGEST_NAME
 from receiver.errors import BadRequest
+from receiver.runs.actions import By
 from receiver.search import asked
 from receiver.search.asked import is_number
 from receiver.search.listing import MOST_COUNTED
@@ -23,7 +24,7 @@ Word = TypeVar("Word", bound=StrEnum)
 CURSOR_DESCRIPTION = "What `next` of the page before said."
 
 
-def ask(request: Request, operation: Operation) -> Question:
+def ask(request: Request, operation: Operation, *, by: By = NOBODY) -> Question:
     """What the request asks, each parameter given at most once and known to the operation. Raises `BadRequest`.
 
     Without a token there is nothing to ask, and what a probe adds to its address is ignored.
@@ -33,10 +34,10 @@ def ask(request: Request, operation: Operation) -> Question:
     for name in request.query_params:
         if len(request.query_params.getlist(name)) > 1:
             raise BadRequest(f"`{name}` is given more than once: give it once.")
-    return question(operation, request.path_params, request.query_params)
+    return question(operation, request.path_params, request.query_params, by=by)
 
 
-def question(operation: Operation, path: Mapping[str, str], query: Mapping[str, str]) -> Question:
+def question(operation: Operation, path: Mapping[str, str], query: Mapping[str, str], *, by: By = NOBODY) -> Question:
     """What these words ask, those in the path and those of the query. Raises `BadRequest`, and `NotFound`."""
     known = [parameter.name for parameter in operation.query]
     unknown = sorted(set(query) - set(known))
@@ -50,7 +51,8 @@ def question(operation: Operation, path: Mapping[str, str], query: Mapping[str, 
             if parameter.name in given
             else parameter.default
             for parameter in operation.parameters
-        }
+        },
+        by=by,
     )
 
 

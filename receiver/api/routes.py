@@ -6,7 +6,7 @@ Each noun gives its operations; from them come the routes here and the document 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from typing import Any
@@ -18,30 +18,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from receiver.api import parameters
-from receiver.api.catalog import Catalog
-from receiver.api.changes import ChangeFeed
-from receiver.api.deliveries import Deliveries
 from receiver.api.docs_page import DocsPage
-from receiver.api.exposition import Exposition
 from receiver.api.hooks import RECEIVE
-from receiver.api.lookup import Lookup
+from receiver.api.nouns import Noun
 from receiver.api.openapi import OpenApi, describe
-from receiver.api.operations import Operation
-from receiver.api.probes import Probes
-from receiver.api.readiness import Readiness
+from receiver.api.operations import NOBODY, Operation
 from receiver.api.reads import Reads
-from receiver.api.search import Search
-from receiver.api.stats import Counts, Stats
 from receiver.api.tags import tag
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.errors import NotAuthorized, Refused, Unavailable
-from receiver.inbox.inbox import Inbox
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
-from receiver.mirror.rows import mirror_tables
+from receiver.runs.actions import By, Via
 from receiver.schemas import Error
-from receiver.search.cursors import Cursors
 
 log = Repeats(structlog.get_logger(__name__))
 
@@ -56,41 +46,13 @@ class Address(Route):
 
 
 class Api:
-    """The routes, over one inbox and its mirror."""
+    """The routes, made of the operations of some nouns."""
 
-    def __init__(
-        self,
-        inbox: Inbox,
-        tokens: Tokens,
-        *,
-        sources: list[str],
-        cursors: Cursors,
-        reads: Reads,
-        page_bytes: int,
-        readiness: Readiness,
-        exposition: Exposition,
-        measuring: Reads,
-        wake: Callable[[], None],
-        warnings: Callable[[], list[str]] = list,
-    ) -> None:
-        """`inbox` is one with connections of its own, as many as may read at once, whose statements end in time.
-
-        `wake` is called when there is new work for the worker of this process; `warnings` are for `/readyz`.
-        """
-        self._tokens = tokens
-        self._reads = reads
-        lookup = Lookup(inbox.database, sources, page_bytes=page_bytes, cursors=cursors)
-        tables = mirror_tables()
-        nouns = (
-            Probes(readiness, exposition, measuring=measuring, warnings=warnings),
-            Deliveries(lookup, inbox, wake=wake),
-            Catalog(lookup, tables),
-            ChangeFeed(lookup, tables),
-            Search(lookup, tables),
-            Stats(Counts(inbox.database, sources)),
-        )
+    def __init__(self, tokens: Tokens, reads: Reads, nouns: Iterable[Noun]) -> None:
+        """`reads` are those that look something up, as many at once as it allows."""
+        self._tokens, self._reads = tokens, reads
         page = DocsPage(lambda: describe(self.operations))
-        described = [RECEIVE, *(operation for noun in (*nouns, page) for operation in noun.operations())]
+        described = [RECEIVE, *(each for noun in (*nouns, page) for each in noun.operations())]
         #: Everything that is served, webhooks included.
         self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
 
@@ -107,10 +69,11 @@ class Api:
         assert answer is not None
 
         async def served(request: Request) -> Response:
+            by = NOBODY
             if operation.scope is not None:
                 authorization = request.headers.get("authorization")
-                self._tokens.check(authorization, operation.scope, now=datetime.now(UTC))
-            asked = parameters.ask(request, operation)
+                by = By(self._tokens.check(authorization, operation.scope, now=datetime.now(UTC)), Via.API)
+            asked = parameters.ask(request, operation, by=by)
             if iscoroutinefunction(answer):
                 return _answer(operation, await answer(asked))
             response = await self._reads.run(lambda: _answer(operation, answer(asked)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from threading import Lock
 from time import monotonic
 from typing import Annotated, Any
 
 from msgspec import Meta
+from msgspec.structs import replace
 from sqlalchemy import RowMapping, Select, func, select, union_all
 
 from receiver.api.operations import Operation, Question
@@ -18,6 +19,7 @@ from receiver.database.database import Database
 from receiver.errors import BadRequest, Unavailable
 from receiver.inbox.tables import DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror.versions import Outcome
+from receiver.reconcile.schedule import ReconcileStatus
 from receiver.schemas import Moment, Shape
 
 #: A full count is reused for so many times as long as it took, and at least so many seconds.
@@ -28,6 +30,17 @@ COUNT_TIMEOUT = 5.0
 
 #: The states that a backlog consists of: each has an index of its own.
 BACKLOG = (State.PENDING, State.PROCESSING, State.DEAD)
+
+
+class SourceReconcile(Shape, frozen=True):
+    """When a source was reconciled last, and will be next."""
+
+    schedule: Annotated[str | None, Meta(description="As in the settings; null if only by hand.")]
+    began_at: Moment | None
+    ended_at: Annotated[Moment | None, Meta(description="Null while it is under way, or broke off.")]
+    under_way: bool
+    error: Annotated[str | None, Meta(description="Why the last one broke off.")]
+    next_at: Moment | None
 
 
 class SourceStatistics(Shape, frozen=True):
@@ -42,6 +55,7 @@ class SourceStatistics(Shape, frozen=True):
         float | None, Meta(description="Of the newest processed delivery: from its change to its end.")
     ]
     last_delivery_at: Moment | None
+    reconcile: Annotated[SourceReconcile | None, Meta(description="Null for a source that is not in the settings.")]
 
 
 class Statistics(Shape, frozen=True):
@@ -74,8 +88,16 @@ class Stats:
 class Counts:
     """Counts per source. The count over the whole history is reused for a while, since it grows with the history."""
 
-    def __init__(self, database: Database, sources: Sequence[str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sources: Sequence[str],
+        *,
+        reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: (),
+    ) -> None:
+        """`reconciles` tells of the sources in the settings how their reconciles stand, given the time."""
         self._database = database
+        self._reconciles = reconciles
         #: Those in the settings.
         self.sources = sources
         self._counting = Lock()
@@ -87,8 +109,12 @@ class Counts:
         with self._database.read() as connection:
             open_rows = connection.execute(_OPEN).mappings().all()
         ended_rows = self._count_ended()
+        reconciles = {each.source: _show_reconcile(each) for each in self._reconciles(now)}
         names = {row["source"] for row in [*open_rows, *ended_rows]} | set(self.sources)
-        return [self._source(name, open_rows, ended_rows, now) for name in sorted(names)]
+        return [
+            replace(self._source(name, open_rows, ended_rows, now), reconcile=reconciles.get(name))
+            for name in sorted(names)
+        ]
 
     def _count_ended(self) -> list[RowMapping]:
         # One at a time: whoever waits here takes the answer of the one before.
@@ -137,6 +163,7 @@ class Counts:
             oldest_pending_seconds=max((now - oldest).total_seconds(), 0.0) if oldest else None,
             freshness_seconds=self._freshness(name),
             last_delivery_at=self._last(name),
+            reconcile=None,
         )
 
     def _last(self, name: str) -> datetime | None:
@@ -157,6 +184,17 @@ class Counts:
         if newest is None or newest.occurred_at is None or newest.ended_at is None:
             return None
         return float(max((newest.ended_at - newest.occurred_at).total_seconds(), 0.0))
+
+
+def _show_reconcile(status: ReconcileStatus) -> SourceReconcile:
+    return SourceReconcile(
+        schedule=status.schedule,
+        began_at=status.began_at,
+        ended_at=status.ended_at,
+        under_way=status.under_way,
+        error=status.error,
+        next_at=status.next_at,
+    )
 
 
 def _tally(states: Any) -> Select[Any]:

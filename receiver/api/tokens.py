@@ -7,9 +7,12 @@ from enum import StrEnum
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from receiver.errors import Forbidden, NotAuthorized
+from receiver.errors import ConfigurationError, Forbidden, NotAuthorized
 
 SALT = "hookmirror-api-token"
+
+#: Who acts with a token that has no name, and how many characters a name has at most.
+NAMELESS, LONGEST_TOKEN_NAME = "api", 64
 
 
 class Scope(StrEnum):
@@ -28,18 +31,25 @@ class Tokens:
     def __init__(self, keys: list[str]) -> None:
         self._serializer = URLSafeSerializer(keys, salt=SALT)
 
-    def issue(self, scope: Scope, *, now: datetime, lifetime: timedelta) -> str:
-        return str(self._serializer.dumps({"scope": scope.value, "until": int((now + lifetime).timestamp())}))
+    def issue(self, scope: Scope, *, now: datetime, lifetime: timedelta, name: str = "") -> str:
+        """A token; `name` says who acts with it. Raises `ConfigurationError` for a name that cannot be read."""
+        content = {"scope": scope.value, "until": int((now + lifetime).timestamp())}
+        if name:
+            content["name"] = _checked_name(name)
+        return str(self._serializer.dumps(content))
 
-    def check(self, authorization: str | None, wanted: Scope, *, now: datetime) -> None:
-        """Raises `NotAuthorized` or `Forbidden` unless the header `Authorization` carries a token for `wanted`."""
+    def check(self, authorization: str | None, wanted: Scope, *, now: datetime) -> str:
+        """The name in the token, `api` where it has none.
+
+        Raises `NotAuthorized` or `Forbidden` unless the header `Authorization` carries a token for `wanted`.
+        """
         kind, _, token = (authorization or "").strip(" \t").partition(" ")
         if kind.lower() != "bearer" or not token:
             raise NotAuthorized("Send `Authorization: Bearer <token>`; `hookmirror token --scope read` makes one.")
         try:
             content = self._serializer.loads(token.strip())
-            scope, until = Scope(content["scope"]), int(content["until"])
-        except (BadSignature, KeyError, TypeError, ValueError, UnicodeError):
+            scope, until, name = Scope(content["scope"]), int(content["until"]), str(content.get("name", NAMELESS))
+        except (BadSignature, KeyError, TypeError, ValueError, UnicodeError, AttributeError):
             raise NotAuthorized(
                 "The token is not one of this server: make one with `hookmirror token` under its HOOKMIRROR_SECRET_KEY."
             ) from None
@@ -47,3 +57,13 @@ class Tokens:
             raise NotAuthorized("The token has expired: make a new one with `hookmirror token`.")
         if not scope.allows(wanted):
             raise Forbidden(f"The token is for `{scope}`: make one with `hookmirror token --scope {wanted}`.")
+        return name
+
+
+def _checked_name(name: str) -> str:
+    if len(name) > LONGEST_TOKEN_NAME or name != name.strip() or not name.isprintable():
+        raise ConfigurationError(
+            f"A token's name takes 1 to {LONGEST_TOKEN_NAME} characters that can be printed, without blanks around "
+            "them, such as ops-1: the record of actions shows it."
+        )
+    return name

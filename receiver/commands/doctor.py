@@ -14,11 +14,11 @@ from receiver.settings.settings import load, settings_folder
 
 def doctor(as_json: JsonFlag = False) -> None:
     """Check settings, secrets, wiring and database, and say what to mend."""
-    findings = list(examine(load, beside=settings_folder()))
+    checks = list(examine(load, beside=settings_folder()))
     if as_json:
-        typer.echo(encode([asdict(finding) for finding in findings]))
+        typer.echo(encode([asdict(check) for check in checks]))
     else:
-        for finding in findings:
-            typer.echo(f"{finding.verdict:4} {finding.subject}: {finding.says}")
-    if not all(finding.good for finding in findings):
+        for check in checks:
+            typer.echo(f"{check.verdict:4} {check.subject}: {check.says}")
+    if not all(check.good for check in checks):
         raise typer.Exit(1)

@@ -26,12 +26,14 @@ from receiver.following.lease import NOW, START, FollowOptions
 from receiver.following.target import Target, target_url
 from receiver.logs.escapes import visible
 from receiver.mirror.rows import mirror_tables, sql_table
+from receiver.runs.actions import by_command
 from receiver.search.asked import is_number
 from receiver.search.filters import ChangeFilter
 from receiver.search.sources import is_source
 from receiver.server import server
-from receiver.server.app import Runtime, install, tune_interpreter
+from receiver.server.app import Runtime, install
 from receiver.server.health import vitals
+from receiver.server.interpreter import tune_interpreter
 from receiver.settings.account import lines_of_secrets
 from receiver.settings.environment import VITALS_VARIABLE
 
@@ -198,14 +200,14 @@ def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) 
             return
         answer: dict[str, Any] = {"name": name}
         if wanted["retry"]:
-            answer["retried"] = repair.retry_dead(database, name)
+            answer["retried"] = repair.retry_dead(database, name, by=by_command())
             says = f"Dead changes that {name} sends again: {answer['retried']}."
         elif wanted["drop"] and seq is not None:
-            repair.drop_dead(database, name, seq)
+            repair.drop_dead(database, name, seq, by=by_command())
             answer["dropped"] = seq
             says = f"{name} never sends the change {seq}; what waited behind it is sent."
         else:
-            repair.forget(database, name)
+            repair.forget(database, name, by=by_command())
             answer["forgotten"] = True
             says = f"The follower {name} is forgotten."
     typer.echo(encode(answer) if as_json else visible(says))

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
+from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
+from receiver.inbox.tables import ENDED
 from receiver.release import release
+from receiver.search.filters import DeliveryFilter, as_text
+from receiver.search.replayable import unknown_ids
+from receiver.search.sources import is_source
 from receiver.settings.environment import CONFIG_VARIABLE
 
 #: A receiver that was started without options.
 RECEIVER = "http://127.0.0.1:8000"
+
+#: Ids that the record of an action names one by one.
+MOST_RECORDED = 100
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 
@@ -44,3 +52,26 @@ def source_named(sources: Mapping[str, Source], name: str) -> Source:
             f"There is no source {name!r} in the settings: choose one of {', '.join(sorted(sources))}."
         )
     return sources[name]
+
+
+def meant_deliveries(
+    database: Database, sources: Mapping[str, Source], ids: Sequence[int], wanted: DeliveryFilter
+) -> dict[str, Any]:
+    """What a replay is asked for, as it is recorded. Raises `ConfigurationError` for what cannot be replayed."""
+    if bool(ids) == (wanted != DeliveryFilter()):
+        raise ConfigurationError("Say which: ids, or at least one of --source, --state, --event-type and --entity.")
+    if wanted.state not in (None, *ENDED):
+        raise ConfigurationError(
+            f"What is {wanted.state} is not done yet: --state takes one of {', '.join(ENDED)} here."
+        )
+    unknown = unknown_ids(database, ids)
+    if unknown:
+        raise ConfigurationError(
+            f"No delivery has the id {', '.join(map(str, unknown))}, so nothing is replayed: correct or leave out what "
+            "is wrong. /api/v1/deliveries lists the ids."
+        )
+    if wanted.source is not None and not is_source(database, wanted.source):
+        source_named(sources, wanted.source)
+    if ids:
+        return {"ids": [str(each) for each in sorted(set(ids))[:MOST_RECORDED]], "deliveries": len(set(ids))}
+    return as_text(wanted)

@@ -34,10 +34,12 @@ def show_list(
     """Print items of a list, the first `limit`, and on standard error where it goes on."""
     shown: list[Mapping[str, Any]] = []
     page: dict[str, Any] = {}
-    following = query.get("cursor")
+    # The feed is followed by numbers, unless somebody looks back.
+    place = "cursor" if query.get("after") is None else "after"
+    following = query.get(place)
     while len(shown) < limit:
         size = min(limit - len(shown), LARGEST_PAGE)
-        page = asked.ask(path, {}, {**query, "cursor": following, "limit": size})
+        page = asked.ask(path, {}, {**query, place: following, "limit": size})
         shown += page["items"]
         if as_json:
             for item in page["items"]:
@@ -47,7 +49,7 @@ def show_list(
             break
     if not as_json:
         _show(shown, columns)
-    _tell_more(page, following, as_json)
+    _tell_more(page, place, following, as_json)
 
 
 def following_of(page: Mapping[str, Any]) -> str | None:
@@ -63,7 +65,7 @@ def _show(shown: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
         typer.echo("None.")
 
 
-def _tell_more(page: Mapping[str, Any], following: str | None, as_json: bool) -> None:
+def _tell_more(page: Mapping[str, Any], place: str, following: str | None, as_json: bool) -> None:
     horizon = page.get("horizon")
     if as_json:
         if following is not None:
@@ -75,4 +77,4 @@ def _tell_more(page: Mapping[str, Any], following: str | None, as_json: bool) ->
         back = ", ".join(str(value) for name, value in horizon.items() if name != "looked_at")
         sys.stderr.write(visible(f"Looked at {horizon['looked_at']:,}, as far as {back}.") + "\n")
     if following is not None:
-        sys.stderr.write(f"There may be more: --cursor {visible(following)}\n")
+        sys.stderr.write(f"There may be more: --{place} {visible(following)}\n")

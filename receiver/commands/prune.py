@@ -10,17 +10,22 @@ from receiver.codec import encode
 from receiver.commands.options import JsonFlag
 from receiver.commands.progress import progress
 from receiver.inbox.retention import PAGES
+from receiver.runs.retention import drop_old
 from receiver.server.app import install
 
 
 def prune(as_json: JsonFlag = False) -> None:
-    """Drop expired bodies and dedup keys now; a worker does it in small batches."""
+    """Drop what has expired: bodies, dedup keys, refused requests, tallies; a worker does it in small batches."""
     runtime = install()
     runtime.prepare()
     dropped = 0
     with progress("deliveries pruned") as seen:
         while some := runtime.retention.prune(runtime.database, now=datetime.now(UTC)):
             dropped += some
+            seen(dropped)
+        while runtime.retention.prune_others(runtime.database, now=datetime.now(UTC)):
+            seen(dropped)
+        while drop_old(runtime.database, before=datetime.now(UTC) - runtime.retention.dedup_keys):
             seen(dropped)
         while runtime.database.shrink(PAGES):
             seen(dropped)

@@ -1,22 +1,33 @@
-"""`hookmirror replay`: replays finished deliveries."""
+"""`hookmirror replay`: replays finished deliveries, few at once and many as a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated
+from itertools import chain
+from typing import Annotated, Any
 
 import typer
 
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, source_named
-from receiver.database.database import Database
-from receiver.errors import ConfigurationError
-from receiver.inbox.tables import ENDED, State
+from receiver.commands.options import JsonFlag, meant_deliveries
+from receiver.commands.runs import NO_WORKER
+from receiver.commands.runs import plan as plan_run
+from receiver.inbox.retries import RetrySchedule
+from receiver.inbox.tables import State
+from receiver.logs.escapes import visible
+from receiver.runs import telling
+from receiver.runs.actions import Asked, by_command
+from receiver.runs.at_once import MOST_AT_ONCE, replay_at_once
+from receiver.runs.forecast import Forecast, forecast
+from receiver.runs.runs import find, has_worker
 from receiver.search.filters import DeliveryFilter
-from receiver.search.replayable import replayable_ids, unknown_ids
-from receiver.search.sources import is_source
-from receiver.server.app import install
+from receiver.search.replayable import replayable_ids
+from receiver.server.app import Runtime, install
+
+#: Recorded where nobody says why.
+NO_REASON = "by hookmirror replay, without a reason"
 
 
 def replay(
@@ -27,40 +38,75 @@ def replay(
     ] = None,
     event_type: Annotated[str | None, typer.Option(help="Those of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="Those about this entity, as kind:id or id.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do, and keep nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only plan it: `hookmirror runs start` starts it.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the record of actions.")] = NO_REASON,
     as_json: JsonFlag = False,
 ) -> None:
     """Send deliveries through again, as after a fix. Older news never overwrites newer, replayed or not."""
     wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
-    if bool(ids) == (wanted != DeliveryFilter()):
-        raise ConfigurationError("Say which: ids, or at least one of --source, --state, --event-type and --entity.")
-    if state not in (None, *ENDED):
-        raise ConfigurationError(f"What is {state} is not done yet: --state takes one of {', '.join(ENDED)} here.")
     runtime = install()
     runtime.prepare()
+    arguments = meant_deliveries(runtime.database, runtime.sources, ids or [], wanted)
     if ids:
-        wanted = _named(runtime.database, ids)
-    if source is not None and not is_source(runtime.database, source):
-        source_named(runtime.sources, source)
-    found = 0
-    for some in replayable_ids(runtime.database, wanted):
-        found += len(some) if dry_run else runtime.inbox.replay(some, now=datetime.now(UTC))
-    left = len(wanted.ids) - found if wanted.ids else 0
-    answer = {"replayed": found, "left": left, "dry_run": dry_run}
-    typer.echo(encode(answer) if as_json else _replayed(found, left, dry_run))
+        wanted = replace(wanted, ids=tuple(set(ids)))
+    pages = replayable_ids(runtime.database, wanted)
+    first = next(pages, [])
+    if dry_run:
+        found = [*first, *chain.from_iterable(pages)]
+        answer = {"replayed": len(found), "run": None} | _foreseen(runtime, found)
+    elif plan or len(first) > MOST_AT_ONCE:
+        named = [*first, *chain.from_iterable(pages)] if ids else []
+        answer = _as_run(runtime, named, wanted, reason, start=not plan)
+    else:
+        answer = {"replayed": _at_once(runtime, first, arguments, reason), "run": None}
+    answer |= {"left": len(wanted.ids) - answer["replayed"] if wanted.ids else 0, "dry_run": dry_run}
+    typer.echo(encode(answer) if as_json else "\n".join(map(visible, _lines(runtime, answer))))
 
 
-def _named(database: Database, ids: Sequence[int]) -> DeliveryFilter:
-    """Those with these ids. Raises `ConfigurationError` naming the ids that no delivery has."""
-    unknown = unknown_ids(database, ids)
-    if unknown:
-        raise ConfigurationError(
-            f"No delivery has the id {', '.join(map(str, unknown))}, so nothing is replayed: correct or leave out what "
-            "is wrong. /api/v1/deliveries lists the ids."
-        )
-    return DeliveryFilter(ids=tuple(set(ids)))
+def _at_once(runtime: Runtime, ids: Sequence[int], arguments: dict[str, Any], reason: str) -> int:
+    asked = Asked(by=by_command(), what="replay", arguments=arguments, reason=reason)
+    done = replay_at_once(runtime.inbox, asked, ids, now=datetime.now(UTC)) if ids else None
+    return int(done.result["deliveries"]) if done is not None else 0
 
 
-def _replayed(found: int, left: int, dry_run: bool) -> str:
-    not_replayed = f" {left} of those named cannot be replayed: not done yet, or the body has expired." if left else ""
-    return f"Deliveries that {'would be' if dry_run else 'are'} pending again: {found}.{not_replayed}"
+def _as_run(runtime: Runtime, ids: list[int], wanted: DeliveryFilter, reason: str, *, start: bool) -> dict[str, Any]:
+    """Plan a run; with `start`, also start it and feed its first slices."""
+    meant = wanted if not ids else DeliveryFilter()
+    run = plan_run(runtime, ids, meant, reason=reason, forecasts=not start)
+    if start:
+        asked = Asked(by=by_command(), what="start run", arguments={"run": str(run)}, reason=reason)
+        runtime.runs.start(asked, run, now=datetime.now(UTC))
+        feeder = runtime.feeder()
+        feeder.step(run) and feeder.step(run)
+        feeder.close()
+    with runtime.database.read() as connection:
+        total = find(connection, run)["total"]
+    return {"replayed": total, "run": str(run), "started": start}
+
+
+def _foreseen(runtime: Runtime, ids: Sequence[int]) -> dict[str, Any]:
+    retries = RetrySchedule(attempts=runtime.settings.max_attempts)
+    made: Forecast = forecast(
+        runtime.database, runtime.sources, ids, of=len(ids), retries=retries, clock=lambda: datetime.now(UTC)
+    )
+    rows = [change._asdict() for change in made.changed_rows()]
+    return {"forecast": made.summary(), "rows": rows}
+
+
+def _lines(runtime: Runtime, answer: dict[str, Any]) -> list[str]:
+    found, run = answer["replayed"], answer["run"]
+    lines = [f"Deliveries that {'would be' if answer['dry_run'] else 'are'} pending again: {found}."]
+    if run is not None:
+        lines = [f"Run {run} replays {found} deliveries; `hookmirror runs show {run}` shows how far it is."]
+        if not answer["started"]:
+            with runtime.database.read() as connection:
+                rows = telling.forecast_rows(connection, int(run), limit=telling.MOST_TOLD)
+                return list(telling.lines(find(connection, int(run)), rows))
+        if not has_worker(runtime.database, now=datetime.now(UTC)):
+            lines.append(NO_WORKER)
+    if answer["left"]:
+        lines[0] += f" {answer['left']} of those named cannot be replayed: not done yet, or the body has expired."
+    if answer["dry_run"]:
+        lines += telling.forecast_lines(answer["forecast"], answer["rows"])
+    return lines

@@ -8,7 +8,8 @@ import typer
 
 from receiver.ingest.connections import allow_open_files
 from receiver.server import server
-from receiver.server.app import App, install, tune_interpreter
+from receiver.server.app import App, install
+from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Requests
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import signal
 from contextlib import ExitStack
+from functools import partial
 from queue import SimpleQueue
 from typing import Annotated
 
 import structlog
 import typer
 
+from receiver.runs.feeder import FeederThread
 from receiver.server import server
-from receiver.server.app import install, tune_interpreter
+from receiver.server.app import install
 from receiver.server.health import vitals
-from receiver.server.registry import Kind
+from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Reloader, Renewal, Requests, stop_listening
+from receiver.server.upkeep import watch
 from receiver.settings.environment import VITALS_VARIABLE
+from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
@@ -29,34 +33,42 @@ def worker(
     metrics_host: Annotated[str, typer.Option(help="And on this address.")] = "127.0.0.1",
 ) -> None:
     """Run a worker alone: it drains the inbox of the same database into the mirror."""
-    requests, ends = Requests(), SimpleQueue[int]()
+    requests, ends = Requests(), _asked_to_end()
     requests.listen()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: ends.put(number))
     runtime = install()
     listening = None if metrics_port is None else server.listen(metrics_host, metrics_port, option="--metrics-port")
     runtime.prepare()
     running = WorkerThread(runtime.worker, runtime.database)
+    reconciling = runtime.reconciling()
+    feeding = FeederThread(partial(runtime.feeder, running.claims_of))
     registration = runtime.registration(Kind.WORKER)
 
     def adopt(renewal: Renewal) -> None:
         runtime.adopt(renewal)
         registration.renew(renewal.sources)
-        running.renew()
+        for each in (running, feeding):
+            each.renew()
 
     reloader = Reloader(requests, read=runtime.read_anew, adopt=adopt, note=registration.note_settings)
     tune_interpreter()
     log.info("working", sources=", ".join(sorted(runtime.sources)))
-    running.start()
-    registration.start()
-    reloader.start()
+    for part in (running, feeding, reconciling, registration, reloader):
+        part.start()
     with ExitStack() as shown:
+        shown.enter_context(watch(runtime.database, registration.name, Kind.WORKER, runtime.facts))
         if listening is not None:
             shown.enter_context(vitals(listening, trouble=running.trouble, metrics=runtime.exposition.text))
         ends.get()
-        reloader.stop()
-        running.stop()
-    registration.stop()
+        for part in (reloader, reconciling, feeding, running, registration):
+            part.stop()
     runtime.database.close()
     log.info("stopped")
     stop_listening()
+
+
+def _asked_to_end() -> SimpleQueue[int]:
+    """What holds each signal to end, from now on."""
+    ends = SimpleQueue[int]()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: ends.put(number))
+    return ends

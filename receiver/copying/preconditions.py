@@ -20,10 +20,11 @@ from receiver.database.revisions import OWN
 from receiver.database.schema import Schema
 from receiver.database.unfinished import UNFINISHED, read_note
 from receiver.errors import CopyError
+from receiver.findings.tables import DUTIES
 from receiver.inbox.tables import DELIVERIES, State
 from receiver.mirror.changes import CHANGES
-from receiver.server.registry import PROCESSES, running, shown
 from receiver.worker.liveness import dead
+from receiver.worker.processes import PROCESSES, running, shown
 
 #: For transactions of ours that last as long as a database is large, or wait while another one is written.
 TIMELESS = (
@@ -65,8 +66,8 @@ class Side:
 
     @staticmethod
     def tables() -> list[Table]:
-        """What is copied, each after those that it refers to. Who runs where is not."""
-        return [table for table in SQLModel.metadata.sorted_tables if table is not PROCESSES]
+        """What is copied, each after those that it refers to. Who runs where, and does what, is not."""
+        return [table for table in SQLModel.metadata.sorted_tables if table not in (PROCESSES, DUTIES)]
 
     @contextmanager
     def told(self) -> Iterator[None]:

@@ -6,17 +6,19 @@ Whatever can be wired wrongly is refused at import, with a message that says wha
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from receiver import codec
+from receiver.dialects.annotations import adapter, check_order, event_model, hints
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
+from receiver.dialects.listing import ListPart, SourceListing, SourceLookup
 from receiver.dialects.patterns import Pattern
 from receiver.envelope import Envelope, Event
 from receiver.errors import ConfigurationError, Unreadable, WiringError
@@ -45,27 +47,6 @@ class Handler:
         return data if self.model is None else _validate(self.model, data, "data")
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One row of a source's own list, as reconcile compares it with the mirror."""
-
-    table: type[MirrorRow]
-    external_id: str
-    columns: Mapping[str, Any]
-    #: False for a row that the source lists as switched off.
-    active: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """How to walk a source's own list."""
-
-    #: The tables that the walk covers completely: rows of theirs that it does not yield are gone.
-    tables: tuple[type[MirrorRow], ...]
-    #: Yields every row; raising in the middle means that the walk was not complete.
-    walk: Callable[[httpx.Client], Iterator[Listed]]
-
-
 class Dialect:
     """How one kind of system speaks; several sources may share one dialect.
 
@@ -88,7 +69,8 @@ class Dialect:
         self.kept_headers = kept_headers(keep_headers, name)
         if isinstance(verify, HmacSha256) and verify.header.lower() not in NEVER_KEPT:
             self.kept_headers[verify.header.lower().encode()] = verify.header.lower()
-        self.listing_of: Listing | None = None
+        self.listing_of: SourceListing | None = None
+        self.lookup_of: SourceLookup | None = None
         self._read: Callable[[Any], Envelope] | None = None
         self._compose: Callable[..., Any] = _compose_by_convention
         self._connect: Callable[[SourceSettings], httpx.Client] | None = None
@@ -118,7 +100,7 @@ class Dialect:
 
         def register(function: Function) -> Function:
             self._check_plain(function, "a handler", ("event", "mirror"))
-            _check_order(function, "a handler", event=Event, mirror=Mirror)
+            check_order(function, "a handler", event=Event, mirror=Mirror)
             self._register(self._handlers, event_types, function, override)
             self._found.clear()
             return function
@@ -134,7 +116,7 @@ class Dialect:
 
         def register(function: Function) -> Function:
             self._check_plain(function, "a hydrate function", ("event", "api"))
-            _check_order(function, "a hydrate function", event=Event, api=httpx.Client)
+            check_order(function, "a hydrate function", event=Event, api=httpx.Client)
             self._register(self._hydrators, event_types, function, False)
             return function
 
@@ -147,11 +129,40 @@ class Dialect:
         return function
 
     def listing(self, *tables: type[MirrorRow]) -> Callable[[Function], Function]:
-        """Register the walk through a source's list: `def walk(api: httpx.Client) -> Iterator[Listed]`."""
+        """Register the walk through a source's list in one go: `def walk(api: httpx.Client) -> Iterator[Listed]`."""
 
         def register(function: Function) -> Function:
             self._check_plain(function, "a listing", ("api",))
-            self.listing_of = Listing(tables, function)
+            self.listing_of = SourceListing((ListPart(tables, walk=function),))
+            return function
+
+        return register
+
+    def pages(self, *tables: type[MirrorRow], names_only: bool = False) -> Callable[[Function], Function]:
+        """Register a part of a source's list: `def read(api: httpx.Client, start: Any) -> ListPage`.
+
+        It is read by pages: `start` is None for the first page, then the `next` of
+        the page before. Several parts are walked in the order of their registration. With `names_only`, what the rows
+        hold is asked for by the lookup, one by one.
+        """
+
+        def register(function: Function) -> Function:
+            self._check_plain(function, "a function for pages", ("api", "start"))
+            part = ListPart(tables, read=function, names_only=names_only)
+            self.listing_of = (self.listing_of or SourceListing(())).with_part(part, self.name)
+            return function
+
+        return register
+
+    def lookup(self, *tables: type[MirrorRow]) -> Callable[[Function], Function]:
+        """Register how one thing is asked for: `def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]`.
+
+        It returns the rows that the answer holds, and none if the source says that the wanted one is gone.
+        """
+
+        def register(function: Function) -> Function:
+            self._check_plain(function, "a lookup", ("api", "wanted"))
+            self.lookup_of = SourceLookup(tables, function)
             return function
 
         return register
@@ -227,21 +238,28 @@ class Dialect:
         if self._read is None:
             raise WiringError(f"The dialect {self.name} has no envelope: write one with @{self.name}.envelope.")
         _ = self._body
+        if self.listing_of is not None:
+            self.listing_of.check(self.lookup_of, self.name)
 
     @property
     def handlers(self) -> tuple[Handler, ...]:
         return tuple(self._handlers)
 
+    @property
+    def event_types(self) -> list[str]:
+        """The event types that handlers take, as their patterns say them."""
+        return [handler.pattern.text for handler in self._handlers]
+
     @cached_property
     def _body(self) -> TypeAdapter[Any] | None:
         assert self._read is not None
         parameter = next(iter(inspect.signature(self._read).parameters))
-        return _adapter(_hints(self._read).get(parameter, dict))
+        return adapter(hints(self._read).get(parameter, dict))
 
     def _register(self, handlers: list[Handler], event_types: tuple[str, ...], function: Any, override: bool) -> None:
         if not event_types:
             raise WiringError(f'{function.__qualname__} names no event type: write @{self.name}.on("product.*").')
-        model = _event_model(function)
+        model = event_model(function)
         for pattern in map(Pattern, event_types):
             rivals = [handler for handler in handlers if handler.pattern.is_ambiguous_with(pattern)]
             replaced = [rival for rival in rivals if override and rival.pattern == pattern]
@@ -271,17 +289,6 @@ class Dialect:
         )
 
 
-def _check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
-    """Raises `WiringError` if an annotation shows that a parameter stands in another one's place."""
-    hints = _hints(function)
-    for parameter, kind in zip(inspect.signature(function).parameters, wanted.values(), strict=True):
-        annotation = hints.get(parameter)
-        meant = get_origin(annotation) or annotation
-        if meant is not kind and meant in wanted.values():
-            order = ", ".join(f"{each}: {wanted[each].__name__}" for each in wanted)
-            raise WiringError(f"{function.__qualname__} is {what}, so it takes ({order}), in this order.")
-
-
 def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
     return {"type": event_type, "id": entity_id, "timestamp": at, "data": data}
 
@@ -289,31 +296,6 @@ def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: 
 def _most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
     fitting = [handler for handler in handlers if handler.pattern.matches(event_type)]
     return max(fitting, key=lambda handler: handler.pattern.specificity, default=None)
-
-
-def _event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
-    """What T is in the `Event[T]` of the function's first parameter."""
-    parameter = next(iter(inspect.signature(function).parameters))
-    annotation = _hints(function).get(parameter)
-    if get_origin(annotation) is not Event:
-        return None
-    return _adapter(*get_args(annotation))
-
-
-def _adapter(kind: Any) -> TypeAdapter[Any] | None:
-    if kind in (Any, None, type(None)):
-        return None
-    return TypeAdapter(kind)
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return get_type_hints(function)
-    except NameError as error:
-        raise WiringError(
-            f"An annotation of {function.__qualname__} cannot be resolved ({error}): define its model at the top level "
-            "of the module."
-        ) from None
 
 
 def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:

@@ -15,6 +15,7 @@ from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
 from receiver.inbox.arrival import Arrival
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
+from receiver.ingest.unhandled import tell_unhandled
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import quoted, told
@@ -86,6 +87,7 @@ def _admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now
     else:
         if source.dialect.handler_for(arrival.event_type) is None:
             arrival.ignore(f"No handler takes {arrival.event_type}.")
+            tell_unhandled(source, arrival.event_type)
     return arrival
 
 

@@ -12,10 +12,18 @@ import httptools
 import structlog
 from uvicorn import Config
 
-from receiver.errors import HeadTooLarge, MalformedRequest, MethodNotAllowed, RequestTimeout, Unavailable, UrlTooLong
+from receiver.errors import (
+    HeadTooLarge,
+    Limited,
+    MalformedRequest,
+    MethodNotAllowed,
+    RequestTimeout,
+    Unavailable,
+    UrlTooLong,
+)
 from receiver.errors import Refused as Refusal
 from receiver.ingest.closing import LINGER_BYTES, ClosingProtocol
-from receiver.ingest.connections import Awaited, Connections, Wait
+from receiver.ingest.connections import TOO_MANY, Awaited, Connections, Wait
 from receiver.ingest.endpoint import Reply, reply_to
 from receiver.ingest.incoming import Piece, limited
 from receiver.logs.repeats import Repeats
@@ -34,8 +42,6 @@ LONGEST_PIPELINE = 64
 
 #: How the parser says that it does not go on.
 PARSER_STOPPED = (httptools.HttpParserError, httptools.HttpParserUpgrade)
-
-TOO_MANY = Unavailable("Too many connections are open. Send this again later.")
 
 
 class BoundedProtocol(ClosingProtocol):
@@ -296,7 +302,7 @@ class BoundedProtocol(ClosingProtocol):
     def _begin_in_uvicorn(self) -> None:
         """Make up for what uvicorn does at the beginning of a request and when its head is there."""
         if len(self.pipeline) >= LONGEST_PIPELINE:
-            raise Unavailable("Too many requests wait on this connection. Send fewer before their answers.")
+            raise Limited("Too many requests wait on this connection. Send fewer before their answers.")
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = url, headers, expects
@@ -314,7 +320,7 @@ class BoundedProtocol(ClosingProtocol):
         if refusal.limit:
             limited(refusal.limit)
         else:
-            log.warning("refused a request", about={"code": refusal.code})
+            log.warning("refused a request", about={"code": refusal.code}, peer=self.client[0] if self.client else "")
         self._refuse_untold(refusal)
 
     def _refuse_untold(self, refusal: Refusal) -> None:

@@ -17,10 +17,13 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
+from receiver.errors import Limited
 from receiver.ingest.incoming import Incoming, guarded, limited
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.settings.limits import Limits
+
+TOO_MANY = Limited("Too many connections are open. Send this again later.")
 
 log = Repeats(structlog.get_logger(__name__))
 

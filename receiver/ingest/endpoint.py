@@ -20,10 +20,10 @@ from receiver.ingest.admission import Request, admit
 from receiver.ingest.backpressure import Backpressure
 from receiver.ingest.group_commit import PendingReply
 from receiver.ingest.incoming import Incoming
-from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, source_named
+from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, nearest_source, source_named
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
-from receiver.metrics import metrics
+from receiver.metrics import few_names, metrics
 from receiver.schemas import Error, Shape
 from receiver.settings.limits import Limits
 from receiver.verify.signatures import RawHeaders
@@ -32,7 +32,15 @@ Header = tuple[bytes, bytes]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+#: Seconds between two looks for the source that a stranger's name is like: to compare names costs, and a stranger may
+#: send any number.
+COMPARISON_INTERVAL = 0.1
+
 log = structlog.get_logger(__name__)
+
+
+def keep_nothing(_request: Request, _refusal: Refused) -> None:
+    """For an endpoint without a keeper."""
 
 
 class SenderGone(Exception):
@@ -72,13 +80,16 @@ class Endpoint:
         limits: Limits,
         incoming: Incoming,
         admit: Callable[[Sequence[Request]], list[Arrival | Refused]] = admit,
+        keep: Callable[[Request, Refused], None] = keep_nothing,
     ) -> None:
         """`accept` gives each answer once its arrival is committed, as `GroupCommit.accept` does.
 
-        Bodies that are not complete are held by `incoming`.
+        Bodies that are not complete are held by `incoming`; complete requests that are refused are offered to `keep`.
         """
         self._admit = admit
         self._accept = accept
+        self._keep = keep
+        self._compared_at = 0.0
         self._incoming = incoming
         #: Bodies that are complete and not answered yet.
         self.waiting = Backpressure(limits.max_waiting_bytes)
@@ -107,7 +118,8 @@ class Endpoint:
             body = await self._read(scope["headers"], receive)
             accepted = await self._accepted(Request(source, scope["headers"], body))
         except Refused as refusal:
-            await _send(send, self.refused(source_named(path), refusal))
+            peer = scope.get("client")
+            await _send(send, self.refused(source_named(path), refusal, peer=peer[0] if peer else ""))
         except SenderGone:
             return
         else:
@@ -138,8 +150,9 @@ class Endpoint:
         waiting = [(request, answer) for request, answer in submitted if not answer.done()]
         admitted = self._admit([request for request, _ in waiting])
         arrivals: list[tuple[Arrival, PendingReply]] = []
-        for (_, answer), result in zip(waiting, admitted, strict=True):
+        for (request, answer), result in zip(waiting, admitted, strict=True):
             if isinstance(result, Refused):
+                self._keep(request, result)
                 answer.set_exception(result)
             else:
                 arrivals.append((result, answer))
@@ -160,7 +173,7 @@ class Endpoint:
         named = dict(headers)
         length = named.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > self.max_body_bytes:
-            raise self._too_large()
+            raise self._too_large(int(length[:20]))
         chunks: list[bytes] = []
         with self._incoming.body() as body:
             more = True
@@ -172,7 +185,7 @@ class Endpoint:
                 chunks.append(chunk)
                 body.grow(len(chunk))
                 if body.size > self.max_body_bytes:
-                    raise self._too_large()
+                    raise self._too_large(body.size)
                 more = message.get("more_body", False)
         if not body.size and b"upgrade" in named and (length.strip(b"0") or b"transfer-encoding" in named):
             # Other servers than ours read no body behind such a head. Taken for empty, it would be acked and lost.
@@ -180,19 +193,32 @@ class Endpoint:
         self.waiting.hold(body.size)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _too_large(self) -> BodyTooLarge:
+    def _too_large(self, size: int) -> BodyTooLarge:
         return BodyTooLarge(
-            f"The body is larger than {self.max_body_bytes} bytes. Send less at once, or raise max_body_bytes."
+            f"The body is larger than {self.max_body_bytes} bytes. Send less at once, or raise max_body_bytes.",
+            size=size,
         )
 
-    def refused(self, name: str, refusal: Refused) -> Reply:
-        """Count the refusal and say it."""
+    def refused(self, name: str, refusal: Refused, *, peer: str) -> Reply:
+        """Count the refusal and say it. `peer` is the address at the other end, which may be a proxy's."""
         known = name if name in self.sources else ""
         metrics.REFUSED.labels(known, refusal.code).inc()
-        self._log.warning(
-            "refused a webhook", about={"source": known, "code": refusal.code}, asked_for=name[:SHOWN_OF_NAME]
-        )
+        if isinstance(refusal, BodyTooLarge) and known:
+            few_names.note_too_large(known, refusal.size)
+        if isinstance(refusal, UnknownSource):
+            self._compare(name)
+        about = {"source": known, "code": refusal.code}
+        self._log.warning("refused a webhook", about=about, asked_for=name[:SHOWN_OF_NAME], peer=peer[:SHOWN_OF_NAME])
         return reply_to(refusal)
+
+    def _compare(self, name: str) -> None:
+        """See whether a source was meant that there is."""
+        now = perf_counter()
+        if now - self._compared_at >= COMPARISON_INTERVAL:
+            self._compared_at = now
+            meant = nearest_source(name, self.sources)
+            if meant is not None:
+                few_names.count_misspelt(meant, name)
 
 
 def inner_path(scope: Mapping[str, Any]) -> str:

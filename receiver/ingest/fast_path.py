@@ -9,7 +9,7 @@ come in pieces or not at all, requests in a pipeline, senders that do not read t
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any
 
@@ -190,7 +190,8 @@ class FastPathRequest:
         metrics.ACK_SECONDS.observe(perf_counter() - self._began)
 
     def set_exception(self, refusal: Refused) -> None:
-        self._end(self._endpoint.refused, self._name, refusal)
+        client = self._protocol.client
+        self._end(partial(self._endpoint.refused, peer=client[0] if client else ""), self._name, refusal)
 
     def _end(self, say: Callable[..., Reply], *what: Any) -> None:
         self._replied = True

@@ -19,6 +19,7 @@ import structlog
 from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused, Unavailable
 from receiver.inbox.arrival import Accepted, Arrival
+from receiver.ingest.unhandled import count_ignored
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
@@ -182,6 +183,7 @@ class GroupCommit:
         metrics.count_accepted(
             (waiting.arrival.source, waiting.arrival.secret, answer.status) for waiting, answer in kept
         )
+        count_ignored((waiting.arrival, answer) for waiting, answer in kept)
 
     def _failed(self, batch: Sequence[_Waiting]) -> None:
         self._failed_at = time.monotonic()

@@ -14,7 +14,7 @@ from typing import ParamSpec
 
 import structlog
 
-from receiver.errors import Refused, Unavailable
+from receiver.errors import Limited, Refused
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.settings.limits import Limits
@@ -139,7 +139,7 @@ class Incoming:
         return self.loop.time()
 
     def body(self) -> IncomingBody:
-        """To be entered by the task that reads it. Raises `Unavailable` where it ends at a limit."""
+        """To be entered by the task that reads it. Raises `Limited` where it ends at a limit."""
         return IncomingBody(self)
 
     def head(self, end: End) -> Piece:
@@ -201,7 +201,7 @@ class Incoming:
     def _end(self, piece: Piece, limit: str, why: str) -> None:
         piece.ended = True
         self._count(-piece.size)
-        piece.end(Unavailable(why))
+        piece.end(Limited(why))
         limited(limit)
 
     def _count(self, size: int) -> None:

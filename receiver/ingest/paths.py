@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from difflib import get_close_matches
 
 HOOKS_PATH = "/hooks/"
 
 #: Characters of a stranger's text that a message repeats.
 SHOWN_OF_NAME = 64
+
+#: From 0 to 1: how much a name must be like that of a source to count as a misspelt one.
+LIKE = 0.75
 
 
 def is_meant_for_hooks(path: str) -> bool:
@@ -31,6 +35,15 @@ def flaw(path: str, sources: Collection[str]) -> str:
     if parts[1] not in sources:
         return f"There is no source {name[:SHOWN_OF_NAME]!r} here. Compare the URL with the receiver's settings."
     return f"{_oddity(name, parts)} {_advice(parts[1:], sources)}"
+
+
+def nearest_source(name: str, sources: Collection[str]) -> str | None:
+    """The source whose name is most like this one, which is no source's; None if none is like it."""
+    meant = name[:SHOWN_OF_NAME].strip(" /").lower()
+    if meant in sources:
+        return meant
+    close = get_close_matches(meant, list(sources), n=1, cutoff=LIKE)
+    return close[0] if close else None
 
 
 def _oddity(name: str, parts: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from receiver.envelope import Envelope
@@ -16,6 +16,10 @@ class SpokenDialect(Protocol):
 
     @property
     def verifier(self) -> Verifier: ...
+
+    @property
+    def event_types(self) -> Sequence[str]:
+        """The event types, or patterns of them, that handlers take."""
 
     @property
     def kept_headers(self) -> Mapping[bytes, str]:

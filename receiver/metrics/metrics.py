@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -47,6 +47,33 @@ ENDED_DELIVERIES = Counter(
     "hookmirror_ended", "Deliveries that ended, by state and outcome", ["source", "state", "outcome"], registry=REGISTRY
 )
 FAILED_ATTEMPTS = Counter("hookmirror_failed_attempts", "Attempts that failed", ["source"], registry=REGISTRY)
+UNHANDLED = Counter(
+    "hookmirror_unhandled",
+    "Deliveries stored as ignored because no handler takes their event type",
+    ["source", "event_type"],
+    registry=REGISTRY,
+)
+MISDATED = Counter(
+    "hookmirror_misdated", "Events dated more than a day after their arrival", ["source"], registry=REGISTRY
+)
+MISSPELT = Counter(
+    "hookmirror_misspelt",
+    "Webhooks for an unknown source, by the known one whose name is most like it",
+    ["source"],
+    registry=REGISTRY,
+)
+REFUSED_LOST = Counter(
+    "hookmirror_refused_lost",
+    "Refused requests that were not kept to be verified again, by the reason",
+    ["source", "reason"],
+    registry=REGISTRY,
+)
+REFUSED_VERIFIED = Counter(
+    "hookmirror_refused_verified",
+    "Kept requests that verified with a secret added later",
+    ["source"],
+    registry=REGISTRY,
+)
 API_RESTS = Counter(
     "hookmirror_api_rests", "Times that a source's API was left alone for a while", ["source"], registry=REGISTRY
 )
@@ -70,7 +97,7 @@ FOLLOW_POSTS = Counter(
     ["name", "verdict"],
     registry=REGISTRY,
 )
-# These seven describe the database, which all processes share, so the newest value counts.
+# These describe the database, which all processes share, so the newest value counts.
 BACKLOG_DELIVERIES = Gauge(
     "hookmirror_backlog",
     "Deliveries by state, where they are not done",
@@ -105,6 +132,20 @@ OLDEST_PENDING_SECONDS = Gauge(
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
+KEPT_REFUSALS = Gauge(
+    "hookmirror_refused_kept",
+    "Refused requests that are kept to be verified again",
+    ["source"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+OPEN_FINDINGS = Gauge(
+    "hookmirror_findings",
+    "Findings that are open and that nobody has acknowledged",
+    ["rule", "source"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
 
 LOG_BYTES = Gauge(
     "hookmirror_sqlite_log_bytes",
@@ -131,6 +172,15 @@ INCOMPLETE_BYTES = Gauge(
     multiprocess_mode="livesum",
 )
 
+RUNS = Gauge(
+    "hookmirror_runs", "Runs that are not over, by state", ["state"], registry=REGISTRY, multiprocess_mode="mostrecent"
+)
+RUNS_LEFT = Gauge(
+    "hookmirror_runs_left",
+    "Deliveries and rows that running and paused runs have not brought to their end",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
 HUNG_WORKERS = Gauge(
     "hookmirror_hung_workers",
     "Workers of this process that were given up and have not come back",
@@ -181,7 +231,10 @@ def applied(source: str) -> Histogram:
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
     """Observe each of the values, at once: one by one takes longer than all else that is counted of a delivery."""
     # The client library has no such verb, so this knows its inside; a test holds it against `observe`.
-    bounds = histogram._upper_bounds
-    for place, number in Tally(bisect_left(bounds, value) for value in values).items():
-        histogram._buckets[place].inc(number)
+    ascending, counted = sorted(values), 0
+    for bucket, bound in zip(histogram._buckets, histogram._upper_bounds, strict=True):
+        up_to_bound = bisect_right(ascending, bound)
+        if up_to_bound > counted:
+            bucket.inc(up_to_bound - counted)
+            counted = up_to_bound
     histogram._sum.inc(sum(values))

@@ -101,6 +101,10 @@ class UnitOfWork:
             self._entries[key].dirty = True
         return sum(dated_back), [change for key in touched if (change := self._report(key, None)) is not None]
 
+    def children(self, key: Key) -> set[Key]:
+        """The rows under this one that are loaded."""
+        return set(self._children.get(key, ()))
+
     def row(self, key: Key) -> MirrorRow | None:
         """The row as the mirror would show it; None if there never was news about it."""
         entry = self._entries.get(key)
@@ -311,12 +315,12 @@ def _shown(table: type[MirrorRow], values: Mapping[str, Any], active: bool) -> d
     """The row's columns as the API and the change feed show them."""
     shown = {name: values.get(name) for name in own_columns(table)}
     for name in exact_columns(table):
-        shown[name] = _plain(shown[name])
+        shown[name] = plain(shown[name])
     shown["active"] = active
     return shown
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A decimal as text with its digits, a time as ISO 8601."""
     if isinstance(value, Decimal):
         return format(value, "f")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from receiver.api import exposition, readiness
+from receiver.api.ask import SourceQuestions
 from receiver.api.exposition import Exposition
+from receiver.api.nouns import ApiParts
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.routes import Api, answer_database_error, answer_http_error, answer_refused
@@ -29,36 +29,37 @@ from receiver.database.errors import explain
 from receiver.database.schema import Schema
 from receiver.dialects.sources import Source, build_sources, find_dialects
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
+from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.retention import Retention
 from receiver.inbox.retries import RetrySchedule
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
+from receiver.ingest.keeping import Keeper
 from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
+from receiver.reconcile.schedule import ReconcileThread, statuses
+from receiver.runs.feeder import Feeder, FeederThread
+from receiver.runs.runs import Verbs
 from receiver.search.cursors import Cursors
-from receiver.server.registry import Kind, Registration
+from receiver.server.feeding import new_feeder
+from receiver.server.interpreter import tune_interpreter
+from receiver.server.registry import Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
+from receiver.server.upkeep import bounds_of, facts_of, retention_of, watch
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.settings import Settings, load, settings_folder
+from receiver.worker.processes import Kind, Wiring
 from receiver.worker.thread import WorkerThread
 from receiver.worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 
-#: Seconds after which a thread that waits for the interpreter may have it; Python's own default is 0.005.
-SWITCH_INTERVAL = 0.0002
-
 #: Seconds within which the event loop takes new settings, at a moment between two requests.
 TAKING = 10.0
-
-#: New containers after which Python looks for garbage in cycles. A batch makes thousands that are no garbage, and frees
-#: them by itself; with Python's own 700, looking cost the worker a tenth of its time.
-GARBAGE = 20_000
 
 #: What uvicorn and gunicorn take as: another process of this application would not start either.
 EXIT_CANNOT_START = 3
@@ -92,10 +93,7 @@ class Runtime:
         return read_anew(self.settings, self.sources, self.dialects)
 
     def _derive(self) -> None:
-        self.retention = Retention(
-            bodies=timedelta(days=self.settings.body_retention_days),
-            dedup_keys=timedelta(days=self.settings.dedup_retention_days),
-        )
+        self.retention = retention_of(self.settings)
 
     def prepare(self) -> None:
         """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
@@ -121,6 +119,25 @@ class Runtime:
             requests_wait=requests_wait,
         )
 
+    def reconciling(self) -> ReconcileThread:
+        """What reconciles the sources by their schedules, those of later settings too."""
+        return ReconcileThread(self.inbox, lambda: self.sources)
+
+    def facts(self) -> Facts:
+        """What the rules are told of the settings in force."""
+        return facts_of(self.settings, self.sources)
+
+    @property
+    def runs(self) -> Verbs:
+        """The verbs of runs, with the wiring in force."""
+        return Verbs(self.database, Wiring.of(self.sources))
+
+    def feeder(self, claims_of: Callable[[], Collection[str]] = lambda: (), *, forecasts: bool = True) -> Feeder:
+        """Steps runs beside a worker, which says what it claims deliveries of at the moment."""
+        return new_feeder(
+            self.inbox, self.sources, self.settings, self.retention, claims_of=claims_of, forecasts=forecasts
+        )
+
     def registration(self, kind: Kind) -> Registration:
         return Registration(self.database, self.schema, self.sources, kind=kind)
 
@@ -132,11 +149,18 @@ class App:
         """`requests` ask for new settings; without it there are none until the next start."""
         settings = runtime.settings
         self._runtime = runtime
-        self._registration = runtime.registration(Kind.BOTH if with_worker else Kind.ENDPOINT)
+        kind = Kind.BOTH if with_worker else Kind.ENDPOINT
+        self._registration = runtime.registration(kind)
+        self._watch = watch(runtime.database, self._registration.name, kind, runtime.facts)
         # Over a connection of its own, so that nobody else's statement keeps an ack waiting for one.
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
+        self._reconciling = runtime.reconciling() if with_worker else None
+        self._keeper = Keeper(
+            Inbox(runtime.database.beside(connections=1)), runtime.sources, bounds_of(settings), accepted=self._wake
+        )
+        self._feeder = None if self._worker is None else FeederThread(partial(runtime.feeder, self._worker.claims_of))
         incoming = Incoming(settings)
         #: For a server whose protocol is ours; others keep bounds of their own.
         self.connections = Connections(settings, incoming)
@@ -145,11 +169,13 @@ class App:
             self._group_commit.accept,
             limits=settings,
             incoming=incoming,
+            keep=self._keeper.offer,
         )
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
         self._read_inbox = Inbox(runtime.database.beside(connections=at_once, seconds=seconds))
         self._reads = Reads(at_once=at_once, seconds=seconds)
         self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
+        self._questions = SourceQuestions(runtime.database, lambda: runtime.sources)
         self._readiness = self._new_readiness()
         self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -163,19 +189,22 @@ class App:
 
     def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Starlette:
         """Everything but the endpoint. Raises `ConfigurationError` for settings that it cannot work with."""
-        api = Api(
-            self._read_inbox,
-            Tokens(settings.secret_keys),
-            cursors=Cursors(settings.secret_keys),
+        parts = ApiParts(
+            inbox=self._read_inbox,
             sources=sorted(sources),
-            reads=self._reads,
+            cursors=Cursors(settings.secret_keys),
             page_bytes=settings.api_page_bytes,
             readiness=self._readiness,
             exposition=self._runtime.exposition,
             measuring=self._measuring,
+            facts=facts_of(settings, sources),
             wake=self._wake,
+            wiring=Wiring.of(sources),
             warnings=lambda: self._registration.warnings,
+            questions=self._questions,
+            reconciles=lambda now: statuses(self._read_inbox.database, sources, now=now),
         )
+        api = Api(Tokens(settings.secret_keys), self._reads, parts.nouns())
         rest = Starlette(
             routes=api.routes(),
             lifespan=lifespan,
@@ -200,20 +229,15 @@ class App:
         """Everything behind the application, from start to stop: for an outer application that mounts this one."""
         self._runtime.prepare()
         self._loop = asyncio.get_running_loop()
-        self._registration.start()
-        self._group_commit.start()
-        if self._worker is not None:
-            self._worker.start()
-        if self._reloader is not None:
-            self._reloader.start()
+        working = (self._worker, self._feeder, self._reconciling)
+        parts = (self._registration, self._watch, *working, self._keeper, self._group_commit, self._reloader)
+        started = [part for part in parts if part is not None]
+        for part in started:
+            part.start()
         yield
-        if self._reloader is not None:
-            self._reloader.stop()
-        self._group_commit.stop()
-        if self._worker is not None:
-            self._worker.stop()
-        self._registration.stop()
-        for each in (self._reads, self._measuring, self._readiness):
+        for part in reversed(started):
+            part.stop()
+        for each in (self._reads, self._measuring, self._questions, self._readiness):
             each.close()
         self._runtime.database.close()
 
@@ -255,9 +279,12 @@ class App:
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
         self._rest = rest
         self.endpoint.renew(renewal.sources, renewal.settings)
+        self._keeper.renew(renewal.sources, bounds_of(renewal.settings))
         self._registration.renew(renewal.sources)
         if self._worker is not None:
             self._worker.renew()
+        if self._feeder is not None:
+            self._feeder.renew()
 
     def _wake(self) -> None:
         if self._worker is not None:
@@ -310,13 +337,3 @@ def create() -> App:
         sys.exit(EXIT_CANNOT_START)
     tune_interpreter()
     return application
-
-
-def tune_interpreter() -> None:
-    """For a process that serves or works, once all is built."""
-    # The thread of the group commit needs the interpreter for a moment several times a commit: shorten each wait.
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    # What is there now stays: without it, every full collection would walk through all imported modules again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE)

@@ -21,15 +21,19 @@ from receiver.database.schema import Schema
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
+from receiver.findings.standing import standing
 from receiver.inbox.inbox import Inbox, pending_sources
 from receiver.mirror.rows import mirror_tables
+from receiver.reconcile.schedule import statuses
 from receiver.server.permissions import exposures
-from receiver.server.registry import Kind, Reading, Wiring, differences, running, shown
+from receiver.server.registry import Reading
+from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
+from receiver.worker.processes import Kind, Wiring, differences, running, shown
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """One thing that was looked at."""
 
     subject: str
@@ -47,14 +51,14 @@ class Finding:
         return "LOOK" if self.doubtful else "ok"
 
 
-def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Finding]:
+def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Check]:
     """Everything in turn. What rests on something broken is left out."""
     try:
         settings = load()
     except HookmirrorError as error:
-        yield Finding("settings", False, str(error))
+        yield Check("settings", False, str(error))
         return
-    yield Finding("settings", True, f"sources: {len(settings.sources)}")
+    yield Check("settings", True, f"sources: {len(settings.sources)}")
     yield from _exposed(settings)
     yield from _secret_key(settings)
     sources: dict[str, Source] = {}
@@ -62,11 +66,11 @@ def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Finding]:
     yield from _database(settings, sources)
 
 
-def _exposed(settings: Settings) -> Iterator[Finding]:
+def _exposed(settings: Settings) -> Iterator[Check]:
     """Files of settings and secrets that others may read or write."""
     for file in _files(settings):
         for exposure in exposures(file):
-            yield Finding("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
+            yield Check("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
 
 
 def _files(settings: Settings) -> list[Path]:
@@ -75,38 +79,38 @@ def _files(settings: Settings) -> list[Path]:
     return [file for file in dict.fromkeys(named) if file is not None]
 
 
-def _secret_key(settings: Settings) -> Iterator[Finding]:
+def _secret_key(settings: Settings) -> Iterator[Check]:
     try:
         keys = settings.secret_keys
     except HookmirrorError as error:
-        yield Finding("secret key", False, str(error))
+        yield Check("secret key", False, str(error))
         return
-    yield Finding("secret key", True, f"{len(keys)} in use")
+    yield Check("secret key", True, f"{len(keys)} in use")
 
 
-def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> Iterator[Finding]:
+def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> Iterator[Check]:
     """Fills `sources` with those that can be listened to."""
     dialects, refused = survey_dialects(settings.dialects, beside=beside)
     wrong = [*refused, *_misfits(dialects)]
-    yield from (Finding("wiring", False, str(error)) for error in wrong)
+    yield from (Check("wiring", False, str(error)) for error in wrong)
     if not wrong:
-        yield Finding("wiring", True, f"dialects {', '.join(sorted(dialects))}")
+        yield Check("wiring", True, f"dialects {', '.join(sorted(dialects))}")
     if not settings.sources:
-        yield Finding("sources", False, "there is none: add a table [sources.<name>] to the settings file")
+        yield Check("sources", False, "there is none: add a table [sources.<name>] to the settings file")
     for name, source in settings.sources.items():
         if refused and source.dialect not in dialects:
-            yield Finding(f"source {name}", False, f"speaks `{source.dialect}`, which is not there: mend the wiring")
+            yield Check(f"source {name}", False, f"speaks `{source.dialect}`, which is not there: mend the wiring")
             continue
         try:
             built = sources[name] = build_source(source, dialects)
         except HookmirrorError as error:
-            yield Finding(f"source {name}", False, str(error))
+            yield Check(f"source {name}", False, str(error))
             continue
         secrets = len(built.credentials.secrets)
         api = "with its API" if source.api_url else "without an API, so it can be neither hydrated nor reconciled"
         unsigned = ", takes unsigned webhooks" if source.allow_unsigned else ""
-        yield Finding(f"source {name}", True, f"speaks {built.dialect.name}, secrets: {secrets}{unsigned}, {api}")
-        yield from (Finding(f"source {name}", True, doubt, doubtful=True) for doubt in source.doubts)
+        yield Check(f"source {name}", True, f"speaks {built.dialect.name}, secrets: {secrets}{unsigned}, {api}")
+        yield from (Check(f"source {name}", True, doubt, doubtful=True) for doubt in source.doubts)
 
 
 def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:
@@ -118,11 +122,11 @@ def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:
             yield error
 
 
-def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Finding]:
+def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:
     try:
         database = Database(settings.database_url, setting=settings.place_of("database_url"))
     except HookmirrorError as error:
-        yield Finding("database", False, str(error))
+        yield Check("database", False, str(error))
         return
     try:
         absent = _absent_file(database)
@@ -131,11 +135,11 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Fin
         else:
             yield _to_be_made(absent)
     except PoolerError as error:
-        yield Finding("database", False, str(error))
+        yield Check("database", False, str(error))
     except HookmirrorError as error:
-        yield Finding("schema", False, str(error))
+        yield Check("schema", False, str(error))
     except SQLAlchemyError as error:
-        yield Finding("database", False, explain(error, settings.database_url, setting=database.setting))
+        yield Check("database", False, explain(error, settings.database_url, setting=database.setting))
     finally:
         database.close()
 
@@ -155,74 +159,106 @@ def _absent_file(database: Database) -> Path | None:
     return None
 
 
-def _to_be_made(file: Path) -> Finding:
+def _to_be_made(file: Path) -> Check:
     if file.parent.is_dir() and os.access(file.parent, os.W_OK):
-        return Finding("database", True, f"{file} is not there yet: the first start makes it")
+        return Check("database", True, f"{file} is not there yet: the first start makes it")
     mend = "create its folder, or give this user the right to write there"
-    return Finding("database", False, f"{file} is not there and cannot be made: {mend}")
+    return Check("database", False, f"{file} is not there and cannot be made: {mend}")
 
 
-def _contents(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Finding]:
+def _contents(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:
     schema = Schema(database)
     plan = schema.plan()
     if plan.is_needed:
-        yield Finding("database", True, "answers")
+        yield Check("database", True, "answers")
         behind = " ".join(plan.lines(dry_run=True))
         mend = "run `hookmirror migrate`" if database.is_postgresql else "the next start does it"
-        yield Finding("schema", not database.is_postgresql, f"is behind this release. {behind} To do it, {mend}")
+        yield Check("schema", not database.is_postgresql, f"is behind this release. {behind} To do it, {mend}")
         return
     schema.check()
-    yield Finding("database", True, "answers")
-    yield Finding("schema", True, f"is this release's: {schema.release}")
+    yield Check("database", True, "answers")
+    yield Check("schema", True, f"is this release's: {schema.release}")
     yield _backlog(database, settings)
     yield from _strangers(database, settings)
+    yield from _reconciles(database, sources)
+    yield from _findings(database, settings, sources)
     yield from _processes(database, settings, Wiring.of(sources))
 
 
-def _backlog(database: Database, settings: Settings) -> Finding:
+def _backlog(database: Database, settings: Settings) -> Check:
     waited = Inbox(database).oldest_due_seconds(settings.sources, now=datetime.now(UTC))
     late = waited > settings.max_backlog_seconds
     says = f"the oldest due delivery has waited {waited:.0f} s"
-    return Finding("backlog", not late, says + (": start a worker" if late else ""))
+    return Check("backlog", not late, says + (": start a worker" if late else ""))
 
 
-def _strangers(database: Database, settings: Settings) -> Iterator[Finding]:
+def _reconciles(database: Database, sources: Mapping[str, Source]) -> Iterator[Check]:
+    """When each source was reconciled last, and will be next, where that is known."""
+    for status in statuses(database, sources, now=datetime.now(UTC)):
+        if status.schedule is None and status.began_at is None:
+            continue
+        said = [f"last began {_shown(status.began_at)}"]
+        if status.under_way:
+            said.append("is under way")
+        elif status.error is not None:
+            said.append(f"broke off: {status.error}")
+        elif status.ended_at is not None:
+            said.append(f"ended {_shown(status.ended_at)}")
+        said.append("next by hand" if status.next_at is None else f"next {_shown(status.next_at)}")
+        is_unwanted = status.schedule is not None and status.next_at is None
+        if is_unwanted:
+            said[-1] = f"never by the schedule {status.schedule!r}: its dialect has no list, or it has no `api_url`"
+        yield Check(f"reconcile {status.source}", True, ", ".join(said), doubtful=is_unwanted or bool(status.error))
+
+
+def _shown(moment: datetime | None) -> str:
+    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _findings(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:
+    """What the rules find, in the words that API, log and command have for it."""
+    for each in standing(database, facts_of(settings, sources), now=datetime.now(UTC)):
+        known = f" {each.acknowledged_by} knows." if each.acknowledged_by is not None else ""
+        yield Check(f"finding {each.rule}", True, f"{each.says}. {each.mend}{known}", doubtful=True)
+
+
+def _strangers(database: Database, settings: Settings) -> Iterator[Check]:
     """Deliveries that no process with these settings will ever work on."""
     for source in pending_sources(database):
         if source not in settings.sources:
             says = "is in no settings, and deliveries of it are pending: add it until they are done"
-            yield Finding(f"source {source}", False, says)
+            yield Check(f"source {source}", False, says)
 
 
-def _processes(database: Database, settings: Settings, wiring: Wiring) -> Iterator[Finding]:
+def _processes(database: Database, settings: Settings, wiring: Wiring) -> Iterator[Check]:
     """Those that run must agree with each other. That these settings are others yet is said, and no fault."""
     with database.read() as connection:
         found = running(connection, datetime.now(UTC))
     if not found:
-        yield Finding("processes", True, "none runs on this database yet, neither endpoint nor worker")
+        yield Check("processes", True, "none runs on this database yet, neither endpoint nor worker")
         return
     among = differences(Wiring(tuple(found[0]["wiring"])), found)
     if among:
-        yield Finding("processes", False, f"compared with {shown(found[0])}: {' '.join(among)}")
+        yield Check("processes", False, f"compared with {shown(found[0])}: {' '.join(among)}")
     else:
         says = f"{', '.join(map(shown, found))}"
         otherwise = " ".join(differences(wiring, found[:1]))
-        yield Finding("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
+        yield Check("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
     yield from _refusals(found)
     yield from _unread(settings, found)
     yield from _missing({process["kind"] for process in found})
 
 
-def _refusals(found: Iterable[RowMapping]) -> Iterator[Finding]:
+def _refusals(found: Iterable[RowMapping]) -> Iterator[Check]:
     """Who runs with older settings than it was given."""
     for process in found:
         reading = Reading.of(process)
         if reading is not None and reading.refused is not None:
             says = f"{shown(process)} refused the settings that it read last, and has older ones: {reading.refused}"
-            yield Finding("processes", False, f"{says} Mend them, and run `hookmirror reload`")
+            yield Check("processes", False, f"{says} Mend them, and run `hookmirror reload`")
 
 
-def _unread(settings: Settings, found: Iterable[RowMapping]) -> Iterator[Finding]:
+def _unread(settings: Settings, found: Iterable[RowMapping]) -> Iterator[Check]:
     """Processes of this machine that have not read their settings since a file of them changed."""
     here = socket.gethostname()
     for process in found:
@@ -233,17 +269,17 @@ def _unread(settings: Settings, found: Iterable[RowMapping]) -> Iterator[Finding
         changed = [file for file in _files(settings) if _changed_at(file) > read_at]
         if changed:
             says = f"{shown(process)} has not read {', '.join(map(str, changed))} since the last change there"
-            yield Finding("processes", True, f"{says}: run `hookmirror reload`", doubtful=True)
+            yield Check("processes", True, f"{says}: run `hookmirror reload`", doubtful=True)
 
 
 def _changed_at(file: Path) -> datetime:
     return datetime.fromtimestamp(file.stat().st_mtime, UTC)
 
 
-def _missing(kinds: set[str]) -> Iterator[Finding]:
+def _missing(kinds: set[str]) -> Iterator[Check]:
     """Endpoints and workers need each other: one kind alone does half of the work."""
     if kinds == {Kind.ENDPOINT}:
         mend = "start `hookmirror worker`, or let `serve` run one"
-        yield Finding("worker", False, f"none runs, so what is accepted waits: {mend}")
+        yield Check("worker", False, f"none runs, so what is accepted waits: {mend}")
     if kinds == {Kind.WORKER}:
-        yield Finding("endpoint", False, "none runs, so senders reach nobody: start `hookmirror serve`")
+        yield Check("endpoint", False, "none runs, so senders reach nobody: start `hookmirror serve`")

@@ -17,8 +17,9 @@ from sqlalchemy import RowMapping
 
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError
-from receiver.server.registry import Reading, running, shown
+from receiver.server.registry import Reading
 from receiver.worker import liveness
+from receiver.worker.processes import running, shown
 
 #: Seconds that a process may take to report its result, and seconds between two polls.
 RELOAD_TIMEOUT, RELOAD_POLL = 15.0, 0.05

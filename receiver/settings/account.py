@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from receiver.errors import ConfigurationError
+from receiver.settings.timetable import Timetable, read_timetable
 from receiver.verify.signatures import Credentials, Secret
 
 SOURCE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
@@ -46,6 +47,8 @@ class SourceSettings(BaseModel):
     api_secret: SecretStr | None = None
     #: Seconds after a webhook's arrival within which the API may not know of its change yet.
     api_lag_seconds: float = Field(default=60.0, ge=0, le=3_600)
+    #: When workers reconcile the source by themselves, in UTC: "daily 02:10" and the like; never, unless set.
+    reconcile: str | None = None
 
     @field_validator("secrets", "webhook_secrets", "app_key", "api_key", "api_secret")
     @classmethod
@@ -61,6 +64,17 @@ class SourceSettings(BaseModel):
             raise ValueError('takes the URL of an API, such as "https://pim.example/api/v1"')
         # Empty, as a template leaves it whose variable was not set.
         return url or None
+
+    @field_validator("reconcile")
+    @classmethod
+    def _is_a_timetable(cls, text: str | None) -> str | None:
+        if text:
+            read_timetable(text)
+        return text or None
+
+    @property
+    def reconcile_timetable(self) -> Timetable | None:
+        return None if self.reconcile is None else read_timetable(self.reconcile)
 
     @model_validator(mode="after")
     def _default_dialect(self) -> SourceSettings:

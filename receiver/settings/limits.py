@@ -36,6 +36,12 @@ class Limits(BaseModel):
     max_connections: int = Field(default=16_384, ge=16, le=1_000_000)
     #: Connections from one address; by default half of all.
     max_connections_per_address: int | None = Field(default=None, ge=1, le=1_000_000)
+    #: Keep requests that do not verify for a while, to verify them again when a secret is added.
+    keep_refused: bool = True
+    #: How many are kept of each source, how many bytes of them, and for how many hours.
+    max_refused: int = Field(default=1_000, ge=1, le=100_000)
+    max_refused_bytes: int = Field(default=16_777_216, ge=1_024, le=1_073_741_824)
+    refused_retention_hours: int = Field(default=24, ge=1, le=720)
 
     @model_validator(mode="after")
     def _largest_body_has_room(self) -> Self:

@@ -134,6 +134,11 @@ class EncryptedBody(Verifier):
     keyless: frozenset[str] = frozenset()
     random: Random = field(default=os.urandom, repr=False, compare=False)
 
+    @property
+    def signature_headers(self) -> tuple[str, ...]:
+        """None: everything stands in the body."""
+        return ()
+
     def check(self, credentials: Credentials) -> str | None:
         if credentials.cipher not in CIPHERS:
             return f"there is no cipher `{credentials.cipher}`: choose one of {', '.join(CIPHERS)}"
@@ -195,6 +200,8 @@ class EncryptedBody(Verifier):
             "not_decryptable",
             "The body does not decrypt to a JSON object with any key phrase of this source. "
             f"Compare the key phrases on both sides, and the cipher (here: {credentials.cipher}).",
+            # Text was not encrypted at all, and may hold an application key.
+            final=_is_text(sealed),
         )
 
     def _is_undamaged(self, layout: Layout, plain: bytes) -> bool:
@@ -215,7 +222,9 @@ class EncryptedBody(Verifier):
         document = _document(plain)
         found = self._written_app_key(plain) if document is None else document.get(self.app_key_member)
         if document is None and found is None:
-            raise NotVerified("not_decryptable", "The body is not a JSON object, so it holds no application key.")
+            raise NotVerified(
+                "not_decryptable", "The body is not a JSON object, so it holds no application key.", final=True
+            )
         if (
             document is not None
             and found is None
@@ -264,7 +273,7 @@ def _unwrap(body: bytes) -> bytes:
         return b64decode(b"".join(text.split()), validate=True)
     except Base64Error:
         raise NotVerified(
-            "not_decryptable", "The body is neither base64 text nor a JSON object with one base64 string."
+            "not_decryptable", "The body is neither base64 text nor a JSON object with one base64 string.", final=True
         ) from None
 
 

@@ -95,6 +95,15 @@ class Verifier(Protocol):
         """The body as it goes over the wire and the headers to send with it: what the sender does."""
 
 
+def signature_headers(verifier: Verifier) -> tuple[str, ...] | None:
+    """The headers that a verifier needs to verify a request again, in lower case, if it names them.
+
+    None for one that does not: what it reads may be a secret, such as a token, and must not be kept.
+    """
+    named: tuple[str, ...] | None = getattr(verifier, "signature_headers", None)
+    return None if named is None else tuple(name.lower() for name in named)
+
+
 class Encoding(NamedTuple):
     """How a digest is written in a header."""
 
@@ -126,6 +135,11 @@ class HmacSha256(Verifier):
     prefix_required: bool = False
     encoding: Literal["hex", "base64"] = "hex"
     hint: Callable[[bytes], str | None] | None = None
+
+    @property
+    def signature_headers(self) -> tuple[str, ...]:
+        """The headers that it reads: a signature tells nobody the secret, so they may be kept."""
+        return (self.header,)
 
     def __post_init__(self) -> None:
         """Raises `WiringError` for an unknown encoding."""

@@ -1,4 +1,4 @@
-"""Attempts: one claimed delivery on its way through a round of the worker, and how its attempt ends."""
+"""Attempts: one claimed delivery on its way through a pass of the worker, and how its attempt ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.logs.safe_text import told, told_with_type, traced
-from receiver.metrics import metrics
+from receiver.metrics import few_names, metrics
 from receiver.mirror.rows import Write
 from receiver.mirror.versions import Outcome
 from receiver.worker.liveness import Pulse
@@ -36,7 +36,7 @@ LONGEST_RETRY_WAIT = timedelta(days=365)
 
 @dataclass(slots=True)
 class Attempt:
-    """One claimed delivery on its way through a round."""
+    """One claimed delivery on its way through a pass of the worker."""
 
     delivery: Claimed
     envelope: Envelope | None = None
@@ -217,6 +217,8 @@ def count(attempts: Sequence[Attempt], results: Iterable[AttemptResult], *, now:
             metrics.FAILED_ATTEMPTS.labels(source).inc()
         if result.state is State.DEAD:
             log.warning("a delivery is dead", source=source, delivery=attempt.delivery.id, reason=result.reason)
+        if result.state is State.IGNORED and attempt.envelope is not None and attempt.handler is None:
+            few_names.count_unhandled(source, attempt.envelope.event_type)
         if result.state is not State.PENDING:
             ended[source, result.state.value, result.outcome or ""] += 1
             if result.round == 1:
@@ -235,4 +237,10 @@ def _observe_first_rounds(source: str, pairs: Iterable[tuple[Attempt, AttemptRes
         if result.state is State.PROCESSED and attempt.event is not None:
             changes.append(attempt.event.occurred_at)
     for histogram, moments in ((metrics.applied(source), arrivals), (metrics.freshness(source), changes)):
-        metrics.observe_all(histogram, [max((now - moment).total_seconds(), 0.0) for moment in moments])
+        metrics.observe_all(histogram, _ages(moments, now))
+
+
+def _ages(moments: Sequence[datetime], now: datetime) -> Sequence[float]:
+    """Seconds that have passed since these moments; 0 for one that a clock ahead of ours gave."""
+    ages = [(now - moment).total_seconds() for moment in moments]
+    return ages if min(ages, default=0.0) >= 0.0 else [max(age, 0.0) for age in ages]

@@ -12,6 +12,7 @@ from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Unreadable
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
+from receiver.metrics import metrics
 from receiver.mirror.versions import AHEAD
 from receiver.worker.attempt import Attempt
 
@@ -69,6 +70,7 @@ def read(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedule
 
 def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:
     if envelope.occurred_at > delivery.received_at + AHEAD:
+        metrics.MISDATED.labels(delivery.source).inc()
         log.warning(
             "an event is dated in the future: what follows counts as older until then, or until a reconcile",
             delivery=delivery.id,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import structlog
@@ -81,6 +81,10 @@ class WorkerThread:
     def wake(self) -> None:
         """Say that there is work. Safe to call from any thread."""
         self._worker.wake()
+
+    def claims_of(self) -> Collection[str]:
+        """The sources that deliveries are claimed of at the moment. Safe to call from any thread."""
+        return self._worker.claims_of
 
     def trouble(self) -> str | None:
         """What is wrong and only a restart mends; None while the worker lives and is watched."""

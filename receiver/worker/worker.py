@@ -1,6 +1,6 @@
 """The worker: what was accepted becomes the mirror.
 
-`work` is one round, in the order in which data flows. Everything that a batch changes (mirror rows, change feed,
+`work` is one pass, in the order in which data flows. Everything that a batch changes (mirror rows, change feed,
 delivery states) commits in the one transaction of the settlement; whatever happens before it leaves no trace but the
 attempt that was counted at the claim.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -47,6 +47,9 @@ FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 5.0
 
 class Worker:
     """Drains the inbox into the mirror, batch after batch. One thread runs it; any number of workers share an inbox."""
+
+    #: What it claims deliveries of at the moment: not of sources whose APIs rest. Empty before the first claim.
+    claims_of: Collection[str] = ()
 
     def __init__(
         self,
@@ -110,10 +113,10 @@ class Worker:
             wait=lambda seconds: self._stopping.wait(seconds),
         )
 
-    # ── the round ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the pass ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def work(self) -> int:
-        """Bring one batch of due deliveries to its end, and what rounds before left to slow APIs.
+        """Bring one batch of due deliveries to its end, and what earlier passes left to slow APIs.
 
         Returns how many deliveries were claimed, or else how many are still waited for.
         """
@@ -224,7 +227,7 @@ class Worker:
         now = self._clock()
         if not self._hydration.under_way:
             self._extended_at = now
-        known = self._sources.keys() - self._hydration.resting()
+        known = self.claims_of = self._sources.keys() - self._hydration.resting()
         due = self._inbox.due(known, now=now)
         # A delivery whose last attempt never ended may have ended its worker: alone, it takes no other with it.
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
@@ -260,7 +263,12 @@ class Worker:
             return
         self._prune_at = now + PRUNE_INTERVAL
         try:
-            if self._retention.prune(self._database, now=now) or self._database.shrink(PAGES):
+            retention, database = self._retention, self._database
+            if (
+                retention.prune(database, now=now)
+                or retention.prune_others(database, now=now)
+                or database.shrink(PAGES)
+            ):
                 self._prune_at = now + PRUNE_PAUSE
         except Exception as error:
             log.error("what has expired could not be dropped; it is tried again in an hour", error=told(error))

@@ -352,7 +352,8 @@ def outcomes(tmp_path_factory, forks):
         with ExitStack() as stack:
             made = make(folders[name])
             folder = made if isinstance(made, Folder) else stack.enter_context(made)
-            return folder.run(*arguments) if name in IN_FULL else forks.run(folder, *arguments)
+            folder.fresh = name in IN_FULL
+            return forks.run(folder, *arguments)
 
     with ThreadPoolExecutor(6) as pool:
         return dict(zip(SITUATIONS, pool.map(come_about, SITUATIONS), strict=True))

@@ -363,11 +363,14 @@ def test_replay_makes_pending_again_what_its_options_name(folder, ask, served):
     post(served, b"not JSON at all")
     dead = folder.count("state = 'dead'")
     assert dead >= 1
-    assert ask("replay", "--state", "dead", "--dry-run") == {"replayed": dead, "left": 0, "dry_run": True}
+    foreseen = ask("replay", "--state", "dead", "--dry-run")
+    assert (foreseen["replayed"], foreseen["left"], foreseen["dry_run"]) == (dead, 0, True)
+    assert foreseen["forecast"]["outcomes"]["dead"] >= 1
     assert folder.count("state = 'dead'") == dead
-    assert ask("replay", "--state", "dead") == {"replayed": dead, "left": 0, "dry_run": False}
+    assert ask("replay", "--state", "dead") == {"replayed": dead, "left": 0, "dry_run": False, "run": None}
     assert folder.count("state = 'dead'") == 0
-    assert ask("replay", "--state", "dead") == {"replayed": 0, "left": 0, "dry_run": False}
+    assert ask("replay", "--state", "dead") == {"replayed": 0, "left": 0, "dry_run": False, "run": None}
+    assert ask("actions", "--limit", "1")[0]["what"] == "replay"
 
 
 def test_replay_takes_ids_and_says_that_it_leaves_alone_what_is_not_done(folder, forks, served):
@@ -375,7 +378,7 @@ def test_replay_takes_ids_and_says_that_it_leaves_alone_what_is_not_done(folder,
     ignored = post(served, json.dumps({"type": "moon.eclipsed", "id": "M", "timestamp": NOON}).encode())
     named = (waiting, ignored.json()["delivery"])
     dry, done = forks.run(folder, "replay", *named, "--dry-run"), forks.run(folder, "replay", *named)
-    assert dry.stdout == f"Deliveries that would be pending again: 1. 1 of those named {LEFT}\n"
+    assert lines(dry.stdout)[0] == f"Deliveries that would be pending again: 1. 1 of those named {LEFT}"
     assert done.stdout == f"Deliveries that are pending again: 1. 1 of those named {LEFT}\n"
 
 
@@ -416,6 +419,26 @@ def test_reconcile_shows_the_difference_and_then_repairs_it(folder, forks, serve
     assert lines(again.stdout) == ["iimmpact: 2 rows listed, 0 repaired, 0 changed since."]
 
 
+def test_ask_shows_a_row_beside_its_source_and_repairs_it_with_a_reason(folder, forks, served):
+    equal = forks.run(folder, "ask", "products", "iimmpact", "NEW")
+    assert (equal.returncode, "The mirror says the same." in equal.stdout) == (0, True)
+    folder.query("UPDATE products SET name = 'wrong' WHERE external_id = 'NEW'")
+    differs = forks.run(folder, "ask", "products", "iimmpact", "NEW", "--json")
+    assert differs.returncode == 1, differs.stderr
+    assert {"name": "name", "here": "wrong", "there": "Never announced", "equal": False} in json.loads(differs.stdout)[
+        "columns"
+    ]
+    without = forks.run(folder, "ask", "products", "iimmpact", "NEW", "--repair")
+    assert (without.returncode, "needs a reason of 3 to 200 characters" in without.stderr) == (1, True)
+    repaired = forks.run(folder, "ask", "products", "iimmpact", "NEW", "--repair", "--reason", "found by a customer")
+    assert (repaired.returncode, lines(repaired.stdout)[-1]) == (0, "Repaired: 1 rows changed.")
+    assert folder.count("external_id = 'NEW' AND name = 'Never announced'", "products") == 1
+    nowhere = forks.run(folder, "ask", "lamps", "iimmpact", "NEW")
+    assert "The mirror has no table 'lamps': choose one of" in nowhere.stderr
+    cannot = forks.run(folder, "ask", "records", "indexed", "A1")
+    assert "indexed knows no way to ask its source for one row of records" in cannot.stderr
+
+
 def test_prune_drops_expired_bodies_and_keeps_the_rest(folder, ask, served):
     days = 40 * 86_400_000_000 * 1_024
     old = "(SELECT id FROM deliveries WHERE state = 'processed')"
@@ -432,4 +455,22 @@ def test_prune_drops_expired_bodies_and_keeps_the_rest(folder, ask, served):
 def test_replay_leaves_alone_what_has_no_body_any_more_and_a_dry_run_knows(folder, ask):
     pruned = folder.query("SELECT min(id) FROM deliveries WHERE state = 'processed'")[0][0]
     for options in (["--dry-run"], []):
-        assert ask("replay", str(pruned), *options) == {"replayed": 0, "left": 1, "dry_run": bool(options)}
+        answer = ask("replay", str(pruned), *options)
+        assert (answer["replayed"], answer["left"], answer["dry_run"]) == (0, 1, bool(options))
+
+
+def test_a_run_is_planned_started_and_watched_by_commands(folder, ask, forks, served):
+    dead = post(served, b"not JSON at all, again").json()["delivery"]
+    planned = ask("runs", "plan", dead)
+    assert (planned["state"], planned["total"], planned["forecast"]["outcomes"]) == ("planned", 1, {"dead": 1})
+    without = forks.run(folder, "runs", "start", planned["id"])
+    assert (without.returncode, "Say why the run is started" in without.stderr) == (1, True)
+    started = ask("runs", "start", planned["id"], "--reason", "the parser was mended")
+    assert (started["state"], started["reason"], started["worker"]) == ("running", "the parser was mended", False)
+    with folder.running("worker"):
+        wait_until(lambda: folder.count("state = 'done'", "runs"), "the run")
+    shown = forks.run(folder, "runs", "show", planned["id"]).stdout
+    assert "Became: 1 dead." in shown
+    assert ask("actions", "--run", planned["id"])[0]["reason"] == "the parser was mended"
+    twice = forks.run(folder, "runs", "start", planned["id"], "--reason", "once more")
+    assert f"Run {planned['id']} is done" in twice.stderr

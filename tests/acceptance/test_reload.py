@@ -228,6 +228,7 @@ def catches_hangups(pid: int) -> bool:
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_hangups_in_the_first_moments_and_during_the_stop_harm_nothing(folder, command):
+    folder.fresh = True
     port = free_port()
     options = ["--port", str(port)] if command == "serve" else []
     with folder.running(command, *options) as process:
@@ -246,6 +247,7 @@ def test_hangups_in_the_first_moments_and_during_the_stop_harm_nothing(folder, c
 
 
 def test_settings_that_change_while_the_start_reads_them_are_read_again(folder):
+    folder.fresh = True
     port = free_port()
     with (
         folder.running("serve", "--no-worker", "--port", str(port)) as process,

@@ -127,7 +127,7 @@ def test_a_body_that_stops_in_the_middle_is_answered_with_503(impatient: Served)
     with impatient.connect() as connection:
         connection.sendall(request_head("sigma", b"Content-Length: 100") + b"{")
         status, content = read_answer(connection)
-    assert (status, json.loads(content)["error"]) == (503, "unavailable")
+    assert (status, json.loads(content)["error"]) == (503, "limited")
 
 
 def test_after_bodies_that_stopped_their_bytes_wait_no_longer(impatient: Served):
@@ -169,7 +169,7 @@ def test_a_body_that_was_ended_to_make_room_is_answered(mirror_url):
             stranger.sendall(request_head("sigma", b"Content-Length: 1000000") + b" " * 600_000)
         ended, _, _ = select.select(strangers, [], [], TIMEOUT)
         status, content = read_answer(ended[0])
-    assert (status, json.loads(content)["error"]) == (503, "unavailable")
+    assert (status, json.loads(content)["error"]) == (503, "limited")
 
 
 # ── the database in trouble ───────────────────────────────────────────────────────────────────────────────────

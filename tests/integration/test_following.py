@@ -28,10 +28,13 @@ from receiver.following.lease import FollowOptions
 from receiver.following.target import Target
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.changes import CHANGES, RowChange, record
+from receiver.runs.actions import ACTIONS, By, Via
 from receiver.search.changes import show_change
 from receiver.search.filters import ChangeFilter
 
 NAME = "erp"
+
+BY = By("somebody", Via.COMMAND)
 
 
 @pytest.fixture
@@ -333,7 +336,7 @@ def test_dead_changes_are_sent_again_in_the_order_of_their_row(database):
         expect(endpoint, "OTHER")
         wait_until(lambda: lag(database).waiting == 2, "the later ones to wait")
         endpoint.reply = lambda *_: OK
-        assert repair.retry_dead(database, NAME) == 1
+        assert repair.retry_dead(database, NAME, by=BY) == 1
         write(database, "BAD")
         expect(endpoint, "OTHER", "BAD", "BAD", "BAD", "BAD")
     assert [posted.change["seq"] for posted in endpoint.accepted] == [3, 1, 2, 4, 5]
@@ -345,7 +348,7 @@ def test_a_change_that_is_refused_again_stays_dead_and_what_waits_behind_it_wait
     with receiving(refusing(400, "BAD")) as endpoint, following(database, endpoint.url):
         wait_until(lambda: follower(database) and lag(database).waiting == 1, "the later one to wait")
         posts = len(endpoint.posts)
-        repair.retry_dead(database, NAME)
+        repair.retry_dead(database, NAME, by=BY)
         wait_until(lambda: len(endpoint.posts) > posts and lag(database).dead == 1, "the try")
         assert (lag(database).dead, lag(database).waiting) == (1, 1)
     assert {posted.change["seq"] for posted in endpoint.posts} == {1}
@@ -357,8 +360,8 @@ def test_a_dead_change_can_be_given_up_and_what_waits_behind_it_is_sent(database
     with receiving(only_first) as endpoint, following(database, endpoint.url):
         wait_until(lambda: follower(database) and lag(database).waiting == 1, "the later one to wait")
         with pytest.raises(ConfigurationError, match="has no dead change 7"):
-            repair.drop_dead(database, NAME, 7)
-        repair.drop_dead(database, NAME, 1)
+            repair.drop_dead(database, NAME, 7, by=BY)
+        repair.drop_dead(database, NAME, 1, by=BY)
         wait_until(lambda: [posted.change["seq"] for posted in endpoint.accepted] == [2], "the later one")
 
 
@@ -491,8 +494,10 @@ def test_a_follower_is_forgotten_only_when_no_process_holds_it(database):
         with following(database, endpoint.url):
             wait_until(lambda: (follower(database) or {}).get("holder"), "the lease")
             with pytest.raises(ConfigurationError, match="end it first"):
-                repair.forget(database, NAME)
-        repair.forget(database, NAME)
+                repair.forget(database, NAME, by=BY)
+        repair.forget(database, NAME, by=BY)
     assert follower(database) is None
+    with database.read() as connection:
+        assert [row.what for row in connection.execute(ACTIONS.select())] == ["forget follower"]
     with pytest.raises(ConfigurationError, match=r"no follower 'erp'\. There are: none"):
-        repair.retry_dead(database, NAME)
+        repair.retry_dead(database, NAME, by=BY)

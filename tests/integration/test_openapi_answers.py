@@ -18,7 +18,13 @@ from sqlalchemy import delete, insert, text
 from sqlmodel import SQLModel
 
 from receiver.api.tokens import Scope
+from receiver.findings.finding import Finding
+from receiver.findings.record import update_record
 from receiver.inbox.tables import BODIES
+from receiver.release import release
+from receiver.runs import actions
+from receiver.runs.tables import RUNS
+from receiver.worker.processes import Wiring
 
 TABLES = ("products", "variants", "categories", "groups", "options", "records")
 
@@ -86,6 +92,42 @@ ASKED = [
     Asked(404, "/api/v1/deliveries/1/replay", "POST"),
     Asked(409, "/api/v1/deliveries/{waiting}/replay", "POST"),
     Asked(409, "/api/v1/deliveries/{expired}/replay", "POST"),
+    Asked(202, "/api/v1/deliveries/{waiting}/try", "POST"),
+    Asked(400, "/api/v1/deliveries/{processed}/try?reason=no", "POST"),
+    Asked(401, "/api/v1/deliveries/{processed}/try", "POST", scope=None),
+    Asked(403, "/api/v1/deliveries/{processed}/try", "POST", scope=Scope.READ),
+    Asked(404, "/api/v1/deliveries/1/try", "POST"),
+    Asked(409, "/api/v1/deliveries/{processed}/try", "POST"),
+    Asked(200, "/api/v1/actions?limit=1"),
+    Asked(400, "/api/v1/actions?run=x"),
+    Asked(401, "/api/v1/actions", scope=None),
+    Asked(200, "/api/v1/runs?limit=2"),
+    Asked(400, "/api/v1/runs?before=x"),
+    Asked(401, "/api/v1/runs", scope=None),
+    Asked(202, "/api/v1/runs?source=sticky&state=processed", "POST"),
+    Asked(400, "/api/v1/runs", "POST"),
+    Asked(401, "/api/v1/runs", "POST", scope=None),
+    Asked(403, "/api/v1/runs?source=sticky", "POST", scope=Scope.READ),
+    Asked(409, "/api/v1/runs?source=sticky&idempotency_key=taken", "POST"),
+    Asked(200, "/api/v1/runs/{paused_run}"),
+    Asked(400, "/api/v1/runs/{paused_run}?colour=red"),
+    Asked(401, "/api/v1/runs/{paused_run}", scope=None),
+    Asked(404, "/api/v1/runs/999"),
+    Asked(200, "/api/v1/runs/{planned_run}/start?reason=because", "POST"),
+    Asked(200, "/api/v1/runs/{paused_run}/resume", "POST"),
+    Asked(200, "/api/v1/runs/{running_run}/pause", "POST"),
+    Asked(200, "/api/v1/runs/{other_run}/cancel", "POST"),
+    *(
+        each
+        for verb in ("start", "pause", "resume", "cancel")
+        for each in (
+            Asked(400, f"/api/v1/runs/{{over_run}}/{verb}?reason=no", "POST"),
+            Asked(401, f"/api/v1/runs/{{over_run}}/{verb}", "POST", scope=None),
+            Asked(403, f"/api/v1/runs/{{over_run}}/{verb}", "POST", scope=Scope.READ),
+            Asked(404, f"/api/v1/runs/999/{verb}?reason=because", "POST"),
+            Asked(409, f"/api/v1/runs/{{over_run}}/{verb}?reason=because", "POST"),
+        )
+    ),
     Asked(200, "/api/v1/catalog"),
     Asked(400, "/api/v1/catalog?colour=red"),
     Asked(401, "/api/v1/catalog", scope=None),
@@ -113,6 +155,32 @@ ASKED = [
     Asked(200, "/api/v1/stats"),
     Asked(400, "/api/v1/stats?colour=red"),
     Asked(401, "/api/v1/stats", scope=None),
+    Asked(200, "/api/v1/findings"),
+    Asked(200, "/api/v1/findings?all=true"),
+    Asked(400, "/api/v1/findings?all=perhaps"),
+    Asked(401, "/api/v1/findings", scope=None),
+    Asked(200, "/api/v1/findings/{finding}/acknowledge", "POST"),
+    Asked(400, "/api/v1/findings/{finding}/acknowledge?colour=red", "POST"),
+    Asked(401, "/api/v1/findings/{finding}/acknowledge", "POST", scope=None),
+    Asked(403, "/api/v1/findings/{finding}/acknowledge", "POST", scope=Scope.READ),
+    Asked(404, "/api/v1/findings/nothing/acknowledge", "POST"),
+    Asked(409, "/api/v1/findings/{finding}/acknowledge?idempotency_key=taken", "POST"),
+    Asked(200, "/api/v1/faults"),
+    Asked(400, "/api/v1/faults?source=nobody"),
+    Asked(401, "/api/v1/faults", scope=None),
+    Asked(200, "/api/v1/tallies"),
+    Asked(200, "/api/v1/tallies?span=hour&source=sigma&kind=accepted&after=2026-03-04T12:00:00Z"),
+    Asked(400, "/api/v1/tallies?after=yesterday"),
+    Asked(401, "/api/v1/tallies", scope=None),
+    Asked(200, "/api/v1/refused"),
+    Asked(200, "/api/v1/refused?source=sigma&limit=1"),
+    Asked(400, "/api/v1/refused?cursor=x"),
+    Asked(401, "/api/v1/refused", scope=None),
+    *(Asked(200, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
+    *(Asked(400, f"/api/v1/refused/sticky/{verb}?colour=red", "POST") for verb in ("verify", "drop")),
+    *(Asked(401, f"/api/v1/refused/sticky/{verb}", "POST", scope=None) for verb in ("verify", "drop")),
+    *(Asked(403, f"/api/v1/refused/sticky/{verb}", "POST", scope=Scope.READ) for verb in ("verify", "drop")),
+    Asked(404, "/api/v1/refused/nobody/verify", "POST"),
 ]
 
 #: What is asked of one whose database does not answer.
@@ -121,11 +189,20 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/deliveries"),
     Asked(503, "/api/v1/deliveries/1"),
     Asked(503, "/api/v1/deliveries/1/replay", "POST"),
+    Asked(503, "/api/v1/deliveries/1/try", "POST"),
+    Asked(503, "/api/v1/actions"),
+    Asked(503, "/api/v1/runs"),
+    Asked(503, "/api/v1/runs?state=dead", "POST"),
+    Asked(503, "/api/v1/runs/1"),
+    *(Asked(503, f"/api/v1/runs/1/{verb}?reason=because", "POST") for verb in ("start", "pause", "resume", "cancel")),
     *(Asked(503, f"/api/v1/catalog/{table}") for table in TABLES),
     *(Asked(503, f"/api/v1/catalog/{table}/made/1") for table in TABLES),
     Asked(503, "/api/v1/changes"),
     Asked(503, "/api/v1/search?q=A1"),
     Asked(503, "/api/v1/stats"),
+    *(Asked(503, f"/api/v1/{noun}") for noun in ("findings", "faults", "tallies", "refused")),
+    Asked(503, "/api/v1/findings/nothing/acknowledge", "POST"),
+    *(Asked(503, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
 ]
 
 #: Every address among them.
@@ -179,7 +256,34 @@ def ids(served: Served) -> dict[str, str]:
         beside.execute(delete(BODIES).where(BODIES.c.delivery_id == int(found["expired"])))
     waiting = served.post("unreachable", *sent("sigma", body("sigma", id="far"))).json()["delivery"]
     wait_until(lambda: served.delivery(waiting)["attempts"], "a failed attempt")
-    return found | {"waiting": waiting}
+    now = datetime.now(UTC)
+    finding = Finding("one_cause", "sigma", now, "one delivery is dead", "Mend it.")
+    update_record(served.beside, [finding], now=now)
+    served.post("sigma", b"\xff", {"X-Sigma-Signature": "sha256=" + "0" * 64})
+    served.app._keeper.flush()
+    return found | {"waiting": waiting, "finding": finding.id} | _runs(served)
+
+
+def _runs(served: Served) -> dict[str, str]:
+    """A run in each state, without deliveries; a feeder knows none of their kind, so they stay in it."""
+    wiring = Wiring.of(served.app._runtime.sources).fingerprint
+    always = {"kind": "reconcile", "arguments": {}, "total": 0, "done": 0, "tally": {}, "planned_by": "ops-1"}
+    always |= {"planned_at": datetime.now(UTC), "release": release(), "wiring": wiring}
+    states = {
+        "planned_run": {"state": "planned", "sources": ["a"]},
+        "other_run": {"state": "planned", "sources": ["b"]},
+        "running_run": {"state": "running", "sources": ["c"]},
+        "paused_run": {"state": "paused", "sources": ["d"]},
+        "over_run": {"state": "done", "sources": ["e"]},
+    }
+    with served.beside.write() as beside:
+        made = {
+            name: str(beside.execute(insert(RUNS).values(**always, **kept).returning(RUNS.c.id)).scalar())
+            for name, kept in states.items()
+        }
+        before = actions.Asked(by=actions.By("api", actions.Via.API), what="other", key="taken")
+        actions.record(beside, before, actions.Effect(1, {}), now=datetime.now(UTC))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +291,7 @@ def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
     """A receiver whose tables have gone."""
     with lend_database(tmp_path_factory.mktemp("ill")) as url, serving(url) as running:
         with running.beside.write() as beside:
-            for name in ("deliveries", "changes", *TABLES):
+            for name in ("deliveries", "changes", "actions", "runs", "findings", "tallies", "refused", *TABLES):
                 beside.execute(text(f"ALTER TABLE {name} RENAME TO {name}_away"))
         yield running
 

@@ -19,9 +19,10 @@ from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.dialects.sources import build_source
 from receiver.server import registry
-from receiver.server.registry import Kind, Registration, Wiring, running
+from receiver.server.registry import Registration
 from receiver.settings.settings import SourceSettings
 from receiver.worker.liveness import new_name
+from receiver.worker.processes import Kind, Wiring, running
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 

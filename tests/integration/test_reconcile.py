@@ -64,6 +64,11 @@ def run(kit, listed):
     return run
 
 
+def rows_at_once(monkeypatch, number: int) -> None:
+    monkeypatch.setattr("receiver.reconcile.walk.REPAIRED_AT_ONCE", number)
+    monkeypatch.setattr("receiver.reconcile.listing.LISTED_AT_ONCE", number)
+
+
 def operations(report: Report) -> list[tuple[str, str]]:
     return [(change.operation, change.external_id) for change in report.repaired]
 
@@ -304,7 +309,7 @@ def deleted(kit, listed) -> Listed:
 def test_a_delete_from_the_future_is_undone_with_all_that_it_took_along(
     kit, listed, deleted, run, monkeypatch, parent_first: bool, at_once: int
 ):
-    monkeypatch.setattr("receiver.reconcile.ROWS_AT_ONCE", at_once)
+    rows_at_once(monkeypatch, at_once)
     listed.rows = [*listed.rows, deleted] if parent_first else [deleted, *listed.rows]
     announced = run(dry_run=True)
     report = run()
@@ -346,7 +351,7 @@ def test_a_row_with_news_from_the_future_that_the_list_lacks_is_deactivated(kit,
 
 @pytest.mark.parametrize("at_once", [1, 200], ids=["in transactions of one row", "in one transaction"])
 def test_dating_back_a_family_announces_nothing_that_did_not_happen(kit, run, monkeypatch, at_once: int):
-    monkeypatch.setattr("receiver.reconcile.ROWS_AT_ONCE", at_once)
+    rows_at_once(monkeypatch, at_once)
     for event_type, identity, at, data in (
         ("variant.updated", "OF-A0", FUTURE, {"parent": "A0"}),
         ("product.deleted", "A0", FUTURE + timedelta(hours=1), None),
@@ -451,7 +456,7 @@ def test_a_walk_that_breaks_off_changes_nothing(kit, listed, run):
     listed.hold("A0", "NEW", name="Lantern")
     listed.breaks = httpx.ReadError("connection reset")
     before = feed(kit)
-    with pytest.raises(ApiError, match=r"broke off after 2 rows .*so nothing was changed. Check `api_url`"):
+    with pytest.raises(ApiError, match=r"broke off after 2 rows .*so nothing was deactivated. Check `api_url`"):
         run(force=True)
     assert (feed(kit), len(active(kit)), kit.row(Product, "A0").name) == (before, 10, "Lamp")
 

@@ -482,7 +482,7 @@ def test_where_every_connection_waits_for_us_a_new_one_is_asked_to_come_back(tmp
             connection.sendall(whole("sigma", body("sigma", key=f"held {number}")))
         wait_until(lambda: len(others(served)) == 16)
         with served.connect() as connection:
-            assert told(read_answer(connection)) == (503, "unavailable")
+            assert told(read_answer(connection)) == (503, "limited")
         gate.set()
         assert all(connection.recv(65_536).startswith(b"HTTP/1.1 200") for connection in held)
 

@@ -16,10 +16,11 @@ downloads=$(mktemp -d)
 trap 'rm -rf "$downloads"' EXIT
 mkdir "$downloads/partial"
 fetch() {
-    timeout 120 apt-get -qq install --yes --no-install-recommends --download-only \
-        -o Dir::Cache::archives="$downloads" -o APT::Sandbox::User=root -o DPkg::Lock::Timeout=60 $packages
+    timeout 45 apt-get -qq install --yes --no-install-recommends --download-only \
+        -o Dir::Cache::archives="$downloads" -o APT::Sandbox::User=root -o DPkg::Lock::Timeout=20 $packages
 }
-{ timeout 120 apt-get -qq update && fetch; } >"$downloads/log" 2>&1 || missing "apt-get: $(tail -n 1 "$downloads/log")"
+# The lists that are there will do, mostly; to renew them takes longer than all the rest.
+{ fetch || { timeout 45 apt-get -qq update && fetch; }; } >"$downloads/log" 2>&1 || missing "apt-get: $(tail -n 1 "$downloads/log")"
 for package in "$downloads"/*.deb; do
     dpkg-deb --extract "$package" "$target" || missing "$package cannot be unpacked"
 done

@@ -6,18 +6,18 @@ import hashlib
 import hmac
 import json
 import os
-import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import httpx
+from forked import Forked
 from sqlalchemy import text
 
 from receiver.database.database import Database
@@ -82,6 +82,8 @@ class Folder:
     environment: dict[str, str | None] = field(default_factory=dict)
     #: Called in the new process before the command, such as to take something away from it.
     before: Callable[[], None] | None = None
+    #: Whether each command gets an interpreter of its own, as it does outside these tests, and does its own imports.
+    fresh: bool = False
 
     @property
     def database(self) -> Path:
@@ -118,8 +120,11 @@ class Folder:
         }
         return {**inherited, **{name: value for name, value in given.items() if value is not None}}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str] | Forked:
         """A command under way, its output in pipes."""
+        # The processes that a supervisor starts share what is prepared before any import.
+        if not self.fresh and self.before is None and "--processes" not in arguments:
+            return Forked(arguments, self.path, self.surroundings())
         return subprocess.Popen(
             [sys.executable, "-m", "receiver", *arguments],
             cwd=self.path,
@@ -147,7 +152,7 @@ class Folder:
         return json.loads(done.stdout)
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str] | Forked]:
         """A command under way, killed at the end of the block if it is still there."""
         with self.start(*arguments) as process:
             try:
@@ -158,7 +163,7 @@ class Folder:
                 process.communicate()
 
     @contextmanager
-    def serving(self, *options: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    def serving(self, *options: str) -> Iterator[tuple[subprocess.Popen[str] | Forked, httpx.Client]]:
         """`hookmirror serve`, ready, and a client of it."""
         port = free_port()
         with (
@@ -170,108 +175,33 @@ class Folder:
             yield process, client
 
 
-#: Does its imports once, then runs each command it is told of in a child of its own: tells its pid, then its exit code.
-FORKING = """
-import json, os, sys, traceback
-import receiver.cli, simulator.commands, handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
-
-def command(job):
-    os.chdir(job["folder"])
-    os.environ.clear()
-    os.environ.update(job["environment"])
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.argv = ["hookmirror", *job["arguments"]]
-    receiver.cli.main()
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        code = 0
-        try:
-            command(json.loads(line))
-        except SystemExit as error:
-            code = error.code or 0
-        except BaseException:
-            traceback.print_exc()
-            code = 70
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
 class Forks:
-    """Runs commands each in a process of its own, without the second that its imports would take.
-
-    `size` is how many may run at once.
-    """
+    """Runs commands each in a process of its own; `size` is how many may run at once."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
+        self._turns = threading.Semaphore(size)
 
     def __enter__(self) -> Forks:
-        for _ in range(self._size):
-            command = [sys.executable, "-c", FORKING]
-            self._idle.put(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return self
 
     def __exit__(self, *_: object) -> None:
-        while not self._idle.empty():
-            with self._idle.get() as forking:
-                forking.communicate()
+        pass
 
     def run(self, folder: Folder, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command from its start to its end."""
-        with self._started(folder, arguments) as (_, end):
-            code = end()
-        return subprocess.CompletedProcess(
-            arguments, code, (folder.path / "out").read_text(), (folder.path / "err").read_text()
-        )
+        with self._turns:
+            return folder.run(*arguments)
 
     @contextmanager
     def serving(self, folder: Folder) -> Iterator[tuple[Callable[[], int], httpx.Client]]:
         """`hookmirror serve`, ready: what kills it at once, and a client of it."""
-        port = free_port()
-        with (
-            self._started(folder, ("serve", "--port", str(port))) as (pid, end),
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT) as client,
-        ):
-            wait_until(lambda: is_alive(client), "the server")
+        with self._turns, folder.serving() as (process, client):
 
             def kill() -> int:
-                os.kill(pid, signal.SIGKILL)
-                return end()
+                process.kill()
+                return process.wait()
 
             yield kill, client
-
-    @contextmanager
-    def _started(self, folder: Folder, arguments: tuple[str, ...]) -> Iterator[tuple[int, Callable[[], int]]]:
-        """The process id of a command under way, and what waits for its end and tells its exit code."""
-        names = {"folder": folder.path, "out": folder.path / "out", "err": folder.path / "err"}
-        job = {"environment": folder.surroundings(), "arguments": arguments}
-        forking = self._idle.get()
-        assert forking.stdin is not None
-        assert forking.stdout is not None
-        forking.stdin.write(json.dumps({name: str(path) for name, path in names.items()} | job) + "\n")
-        forking.stdin.flush()
-        pid, codes = int(forking.stdout.readline()), forking.stdout
-        ended: list[int] = []
-
-        def end() -> int:
-            ended.append(int(codes.readline()))
-            return ended[0]
-
-        try:
-            yield pid, end
-        finally:
-            if not ended:
-                os.kill(pid, signal.SIGKILL)
-                end()
-            self._idle.put(forking)
 
 
 def is_alive(client: httpx.Client) -> bool:

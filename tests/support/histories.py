@@ -123,7 +123,7 @@ class Workers:
         self.worker.close()
 
     def work(self) -> bool:
-        """One round of the worker of the day. Whether there was anything to do, dying included."""
+        """One pass of the worker of the day. Whether there was anything to do, dying included."""
         try:
             with self.fault_plan.over(self.kit.database.engine):
                 return self.worker.work() > 0

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from forked import Forked
 from serving import TIMEOUT, wait_until
 
 #: Its handlers take a moment, so that those of several processes meet. SLOW waits for the file `go`; data may say how
@@ -108,19 +107,13 @@ class Record:
         return found
 
     @contextmanager
-    def working(self) -> Iterator[subprocess.Popen[str]]:
+    def working(self) -> Iterator[Forked]:
         """`hookmirror worker` in a process of its own, killed at the end of the block if it is still there."""
         (self.folder / "recorded.py").write_text(DIALECT)
         parts: dict[str, Any] = {"database_url": self.database_url, "batch_size": self.batch_size}
         settings = self.folder / "hookmirror.toml"
         settings.write_text(SETTINGS.format(**parts, lease_seconds=self.lease_seconds))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "receiver", "worker"],
-            env={**os.environ, "HOOKMIRROR_CONFIG": str(settings)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = Forked(["worker"], self.folder, {**os.environ, "HOOKMIRROR_CONFIG": str(settings)})
         try:
             yield process
         finally:
@@ -129,12 +122,12 @@ class Record:
             process.communicate()
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Forked) -> None:
     process.kill()
     assert process.wait(TIMEOUT) == -signal.SIGKILL
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: Forked) -> None:
     """As a supervisor ends it; it must do so in order."""
     process.terminate()
     assert process.wait(TIMEOUT) == 0

@@ -9,24 +9,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from api_alone import api_of
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from sqlalchemy import BigInteger, Boolean, Column, Float, MetaData, Table, Text
 from sqlmodel.sql.sqltypes import AutoString
 
 from receiver.api.catalog import Catalog, shapes_of
-from receiver.api.exposition import Exposition
 from receiver.api.openapi import describe
 from receiver.api.operations import Operation
-from receiver.api.readiness import Readiness
-from receiver.api.reads import Reads
 from receiver.api.routes import Api
-from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime
 from receiver.database.database import Database
-from receiver.inbox.inbox import Inbox
 from receiver.mirror.rows import mirror_tables, sql_table
-from receiver.search.cursors import Cursors
 
 #: The document is made without reading anything.
 NO_LOOKUP: Any = None
@@ -37,19 +32,7 @@ TABLES = {sql_table(table).name: table for table in mirror_tables()}
 @pytest.fixture(scope="module")
 def api(tmp_path_factory) -> Iterator[Api]:
     with closing(Database(f"sqlite:///{tmp_path_factory.mktemp('openapi') / 'hookmirror.db'}")) as database:
-        inbox = Inbox(database)
-        yield Api(
-            inbox,
-            Tokens(["key"]),
-            sources=[],
-            cursors=Cursors(["key"]),
-            reads=Reads(at_once=1, seconds=1),
-            page_bytes=1,
-            readiness=Readiness(inbox, [], max_backlog_seconds=1),
-            exposition=Exposition(inbox, []),
-            measuring=Reads(at_once=1, seconds=1),
-            wake=lambda: None,
-        )
+        yield api_of(database)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +55,8 @@ def test_it_has_every_route_that_is_served_and_no_other(api, document):
         (method, path.replace("{table}", table))
         for methods, path in routes
         for method in methods
-        for table in (TABLES if "{table}" in path else [""])
+        # What a source is asked is answered alike for all tables.
+        for table in (TABLES if "{table}" in path and not path.endswith(("/ask", "/repair")) else ["{table}"])
     }
     assert described(document) == served | {("POST", "/hooks/{source}")}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
 from receiver.api.tokens import SALT, Scope, Tokens
-from receiver.errors import Forbidden, NotAuthorized
+from receiver.errors import ConfigurationError, Forbidden, NotAuthorized
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
 TOKENS = Tokens(["key-of-these-tests"])
@@ -29,6 +29,21 @@ def test_a_token_allows_its_scope_and_operate_includes_read(token, wanted):
 @pytest.mark.parametrize("header", ["bearer {}", "BEARER {}", "Bearer   {} ", "\t Bearer {}\t "])
 def test_the_kind_is_read_in_any_case_and_with_any_blanks(header):
     check(header.format(READ))
+
+
+def test_a_token_says_who_acts_with_it():
+    issued = TOKENS.issue(Scope.READ, now=NOON, lifetime=timedelta(hours=1), name="ops-1")
+    assert TOKENS.check(f"Bearer {issued}", Scope.READ, now=NOON) == "ops-1"
+
+
+def test_a_token_without_a_name_acts_as_api():
+    assert TOKENS.check(f"Bearer {READ}", Scope.READ, now=NOON) == "api"
+
+
+@pytest.mark.parametrize("name", [" ops", "ops\n1", "\x1b[2J", "x" * 65, "ops\u202e1"])
+def test_a_name_that_nobody_can_read_is_refused(name):
+    with pytest.raises(ConfigurationError, match="such as ops-1"):
+        TOKENS.issue(Scope.READ, now=NOON, lifetime=timedelta(hours=1), name=name)
 
 
 def test_a_read_token_does_not_operate():

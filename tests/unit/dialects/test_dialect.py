@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
-from handlers.catalog import Product
-from receiver import Dialect, Envelope, Event, HmacSha256, Mirror, SourceSettings, Unreadable
+from handlers.catalog import Product, Variant
+from receiver import Dialect, Envelope, Event, HmacSha256, ListPage, Mirror, SourceSettings, Unreadable
 from receiver.codec import decode, encode
 from receiver.errors import ConfigurationError, WiringError
 
@@ -142,6 +142,8 @@ def test_nothing_of_a_dialect_may_be_async(register):
         (lambda shop: shop.hydrate("a"), "event, api"),
         (lambda shop: shop.connect, "source"),
         (lambda shop: shop.listing(Product), "api"),
+        (lambda shop: shop.pages(Product), "api, start"),
+        (lambda shop: shop.lookup(Product), "api, wanted"),
         (lambda shop: shop.compose, "event_type, entity_id, at, data"),
         (lambda shop: Dialect("new", verify=shop.verifier).envelope, "body"),
     ],
@@ -168,6 +170,23 @@ def test_a_hydrate_function_with_swapped_parameters_is_refused(shop):
 
     with pytest.raises(WiringError, match=r"so it takes \(event: Event, api: Client\), in this order"):
         shop.hydrate("product.updated")(swapped)
+
+
+def test_two_lists_of_one_table_are_refused(shop):
+    shop.pages(Product)(lambda api, start: ListPage([]))
+    with pytest.raises(WiringError, match="Two functions list Product of shop: remove one"):
+        shop.pages(Product)(lambda api, start: ListPage([]))
+    shop.listing(Product)(lambda api: iter([]))
+    with pytest.raises(WiringError, match="Two functions list Variant of shop"):
+        shop.pages(Variant)(lambda api, start: ListPage([]))
+
+
+def test_a_list_that_only_names_its_rows_needs_a_lookup_of_them(shop):
+    shop.pages(Product, names_only=True)(lambda api, start: ListPage([]))
+    with pytest.raises(WiringError, match=r"only names its rows of Product: write a lookup .* @shop.lookup\(Product\)"):
+        shop.check()
+    shop.lookup(Product)(lambda api, wanted: [])
+    shop.check()
 
 
 def test_a_handler_for_nothing_is_refused(shop):

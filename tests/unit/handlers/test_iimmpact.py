@@ -24,6 +24,7 @@ from collecting import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from listings import listed_by
 
 from handlers.catalog import Category, Group, Option, Product
 from handlers.iimmpact import RESOURCES, iimmpact
@@ -236,9 +237,8 @@ def test_the_signature_needs_its_prefix():
 
 
 def walk(answer, attempts=1):
-    assert iimmpact.listing_of is not None
     with quick_retries(attempts), api(iimmpact, answer) as client:
-        return list(iimmpact.listing_of.walk(client))
+        return list(listed_by(iimmpact, client))
 
 
 def serves(content, status=200):

@@ -24,9 +24,11 @@ from collecting import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from listings import listed_by
 
 from handlers.catalog import Product, Variant
 from handlers.sigma import GONE, EntityRecord, sigma
+from receiver import Wanted
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Retry, Unreadable
 from receiver.settings.settings import SourceSettings
 from receiver.verify.signatures import Credentials, Secret
@@ -365,9 +367,8 @@ def paged(records, variants=(), *, most=100):
 
 
 def walk(answer, attempts=1):
-    assert sigma.listing_of is not None
     with quick_retries(attempts), api(sigma, answer) as client:
-        return list(sigma.listing_of.walk(client))
+        return list(listed_by(sigma, client))
 
 
 def test_the_walk_reads_every_page_whatever_its_size():
@@ -387,31 +388,51 @@ def test_an_empty_list_is_complete():
     assert walk(paged([])) == []
 
 
-def test_a_row_that_moved_between_pages_is_found_by_walking_again():
-    rows = [RECORD | {"id": f"e{number}"} for number in range(4)]
-    orders = [[0, 1, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3]]
+def test_a_page_tells_the_total_and_where_the_next_one_begins():
+    with api(sigma, paged([RECORD | {"id": f"e{number}"} for number in range(3)], most=2)) as client:
+        assert sigma.listing_of is not None
+        records = sigma.listing_of.parts[0]
+        first = records.read(client, None)
+        last = records.read(client, first.next)
+    assert [(len(page.rows), page.next, page.total) for page in (first, last)] == [(2, 2, 3), (1, None, 3)]
+
+
+def test_a_list_that_ends_before_its_total_does_not_go_on_for_ever():
+    with api(sigma, says(200, {"items": [], "total": 9})) as client:
+        assert sigma.listing_of.parts[0].read(client, 3).next is None
+
+
+# ── the lookup ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ask(answer, wanted):
+    with quick_retries(1), api(sigma, answer) as client:
+        return sigma.lookup_of.ask(client, wanted)
+
+
+def test_one_record_is_asked_for_with_the_time_of_its_change():
+    (row,) = ask(says(200, RECORD), Wanted(Product, RECORD["id"]))
+    assert (row.table, row.external_id, row.changed_at) == (Product, RECORD["id"], read_record(RECORD).updated_at)
+    assert row.columns == read_record(RECORD).columns()
+
+
+def test_a_variant_is_asked_for_by_its_record():
+    asked = []
 
     def answer(request):
-        offset = int(request.url.params["offset"])
-        order = orders[0] if request.url.path == "/records" else []
-        if offset == 2:
-            orders.pop(0)
-        items = [rows[number] for number in order][offset : offset + 2]
-        return httpx.Response(200, json={"items": items, "total": len(order)})
+        asked.append(request.url.path)
+        return httpx.Response(200, json={"id": "v", "entityId": "e1", "values": {}})
 
-    assert sorted(row.external_id for row in walk(answer)) == ["e0", "e1", "e2", "e3"]
+    (row,) = ask(answer, Wanted(Variant, "v", parent="e1"))
+    assert (asked, row.columns["parent"]) == (["/records/e1/variants/v"], "e1")
+    with pytest.raises(ApiError, match="by its record, and the mirror knows none"):
+        ask(answer, Wanted(Variant, "v"))
 
 
-def test_a_list_that_never_holds_still_is_not_complete():
-    totals = iter(range(100, 1000))
-
-    def answer(request):
-        offset = int(request.url.params["offset"])
-        items = [] if offset else [RECORD]
-        return httpx.Response(200, json={"items": items, "total": next(totals)})
-
-    with pytest.raises(ApiError, match="changed while it was read"):
-        walk(answer)
+def test_only_the_apis_own_word_says_that_a_record_is_gone():
+    assert ask(says(404, {"error": "NOT_FOUND"}), Wanted(Product, "e1")) == []
+    with pytest.raises(ApiError, match="answered 404: check api_url"):
+        ask(lambda request: httpx.Response(404, text="<html>"), Wanted(Product, "e1"))
 
 
 def test_the_walk_asks_again_while_the_api_is_busy():

@@ -21,10 +21,12 @@ from collecting import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from listings import listed_by
 
 from handlers.catalog import Product, Variant
 from handlers.eastern import EASTERN, is_second_reading, read_eastern, write_eastern
 from handlers.sticky import sticky
+from receiver import Wanted
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Unreadable
 from receiver.settings.settings import SourceSettings
 from receiver.verify.ciphers import CIPHERS
@@ -382,9 +384,8 @@ def shop(products, *, per_page=2, gone=()):
 
 
 def walk(answer, attempts=1):
-    assert sticky.listing_of is not None
     with quick_retries(attempts), api(sticky, answer) as client:
-        return list(sticky.listing_of.walk(client))
+        return list(listed_by(sticky, client))
 
 
 def test_the_walk_reads_every_page_and_the_variants_of_each_product():
@@ -442,10 +443,11 @@ def test_an_api_that_does_not_answer_is_an_api_error_with_advice(answer, advice)
         walk(lambda request: answer)
 
 
-def test_a_list_that_never_holds_still_is_not_complete():
-    moved = {"status": "SUCCESS", "data": [listed(1)], "last_page": 2, "total": 2}
-    with pytest.raises(ApiError, match="changed while it was read"):
-        walk(lambda request: httpx.Response(200, json=moved))
+def test_a_page_only_names_the_products_and_tells_how_many_there_are():
+    with api(sticky, shop({number: listed(number) for number in (1, 2, 3)})) as client:
+        page = sticky.listing_of.parts[0].read(client, None)
+    assert sticky.listing_of.parts[0].names_only
+    assert ([row.columns for row in page.rows], page.total) == ([{}] * 2, 3)
 
 
 @pytest.mark.parametrize("missing", ["api_key", "api_secret"])
@@ -453,3 +455,32 @@ def test_an_api_url_without_user_or_password_is_a_configuration_error(missing):
     settings = {"name": "sticky", "api_url": "http://api.test", "api_key": "u", "api_secret": "p", missing: None}
     with pytest.raises(ConfigurationError, match=missing):
         sticky.client(SourceSettings(**settings))
+
+
+# ── the lookup ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ask(answer, wanted):
+    with quick_retries(1), api(sticky, answer) as client:
+        return sticky.lookup_of.ask(client, wanted)
+
+
+def test_one_product_is_asked_for_with_its_variants_and_the_time_of_its_change():
+    time = {"date": "2026-06-01 08:00:00.000000", "timezone_type": 3, "timezone": "America/New_York"}
+    product, variant = ask(shop({1: listed(1, variants=[{"id": 10}]) | {"updated_at": time}}), Wanted(Product, "1"))
+    assert (product.external_id, product.changed_at) == ("1", datetime(2026, 6, 1, 12, tzinfo=UTC))
+    assert (variant.external_id, variant.columns["parent"]) == ("10", "1")
+
+
+def test_a_variant_is_asked_for_by_its_product():
+    answer = shop({1: listed(1, variants=[{"id": 10}, {"id": 11}])})
+    assert [row.external_id for row in ask(answer, Wanted(Variant, "11", parent="1"))] == ["11"]
+    assert ask(answer, Wanted(Variant, "12", parent="1")) == []
+    with pytest.raises(ApiError, match="by its product, and the mirror knows none"):
+        ask(answer, Wanted(Variant, "11"))
+
+
+def test_only_the_apis_own_word_says_that_a_product_is_gone():
+    assert ask(shop({}, gone=[1]), Wanted(Product, "1")) == []
+    with pytest.raises(ApiError, match="answered 404: check api_url"):
+        ask(lambda request: httpx.Response(404, text="<html>"), Wanted(Product, "1"))

@@ -1,0 +1,157 @@
+"""Asking the source over HTTP: one row of the mirror beside what its source says of it now, and its repair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.parameters import plain_text
+from receiver.api.reads import Reads
+from receiver.api.tokens import Scope
+from receiver.database.database import Database
+from receiver.dialects.sources import Source
+from receiver.errors import (
+    ApiError,
+    BadRequest,
+    ConfigurationError,
+    NotAskable,
+    NotFound,
+    SourceAway,
+    Unavailable,
+    WiringError,
+)
+from receiver.loading import foreign_code
+from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
+from receiver.reconcile.ask import ReasonError, SourceAnswer, ask_source
+from receiver.runs.repair import repair
+from receiver.schemas import Moment, Shape
+
+#: Sources that are asked at the same time, and seconds that one may take to answer.
+ASKED_AT_ONCE, LONGEST_ANSWER_SECONDS = 2, 60.0
+
+
+class AskedColumn(Shape, frozen=True):
+    """One column here and at the source."""
+
+    name: str
+    here: Any
+    there: Any
+    equal: bool
+
+
+class AskedRow(Shape, frozen=True):
+    """What the source said of one row, beside what the mirror holds."""
+
+    table: str
+    source: str
+    external_id: str
+    asked_at: Moment
+    seconds: Annotated[float, Meta(description="How long the source took to answer.")]
+    known_here: Annotated[bool, Meta(description="Whether the mirror has ever heard of it.")]
+    known_there: bool
+    changed_here: Moment | None
+    changed_there: Annotated[Moment | None, Meta(description="What the source says of the time of its last change.")]
+    equal: bool
+    columns: list[AskedColumn]
+    repaired: Annotated[int | None, Meta(description="How many rows the repair changed; null where none was wanted.")]
+    left: Annotated[
+        Literal["newer", "delivery"] | None,
+        Meta(description="Why it was not repaired: the mirror has newer news, or a delivery about it came meanwhile."),
+    ]
+
+
+def show_asked(asked: SourceAnswer) -> AskedRow:
+    return AskedRow(
+        table=asked.table,
+        source=asked.source,
+        external_id=asked.external_id,
+        asked_at=asked.asked_at,
+        seconds=asked.seconds,
+        known_here=asked.known_here,
+        known_there=asked.known_there,
+        changed_here=asked.changed_here,
+        changed_there=asked.changed_there,
+        equal=asked.equal,
+        columns=[AskedColumn(each.name, each.here, each.there, each.equal) for each in asked.columns],
+        repaired=None if asked.repaired is None else len(asked.repaired),
+        left=asked.left,
+    )
+
+
+ASKED_TABLE = Parameter("table", {"type": "string"}, "The name of a table.", str, "")
+ASKED_SOURCE = Parameter("source", {"type": "string"}, "The name of a source in the settings.", str, "")
+ASKED_ID = Parameter("external_id", {"type": "string"}, "The id at the source. It may hold slashes.", str, "")
+REPAIR_REASON = plain_text("reason", "Why the row is repaired, in 3 to 200 characters.")
+
+
+class SourceQuestions:
+    """The operations that ask a source. They cost calls of its API, so they want the scope `operate`."""
+
+    def __init__(self, database: Database, sources: Callable[[], Mapping[str, Source]]) -> None:
+        """`sources` are those in force, whenever they are asked for."""
+        self._database, self._sources = database, sources
+        self._turns = Reads(at_once=ASKED_AT_ONCE, seconds=LONGEST_ANSWER_SECONDS)
+
+    def close(self) -> None:
+        self._turns.close()
+
+    def operations(self) -> list[Operation]:
+        path = "/api/v1/catalog/{table}/{source}/{external_id:path}"
+        asked: dict[str, Any] = {
+            "method": "post",
+            "answers": {200: AskedRow},
+            "scope": Scope.OPERATE,
+            "refusals": (BadRequest, NotFound, NotAskable, SourceAway, Unavailable),
+        }
+        row = (ASKED_TABLE, ASKED_SOURCE, ASKED_ID)
+        return [
+            Operation(
+                name="ask_source",
+                path=f"{path}/ask",
+                summary="Compare one row with its source, now",
+                answer=self.ask,
+                parameters=row,
+                **asked,
+            ),
+            Operation(
+                name="repair_row",
+                path=f"{path}/repair",
+                summary="Ask the source for one row, and let its answer into the mirror",
+                answer=self.repair,
+                parameters=(*row, REPAIR_REASON),
+                **asked,
+            ),
+        ]
+
+    async def ask(self, asked: Question) -> AskedRow:
+        return await self._turns.run(lambda: self._ask(asked, ask_source))
+
+    async def repair(self, asked: Question) -> AskedRow:
+        def verb(database: Database, source: Source, table: type[MirrorRow], external_id: str) -> SourceAnswer:
+            return repair(database, source, table, external_id, by=asked.by, reason=asked[REPAIR_REASON] or "")
+
+        return await self._turns.run(lambda: self._ask(asked, verb))
+
+    def _ask(self, asked: Question, verb: Callable[[Database, Source, type[MirrorRow], str], SourceAnswer]) -> AskedRow:
+        source = self._sources().get(asked[ASKED_SOURCE])
+        if source is None:
+            raise NotFound(f"There is no source {asked[ASKED_SOURCE][:64]!r} in the settings.")
+        try:
+            with foreign_code(f"The lookup of {source.name}"):
+                return show_asked(verb(self._database, source, _table(asked[ASKED_TABLE]), asked[ASKED_ID]))
+        except ReasonError as error:
+            raise BadRequest(str(error)) from None
+        except (ApiError, WiringError) as error:
+            raise SourceAway(str(error)) from None
+        except ConfigurationError as error:
+            raise NotAskable(str(error)) from None
+
+
+def _table(name: str) -> type[MirrorRow]:
+    tables = {str(sql_table(table).name): table for table in mirror_tables()}
+    if name not in tables:
+        raise NotFound(f"There is no table {name[:64]!r}: choose one of {', '.join(sorted(tables))}.")
+    return tables[name]

@@ -1,0 +1,235 @@
+"""Findings, faults and tallies over HTTP: what needs a person, and how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from receiver.api.actions import KEY, WHY, asked_by
+from receiver.api.lookup import Lookup
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.parameters import LIMIT, SOURCE, flag, one_of, plain_text
+from receiver.api.tokens import Scope
+from receiver.database.database import Database
+from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Unavailable
+from receiver.findings import record, tallies
+from receiver.findings.faults import Fault
+from receiver.findings.gathering import Facts, read_faults
+from receiver.findings.standing import Standing, standing
+from receiver.schemas import Moment, Shape
+
+# ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class FindingShown(Shape, frozen=True):
+    """A sentence that something needs a person."""
+
+    id: Annotated[str, Meta(description="The same whenever the same rule finds the same thing.")]
+    rule: str
+    source: Annotated[str, Meta(description="Empty for what is of no source.")]
+    since: Annotated[Moment, Meta(description="When what it is about began.")]
+    says: str
+    mend: Annotated[str, Meta(description="What to do.")]
+    evidence: Annotated[dict[str, Any], Meta(description="Numbers, and `link`, an address of this API.")]
+    opened_at: Annotated[Moment | None, Meta(description="Null for what is found this very moment.")]
+    closed_at: Moment | None
+    acknowledged_at: Moment | None
+    acknowledged_by: str | None
+
+
+class FindingList(Shape, frozen=True):
+    items: list[FindingShown]
+
+
+class FaultShown(Shape, frozen=True):
+    """Dead and failing deliveries with one cause."""
+
+    id: str
+    source: str
+    cause: Annotated[str, Meta(description="The reason, its numbers, ids and quoted values struck out.")]
+    number: int
+    dead: int
+    waiting: Annotated[int, Meta(description="Those that are tried again.")]
+    first: Moment
+    last: Moment
+    next_attempt_at: Moment | None
+    release: Annotated[str | None, Meta(description="The release that ran when it began, as far as that is known.")]
+    delivery: Annotated[str, Meta(description="The newest of them.")]
+    example: Annotated[str, Meta(description="Its reason, as it is.")]
+
+
+class FaultList(Shape, frozen=True):
+    items: list[FaultShown]
+
+
+class TallyShown(Shape, frozen=True):
+    """How often something happened in a minute or an hour, in all processes together."""
+
+    at: Moment
+    source: str
+    kind: str
+    detail: str
+    number: int
+    amount: Annotated[float, Meta(description="A sum, of kinds that have one: of `lag` and `freshness`, seconds.")]
+
+
+class TallyPage(Shape, frozen=True):
+    items: list[TallyShown]
+    next: Annotated[Moment | None, Meta(description="The `after` that goes on from here; null at the end.")]
+
+
+def show_standing(each: Standing) -> FindingShown:
+    """A finding as the API and the command show it."""
+    return FindingShown(**each._asdict())
+
+
+def show_fault(fault: Fault) -> FaultShown:
+    """A fault as the API and the command show it."""
+    return FaultShown(
+        id=fault.id,
+        source=fault.source,
+        cause=fault.cause,
+        number=fault.number,
+        dead=fault.dead,
+        waiting=fault.waiting,
+        first=fault.first,
+        last=fault.last,
+        next_attempt_at=fault.until,
+        release=fault.release,
+        delivery=str(fault.delivery),
+        example=fault.example,
+    )
+
+
+# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Span(StrEnum):
+    """How long one tally lasts."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+
+
+SPANS: Mapping[Span, timedelta] = {Span.MINUTE: tallies.MINUTE, Span.HOUR: tallies.HOUR}
+
+FINDING_ID = plain_text("id", "The id of a finding.")
+ALL: Parameter[bool] = Parameter(
+    "all", {"type": "boolean"}, "Those too that are closed, newest first.", flag("all"), False
+)
+KIND = plain_text("kind", "What is counted, such as `accepted` or `refused`.")
+SPAN: Parameter[Span] = Parameter(
+    "span", {"type": "string", "enum": [*map(str, Span)]}, "Minutes or hours.", one_of(Span, "span"), Span.MINUTE
+)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+"))
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise BadRequest("`after` takes a time in ISO 8601 with its offset from UTC, such as 2026-03-04T12:00:00Z.")
+
+
+TALLIES_AFTER: Parameter[datetime | None] = Parameter(
+    "after", {"type": "string", "format": "date-time"}, "From this time on; without it, the last hour.", _moment, None
+)
+
+
+class Findings:
+    """The operations on findings, faults and tallies."""
+
+    def __init__(self, lookup: Lookup, facts: Facts) -> None:
+        self._lookup = lookup
+        self._database: Database = lookup.database
+        self._facts = facts
+
+    def operations(self) -> list[Operation]:
+        return [*self._of_findings(), *self._of_numbers()]
+
+    def _of_findings(self) -> list[Operation]:
+        return [
+            Operation(
+                name="list_findings",
+                path="/api/v1/findings",
+                summary="What needs a person now",
+                answer=self.list_findings,
+                answers={200: FindingList},
+                scope=Scope.READ,
+                parameters=(ALL,),
+                refusals=(BadRequest, Unavailable),
+            ),
+            Operation(
+                name="acknowledge_finding",
+                method="post",
+                path="/api/v1/findings/{id}/acknowledge",
+                summary="Say that somebody knows, until it closes",
+                answer=self.acknowledge,
+                answers={200: FindingShown},
+                scope=Scope.OPERATE,
+                parameters=(FINDING_ID, WHY, KEY),
+                refusals=(BadRequest, NotFound, KeyUsed, ReasonWanted, Unavailable),
+            ),
+        ]
+
+    def _of_numbers(self) -> list[Operation]:
+        return [
+            Operation(
+                name="list_faults",
+                path="/api/v1/faults",
+                summary="Dead and failing deliveries by cause, the largest first",
+                answer=self.list_faults,
+                answers={200: FaultList},
+                scope=Scope.READ,
+                parameters=(SOURCE,),
+                refusals=(BadRequest, Unavailable),
+            ),
+            Operation(
+                name="list_tallies",
+                path="/api/v1/tallies",
+                summary="How often what happened, by the minute or the hour",
+                answer=self.list_tallies,
+                answers={200: TallyPage},
+                scope=Scope.READ,
+                parameters=(SOURCE, KIND, SPAN, TALLIES_AFTER, LIMIT),
+                refusals=(BadRequest, Unavailable),
+            ),
+        ]
+
+    def list_findings(self, asked: Question) -> FindingList:
+        found = standing(self._database, self._facts, now=datetime.now(UTC), closed=asked[ALL])
+        return FindingList([show_standing(each) for each in found])
+
+    def acknowledge(self, asked: Question) -> FindingShown:
+        """Raises `NotFound` if no finding with this id is open."""
+        finding_id = asked[FINDING_ID] or ""
+        request = asked_by(asked, "acknowledge finding", finding=finding_id)
+        row = record.acknowledge(self._database, request, finding_id, now=datetime.now(UTC))
+        if row is None:
+            raise NotFound("No finding with this id is open, or it opened less than a minute ago: list them again.")
+        return show_standing(Standing.of(row))
+
+    def list_faults(self, asked: Question) -> FaultList:
+        source = self._lookup.source(asked[SOURCE])
+        found: Sequence[Fault] = read_faults(self._database, now=datetime.now(UTC))
+        return FaultList([show_fault(fault) for fault in found if source in (None, fault.source)])
+
+    def list_tallies(self, asked: Question) -> TallyPage:
+        now, span, limit = datetime.now(UTC), SPANS[asked[SPAN]], asked[LIMIT]
+        after = asked[TALLIES_AFTER] or now - tallies.HOUR
+        items, following = tallies.page(
+            self._database,
+            span=span,
+            after=after,
+            until=now + span,
+            source=asked[SOURCE],
+            kind=asked[KIND],
+            limit=limit,
+        )
+        return TallyPage([TallyShown(*each) for each in items], following)

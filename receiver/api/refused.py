@@ -1,0 +1,135 @@
+"""Refused requests over HTTP: what is kept, verified again, dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from msgspec import Meta
+from sqlalchemy import RowMapping
+
+from receiver.api.lookup import Lookup
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.parameters import CURSOR_DESCRIPTION, LIMIT, SOURCE, number
+from receiver.api.tokens import Scope
+from receiver.errors import BadRequest, NotFound, Unavailable
+from receiver.findings.gathering import Facts
+from receiver.inbox import refused
+from receiver.inbox.inbox import Inbox
+from receiver.ingest.reverifying import verify_again
+from receiver.schemas import Moment, Shape
+
+
+class RefusedRequest(Shape, frozen=True):
+    """A refused request that is kept for a while."""
+
+    id: str
+    source: str
+    code: Annotated[str, Meta(description="Why it was refused.")]
+    received_at: Moment
+    size: Annotated[int, Meta(description="Bytes of body and headers.")]
+    headers: Annotated[list[list[str]], Meta(description="Those that are kept, a name and a value each.")]
+    begins: Annotated[str, Meta(description=f"The first {refused.SHOWN_BYTES} bytes of the body.")]
+    begins_encoding: Literal["text", "hex"]
+
+
+class RefusedPage(Shape, frozen=True):
+    items: list[RefusedRequest]
+    next: Annotated[str | None, Meta(description="The `cursor` of the next page; null on the last one.")]
+
+
+class VerifiedAgain(Shape, frozen=True):
+    """What came of verifying kept requests again."""
+
+    verified: int
+    accepted: Annotated[int, Meta(description="Of those, new deliveries.")]
+    duplicates: int
+    left: Annotated[int, Meta(description="Those that still do not verify, and stay.")]
+
+
+class Dropped(Shape, frozen=True):
+    dropped: int
+
+
+def show_refused(row: RowMapping) -> RefusedRequest:
+    """A kept request as the API and the command show it."""
+    begins, encoding = refused.as_text(bytes(row["begins"]))
+    return RefusedRequest(
+        id=str(row["id"]),
+        source=row["source"],
+        code=row["code"],
+        received_at=row["received_at"],
+        size=row["size"],
+        headers=row["headers"],
+        begins=begins,
+        begins_encoding=encoding,
+    )
+
+
+NAMED: Parameter[str] = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
+REFUSED_BEFORE: Parameter[int | None] = Parameter(
+    "cursor", {"type": "string"}, CURSOR_DESCRIPTION, number("cursor"), None
+)
+
+
+class RefusedRequests:
+    """The operations on refused requests."""
+
+    def __init__(self, lookup: Lookup, inbox: Inbox, facts: Facts, *, wake: Callable[[], None]) -> None:
+        """`wake` is called when there is new work for the worker of this process."""
+        self._lookup = lookup
+        self._inbox = inbox
+        self._facts = facts
+        self._wake = wake
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                name="list_refused",
+                path="/api/v1/refused",
+                summary="Refused requests that are kept, newest first",
+                answer=self.list_refused,
+                answers={200: RefusedPage},
+                scope=Scope.READ,
+                parameters=(SOURCE, REFUSED_BEFORE, LIMIT),
+                refusals=(BadRequest, Unavailable),
+            ),
+            Operation(
+                name="verify_refused",
+                method="post",
+                path="/api/v1/refused/{source}/verify",
+                summary="Accept kept requests that verify with a secret of now",
+                answer=self.verify,
+                answers={200: VerifiedAgain},
+                scope=Scope.OPERATE,
+                parameters=(NAMED,),
+                refusals=(BadRequest, NotFound, Unavailable),
+            ),
+            Operation(
+                name="drop_refused",
+                method="post",
+                path="/api/v1/refused/{source}/drop",
+                summary="Drop kept requests of a source",
+                answer=self.drop,
+                answers={200: Dropped},
+                scope=Scope.OPERATE,
+                parameters=(NAMED,),
+                refusals=(BadRequest, Unavailable),
+            ),
+        ]
+
+    def list_refused(self, asked: Question) -> RefusedPage:
+        source, limit = self._lookup.source(asked[SOURCE]), asked[LIMIT]
+        page = self._lookup.page(refused.listed(source=source, before=asked[REFUSED_BEFORE]), show_refused, limit)
+        return RefusedPage(page.items, str(page.last["id"]) if page.last and page.more else None)
+
+    def verify(self, asked: Question) -> VerifiedAgain:
+        source = self._facts.sources.get(asked[NAMED])
+        if source is None:
+            known = ", ".join(sorted(self._facts.sources)) or "none"
+            raise NotFound(f"There is no source {asked[NAMED][:64]!r} in the settings; there are: {known}.")
+        done = verify_again(self._inbox, source, accepted=self._wake)
+        return VerifiedAgain(done.number, done.accepted, done.duplicates, done.left)
+
+    def drop(self, asked: Question) -> Dropped:
+        return Dropped(refused.drop(self._lookup.database, asked[NAMED]))

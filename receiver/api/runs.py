@@ -1,0 +1,207 @@
+"""Runs over HTTP: planned, shown, started, paused, resumed and cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+from sqlalchemy import RowMapping
+
+from receiver.api.actions import BEFORE, KEY, WHY, asked_by
+from receiver.api.deliveries import CONFLICT, ENTITY, EVENT_TYPE, FROM, OUTCOME, STATE, TO
+from receiver.api.lookup import Lookup
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.parameters import LIMIT, SOURCE
+from receiver.api.tokens import Scope
+from receiver.database.pages import LARGEST_PAGE
+from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, RunConflict, Unavailable
+from receiver.inbox.tables import ENDED
+from receiver.runs import telling
+from receiver.runs.actions import Asked, Done
+from receiver.runs.runs import Verbs, find, recent
+from receiver.runs.tables import RunState
+from receiver.schemas import Moment, Shape
+from receiver.search.asked import is_number
+from receiver.search.filters import DeliveryFilter, as_text
+
+
+class Run(Shape, frozen=True):
+    """Work on many deliveries or rows that is planned, started, fed behind live work, and kept."""
+
+    id: str
+    kind: Literal["replay", "reconcile", "prune"]
+    sources: list[str]
+    arguments: Annotated[dict[str, Any], Meta(description="What was asked for.")]
+    state: RunState
+    total: Annotated[int, Meta(description="Deliveries or rows to work on, as far as known.")]
+    done: Annotated[int, Meta(description="Those that came to their end.")]
+    tally: Annotated[dict[str, int], Meta(description="How those ended.")]
+    forecast: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="What a start would do: numbers by outcome, reasons, numbers of rows, and whether it is a part."
+        ),
+    ]
+    release: str
+    wiring: str
+    planned_by: str
+    planned_at: Moment
+    started_by: str | None
+    started_at: Moment | None
+    reason: str | None
+    ended_at: Moment | None
+    trouble: Annotated[str | None, Meta(description="Why it does not move at the moment.")]
+
+
+class ForecastRow(Shape, frozen=True):
+    """A row that a start would change, as of the plan."""
+
+    table: str
+    source: str
+    external_id: str
+    operation: Literal["insert", "update", "deactivate", "reactivate"]
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class WholeRun(Run, frozen=True):
+    """A run with the rows of its forecast."""
+
+    rows: Annotated[list[ForecastRow], Meta(description=f"The first {LARGEST_PAGE} in key order.")]
+
+
+class RunPage(Shape, frozen=True):
+    items: list[Run]
+    next: Annotated[str | None, Meta(description="The value for the next `before`; null at the end.")]
+
+
+class RunChanged(Shape, frozen=True):
+    """A run and the state that it is in by this request."""
+
+    run: str
+    state: RunState
+
+
+def _run_id(text: str) -> int:
+    if not is_number(text):
+        raise NotFound(f"There is no run {text[:64]!r}.")
+    return int(text)
+
+
+RUN_ID = Parameter("id", {"type": "string"}, "The id of a run.", _run_id, 0)
+
+#: What a replay is planned of.
+FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, CONFLICT)
+
+
+class Runs:
+    """The operations on runs."""
+
+    def __init__(self, lookup: Lookup, verbs: Verbs) -> None:
+        self._lookup = lookup
+        self._verbs = verbs
+
+    def operations(self) -> list[Operation]:
+        refusals = (BadRequest, NotFound, Unavailable)
+        return [
+            Operation(
+                name="list_runs",
+                path="/api/v1/runs",
+                summary="Runs, newest first",
+                answer=self.list_runs,
+                answers={200: RunPage},
+                scope=Scope.READ,
+                parameters=(BEFORE, LIMIT),
+                refusals=(BadRequest, Unavailable),
+            ),
+            Operation(
+                name="show_run",
+                path="/api/v1/runs/{id}",
+                summary="One run, with its forecast row by row",
+                answer=self.show,
+                answers={200: WholeRun},
+                scope=Scope.READ,
+                parameters=(RUN_ID,),
+                refusals=refusals,
+            ),
+            Operation(
+                name="plan_replay",
+                method="post",
+                path="/api/v1/runs",
+                summary="Plan a replay of the deliveries that the filters mean; a process with a worker makes the plan",
+                answer=self.plan,
+                answers={202: RunChanged},
+                scope=Scope.OPERATE,
+                parameters=(*FILTERS, KEY),
+                refusals=(BadRequest, KeyUsed, Unavailable),
+            ),
+            *(self._verb(name, answer, scope) for name, answer, scope in self._changes()),
+        ]
+
+    def _changes(self) -> tuple[tuple[str, Callable[[Question], RunChanged], Scope], ...]:
+        return (
+            ("start", self._changing(self._verbs.start, "start run"), Scope.OPERATE),
+            ("pause", self._changing(self._verbs.pause, "pause run"), Scope.OPERATE),
+            ("resume", self._changing(self._verbs.resume, "resume run"), Scope.OPERATE),
+            ("cancel", self._changing(self._verbs.cancel, "cancel run"), Scope.OPERATE),
+        )
+
+    def _verb(self, name: str, answer: Callable[[Question], RunChanged], scope: Scope) -> Operation:
+        return Operation(
+            name=f"{name}_run",
+            method="post",
+            path=f"/api/v1/runs/{{id}}/{name}",
+            summary=f"{name.capitalize()} a run",
+            answer=answer,
+            answers={200: RunChanged},
+            scope=scope,
+            parameters=(RUN_ID, WHY, KEY),
+            refusals=(BadRequest, NotFound, ReasonWanted, RunConflict, KeyUsed, Unavailable),
+        )
+
+    def _changing(self, do: Callable[..., Done], what: str) -> Callable[[Question], RunChanged]:
+        def answer(asked: Question) -> RunChanged:
+            run = asked[RUN_ID]
+            done = do(asked_by(asked, what, run=str(run)), run, now=datetime.now(UTC))
+            return _changed(done)
+
+        return answer
+
+    def list_runs(self, asked: Question) -> RunPage:
+        page = self._lookup.page(recent(before=asked[BEFORE]), _show, asked[LIMIT])
+        return RunPage(page.items, str(page.last["id"]) if page.last is not None and page.more else None)
+
+    def show(self, asked: Question) -> WholeRun:
+        with self._lookup.database.read() as connection:
+            run = find(connection, asked[RUN_ID])
+            rows = telling.forecast_rows(connection, asked[RUN_ID], limit=LARGEST_PAGE)
+        return WholeRun(**telling.show(run), rows=[ForecastRow(**row) for row in rows])
+
+    def plan(self, asked: Question) -> RunChanged:
+        """Begin the plan of a replay. Raises `BadRequest` without a filter, or for a state that is not an end."""
+        wanted = DeliveryFilter(
+            source=self._lookup.source(asked[SOURCE]),
+            state=asked[STATE],
+            outcome=asked[OUTCOME],
+            event_type=asked[EVENT_TYPE],
+            entity=asked[ENTITY],
+            begin=asked[FROM],
+            end=asked[TO],
+            conflict=asked[CONFLICT],
+        )
+        if wanted == DeliveryFilter():
+            raise BadRequest("Say which deliveries: give `source`, `state`, `event_type` or another filter.")
+        if wanted.state not in (None, *ENDED):
+            raise BadRequest(f"What is {wanted.state} is not done yet: `state` takes one of {', '.join(ENDED)} here.")
+        request = Asked(by=asked.by, what="plan replay", arguments=as_text(wanted), key=asked[KEY])
+        return _changed(self._verbs.plan(request, "replay", now=datetime.now(UTC)))
+
+
+def _show(row: RowMapping) -> Run:
+    return Run(**telling.show(row))
+
+
+def _changed(done: Done) -> RunChanged:
+    return RunChanged(done.result["run"], RunState(done.result["state"]))

@@ -1,0 +1,64 @@
+"""`hookmirror findings`: says what needs a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from receiver.api.findings import FindingList, show_standing
+from receiver.codec import encode
+from receiver.commands.options import JsonFlag
+from receiver.errors import ConfigurationError
+from receiver.findings import record
+from receiver.findings.standing import Standing, standing
+from receiver.logs.escapes import visible
+from receiver.runs.actions import Asked, by_command
+from receiver.server.app import Runtime, install
+
+
+def findings(
+    acknowledge: Annotated[
+        str | None, typer.Option(metavar="ID", help="Say that you know of it: its alarm is silent until it closes.")
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Those too that are closed, of the last year.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what needs a person, since when, and what to do. Exit code 1 if something does that nobody knows of."""
+    runtime = install()
+    runtime.prepare()
+    if acknowledge is not None:
+        _acknowledge(runtime, acknowledge)
+    found = standing(runtime.database, runtime.facts(), now=datetime.now(UTC), closed=show_all)
+    if as_json:
+        typer.echo(encode(FindingList([show_standing(each) for each in found])))
+    else:
+        typer.echo("\n".join(lines(found)))
+    if any(each.closed_at is None and each.acknowledged_at is None for each in found):
+        raise typer.Exit(1)
+
+
+def _acknowledge(runtime: Runtime, finding_id: str) -> None:
+    """Raises `ConfigurationError` if none with this id is open."""
+    asked = Asked(by=by_command(), what="acknowledge finding", arguments={"finding": finding_id})
+    if record.acknowledge(runtime.database, asked, finding_id, now=datetime.now(UTC)) is None:
+        raise ConfigurationError(
+            f"No finding with the id {finding_id[:64]!r} is open, or no process has noted it yet: "
+            "`hookmirror findings` lists them."
+        )
+
+
+def lines(found: Sequence[Standing]) -> Iterator[str]:
+    """The findings for people."""
+    if not found:
+        yield "Nothing needs you."
+    for each in found:
+        yield visible(f"{each.rule} ({each.id}): {each.says}.")
+        if each.closed_at is not None:
+            yield f"    Closed at {each.closed_at:%Y-%m-%d %H:%M UTC}."
+            continue
+        if each.acknowledged_by is not None:
+            yield visible(f"    Acknowledged by {each.acknowledged_by}.")
+        yield visible(f"    {each.mend}")

@@ -1,0 +1,71 @@
+"""`hookmirror refused`: lists refused requests that are kept, verifies them again, or drops them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from receiver.api.refused import show_refused
+from receiver.codec import encode
+from receiver.commands.options import JsonFlag, source_named
+from receiver.database.pages import read_page
+from receiver.errors import ConfigurationError
+from receiver.inbox import refused as kept_requests
+from receiver.ingest.reverifying import Reverified, verify_again
+from receiver.logs.escapes import visible
+from receiver.server.app import Runtime, install
+
+#: Requests that are listed.
+MOST_REFUSED_LISTED = 100
+
+
+def refused(
+    source: Annotated[str | None, typer.Argument(help="Those of this source; of all unless given.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Accept those that verify with a secret of now.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop them.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List refused requests that are kept for a while: a secret that is added later may verify them."""
+    if verify and drop:
+        raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
+    runtime = install()
+    runtime.prepare()
+    if verify:
+        done = _verified(runtime, source)
+        typer.echo(encode(done) if as_json else "\n".join(_told(name, each) for name, each in done.items()))
+    elif drop:
+        number = kept_requests.drop(runtime.database, source)
+        typer.echo(encode({"dropped": number}) if as_json else f"Kept requests that are dropped: {number}.")
+    else:
+        _list(runtime, source, as_json)
+
+
+def _verified(runtime: Runtime, name: str | None) -> dict[str, dict[str, int]]:
+    names = sorted(runtime.sources) if name is None else [name]
+    listening = [source_named(runtime.sources, each) for each in names]
+    return {each.name: verify_again(runtime.inbox, each)._asdict() for each in listening}
+
+
+def _told(name: str, done: dict[str, int]) -> str:
+    verified = Reverified(**done)
+    return (
+        f"{name}: {verified.number} verified ({verified.accepted} new, {verified.duplicates} duplicates), "
+        f"{verified.left} still do not."
+    )
+
+
+def _list(runtime: Runtime, source: str | None, as_json: bool) -> None:
+    wanted = kept_requests.listed(source=source, before=None)
+    shown: list[Any] = []
+    read_page(runtime.database, wanted, lambda row: shown.append(show_refused(row)), limit=MOST_REFUSED_LISTED)
+    if as_json:
+        typer.echo(encode({"items": shown}))
+        return
+    for each in shown:
+        begins = visible(each.begins)[:60]
+        typer.echo(f"{each.received_at:%Y-%m-%d %H:%M:%S} {each.source} {each.code} {each.size} bytes {begins}")
+    with runtime.database.read() as connection:
+        totals = kept_requests.totals(connection)
+    number = sum(total.number for total in totals if source in (None, total.source))
+    typer.echo(f"Kept requests: {number}." + (f" Shown: {len(shown)}." if number > len(shown) else ""))

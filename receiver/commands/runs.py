@@ -1,0 +1,135 @@
+"""`hookmirror runs`: lists, plans, starts, pauses, resumes and cancels runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from receiver.codec import encode
+from receiver.commands.options import JsonFlag, meant_deliveries
+from receiver.commands.progress import progress
+from receiver.errors import ConfigurationError
+from receiver.inbox.tables import State
+from receiver.logs.escapes import visible
+from receiver.runs import telling
+from receiver.runs.actions import Asked, Done, by_command
+from receiver.runs.runs import Verbs, find, has_worker, recent
+from receiver.search.filters import DeliveryFilter
+from receiver.server.app import Runtime, install
+
+#: Runs of a list.
+MOST_LISTED = 50
+
+NO_RUN = "There is no run yet: `hookmirror runs plan` makes one."
+
+NO_WORKER = "No process with a worker is alive, so nothing moves yet: start `hookmirror serve` or `hookmirror worker`."
+
+
+class Verb(StrEnum):
+    LIST = "list"
+    SHOW = "show"
+    PLAN = "plan"
+    START = "start"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
+class KindOfRun(StrEnum):
+    REPLAY = "replay"
+    PRUNE = "prune"
+
+
+def runs(
+    verb: Annotated[Verb, typer.Argument(help="What to do.")] = Verb.LIST,
+    ids: Annotated[list[int] | None, typer.Argument(help="The run; with plan, deliveries.")] = None,
+    kind: Annotated[KindOfRun, typer.Option(help="With plan: what the run does.")] = KindOfRun.REPLAY,
+    source: Annotated[str | None, typer.Option(help="With plan: deliveries of this source.")] = None,
+    state: Annotated[State | None, typer.Option(help="With plan: deliveries in this state, which has ended.")] = None,
+    event_type: Annotated[str | None, typer.Option(help="With plan: deliveries of this event type.")] = None,
+    entity: Annotated[str | None, typer.Option(help="With plan: deliveries about this entity.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; start needs it.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Plan work on many deliveries, see what it would do, start it, and watch it."""
+    runtime = install()
+    runtime.prepare()
+    wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
+    if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY):
+        raise ConfigurationError(f"`{verb}` takes a run, and no --kind, --source, --state, --event-type or --entity.")
+    if verb is Verb.LIST:
+        if ids:
+            raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
+        _list(runtime, as_json)
+    elif verb is Verb.PLAN:
+        run = plan(runtime, ids or [], wanted, kind=kind, reason=reason)
+        _show(runtime, run, as_json)
+    else:
+        if not ids or len(ids) != 1:
+            raise ConfigurationError(f"Say which run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
+        if verb is not Verb.SHOW:
+            _change(runtime.runs, verb, ids[0], reason)
+        _show(runtime, ids[0], as_json)
+
+
+def plan(
+    runtime: Runtime,
+    ids: list[int],
+    wanted: DeliveryFilter,
+    *,
+    kind: KindOfRun = KindOfRun.REPLAY,
+    reason: str | None = None,
+    forecasts: bool = True,
+) -> int:
+    """Plan a run to its end, here and now; returns its number. Raises `ConfigurationError` where nothing is meant."""
+    arguments: dict[str, Any] = {}
+    if kind is KindOfRun.REPLAY:
+        arguments = meant_deliveries(runtime.database, runtime.sources, ids, wanted)
+    asked = Asked(by=by_command(), what=f"plan {kind}", arguments=arguments, reason=reason)
+    done = runtime.runs.plan(asked, kind.value, ids=sorted(set(ids)), now=datetime.now(UTC))
+    run = int(done.result["run"])
+    feeder = runtime.feeder(forecasts=forecasts)
+    try:
+        with progress("steps of the plan") as seen:
+            steps = 0
+            while feeder.step(run):
+                steps += 1
+                seen(steps)
+    finally:
+        feeder.close()
+    return run
+
+
+def _change(verbs: Verbs, verb: Verb, run: int, reason: str | None) -> None:
+    do: dict[Verb, Callable[..., Done]] = {
+        Verb.START: verbs.start,
+        Verb.PAUSE: verbs.pause,
+        Verb.RESUME: verbs.resume,
+        Verb.CANCEL: verbs.cancel,
+    }
+    asked = Asked(by=by_command(), what=f"{verb} run", arguments={"run": str(run)}, reason=reason)
+    do[verb](asked, run, now=datetime.now(UTC))
+
+
+def _list(runtime: Runtime, as_json: bool) -> None:
+    with runtime.database.read() as connection:
+        found = connection.execute(recent().limit(MOST_LISTED)).mappings().all()
+    lines = "\n".join(visible(telling.line(run)) for run in found) or NO_RUN
+    typer.echo(encode([telling.show(run) for run in found]) if as_json else lines)
+
+
+def _show(runtime: Runtime, run: int, as_json: bool) -> None:
+    with runtime.database.read() as connection:
+        found = find(connection, run)
+        rows = telling.forecast_rows(connection, run, limit=1_000)
+    waits = found["state"] == "running" and not has_worker(runtime.database, now=datetime.now(UTC))
+    if as_json:
+        typer.echo(encode(telling.show(found) | {"rows": rows, "worker": not waits}))
+        return
+    typer.echo("\n".join(map(visible, telling.lines(found, rows))))
+    if waits:
+        typer.echo(NO_WORKER)

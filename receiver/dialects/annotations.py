@@ -1,0 +1,50 @@
+"""Annotations of the functions that a dialect registers: they say which models their parameters have."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter
+
+from receiver.envelope import Event
+from receiver.errors import WiringError
+
+
+def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
+    """Raises `WiringError` if an annotation shows that a parameter stands in another one's place."""
+    found = hints(function)
+    for parameter, kind in zip(inspect.signature(function).parameters, wanted.values(), strict=True):
+        annotation = found.get(parameter)
+        meant = get_origin(annotation) or annotation
+        if meant is not kind and meant in wanted.values():
+            order = ", ".join(f"{each}: {wanted[each].__name__}" for each in wanted)
+            raise WiringError(f"{function.__qualname__} is {what}, so it takes ({order}), in this order.")
+
+
+def event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
+    """What T is in the `Event[T]` of the function's first parameter."""
+    parameter = next(iter(inspect.signature(function).parameters))
+    annotation = hints(function).get(parameter)
+    if get_origin(annotation) is not Event:
+        return None
+    return adapter(*get_args(annotation))
+
+
+def adapter(kind: Any) -> TypeAdapter[Any] | None:
+    """What validates values of this type; None for a type that takes everything."""
+    if kind in (Any, None, type(None)):
+        return None
+    return TypeAdapter(kind)
+
+
+def hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The resolved annotations. Raises `WiringError` for one that names nothing at the top of its module."""
+    try:
+        return get_type_hints(function)
+    except NameError as error:
+        raise WiringError(
+            f"An annotation of {function.__qualname__} cannot be resolved ({error}): define its model at the top level "
+            "of the module."
+        ) from None

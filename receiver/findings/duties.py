@@ -1,0 +1,38 @@
+"""Duties: what one process at a time does for all, by a lease in the database."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import insert, or_, update
+from sqlalchemy.exc import IntegrityError
+
+from receiver.database.database import Database
+from receiver.findings.tables import DUTIES
+
+
+def take(database: Database, name: str, holder: str, *, now: datetime, lease: timedelta) -> bool:
+    """Whether the duty is this holder's until the lease ends: it had it, or nobody did.
+
+    A lease that ends later than one that begins now was written by a clock that has been set back since, and does not
+    count.
+    """
+    free = or_(DUTIES.c.holder == holder, DUTIES.c.until <= now, DUTIES.c.until > now + 2 * lease)
+    values = {"holder": holder, "until": now + lease}
+    try:
+        with database.write() as connection:
+            if connection.execute(update(DUTIES).where(DUTIES.c.name == name, free).values(values)).rowcount:
+                return True
+            if connection.execute(DUTIES.select().where(DUTIES.c.name == name)).first() is not None:
+                return False
+            connection.execute(insert(DUTIES).values(name=name, **values))
+    except IntegrityError:
+        # Another process was the first ever at the same moment.
+        return False
+    return True
+
+
+def leave(database: Database, name: str, holder: str, *, now: datetime) -> None:
+    """Let another process take the duty over at once."""
+    with database.write() as connection:
+        connection.execute(update(DUTIES).where(DUTIES.c.name == name, DUTIES.c.holder == holder).values(until=now))

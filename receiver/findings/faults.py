@@ -1,0 +1,168 @@
+"""Faults: dead and failing deliveries, by cause. The cause is the reason with its variable parts struck out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, func, literal, select, union_all
+
+from receiver.inbox.tables import ATTEMPTS, DELIVERIES, State, in_state
+
+#: Deliveries of each kind that are looked at, the newest dead ones and those due next.
+MOST_LOOKED_AT = 10_000
+
+#: Characters of a cause.
+LONGEST_CAUSE = 300
+
+VARIES = "…"
+
+#: In this order: what is quoted, the status of an HTTP answer (which stays), what holds a digit.
+_VARIABLE = re.compile(
+    r"""
+    (?P<quoted> (?<!\w)'(?:[^'\\]|\\.)*'(?!\w) | "(?:[^"\\]|\\.)*" )
+    | (?P<status> answered\ [1-5]\d\d\b )
+    | (?P<number> [\w%.:+-]*\d[\w%:+-]*(?:\.\d[\w%:+-]*)* )
+    """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Deliveries with one cause."""
+
+    source: str
+    cause: str
+    #: Deliveries that are dead, and those that wait for another attempt.
+    dead: int
+    waiting: int
+    first: datetime
+    last: datetime
+    #: The newest of them.
+    delivery: int
+    #: A reason as it was given.
+    example: str
+    #: When the next of them is tried again.
+    until: datetime | None = None
+    #: What ran when it began, as far as tallies remember.
+    release: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The same for the same cause at the same source."""
+        return hashlib.blake2s(f"{self.source}\n{self.cause}".encode(), digest_size=6).hexdigest()
+
+    @property
+    def number(self) -> int:
+        return self.dead + self.waiting
+
+
+@lru_cache(maxsize=4_096)
+def cause_of(reason: str) -> str:
+    """The reason without what differs from delivery to delivery: quoted values, numbers, ids."""
+    return " ".join(_VARIABLE.sub(_struck_out, reason).split())[:LONGEST_CAUSE]
+
+
+def _struck_out(found: re.Match[str]) -> str:
+    return found[0] if found["status"] else VARIES
+
+
+def read_faults(connection: Connection, *, now: datetime) -> list[Fault]:
+    """The faults of the newest dead deliveries and of those that wait for another attempt, the largest first."""
+    found = list(grouped([*_dead(connection), *_waiting(connection, now)]))
+    return sorted(found, key=lambda fault: (-fault.number, fault.source, fault.cause))
+
+
+def grouped(parts: Iterable[Fault]) -> Iterator[Fault]:
+    """One fault for each source and cause, out of parts with a cause that may be a whole reason."""
+    together: dict[tuple[str, str], Fault] = {}
+    for part in parts:
+        part = replace(part, cause=cause_of(part.cause))
+        before = together.get((part.source, part.cause))
+        together[part.source, part.cause] = part if before is None else _sum(before, part)
+    yield from together.values()
+
+
+def _sum(one: Fault, other: Fault) -> Fault:
+    newest = max(one, other, key=lambda fault: fault.delivery)
+    dues = [fault.until for fault in (one, other) if fault.until is not None]
+    return replace(
+        newest,
+        dead=one.dead + other.dead,
+        waiting=one.waiting + other.waiting,
+        first=min(one.first, other.first),
+        last=max(one.last, other.last),
+        until=min(dues, default=None),
+    )
+
+
+def _dead(connection: Connection) -> list[Fault]:
+    newest = (
+        select(
+            DELIVERIES.c.id,
+            DELIVERIES.c.source,
+            func.coalesce(DELIVERIES.c.reason, "").label("reason"),
+            func.coalesce(DELIVERIES.c.ended_at, DELIVERIES.c.received_at, type_=DELIVERIES.c.received_at.type).label(
+                "ended_at"
+            ),
+        )
+        .where(in_state(State.DEAD))
+        .order_by(DELIVERIES.c.id.desc())
+        .limit(MOST_LOOKED_AT)
+        .subquery()
+    )
+    columns = (newest.c.source, newest.c.reason)
+    counted = select(
+        *columns, func.count(), func.min(newest.c.ended_at), func.max(newest.c.ended_at), func.max(newest.c.id)
+    ).group_by(*columns)
+    return [
+        Fault(source, reason, dead=number, waiting=0, first=first, last=last, delivery=newest_id, example=reason)
+        for source, reason, number, first, last, newest_id in connection.execute(counted)
+    ]
+
+
+def _waiting(connection: Connection, now: datetime) -> list[Fault]:
+    """Those with a failed attempt behind them, and another one ahead."""
+    due_later = union_all(*(_due_later(suspect, now) for suspect in (False, True))).subquery()
+    columns = (due_later.c.source, due_later.c.reason)
+    failed = and_(ATTEMPTS.c.delivery_id == due_later.c.id, ATTEMPTS.c.reason == due_later.c.reason)
+    counted = (
+        select(
+            *columns,
+            func.count(due_later.c.id.distinct()),
+            func.min(ATTEMPTS.c.ended_at),
+            func.max(ATTEMPTS.c.ended_at),
+            func.max(due_later.c.id),
+            func.min(due_later.c.due_at),
+        )
+        .join_from(due_later, ATTEMPTS, failed)
+        .group_by(*columns)
+    )
+    return [
+        Fault(source, reason, 0, number, first=first, last=last, delivery=newest, example=reason, until=until)
+        for source, reason, number, first, last, newest, until in connection.execute(counted)
+    ]
+
+
+def _due_later(suspect: bool, now: datetime) -> Select[Any]:
+    columns = (DELIVERIES.c.id, DELIVERIES.c.source, DELIVERIES.c.reason, DELIVERIES.c.due_at)
+    wanted = (in_state(State.PENDING), DELIVERIES.c.suspect == literal(suspect), DELIVERIES.c.due_at > now)
+    found = select(*columns).where(*wanted, DELIVERIES.c.reason.is_not(None))
+    inner = found.order_by(DELIVERIES.c.due_at).limit(MOST_LOOKED_AT).subquery()
+    return select(inner)
+
+
+def with_releases(faults: Sequence[Fault], started: Sequence[tuple[datetime, str]]) -> list[Fault]:
+    """The faults, each with the newest of these releases that had started by its beginning."""
+    newest_first = sorted(started, reverse=True)
+
+    def named(fault: Fault) -> Fault:
+        return replace(fault, release=next((release for at, release in newest_first if at <= fault.first), None))
+
+    return [named(fault) for fault in faults]

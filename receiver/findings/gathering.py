@@ -1,0 +1,178 @@
+"""Gathering: the situation, read from the database. Every statement is bounded by minutes, by rows, or by an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, func, literal, select
+
+from receiver.database.database import Database
+from receiver.dialects.sources import Source
+from receiver.findings import faults, tallies
+from receiver.findings.counting import RUNNING, WATCHED
+from receiver.findings.faults import Fault
+from receiver.findings.finding import Finding
+from receiver.findings.rules import findings
+from receiver.findings.rules.signatures import WRONG
+from receiver.findings.rules.silence import DAYS
+from receiver.findings.situation import (
+    RECENT,
+    Reconciled,
+    RunningProcess,
+    SignatureHistory,
+    Silence,
+    Situation,
+    SourceFacts,
+    Start,
+    Unhandled,
+)
+from receiver.findings.tallies import Tallied
+from receiver.inbox import refused
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.tables import DELIVERIES, State, in_state
+from receiver.metrics.few_names import OTHERS
+
+#: How far back it is looked for: what was ignored, what was ignored and is wanted now, and what ran.
+DAY, MONTH, WHAT_RAN = timedelta(days=1), timedelta(days=30), timedelta(days=2)
+
+#: Watched minutes without a delivery from which on a source's history is looked at.
+QUIET_MINUTES = 10
+
+#: Deliveries that are counted before it is enough.
+MOST_WANTED = 1_000
+
+#: Arrivals are tallied a minute late at most.
+LATE = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the process that asks knows by itself."""
+
+    sources: Mapping[str, Source]
+    max_body_bytes: int
+    max_backlog_seconds: float
+    running: Callable[[Connection, datetime], Sequence[RunningProcess]]
+    #: What reconciles of late found.
+    reconciles: Callable[[Connection, datetime], Sequence[Reconciled]] = lambda *_: ()
+
+
+def examine(database: Database, facts: Facts, *, now: datetime) -> list[Finding]:
+    """What the rules find now. Writes nothing. Raises SQLAlchemy's error."""
+    return list(findings(gather(database, facts, now=now)))
+
+
+def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
+    """All that the rules look at."""
+    # Before the transaction: on SQLite and for one connection, one after the other.
+    oldest_due = Inbox(database).oldest_due_seconds(facts.sources, now=now)
+    with database.read() as connection:
+        recent = tallies.between(connection, now - RECENT, now)
+        starts = _starts(connection, now)
+        return Situation(
+            now,
+            sources={name: _facts_of(source) for name, source in facts.sources.items()},
+            recent=recent,
+            signatures=dict(_signatures(connection, facts.sources, recent, now)),
+            silences=dict(_silences(connection, facts.sources, now)),
+            processes=facts.running(connection, now),
+            starts=starts,
+            faults=_faults(connection, starts, now),
+            oldest_due_seconds=oldest_due,
+            max_backlog_seconds=facts.max_backlog_seconds,
+            max_body_bytes=facts.max_body_bytes,
+            kept={total.source: total.number for total in refused.totals(connection)},
+            unhandled=list(_unhandled(connection, facts.sources, now - DAY, now)),
+            wanted=list(_wanted(connection, facts.sources, now)),
+            reconciles=facts.reconciles(connection, now),
+        )
+
+
+def read_faults(database: Database, *, now: datetime) -> list[Fault]:
+    """The faults with the release that ran when each began."""
+    with database.read() as connection:
+        return _faults(connection, _starts(connection, now), now)
+
+
+def _facts_of(source: Source) -> SourceFacts:
+    return SourceFacts(source.name, len(source.credentials.secrets), source.credentials.has_names)
+
+
+def _faults(connection: Connection, starts: Sequence[Start], now: datetime) -> list[Fault]:
+    found = faults.read_faults(connection, now=now)
+    return faults.with_releases(found, [(start.at, start.release) for start in starts])
+
+
+def _signatures(
+    connection: Connection, names: Mapping[str, object], recent: Sequence[Tallied], now: datetime
+) -> Iterator[tuple[str, SignatureHistory]]:
+    """Of those that had wrong ones lately."""
+    suspects = {each.source for each in recent if each.kind == "refused" and each.detail in WRONG}
+    for name in suspects & names.keys():
+        good = tallies.last(connection, name, "verified", now)
+        wrong = tallies.of_kind(connection, name, "refused", (good or now) - DAY, now) if good else []
+        before = sum(each.number for each in wrong if each.detail in WRONG and good is not None and each.at < good)
+        yield name, SignatureHistory(good, before)
+
+
+def _silences(connection: Connection, names: Mapping[str, object], now: datetime) -> Iterator[tuple[str, Silence]]:
+    for name in names:
+        last = _last_arrival(connection, name, now)
+        if last is None:
+            yield name, Silence((), 0)
+            continue
+        watched = len(tallies.minutes_of(connection, "", (WATCHED,), last, now)) if now - last > RECENT / 6 else 0
+        if watched > QUIET_MINUTES:
+            yield name, Silence(_arrivals(connection, name, now), watched)
+
+
+def _last_arrival(connection: Connection, name: str, now: datetime) -> datetime | None:
+    found = [tallies.last(connection, name, kind, now) for kind in ("accepted", "duplicate")]
+    return max((each for each in found if each is not None), default=None)
+
+
+def _arrivals(connection: Connection, name: str, now: datetime) -> list[datetime]:
+    return tallies.minutes_of(connection, name, ("accepted", "duplicate"), now - timedelta(days=DAYS), now)
+
+
+def _starts(connection: Connection, now: datetime) -> list[Start]:
+    """What ran within `WHAT_RAN`, the newest first."""
+    rows = tallies.details(connection, "", RUNNING, now - WHAT_RAN, now)
+    first = min((row["first"] for row in rows), default=now)
+    starts = [Start(row["first"], row["detail"].partition(" ")[0], row["first"] > first) for row in rows]
+    return sorted(starts, key=lambda start: start.at, reverse=True)
+
+
+def _unhandled(
+    connection: Connection, sources: Mapping[str, Source], after: datetime, now: datetime
+) -> Iterator[Unhandled]:
+    for name, source in sources.items():
+        for row in tallies.details(connection, name, "unhandled", after, now):
+            handler = None if row["detail"] == OTHERS else source.dialect.handler_for(row["detail"])
+            named = handler.name if handler is not None else None
+            yield Unhandled(name, row["detail"], int(row["number"]), row["first"], row["last"], named)
+
+
+def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime) -> Iterator[Unhandled]:
+    """Those that were ignored without a handler, are ignored still, and have a handler now."""
+    for each in _unhandled(connection, sources, now - MONTH, now):
+        if each.handler is None:
+            continue
+        some = (
+            select(literal(1))
+            .where(
+                in_state(State.IGNORED),
+                DELIVERIES.c.source == each.source,
+                DELIVERIES.c.event_type == each.event_type,
+                DELIVERIES.c.id >= first_id_at(each.first - LATE),
+                DELIVERIES.c.reason == f"No handler takes {each.event_type}.",
+            )
+            .limit(MOST_WANTED)
+            .subquery()
+        )
+        number = connection.execute(select(func.count()).select_from(some)).scalar_one()
+        if number:
+            yield Unhandled(each.source, each.event_type, number, each.first, each.last, each.handler)

@@ -1,0 +1,131 @@
+"""The record of findings: when each opened and closed, and who acknowledged it. Kept for a year."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select, update
+
+from receiver.codec import storable
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.findings.finding import Finding
+from receiver.findings.tables import FINDINGS
+from receiver.runs.actions import Asked, Effect, perform
+
+#: How long the rule must have been silent before a finding closes, so that it does not open and close all the time.
+CLOSES_AFTER = timedelta(minutes=3)
+
+#: How long findings that are closed are kept, and how many of them are dropped in one transaction.
+KEPT, RECORDS_AT_ONCE = timedelta(days=365), 500
+
+#: Open findings that are kept; more would be read by nobody.
+MOST_OPEN = 200
+
+_IS_OPEN = FINDINGS.c.closed_at.is_(None)
+
+
+class Changes(NamedTuple):
+    """What is new."""
+
+    opened: list[Finding]
+    closed: list[RowMapping]
+
+
+def update_record(database: Database, found: Sequence[Finding], *, now: datetime) -> Changes:
+    """Open what is new, renew what is still so, and close what is not any more."""
+    by_id = {finding.id: finding for finding in found[:MOST_OPEN]}
+    return retry_transaction(lambda: _update(database, by_id, now))
+
+
+def _update(database: Database, by_id: dict[str, Finding], now: datetime) -> Changes:
+    with database.write() as connection:
+        known = {row["id"]: row for row in connection.execute(select(FINDINGS).where(_IS_OPEN)).mappings()}
+        new = [finding for finding_id, finding in by_id.items() if finding_id not in known]
+        for finding in new:
+            connection.execute(insert(FINDINGS).values(id=finding.id, opened_at=now, **_content(finding, now)))
+        for finding_id in by_id.keys() & known.keys():
+            _set(connection, finding_id, **_content(by_id[finding_id], now, since=known[finding_id]["since"]))
+        closed = []
+        for row in (row for finding_id, row in known.items() if finding_id not in by_id):
+            if row["seen_at"] > now:
+                # Written by a clock that has been set back since.
+                _set(connection, row["id"], seen_at=now)
+            elif row["seen_at"] <= now - CLOSES_AFTER:
+                _set(connection, row["id"], closed_at=max(now, row["opened_at"]))
+                closed.append(row)
+    return Changes(new, closed)
+
+
+def _content(finding: Finding, now: datetime, since: datetime | None = None) -> dict[str, Any]:
+    return {
+        "rule": finding.rule,
+        "source": finding.source,
+        # What is counted within an hour would else begin later and later.
+        "since": finding.since if since is None else min(since, finding.since),
+        "says": storable(finding.says),
+        "mend": storable(finding.mend),
+        "evidence": dict(finding.evidence),
+        "seen_at": now,
+    }
+
+
+def _set(connection: Connection, finding_id: str, **values: Any) -> None:
+    connection.execute(update(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN).values(**values))
+
+
+def acknowledge(database: Database, asked: Asked, finding_id: str, *, now: datetime) -> RowMapping | None:
+    """Note that somebody knows, until it closes, and record the action. Returns the finding; None if none is open."""
+
+    def effect(connection: Connection) -> Effect | None:
+        noted = update(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN)
+        values = {"acknowledged_at": now, "acknowledged_by": storable(asked.by.who)}
+        found = connection.execute(noted.values(**values)).rowcount
+        return Effect(0, {"finding": finding_id}, wants_reason=False) if found else None
+
+    if perform(database, asked, effect, now=now) is None:
+        return None
+    with database.read() as connection:
+        return connection.execute(select(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN)).mappings().first()
+
+
+def open_findings(connection: Connection) -> list[RowMapping]:
+    """Those that are open, the oldest first."""
+    found = select(FINDINGS).where(_IS_OPEN).order_by(FINDINGS.c.opened_at, FINDINGS.c.id)
+    return list(connection.execute(found).mappings())
+
+
+def open_numbers(connection: Connection) -> dict[tuple[str, str], int]:
+    """How many are open and not acknowledged, by rule and source."""
+    columns = (FINDINGS.c.rule, FINDINGS.c.source)
+    counted = select(*columns, func.count()).where(_IS_OPEN, FINDINGS.c.acknowledged_at.is_(None)).group_by(*columns)
+    return {(rule, source): number for rule, source, number in connection.execute(counted)}
+
+
+def listed(*, before: datetime | None, limit: int) -> Select[Any]:
+    """All that are kept, those opened last first."""
+    found = select(FINDINGS).order_by(FINDINGS.c.opened_at.desc(), FINDINGS.c.id).limit(limit)
+    return found if before is None else found.where(FINDINGS.c.opened_at < before)
+
+
+def prune(database: Database, now: datetime) -> int:
+    """Drop one batch of those that were opened long ago and are closed. Returns how many that were."""
+    expired = (
+        select(FINDINGS.c.id, FINDINGS.c.opened_at)
+        .where(FINDINGS.c.opened_at < now - KEPT, FINDINGS.c.closed_at.is_not(None))
+        .order_by(FINDINGS.c.opened_at)
+        .limit(RECORDS_AT_ONCE)
+    )
+    with database.read() as connection:
+        rows = connection.execute(expired).all()
+    if rows:
+        retry_transaction(lambda: _delete(database, rows))
+    return len(rows)
+
+
+def _delete(database: Database, rows: Iterable[Any]) -> None:
+    with database.write() as connection:
+        for row in rows:
+            connection.execute(delete(FINDINGS).where(FINDINGS.c.id == row.id, FINDINGS.c.opened_at == row.opened_at))

@@ -1,0 +1,36 @@
+"""The rules: pure functions from a situation to findings. None of them is sure; each says what is likely, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from receiver.findings.finding import Finding
+from receiver.findings.rules import refusals, signatures, silence, wiring, work
+from receiver.findings.situation import Situation
+
+Rule = Callable[[Situation], Iterable[Finding]]
+
+#: In the order in which their findings are shown.
+RULES: tuple[Rule, ...] = (
+    work.nobody_works,
+    refusals.cannot_be_stored,
+    silence.all_sources_silent,
+    signatures.secret_changed,
+    work.one_cause,
+    work.api_fails,
+    silence.source_silent,
+    refusals.misspelt_source,
+    refusals.body_too_large,
+    signatures.some_signatures_wrong,
+    signatures.sender_not_switched,
+    wiring.no_handler,
+    wiring.handler_appeared,
+    wiring.dated_in_the_future,
+    wiring.mirror_differs,
+)
+
+
+def findings(situation: Situation) -> Iterator[Finding]:
+    """What all rules find."""
+    for rule in RULES:
+        yield from rule(situation)

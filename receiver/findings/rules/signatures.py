@@ -1,0 +1,99 @@
+"""Rules about signatures: was the secret changed at the sender, not switched yet, or is it a stranger?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.situation import Situation, SourceFacts, total
+from receiver.findings.tallies import Tallied
+
+#: The codes of refusals that a wrong secret causes.
+WRONG = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
+
+#: So many wrong ones are no chance, and are still going on if the last of them was this long ago.
+FEW_WRONG, LATELY = 3, timedelta(minutes=30)
+
+#: Where good ones come too: so many wrong ones, lately.
+SOME, STILL_WRONG = 5, timedelta(minutes=10)
+
+#: The share of wrong ones up to which they look like a stranger's.
+STRANGER = 0.05
+
+
+def secret_changed(situation: Situation) -> Iterator[Finding]:
+    """All signatures of a source are wrong since some minute, and none was before."""
+    for name in situation.sources:
+        wrong = _wrong_since_last_good(situation, name)
+        history = situation.signatures.get(name)
+        if total(wrong) < FEW_WRONG or wrong[-1].at < situation.now - LATELY or (history and history.wrong_before):
+            continue
+        since, good = wrong[0].at, history.last_good if history else None
+        before = f"the last good one came at {clock_time(good, situation.now)}" if good else "none was ever right"
+        kept = situation.kept.get(name, 0)
+        yield Finding(
+            "secret_changed",
+            name,
+            since,
+            f"every signature of {name} fails since {clock_time(since, situation.now)}, and {before}: "
+            "was the secret changed at the sender?",
+            f"Put the sender's new secret first in `secrets` of {name}, and run `hookmirror reload`. "
+            f"{times(kept, 'refused request')} {'is' if kept == 1 else 'are'} kept, and verified again then.",
+            {"refused": total(wrong), "kept": kept, "link": f"/api/v1/refused?source={name}"},
+        )
+
+
+def some_signatures_wrong(situation: Situation) -> Iterator[Finding]:
+    """Wrong and right signatures come side by side."""
+    for name in situation.sources:
+        wrong, good = situation.tallied(name, "refused", WRONG), situation.tallied(name, "verified")
+        if total(wrong) < SOME or wrong[-1].at <= situation.now - STILL_WRONG:
+            continue
+        if not any(wrong[0].at <= each.at for each in good) or not any(each.at < wrong[-1].at for each in good):
+            continue
+        share = total(wrong) / (total(wrong) + total(good))
+        yield Finding(
+            "some_signatures_wrong",
+            name,
+            wrong[0].at,
+            f"{share:.0%} of what comes for {name} has a wrong signature, {_likely(share)}",
+            "Compare the webhooks that the sender has registered for this address: each must have a secret of the "
+            "settings. If all have, a stranger tries: the line `refused a webhook` in the log names an address.",
+            {"refused": total(wrong), "verified": total(good), "link": f"/api/v1/refused?source={name}"},
+        )
+
+
+def sender_not_switched(situation: Situation) -> Iterator[Finding]:
+    """An older secret verifies what comes, and the newest nothing."""
+    for name, facts in situation.sources.items():
+        verified = situation.tallied(name, "verified")
+        if not _is_rotating(facts) or total(verified) < SOME or any(each.detail == "0" for each in verified):
+            continue
+        by_older = [each for each in verified if each.detail.isdigit()]
+        if total(by_older) < SOME:
+            continue
+        yield Finding(
+            "sender_not_switched",
+            name,
+            by_older[0].at,
+            f"{name} still signs with an older secret, and never with the newest",
+            "Change the secret at the sender, and keep the older one in the settings until it has done so.",
+            {"verified_by_older": total(by_older), "link": f"/api/v1/tallies?source={name}&kind=verified"},
+        )
+
+
+def _wrong_since_last_good(situation: Situation, name: str) -> Sequence[Tallied]:
+    history = situation.signatures.get(name)
+    good = history.last_good if history else None
+    return [each for each in situation.tallied(name, "refused", WRONG) if good is None or each.at > good]
+
+
+def _is_rotating(facts: SourceFacts) -> bool:
+    return facts.secrets > 1 and not facts.has_named_secrets
+
+
+def _likely(share: float) -> str:
+    if share < STRANGER:
+        return "which looks like a stranger, or one stale registration at the sender"
+    return "so a part of the sender seems to sign with another secret"

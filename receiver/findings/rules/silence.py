@@ -1,0 +1,109 @@
+"""Rules about silence: one sender has stopped, or nothing reaches us at all.
+
+What is usual is what it was at this hour of the same days before: weekdays or weekends. Only minutes count in which
+somebody would have heard: a night in which nothing ran, or a clock that was set forward, is no silence.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from receiver.findings.finding import Finding, clock_time
+from receiver.findings.situation import Silence, Situation
+
+#: Minutes in which something must have come, and since when, before anything counts as usual.
+FEWEST_ARRIVALS, SHORTEST_HISTORY = 20, timedelta(days=1)
+
+#: How far back days are compared, and how far around this hour.
+DAYS, AROUND = 14, timedelta(hours=1)
+
+#: A silence is one that lasts so many times longer than usual, and so many minutes more.
+TIMES, MORE = 3, 10
+
+SATURDAY = 5
+
+
+def source_silent(situation: Situation) -> Iterator[Finding]:
+    """One source is silent for longer than it usually is at this hour of the week."""
+    if list(all_sources_silent(situation)):
+        return
+    for name, silence in situation.silences.items():
+        usual = _exceeded(silence, situation)
+        if usual is None:
+            continue
+        last = silence.arrivals[-1]
+        yield Finding(
+            "source_silent",
+            name,
+            last,
+            f"nothing has come from {name} since {clock_time(last, situation.now)}; at this hour of the week it is "
+            f"usually silent for {_lasting(usual)} at most",
+            "Look at the sender: its log of deliveries, and whether it has paused or removed the webhook. Then run "
+            f"`hookmirror reconcile {name}`.",
+            {"minutes": silence.watched, "usual_minutes": usual, "link": f"/api/v1/deliveries?source={name}"},
+        )
+
+
+def all_sources_silent(situation: Situation) -> Iterator[Finding]:
+    """Every source that ever sent is silent, for longer than all of them together ever are."""
+    if len(situation.sources) < 2 or situation.sources.keys() - situation.silences.keys():
+        return
+    heard = [silence for silence in situation.silences.values() if silence.arrivals]
+    if len(heard) < 2:
+        return
+    arrivals = sorted({arrival for silence in heard for arrival in silence.arrivals})
+    together = Silence(arrivals, min(silence.watched for silence in heard))
+    usual = _exceeded(together, situation)
+    if usual is not None:
+        since = arrivals[-1]
+        yield Finding(
+            "all_sources_silent",
+            "",
+            since,
+            f"nothing has come from any source since {clock_time(since, situation.now)}, so the way to here is likely "
+            "broken",
+            "Look at what stands in front: the proxy, its certificate, the name in the DNS, a firewall. Post to "
+            "/hooks/<source> from outside with `hookmirror send --to`. Then reconcile.",
+            {"minutes": together.watched, "usual_minutes": usual, "link": "/api/v1/stats"},
+        )
+
+
+def _exceeded(silence: Silence, situation: Situation) -> int | None:
+    """The usual longest gap in minutes, if this silence is far longer; else None."""
+    usual = usual_gap(silence.arrivals, situation.now)
+    if usual is None or not situation.is_steady or silence.watched <= TIMES * usual + MORE:
+        return None
+    return usual
+
+
+def usual_gap(arrivals: Sequence[datetime], now: datetime) -> int | None:
+    """The longest gap in minutes at this hour of the days like this one; None while too little is known."""
+    if len(arrivals) < FEWEST_ARRIVALS or now - arrivals[0] < SHORTEST_HISTORY:
+        return None
+    days = [now - timedelta(days=day) for day in range(1, DAYS + 1)]
+    alike = [day for day in days if _is_weekend(day) == _is_weekend(now) and day - AROUND >= arrivals[0]]
+    gaps = [_longest_gap(arrivals, day - AROUND, day + AROUND) for day in alike if day + AROUND <= arrivals[-1]]
+    if len(gaps) < 2 or not any(day.weekday() == now.weekday() for day in alike):
+        # Less than a week: whatever has been before is usual.
+        gaps = [_longest_gap(arrivals, arrivals[0], arrivals[-1])]
+    return max(gaps)
+
+
+def _longest_gap(arrivals: Sequence[datetime], begin: datetime, end: datetime) -> int:
+    """In minutes, of all gaps that reach into this time."""
+    first = max(bisect_right(arrivals, begin) - 1, 0)
+    last = min(bisect_left(arrivals, end), len(arrivals) - 1)
+    some = arrivals[first : last + 1]
+    gaps = (after - before for before, after in pairwise(some))
+    return max((int(gap.total_seconds()) // 60 for gap in gaps), default=0)
+
+
+def _is_weekend(moment: datetime) -> bool:
+    return moment.weekday() >= SATURDAY
+
+
+def _lasting(minutes: int) -> str:
+    return f"{minutes} minutes" if minutes < 120 else f"{minutes // 60} hours"

@@ -1,0 +1,89 @@
+"""Rules about events that do not fit: no handler takes them, their date is wrong, or they do not suffice."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.situation import Situation, total
+
+#: The share of rows that may differ before webhooks alone do not suffice, and so many at least.
+DIFFERS, FEW_ROWS = 0.001, 2
+
+
+def no_handler(situation: Situation) -> Iterator[Finding]:
+    """Events of a type come that no handler takes."""
+    for each in situation.unhandled:
+        if each.handler is not None:
+            continue
+        yield Finding(
+            "no_handler",
+            each.source,
+            each.first,
+            f"{times(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
+            f"{'was' if each.number == 1 else 'were'} ignored since {clock_time(each.first, situation.now)}, because "
+            "no handler takes this event type",
+            "If it is wanted, write a handler, or correct the event type of the one that should take it; afterwards "
+            "the ignored ones are offered for replay. If not, acknowledge this, or register a handler that raises "
+            "Discard.",
+            {
+                "ignored": each.number,
+                "event_type": each.event_type,
+                "link": f"/api/v1/deliveries?source={each.source}&state=ignored",
+            },
+            about=each.event_type,
+        )
+
+
+def handler_appeared(situation: Situation) -> Iterator[Finding]:
+    """Deliveries were ignored that a handler takes now."""
+    for each in situation.wanted:
+        event_type = shlex.quote(each.event_type)
+        command = f"hookmirror replay --source {each.source} --state ignored --event-type {event_type}"
+        yield Finding(
+            "handler_appeared",
+            each.source,
+            each.first,
+            f"{times(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
+            f"{'was' if each.number == 1 else 'were'} ignored, and {each.handler} would take "
+            f"{'it' if each.number == 1 else 'them'} now",
+            f"Replay what was ignored: `{command}`.",
+            {"ignored": each.number, "event_type": each.event_type, "handler": each.handler, "command": command},
+            about=each.event_type,
+        )
+
+
+def dated_in_the_future(situation: Situation) -> Iterator[Finding]:
+    """Events are dated more than a day after their arrival."""
+    for name in situation.sources:
+        tallies = situation.tallied(name, "misdated")
+        if not tallies:
+            continue
+        yield Finding(
+            "dated_in_the_future",
+            name,
+            tallies[0].at,
+            f"{times(total(tallies), 'event')} of {name} came dated more than a day in the future, so its sender's "
+            "clock is wrong",
+            "Set the clock at the sender, or look how it writes times. Then run "
+            f"`hookmirror reconcile {name} --misdated`, so that the rows concerned take news again.",
+            {"events": total(tallies), "link": f"/api/v1/tallies?source={name}&kind=misdated"},
+        )
+
+
+def mirror_differs(situation: Situation) -> Iterator[Finding]:
+    """Comparing with the source found more wrong rows than webhooks that come late explain."""
+    for each in situation.reconciles:
+        if each.wrong < FEW_ROWS or each.wrong <= each.compared * DIFFERS:
+            continue
+        missing = f"; missing, it seems: {', '.join(each.missing)}" if each.missing else ""
+        yield Finding(
+            "mirror_differs",
+            each.source,
+            each.at,
+            f"{each.wrong:,} of {each.compared:,} rows of {each.source} differed from the source at "
+            f"{clock_time(each.at, situation.now)}, so its webhooks alone do not suffice{missing}",
+            "Have the sender send all event types that the dialect knows, and reconcile on a schedule.",
+            {"wrong": each.wrong, "compared": each.compared},
+        )

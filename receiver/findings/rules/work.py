@@ -1,0 +1,142 @@
+"""Rules about the work: nobody does it, a source's API fails, or many deliveries fail with one cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from receiver.findings.faults import Fault
+from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.situation import Situation, Start, total
+
+#: Seconds that something due has waited before somebody should look for a worker.
+WAITED = 60.0
+
+#: Within so long, nothing that ended means a standstill; and a hang that was seen counts as one.
+STANDSTILL, HUNG = timedelta(minutes=5), timedelta(minutes=3)
+
+#: A fault that began this soon after another release or wiring has likely come with it.
+WITH_A_START = timedelta(minutes=5)
+
+#: Deliveries that wait for another attempt for one cause: fewer may mend themselves.
+FEW_WAITING = 3
+
+#: What a cause says that is about a source's API.
+API = "source's API"
+
+
+def nobody_works(situation: Situation) -> Iterator[Finding]:
+    """What is due waits: no worker runs, one hangs, or they are too slow."""
+    hung = situation.tallied("", "hung", within=HUNG)
+    late = situation.oldest_due_seconds
+    since = situation.now - timedelta(seconds=late)
+    waits = f"the oldest due delivery has waited since {clock_time(since, situation.now)}"
+    evidence = {"oldest_due_seconds": round(late), "link": "/api/v1/stats"}
+    if hung:
+        yield Finding(
+            "nobody_works",
+            "",
+            hung[0].at,
+            "a worker hangs: a handler has not returned for longer than its lease",
+            "The line `a handler hangs` in the log names the handler and where it stands: mend it, and restart.",
+            {**evidence, "hung": max(each.number for each in hung)},
+            about="hung",
+        )
+    elif not situation.is_steady:
+        return
+    elif late > WAITED and not any(process.works for process in situation.processes):
+        yield Finding(
+            "nobody_works",
+            "",
+            since,
+            f"no worker runs, and {waits}",
+            "Start `hookmirror worker`, or `hookmirror serve` without --no-worker.",
+            evidence,
+            about="none",
+        )
+    elif late > situation.max_backlog_seconds:
+        yield Finding(
+            "nobody_works",
+            "",
+            since,
+            f"{_why_late(situation)}, and {waits}",
+            "Look at the workers' logs and at the database; where the work is simply more than one worker does, start "
+            "another one.",
+            evidence,
+            about="late",
+        )
+
+
+def _why_late(situation: Situation) -> str:
+    if not total(situation.tallied(None, "ended", within=STANDSTILL)):
+        return "workers run and nothing has ended for five minutes"
+    return "more comes in than is worked off"
+
+
+def api_fails(situation: Situation) -> Iterator[Finding]:
+    """Attempts fail because the API of their source does."""
+    for fault in situation.faults:
+        if not _is_of_the_api(situation, fault):
+            continue
+        until = f"; the next try is at {clock_time(fault.until, situation.now)}" if fault.until is not None else ""
+        yield Finding(
+            "api_fails",
+            fault.source,
+            fault.first,
+            f"the API of {fault.source} fails since {clock_time(fault.first, situation.now)} ({fault.cause}), and "
+            f"{times(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
+            f"Look whether the system behind `api_url` of {fault.source} is down, and whether `api_key` still holds. "
+            "Deliveries are tried again for about a day.",
+            {"waiting": fault.waiting, "link": f"/api/v1/faults?source={fault.source}"},
+            about=fault.id,
+        )
+
+
+def one_cause(situation: Situation) -> Iterator[Finding]:
+    """Deliveries die, or fail again and again, for one cause; perhaps since another release."""
+    for fault in situation.faults:
+        if not fault.dead and (fault.waiting < FEW_WAITING or _is_of_the_api(situation, fault)):
+            continue
+        start = next((start for start in situation.starts if _came_with(fault, start)), None)
+        with_it = f", just after release {start.release} or its handlers had started" if start is not None else ""
+        yield Finding(
+            "one_cause",
+            fault.source,
+            fault.first,
+            f"{_how_many(fault)}, all for one cause since {clock_time(fault.first, situation.now)}{with_it}: "
+            f"{fault.cause}",
+            "Mend the handler or the source, "
+            + ("or go back to what ran before, " if start is not None else "")
+            + f"then run `hookmirror replay --source {fault.source} --state dead`.",
+            {
+                "dead": fault.dead,
+                "waiting": fault.waiting,
+                "delivery": str(fault.delivery),
+                "release": start.release if start is not None else fault.release,
+                "link": f"/api/v1/faults?source={fault.source}",
+            },
+            about=fault.id,
+        )
+
+
+def _came_with(fault: Fault, start: Start) -> bool:
+    return start.replaced_another and timedelta() <= fault.first - start.at + _MINUTE <= WITH_A_START + _MINUTE
+
+
+#: A start is known by the minute only.
+_MINUTE = timedelta(minutes=1)
+
+
+def _is_of_the_api(situation: Situation, fault: Fault) -> bool:
+    if not fault.waiting:
+        return False
+    return API in fault.cause or bool(situation.tallied(fault.source, "api_rest", within=timedelta(minutes=15)))
+
+
+def _how_many(fault: Fault) -> str:
+    source = fault.source
+    dead = times(fault.dead, f"delivery of {source} is dead", f"deliveries of {source} are dead") if fault.dead else ""
+    waiting = (
+        times(fault.waiting, f"delivery of {source} fails", f"deliveries of {source} fail") if fault.waiting else ""
+    )
+    return " and ".join(filter(None, (dead, waiting)))

@@ -1,0 +1,62 @@
+"""How things stand: what the rules find this moment, with what the record knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import RowMapping
+
+from receiver.database.database import Database
+from receiver.findings import record
+from receiver.findings.finding import Finding
+from receiver.findings.gathering import Facts, examine
+
+#: Findings that are shown with those that are closed.
+MOST_SHOWN = 500
+
+
+class Standing(NamedTuple):
+    """A finding as people see it."""
+
+    id: str
+    rule: str
+    source: str
+    since: datetime
+    says: str
+    mend: str
+    evidence: Mapping[str, Any]
+    #: None for what was not found before.
+    opened_at: datetime | None
+    closed_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+
+    @classmethod
+    def of(cls, row: RowMapping) -> Standing:
+        """As it is recorded."""
+        return cls(*(row[name] for name in cls._fields))
+
+
+def standing(database: Database, facts: Facts, *, now: datetime, closed: bool = False) -> list[Standing]:
+    """What needs a person now, in the order of the rules; with `closed`, all that is kept, those opened last first.
+
+    Writes nothing. Raises SQLAlchemy's error.
+    """
+    found = examine(database, facts, now=now)
+    with database.read() as connection:
+        known = {row["id"]: row for row in record.open_findings(connection)}
+        if closed:
+            rows = connection.execute(record.listed(before=None, limit=MOST_SHOWN)).mappings()
+            recorded = [Standing.of(row) for row in rows]
+            return [*(_merged(each, None) for each in found if each.id not in known), *recorded]
+    return [_merged(finding, known.get(finding.id)) for finding in found]
+
+
+def _merged(finding: Finding, row: RowMapping | None) -> Standing:
+    since = finding.since if row is None else min(row["since"], finding.since)
+    said = (finding.id, finding.rule, finding.source, since, finding.says, finding.mend, finding.evidence)
+    if row is None:
+        return Standing(*said, None, None, None, None)
+    return Standing(*said, row["opened_at"], None, row["acknowledged_at"], row["acknowledged_by"])

@@ -1,0 +1,84 @@
+"""The tables of tallies and findings, and of the duties that one process at a time does for all."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, Table, text
+from sqlmodel import Field, SQLModel
+
+from receiver.database.columns import Document, UtcDateTime
+
+
+class Tally(SQLModel, table=True):
+    """How often something happened in a minute or in an hour."""
+
+    __tablename__ = "tallies"
+    __table_args__ = (Index("ix_tallies_at", "span", "at"), {"sqlite_with_rowid": False})
+
+    #: Seconds: a minute or an hour.
+    span: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    #: Empty for what is of no source.
+    source: str = Field(primary_key=True)
+    #: What was counted: see `receiver.findings.counting`.
+    kind: str = Field(primary_key=True)
+    #: The beginning of the minute or hour.
+    at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
+    #: Which of its kind, such as the code of a refusal.
+    detail: str = Field(primary_key=True)
+    #: The end of the process's name; empty for an hour, which is of all processes.
+    process: str = Field(primary_key=True)
+    number: int = Field(sa_type=BigInteger)
+    #: A sum, of kinds that have one: of lag and freshness, seconds.
+    amount: float = Field(sa_type=Float)
+
+
+class FindingRow(SQLModel, table=True):
+    """One finding, from its beginning to its end."""
+
+    __tablename__ = "findings"
+    __table_args__ = (
+        Index(
+            "ix_findings_open",
+            "id",
+            unique=True,
+            sqlite_where=text("closed_at IS NULL"),
+            postgresql_where=text("closed_at IS NULL"),
+        ),
+        Index("ix_findings_opened", "opened_at"),
+    )
+
+    #: The same whenever the same rule finds the same thing.
+    id: str = Field(primary_key=True)
+    opened_at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
+    rule: str
+    #: Empty for what is of no source.
+    source: str
+    #: When what it is about began.
+    since: datetime = Field(sa_type=UtcDateTime)
+    says: str
+    #: What to do.
+    mend: str
+    evidence: Any = Field(sa_type=Document)
+    #: When the rule found it last.
+    seen_at: datetime = Field(sa_type=UtcDateTime)
+    closed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    acknowledged_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    acknowledged_by: str | None = None
+
+
+class Duty(SQLModel, table=True):
+    """What one process at a time does for all of them, and which one does."""
+
+    __tablename__ = "duties"
+
+    name: str = Field(primary_key=True)
+    holder: str
+    #: Another process may take it over from then on.
+    until: datetime = Field(sa_type=UtcDateTime)
+
+
+TALLIES: Table = Tally.__table__  # type: ignore[attr-defined]
+FINDINGS: Table = FindingRow.__table__  # type: ignore[attr-defined]
+DUTIES: Table = Duty.__table__  # type: ignore[attr-defined]

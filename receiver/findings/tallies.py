@@ -1,0 +1,231 @@
+"""Tallies: how often what happened, minute by minute, and hour by hour once that is two weeks ago.
+
+Each process adds its own rows once a minute. They say how it went; how things stand, the other tables say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, delete, func, literal, select
+
+from receiver.database.bulk import insert_mappings
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.findings.counting import KindCount, TallyKey
+from receiver.findings.tables import TALLIES
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+#: How long tallies are kept by the minute, and by the hour.
+MINUTES_KEPT, HOURS_KEPT = timedelta(days=14), timedelta(days=400)
+
+#: Characters of a detail.
+LONGEST_DETAIL = 200
+
+#: Rows of hours dropped in one transaction.
+HOURS_AT_ONCE = 2_000
+
+# A clock that was set back lets a minute come twice.
+_ADD = (
+    "ON CONFLICT (span, source, kind, at, detail, process) DO UPDATE "
+    "SET number = tallies.number + excluded.number, amount = tallies.amount + excluded.amount"
+)
+
+
+class Tallied(NamedTuple):
+    """How often something happened in a minute or an hour, in all processes together."""
+
+    at: datetime
+    source: str
+    kind: str
+    detail: str
+    number: int
+    amount: float = 0.0
+
+
+def add(connection: Connection, process: str, counted: Mapping[TallyKey, KindCount], *, at: datetime) -> None:
+    """Add what a process counted up to this moment to the minute that it is in."""
+    minute = beginning(at, MINUTE)
+    rows = [
+        {
+            "span": int(MINUTE.total_seconds()),
+            "source": key.source,
+            "kind": key.kind,
+            "at": minute,
+            "detail": key.detail[:LONGEST_DETAIL],
+            "process": process,
+            "number": count.number,
+            "amount": count.amount,
+        }
+        for key, count in counted.items()
+    ]
+    insert_mappings(connection, TALLIES, rows, conflict=_ADD)
+
+
+def between(connection: Connection, after: datetime, until: datetime) -> list[Tallied]:
+    """All minutes after the one and up to the other moment, summed over the processes, the oldest first."""
+    return _read(connection, _minutes(TALLIES.c.at > after, TALLIES.c.at <= until))
+
+
+def of_kind(connection: Connection, source: str, kind: str, after: datetime, until: datetime) -> list[Tallied]:
+    """The minutes of one kind and one source alone."""
+    wanted = (TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at > after, TALLIES.c.at <= until)
+    return _read(connection, _minutes(*wanted))
+
+
+def minutes_of(
+    connection: Connection, source: str, kinds: Sequence[str], after: datetime, until: datetime
+) -> list[datetime]:
+    """The minutes that have any of these kinds, the oldest first."""
+    found: set[datetime] = set()
+    for kind in kinds:
+        wanted = (TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at > after, TALLIES.c.at <= until)
+        minutes = select(TALLIES.c.at).where(TALLIES.c.span == int(MINUTE.total_seconds()), *wanted).distinct()
+        found.update(connection.execute(minutes).scalars())
+    return sorted(found)
+
+
+def last(connection: Connection, source: str, kind: str, until: datetime) -> datetime | None:
+    """The last minute of this kind, up to a moment; None if there is none by the minute."""
+    wanted = (TALLIES.c.span == 60, TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at <= until)
+    found = select(TALLIES.c.at).where(*wanted).order_by(TALLIES.c.at.desc()).limit(1)
+    at: datetime | None = connection.execute(found).scalar()
+    return at
+
+
+def details(connection: Connection, source: str, kind: str, after: datetime, until: datetime) -> list[RowMapping]:
+    """By detail, of minutes and hours: `detail`, `number`, and `first` and `last`."""
+    found = (
+        select(
+            TALLIES.c.detail,
+            func.sum(TALLIES.c.number).label("number"),
+            func.min(TALLIES.c.at).label("first"),
+            func.max(TALLIES.c.at).label("last"),
+        )
+        .where(
+            TALLIES.c.span.in_([int(MINUTE.total_seconds()), int(HOUR.total_seconds())]),
+            TALLIES.c.source == source,
+            TALLIES.c.kind == kind,
+            TALLIES.c.at > after,
+            TALLIES.c.at <= until,
+        )
+        .group_by(TALLIES.c.detail)
+        .order_by(TALLIES.c.detail)
+    )
+    return list(connection.execute(found).mappings())
+
+
+class TallyPart(NamedTuple):
+    """Some tallies, and the time from which the next page goes on; None at the end."""
+
+    items: list[Tallied]
+    following: datetime | None
+
+
+def page(
+    database: Database,
+    *,
+    span: timedelta,
+    after: datetime,
+    until: datetime,
+    source: str | None,
+    kind: str | None,
+    limit: int,
+) -> TallyPart:
+    """Minutes or hours from `after` on and before `until`, summed over the processes, the oldest first.
+
+    Each minute or hour is whole, so a page may be longer than `limit` where one alone has more.
+    """
+    wanted: list[ColumnElement[bool]] = [TALLIES.c.at >= after, TALLIES.c.at < until]
+    if source is not None:
+        wanted.append(TALLIES.c.source == source)
+    if kind is not None:
+        wanted.append(TALLIES.c.kind == kind)
+    found = _summed(span, *wanted).order_by(*_IDENTITY)
+    with database.read() as connection:
+        items = _read(connection, found.limit(limit + 1))
+        if len(items) <= limit:
+            return TallyPart(items, None)
+        last = items[-1].at
+        whole = [each for each in items if each.at < last]
+        if whole:
+            return TallyPart(whole, last)
+        return TallyPart(_read(connection, found.where(TALLIES.c.at == last)), last + span)
+
+
+_IDENTITY = (TALLIES.c.at, TALLIES.c.source, TALLIES.c.kind, TALLIES.c.detail)
+
+
+def _minutes(*wanted: ColumnElement[bool]) -> Select[Any]:
+    return _summed(MINUTE, *wanted).order_by(TALLIES.c.at)
+
+
+def _summed(span: timedelta, *wanted: ColumnElement[bool]) -> Select[Any]:
+    number, amount = func.sum(TALLIES.c.number).label("number"), func.sum(TALLIES.c.amount).label("amount")
+    found = select(*_IDENTITY, number, amount).where(TALLIES.c.span == int(span.total_seconds()), *wanted)
+    return found.group_by(*_IDENTITY)
+
+
+def _read(connection: Connection, wanted: Select[Any]) -> list[Tallied]:
+    rows = connection.execute(wanted)
+    return [Tallied(at, source, kind, detail, int(number), amount) for at, source, kind, detail, number, amount in rows]
+
+
+def beginning(moment: datetime, span: timedelta) -> datetime:
+    """When the minute or hour began that a moment is in."""
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return epoch + (moment - epoch) // span * span
+
+
+# ── retention ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def prune(database: Database, now: datetime) -> int:
+    """Sum one old hour up, or drop some hours that have expired. Returns how many rows that were; after all, 0."""
+    return retry_transaction(lambda: _sum_up(database, now) or _drop_hours(database, now))
+
+
+def _sum_up(database: Database, now: datetime) -> int:
+    """Put one row for each kind in the place of the minutes of the oldest hour that is to be summed up."""
+    minutes = TALLIES.c.span == int(MINUTE.total_seconds())
+    oldest = select(TALLIES.c.at).where(minutes).order_by(TALLIES.c.at).limit(1)
+    with database.read() as connection:
+        first = connection.execute(oldest).scalar()
+    if first is None or first >= beginning(now - MINUTES_KEPT, HOUR):
+        return 0
+    hour = beginning(first, HOUR)
+    of_it: Sequence[ColumnElement[bool]] = (minutes, TALLIES.c.at >= hour, TALLIES.c.at < hour + HOUR)
+    with database.write() as connection:
+        columns = (TALLIES.c.source, TALLIES.c.kind, TALLIES.c.detail)
+        sums = select(*columns, func.sum(TALLIES.c.number), func.sum(TALLIES.c.amount)).where(*of_it).group_by(*columns)
+        rows = [
+            {
+                "span": int(HOUR.total_seconds()),
+                "source": source,
+                "kind": kind,
+                "at": hour,
+                "detail": detail,
+                "process": "",
+                "number": int(number),
+                "amount": amount,
+            }
+            for source, kind, detail, number, amount in connection.execute(sums)
+        ]
+        insert_mappings(connection, TALLIES, rows, conflict=_ADD)
+        return connection.execute(delete(TALLIES).where(*of_it)).rowcount
+
+
+def _drop_hours(database: Database, now: datetime) -> int:
+    hours = TALLIES.c.span == int(HOUR.total_seconds())
+    expired = hours & (TALLIES.c.at < now - HOURS_KEPT)
+    with database.read() as connection:
+        oldest = select(TALLIES.c.at).where(expired).order_by(TALLIES.c.at).offset(HOURS_AT_ONCE).limit(1)
+        if connection.execute(select(literal(1)).where(expired).limit(1)).scalar() is None:
+            return 0
+        beyond = connection.execute(oldest).scalar()
+    with database.write() as connection:
+        some = expired if beyond is None else expired & (TALLIES.c.at <= beyond)
+        return connection.execute(delete(TALLIES).where(some)).rowcount

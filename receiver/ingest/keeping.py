@@ -1,0 +1,222 @@
+"""Keeping: refused requests that another secret may verify, for a while, and verifying them again once there is one.
+
+Off the path of every ack: the endpoint puts them into a small queue, and a thread writes them, a batch at a time. Past
+the queue's bounds each has the same chance to be kept, so that a flood of a stranger's keeps nobody's out for certain.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.dialects.headers import NEVER_KEPT
+from receiver.errors import HookmirrorError, NotVerified, Refused
+from receiver.inbox import refused
+from receiver.inbox.ids import DeliveryIds
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.refused import Bounds, Refusal
+from receiver.ingest.admission import Request
+from receiver.ingest.reverifying import Reverified, verify_again
+from receiver.ingest.source import VerifiableSource
+from receiver.logs.repeats import Repeats
+from receiver.logs.safe_text import told
+from receiver.metrics import metrics
+from receiver.verify.signatures import RawHeaders, signature_headers
+
+log = structlog.get_logger(__name__)
+
+#: What a wrong secret looks like.
+CODES = frozenset({"signature_wrong", "not_decryptable"})
+
+#: Requests of one source, and bytes of all, that wait to be written.
+QUEUE, QUEUE_BYTES = 64, 8 * 1024 * 1024
+
+#: Seconds that they gather.
+KEEPING_SECONDS = 0.5
+
+#: Seconds between two tries to write while the database is in trouble.
+TROUBLE_PAUSE = 5.0
+
+#: Seconds that the last batch gets when the process stops.
+KEEPER_STOP_SECONDS = 2.0
+
+
+class _Waiting(NamedTuple):
+    request: Request
+    code: str
+    id: int
+    received_at: datetime
+
+
+class Keeper:
+    """Keeps what the endpoint of one process refuses."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        sources: Mapping[str, VerifiableSource],
+        bounds: Bounds | None,
+        *,
+        accepted: Callable[[], None] = lambda: None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`inbox` is one with a connection of its own. Without `bounds` nothing is kept.
+
+        `accepted` is called when kept requests were accepted after all.
+        """
+        self._inbox = inbox
+        self._ids = DeliveryIds()
+        self._sources, self._bounds = sources, bounds
+        self._accepted = accepted
+        self._rng = rng or random.Random()  # noqa: S311 (who is kept is no secret)
+        self._log = Repeats(log)
+        self._lock = threading.Lock()
+        #: By source: what waits, and how many there were to choose from.
+        self._waiting: dict[str, list[_Waiting]] = {}
+        self._offered: dict[str, int] = {}
+        self._bytes = 0
+        self._to_verify: set[str] = set()
+        self._turn, self._stopping = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write, and verify what is kept with the secrets of now."""
+        self.verify_later(self._sources)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._turn.set()
+        self._thread.join(KEEPER_STOP_SECONDS)
+
+    def renew(self, sources: Mapping[str, VerifiableSource], bounds: Bounds | None) -> None:
+        """From now on these sources and bounds count; what is kept of sources with other secrets is verified again."""
+        before, self._sources, self._bounds = self._sources, sources, bounds
+        changed = [name for name, source in sources.items() if not _same_credentials(source, before.get(name))]
+        self.verify_later(changed)
+
+    def verify_later(self, names: Iterable[str]) -> None:
+        with self._lock:
+            self._to_verify.update(names)
+        self._turn.set()
+
+    # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
+
+    def offer(self, request: Request, refusal: Refused) -> None:
+        """Have a refused request kept, if another secret may verify it and there is room for it."""
+        if self._bounds is None or refusal.code not in CODES:
+            return
+        if not isinstance(refusal, NotVerified) or refusal.final:
+            return
+        name = request.source.name
+        with self._lock:
+            lost = self._enqueue(_Waiting(request, refusal.code, self._ids.draw(), datetime.now(UTC)))
+        if lost is not None:
+            metrics.REFUSED_LOST.labels(name, lost).inc()
+        self._turn.set()
+
+    def _enqueue(self, waiting: _Waiting) -> str | None:
+        """Why one was lost for it, or it was lost itself; None if none was."""
+        name, size = waiting.request.source.name, len(waiting.request.body)
+        queue = self._waiting.setdefault(name, [])
+        self._offered[name] = offered = self._offered.get(name, 0) + 1
+        if self._bounds is not None and size > self._bounds.bytes:
+            return "too_large"
+        if self._bytes + size > QUEUE_BYTES:
+            return "queue_full"
+        if len(queue) < QUEUE:
+            self._bytes += size
+            queue.append(waiting)
+            return None
+        place = self._rng.randrange(offered)
+        if place < QUEUE:
+            self._bytes += size - len(queue[place].request.body)
+            queue[place] = waiting
+        return "sampled"
+
+    # ── in the thread that writes ─────────────────────────────────────────────────────────────────────────────
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._turn.wait()
+            self._turn.clear()
+            self._stopping.wait(KEEPING_SECONDS)
+            try:
+                self.flush()
+                self._verify_those_asked_for()
+            except Exception as error:
+                # Whatever it is, the next batch may be kept.
+                self._log.warning("refused requests could not be kept or verified", about={}, error=told(error))
+                self._stopping.wait(TROUBLE_PAUSE)
+                self._turn.set()
+        with suppress(SQLAlchemyError, HookmirrorError):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits. Raises SQLAlchemy's error if that fails; it is lost then, and counted."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+            self._offered, self._bytes = {}, 0
+        bounds = self._bounds
+        refusals = sorted(each for some in waiting.values() for each in map(self._refusal, some) if each is not None)
+        if not refusals or bounds is None:
+            return
+        try:
+            with self._inbox.database.write() as connection:
+                refused.keep(connection, refusals, bounds)
+        except Exception:
+            for each in refusals:
+                metrics.REFUSED_LOST.labels(each.source, "database").inc()
+            raise
+
+    def _refusal(self, waiting: _Waiting) -> Refusal | None:
+        """As it is kept; None where that would keep a secret, or it could not be verified again."""
+        source, name = waiting.request.source, waiting.request.source.name
+        verifier = source.dialect.verifier
+        try:
+            needed, body = signature_headers(verifier), waiting.request.body
+            # Struck out of the body, the secret would be missing when it is verified again.
+            holds_none = verifier.redact(body, source.credentials) == body
+            if needed is not None and NEVER_KEPT.isdisjoint(needed) and holds_none:
+                headers = _chosen(source, waiting.request.headers, needed)
+                return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
+        except Exception as error:
+            self._log.warning("a refused request could not be kept", about={"source": name}, error=told(error))
+        metrics.REFUSED_LOST.labels(name, "secret").inc()
+        return None
+
+    def _verify_those_asked_for(self) -> None:
+        with self._lock:
+            names, self._to_verify = self._to_verify, set()
+        if not names:
+            return
+        try:
+            for name in sorted(names.intersection(refused.sources_with_any(self._inbox.database))):
+                source = self._sources.get(name)
+                if source is not None:
+                    tell(name, verify_again(self._inbox, source, accepted=self._accepted))
+        except Exception:
+            self.verify_later(names)
+            raise
+
+
+def tell(source: str, verified: Reverified) -> None:
+    """Log what came of verifying again."""
+    if verified.number:
+        log.info("kept requests verify with a secret of now", source=source, **verified._asdict())
+
+
+def _chosen(source: VerifiableSource, headers: RawHeaders, needed: Sequence[str]) -> RawHeaders:
+    names = {name.encode() for name in needed} | source.dialect.kept_headers.keys()
+    return [(name, value) for name, value in headers if name in names]
+
+
+def _same_credentials(source: VerifiableSource, before: VerifiableSource | None) -> bool:
+    return before is not None and source.credentials == before.credentials

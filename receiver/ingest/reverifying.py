@@ -1,0 +1,89 @@
+"""Verifying again: kept requests are admitted with the secrets of now, and accepted as if they had just been sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from receiver.database.errors import is_fault_of_values, retry_transaction
+from receiver.errors import Refused
+from receiver.inbox import refused
+from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.duplicates import resolve_duplicates
+from receiver.inbox.ids import DeliveryIds
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.refused import Refusal
+from receiver.ingest.admission import Request, admit
+from receiver.ingest.source import VerifiableSource
+from receiver.ingest.unhandled import count_ignored
+from receiver.logs.safe_text import told
+from receiver.metrics import metrics
+
+#: Requests, and bytes of them, that are verified and accepted together.
+VERIFIED_AT_ONCE, VERIFIED_BYTES = 50, 1 << 20
+
+
+class Reverified(NamedTuple):
+    """What came of it."""
+
+    #: How many verified, and of those: new deliveries, and duplicates.
+    number: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    #: How many still do not, and stay.
+    left: int = 0
+
+
+def verify_again(inbox: Inbox, source: VerifiableSource, *, accepted: Callable[[], None] = lambda: None) -> Reverified:
+    """Accept what is kept of a source and verifies now, in the order in which it came.
+
+    A request leaves what is kept in the transaction that accepts it, so each is accepted once, whoever else verifies
+    beside this. `accepted` is called after each that did. Raises SQLAlchemy's error.
+    """
+    ids, total, after = DeliveryIds(), Reverified(), 0
+    while True:
+        with inbox.database.read() as connection:
+            some = refused.behind(connection, source.name, after, most=VERIFIED_AT_ONCE, most_bytes=VERIFIED_BYTES)
+        if not some:
+            return total
+        after = some[-1].id
+        done = _verify_batch(inbox, source, some, ids)
+        if done.number:
+            accepted()
+        total = Reverified(*(ours + theirs for ours, theirs in zip(total, done, strict=True)))
+
+
+def _verify_batch(inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal], ids: DeliveryIds) -> Reverified:
+    admitted = admit([Request(source, each.headers, each.body) for each in some])
+    verified = [
+        (each.id, arrival) for each, arrival in zip(some, admitted, strict=True) if isinstance(arrival, Arrival)
+    ]
+    left = sum(isinstance(each, Refused) for each in admitted)
+    for _, arrival in verified:
+        arrival.id = ids.draw()
+    answers = _accept(inbox, verified) if verified else []
+    metrics.count_accepted((arrival.source, arrival.secret, answer.status) for arrival, answer in answers)
+    count_ignored(answers)
+    metrics.REFUSED_VERIFIED.labels(source.name).inc(len(answers))
+    new = sum(answer.status == "accepted" for _, answer in answers)
+    return Reverified(len(answers), new, len(answers) - new, left)
+
+
+def _accept(inbox: Inbox, verified: Sequence[tuple[int, Arrival]]) -> list[tuple[Arrival, Accepted]]:
+    """Accept those that nobody else has taken; of what the database refuses, the body alone."""
+    try:
+        return retry_transaction(lambda: _take_and_accept(inbox, verified))
+    except Exception as error:
+        if not is_fault_of_values(error):
+            raise
+        if len(verified) == 1:
+            verified[0][1].keep_body_alone(f"The database refused what it holds: {told(error)}")
+            return retry_transaction(lambda: _take_and_accept(inbox, verified))
+    return [answer for one in verified for answer in _accept(inbox, [one])]
+
+
+def _take_and_accept(inbox: Inbox, verified: Sequence[tuple[int, Arrival]]) -> list[tuple[Arrival, Accepted]]:
+    with inbox.database.write() as connection:
+        taken = refused.take(connection, [kept_id for kept_id, _ in verified])
+        arrivals = [arrival for kept_id, arrival in verified if kept_id in taken]
+        return list(zip(arrivals, resolve_duplicates(connection, arrivals), strict=True)) if arrivals else []

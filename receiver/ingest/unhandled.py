@@ -1,0 +1,41 @@
+"""Event types that no handler takes: told once each, because a misspelt one looks just like one that nobody wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import structlog
+
+from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.tables import State
+from receiver.ingest.paths import SHOWN_OF_NAME
+from receiver.ingest.source import VerifiableSource
+from receiver.metrics.few_names import MOST_TYPES, OTHERS, Names, count_unhandled
+
+log = structlog.get_logger(__name__)
+
+_told = Names(MOST_TYPES)
+
+
+def tell_unhandled(source: VerifiableSource, event_type: str) -> None:
+    """Log the first delivery of this source and event type; past `MOST_TYPES` of them, one line for all others."""
+    name, is_first = _told.known(source.name, event_type)
+    if not is_first:
+        return
+    shown = "and others" if name == OTHERS else name[:SHOWN_OF_NAME]
+    close = get_close_matches(event_type[:SHOWN_OF_NAME], source.dialect.event_types, n=1)
+    perhaps = {"perhaps": close[0]} if close else {}
+    log.warning(
+        "no handler takes an event type: its deliveries are kept as ignored",
+        source=source.name,
+        event_type=shown,
+        **perhaps,
+    )
+
+
+def count_ignored(kept: Iterable[tuple[Arrival, Accepted]]) -> None:
+    """Count those of a committed batch that no handler takes, duplicates aside."""
+    for arrival, answer in kept:
+        if arrival.state is State.IGNORED and answer.status == "accepted":
+            count_unhandled(arrival.source, arrival.event_type)

@@ -1,0 +1,230 @@
+"""Ask the source: one row of the mirror beside what its source says of it now, and its repair.
+
+The repair goes through the version guard like any other news, and does not overrule a delivery that comes meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from receiver import codec
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.dialects.sources import Source
+from receiver.errors import ApiError, ConfigurationError
+from receiver.logs.escapes import visible
+from receiver.mirror.changes import RowChange
+from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write
+from receiver.mirror.unit_of_work import UnitOfWork, plain
+from receiver.mirror.versions import Rank
+from receiver.reconcile.lookup import check_lookup, look_up, wanted
+from receiver.reconcile.question import Asking
+from receiver.reconcile.repair import Repair
+from receiver.reconcile.rows import gone, key_of, present
+from receiver.reconcile.seen import name_of
+from receiver.reconcile.window import Window, open_window
+
+#: Characters of a reason: enough to say something, and no report.
+SHORTEST_REPAIR_REASON, LONGEST_REPAIR_REASON = 3, 200
+
+
+class ReasonError(ConfigurationError):
+    """The reason of a repair is too short or too long."""
+
+
+#: Called inside the transaction that repairs the row, with what changed: so that no repair stays without its record.
+Record = Callable[[Connection, "SourceAnswer"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedColumn:
+    """One column here and at the source."""
+
+    name: str
+    here: Any
+    there: Any
+    equal: bool
+
+
+@dataclass(slots=True)
+class SourceAnswer:
+    """What the source said of one row, beside what the mirror holds."""
+
+    table: str
+    source: str
+    external_id: str
+    asked_at: datetime
+    #: How long the source took to answer.
+    seconds: float
+    #: Whether the mirror has the row, a tombstone included.
+    known_here: bool
+    #: Whether the source has it.
+    known_there: bool
+    #: The time of the newest news that the mirror has about it.
+    changed_here: datetime | None
+    #: What the source says of the time of its last change, if it says anything.
+    changed_there: datetime | None
+    #: The columns that the source's answer is about.
+    columns: list[ComparedColumn] = field(default_factory=list)
+    #: What the repair changed; None if none was asked for.
+    repaired: list[RowChange] | None = None
+    #: Why the row was not repaired although it differs: `newer` or `delivery`; None otherwise.
+    left: Literal["newer", "delivery"] | None = None
+    #: Why somebody wanted the repair.
+    reason: str | None = None
+
+    @property
+    def equal(self) -> bool:
+        """Whether the mirror says what the source says."""
+        return all(column.equal for column in self.columns)
+
+    def lines(self) -> list[str]:
+        """The answer for people; nothing in it is invisible."""
+        lines = [f"{self.source} was asked for {self.table} {self.external_id}, and answered in {self.seconds:.2f} s."]
+        if not self.known_there:
+            lines.append("The source has it no more, or never had it.")
+        if not self.known_here:
+            lines.append("The mirror has never heard of it.")
+        lines += [
+            f"{column.name}: {_as_text(column.there)} there, {_as_text(column.here)} here"
+            for column in self.columns
+            if not column.equal
+        ]
+        if self.equal:
+            lines.append("The mirror says the same.")
+        lines += [
+            f"Last change {where}: {moment.isoformat(timespec='seconds')}."
+            for where, moment in (("there", self.changed_there), ("here", self.changed_here))
+            if moment is not None
+        ]
+        return [visible(line) for line in (*lines, *self._result())]
+
+    def _result(self) -> list[str]:
+        if self.left == "newer":
+            return ["Not repaired: the mirror has newer news than this answer."]
+        if self.left == "delivery":
+            return ["Not repaired: a delivery about it came while the source was asked. Ask again."]
+        if self.repaired is None:
+            return []
+        return [f"Repaired: {len(self.repaired)} rows changed." if self.repaired else "There was nothing to repair."]
+
+
+def ask_source(
+    database: Database,
+    source: Source,
+    table: type[MirrorRow],
+    external_id: str,
+    *,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> SourceAnswer:
+    """Compare one row with its source, now. It costs one call of the source's API, and changes nothing.
+
+    Raises `ConfigurationError` where the dialect cannot ask or the source has no API, and `ApiError` if it does not
+    answer.
+    """
+    return _Question(database, source, Key(table, source.name, external_id), clock).asked
+
+
+def repair_row(
+    database: Database,
+    source: Source,
+    table: type[MirrorRow],
+    external_id: str,
+    *,
+    reason: str,
+    record: Record = lambda _connection, _asked: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> SourceAnswer:
+    """Ask the source for one row, and let its answer into the mirror; `record` belongs to the transaction.
+
+    Raises as `ask_source` does, and `ReasonError` for a reason that is too short or too long.
+    """
+    if not SHORTEST_REPAIR_REASON <= len(reason.strip()) <= LONGEST_REPAIR_REASON:
+        raise ReasonError(
+            f"A repair needs a reason of {SHORTEST_REPAIR_REASON} to {LONGEST_REPAIR_REASON} characters: say why."
+        )
+    question = _Question(database, source, Key(table, source.name, external_id), clock)
+    question.asked.reason = reason.strip()
+    question.repair(record)
+    return question.asked
+
+
+class _Question:
+    """One question about one row, with the marks around it."""
+
+    def __init__(self, database: Database, source: Source, key: Key, clock: Callable[[], datetime]) -> None:
+        check_lookup(source, key.table)
+        self._database, self._key, self._clock = database, key, clock
+        self._window: Window = open_window(database, source.name)
+        asked_at = clock()
+        with closing(Asking(source, clock)) as asking:
+            question = wanted(database, key)
+            asking.begin()
+            began = time.monotonic()
+            with asking.telling(0):
+                rows = look_up(source, asking, question)
+            seconds = time.monotonic() - began
+            self._as_of = asking.as_of
+        found = [row for row in rows if key_of(source.name, row) == key]
+        if rows and not found:
+            raise ApiError(f"The lookup of {source.dialect.name} answered with other rows than {key.external_id!r}.")
+        self._writes = [present(source.name, row, self._window, self._as_of) for row in found]
+        row = retry_transaction(self._row)
+        self.asked = SourceAnswer(
+            table=name_of(key.table),
+            source=source.name,
+            external_id=key.external_id,
+            asked_at=asked_at,
+            seconds=seconds,
+            known_here=row is not None,
+            known_there=bool(found),
+            changed_here=None if row is None else row.changed_at,
+            changed_there=found[0].changed_at if found else None,
+            columns=_compared(row, self._writes),
+        )
+
+    def repair(self, record: Record) -> None:
+        """Let the answer in: this row alone, unless the source says that it is gone, which its children are with it."""
+        writes = self._writes
+        if not writes:
+            writes = gone(self._key, self._window, self._as_of) if self.asked.known_here else []
+        repair = Repair(self._database, self._key.source, self._clock)
+
+        def along(connection: Connection, done: Any) -> None:
+            self.asked.repaired = list(done.changes)
+            record(connection, self.asked)
+
+        self.asked.repaired = []
+        done = repair.let_in(writes, self._window, self._as_of, along)
+        if done.moved:
+            self.asked.left = "delivery"
+        elif done.newer and not self.asked.equal:
+            self.asked.left = "newer"
+
+    def _row(self) -> MirrorRow | None:
+        with self._database.read() as connection:
+            rows = UnitOfWork(connection)
+            rows.load([Write(self._key, self._window.version(Rank.ABSENT, self._as_of), {})])
+            return rows.row(self._key)
+
+
+def _compared(row: MirrorRow | None, writes: list[Write]) -> list[ComparedColumn]:
+    """The columns of the source's answer beside the mirror's; a row that it does not have is one that is not active."""
+    there = writes[0].columns if writes else {ACTIVE: False}
+    if row is None and not writes:
+        return []
+    return [
+        ComparedColumn(name, plain(here := getattr(row, name, None)), plain(value), row is not None and here == value)
+        for name, value in there.items()
+    ]
+
+
+def _as_text(value: Any) -> str:
+    return codec.encode(value).decode()

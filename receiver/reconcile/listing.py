@@ -1,0 +1,103 @@
+"""Reading a source's list: the next page of it, the next rows of a walk in one go, and single rows by lookup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
+
+from receiver.dialects.listing import Listed, ListPage, ListPart, Wanted
+from receiver.dialects.sources import Source
+from receiver.errors import ApiError
+from receiver.logs.safe_text import quoted
+from receiver.mirror.rows import Key
+from receiver.reconcile.lookup import look_up
+from receiver.reconcile.mark import Mark
+from receiver.reconcile.question import Asking
+from receiver.reconcile.window import Window
+
+#: Rows that are taken at once from a list that is walked in one go.
+LISTED_AT_ONCE = 200
+
+
+class ListAnswer(NamedTuple):
+    """A page of the list, with the marks of its question."""
+
+    page: ListPage
+    window: Window
+    as_of: datetime
+
+
+class SourceList:
+    """The list of one source, as its dialect reads it."""
+
+    def __init__(self, source: Source, asking: Asking) -> None:
+        self._source, self._asking = source, asking
+        #: The rows of a list that is walked in one go.
+        self._rows: Iterator[Listed] | None = None
+
+    @property
+    def as_of(self) -> datetime:
+        """As of when the latest answer counts."""
+        return self._asking.as_of
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a list is walked in one go, and has not come to its end."""
+        return self._rows is not None
+
+    def page(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
+        """The page at which the mark stands. Raises `ApiError` if there is none to be had."""
+        assert part.read is not None
+        self._asking.begin()
+        with self._asking.telling(mark.read):
+            page = part.read(self._asking.client, mark.start)
+        if not isinstance(page, ListPage):
+            raise ApiError(f"The list of {self._source.name} gives {quoted(page)} instead of a ListPage.")
+        if page.next is not None and page.next == mark.start:
+            raise ApiError(f"The list of {self._source.name} leads from a page to the same page, so it has no end.")
+        return ListAnswer(page, window, self._asking.as_of)
+
+    def go_on(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
+        """The next rows of a list that is walked in one go. They count as of its first answer, which may hold them."""
+        assert part.walk is not None
+        rows: list[Listed] = []
+        with self._asking.telling(mark.read):
+            if self._rows is None:
+                self._asking.begin()
+                self._rows = iter(part.walk(self._asking.client))
+            for row in islice(self._rows, LISTED_AT_ONCE):
+                rows.append(row)
+                self._asking.note_read(mark.read + len(rows))
+        is_last = len(rows) < LISTED_AT_ONCE
+        if is_last:
+            self._rows = None
+        page = ListPage(rows, next=None if is_last else True)
+        if mark.as_of is None:
+            return ListAnswer(page, window, self._asking.as_of)
+        return ListAnswer(page, mark.window, mark.as_of)
+
+    def look_up(
+        self, mark: Mark, asked: Sequence[Wanted], *, forgiving: bool = False
+    ) -> tuple[list[Listed], list[Key]]:
+        """What the source says of each, and which of them are gone.
+
+        Raises `ApiError` where it does not answer; `forgiving`, those are left, and the mark counts them.
+        """
+        rows: list[Listed] = []
+        gone: list[Key] = []
+        self._asking.begin()
+        for each in asked:
+            try:
+                with self._asking.telling(mark.read):
+                    found = look_up(self._source, self._asking, each)
+            except ApiError:
+                if not forgiving:
+                    raise
+                mark.left += 1
+                continue
+            rows.extend(found)
+            if not found:
+                gone.append(Key(each.table, mark.source, each.external_id))
+        return rows, gone

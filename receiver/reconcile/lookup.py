@@ -1,0 +1,49 @@
+"""Asking the source for one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.dialects.listing import Listed, Wanted
+from receiver.dialects.sources import Source
+from receiver.errors import ConfigurationError
+from receiver.mirror.rows import Key, MirrorRow, own_columns, sql_table
+from receiver.reconcile.question import Asking
+
+
+def check_lookup(source: Source, table: type[MirrorRow]) -> None:
+    """Raises `ConfigurationError` if the dialect cannot ask for a row of the table."""
+    lookup = source.dialect.lookup_of
+    if lookup is None or table not in lookup.tables:
+        raise ConfigurationError(
+            f"The dialect {source.dialect.name} knows no way to ask its source for one row of "
+            f"{sql_table(table).name}: reconcile the source, or write one with @{source.dialect.name}.lookup(…)."
+        )
+
+
+def wanted(database: Database, key: Key) -> Wanted:
+    """The row to ask for, with the parent that the mirror knows."""
+    if "parent" not in own_columns(key.table):
+        return Wanted(key.table, key.external_id)
+    own = sql_table(key.table)
+    found = select(own.c.parent).where(own.c.source == key.source, own.c.external_id == key.external_id)
+
+    def read() -> str | None:
+        with database.read() as connection:
+            return connection.execute(found).scalar()
+
+    return Wanted(key.table, key.external_id, retry_transaction(read))
+
+
+def look_up(source: Source, asking: Asking, each: Wanted) -> Sequence[Listed]:
+    """What the source says of it; nothing if it is gone.
+
+    Raises `ApiError` for an answer that cannot be read, and `ConfigurationError` if the dialect cannot ask.
+    """
+    check_lookup(source, each.table)
+    assert source.dialect.lookup_of is not None
+    return list(source.dialect.lookup_of.ask(asking.client, each))

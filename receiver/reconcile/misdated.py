@@ -1,0 +1,103 @@
+"""News from the future: dated so far ahead that it cannot be right, it is dated back to its arrival.
+
+Until then no other news could come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, exists, or_, select
+
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.mirror import changes
+from receiver.mirror.changes import RowChange
+from receiver.mirror.rows import Key, MirrorRow, Write, child_tables, mirror_tables, sql_table
+from receiver.mirror.unit_of_work import UnitOfWork
+from receiver.mirror.versions import AHEAD, Rank, Version, microseconds
+from receiver.reconcile.tables import Transact
+
+
+class DatedBack(NamedTuple):
+    """Rows that were dated back, or would be."""
+
+    changes: Sequence[RowChange]
+    #: How many rows had news from the future.
+    misdated: int
+    #: The rows that were looked at, children of the keys among them, and whether each is active now.
+    active: dict[Key, bool]
+
+
+def tables_from_the_top() -> list[type[MirrorRow]]:
+    """Every table of the mirror, parents before their children."""
+    return sorted(mirror_tables(), key=_generation)
+
+
+def misdated_keys(
+    connection: Connection, source: str, table: type[MirrorRow], *, as_of: datetime, after: str, limit: int
+) -> list[Key]:
+    """The next rows, in key order, that have news from the future, or children that may have their date from them."""
+    own = sql_table(table)
+    future = as_of + AHEAD
+    has_children = [_has_child(own, sql_table(child), future) for child in child_tables(table)]
+    wanted = select(own.c.external_id).where(
+        own.c.source == source, own.c.external_id > after, or_(own.c.changed_at > future, *has_children)
+    )
+    found = connection.execute(wanted.order_by(own.c.external_id).limit(limit)).scalars()
+    return [Key(table, source, external_id) for external_id in found]
+
+
+def date_back(
+    database: Database,
+    keys: Sequence[Key],
+    *,
+    as_of: datetime,
+    plan: bool,
+    clock: Callable[[], datetime],
+    transact: Transact,
+    along: Callable[[Connection, DatedBack], None],
+) -> DatedBack:
+    """Let news of these rows that is from the future count as of its arrival. `along` belongs to the transaction."""
+
+    def forecast() -> DatedBack:
+        with database.read() as connection:
+            return _date_back(UnitOfWork(connection), keys, as_of, lock=False)
+
+    def write(connection: Connection) -> DatedBack:
+        rows = UnitOfWork(connection)
+        done = _date_back(rows, keys, as_of, lock=True)
+        rows.save()
+        changes.record(connection, done.changes, now=clock())
+        along(connection, done)
+        return done
+
+    return retry_transaction(forecast) if plan else transact(write)
+
+
+def _date_back(rows: UnitOfWork, keys: Sequence[Key], as_of: datetime, *, lock: bool) -> DatedBack:
+    nothing = Version(microseconds(as_of), int(Rank.ABSENT), 0)
+    own = [Write(key, nothing, {}) for key in keys]
+    children = [write._replace(children_gone=child) for write in own for child in child_tables(write.key.table)]
+    # In one go, because whoever locks rows does it in one order.
+    rows.load([*own, *children], lock=lock)
+    # One that somebody has deleted by hand meanwhile has no date any more.
+    found = [key for key in keys if rows.row(key) is not None]
+    # What the list says counts as of a moment later.
+    latest = microseconds(as_of) - 1
+    misdated, changed = rows.date_back(found, after=microseconds(as_of + AHEAD), latest=latest)
+    concerned = {*found, *(child for key in found for child in rows.children(key))}
+    active = {key: row.active for key in concerned if (row := rows.row(key)) is not None}
+    return DatedBack(changed, misdated, active)
+
+
+def _has_child(parent: object, child: object, future: datetime) -> ColumnElement[bool]:
+    own, below = parent.c, child.c  # type: ignore[attr-defined]
+    return exists().where(below.source == own.source, below.parent == own.external_id, below.changed_at > future)
+
+
+def _generation(table: type[MirrorRow]) -> int:
+    """How many tables are above this one."""
+    return 0 if table.parent_table is None else 1 + _generation(table.parent_table)

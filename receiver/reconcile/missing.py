@@ -1,0 +1,47 @@
+"""What a complete list lacks, found by the database: rows of the mirror without a key that the walk has seen."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, select
+
+from receiver.mirror.rows import Key, MirrorRow, sql_table
+from receiver.reconcile.mark import Mark
+from receiver.reconcile.report import BRAKE
+from receiver.reconcile.seen import name_of
+from receiver.reconcile.tables import SEEN
+
+
+def is_braked(connection: Connection, mark: Mark, table: type[MirrorRow]) -> bool:
+    """Whether so many active rows are missing that they are not believed to be gone; the mark notes how many."""
+    name = name_of(table)
+    rows, is_missing = _missing(mark, table)
+    missing = connection.execute(select(func.count()).select_from(rows).where(is_missing)).scalar_one()
+    if not missing or mark.force:
+        return False
+    own = sql_table(table)
+    counted = select(func.count()).select_from(own).where(own.c.source == mark.source, own.c.active)
+    active = connection.execute(counted).scalar_one() + mark.grown.get(name, 0)
+    if missing <= BRAKE * active:
+        return False
+    mark.braked[name] = missing
+    return True
+
+
+def next_missing(connection: Connection, mark: Mark, table: type[MirrorRow], *, limit: int) -> list[Key]:
+    """The next active rows, in key order, that the list lacks."""
+    own = sql_table(table)
+    rows, is_missing = _missing(mark, table)
+    wanted = select(own.c.external_id).select_from(rows).where(is_missing, own.c.external_id > mark.after)
+    found = connection.execute(wanted.order_by(own.c.external_id).limit(limit)).scalars()
+    return [Key(table, mark.source, external_id) for external_id in found]
+
+
+def _missing(mark: Mark, table: type[MirrorRow]) -> tuple[FromClause, ColumnElement[bool]]:
+    """The rows beside what the walk has seen of them, and which of them are active and missing.
+
+    In a forecast they are as active as the run would have left them by then.
+    """
+    own = sql_table(table)
+    same = and_(SEEN.c.run == mark.run, SEEN.c.table == name_of(table), SEEN.c.external_id == own.c.external_id)
+    active = func.coalesce(SEEN.c.active, own.c.active) if mark.plan else own.c.active
+    return own.outerjoin(SEEN, same), and_(own.c.source == mark.source, active, func.coalesce(SEEN.c.walk, 0) == 0)

@@ -1,0 +1,70 @@
+"""Questions to a source's API, with the dates of its answers: as of when they count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from receiver.dialects.sources import Source
+from receiver.errors import ApiError, ConfigurationError
+from receiver.logs.safe_text import told_with_type
+from receiver.moments import is_zero
+
+
+class Asking:
+    """A client of one source's API. What it answers counts as of its first Date, or of our clock if that is behind."""
+
+    def __init__(self, source: Source, clock: Callable[[], datetime]) -> None:
+        """Raises `ConfigurationError` for a source without an API."""
+        client = source.dialect.client(source.settings)
+        if client is None:
+            raise ConfigurationError(
+                f"The source {source.name} has no `api_url`: set it, and the keys that its API wants."
+            )
+        self.client = client
+        self._source, self._clock = source.name, clock
+        self._dates: list[datetime] = []
+        client.event_hooks["response"].append(self._note)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def begin(self) -> None:
+        """Begin a question of one or more requests."""
+        self._asked_at = self._clock()
+        self._dates.clear()
+
+    @property
+    def as_of(self) -> datetime:
+        """As of when the answers since `begin` count."""
+        return min([self._asked_at, *self._dates[:1]])
+
+    def note_read(self, rows: int) -> None:
+        """So many rows have been read, for messages."""
+        self._read = rows
+
+    @contextmanager
+    def telling(self, read: int) -> Iterator[None]:
+        """Raise `ApiError` where the API is away. `read` is how many rows were read before."""
+        self._read = read
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise ApiError(
+                f"The list of {self._source} broke off after {self._read} rows ({told_with_type(error)}), so nothing "
+                "was deactivated. Check `api_url`, and run it again."
+            ) from error
+
+    def _note(self, response: httpx.Response) -> None:
+        if self._dates:
+            return
+        try:
+            date = parsedate_to_datetime(response.headers["date"]).astimezone(UTC)
+        except (KeyError, ValueError, OverflowError):
+            return
+        if not is_zero(date):
+            self._dates.append(date)

@@ -1,0 +1,150 @@
+"""Repairs: some rows of the mirror brought to what their source says, in one transaction.
+
+Rows that are right cost no write. What the mirror has newer news about is left alone, and so is what a delivery came
+about while the source was asked. In a forecast nothing is written, and told what would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.mirror import changes
+from receiver.mirror.changes import RowChange
+from receiver.mirror.rows import Key, MirrorRow, Write
+from receiver.mirror.unit_of_work import UnitOfWork
+from receiver.mirror.versions import AHEAD, Rank, microseconds
+from receiver.reconcile.rows import differs
+from receiver.reconcile.tables import Transact, transact_on
+from receiver.reconcile.window import Window, pending_among, told_since
+
+#: What else belongs to the transaction that repairs.
+Along = Callable[[Connection, "RepairedRows"], None]
+
+
+class RepairedRows(NamedTuple):
+    """What was compared, and what became of it."""
+
+    #: What was repaired, or would be.
+    changes: Sequence[RowChange] = ()
+    #: Rows that the mirror has newer news about.
+    newer: int = 0
+    #: Rows that were not written because a delivery about them came meanwhile.
+    moved: Sequence[Key] = ()
+
+
+class Repair:
+    """Brings the mirror of one source to what its list, or an answer about single rows, says."""
+
+    def __init__(
+        self,
+        database: Database,
+        source: str,
+        clock: Callable[[], datetime],
+        *,
+        plan: bool = False,
+        transact: Transact | None = None,
+    ) -> None:
+        self._database, self._source, self._clock = database, source, clock
+        self._plan = plan
+        self._transact = transact or transact_on(database)
+
+    def let_in(
+        self, writes: Sequence[Write], window: Window, as_of: datetime, along: Along | None = None
+    ) -> RepairedRows:
+        """Let this news in where it differs from the mirror.
+
+        `along` is called inside the transaction that writes, and not at all if there is nothing to write.
+        """
+        found, candidates = retry_transaction(lambda: self._compare(writes, window, as_of))
+        if self._plan or not candidates:
+            return found
+        done = self._transact(lambda connection: self._write(connection, candidates, window, as_of, found, along))
+        return done._replace(newer=done.newer + found.newer)
+
+    def _compare(self, writes: Sequence[Write], window: Window, as_of: datetime) -> tuple[RepairedRows, list[Write]]:
+        """The rows that have to be written, found without a lock; in a forecast, what would be done."""
+        with self._database.read() as connection:
+            rows = UnitOfWork(connection)
+            rows.load(writes)
+            if self._plan:
+                _date_back(rows, [write.key for write in writes], as_of)
+            pending = pending_among(connection, self._source, _entities(rows, writes))
+            fresh = [write for write in writes if not _is_newer(rows.row(write.key), as_of)]
+            needed = [write for write in fresh if _is_needed(rows.row(write.key), write, pending)]
+            newer = len({write.key for write in writes} - {write.key for write in fresh})
+            if self._plan:
+                return self._take(rows, connection, needed, window)._replace(newer=newer), []
+            return RepairedRows(newer=newer), needed
+
+    def _write(
+        self,
+        connection: Connection,
+        candidates: Sequence[Write],
+        window: Window,
+        as_of: datetime,
+        found: RepairedRows,
+        along: Along | None,
+    ) -> RepairedRows:
+        rows = UnitOfWork(connection)
+        rows.load(candidates, lock=True)
+        pending = pending_among(connection, self._source, _entities(rows, candidates))
+        fresh = [write for write in candidates if not _is_newer(rows.row(write.key), as_of)]
+        needed = [write for write in fresh if _is_needed(rows.row(write.key), write, pending)]
+        newer = len({write.key for write in candidates} - {write.key for write in fresh})
+        done = self._take(rows, connection, needed, window)._replace(newer=newer)
+        rows.save()
+        changes.record(connection, done.changes, now=self._clock())
+        if along is not None:
+            along(connection, done._replace(newer=newer + found.newer))
+        return done
+
+    def _take(self, rows: UnitOfWork, connection: Connection, writes: Sequence[Write], window: Window) -> RepairedRows:
+        keys = dict.fromkeys(write.key for write in writes)
+        told = told_since(connection, self._source, window, keys, _entities(rows, writes))
+        moved = [key for key in keys if not told.isdisjoint(_names(rows.row(key), key))]
+        repaired = [
+            change for write in writes if write.key not in moved for change in rows.apply([write], delivery_id=None)[1]
+        ]
+        return RepairedRows(repaired, moved=moved)
+
+
+def _date_back(rows: UnitOfWork, keys: Sequence[Key], as_of: datetime) -> None:
+    """As a run would have dated them back by then; that was forecast before."""
+    parents = [parent for key in keys if (parent := _parent(rows.row(key), key)) is not None]
+    there = [key for key in dict.fromkeys([*parents, *keys]) if rows.row(key) is not None]
+    rows.date_back(there, after=microseconds(as_of + AHEAD), latest=microseconds(as_of) - 1)
+
+
+def _parent(row: MirrorRow | None, key: Key) -> Key | None:
+    parent = getattr(row, "parent", None)
+    return Key(key.table.parent_table, key.source, parent) if key.table.parent_table and parent is not None else None
+
+
+def _is_newer(row: MirrorRow | None, as_of: datetime) -> bool:
+    return row is not None and row.changed_at > as_of
+
+
+def _is_needed(row: MirrorRow | None, write: Write, pending: set[str]) -> bool:
+    """Whether the news must be written, given the mirror's row (None if unknown)."""
+    if write.version.rank == Rank.ABSENT:
+        return write.children_gone is not None or (row is not None and row.active)
+    if row is None or differs(row, write):
+        return True
+    # What the source confirms has to be recorded: it settles a tie, and is newer than what is still to be worked on.
+    return row.tie or not pending.isdisjoint(_names(row, write.key))
+
+
+def _names(row: MirrorRow | None, key: Key) -> set[str]:
+    """The ids of entities whose deliveries may be about the row: its own, and its parent's."""
+    parent = getattr(row, "parent", None)
+    return {key.external_id} if parent is None else {key.external_id, parent}
+
+
+def _entities(rows: UnitOfWork, writes: Sequence[Write]) -> set[str]:
+    return {name for write in writes for name in _names(rows.row(write.key), write.key)}

@@ -1,0 +1,96 @@
+"""The report of a reconcile, for people and machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from receiver import codec
+from receiver.logs.escapes import visible
+from receiver.mirror.changes import RowChange
+from receiver.reconcile.mark import Mark
+
+#: The share of a table's active rows that may be missing from the list before it takes `force` to believe it.
+BRAKE = 0.2
+
+#: Repairs that a report shows; the change feed has all of them.
+MOST_SHOWN = 10_000
+
+
+@dataclass(slots=True)
+class Report:
+    """What a reconcile found, and what it did about it."""
+
+    source: str
+    #: As of when the list counts: the beginning of the walk, by the source's clock or ours, whichever is behind.
+    as_of: datetime
+    #: Rows in the source's list; None if it was not asked for.
+    listed: int | None = None
+    #: What was repaired, or would be: the first of it, of this process.
+    repaired: list[RowChange] = field(default_factory=list)
+    #: How many repairs there were, those of a process that this one went on for included.
+    repairs: int = 0
+    #: Rows that changed since the walk began, and were left alone.
+    newer: int = 0
+    #: Rows that were left to a delivery that came while they were asked for.
+    left: int = 0
+    #: Rows that were dated more than a day after the walk began, and were dated back.
+    misdated: int = 0
+    #: Per table, how many active rows the list lacks, where that is more than the brake allows.
+    braked: dict[str, int] = field(default_factory=dict)
+    dry_run: bool = False
+    #: When the walk began that this one went on with; None if it did it all.
+    resumed: datetime | None = None
+
+    def add(self, changes: Sequence[RowChange]) -> None:
+        self.repaired.extend(changes[: max(MOST_SHOWN - len(self.repaired), 0)])
+
+    def take(self, mark: Mark) -> None:
+        """Count what the walk has found up to this mark."""
+        self.as_of = mark.as_of or mark.began_at
+        self.listed, self.repairs, self.misdated = mark.listed, mark.repaired, mark.misdated
+        self.newer, self.left, self.braked = mark.newer, mark.left, mark.braked
+
+    def lines(self) -> list[str]:
+        """The report for people: a line for each row that differs, then the sums; nothing in it is invisible."""
+        return [visible(line) for line in (*self._repairs(), *self._sums())]
+
+    def _repairs(self) -> list[str]:
+        lines = [f"{change.operation} {change.table} {change.external_id}: {_told(change)}" for change in self.repaired]
+        more = self.repairs - len(lines)
+        if more > 0:
+            lines.append(f"… and {more} more; what was repaired stands in the change feed.")
+        return lines
+
+    def _sums(self) -> list[str]:
+        lines = []
+        did = "would be repaired" if self.dry_run else "repaired"
+        if self.resumed is not None:
+            lines.append(f"Went on with the walk that began at {self.resumed.isoformat(timespec='seconds')}.")
+        if self.listed is not None:
+            lines.append(f"{self.source}: {self.listed} rows listed, {self.repairs} {did}, {self.newer} changed since.")
+        if self.left:
+            lines.append(f"Rows left to a delivery that came while they were asked for: {self.left}.")
+        if self.misdated or self.listed is None:
+            dated_back = "would be dated back" if self.dry_run else "dated back"
+            lines.append(f"Rows with news from the future: {self.misdated}, {dated_back} to its arrival.")
+        for table, missing in self.braked.items():
+            lines.append(
+                f"{missing} active rows of {table} are missing from the list, more than {BRAKE:.0%}: nothing of "
+                f"{table} was deactivated. If the list is right, run this again with --force."
+            )
+        return lines
+
+
+def _told(change: RowChange) -> str:
+    return ", ".join(
+        f"{name} {_as_json(before)} -> {_as_json(after)}"
+        for name, after in change.after.items()
+        if (before := change.before.get(name)) != after
+    )
+
+
+def _as_json(value: Any) -> str:
+    return codec.encode(value).decode()

@@ -1,0 +1,60 @@
+"""What a source says of a row, as news that the mirror can compare and keep."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from receiver.codec import storable
+from receiver.dialects.listing import Listed
+from receiver.errors import ApiError, HandlerError, Unreadable
+from receiver.logs.safe_text import quoted
+from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write, child_tables, own_columns
+from receiver.mirror.versions import Rank
+from receiver.reconcile.window import Window
+
+
+def key_of(source: str, row: Listed) -> Key:
+    """Raises `ApiError` for an id that is not text."""
+    if not isinstance(row.external_id, str) or not row.external_id:
+        raise ApiError(
+            f"The list gives {row.table.__name__} the id {quoted(row.external_id)}: the dialect has to give an id as "
+            "text."
+        )
+    return Key(row.table, source, storable(row.external_id))
+
+
+def present(source: str, row: Listed, window: Window, as_of: datetime) -> Write:
+    """The row is as the source says. Raises `ApiError` for columns that its table cannot keep."""
+    return Write(key_of(source, row), window.version(Rank.UPDATE, as_of), _columns(row))
+
+
+def absent(key: Key, window: Window, as_of: datetime) -> Write:
+    """The row is not at its source."""
+    return Write(key, window.version(Rank.ABSENT, as_of), {ACTIVE: False})
+
+
+def gone(key: Key, window: Window, as_of: datetime) -> list[Write]:
+    """The source was asked for this row, and has it no more: its children are gone with it."""
+    version = window.version(Rank.ABSENT, as_of)
+    children = [Write(key, version, {}, children_gone=child) for child in child_tables(key.table)]
+    return [absent(key, window, as_of), *children]
+
+
+def differs(row: MirrorRow, write: Write) -> bool:
+    return any(getattr(row, name) != value for name, value in write.columns.items())
+
+
+def _columns(row: Listed) -> dict[str, Any]:
+    known = own_columns(row.table)
+    unknown = sorted(set(row.columns) - set(known))
+    if unknown:
+        raise ApiError(f"The list gives {row.table.__name__} a column `{unknown[0]}`, which it does not have.")
+    try:
+        return {ACTIVE: row.active} | {
+            name: None if value is None else known[name](name, value) for name, value in row.columns.items()
+        }
+    except (HandlerError, Unreadable) as error:
+        raise ApiError(
+            f"The list gives {row.table.__name__} {row.external_id!r} what it cannot keep: {error}"
+        ) from None

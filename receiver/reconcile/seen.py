@@ -1,0 +1,149 @@
+"""The keys that a walk has seen, kept in a table so that a list of any length needs no memory of ours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from sqlalchemy import Connection, Text, bindparam, delete, func, select
+
+from receiver.database.bulk import insert_rows
+from receiver.database.columns import Many, among
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.mirror.rows import Key, MirrorRow, sql_table
+from receiver.reconcile.mark import Mark
+from receiver.reconcile.tables import SEEN, Transact
+
+#: Keys that wait for the next write, and seconds that they wait: a page without differences needs no write lock.
+KEYS_AT_ONCE, SECONDS_AT_ONCE = 5_000, 5.0
+
+#: Keys that are dropped in one transaction.
+DROPPED_AT_ONCE = 5_000
+
+#: Keeps the mark, as part of the caller's transaction.
+Keep = Callable[[Connection, Mark], None]
+
+
+class SeenKeys:
+    """What a walk has seen, and the mark up to which that holds: both are written in one transaction."""
+
+    def __init__(
+        self, database: Database, keep: Keep, transact: Transact, *, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database, self._keep, self._seconds = database, keep, seconds
+        self._transact = transact
+        self._waiting: dict[tuple[str, str], tuple[int, bool | None]] = {}
+        self._written_at = seconds()
+
+    def add(self, keys: Collection[Key], walk: int, *, active: bool | None = None) -> None:
+        for key in keys:
+            name = name_of(key.table), key.external_id
+            forecast = self._waiting[name][1] if active is None and name in self._waiting else active
+            self._waiting[name] = walk, forecast
+
+    def write(self, connection: Connection, mark: Mark) -> None:
+        """Write what waits, and the mark that it leads to, as part of the caller's transaction."""
+        rows = [(mark.run, *key, *each) for key, each in self._waiting.items()]
+        insert_rows(connection, SEEN, _COLUMNS, rows, conflict=_LATEST)
+        self._keep(connection, mark)
+
+    def written(self) -> None:
+        """Say that the transaction of `write` has been committed."""
+        self._waiting.clear()
+        self._written_at = self._seconds()
+
+    def flush(self, mark: Mark, *, now: bool = True) -> None:
+        """Write what waits in a transaction of its own; unless `now`, only if it is much, or has waited long."""
+        is_due = self._seconds() - self._written_at >= SECONDS_AT_ONCE
+        if not (now or is_due or len(self._waiting) >= KEYS_AT_ONCE):
+            return
+
+        self._transact(lambda connection: self.write(connection, mark))
+        self.written()
+
+    def known(self, mark: Mark, keys: Collection[Key], *, walk: int) -> set[Key]:
+        """Those of the keys that this walk through the list has named already; with 0, those of a forecast."""
+        waiting = self._waiting
+        found = {key for key in keys if waiting.get((name_of(key.table), key.external_id), (None,))[0] == walk}
+        for table in {key.table for key in keys}:
+            ids = sorted(key.external_id for key in keys if key.table is table)
+            given = {"run": mark.run, "table": name_of(table), "walk": walk, "ids": ids}
+            found.update(Key(table, mark.source, each) for each in self._read(given))
+        return found
+
+    def _read(self, given: dict[str, object]) -> Sequence[str]:
+        def read() -> Sequence[str]:
+            with self._database.read() as connection:
+                return connection.execute(_KNOWN, given).scalars().all()
+
+        return retry_transaction(read)
+
+
+def name_of(table: type[MirrorRow]) -> str:
+    return str(sql_table(table).name)
+
+
+def count_listed(connection: Connection, mark: Mark, *, table: type[MirrorRow] | None = None) -> int:
+    """How many different rows the list named: of one table in the walk at hand, or of all tables in any walk."""
+    of_run = [SEEN.c.run == mark.run, SEEN.c.walk > 0]
+    if table is not None:
+        of_run += [SEEN.c.table == name_of(table), SEEN.c.walk == mark.walk]
+    return connection.execute(select(func.count()).select_from(SEEN).where(*of_run)).scalar_one()
+
+
+def next_named(connection: Connection, mark: Mark, table: type[MirrorRow], *, limit: int) -> Sequence[str]:
+    """The next ids in key order that the list named."""
+    of_table = (SEEN.c.run == mark.run, SEEN.c.table == name_of(table), SEEN.c.walk > 0)
+    named = select(SEEN.c.external_id).where(*of_table, SEEN.c.external_id > mark.after)
+    return connection.execute(named.order_by(SEEN.c.external_id).limit(limit)).scalars().all()
+
+
+def drop(database: Database, run: str, *, tables: Collection[type[MirrorRow]] | None = None) -> None:
+    """Drop what a run has seen, of some tables or of all, in small transactions."""
+    mine = SEEN.c.run == run
+    if tables is not None:
+        mine &= SEEN.c.table.in_([name_of(table) for table in tables])
+    while retry_transaction(lambda: _drop_some(database, mine)):
+        pass
+
+
+def drop_older(database: Database, oldest: str) -> None:
+    """Drop what walks have left behind that nobody resumes: those of runs before `oldest`."""
+
+    def runs() -> Sequence[str]:
+        with database.read() as connection:
+            return connection.execute(select(SEEN.c.run).where(SEEN.c.run < oldest).distinct()).scalars().all()
+
+    for run in retry_transaction(runs):
+        drop(database, run)
+
+
+def _drop_some(database: Database, mine: object) -> int:
+    first = select(SEEN.c.run, SEEN.c.table, SEEN.c.external_id).where(mine)  # type: ignore[arg-type]
+    with database.read() as connection:
+        found = connection.execute(first.limit(DROPPED_AT_ONCE)).all()
+    if not found:
+        return 0
+    with database.write() as connection:
+        for run, table in {(row.run, row.table) for row in found}:
+            ids = sorted(row.external_id for row in found if (row.run, row.table) == (run, table))
+            connection.execute(_DROP, {"run": run, "table": table, "ids": ids})
+    return len(found)
+
+
+_COLUMNS = ("run", "table", "external_id", "walk", "active")
+
+#: A forecast of a row stays when the list names it.
+_LATEST = (
+    'ON CONFLICT ("run", "table", "external_id") DO UPDATE SET "walk" = excluded."walk", '
+    '"active" = coalesce(excluded."active", seen."active")'
+)
+
+_IDS = bindparam("ids", type_=Many(Text))
+
+_OF_TABLE = (SEEN.c.run == bindparam("run"), SEEN.c.table == bindparam("table"), among(SEEN.c.external_id, _IDS))
+
+_KNOWN = select(SEEN.c.external_id).where(*_OF_TABLE, SEEN.c.walk == bindparam("walk"))
+
+_DROP = delete(SEEN).where(*_OF_TABLE)

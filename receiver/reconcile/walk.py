@@ -1,0 +1,342 @@
+"""The walk through a source's own list, one page at a time, from a mark to the next.
+
+Each page is compared and repaired in a transaction of its own, which keeps the mark, too. So a walk can be paused,
+cancelled, and resumed by another process after a kill. What is missing is deactivated after a complete walk only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Connection
+
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.dialects.listing import ListPart, Wanted
+from receiver.dialects.sources import Source
+from receiver.errors import ApiError
+from receiver.mirror.changes import RowChange
+from receiver.mirror.rows import Key, MirrorRow, Write
+from receiver.reconcile import misdated, missing, seen
+from receiver.reconcile.listing import ListAnswer, SourceList
+from receiver.reconcile.lookup import wanted
+from receiver.reconcile.mark import Mark, Stage
+from receiver.reconcile.misdated import DatedBack, tables_from_the_top
+from receiver.reconcile.question import Asking
+from receiver.reconcile.repair import Repair, RepairedRows
+from receiver.reconcile.rows import absent, gone, key_of, present
+from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
+from receiver.reconcile.tables import Transact, transact_on
+from receiver.reconcile.window import Window, open_window
+
+#: Rows dated back or deactivated in one transaction, so that the endpoint never waits long for its turn.
+REPAIRED_AT_ONCE = 200
+
+#: Rows that are asked for one by one between two marks.
+LOOKUPS_AT_ONCE = 20
+
+#: Walks through a list that does not hold still, before its rows are not believed to be all.
+WALKS = 3
+
+
+Result = TypeVar("Result")
+
+
+class WalkStep(NamedTuple):
+    """One page of a walk."""
+
+    #: Where the walk goes on.
+    mark: Mark
+    #: What was repaired; in a forecast, what would be.
+    changes: Sequence[RowChange] = ()
+
+
+class Walk:
+    """Walks through the list of one source. `step` does one page; the caller decides when."""
+
+    def __init__(
+        self,
+        database: Database,
+        source: Source,
+        asking: Asking | None,
+        *,
+        clock: Callable[[], datetime],
+        keep: Keep = lambda _connection, _mark: None,
+        transact: Transact | None = None,
+    ) -> None:
+        """`keep` stores the mark, as part of the transaction that leads to it. Without `asking` there is no list.
+
+        `transact` makes the transactions: those of the database, unless who watches the walk gives its own.
+        """
+        self._transact = transact or transact_on(database)
+        self._database, self._source = database, source
+        self._source_list = None if asking is None else SourceList(source, asking)
+        self._clock = clock
+        self._seen = SeenKeys(database, keep, self._transact)
+        listing = source.dialect.listing_of
+        self._parts: tuple[ListPart, ...] = () if listing is None else listing.parts
+        self._tables = () if listing is None else listing.tables
+        #: The first page, which was read to learn as of when the list counts.
+        self._first: ListAnswer | None = None
+
+    def step(self, mark: Mark) -> WalkStep:
+        """Do one page, and return where to go on.
+
+        Raises `ApiError` if the list breaks off; the mark before it stays good.
+        """
+        mark = mark.copy()
+        if mark.again:
+            return self._look_again(mark)
+        stages: dict[Stage, Callable[[Mark], WalkStep]] = {
+            Stage.BEGIN: self._begin,
+            Stage.MISDATED: self._date_back,
+            Stage.PAGES: self._read_page,
+            Stage.CHECK: self._check,
+            Stage.DETAILS: self._read_details,
+            Stage.MISSING: self._deactivate,
+        }
+        return stages[mark.stage](mark)
+
+    def finish(self, mark: Mark) -> None:
+        """Drop what was kept for the walk."""
+        seen.drop(self._database, mark.run)
+
+    # ── the stages ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self, mark: Mark) -> WalkStep:
+        window = open_window(self._database, mark.source)
+        mark.low, mark.seq, mark.stage = window.low, window.seq, Stage.MISDATED
+        if mark.only_misdated:
+            mark.as_of = self._clock()
+        else:
+            self._first = self._page(mark, window)
+            mark.as_of = self._first.as_of
+        self._seen.flush(mark)
+        return WalkStep(mark)
+
+    def _date_back(self, mark: Mark) -> WalkStep:
+        tables = tables_from_the_top()
+        as_of = _as_of(mark)
+        while mark.part < len(tables):
+            keys = self._misdated(mark, tables[mark.part])
+            if keys:
+                break
+            mark.part, mark.after = mark.part + 1, ""
+        else:
+            mark.part, mark.stage = 0, Stage.DONE if mark.only_misdated else Stage.PAGES
+            self._seen.flush(mark)
+            return WalkStep(mark)
+        mark.after = keys[-1].external_id
+        if mark.plan:
+            # Looked at already, with their parents.
+            known = self._seen.known(mark, keys, walk=0)
+            keys = [key for key in keys if key not in known]
+
+        def along(connection: Connection, done: DatedBack) -> None:
+            self._seen.write(connection, _dated_back(mark, done))
+
+        done = misdated.date_back(
+            self._database,
+            keys,
+            as_of=as_of,
+            plan=mark.plan,
+            clock=self._clock,
+            transact=self._transact,
+            along=along,
+        )
+        if mark.plan:
+            for key, active in done.active.items():
+                self._seen.add([key], 0, active=active)
+        else:
+            self._seen.written()
+        return WalkStep(_dated_back(mark, done), done.changes)
+
+    def _read_page(self, mark: Mark) -> WalkStep:
+        part = self._parts[mark.part]
+        answer = self._first or self._page(mark, open_window(self._database, mark.source))
+        self._first = None
+        page = answer.page
+        keys = {key_of(mark.source, row): row for row in page.rows}
+        if part.walk is None:
+            known = self._seen.known(mark, keys, walk=mark.walk)
+            mark.repeats |= bool(known)
+            if page.total is not None and page.total not in mark.totals:
+                mark.totals = [*mark.totals, page.total][:2]
+            if page.next is not None:
+                mark.split = sorted({*mark.split, seen.name_of(part.tables[0])})
+        mark.read += len(page.rows)
+        mark.start = page.next
+        if page.next is None:
+            mark.stage = Stage.CHECK
+        self._seen.add(keys, mark.walk)
+        if part.names_only:
+            self._seen.flush(mark, now=False)
+            return WalkStep(mark)
+        writes = [present(mark.source, row, answer.window, answer.as_of) for row in keys.values()]
+        return self._let_in(mark, writes, answer.window, answer.as_of)
+
+    def _check(self, mark: Mark) -> WalkStep:
+        """Go on to the next part, or through this one again if it did not hold still."""
+        self._seen.flush(mark)
+        part = self._parts[mark.part]
+        found = self._read(lambda connection: count_listed(connection, mark, table=part.tables[0]))
+        is_complete = part.walk is not None or (not mark.repeats and mark.totals in ([], [found]))
+        mark.totals, mark.repeats, mark.start = [], False, None
+        if is_complete:
+            mark.stage = Stage.DETAILS if part.names_only else self._after_part(mark)
+        else:
+            mark.walk, mark.stage = mark.walk + 1, Stage.PAGES
+        self._seen.flush(mark)
+        if not is_complete and (mark.walk - 1) % WALKS == 0:
+            raise ApiError(
+                f"The list of {mark.source} changed while it was read, {WALKS} times, so nothing was deactivated: run "
+                "this again later."
+            )
+        return WalkStep(mark)
+
+    def _read_details(self, mark: Mark) -> WalkStep:
+        table = self._parts[mark.part].tables[0]
+        ids = self._read(lambda connection: next_named(connection, mark, table, limit=LOOKUPS_AT_ONCE))
+        if not ids:
+            mark.after = ""
+            mark.stage = self._after_part(mark)
+            self._seen.flush(mark)
+            return WalkStep(mark)
+        window = open_window(self._database, mark.source)
+        rows, lost = self._list.look_up(mark, [Wanted(table, external_id) for external_id in ids])
+        as_of = self._list.as_of
+        mark.after, mark.read = ids[-1], mark.read + len(rows)
+        self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
+        # Named by a page before, and missing now.
+        self._seen.add(lost, 0)
+        return self._let_in(mark, [present(mark.source, row, window, as_of) for row in rows], window, as_of)
+
+    def _deactivate(self, mark: Mark) -> WalkStep:
+        while mark.part < len(self._tables):
+            asks = self._asks_for_missing(mark)
+            keys = self._missing(mark, limit=LOOKUPS_AT_ONCE if asks else REPAIRED_AT_ONCE)
+            if keys:
+                break
+            mark.part, mark.after = mark.part + 1, ""
+        else:
+            self._seen.flush(mark)
+            mark.listed = self._read(lambda connection: count_listed(connection, mark))
+            mark.stage = Stage.DONE
+            self._seen.flush(mark)
+            return WalkStep(mark)
+        mark.after = keys[-1].external_id
+        if asks:
+            return self._ask_for(mark, keys)
+        as_of, window = _as_of(mark), mark.window
+        writes = [absent(key, window, as_of) for key in keys]
+        return self._let_in(mark, writes, window, as_of, again=False)
+
+    def _asks_for_missing(self, mark: Mark) -> bool:
+        """Whether a missing row is asked for first: it may have moved to a page that had been read."""
+        table, lookup = self._tables[mark.part], self._source.dialect.lookup_of
+        return not mark.plan and lookup is not None and table in lookup.tables and seen.name_of(table) in mark.split
+
+    def _look_again(self, mark: Mark) -> WalkStep:
+        """Ask for rows that a delivery came about while they were asked for."""
+        some, mark.again = mark.again[:LOOKUPS_AT_ONCE], mark.again[LOOKUPS_AT_ONCE:]
+        tables = {seen.name_of(table): table for table in tables_from_the_top()}
+        return self._ask_for(mark, [Key(tables[table], mark.source, external_id) for table, external_id in some])
+
+    def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> WalkStep:
+        """Ask for each of these rows, and let the answers in."""
+        window = open_window(self._database, mark.source)
+        rows, lost = self._list.look_up(mark, [wanted(self._database, key) for key in keys], forgiving=True)
+        as_of = self._list.as_of
+        writes = [present(mark.source, row, window, as_of) for row in rows]
+        writes += [write for key in lost for write in gone(key, window, as_of)]
+        self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
+        return self._let_in(mark, writes, window, as_of, again=False)
+
+    # ── what the stages share ─────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _list(self) -> SourceList:
+        assert self._source_list is not None, "a walk with a list has somebody to ask"
+        return self._source_list
+
+    def _page(self, mark: Mark, window: Window) -> ListAnswer:
+        part = self._parts[mark.part]
+        if part.walk is None:
+            return self._list.page(part, mark, window)
+        if mark.start is not None and not self._list.is_under_way:
+            # Another process had begun: this walk through the list is a new one.
+            seen.drop(self._database, mark.run, tables=part.tables)
+        return self._list.go_on(part, mark, window)
+
+    def _misdated(self, mark: Mark, table: type[MirrorRow]) -> list[Key]:
+        which: dict[str, Any] = {"as_of": _as_of(mark), "after": mark.after, "limit": REPAIRED_AT_ONCE}
+        return self._read(lambda connection: misdated.misdated_keys(connection, mark.source, table, **which))
+
+    def _missing(self, mark: Mark, *, limit: int) -> list[Key]:
+        """The next rows to be deactivated of the table at hand; none if they are too many to be believed."""
+        table = self._tables[mark.part]
+        if mark.after == "" and self._read(lambda connection: missing.is_braked(connection, mark, table)):
+            return []
+        return self._read(lambda connection: missing.next_missing(connection, mark, table, limit=limit))
+
+    def _read(self, question: Callable[[Connection], Result]) -> Result:
+        def read() -> Result:
+            with self._database.read() as connection:
+                return question(connection)
+
+        return retry_transaction(read)
+
+    def _after_part(self, mark: Mark) -> Stage:
+        """Go on to the next part of the list, or behind all of them. Returns the stage that follows."""
+        mark.part, mark.walk = mark.part + 1, 1
+        if mark.part < len(self._parts):
+            return Stage.PAGES
+        mark.part = 0
+        return Stage.MISSING
+
+    def _let_in(
+        self, mark: Mark, writes: Sequence[Write], window: Window, as_of: datetime, *, again: bool = True
+    ) -> WalkStep:
+        """Compare and repair; what a delivery came about meanwhile is to be asked for again, where that can be."""
+        lookup = self._source.dialect.lookup_of
+        can_ask = lookup.tables if again and lookup is not None and not mark.plan else ()
+        written = False
+
+        def along(connection: Connection, done: RepairedRows) -> None:
+            nonlocal written
+            self._seen.write(connection, _repaired(mark, done, can_ask))
+            written = True
+
+        repair = Repair(self._database, mark.source, self._clock, plan=mark.plan, transact=self._transact)
+        done = repair.let_in(writes, window, as_of, along)
+        following = _repaired(mark, done, can_ask)
+        if written:
+            self._seen.written()
+        else:
+            self._seen.flush(following, now=False)
+        return WalkStep(following, done.changes)
+
+
+def _as_of(mark: Mark) -> datetime:
+    assert mark.as_of is not None, "the first stage says it"
+    return mark.as_of
+
+
+def _dated_back(mark: Mark, done: DatedBack) -> Mark:
+    following = mark.behind(done.changes)
+    following.misdated += done.misdated
+    return following
+
+
+def _repaired(mark: Mark, done: RepairedRows, can_ask: Sequence[type[MirrorRow]]) -> Mark:
+    """The mark behind what was done. What moved and can be asked for is looked at again."""
+    following = mark.behind(done.changes)
+    following.newer += done.newer
+    for key in done.moved:
+        if key.table in can_ask:
+            following.again.append([seen.name_of(key.table), key.external_id])
+        else:
+            following.left += 1
+    return following

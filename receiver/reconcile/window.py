@@ -1,0 +1,103 @@
+"""Marks around a question to the source: which deliveries came before it, and which while it was answered.
+
+A row about which a delivery came while its source was asked is not written from the answer: the delivery may be newer
+than the answer, whatever the clocks say (docs/decisions/0028).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, Connection, Text, bindparam, func, select
+
+from receiver.database.columns import Many, among
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.tables import DELIVERIES, OF_SOURCES, State, in_state
+from receiver.mirror.changes import CHANGES
+from receiver.mirror.rows import Key, sql_table
+from receiver.mirror.versions import Rank, Version, microseconds
+
+
+class Window(NamedTuple):
+    """The newest of both logs when a question was asked. No clock is in it."""
+
+    #: The newest delivery of the source.
+    low: int
+    #: The newest change of the mirror.
+    seq: int
+
+    def version(self, rank: Rank, as_of: datetime) -> Version:
+        """The version of what the answer says: newer than every delivery that came before the question."""
+        return Version(microseconds(as_of), int(rank), max(self.low + 1, first_id_at(as_of)))
+
+
+def open_window(database: Database, source: str) -> Window:
+    """The marks of now."""
+
+    def read() -> Window:
+        with database.read() as connection:
+            low = connection.execute(_NEWEST_DELIVERY, {"source": source}).scalar()
+            return Window(low or 0, connection.execute(_NEWEST_CHANGE).scalar() or 0)
+
+    return retry_transaction(read)
+
+
+def told_since(connection: Connection, source: str, window: Window, keys: Collection[Key], ids: set[str]) -> set[str]:
+    """Those of the entity ids that a delivery came about since the window opened, and keys that one has changed.
+
+    What ended as ignored or dead told nothing. Ids of deliveries that other machines draw may be behind `low`, and
+    some deliveries are about more than their entity: so the changes that deliveries made count, too.
+    """
+    given = {"source": source, "low": window.low, "ids": sorted(ids)}
+    told = set(connection.execute(_TOLD, given).scalars())
+    for name in {str(sql_table(key.table).name) for key in keys}:
+        of_table = sorted(key.external_id for key in keys if sql_table(key.table).name == name)
+        changed = {"table": name, "source": source, "seq": window.seq, "ids": of_table}
+        told.update(connection.execute(_CHANGED, changed).scalars())
+    return told
+
+
+def pending_among(connection: Connection, source: str, ids: Iterable[str]) -> set[str]:
+    """Those of the entity ids that deliveries are still to be worked on about."""
+    given = {"sources": [source], "ids": sorted(ids)}
+    return {each for waiting in _WAITING for each in connection.execute(waiting, given).scalars()}
+
+
+_IDS = bindparam("ids", type_=Many(Text))
+
+_NEWEST_DELIVERY = select(func.max(DELIVERIES.c.id)).where(DELIVERIES.c.source == bindparam("source"))
+
+_NEWEST_CHANGE = select(func.max(CHANGES.c.seq))
+
+_TOLD = (
+    select(DELIVERIES.c.entity_id)
+    .where(
+        DELIVERIES.c.source == bindparam("source"),
+        DELIVERIES.c.id > bindparam("low", type_=BigInteger),
+        DELIVERIES.c.state.not_in([State.IGNORED.value, State.DEAD.value]),
+        among(DELIVERIES.c.entity_id, _IDS),
+    )
+    .distinct()
+)
+
+_CHANGED = (
+    select(CHANGES.c.external_id)
+    .where(
+        CHANGES.c.table == bindparam("table"),
+        CHANGES.c.source == bindparam("source"),
+        CHANGES.c.seq > bindparam("seq", type_=BigInteger),
+        CHANGES.c.delivery_id.is_not(None),
+        among(CHANGES.c.external_id, _IDS),
+    )
+    .distinct()
+)
+
+# One by one, because each of the two states has an index of the few rows in it.
+_WAITING = [
+    select(DELIVERIES.c.entity_id).where(in_state(state), OF_SOURCES, among(DELIVERIES.c.entity_id, _IDS)).distinct()
+    for state in (State.PENDING, State.PROCESSING)
+]

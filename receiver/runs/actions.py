@@ -1,0 +1,229 @@
+"""Actions: who did what, why, and with what result, recorded in the transaction of the effect.
+
+So there is no effect without its action, and no action without its effect, whatever dies when. A request that names an
+idempotency key is done once: made again, it is answered with its first result.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, RowMapping, Select, Table, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Field, SQLModel
+
+from receiver.codec import canonical, storable
+from receiver.database.columns import Document, UtcDateTime
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.errors import KeyUsed, ReasonWanted
+
+#: Characters of a reason: fewer say nothing, and more is no reason but a report.
+SHORTEST_REASON, LONGEST_REASON = 3, 200
+
+#: Characters of an idempotency key.
+LONGEST_KEY = 200
+
+
+class Via(StrEnum):
+    """By which way an action came."""
+
+    CONSOLE = "console"
+    API = "api"
+    COMMAND = "command"
+
+
+class By(NamedTuple):
+    """Who acts, and by which way."""
+
+    who: str
+    via: Via
+
+
+class Action(SQLModel, table=True):
+    """One thing that a person did, or a program with a person's token."""
+
+    __tablename__ = "actions"
+    __table_args__ = (
+        Index("ix_actions_key", "key", unique=True),
+        Index("ix_actions_run", "run", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(
+        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    )
+    at: datetime = Field(sa_type=UtcDateTime)
+    #: For a command the operating system's user, for the API the name in its token.
+    who: str
+    #: `console`, `api` or `command`.
+    via: str
+    #: The verb, such as `replay` or `start run`.
+    what: str
+    #: What was asked for.
+    arguments: Any = Field(sa_type=Document)
+    #: The run that it began or changed.
+    run: int | None = Field(default=None, sa_type=BigInteger)
+    #: Deliveries concerned; rows where it is about rows.
+    count: int = Field(sa_type=BigInteger)
+    reason: str | None = None
+    #: What was answered.
+    result: Any = Field(sa_type=Document)
+    #: Tells the same request made again from another one.
+    key: str | None = None
+
+
+ACTIONS: Table = Action.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What somebody asks for, before it is done."""
+
+    by: By
+    what: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    #: The idempotency key, if the request names one.
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What an action did: how many deliveries it concerns, and what is answered."""
+
+    count: int
+    result: Mapping[str, Any]
+    run: int | None = None
+    #: Whether more than one delivery want a reason: a plan changes none, and to stop is always right.
+    wants_reason: bool = True
+    #: The part of the effect that keeps the action's id, called with it in the same transaction.
+    then: Callable[[int], object] = lambda _: None
+
+
+class Done(NamedTuple):
+    """What is answered to whoever asked; `again` for a request that had been done before."""
+
+    result: Mapping[str, Any]
+    again: bool = False
+
+
+def perform(
+    database: Database, asked: Asked, effect: Callable[[Connection], Effect | None], *, now: datetime
+) -> Done | None:
+    """Do it and record it, in one transaction; None where `effect` says that there was nothing to do.
+
+    Whatever `effect` raises undoes it. It is run again where the database breaks the transaction off. Raises
+    `ReasonWanted` for more than one delivery without a reason, and `KeyUsed` for a key of another request.
+    """
+    checked_reason(asked.reason)
+    try:
+        return retry_transaction(lambda: _perform(database, asked, effect, now))
+    except IntegrityError:
+        # Somebody else may have committed the same request in between; if not, the error is the effect's own.
+        with database.read() as connection:
+            done = earlier(connection, asked)
+        if done is None:
+            raise
+        return done
+
+
+def _perform(
+    database: Database, asked: Asked, effect: Callable[[Connection], Effect | None], now: datetime
+) -> Done | None:
+    with database.write() as connection:
+        done = earlier(connection, asked)
+        if done is not None:
+            return done
+        did = effect(connection)
+        if did is None:
+            return None
+        did.then(record(connection, asked, did, now=now))
+        return Done(did.result)
+
+
+def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetime) -> int:
+    """Record what was done, as a part of the transaction that does it; returns the action's id.
+
+    Raises `ReasonWanted` if it concerns more than one delivery and no reason was given.
+    """
+    reason = checked_reason(asked.reason)
+    if effect.wants_reason and effect.count > 1 and reason is None:
+        raise ReasonWanted(
+            f"This concerns {effect.count} deliveries: say why, in {SHORTEST_REASON} to {LONGEST_REASON} characters."
+        )
+    row = {
+        "at": now,
+        "who": storable(asked.by.who),
+        "via": asked.by.via.value,
+        "what": asked.what,
+        "arguments": dict(asked.arguments),
+        "run": effect.run,
+        "count": effect.count,
+        "reason": reason,
+        "result": dict(effect.result),
+        "key": asked.key,
+    }
+    return int(connection.execute(insert(ACTIONS).values(**row).returning(ACTIONS.c.id)).scalar_one())
+
+
+def earlier(connection: Connection, asked: Asked) -> Done | None:
+    """What the same request was answered before; None if this is the first time.
+
+    Raises `KeyUsed` if the key is that of another request.
+    """
+    if asked.key is None:
+        return None
+    row = connection.execute(select(ACTIONS).where(ACTIONS.c.key == asked.key)).mappings().first()
+    if row is None:
+        return None
+    same = (row["who"], row["what"]) == (storable(asked.by.who), asked.what)
+    if not same or canonical(row["arguments"]) != canonical(dict(asked.arguments)):
+        raise KeyUsed(
+            f"The idempotency key {asked.key[:64]!r} was used for another request, {row['what']!r} of {row['who']}: "
+            "draw a new key for each request."
+        )
+    return Done(row["result"], again=True)
+
+
+def checked_reason(reason: str | None) -> str | None:
+    """The reason without blanks around it. Raises `ReasonWanted` for one that is too short or too long."""
+    if reason is None:
+        return None
+    kept = storable(reason).strip()
+    if not SHORTEST_REASON <= len(kept) <= LONGEST_REASON:
+        raise ReasonWanted(
+            f"The reason has {len(kept)} characters: write {SHORTEST_REASON} to {LONGEST_REASON}, for whoever reads "
+            "it in a year."
+        )
+    return kept
+
+
+def by_command() -> By:
+    """The user of the operating system that runs this command."""
+    number = os.getuid()
+    try:
+        name = pwd.getpwuid(number).pw_name
+    except KeyError:
+        # In a container, a number need not have a name.
+        name = f"uid {number}"
+    return By(storable(name), Via.COMMAND)
+
+
+def recent(*, before: int | None = None, run: int | None = None) -> Select[Any]:
+    """Selects actions, newest first, older than the id `before`; those of one run, if it is named."""
+    found = select(ACTIONS).order_by(ACTIONS.c.id.desc())
+    if before is not None:
+        found = found.where(ACTIONS.c.id < before)
+    return found if run is None else found.where(ACTIONS.c.run == run)
+
+
+def show(row: RowMapping) -> dict[str, Any]:
+    """An action as the API and `hookmirror actions` show it."""
+    return {**row, "id": str(row["id"]), "run": None if row["run"] is None else str(row["run"])}

@@ -1,0 +1,59 @@
+"""What needs no run: a few deliveries replayed at once, and pending ones tried now; each is one action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, exists, select
+
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS
+from receiver.runs.actions import Asked, Done, Effect, perform
+
+#: Deliveries that are replayed at once: half a batch, which nobody waits for. More are a run.
+MOST_AT_ONCE = 100
+
+
+def replayable(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Those that have ended and have a body, ascending; they stay so until the transaction ends."""
+    return list(connection.execute(_REPLAYABLE, {"ids": list(ids)}).scalars())
+
+
+def replay_at_once(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) -> Done | None:
+    """Begin another round of those that have ended and have a body; None if none has.
+
+    Raises what `perform` raises.
+    """
+
+    def begin(connection: Connection) -> Effect | None:
+        can = replayable(connection, ids)
+        result = {"status": "pending", "deliveries": len(can)}
+
+        def begin_round(action: int) -> None:
+            inbox.begin_round(connection, can, cause="replay", action=action, now=now)
+
+        return Effect(len(can), result, then=begin_round) if can else None
+
+    return perform(inbox.database, asked, begin, now=now)
+
+
+def try_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) -> Done | None:
+    """Let pending deliveries wait no longer for their next attempt; None if none of them waits.
+
+    Raises what `perform` raises.
+    """
+
+    def hurry(connection: Connection) -> Effect | None:
+        tried = inbox.try_now(connection, ids, now=now)
+        return Effect(tried, {"status": "pending", "deliveries": tried}) if tried else None
+
+    return perform(inbox.database, asked, hurry, now=now)
+
+
+_REPLAYABLE = (
+    select(DELIVERIES.c.id)
+    .where(IDS, HAS_ENDED, exists().where(BODIES.c.delivery_id == DELIVERIES.c.id))
+    .order_by(DELIVERIES.c.id)
+    .with_for_update()
+)

@@ -1,0 +1,204 @@
+"""The feeder: steps the runs that are planned or at work, on a thread beside the worker, one process at a time.
+
+A run is taken by a lease in the database, so it goes on in another process, or after a restart, wherever it was.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.database.database import Database
+from receiver.errors import RunTaken
+from receiver.logs.safe_text import told, told_with_type
+from receiver.metrics import metrics
+from receiver.runs import runs
+from receiver.runs.holding import HeldRun, hold, open_runs
+from receiver.runs.kinds import Kind
+from receiver.runs.retention import drop_old
+from receiver.runs.tables import OVER, RunState
+from receiver.worker.liveness import deregister, new_name
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks for runs.
+LOOK_SECONDS = 1.0
+
+#: Seconds until a run whose step failed is tried again; doubled up to the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+
+#: Between two batches of what is too old to be kept, and between two looks for it.
+DROP_PAUSE, DROP_INTERVAL = 1.0, 3_600.0
+
+#: Seconds that a feeder gets to end the step at hand when the process stops.
+STOP_PATIENCE = 5.0
+
+
+class Feeder:
+    """Steps runs of the kinds that it knows. `run` is for a thread of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        kinds: Iterable[Kind],
+        *,
+        keep: timedelta | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`keep` is how long runs that are over, and actions, are kept; None for ever."""
+        self.name = new_name()
+        self._database = database
+        self._kinds: Mapping[str, Kind] = {kind.name: kind for kind in kinds}
+        self._clock = clock
+        self._keep, self._drop_at = keep, 0.0
+        self._held: dict[int, HeldRun] = {}
+        #: By run, when its next step is, by the monotonic clock; and the pause after a failure.
+        self._due: dict[int, float] = {}
+        self._pauses: dict[int, float] = {}
+        self._stopping, self._turn = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        """Step until `stop`."""
+        while not self._stopping.is_set():
+            try:
+                wait = self.step_all()
+            except Exception as error:
+                # A feeder that ended would leave every run where it is, in silence.
+                log.error("runs cannot be fed; trying again", error=told(error), seconds=LONGEST_PAUSE)
+                wait = LONGEST_PAUSE
+            self._turn.wait(wait)
+            self._turn.clear()
+        self.close()
+
+    def wake(self) -> None:
+        """Say that a run was planned, started or resumed. Safe to call from any thread."""
+        self._turn.set()
+
+    def stop(self) -> None:
+        """End after the step at hand. Safe to call from any thread."""
+        self._stopping.set()
+        self._turn.set()
+
+    def close(self) -> None:
+        """Let others have the runs at once."""
+        deregister(self.name)
+        for held in self._held.values():
+            try:
+                held.release()
+            except SQLAlchemyError as error:
+                log.debug("a run could not be given back; its lease will end", run=held.run.id, error=told(error))
+
+    def step_all(self) -> float:
+        """Step every run whose turn it is, once. Returns the seconds until the next one is due."""
+        wanted = open_runs(self._database)
+        self._forget(set(self._held) - set(wanted))
+        for run in wanted:
+            if self._due.get(run, 0.0) <= monotonic() and not self._stopping.is_set():
+                self._due[run] = monotonic() + self._step(run)
+        self._drop_old()
+        self._measure()
+        now = monotonic()
+        return min((max(self._due[run] - now, 0.0) for run in wanted), default=LOOK_SECONDS)
+
+    def step(self, run: int) -> bool:
+        """Step this one run, if it is free. Returns whether there is more to do for it. Raises what the step raises."""
+        held = self._take(run)
+        if held is None:
+            return False
+        stage = held.run.state
+        kind = self._kinds[held.kind]
+        progress = kind.plan(held) if stage is RunState.PLANNING else kind.step(held)
+        self._due[run] = monotonic() + progress.wait
+        if progress.is_last:
+            # What comes next is another stage, and may be another process's.
+            self._forget({run})
+        return not progress.is_last
+
+    def _step(self, run: int) -> float:
+        """Step it, and say in how many seconds again; what fails is told on the run, and tried again later."""
+        try:
+            more = self.step(run)
+        except RunTaken:
+            self._forget({run})
+            return 0.0
+        except SQLAlchemyError:
+            raise
+        except Exception as error:
+            return self._pause(run, told_with_type(error))
+        self._pauses.pop(run, None)
+        return max(self._due.get(run, 0.0) - monotonic(), 0.0) if more else LOOK_SECONDS
+
+    def _pause(self, run: int, trouble: str) -> float:
+        pause = self._pauses[run] = min(self._pauses.get(run, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
+        log.warning("a step of a run failed; trying again", run=run, error=trouble, seconds=pause)
+        held = self._held.get(run)
+        if held is not None:
+            try:
+                held.note(trouble)
+            except RunTaken:
+                self._forget({run})
+        return pause
+
+    def _take(self, run: int) -> HeldRun | None:
+        held = self._held.get(run)
+        if held is None:
+            held = hold(self._database, self.name, run, clock=self._clock)
+            if held is None or held.kind not in self._kinds:
+                return None
+            self._held[run] = held
+        return held
+
+    def _forget(self, over: Iterable[int]) -> None:
+        for run in set(over):
+            for known in (self._held, self._due, self._pauses):
+                known.pop(run, None)
+
+    def _drop_old(self) -> None:
+        if self._keep is None or monotonic() < self._drop_at:
+            return
+        dropped = drop_old(self._database, before=self._clock() - self._keep)
+        self._drop_at = monotonic() + (DROP_PAUSE if dropped else DROP_INTERVAL)
+
+    def _measure(self) -> None:
+        with self._database.read() as connection:
+            open_now = runs.counts(connection)
+            left = runs.left(connection)
+        for state in RunState:
+            if state not in OVER:
+                metrics.RUNS.labels(state.value).set(open_now.get(state.value, 0))
+        metrics.RUNS_LEFT.set(left)
+
+
+class FeederThread:
+    """Keeps one feeder going beside the worker of a process."""
+
+    def __init__(self, feeder: Callable[[], Feeder]) -> None:
+        self._new_feeder = feeder
+        self._begin()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that a run was planned, started or resumed."""
+        self._feeder.wake()
+
+    def renew(self) -> None:
+        """Go on with other settings, after the step at hand."""
+        self._feeder.stop()
+        self._begin()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step at hand; after `STOP_PATIENCE` its lease is left to end by itself."""
+        self._feeder.stop()
+        self._thread.join(STOP_PATIENCE)
+
+    def _begin(self) -> None:
+        self._feeder = self._new_feeder()
+        self._thread = threading.Thread(target=self._feeder.run, name="feeder", daemon=True)

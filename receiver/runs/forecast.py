@@ -1,0 +1,318 @@
+"""Forecasts: what a replay would do, found by running the handlers against the current rows and writing nothing.
+
+Delivery after delivery in the order of their ids, as a worker takes them, each seeing what those before it would have
+changed. Everything is read from one state of the database; if nothing arrives before the run ends, the run does this.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Connection, bindparam, func, literal_column, select
+
+from receiver.database.columns import Many, among
+from receiver.database.database import Database
+from receiver.dialects.sources import Source
+from receiver.errors import Discard, Retry, Unreadable
+from receiver.inbox.attempts import AttemptResult
+from receiver.inbox.leases import Claimed
+from receiver.inbox.retries import RetrySchedule
+from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, kept_reason
+from receiver.logs.safe_text import told, told_with_type
+from receiver.mirror.changes import RowChange
+from receiver.mirror.rows import Key, MirrorRow, Write
+from receiver.mirror.unit_of_work import UnitOfWork
+from receiver.worker.attempt import Attempt
+from receiver.worker.handling import Handling
+from receiver.worker.reading import read
+
+#: Bounds of one forecast: deliveries, pieces of news, bytes of bodies, and seconds.
+MOST_DELIVERIES, MOST_WRITES, MOST_BYTES, MOST_SECONDS = 5_000, 50_000, 64 * 1024 * 1024, 20.0
+
+#: Deliveries whose bodies are read at once.
+WINDOW = 16
+
+#: Rows, and reasons, that are kept one by one; the numbers are of all.
+MOST_ROWS, MOST_REASONS = 5_000, 20
+
+#: What a delivery that was tried would become, besides the outcomes of the mirror.
+DEAD, IGNORED, FAILING, UNKNOWN, SKIPPED = "dead", "ignored", "failing", "unknown", "skipped"
+
+
+class DeliveryForecast(NamedTuple):
+    """What would become of one delivery."""
+
+    delivery_id: int
+    #: applied, tie, unchanged, stale; dead, ignored; failing (its attempts would fail); skipped (not replayable);
+    #: unknown, where a forecast cannot tell.
+    outcome: str
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Forecast:
+    """What a replay would do."""
+
+    made_at: datetime
+    #: Deliveries of the whole set, and those that were tried.
+    of: int
+    deliveries: list[DeliveryForecast] = field(default_factory=list)
+    #: By row, from how it is to how it would be.
+    rows: dict[tuple[str, str, str], RowChange] = field(default_factory=dict)
+    #: Why not all were tried; None if they were.
+    partial: str | None = None
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        return Counter(each.outcome for each in self.deliveries)
+
+    def changed_rows(self) -> list[RowChange]:
+        """The rows that would be different in the end, in key order: a row that comes back to what it was is not."""
+        return [change for _, change in sorted(self.rows.items()) if change.operation == "insert" or change.after]
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers, as a run keeps them and everybody shows them."""
+        reasons = Counter(f"{each.outcome}: {each.reason}" for each in self.deliveries if each.reason)
+        rows: dict[str, Counter[str]] = defaultdict(Counter)
+        for change in self.changed_rows():
+            rows[change.table][change.operation] += 1
+        common = reasons.most_common(MOST_REASONS)
+        return {
+            "made_at": self.made_at.isoformat(),
+            "deliveries": self.of,
+            "tried": len(self.deliveries),
+            "partial": self.partial,
+            "outcomes": dict(self.outcomes),
+            "reasons": [{"reason": reason, "deliveries": number} for reason, number in common],
+            "rows": {table: dict(operations) for table, operations in sorted(rows.items())},
+        }
+
+
+def forecast(
+    database: Database,
+    sources: Mapping[str, Source],
+    ids: Iterable[int],
+    *,
+    of: int,
+    retries: RetrySchedule,
+    clock: Callable[[], datetime],
+    elapsed: Callable[[], float] = time.monotonic,
+) -> Forecast:
+    """What a replay of the deliveries with these ascending ids, of a set of `of`, would do. Writes nothing.
+
+    Ends at the bounds above, and says so.
+    """
+    made = Forecast(clock(), of)
+    with database.read() as connection:
+        _Trial(connection, database, sources, made, retries, clock).run(
+            ids, until=elapsed() + MOST_SECONDS, elapsed=elapsed
+        )
+    if made.partial is None and len(made.deliveries) < of:
+        made.partial = f"One delivery of {_ratio(of, made)} was tried: the numbers are of these."
+    return made
+
+
+def _ratio(of: int, made: Forecast) -> int:
+    return max(round(of / max(len(made.deliveries), 1)), 2)
+
+
+class _Trial:
+    """Runs handlers over an overlay of the mirror that is never saved."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        database: Database,
+        sources: Mapping[str, Source],
+        made: Forecast,
+        retries: RetrySchedule,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._connection = connection
+        self._sources = sources
+        self._made = made
+        self._retries = retries
+        self._clock = clock
+        self._overlay = UnitOfWork(connection)
+        #: What was said so far, by source and table, for handlers that look at a row.
+        self._said: dict[tuple[str, type[MirrorRow]], list[Write]] = defaultdict(list)
+        self._writes = self._bytes = 0
+        self._handling = Handling(database, _Guard, lambda: None, lambda: False)
+
+    def run(self, ids: Iterable[int], *, until: float, elapsed: Callable[[], float]) -> None:
+        for window in _windows(ids):
+            for claimed in self._claimed(window):
+                self._made.deliveries.append(self._try(claimed))
+            bound = self._bound_reached(elapsed() > until)
+            if bound is not None and len(self._made.deliveries) < self._made.of:
+                self._made.partial = (
+                    f"{len(self._made.deliveries)} of {self._made.of} deliveries were tried, until {bound}: the "
+                    "numbers are of these."
+                )
+                return
+
+    def _bound_reached(self, is_late: bool) -> str | None:
+        if is_late:
+            return f"{MOST_SECONDS:g} seconds had passed"
+        if self._writes > MOST_WRITES:
+            return f"they had said more than {MOST_WRITES} things"
+        if self._bytes > MOST_BYTES:
+            return f"their bodies had more than {MOST_BYTES} bytes"
+        return None
+
+    def _claimed(self, ids: Sequence[int]) -> Iterator[Claimed | DeliveryForecast]:
+        """The deliveries as a worker would claim them, or why they could not be."""
+        rows = {row.id: row for row in self._connection.execute(_ROWS, {"ids": list(ids)})}
+        for delivery_id in ids:
+            row = rows.get(delivery_id)
+            why = why_skipped(row)
+            if row is None or why is not None:
+                yield DeliveryForecast(delivery_id, SKIPPED, why)
+                continue
+            self._bytes += len(row.plain)
+            entity = (row.entity_kind, row.entity_id) if row.entity_kind and row.entity_id else None
+            yield Claimed(row.id, row.source, row.round + 1, 1, row.received_at, row.plain, entity)
+
+    def _try(self, claimed: Claimed | DeliveryForecast) -> DeliveryForecast:
+        if isinstance(claimed, DeliveryForecast):
+            return claimed
+        source = self._sources.get(claimed.source)
+        if source is None:
+            return DeliveryForecast(claimed.id, UNKNOWN, f"The settings here have no source {claimed.source}.")
+        attempt = Attempt(claimed)
+        with _Guard(attempt, "the dialect's envelope"):
+            read(attempt, self._sources, self._retries, now=self._clock())
+        if attempt.result is None and _asks_the_source(source, attempt):
+            return DeliveryForecast(claimed.id, UNKNOWN, _THIN)
+        if attempt.result is None:
+            self._handling.run(attempt, [], self._reader(claimed.source))
+        if attempt.wants_session:
+            assert attempt.handler is not None
+            return DeliveryForecast(claimed.id, UNKNOWN, f"{attempt.handler.name} {_SESSION}")
+        if attempt.result is not None:
+            return DeliveryForecast(claimed.id, attempt.result.outcome or FAILING, attempt.result.reason)
+        return self._apply(attempt)
+
+    def _apply(self, attempt: Attempt) -> DeliveryForecast:
+        self._overlay.load(attempt.writes)
+        outcome, changed = self._overlay.apply(attempt.writes, delivery_id=attempt.delivery.id)
+        for write in attempt.writes:
+            self._said[write.key.source, write.key.table].append(write)
+        self._writes += len(attempt.writes)
+        for change in changed:
+            key = change.table, change.source, change.external_id
+            earlier = self._made.rows.get(key)
+            self._made.rows[key] = change if earlier is None else _joined(earlier, change)
+        return DeliveryForecast(attempt.delivery.id, outcome.value)
+
+    def _reader(self, source: str) -> Callable[[Key, list[Write]], MirrorRow | None]:
+        def read_row(key: Key, writes: list[Write]) -> MirrorRow | None:
+            tables = [table for table in (key.table, key.table.parent_table) if table is not None]
+            earlier = [write for table in tables for write in self._said[source, table]]
+            # A row that one delivery changes and others look at is put together anew for each: right before quick.
+            order = sorted(earlier, key=lambda write: write.version.arrival)
+            return UnitOfWork(self._connection).read(key, [*order, *writes])
+
+        return read_row
+
+
+@dataclass(slots=True)
+class _Guard(AbstractContextManager[None]):
+    """Around a dialect's code: whatever it raises is what would become of the delivery."""
+
+    attempt: Attempt
+    code: str
+    in_transaction: bool = False
+
+    def __enter__(self) -> None:
+        """Nothing is watched: whoever asks for a forecast sees that it does not come."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if error is None or isinstance(error, KeyboardInterrupt):
+            return False
+        outcome, reason = _verdict(self.code, error)
+        delivery_id = self.attempt.delivery.id
+        self.attempt.result = AttemptResult(delivery_id, State.DEAD, outcome, kept_reason(reason))
+        return True
+
+
+def _verdict(code: str, error: BaseException) -> tuple[str, str]:
+    try:
+        if isinstance(error, Unreadable):
+            return DEAD, told(error)
+        if isinstance(error, Discard):
+            return IGNORED, told(error)
+        if isinstance(error, Retry):
+            return FAILING, told(error)
+        return FAILING, f"{code} raised {told_with_type(error)}"
+    except BaseException as odd:
+        return FAILING, f"{code} raised an error that raised {told_with_type(odd)} to be told"
+
+
+def _asks_the_source(source: Source, attempt: Attempt) -> bool:
+    """Whether its event is thin: only the source's API knows what it says."""
+    assert attempt.envelope is not None
+    return source.settings.api_url is not None and source.dialect.hydrator_for(attempt.envelope.event_type) is not None
+
+
+_THIN = "Its event is thin: the source's API is asked when it runs, and a forecast does not ask it."
+
+_SESSION = "takes mirror.session, whose SQL only a run can show: it has no forecast."
+
+
+def why_skipped(row: Any) -> str | None:
+    """Why a delivery, as `_ROWS` selects it, cannot be replayed; None if it can."""
+    if row is None:
+        return "The delivery is not kept any more."
+    if not row.has_ended:
+        return "It is not done yet."
+    return "Its body has expired." if row.plain is None else None
+
+
+def _joined(earlier: RowChange, later: RowChange) -> RowChange:
+    """Both changes of a row as one."""
+    if earlier.operation == "insert":
+        return later._replace(operation="insert", before={}, after=earlier.after | later.after)
+    before, after = later.before | earlier.before, earlier.after | later.after
+    differing = [name for name in after if before[name] != after[name]]
+    operation = "update"
+    if "active" in differing:
+        operation = "reactivate" if after["active"] else "deactivate"
+    return later._replace(
+        operation=operation,
+        before={name: before[name] for name in differing},
+        after={name: after[name] for name in differing},
+    )
+
+
+def _windows(ids: Iterable[int]) -> Iterator[list[int]]:
+    window: list[int] = []
+    for delivery_id in ids:
+        window.append(delivery_id)
+        if len(window) == WINDOW:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+_ROWS = (
+    select(
+        DELIVERIES.c.id,
+        DELIVERIES.c.source,
+        DELIVERIES.c.round,
+        DELIVERIES.c.received_at,
+        DELIVERIES.c.entity_kind,
+        DELIVERIES.c.entity_id,
+        literal_column(str(HAS_ENDED)).label("has_ended"),
+        func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain"),
+    )
+    .outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
+    .where(among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger))))
+)

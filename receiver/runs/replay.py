@@ -1,0 +1,325 @@
+"""Replay as a run: a frozen set of deliveries, fed in slices behind live work.
+
+At most one batch of it is pending or being worked on at any time, in two halves, so that a worker never waits for the
+next: a live delivery waits for that one batch at most.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Text, bindparam, exists, func, select, update
+
+from receiver.database.bulk import insert_mappings
+from receiver.database.columns import Many, UtcDateTime, among
+from receiver.database.database import Database
+from receiver.dialects.sources import Source
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.retries import RetrySchedule
+from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, in_state
+from receiver.mirror.versions import Outcome
+from receiver.runs.at_once import replayable
+from receiver.runs.forecast import MOST_DELIVERIES, MOST_ROWS, SKIPPED, Forecast, forecast
+from receiver.runs.kinds import Held, Progress
+from receiver.runs.runs import be_alone
+from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RUNS, ItemState, in_item_state
+from receiver.search.deliveries import conditions_of
+from receiver.search.filters import DeliveryFilter
+
+#: Deliveries that are frozen in one transaction, and that have ended and are noted in one.
+FREEZE, NOTE = 1_000, 1_000
+
+#: Seconds until the next look: while the last slice is worked on, and while all that is left waits for later attempts.
+LOOK, LONG_LOOK = 0.1, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The kind of run that sends deliveries that have ended through again."""
+
+    database: Database
+    inbox: Inbox
+    sources: Mapping[str, Source]
+    retries: RetrySchedule
+    batch_size: int
+    clock: Callable[[], datetime]
+    #: The sources that the worker of this process takes deliveries of at the moment.
+    claimable: Callable[[], Collection[str]] = field(default=lambda: ())
+    #: Whether a plan tries its deliveries.
+    forecasts: bool = True
+
+    @property
+    def name(self) -> str:
+        return "replay"
+
+    # ── the plan ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def plan(self, held: Held) -> Progress:
+        """Freeze a part of the set, or, when all of it is frozen, make the forecast."""
+        mark = held.run.mark or {"after": 0, "until": None, "frozen": held.run.total > 0}
+        if not mark["frozen"]:
+            until, ids = self._next_meant(held.run.arguments, mark)
+            return held.commit(lambda connection: self._freeze(connection, held.run.id, until, ids, mark))
+        made = self._forecast(held.run.id, held.run.total) if self.forecasts else None
+        return held.commit(lambda connection: self._keep(connection, held.run.id, mark, made))
+
+    def _next_meant(self, arguments: Mapping[str, Any], mark: Mapping[str, Any]) -> tuple[int, list[int]]:
+        """The next deliveries that are meant and can be replayed: none that arrived after the plan was begun."""
+        meant = select(DELIVERIES.c.id).where(*conditions_of(wanted(arguments)), HAS_ENDED, _HAS_BODY)
+        with self.database.read() as connection:
+            until = mark["until"] or connection.execute(select(func.max(DELIVERIES.c.id))).scalar() or 0
+            meant = meant.where(DELIVERIES.c.id > mark["after"], DELIVERIES.c.id <= until)
+            return until, list(connection.execute(meant.order_by(DELIVERIES.c.id).limit(FREEZE)).scalars())
+
+    def _freeze(
+        self, connection: Connection, run: int, until: int, ids: Sequence[int], mark: Mapping[str, Any]
+    ) -> Progress:
+        """Note these as a part of the set."""
+        insert_mappings(
+            connection,
+            RUN_DELIVERIES,
+            [{"run": run, "delivery_id": each, "state": ItemState.WAITING.value} for each in ids],
+        )
+        frozen = len(ids) < FREEZE
+        total = _count_items(connection, run) if frozen else None
+        last = ids[-1] if ids else mark["after"]
+        return Progress({"after": last, "until": until, "frozen": frozen}, total=total)
+
+    def _forecast(self, run: int, total: int) -> Forecast:
+        every = -(-total // MOST_DELIVERIES) if total else 1
+        ids = self._sample(run, every)
+        return forecast(self.database, self.sources, ids, of=total, retries=self.retries, clock=self.clock)
+
+    def _sample(self, run: int, every: int) -> Iterator[int]:
+        """The deliveries of the set, ascending: one of `every`."""
+        last, seen = 0, 0
+        page = select(RUN_DELIVERIES.c.delivery_id).where(RUN_DELIVERIES.c.run == run).limit(FREEZE)
+        page = page.where(RUN_DELIVERIES.c.delivery_id > bindparam("last")).order_by(RUN_DELIVERIES.c.delivery_id)
+        while True:
+            with self.database.read() as connection:
+                ids = list(connection.execute(page, {"last": last}).scalars())
+            if not ids:
+                return
+            yield from (each for number, each in enumerate(ids, start=seen) if number % every == 0)
+            last, seen = ids[-1], seen + len(ids)
+
+    def _keep(self, connection: Connection, run: int, mark: Any, made: Forecast | None) -> Progress:
+        sources = connection.execute(_SOURCES, {"run": run}).scalars().all()
+        if made is not None:
+            keep_forecast(connection, run, made)
+        return Progress(mark, sources=list(sources), is_last=True)
+
+    # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def step(self, held: Held) -> Progress:
+        """Note what has ended, and feed the next slice if there is room for it and no live delivery is due."""
+        if not held.must_show_life and self._is_idle(held):
+            return Progress(held.run.mark, wait=LOOK)
+        return held.commit(lambda connection: self._step(connection, held))
+
+    def _is_idle(self, held: Held) -> bool:
+        """Whether a step would change nothing but its own sign of life, asked without holding anybody up."""
+        run, now, mark = held.run, held.now, held.run.mark
+        if mark is None:
+            return False
+        with self.database.read() as connection:
+            if connection.execute(_FED_STANDING, {"run": run.id, "limit": 1, "now": now}).first() is not None:
+                return False
+            working, retrying = self._under_way(connection, run.id)
+            if mark["fed"]:
+                return working and not retrying
+            room, live = self._room(connection, now)
+            return working and (live or not room)
+
+    def _step(self, connection: Connection, held: Held) -> Progress:
+        be_alone(connection)
+        run, now = held.run, held.now
+        mark = run.mark or {"after": 0, "fed": False}
+        ended = self._note_ended(connection, run.id, now)
+        room, live = self._room(connection, now)
+        tally = Counter(ended)
+        if room and not live and not mark["fed"]:
+            ids = self._next(connection, run.id, mark["after"], room)
+            tally.update(self._feed(connection, run.id, ids, now))
+            mark = {"after": ids[-1] if ids else mark["after"], "fed": len(ids) < room}
+        under_way = self._under_way(connection, run.id)
+        over = mark["fed"] and not any(under_way)
+        wait = LONG_LOOK if mark["fed"] and not under_way[0] else LOOK
+        return Progress(mark, done=tally.total(), tally=tally, is_last=over, wait=wait, trouble=_trouble(live, mark))
+
+    def _room(self, connection: Connection, now: datetime) -> tuple[int, bool]:
+        """How many deliveries may be fed now, and whether a live one is due."""
+        parameters = {"sources": sorted(self.claimable() or self.sources), "now": now}
+        out = connection.execute(_OUT, parameters).scalar_one()
+        live = connection.execute(_LIVE, parameters).first() is not None
+        half = max(self.batch_size // 2, 1)
+        return (half if out + half <= max(self.batch_size, 1) else 0), live
+
+    def _next(self, connection: Connection, run: int, after: int, limit: int) -> list[int]:
+        return list(connection.execute(_NEXT, {"run": run, "after": after, "limit": limit}).scalars())
+
+    def _feed(self, connection: Connection, run: int, ids: Sequence[int], now: datetime) -> Counter[str]:
+        """Begin a round of each that can be replayed, and say of the others why not."""
+        if not ids:
+            return Counter()
+        can = replayable(connection, ids)
+        self.inbox.begin_round(connection, can, cause="replay", run=run, now=now)
+        _set_items(connection, run, can, ItemState.FED)
+        kept = {row.id: row.has_ended for row in connection.execute(_STANDING, {"ids": sorted(set(ids) - set(can))})}
+        for each in sorted(set(ids) - set(can)):
+            why = (
+                "The delivery is not kept any more."
+                if each not in kept
+                else ("Its body has expired." if kept[each] else "It is not done yet.")
+            )
+            _set_items(connection, run, [each], ItemState.SKIPPED, outcome=SKIPPED, reason=why)
+        return Counter({SKIPPED: len(ids) - len(can)} if len(ids) > len(can) else {})
+
+    def _note_ended(self, connection: Connection, run: int, now: datetime) -> Counter[str]:
+        """Take down how fed deliveries ended, and set those aside whose next attempt is due later."""
+        rows = connection.execute(_FED_STANDING, {"run": run, "limit": NOTE, "now": now}).all()
+        if not rows:
+            rows = connection.execute(_RETRIED, {"run": run, "limit": NOTE}).all()
+        ended = [row for row in rows if row.state != State.PENDING]
+        groups: dict[tuple[str, str | None], list[int]] = {}
+        for row in ended:
+            outcome = row.outcome or row.state or SKIPPED
+            reason = row.reason if row.state is not None else "The delivery is not kept any more."
+            groups.setdefault((outcome, reason), []).append(row.delivery_id)
+        for (outcome, reason), ids in groups.items():
+            _set_items(connection, run, ids, ItemState.ENDED, outcome=outcome, reason=reason)
+        later = [row.delivery_id for row in rows if row.state == State.PENDING]
+        _set_items(connection, run, later, ItemState.RETRYING)
+        return Counter(outcome for (outcome, _), ids in groups.items() for _ in ids)
+
+    def _under_way(self, connection: Connection, run: int) -> tuple[bool, bool]:
+        """Whether deliveries of the run are worked on, and whether some wait for a later attempt."""
+        return tuple(  # type: ignore[return-value]
+            connection.execute(_ANY[state], {"run": run}).first() is not None
+            for state in (ItemState.FED, ItemState.RETRYING)
+        )
+
+
+def wanted(arguments: Mapping[str, Any]) -> DeliveryFilter:
+    """The filter that a plan's arguments describe: what `receiver.search.filters.as_text` made of it."""
+    named: dict[str, Any] = {name: value for name, value in arguments.items() if name in _FILTERS and value is not None}
+    for name, kind in (("state", State), ("outcome", Outcome), ("begin", _moment), ("end", _moment)):
+        if name in named:
+            named[name] = kind(named[name])
+    return DeliveryFilter(**named)
+
+
+def keep_forecast(connection: Connection, run: int, made: Forecast) -> None:
+    """Keep the forecast with its run: the numbers whole, the rows up to a bound."""
+    summary = made.summary()
+    changes = made.changed_rows()[:MOST_ROWS]
+    summary["rows_shown"] = len(changes)
+    connection.execute(update(RUNS).where(RUNS.c.id == run).values(forecast=summary))
+    names = ("table", "source", "external_id", "operation", "before", "after")
+    insert_mappings(
+        connection, RUN_ROWS, [{"run": run} | {name: getattr(each, name) for name in names} for each in changes]
+    )
+    groups: dict[tuple[str, str | None], list[int]] = {}
+    for each in made.deliveries:
+        groups.setdefault((each.outcome, each.reason), []).append(each.delivery_id)
+    for (outcome, reason), ids in groups.items():
+        connection.execute(_FORESEE, {"of": run, "ids": ids, "becomes": outcome, "why": reason})
+
+
+def _trouble(live: bool, mark: Mapping[str, Any]) -> str | None:
+    return "It waits for live deliveries." if live and not mark["fed"] else None
+
+
+def _count_items(connection: Connection, run: int) -> int:
+    found = select(func.count()).select_from(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run)
+    return int(connection.execute(found).scalar_one())
+
+
+def _set_items(connection: Connection, run: int, ids: Sequence[int], state: ItemState, **values: Any) -> None:
+    if ids:
+        connection.execute(_OF_RUN.values(state=state.value, **values), {"of": run, "ids": list(ids)})
+
+
+_FILTERS = {each.name for each in fields(DeliveryFilter)}
+
+_moment = datetime.fromisoformat
+
+_IDS = bindparam("ids", type_=Many(BigInteger))
+
+_OF_RUN = update(RUN_DELIVERIES).where(
+    RUN_DELIVERIES.c.run == bindparam("of"), among(RUN_DELIVERIES.c.delivery_id, _IDS)
+)
+
+_FORESEE = _OF_RUN.values(forecast=bindparam("becomes"), forecast_reason=bindparam("why"))
+
+_HAS_BODY = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
+
+_SOURCES = (
+    select(DELIVERIES.c.source)
+    .join(RUN_DELIVERIES, RUN_DELIVERIES.c.delivery_id == DELIVERIES.c.id)
+    .where(RUN_DELIVERIES.c.run == bindparam("run"))
+    .distinct()
+)
+
+_NEXT = (
+    select(RUN_DELIVERIES.c.delivery_id)
+    .where(RUN_DELIVERIES.c.run == bindparam("run"), RUN_DELIVERIES.c.delivery_id > bindparam("after"))
+    .order_by(RUN_DELIVERIES.c.delivery_id)
+    .limit(bindparam("limit"))
+)
+
+_STANDING = select(DELIVERIES.c.id, DELIVERIES.c.ended_at.is_not(None).label("has_ended")).where(
+    among(DELIVERIES.c.id, _IDS)
+)
+
+_FED = in_item_state(ItemState.FED)
+
+_OF_CLAIMABLE = among(DELIVERIES.c.source + "", bindparam("sources", type_=Many(Text)))
+
+_NOW = bindparam("now", type_=UtcDateTime())
+
+_IS_DUE = DELIVERIES.c.due_at <= _NOW
+
+#: How many deliveries of runs are pending, or worked on.
+_OUT = (
+    select(func.count())
+    .select_from(RUN_DELIVERIES)
+    .join(DELIVERIES, DELIVERIES.c.id == RUN_DELIVERIES.c.delivery_id)
+    .where(_FED, _OF_CLAIMABLE)
+    .where((DELIVERIES.c.state == State.PROCESSING.value) | ((DELIVERIES.c.state == State.PENDING.value) & _IS_DUE))
+)
+
+#: A delivery that is due and that no run has fed.
+_LIVE = (
+    select(DELIVERIES.c.id)
+    .where(in_state(State.PENDING), DELIVERIES.c.suspect.in_([False, True]), _IS_DUE, _OF_CLAIMABLE)
+    .where(~exists().where(RUN_DELIVERIES.c.delivery_id == DELIVERIES.c.id, _FED))
+    .limit(1)
+)
+
+_ITEM_STANDING = (
+    select(RUN_DELIVERIES.c.delivery_id, DELIVERIES.c.state, DELIVERIES.c.outcome, DELIVERIES.c.reason)
+    .outerjoin(DELIVERIES, DELIVERIES.c.id == RUN_DELIVERIES.c.delivery_id)
+    .where(RUN_DELIVERIES.c.run == bindparam("run"))
+    .order_by(RUN_DELIVERIES.c.delivery_id)
+    .limit(bindparam("limit"))
+)
+
+_IS_OVER = DELIVERIES.c.state.not_in([State.PENDING.value, State.PROCESSING.value]) | DELIVERIES.c.id.is_(None)
+
+#: What was fed and has ended, or waits for a later attempt.
+_FED_STANDING = _ITEM_STANDING.where(
+    _FED, _IS_OVER | ((DELIVERIES.c.state == State.PENDING.value) & (DELIVERIES.c.due_at > _NOW))
+)
+
+#: What was tried again and has ended.
+_RETRIED = _ITEM_STANDING.where(in_item_state(ItemState.RETRYING), _IS_OVER)
+
+_ANY = {
+    state: select(RUN_DELIVERIES.c.run).where(RUN_DELIVERIES.c.run == bindparam("run"), in_item_state(state)).limit(1)
+    for state in (ItemState.FED, ItemState.RETRYING)
+}

@@ -1,0 +1,58 @@
+"""Retention of runs and actions: what is over goes with the dedup keys of its time, a small batch at a time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, delete, select
+
+from receiver.database.columns import UtcDateTime
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.runs.actions import ACTIONS
+from receiver.runs.tables import OVER, RUN_DELIVERIES, RUN_ROWS, RUNS
+
+#: Rows per transaction.
+BATCH = 500
+
+
+def drop_old(database: Database, *, before: datetime) -> int:
+    """Drop one small batch of what ended, or was done, before then. Returns how many rows; after the last, 0."""
+    with database.read() as connection:
+        old = [connection.execute(each, {"before": before}).first() for each in (_OLD_RUN, _OLD_ACTION)]
+    if not any(old):
+        return 0
+    return retry_transaction(lambda: _drop(database, before))
+
+
+def _drop(database: Database, before: datetime) -> int:
+    with database.write() as connection:
+        run = connection.execute(_OLD_RUN, {"before": before}).scalar()
+        if run is None:
+            old = select(ACTIONS.c.id).where(ACTIONS.c.at < before).order_by(ACTIONS.c.id).limit(BATCH)
+            return connection.execute(delete(ACTIONS).where(ACTIONS.c.id.in_(old))).rowcount
+        return _drop_run(connection, run)
+
+
+def _drop_run(connection: Connection, run: int) -> int:
+    """A part of what is kept of the run; in the end the run itself."""
+    items = select(RUN_DELIVERIES.c.delivery_id).where(RUN_DELIVERIES.c.run == run)
+    some = items.order_by(RUN_DELIVERIES.c.delivery_id).limit(BATCH)
+    ids = connection.execute(some).scalars().all()
+    if ids:
+        gone = delete(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run, RUN_DELIVERIES.c.delivery_id <= ids[-1])
+        return connection.execute(gone).rowcount
+    connection.execute(delete(RUN_ROWS).where(RUN_ROWS.c.run == run))
+    return connection.execute(delete(RUNS).where(RUNS.c.id == run)).rowcount
+
+
+_BEFORE = bindparam("before", type_=UtcDateTime())
+
+_OLD_RUN = (
+    select(RUNS.c.id)
+    .where(RUNS.c.state.in_([state.value for state in OVER]), RUNS.c.ended_at < _BEFORE)
+    .order_by(RUNS.c.id)
+    .limit(1)
+)
+
+_OLD_ACTION = select(ACTIONS.c.id).where(ACTIONS.c.at < _BEFORE).order_by(ACTIONS.c.id).limit(1)

@@ -1,0 +1,235 @@
+"""Runs: the verbs that plan, start, pause, resume and cancel them, each one transaction that records its action."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select, text, update
+
+from receiver.database.database import Database
+from receiver.errors import NotFound, ReasonWanted, RunConflict
+from receiver.release import release
+from receiver.runs.actions import Asked, Done, Effect, perform
+from receiver.runs.tables import OVER, RUN_DELIVERIES, RUNS, TURNS, ItemState, RunState, in_item_state
+from receiver.worker.processes import Kind, Wiring, running, shown
+
+log = structlog.get_logger(__name__)
+
+#: The key of the advisory lock under which runs are started and fed on PostgreSQL.
+RUNS_LOCK = 0x686F6F6B0006
+
+#: What is said of deliveries that were under way when their run was cancelled.
+LEFT_ALONE = "The run was cancelled while it was under way: it goes on by itself."
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What people do with runs, on one database and with the wiring of this process."""
+
+    database: Database
+    wiring: Wiring
+
+    def plan(
+        self, asked: Asked, kind: str, *, ids: Sequence[int] = (), sources: Sequence[str] = (), now: datetime
+    ) -> Done:
+        """Begin the plan of a run, of these deliveries or of what `asked.arguments` describe. Nothing is changed yet.
+
+        The result names the run, whose set is frozen and forecast from then on.
+        """
+
+        def begin(connection: Connection) -> Effect:
+            values = _new_run(kind, asked, sources, self.wiring, now) | {"total": len(ids)}
+            run = int(connection.execute(insert(RUNS).values(**values).returning(RUNS.c.id)).scalar_one())
+            if ids:
+                items = [{"run": run, "delivery_id": each, "state": ItemState.WAITING.value} for each in sorted(ids)]
+                connection.execute(insert(RUN_DELIVERIES), items)
+            return Effect(len(ids), {"run": str(run), "state": RunState.PLANNING.value}, run=run, wants_reason=False)
+
+        done = _certain(perform(self.database, asked, begin, now=now))
+        log.info("a run is being planned", run=done.result["run"], kind=kind, by=asked.by.who)
+        return done
+
+    def start(self, asked: Asked, run: int, *, now: datetime) -> Done:
+        """Start a planned run, for the reason given: its first slice is fed from then on, behind live work.
+
+        Raises `RunConflict` if it is not planned, its plan is outdated, or another run of its kind is at work on one
+        of its sources; `ReasonWanted` without a reason.
+        """
+
+        if asked.reason is None:
+            raise ReasonWanted("Say why the run is started, in 3 to 200 characters: whoever looks at it later asks.")
+
+        def begin(connection: Connection) -> Effect:
+            be_alone(connection)
+            row = locked(connection, run)
+            self._refuse_start(connection, row, now)
+            for source in row["sources"]:
+                connection.execute(insert(TURNS).values(kind=row["kind"], source=source, run=run))
+            started = {"started_by": asked.by.who, "started_at": now, "reason": asked.reason, "mark": None}
+            _set(connection, run, RunState.RUNNING, **started)
+            return _effect(row, RunState.RUNNING, count=row["total"])
+
+        return self._change("started", asked, run, begin, now)
+
+    def pause(self, asked: Asked, run: int, *, now: datetime) -> Done:
+        """Feed nothing more until it is resumed; what was fed goes on. Raises `RunConflict` unless it runs."""
+
+        def stop(connection: Connection) -> Effect:
+            row = locked(connection, run)
+            _demand(row, "paused", RunState.RUNNING)
+            _set(connection, run, RunState.PAUSED, fed_by=None, fed_until=None)
+            return _effect(row, RunState.PAUSED)
+
+        return self._change("paused", asked, run, stop, now)
+
+    def resume(self, asked: Asked, run: int, *, now: datetime) -> Done:
+        """Go on with a paused run. Raises `RunConflict` unless it is paused."""
+
+        def go_on(connection: Connection) -> Effect:
+            row = locked(connection, run)
+            _demand(row, "resumed", RunState.PAUSED)
+            _set(connection, run, RunState.RUNNING)
+            return _effect(row, RunState.RUNNING)
+
+        return self._change("resumed", asked, run, go_on, now)
+
+    def cancel(self, asked: Asked, run: int, *, now: datetime) -> Done:
+        """End a run for good; what was fed goes on, the rest stays as it is. Raises `RunConflict` if it is over."""
+
+        def end(connection: Connection) -> Effect:
+            row = locked(connection, run)
+            _demand(row, "cancelled", *(state for state in RunState if state not in OVER))
+            finish(connection, run, RunState.CANCELLED, now=now)
+            return _effect(row, RunState.CANCELLED)
+
+        return self._change("cancelled", asked, run, end, now)
+
+    def _change(self, verb: str, asked: Asked, run: int, effect: Any, now: datetime) -> Done:
+        done = _certain(perform(self.database, asked, effect, now=now))
+        if not done.again:
+            log.info(f"a run was {verb}", run=run, by=asked.by.who, reason=asked.reason)
+        return done
+
+    def _refuse_start(self, connection: Connection, row: RowMapping, now: datetime) -> None:
+        _demand(row, "started", RunState.PLANNED)
+        if row["release"] != release() or row["wiring"] != self.wiring.fingerprint:
+            raise RunConflict(
+                f"Run {row['id']} was planned by hookmirror {row['release']} with other handlers or sources than are "
+                "in force here now, so its forecast says nothing about it: plan it again."
+            )
+        for process in running(connection, now):
+            if process["kind"] != Kind.ENDPOINT and (process["release"], process["fingerprint"]) != (
+                row["release"],
+                row["wiring"],
+            ):
+                raise RunConflict(
+                    f"The {shown(process)} has another release, or other handlers or sources, than run {row['id']} was "
+                    "planned with: restart it with the same, or plan again where the settings are its own."
+                )
+        busy = select(TURNS.c.run).where(TURNS.c.kind == row["kind"], TURNS.c.source.in_(row["sources"])).limit(1)
+        other = connection.execute(busy).scalar()
+        if other is not None:
+            raise RunConflict(
+                f"Run {other} is a {row['kind']} of the same source and has not ended: wait for it, or cancel it with "
+                f"`hookmirror runs cancel {other}`."
+            )
+
+
+def find(connection: Connection, run: int) -> RowMapping:
+    """The run. Raises `NotFound` if there is none of this id."""
+    return _found(connection.execute(select(RUNS).where(RUNS.c.id == run)).mappings().first(), run)
+
+
+def locked(connection: Connection, run: int) -> RowMapping:
+    """The run, kept as it is until the transaction ends. Raises `NotFound`."""
+    return _found(connection.execute(select(RUNS).where(RUNS.c.id == run).with_for_update()).mappings().first(), run)
+
+
+def recent(*, before: int | None = None) -> Select[Any]:
+    """Selects runs, newest first, older than the id `before`."""
+    found = select(RUNS).order_by(RUNS.c.id.desc())
+    return found if before is None else found.where(RUNS.c.id < before)
+
+
+def finish(connection: Connection, run: int, state: RunState, *, now: datetime) -> None:
+    """End the run: its sources may have another one."""
+    connection.execute(delete(TURNS).where(TURNS.c.run == run))
+    for left in (ItemState.FED, ItemState.RETRYING):
+        # Otherwise they would count as work of a run for as long as the run is kept.
+        going_on = update(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run, in_item_state(left))
+        connection.execute(going_on.values(state=ItemState.ENDED.value, reason=LEFT_ALONE))
+    _set(connection, run, state, ended_at=now, fed_by=None, fed_until=None, trouble=None)
+
+
+def has_worker(database: Database, *, now: datetime) -> bool:
+    """Whether a process with a worker, which feeds runs, is alive."""
+    with database.read() as connection:
+        return any(process["kind"] != Kind.ENDPOINT for process in running(connection, now))
+
+
+def counts(connection: Connection) -> Mapping[str, int]:
+    """How many runs are in each state that is not over."""
+    found = select(RUNS.c.state, func.count()).where(RUNS.c.state.not_in([str(state) for state in OVER]))
+    return {row.state: row[1] for row in connection.execute(found.group_by(RUNS.c.state))}
+
+
+def left(connection: Connection) -> int:
+    """Deliveries and rows that the runs at work have not brought to their end, as far as known."""
+    at_work = RUNS.c.state.in_([RunState.RUNNING.value, RunState.PAUSED.value])
+    return int(connection.execute(select(func.sum(RUNS.c.total - RUNS.c.done)).where(at_work)).scalar() or 0)
+
+
+def _new_run(kind: str, asked: Asked, sources: Sequence[str], wiring: Wiring, now: datetime) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "sources": sorted(sources),
+        "arguments": dict(asked.arguments),
+        "state": RunState.PLANNING.value,
+        "done": 0,
+        "tally": {},
+        "release": release(),
+        "wiring": wiring.fingerprint,
+        "planned_by": asked.by.who,
+        "planned_at": now,
+    }
+
+
+def _found(row: RowMapping | None, run: int) -> RowMapping:
+    if row is None:
+        raise NotFound(f"There is no run {run}: `hookmirror runs` lists them.")
+    return row
+
+
+def _demand(row: RowMapping, verb: str, *states: RunState) -> None:
+    """Raises `RunConflict`, which says how the run stands, unless it is in one of the states."""
+    if row["state"] in states:
+        return
+    by = f", started by {row['started_by']} at {row['started_at']:%Y-%m-%d %H:%M:%S}Z" if row["started_by"] else ""
+    stands = "still being planned" if row["state"] == RunState.PLANNING else row["state"]
+    raise RunConflict(f"Run {row['id']} is {stands}{by}, so it cannot be {verb}.")
+
+
+def _set(connection: Connection, run: int, state: RunState, **values: Any) -> None:
+    connection.execute(update(RUNS).where(RUNS.c.id == run).values(state=state.value, **values))
+
+
+def _effect(row: RowMapping, state: RunState, *, count: int | None = None) -> Effect:
+    """A change of the run's state; only a start wants a reason."""
+    result = {"run": str(row["id"]), "state": state.value}
+    concerned = row["total"] - row["done"] if count is None else count
+    return Effect(concerned, result, run=row["id"], wants_reason=count is not None)
+
+
+def _certain(done: Done | None) -> Done:
+    assert done is not None
+    return done
+
+
+def be_alone(connection: Connection) -> None:
+    """One start, or one slice, at a time."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": RUNS_LOCK})

@@ -1,0 +1,95 @@
+"""Runs as people and programs are told of them: the same facts in JSON and in lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, select
+
+from receiver import codec
+from receiver.runs.tables import RUN_ROWS, RunState
+
+#: Rows of a forecast that are told as text.
+MOST_TOLD = 20
+
+#: Columns that only feeders need.
+_HIDDEN = frozenset({"mark", "fed_by", "fed_until"})
+
+
+def show(run: RowMapping) -> dict[str, Any]:
+    """A run as the API and `--json` show it."""
+    return {**{name: value for name, value in run.items() if name not in _HIDDEN}, "id": str(run["id"])}
+
+
+def forecast_rows(connection: Connection, run: int, *, limit: int) -> list[dict[str, Any]]:
+    """The rows that the run would change, as of its plan, in key order."""
+    found = select(RUN_ROWS).where(RUN_ROWS.c.run == run)
+    ordered = found.order_by(RUN_ROWS.c.table, RUN_ROWS.c.source, RUN_ROWS.c.external_id)
+    return [show_row(row) for row in connection.execute(ordered.limit(limit)).mappings()]
+
+
+def show_row(row: RowMapping) -> dict[str, Any]:
+    """A row of a forecast as the API and `--json` show it."""
+    return {name: value for name, value in row.items() if name != "run"}
+
+
+def line(run: RowMapping) -> str:
+    """A run in one line."""
+    of = f" of {', '.join(run['sources'])}" if any(run["sources"]) else ""
+    who = run["started_by"] or run["planned_by"]
+    reason = f": {run['reason']}" if run["reason"] else ""
+    trouble = f" ({run['trouble']})" if run["trouble"] else ""
+    return f"Run {run['id']}: {run['kind']}{of}, {_how_far(run)}, by {who}{reason}{trouble}"
+
+
+def lines(run: RowMapping, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A run with all that is known about it."""
+    yield line(run)
+    if run["tally"]:
+        yield f"Became: {numbers(run['tally'])}."
+    if run["forecast"]:
+        yield from forecast_lines(run["forecast"], rows)
+    if run["state"] == RunState.PLANNED:
+        yield f"Start it with `hookmirror runs start {run['id']} --reason '…'`."
+
+
+def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A forecast: the numbers, the reasons, and the first rows."""
+    yield f"Would become, as of {forecast['made_at']}: {numbers(forecast['outcomes']) or 'nothing'}."
+    if forecast["partial"]:
+        yield f"This is a part only: {forecast['partial']}"
+    for each in forecast["reasons"]:
+        yield f"  {each['deliveries']} × {each['reason']}"
+    for table, operations in forecast["rows"].items():
+        yield f"Rows of {table}: {numbers(operations)}."
+    for row in rows[:MOST_TOLD]:
+        yield f"  {row['operation']} {row['table']} {row['source']} {row['external_id']}: {_difference(row)}"
+    more = sum(sum(operations.values()) for operations in forecast["rows"].values()) - len(rows[:MOST_TOLD])
+    if more > 0:
+        yield f"  … and {more} more."
+
+
+def numbers(tally: Mapping[str, int]) -> str:
+    """A tally as text, the largest number first."""
+    return ", ".join(f"{number} {name}" for name, number in sorted(tally.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _how_far(run: RowMapping) -> str:
+    if run["state"] == RunState.PLANNED:
+        return f"planned, {run['total']} to do, nothing yet"
+    if run["state"] in (RunState.RUNNING, RunState.PAUSED):
+        return f"{run['state']}, {run['done']} of {run['total']}"
+    return f"{run['state']}, {run['done']}" if run["state"] == RunState.DONE else str(run["state"])
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {_as_json(row['before'].get(name))} -> {_as_json(after)}"
+        for name, after in row["after"].items()
+        if row["before"].get(name) != after
+    )
+
+
+def _as_json(value: Any) -> str:
+    return codec.encode(value).decode()

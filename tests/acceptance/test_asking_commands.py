@@ -1,0 +1,168 @@
+"""`hookmirror search`, `deliveries`, `show`, `row` and `changes`: from the own database, and over the API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from subprocess import CompletedProcess
+from typing import NamedTuple
+
+import pytest
+from commanding import SECRET, Folder, Forks, product
+from serving import serving, token, wait_until
+
+from receiver.api.tokens import Scope
+from receiver.commands.tables import cell, hex_lines
+
+HOSTILE = "Lamp\x1b[2J\u202e"
+
+
+class Asking(NamedTuple):
+    """An installation with a history, its receiver, and what runs commands."""
+
+    folder: Folder
+    receiver: str
+    forks: Forks
+
+    def run(self, *arguments: str, given_token: str | None = None) -> CompletedProcess[str]:
+        environment = {"HOOKMIRROR_TOKEN": token(Scope.READ) if given_token is None else given_token}
+        return self.forks.run(replace(self.folder, environment=environment), *arguments)
+
+    def ask(self, *arguments: str, over: str = "", code: int = 0) -> str:
+        """What a command says: on standard output, or on standard error if it fails."""
+        done = self.run(*arguments, *(["--to", self.receiver] if over else []))
+        assert done.returncode == code, done.stderr
+        return done.stderr if code else done.stdout
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory) -> Iterator[Asking]:
+    folder = Folder(tmp_path_factory.mktemp("asking"))
+    sources = {"iimmpact": {"secrets": [SECRET]}, "sigma": {"secrets": [SECRET]}}
+    with serving(folder.url, sources=sources, with_worker=True) as running, Forks(1) as forks:
+        for number in range(3):
+            running.send("iimmpact", product(number, key=f"SKU-{number}", name=HOSTILE), secret=SECRET)
+        running.send("sigma", b"\xff\xfe not JSON", secret=SECRET)
+        wait_until(lambda: running.count("deliveries", "ended_at IS NULL") == 0, "the worker")
+        yield Asking(folder, str(running.client.base_url).rstrip("/"), forks)
+
+
+BOTH = pytest.mark.parametrize("over", ["", "the API"])
+
+
+@BOTH
+def test_deliveries_are_listed_and_filtered(asking, over):
+    listed = [json.loads(line) for line in asking.ask("deliveries", "--json", over=over).splitlines()]
+    assert [each["entity"] for each in listed] == [None, "product:P2", "product:P1", "product:P0"]
+    dead = asking.ask("deliveries", "--state", "dead", "--since", "1h", "--source", "sigma", over=over)
+    assert len(dead.splitlines()) == 2
+    assert asking.ask("deliveries", "--event-type", "sun.set", over=over) == "None.\n"
+
+
+def test_a_list_goes_on_where_it_said(asking):
+    following = json.loads(asking.run("deliveries", "--limit", "1", "--json").stderr)["next"]
+    second = json.loads(asking.ask("deliveries", "--limit", "1", "--json", "--cursor", following))
+    assert second["entity"] == "product:P2"
+
+
+@BOTH
+def test_a_search_says_what_it_found(asking, over):
+    assert "products/iimmpact/P1" in asking.ask("search", "P1", over=over)
+    nowhere = asking.ask("search", "p1", over=over)
+    assert nowhere.startswith("Nothing is called 'p1' here")
+    assert "dedup_keys" in nowhere
+
+
+@BOTH
+def test_nothing_that_a_sender_wrote_reaches_the_terminal_as_it_is(asking, over):
+    (found,) = json.loads(asking.ask("search", "product:P1", "--json", over=over))["deliveries"]
+    shown = (
+        asking.ask("row", "products", "iimmpact", "P1", over=over),
+        asking.ask("changes", over=over),
+        asking.ask("search", "P1", over=over),
+        asking.ask("show", found["delivery"]["id"], over=over),
+    )
+    for each in shown:
+        assert "Lamp" in each
+        assert all(line.isprintable() for line in each.splitlines())
+    assert "Lamp\\x1b[2J\\u202e" in shown[0]
+
+
+@BOTH
+def test_a_body_that_is_not_text_is_shown_in_hexadecimal_digits(asking, over):
+    dead = json.loads(asking.ask("deliveries", "--state", "dead", "--json", over=over))
+    assert "00000000  ff fe 20 6e 6f 74" in asking.ask("show", dead["id"], over=over)
+    assert json.loads(asking.ask("show", dead["id"], "--json", over=over))["body_encoding"] == "base64"
+
+
+def test_a_body_is_written_byte_for_byte(asking):
+    (found,) = json.loads(asking.ask("search", "product:P1", "--json"))["deliveries"]
+    assert asking.ask("show", found["delivery"]["id"], "--body").encode() == product(1, key="SKU-1", name=HOSTILE)
+
+
+@BOTH
+def test_changes_come_newest_first_or_behind_a_number(asking, over):
+    newest = [json.loads(line)["seq"] for line in asking.ask("changes", "--json", over=over).splitlines()]
+    assert newest == [3, 2, 1]
+    behind = asking.ask("changes", "--json", "--after", "1", over=over).splitlines()
+    assert [json.loads(line)["seq"] for line in behind] == [2, 3]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["show", "1"], "There is no delivery 1."),
+        (["show", "x\n\x1b"], "There is no delivery"),
+        (["row", "moons", "iimmpact", "P1"], "There is no table 'moons'"),
+        (["row", "products", "iimmpact", "../P1"], "was ever heard of"),
+        (["deliveries", "--source", "nosuch"], "There is no source 'nosuch'"),
+        (["deliveries", "--since", "yesterday"], "`from` takes a time with its offset"),
+        (["deliveries", "--cursor", "x"], "`cursor` takes what the page before said"),
+        (["deliveries", "--entity", ""], "`entity` is empty"),
+        (["changes", "--after", "999"], "The change feed ends with 3"),
+        (["search", ""], "`q` is empty"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_line_that_says_why(asking, over, arguments, reason):
+    said = asking.ask(*arguments, over=over, code=1)
+    assert reason in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x", "99999999999999999999"])
+def test_a_limit_that_makes_no_sense_is_refused(asking, limit):
+    assert "limit" in asking.ask("deliveries", "--limit", limit, code=2)
+
+
+@pytest.mark.parametrize(
+    ("to", "given_token", "reason"),
+    [
+        ("http://127.0.0.1:9", "secret-token", "Nobody answers at http://127.0.0.1:9"),
+        ("nowhere", "secret-token", "--to takes a URL"),
+        ("http://[", "secret-token", "--to takes a URL"),
+        (None, "secret-token", "The token is not one of this server"),
+        (None, "secret\ntoken", "The token is not one"),
+        (None, "", "--to wants a token"),
+    ],
+)
+def test_a_receiver_that_does_not_answer_is_told_in_one_line(asking, to, given_token, reason):
+    done = asking.run("deliveries", "--to", to or asking.receiver, given_token=given_token)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert reason in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_digits_stay_as_they_are():
+    assert cell("19.900") == "19.900"
+    assert cell(Decimal("1E+3")) == "1000"
+    assert cell(123456789012345678901234567890) == "123456789012345678901234567890"
+
+
+def test_bytes_are_shown_with_their_places_and_what_is_ascii():
+    assert hex_lines(b"A\x00\xff" + b"x" * 14) == [
+        "00000000  41 00 ff 78 78 78 78 78 78 78 78 78 78 78 78 78  A..xxxxxxxxxxxxx",
+        f"00000010  {'78':<47}  x",
+    ]

@@ -1,0 +1,110 @@
+"""Journeys of the person on call, with commands alone: the secret was rotated, and nothing comes any more."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from commanding import SECRET, SETTINGS, Folder, product, wait_until
+
+NEW_SECRET = "the new secret of these tests"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Folder:
+    return Folder(tmp_path)
+
+
+def post(client: httpx.Client, number: int, *, secret: str, source: str = "iimmpact") -> int:
+    content = product(number, key=f"k{number}", name="Lamp")
+    digits = hmac.new(secret.encode(), content, hashlib.sha256).hexdigest()
+    headers = {"X-Webhook-Signature": f"sha256={digits}"}
+    return client.post(f"/hooks/{source}", content=content, headers=headers).status_code
+
+
+@contextmanager
+def served_until_the_end(folder: Folder) -> Iterator[httpx.Client]:
+    """A server that ends as it is asked to, and so writes its last tallies."""
+    with folder.serving("--no-worker") as (process, client):
+        yield client
+        process.terminate()
+        process.wait(60)
+
+
+def findings(folder: Folder) -> list[dict]:
+    done = folder.run("findings", "--json")
+    assert done.returncode == 1, done.stderr
+    return json.loads(done.stdout)["items"]
+
+
+def test_a_secret_that_was_changed_at_the_sender_first_costs_nothing(folder: Folder):
+    with served_until_the_end(folder) as client:
+        assert post(client, 0, secret=SECRET) == 200
+        assert [post(client, number, secret=NEW_SECRET) for number in (1, 2, 3, 3)] == [401] * 4
+        wait_until(lambda: folder.count(table="refused") == 4, "the requests to be kept")
+    # A good one in the same minute: the rule wants wrong ones alone, from the next minute on.
+    folder.query("UPDATE tallies SET at = '2026-01-01T00:00:00.000000Z' WHERE kind = 'verified'")
+    (found,) = findings(folder)
+    assert (found["rule"], found["source"], found["evidence"]["kept"]) == ("secret_changed", "iimmpact", 4)
+    said = folder.run("findings").stdout
+    assert "was the secret changed at the sender?" in said
+    assert "4 refused requests are kept" in said
+    assert "LOOK finding secret_changed: every signature of iimmpact fails" in folder.run("doctor").stdout
+    folder.settings = SETTINGS.replace(
+        f'[sources.iimmpact]\nsecrets = ["{SECRET}"]', f'[sources.iimmpact]\nsecrets = ["{NEW_SECRET}", "{SECRET}"]'
+    )
+    assert "iimmpact: 4 verified (3 new, 1 duplicates), 0 still do not." in folder.run("refused", "--verify").stdout
+    assert (folder.count(), folder.count(table="refused")) == (4, 0)
+
+
+def test_a_sender_whose_address_is_misspelt_is_found(folder: Folder):
+    with served_until_the_end(folder) as client:
+        for number in range(4):
+            assert post(client, number, secret=SECRET, source="iimpact") == 404
+            # Names are compared ten times a second at most.
+            time.sleep(0.15)
+    (found,) = findings(folder)
+    assert (found["rule"], found["source"], found["evidence"]["asked_for"]) == (
+        "misspelt_source",
+        "iimmpact",
+        "iimpact",
+    )
+    assert "/hooks/iimmpact" in found["mend"]
+
+
+def test_refused_requests_are_listed_escaped_and_dropped(folder: Folder):
+    with served_until_the_end(folder) as client:
+        header = {"X-Webhook-Signature": "sha256=" + "0" * 64}
+        assert client.post("/hooks/iimmpact", content=b"\x1b[31mred", headers=header).status_code == 401
+        wait_until(lambda: folder.count(table="refused") == 1, "the request to be kept")
+    listed = folder.run("refused", "iimmpact").stdout
+    assert "signature_wrong" in listed
+    assert "\x1b" not in listed
+    assert folder.ask("refused", "--drop") == {"dropped": 1}
+    assert folder.run("refused").stdout == "Kept requests: 0.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("refused", "--verify", "--drop"), "exclude each other"),
+        (("refused", "nobody", "--verify"), "no source 'nobody'"),
+        (("findings", "--acknowledge", "nothing"), "No finding with the id 'nothing' is open"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_refused(folder: Folder, arguments: tuple[str, ...], says: str):
+    done: subprocess.CompletedProcess[str] = folder.run(*arguments)
+    assert done.returncode == 1
+    assert says in done.stderr
+
+
+def test_where_all_is_well_nothing_needs_anybody(folder: Folder):
+    done = folder.run("findings")
+    assert (done.returncode, done.stdout) == (0, "Nothing needs you.\n")

@@ -1,0 +1,116 @@
+"""Asking the source over HTTP: answers, refusals, and the scope that it takes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from serving import Served, serving
+
+from receiver.api.tokens import Scope
+
+SECRET = "sign-of-these-tests"
+
+RECORDS = {
+    "e1": {"id": "e1", "values": {"name": [{"scope": {}, "value": "Lamp"}]}, "updatedAt": "2026-06-01T12:00:00Z"}
+}
+
+
+class SigmaApi(BaseHTTPRequestHandler):
+    """Knows one record; of `html` it says nothing that can be read."""
+
+    def do_GET(self) -> None:
+        name = self.path.rpartition("/")[2]
+        status, content = (200, json.dumps(RECORDS[name])) if name in RECORDS else (404, '{"error": "NOT_FOUND"}')
+        if name == "html":
+            status, content = 200, "<html>"
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test's output is not its log."""
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SigmaApi)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/api/v1"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def served(lend_database, tmp_path_factory, api: str) -> Iterator[Served]:
+    asked = {"dialect": "sigma", "secrets": [SECRET], "api_url": api, "api_key": "sk", "reconcile": "daily 02:10"}
+    without = {"dialect": "sigma", "secrets": [SECRET]}
+    with (
+        lend_database(tmp_path_factory.mktemp("asking")) as url,
+        serving(url, sources={"pim": asked, "plain": without}) as running,
+    ):
+        yield running
+
+
+def post(served: Served, path: str, scope: Scope | None = Scope.OPERATE):
+    return served.get(f"/api/v1/catalog/{path}", scope=scope, method="POST")
+
+
+def test_a_row_is_compared_and_then_repaired(served: Served):
+    asked = post(served, "products/pim/e1/ask").json()
+    assert (asked["known_here"], asked["known_there"], asked["equal"], asked["repaired"]) == (False, True, False, None)
+    assert asked["changed_there"] == "2026-06-01T12:00:00Z"
+    assert {"name": "name", "here": None, "there": "Lamp", "equal": False} in asked["columns"]
+    answer = post(served, "products/pim/e1/repair?reason=a+customer+asked")
+    assert answer.status_code == 200, answer.text
+    repaired = answer.json()
+    assert (repaired["repaired"], repaired["left"]) == (1, None)
+    (action,) = served.get("/api/v1/actions").json()["items"]
+    assert (action["what"], action["reason"], action["result"]) == (
+        "repair",
+        "a customer asked",
+        {"rows": 1, "left": None},
+    )
+    assert post(served, "products/pim/e1/ask").json()["equal"] is True
+    assert served.get("/api/v1/catalog/products/pim/e1").json()["row"]["name"] == "Lamp"
+
+
+def test_a_row_that_nobody_has_is_told_to_be_nowhere(served: Served):
+    asked = post(served, "products/pim/a%2Fb/ask").json()
+    assert (asked["external_id"], asked["known_here"], asked["known_there"]) == ("a/b", False, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code", "advice"),
+    [
+        ("products/pim/e1/repair", 400, "bad_request", "needs a reason of 3 to 200 characters"),
+        ("products/pim/e1/ask?colour=red", 400, "bad_request", "none"),
+        ("lamps/pim/e1/ask", 404, "not_found", "There is no table 'lamps': choose one of"),
+        ("products/nobody/e1/ask", 404, "not_found", "There is no source 'nobody' in the settings"),
+        ("products/plain/e1/ask", 409, "not_askable", "has no `api_url`: set it"),
+        ("records/pim/e1/ask", 409, "not_askable", "knows no way to ask its source for one row of records"),
+        ("products/pim/html/ask", 502, "source_away", "something else than JSON: check api_url"),
+        ("variants/pim/v/ask", 502, "source_away", "the mirror knows none of 'v'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_with_advice(served: Served, path: str, status: int, code: str, advice: str):
+    answer = post(served, path)
+    assert (answer.status_code, answer.json()["error"]) == (status, code)
+    assert advice in answer.json()["message"]
+
+
+def test_it_takes_a_token_that_allows_to_operate(served: Served):
+    assert [post(served, "products/pim/e1/ask", scope=scope).status_code for scope in (None, Scope.READ)] == [401, 403]
+
+
+def test_the_statistics_tell_of_the_schedule(served: Served):
+    told = {each["source"]: each["reconcile"] for each in served.get("/api/v1/stats").json()["sources"]}
+    assert (told["pim"]["schedule"], told["pim"]["under_way"]) == ("daily 02:10", False)
+    assert told["pim"]["next_at"] is not None
+    assert told["plain"]["next_at"] is None

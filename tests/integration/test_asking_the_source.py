@@ -1,0 +1,148 @@
+"""Ask the source: one row beside what its source says now, and the repair of that row alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from paging import PagedSource, listened_to, mirrored
+from shopping import named
+
+from handlers.catalog import Product, Variant
+from receiver import ApiError, Listed
+from receiver.errors import ConfigurationError
+from receiver.mirror.changes import after
+from receiver.reconcile.ask import ask_source, repair_row
+
+EARLIER = datetime.now(UTC) - timedelta(hours=1)
+
+
+@pytest.fixture
+def source(shop, kit) -> PagedSource:
+    """A source with one lamp, which the mirror knows."""
+    paged = PagedSource()
+    paged.speak(shop)
+    listened_to(kit)
+    paged.hold(["A1"])
+    kit.send("shop", "product.updated", id="A1", at=EARLIER, data=named())
+    kit.drain()
+    return paged
+
+
+def ask(kit, external_id: str = "A1", table=Product):
+    return ask_source(kit.database, kit.source("shop"), table, external_id, clock=kit.now)
+
+
+def repair(kit, external_id: str = "A1", **options):
+    options = {"reason": "the ERP says so", **options}
+    return repair_row(kit.database, kit.source("shop"), Product, external_id, clock=kit.now, **options)
+
+
+def columns(asked) -> dict[str, tuple]:
+    return {column.name: (column.here, column.there, column.equal) for column in asked.columns}
+
+
+def test_a_row_that_is_right_is_told_to_be(kit, source):
+    asked = ask(kit)
+    assert asked.equal
+    assert columns(asked) == {"active": (True, True, True), "name": ("Lamp", "Lamp", True)}
+    assert asked.lines()[1] == "The mirror says the same."
+
+
+def test_each_column_is_told_as_it_is_here_and_there(kit, source):
+    source.names["A1"] = "Lantern"
+    asked = ask(kit)
+    assert (asked.equal, columns(asked)["name"]) == (False, ("Lamp", "Lantern", False))
+    assert 'name: "Lantern" there, "Lamp" here' in asked.lines()
+    assert mirrored(kit) == {"A1": "Lamp"}, "to ask changes nothing"
+
+
+def test_what_the_source_says_of_its_time_of_change_is_told(kit, source):
+    changed = datetime(2026, 11, 28, 10, 46, tzinfo=UTC)
+    source.row = lambda each: Listed(Product, each[0], {"name": each[1]}, changed_at=changed)
+    assert ask(kit).changed_there == changed
+    assert "Last change there: 2026-11-28T10:46:00+00:00." in ask(kit).lines()
+
+
+def test_a_row_that_the_source_has_no_more_is_told_and_its_repair_deactivates_it(kit, source):
+    kit.send("shop", "variant.updated", id="OF-A1", at=EARLIER, data={"parent": "A1"})
+    kit.drain()
+    del source.names["A1"]
+    assert (ask(kit).known_there, ask(kit).equal) == (False, False)
+    assert [change.operation for change in repair(kit).repaired] == ["deactivate", "deactivate"]
+    assert not kit.row(Product, "A1").active
+    assert not kit.row(Variant, "OF-A1").active, "its children are gone with it"
+
+
+def test_a_row_that_nobody_ever_heard_of_can_be_asked_for_and_brought_in(kit, source):
+    source.names["NEW"] = "Torch"
+    asked = ask(kit, "NEW")
+    assert (asked.known_here, asked.known_there, asked.equal) == (False, True, False)
+    assert [change.operation for change in repair(kit, "NEW").repaired] == ["insert"]
+    assert (ask(kit, "NOWHERE").known_here, ask(kit, "NOWHERE").columns) == (False, [])
+    assert repair(kit, "NOWHERE").repaired == []
+
+
+def test_a_repair_writes_this_row_and_stands_in_the_change_feed(kit, source):
+    source.names |= {"A1": "Lantern", "A2": "another"}
+    asked = repair(kit)
+    assert (asked.reason, asked.left, [change.external_id for change in asked.repaired]) == (
+        "the ERP says so",
+        None,
+        ["A1"],
+    )
+    assert mirrored(kit) == {"A1": "Lantern"}
+    newest = after(kit.database, 0, limit=100)[-1]
+    assert (newest["external_id"], newest["delivery_id"]) == ("A1", None)
+
+
+def test_a_repair_does_not_overrule_newer_news(kit, source):
+    kit.send("shop", "product.updated", id="A1", at=kit.now() + timedelta(minutes=1), data=named("newer"))
+    kit.drain()
+    asked = repair(kit)
+    assert (asked.left, mirrored(kit)) == ("newer", {"A1": "newer"})
+    assert asked.lines()[-1] == "Not repaired: the mirror has newer news than this answer."
+
+
+def test_a_repair_leaves_the_row_to_a_delivery_that_comes_meanwhile(kit, source):
+    source.names["A1"] = "as answered"
+    source.after = lambda _: kit.send("shop", "product.updated", id="A1", at=EARLIER, data=named("as announced"))
+    asked = repair(kit)
+    assert (asked.left, asked.repaired) == ("delivery", [])
+    assert asked.lines()[-1].startswith("Not repaired: a delivery about it came while the source was asked.")
+
+
+def test_the_record_of_a_repair_belongs_to_its_transaction(kit, source):
+    source.names["A1"] = "Lantern"
+
+    def refuse(_connection, _asked) -> None:
+        raise RuntimeError("no record")
+
+    with pytest.raises(RuntimeError):
+        repair(kit, record=refuse)
+    assert mirrored(kit) == {"A1": "Lamp"}
+
+
+@pytest.mark.parametrize("reason", ["", "  a ", "x" * 201])
+def test_a_repair_wants_a_reason(kit, source, reason: str):
+    with pytest.raises(ConfigurationError, match="needs a reason of 3 to 200 characters"):
+        repair(kit, reason=reason)
+    assert source.requests == []
+
+
+def test_a_dialect_without_a_lookup_says_so(kit, source):
+    with pytest.raises(ConfigurationError, match="knows no way to ask its source for one row of variants: reconcile"):
+        ask(kit, table=Variant)
+
+
+def test_an_api_that_is_away_is_told(kit, source):
+    source.before = lambda _: (_ for _ in ()).throw(httpx.ConnectError("refused"))
+    with pytest.raises(ApiError, match="ConnectError: refused"):
+        ask(kit)
+
+
+def test_a_lookup_that_answers_about_another_row_is_refused(kit, source):
+    source.look_up = lambda _: [Listed(Product, "A2", {"name": "another"})]
+    with pytest.raises(ApiError, match="answered with other rows than 'A1'"):
+        ask(kit)

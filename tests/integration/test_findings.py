@@ -1,0 +1,361 @@
+"""Tallies, findings and their record, on real databases: what is written, summed up, opened, closed and offered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from shopping import named, new_worker
+from sqlalchemy import select
+from structlog.testing import capture_logs
+
+from receiver import Dialect, Event, Mirror
+from receiver.copying.preconditions import Side
+from receiver.dialects.sources import Source
+from receiver.findings import duties, record, tallies
+from receiver.findings.counting import RUNNING, WATCHED, KindCount, ProcessCounts, TallyKey
+from receiver.findings.finding import Finding
+from receiver.findings.gathering import Facts, examine, gather, read_faults
+from receiver.findings.record import CLOSES_AFTER, update_record
+from receiver.findings.situation import RunningProcess
+from receiver.findings.tables import DUTIES, TALLIES
+from receiver.findings.watching import DUTY, EVALUATION_LEASE, FindingsWatch
+from receiver.ingest import unhandled
+from receiver.metrics import few_names
+from receiver.runs.actions import Asked, By, Via
+from receiver.testing import Webhooks
+
+NOW = datetime(2026, 3, 4, 12, 0, 30, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SHOP = TallyKey("shop", "accepted", "")
+
+
+def add(kit: Webhooks, at: datetime, number: int = 1, key: TallyKey = SHOP, process: str = "one") -> None:
+    with kit.database.write() as connection:
+        tallies.add(connection, process, {key: KindCount(number, number / 2)}, at=at)
+
+
+def read(kit: Webhooks, **wanted: Any) -> list[Any]:
+    known = {"span": MINUTE, "after": NOW - 500 * DAY, "until": NOW + DAY, "source": None, "kind": None, "limit": 1_000}
+    return tallies.page(kit.database, **{**known, **wanted}).items
+
+
+def facts(kit: Webhooks, **sources: Source) -> Facts:
+    known = sources or {"shop": kit.source("shop")}
+    running = [RunningProcess("here", works=True, serves=True)]
+    return Facts(known, max_body_bytes=1_000, max_backlog_seconds=300.0, running=lambda *_: running)
+
+
+# ── tallies ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_tallies_of_all_processes_are_summed_up_by_the_minute(kit):
+    add(kit, NOW, 3)
+    add(kit, NOW + timedelta(seconds=29), 4, process="two")
+    add(kit, NOW + MINUTE, 5)
+    assert [(row.at, row.number, row.amount) for row in read(kit)] == [
+        (NOW.replace(second=0), 7, 3.5),
+        (NOW.replace(second=0) + MINUTE, 5, 2.5),
+    ]
+
+
+def test_a_minute_that_comes_twice_because_the_clock_was_set_back_counts_both_times(kit):
+    add(kit, NOW, 3)
+    add(kit, NOW, 4)
+    assert [row.number for row in read(kit)] == [7]
+
+
+def test_after_two_weeks_an_hour_takes_the_place_of_its_minutes_and_loses_nothing(kit):
+    old = NOW - 15 * DAY
+    for minute in range(0, 150, 30):
+        add(kit, old + minute * MINUTE, minute + 1)
+    add(kit, NOW - 13 * DAY)
+    before = sum(row.number for row in read(kit))
+    while tallies.prune(kit.database, NOW):
+        pass
+    hours = read(kit, span=HOUR)
+    assert [row.at.minute for row in hours] == [0, 0, 0]
+    assert sum(row.number for row in hours) + 1 == before
+    assert len(read(kit)) == 1
+
+
+def test_an_hour_that_is_summed_up_twice_because_of_a_late_minute_counts_all(kit):
+    add(kit, NOW - 15 * DAY, 3)
+    while tallies.prune(kit.database, NOW):
+        pass
+    add(kit, NOW - 15 * DAY, 4)
+    while tallies.prune(kit.database, NOW):
+        pass
+    assert [row.number for row in read(kit, span=HOUR)] == [7]
+
+
+def test_hours_go_after_four_hundred_days(kit):
+    add(kit, NOW - 401 * DAY)
+    add(kit, NOW - 399 * DAY)
+    while tallies.prune(kit.database, NOW):
+        pass
+    assert [row.at.date() for row in read(kit, span=HOUR)] == [(NOW - 399 * DAY).date()]
+
+
+# ── the watch ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def seen() -> dict[TallyKey, KindCount]:
+    """What the process has counted since it began."""
+    return {}
+
+
+@pytest.fixture
+def watch(kit, clock, seen) -> Iterator[FindingsWatch]:
+    def new(process: str) -> FindingsWatch:
+        counts = ProcessCounts(lambda: dict(seen))
+        return FindingsWatch(
+            kit.database,
+            process,
+            lambda: facts(kit),
+            release=lambda: "0.1.0 abc",
+            serves=True,
+            clock=clock,
+            counts=counts,
+        )
+
+    return new
+
+
+def test_a_process_writes_what_it_counted_since_the_last_time(kit, watch, clock, seen):
+    watching = watch("host:1:2:3:abcd")
+    seen[SHOP] = KindCount(5)
+    watching.tally()
+    seen[SHOP] = KindCount(7)
+    clock.now += MINUTE
+    watching.tally()
+    clock.now += MINUTE
+    watching.tally()
+    assert [(row.number) for row in read(kit, kind="accepted")] == [5, 2]
+    assert [row.detail for row in read(kit, kind=RUNNING)] == ["0.1.0 abc"] * 3
+    assert len(read(kit, kind=WATCHED)) == 3
+    with kit.database.read() as connection:
+        assert set(connection.execute(select(TALLIES.c.process)).scalars()) == {"abcd"}
+
+
+def test_what_could_not_be_written_is_written_the_next_time(kit, watch, seen, monkeypatch):
+    watching = watch("one")
+    seen[SHOP] = KindCount(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(tallies, "add", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            watching.tally()
+    seen[SHOP] = KindCount(6)
+    watching.tally()
+    assert [row.number for row in read(kit, kind="accepted")] == [6]
+
+
+def test_one_process_evaluates_and_another_takes_over_when_it_is_gone(watch, clock):
+    one, two = watch("one"), watch("two")
+    assert one.evaluate() is not None
+    assert two.evaluate() is None
+    clock.now += MINUTE
+    assert one.evaluate() is not None
+    clock.now += EVALUATION_LEASE + MINUTE
+    assert two.evaluate() is not None
+    assert one.evaluate() is None
+
+
+def test_a_duty_that_was_left_is_free_at_once(kit, watch, clock):
+    one, two = watch("one"), watch("two")
+    assert one.evaluate() is not None
+    duties.leave(kit.database, DUTY, "one", now=clock.now)
+    assert two.evaluate() is not None
+
+
+@pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
+def test_a_clock_that_jumps_stops_nobody_from_evaluating_for_long(watch, clock, jump):
+    one, two = watch("one"), watch("two")
+    assert one.evaluate() is not None
+    clock.now += jump
+    assert two.evaluate() is not None
+
+
+@pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
+def test_a_clock_that_jumps_opens_no_finding(kit, watch, clock, seen, jump):
+    watching = watch("one")
+    for step in range(12):
+        seen[SHOP] = KindCount(100 * step)
+        watching.tally()
+        assert watching.evaluate().opened == []
+        clock.now += jump if step == 6 else MINUTE
+
+
+def test_a_finding_is_logged_when_it_opens_and_when_it_closes(watch, clock, seen, monkeypatch):
+    monkeypatch.setitem(few_names.asked_instead, "shop", "shopp")
+    watching = watch("one")
+    seen[TallyKey("shop", "misspelt", "shopp")] = KindCount(5)
+    watching.tally()
+    with capture_logs() as lines:
+        watching.evaluate()
+        watching.evaluate()
+        clock.now += 2 * HOUR
+        watching.evaluate()
+    opened, closed = (line for line in lines if line["event"].startswith("a finding"))
+    assert (opened["rule"], opened["source"], opened["log_level"]) == ("misspelt_source", "shop", "warning")
+    assert "'shopp'" in opened["says"]
+    assert (closed["event"], closed["lasted"]) == ("a finding has closed", "2:00:00")
+
+
+# ── the record ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ONE = Finding("one_cause", "shop", NOW - HOUR, "3 are dead", "Mend it.", {"dead": 3}, "abc")
+
+
+def opened(kit: Webhooks) -> list[Any]:
+    with kit.database.read() as connection:
+        return record.open_findings(connection)
+
+
+def test_a_finding_opens_once_and_keeps_up_with_its_numbers(kit):
+    assert update_record(kit.database, [ONE], now=NOW).opened == [ONE]
+    more = replace(ONE, says="9 are dead", evidence={"dead": 9}, since=NOW)
+    assert update_record(kit.database, [more], now=NOW + MINUTE).opened == []
+    (row,) = opened(kit)
+    assert (row["id"], row["opened_at"], row["since"]) == (ONE.id, NOW, NOW - HOUR)
+    assert (row["says"], row["evidence"], row["seen_at"]) == ("9 are dead", {"dead": 9}, NOW + MINUTE)
+
+
+def test_a_finding_closes_when_its_rule_has_been_silent_for_some_minutes_and_may_open_again(kit):
+    update_record(kit.database, [ONE], now=NOW)
+    assert update_record(kit.database, [], now=NOW + MINUTE).closed == []
+    (closed,) = update_record(kit.database, [], now=NOW + CLOSES_AFTER).closed
+    assert closed["id"] == ONE.id
+    assert opened(kit) == []
+    assert update_record(kit.database, [ONE], now=NOW + HOUR).opened == [ONE]
+
+
+def test_a_finding_that_was_written_by_a_clock_ahead_closes_all_the_same(kit):
+    update_record(kit.database, [ONE], now=NOW + DAY)
+    assert update_record(kit.database, [], now=NOW).closed == []
+    (closed,) = update_record(kit.database, [], now=NOW + CLOSES_AFTER).closed
+    with kit.database.read() as connection:
+        (row,) = connection.execute(record.listed(before=None, limit=10)).mappings()
+    assert row["closed_at"] >= closed["opened_at"]
+
+
+def test_acknowledging_lasts_until_it_closes(kit):
+    update_record(kit.database, [ONE], now=NOW)
+    asked = Asked(by=By("ops-1", Via.API), what="acknowledge finding", arguments={"finding": ONE.id})
+    noted = record.acknowledge(kit.database, asked, ONE.id, now=NOW)
+    assert record.acknowledge(kit.database, asked, "nothing", now=NOW) is None
+    assert noted["acknowledged_by"] == "ops-1"
+    with kit.database.read() as connection:
+        assert record.open_numbers(connection) == {}
+    update_record(kit.database, [], now=NOW + HOUR)
+    update_record(kit.database, [ONE], now=NOW + 2 * HOUR)
+    (row,) = opened(kit)
+    assert row["acknowledged_by"] is None
+
+
+def test_what_is_closed_goes_after_a_year_and_what_is_open_stays(kit):
+    other = replace(ONE, about="other")
+    update_record(kit.database, [ONE, other], now=NOW - 400 * DAY)
+    update_record(kit.database, [ONE], now=NOW - 399 * DAY)
+    assert record.prune(kit.database, NOW) == 1
+    assert record.prune(kit.database, NOW) == 0
+    assert [row["id"] for row in opened(kit)] == [ONE.id]
+
+
+# ── what the database tells ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_dead_and_failing_deliveries_with_one_cause_are_one_fault(kit, shop: Dialect):
+    for number in range(3):
+        kit.send("shop", "product.updated", id=f"A{number}", data={"name": number})
+
+    @shop.on("product.failing")
+    def fail(event: Event[Any], mirror: Mirror) -> None:
+        raise LookupError(f"no product {event.entity_id}")
+
+    for number in range(2):
+        kit.send("shop", "product.failing", id=f"B{number}")
+    kit.drain()
+    dead, failing = sorted(read_faults(kit.database, now=kit.now()), key=lambda fault: -fault.dead)
+    assert (dead.dead, dead.waiting, dead.source) == (3, 0, "shop")
+    assert (failing.dead, failing.waiting) == (0, 2)
+    assert failing.cause.endswith("raised LookupError: no product …")
+    assert failing.until is not None
+
+
+def test_an_event_type_without_a_handler_is_told_once_in_the_log_with_what_it_is_like(kit, monkeypatch):
+    monkeypatch.setattr(unhandled, "_told", few_names.Names(5))
+    with capture_logs() as lines:
+        for number in range(3):
+            kit.send("shop", "prodct.updated", id=f"A{number}", data=named())
+    (line,) = (line for line in lines if line["event"].startswith("no handler takes"))
+    assert (line["source"], line["event_type"], line["perhaps"]) == ("shop", "prodct.updated", "product.updated")
+
+
+def test_what_was_ignored_is_found_the_same_day_and_offered_once_a_handler_takes_it(kit, shop: Dialect):
+    counts = ProcessCounts()
+    for number in range(3):
+        kit.send("shop", "price.updated", id=f"A{number}", data=named())
+    with kit.database.write() as connection:
+        tallies.add(connection, "one", counts.look(), at=now())
+    (told,) = examine(kit.database, facts(kit), now=now())
+    assert (told.rule, told.evidence["ignored"]) == ("no_handler", 3)
+
+    @shop.on("price.updated")
+    def take(event: Event[Any], mirror: Mirror) -> None: ...
+
+    (offered,) = examine(kit.database, facts(kit), now=now())
+    assert (offered.rule, offered.evidence["ignored"]) == ("handler_appeared", 3)
+    kit.inbox.replay([int(each["id"]) for each in kit.deliveries()], now=now())
+    new_worker(kit).work()
+    assert examine(kit.database, facts(kit), now=now()) == []
+
+
+def test_the_situation_knows_the_silence_of_a_source_and_who_would_have_heard_it(kit):
+    for minute in range(60, 30, -1):
+        add(kit, NOW - minute * MINUTE)
+    for minute in range(60):
+        add(kit, NOW - minute * MINUTE, key=TallyKey("", WATCHED, ""))
+    silence = gather(kit.database, facts(kit), now=NOW).silences["shop"]
+    assert (len(silence.arrivals), silence.watched) == (30, 31)
+
+
+def test_the_situation_knows_what_was_wrong_before_the_last_good_signature(kit):
+    wrong = TallyKey("shop", "refused", "signature_wrong")
+    add(kit, NOW - 50 * MINUTE, 4, key=wrong)
+    add(kit, NOW - 30 * MINUTE, key=TallyKey("shop", "verified", "0"))
+    add(kit, NOW - 10 * MINUTE, 7, key=wrong)
+    history = gather(kit.database, facts(kit), now=NOW).signatures["shop"]
+    assert (history.last_good, history.wrong_before) == ((NOW - 30 * MINUTE).replace(second=0), 4)
+
+
+def test_the_situation_knows_which_release_replaced_another(kit):
+    add(kit, NOW - DAY, key=TallyKey("", RUNNING, "0.1.0 aaa"))
+    add(kit, NOW - HOUR, key=TallyKey("", RUNNING, "0.2.0 aaa"))
+    starts = gather(kit.database, facts(kit), now=NOW).starts
+    assert [(start.release, start.replaced_another) for start in starts] == [("0.2.0", True), ("0.1.0", False)]
+
+
+def test_a_duty_is_not_copied_with_a_database():
+    assert DUTIES not in Side.tables()

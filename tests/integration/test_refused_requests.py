@@ -1,0 +1,300 @@
+"""Refused requests are kept for a while, and accepted once a secret of the settings verifies them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from senders import APP_KEY, SECRETS, SOURCES, body, sent
+from serving import Served, serving, wait_until
+from shopping import NOON, named, new_shop
+from sqlalchemy import select
+from sqlalchemy.exc import DataError
+
+from handlers.catalog import Product
+from receiver.dialects.sources import Source
+from receiver.errors import NotVerified
+from receiver.inbox import refused
+from receiver.inbox.refused import REQUESTS, Bounds
+from receiver.ingest import reverifying
+from receiver.ingest.admission import Request
+from receiver.ingest.keeping import QUEUE, Keeper
+from receiver.ingest.reverifying import verify_again
+from receiver.testing import Webhooks
+from receiver.verify.signatures import Credentials, HmacSha256, Secret
+
+BOUNDS = Bounds(1_000, 1 << 24, timedelta(hours=24))
+NEW = Credentials(secrets=(Secret(b"the new secret"),))
+BOTH = Credentials(secrets=(Secret(b"the new secret"), Secret(b"the old secret")))
+
+
+def kept(served: Served, where: str = "true") -> int:
+    return served.count("refused", where)
+
+
+def renew(served: Served, **sources: Any) -> None:
+    """Put other settings of sources in force, as a reload does."""
+    runtime = served.app._runtime
+    changed = {
+        name: replace(source, credentials=sources.get(name, source.credentials))
+        for name, source in runtime.sources.items()
+    }
+    served.app._keeper.renew(changed, BOUNDS)
+
+
+@contextmanager
+def serving_with_old_secrets(url: str, **more: Any):
+    old = {**SOURCES, "sigma": {"secrets": ["the old secret"]}}
+    with serving(url, sources=old, **more) as served:
+        yield served
+
+
+def test_a_request_with_a_wrong_signature_is_kept_and_accepted_when_its_secret_is_added(mirror_url):
+    with serving_with_old_secrets(mirror_url) as served:
+        content, headers = sent("sigma", body("sigma"))
+        assert served.post("sigma", content, headers).status_code == 401
+        wait_until(lambda: kept(served), "the request to be kept")
+        renew(served, sigma=Credentials(secrets=(Secret(SECRETS["sigma"].encode()), Secret(b"the old secret"))))
+        wait_until(lambda: served.count() == 1, "its delivery")
+        assert kept(served) == 0
+        (delivery,) = served.get("/api/v1/deliveries").json()["items"]
+    assert (delivery["state"], delivery["event_type"]) == ("pending", "entity.updated")
+
+
+def test_a_start_with_a_new_secret_verifies_what_was_kept_before_it(mirror_url):
+    with serving_with_old_secrets(mirror_url) as served:
+        served.post("sigma", *sent("sigma", body("sigma")))
+        wait_until(lambda: kept(served), "the request to be kept")
+    with serving(mirror_url) as served:
+        wait_until(lambda: served.count() == 1, "its delivery")
+        assert kept(served) == 0
+
+
+def test_an_encrypted_body_is_kept_and_accepted_when_its_key_phrase_is_added(mirror_url):
+    other = {**SOURCES, "sticky": {**SOURCES["sticky"], "secrets": ["AnotherPhraseOf32CharactersExact"]}}
+    with serving(mirror_url, sources=other) as served:
+        assert served.post("sticky", *sent("sticky", body("sticky"))).status_code == 401
+        wait_until(lambda: kept(served), "the request to be kept")
+    with serving(mirror_url) as served:
+        wait_until(lambda: served.count() == 1, "its delivery")
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "headers"),
+    [
+        ("sigma", b"{}", {}),
+        ("sigma", b"{}", {"X-Sigma-Signature": "sha256=nonsense"}),
+        ("nobody", b"{}", {"X-Sigma-Signature": "sha256=" + "0" * 64}),
+        ("sticky", body("sticky"), {}),
+        ("sticky", b"!" * 64, {}),
+    ],
+    ids=["missing", "malformed", "unknown source", "not encrypted", "not base64"],
+)
+def test_what_no_other_secret_could_verify_is_not_kept(tmp_path, source: str, content: bytes, headers: dict[str, str]):
+    with serving(f"sqlite:///{tmp_path / 'h.db'}") as served:
+        assert served.post(source, content, headers).status_code in (401, 404)
+        served.app._keeper.flush()
+        assert kept(served) == 0
+
+
+def test_a_body_that_holds_an_application_key_in_plain_text_is_not_kept(tmp_path):
+    """Base64 around what nobody encrypted, too."""
+    plain = body("sticky")
+    assert APP_KEY.encode() in plain
+    with serving(f"sqlite:///{tmp_path / 'h.db'}") as served:
+        for content in (plain, base64.b64encode(plain), json.dumps({"x": base64.b64encode(plain).decode()}).encode()):
+            assert served.post("sticky", content).status_code == 401
+        served.app._keeper.flush()
+        assert kept(served) == 0
+
+
+def test_nothing_is_kept_where_the_setting_says_so(tmp_path):
+    with serving_with_old_secrets(f"sqlite:///{tmp_path / 'h.db'}", keep_refused=False) as served:
+        assert served.post("sigma", *sent("sigma", body("sigma"))).status_code == 401
+        served.app._keeper.flush()
+        assert kept(served) == 0
+
+
+def test_headers_that_may_be_secrets_are_not_kept(tmp_path):
+    with serving_with_old_secrets(f"sqlite:///{tmp_path / 'h.db'}") as served:
+        content, headers = sent("sigma", body("sigma"))
+        served.post("sigma", content, {**headers, "Authorization": "Bearer hush", "Cookie": "hush", "X-Token": "hush"})
+        wait_until(lambda: kept(served), "the request to be kept")
+        with served.beside.read() as connection:
+            (headers,) = connection.execute(select(REQUESTS.c.headers)).scalars()
+    assert "hush" not in json.dumps(headers)
+    assert "x-sigma-signature" in {name for name, _ in headers}
+
+
+# ── the keeper by itself ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def source(kit: Webhooks) -> Source:
+    return replace(kit.source("shop"), credentials=Credentials(secrets=(Secret(b"the old secret"),)))
+
+
+def signed(source: Source, content: bytes, credentials: Credentials = NEW) -> Request:
+    _, headers = source.dialect.verifier.sign(content, credentials)
+    return Request(source, [(name.lower().encode(), value.encode()) for name, value in headers.items()], content)
+
+
+WRONG = NotVerified("signature_wrong", "It is.")
+
+
+def all_kept(kit: Webhooks) -> list[Any]:
+    with kit.database.read() as connection:
+        return list(connection.execute(select(REQUESTS).order_by(REQUESTS.c.id)).mappings())
+
+
+def test_the_newest_of_a_source_are_kept_within_number_and_bytes(kit, source):
+    keeper = Keeper(kit.inbox, {"shop": source}, Bounds(3, 1 << 20, timedelta(hours=1)))
+    for number in range(5):
+        keeper.offer(signed(source, b"%d" % number), WRONG)
+        keeper.flush()
+    assert [row["body"] for row in all_kept(kit)] == [b"2", b"3", b"4"]
+    few_bytes = Keeper(kit.inbox, {"shop": source}, Bounds(3, 600, timedelta(hours=1)))
+    few_bytes.offer(signed(source, b"5" * 400), WRONG)
+    few_bytes.flush()
+    assert [row["body"] for row in all_kept(kit)] == [b"4", b"5" * 400]
+
+
+def test_a_body_larger_than_all_that_may_be_kept_is_not_kept(kit, source):
+    keeper = Keeper(kit.inbox, {"shop": source}, Bounds(3, 100, timedelta(hours=1)))
+    keeper.offer(signed(source, b"x" * 101), WRONG)
+    keeper.flush()
+    assert all_kept(kit) == []
+
+
+def test_of_a_flood_each_request_has_the_same_chance(kit, source):
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    for number in range(50 * QUEUE):
+        keeper.offer(signed(source, b"%d" % number), WRONG)
+    keeper.flush()
+    numbers = [int(row["body"]) for row in all_kept(kit)]
+    assert len(numbers) == QUEUE
+    assert sum(number >= 25 * QUEUE for number in numbers) in range(QUEUE // 5, QUEUE * 4 // 5)
+
+
+def test_a_verifier_that_names_no_headers_has_nothing_kept(kit, source, monkeypatch):
+    """What it reads may be a token."""
+    monkeypatch.delattr(HmacSha256, "signature_headers")
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    keeper.offer(signed(source, b"{}"), WRONG)
+    keeper.flush()
+    assert all_kept(kit) == []
+
+
+def test_what_still_does_not_verify_stays(kit, source):
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    keeper.offer(signed(source, b"{}"), WRONG)
+    keeper.offer(signed(source, b"{}", Credentials(secrets=(Secret(b"of a stranger"),))), WRONG)
+    keeper.flush()
+    done = verify_again(kit.inbox, replace(source, credentials=BOTH))
+    assert done._asdict() == {"number": 1, "accepted": 1, "duplicates": 0, "left": 1}
+    assert len(all_kept(kit)) == 1
+
+
+def test_two_that_verify_at_once_accept_each_request_once(kit, source):
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    for number in range(60):
+        keeper.offer(signed(source, _event(f"A{number}", 0, None)), WRONG)
+        keeper.flush()
+    done, listening = [], replace(source, credentials=BOTH)
+    threads = [
+        threading.Thread(target=lambda: done.append(verify_again(kit.inbox, listening)), daemon=True) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sum(each.accepted for each in done) == 60
+    assert {delivery["duplicates"] for delivery in kit.deliveries()} == {0}
+
+
+def test_one_that_the_database_refuses_is_kept_with_its_body_alone(kit, source, monkeypatch):
+    original = reverifying.resolve_duplicates
+
+    def refuse(connection, arrivals):
+        if any(arrival.event_type == "product.odd" for arrival in arrivals):
+            raise DataError("INSERT", {}, Exception("no such number"))
+        return original(connection, arrivals)
+
+    monkeypatch.setattr(reverifying, "resolve_duplicates", refuse)
+    monkeypatch.setattr(reverifying, "is_fault_of_values", lambda error: isinstance(error, DataError))
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    for event_type in ("product.updated", "product.odd", "product.deleted"):
+        keeper.offer(signed(source, _event("A1", 0, None, event_type)), WRONG)
+    keeper.flush()
+    verify_again(kit.inbox, replace(source, credentials=BOTH))
+    assert [delivery["state"] for delivery in kit.deliveries()] == ["pending", "dead", "pending"]
+    assert all_kept(kit) == []
+
+
+def test_what_is_older_than_a_day_goes(kit, source):
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS)
+    keeper.offer(signed(source, b"{}"), WRONG)
+    keeper.flush()
+    now = datetime.now(UTC)
+    assert refused.prune(kit.database, age=BOUNDS.age, now=now) == 0
+    assert refused.prune(kit.database, age=BOUNDS.age, now=now + timedelta(hours=25)) == 1
+    assert all_kept(kit) == []
+
+
+# ── the property ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["A1", "A2", "A3"]), st.integers(0, 3), st.sampled_from(["Lamp", "Desk", None])),
+    min_size=1,
+    max_size=12,
+)
+
+
+def _event(entity_id: str, minute: int, name: str | None, event_type: str | None = None) -> bytes:
+    at = (NOON + timedelta(minutes=minute)).isoformat()
+    kind = event_type or ("product.deleted" if name is None else "product.updated")
+    return json.dumps({"type": kind, "id": entity_id, "timestamp": at, "data": named(name or "Lamp")}).encode()
+
+
+def _outcome(kit: Webhooks) -> list[Any]:
+    shown = ("event_type", "entity_id", "state", "outcome", "duplicates", "conflict", "occurred_at")
+    deliveries = [tuple(delivery.get(name) for name in shown) for delivery in kit.deliveries()]
+    rows = [(row.external_id, row.name, row.active, row.changed_at, row.tie) for row in kit.rows(Product)]
+    return [deliveries, rows]
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=EVENTS)
+def test_verifying_kept_requests_again_is_as_if_they_had_verified_at_once(lend_database, tmp_path_factory, events):
+    outcomes = [
+        _history(lend_database, tmp_path_factory.mktemp("property"), events, at_once=at_once)
+        for at_once in (True, False)
+    ]
+    assert outcomes[0] == outcomes[1]
+
+
+def _history(lend_database, folder, events: Sequence[tuple[str, int, str | None]], *, at_once: bool) -> list[Any]:
+    with lend_database(folder) as url, closing(Webhooks(folder, {"shop": new_shop()}, database_url=url)) as kit:
+        listening = replace(kit.source("shop"), credentials=BOTH)
+        kit._sources["shop"] = listening
+        old = replace(listening, credentials=Credentials(secrets=(Secret(b"the old secret"),)))
+        keeper = Keeper(kit.inbox, {"shop": old}, BOUNDS)
+        for event in events:
+            if at_once:
+                assert kit.send_body("shop", _event(*event), credentials=NEW).status == 200
+            else:
+                keeper.offer(signed(old, _event(*event)), WRONG)
+                keeper.flush()
+        if not at_once:
+            assert verify_again(kit.inbox, listening).left == 0
+        kit.drain()
+        return _outcome(kit)

@@ -1,0 +1,272 @@
+"""Replay as a run: a frozen set, a forecast that holds, slices behind live work, and kills at any point."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from running import Runs, asked
+from shopping import NOON, named, states
+from sqlalchemy import select
+
+from handlers.catalog import Product
+from receiver import Discard, Retry
+from receiver.errors import NotFound, ReasonWanted, RunConflict
+from receiver.runs import forecast, replay
+from receiver.runs.actions import By, Via
+from receiver.runs.tables import RunState
+
+
+@pytest.fixture
+def runs(kit) -> Runs:
+    kit.source("shop")
+    return Runs(kit)
+
+
+def send(kit, *ids, kind="product.updated", data=None, at=NOON):
+    return [
+        int(kit.send("shop", kind, id=each, at=at, data=named() if data is None else data).delivery) for each in ids
+    ]
+
+
+def broken(kit, *ids):
+    """Deliveries that are dead, since their data is not what the handler takes."""
+    made = send(kit, *ids, data={"name": 5})
+    kit.drain()
+    assert {kit.delivery(str(each))["state"] for each in made} == {"dead"}
+    return made
+
+
+def test_a_replay_is_planned_started_and_done(kit, runs):
+    ids = send(kit, "A", "B")
+    kit.drain()
+    run = runs.plan(*ids)
+    assert (runs.run(run)["total"], runs.run(run)["sources"]) == (2, ["shop"])
+    runs.start(run)
+    runs.finish(run)
+    ended = runs.run(run)
+    assert (ended["state"], ended["done"], ended["tally"]) == ("done", 2, {"unchanged": 2})
+    assert (ended["planned_by"], ended["started_by"], ended["reason"]) == ("ops-1", "ops-1", "after a fix")
+
+
+def test_a_plan_changes_no_delivery_and_no_row(kit, runs):
+    ids = send(kit, "A")
+    kit.drain()
+    before = kit.deliveries(), kit.rows(Product)
+    runs.plan(*ids)
+    assert (kit.deliveries(), kit.rows(Product)) == before
+
+
+def test_the_set_is_frozen_with_the_plan(kit, runs):
+    first = send(kit, "A")
+    kit.drain()
+    run = runs.plan(source="shop")
+    send(kit, "B")
+    kit.drain()
+    runs.start(run)
+    runs.finish(run)
+    assert list(runs.items(run)) == first
+
+
+def test_a_forecast_says_row_by_row_what_would_change(kit, shop, runs):
+    send(kit, "A")
+    kit.drain()
+    handler = shop.handler_for("product.updated")
+    object.__setattr__(handler, "function", lambda event, mirror: mirror.upsert(Product, event.entity_id, sku="S1"))
+    run = runs.plan(source="shop")
+    (row,) = runs.rows(run)
+    assert (row["table"], row["external_id"], row["operation"]) == ("products", "A", "update")
+    assert (row["before"], row["after"]) == ({"sku": None}, {"sku": "S1"})
+    assert runs.run(run)["forecast"]["outcomes"] == {"applied": 1}
+    assert runs.run(run)["forecast"]["rows"] == {"products": {"update": 1}}
+
+
+def test_a_forecast_says_why_a_delivery_would_be_dead_again(kit, runs):
+    (dead,) = broken(kit, "A")
+    run = runs.plan(dead)
+    item = runs.items(run)[dead]
+    assert item["forecast"] == "dead"
+    assert "name: Input should be a valid string" in item["forecast_reason"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "outcome"), [(Discard("not ours"), "ignored"), (Retry("later"), "failing"), (KeyError("x"), "failing")]
+)
+def test_a_forecast_says_what_a_handler_would_raise(kit, shop, runs, raised, outcome):
+    @shop.on("odd")
+    def odd(event, mirror):
+        raise raised
+
+    (each,) = send(kit, "A", kind="odd")
+    kit.drain()
+    with kit.database.write() as connection:
+        connection.exec_driver_sql("UPDATE deliveries SET state = 'dead', ended_at = received_at")
+    item = runs.items(runs.plan(each))[each]
+    assert item["forecast"] == outcome
+    assert str(raised.args[0]) in item["forecast_reason"]
+
+
+def test_a_handler_with_a_session_of_its_own_has_no_forecast_and_is_told_why(kit, shop, runs):
+    @shop.on("sql")
+    def with_session(event, mirror):
+        mirror.session.execute(select(1))
+
+    (each,) = send(kit, "A", kind="sql")
+    kit.drain()
+    item = runs.items(runs.plan(each))[each]
+    assert (item["forecast"], "mirror.session" in item["forecast_reason"]) == ("unknown", True)
+
+
+def test_a_forecast_sees_what_the_deliveries_before_it_would_have_changed(kit, shop, runs):
+    @shop.on("price")
+    def price(event, mirror):
+        known = mirror.get(Product, event.entity_id)
+        if known is not None and known.name == "Lamp":
+            mirror.upsert(Product, event.entity_id, sku="of a lamp")
+
+    ids = send(kit, "A", kind="price") + send(kit, "A", at=NOON + timedelta(hours=1))
+    kit.drain()
+    forecast = runs.items(runs.plan(*ids))
+    assert [forecast[each]["forecast"] for each in ids] == ["applied", "unchanged"]
+
+
+def test_a_run_needs_a_reason(kit, runs):
+    run = runs.plan(*send_and_drain(kit, "A"))
+    with pytest.raises(ReasonWanted, match="3 to 200"):
+        runs.start(run, reason=None)
+    assert runs.run(run)["state"] == RunState.PLANNED
+
+
+def send_and_drain(kit, *ids):
+    made = send(kit, *ids)
+    kit.drain()
+    return made
+
+
+def test_a_plan_that_was_started_is_not_started_again(kit, runs):
+    run = runs.plan(*send_and_drain(kit, "A"))
+    runs.start(run)
+    with pytest.raises(RunConflict, match=r"is running, started by ops-1 at .*, so it cannot be started"):
+        runs.start(run, by=By("ops-2", Via.API))
+
+
+def test_a_plan_that_is_still_made_cannot_be_started(kit, runs):
+    run = runs.begin_plan(source="shop")
+    with pytest.raises(RunConflict, match="still being planned"):
+        runs.start(run)
+
+
+def test_a_plan_of_other_handlers_is_outdated(kit, shop, runs):
+    run = runs.plan(*send_and_drain(kit, "A"))
+
+    @shop.on("other")
+    def other(event, mirror):
+        pass
+
+    with pytest.raises(RunConflict, match="plan it again"):
+        Runs(kit).start(run)
+
+
+def test_a_run_that_nobody_knows_is_told(kit, runs):
+    with pytest.raises(NotFound, match="no run 77"):
+        runs.start(77)
+
+
+def test_a_second_run_of_the_same_kind_and_source_is_refused_while_the_first_is_at_work(kit, runs):
+    ids = send_and_drain(kit, "A")
+    first, second = runs.plan(*ids), runs.plan(*ids)
+    runs.start(first)
+    with pytest.raises(RunConflict, match=f"Run {first} is a replay of the same source"):
+        runs.start(second)
+    runs.finish(first)
+    runs.start(second)
+    runs.finish(second)
+
+
+def test_a_paused_run_feeds_nothing_until_it_is_resumed(kit, runs):
+    ids = send_and_drain(kit, *map(str, range(5)))
+    runs = Runs(kit, batch_size=2)
+    run = runs.plan(*ids)
+    runs.start(run)
+    runs.feeder.step(run)
+    runs.verbs.pause(asked("pause run"), run, now=kit.now())
+    kit.drain()
+    assert not runs.new_feeder().step(run)
+    assert states(kit).count("pending") == 0
+    runs.verbs.resume(asked("resume run"), run, now=kit.now())
+    runs.finish(run, feeder=runs.new_feeder())
+    assert runs.run(run)["tally"] == {"unchanged": 5}
+
+
+def test_a_cancelled_run_leaves_the_rest_as_it_is(kit, runs):
+    ids = send_and_drain(kit, *map(str, range(5)))
+    runs = Runs(kit, batch_size=2)
+    run = runs.plan(*ids)
+    runs.start(run)
+    runs.feeder.step(run)
+    runs.verbs.cancel(asked("cancel run"), run, now=kit.now())
+    kit.drain()
+    assert not runs.new_feeder().step(run)
+    assert sorted(item["state"] for item in runs.items(run).values()) == ["ended", *["waiting"] * 4]
+    with pytest.raises(RunConflict, match="is cancelled"):
+        runs.verbs.cancel(asked("cancel run"), run, now=kit.now())
+
+
+def test_what_cannot_be_replayed_any_more_is_skipped_with_the_reason(kit, runs):
+    ids = send_and_drain(kit, "A", "B")
+    run = runs.plan(*ids)
+    with kit.database.write() as connection:
+        connection.exec_driver_sql(f"DELETE FROM bodies WHERE delivery_id = {ids[0]}")
+    runs.start(run)
+    runs.finish(run)
+    assert (runs.items(run)[ids[0]]["state"], runs.items(run)[ids[0]]["reason"]) == ("skipped", "Its body has expired.")
+    assert runs.run(run)["tally"] == {"skipped": 1, "unchanged": 1}
+
+
+def test_a_delivery_that_fails_again_is_waited_for(kit, shop, runs):
+    failing = True
+
+    @shop.on("odd")
+    def odd(event, mirror):
+        if failing:
+            raise Retry("not yet", after=timedelta(hours=1))
+
+    (each,) = send(kit, "A", kind="odd")
+    failing = False
+    kit.drain()
+    failing = True
+    run = runs.plan(each)
+    runs.start(run)
+    runs.feeder.step(run)
+    kit.drain()
+    assert runs.feeder.step(run)
+    assert runs.items(run)[each]["state"] == "retrying"
+    failing = False
+    kit.advance(hours=2)
+    kit.drain()
+    runs.finish(run)
+    assert runs.run(run)["tally"] == {"unchanged": 1}
+
+
+def test_of_a_large_set_a_sample_is_tried_and_the_plan_says_so(kit, runs, monkeypatch):
+    ids = send_and_drain(kit, *map(str, range(7)))
+    monkeypatch.setattr(replay, "MOST_DELIVERIES", 4)
+    made = runs.run(runs.plan(*ids))["forecast"]
+    assert (made["deliveries"], made["tried"], made["outcomes"]) == (7, 4, {"unchanged": 4})
+    assert made["partial"] == "One delivery of 2 was tried: the numbers are of these."
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "said"),
+    [
+        ("MOST_SECONDS", -1.0, "seconds had passed"),
+        ("MOST_WRITES", 0, "said more than 0 things"),
+        ("MOST_BYTES", 0, "more than 0 bytes"),
+    ],
+)
+def test_a_forecast_ends_at_its_bounds_and_says_how_far_it_came(kit, runs, monkeypatch, bound, value, said):
+    ids = send_and_drain(kit, *map(str, range(forecast.WINDOW + 1)))
+    monkeypatch.setattr(forecast, bound, value)
+    made = runs.run(runs.plan(*ids))["forecast"]
+    assert made["tried"] == forecast.WINDOW
+    assert said in made["partial"]

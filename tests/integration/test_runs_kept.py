@@ -1,0 +1,118 @@
+"""What is kept of runs: rounds that name them, retention, and what a process that was killed leaves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from running import Runs, asked
+from shopping import NOON, named
+from sqlalchemy import func, select, update
+
+from receiver.inbox.retention import Retention
+from receiver.runs.actions import ACTIONS
+from receiver.runs.feeder import Feeder
+from receiver.runs.prune import Prune
+from receiver.runs.retention import drop_old
+from receiver.runs.tables import RUN_DELIVERIES, RUNS
+
+
+@pytest.fixture
+def runs(kit) -> Runs:
+    kit.source("shop")
+    return Runs(kit)
+
+
+def done(kit, runs, many=1):
+    ids = [int(kit.send("shop", "product.updated", id=f"A{n}", at=NOON, data=named()).delivery) for n in range(many)]
+    kit.drain()
+    run = runs.plan(*ids)
+    runs.start(run)
+    runs.finish(run)
+    return run, ids
+
+
+def count(kit, table):
+    with kit.database.read() as connection:
+        return connection.execute(select(func.count()).select_from(table)).scalar()
+
+
+def test_the_round_that_a_run_begins_names_the_run(kit, runs):
+    run, (delivery,) = done(kit, runs)
+    first, second = kit.delivery(str(delivery))["rounds"]
+    assert (first["cause"], first["run"]) == ("accepted", None)
+    assert (second["cause"], int(second["run"]), second["outcome"]) == ("replay", run, "unchanged")
+
+
+def test_runs_and_actions_go_when_they_are_too_old_and_others_stay(kit, runs):
+    old, _ = done(kit, runs, many=3)
+    kept, _ = done(kit, runs)
+    waiting = runs.begin_plan(source="shop")
+    before = kit.now() - timedelta(days=400)
+    with kit.database.write() as connection:
+        long_ago = before - timedelta(days=1)
+        connection.execute(update(RUNS).where(RUNS.c.id == old).values(ended_at=long_ago))
+        connection.execute(update(ACTIONS).where(ACTIONS.c.run == old).values(at=long_ago))
+    while drop_old(kit.database, before=before):
+        pass
+    with kit.database.read() as connection:
+        assert list(connection.execute(select(RUNS.c.id).order_by(RUNS.c.id)).scalars()) == [kept, waiting]
+        assert set(connection.execute(select(ACTIONS.c.run)).scalars()) == {kept, waiting}
+    assert count(kit, RUN_DELIVERIES) == 1
+
+
+def test_a_prune_is_a_run_too(kit, runs):
+    done(kit, runs, many=2)
+    retention = Retention(bodies=timedelta(days=-1), dedup_keys=timedelta(days=400))
+    feeder = Feeder(kit.database, [Prune(kit.database, retention, kit.now)], clock=kit.now)
+    run = int(runs.verbs.plan(asked("plan prune"), "prune", now=kit.now()).result["run"])
+    while feeder.step(run):
+        pass
+    runs.start(run, reason="the disk is full")
+    while feeder.step(run):
+        pass
+    assert (runs.run(run)["state"], runs.run(run)["tally"]) == ("done", {"pruned": 2})
+
+
+def test_another_feeder_takes_a_run_whose_lease_has_ended_and_not_before(kit, runs):
+    ids = [int(kit.send("shop", "product.updated", id="A", at=NOON, data=named()).delivery)]
+    kit.drain()
+    run = runs.plan(*ids)
+    runs.start(run)
+    with kit.database.write() as connection:
+        elsewhere = {"fed_by": "elsewhere:cafe:1:1:ab", "fed_until": kit.now() + timedelta(minutes=2)}
+        connection.execute(update(RUNS).where(RUNS.c.id == run).values(**elsewhere))
+    assert not runs.feeder.step(run)
+    kit.advance(minutes=3)
+    assert runs.feeder.step(run)
+
+
+def test_a_clock_that_was_set_back_holds_no_run_for_long(kit, runs):
+    ids = [int(kit.send("shop", "product.updated", id="A", at=NOON, data=named()).delivery)]
+    kit.drain()
+    run = runs.plan(*ids)
+    runs.start(run)
+    with kit.database.write() as connection:
+        from_the_future = {"fed_by": "elsewhere:cafe:1:1:ab", "fed_until": kit.now() + timedelta(hours=1)}
+        connection.execute(update(RUNS).where(RUNS.c.id == run).values(**from_the_future))
+    assert runs.feeder.step(run)
+
+
+def test_a_feeder_that_meets_trouble_says_so_on_the_run_and_goes_on(kit, runs, monkeypatch):
+    done(kit, runs)
+    again = runs.begin_plan(source="shop")
+    feeder = runs.new_feeder()
+    kind = feeder._kinds["replay"]
+
+    def fail(held):
+        raise RuntimeError("no room for it")
+
+    monkeypatch.setattr(type(kind), "plan", lambda self, held: fail(held))
+    assert feeder.step_all() > 0
+    assert "no room for it" in runs.run(again)["trouble"]
+    monkeypatch.undo()
+    feeder._due.clear()
+    while runs.run(again)["state"] == "planning":
+        feeder.step_all()
+        feeder._due.clear()
+    assert (runs.run(again)["state"], runs.run(again)["trouble"]) == ("planned", None)

@@ -1,0 +1,33 @@
+"""The API's operations and routes by themselves, for what needs no server."""
+
+from __future__ import annotations
+
+from receiver.api.exposition import Exposition
+from receiver.api.nouns import ApiParts
+from receiver.api.readiness import Readiness
+from receiver.api.reads import Reads
+from receiver.api.routes import Api
+from receiver.api.tokens import Tokens
+from receiver.database.database import Database
+from receiver.findings.gathering import Facts
+from receiver.inbox.inbox import Inbox
+from receiver.search.cursors import Cursors
+from receiver.worker.processes import Wiring
+
+
+def api_of(database: Database) -> Api:
+    """The API of a database that nothing is read from."""
+    inbox = Inbox(database)
+    parts = ApiParts(
+        inbox=inbox,
+        sources=[],
+        cursors=Cursors(["key"]),
+        page_bytes=1,
+        readiness=Readiness(inbox, [], max_backlog_seconds=1),
+        exposition=Exposition(inbox, []),
+        measuring=Reads(at_once=1, seconds=1),
+        facts=Facts({}, max_body_bytes=1, max_backlog_seconds=1, running=lambda *_: ()),
+        wake=lambda: None,
+        wiring=Wiring(()),
+    )
+    return Api(Tokens(["key"]), Reads(at_once=1, seconds=1), parts.nouns())

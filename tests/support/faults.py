@@ -1,0 +1,50 @@
+"""Ends a piece of work before any one of its statements, as a kill between two statements does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import event
+
+from receiver.database.database import Database
+
+
+class Killed(BaseException):
+    """The process would be gone here: no `except Exception` goes on."""
+
+
+@contextmanager
+def dying_before(database: Database, statement: int) -> Iterator[None]:
+    """The work inside ends before its statement of this number, from 0, and before its commit if that comes first."""
+    seen = -1
+
+    def step(*_: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == statement:
+            raise Killed
+
+    event.listen(database.engine, "before_cursor_execute", step)
+    event.listen(database.engine, "commit", step)
+    try:
+        yield
+    finally:
+        event.remove(database.engine, "before_cursor_execute", step)
+        event.remove(database.engine, "commit", step)
+
+
+def each_death(database: Database, work: Callable[[], object], *, most: int = 500) -> Iterator[int]:
+    """Run the work again and again, each time ended one statement later, until it comes to its end.
+
+    Yields the number of the statement after each death.
+    """
+    for statement in range(most):
+        try:
+            with dying_before(database, statement):
+                work()
+        except Killed:
+            yield statement
+        else:
+            return
+    raise AssertionError(f"the work has more than {most} statements")

@@ -1,0 +1,206 @@
+"""Commands in processes of their own, without the second that the imports of each would take.
+
+One interpreter for all tests of a process does the imports, and forks off each command, which then runs with its own
+arguments, folder, environment and pipes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+#: Bytes of a job at most.
+LARGEST = 1 << 20
+
+#: Takes jobs from the socket that it inherits as number 3, each with a pipe for the output, for the errors, and for the
+#: news: the number of the process, and how it ended. A keeper of its own waits for each, so that the loop never does.
+FORKING = """
+import ctypes, json, os, signal, socket, sys, traceback
+import receiver.cli, simulator.commands, handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
+import receiver.api.routes, receiver.worker.worker, receiver.server.server, receiver.copying.copying
+import alembic.command, psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalchemy.dialects.sqlite.pysqlite
+import uvicorn.loops.auto, uvicorn.protocols.http.auto, uvicorn.lifespan.on
+
+def end_with_parent():
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+def command(job, output, errors):
+    os.chdir(job["folder"])
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), output, errors)):
+        os.dup2(fd, number)
+    os.closerange(3, max(output, errors) + 8)
+    sys.argv = ["hookmirror", *job["arguments"]]
+    receiver.cli.main()
+
+def run(job, output, errors):
+    code = 0
+    try:
+        command(job, output, errors)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                code = code or 1
+        os._exit(code)
+
+def keep(job, output, errors, news):
+    end_with_parent()
+    child = os.fork()
+    if not child:
+        os.close(news)
+        end_with_parent()
+        run(job, output, errors)
+    for fd in (0, 1, 2, output, errors):
+        os.close(fd)
+    os.write(news, b"%d\\n" % child)
+    os.write(news, b"%d\\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    os._exit(0)
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+jobs = socket.socket(fileno=3)
+while True:
+    job, fds, _, _ = socket.recv_fds(jobs, 1 << 20, 3)
+    if not job:
+        break
+    if not os.fork():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        jobs.close()
+        keep(json.loads(job), *fds)
+    for fd in fds:
+        os.close(fd)
+"""
+
+
+class Forked:
+    """A command under way, with the part of `subprocess.Popen` that tests use."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self.args = arguments
+        self.returncode: int | None = None
+        self.stdout, output = _pipe()
+        self.stderr, errors = _pipe()
+        news, telling = os.pipe()
+        job = {"arguments": arguments, "folder": str(folder), "environment": dict(environment)}
+        _start(job, output, errors, telling)
+        self._news = os.fdopen(news)
+        self.pid = int(self._news.readline())
+        self._ended = threading.Event()
+        self._waiting = threading.Thread(target=self._wait, name=f"end of {self.pid}", daemon=True)
+        self._waiting.start()
+
+    def _wait(self) -> None:
+        with self._news:
+            # Nothing is told of one whose keeper was killed with it.
+            self.returncode = int(self._news.readline() or -signal.SIGKILL)
+        self._ended.set()
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self._ended.wait(timeout):
+            raise subprocess.TimeoutExpired(list(self.args), timeout or 0.0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """All that it has still to say, once it has ended."""
+        said = ["", ""]
+
+        def read(number: int, stream: IO[str]) -> None:
+            # A thread of the test may read it, and close it.
+            with suppress(ValueError):
+                said[number] = stream.read()
+
+        readers = [
+            threading.Thread(target=read, args=each, daemon=True) for each in enumerate((self.stdout, self.stderr))
+        ]
+        for reader in readers:
+            reader.start()
+        self.wait(timeout)
+        for reader in readers:
+            reader.join(timeout)
+        self._close()
+        return said[0], said[1]
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        self._close()
+
+    def _close(self) -> None:
+        self._waiting.join()
+        for stream in (self.stdout, self.stderr):
+            stream.close()
+
+
+def _pipe() -> tuple[IO[str], int]:
+    reading, writing = os.pipe()
+    return os.fdopen(reading), writing
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _start(job: Mapping[str, object], *fds: int) -> None:
+    content = json.dumps(job).encode()
+    assert len(content) < LARGEST
+    with _one_at_a_time:
+        socket.send_fds(_forking(), [content], list(fds))
+    for fd in fds:
+        os.close(fd)
+
+
+@cache
+def _forking() -> socket.socket:
+    """Where jobs are sent to; the interpreter ends when this socket is closed, at the latest with this process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
+    with theirs:
+        number = theirs.fileno()
+        start = f"import os; os.dup2({number}, 3, inheritable=False)\n{FORKING}"
+        process = subprocess.Popen([sys.executable, "-c", start], stdin=subprocess.DEVNULL, pass_fds=[number])
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours

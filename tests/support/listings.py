@@ -1,0 +1,29 @@
+"""A source's list, read as its dialect reads it, without a mirror to compare it with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+
+from receiver import Dialect, Listed, Wanted
+
+
+def listed_by(dialect: Dialect, api: httpx.Client) -> Iterator[Listed]:
+    """Every row of the list, page by page, and where it only names rows, what the lookup says of each."""
+    assert dialect.listing_of is not None
+    for part in dialect.listing_of.parts:
+        assert part.read is not None
+        start, rows = None, []
+        while True:
+            page = part.read(api, start)
+            rows.extend(page.rows)
+            if page.next is None:
+                break
+            start = page.next
+        if not part.names_only:
+            yield from rows
+            continue
+        assert dialect.lookup_of is not None
+        for row in rows:
+            yield from dialect.lookup_of.ask(api, Wanted(row.table, row.external_id))

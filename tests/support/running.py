@@ -1,0 +1,83 @@
+"""Runs in tests: planned and stepped by hand, on the kit's clock, beside a worker of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shopping import sources_of
+from sqlalchemy import select
+
+from receiver.inbox.retries import RetrySchedule
+from receiver.runs.actions import Asked, By, Via
+from receiver.runs.feeder import Feeder
+from receiver.runs.replay import Replay
+from receiver.runs.runs import Verbs, find
+from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RunState
+from receiver.testing import Webhooks
+from receiver.worker.processes import Wiring
+
+OPS = By("ops-1", Via.COMMAND)
+
+
+def asked(what: str = "replay", *, reason: str | None = None, by: By = OPS, key: str | None = None, **arguments: Any):
+    return Asked(by=by, what=what, arguments=arguments, reason=reason, key=key)
+
+
+@dataclass
+class Runs:
+    """The verbs of runs over one kit, and a feeder that is stepped by hand."""
+
+    kit: Webhooks
+    batch_size: int = 200
+
+    def __post_init__(self) -> None:
+        self.sources = sources_of(self.kit)
+        self.verbs = Verbs(self.kit.database, Wiring.of(self.sources))
+        self.feeder = self.new_feeder()
+
+    def new_feeder(self) -> Feeder:
+        kit = self.kit
+        replay = Replay(
+            kit.database, kit.inbox, self.sources, RetrySchedule(), batch_size=self.batch_size, clock=kit.now
+        )
+        return Feeder(kit.database, [replay], clock=kit.now)
+
+    def plan(self, *ids: int, **arguments: Any) -> int:
+        """A replay that is planned, with its forecast."""
+        run = self.begin_plan(*ids, **arguments)
+        while self.feeder.step(run):
+            pass
+        assert self.run(run)["state"] == RunState.PLANNED
+        return run
+
+    def begin_plan(self, *ids: int, **arguments: Any) -> int:
+        done = self.verbs.plan(asked("plan replay", **arguments), "replay", ids=ids, now=self.kit.now())
+        return int(done.result["run"])
+
+    def start(self, run: int, *, reason: str = "after a fix", **options: Any) -> None:
+        self.verbs.start(asked("start run", reason=reason, run=run, **options), run, now=self.kit.now())
+
+    def finish(self, run: int, *, feeder: Feeder | None = None, most: int = 1_000) -> None:
+        """Feed and work until the run is over."""
+        feeder = feeder or self.feeder
+        for _ in range(most):
+            more = feeder.step(run)
+            self.kit.drain()
+            if not more and self.run(run)["state"] == RunState.DONE:
+                return
+        raise AssertionError(f"run {run} does not end: {self.run(run)}")
+
+    def run(self, run: int) -> Mapping[str, Any]:
+        with self.kit.database.read() as connection:
+            return find(connection, run)
+
+    def items(self, run: int) -> dict[int, Mapping[str, Any]]:
+        found = select(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run)
+        with self.kit.database.read() as connection:
+            return {row["delivery_id"]: row for row in connection.execute(found).mappings()}
+
+    def rows(self, run: int) -> list[Mapping[str, Any]]:
+        with self.kit.database.read() as connection:
+            return list(connection.execute(select(RUN_ROWS).where(RUN_ROWS.c.run == run)).mappings())

@@ -1,0 +1,413 @@
+"""Each rule speaks when it should; none does for quiet or bursty sources, a night without us, or a clock that jumps."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from receiver.findings.counting import RUNNING, TOO_LARGE, WATCHED
+from receiver.findings.faults import Fault
+from receiver.findings.finding import Finding
+from receiver.findings.rules import findings
+from receiver.findings.rules.silence import usual_gap
+from receiver.findings.situation import (
+    Reconciled,
+    RunningProcess,
+    SignatureHistory,
+    Silence,
+    Situation,
+    SourceFacts,
+    Start,
+    Unhandled,
+)
+from receiver.findings.tallies import Tallied, beginning
+
+#: A Wednesday.
+NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+SHOP, PIM = SourceFacts("shop"), SourceFacts("pim")
+WORKER = RunningProcess("worker here:1 (hookmirror 0.1.0)", works=True, serves=False)
+ENDPOINT = RunningProcess("endpoint here:2 (hookmirror 0.1.0)", works=False, serves=True)
+
+WELL = Situation(
+    NOW,
+    sources={"shop": SHOP, "pim": PIM},
+    recent=[
+        Tallied(NOW - minute * MINUTE, "", kind, "", 1) for minute in range(59, 0, -1) for kind in (RUNNING, WATCHED)
+    ],
+    processes=[WORKER, ENDPOINT],
+)
+
+
+def tally(kind: str, *minutes: int, source: str = "shop", detail: str = "", number: int = 1) -> list[Tallied]:
+    """One tally for each of these minutes ago."""
+    return [Tallied(NOW - minute * MINUTE, source, kind, detail, number) for minute in minutes]
+
+
+def with_tallies(*more: Sequence[Tallied], **changes: object) -> Situation:
+    recent = sorted([*WELL.recent, *(each for some in more for each in some)], key=lambda each: each.at)
+    return replace(WELL, recent=recent, **changes)
+
+
+def the_finding(situation: Situation) -> Finding:
+    (finding,) = findings(situation)
+    assert not finding.says.endswith(".")
+    assert finding.mend.endswith((".", "`."))
+    assert finding.since <= situation.now
+    return finding
+
+
+def rules_of(situation: Situation) -> list[str]:
+    return [finding.rule for finding in findings(situation)]
+
+
+def test_nothing_is_said_while_all_is_well():
+    assert rules_of(WELL) == []
+    assert rules_of(with_tallies(tally("accepted", *range(60)), tally("verified", *range(60), detail="0"))) == []
+
+
+# ── signatures ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+WRONG = {"detail": "signature_wrong"}
+
+
+def test_a_secret_that_was_changed_at_the_sender_is_told_with_the_minute_and_what_is_kept():
+    good = NOW - 20 * MINUTE
+    finding = the_finding(
+        with_tallies(
+            tally("verified", 30, 20, detail="0"),
+            tally("refused", 18, 10, 2, number=10, **WRONG),
+            signatures={"shop": SignatureHistory(good, 0)},
+            kept={"shop": 30},
+        )
+    )
+    assert (finding.rule, finding.source, finding.since) == ("secret_changed", "shop", NOW - 18 * MINUTE)
+    assert "since 11:42 UTC" in finding.says
+    assert "11:40 UTC" in finding.says
+    assert "30 refused requests are kept" in finding.mend
+    assert finding.evidence["refused"] == 30
+
+
+def test_a_secret_that_never_fitted_is_told():
+    finding = the_finding(
+        with_tallies(tally("refused", 3, 2, 1, **WRONG), signatures={"shop": SignatureHistory(None, 0)})
+    )
+    assert finding.rule == "secret_changed"
+    assert "none was ever right" in finding.says
+
+
+def test_a_stranger_who_goes_on_while_the_sender_is_quiet_is_no_changed_secret():
+    situation = with_tallies(
+        tally("refused", *range(1, 60), **WRONG), signatures={"shop": SignatureHistory(NOW - 5 * HOUR, 40)}
+    )
+    assert rules_of(situation) == []
+
+
+def test_one_or_two_wrong_signatures_are_nothing():
+    assert (
+        rules_of(
+            with_tallies(tally("refused", 3, 2, **WRONG), signatures={"shop": SignatureHistory(NOW - 9 * MINUTE, 0)})
+        )
+        == []
+    )
+
+
+def test_a_few_wrong_signatures_among_many_right_ones_look_like_a_stranger():
+    finding = the_finding(
+        with_tallies(
+            tally("verified", *range(60), number=100, detail="0"),
+            tally("refused", 20, 10, 3, number=2, **WRONG),
+            signatures={"shop": SignatureHistory(NOW, 6)},
+        )
+    )
+    assert finding.rule == "some_signatures_wrong"
+    assert "stranger" in finding.says
+
+
+def test_many_wrong_signatures_among_right_ones_look_like_a_part_of_the_sender():
+    finding = the_finding(
+        with_tallies(
+            tally("verified", *range(60), number=10, detail="0"),
+            tally("refused", *range(60), number=5, **WRONG),
+            signatures={"shop": SignatureHistory(NOW, 300)},
+        )
+    )
+    assert "part of the sender" in finding.says
+
+
+def test_a_mended_secret_is_not_told_any_more():
+    situation = with_tallies(
+        tally("refused", 50, 40, 30, number=10, **WRONG),
+        tally("verified", *range(25), detail="0"),
+        signatures={"shop": SignatureHistory(NOW, 30)},
+    )
+    assert rules_of(situation) == []
+
+
+def test_a_sender_that_has_not_switched_to_the_new_secret_is_told():
+    situation = with_tallies(tally("verified", *range(10), detail="1"), sources={"shop": SourceFacts("shop", 2)})
+    assert the_finding(situation).rule == "sender_not_switched"
+    switched = with_tallies(
+        tally("verified", *range(10), detail="1"),
+        tally("verified", 1, detail="0"),
+        sources={"shop": SourceFacts("shop", 2)},
+    )
+    assert rules_of(switched) == []
+
+
+def test_secrets_that_belong_to_different_webhook_records_are_no_rotation():
+    named = SourceFacts("shop", 2, has_named_secrets=True)
+    assert rules_of(with_tallies(tally("verified", *range(10), detail="1"), sources={"shop": named})) == []
+
+
+# ── addresses, bodies, 503 ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_misspelt_address_is_told_with_the_name_that_was_meant():
+    finding = the_finding(with_tallies(tally("misspelt", 9, 5, 1, detail="shopp")))
+    assert finding.rule == "misspelt_source"
+    assert "'shopp'" in finding.says
+    assert "/hooks/shop" in finding.mend
+
+
+def test_a_body_that_is_too_large_is_told_with_the_bound_that_would_take_it():
+    finding = the_finding(with_tallies(tally(TOO_LARGE, 5, detail="1500000"), tally(TOO_LARGE, 2, detail="3000000")))
+    assert finding.rule == "body_too_large"
+    assert "`max_body_bytes` to 4194304" in finding.mend
+
+
+def test_a_body_beyond_all_sense_is_the_senders_matter():
+    finding = the_finding(with_tallies(tally(TOO_LARGE, 5, detail=str(10**19))))
+    assert "send less" in finding.mend
+
+
+def test_503s_are_told_while_they_go_on_and_not_an_hour_later():
+    unavailable = {"detail": "unavailable", "source": ""}
+    assert the_finding(with_tallies(tally("refused", 8, 5, 2, **unavailable))).rule == "cannot_be_stored"
+    assert rules_of(with_tallies(tally("refused", 50, 45, 40, number=100, **unavailable))) == []
+
+
+def test_what_ended_at_a_limit_for_strangers_is_not_our_trouble():
+    assert rules_of(with_tallies(tally("refused", *range(60), number=9, source="", detail="limited"))) == []
+
+
+# ── silence ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def every(gap: timedelta, until: datetime, *, days: int = 14) -> list[datetime]:
+    first = until - days * DAY
+    return [first + step * gap for step in range(int(days * DAY / gap) + 1)]
+
+
+def test_a_source_that_is_silent_for_far_longer_than_usual_is_told():
+    silence = Silence(every(5 * MINUTE, NOW - HOUR), 60)
+    finding = the_finding(replace(WELL, silences={"shop": silence}))
+    assert (finding.rule, finding.since) == ("source_silent", NOW - HOUR)
+    assert "usually silent for 5 minutes" in finding.says
+
+
+def test_a_source_that_is_usually_silent_at_this_hour_is_no_finding():
+    """Its sender works from 8 to 11 only."""
+    arrivals = [at for at in every(5 * MINUTE, NOW - HOUR) if 8 <= at.hour < 11]
+    assert rules_of(replace(WELL, silences={"shop": Silence(arrivals, 61)})) == []
+
+
+def test_a_weekend_is_compared_with_weekends():
+    sunday = NOW + 4 * DAY
+    arrivals = [at for at in every(5 * MINUTE, sunday - 42 * HOUR) if at.weekday() < 5]
+    situation = replace(_at(sunday), silences={"shop": Silence(arrivals, 42 * 60)})
+    assert rules_of(situation) == []
+
+
+def test_minutes_in_which_nobody_would_have_heard_are_no_silence():
+    """As after a night in which nothing ran here, or when the clock was set forward by a day."""
+    silence = Silence(every(5 * MINUTE, NOW - DAY), 2)
+    assert rules_of(replace(WELL, silences={"shop": silence})) == []
+
+
+def test_nothing_is_missed_while_the_processes_have_only_just_come_back():
+    unsteady = replace(WELL, recent=WELL.recent[-2:], silences={"shop": Silence(every(MINUTE, NOW - HOUR), 60)})
+    assert rules_of(unsteady) == []
+
+
+def test_a_source_of_which_little_is_known_is_not_missed():
+    few = [NOW - 2 * DAY + hour * HOUR for hour in range(10)]
+    new = every(MINUTE, NOW - HOUR, days=14)[-600:]
+    assert usual_gap(few, NOW) is None
+    assert usual_gap(new, NOW) is None
+
+
+def test_all_sources_silent_at_once_is_one_finding_about_the_way_to_here():
+    silences = {"shop": Silence(every(5 * MINUTE, NOW - HOUR), 60), "pim": Silence(every(7 * MINUTE, NOW - HOUR), 60)}
+    finding = the_finding(replace(WELL, silences=silences))
+    assert (finding.rule, finding.source) == ("all_sources_silent", "")
+
+
+def test_one_silent_source_beside_one_that_speaks_is_about_that_one():
+    situation = replace(WELL, silences={"shop": Silence(every(5 * MINUTE, NOW - HOUR), 60)})
+    assert the_finding(situation).source == "shop"
+
+
+def _at(now: datetime) -> Situation:
+    return replace(WELL, now=now, recent=[each._replace(at=each.at + (now - NOW)) for each in WELL.recent])
+
+
+def _bursts(seed: int) -> list[datetime]:
+    """Imports at random moments, three a day on average, each of some hundred deliveries in a quarter of an hour."""
+    rng = random.Random(seed)
+    at, arrivals = NOW - 21 * DAY, set()
+    while at < NOW:
+        at += timedelta(hours=rng.expovariate(1 / 8))
+        arrivals |= {beginning(at + rng.uniform(0, 15) * MINUTE, MINUTE) for _ in range(rng.randint(5, 300))}
+    return sorted(each for each in arrivals if each <= NOW)
+
+
+def _looks(arrivals: Sequence[datetime]) -> Iterator[Situation]:
+    """Every hour of the last week, as it would have looked then."""
+    for hour in range(7 * 24, 0, -1):
+        now = NOW - hour * HOUR
+        known = arrivals[bisect_right(arrivals, now - 14 * DAY) : bisect_right(arrivals, now)]
+        yield replace(_at(now), silences={"shop": Silence(known, int((now - known[-1]) / MINUTE))})
+
+
+def test_quiet_and_bursty_sources_cause_no_false_alarm():
+    """None opens in five weeks of sources that send whenever they like."""
+    opened = 0
+    for seed in range(5):
+        before: set[str] = set()
+        for situation in _looks(_bursts(seed)):
+            now = set(rules_of(situation))
+            opened += len(now - before)
+            before = now
+    assert opened == 0
+
+
+@pytest.mark.parametrize("gap", [DAY, 7 * HOUR, HOUR, 10 * MINUTE, MINUTE])
+def test_a_source_with_a_steady_rhythm_never_causes_a_false_alarm(gap: timedelta):
+    assert {rule for situation in _looks(every(gap, NOW, days=21)) for rule in rules_of(situation)} == set()
+
+
+# ── the work ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_backlog_that_nobody_works_on_is_told():
+    finding = the_finding(replace(WELL, processes=[ENDPOINT], oldest_due_seconds=90.0))
+    assert "no worker runs" in finding.says
+    assert rules_of(replace(WELL, processes=[ENDPOINT], oldest_due_seconds=10.0)) == []
+
+
+def test_a_worker_that_hangs_is_told():
+    finding = the_finding(with_tallies(tally("hung", 1, source="")))
+    assert "hangs" in finding.says
+
+
+def test_a_backlog_that_grows_beside_workers_is_told_with_what_is_seen():
+    still = the_finding(replace(WELL, oldest_due_seconds=400.0))
+    assert "nothing has ended" in still.says
+    busy = the_finding(with_tallies(tally("ended", 3, 2, 1, number=900), oldest_due_seconds=400.0))
+    assert "more comes in" in busy.says
+    assert still.id == busy.id
+
+
+def test_a_backlog_right_after_the_clock_was_set_forward_is_no_finding():
+    jumped = replace(WELL, now=NOW + DAY, processes=[], oldest_due_seconds=DAY.total_seconds())
+    assert rules_of(jumped) == []
+
+
+def fault(cause: str = "data.price: not a number", *, dead: int = 0, waiting: int = 0, ago: int = 10) -> Fault:
+    first = NOW - ago * MINUTE
+    return Fault("shop", cause, dead, waiting, first, NOW, 7, cause, until=NOW + HOUR if waiting else None)
+
+
+def test_an_api_that_fails_is_told_with_the_time_of_the_next_try():
+    finding = the_finding(replace(WELL, faults=[fault("/items of the source's API answered 503.", waiting=4)]))
+    assert finding.rule == "api_fails"
+    assert "4 deliveries wait" in finding.says
+    assert "13:00 UTC" in finding.says
+
+
+def test_an_api_that_is_left_alone_is_told_whatever_the_dialect_says_of_it():
+    situation = with_tallies(tally("api_rest", 2), faults=[fault("shop.fetch raised ConnectError: refused", waiting=1)])
+    assert the_finding(situation).rule == "api_fails"
+
+
+def test_dead_deliveries_with_one_cause_are_one_finding():
+    finding = the_finding(replace(WELL, faults=[fault(dead=412)]))
+    assert finding.says.startswith("412 deliveries of shop are dead, all for one cause since 11:50 UTC")
+    assert finding.evidence["dead"] == 412
+
+
+def test_a_fault_that_began_with_another_release_names_it():
+    starts = [Start(NOW - 12 * MINUTE, "0.3.0", True), Start(NOW - 2 * DAY, "0.2.0", False)]
+    assert "release 0.3.0" in the_finding(replace(WELL, faults=[fault(dead=3)], starts=starts)).says
+    later = replace(WELL, faults=[fault(dead=3, ago=2)], starts=starts)
+    assert "release" not in the_finding(later).says
+
+
+def test_the_first_start_of_all_is_not_blamed():
+    starts = [Start(NOW - 12 * MINUTE, "0.3.0", False)]
+    assert "release" not in the_finding(replace(WELL, faults=[fault(dead=3)], starts=starts)).says
+
+
+def test_two_deliveries_that_wait_for_another_attempt_are_nothing():
+    assert rules_of(replace(WELL, faults=[fault(waiting=2)])) == []
+    assert rules_of(replace(WELL, faults=[fault(waiting=3)])) == ["one_cause"]
+
+
+# ── the wiring ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_event_type_without_a_handler_is_told():
+    ignored = Unhandled("shop", "price.updated", 38, NOW - 3 * HOUR, NOW)
+    finding = the_finding(replace(WELL, unhandled=[ignored]))
+    assert "38 deliveries price.updated of shop were ignored since 09:00 UTC" in finding.says
+
+
+def test_what_was_ignored_is_offered_with_the_command_once_a_handler_takes_it():
+    ignored = Unhandled("shop", "price updated", 1, NOW - 3 * HOUR, NOW, "shop.on_price")
+    finding = the_finding(replace(WELL, unhandled=[ignored], wanted=[ignored]))
+    assert finding.rule == "handler_appeared"
+    assert finding.evidence["command"] == (
+        "hookmirror replay --source shop --state ignored --event-type 'price updated'"
+    )
+
+
+def test_events_from_the_future_are_told():
+    finding = the_finding(with_tallies(tally("misdated", 4)))
+    assert "clock is wrong" in finding.says
+    assert "--misdated" in finding.mend
+
+
+def test_a_mirror_that_differs_from_its_source_is_told():
+    finding = the_finding(replace(WELL, reconciles=[Reconciled("shop", NOW - HOUR, 1_000, 20, ["product.deleted"])]))
+    assert finding.rule == "mirror_differs"
+    assert "product.deleted" in finding.says
+
+
+def test_a_row_or_a_thousandth_that_differs_is_what_late_webhooks_explain():
+    few = [Reconciled("shop", NOW, 100, 1), Reconciled("pim", NOW, 100_000, 100)]
+    assert rules_of(replace(WELL, reconciles=few)) == []
+
+
+# ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_id_of_a_finding_stays_the_same_while_its_numbers_grow():
+    few, many = replace(WELL, faults=[fault(dead=3)]), replace(WELL, faults=[fault(dead=300)])
+    assert the_finding(few).id == the_finding(many).id
+    assert the_finding(few).says != the_finding(many).says
+
+
+@pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
+def test_a_clock_that_jumps_causes_nothing(jump: timedelta):
+    """What was tallied before stands at other times then; the silence is as long as it was watched."""
+    situation = with_tallies(
+        tally("accepted", *range(1, 60)), silences={"shop": Silence(every(MINUTE, NOW), 1)} if jump > HOUR else {}
+    )
+    assert rules_of(replace(situation, now=NOW + jump)) == []
