@@ -33,7 +33,9 @@ from receiver.commands.search import search
 from receiver.commands.send import send
 from receiver.commands.serve import serve
 from receiver.commands.show import show
+from receiver.commands.tail import tail
 from receiver.commands.token import token
+from receiver.commands.top import top
 from receiver.commands.worker import worker
 from receiver.database.errors import explain
 from receiver.errors import HookmirrorError
@@ -45,7 +47,8 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, follow, reload, token, doctor, findings, refused, send, search, deliveries, show, row, changes),
+    *(serve, worker, follow, reload, token, doctor, findings, refused, send),
+    *(top, tail, search, deliveries, show, row, changes),
     *(replay, reconcile, ask, prune, runs, actions, migrate, copy),
 )
 

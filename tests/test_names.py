@@ -32,6 +32,7 @@ FORMS = {
     "replayable": "replay",
     "hooks": "delivery",
     "feed": "change feed",
+    "tailing": "arrival",
     "counting": "tally",
     "gathering": "situation",
     "watching": "duty",

@@ -43,13 +43,13 @@ log = structlog.get_logger(__name__)
 EXIT_NEEDS_A_PERSON = 4
 
 #: Seconds without a sign of life, and two timeouts, after which another process takes over.
-LEASE = 15.0
+LEASE_GRACE = 15.0
 
 #: Characters of a follower's name.
 LONGEST_FOLLOWER_NAME = 100
 
 #: Dead changes that are listed.
-MOST_LISTED = 1_000
+MOST_DEAD_LISTED = 1_000
 
 FOLLOWER_COLUMNS = (
     *("name", "target", "table", "source", "seq", "behind", "behind_seconds", "dead", "waiting"),
@@ -111,7 +111,7 @@ def follow(
     how: dict[str, Any] = {"move": move, "new_address": new_address, "tries": tries, "strict": strict}
     named = _name(name, to, needed=True)
     options = FollowOptions(name=named, wanted=ChangeFilter(table=table, source=source), begin=_begin(begin), **how)
-    options = replace(options, lease=LEASE + 2 * timeout)
+    options = replace(options, lease=LEASE_GRACE + 2 * timeout)
     secret = None if secret_file is None else _secret(secret_file)
     _hand_on(options, Target(to, follower=named, secret=secret, timeout=timeout), metrics_port, metrics_host)
 
@@ -216,7 +216,7 @@ def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) 
 def _show(database: Database, as_json: bool) -> None:
     with database.read() as connection:
         followers = [_row_of(lag) for lag in lags(connection, now=datetime.now(UTC))]
-        dead = [dict(row) for row in dead_changes.listed(connection, limit=MOST_LISTED)]
+        dead = [dict(row) for row in dead_changes.listed(connection, limit=MOST_DEAD_LISTED)]
     if as_json:
         typer.echo(encode({"followers": followers, "dead": [{str(name): row[name] for name in row} for row in dead]}))
         return

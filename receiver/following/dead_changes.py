@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, Connection, Index, RowMapping, Table, delete,
 from sqlmodel import Field, SQLModel
 
 from receiver.database.columns import UtcDateTime
-from receiver.following.feed import FeedItem, RowKey
+from receiver.following.feed import FeedItem, MirrorKey
 
 #: Characters of a reason that are kept.
 LONGEST_REFUSAL = 1_000
@@ -61,7 +61,7 @@ _D = DEAD_CHANGES.c
 _ROW = (_D.table, _D.source, _D.external_id)
 
 
-class Refusal(NamedTuple):
+class TargetRefusal(NamedTuple):
     """Why a change is dead."""
 
     status: int | None
@@ -69,16 +69,16 @@ class Refusal(NamedTuple):
     attempts: int
 
 
-def blocked(connection: Connection, follower: str, rows: Iterable[RowKey]) -> set[RowKey]:
+def blocked(connection: Connection, follower: str, rows: Iterable[MirrorKey]) -> set[MirrorKey]:
     """Which of these rows have changes on the list."""
     asked = sorted(set(rows))
     if not asked:
         return set()
     found = select(*_ROW).distinct().where(_D.follower == follower, tuple_(*_ROW).in_(asked))
-    return {RowKey(*row) for row in connection.execute(found)}
+    return {MirrorKey(*row) for row in connection.execute(found)}
 
 
-def bury(connection: Connection, follower: str, item: FeedItem, refusal: Refusal, *, now: datetime) -> None:
+def bury(connection: Connection, follower: str, item: FeedItem, refusal: TargetRefusal, *, now: datetime) -> None:
     """Put a refused change on the list."""
     _insert(connection, follower, item, DeadState.DEAD, refusal, now)
 
@@ -87,12 +87,12 @@ def park(connection: Connection, follower: str, item: FeedItem, *, now: datetime
     """Let a change wait behind the earlier ones of its row; False if none of them is on the list any more."""
     if item.row not in blocked(connection, follower, [item.row]):
         return False
-    _insert(connection, follower, item, DeadState.WAITING, Refusal(None, "", 0), now)
+    _insert(connection, follower, item, DeadState.WAITING, TargetRefusal(None, "", 0), now)
     return True
 
 
 def _insert(
-    connection: Connection, follower: str, item: FeedItem, state: DeadState, refusal: Refusal, now: datetime
+    connection: Connection, follower: str, item: FeedItem, state: DeadState, refusal: TargetRefusal, now: datetime
 ) -> None:
     row = {"follower": follower, "seq": item.seq, **item.row._asdict(), "state": state.value, "since": now}
     told = {"status": refusal.status, "reason": refusal.reason[:LONGEST_REFUSAL] or None, "attempts": refusal.attempts}
@@ -105,7 +105,7 @@ def due(connection: Connection, follower: str, *, limit: int) -> list[int]:
     return list(connection.execute(found.order_by(_D.seq).limit(limit)).scalars())
 
 
-def refuse_again(connection: Connection, follower: str, seq: int, refusal: Refusal) -> None:
+def refuse_again(connection: Connection, follower: str, seq: int, refusal: TargetRefusal) -> None:
     """The target refuses it still."""
     told = {"status": refusal.status, "reason": refusal.reason[:LONGEST_REFUSAL] or None}
     again = {"state": DeadState.DEAD.value, "attempts": _D.attempts + refusal.attempts}

@@ -21,7 +21,7 @@ from receiver.search.listing import PageBounds
 MOST_ITEMS, MOST_ITEM_BYTES = 200, 1 << 20
 
 
-class RowKey(NamedTuple):
+class MirrorKey(NamedTuple):
     """Which row of the mirror."""
 
     table: str
@@ -33,7 +33,7 @@ class FeedItem(NamedTuple):
     """One change to be handed on."""
 
     seq: int
-    row: RowKey
+    row: MirrorKey
     mark: str
     #: `<identity of the database>:<seq>:<mark>`: the same for this change at every try, and for no other one.
     key: str
@@ -108,4 +108,4 @@ def _item(row: RowMapping, identity: str) -> FeedItem:
     key = f"{identity}:{row['seq']}:{marked}"
     shown = encode(show_change(row))
     body = b'{"key":' + encode(key) + b"," + shown[1:]
-    return FeedItem(row["seq"], RowKey(row["table"], row["source"], row["external_id"]), marked, key, body)
+    return FeedItem(row["seq"], MirrorKey(row["table"], row["source"], row["external_id"]), marked, key, body)

@@ -22,11 +22,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.database.database import Database
 from receiver.errors import HookmirrorError
 from receiver.following import dead_changes
-from receiver.following.dead_changes import Refusal
-from receiver.following.feed import Feed, FeedItem, RowKey
+from receiver.following.dead_changes import TargetRefusal
+from receiver.following.feed import Feed, FeedItem, MirrorKey
 from receiver.following.followers import LeaseLost
 from receiver.following.lease import FollowerLease, FollowOptions
-from receiver.following.target import Target, TargetAnswer, Verdict
+from receiver.following.target import PostVerdict, Target, TargetAnswer
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
@@ -122,9 +122,9 @@ class Following:
                 self._ahead.discard(item.seq)
             elif not (item.row in blocked and self._park(item)):
                 answer = self._deliver(item)
-                if answer.verdict is Verdict.UNKNOWN:
+                if answer.verdict is PostVerdict.UNKNOWN:
                     return
-                if answer.verdict is not Verdict.ACCEPTED:
+                if answer.verdict is not PostVerdict.ACCEPTED:
                     self._bury(item, answer)
                     blocked.add(item.row)
             self._lease.done(item)
@@ -135,10 +135,10 @@ class Following:
         failures, refusals, broken = 0, 0, 0
         while True:
             answer = self._post(item)
-            if answer.verdict in (Verdict.ACCEPTED, Verdict.UNKNOWN):
+            if answer.verdict in (PostVerdict.ACCEPTED, PostVerdict.UNKNOWN):
                 return answer
-            refusals += answer.verdict is Verdict.REFUSED
-            broken += answer.verdict is Verdict.BROKEN
+            refusals += answer.verdict is PostVerdict.REFUSED
+            broken += answer.verdict is PostVerdict.BROKEN
             if refusals >= self._options.tries and self._may_bury():
                 return answer
             if broken >= self._options.tries and self._may_bury() and self._is_to_blame(item):
@@ -147,18 +147,18 @@ class Following:
             self._lease.pause(max(self._backoff(failures), answer.retry_after or 0.0))
             failures += 1
             if self._stopping.is_set():
-                return TargetAnswer(Verdict.UNKNOWN, answer.says)
+                return TargetAnswer(PostVerdict.UNKNOWN, answer.says)
 
     def _post(self, item: FeedItem) -> TargetAnswer:
         self._lease.save_in_time()
         answer = self._target.post(item, self._stopping)
         metrics.FOLLOW_POSTS.labels(self._options.name, answer.verdict.value).inc()
-        if answer.verdict is Verdict.GONE:
+        if answer.verdict is PostVerdict.GONE:
             raise TargetGone(
                 f"{self._target.shown} wants no more changes. {answer.says} The follower {self._options.name} keeps "
                 "its cursor: start it again once the target takes them."
             )
-        if answer.verdict is Verdict.ACCEPTED:
+        if answer.verdict is PostVerdict.ACCEPTED:
             self._dead_in_a_row = 0
             self._lease.accepted()
             self._end_trouble()
@@ -172,14 +172,14 @@ class Following:
         later = self._feed.after(item.seq).items
         blocked = self._blocked(later) | {item.row}
         other = next((each for each in later if each.row not in blocked and each.seq not in self._ahead), None)
-        if other is None or self._post(other).verdict is not Verdict.ACCEPTED:
+        if other is None or self._post(other).verdict is not PostVerdict.ACCEPTED:
             return False
         self._ahead.add(other.seq)
         return True
 
     # ── what is passed over ───────────────────────────────────────────────────────────────────────────────────
 
-    def _blocked(self, items: Sequence[FeedItem]) -> set[RowKey]:
+    def _blocked(self, items: Sequence[FeedItem]) -> set[MirrorKey]:
         """The rows of which an earlier change is dead."""
         with self._database.read() as connection:
             return dead_changes.blocked(connection, self._options.name, [item.row for item in items])
@@ -190,7 +190,7 @@ class Following:
         self._lease.done(item)
         with self._database.write() as connection:
             self._lease.save(connection)
-            refusal = Refusal(answer.status, answer.says, self._options.tries)
+            refusal = TargetRefusal(answer.status, answer.says, self._options.tries)
             dead_changes.bury(connection, self._options.name, item, refusal, now=datetime.now(UTC))
         log.warning("a change is dead", follower=self._options.name, seq=item.seq, reason=answer.says)
 
@@ -220,16 +220,16 @@ class Following:
     def _send_again(self, seq: int, item: FeedItem | None) -> bool:
         """Send one change again; False if the target is in trouble. One that the feed has lost is dropped."""
         answer = None if item is None else self._post(item)
-        if answer is not None and answer.verdict in (Verdict.TROUBLE, Verdict.UNKNOWN):
+        if answer is not None and answer.verdict in (PostVerdict.TROUBLE, PostVerdict.UNKNOWN):
             self._note_trouble(answer)
             self._lease.pause(max(self._backoff(0), answer.retry_after or 0.0))
             return False
         with self._database.write() as connection:
             self._lease.save(connection)
-            if answer is None or answer.verdict is Verdict.ACCEPTED:
+            if answer is None or answer.verdict is PostVerdict.ACCEPTED:
                 dead_changes.remove(connection, self._options.name, seq)
             else:
-                refusal = Refusal(answer.status, answer.says, 1)
+                refusal = TargetRefusal(answer.status, answer.says, 1)
                 dead_changes.refuse_again(connection, self._options.name, seq, refusal)
         return True
 

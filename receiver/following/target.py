@@ -55,7 +55,7 @@ LATER = frozenset({408, 425, 429, 502, 503, 504})
 GONE = 410
 
 
-class Verdict(Enum):
+class PostVerdict(Enum):
     """What an answer means for the change."""
 
     ACCEPTED = "accepted"
@@ -74,7 +74,7 @@ class Verdict(Enum):
 class TargetAnswer(NamedTuple):
     """What came back."""
 
-    verdict: Verdict
+    verdict: PostVerdict
     #: In words, for a person.
     says: str
     status: int | None = None
@@ -145,7 +145,7 @@ class Target:
                     asking.cancel()
         with suppress(asyncio.CancelledError):
             return await asking
-        return TargetAnswer(Verdict.UNKNOWN, "This process ended before there was an answer.")
+        return TargetAnswer(PostVerdict.UNKNOWN, "This process ended before there was an answer.")
 
     async def _answer(self, item: FeedItem) -> TargetAnswer:
         try:
@@ -160,7 +160,7 @@ class Target:
         except Misled as error:
             says = str(error)
         self._addresses = []
-        return TargetAnswer(Verdict.TROUBLE, says)
+        return TargetAnswer(PostVerdict.TROUBLE, says)
 
     async def _ask_each_address(self, item: FeedItem) -> TargetAnswer:
         addresses = await self._right_addresses()
@@ -205,18 +205,18 @@ def meaning(status: int, headers: Mapping[str, str], said: bytes, *, now: dateti
     says = f"The target answered {status}{f': {words}' if words else ''}."
     retry_after = _retry_after(headers.get("retry-after", ""), now or datetime.now(UTC))
     if 200 <= status < 300:
-        return TargetAnswer(Verdict.ACCEPTED, says, status)
+        return TargetAnswer(PostVerdict.ACCEPTED, says, status)
     if status == GONE:
-        return TargetAnswer(Verdict.GONE, says, status)
+        return TargetAnswer(PostVerdict.GONE, says, status)
     if 300 <= status < 400:
         to = _words_of(headers.get("location", "").encode()) or "nowhere"
         says = f"The target answered {status}, a redirect to {to}, which is not followed: name that URL in --to."
-        return TargetAnswer(Verdict.TROUBLE, says, status)
+        return TargetAnswer(PostVerdict.TROUBLE, says, status)
     if status in LATER:
-        return TargetAnswer(Verdict.TROUBLE, says, status, retry_after)
+        return TargetAnswer(PostVerdict.TROUBLE, says, status, retry_after)
     if 400 <= status < 500:
-        return TargetAnswer(Verdict.REFUSED, says, status, retry_after)
-    return TargetAnswer(Verdict.BROKEN, says, status, retry_after)
+        return TargetAnswer(PostVerdict.REFUSED, says, status, retry_after)
+    return TargetAnswer(PostVerdict.BROKEN, says, status, retry_after)
 
 
 def target_url(url: str) -> httpx.URL:
