@@ -26,7 +26,7 @@ from receiver.logs.safe_text import told
 from receiver.search.asked import is_number, moment
 
 #: Seconds between two looks, and the longest wait for a receiver that does not answer.
-TAIL_POLL, LONGEST_WAIT = 1.0, 15.0
+TAIL_POLL, LONGEST_TAIL_WAIT = 1.0, 15.0
 
 #: Seconds after which one more line says that the connection is still lost.
 STILL_LOST = 60.0
@@ -152,7 +152,7 @@ class _Lost:
             says = f"The connection is {word} since {self._since:%H:%M:%S} UTC: {reason}"
             self._lines.tell("lost", says, since=self._since, reason=reason)
         self._tries += 1
-        return min(2.0 ** (self._tries - 1) / 2, LONGEST_WAIT)
+        return min(2.0 ** (self._tries - 1) / 2, LONGEST_TAIL_WAIT)
 
     def found(self) -> None:
         """There is an answer."""

@@ -29,7 +29,7 @@ LIST, ONE = "/api/v1/deliveries", "/api/v1/deliveries/{id}"
 OVERLAP = 10_000_000 * MOST_PROCESSES
 
 #: Deliveries whose end is waited for. Of more, the oldest are left.
-MOST_OPEN = 2_000
+MOST_WATCHED = 2_000
 
 #: Open ones that are looked at one by one in one look.
 MOST_ASKED = 50
@@ -161,9 +161,9 @@ class Tail:
         place = self.place
         place.floor = max(place.floor, floor)
         place.shown = {number for number in place.shown if number > place.floor}
-        if len(place.open) > MOST_OPEN:
-            self.left += len(place.open) - MOST_OPEN
-            place.open = set(sorted(place.open)[-MOST_OPEN:])
+        if len(place.open) > MOST_WATCHED:
+            self.left += len(place.open) - MOST_WATCHED
+            place.open = set(sorted(place.open)[-MOST_WATCHED:])
 
     def _ends(self, still_open: list[int]) -> Iterator[TailEvent]:
         """Of deliveries from earlier looks, those that have ended; so many are asked about, in turn."""

@@ -22,11 +22,15 @@ from simulator.receiver_process import free_port
 
 
 @pytest.fixture
-def folder(mirror_url, tmp_path):
-    made = Folder(tmp_path, database_url=mirror_url)
-    with closing(Database(mirror_url)) as database:
+def folder(tmp_path):
+    """An installation on a SQLite file."""
+    return prepared(Folder(tmp_path))
+
+
+def prepared(folder):
+    with closing(Database(folder.url)) as database:
         Schema(database).upgrade()
-    return made
+    return folder
 
 
 def write(folder, *external_ids):
@@ -41,7 +45,8 @@ def cursor(folder):
     return folder.query("SELECT seq FROM followers")[0][0]
 
 
-def test_a_killed_follower_goes_on_from_its_cursor_and_nothing_is_skipped(folder):
+def test_a_killed_follower_goes_on_from_its_cursor_and_nothing_is_skipped(mirror_url, tmp_path):
+    folder = prepared(Folder(tmp_path, database_url=mirror_url))
     wanted = [f"P{number}" for number in range(400)]
     write(folder, *wanted)
     with receiving() as endpoint:
