@@ -27,7 +27,7 @@ from receiver.following.target import Target, target_url
 from receiver.logs.escapes import visible
 from receiver.mirror.rows import mirror_tables, sql_table
 from receiver.runs.actions import by_command
-from receiver.search.asked import is_number
+from receiver.search.arguments import is_id
 from receiver.search.filters import ChangeFilter
 from receiver.search.sources import is_source
 from receiver.server import server
@@ -136,7 +136,7 @@ def _name(name: str | None, to: str | None, *, needed: bool) -> str:
 
 
 def _begin(begin: str) -> str:
-    if begin in (NOW, START) or is_number(begin):
+    if begin in (NOW, START) or is_id(begin):
         return begin
     raise ConfigurationError(
         "--from takes `now` (what comes from here on), `start` (all that was ever recorded), or the number of the last "

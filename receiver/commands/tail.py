@@ -15,15 +15,15 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.codec import encode
-from receiver.commands.asking import Answering, NoAnswer, TokenOption, ToOption, answering
-from receiver.commands.paging import JsonLines
+from receiver.commands.client import Client, NoAnswer, TokenOption, ToOption, client_of
+from receiver.commands.pagination import JsonLines
 from receiver.commands.tailing import Tail, TailEvent, TailPlace
 from receiver.errors import ConfigurationError, Unavailable
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import told
-from receiver.search.asked import is_number, moment
+from receiver.search.arguments import is_id, parse_moment
 
 #: Seconds between two looks, and the longest wait for a receiver that does not answer.
 TAIL_POLL, LONGEST_TAIL_WAIT = 1.0, 15.0
@@ -53,21 +53,21 @@ def tail(
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    asked = answering(to, token)
+    asked = client_of(to, token)
     filters = {"source": source, "event_type": event_type, "entity": entity}
     following = Tail(asked, filters, None if state is None else state.value, _place(asked, since, after))
     _run(following, _Lines(as_json), stopping)
 
 
-def _place(asked: Answering, since: str | None, after: str | None) -> TailPlace:
+def _place(asked: Client, since: str | None, after: str | None) -> TailPlace:
     """Where it begins. Raises `ConfigurationError` for a cursor that is none, and `BadRequest` for such a time."""
     if after is not None:
         return TailPlace.read(after)
     if since is None:
         return TailPlace(Tail.newest(asked))
-    if is_number(since) and len(since) > 4:
+    if is_id(since) and len(since) > 4:
         return TailPlace(int(since) - 1)
-    return TailPlace(max(first_id_at(moment("since", since, now=datetime.now(UTC))) - 1, 0))
+    return TailPlace(max(first_id_at(parse_moment("since", since, now=datetime.now(UTC))) - 1, 0))
 
 
 def _run(following: Tail, lines: _Lines, stopping: threading.Event) -> None:

@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from receiver.api.deliveries import Delivery
+from receiver.api.delivery_shapes import Delivery
 from receiver.codec import decode, encode
-from receiver.commands.asking import Answering
+from receiver.commands.client import Client
 from receiver.database.pages import LARGEST_PAGE
 from receiver.errors import ConfigurationError, HookmirrorError, NotFound
 from receiver.inbox.ids import MOST_PROCESSES, arrived
@@ -86,7 +86,7 @@ class TailPlace:
 class Tail:
     """Looks again and again for what has come and what has ended."""
 
-    def __init__(self, asked: Answering, filters: Mapping[str, Any], state: str | None, place: TailPlace) -> None:
+    def __init__(self, asked: Client, filters: Mapping[str, Any], state: str | None, place: TailPlace) -> None:
         """`filters` are those of the list; with a `state`, a delivery is shown only when it is in it."""
         self._asked, self._filters, self._state = asked, filters, state
         self.place = place
@@ -97,7 +97,7 @@ class Tail:
         self._asked_last = 0
 
     @staticmethod
-    def newest(asked: Answering) -> int:
+    def newest(asked: Client) -> int:
         """The id of the newest delivery; 0 if there is none."""
         items = asked.ask(LIST, {}, {"limit": 1})["items"]
         return int(items[0]["id"]) if items else 0

@@ -18,7 +18,7 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.codec import encode
-from receiver.commands.asking import Answering, NoAnswer, TokenOption, ToOption, answering
+from receiver.commands.client import Client, NoAnswer, TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import UNFOLDED, cell
 from receiver.errors import Unavailable
@@ -28,7 +28,7 @@ from receiver.logs.safe_text import told
 REFRESH = 2.0
 
 #: Findings that one frame shows.
-MOST_FINDINGS = 8
+MOST_SHOWN_FINDINGS = 8
 
 SOURCE_HEADINGS = ("source", "last delivery", "per minute", "pending", "dead", "oldest pending", "freshness")
 PROCESS_HEADINGS = ("process", "pid", "kind", "release", "since")
@@ -59,7 +59,7 @@ def top(
     as_json: JsonFlag = False,
 ) -> None:
     """Show how everything stands: sources, processes, and what needs a person. Ctrl-C ends it."""
-    asked = answering(to, token)
+    asked = client_of(to, token)
     frame = look(asked)
     if once or as_json:
         if as_json:
@@ -77,7 +77,7 @@ def top(
             live.update(drawn(frame, datetime.now(UTC)), refresh=True)
 
 
-def look(asked: Answering) -> Frame:
+def look(asked: Client) -> Frame:
     """Ask for everything once. Raises `HookmirrorError` if something is not answered."""
     as_of = datetime.now(UTC)
     sources = [_source(asked, each) for each in asked.ask("/api/v1/stats", {}, {})["sources"]]
@@ -86,7 +86,7 @@ def look(asked: Answering) -> Frame:
     return Frame(as_of, sources, processes, findings)
 
 
-def _next(asked: Answering, last: Frame) -> Frame:
+def _next(asked: Client, last: Frame) -> Frame:
     """The next frame; the last one, with why, if there is no answer."""
     try:
         return look(asked)
@@ -95,7 +95,7 @@ def _next(asked: Answering, last: Frame) -> Frame:
         return Frame(last.as_of, last.sources, last.processes, last.findings, (since, told(error)))
 
 
-def _source(asked: Answering, each: Mapping[str, Any]) -> dict[str, Any]:
+def _source(asked: Client, each: Mapping[str, Any]) -> dict[str, Any]:
     """One source, with how many deliveries came in the last minute."""
     query = {"source": each["source"], "from": "1m", "limit": 1, "count": True}
     counted = asked.ask("/api/v1/deliveries", {}, query)["matching"]
@@ -149,7 +149,7 @@ def _processes(frame: Frame, now: datetime) -> Table | Text:
 def _findings(frame: Frame) -> list[Text]:
     if not frame.findings:
         return [Text("Nothing needs you.")]
-    lines = [Text(f"{cell(each['says'])}. {cell(each['mend'])}") for each in frame.findings[:MOST_FINDINGS]]
+    lines = [Text(f"{cell(each['says'])}. {cell(each['mend'])}") for each in frame.findings[:MOST_SHOWN_FINDINGS]]
     more = len(frame.findings) - len(lines)
     return [*lines, *([Text(f"And {more} more: `hookmirror findings`.")] if more else [])]
 

@@ -15,7 +15,7 @@ from receiver.following.followers import FeedPlace
 from receiver.mirror.changes import CHANGES, feed_end
 from receiver.search.changes import follow_changes, mark, mark_of, show_change
 from receiver.search.filters import ChangeFilter
-from receiver.search.listing import PageBounds
+from receiver.search.pages import PageBounds
 
 #: Changes that are read at once, and bytes.
 MOST_ITEMS, MOST_ITEM_BYTES = 200, 1 << 20
