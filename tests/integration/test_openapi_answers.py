@@ -310,7 +310,8 @@ def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
     """A receiver whose tables have gone."""
     with lend_database(tmp_path_factory.mktemp("ill")) as url, serving(url) as running:
         with running.beside.write() as beside:
-            for name in ("deliveries", "changes", "actions", "runs", "findings", "tallies", "refused", *TABLES):
+            nouns = ("deliveries", "changes", "actions", "runs", "findings", "tallies", "refused", "processes")
+            for name in (*nouns, *TABLES):
                 beside.execute(text(f"ALTER TABLE {name} RENAME TO {name}_away"))
         yield running
 
