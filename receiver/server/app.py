@@ -66,10 +66,10 @@ EXIT_CANNOT_START = 3
 
 
 class Runtime:
-    """What the settings describe: the sources, the database, and what works on them."""
+    """The sources and the database of the settings, and the parts of the program that work on them."""
 
     def __init__(self, settings: Settings, *, beside: Path | None = None) -> None:
-        """Raises `ConfigurationError` for whatever would fail later. `beside` is where the settings file lies."""
+        """Raises `ConfigurationError` for faults that would show only later. `beside` is the settings file's folder."""
         self.settings = settings
         self.dialects = find_dialects(settings.dialects, beside=beside)
         self.sources: Mapping[str, Source] = build_sources(settings, self.dialects)
@@ -77,7 +77,7 @@ class Runtime:
         self.schema = Schema(self.database)
         self.inbox = Inbox(self.database)
         measured = self.database.beside(connections=1, seconds=exposition.STATEMENT_SECONDS)
-        #: What Prometheus is told, over a connection of its own.
+        #: The answers to Prometheus, over a connection of their own.
         self.exposition = Exposition(Inbox(measured), sorted(self.sources))
         self._derive()
 
@@ -89,14 +89,14 @@ class Runtime:
         self._derive()
 
     def read_anew(self) -> Renewal:
-        """What the settings say now, against what is in force. Raises `ConfigurationError`."""
+        """The settings as they are now, and their differences from those in force. Raises `ConfigurationError`."""
         return read_anew(self.settings, self.sources, self.dialects)
 
     def _derive(self) -> None:
         self.retention = retention_of(self.settings)
 
     def prepare(self) -> None:
-        """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
+        """Make the database ready. Raises `ConfigurationError` that says what is wrong with it."""
         try:
             # Of a file that has become doubtful since it was prepared before, nothing may be written now.
             if self.database.is_sound:
@@ -124,7 +124,7 @@ class Runtime:
         return ReconcileThread(self.inbox, lambda: self.sources)
 
     def facts(self) -> Facts:
-        """What the rules are told of the settings in force."""
+        """The part of the settings in force that the rules need."""
         return facts_of(self.settings, self.sources)
 
     @property
@@ -133,7 +133,7 @@ class Runtime:
         return Verbs(self.database, Wiring.of(self.sources))
 
     def feeder(self, claims_of: Callable[[], Collection[str]] = lambda: (), *, forecasts: bool = True) -> Feeder:
-        """Steps runs beside a worker, which says what it claims deliveries of at the moment."""
+        """Feeds the runs beside a worker, which says from which sources it claims at the moment."""
         return new_feeder(
             self.inbox, self.sources, self.settings, self.retention, claims_of=claims_of, forecasts=forecasts
         )
@@ -152,7 +152,7 @@ class App:
         kind = Kind.BOTH if with_worker else Kind.ENDPOINT
         self._registration = runtime.registration(kind)
         self._watch = watch(runtime.database, self._registration.name, kind, runtime.facts)
-        # Over a connection of its own, so that nobody else's statement keeps an ack waiting for one.
+        # Over a connection of its own, so that an ack never waits for another part's statement.
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
@@ -214,7 +214,7 @@ class App:
                 SQLAlchemyError: answer_database_error,
             },
         )
-        # Else a path with a slash too many would be answered with a redirect to whatever host the request names.
+        # Otherwise a path with an extra slash would be answered with a redirect to a host that the request names.
         rest.router.redirect_slashes = False
         return rest
 
@@ -256,7 +256,7 @@ class App:
 
         def adopt() -> None:
             if not done.set_running_or_notify_cancel():
-                # Told as refused already: what is refused must not come into force later.
+                # The reload was reported as refused already, so these settings must not come into force later.
                 return
             try:
                 self._renew(renewal)
@@ -273,7 +273,7 @@ class App:
             done.result()
 
     def _renew(self, renewal: Renewal) -> None:
-        # First what may raise: settings come into force as a whole or not at all.
+        # First the steps that may raise: settings come into force as a whole or not at all.
         rest = self._api(renewal.settings, renewal.sources)
         self._runtime.adopt(renewal)
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
@@ -296,7 +296,7 @@ def _is_for_hooks(path: str) -> bool:
 
 
 def install() -> Runtime:
-    """What the settings in force describe. Raises `ConfigurationError` for whatever would fail later."""
+    """The runtime of the settings in force. Raises `ConfigurationError` for a fault that would show only later."""
     settings = load()
     logs.configure(settings.log_level, settings.log_format)
     if sharing.unshared() is not None:
@@ -326,7 +326,7 @@ def schema_of_packages() -> Schema:
 def create() -> App:
     """The application that the settings describe, for other servers: `uvicorn --factory receiver.server.app:create`.
 
-    Without a worker, since these start any number of processes. What is wrong is one line, and ends the process.
+    It has no worker, because such a server starts any number of processes. An error is one line, and ends the process.
     """
     try:
         runtime = install()
