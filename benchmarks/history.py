@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from benchmarks import ended, inboxes, postgresql
 from benchmarks.inboxes import SOURCE
-from receiver.api.deliveries import show_delivery
+from receiver.api.delivery_shapes import show_delivery
 from receiver.database.database import Database
 from receiver.database.schema import Schema
 from receiver.inbox.arrival import Arrival
@@ -29,7 +29,7 @@ from receiver.inbox.leases import Claimed
 from receiver.inbox.tables import State
 from receiver.search import deliveries
 from receiver.search.filters import DeliveryFilter
-from receiver.search.listing import PageBounds
+from receiver.search.pages import PageBounds
 
 #: Deliveries of the largest history; the others are a tenth, a hundredth … of it.
 LARGEST = int(os.environ.get("BENCHMARK_HISTORY", "10000000"))

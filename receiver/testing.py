@@ -30,7 +30,7 @@ from sqlmodel import Session, select
 
 from receiver import codec
 from receiver.api.catalog import shapes_of
-from receiver.api.deliveries import show_delivery, show_whole_delivery
+from receiver.api.delivery_shapes import show_delivery, show_whole_delivery
 from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.dialects.dialect import Dialect

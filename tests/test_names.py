@@ -15,9 +15,11 @@ ROOT = Path(__file__).parents[1]
 
 #: Names that two modules of `receiver` define, and why that misleads nobody.
 ALLOWED = {
+    "Action": "the API's schema of an action: OpenAPI shows the name of the class",
     "Attempt": "the API's schema of an attempt: OpenAPI shows the name of the class",
     "Change": "the API's schema of a change",
     "Round": "the API's schema of a round",
+    "Run": "the API's schema of a run",
     "Delivery": "the API's schema of a delivery",
 }
 
@@ -51,9 +53,26 @@ PLAIN = {
         "testing",
         "errors",
         "logs",
+        "annotations",
     ],
     "what one types as a command, in docs/operations.md": [
-        *("commands", "copy", "doctor", "migrate", "prune", "reload", "send", "serve", "options", "progress", "worker"),
+        *(
+            "commands",
+            "copy",
+            "doctor",
+            "migrate",
+            "prune",
+            "reload",
+            "rehearse",
+            "send",
+            "serve",
+            "show",
+            "row",
+            "options",
+            "progress",
+            "worker",
+            "client",
+        ),
     ],
     "of HTTP and its APIs": [
         *(
@@ -70,12 +89,50 @@ PLAIN = {
             "tokens",
             "urls",
         ),
-        *("token", "connections", "line", "compression", "health", "probes", "readiness", "lookup", "operations"),
-        *("reads", "limits", "cursors", "filters", "search", "statistics", "stats", "windows", "window", "catalog"),
+        *(
+            "token",
+            "connections",
+            "line",
+            "docs_page",
+            "resources",
+            "etags",
+            "pagination",
+            "compression",
+            "health",
+            "probes",
+            "readiness",
+            "lookup",
+            "operations",
+        ),
+        *(
+            "reads",
+            "limits",
+            "cursors",
+            "filters",
+            "arguments",
+            "search",
+            "hits",
+            "statistics",
+            "stats",
+            "windows",
+            "window",
+            "catalog",
+        ),
     ],
     "of databases": [
         *("database", "columns", "tables", "rows", "changes", "bulk", "insert", "postgresql", "sqlite", "wal", "locks"),
-        *("checkpoints", "unit_of_work", "sequences", "slices", "conversions", "digests", "record", "keeping"),
+        *(
+            "checkpoints",
+            "unit_of_work",
+            "sequences",
+            "slices",
+            "conversions",
+            "digests",
+            "record",
+            "keeping",
+            "identity",
+        ),
+        *("statement_timeouts", "row_shapes", "delivery_shapes", "leases", "formatting"),
     ],
     "of queues and services": [
         *(
@@ -109,6 +166,18 @@ PLAIN = {
     "English nouns and verbs for what the module's first line says": [
         *("bounded", "closing", "copying", "incoming", "moments", "patterns", "preconditions", "reading", "repeats"),
         *("sending", "soundness", "unfinished"),
+        *(
+            "candidates",
+            "differences",
+            "outcomes",
+            "isolation",
+            "kept",
+            "origins",
+            "recomputation",
+            "recorded",
+            "scratch",
+        ),
+        *("outcomes", "stored", "telling", "traces", "trial", "why"),
     ],
 }
 

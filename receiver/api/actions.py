@@ -13,7 +13,7 @@ from receiver.api.parameters import LIMIT, number, plain_text
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, Unavailable
 from receiver.runs import actions
-from receiver.runs.actions import LONGEST_KEY, LONGEST_REASON, SHORTEST_REASON, Asked
+from receiver.runs.actions import LONGEST_ACTION_REASON, LONGEST_KEY, SHORTEST_ACTION_REASON, Asked
 from receiver.schemas import Moment, Shape
 
 BEFORE: Parameter[int | None] = Parameter(
@@ -22,10 +22,10 @@ BEFORE: Parameter[int | None] = Parameter(
 RUN: Parameter[int | None] = Parameter("run", {"type": "string"}, "Only actions on this run.", number("run"), None)
 WHY = plain_text(
     "reason",
-    f"Why, in {SHORTEST_REASON} to {LONGEST_REASON} characters; kept with the action.",
-    longest=LONGEST_REASON * 2,
+    f"Why, in {SHORTEST_ACTION_REASON} to {LONGEST_ACTION_REASON} characters; kept with the action.",
+    longest=LONGEST_ACTION_REASON * 2,
 )
-KEY = plain_text(
+IDEMPOTENCY_KEY = plain_text(
     "idempotency_key",
     "Drawn anew for each request. The same request with the same key is done once, and answered alike.",
     longest=LONGEST_KEY,
@@ -54,7 +54,7 @@ class ActionPage(Shape, frozen=True):
 
 def asked_by(question: Question, what: str, **arguments: Any) -> Asked:
     """What the request asks for, with who asks, why, and its idempotency key."""
-    return Asked(by=question.by, what=what, arguments=arguments, reason=question[WHY], key=question[KEY])
+    return Asked(by=question.by, what=what, arguments=arguments, reason=question[WHY], key=question[IDEMPOTENCY_KEY])
 
 
 class Actions:

@@ -11,9 +11,9 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import RowMapping
 
 from receiver.api.changes import Change, show_change
-from receiver.api.listings import HORIZON, MATCHING, NEXT, LookedAt, Matching, show_count
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, show_count
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, plain_text
 from receiver.api.row_shapes import row_shape, shape_of, show_row
 from receiver.api.tokens import Scope
@@ -24,7 +24,7 @@ from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.schemas import Shape
 from receiver.search import rows
 from receiver.search.filters import RowFilter
-from receiver.search.listing import Horizon
+from receiver.search.pages import Horizon
 
 # ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, UnsetType, structs
 from sqlalchemy import RowMapping
 
-from receiver.api.listings import HORIZON, LookedAt
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.pages import HORIZON, LookedAt
 from receiver.api.parameters import LIMIT, SOURCE, flag, moment, number, plain_text
 from receiver.api.row_shapes import row_shape, show_row
 from receiver.api.tokens import Scope
@@ -22,8 +22,8 @@ from receiver.search import rows
 from receiver.search.changes import follow_changes, mark_of, newest_changes
 from receiver.search.cursors import ListedIn
 from receiver.search.filters import ChangeFilter
-from receiver.search.listing import Listing, PageBounds
-from receiver.search.windows import Key
+from receiver.search.pages import FoundPage, PageBounds
+from receiver.search.windows import SortKey
 
 #: Items of a page with whole rows.
 LARGEST_WHOLE = 100
@@ -160,10 +160,10 @@ class ChangeFeed:
         following = None if shown.next is None else (shown.next,)
         return structs.replace(shown, next=None, cursor=self._lookup.cursors.write(listed, following))
 
-    def _bounds(self, behind: Key | None, asked: Question) -> PageBounds:
+    def _bounds(self, behind: SortKey | None, asked: Question) -> PageBounds:
         return self._lookup.bounds(behind, min(asked[LIMIT], LARGEST_WHOLE) if asked[WHOLE] else asked[LIMIT])
 
-    def _show(self, page: Listing, following: int | None, asked: Question) -> ChangePage:
+    def _show(self, page: FoundPage, following: int | None, asked: Question) -> ChangePage:
         """The page without its cursor; with whole rows it may have fewer items."""
         horizon = UNSET if page.horizon is None else ChangeHorizon(page.horizon.key[0], page.horizon.looked_at)
         if not asked[WHOLE]:

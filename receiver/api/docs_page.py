@@ -22,7 +22,7 @@ table { border-collapse: collapse; width: 100% } th, td { text-align: left; vert
 th { font-weight: 600 } h2 { font-size: 1.1rem; overflow-wrap: anywhere } td { overflow-wrap: anywhere }
 """
 
-MEDIA_TYPE = "text/html; charset=utf-8"
+HTML_MEDIA_TYPE = "text/html; charset=utf-8"
 
 
 class DocsPage:
@@ -40,7 +40,7 @@ class DocsPage:
                 summary="This interface as a page to read",
                 answer=self.show,
                 answers={200: str},
-                media_type=MEDIA_TYPE,
+                media_type=HTML_MEDIA_TYPE,
                 headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"},
             )
         ]

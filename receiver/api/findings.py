@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from receiver.api.actions import KEY, WHY, asked_by
+from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import LIMIT, SOURCE, flag, one_of, plain_text
@@ -173,7 +173,7 @@ class Findings:
                 answer=self.acknowledge,
                 answers={200: FindingShown},
                 scope=Scope.OPERATE,
-                parameters=(FINDING_ID, WHY, KEY),
+                parameters=(FINDING_ID, WHY, IDEMPOTENCY_KEY),
                 refusals=(BadRequest, NotFound, KeyUsed, ReasonWanted, Unavailable),
             ),
         ]

@@ -13,9 +13,9 @@ from receiver.database.pages import Page, read_page
 from receiver.errors import BadRequest
 from receiver.search.cursors import Cursors, ListedIn
 from receiver.search.filters import ChangeFilter, DeliveryFilter, RowFilter
-from receiver.search.listing import PageBounds
+from receiver.search.pages import PageBounds
 from receiver.search.sources import is_source
-from receiver.search.windows import Key
+from receiver.search.windows import SortKey
 
 
 class Lookup:
@@ -32,7 +32,7 @@ class Lookup:
         """The first rows of the statement, as `show` shows them: no more than `limit`, and than a page has bytes."""
         return read_page(self.database, statement, show, limit=limit, most_bytes=self.page_bytes)
 
-    def bounds(self, behind: Key | None, limit: int) -> PageBounds:
+    def bounds(self, behind: SortKey | None, limit: int) -> PageBounds:
         """Of a page that begins behind this key."""
         return PageBounds(behind=behind, limit=limit, most_bytes=self.page_bytes)
 

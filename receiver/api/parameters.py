@@ -15,9 +15,9 @@ from receiver.database.pages import LARGEST_PAGE, USUAL_PAGE
 from receiver.envelope import LONGEST_NAME
 from receiver.errors import BadRequest
 from receiver.runs.actions import By
-from receiver.search import asked
-from receiver.search.asked import is_number
-from receiver.search.listing import MOST_COUNTED
+from receiver.search import arguments
+from receiver.search.arguments import is_id
+from receiver.search.pages import MOST_COUNTED
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -60,7 +60,7 @@ def number(name: str) -> Callable[[str], int]:
     """Reads a whole number that a database column holds."""
 
     def read(text: str) -> int:
-        if not is_number(text):
+        if not is_id(text):
             raise BadRequest(f"`{name}` takes a whole number, as this API gave it.")
         return int(text)
 
@@ -94,7 +94,7 @@ def plain_text(name: str, description: str, *, longest: int = LONGEST_NAME) -> P
     """A parameter that is any text, but for none."""
 
     def read(text: str) -> str:
-        return asked.words(name, text, longest=longest)
+        return arguments.parse_text(name, text, longest=longest)
 
     return Parameter(name, {"type": "string", "minLength": 1, "maxLength": longest}, description, read, None)
 
@@ -103,7 +103,7 @@ def moment(name: str, description: str) -> Parameter[datetime | None]:
     """A parameter that is a time, or how long ago it was."""
 
     def read(text: str) -> datetime:
-        return asked.moment(name, text, now=datetime.now(UTC))
+        return arguments.parse_moment(name, text, now=datetime.now(UTC))
 
     return Parameter(name, {"type": "string"}, f"{description} ISO 8601 with its offset, or such as `2h`.", read, None)
 

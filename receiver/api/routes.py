@@ -1,6 +1,6 @@
 """The HTTP API: what came in, what it became, how things stand. JSON, read with a token (`hookmirror token`).
 
-Each noun gives its operations; from them come the routes here and the document in `receiver.api.openapi`.
+Each resource gives its operations; from them come the routes here and the document in `receiver.api.openapi`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope as RequestScope
 
 from receiver.api import parameters
 from receiver.api.docs_page import DocsPage
+from receiver.api.etags import with_etag
 from receiver.api.hooks import RECEIVE
-from receiver.api.nouns import Noun
 from receiver.api.openapi import OpenApi, describe
 from receiver.api.operations import NOBODY, Operation
 from receiver.api.reads import Reads
-from receiver.api.tags import tag
+from receiver.api.resources import Resource
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
 from receiver.errors import NotAuthorized, Refused, Unavailable
@@ -43,16 +44,25 @@ class Address(Route):
         super().__init__(path, endpoint, **options)
         # Starlette's patterns let `.` stop at a line end, and `$` stand before one: "A\nB" has no row, "A\n" has A's.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+        #: What stands behind a part that may hold slashes.
+        self._end = path.rpartition(":path}")[2].encode() if ":path}" in path else b""
+
+    def matches(self, scope: RequestScope) -> tuple[Match, RequestScope]:
+        """Whether it is this address. The row `A/why` is asked for as `A%2Fwhy`, and `A/why` asks about the row `A`."""
+        raw = scope.get("raw_path")
+        if self._end and isinstance(raw, bytes) and not raw.partition(b"?")[0].endswith(self._end):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 class Api:
-    """The routes, made of the operations of some nouns."""
+    """The routes, made of the operations of some resources."""
 
-    def __init__(self, tokens: Tokens, reads: Reads, nouns: Iterable[Noun]) -> None:
+    def __init__(self, tokens: Tokens, reads: Reads, resources: Iterable[Resource]) -> None:
         """`reads` are those that look something up, as many at once as it allows."""
         self._tokens, self._reads = tokens, reads
         page = DocsPage(lambda: describe(self.operations))
-        described = [RECEIVE, *(each for noun in (*nouns, page) for each in noun.operations())]
+        described = [RECEIVE, *(each for resource in (*resources, page) for each in resource.operations())]
         #: Everything that is served, webhooks included.
         self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
 
@@ -77,7 +87,7 @@ class Api:
             if iscoroutinefunction(answer):
                 return _answer(operation, await answer(asked))
             response = await self._reads.run(lambda: _answer(operation, answer(asked)))
-            return tag(response, request.headers.get("if-none-match")) if operation.tagged else response
+            return with_etag(response, request.headers.get("if-none-match")) if operation.tagged else response
 
         return served
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from sqlalchemy import RowMapping
 
-from receiver.api.actions import BEFORE, KEY, WHY, asked_by
+from receiver.api.actions import BEFORE, IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.deliveries import CONFLICT, ENTITY, EVENT_TYPE, FROM, OUTCOME, STATE, TO
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
@@ -18,12 +18,12 @@ from receiver.api.tokens import Scope
 from receiver.database.pages import LARGEST_PAGE
 from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, RunConflict, Unavailable
 from receiver.inbox.tables import ENDED
-from receiver.runs import telling
+from receiver.runs import formatting
 from receiver.runs.actions import Asked, Done
 from receiver.runs.runs import Verbs, find, recent
 from receiver.runs.tables import RunState
 from receiver.schemas import Moment, Shape
-from receiver.search.asked import is_number
+from receiver.search.arguments import is_id
 from receiver.search.filters import DeliveryFilter, as_text
 
 
@@ -85,7 +85,7 @@ class RunChanged(Shape, frozen=True):
 
 
 def _run_id(text: str) -> int:
-    if not is_number(text):
+    if not is_id(text):
         raise NotFound(f"There is no run {text[:64]!r}.")
     return int(text)
 
@@ -93,7 +93,7 @@ def _run_id(text: str) -> int:
 RUN_ID = Parameter("id", {"type": "string"}, "The id of a run.", _run_id, 0)
 
 #: What a replay is planned of.
-FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, CONFLICT)
+PLAN_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, CONFLICT)
 
 
 class Runs:
@@ -134,7 +134,7 @@ class Runs:
                 answer=self.plan,
                 answers={202: RunChanged},
                 scope=Scope.OPERATE,
-                parameters=(*FILTERS, KEY),
+                parameters=(*PLAN_FILTERS, IDEMPOTENCY_KEY),
                 refusals=(BadRequest, KeyUsed, Unavailable),
             ),
             *(self._verb(name, answer, scope) for name, answer, scope in self._changes()),
@@ -157,7 +157,7 @@ class Runs:
             answer=answer,
             answers={200: RunChanged},
             scope=scope,
-            parameters=(RUN_ID, WHY, KEY),
+            parameters=(RUN_ID, WHY, IDEMPOTENCY_KEY),
             refusals=(BadRequest, NotFound, ReasonWanted, RunConflict, KeyUsed, Unavailable),
         )
 
@@ -176,8 +176,8 @@ class Runs:
     def show(self, asked: Question) -> WholeRun:
         with self._lookup.database.read() as connection:
             run = find(connection, asked[RUN_ID])
-            rows = telling.forecast_rows(connection, asked[RUN_ID], limit=LARGEST_PAGE)
-        return WholeRun(**telling.show(run), rows=[ForecastRow(**row) for row in rows])
+            rows = formatting.forecast_rows(connection, asked[RUN_ID], limit=LARGEST_PAGE)
+        return WholeRun(**formatting.run_as_json(run), rows=[ForecastRow(**row) for row in rows])
 
     def plan(self, asked: Question) -> RunChanged:
         """Begin the plan of a replay. Raises `BadRequest` without a filter, or for a state that is not an end."""
@@ -195,12 +195,12 @@ class Runs:
             raise BadRequest("Say which deliveries: give `source`, `state`, `event_type` or another filter.")
         if wanted.state not in (None, *ENDED):
             raise BadRequest(f"What is {wanted.state} is not done yet: `state` takes one of {', '.join(ENDED)} here.")
-        request = Asked(by=asked.by, what="plan replay", arguments=as_text(wanted), key=asked[KEY])
+        request = Asked(by=asked.by, what="plan replay", arguments=as_text(wanted), key=asked[IDEMPOTENCY_KEY])
         return _changed(self._verbs.plan(request, "replay", now=datetime.now(UTC)))
 
 
 def _show(row: RowMapping) -> Run:
-    return Run(**telling.show(row))
+    return Run(**formatting.run_as_json(row))
 
 
 def _changed(done: Done) -> RunChanged:

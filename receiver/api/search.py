@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta
 
-from receiver.api.deliveries import Delivery, show_delivery
-from receiver.api.listings import Matching, show_count
+from receiver.api.delivery_shapes import Delivery, show_delivery
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.pages import Matching, show_count
 from receiver.api.row_shapes import row_shape, show_row
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, Unavailable
 from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.schemas import Shape
-from receiver.search.asked import LONGEST_ENTITY, words
-from receiver.search.hits import KINDS, MOST_HITS, Hits, search
-
-Kind = Annotated[Literal[KINDS], Meta(description="What the text is to it.")]  # type: ignore[valid-type]
+from receiver.search.arguments import LONGEST_ENTITY, parse_text
+from receiver.search.hits import MOST_HITS, HitKind, Hits, search
 
 
 class FoundRow(Shape, frozen=True):
     """A row of the mirror that is called so."""
 
-    kind: Kind
+    kind: HitKind
     table: str
     row: Annotated[dict[str, Any], Meta(description="As the list of the table shows it.")]
 
@@ -33,14 +31,14 @@ class FoundRow(Shape, frozen=True):
 class FoundDelivery(Shape, frozen=True):
     """A delivery that is called so, or that is about an entity that is."""
 
-    kind: Kind
+    kind: HitKind
     delivery: Delivery
 
 
 class LookedFor(Shape, frozen=True):
     """One way on which it was looked for."""
 
-    kind: Kind
+    kind: HitKind
     where: Annotated[list[str], Meta(description="Names of tables.")]
     found: int
 
@@ -69,7 +67,7 @@ def show_hits(hits: Hits, tables: dict[str, type[MirrorRow]]) -> SearchResult:
 
 
 def _sought(text: str) -> str:
-    return words("q", text.strip(), longest=LONGEST_ENTITY)
+    return parse_text("q", text.strip(), longest=LONGEST_ENTITY)
 
 
 Q = Parameter(

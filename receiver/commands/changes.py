@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
-from receiver.commands.asking import TokenOption, ToOption, answering
-from receiver.commands.paging import USUAL, CursorOption, JsonLines, LimitOption, show_list
+from receiver.commands.client import TokenOption, ToOption, client_of
+from receiver.commands.pagination import USUAL_LIMIT, CursorOption, JsonLines, LimitOption, show_list
 
-PATH = "/api/v1/changes"
+CHANGES_PATH = "/api/v1/changes"
 
-COLUMNS = (
+#: Changes that are shown to people beside something else.
+SHOWN_CHANGES = 20
+
+CHANGE_COLUMNS = (
     *("seq", "recorded_at", "table", "source", "external_id", "operation", "before", "after"),
     *("changed_at", "delivery_id"),
 )
@@ -23,7 +26,7 @@ def changes(
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Recorded since: a time, or 2h ago.")] = None,
     delivery: Annotated[str | None, typer.Option(metavar="ID", help="That this delivery brought.")] = None,
     after: Annotated[int | None, typer.Option(min=0, help="Oldest first, from behind this number on.")] = None,
-    limit: LimitOption = USUAL,
+    limit: LimitOption = USUAL_LIMIT,
     cursor: CursorOption = None,
     to: ToOption = None,
     token: TokenOption = None,
@@ -32,5 +35,5 @@ def changes(
     """List changes of the mirror, the newest first; with --after in their order."""
     query = {"table": table, "source": source, "since": since, "delivery": delivery, "cursor": cursor}
     order = {"newest": True} if after is None else {"after": after}
-    asked = answering(to, token)
-    show_list(asked, PATH, {**query, **order}, limit=limit, as_json=as_json, columns=COLUMNS)
+    asked = client_of(to, token)
+    show_list(asked, CHANGES_PATH, {**query, **order}, limit=limit, as_json=as_json, columns=CHANGE_COLUMNS)

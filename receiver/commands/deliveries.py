@@ -6,14 +6,24 @@ from typing import Annotated
 
 import typer
 
-from receiver.commands.asking import TokenOption, ToOption, answering
-from receiver.commands.paging import USUAL, CursorOption, JsonLines, LimitOption, show_list
+from receiver.commands.client import TokenOption, ToOption, client_of
+from receiver.commands.pagination import USUAL_LIMIT, CursorOption, JsonLines, LimitOption, show_list
 from receiver.inbox.tables import State
 from receiver.mirror.versions import Outcome
 
-PATH = "/api/v1/deliveries"
+DELIVERIES_PATH = "/api/v1/deliveries"
 
-COLUMNS = ("id", "received_at", "source", "event_type", "entity", "state", "outcome", "attempts_made", "reason")
+DELIVERY_COLUMNS = (
+    "id",
+    "received_at",
+    "source",
+    "event_type",
+    "entity",
+    "state",
+    "outcome",
+    "attempts_made",
+    "reason",
+)
 
 
 def deliveries(
@@ -27,7 +37,7 @@ def deliveries(
     reason: Annotated[str | None, typer.Option(help="With this text in the reason.")] = None,
     conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With a used dedup key.")] = None,
     count: Annotated[bool, typer.Option("--count", help="Also count what matches.")] = False,
-    limit: LimitOption = USUAL,
+    limit: LimitOption = USUAL_LIMIT,
     cursor: CursorOption = None,
     to: ToOption = None,
     token: TokenOption = None,
@@ -47,4 +57,4 @@ def deliveries(
         "count": True if count else None,
         "cursor": cursor,
     }
-    show_list(answering(to, token), PATH, query, limit=limit, as_json=as_json, columns=COLUMNS)
+    show_list(client_of(to, token), DELIVERIES_PATH, query, limit=limit, as_json=as_json, columns=DELIVERY_COLUMNS)

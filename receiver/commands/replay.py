@@ -17,10 +17,10 @@ from receiver.commands.runs import plan as plan_run
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
-from receiver.runs import telling
+from receiver.runs import formatting
 from receiver.runs.actions import Asked, by_command
-from receiver.runs.at_once import MOST_AT_ONCE, replay_at_once
 from receiver.runs.forecast import Forecast, forecast
+from receiver.runs.immediate_actions import LARGEST_IMMEDIATE_REPLAY, replay_now
 from receiver.runs.runs import find, has_worker
 from receiver.search.filters import DeliveryFilter
 from receiver.search.replayable import replayable_ids
@@ -55,7 +55,7 @@ def replay(
     if dry_run:
         found = [*first, *chain.from_iterable(pages)]
         answer = {"replayed": len(found), "run": None} | _foreseen(runtime, found)
-    elif plan or len(first) > MOST_AT_ONCE:
+    elif plan or len(first) > LARGEST_IMMEDIATE_REPLAY:
         named = [*first, *chain.from_iterable(pages)] if ids else []
         answer = _as_run(runtime, named, wanted, reason, start=not plan)
     else:
@@ -66,7 +66,7 @@ def replay(
 
 def _at_once(runtime: Runtime, ids: Sequence[int], arguments: dict[str, Any], reason: str) -> int:
     asked = Asked(by=by_command(), what="replay", arguments=arguments, reason=reason)
-    done = replay_at_once(runtime.inbox, asked, ids, now=datetime.now(UTC)) if ids else None
+    done = replay_now(runtime.inbox, asked, ids, now=datetime.now(UTC)) if ids else None
     return int(done.result["deliveries"]) if done is not None else 0
 
 
@@ -101,12 +101,12 @@ def _lines(runtime: Runtime, answer: dict[str, Any]) -> list[str]:
         lines = [f"Run {run} replays {found} deliveries; `hookmirror runs show {run}` shows how far it is."]
         if not answer["started"]:
             with runtime.database.read() as connection:
-                rows = telling.forecast_rows(connection, int(run), limit=telling.MOST_TOLD)
-                return list(telling.lines(find(connection, int(run)), rows))
+                rows = formatting.forecast_rows(connection, int(run), limit=formatting.MOST_FORECAST_LINES)
+                return list(formatting.run_lines(find(connection, int(run)), rows))
         if not has_worker(runtime.database, now=datetime.now(UTC)):
             lines.append(NO_WORKER)
     if answer["left"]:
         lines[0] += f" {answer['left']} of those named cannot be replayed: not done yet, or the body has expired."
     if answer["dry_run"]:
-        lines += telling.forecast_lines(answer["forecast"], answer["rows"])
+        lines += formatting.forecast_lines(answer["forecast"], answer["rows"])
     return lines

@@ -15,7 +15,7 @@ from receiver.commands.progress import progress
 from receiver.errors import ConfigurationError
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
-from receiver.runs import telling
+from receiver.runs import formatting
 from receiver.runs.actions import Asked, Done, by_command
 from receiver.runs.runs import Verbs, find, has_worker, recent
 from receiver.search.filters import DeliveryFilter
@@ -118,18 +118,18 @@ def _change(verbs: Verbs, verb: Verb, run: int, reason: str | None) -> None:
 def _list(runtime: Runtime, as_json: bool) -> None:
     with runtime.database.read() as connection:
         found = connection.execute(recent().limit(MOST_LISTED)).mappings().all()
-    lines = "\n".join(visible(telling.line(run)) for run in found) or NO_RUN
-    typer.echo(encode([telling.show(run) for run in found]) if as_json else lines)
+    lines = "\n".join(visible(formatting.run_line(run)) for run in found) or NO_RUN
+    typer.echo(encode([formatting.run_as_json(run) for run in found]) if as_json else lines)
 
 
 def _show(runtime: Runtime, run: int, as_json: bool) -> None:
     with runtime.database.read() as connection:
         found = find(connection, run)
-        rows = telling.forecast_rows(connection, run, limit=1_000)
+        rows = formatting.forecast_rows(connection, run, limit=1_000)
     waits = found["state"] == "running" and not has_worker(runtime.database, now=datetime.now(UTC))
     if as_json:
-        typer.echo(encode(telling.show(found) | {"rows": rows, "worker": not waits}))
+        typer.echo(encode(formatting.run_as_json(found) | {"rows": rows, "worker": not waits}))
         return
-    typer.echo("\n".join(map(visible, telling.lines(found, rows))))
+    typer.echo("\n".join(map(visible, formatting.run_lines(found, rows))))
     if waits:
         typer.echo(NO_WORKER)

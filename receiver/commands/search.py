@@ -8,15 +8,25 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
-from receiver.commands.asking import TokenOption, ToOption, answering
+from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import print_table
 from receiver.logs.escapes import visible
 
-PATH = "/api/v1/search"
+SEARCH_PATH = "/api/v1/search"
 
 ROW = ("found by", "table", "source", "external_id", "sku", "name", "price", "active", "changed_at")
-DELIVERY = ("found by", "id", "received_at", "source", "event_type", "entity", "state", "outcome", "reason")
+FOUND_DELIVERY_COLUMNS = (
+    "found by",
+    "id",
+    "received_at",
+    "source",
+    "event_type",
+    "entity",
+    "state",
+    "outcome",
+    "reason",
+)
 
 
 def search(
@@ -26,13 +36,17 @@ def search(
     as_json: JsonFlag = False,
 ) -> None:
     """Find rows and deliveries by what they are called, letter for letter."""
-    found = answering(to, token).ask(PATH, {}, {"q": text})
+    found = client_of(to, token).ask(SEARCH_PATH, {}, {"q": text})
     if as_json:
         typer.echo(encode(found))
         return
     typer.echo(visible(found["says"]))
     _print("rows", ROW, [{**hit["row"], "found by": hit["kind"], "table": hit["table"]} for hit in found["rows"]])
-    _print("deliveries", DELIVERY, [{**hit["delivery"], "found by": hit["kind"]} for hit in found["deliveries"]])
+    _print(
+        "deliveries",
+        FOUND_DELIVERY_COLUMNS,
+        [{**hit["delivery"], "found by": hit["kind"]} for hit in found["deliveries"]],
+    )
     if not found["rows"] and not found["deliveries"]:
         looked = [{"kind": each["kind"], "where": ", ".join(each["where"])} for each in found["looked"]]
         _print("looked for as", ("kind", "where"), looked)

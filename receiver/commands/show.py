@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
-from receiver.commands.asking import TokenOption, ToOption, answering
+from receiver.commands.changes import SHOWN_CHANGES
+from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import hex_lines, print_members, print_table
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible_lines
 
-PATH = "/api/v1/deliveries/{id}"
+DELIVERY_PATH = "/api/v1/deliveries/{id}"
 
 #: What has a place of its own below.
 BELOW = {"headers", "body", "body_encoding", "plain", "attempts", "rounds"}
@@ -32,13 +33,15 @@ def show(
     """Show one delivery: what became of it, headers, body, rounds and attempts."""
     if body and as_json:
         raise ConfigurationError("--body writes bytes and --json writes JSON: leave one of them out.")
-    found = answering(to, token).ask(PATH, {"id": delivery}, {})
+    client = client_of(to, token)
+    found = client.ask(DELIVERY_PATH, {"id": delivery}, {})
     if as_json:
         typer.echo(encode(found))
     elif body:
         sys.stdout.buffer.write(_bytes(found))
     else:
         _print(found)
+        _print_changes(client.ask(f"{DELIVERY_PATH}/changes", {"id": delivery}, {"limit": SHOWN_CHANGES}))
 
 
 def _bytes(found: Mapping[str, Any]) -> bytes:
@@ -64,6 +67,18 @@ def _print(found: Mapping[str, Any]) -> None:
         typer.echo(visible_lines(found["plain"]))
     for each in found["rounds"]:
         _print_round(each)
+
+
+def _print_changes(page: Mapping[str, Any]) -> None:
+    """The rows that the delivery changed."""
+    typer.echo("\nrows it changed")
+    if not page["items"]:
+        typer.echo("none")
+        return
+    names = ("table", "external_id", "operation", "before", "after")
+    print_table(names, [[change[name] for name in names] for change in page["items"]])
+    if page["next"] is not None:
+        typer.echo("and more: `hookmirror changes --delivery` lists all.")
 
 
 def _print_round(each: Mapping[str, Any]) -> None:

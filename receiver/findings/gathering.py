@@ -16,7 +16,7 @@ from receiver.findings.faults import Fault
 from receiver.findings.finding import Finding
 from receiver.findings.rules import findings
 from receiver.findings.rules.signatures import WRONG
-from receiver.findings.rules.silence import DAYS
+from receiver.findings.rules.silence import SILENCE_DAYS
 from receiver.findings.situation import (
     RECENT,
     Reconciled,
@@ -135,7 +135,7 @@ def _last_arrival(connection: Connection, name: str, now: datetime) -> datetime 
 
 
 def _arrivals(connection: Connection, name: str, now: datetime) -> list[datetime]:
-    return tallies.minutes_of(connection, name, ("accepted", "duplicate"), now - timedelta(days=DAYS), now)
+    return tallies.minutes_of(connection, name, ("accepted", "duplicate"), now - timedelta(days=SILENCE_DAYS), now)
 
 
 def _starts(connection: Connection, now: datetime) -> list[Start]:

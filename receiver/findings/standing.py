@@ -14,7 +14,7 @@ from receiver.findings.finding import Finding
 from receiver.findings.gathering import Facts, examine
 
 #: Findings that are shown with those that are closed.
-MOST_SHOWN = 500
+MOST_FINDINGS = 500
 
 
 class Standing(NamedTuple):
@@ -48,7 +48,7 @@ def standing(database: Database, facts: Facts, *, now: datetime, closed: bool = 
     with database.read() as connection:
         known = {row["id"]: row for row in record.open_findings(connection)}
         if closed:
-            rows = connection.execute(record.listed(before=None, limit=MOST_SHOWN)).mappings()
+            rows = connection.execute(record.listed(before=None, limit=MOST_FINDINGS)).mappings()
             recorded = [Standing.of(row) for row in rows]
             return [*(_merged(each, None) for each in found if each.id not in known), *recorded]
     return [_merged(finding, known.get(finding.id)) for finding in found]

@@ -35,7 +35,7 @@ from receiver.inbox.tables import DeliveryId
 SHOWN_BYTES = 2_048
 
 #: Requests dropped in one transaction.
-DROPPED_AT_ONCE = 500
+DROPPED_REQUESTS_BATCH = 500
 
 
 class KeptRequest(SQLModel, table=True):
@@ -171,7 +171,7 @@ def prune(database: Database, *, age: timedelta, now: datetime) -> int:
         select(REQUESTS.c.id)
         .where(REQUESTS.c.id < first_id_at(now - age))
         .order_by(REQUESTS.c.id)
-        .limit(DROPPED_AT_ONCE)
+        .limit(DROPPED_REQUESTS_BATCH)
     )
     with database.read() as connection:
         ids = connection.execute(expired).scalars().all()

@@ -145,7 +145,7 @@ INCOMPLETE_BYTES = Gauge(
     multiprocess_mode="livesum",
 )
 
-RUNS = Gauge(
+OPEN_RUNS = Gauge(
     "hookmirror_runs", "Runs that are not over, by state", ["state"], registry=REGISTRY, multiprocess_mode="mostrecent"
 )
 RUNS_LEFT = Gauge(

@@ -19,7 +19,7 @@ from receiver.reconcile.tables import SEEN, Transact
 KEYS_AT_ONCE, SECONDS_AT_ONCE = 5_000, 5.0
 
 #: Keys that are dropped in one transaction.
-DROPPED_AT_ONCE = 5_000
+DROPPED_KEYS_BATCH = 5_000
 
 #: Keeps the mark, as part of the caller's transaction.
 Keep = Callable[[Connection, Mark], None]
@@ -122,7 +122,7 @@ def drop_older(database: Database, oldest: str) -> None:
 def _drop_some(database: Database, mine: object) -> int:
     first = select(SEEN.c.run, SEEN.c.table, SEEN.c.external_id).where(mine)  # type: ignore[arg-type]
     with database.read() as connection:
-        found = connection.execute(first.limit(DROPPED_AT_ONCE)).all()
+        found = connection.execute(first.limit(DROPPED_KEYS_BATCH)).all()
     if not found:
         return 0
     with database.write() as connection:

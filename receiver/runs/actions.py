@@ -25,7 +25,7 @@ from receiver.database.errors import retry_transaction
 from receiver.errors import KeyUsed, ReasonWanted
 
 #: Characters of a reason: fewer say nothing, and more is no reason but a report.
-SHORTEST_REASON, LONGEST_REASON = 3, 200
+SHORTEST_ACTION_REASON, LONGEST_ACTION_REASON = 3, 200
 
 #: Characters of an idempotency key.
 LONGEST_KEY = 200
@@ -156,7 +156,8 @@ def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetim
     reason = checked_reason(asked.reason)
     if effect.wants_reason and effect.count > 1 and reason is None:
         raise ReasonWanted(
-            f"This concerns {effect.count} deliveries: say why, in {SHORTEST_REASON} to {LONGEST_REASON} characters."
+            f"This concerns {effect.count} deliveries: say why, in {SHORTEST_ACTION_REASON} to "
+            f"{LONGEST_ACTION_REASON} characters."
         )
     row = {
         "at": now,
@@ -197,10 +198,10 @@ def checked_reason(reason: str | None) -> str | None:
     if reason is None:
         return None
     kept = storable(reason).strip()
-    if not SHORTEST_REASON <= len(kept) <= LONGEST_REASON:
+    if not SHORTEST_ACTION_REASON <= len(kept) <= LONGEST_ACTION_REASON:
         raise ReasonWanted(
-            f"The reason has {len(kept)} characters: write {SHORTEST_REASON} to {LONGEST_REASON}, for whoever reads "
-            "it in a year."
+            f"The reason has {len(kept)} characters: write {SHORTEST_ACTION_REASON} to {LONGEST_ACTION_REASON}, so "
+            "that it can be understood in a year."
         )
     return kept
 

@@ -18,25 +18,25 @@ from receiver.errors import RunTaken
 from receiver.logs.safe_text import told, told_with_type
 from receiver.metrics import metrics
 from receiver.runs import runs
-from receiver.runs.holding import HeldRun, hold, open_runs
-from receiver.runs.kinds import Kind
+from receiver.runs.leases import LeasedRun, lease_run, open_runs
 from receiver.runs.retention import drop_old
+from receiver.runs.run_kind import RunKind
 from receiver.runs.tables import OVER, RunState
 from receiver.worker.liveness import deregister, new_name
 
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks for runs.
-LOOK_SECONDS = 1.0
+RUNS_POLL_INTERVAL = 1.0
 
 #: Seconds until a run whose step failed is tried again; doubled up to the longest.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 1.0, 60.0
 
 #: Between two batches of what is too old to be kept, and between two looks for it.
-DROP_PAUSE, DROP_INTERVAL = 1.0, 3_600.0
+RETENTION_PAUSE, RETENTION_INTERVAL = 1.0, 3_600.0
 
 #: Seconds that a feeder gets to end the step at hand when the process stops.
-STOP_PATIENCE = 5.0
+FEEDER_STOP_TIMEOUT = 5.0
 
 
 class Feeder:
@@ -45,7 +45,7 @@ class Feeder:
     def __init__(
         self,
         database: Database,
-        kinds: Iterable[Kind],
+        kinds: Iterable[RunKind],
         *,
         keep: timedelta | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -53,10 +53,10 @@ class Feeder:
         """`keep` is how long runs that are over, and actions, are kept; None for ever."""
         self.name = new_name()
         self._database = database
-        self._kinds: Mapping[str, Kind] = {kind.name: kind for kind in kinds}
+        self._kinds: Mapping[str, RunKind] = {kind.name: kind for kind in kinds}
         self._clock = clock
         self._keep, self._drop_at = keep, 0.0
-        self._held: dict[int, HeldRun] = {}
+        self._held: dict[int, LeasedRun] = {}
         #: By run, when its next step is, by the monotonic clock; and the pause after a failure.
         self._due: dict[int, float] = {}
         self._pauses: dict[int, float] = {}
@@ -69,8 +69,8 @@ class Feeder:
                 wait = self.step_all()
             except Exception as error:
                 # A feeder that ended would leave every run where it is, in silence.
-                log.error("runs cannot be fed; trying again", error=told(error), seconds=LONGEST_PAUSE)
-                wait = LONGEST_PAUSE
+                log.error("runs cannot be fed; trying again", error=told(error), seconds=LONGEST_RETRY_DELAY)
+                wait = LONGEST_RETRY_DELAY
             self._turn.wait(wait)
             self._turn.clear()
         self.close()
@@ -103,7 +103,7 @@ class Feeder:
         self._drop_old()
         self._measure()
         now = monotonic()
-        return min((max(self._due[run] - now, 0.0) for run in wanted), default=LOOK_SECONDS)
+        return min((max(self._due[run] - now, 0.0) for run in wanted), default=RUNS_POLL_INTERVAL)
 
     def step(self, run: int) -> bool:
         """Step this one run, if it is free. Returns whether there is more to do for it. Raises what the step raises."""
@@ -131,10 +131,10 @@ class Feeder:
         except Exception as error:
             return self._pause(run, told_with_type(error))
         self._pauses.pop(run, None)
-        return max(self._due.get(run, 0.0) - monotonic(), 0.0) if more else LOOK_SECONDS
+        return max(self._due.get(run, 0.0) - monotonic(), 0.0) if more else RUNS_POLL_INTERVAL
 
     def _pause(self, run: int, trouble: str) -> float:
-        pause = self._pauses[run] = min(self._pauses.get(run, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
+        pause = self._pauses[run] = min(self._pauses.get(run, FIRST_RETRY_DELAY / 2) * 2, LONGEST_RETRY_DELAY)
         log.warning("a step of a run failed; trying again", run=run, error=trouble, seconds=pause)
         held = self._held.get(run)
         if held is not None:
@@ -144,10 +144,10 @@ class Feeder:
                 self._forget({run})
         return pause
 
-    def _take(self, run: int) -> HeldRun | None:
+    def _take(self, run: int) -> LeasedRun | None:
         held = self._held.get(run)
         if held is None:
-            held = hold(self._database, self.name, run, clock=self._clock)
+            held = lease_run(self._database, self.name, run, clock=self._clock)
             if held is None or held.kind not in self._kinds:
                 return None
             self._held[run] = held
@@ -162,7 +162,7 @@ class Feeder:
         if self._keep is None or monotonic() < self._drop_at:
             return
         dropped = drop_old(self._database, before=self._clock() - self._keep)
-        self._drop_at = monotonic() + (DROP_PAUSE if dropped else DROP_INTERVAL)
+        self._drop_at = monotonic() + (RETENTION_PAUSE if dropped else RETENTION_INTERVAL)
 
     def _measure(self) -> None:
         with self._database.read() as connection:
@@ -170,7 +170,7 @@ class Feeder:
             left = runs.left(connection)
         for state in RunState:
             if state not in OVER:
-                metrics.RUNS.labels(state.value).set(open_now.get(state.value, 0))
+                metrics.OPEN_RUNS.labels(state.value).set(open_now.get(state.value, 0))
         metrics.RUNS_LEFT.set(left)
 
 
@@ -195,9 +195,9 @@ class FeederThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the step at hand; after `STOP_PATIENCE` its lease is left to end by itself."""
+        """End after the step at hand; after `FEEDER_STOP_TIMEOUT` its lease is left to end by itself."""
         self._feeder.stop()
-        self._thread.join(STOP_PATIENCE)
+        self._thread.join(FEEDER_STOP_TIMEOUT)
 
     def _begin(self) -> None:
         self._feeder = self._new_feeder()

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from receiver.database.database import Database
 from receiver.inbox.retention import Retention
-from receiver.runs.kinds import Held, Progress
+from receiver.runs.run_kind import Progress, RunLease
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Prune:
     def name(self) -> str:
         return "prune"
 
-    def plan(self, held: Held) -> Progress:
+    def plan(self, held: RunLease) -> Progress:
         """There is nothing to freeze: what has expired stays expired."""
         return held.commit(lambda _: Progress(None, sources=[""], is_last=True))
 
-    def step(self, held: Held) -> Progress:
+    def step(self, held: RunLease) -> Progress:
         """Drop one batch. It commits by itself: a kill right after it costs nothing but its part of the number."""
         dropped = self.retention.prune(self.database, now=self.clock())
         tally = {"pruned": dropped} if dropped else {}

@@ -22,9 +22,9 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror.versions import Outcome
-from receiver.runs.at_once import replayable
 from receiver.runs.forecast import MOST_DELIVERIES, MOST_ROWS, SKIPPED, Forecast, forecast
-from receiver.runs.kinds import Held, Progress
+from receiver.runs.immediate_actions import lock_replayable
+from receiver.runs.run_kind import Progress, RunLease
 from receiver.runs.runs import be_alone
 from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RUNS, ItemState, in_item_state
 from receiver.search.deliveries import conditions_of
@@ -58,7 +58,7 @@ class Replay:
 
     # ── the plan ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def plan(self, held: Held) -> Progress:
+    def plan(self, held: RunLease) -> Progress:
         """Freeze a part of the set, or, when all of it is frozen, make the forecast."""
         mark = held.run.mark or {"after": 0, "until": None, "frozen": held.run.total > 0}
         if not mark["frozen"]:
@@ -115,13 +115,13 @@ class Replay:
 
     # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def step(self, held: Held) -> Progress:
+    def step(self, held: RunLease) -> Progress:
         """Note what has ended, and feed the next slice if there is room for it and no live delivery is due."""
         if not held.must_show_life and self._is_idle(held):
             return Progress(held.run.mark, wait=LOOK)
         return held.commit(lambda connection: self._step(connection, held))
 
-    def _is_idle(self, held: Held) -> bool:
+    def _is_idle(self, held: RunLease) -> bool:
         """Whether a step would change nothing but its own sign of life, asked without holding anybody up."""
         run, now, mark = held.run, held.now, held.run.mark
         if mark is None:
@@ -135,7 +135,7 @@ class Replay:
             room, live = self._room(connection, now)
             return working and (live or not room)
 
-    def _step(self, connection: Connection, held: Held) -> Progress:
+    def _step(self, connection: Connection, held: RunLease) -> Progress:
         be_alone(connection)
         run, now = held.run, held.now
         mark = run.mark or {"after": 0, "fed": False}
@@ -166,7 +166,7 @@ class Replay:
         """Begin a round of each that can be replayed, and say of the others why not."""
         if not ids:
             return Counter()
-        can = replayable(connection, ids)
+        can = lock_replayable(connection, ids)
         self.inbox.begin_round(connection, can, cause="replay", run=run, now=now)
         _set_items(connection, run, can, ItemState.FED)
         kept = {row.id: row.has_ended for row in connection.execute(_STANDING, {"ids": sorted(set(ids) - set(can))})}

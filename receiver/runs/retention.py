@@ -13,7 +13,7 @@ from receiver.runs.actions import ACTIONS
 from receiver.runs.tables import OVER, RUN_DELIVERIES, RUN_ROWS, RUNS
 
 #: Rows per transaction.
-BATCH = 500
+DROP_BATCH = 500
 
 
 def drop_old(database: Database, *, before: datetime) -> int:
@@ -29,7 +29,7 @@ def _drop(database: Database, before: datetime) -> int:
     with database.write() as connection:
         run = connection.execute(_OLD_RUN, {"before": before}).scalar()
         if run is None:
-            old = select(ACTIONS.c.id).where(ACTIONS.c.at < before).order_by(ACTIONS.c.id).limit(BATCH)
+            old = select(ACTIONS.c.id).where(ACTIONS.c.at < before).order_by(ACTIONS.c.id).limit(DROP_BATCH)
             return connection.execute(delete(ACTIONS).where(ACTIONS.c.id.in_(old))).rowcount
         return _drop_run(connection, run)
 
@@ -37,7 +37,7 @@ def _drop(database: Database, before: datetime) -> int:
 def _drop_run(connection: Connection, run: int) -> int:
     """A part of what is kept of the run; in the end the run itself."""
     items = select(RUN_DELIVERIES.c.delivery_id).where(RUN_DELIVERIES.c.run == run)
-    some = items.order_by(RUN_DELIVERIES.c.delivery_id).limit(BATCH)
+    some = items.order_by(RUN_DELIVERIES.c.delivery_id).limit(DROP_BATCH)
     ids = connection.execute(some).scalars().all()
     if ids:
         gone = delete(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run, RUN_DELIVERIES.c.delivery_id <= ids[-1])

@@ -14,8 +14,8 @@ from receiver.database.columns import Many, among, iso_text, raw_columns
 from receiver.database.database import Database
 from receiver.mirror.changes import CHANGES
 from receiver.search.filters import ChangeFilter
-from receiver.search.listing import Items, Listing, PageBounds, read_listing
-from receiver.search.windows import Few, Key, Look, Path, equals
+from receiver.search.pages import FoundPage, Items, PageBounds, read_found_page
+from receiver.search.windows import Few, Look, Path, SortKey, equals
 
 #: How much earlier than its predecessor a change may say that it was recorded, by another process's clock.
 CLOCKS_APART = timedelta(minutes=5)
@@ -27,7 +27,7 @@ MARKED = ("table", "source", "external_id", "operation", "delivery_id", "recorde
 class FeedPage(NamedTuple):
     """One page of the feed, oldest first."""
 
-    listing: Listing
+    listing: FoundPage
     #: The number behind which the next page begins: as far as was looked, whatever was found.
     next: int
     #: The number of the newest change in the feed; 0 if there is none.
@@ -41,17 +41,17 @@ def follow_changes(
     with database.read() as connection:
         # First, so that all up to it are seen below.
         end = feed_end(connection)
-        listing = read_listing(connection, [_way_to(connection, wanted, descending=False)], _items(show), bounds)
+        listing = read_found_page(connection, [_way_to(connection, wanted, descending=False)], _items(show), bounds)
     begin = bounds.behind[0] if bounds.behind else 0
     return FeedPage(listing, listing.next[0] if listing.next else max(begin, end), end)
 
 
 def newest_changes(
     database: Database, wanted: ChangeFilter, show: Callable[[RowMapping], Any], bounds: PageBounds
-) -> Listing:
+) -> FoundPage:
     """Changes, the newest first."""
     with database.read() as connection:
-        return read_listing(connection, [_way_to(connection, wanted, descending=True)], _items(show), bounds)
+        return read_found_page(connection, [_way_to(connection, wanted, descending=True)], _items(show), bounds)
 
 
 def feed_end(connection: Connection) -> int:
@@ -73,7 +73,7 @@ def _items(show: Callable[[RowMapping], Any]) -> Items:
     return Items(columns=raw_columns(CHANGES), with_keys=_with_keys, show=show)
 
 
-def _with_keys(keys: Sequence[Key]) -> ColumnElement[bool]:
+def _with_keys(keys: Sequence[SortKey]) -> ColumnElement[bool]:
     return among(CHANGES.c.seq, literal([key[0] for key in keys], Many(BigInteger)))
 
 

@@ -14,9 +14,9 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from receiver.codec import canonical
 from receiver.errors import BadRequest
 from receiver.search.filters import ChangeFilter, DeliveryFilter, RowFilter, as_text
-from receiver.search.windows import Key
+from receiver.search.windows import SortKey
 
-SALT = "hookmirror-cursor"
+CURSOR_SALT = "hookmirror-cursor"
 
 #: Characters of a cursor: the longest key, each of its characters escaped, has fewer.
 LONGEST_CURSOR = 16_384
@@ -35,15 +35,15 @@ class Cursors:
     """Writes and reads cursors. `keys` are the installation's, oldest first: the last one signs, all of them verify."""
 
     def __init__(self, keys: list[str]) -> None:
-        self._serializer = URLSafeSerializer(keys, salt=SALT)
+        self._serializer = URLSafeSerializer(keys, salt=CURSOR_SALT)
 
-    def write(self, listed: ListedIn, key: Key | None, *, mark: str = "") -> str | None:
+    def write(self, listed: ListedIn, key: SortKey | None, *, mark: str = "") -> str | None:
         """The cursor of the page behind this key; None if there is no such page."""
         if key is None:
             return None
         return str(self._serializer.dumps([listed.name, listed.filters, listed.identity, list(key), mark]))
 
-    def read(self, listed: ListedIn, cursor: str | None) -> Key | None:
+    def read(self, listed: ListedIn, cursor: str | None) -> SortKey | None:
         """The key that `write` was given. Raises `BadRequest` for anything that it did not write for this list."""
         if cursor is None:
             return None

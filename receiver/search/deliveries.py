@@ -19,11 +19,11 @@ from receiver.inbox.ids import first_id_at
 from receiver.inbox.rounds import history
 from receiver.inbox.tables import BODIES, DELIVERIES, State, in_state
 from receiver.search.filters import DeliveryFilter
-from receiver.search.listing import Count, Items, Listing, PageBounds, count, read_listing
-from receiver.search.windows import SECONDS, Few, Key, Look, Path, equals
+from receiver.search.pages import Count, FoundPage, Items, PageBounds, count, read_found_page
+from receiver.search.windows import SECONDS, Few, Look, Path, SortKey, equals
 
 #: Up to so many pending deliveries are put in order; if there are more, they are looked for among all.
-FEW = 10_000
+MOST_SORTED_PENDING = 10_000
 
 #: The largest number that a column keeps.
 LARGEST_ID = 2**63 - 1
@@ -54,11 +54,11 @@ def list_deliveries(
     wanted: DeliveryFilter,
     show: Callable[[RowMapping], Any],
     bounds: PageBounds,
-) -> Listing:
+) -> FoundPage:
     """Deliveries, newest first, each as `show` shows it."""
     items = Items(columns=list(DELIVERIES.columns), with_keys=_with_keys, show=show)
     with database.read() as connection:
-        return read_listing(connection, ways_to(connection, wanted), items, bounds)
+        return read_found_page(connection, ways_to(connection, wanted), items, bounds)
 
 
 def count_deliveries(database: Database, wanted: DeliveryFilter, *, seconds: float = SECONDS) -> Count:
@@ -99,8 +99,14 @@ def _ways_to_entity(connection: Connection, wanted: DeliveryFilter, entity: str)
 
 def _pending(connection: Connection, wanted: DeliveryFilter) -> Path | Few:
     """Few of them are put in order; many are looked for among all, where the newest are most likely pending."""
-    some = select(literal(1)).select_from(DELIVERIES).where(in_state(State.PENDING)).limit(FEW + 1).subquery()
-    if connection.execute(select(func.count()).select_from(some)).scalar_one() <= FEW:
+    some = (
+        select(literal(1))
+        .select_from(DELIVERIES)
+        .where(in_state(State.PENDING))
+        .limit(MOST_SORTED_PENDING + 1)
+        .subquery()
+    )
+    if connection.execute(select(func.count()).select_from(some)).scalar_one() <= MOST_SORTED_PENDING:
         return _few(wanted, in_state(State.PENDING))
     source = [] if wanted.source is None else [DELIVERIES.c.source == wanted.source]
     pending = Look(("state",), lambda column: column == State.PENDING.value)
@@ -166,7 +172,7 @@ def among_ids(ids: Sequence[int]) -> ColumnElement[bool]:
     return among(DELIVERIES.c.id, literal(list(ids), Many(BigInteger)))
 
 
-def _with_keys(keys: list[Key]) -> ColumnElement[bool]:
+def _with_keys(keys: list[SortKey]) -> ColumnElement[bool]:
     return among_ids([key[0] for key in keys])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, literal, select, union_all
@@ -17,31 +18,36 @@ from receiver.database.database import Database
 from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES
 from receiver.logs.escapes import visible
 from receiver.mirror.rows import MirrorRow, sql_table
-from receiver.search.asked import LONGEST_ENTITY, is_number, words
+from receiver.search.arguments import LONGEST_ENTITY, is_id, parse_text
 from receiver.search.deliveries import among_ids, ways_to
 from receiver.search.filters import DeliveryFilter
-from receiver.search.listing import MOST_COUNTED, Count, count_of, find_on_all
+from receiver.search.pages import MOST_COUNTED, Count, count_of, find_on_all
 from receiver.search.rows import HIDDEN, has_indexed_sku, with_keys
 from receiver.search.sources import stored_sources
-from receiver.search.windows import SECONDS, Key
+from receiver.search.windows import SECONDS, SortKey
 
 #: Hits of one kind that are shown: rows of one table, and the newest deliveries about an entity.
 MOST_HITS = 20
 
 #: Characters of what was looked for that a sentence shows.
-SHOWN = 64
-
-SKU, EXTERNAL_ID, DELIVERY, DEDUP_KEY, ENTITY = KINDS = (
-    *("SKU", "external id", "delivery id", "dedup key"),
-    "entity of deliveries",
-)
+QUOTED_CHARACTERS = 64
 
 
-class Looked(NamedTuple):
+class HitKind(StrEnum):
+    """What the text is to what was found."""
+
+    SKU = "SKU"
+    EXTERNAL_ID = "external id"
+    DELIVERY = "delivery id"
+    DEDUP_KEY = "dedup key"
+    ENTITY = "entity of deliveries"
+
+
+class SearchedPlace(NamedTuple):
     """One way on which it was looked for."""
 
     #: What it was taken for.
-    kind: str
+    kind: HitKind
     #: Names of the tables.
     where: tuple[str, ...]
     found: int
@@ -50,7 +56,7 @@ class Looked(NamedTuple):
 class RowHit(NamedTuple):
     """A row of the mirror that is called so."""
 
-    kind: str
+    kind: HitKind
     table: str
     row: RowMapping
 
@@ -58,7 +64,7 @@ class RowHit(NamedTuple):
 class DeliveryHit(NamedTuple):
     """A delivery that is called so, or that is about an entity that is."""
 
-    kind: str
+    kind: HitKind
     row: RowMapping
 
 
@@ -72,7 +78,7 @@ class Hits:
     deliveries: list[DeliveryHit]
     #: How many deliveries are about an entity of this name.
     about: Count
-    looked: list[Looked]
+    looked: list[SearchedPlace]
 
     @property
     def says(self) -> str:
@@ -87,21 +93,22 @@ class Hits:
         if self.deliveries:
             kinds = " and ".join(dict.fromkeys(hit.kind for hit in self.deliveries))
             return f"Not in the mirror, but the {kinds} of {_plural(len(self.deliveries), 'delivery', 'deliveries')}."
-        return f"Nothing is called {visible(self.text[:SHOWN])!r} here, neither as {', nor as '.join(KINDS)}."
+        quoted = visible(self.text[:QUOTED_CHARACTERS])
+        return f"Nothing is called {quoted!r} here, neither as {', nor as '.join(HitKind)}."
 
 
 def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: str) -> Hits:
     """Everything that is called so. Raises `BadRequest` for what nothing can be called."""
-    text = words("q", sought.strip(), longest=LONGEST_ENTITY)
+    text = parse_text("q", sought.strip(), longest=LONGEST_ENTITY)
     with database.read() as connection:
         sources = stored_sources(connection)
-        looking = _Looking(connection, text, sources)
-        rows = looking.for_rows(tables)
-        deliveries = looking.for_deliveries()
-    return Hits(text=text, rows=rows, deliveries=deliveries, about=looking.about, looked=looking.looked)
+        one_search = _Search(connection, text, sources)
+        rows = one_search.for_rows(tables)
+        deliveries = one_search.for_deliveries()
+    return Hits(text=text, rows=rows, deliveries=deliveries, about=one_search.about, looked=one_search.looked)
 
 
-class _Looking:
+class _Search:
     """One search, inside a transaction."""
 
     def __init__(self, connection: Connection, text: str, sources: Sequence[str]) -> None:
@@ -111,55 +118,60 @@ class _Looking:
         kind, _, entity_id = text.partition(":")
         self._ids = [text, entity_id] if kind and entity_id else [text]
         self._sources = literal(list(sources), Many(Text))
-        self.looked: list[Looked] = []
+        self.looked: list[SearchedPlace] = []
         #: How many deliveries are about it.
         self.about = Count(0, False, None)
 
     def for_rows(self, tables: Mapping[str, type[MirrorRow]]) -> list[RowHit]:
-        found: dict[tuple[str, str], list[Key]] = defaultdict(list)
+        found: dict[tuple[str, HitKind], list[SortKey]] = defaultdict(list)
         statements = [each for name, table in tables.items() for each in self._keys_in(name, sql_table(table))]
         for kind, name, source, external_id in self._connection.execute(union_all(*statements)) if statements else ():
-            found[name, kind].append((source, external_id))
+            found[name, HitKind(kind)].append((source, external_id))
         with_sku = tuple(name for name, table in tables.items() if has_indexed_sku(sql_table(table)))
-        for kind, where in ((SKU, with_sku), (EXTERNAL_ID, tuple(tables))):
-            self.looked.append(Looked(kind, where, sum(len(found[name, kind]) for name in where)))
+        for kind, where in ((HitKind.SKU, with_sku), (HitKind.EXTERNAL_ID, tuple(tables))):
+            self.looked.append(SearchedPlace(kind, where, sum(len(found[name, kind]) for name in where)))
         return [hit for name, table in tables.items() for hit in self._rows_of(name, sql_table(table), found)]
 
     def _keys_in(self, name: str, table: Any) -> Iterator[Select[Any]]:
-        def keys(kind: str, *conditions: ColumnElement[bool]) -> Select[Any]:
-            columns = (literal(kind).label("kind"), literal(name).label("name"), table.c.source, table.c.external_id)
+        def keys(kind: HitKind, *conditions: ColumnElement[bool]) -> Select[Any]:
+            columns = (
+                literal(kind.value).label("kind"),
+                literal(name).label("name"),
+                table.c.source,
+                table.c.external_id,
+            )
             return select(select(*columns).where(*conditions).limit(MOST_HITS).subquery())
 
         if has_indexed_sku(table):
-            yield keys(SKU, table.c.sku == self._text)
-        yield keys(EXTERNAL_ID, among(table.c.source, self._sources), table.c.external_id.in_(self._ids))
+            yield keys(HitKind.SKU, table.c.sku == self._text)
+        yield keys(HitKind.EXTERNAL_ID, among(table.c.source, self._sources), table.c.external_id.in_(self._ids))
 
-    def _rows_of(self, name: str, table: Any, found: Mapping[tuple[str, str], list[Key]]) -> Iterator[RowHit]:
-        kind_of = {key: kind for kind in (SKU, EXTERNAL_ID) for key in found.get((name, kind), ())}
+    def _rows_of(self, name: str, table: Any, found: Mapping[tuple[str, HitKind], list[SortKey]]) -> Iterator[RowHit]:
+        kind_of = {key: kind for kind in (HitKind.SKU, HitKind.EXTERNAL_ID) for key in found.get((name, kind), ())}
         if kind_of:
             statement = select(*raw_columns(table, but=HIDDEN)).where(with_keys(table, list(kind_of)))
             for row in self._connection.execute(statement.order_by(table.c.source, table.c.external_id)).mappings():
                 yield RowHit(kind_of[row["source"], row["external_id"]], name, row)
 
     def for_deliveries(self) -> list[DeliveryHit]:
-        kind_of: dict[int, str] = {}
+        kind_of: dict[int, HitKind] = {}
         ways = ways_to(self._connection, DeliveryFilter(entity=self._text))
         about = find_on_all(self._connection, ways, behind=None, limit=MOST_COUNTED + 1, seconds=SECONDS)
         self.about = count_of(about)
-        kind_of.update(dict.fromkeys((key[0] for key in about.keys[:MOST_HITS]), ENTITY))
+        kind_of.update(dict.fromkeys((key[0] for key in about.keys[:MOST_HITS]), HitKind.ENTITY))
         named = (among(DEDUP_KEYS.c.source, self._sources), DEDUP_KEYS.c.dedup_key == self._text)
         by_key = (
             self._connection.execute(select(DEDUP_KEYS.c.delivery_id).where(*named).limit(MOST_HITS)).scalars().all()
         )
-        kind_of.update(dict.fromkeys(by_key, DEDUP_KEY))
-        if is_number(self._text):
-            kind_of[int(self._text)] = DELIVERY
+        kind_of.update(dict.fromkeys(by_key, HitKind.DEDUP_KEY))
+        if is_id(self._text):
+            kind_of[int(self._text)] = HitKind.DELIVERY
         statement = select(DELIVERIES).where(among_ids(list(kind_of))).order_by(DELIVERIES.c.id.desc())
         rows = self._connection.execute(statement).mappings().all()
         hits = [DeliveryHit(kind_of[row["id"]], row) for row in rows]
-        for kind, where in ((DELIVERY, DELIVERIES.name), (DEDUP_KEY, DEDUP_KEYS.name)):
-            self.looked.append(Looked(kind, (str(where),), sum(hit.kind == kind for hit in hits)))
-        self.looked.append(Looked(ENTITY, (str(DELIVERIES.name),), self.about.number))
+        for kind, where in ((HitKind.DELIVERY, DELIVERIES.name), (HitKind.DEDUP_KEY, DEDUP_KEYS.name)):
+            self.looked.append(SearchedPlace(kind, (str(where),), sum(hit.kind == kind for hit in hits)))
+        self.looked.append(SearchedPlace(HitKind.ENTITY, (str(DELIVERIES.name),), self.about.number))
         return hits
 
 

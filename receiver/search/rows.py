@@ -13,16 +13,16 @@ from receiver.database.columns import Many, among, raw_columns
 from receiver.database.database import Database
 from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.search.filters import RowFilter
-from receiver.search.listing import Count, Items, Listing, PageBounds, count, read_listing
-from receiver.search.windows import SECONDS, Few, Key, Look, Path, equals
+from receiver.search.pages import Count, FoundPage, Items, PageBounds, count, read_found_page
+from receiver.search.windows import SECONDS, Few, Look, Path, SortKey, equals
 
 #: Columns of a mirror row that only the guard needs.
 HIDDEN = frozenset({"versions"})
 
 #: Up to so many rows with one SKU are put in order; if there are more, they are looked for among all.
-FEW = 10_000
+MOST_SORTED_BY_SKU = 10_000
 
-KEY = ("source", "external_id")
+ROW_SORT_KEY = ("source", "external_id")
 
 
 def shown_columns(table: type[MirrorRow]) -> list[Column[Any]]:
@@ -36,12 +36,12 @@ def list_rows(
     wanted: RowFilter,
     show: Callable[[RowMapping], Any],
     bounds: PageBounds,
-) -> Listing:
+) -> FoundPage:
     """Rows of the table, each as `show` shows it."""
     sql = sql_table(table)
     items = Items(columns=raw_columns(sql, but=HIDDEN), with_keys=lambda keys: with_keys(sql, keys), show=show)
     with database.read() as connection:
-        return read_listing(connection, [_way_to(connection, sql, wanted)], items, bounds)
+        return read_found_page(connection, [_way_to(connection, sql, wanted)], items, bounds)
 
 
 def count_rows(database: Database, table: type[MirrorRow], wanted: RowFilter, *, seconds: float = SECONDS) -> Count:
@@ -58,7 +58,7 @@ def row(database: Database, table: type[MirrorRow], source: str, external_id: st
         return connection.execute(statement).mappings().first()
 
 
-def with_keys(table: Table, keys: list[Key]) -> ColumnElement[bool]:
+def with_keys(table: Table, keys: list[SortKey]) -> ColumnElement[bool]:
     """The condition that finds the rows with these keys, each a source and an external id."""
     ids_by_source = defaultdict(list)
     for source, external_id in keys:
@@ -83,12 +83,12 @@ def _way_to(connection: Connection, table: Table, wanted: RowFilter) -> Path | F
     named = {name: value for name, value in asdict(wanted).items() if value is not None}
     if wanted.sku is not None and has_indexed_sku(table):
         with_sku = table.c.sku == named.pop("sku")
-        some = select(literal(1)).select_from(table).where(with_sku).limit(FEW + 1).subquery()
-        if connection.execute(select(func.count()).select_from(some)).scalar_one() <= FEW:
-            return Few(table=table, key=KEY, conditions=(with_sku,), looks=_looks(named))
+        some = select(literal(1)).select_from(table).where(with_sku).limit(MOST_SORTED_BY_SKU + 1).subquery()
+        if connection.execute(select(func.count()).select_from(some)).scalar_one() <= MOST_SORTED_BY_SKU:
+            return Few(table=table, key=ROW_SORT_KEY, conditions=(with_sku,), looks=_looks(named))
         named["sku"] = wanted.sku
     source = (table.c.source == named.pop("source"),) if "source" in named else ()
-    return Path(table=table, key=KEY, conditions=source, looks=_looks(named))
+    return Path(table=table, key=ROW_SORT_KEY, conditions=source, looks=_looks(named))
 
 
 def _looks(named: Mapping[str, Any]) -> tuple[Look, ...]:

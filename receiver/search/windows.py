@@ -15,9 +15,9 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, String, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from receiver.database.budgets import at_most
 from receiver.database.columns import UtcDateTime, by_kind
 from receiver.database.errors import is_overdue
+from receiver.database.statement_timeouts import statement_timeout
 
 #: Seconds for which rows are looked at that no index finds.
 SECONDS = 0.1
@@ -29,7 +29,7 @@ FIRST_WINDOW, LARGEST_WINDOW = 500, 32_000
 SMALL_SHARE = 0.1
 
 #: The values of a key's columns.
-Key = tuple[Any, ...]
+SortKey = tuple[Any, ...]
 
 
 class Look(NamedTuple):
@@ -67,18 +67,18 @@ class Path:
     def order(self, columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
         return [column.desc() if self.descending else column for column in columns]
 
-    def behind(self, key: Key | None, *columns: str) -> Select[Any]:
+    def behind(self, key: SortKey | None, *columns: str) -> Select[Any]:
         """Selects the path from behind the key on, or from its beginning, in its order."""
         return self.select([self.table.c[name] for name in dict.fromkeys((*self.key, *columns))], behind=key)
 
-    def select(self, columns: Sequence[ColumnElement[Any]], *, behind: Key | None) -> Select[Any]:
+    def select(self, columns: Sequence[ColumnElement[Any]], *, behind: SortKey | None) -> Select[Any]:
         """Selects these columns of the path, without any look, from behind the key on."""
         statement = select(*columns).where(*self.conditions)
         if behind is not None:
             statement = statement.where(self._follows(behind))
         return statement.order_by(*self.order(self.columns))
 
-    def _follows(self, key: Key) -> ColumnElement[bool]:
+    def _follows(self, key: SortKey) -> ColumnElement[bool]:
         # Of a single column plainly, because PostgreSQL estimates that better.
         ours, theirs = (self.columns[0], key[0]) if len(key) == 1 else (tuple_(*self.columns), tuple_(*key))
         return ours < theirs if self.descending else ours > theirs
@@ -102,9 +102,9 @@ class Few:
 class Found(NamedTuple):
     """What was found, in the order of the key."""
 
-    keys: list[Key]
+    keys: list[SortKey]
     #: Behind which key nobody has looked yet; None if all was looked at, or as much was found as was asked for.
-    horizon: Key | None
+    horizon: SortKey | None
     #: How many rows were looked at, found or not.
     looked_at: int
 
@@ -113,7 +113,7 @@ def find(
     connection: Connection,
     way: Path | Few,
     *,
-    behind: Key | None,
+    behind: SortKey | None,
     limit: int,
     seconds: float = SECONDS,
 ) -> Found:
@@ -135,10 +135,10 @@ class _Looking:
         self._limit = limit
         self._seconds = seconds
         self._until = time.monotonic() + seconds
-        self._keys: list[Key] = []
+        self._keys: list[SortKey] = []
         self._looked_at = 0
 
-    def from_behind(self, key: Key | None) -> Found:
+    def from_behind(self, key: SortKey | None) -> Found:
         # However slow the disk is, each answer gets further than the one before.
         key = self._look_at(key, FIRST_WINDOW)
         size = FIRST_WINDOW
@@ -148,7 +148,7 @@ class _Looking:
                 break
             began = time.monotonic()
             try:
-                with at_most(self._connection, left):
+                with statement_timeout(self._connection, left):
                     key = self._look_at(key, size)
             except DBAPIError as error:
                 if not is_overdue(error):
@@ -159,7 +159,7 @@ class _Looking:
         full = len(self._keys) == self._limit
         return Found(self._keys, None if full else key, self._looked_at)
 
-    def _look_at(self, behind: Key | None, size: int) -> Key | None:
+    def _look_at(self, behind: SortKey | None, size: int) -> SortKey | None:
         """Look at so many rows. Returns the key of the last one; None if the path ends before."""
         edges = _keys(self._connection, self._path.behind(behind).offset(size - 1).limit(1))
         looked_at = [name for look in self._path.looks for name in look.columns]
@@ -172,7 +172,7 @@ class _Looking:
         return edges[0] if edges else None
 
 
-def _few(connection: Connection, few: Few, behind: Key | None, limit: int) -> Found:
+def _few(connection: Connection, few: Few, behind: SortKey | None, limit: int) -> Found:
     columns = [few.table.c[name] for name in few.key]
     hidden = [_hidden(column) for column in columns]
     looks = [look.fits(*(_hidden(few.table.c[name]) for name in look.columns)) for look in few.looks]
@@ -190,5 +190,5 @@ def _hidden(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return column if nothing is None else column + nothing
 
 
-def _keys(connection: Connection, statement: Select[Any]) -> list[Key]:
+def _keys(connection: Connection, statement: Select[Any]) -> list[SortKey]:
     return [tuple(row) for row in connection.execute(statement)]

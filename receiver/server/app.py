@@ -19,9 +19,9 @@ from starlette.exceptions import HTTPException
 from receiver.api import exposition, readiness
 from receiver.api.ask import SourceQuestions
 from receiver.api.exposition import Exposition
-from receiver.api.nouns import ApiParts
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
+from receiver.api.resources import ApiParts
 from receiver.api.routes import Api, answer_database_error, answer_http_error, answer_refused
 from receiver.api.tokens import Tokens
 from receiver.database.database import Database
@@ -41,11 +41,12 @@ from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
+from receiver.provenance.why import explainer
 from receiver.reconcile.schedule import ReconcileThread, statuses
 from receiver.runs.feeder import Feeder, FeederThread
 from receiver.runs.runs import Verbs
 from receiver.search.cursors import Cursors
-from receiver.server.feeding import new_feeder
+from receiver.server.feeder import new_feeder
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.registry import Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
@@ -202,9 +203,10 @@ class App:
             wiring=Wiring.of(sources),
             warnings=lambda: self._registration.warnings,
             questions=self._questions,
+            explain=explainer(sources, RetrySchedule(attempts=settings.max_attempts)),
             reconciles=lambda now: statuses(self._read_inbox.database, sources, now=now),
         )
-        api = Api(Tokens(settings.secret_keys), self._reads, parts.nouns())
+        api = Api(Tokens(settings.secret_keys), self._reads, parts.resources())
         rest = Starlette(
             routes=api.routes(),
             lifespan=lifespan,

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
 from receiver.database.database import Database
 from receiver.errors import KeyUsed, ReasonWanted
 from receiver.runs import actions
-from receiver.runs.actions import ACTIONS, LONGEST_REASON, Asked, By, Effect, Via, by_command, perform
+from receiver.runs.actions import ACTIONS, LONGEST_ACTION_REASON, Asked, By, Effect, Via, by_command, perform
 
 OPS = By("ops-1", Via.API)
 
@@ -82,7 +82,7 @@ def test_where_there_was_nothing_to_do_nothing_is_recorded(database):
     assert recorded(database) == []
 
 
-@pytest.mark.parametrize("reason", [None, "", "  ", "so", "x" * (LONGEST_REASON + 1)])
+@pytest.mark.parametrize("reason", [None, "", "  ", "so", "x" * (LONGEST_ACTION_REASON + 1)])
 def test_without_a_reason_that_says_something_many_deliveries_are_left_as_they_are(database, reason):
     with pytest.raises(ReasonWanted, match=r"in 3 to 200 characters|write 3 to 200"):
         perform(database, asked(reason=reason), switch_on(1, 2), now=NOON)

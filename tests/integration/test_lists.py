@@ -20,13 +20,13 @@ from receiver.search import windows
 from receiver.search.changes import follow_changes, newest_changes
 from receiver.search.deliveries import count_deliveries, list_deliveries
 from receiver.search.filters import ChangeFilter, DeliveryFilter, RowFilter
-from receiver.search.listing import Listing, PageBounds
+from receiver.search.pages import FoundPage, PageBounds
 from receiver.search.rows import count_rows, list_rows
-from receiver.search.windows import FIRST_WINDOW, Key, Look, Path, find
+from receiver.search.windows import FIRST_WINDOW, Look, Path, SortKey, find
 
 DELIVERIES_MADE, ROWS_MADE = 2_000, 1_500
 
-List = Callable[[PageBounds], Listing]
+List = Callable[[PageBounds], FoundPage]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def fits(delivery: dict[str, Any], wanted: DeliveryFilter) -> bool:
 @some
 @given(wanted=DELIVERY_FILTERS, limit=st.sampled_from([60, 300]), seconds=st.sampled_from([0.0, 5.0]))
 def test_any_filter_of_deliveries_gives_each_that_fits_once_newest_first(stock, wanted, limit, seconds):
-    def listed(bounds: PageBounds) -> Listing:
+    def listed(bounds: PageBounds) -> FoundPage:
         return list_deliveries(stock.database, wanted, lambda row: row["id"], bounds)
 
     fitting = sorted((each["id"] for each in stock.deliveries if fits(each, wanted)), reverse=True)
@@ -107,7 +107,7 @@ def test_any_filter_of_deliveries_gives_each_that_fits_once_newest_first(stock, 
     seconds=st.sampled_from([0.0, 5.0]),
 )
 def test_any_filter_of_rows_gives_each_that_fits_once_in_the_order_of_keys(stock, wanted, seconds):
-    def listed(bounds: PageBounds) -> Listing:
+    def listed(bounds: PageBounds) -> FoundPage:
         return list_rows(stock.database, Product, wanted, lambda row: [row["source"], row["external_id"]], bounds)
 
     names = ("source", "active", "tie", "sku")
@@ -139,7 +139,7 @@ def test_any_filter_of_changes_gives_each_that_fits_once_either_way_round(stock,
         and (wanted.since is None or change["recorded_at"] >= wanted.since)
     ]
 
-    def newest(bounds: PageBounds) -> Listing:
+    def newest(bounds: PageBounds) -> FoundPage:
         return newest_changes(stock.database, wanted, lambda row: row["seq"], bounds)
 
     assert everything(newest, limit=500, seconds=seconds) == fitting[::-1]
@@ -180,13 +180,13 @@ def test_the_last_page_has_no_horizon_although_nothing_was_found(stock):
 
 
 def test_a_count_stops_and_says_so(stock, monkeypatch):
-    monkeypatch.setattr("receiver.search.listing.MOST_COUNTED", 100)
+    monkeypatch.setattr("receiver.search.pages.MOST_COUNTED", 100)
     assert count_deliveries(stock.database, DeliveryFilter()) == (100, True, None)
     assert count_deliveries(stock.database, DeliveryFilter(state=State.PROCESSED))[:2] == (100, True)
 
 
 def test_very_many_pending_deliveries_are_found_among_all_of_them(stock, monkeypatch):
-    monkeypatch.setattr("receiver.search.deliveries.FEW", 10)
+    monkeypatch.setattr("receiver.search.deliveries.MOST_SORTED_PENDING", 10)
     pending = sorted((each["id"] for each in stock.deliveries if each["state"] == "pending"), reverse=True)
     wanted = DeliveryFilter(state=State.PENDING)
     assert everything(lambda bounds: list_deliveries(stock.database, wanted, lambda row: row["id"], bounds)) == pending
@@ -224,7 +224,7 @@ def _add_busy(driver: Any, *_: object) -> None:
 def test_a_page_behind_any_key_begins_with_the_next_one(stock):
     newest_first = sorted((each["id"] for each in stock.deliveries), reverse=True)
     for place in (0, 500, len(newest_first) - 1):
-        behind: Key = (newest_first[place],)
+        behind: SortKey = (newest_first[place],)
         page = list_deliveries(
             stock.database, DeliveryFilter(), lambda row: row["id"], PageBounds(behind=behind, limit=3)
         )

@@ -18,7 +18,7 @@ from receiver.search.changes import follow_changes, newest_changes
 from receiver.search.deliveries import count_deliveries, delivery, list_deliveries
 from receiver.search.filters import ChangeFilter, DeliveryFilter, RowFilter
 from receiver.search.hits import search
-from receiver.search.listing import PageBounds
+from receiver.search.pages import PageBounds
 from receiver.search.rows import count_rows, list_rows
 
 GROWING = ("deliveries", "bodies", "dedup_keys", "attempts", "changes", "products", "variants")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from receiver.api.exposition import Exposition
-from receiver.api.nouns import ApiParts
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
+from receiver.api.resources import ApiParts
 from receiver.api.routes import Api
 from receiver.api.tokens import Tokens
 from receiver.database.database import Database
@@ -30,4 +30,4 @@ def api_of(database: Database) -> Api:
         wake=lambda: None,
         wiring=Wiring(()),
     )
-    return Api(Tokens(["key"]), Reads(at_once=1, seconds=1), parts.nouns())
+    return Api(Tokens(["key"]), Reads(at_once=1, seconds=1), parts.resources())

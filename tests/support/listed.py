@@ -8,12 +8,12 @@ from receiver.codec import decode
 from receiver.database.database import Database
 from receiver.search.deliveries import list_deliveries
 from receiver.search.filters import DeliveryFilter
-from receiver.search.listing import Listing, PageBounds
+from receiver.search.pages import FoundPage, PageBounds
 
 EVERY = DeliveryFilter()
 
 
-def ids_of(listing: Listing) -> list[int]:
+def ids_of(listing: FoundPage) -> list[int]:
     """The ids of deliveries that were listed with `id_only`."""
     return [decode(bytes(item)) for item in listing.items]
 

@@ -18,7 +18,7 @@ from receiver.findings.situation import Silence, Situation
 FEWEST_ARRIVALS, SHORTEST_HISTORY = 20, timedelta(days=1)
 
 #: How far back days are compared, and how far around this hour.
-DAYS, AROUND = 14, timedelta(hours=1)
+SILENCE_DAYS, AROUND = 14, timedelta(hours=1)
 
 #: A silence is one that lasts so many times longer than usual, and so many minutes more.
 TIMES, MORE = 3, 10
@@ -83,7 +83,7 @@ def usual_gap(arrivals: Sequence[datetime], now: datetime) -> int | None:
     """The longest gap in minutes at this hour of the days like this one; None while too little is known."""
     if len(arrivals) < FEWEST_ARRIVALS or now - arrivals[0] < SHORTEST_HISTORY:
         return None
-    days = [now - timedelta(days=day) for day in range(1, DAYS + 1)]
+    days = [now - timedelta(days=day) for day in range(1, SILENCE_DAYS + 1)]
     alike = [day for day in days if _is_weekend(day) == _is_weekend(now) and day - AROUND >= arrivals[0]]
     gaps = [_longest_gap(arrivals, day - AROUND, day + AROUND) for day in alike if day + AROUND <= arrivals[-1]]
     if len(gaps) < 2 or not any(day.weekday() == now.weekday() for day in alike):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
 from receiver.errors import BadRequest
-from receiver.search.cursors import LONGEST_CURSOR, SALT, Cursors, ListedIn
+from receiver.search.cursors import CURSOR_SALT, LONGEST_CURSOR, Cursors, ListedIn
 from receiver.search.filters import DeliveryFilter, RowFilter
 
 KEY = "key-of-these-tests"
@@ -73,7 +73,7 @@ def test_a_cursor_outlives_a_new_secret_key_as_long_as_the_old_one_is_named():
 @pytest.mark.parametrize("content", [{}, [], [1, 2], "text", None, ["products", "x", "here", 5, ""]])
 def test_a_signed_text_that_is_not_a_cursor_is_refused(content):
     with pytest.raises(BadRequest):
-        CURSORS.read(ROWS, URLSafeSerializer(KEY, salt=SALT).dumps(content))
+        CURSORS.read(ROWS, URLSafeSerializer(KEY, salt=CURSOR_SALT).dumps(content))
 
 
 def test_a_token_of_the_api_is_not_a_cursor():

@@ -1,4 +1,4 @@
-"""Where a command's questions are answered: by the database of the settings, or over the API of a receiver.
+"""Clients of commands: one asks the database of the settings, the other the API of a receiver.
 
 Both answer with the same operations, so a command says the same either way.
 """
@@ -17,11 +17,14 @@ from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
 from receiver.api.lookup import Lookup
 from receiver.api.parameters import question
+from receiver.api.provenance import Provenance
 from receiver.api.search import Search
 from receiver.codec import decode, encode, storable
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
+from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import mirror_tables
+from receiver.provenance.why import explainer
 from receiver.search.cursors import Cursors
 from receiver.server.app import Runtime, install
 from receiver.server.sending import shown
@@ -41,25 +44,25 @@ TokenOption = Annotated[
 ]
 
 
-class Answering(Protocol):
+class Client(Protocol):
     """Answers questions."""
 
     def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
         """What the operation at this path answers. Raises `HookmirrorError` saying why it does not."""
 
 
-def answering(to: str | None, token: str | None) -> Answering:
+def client_of(to: str | None, token: str | None) -> Client:
     """The receiver at this address, or the database of the settings. Raises `ConfigurationError`."""
     if to is None:
-        return Here(install())
+        return LocalClient(install())
     if not token:
         raise ConfigurationError(
             f"--to wants a token: put what `hookmirror token` prints there into {TOKEN_VARIABLE}, or give --token."
         )
-    return There(to, token)
+    return RemoteClient(to, token)
 
 
-class Here:
+class LocalClient:
     """The database of the settings."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -70,13 +73,16 @@ class Here:
         names = sorted(runtime.sources)
         lookup = Lookup(runtime.database, names, page_bytes=settings.api_page_bytes, cursors=cursors)
         tables = mirror_tables()
-        nouns = (
+        resources = (
             Deliveries(lookup, runtime.inbox, wake=lambda: None),
+            Provenance(lookup, tables, explainer(runtime.sources, RetrySchedule(attempts=settings.max_attempts))),
             Catalog(lookup, tables),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
         )
-        self._operations = {each.path: each for noun in nouns for each in noun.operations() if each.method == "get"}
+        self._operations = {
+            each.path: each for resource in resources for each in resource.operations() if each.method == "get"
+        }
 
     def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
         operation = self._operations[path]
@@ -85,7 +91,7 @@ class Here:
         return decode(encode(operation.answer(asked)))
 
 
-class There:
+class RemoteClient:
     """A receiver somewhere else, over its API."""
 
     def __init__(self, to: str, token: str) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 DIGITS = 32
 
 
-def tag(response: Response, had: str | None) -> Response:
+def with_etag(response: Response, had: str | None) -> Response:
     """The response with its ETag; 304 without a body if that is among those in `had`, the header If-None-Match."""
     own = f'"{sha256(bytes(response.body)).hexdigest()[:DIGITS]}"'
     # A cache may keep it, and has to ask each time whether it still holds.

@@ -1,4 +1,4 @@
-"""Composition of runs: the kinds that this installation has, over its database and settings."""
+"""Composition of the feeder: every run kind over the database and settings of this installation."""
 
 from __future__ import annotations
 

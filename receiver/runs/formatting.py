@@ -1,4 +1,4 @@
-"""Runs as people and programs are told of them: the same facts in JSON and in lines of text."""
+"""Formats of runs and forecasts: the same facts as JSON and as lines of text."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from receiver import codec
 from receiver.runs.tables import RUN_ROWS, RunState
 
 #: Rows of a forecast that are told as text.
-MOST_TOLD = 20
+MOST_FORECAST_LINES = 20
 
 #: Columns that only feeders need.
 _HIDDEN = frozenset({"mark", "fed_by", "fed_until"})
 
 
-def show(run: RowMapping) -> dict[str, Any]:
+def run_as_json(run: RowMapping) -> dict[str, Any]:
     """A run as the API and `--json` show it."""
     return {**{name: value for name, value in run.items() if name not in _HIDDEN}, "id": str(run["id"])}
 
@@ -26,15 +26,15 @@ def forecast_rows(connection: Connection, run: int, *, limit: int) -> list[dict[
     """The rows that the run would change, as of its plan, in key order."""
     found = select(RUN_ROWS).where(RUN_ROWS.c.run == run)
     ordered = found.order_by(RUN_ROWS.c.table, RUN_ROWS.c.source, RUN_ROWS.c.external_id)
-    return [show_row(row) for row in connection.execute(ordered.limit(limit)).mappings()]
+    return [forecast_row_as_json(row) for row in connection.execute(ordered.limit(limit)).mappings()]
 
 
-def show_row(row: RowMapping) -> dict[str, Any]:
+def forecast_row_as_json(row: RowMapping) -> dict[str, Any]:
     """A row of a forecast as the API and `--json` show it."""
     return {name: value for name, value in row.items() if name != "run"}
 
 
-def line(run: RowMapping) -> str:
+def run_line(run: RowMapping) -> str:
     """A run in one line."""
     of = f" of {', '.join(run['sources'])}" if any(run["sources"]) else ""
     who = run["started_by"] or run["planned_by"]
@@ -43,11 +43,11 @@ def line(run: RowMapping) -> str:
     return f"Run {run['id']}: {run['kind']}{of}, {_how_far(run)}, by {who}{reason}{trouble}"
 
 
-def lines(run: RowMapping, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def run_lines(run: RowMapping, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A run with all that is known about it."""
-    yield line(run)
+    yield run_line(run)
     if run["tally"]:
-        yield f"Became: {numbers(run['tally'])}."
+        yield f"Became: {tally_text(run['tally'])}."
     if run["forecast"]:
         yield from forecast_lines(run["forecast"], rows)
     if run["state"] == RunState.PLANNED:
@@ -56,21 +56,21 @@ def lines(run: RowMapping, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A forecast: the numbers, the reasons, and the first rows."""
-    yield f"Would become, as of {forecast['made_at']}: {numbers(forecast['outcomes']) or 'nothing'}."
+    yield f"Would become, as of {forecast['made_at']}: {tally_text(forecast['outcomes']) or 'nothing'}."
     if forecast["partial"]:
         yield f"This is a part only: {forecast['partial']}"
     for each in forecast["reasons"]:
         yield f"  {each['deliveries']} × {each['reason']}"
     for table, operations in forecast["rows"].items():
-        yield f"Rows of {table}: {numbers(operations)}."
-    for row in rows[:MOST_TOLD]:
+        yield f"Rows of {table}: {tally_text(operations)}."
+    for row in rows[:MOST_FORECAST_LINES]:
         yield f"  {row['operation']} {row['table']} {row['source']} {row['external_id']}: {_difference(row)}"
-    more = sum(sum(operations.values()) for operations in forecast["rows"].values()) - len(rows[:MOST_TOLD])
+    more = sum(sum(operations.values()) for operations in forecast["rows"].values()) - len(rows[:MOST_FORECAST_LINES])
     if more > 0:
         yield f"  … and {more} more."
 
 
-def numbers(tally: Mapping[str, int]) -> str:
+def tally_text(tally: Mapping[str, int]) -> str:
     """A tally as text, the largest number first."""
     return ", ".join(f"{number} {name}" for name, number in sorted(tally.items(), key=lambda item: (-item[1], item[0])))
 

@@ -1,4 +1,4 @@
-"""Holding a run: one feeder at a time steps it, by a lease in the database, and commits what each step did."""
+"""Leases of runs: one feeder at a time steps a run, and commits what each step did."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, select, text, update
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.errors import RunTaken
-from receiver.runs.kinds import Progress, RunView
+from receiver.runs.run_kind import Progress, RunView
 from receiver.runs.runs import finish, locked
 from receiver.runs.tables import RUNS, RunState
 from receiver.worker.liveness import dead
@@ -21,14 +21,14 @@ from receiver.worker.liveness import dead
 log = structlog.get_logger(__name__)
 
 #: How long a feeder may be silent before another one takes its run. A step of a reconcile waits for a slow API.
-LEASE = timedelta(minutes=2)
+LEASE_DURATION = timedelta(minutes=2)
 
 #: Runs that are planned or fed at once.
 MOST_OPEN_RUNS = 100
 
 
-class HeldRun:
-    """A run in the hands of one feeder: `receiver.runs.kinds.Held`."""
+class LeasedRun:
+    """A run in the hands of one feeder: `receiver.runs.run_kind.RunLease`."""
 
     def __init__(self, database: Database, name: str, row: RowMapping, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -40,14 +40,14 @@ class HeldRun:
 
     @property
     def must_show_life(self) -> bool:
-        return monotonic() - self._committed_at > LEASE.total_seconds() / 3
+        return monotonic() - self._committed_at > LEASE_DURATION.total_seconds() / 3
 
     @property
     def now(self) -> datetime:
         return self._clock()
 
     def commit(self, work: Callable[[Connection], Progress]) -> Progress:
-        """Run `work`, and keep its progress, in one transaction. Raises `RunTaken`; see `Held`."""
+        """Run `work`, and keep its progress, in one transaction. Raises `RunTaken`; see `RunLease`."""
         progress, self.run = retry_transaction(lambda: self._commit(work))
         self._committed_at = monotonic()
         return progress
@@ -69,7 +69,7 @@ class HeldRun:
             if row["state"] != self.run.state or row["fed_by"] != self._name:
                 raise RunTaken(f"Run {self.run.id} is {row['state']}, or another process steps it.")
             progress = work(connection)
-            values = _values(row, progress) | {"fed_until": self._clock() + LEASE}
+            values = _values(row, progress) | {"fed_until": self._clock() + LEASE_DURATION}
             connection.execute(update(RUNS).where(RUNS.c.id == self.run.id).values(**values))
             if progress.is_last:
                 self._end_stage(connection)
@@ -86,7 +86,7 @@ class HeldRun:
         connection.execute(update(RUNS).where(RUNS.c.id == self.run.id).values(**planned))
 
 
-def hold(database: Database, name: str, run: int, *, clock: Callable[[], datetime]) -> HeldRun | None:
+def lease_run(database: Database, name: str, run: int, *, clock: Callable[[], datetime]) -> LeasedRun | None:
     """Take the run, if it is planned or fed at the moment and nobody else does; None otherwise."""
     now = clock()
     with database.read() as connection:
@@ -96,9 +96,9 @@ def hold(database: Database, name: str, run: int, *, clock: Callable[[], datetim
     was = RUNS.c.fed_by.is_(None) if row["fed_by"] is None else RUNS.c.fed_by == row["fed_by"]
     taking = update(RUNS).where(RUNS.c.id == run, RUNS.c.state == row["state"], was)
     with database.write() as connection:
-        if not connection.execute(taking.values(fed_by=name, fed_until=now + LEASE)).rowcount:
+        if not connection.execute(taking.values(fed_by=name, fed_until=now + LEASE_DURATION)).rowcount:
             return None
-        return HeldRun(database, name, locked(connection, run), clock)
+        return LeasedRun(database, name, locked(connection, run), clock)
 
 
 def open_runs(database: Database) -> list[int]:
@@ -114,7 +114,7 @@ def _may_take(row: RowMapping, name: str, now: datetime) -> bool:
     if row["fed_by"] in (None, name) or row["fed_until"] is None or dead([row["fed_by"]]):
         return True
     # A lease that ends later than any was given is from before the clock was set back.
-    return not now <= row["fed_until"] <= now + 2 * LEASE
+    return not now <= row["fed_until"] <= now + 2 * LEASE_DURATION
 
 
 def _values(row: RowMapping, progress: Progress) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Kinds of runs: what a replay, a reconcile and a prune have in common for whoever plans and feeds them.
+"""Run kinds: the protocol between a feeder and a kind of run, such as replay or prune.
 
 A kind does its work in steps, each with a mark from which the next one goes on. A step may do I/O first, and then
 commits once: its effect, its mark and its progress in one transaction, so that a kill at any point costs one step.
@@ -52,7 +52,7 @@ class Progress:
     trouble: str | None = None
 
 
-class Held(Protocol):
+class RunLease(Protocol):
     """A run in the hands of one feeder."""
 
     @property
@@ -75,15 +75,15 @@ class Held(Protocol):
         """
 
 
-class Kind(Protocol):
+class RunKind(Protocol):
     """One kind of run."""
 
     @property
     def name(self) -> str:
         """As commands and the API call it."""
 
-    def plan(self, held: Held) -> Progress:
+    def plan(self, held: RunLease) -> Progress:
         """One step of the plan: freeze a part of what the run will do, or forecast. Changes no delivery and no row."""
 
-    def step(self, held: Held) -> Progress:
+    def step(self, held: RunLease) -> Progress:
         """One step of the run, behind live work. Raises what the source's API or the database raises."""

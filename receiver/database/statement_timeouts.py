@@ -1,4 +1,4 @@
-"""Budgets: how long the statements of one block may take, inside a transaction that goes on after them."""
+"""Statement timeouts for one block, inside a transaction that goes on after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST_MILLISECONDS = 1
 
 
 @contextmanager
-def at_most(connection: Connection, seconds: float) -> Iterator[None]:
+def statement_timeout(connection: Connection, seconds: float) -> Iterator[None]:
     """Have a statement of the block ended that still runs after so many seconds, counted from here on SQLite.
 
     Raises SQLAlchemy's error, which `is_overdue` knows. Nothing that is written inside the block is kept.

@@ -1,4 +1,4 @@
-"""What is asked for, from the words of an address or a command to values; what cannot be meant is refused."""
+"""Arguments of queries: the text in an address or a command parsed into values, or refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AGO = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def words(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
+def parse_text(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
     """Text as a column may hold it. Raises `BadRequest` for none, and for more than any column holds."""
     if not text:
         raise BadRequest(f"`{name}` is empty: give it a value, or leave it out.")
@@ -27,7 +27,7 @@ def words(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
     return storable(text)
 
 
-def moment(name: str, text: str, *, now: datetime) -> datetime:
+def parse_moment(name: str, text: str, *, now: datetime) -> datetime:
     """A time in UTC: ISO 8601 with its offset, or how long ago it was, such as `2h`. Raises `BadRequest`."""
     try:
         if ago := _AGO.fullmatch(text):
@@ -44,6 +44,6 @@ def moment(name: str, text: str, *, now: datetime) -> datetime:
     )
 
 
-def is_number(text: str) -> bool:
+def is_id(text: str) -> bool:
     """Whether it is a whole number that a database column holds."""
     return len(text) <= 19 and text.isascii() and text.isdigit() and int(text) < 2**63

@@ -1,9 +1,9 @@
-"""The nouns of the API, and what they stand on."""
+"""The resources of the API, and the parts of a process that they read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from receiver.api.findings import Findings
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation
 from receiver.api.probes import Probes
+from receiver.api.provenance import Provenance
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.refused import RefusedRequests
@@ -26,13 +27,14 @@ from receiver.api.stats import Counts, Stats
 from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.rows import mirror_tables
+from receiver.provenance.why import Explain, explainer
 from receiver.reconcile.schedule import ReconcileStatus
 from receiver.runs.runs import Verbs
 from receiver.search.cursors import Cursors
 from receiver.worker.processes import Wiring
 
 
-class Noun(Protocol):
+class Resource(Protocol):
     """One thing that can be asked about over HTTP."""
 
     def operations(self) -> Sequence[Operation]: ...
@@ -40,7 +42,7 @@ class Noun(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiParts:
-    """The parts of a process that the nouns ask."""
+    """The parts of a process that the resources ask."""
 
     #: With connections of its own, as many as may read at once, whose statements end in time.
     inbox: Inbox
@@ -61,14 +63,18 @@ class ApiParts:
     reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: ()
     #: Ask the sources' own APIs.
     questions: SourceQuestions | None = None
+    #: Tells why a row is as it is.
+    explain: Explain = field(default_factory=lambda: explainer({}))
 
-    def nouns(self) -> tuple[Noun, ...]:
-        """All nouns, in the order of the document."""
+    def resources(self) -> tuple[Resource, ...]:
+        """All resources, in the order of the document."""
         tables, database = mirror_tables(), self.inbox.database
         lookup = Lookup(database, self.sources, page_bytes=self.page_bytes, cursors=self.cursors)
         return (
             Probes(self.readiness, self.exposition, measuring=self.measuring, warnings=self.warnings),
             Deliveries(lookup, self.inbox, wake=self.wake),
+            # Before the rows, whose ids may hold slashes.
+            Provenance(lookup, tables, self.explain),
             Catalog(lookup, tables),
             self.questions or SourceQuestions(database, dict),
             ChangeFeed(lookup, tables),

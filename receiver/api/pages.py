@@ -1,4 +1,4 @@
-"""What lists have in common over HTTP: how far they looked, and how many items match."""
+"""The parts that pages of every list have over HTTP: how far they looked, and how many items match."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from receiver.schemas import Shape
-from receiver.search.listing import MOST_COUNTED, Count
+from receiver.search.pages import MOST_COUNTED, Count
 
 LookedAt = Annotated[int, Meta(description="How many rows were looked at.")]
 

@@ -1,4 +1,4 @@
-"""What needs no run: a few deliveries replayed at once, and pending ones tried now; each is one action."""
+"""Immediate actions on a few deliveries, which need no run: replay them, or try pending ones now."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS
 from receiver.runs.actions import Asked, Done, Effect, perform
 
-#: Deliveries that are replayed at once: half a batch, which nobody waits for. More are a run.
-MOST_AT_ONCE = 100
+#: Deliveries that are replayed without a run: half a batch, which holds nothing up. More are a run.
+LARGEST_IMMEDIATE_REPLAY = 100
 
 
-def replayable(connection: Connection, ids: Sequence[int]) -> list[int]:
+def lock_replayable(connection: Connection, ids: Sequence[int]) -> list[int]:
     """Those that have ended and have a body, ascending; they stay so until the transaction ends."""
     return list(connection.execute(_REPLAYABLE, {"ids": list(ids)}).scalars())
 
 
-def replay_at_once(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) -> Done | None:
+def replay_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) -> Done | None:
     """Begin another round of those that have ended and have a body; None if none has.
 
     Raises what `perform` raises.
     """
 
     def begin(connection: Connection) -> Effect | None:
-        can = replayable(connection, ids)
+        can = lock_replayable(connection, ids)
         result = {"status": "pending", "deliveries": len(can)}
 
         def begin_round(action: int) -> None:

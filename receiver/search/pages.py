@@ -1,4 +1,4 @@
-"""Lists: pages of what was found, each with where the next one begins, and counts that stop."""
+"""Pages of lists, each with the key behind which the next one begins, and counts that stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, RowMapping, select
 
 from receiver.database.pages import LARGEST_PAGE_BYTES, USUAL_PAGE, read_page_on
-from receiver.search.windows import SECONDS, Few, Found, Key, Path, find
+from receiver.search.windows import SECONDS, Few, Found, Path, SortKey, find
 
 #: How far is counted.
 MOST_COUNTED = 10_000
@@ -18,7 +18,7 @@ MOST_COUNTED = 10_000
 class Horizon(NamedTuple):
     """How far back a search has looked: to this key, over so many rows."""
 
-    key: Key
+    key: SortKey
     looked_at: int
 
 
@@ -27,20 +27,20 @@ class PageBounds:
     """Where a page begins and where it ends."""
 
     #: The key that it begins behind; None for the first page.
-    behind: Key | None = None
+    behind: SortKey | None = None
     limit: int = USUAL_PAGE
     most_bytes: int = LARGEST_PAGE_BYTES
     #: For which rows are looked at that no index finds.
     seconds: float = SECONDS
 
 
-class Listing(NamedTuple):
+class FoundPage(NamedTuple):
     """One page, its items as JSON."""
 
     #: Each is JSON already (`Raw`), and takes the place of what it encodes.
     items: list[Any]
     #: Behind which key the next page begins; None on the last one.
-    next: Key | None
+    next: SortKey | None
     #: Set if more may lie behind what was looked at in time.
     horizon: Horizon | None
 
@@ -61,11 +61,11 @@ class Items:
 
     columns: Sequence[ColumnElement[Any]]
     #: The condition that finds the items with these keys.
-    with_keys: Callable[[list[Key]], ColumnElement[bool]]
+    with_keys: Callable[[list[SortKey]], ColumnElement[bool]]
     show: Callable[[RowMapping], Any]
 
 
-def read_listing(connection: Connection, ways: Sequence[Path | Few], items: Items, bounds: PageBounds) -> Listing:
+def read_found_page(connection: Connection, ways: Sequence[Path | Few], items: Items, bounds: PageBounds) -> FoundPage:
     """The page of what is on these ways, on none of which is an item that another one has."""
     way, found = ways[0], None
     if len(ways) == 1 and isinstance(way, Path) and not way.looks:
@@ -73,13 +73,13 @@ def read_listing(connection: Connection, ways: Sequence[Path | Few], items: Item
     else:
         found = find_on_all(connection, ways, behind=bounds.behind, limit=bounds.limit, seconds=bounds.seconds)
         if not found.keys:
-            return Listing([], found.horizon, _horizon(found))
+            return FoundPage([], found.horizon, _horizon(found))
         order = way.order([way.table.c[name] for name in way.key])
         statement = select(*items.columns).where(items.with_keys(found.keys)).order_by(*order)
     page = read_page_on(connection, statement, items.show, limit=bounds.limit, most_bytes=bounds.most_bytes)
     if page.last is not None and page.more:
-        return Listing(page.items, tuple(page.last[name] for name in way.key), None)
-    return Listing(page.items, found.horizon if found else None, _horizon(found) if found else None)
+        return FoundPage(page.items, tuple(page.last[name] for name in way.key), None)
+    return FoundPage(page.items, found.horizon if found else None, _horizon(found) if found else None)
 
 
 def count(connection: Connection, ways: Sequence[Path | Few], *, seconds: float = SECONDS) -> Count:
@@ -94,7 +94,7 @@ def count_of(found: Found) -> Count:
 
 
 def find_on_all(
-    connection: Connection, ways: Sequence[Path | Few], *, behind: Key | None, limit: int, seconds: float
+    connection: Connection, ways: Sequence[Path | Few], *, behind: SortKey | None, limit: int, seconds: float
 ) -> Found:
     """The keys of the first items on all ways, as far as every one of the ways was looked at."""
     results = [find(connection, way, behind=behind, limit=limit, seconds=seconds / len(ways)) for way in ways]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import BadRequest
-from receiver.search.asked import moment, words
+from receiver.search.arguments import parse_moment, parse_text
 from receiver.search.filters import DeliveryFilter
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
     ],
 )
 def test_a_time_is_read_with_its_offset_or_as_how_long_ago(text, meant):
-    assert moment("from", text, now=NOW) == meant
+    assert parse_moment("from", text, now=NOW) == meant
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_a_time_is_read_with_its_offset_or_as_how_long_ago(text, meant):
 )
 def test_what_is_not_a_time_is_refused_with_what_is_taken(text):
     with pytest.raises(BadRequest, match="`from` takes a time with its offset from UTC"):
-        moment("from", text, now=NOW)
+        parse_moment("from", text, now=NOW)
 
 
 @given(st.text())
 def test_any_text_is_a_time_or_refused(text):
     with suppress(BadRequest):
-        assert moment("since", text, now=NOW).tzinfo is UTC
+        assert parse_moment("since", text, now=NOW).tzinfo is UTC
 
 
 def test_a_time_that_ends_before_it_begins_is_refused():
@@ -58,10 +58,10 @@ def test_a_time_that_ends_before_it_begins_is_refused():
 
 def test_no_words_are_refused_and_so_are_more_than_any_column_holds():
     with pytest.raises(BadRequest, match="`entity` is empty"):
-        words("entity", "")
+        parse_text("entity", "")
     with pytest.raises(BadRequest, match="`entity` takes at most 512 characters"):
-        words("entity", "x" * 10_000)
+        parse_text("entity", "x" * 10_000)
 
 
 def test_what_no_column_takes_is_replaced_as_it_is_when_it_is_stored():
-    assert words("entity", "a\0b\ud800") == "a\ufffdb\ufffd"
+    assert parse_text("entity", "a\0b\ud800") == "a\ufffdb\ufffd"

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
-from receiver.commands.asking import Answering
+from receiver.commands.client import Client
 from receiver.commands.tables import print_table
 from receiver.database.pages import LARGEST_PAGE
 from receiver.logs.escapes import visible
 
 #: Items that are shown unless somebody asks for more.
-USUAL = 20
+USUAL_LIMIT = 20
 
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="How many at most.")]
 CursorOption = Annotated[str | None, typer.Option("--cursor", help="Go on where the list before ended, as it said.")]
@@ -23,7 +23,7 @@ JsonLines = Annotated[bool, typer.Option("--json", help="One line of JSON for ea
 
 
 def show_list(
-    asked: Answering,
+    asked: Client,
     path: str,
     query: Mapping[str, Any],
     *,
