@@ -63,7 +63,7 @@ class App:
         kind = Kind.BOTH if with_worker else Kind.ENDPOINT
         self._registration = runtime.registration(kind)
         self._watch = watch(runtime.database, self._registration.name, kind, runtime.facts)
-        # Over a connection of its own, so that nobody else's statement keeps an ack waiting for one.
+        # Over a connection of its own, so that an ack never waits for another part's statement.
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
@@ -126,7 +126,7 @@ class App:
                 SQLAlchemyError: answer_database_error,
             },
         )
-        # Else a path with a slash too many would be answered with a redirect to whatever host the request names.
+        # Otherwise a path with an extra slash would be answered with a redirect to a host that the request names.
         rest.router.redirect_slashes = False
         return rest
 
@@ -168,7 +168,7 @@ class App:
 
         def adopt() -> None:
             if not done.set_running_or_notify_cancel():
-                # Told as refused already: what is refused must not come into force later.
+                # The reload was reported as refused already, so these settings must not come into force later.
                 return
             try:
                 self._renew(renewal)
@@ -185,7 +185,7 @@ class App:
             done.result()
 
     def _renew(self, renewal: Renewal) -> None:
-        # First what may raise: settings come into force as a whole or not at all.
+        # First the steps that may raise: settings come into force as a whole or not at all.
         rest = self._api(renewal.settings, renewal.sources)
         self._runtime.adopt(renewal)
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
@@ -210,7 +210,7 @@ def _is_for_hooks(path: str) -> bool:
 def create() -> App:
     """The application that the settings describe, for other servers: `uvicorn --factory receiver.server.app:create`.
 
-    Without a worker, since these start any number of processes. What is wrong is one line, and ends the process.
+    It has no worker, because such a server starts any number of processes. An error is one line, and ends the process.
     """
     try:
         runtime = install()

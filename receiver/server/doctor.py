@@ -39,9 +39,9 @@ class Check:
 
     subject: str
     good: bool
-    #: What was found; for something wrong or doubtful, with the mend.
+    #: The result of the check; for a fault or a doubt, with what to do.
     says: str
-    #: Nothing is wrong, and yet somebody should look at it.
+    #: Nothing is wrong, but a person should look at it.
     doubtful: bool = False
 
     @property
@@ -202,7 +202,7 @@ def _shown(moment: datetime | None) -> str:
 
 
 def _findings(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:
-    """What the rules find, in the words that API, log and command have for it."""
+    """The findings of the rules, in the words of API, log and command."""
     for each in standing(database, facts_of(settings, sources), now=datetime.now(UTC)):
         known = f" {each.acknowledged_by} knows." if each.acknowledged_by is not None else ""
         yield Check(f"finding {each.rule}", True, f"{each.says}. {each.mend}{known}", doubtful=True)

@@ -38,10 +38,10 @@ log = structlog.get_logger(__name__)
 
 
 class Runtime:
-    """What the settings describe: the sources, the database, and what works on them."""
+    """The sources and the database of the settings, and the parts of the program that work on them."""
 
     def __init__(self, settings: Settings, *, beside: Path | None = None) -> None:
-        """Raises `ConfigurationError` for whatever would fail later. `beside` is where the settings file lies."""
+        """Raises `ConfigurationError` for faults that would show only later. `beside` is the settings file's folder."""
         self.settings = settings
         self.dialects = find_dialects(settings.dialects, beside=beside)
         self.sources: Mapping[str, Source] = build_sources(settings, self.dialects)
@@ -49,7 +49,7 @@ class Runtime:
         self.schema = Schema(self.database)
         self.inbox = Inbox(self.database)
         measured = self.database.beside(connections=1, seconds=exposition.STATEMENT_SECONDS)
-        #: What Prometheus is told, over a connection of its own.
+        #: The answers to Prometheus, over a connection of their own.
         self.exposition = Exposition(Inbox(measured), sorted(self.sources))
         self._derive()
 
@@ -61,14 +61,14 @@ class Runtime:
         self._derive()
 
     def read_anew(self) -> Renewal:
-        """What the settings say now, against what is in force. Raises `ConfigurationError`."""
+        """The settings as they are now, and their differences from those in force. Raises `ConfigurationError`."""
         return read_anew(self.settings, self.sources, self.dialects)
 
     def _derive(self) -> None:
         self.retention = retention_of(self.settings)
 
     def prepare(self) -> None:
-        """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
+        """Make the database ready. Raises `ConfigurationError` that says what is wrong with it."""
         try:
             # Of a file that has become doubtful since it was prepared before, nothing may be written now.
             if self.database.is_sound:
@@ -106,7 +106,7 @@ class Runtime:
         return ReconcileThread(self.inbox, lambda: self.sources)
 
     def facts(self) -> Facts:
-        """What the rules are told of the settings in force."""
+        """The part of the settings in force that the rules need."""
         return facts_of(self.settings, self.sources)
 
     @property
@@ -125,7 +125,7 @@ class Runtime:
 
 
 def install() -> Runtime:
-    """What the settings in force describe. Raises `ConfigurationError` for whatever would fail later."""
+    """The runtime of the settings in force. Raises `ConfigurationError` for a fault that would show only later."""
     settings = load()
     logs.configure(settings.log_level, settings.log_format)
     if sharing.unshared() is not None:
