@@ -31,9 +31,9 @@ from receiver.search.arguments import is_id
 from receiver.search.filters import ChangeFilter
 from receiver.search.sources import is_source
 from receiver.server import server
-from receiver.server.app import Runtime, install
 from receiver.server.health import vitals
 from receiver.server.interpreter import tune_interpreter
+from receiver.server.runtime import Runtime, install
 from receiver.settings.account import lines_of_secrets
 from receiver.settings.environment import VITALS_VARIABLE
 
@@ -170,7 +170,7 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
         signal.signal(number, lambda *_: stopping.set())
     runtime = install()
     listening = None if port is None else server.listen(host, port, option="--metrics-port")
-    runtime.prepare()
+    runtime.open()
     tune_interpreter()
     with ExitStack() as ends:
         ends.callback(runtime.database.close)
@@ -193,7 +193,7 @@ def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) 
     if sum(wanted.values()) > 1:
         raise ConfigurationError("Give one of --list, --retry-dead, --drop-dead and --forget at a time.")
     runtime = install()
-    runtime.prepare()
+    runtime.open()
     with closing(runtime.database) as database:
         if wanted["show"]:
             _show(database, as_json)
