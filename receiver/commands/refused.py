@@ -17,7 +17,7 @@ from receiver.ingest.reverifying import Reverified
 from receiver.logs.escapes import visible
 from receiver.runs.actions import Asked, by_command
 from receiver.runs.refused_requests import drop_refused, verify_refused
-from receiver.server.app import Runtime, install
+from receiver.server.runtime import Runtime, install
 
 #: Requests that are listed.
 MOST_REFUSED_LISTED = 100
@@ -39,7 +39,7 @@ def refused(
     if reason != NO_REASON and not (verify or drop):
         raise ConfigurationError("--reason says why requests are verified again or dropped: add --verify or --drop.")
     runtime = install()
-    runtime.prepare()
+    runtime.open()
     if verify:
         done = _verified(runtime, source, reason)
         typer.echo(encode(done) if as_json else "\n".join(_told(name, each) for name, each in done.items()))

@@ -19,7 +19,7 @@ from receiver.runs import formatting
 from receiver.runs.actions import Asked, Done, by_command
 from receiver.runs.runs import Verbs, find, has_worker, recent
 from receiver.search.filters import DeliveryFilter
-from receiver.server.app import Runtime, install
+from receiver.server.runtime import Runtime, install
 
 #: Runs of a list.
 MOST_LISTED = 50
@@ -57,7 +57,7 @@ def runs(
 ) -> None:
     """Plan work on many deliveries, see what it would do, start it, and watch it."""
     runtime = install()
-    runtime.prepare()
+    runtime.open()
     wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
     if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY):
         raise ConfigurationError(f"`{verb}` takes a run, and no --kind, --source, --state, --event-type or --entity.")

@@ -24,7 +24,7 @@ def new_feeder(
     claims_of: Callable[[], Collection[str]] = lambda: (),
     forecasts: bool = True,
 ) -> Feeder:
-    """A feeder of every kind of run; `claims_of` says what the worker beside it claims deliveries of at the moment."""
+    """A feeder for every kind of run; `claims_of` gives the sources from which the worker claims at the moment."""
     retries = RetrySchedule(attempts=settings.max_attempts)
     replay = Replay(
         inbox.database,
