@@ -66,12 +66,13 @@ def _show(shown: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
 
 
 def _tell_more(page: Mapping[str, Any], place: str, following: str | None, as_json: bool) -> None:
-    horizon = page.get("horizon")
+    horizon, matching = page.get("horizon"), page.get("matching")
     if as_json:
-        if following is not None:
-            sys.stderr.write(encode({"next": following, "horizon": horizon}).decode() + "\n")
+        if following is not None or matching is not None:
+            told = {"next": following, "horizon": horizon} | ({} if matching is None else {"matching": matching})
+            sys.stderr.write(encode(told).decode() + "\n")
         return
-    if matching := page.get("matching"):
+    if matching is not None:
         sys.stderr.write(f"Matching: {matching['says']}.\n")
     if horizon is not None:
         back = ", ".join(str(value) for name, value in horizon.items() if name != "looked_at")

@@ -132,6 +132,17 @@ def test_what_cannot_be_answered_is_one_line_that_says_why(asking, over, argumen
     assert len(said.splitlines()) == 1
 
 
+@BOTH
+@pytest.mark.parametrize(
+    "arguments", [["search"], *(["deliveries", f"--{name}"] for name in ("event-type", "entity", "reason", "source"))]
+)
+def test_a_filter_of_ten_kilobytes_is_refused_in_one_short_line(asking, over, arguments):
+    said = asking.ask(*arguments, "%" * 10_000, over=over, code=1)
+    assert "takes at most" in said or "The URL is longer than 8192 bytes" in said
+    assert len(said.splitlines()) == 1
+    assert len(said) < 300
+
+
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "99999999999999999999"])
 def test_a_limit_that_makes_no_sense_is_refused(asking, limit):
     assert "limit" in asking.ask("deliveries", "--limit", limit, code=2)

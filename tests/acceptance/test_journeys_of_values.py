@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -155,3 +156,36 @@ def test_a_rehearsal_that_cannot_be_is_refused_with_the_reason(tmp_path, argumen
         assert forks.run(folder, "migrate").returncode == 0
         done = forks.run(folder, "rehearse", *arguments)
     assert (done.returncode, reason in done.stderr) == (1, True), done.stderr
+
+
+def test_the_command_that_a_new_handler_is_found_with_replays_what_was_ignored(tmp_path):
+    (tmp_path / "shop.py").write_text(SHOP, "utf-8")
+    settings = f'secret_key = "{SECRET_KEY}"\ndialects = ["shop:shop"]\n[sources.shop]\nsecrets = ["{SECRET}"]\n'
+    folder = Folder(tmp_path, settings)
+    data = json.dumps({"name": "Lamp", "price": "1.50"})
+    with folder.serving() as (process, client):
+        for number in range(3):
+            # An event type that a shell would take apart, and that looks like an option.
+            sent = ["send", "shop", "--id", f"A{number}", "--data", data, "--to", str(client.base_url)]
+            done = folder.run(*sent, "--", "-it's;painted")
+            assert done.returncode == 0, done.stderr
+        wait_until(lambda: folder.count("ended_at IS NOT NULL") == 3, "the worker")
+        # So that it writes its last tallies.
+        process.terminate()
+        process.wait(60)
+    (ignored,) = json.loads(folder.run("findings", "--json").stdout)["items"]
+    assert (ignored["rule"], ignored["evidence"]["ignored"]) == ("no_handler", 3)
+
+    handled = SHOP.replace('@shop.on("product.updated")', '@shop.on("product.updated", "-it\'s;painted")')
+    (tmp_path / "shop.py").write_text(handled, "utf-8")
+    done = folder.run("findings", "--json")
+    assert done.returncode == 1, done.stderr
+    (offered,) = json.loads(done.stdout)["items"]
+    assert offered["rule"] == "handler_appeared"
+    program, *arguments = shlex.split(offered["evidence"]["command"])
+    assert program == "hookmirror"
+    assert folder.ask(*arguments)["replayed"] == 3
+    with folder.running("worker"):
+        wait_until(lambda: folder.count("state = 'processed'") == 3, "the worker")
+    assert folder.run("findings").stdout == "Nothing needs you.\n"
+    assert folder.count(table="products") == 3

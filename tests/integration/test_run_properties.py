@@ -314,6 +314,44 @@ def test_two_operators_at_once_start_a_plan_once(lend):
         assert told[1].startswith(f"Run {run} is running, started by ops-")
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_cancel_beside_a_start_or_beside_a_feeder_ends_the_run_and_leaves_nothing_half_done(lend, steps):
+    with lend() as (kit, _, runs):
+        send(kit, [("product.updated", f"A{number}", 0, named()) for number in range(4)])
+        kit.drain()
+        run = runs.plan(source="shop")
+        if steps:
+            runs.start(run)
+        both, told = threading.Barrier(2), []
+
+        def go_on():
+            both.wait(10)
+            try:
+                runs.feeder.step(run) if steps else runs.start(run)
+            except RunConflict as error:
+                told.append(str(error))
+
+        def cancel():
+            both.wait(10)
+            runs.verbs.cancel(asked("cancel run", run=run), run, now=kit.now())
+
+        threads = [threading.Thread(target=each) for each in (go_on, cancel)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        kit.drain()
+        runs.feeder.step(run)
+        assert runs.run(run)["state"] == "cancelled"
+        assert all("cancelled" in each for each in told)
+        assert {each["state"] for each in kit.deliveries()} == {"processed"}
+        # Neither holds the turn of its source any more.
+        again = runs.plan(source="shop")
+        runs.start(again)
+        runs.finish(again)
+        assert runs.run(again)["tally"] == {"unchanged": 4}
+
+
 def test_a_start_that_is_asked_for_twice_with_one_key_is_one_start(lend):
     with lend() as (kit, _, runs):
         send(kit, [("product.updated", "A", 0, named())])

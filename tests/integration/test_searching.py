@@ -110,6 +110,14 @@ def test_whatever_a_filter_holds_is_taken_letter_for_letter(served, name, hostil
     assert fine(served.get(f"/api/v1/deliveries?{name}={quote(hostile)}"))["items"] == []
 
 
+@pytest.mark.parametrize("name", ["event_type", "entity", "reason", "source", "cursor", "from", "state"])
+def test_a_filter_of_ten_kilobytes_is_refused_with_the_reason(served, name):
+    for length in (3_000, 10_000):
+        answer = served.get(f"/api/v1/deliveries?{name}={'a' * length}")
+        assert error(answer) in ((400, "bad_request"), (414, "url_too_long"))
+        assert len(answer.json()["message"]) < 300
+
+
 # ── lists ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
