@@ -42,11 +42,11 @@ from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
 from receiver.provenance.why import explainer
-from receiver.reconcile.schedule import ReconcileThread, statuses
 from receiver.runs.feeder import Feeder, FeederThread
 from receiver.runs.runs import Verbs
+from receiver.runs.schedule import statuses
 from receiver.search.cursors import Cursors
-from receiver.server.feeder import new_feeder
+from receiver.server.feeder import new_feeder, new_reconciler
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.registry import Registration
 from receiver.server.renewal import Reloader, Renewal, Requests, read_anew
@@ -120,10 +120,6 @@ class Runtime:
             requests_wait=requests_wait,
         )
 
-    def reconciling(self) -> ReconcileThread:
-        """What reconciles the sources by their schedules, those of later settings too."""
-        return ReconcileThread(self.inbox, lambda: self.sources)
-
     def facts(self) -> Facts:
         """What the rules are told of the settings in force."""
         return facts_of(self.settings, self.sources)
@@ -138,6 +134,10 @@ class Runtime:
         return new_feeder(
             self.inbox, self.sources, self.settings, self.retention, claims_of=claims_of, forecasts=forecasts
         )
+
+    def reconciler(self, *, with_schedule: bool = False) -> Feeder:
+        """Steps runs that ask the sources' APIs; `with_schedule` it begins what the settings ask for."""
+        return new_reconciler(self.inbox, self.sources, self.runs, with_schedule=with_schedule)
 
     def registration(self, kind: Kind) -> Registration:
         return Registration(self.database, self.schema, self.sources, kind=kind)
@@ -157,7 +157,8 @@ class App:
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
-        self._reconciling = runtime.reconciling() if with_worker else None
+        scheduled = partial(runtime.reconciler, with_schedule=True)
+        self._reconciler = FeederThread(scheduled, name="reconciler") if with_worker else None
         self._keeper = Keeper(
             Inbox(runtime.database.beside(connections=1)), runtime.sources, bounds_of(settings), accepted=self._wake
         )
@@ -231,7 +232,7 @@ class App:
         """Everything behind the application, from start to stop: for an outer application that mounts this one."""
         self._runtime.prepare()
         self._loop = asyncio.get_running_loop()
-        working = (self._worker, self._feeder, self._reconciling)
+        working = (self._worker, self._feeder, self._reconciler)
         parts = (self._registration, self._watch, *working, self._keeper, self._group_commit, self._reloader)
         started = [part for part in parts if part is not None]
         for part in started:
@@ -285,8 +286,9 @@ class App:
         self._registration.renew(renewal.sources)
         if self._worker is not None:
             self._worker.renew()
-        if self._feeder is not None:
-            self._feeder.renew()
+        for feeder in (self._feeder, self._reconciler):
+            if feeder is not None:
+                feeder.renew()
 
     def _wake(self) -> None:
         if self._worker is not None:

@@ -24,7 +24,7 @@ from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.findings.standing import standing
 from receiver.inbox.inbox import Inbox, pending_sources
 from receiver.mirror.rows import mirror_tables
-from receiver.reconcile.schedule import statuses
+from receiver.runs.schedule import statuses
 from receiver.server.permissions import exposures
 from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
@@ -199,7 +199,7 @@ def _reconciles(database: Database, sources: Mapping[str, Source]) -> Iterator[C
             continue
         said = [f"last began {_shown(status.began_at)}"]
         if status.under_way:
-            said.append("is under way")
+            said.append("is under way" if status.error is None else f"is under way, and waits: {status.error}")
         elif status.error is not None:
             said.append(f"broke off: {status.error}")
         elif status.ended_at is not None:
