@@ -140,7 +140,7 @@ class Runtime:
         return new_reconciler(self.inbox, self.sources, self.runs, with_schedule=with_schedule)
 
     def registration(self, kind: Kind) -> Registration:
-        return Registration(self.database, self.schema, self.sources, kind=kind)
+        return Registration(self.database, self.schema, self.sources, kind=kind, files=lambda: self.settings.files)
 
 
 class App:
