@@ -116,7 +116,9 @@ class ReconcileSchedule:
         wanted = UnplannedRun(
             kind=RECONCILE, source=source.name, lease=RECONCILE_LEASE, goes_on=False, is_wanted=is_still_due
         )
-        begin_run(self._verbs, asked, wanted, now=now)
+        begun = begin_run(self._verbs, asked, wanted, now=now)
+        if begun is not None:
+            log.info("a scheduled reconcile begins", source=source.name, run=begun.result["run"])
 
 
 def _plan(source: Source) -> Timetable | None:

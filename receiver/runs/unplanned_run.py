@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import structlog
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from receiver.errors import RunConflict
@@ -15,8 +14,6 @@ from receiver.runs.actions import Asked, Done, Effect, perform
 from receiver.runs.leases import is_held
 from receiver.runs.runs import Verbs, be_alone, finish, locked, new_run, set_state
 from receiver.runs.tables import RUNS, TURNS, RunState
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +37,7 @@ def begin_run(verbs: Verbs, asked: Asked, wanted: UnplannedRun, *, now: datetime
 
     Raises `RunConflict` while another one of this kind is at work on the source, or was paused by a person.
     """
-    done = perform(verbs.database, asked, lambda connection: _begin(connection, verbs, asked, wanted, now), now=now)
-    if done is not None:
-        log.info(f"a {wanted.kind} begins", source=wanted.source, by=asked.by.who, **done.result)
-    return done
+    return perform(verbs.database, asked, lambda connection: _begin(connection, verbs, asked, wanted, now), now=now)
 
 
 def _begin(connection: Connection, verbs: Verbs, asked: Asked, wanted: UnplannedRun, now: datetime) -> Effect | None:
