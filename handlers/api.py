@@ -1,7 +1,7 @@
-"""Asking a source's own API: what its answers mean for a delivery that waits, and for a walk through its list.
+"""Asking a source's own API, for a delivery that waits or for a walk through a list.
 
-`fetch` asks once and says by its errors what to do; `fetch_patiently` is for walks, which nobody would try again.
-`wait_for_api` is for answers that are behind the event.
+`fetch` asks once, and its errors decide what happens to the delivery. `fetch_patiently` is for walks, and tries again
+by itself. `wait_for_api` is for answers that are behind the event.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _ask(api: httpx.Client, path: str, query: dict[str, Any]) -> tuple[httpx.Res
 
 
 def fetch_patiently(api: httpx.Client, path: str, **query: str | int) -> Any:
-    """As `fetch`, asking again for a while where that may help. Raises `NotFoundError` and `ApiError` only."""
+    """As `fetch`, but asks again for a while after errors that may pass. Raises `NotFoundError` and `ApiError` only."""
     try:
         for attempt in stamina.retry_context(on=_backoff, attempts=ATTEMPTS, timeout=RETRY_TIMEOUT):
             with attempt:
@@ -109,8 +109,8 @@ def fetch_patiently(api: httpx.Client, path: str, **query: str | int) -> Any:
 def wait_for_api(event: Event[Any], row: MirrorRow | None, what: str) -> None:
     """Raise `Retry` while the API may be behind the event; return to take its answer, `what`, as it is.
 
-    Many APIs answer from a copy that lags a little behind. `row` is what the mirror holds: where it has newer news than
-    this event, whatever brought that asked later, and there is nothing to wait for.
+    Many APIs answer from a copy that lags a little behind. `row` is the mirror's row: if it has newer news than this
+    event, a later answer of the API is there already, and there is nothing to wait for.
     """
     is_overtaken = row is not None and row.changed_at > event.occurred_at
     if is_overtaken or event.is_last or event.waited >= event.api_lag:

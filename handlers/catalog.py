@@ -11,7 +11,7 @@ from receiver import MirrorRow, document_field, price_field
 
 
 class CatalogRow(MirrorRow):
-    """What the rows of all six tables have."""
+    """The columns that all six tables have."""
 
     sku: str | None = Field(default=None, index=True)
     name: str | None = None
@@ -19,7 +19,7 @@ class CatalogRow(MirrorRow):
     price: Decimal | None = price_field()
     #: ISO 4217, where the source says it.
     currency: str | None = None
-    #: The external id of what it belongs to: a variant's product, a product's category, an option's product.
+    #: The external id of its parent: a variant's product, a product's category, an option's product.
     parent: str | None = Field(default=None, index=True)
     lifecycle_state: str | None = None
     #: The source's own object, as it sent it.

@@ -169,7 +169,7 @@ class Catalog(Sent):
 
 @iimmpact.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` is what stands before `/v2`."""
+    """`api_url` is the part of the API's URL before `/v2`."""
     key = required(source, "api_key", source.api_key)
     secret = required(source, "api_secret", source.api_secret)
     return client(source, auth=SignedRequests(key, secret))
@@ -177,7 +177,7 @@ def connect(source: SourceSettings) -> httpx.Client:
 
 @iimmpact.pages(Group, Category, Product)
 def read_catalog(api: httpx.Client, start: None) -> ListPage:  # noqa: ARG001 (the whole catalog is one page)
-    """Options are not in it: they can be asked for only by product and field, so no list of theirs is complete."""
+    """Options are not in it: the API gives them only by product and field, so there is no complete list of options."""
     return ListPage(list(_rows(api)))
 
 

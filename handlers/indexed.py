@@ -23,15 +23,15 @@ from receiver.codec import canonical
 #: Kinds with a table of their own; every other kind is a Record.
 TABLES: dict[str, type[CatalogRow]] = {"product": Product, "category": Category, "product_group": Group}
 
-#: Where an entity's id stands, best first. On a delete the numeric id may be null; `external_id` is how an app, whose
-#: entity shares its key with the envelope's own context, is named there.
+#: The members that may hold an entity's id, best first. On a delete the numeric id may be null. An app has
+#: `external_id`, because its entity shares its key with the envelope's own context.
 ID_MEMBERS = ("externalId", "external_id", "id")
 
 #: The docs write `product.updated` in the text and `product.update` in the picture of the configuration.
 CHANGES = ("*.created", "*.updated", "*.create", "*.update")
 DELETES = ("*.deleted", "*.delete")
 
-#: What stands beside the entity (Indexed docs, "Envelope fields").
+#: The members beside the entity (Indexed docs, "Envelope fields").
 CONTEXT = frozenset({"event", "timestamp", "account", "app", "webhook", "revision"})
 
 _WORD_END = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
@@ -80,7 +80,7 @@ class Body(Sent):
 
 
 class Entity(Sent):
-    """Whatever kind it is: the members that have a column."""
+    """The members of an entity of any kind that have a column."""
 
     name: Text = None
     title: Text = None

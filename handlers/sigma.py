@@ -42,7 +42,7 @@ from receiver import (
 )
 from receiver.codec import canonical
 
-#: Where the id stands in `data`, by the part of the event name before the dot. Only `entityId` is published.
+#: The members of `data` with the id, by the part of the event name before the dot. Only `entityId` is published.
 ID_MEMBERS = {"entity": ("entityId", "id"), "variant": ("variantId", "id")}
 
 PAGE = 100  #: rows; the vendor's default is 50, its largest is unknown
@@ -73,7 +73,7 @@ class Body(BaseModel):
 
 class EntityData(Sent):
     lifecycle_state: Text = Field(None, alias="lifecycleState")
-    #: What a transition has instead.
+    #: The member that a transition has instead.
     to_state: Text = Field(None, alias="toState")
 
     def state(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def upsert_entity(event: Event[EntityData], mirror: Mirror) -> None:
         mirror.deactivate(Product, event.entity_id)
     elif event.hydrated is not None:
         record: EntityRecord = event.hydrated
-        # Read later than the event, so it may be newer: it is news as of its own time.
+        # It was read after the event and may be newer, so it is news as of its own time.
         mirror.upsert(Product, event.entity_id, at=record.updated_at, **record.columns())
 
 
@@ -185,10 +185,10 @@ def deactivate_variant(event: Event[None], mirror: Mirror) -> None:
 
 
 def _wait_for_record(event: Event[Any], mirror: Mirror, table: type[CatalogRow]) -> None:
-    """Raise `Retry` while the API seems not to know yet what the event tells (docs/sources.md, Sigma PIM, Traps)."""
+    """Raise `Retry` while the API seems not to know the event's change yet (docs/sources.md, Sigma PIM, Traps)."""
     if event.hydrated == GONE:
         row = mirror.get(table, event.entity_id)
-        # One that was there is gone indeed; one that nobody saw yet may be still to come, unless its parent went.
+        # A thing that the mirror had is gone indeed. An unknown one may still appear, unless its parent is gone.
         if (row is None or not row.active) and not _went_with_parent(event, mirror, table):
             wait_for_api(event, row, "it knows no such record yet")
     elif (age := _age(event)) > timedelta():

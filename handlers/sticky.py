@@ -38,7 +38,7 @@ TEST = frozenset({"message", "reference", "URL"})
 #: The test event has no time, and nothing is ordered by it: no handler wants it. Any constant would do.
 NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
-#: What each family of event types is about; `data.object` of the last is an array.
+#: The entity kind of each family of event types; `data.object` of the last is an array.
 FAMILIES = {"product": "product", "variant": "variant", "bulk.variant": "variant"}
 
 #: The placeholder of the guide's samples, for composed bodies.
@@ -116,7 +116,7 @@ def _dedup_key(body: Announcement, ids: list[str]) -> str | None:
 
 
 def _fingerprint(body: Announcement) -> bytes:
-    """What is announced; whether a redelivery keeps `data.id` is not known (docs/sources.md)."""
+    """The `data` of a body; it is unknown whether a redelivery keeps `data.id` (docs/sources.md)."""
     announced = {"type": body.type, "time": body.time, "object": body.data.object}
     return hashlib.sha256(canonical(announced)).digest()
 
@@ -236,7 +236,7 @@ class Answer(Sent):
 
 @sticky.connect
 def connect(source: SourceSettings) -> httpx.Client:
-    """`api_url` is what stands before `/api/v2`; HTTP Basic, with `api_key` as the user and `api_secret`."""
+    """`api_url` is the part before `/api/v2`; HTTP Basic with the user `api_key` and the password `api_secret`."""
     user = required(source, "api_key", source.api_key)
     password = required(source, "api_secret", source.api_secret)
     return client(source, auth=httpx.BasicAuth(user, password))

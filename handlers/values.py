@@ -1,8 +1,8 @@
 """The values that the four systems share: ids, texts, prices and times, read tolerantly but never guessed.
 
-What decides (ids, times) is refused when it is not what it should be. What only informs (a name, a price) costs its
-own column at most: a value that the column cannot hold becomes None, and the source's own object in `data` still has
-it. So "on request" as a price neither kills a delivery nor leaves the old price standing.
+A value that decides (an id, a time) is refused if it is not valid. A value that only informs (a name, a price) costs
+its own column at most: if the column cannot hold it, it becomes None, and the source's own object in `data` still has
+it. So "on request" as a price neither makes a delivery dead nor keeps an old price.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _SURROGATES = re.compile(
 def decode(text: bytes | str) -> Any:
     """The value of a JSON document, fractions as Decimal; the last of repeated keys wins. Raises `Unreadable`.
 
-    A byte order mark is skipped, and UTF-16 and UTF-32 are told from the first bytes. Half a surrogate pair,
+    A byte order mark is skipped, and UTF-16 and UTF-32 are recognised by the first bytes. Half a surrogate pair,
     which some senders make by cutting text, becomes U+FFFD.
     """
     try:
@@ -80,7 +80,7 @@ def encode(value: Any) -> bytes:
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys: equal values give equal bytes, whatever order they arrived in."""
+    """JSON with sorted keys: equal values give equal bytes, in whatever order their keys arrived."""
     return _canonical.encode(value)
 
 

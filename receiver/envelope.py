@@ -1,4 +1,4 @@
-"""What every dialect's body boils down to, and what a handler gets to see of it."""
+"""The envelope: the parts of a body that decide how it is handled; and the event, which a handler gets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Data = TypeVar("Data")
 #: Characters of an event type, kind or id; longer ones are refused.
 LONGEST_NAME = 512
 
-#: Bytes of the kind in UTF-8. PostgreSQL's index of what is being worked on takes 2,704 for source, kind and id
+#: Bytes of the kind in UTF-8. PostgreSQL's index of claimed deliveries takes 2,704 for source, kind and id
 #: together, and an id alone may have 2,048.
 LONGEST_KIND = 512
 
@@ -26,12 +26,12 @@ LONGEST_KIND = 512
 class Envelope:
     """The parts of a body that decide how it is handled, taken from the signed bytes alone.
 
-    Raises `Unreadable` when a part cannot be what it should be.
+    Raises `Unreadable` if a part is not valid.
     """
 
     #: What happened, as the source says it: `product.updated`.
     event_type: str
-    #: The kind and the id of what it happened to; None when it concerns nothing in particular.
+    #: The kind and the id of the entity; None for an event about nothing in particular.
     entity: tuple[str, str] | None
     #: When the change occurred, with its offset.
     occurred_at: datetime
@@ -39,7 +39,7 @@ class Envelope:
     data: Any
     #: The sender's own id for this change; None where it gives none, and the content identifies it.
     dedup_key: str | None = None
-    #: What two deliveries of one change have in common, hashed; None stands for the whole body.
+    #: A hash of the parts that two deliveries of one change share; None stands for the whole body.
     fingerprint: bytes | None = None
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Envelope:
 
 
 def _text(what: str, value: Any) -> str:
-    """Exact text: a subclass's own methods would run wherever it is stored, beside other deliveries."""
+    """Exact text, because the methods of a subclass would run while it is stored, in a batch with other deliveries."""
     if type(value) is str:
         return value
     if not isinstance(value, str):
@@ -141,7 +141,7 @@ class Event(Generic[Data]):
     attempt: int
     #: When the delivery was received, in UTC.
     received_at: datetime
-    #: How long ago that was when this attempt began: little for what has just come in, much for a late retry or replay.
+    #: The time from then to the beginning of this attempt: long after a retry or a replay.
     waited: timedelta = timedelta()
     #: Whether the delivery is dead if this attempt fails.
     is_last: bool = False

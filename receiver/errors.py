@@ -3,19 +3,19 @@
 HookmirrorError
 ├── ConfigurationError           the program does not start
 │   ├── WiringError              handlers and dialects do not fit together
-│   └── PoolerError              between us and PostgreSQL, and gives no sessions
+│   └── PoolerError              a pooler before PostgreSQL does not keep sessions
 ├── Refused                      a request that is answered with an error
 │   ├── BadRequest        400    a parameter that the API cannot read
 │   ├── MalformedRequest  400    bytes that are not HTTP
 │   ├── NotVerified       401    signature missing or wrong, body not decryptable, another application's key
 │   ├── NotAuthorized     401    the API's token is missing, wrong or expired
-│   ├── Forbidden         403    the API's token is for less
+│   ├── Forbidden         403    the API's token does not allow it
 │   ├── UnknownSource     404
 │   ├── NotFound          404
 │   ├── MethodNotAllowed  405
 │   ├── RequestTimeout    408    the head of a request took too long to arrive
-│   ├── NotEnded          409    a replay of what is still being worked on
-│   ├── BodyExpired       409    a replay of what has no body any more
+│   ├── NotEnded          409    a replay of a delivery that is not done
+│   ├── BodyExpired       409    a replay of a delivery whose body has expired
 │   ├── NotAskable        409    a row whose source cannot be asked for it
 │   ├── NotWaiting        409    a delivery to be tried now that waits for no attempt
 │   ├── KeyUsed           409    an idempotency key that another request had
@@ -34,9 +34,9 @@ HookmirrorError
 │   └── UnsteadyListError        its list changed each time while it was read
 ├── RunTaken                     a run was paused, cancelled or taken over while a step of it was under way
 ├── CopyError                    a database cannot be copied, or not all of it; the message says what to do
-└── Verdict                      what a handler may raise to say how it ended
-    ├── Retry                    not now: try again, later
-    └── Discard                  never: this delivery has nothing for us
+└── Verdict                      raised by a handler to decide how its delivery ends
+    ├── Retry                    try it again later
+    └── Discard                  it has nothing for us
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class BodyTooLarge(Refused):
     code = "body_too_large"
 
     def __init__(self, message: str, *, size: int = 0) -> None:
-        """`size` is what the body has in bytes at least."""
+        """`size` is the least number of bytes that the body has."""
         super().__init__(message)
         self.size = size
 
@@ -209,7 +209,7 @@ class UrlTooLong(Refused):
 
 
 class HeadTooLarge(Refused):
-    """The head, a header, or what stands between the pieces of a chunked body is larger than its limit."""
+    """The head, a header, or the bytes between two pieces of a chunked body are more than the limit."""
 
     status = 431
     code = "head_too_large"
@@ -275,7 +275,7 @@ class CopyError(HookmirrorError):
 
 
 class Verdict(HookmirrorError):
-    """Base of what a handler raises to decide the result of its delivery."""
+    """Base of the exceptions with which a handler decides the result of its delivery."""
 
 
 #: The longest wait of `Retry(after=…)`: a longer one is a mistake, and may end beyond the year 9999.

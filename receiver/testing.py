@@ -64,11 +64,11 @@ __all__ = [
 
 Row = TypeVar("Row", bound=MirrorRow)
 
-#: What the sources of tests verify with: 32 characters, so that it is a key phrase too.
+#: The secret of the sources in tests: 32 characters, so that it is a key phrase too.
 TEST_SECRET = "TestSecretOf32CharactersForTests"  # noqa: S105 (a secret of tests only)
 TEST_APP_KEY = "test-app-key"
 
-#: What follows a fixture's name in the file that says what it must leave behind.
+#: The ending of the file beside a fixture that says what the fixture must leave behind.
 EXPECTED = ".expected.json"
 
 
@@ -87,7 +87,7 @@ class Answer:
 
 
 class Webhooks:
-    """Sends webhooks to an endpoint of its own, and looks at the mirror that they make."""
+    """Sends webhooks to its own endpoint, and reads the mirror that results."""
 
     def __init__(self, folder: Path, dialects: Mapping[str, Dialect], *, database_url: str | None = None) -> None:
         self._dialects = dialects
@@ -131,7 +131,7 @@ class Webhooks:
         """Move the worker's clock, in the words of `timedelta`: `advance(hours=1)`. Retries come due by it."""
         self._moved += timedelta(**time)
 
-    # ── what the sender does ──────────────────────────────────────────────────────────────────────────────────
+    # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def send(self, source: str, event_type: str, *, id: str, at: datetime | None = None, data: Any = None) -> Answer:  # noqa: A002 (the word that senders use)
         """Send an event, in a body that the dialect composes. `at` is now unless given. Fails if it is refused."""
@@ -148,7 +148,7 @@ class Webhooks:
         return self.post(source, sealed, headers)
 
     def post(self, source: str, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-        """Post these exact bytes with these headers, whatever they are."""
+        """Post exactly these bytes with these headers, signed or not."""
         sent = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
         return self._runner.run(self._post(HOOKS_PATH + source, body, sent))
 
@@ -188,7 +188,7 @@ class Webhooks:
     # ── fixtures ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def check_fixture(self, fixture: Path) -> None:
-        """Send the body in the file `fixture`, and hold the mirror against the file beside it that ends in
+        """Send the body in the file `fixture`, and compare the mirror with the file beside it that ends in
         `.expected.json`: `{"state": "processed", "rows": [{"table", "external_id", "active", <columns> …}]}`.
 
         Raises `ConfigurationError` if one of the files is not there, or a row names an unknown table or column.
@@ -221,7 +221,7 @@ class Webhooks:
 
 
 def _usual_settings(verifier: Verifier) -> dict[str, Any]:
-    """What a source is verified with that says nothing else: the most of it that its verifier takes."""
+    """The settings of a source without settings of its own: all the secrets that its verifier accepts."""
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
     for usual in (everything, {"secrets": [TEST_SECRET]}, {"allow_unsigned": True}):
         if verifier.check(source_settings("test", usual).credentials()) is None:
@@ -232,7 +232,7 @@ def _usual_settings(verifier: Verifier) -> dict[str, Any]:
 def fixture_files(folder: Path | str) -> list[Path]:
     """The fixtures below a folder: `<source or dialect>/<event type>[.<variant>].json`.
 
-    Raises `ConfigurationError` if there are none, or one does not say what it must leave behind.
+    Raises `ConfigurationError` if there are none, or if one has no expected rows beside it.
     """
     found = sorted(path for path in Path(folder).rglob("*.json") if not path.name.endswith(EXPECTED))
     if not found:
@@ -244,7 +244,7 @@ def fixture_files(folder: Path | str) -> list[Path]:
 
 
 def _expected(fixture: Path) -> dict[str, Any]:
-    """What the fixture must leave behind."""
+    """The expected state and rows of the fixture."""
     _refuse_missing(fixture)
     return dict(codec.decode(_beside(fixture).read_bytes()))
 

@@ -39,7 +39,7 @@ class RunningClock:
 
 
 class SteppedClock:
-    """Stands still until `advance` moves it, so that a test decides when a retry is due."""
+    """A clock that only `advance` moves, so that a test decides when a retry is due."""
 
     speed = 1.0
 
@@ -65,7 +65,7 @@ class SteppedClock:
         return sum(not waker.done() for _, _, waker in self._sleepers)
 
     async def advance(self, seconds: float) -> None:
-        """Move on, waking whoever is due on the way, each at its own moment."""
+        """Move the time forward, and wake each waiting task at its own time."""
         goal = self._now + timedelta(seconds=seconds)
         while self._sleepers and self._sleepers[0][0] <= goal:
             due, _, waker = heapq.heappop(self._sleepers)

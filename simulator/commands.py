@@ -38,7 +38,7 @@ INTERRUPTED = 130
 #: Characters in a line of a report that goes into a file or a pipe: as many as the largest numbers take.
 PIPE_WIDTH = 200
 
-#: Scenarios that somebody who has seen another may want to see.
+#: Scenarios that the demo suggests at its end.
 NEXT = ("hostile", "flaky-network", "rotation", "outage")
 
 Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this system; repeat for several.")]
@@ -123,7 +123,7 @@ def simulate(
     print_settings: PrintSettings = False,
     as_json: Json = False,
 ) -> None:
-    """Play the four systems: serve their APIs, send their webhooks to any receiver, report what came of it."""
+    """Play the four systems: serve their APIs, send their webhooks to any receiver, and report the results."""
     console = Console(stderr=True)
     chosen = load_scenario(console, scenario, fault, events=events, rate=rate, speed=speed)
     clock = RunningClock(speed=chosen.speed)
@@ -183,7 +183,7 @@ async def send(
     check: str | None,
     token: str,
 ) -> list[SourceReport]:
-    """Play the scenario against whatever listens there; compare with a mirror only if told where."""
+    """Play the scenario against the receiver at this address; compare with a mirror only if its address is given."""
     async with couriers(systems, scenario=scenario, seed=seed, clock=clock) as sending:
         began = time.monotonic()
         async with progress(console, sending, None):
@@ -199,7 +199,7 @@ async def send(
         except (ReceiverFailedError, httpx.HTTPError) as error:
             leave_unchecked(reports, told(error))
         except Exception as error:
-            # Whatever listens there may answer anything, and the report is worth more than the reason.
+            # An unknown receiver may answer anything, and the report matters more than the reason.
             leave_unchecked(reports, f"what answers at {check} is no Hookmirror ({type(error).__name__}).")
     return reports
 
@@ -244,7 +244,7 @@ async def serve_only(
     clock: Clock,
     console: Console,
 ) -> None:
-    """Serve the APIs over living catalogs. Whoever registers a webhook there gets the events."""
+    """Serve the APIs while the catalogs change. A webhook that is registered there gets the events."""
     async with serving(systems, host=host, port=port) as url:
         console.print(f"The systems' APIs are served until Ctrl-C, an edit every {1 / (scenario.rate or 1):.2g} s:")
         for system in systems:
@@ -266,13 +266,13 @@ def run(console: Console, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def until_terminated(work: Coroutine[Any, Any, T]) -> T:
-    """SIGTERM ends the run like Ctrl-C does, so that what it started is ended too."""
+    """Let SIGTERM end the run like Ctrl-C, so that its processes end, too."""
     task = asyncio.current_task()
     assert task is not None
     with contextlib.suppress(NotImplementedError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            # As a shell has it for what it starts with `&`. Else asyncio's handler is better: a second Ctrl-C is final.
+            # So a shell starts a command with `&`. Otherwise asyncio's own handler is better: a second Ctrl-C is final.
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     return await work
 

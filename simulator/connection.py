@@ -142,7 +142,7 @@ class _Wire(asyncio.Protocol):
         return await self._waiter
 
     def send_and_leave(self, request: bytes) -> None:
-        """What was written still goes out before the connection ends."""
+        """End the connection after sending everything that was written."""
         transport = self._writable()
         transport.write(request)
         transport.close()

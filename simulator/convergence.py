@@ -20,7 +20,7 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One column of one row in which the mirror is not what it must be. Row by row: `column` is "row"."""
+    """One column of one row in which the mirror is wrong. If a whole row is wrong, `column` is "row"."""
 
     table: str
     external_id: str
@@ -35,7 +35,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Comparison:
-    """What the check found in one source."""
+    """The result of the check for one source."""
 
     rows: int = 0
     differences: list[Difference] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """The mirror holds what it was told; what it was never told does not count."""
+        """Whether the mirror holds everything that was announced to it; lost announcements do not count."""
         return not self.differences
 
     @property

@@ -23,7 +23,7 @@ LANE = 64
 
 @dataclass(slots=True)
 class Log:
-    """What came of the messages of one source."""
+    """The results of the messages of one source."""
 
     #: Messages that were due, their duplicates not counted.
     messages: int = 0

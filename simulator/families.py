@@ -16,10 +16,10 @@ LOOKS = 24
 
 
 class Families(Generic[T]):
-    """Entities by id. A family is what shares news: a product with its variants, or one entity alone.
+    """Entities by id. A family is one or more entities that share news: a product with its variants, or one entity.
 
-    Two edits of one family in one tick of the system's time would be a tie that nobody can order, so `pick` gives out
-    each family once in a tick: a history picks another entity instead of waiting.
+    Two edits of one family in one tick of the system's time would be a tie without an order, so `pick` returns each
+    family once in a tick: a history picks another entity instead of waiting.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Families(Generic[T]):
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Within it, `take` gives out the family edited last, in whatever tick that was, or none."""
+        """Within the block, `take` returns the family that was edited last, in any tick, or none."""
         self._again = True
         try:
             yield

@@ -1,4 +1,4 @@
-"""What becomes of each message on its way, decided by the seed alone. Every fault draws from dice of its own."""
+"""The fate of each message on its way, decided by the seed alone. Every fault has a random generator of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENDLESS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """What the line does to a message."""
+    """The faults of the line for one message."""
 
     damage: Damage | None = None
     #: Where in the body the damage is, 0 to 1.
@@ -35,12 +35,12 @@ class Trouble:
     #: The share of the request after which the connection is cut; None if it is not.
     cut: float | None = None
     cut_after: bool = False
-    #: So many tries in a row find nobody.
+    #: The number of attempts in a row that fail to connect.
     failures: int = 0
 
     @property
     def fails(self) -> bool:
-        """The first try comes to nothing, whatever the receiver does."""
+        """Whether the first attempt fails, whatever the receiver does."""
         return self.damage is not None or self.cut is not None
 
 
@@ -68,14 +68,14 @@ class FaultPlan:
         self._held: list[Planned] = []
 
     def meet(self, message: Message) -> Iterator[Planned]:
-        """What is sent now that this message is due; with reordering, perhaps others."""
+        """The messages to send when this one is due; with reordering, they may be others."""
         for planned in self._copies(message):
             self._held.append(planned)
             if len(self._held) > self.faults.reorder:
                 yield self._held.pop(self._dice["reorder"].randrange(len(self._held)))
 
     def rest(self) -> Iterator[Planned]:
-        """What is still held back, at the end."""
+        """The messages that are still held back at the end."""
         self._dice["reorder"].shuffle(self._held)
         yield from self._held
         self._held.clear()

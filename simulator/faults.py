@@ -1,4 +1,4 @@
-"""Bad days, as settings: which faults there are, how often they strike, and what may be asked of them."""
+"""Faults as settings: their names, how often they occur, and the allowed values."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def count() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How often which fault strikes. Every fault has its field, so that scenarios and commands can name it.
+    """How often each fault occurs. Every fault has a field, so that scenarios and commands can name it.
 
-    Seconds are those of the simulated clock. What the line does to a message it does at the first try: a retry of the
-    same message gets through, where the system makes one.
+    Seconds are those of the simulated clock. A fault of the line affects the first attempt to send a message only: if
+    the system retries, the retry gets through.
     """
 
     #: Share of the messages that the sender sends once more.
@@ -76,7 +76,7 @@ def names() -> list[str]:
 
 
 def check(name: str, value: object) -> None:
-    """Raises ValueError with what the setting may be."""
+    """Raises ValueError that names the allowed values."""
     found = next((fault for fault in fields(Faults) if fault.name == name), None)
     if found is None:
         raise ValueError(f"unknown fault {name!r}: choose from {', '.join(names())}")
@@ -87,7 +87,7 @@ def check(name: str, value: object) -> None:
 
 
 def parse(options: Iterable[str]) -> dict[str, Any]:
-    """Faults from `name=value` texts, as commands take them. Raises ValueError with what is allowed."""
+    """Faults from `name=value` texts, as commands take them. Raises ValueError that says what is allowed."""
     found: dict[str, Any] = {}
     for option in options:
         name, equals, text = option.partition("=")

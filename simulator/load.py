@@ -27,7 +27,7 @@ SILENCE_TIMEOUT = 30.0
 
 @dataclass(slots=True)
 class Sent:
-    """What came of it."""
+    """The result of sending the load."""
 
     #: Real seconds from the first request to the last answer.
     seconds: float = 0.0
@@ -141,7 +141,7 @@ class _Wire(asyncio.Protocol):
 
 
 def body_length(received: bytes, head: int) -> int:
-    """What the Content-Length header says; 0 without one."""
+    """The value of the Content-Length header; 0 without one."""
     lowered = received[: head + 2].lower()
     start = lowered.find(LENGTH)
     if start < 0:

@@ -1,7 +1,7 @@
-"""The oracle: what a system's catalog holds, row by row, in the columns of the mirror. Convergence is measured by it.
+"""The oracle: a system's catalog, row by row, in the columns of the mirror. It is the measure of convergence.
 
-Each system writes here what it changed, with the number of the event that announced it. Nothing here comes from the
-receiver's code: the rows follow from the catalog and from what the documents say an event means.
+Each system records its changes here, with the number of the event that announced them. The receiver's code has no part
+in it: the rows follow from the catalog, and from the documented meaning of each event.
 """
 
 from __future__ import annotations

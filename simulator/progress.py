@@ -60,7 +60,7 @@ def _say(console: Console, couriers: Mapping[str, Courier], stats: Mapping[str, 
 
 
 async def look(client: httpx.AsyncClient | None) -> dict[str, SourceStats]:
-    """What the receiver says about itself; nothing if it does not say so in time, or cannot be asked."""
+    """The receiver's own statistics; empty if it does not answer in time, or has none."""
     if client is None:
         return {}
     with contextlib.suppress(httpx.HTTPError, HookmirrorError, TimeoutError):
@@ -70,7 +70,7 @@ async def look(client: httpx.AsyncClient | None) -> dict[str, SourceStats]:
 
 
 def line(couriers: Mapping[str, Courier], stats: Mapping[str, SourceStats]) -> str:
-    """All sources together: what was sent and acked, and what the receiver says, if it says anything."""
+    """All sources together: the messages sent and acked, and the receiver's own statistics, if it has any."""
     told = [
         f"{sum(courier.log.sent for courier in couriers.values())} sent",
         f"{sum(courier.log.acked for courier in couriers.values())} acked",

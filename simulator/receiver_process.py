@@ -81,7 +81,7 @@ async def receiving(
 
 
 def environment_for(directory: Path, secret_key: str) -> dict[str, str]:
-    """The caller's environment without Hookmirror settings of its own."""
+    """The caller's environment without its Hookmirror settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
     return {
         **inherited,

@@ -1,4 +1,4 @@
-"""Numbers per source: what was sent, how it was answered, and whether the mirror is right."""
+"""The numbers of each source: messages sent, answers received, and whether the mirror is right."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SourceReport:
 
     @property
     def good(self) -> bool:
-        """The mirror is right, and the receiver acked in the end whatever reached it, and nothing else."""
+        """Whether the mirror is right, and the receiver acked every genuine message that reached it, and no other."""
         equal = self.comparison is None or self.comparison.equal
         return self.unchecked is None and equal and self.log.given_up == self.log.believed == 0
 

@@ -32,7 +32,7 @@ def hook_url(to: str, source: str) -> str:
 
 
 def prepare(systems: Sequence[System], scenario: Scenario) -> None:
-    """What must be known before a receiver's settings are written."""
+    """The facts that a receiver's settings depend on."""
     for system in systems:
         if scenario.faults.rotate:
             system.prepare_rotation()
@@ -152,7 +152,7 @@ async def play(
 async def live(
     systems: Sequence[System], *, scenario: Scenario, seed: int, couriers: Mapping[str, Courier], clock: Clock
 ) -> None:
-    """Edit the catalogs for ever, at the scenario's rate over all, for whoever has registered over the APIs."""
+    """Edit the catalogs for ever, at the scenario's total rate, for the webhooks registered over the APIs."""
     begin, rate = clock.now(), scenario.rate or 1
     players = [Player(system, couriers[system.source], scenario, seed=seed, clock=clock) for system in systems]
     for number in itertools.count():

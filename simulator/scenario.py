@@ -13,7 +13,7 @@ from typing import Any
 from simulator import faults
 from simulator.faults import Faults
 
-#: What a scenario file may say, with the least and the most of its numbers.
+#: The keys of a scenario file, with the smallest and largest value of its numbers.
 NUMBERS = {"events": (1, 1_000_000), "rate": (0, 100_000), "speed": (0.001, 10_000)}
 REQUIRED_SETTINGS = ("title", "events", "rate")
 ALLOWED = ("title", *NUMBERS, "faults")
@@ -39,7 +39,7 @@ class Scenario:
     faults: Faults = field(default_factory=Faults)
 
     def changed(self, *, faults: Mapping[str, Any] | None = None, **settings: Any) -> Scenario:
-        """The scenario with these settings and faults instead of its own; None leaves one as it is."""
+        """The scenario with these settings and faults instead of its own; a setting that is None stays as it is."""
         given = {name: value for name, value in settings.items() if value is not None}
         return replace(self, faults=replace(self.faults, **(faults or {})), **given)
 

@@ -1,4 +1,4 @@
-"""What a receiver says about itself over `GET /api/v1/stats`."""
+"""A receiver's own statistics, from `GET /api/v1/stats`."""
 
 from __future__ import annotations
 

@@ -67,11 +67,11 @@ class SimulatedSystem:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a receiver must know: secrets, keys, the API's URL, under Hookmirror's names."""
+        """The settings of a receiver: secrets, keys and the API's URL, under Hookmirror's names."""
         return self.system.settings(api_url=self.api_url)
 
     def create(self, **attributes: Any) -> Entity:
-        """A new entity; what the attributes leave open is invented. Raises ValueError for an unknown attribute."""
+        """A new entity; attributes that are not given are invented. Raises ValueError for an unknown attribute."""
         changes = self._announce(self.system.create(self._now(), **attributes))
         family = changes[-1].family
         return Entity(family, *self.system.key(family))
@@ -93,7 +93,7 @@ class SimulatedSystem:
         self.system.rotate()
 
     def send(self, *messages: Message) -> None:
-        """Send what the test made itself, such as a forgery."""
+        """Send a message that the test made itself, such as a forgery."""
         for message in messages:
             self._simulated.run(self._courier.send(message))
 
@@ -103,11 +103,11 @@ class SimulatedSystem:
         return self._courier.log
 
     def compare(self, rows: Mapping[Key, Mapping[str, Any]]) -> Comparison:
-        """Hold rows against what was announced; the keys are (table, external id)."""
+        """Compare rows with the announcements; the keys are (table, external id)."""
         return compare(self.system.oracle, rows, arrived=self._courier.log.arrived, listed=self.system.listed)
 
     def compare_with(self, url: str, token: str) -> Comparison:
-        """Hold the mirror of the Hookmirror at this URL against what was announced."""
+        """Compare the mirror of the Hookmirror at this URL with the announcements."""
 
         async def read() -> dict[Key, dict[str, Any]]:
             async with api_client(url, token) as client:

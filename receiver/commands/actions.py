@@ -10,7 +10,7 @@ from receiver.codec import encode
 from receiver.commands.options import JsonFlag
 from receiver.logs.escapes import visible
 from receiver.runs import actions as record
-from receiver.server.app import install
+from receiver.server.runtime import install
 
 
 def actions(
@@ -20,7 +20,7 @@ def actions(
 ) -> None:
     """List who did what, newest first."""
     runtime = install()
-    runtime.prepare()
+    runtime.open()
     with runtime.database.read() as connection:
         rows = connection.execute(record.recent(run=run).limit(limit)).mappings().all()
     shown = [record.show(row) for row in rows]

@@ -18,7 +18,7 @@ from receiver.reconcile import Report, date_back
 from receiver.reconcile import reconcile as compare
 from receiver.runs.actions import by_command
 from receiver.runs.reconciling import reconcile_now
-from receiver.server.app import Runtime, install
+from receiver.server.runtime import Runtime, install
 
 #: Recorded where nobody says why.
 NO_RECONCILE_REASON = "by hookmirror reconcile, without a reason"
@@ -44,8 +44,9 @@ def reconcile(
         _one_row(source, entity, dry_run=dry_run, is_whole=force or misdated, reason=reason, as_json=as_json)
         return
     runtime = install()
-    runtime.prepare()
     listening = source_named(runtime.sources, source)
+    # A first reconcile fills an empty mirror, so it may create the database.
+    runtime.prepare()
     if dry_run:
         report = _foreseen(runtime, listening, force=force, misdated=misdated)
     else:

@@ -22,7 +22,7 @@ from receiver.runs.reconcile import check_reconcilable
 from receiver.runs.runs import Verbs, find, has_worker, recent
 from receiver.search.arguments import is_id
 from receiver.search.filters import DeliveryFilter
-from receiver.server.app import Runtime, install
+from receiver.server.runtime import Runtime, install
 
 #: Runs of a list.
 MOST_LISTED = 50
@@ -69,7 +69,7 @@ def runs(
         kind, source, named = _kind_and_source(named, source)
     ids = [_number(word) for word in named]
     runtime = install()
-    runtime.prepare()
+    runtime.open()
     wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
     if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY or force):
         raise ConfigurationError(

@@ -55,13 +55,13 @@ class Conversion:
     """How the values of one column travel."""
 
     name: str
-    #: What is selected.
+    #: The selected expression.
     selected: ColumnElement[Any]
-    #: How many bytes it has, roughly; None for what is always small.
+    #: Its approximate number of bytes; None for values that are always small.
     size: ColumnElement[Any] | None
-    #: Turns what the driver gives, if it is not None, into the value carried. Raises `NotPortable`.
+    #: Converts the driver's value, if it is not None, into the value carried. Raises `NotPortable`.
     read: Callable[[Any], Any]
-    #: Turns that value into what is compared; None if it is that already.
+    #: Converts the carried value into the compared one; None if they are the same.
     compared: Callable[[Any], Any] | None
 
 
@@ -95,14 +95,14 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
 
 
 def writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    """What turns a carried value into what the driver of the database that it is written to takes; None for nothing."""
+    """Converts a carried value for the driver of the target database; None if that takes it as it is."""
     if _kind(column.type) is not None:
         return None
     return column.type.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _kind(kind: TypeEngine[Any]) -> Any:
-    """The class that stands for how a type is carried; None for types that are left to SQLAlchemy."""
+    """The class that decides how values of a type are carried; None for types that are left to SQLAlchemy."""
     for ours in (ExactDecimal, UtcDateTime):
         if isinstance(kind, ours):
             return ours

@@ -1,11 +1,11 @@
-"""`hookmirror copy`: everything in one database into another, whichever systems they are (docs/copying.md).
+"""`hookmirror copy`: everything in one database into another, on either system (docs/copying.md).
 
-    examine   read all that is there: does each value travel, how many rows, which digest
-    begin     a note in the database that is copied to: nobody else may use it from now on
-    copy      slice by slice; rows, and how far the copy is, commit together
-    finish    read all that was copied, compare, and drop the note: one transaction
+    examine   read everything: can each value be carried, how many rows, which digest
+    begin     write a note into the target database: no other process may use it from now on
+    copy      slice by slice; the rows and the progress of the copy commit together
+    finish    read everything that was copied, compare, and drop the note: one transaction
 
-A killed copy goes on from the last slice. While it runs, nothing can be written to the database that is copied.
+A killed copy continues after the last slice. While it runs, nothing can be written to the source database.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from receiver.errors import CopyError
 #: Problems that are named at once.
 MOST_PROBLEMS = 10
 
-#: Told of each step: what is being done, to which table, how many rows more, and of how many, if that is known.
+#: Called at each step with the activity, the table, the number of new rows, and the total number, if it is known.
 CopyProgress = Callable[[str, str, int, int | None], None]
 
 
@@ -60,7 +60,7 @@ class TableReport:
 
 @dataclass(frozen=True, slots=True)
 class CopyReport:
-    """What a copy, or a comparison, came to."""
+    """The result of a copy or a comparison."""
 
     source: str
     target: str
@@ -98,9 +98,9 @@ class Copier:
         self._runner = secrets.token_hex(8)
 
     def copy(self, *, afresh: bool = False) -> CopyReport:
-        """Copy everything, or go on with a copy that was interrupted; `afresh` drops what that had copied.
+        """Copy everything, or continue an interrupted copy; `afresh` drops the interrupted copy first.
 
-        Raises `CopyError` or `ConfigurationError` saying why it cannot be done, and SQLAlchemy's errors.
+        Raises `CopyError` or `ConfigurationError` that says why it cannot be done, and SQLAlchemy's errors.
         """
         refuse_same(self._source, self._target)
         left_out = demand_source(self._source, now=self._clock(), without=self._without)
@@ -108,7 +108,7 @@ class Copier:
             self._empty()
         demand_target(self._target, now=self._clock())
         with self._target.told():
-            # A disk that fails beside the commits is to stop the copy, too.
+            # A disk that fails outside of a commit must stop the copy, too.
             self._target.database.look_after()
         with self._source.told(), hold_still(self._source, now=self._clock()) as connection:
             parts = self._examine(connection)
@@ -159,7 +159,7 @@ class Copier:
             resumed = note is not None
             if note is None:
                 note = Note(self._source.place, self._clock().isoformat(timespec="seconds"), parts)
-                # It takes on that of the database that is copied, so that who follows the feed goes on here.
+                # It takes over the identity of the source database, so that followers of the feed continue here.
                 connection.execute(delete(IDENTITY))
             unfinished.write_note(connection, note, self._runner)
         return note, resumed

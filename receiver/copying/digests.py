@@ -29,7 +29,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Digest(NamedTuple):
-    """What a table holds, in short."""
+    """A summary of a table's content."""
 
     rows: int
     #: In hexadecimal.
@@ -46,7 +46,7 @@ class Difference(NamedTuple):
 
 
 def digest(reader: TableReader, seen: Callable[[int], None] = lambda _: None) -> Digest:
-    """Count and digest of a table; `seen` is told how many rows were read each time."""
+    """Count and digest of a table; `seen` is called with the number of rows of each read."""
     rows = total = 0
     for some in reader.slices():
         for row in reader.comparable(some.rows):

@@ -1,4 +1,4 @@
-"""What must hold before a database is copied: who uses either side, and what is in them."""
+"""Conditions for a copy: which processes use the two databases, and what the databases contain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from receiver.mirror.changes import CHANGES
 from receiver.worker.liveness import dead
 from receiver.worker.processes import PROCESSES, running, shown
 
-#: For transactions of ours that last as long as a database is large, or wait while another one is written.
+#: For transactions that read a whole database, or wait while the other one is written.
 TIMELESS = (
     text("SET LOCAL statement_timeout = 0"),
     text("SET LOCAL idle_in_transaction_session_timeout = 0"),
@@ -60,13 +60,13 @@ class Side:
 
     @property
     def file(self) -> Path | None:
-        """The SQLite file; None for what is elsewhere, or named as a URI of SQLite's own."""
+        """The SQLite file; None for another database, or one named by a URI of SQLite's."""
         named = self.database.engine.url.database or ""
         return None if self.database.is_postgresql or named.startswith("file:") else Path(named)
 
     @staticmethod
     def tables() -> list[Table]:
-        """What is copied, each after those that it refers to. Who runs where, and does what, is not."""
+        """The tables to copy, each after those that it refers to. The tables about running processes are left out."""
         return [table for table in SQLModel.metadata.sorted_tables if table not in (PROCESSES, DUTIES)]
 
     @contextmanager
@@ -110,9 +110,9 @@ _SERVER = text(
 
 
 def demand_source(side: Side, *, now: datetime | None = None, without: Sequence[str] = ()) -> list[str]:
-    """What of it is left out, being none of ours. Raises `CopyError` if it cannot be copied as it stands.
+    """The tables of other programs, which are left out. Raises `CopyError` if the database cannot be copied as it is.
 
-    `now` to refuse one that somebody uses.
+    With `now`, a database that a process uses is refused.
     """
     if side.file is not None and not side.file.exists():
         raise CopyError(f"FROM names {str(side.file)!r}, and there is no such file: correct the path.")
@@ -170,7 +170,7 @@ def _left_out(connection: Connection, side: Side, without: Sequence[str]) -> lis
 
 
 def _undeclared(connection: Connection, side: Side) -> Iterator[tuple[str, bool]]:
-    """Tables and columns that are there and not declared, each with whether it is likely to be one of ours."""
+    """Undeclared tables and columns of the database, each with whether it probably belongs to us."""
     present = inspect(connection)
     declared = {table.name: table for table in SQLModel.metadata.sorted_tables}
     notes = {branch.version_table for branch in Schema(side.database).branches}
@@ -191,7 +191,7 @@ def _partitions(connection: Connection) -> set[str]:
 
 @contextmanager
 def hold_still(side: Side, *, now: datetime) -> Iterator[Connection]:
-    """A transaction that reads one state of the database, to which nobody else can write meanwhile."""
+    """A transaction that reads one state of the database, and keeps all others from writing to it."""
     if not side.database.is_postgresql:
         with side.database.write() as connection:
             refuse_users(connection, side, now)

@@ -1,4 +1,4 @@
-"""The numbers that a database gives by itself: how far they are, and from where they go on after a copy."""
+"""The numbers that a database generates: how far they have come, and where they continue after a copy."""
 
 from __future__ import annotations
 

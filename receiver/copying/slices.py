@@ -74,7 +74,7 @@ class TableReader:
     def __init__(
         self, connection: Connection, table: Table, *, other: Dialect, problem: Callable[[Problem], None] = refuse
     ) -> None:
-        """`other` is the database that it is held against; `problem` is told what does not travel, and may raise."""
+        """`other` is the database to compare with; `problem` is called for each value that cannot be carried."""
         self.table = table
         self._connection = connection
         self._problem = problem
@@ -132,7 +132,7 @@ class TableReader:
             return self._one_by_one(rows)
 
     def _one_by_one(self, rows: list[RowValues]) -> list[RowValues]:
-        """The rows that travel; of the others it is told why they do not."""
+        """The rows that can be carried; `problem` is called for the others."""
         travel = []
         for row in rows:
             told = list(_problems(self._conversions, row))
@@ -187,7 +187,7 @@ class _KeyColumn:
 
 
 def _printable(value: Any) -> str:
-    """What a terminal may be shown of it."""
+    """The text as a terminal may show it."""
     text = str(value)[:SHOWN_OF_KEY]
     return text if text.isprintable() else repr(text)[1:-1]
 

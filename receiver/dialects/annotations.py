@@ -13,7 +13,7 @@ from receiver.errors import WiringError
 
 
 def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
-    """Raises `WiringError` if an annotation shows that a parameter stands in another one's place."""
+    """Raises `WiringError` if the annotations show that parameters are in the wrong order."""
     found = hints(function)
     for parameter, kind in zip(inspect.signature(function).parameters, wanted.values(), strict=True):
         annotation = found.get(parameter)

@@ -20,9 +20,9 @@ def is_compressed(content: bytes) -> bool:
 
 
 def decompressed(content: bytes, *, largest: int) -> bytes:
-    """What was compressed. Raises `Unreadable` if it is damaged, goes on behind its end, or is larger than `largest`.
+    """The decompressed content. Raises `Unreadable` if it is damaged, too long, or larger than `largest` bytes.
 
-    Never much more than `largest` bytes are made of it, whatever it claims to be.
+    Never produces much more than `largest` bytes, whatever size the content claims.
     """
     parts: list[bytes] = []
     left, room = content, largest

@@ -1,6 +1,6 @@
 """How one kind of system speaks: its signature, its envelope, and the handlers for what it says.
 
-Whatever can be wired wrongly is refused at import, with a message that says what to do.
+Wrong wiring is refused at import, with a message that says what to do.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Dialect:
     def __init__(
         self, name: str, *, verify: Verifier, decompress: bool = False, keep_headers: Iterable[str] = ()
     ) -> None:
-        """With `decompress`, bodies may come compressed with gzip or deflate, signed before or after it.
+        """With `decompress`, bodies may be compressed with gzip or deflate, and signed before or after compression.
 
-        `keep_headers` are request headers to keep with each delivery, besides the usual ones and that of the signature.
-        Raises `WiringError` for a name that no header has, and for one that carries a secret.
+        `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
+        Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
         """
         self.name = name
         self.verifier = verify
@@ -94,8 +94,8 @@ class Dialect:
     def on(self, *event_types: str, override: bool = False) -> Callable[[Function], Function]:
         """Register a handler: `def handle(event: Event[Model], mirror: Mirror) -> None`.
 
-        The most specific pattern wins, and there is exactly one handler per event type: a second one is refused,
-        unless it says `override=True`, which is how a plugin changes what a dialect that it did not write does.
+        The most specific pattern wins, and there is exactly one handler per event type. A second one is refused, unless
+        it says `override=True`: so a plugin can replace a handler of a dialect that it did not write.
         """
 
         def register(function: Function) -> Function:
@@ -108,10 +108,10 @@ class Dialect:
         return register
 
     def hydrate(self, *event_types: str) -> Callable[[Function], Function]:
-        """Register what fetches what a thin event only names: `def fetch(event: Event, api: httpx.Client) -> Any`.
+        """Register how a thin event's data is fetched: `def fetch(event: Event, api: httpx.Client) -> Any`.
 
-        It runs before the handler and outside every transaction, if the source has an `api_url`; what it returns is
-        the event's `hydrated`. It may do I/O, and nothing else may.
+        It runs before the handler and outside every transaction, if the source has an `api_url`. The handler finds its
+        result in the event's `hydrated`. It is the only function that may do I/O.
         """
 
         def register(function: Function) -> Function:
@@ -123,7 +123,7 @@ class Dialect:
         return register
 
     def connect(self, function: Function) -> Function:
-        """Register who makes the client of a source's API: `def client(source: SourceSettings) -> httpx.Client`."""
+        """Register how a client of a source's API is made: `def client(source: SourceSettings) -> httpx.Client`."""
         self._check_plain(function, "a connect function", ("source",))
         self._connect = function
         return function
@@ -139,11 +139,10 @@ class Dialect:
         return register
 
     def pages(self, *tables: type[MirrorRow], names_only: bool = False) -> Callable[[Function], Function]:
-        """Register a part of a source's list: `def read(api: httpx.Client, start: Any) -> ListPage`.
+        """Register how a part of a source's list is read: `def read(api: httpx.Client, start: Any) -> ListPage`.
 
-        It is read by pages: `start` is None for the first page, then the `next` of
-        the page before. Several parts are walked in the order of their registration. With `names_only`, what the rows
-        hold is asked for by the lookup, one by one.
+        `start` is None for the first page, then the `next` of the page before. Several parts are read in the order of
+        their registration. With `names_only`, the pages only name the rows, and the lookup asks for each.
         """
 
         def register(function: Function) -> Function:
@@ -182,7 +181,7 @@ class Dialect:
     def read(self, plain: bytes) -> Envelope:
         """The envelope of a verified body.
 
-        Raises `Unreadable` whatever is wrong with it, and MemoryError, which says nothing about the body.
+        Raises `Unreadable` for every error of the envelope function but MemoryError, which says nothing about the body.
         """
         assert self._read is not None, "check() comes first"
         document = codec.decode(plain)
@@ -220,7 +219,7 @@ class Dialect:
         return self._connect(source)
 
     def write(self, event_type: str, entity_id: str, *, at: datetime, data: Any) -> bytes:
-        """A body that says this, as the sender would. Raises `ConfigurationError` if the envelope reads it else."""
+        """A body for this event in the sender's form. Raises `ConfigurationError` if it reads as another event."""
         try:
             body = codec.encode(self._compose(event_type, entity_id, at, data))
         except Exception as error:

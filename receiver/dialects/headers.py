@@ -11,7 +11,7 @@ from receiver.logs.safe_text import quoted
 #: Of every dialect: what says how a webhook was sent.
 USUAL_HEADERS = ("content-type", "content-encoding", "user-agent", "x-request-id")
 
-#: These carry secrets, and what is kept is shown to people.
+#: These carry secrets, and kept headers are shown to people.
 NEVER_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 #: A header's name (RFC 9110, section 5.6.2).
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def kept_headers(names: Iterable[str], dialect: str) -> dict[bytes, str]:
-    """The usual ones and these, in lower case, by what they are on the wire. Raises `WiringError`."""
+    """The usual headers and these, in lower case, by their bytes on the wire. Raises `WiringError`."""
     if isinstance(names, str):
         raise WiringError(f"keep_headers of the dialect {dialect} is text: write a list of names, [{names!r}].")
     kept = [*USUAL_HEADERS]

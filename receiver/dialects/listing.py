@@ -1,4 +1,4 @@
-"""How a source's own list is walked, and how one thing of it is asked for: what a dialect says for reconcile."""
+"""The parts of a dialect for reconcile: how to walk a source's own list, and how to ask for one thing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Listed:
     columns: Mapping[str, Any]
     #: False for a row that the source lists as switched off.
     active: bool = True
-    #: What the source says of the time of the row's last change; None if it says nothing.
+    #: The time of the row's last change, if the source says it.
     changed_at: datetime | None = None
 
 
@@ -43,7 +43,7 @@ class Wanted:
 
     table: type[MirrorRow]
     external_id: str
-    #: The external id of what it belongs to, as the mirror knows it; None if it does not.
+    #: The external id of its parent; None if the mirror does not know it.
     parent: str | None = None
 
 
@@ -61,7 +61,7 @@ LookUp = Callable[[httpx.Client, Wanted], Sequence[Listed]]
 class ListPart:
     """A part of a source's list that is complete by itself. It is read by pages, or walked in one go."""
 
-    #: The tables that it covers completely: rows of theirs that it does not have are gone.
+    #: The tables that it covers completely: their rows that it does not have are gone.
     tables: tuple[type[MirrorRow], ...]
     read: ReadPage | None = None
     walk: WalkAll | None = None

@@ -12,7 +12,7 @@ _SHAPE = re.compile(r"[^\s*]+|[^\s*]*\*[^\s*]*")
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Matches one event type, or with one `*`, that stands for at least one character, a family."""
+    """Matches one event type, or several with one `*`, which matches one or more characters."""
 
     text: str
 

@@ -69,7 +69,7 @@ class Reference:
         return self.text.partition(":")[2] or "dialect"
 
     def load(self) -> Dialect:
-        """Raises `WiringError` with what is wrong and the mend."""
+        """Raises `WiringError` that says what is wrong and how to mend it."""
         try:
             module = import_foreign(self.module)
         except ModuleNotFoundError:
@@ -98,7 +98,7 @@ class Reference:
 def find_dialects(references: Iterable[str] = (), *, beside: Path | None = None) -> dict[str, Dialect]:
     """The dialects of installed packages and those named by `references`, each "module:name", by their names.
 
-    Modules may lie in the folder `beside`. Raises `WiringError` naming the first that cannot be used.
+    Modules may be in the folder `beside`. Raises `WiringError` that names the first dialect that cannot be used.
     """
     dialects, refused = survey_dialects(references, beside=beside)
     if refused:
@@ -109,7 +109,7 @@ def find_dialects(references: Iterable[str] = (), *, beside: Path | None = None)
 def survey_dialects(
     references: Iterable[str] = (), *, beside: Path | None = None
 ) -> tuple[dict[str, Dialect], list[WiringError]]:
-    """The same, and what is wrong with those that cannot be used."""
+    """The usable dialects by name, and an error message for each of the others."""
     if beside is not None and str(beside) not in sys.path:
         sys.path.insert(0, str(beside))
     installed = sorted(entry_points(group=DIALECT_ENTRY_POINTS), key=lambda point: point.name)
@@ -118,7 +118,7 @@ def survey_dialects(
     failed: set[str] = set()
     for reference in [*map(Reference.of, installed), *map(Reference, references)]:
         if reference.module in failed:
-            # Imported once more, it would fail at what it did before it failed: its tables are there already.
+            # A second import would fail for another reason: the tables of the first one exist already.
             continue
         try:
             dialect = reference.load()
@@ -163,7 +163,7 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
 
 
 def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
-    """Make a client of the source's API only to see that it can be: what is missing is found now, not at a webhook."""
+    """Make a client of the source's API once, so that a missing setting is found now and not at a webhook."""
     try:
         client = dialect.client(settings)
     except HookmirrorError:

@@ -26,7 +26,7 @@ log = Repeats(structlog.get_logger(__name__))
 #: Characters of a kept header's value.
 LONGEST_HEADER = 512
 
-#: The codes of what may be right about other bytes than those that came.
+#: The codes of refusals that a signature over the decompressed bytes would not get.
 OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
 
@@ -58,7 +58,7 @@ def _admit_one(request: Request, now: datetime) -> Arrival | Refused:
 
 
 def _admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now: datetime) -> Arrival:
-    """Verify, and read what decides. From here on the body is authentic, and whatever it says, it is kept.
+    """Verify the body and read its envelope. From here on the body is authentic, and is kept even if it cannot be read.
 
     Raises `NotVerified`.
     """
@@ -67,9 +67,9 @@ def _admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now
     opened = _opened(source, verified.plain)
     plain = source.dialect.verifier.redact(opened, source.credentials)
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
-        # Whatever a verifier of somebody else's returns must not be what a batch of others' webhooks fails at.
+        # A wrong result of a foreign verifier must not fail a batch that holds other webhooks.
         raise TypeError(f"the verifier of {source.dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
-    # As it came, unless that would keep what was struck out, too.
+    # Kept as it came, unless that would keep the credentials that were redacted.
     kept = body if encrypted or plain == opened else plain
     arrival = Arrival(
         source=source.name,
@@ -112,7 +112,7 @@ def _verify(source: VerifiableSource, headers: RawHeaders, body: bytes) -> tuple
 
 
 def _opened(source: VerifiableSource, content: bytes) -> bytes:
-    """The content, decompressed if that is allowed and possible; what is damaged will be told when it is read."""
+    """The content, decompressed if that is allowed and possible; reading it reports damage."""
     try:
         return source.open(content)
     except Unreadable:
@@ -120,7 +120,7 @@ def _opened(source: VerifiableSource, content: bytes) -> bytes:
 
 
 def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> None:
-    """Raises `NotVerified` saying so if what did not verify came compressed."""
+    """Raises `NotVerified` with the code `body_compressed` if a body that did not verify is compressed."""
     codings = [value.decode("latin-1")[:SHOWN_OF_NAME] for name, value in headers if name == b"content-encoding"]
     named = [coding for coding in codings if coding.lower() not in ("", "identity")]
     if named or is_compressed(body):

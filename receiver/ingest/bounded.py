@@ -1,6 +1,6 @@
-"""What the sender at the other end of a connection may do: whatever is read is bounded in bytes and in time.
+"""Limits of one connection: everything that is read from it is bounded in bytes and in time.
 
-What becomes of a request is decided elsewhere.
+Other modules decide how a request is answered.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STOP_SECONDS = 5.0
 #: Requests that may wait on one connection behind the one that is being answered.
 LONGEST_PIPELINE = 64
 
-#: How the parser says that it does not go on.
+#: The errors with which the parser stops.
 PARSER_STOPPED = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 
@@ -54,7 +54,7 @@ class BoundedProtocol(ClosingProtocol):
         #: Kept, because each is looked at with each request.
         self._most_headers, self._largest_header = limits.max_headers, limits.max_header_bytes
         self._most_unframed, self._longest_url = limits.max_head_bytes, limits.max_url_bytes
-        #: What the parser is in the middle of, besides a body. An offer is a head that offers to upgrade.
+        #: The part of a request, bodies aside, that the parser is reading. An offer is a head that offers to upgrade.
         self._in_head, self._in_offer = False, False
         #: Bytes since the parser last made something of them: a complete head, or a part of a body.
         self._unframed = 0
@@ -131,7 +131,7 @@ class BoundedProtocol(ClosingProtocol):
             self.end()
 
     def _hold_head(self, size: int) -> None:
-        """What has come of a head is kept until all of it is there."""
+        """Keep the part of a head that has arrived until the head is complete."""
         if self._head_since is None:
             self._head_since = self.loop.time()
         if self._head is None:
@@ -183,7 +183,7 @@ class BoundedProtocol(ClosingProtocol):
             self._hold_head(size)
 
     def _feed_in_slices(self, data: bytes) -> None:
-        """So large that what is not a body might be lost in it."""
+        """So large that bytes outside of a body might be lost in it."""
         rest = memoryview(data)
         while rest and not self._is_deaf:
             room = self._most_unframed - self._unframed
@@ -197,7 +197,7 @@ class BoundedProtocol(ClosingProtocol):
             rest = rest[room:]
 
     def _feed(self, data: bytes | memoryview) -> Exception | None:
-        """Why the parser stopped. Not handled here, since what is raised meanwhile would forget its own cause."""
+        """Why the parser stopped. Handled later: an error raised in an `except` block would lose its own cause."""
         try:
             self.parser.feed_data(data)
         except PARSER_STOPPED as stopped:
@@ -205,9 +205,9 @@ class BoundedProtocol(ClosingProtocol):
         return None
 
     def _go_on(self, stopped: Exception | None, data: bytes | memoryview) -> None:
-        """Go on where the parser stopped, or refuse."""
+        """Continue where the parser stopped, or refuse the request."""
         while isinstance(stopped, httptools.HttpParserUpgrade):
-            # Nothing here is upgraded, and then the request means what it means without the offer (RFC 9110 §7.8).
+            # This server upgrades no connection, so the request counts as if it had no such offer (RFC 9110 §7.8).
             data = self._head_without_offer() + bytes(memoryview(data)[stopped.args[0] :])
             self.parser = self._new_parser()
             stopped = self._feed(data)
@@ -242,7 +242,7 @@ class BoundedProtocol(ClosingProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
-            # Trailers behind a chunked body: nobody asked for any (RFC 9110 §6.5).
+            # Trailers after a chunked body may be ignored (RFC 9110 §6.5).
             return
         headers = self.headers
         if len(headers) >= self._most_headers:
@@ -341,7 +341,7 @@ def _too_large(most: int) -> HeadTooLarge:
 
 
 def _reason(cause: BaseException | None) -> Refusal:
-    """What to say where the parser gave up, because of something that was raised while it told what it had found."""
+    """The answer when the parser stopped because one of its callbacks raised an error."""
     if isinstance(cause, Refusal):
         return cause
     if cause is None or isinstance(cause, (httptools.HttpParserError, AttributeError, UnicodeError)):

@@ -15,13 +15,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from receiver.ingest.endpoint import Header, Reply, framed
 from receiver.ingest.line import Flow, Line
 
-#: What is read of a request that was answered before its end, so that its sender sees the answer: seconds and bytes.
+#: Seconds and bytes that are still read of a request after an early answer, so that its sender sees the answer.
 LINGER_SECONDS = 10.0
 LINGER_BYTES = 33_554_432
 
 
 class ClosingProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with an end of its own."""
+    """uvicorn's protocol, with another way to close a connection."""
 
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
         super().__init__(config, **of_uvicorn)
@@ -32,7 +32,7 @@ class ClosingProtocol(HttpToolsProtocol):
         self._in_body = False
         #: By the loop's clock, since when the next request is awaited.
         self._idle_since: float | None = None
-        #: Nothing is read any more: what is complete gets its answer, then this is said, and the connection ends.
+        #: Set when nothing more is read: complete requests are answered, then this is sent, and the connection ends.
         self._is_deaf = False
         self._last_word: Reply | None = None
         self._has_ended = False
@@ -87,7 +87,7 @@ class ClosingProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def _is_full(self) -> bool:
-        """Whether what is read now would be heaped up, behind an answer that is not read or not given."""
+        """Whether more bytes would pile up behind an answer that is not given yet, or that the sender does not read."""
         return not self._has_ended and (self.flow.write_paused or bool(self.pipeline))
 
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,7 +117,7 @@ class ClosingProtocol(HttpToolsProtocol):
         return self._has_ended
 
     def end(self) -> None:
-        """Close the connection, as soon as its sender can have read what was written."""
+        """Close the connection as soon as its sender can have read the answer."""
         self._end(still_sending=self._in_body)
 
     def _end(self, *, still_sending: bool) -> None:
@@ -127,7 +127,7 @@ class ClosingProtocol(HttpToolsProtocol):
         self._linger_until = self.loop.time() + LINGER_SECONDS
         may_linger = not self._sender_is_done and self._stopping_since is None
         if still_sending and may_linger and not self._wire.is_closing():
-            # To close on somebody who sends is a reset, by which the answer is lost.
+            # Closing while the sender still sends causes a reset, and the sender loses the answer.
             self.flow.resume_reading()
             self._wire.write_eof()
         else:
@@ -141,7 +141,7 @@ class ClosingProtocol(HttpToolsProtocol):
         return self._is_deaf
 
     def _read_no_more(self, last_word: Reply | None) -> bool:
-        """Answer what is complete, and end. Whether anything is complete."""
+        """Answer the complete requests, then end the connection. Returns whether there are any."""
         self._is_deaf, self._last_word = True, last_word
         if self._in_body:
             self._in_body = False

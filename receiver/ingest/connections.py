@@ -1,8 +1,8 @@
 """Connections: how many are open, in all and from each address, and which give way to a new one.
 
-A connection that waits for its sender can be ended at any time, one whose request is being answered cannot. So where
-there is no room for a new one, those that have waited longest go, and last those that wait for some seconds only: a
-stranger who holds or opens thousands of connections shuts no sender out (docs/decisions/0017).
+A connection that waits for its sender can be ended at any time; one whose request is being answered cannot. So if there
+is no room for a new connection, those that have waited longest are closed first, and those that have waited for a few
+seconds last. A stranger who holds or opens thousands of connections then shuts no sender out (docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = Repeats(structlog.get_logger(__name__))
 #: Open files that are left to everything but connections: the database, its journals, logs, and what waits to close.
 RESERVED_FILES = 128
 
-#: The part of the connections that is ended at once where there is no room, so that choosing them is seldom.
+#: The share of the connections that is ended together when there is no room, so that they are chosen rarely.
 ENDED_AT_ONCE = 16
 
 #: Seconds that a sender has to send its request before it is one of those that are ended first.
@@ -47,7 +47,7 @@ IPV6_PREFIX = 64
 
 
 class Awaited(IntEnum):
-    """What a connection waits for. Where there is no room, the first of these is ended first."""
+    """What a connection waits for, in the order in which connections are ended when there is no room."""
 
     #: That its sender sends all of a head, or reads its answers.
     HEAD_OR_READING = 0
@@ -70,7 +70,7 @@ class Wait(NamedTuple):
 
 
 class Connection(Protocol):
-    """What is known of a connection here."""
+    """The state of one open connection."""
 
     def wait(self) -> Wait | None:
         """None while the sender waits for us."""
@@ -178,7 +178,7 @@ def allow_open_files(connections: int) -> None:
 
 
 def room_for_connections() -> int:
-    """Connections that this process may hold open and still open files of its own."""
+    """The number of connections that this process may hold open without running out of files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return 1_000_000

@@ -44,11 +44,11 @@ def keep_nothing(_request: Request, _refusal: Refused) -> None:
 
 
 class SenderGone(Exception):
-    """The sender closed the connection before its body was complete: there is no request to answer."""
+    """The sender closed the connection before its body was complete, so there is no request to answer."""
 
 
 class Reply(NamedTuple):
-    """What the sender gets: JSON, and perhaps headers that say what to do next."""
+    """The answer to the sender: JSON, and headers such as Retry-After."""
 
     status: int
     body: bytes
@@ -222,18 +222,18 @@ class Endpoint:
 
 
 def inner_path(scope: Mapping[str, Any]) -> str:
-    """The path below the one where this application is mounted: what the server or an outer application took is cut."""
+    """The path below the one where the server or an outer application mounts this one."""
     path: str = scope["path"]
     outer: str = scope.get("root_path", "").rstrip("/")
     if not outer or not path.startswith(f"{outer}/"):
         return path
     inner = path[len(outer) :]
-    # Said as "/pim/", it stands before a path that begins with a slash of its own.
+    # A prefix given as "/pim/" is followed by a path that also begins with a slash.
     return inner[1:] if scope["root_path"].endswith("/") and inner.startswith("//") else inner
 
 
 def reply_to(refusal: Refused) -> Reply:
-    """What its sender is told."""
+    """The body of the answer to its sender."""
     headers: tuple[Header, ...] = ()
     if isinstance(refusal, Unavailable):
         headers = ((b"retry-after", str(refusal.retry_after).encode()),)

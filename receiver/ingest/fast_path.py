@@ -1,9 +1,9 @@
-"""The fast path: webhooks that come whole are submitted straight from the parser, and answered with one write.
+"""The fast path: webhooks that arrive in one piece are submitted straight from the parser, and answered with one write.
 
-To make a scope, a task and a coroutine of a request, and messages of its answer, costs more than to verify and read it
-(docs/decisions/0013). Most webhooks need none of that: head and body are there at once, and what is left is to wait for
-the commit. Everything else goes uvicorn's own way, through the application: other addresses and methods, bodies that
-come in pieces or not at all, requests in a pipeline, senders that do not read their answers.
+Making a scope, a task and a coroutine for a request, and messages for its answer, costs more than verifying and reading
+it (docs/decisions/0013). Most webhooks need none of these: head and body arrive together, and only the commit is left
+to wait for. Everything else takes uvicorn's usual way through the application: other addresses and methods, bodies that
+arrive in pieces or not at all, requests in a pipeline, senders that do not read their answers.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class FastPathProtocol(BoundedProtocol):
         return True
 
     def go_on(self) -> None:
-        """Go on with what waits behind a whole webhook."""
+        """Continue with the requests that wait behind this webhook."""
         if self.pipeline or self._is_deaf:
             self.on_response_complete()
             return
@@ -148,7 +148,7 @@ class FastPathProtocol(BoundedProtocol):
 
 @lru_cache(maxsize=64)
 def _name_at(url: bytes) -> str:
-    """What stands in a URL where the source's name belongs, or nothing. Nearly all webhooks of a second share a few."""
+    """The part of a URL in the place of the source's name, if any. Cached, because most webhooks share a few URLs."""
     if not url.startswith(_PREFIX):
         return ""
     return url[len(_PREFIX) :].removesuffix(b"/").decode("ascii", "replace")
@@ -204,7 +204,7 @@ class FastPathRequest:
             self._protocol.end()
 
     def _reply(self, reply: Reply) -> None:
-        """Send it, if there is still somebody to send it to."""
+        """Send the answer, unless the sender has gone."""
         self.response_complete = True
         protocol = self._protocol
         if self.disconnected:
@@ -219,7 +219,7 @@ class FastPathRequest:
 
 
 class _Nobody:
-    """Stands where uvicorn keeps the event that a coroutine waits for: here none does."""
+    """Takes the place of the event on which uvicorn's coroutine would wait: no coroutine waits here."""
 
     def set(self) -> None:
         pass

@@ -87,7 +87,7 @@ class GroupCommit:
         """`accepted` is called after every commit, to wake the workers."""
         self._inbox = inbox
         self._accepted = accepted
-        #: What gathers for the next batch, and what is being committed since when.
+        #: The arrivals of the next batch, and the time at which the current commit began.
         self._gathering: list[_Waiting] = []
         self._committing: list[_Waiting] = []
         self._committing_since = 0.0
@@ -108,7 +108,7 @@ class GroupCommit:
         self._thread.start()
 
     def stop(self) -> None:
-        """Accept what is waiting, then end. A commit that hangs is not waited for: what it holds was never acked."""
+        """Accept the waiting arrivals, then end. A commit that hangs is left alone: its arrivals were never acked."""
         gathered, self._gathering = self._gathering, []
         if gathered:
             self._batches.put(gathered)
@@ -132,7 +132,7 @@ class GroupCommit:
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
     def accept(self, arrivals: Sequence[tuple[Arrival, PendingReply]]) -> None:
-        """Give each answer after the commit that holds its arrival; `Unavailable` if there is none in time."""
+        """Give each answer after the commit that holds its arrival; it is `Unavailable` if there is none in time."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._end_long_waits()
@@ -163,7 +163,7 @@ class GroupCommit:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        # Who was asked to come back meanwhile will: what they sent need not be stored twice.
+        # Senders that got a 503 meanwhile will send again, so their arrivals need not be stored now.
         live = [waiting for waiting in self._gathering if not waiting.answer.done()]
         self._committing, self._gathering = live[:LARGEST_BATCH], live[LARGEST_BATCH:]
         if self._committing:
@@ -171,7 +171,7 @@ class GroupCommit:
             self._batches.put(self._committing)
 
     def _committed(self, batch: Sequence[_Waiting], answers: Sequence[Accepted | None]) -> None:
-        # Before anything else that could fail: whatever it is, the next batch must not wait for it.
+        # Before anything else that could fail, so that the next batch never waits for a failure.
         self._go_on(failed=False)
         kept = [(waiting, answer) for waiting, answer in zip(batch, answers, strict=True) if answer is not None]
         for waiting, answer in kept:
@@ -218,7 +218,7 @@ class GroupCommit:
             try:
                 answers = self._accept([waiting.arrival for waiting in batch])
             except BaseException as error:
-                # Whatever a log in front of the database raises: without this thread there is no ack any more.
+                # Every error is caught, because without this thread there would be no acks at all.
                 log.error("deliveries could not be stored; their senders are asked to come back", error=told(error))
                 self._tell(self._failed, batch)
             else:
@@ -251,7 +251,7 @@ class GroupCommit:
         return answers + [None] * (len(arrivals) - len(answers))
 
     def _accept_alone(self, arrival: Arrival) -> Accepted:
-        """As it is; or else its body alone, dead with the reason, since what is authentic is never lost."""
+        """Insert it as it is, or else its body alone, dead with the reason: an authentic body is never lost."""
         try:
             return self._keep([arrival])[0]
         except Exception as error:

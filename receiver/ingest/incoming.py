@@ -1,7 +1,7 @@
 """Incoming: heads and bodies that have begun to arrive, bounded in memory, and each body in time and rate.
 
-They are not verified yet, so they have a budget of their own, and where it is used up, room is made:
-refusing what is new instead would let a stranger who never finishes keep everybody else out (docs/decisions/0017).
+They are not verified yet, so they have a budget of their own. When it is used up, the largest and slowest are ended:
+if new ones were refused instead, a stranger who never finishes would shut out all senders (docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class IncomingBody:
 
     def _end(self, reason: Refused) -> None:
         self._reason = reason
-        # A task that ends itself by growing is not waiting: to cancel it would hit what it waits for next.
+        # A task that exceeds the budget by itself is running: a cancellation would hit its next wait.
         if asyncio.current_task(self._incoming.loop) is not self._task:
             self._task.cancel()
 
@@ -211,7 +211,7 @@ class Incoming:
 
 
 def guarded(turn: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
-    """Take one turn of many: what it raises is logged, and keeps the others from nothing."""
+    """Run one step of several: an error is logged, and the other steps still run."""
     try:
         turn(*args, **named)
     except Exception:
@@ -221,6 +221,6 @@ def guarded(turn: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
 
 
 def limited(limit: str, *, times: int = 1) -> None:
-    """Count what was ended at a limit, named by its setting, and log it by rate."""
+    """Count a request or connection that a limit ended, by the name of the setting, and log it at a bounded rate."""
     metrics.LIMITED.labels(limit).inc(times)
     log.warning("a limit ended a request or a connection", about={"limit": limit})

@@ -1,7 +1,7 @@
-"""Keeping: refused requests that another secret may verify, for a while, and verifying them again once there is one.
+"""Keeping: storing refused requests that another secret may verify, and verifying them again when a secret is added.
 
-Off the path of every ack: the endpoint puts them into a small queue, and a thread writes them, a batch at a time. Past
-the queue's bounds each has the same chance to be kept, so that a flood of a stranger's keeps nobody's out for certain.
+No ack waits for it: the endpoint puts the requests into a small queue, and a thread writes them, a batch at a time. If
+the queue is full, each request has the same chance to be kept, so that a stranger's flood does not push out all others.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from receiver.verify.signatures import RawHeaders, signature_headers
 
 log = structlog.get_logger(__name__)
 
-#: What a wrong secret looks like.
+#: The codes of refusals that a wrong secret causes.
 CODES = frozenset({"signature_wrong", "not_decryptable"})
 
 #: Requests of one source, and bytes of all, that wait to be written.
@@ -56,7 +56,7 @@ class _Waiting(NamedTuple):
 
 
 class Keeper:
-    """Keeps what the endpoint of one process refuses."""
+    """Keeps the requests that the endpoint of one process refuses."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def start(self) -> None:
-        """Begin to write, and verify what is kept with the secrets of now."""
+        """Begin to write, and verify the kept requests with the present secrets."""
         self.verify_later(self._sources)
         self._thread.start()
 
@@ -97,7 +97,7 @@ class Keeper:
         self._thread.join(KEEPER_STOP_SECONDS)
 
     def renew(self, sources: Mapping[str, VerifiableSource], bounds: Bounds | None) -> None:
-        """From now on these sources and bounds count; what is kept of sources with other secrets is verified again."""
+        """Use these sources and bounds from now on, and verify the kept requests of sources with new secrets again."""
         before, self._sources, self._bounds = self._sources, sources, bounds
         changed = [name for name, source in sources.items() if not _same_credentials(source, before.get(name))]
         self.verify_later(changed)
@@ -152,7 +152,7 @@ class Keeper:
                 self.flush()
                 self._verify_those_asked_for()
             except Exception as error:
-                # Whatever it is, the next batch may be kept.
+                # Every error is caught, because the next batch may succeed.
                 self._log.warning("refused requests could not be kept or verified", about={}, error=told(error))
                 self._stopping.wait(TROUBLE_PAUSE)
                 self._turn.set()
@@ -208,7 +208,7 @@ class Keeper:
 
 
 def tell(source: str, verified: Reverified) -> None:
-    """Log what came of verifying again."""
+    """Log the result of verifying again."""
     if verified.number:
         log.info("kept requests verify with a secret of now", source=source, **verified._asdict())
 

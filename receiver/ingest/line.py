@@ -46,7 +46,7 @@ class Line:
 
 
 class Flow(FlowControl):
-    """Goes on reading only where there is room for what comes."""
+    """Resume reading only if there is room for more bytes."""
 
     def __init__(self, line: Any, is_full: Callable[[], bool]) -> None:
         super().__init__(line)

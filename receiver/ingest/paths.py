@@ -1,4 +1,4 @@
-"""Paths: `/hooks/<source>` is the address of a source, and what is wrong with one that is meant so and is not."""
+"""Paths: `/hooks/<source>` is the address of a source; a similar path gets a message about what is wrong with it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ LIKE = 0.75
 
 
 def is_meant_for_hooks(path: str) -> bool:
-    """Whether somebody who posts here most likely has a webhook: `/HOOKS/shop`, `//hooks/shop`, `/hooks`."""
+    """Whether a path was most likely meant as the address of a source: `/HOOKS/shop`, `//hooks/shop`, `/hooks`."""
     return _parts(path)[:1] == ["hooks"]
 
 
 def source_named(path: str) -> str:
-    """What stands where the source's name belongs; one trailing slash is ignored."""
+    """The part of the path in the place of the source's name, without one trailing slash."""
     return path.removeprefix(HOOKS_PATH).removesuffix("/")
 
 
 def flaw(path: str, sources: Collection[str]) -> str:
-    """What is wrong with a path that is not the address of a source, and what to do."""
+    """An error message for a path that is not the address of a source."""
     parts = _parts(path)
     if not parts[1:]:
         return f"The address names no source: it is {HOOKS_PATH} and the source's name. {_advice([], sources)}"
@@ -38,7 +38,7 @@ def flaw(path: str, sources: Collection[str]) -> str:
 
 
 def nearest_source(name: str, sources: Collection[str]) -> str | None:
-    """The source whose name is most like this one, which is no source's; None if none is like it."""
+    """The source with the name most similar to this unknown one; None if no name is similar."""
     meant = name[:SHOWN_OF_NAME].strip(" /").lower()
     if meant in sources:
         return meant

@@ -24,7 +24,7 @@ VERIFIED_AT_ONCE, VERIFIED_BYTES = 50, 1 << 20
 
 
 class Reverified(NamedTuple):
-    """What came of it."""
+    """The result of verifying kept requests again."""
 
     #: How many verified, and of those: new deliveries, and duplicates.
     number: int = 0
@@ -35,10 +35,10 @@ class Reverified(NamedTuple):
 
 
 def verify_again(inbox: Inbox, source: VerifiableSource, *, accepted: Callable[[], None] = lambda: None) -> Reverified:
-    """Accept what is kept of a source and verifies now, in the order in which it came.
+    """Accept the kept requests of a source that verify now, in the order of their arrival.
 
-    A request leaves what is kept in the transaction that accepts it, so each is accepted once, whoever else verifies
-    beside this. `accepted` is called after each that did. Raises SQLAlchemy's error.
+    The transaction that accepts a request also removes it from the kept ones, so each is accepted once, even if another
+    process verifies at the same time. `accepted` is called after each that did. Raises SQLAlchemy's error.
     """
     ids, total, after = DeliveryIds(), Reverified(), 0
     while True:
@@ -70,7 +70,7 @@ def _verify_batch(inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal
 
 
 def _accept(inbox: Inbox, verified: Sequence[tuple[int, Arrival]]) -> list[tuple[Arrival, Accepted]]:
-    """Accept those that nobody else has taken; of what the database refuses, the body alone."""
+    """Accept the requests that no other process has taken; if the database refuses one, keep its body alone."""
     try:
         return retry_transaction(lambda: _take_and_accept(inbox, verified))
     except Exception as error:

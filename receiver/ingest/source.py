@@ -1,4 +1,4 @@
-"""What the endpoint knows of a source: enough to verify a body and to read its envelope, and nothing of the mirror."""
+"""The endpoint's view of a source: enough to verify a body and read its envelope, without the mirror."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SpokenDialect(Protocol):
 
     @property
     def kept_headers(self) -> Mapping[bytes, str]:
-        """The names of the request headers that are kept with a delivery, by what they are on the wire."""
+        """The names of the request headers that are kept with a delivery, by their bytes on the wire."""
 
     def handler_for(self, event_type: str, /) -> Any | None:
         """The handler that takes this event type; None if there is none."""

@@ -1,4 +1,4 @@
-"""Event types that no handler takes: told once each, because a misspelt one looks just like one that nobody wants."""
+"""Event types without a handler: each is logged once, because a misspelt event type looks like an unwanted one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UnplannedRun a run without a plan, on one source, in one transaction: a new one, or the one that broke off."""
+"""Beginning a run without a plan, on one source, in one transaction: a new one, or the one that broke off."""
 
 from __future__ import annotations
 

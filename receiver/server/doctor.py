@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.database.schema import Schema
+from receiver.database.urls import absent_file
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
@@ -38,9 +39,9 @@ class Check:
 
     subject: str
     good: bool
-    #: What was found; for something wrong or doubtful, with the mend.
+    #: The result of the check; for a fault or a doubt, with what to do.
     says: str
-    #: Nothing is wrong, and yet somebody should look at it.
+    #: Nothing is wrong, but a person should look at it.
     doubtful: bool = False
 
     @property
@@ -123,7 +124,7 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Che
         yield Check("database", False, str(error))
         return
     try:
-        absent = _absent_file(database)
+        absent = absent_file(database.engine.url)
         if absent is None:
             yield from _contents(database, settings, sources)
         else:
@@ -136,21 +137,6 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Che
         yield Check("database", False, explain(error, settings.database_url, setting=database.setting))
     finally:
         database.close()
-
-
-def _absent_file(database: Database) -> Path | None:
-    """The SQLite file that is not there yet: to open it would make it."""
-    path = Path(database.engine.url.database or "")
-    if database.is_postgresql or str(path).startswith("file:"):
-        return None
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return path
-    except OSError:
-        # In a folder that this user may not enter: to open it tells more.
-        pass
-    return None
 
 
 def _to_be_made(file: Path) -> Check:
@@ -210,7 +196,7 @@ def _shown(moment: datetime | None) -> str:
 
 
 def _findings(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:
-    """What the rules find, in the words that API, log and command have for it."""
+    """The findings of the rules, in the words of API, log and command."""
     for each in standing(database, facts_of(settings, sources), now=datetime.now(UTC)):
         known = f" {each.acknowledged_by} knows." if each.acknowledged_by is not None else ""
         yield Check(f"finding {each.rule}", True, f"{each.says}. {each.mend}{known}", doubtful=True)

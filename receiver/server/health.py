@@ -20,7 +20,7 @@ from receiver.schemas import Error, Shape
 
 log = Repeats(structlog.get_logger(__name__))
 
-#: Seconds that whoever asks may take to do it.
+#: Seconds that a client may take to send its request.
 HEALTH_TIMEOUT = 10.0
 
 
@@ -36,7 +36,7 @@ class HealthAnswer(NamedTuple):
 
 
 def vital_signs(trouble: Callable[[], str | None]) -> HealthAnswer:
-    """What /healthz answers; `trouble` says what is wrong, None while all is well."""
+    """The answer of /healthz; `trouble` says what is wrong, None while all is well."""
     reason = trouble()
     if reason is None:
         return HealthAnswer(200, "application/json", encode(Alive("alive")))
@@ -47,7 +47,7 @@ def vital_signs(trouble: Callable[[], str | None]) -> HealthAnswer:
 def vitals(
     listening: socket.socket, *, trouble: Callable[[], str | None], metrics: Callable[[], bytes]
 ) -> Iterator[None]:
-    """Answers during the block, on threads of its own, so that a busy worker answers as well as an idle one."""
+    """Answers requests during the block, on its own threads, so that a busy worker answers as fast as an idle one."""
     answers = {
         "/healthz": lambda: vital_signs(trouble),
         "/metrics": lambda: HealthAnswer(200, MEDIA_TYPE, metrics()),
@@ -69,7 +69,7 @@ class _Server(ThreadingHTTPServer):
         self.server_activate()
 
     def handle_error(self, *_: object) -> None:
-        """Whoever asked has gone, which is nobody's fault, or something of ours is broken; and on with the next."""
+        """Ignore clients that have gone, log our own errors, and continue with the next request."""
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             log.exception("a question about the worker was not answered", about={})
 
@@ -87,7 +87,7 @@ class _Request(BaseHTTPRequestHandler):
         self.wfile.write(answer.content)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: whoever asks every few seconds need not fill the log."""
+        """Log nothing: a client that asks every few seconds would fill the log."""
 
 
 def _nothing() -> HealthAnswer:

@@ -17,7 +17,7 @@ def tune_interpreter() -> None:
     """For a process that serves or works, once all is built."""
     # The thread of the group commit needs the interpreter for a moment several times a commit: shorten each wait.
     sys.setswitchinterval(SWITCH_INTERVAL)
-    # What is there now stays: without it, every full collection would walk through all imported modules again.
+    # The present objects stay: without this, every full collection would walk through all imported modules again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE)

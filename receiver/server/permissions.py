@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What others may do with a file, as a sentence with the mend."""
+    """A sentence about what others may do with a file, and how to change that."""
 
     says: str
     #: Whether they may change it, and so decide what verifies.
@@ -19,7 +19,7 @@ class Exposure:
 
 
 def exposures(path: Path) -> Iterator[Exposure]:
-    """What others may do with this file, or with the one that it is a link to. Nothing of one that is away."""
+    """The rights of others on this file, or on the target of a link; none if it does not exist."""
     places = dict.fromkeys([Path(os.path.abspath(path)), Path(os.path.realpath(path))])
     for place in places:
         try:
@@ -28,7 +28,7 @@ def exposures(path: Path) -> Iterator[Exposure]:
             continue
         if not place.is_symlink():
             yield from _of_file(place, found.st_mode, owner=found.st_uid, group=found.st_gid)
-        # Where the restricted deletion bit is set, others may add files and not replace those of somebody else.
+        # With the restricted deletion bit, others may add files but not replace those of another user.
         if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
             says = f"everybody may put another file in the place of {place}: chmod o-w {place.parent}"
             yield Exposure(says, writable=True)

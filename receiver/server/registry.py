@@ -1,7 +1,7 @@
-"""Who runs beside whom. Every process that serves or works says so in the database, and looks at the others there:
-those that are wired differently would treat the same deliveries differently, and an operator wants to know.
+"""The registry of processes. Every process that serves or works has a row in the database and reads the other rows.
+Processes that are wired differently treat the same deliveries differently, so the operator is warned.
 
-Nothing depends on it. A process that cannot say so, or says so too late, works on.
+No other part depends on it. A process that cannot write its row, or writes it too late, works on.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Reading(NamedTuple):
 
 
 class Registration:
-    """Says that this process runs, for as long as it does, and what is to be said about the others."""
+    """Keeps the row of this process up to date while it runs, and warns about the others."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Registration:
         self._wiring = Wiring.of(sources)
 
     def note_settings(self, read_at: datetime, refused: str | None, needs_restart: Sequence[str]) -> None:
-        """Say that the settings were read, and what came of it. From the first time on, this process may be asked to.
+        """Record the result of reading the settings. From the first time on, this process may be asked to reload.
 
         Safe to call from any thread.
         """

@@ -1,7 +1,7 @@
-"""`hookmirror reload`: ask the processes of this machine to read their settings again, and hear what came of it.
+"""`hookmirror reload`: ask the processes of this machine to read their settings again, and wait for the results.
 
-They are found by their registrations. A signal goes only to a process that takes new settings while it runs, and that
-is certainly the one that registered: the same number may belong to another by now.
+They are found by their registrations. A process gets a signal only if it can reload and is certainly the one that
+registered, because its process id may belong to another process by now.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RELOAD_TIMEOUT, RELOAD_POLL = 15.0, 0.05
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """What came of asking one process."""
+    """The result of asking one process."""
 
     process: str
     #: None for a process of another machine or container, which was not asked.
@@ -36,7 +36,7 @@ class ReloadResult:
 
 
 def ask_all(database: Database, *, pid: int | None = None, timeout: float = RELOAD_TIMEOUT) -> list[ReloadResult]:
-    """Ask every process, or the one with this process id, and wait for what they say.
+    """Ask every process, or the one with this process id, and wait for their results.
 
     Raises `ConfigurationError` if there is none.
     """
@@ -61,7 +61,7 @@ def _parent_of(process: RowMapping) -> int | None:
         status = Path(f"/proc/{process['pid']}/stat").read_text("utf-8")
     except OSError:
         return None
-    # Behind the program's name, which stands in brackets: the state, and the parent.
+    # After the program's name, which is in brackets: the state, and the parent.
     return int(status.rpartition(")")[2].split()[1])
 
 
@@ -71,7 +71,7 @@ def _registered(database: Database) -> list[RowMapping]:
 
 
 def _ask(process: RowMapping) -> ReloadResult | None:
-    """Send the signal; or what is to be said where that may not be."""
+    """Send the signal, or return the reason why it cannot be sent."""
     if not liveness.is_here(process["name"]):
         return ReloadResult(shown(process), None, "runs on another machine or in another container: run this there")
     if Reading.of(process) is None:
@@ -88,7 +88,7 @@ def _ask(process: RowMapping) -> ReloadResult | None:
 
 
 def _wait(database: Database, names: Iterable[str], asked_at: datetime, timeout: float) -> Mapping[str, Reading]:
-    """What they say, by name, of a reading that began after they were asked. Who has ended says nothing."""
+    """The results by name, of readings that began after the question. A process that has ended has none."""
     heard: dict[str, Reading] = {}
     waiting = set(names)
     end = time.monotonic() + timeout

@@ -47,7 +47,7 @@ RELOAD_STOP_TIMEOUT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What the settings say now, and what is new in it."""
+    """The settings as they are now, and their changes."""
 
     #: As they are to be in force: what needs a restart is as it was.
     settings: Settings
@@ -58,7 +58,7 @@ class Renewal:
 
 
 def read_anew(old: Settings, sources: Mapping[str, Source], dialects: Mapping[str, Dialect]) -> Renewal:
-    """The settings as they are now. Raises `ConfigurationError` for whatever a start would refuse, too."""
+    """The settings as they are now. Raises `ConfigurationError` for settings that a start would refuse."""
     new = load()
     changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(old, name)]
     needs_restart = [name for name in changed if name not in TAKEN]
@@ -87,7 +87,7 @@ def _built(settings: Settings, dialects: Mapping[str, Dialect], needs_restart: l
 
 
 class Requests:
-    """Asks for new settings that nobody has read yet: one for each SIGHUP since `listen`."""
+    """The requests to reload that were not served yet: one for each SIGHUP since `listen`."""
 
     def __init__(self) -> None:
         # Of all queues this one may be put to from a signal handler.
@@ -101,11 +101,11 @@ class Requests:
         self._queue.put(True)
 
     def end(self) -> None:
-        """Let whoever waits go."""
+        """End the wait of the waiting thread."""
         self._queue.put(False)
 
     def wait(self) -> bool:
-        """Until somebody asks; several who ask meanwhile are one. False at the end."""
+        """Wait for the next request; several requests meanwhile count as one. False at the end."""
         going_on = self._queue.get()
         while going_on and not self._queue.empty():
             going_on = self._queue.get()
@@ -118,7 +118,7 @@ def stop_listening() -> None:
 
 
 class Reloader:
-    """A thread that reads the settings again whenever somebody asks."""
+    """A thread that reads the settings again at every request."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Reloader:
     ) -> None:
         """`adopt` puts a renewal in force.
 
-        `note` is told when the reading began, why the settings were refused if they were, and what needs a restart.
+        `note` gets the time of the reading, the reason if the settings were refused, and those that need a restart.
         """
         self._requests = requests
         self._read = read

@@ -21,13 +21,13 @@ from receiver.moments import in_utc
 #: Seconds that the receiver may take to answer.
 SEND_TIMEOUT = 30.0
 
-#: What an event is about, unless somebody says.
+#: The entity id of an event without `--id`.
 USUAL_ID = "TEST-1"
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What came back."""
+    """The answer of the receiver."""
 
     status: int
     answer: str
@@ -69,7 +69,7 @@ def address(to: str, source: str) -> str:
 
 
 def moment(text: str) -> datetime:
-    """The time in UTC that is written in ISO 8601. Raises `ConfigurationError` if it is none, or lacks its offset."""
+    """The time in UTC, read from ISO 8601. Raises `ConfigurationError` for another form, or a missing offset."""
     try:
         written = datetime.fromisoformat(text)
         if written.tzinfo is not None:

@@ -36,9 +36,9 @@ STOP_TIMEOUT = 40.0
 
 
 def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
-    """A socket on this address. Raises `ConfigurationError` saying why there is none.
+    """A socket on this address. Raises `ConfigurationError` that says why it cannot be opened.
 
-    `option` is how to choose another port; that for the host is named alike.
+    `option` is the option for another port; the one for the host has a similar name.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -64,7 +64,7 @@ def _mend(error: Exception, option: str) -> str:
 
 
 def inherit(number: int) -> socket.socket:
-    """The socket that the parent of this process opened for it. Raises `ConfigurationError` if there is none."""
+    """The socket that this process inherited from its parent. Raises `ConfigurationError` if there is none."""
     try:
         return socket.socket(fileno=number)
     except OSError as error:

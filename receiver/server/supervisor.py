@@ -1,4 +1,4 @@
-"""Keeps processes running: one that ends is replaced, and all end together. It knows nothing of what they do.
+"""Keeps processes running: a process that ends is replaced, and all end together. It does not know their work.
 
 SIGHUP is passed on to all of them.
 """
@@ -42,9 +42,9 @@ class Supervisor:
         ended: Callable[[int], None],
         stop_timeout: float,
     ) -> None:
-        """The processes inherit `file_descriptors`, and get `stop_timeout` seconds to end when they are asked to.
+        """The processes inherit `file_descriptors`, and have `stop_timeout` seconds to end after a request to stop.
 
-        `ended` is told the process id of each that ended before that.
+        `ended` gets the process id of each process that ended without such a request.
         """
         self._posts = [_Post(command, environment, file_descriptors, ended) for command in commands]
         self._stop_timeout = stop_timeout
@@ -161,8 +161,8 @@ class _Post:
 def _prepared_under(parent: int) -> Callable[[], None]:
     """Prepares a new process, before its program begins.
 
-    It is asked to end when its parent vanishes, so that nobody is left behind on the port; and SIGHUP does not end it
-    before the program knows what to do then.
+    The system asks it to end when its parent vanishes, so that no process stays behind on the port. SIGHUP does not end
+    it before the program handles that signal.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 

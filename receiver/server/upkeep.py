@@ -1,4 +1,4 @@
-"""Upkeep: what the settings say about what is kept for how long, and about who looks for findings."""
+"""Upkeep: the retention periods of the settings, and the parts of the program that keep tallies and findings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def retention_of(settings: Settings) -> Retention:
 
 
 def bounds_of(settings: Settings) -> Bounds | None:
-    """How much is kept of what is refused; None for nothing."""
+    """The bounds on kept refused requests; None if none are kept."""
     if not settings.keep_refused:
         return None
     age = timedelta(hours=settings.refused_retention_hours)
@@ -44,7 +44,7 @@ def bounds_of(settings: Settings) -> Bounds | None:
 
 
 def facts_of(settings: Settings, sources: Mapping[str, Source]) -> Facts:
-    """What the rules are told besides what the database holds."""
+    """The facts for the rules that are not in the database."""
     return Facts(
         sources,
         max_body_bytes=settings.max_body_bytes,

@@ -34,14 +34,14 @@ SALT_MAGIC = b"Salted__"  #: how OpenSSL, and CryptoJS after it, marks a salted 
 #: A key phrase is exactly 32 characters A–Z a–z 0–9, used as the bytes of an AES-256 key.
 KEY_PHRASE = re.compile(rb"[A-Za-z0-9]{32}")
 
-#: Stands where an application key stood.
+#: Replaces an application key in a stored body.
 REDACTED = "(not stored)"
 
 #: What `cipher` in a source's settings may be.
 CIPHERS = ("auto", "aes-256-cbc", "aes-256-ecb", "aes-256-gcm", "openssl-salted", "none")
 
 
-#: Returns so many unguessable bytes, for vectors, nonces and salts. A simulation brings a generator of its own.
+#: Returns this many unguessable bytes, for vectors, nonces and salts. A simulation passes its own generator.
 Random = Callable[[int], bytes]
 
 
@@ -113,7 +113,7 @@ class OpensslSalted:
         return _decrypt_blocks(modes.CBC(vector), key, sealed[16:])
 
 
-#: In the order in which `auto` tries them: what can be told apart for certain comes first.
+#: In the order in which `auto` tries them: layouts that can be recognised for certain come first.
 LAYOUTS: dict[str, Layout] = {
     "openssl-salted": OpensslSalted(),
     "aes-256-gcm": Gcm(),
@@ -136,7 +136,7 @@ class EncryptedBody(Verifier):
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
-        """None: everything stands in the body."""
+        """Empty, because the whole proof is in the body."""
         return ()
 
     def check(self, credentials: Credentials) -> str | None:

@@ -1,6 +1,6 @@
-"""Verifying and signing bodies. No I/O and no clock: bytes and headers come in, a verdict comes out.
+"""Verifying and signing bodies, without I/O or a clock: bytes and headers come in, a verdict comes out.
 
-Every comparison is of bytes and in constant time, and whatever a stranger puts in a header ends in `NotVerified`.
+Every comparison is of bytes and in constant time, and every wrong header ends in `NotVerified`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What a source's settings give a verifier to work with."""
+    """The settings of a source that a verifier uses."""
 
     #: Newest first; every one of them verifies, so that a secret can be rotated without losing a webhook.
     secrets: tuple[Secret, ...] = ()
@@ -78,7 +78,7 @@ class Verifier(Protocol):
     """How a dialect proves that a body comes from its source. A subclass may leave out `redact` and `prepare`."""
 
     def check(self, credentials: Credentials) -> str | None:
-        """What is wrong with these credentials and how to mend it; None if a source can start with them."""
+        """An error message about these credentials; None if a source can start with them."""
 
     def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:
         """The authentic body. Raises `NotVerified`."""
@@ -92,13 +92,13 @@ class Verifier(Protocol):
         return body
 
     def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
-        """The body as it goes over the wire and the headers to send with it: what the sender does."""
+        """The body as it goes over the wire, and the headers to send with it: the sender's side."""
 
 
 def signature_headers(verifier: Verifier) -> tuple[str, ...] | None:
     """The headers that a verifier needs to verify a request again, in lower case, if it names them.
 
-    None for one that does not: what it reads may be a secret, such as a token, and must not be kept.
+    None for one that does not name them: its headers may hold a secret, such as a token, and must not be kept.
     """
     named: tuple[str, ...] | None = getattr(verifier, "signature_headers", None)
     return None if named is None else tuple(name.lower() for name in named)
@@ -138,7 +138,7 @@ class HmacSha256(Verifier):
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
-        """The headers that it reads: a signature tells nobody the secret, so they may be kept."""
+        """The header that it reads. It may be kept, because a signature does not reveal the secret."""
         return (self.header,)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Handling: runs handlers and collects what they say about the mirror. It writes nothing."""
+"""Handling: runs handlers and collects their news for the mirror. It writes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_WRITES = 5_000
 
 
 class Handling:
-    """Runs handlers, each inside the guard that turns whatever it raises into a result."""
+    """Runs handlers, each inside the guard that turns an exception into a result."""
 
     def __init__(
         self, database: Database, guard: Guard, keep_lease: Callable[[], None], stopping: Callable[[], bool]

@@ -1,8 +1,8 @@
-"""Hydration: fetching what thin events only name, from the sources' own APIs, several calls at once.
+"""Hydration: fetching the data of thin events from the sources' own APIs, several calls at once.
 
-What others run may be slow, hang, or answer without end. So a pass of the worker waits a few seconds for it at most;
-calls that take longer go on beside the passes that follow, and their source is left alone until they have ended. What
-comes back is counted: past `MOST_FETCHED` bytes the rest waits until what has been fetched is settled.
+An API may be slow, hang, or answer without end. So a pass of the worker waits for it a few seconds at most. Longer
+calls continue during the passes that follow, and their source gets no other call until they have ended. Answers are
+counted: beyond `MOST_FETCHED` bytes, the other calls wait until the fetched data is settled.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Call:
     asked: int = 0
     #: The pass that began it did not wait for its end.
     is_late: bool = False
-    #: Its result is no longer wanted: its delivery was given back.
+    #: Its result is no longer needed, because its delivery was given back.
     is_forgotten: bool = False
     thread: threading.Thread | None = None
 
@@ -81,7 +81,7 @@ class Call:
 
 
 class Hydration:
-    """The clients of the sources' APIs, and what is fetched with them. Its methods are for the worker's thread."""
+    """The clients of the sources' APIs, and their calls. Only the worker's thread calls its methods."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Hydration:
         self._clock = clock
         self._wake = wake
         self._clients: dict[str, httpx.Client | None] = {}
-        #: What is wrong with those that could not be made, for one batch: each try may take long.
+        #: The errors of clients that could not be made, kept for one batch, because each attempt may take long.
         self._broken: dict[str, str] = {}
         self._breaker = Breaker()
         self._repeats = Repeats(log)
@@ -132,7 +132,7 @@ class Hydration:
         for attempt in attempts:
             if not attempt.is_ready and not attempt.under_way:
                 waiting.setdefault(attempt.delivery.source, deque()).append(attempt)
-        # Whatever the others bring meanwhile, the first gets its turn.
+        # The first gets its turn, however many others arrive meanwhile.
         first = min((queue[0] for queue in waiting.values()), key=lambda attempt: attempt.delivery.id, default=None)
         while True:
             for source, queue in waiting.items():
@@ -149,7 +149,7 @@ class Hydration:
             yield
 
     def late(self) -> list[Attempt]:
-        """The attempts of calls that earlier passes left behind and that have ended; each is told once."""
+        """The attempts of calls that earlier passes left behind and that have ended; each is returned once."""
         found = []
         with suppress(Empty):
             while True:
@@ -160,7 +160,7 @@ class Hydration:
 
     @property
     def under_way(self) -> list[Attempt]:
-        """Of calls that have not ended and that somebody waits for."""
+        """The calls that have not ended and whose results are still needed."""
         return [call.attempt for call in self._calls if not call.is_forgotten]
 
     def resting(self) -> set[str]:
@@ -180,7 +180,7 @@ class Hydration:
 
     def close(self) -> None:
         for client in self._clients.values():
-            # A stranger's object, like whatever its dialect does with it.
+            # The client is the dialect's own object, and closing it may raise anything.
             with suppress(BaseException):
                 client.close() if client is not None else None
         self._clients.clear()
@@ -250,7 +250,7 @@ class Hydration:
             )
 
     def _leave_behind(self) -> None:
-        """Go on without the calls that have not ended."""
+        """Continue without the calls that have not ended."""
         for call in self._calls:
             if not call.is_late and not self._stopping():
                 about = {"source": call.source}
@@ -282,7 +282,7 @@ class Hydration:
         # A hydrator that makes call after call is not hanging.
         self._pulse.beat()
         with suppress(AttributeError):
-            # On a thread of the dialect's own there is no call to count it for.
+            # A thread that the dialect started belongs to no call that could be counted.
             self._at_hand.call.asked += 1
 
     def _answered(self, answer: httpx.Response) -> None:

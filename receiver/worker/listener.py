@@ -26,7 +26,7 @@ CHECK = 5.0
 
 
 class Listener:
-    """A thread with a connection of its own. Workers poll too, so losing it costs a moment, never a delivery."""
+    """A thread with a connection of its own. Workers also poll, so losing it causes a short delay, never a loss."""
 
     def __init__(self, database: Database, heard: Callable[[], None]) -> None:
         self._database = database

@@ -44,7 +44,7 @@ def new_name() -> str:
 
 
 def deregister(name: str) -> None:
-    """Count this worker as dead: what it holds may be reclaimed."""
+    """Count this worker as dead, so that its deliveries may be reclaimed."""
     _LIVING.discard(name)
 
 
@@ -101,7 +101,7 @@ def _is_running(place: Place) -> bool:
     except PermissionError:
         pass
     state, began = _stat(place.pid)
-    # A killed process that nobody has waited for yet is still listed, as a zombie.
+    # A killed process is still listed, as a zombie, until its parent has waited for it.
     return state not in ("Z", "X") and (not place.began or not began or place.began == began)
 
 
@@ -167,9 +167,9 @@ class AtHand(NamedTuple):
 
 
 class Pulse:
-    """The signs of life that a worker gives while it runs what others wrote: every begin and every end is one.
+    """The signs of life that a worker gives while it runs a dialect's code: one at every beginning and every end.
 
-    What the worker does by itself is not watched: its waits for the database have limits of their own.
+    The worker's own code is not watched, because its waits for the database have limits of their own.
     """
 
     def __init__(self) -> None:
@@ -190,7 +190,7 @@ class Pulse:
         self._running[delivery] = AtHand(delivery, code, threading.get_ident(), in_transaction, next(self._beats))
 
     def end(self, delivery: int) -> None:
-        """The run has ended, in whatever way."""
+        """Note that the run has ended, with or without an error."""
         running = self._running.get(delivery)
         # Another thread may run the same delivery by now, if this one was given up.
         if running is not None and running.thread == threading.get_ident():
@@ -214,6 +214,6 @@ class Watch:
         self._still: dict[AtHand, int] = {}
 
     def poll(self) -> list[AtHand]:
-        """What has been hanging for `POLLS_PER_LEASE` polls; empty while all is well."""
+        """The runs that have been hanging for `POLLS_PER_LEASE` polls; empty while all is well."""
         self._still = {each: self._still.get(each, -1) + 1 for each in self._pulse.at_hand}
         return [each for each, polls in self._still.items() if polls > POLLS_PER_LEASE]

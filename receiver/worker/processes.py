@@ -1,6 +1,6 @@
-"""Which processes serve or work at the moment, as they say themselves, and how each is wired.
+"""The processes that serve or work at the moment, by their own rows, and the wiring of each.
 
-`receiver.server.registry` keeps the table; nothing depends on it but what is told.
+`receiver.server.registry` keeps the table; only warnings depend on it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Process(SQLModel, table=True):
     revision: str
     #: Tells another wiring from the same.
     fingerprint: str
-    #: What it listens to and which handler takes what, a line each.
+    #: Its sources, and the handler of each event type, a line each.
     wiring: Any = Field(sa_type=Document)
     started_at: datetime = Field(sa_type=UtcDateTime)
     seen_at: datetime = Field(sa_type=UtcDateTime)
@@ -83,7 +83,7 @@ class Wiring:
         return hashlib.blake2s("\n".join(self.lines).encode(), digest_size=8).hexdigest()
 
     def difference(self, other: Sequence[str]) -> str:
-        """What the other one lacks, and has besides; empty if they are the same."""
+        """What the other wiring lacks, and what it has in addition; empty if they are the same."""
         ours, theirs = set(self.lines), set(other)
         lacks = [line for line in self.lines if line not in theirs]
         has = [line for line in other if line not in ours]

@@ -37,9 +37,9 @@ def portions(attempts: Sequence[Attempt]) -> Iterator[Sequence[Attempt]]:
 
 
 def read(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedule, *, now: datetime) -> None:
-    """Parse the body anew: what was unreadable yesterday may be readable with today's code.
+    """Parse the body again: a body that was unreadable before may be readable with the present code.
 
-    Raises `Unreadable`, `Discard` for an event type without a handler, and whatever the dialect's code raises.
+    Raises `Unreadable`, `Discard` for an event type without a handler, and every exception of the dialect's code.
     """
     parse(attempt, sources, retries, now=now)
     assert attempt.envelope is not None

@@ -1,11 +1,11 @@
-"""A worker on a thread of its own, and who watches it: a handler that never returns stops one thread, not the work.
+"""A worker on a thread of its own, and its watch: a handler that never returns stops one thread, not the work.
 
-Python cannot end a thread. So a worker whose handler hangs is given up: it counts as dead, others reclaim what it
-held, and a fresh worker begins on another thread. What hung is a suspect then, claimed alone, and ends as dead when
-its attempts are used up.
+Python cannot end a thread. So a worker whose handler hangs is given up: it counts as dead, other workers reclaim its
+deliveries, and a new worker starts on another thread. The delivery is a suspect then: it is claimed alone, and is dead
+when its attempts are used up.
 
-A handler that hangs without ever letting go of the interpreter (a regular expression that backtracks for ever) stops
-whoever could notice, too. For that there is a timer outside the interpreter, which ends the process.
+A handler that hangs without ever releasing the interpreter (a regular expression that backtracks for ever) stops the
+watch, too. For that there is a timer outside the interpreter, which ends the process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that a worker gets to end the delivery at hand when the process stops.
+#: Seconds that a worker has to finish its current delivery when the process stops.
 WORKER_STOP_TIMEOUT = 20.0
 
 #: Workers that may hang in one process. Each keeps a thread, and perhaps a connection; the next one ends the process.
@@ -43,12 +43,12 @@ TURN = 1.0
 #: Standard error, as the timer outside the interpreter knows it: it writes there where every thread stood.
 STANDARD_ERROR = 2
 
-#: What the process ends with when only a fresh one helps: the system's word for an error inside the program.
+#: The exit code when only a new process helps: the system's code for an error inside the program.
 EXIT_HUNG = 70
 
 
 def end_process() -> None:
-    """End the process at once, as a crash would: what was acked is kept, and the supervisor starts the next one."""
+    """End the process at once, like a crash: acked deliveries are kept, and the supervisor starts the next process."""
     os._exit(EXIT_HUNG)
 
 
@@ -87,19 +87,19 @@ class WorkerThread:
         return self._worker.claims_of
 
     def trouble(self) -> str | None:
-        """What is wrong and only a restart mends; None while the worker lives and is watched."""
+        """A fault that only a restart mends; None while the worker lives and is watched."""
         if not self._watcher.is_alive():
             return "The worker is not watched any more: start this process anew."
         return None if self._thread.is_alive() else "The worker's thread has ended."
 
     def renew(self) -> None:
-        """Work on with a fresh worker, once the one at hand has ended its delivery. Safe to call from any thread."""
+        """Continue with a new worker once the present one has finished its delivery. Safe to call from any thread."""
         with self._changing:
             self._leaving = self._thread
             self._worker.stop()
 
     def stop(self) -> None:
-        """End after the delivery at hand; after `WORKER_STOP_TIMEOUT` its lease is left to end by itself."""
+        """End after the current delivery; after `WORKER_STOP_TIMEOUT` its lease is left to end by itself."""
         self._stopping.set()
         self._turn.set()
         self._watcher.join()

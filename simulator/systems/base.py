@@ -1,4 +1,4 @@
-"""What the four systems have in common: an edit changes the catalog, and its events go to the subscriptions."""
+"""The common part of the four systems: an edit changes the catalog, and its events go to the subscriptions."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ class Message:
     body: bytes
     #: The id of the subscription it is for.
     subscription: str = ""
-    #: A signature or a cipher lets the receiver notice when the body is not what was sent.
+    #: Whether a signature or a cipher shows the receiver that a body was changed.
     sealed: bool = True
     #: A stranger's, who knows no secret: never retried, and a receiver that acks it has believed a lie.
     forged: bool = False
-    #: What the system's own log wants to know of the event.
+    #: The part of the event that the system's own log records.
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -90,7 +90,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """What a system does when a delivery fails."""
+    """A system's rules for a delivery that fails."""
 
     #: Seconds to wait after the first failure, the second, and so on; after the last, the event is dropped.
     delays: tuple[float, ...]
@@ -124,20 +124,20 @@ class System(ABC):
     def __init__(self, source: str, *, seed: int, clock: Clock, size: int = 60) -> None:
         self.source = source
         self.clock = clock
-        #: What the history draws from; and what the bodies and secrets do, so that neither disturbs the other.
+        #: The random generators of the history, and of bodies and secrets: two, so that neither disturbs the other.
         self.rng = Rng(f"{seed} {source}")
         self.wire = Rng(f"{seed} {source} wire")
         #: About how many families live in the catalog.
         self.size = size
         self.oracle = Oracle()
         self.subscriptions: list[Subscription] = []
-        #: What the subscriptions will be after the next rotation, if one is prepared.
+        #: The subscriptions after the next rotation, if one is prepared.
         self.upcoming: list[Subscription] = []
         #: Messages that belong to no event, such as a test event, waiting to be sent.
         self.outbox: deque[Message] = deque()
         self.events = 0
 
-    # What each system does in its own way.
+    # Each system does this in its own way.
 
     @property
     @abstractmethod
@@ -154,7 +154,7 @@ class System(ABC):
 
     @abstractmethod
     def create(self, at: datetime, **attributes: Any) -> list[Change]:
-        """A new entity; what the attributes leave open is invented. Raises ValueError for an unknown attribute."""
+        """A new entity; attributes that are not given are invented. Raises ValueError for an unknown attribute."""
 
     @abstractmethod
     def alter(self, family: str, at: datetime, **attributes: Any) -> list[Change]:
@@ -174,28 +174,28 @@ class System(ABC):
 
     @abstractmethod
     def settings(self, *, api_url: str | None) -> dict[str, Any]:
-        """What a receiver's `[sources.…]` table must say about this account."""
+        """A receiver's `[sources.…]` table for this account."""
 
     @abstractmethod
     def access(self) -> dict[str, str]:
-        """What a caller of its API needs: names of headers or members, with their values."""
+        """The credentials for its API: names of headers or members, with their values."""
 
     def headers(self, change: Change, body: bytes) -> dict[str, str]:  # noqa: ARG002 (only Sigma has any)
-        """Headers besides those of the signature."""
+        """Headers in addition to the signature's."""
         return {}
 
     def logged(self, attempt: Attempt) -> None:  # noqa: B027 (only Indexed keeps a log)
         """Told of every attempt to deliver something."""
 
     def is_sealed(self, subscription: Subscription) -> bool:
-        """Whether the receiver can notice that a body is not what was sent."""
+        """Whether the receiver can notice that a body was changed."""
         return subscription.secret is not None
 
     def renewed(self, subscription: Subscription) -> Subscription:
         """The subscription with a new secret."""
         return replace(subscription, secret=None if subscription.secret is None else self.wire.hexadecimal(40))
 
-    # What they share.
+    # All systems share this.
 
     def living(self) -> int:
         """How many families live in the catalog now."""
@@ -204,7 +204,7 @@ class System(ABC):
     def step(self, at: datetime, *, tie: bool = False) -> list[Change]:
         """One random edit at this moment. An edit that finds no entity free in this tick becomes a new entity.
 
-        With `tie` the edit is of the family edited last, even in the same tick: nobody can order the two by time.
+        With `tie` the edit is of the family edited last, even in the same tick: their times then give no order.
         """
         tick = floor(at, self.resolution)
         if tie:
@@ -227,9 +227,9 @@ class System(ABC):
         return self.post(change, subscription, body, *self.verifier.sign(body, self.credentials(subscription)))
 
     def forgery(self, change: Change, subscription: Subscription, *, signed: bool, size: int = 0) -> Message:
-        """What a stranger makes of an event: a delete dated ahead, under a secret of his own or none at all.
+        """A stranger's forgery of an event: a delete dated ahead, signed with another secret or not at all.
 
-        With a size (bytes) the body is filled up with blanks.
+        With a size (bytes), the body is filled up with blanks.
         """
         lie = replace(change, event_type=f"{change.event_type.rpartition('.')[0]}.deleted", at=change.at + AHEAD)
         body = self.body(lie, subscription).ljust(size)
@@ -267,7 +267,7 @@ class System(ABC):
         self.upcoming = [self.renewed(subscription) for subscription in self.subscriptions]
 
     def rotate(self) -> None:
-        """From now on use the next secrets. What is already on its way keeps its signature."""
+        """Use the next secrets from now on. Messages that are already on their way keep their signatures."""
         if not self.upcoming:
             self.prepare_rotation()
         self.subscriptions, self.upcoming = self.upcoming, []

@@ -20,7 +20,7 @@ from simulator.systems.edits import SingleEntitySystem
 #: The event's prefix and its `resource`, which is also the mirror's table (IIMMPACT events, section "Event Types").
 RESOURCES = {"product": "products", "option": "options", "category": "categories", "group": "groups"}
 
-#: What a resource belongs to.
+#: The parent of each resource.
 PARENTS = {"product": "category", "option": "product", "category": "group"}
 
 PROCESSING_TIMES = ("instant", "5 minutes", "1 day")
@@ -116,7 +116,7 @@ class Iimmpact(SingleEntitySystem[Resource]):
     def create(self, at: datetime, **attributes: Any) -> list[Change]:
         """A group, a category of a group, a product of a category, or an option of a product.
 
-        `kind` chooses one of these; what it belongs to is created first if there is none.
+        `kind` chooses one of these; its parent is created first if there is none.
         """
         kind = attributes.pop("kind", None)
         if kind is None:
@@ -157,14 +157,14 @@ class Iimmpact(SingleEntitySystem[Resource]):
         resource.alive = True
         return [self._announce(resource, self.rng.choice(("created", "updated")), at)]
 
-    # What the edits share.
+    # All edits share this.
 
     @property
     def _families(self) -> Families[Resource]:
         return self.resources
 
     def _is_removable(self, resource: Resource) -> bool:
-        """Groups and categories go only when nothing lives in them, so that the catalog stays a tree."""
+        """Groups and categories are deleted only when they are empty, so that the catalog stays a tree."""
         if not resource.alive:
             return False
         if resource.kind == "category":

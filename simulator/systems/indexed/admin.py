@@ -145,7 +145,7 @@ def shown(record: Subscription) -> dict[str, Any]:
 
 
 def wrong(given: dict[str, Any] | None) -> dict[str, str]:
-    """What is wrong with a form, by field (Indexed docs, section "Setup flow", step 2)."""
+    """The mistakes in a form, by field (Indexed docs, section "Setup flow", step 2)."""
     if given is None:
         return {"body": "A JSON object."}
     errors = {}

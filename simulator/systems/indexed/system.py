@@ -138,7 +138,7 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
         entity.scalars |= scalars(self.rng, entity.kind, at)
         return [self._announce(entity, "created", at)]
 
-    # What the edits share.
+    # All edits share this.
 
     @property
     def _families(self) -> Families[IndexedEntity]:
@@ -202,7 +202,7 @@ def revision(verb: str, at: datetime, changes: list[dict[str, Any]]) -> dict[str
 
 
 def columns(entity: IndexedEntity, data: dict[str, Any]) -> dict[str, Any]:
-    """The mirror's columns of what the body says; a missing key leaves its column as it is."""
+    """The mirror's columns that the body names; a missing key leaves its column as it is."""
     found: dict[str, Any] = {"data": data}
     names = {"sku": "sku", "name": "name" if "name" in data else "title", "lifecycle_state": "status"}
     found |= {column: data[name] for column, name in names.items() if name in data}

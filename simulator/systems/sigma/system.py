@@ -190,7 +190,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         self._retire(entity, variant, change)
         return [change]
 
-    # What the edits share.
+    # All edits share this.
 
     @property
     def _families(self) -> Families[SigmaEntity]:

@@ -14,7 +14,7 @@ from simulator.systems.sigma.api import failure, guarded, not_found
 from simulator.systems.sigma.entities import EVENTS
 from simulator.systems.sigma.system import Sigma
 
-#: What every answer shows instead of a secret (Sigma docs, section "List all webhooks").
+#: Shown in every answer instead of a secret (Sigma docs, section "List all webhooks").
 MASK = "••••••••"
 
 #: Sigma docs, section "Create webhook", table "Request body": the members with their types.
@@ -58,7 +58,7 @@ class Webhooks:
         return json_answer(shown(hook), status=201)
 
     async def replace(self, request: Request) -> Response:
-        """Sigma docs, section "Update webhook": the whole object is sent, so that what is missing is removed."""
+        """Sigma docs, section "Update webhook": the whole object is sent, so a missing member is removed."""
         old = self._named(request)
         if old is None:
             return not_found("webhook")
@@ -98,7 +98,7 @@ def shown(hook: Subscription) -> dict[str, Any]:
 
 
 def built(given: dict[str, Any], *, kept: str | None) -> Subscription:
-    """The webhook of a valid body. Whoever sends the mask back, as read, keeps the secret (an assumption)."""
+    """The webhook of a valid body. If the body has the mask instead of a secret, the secret stays (an assumption)."""
     secret = given.get("secret") or None
     return Subscription(
         id=given["id"],
@@ -112,7 +112,7 @@ def built(given: dict[str, Any], *, kept: str | None) -> Subscription:
 
 
 def wrong(given: dict[str, Any] | None) -> str:
-    """What is wrong with a body; empty if nothing is. An optional member may be null."""
+    """The mistakes in a body; empty if there are none. An optional member may be null."""
     if given is None:
         return "The body must be a JSON object."
     for name, kind in REQUIRED.items():

@@ -75,7 +75,7 @@ class Product:
     variants: dict[int, Variant] = field(default_factory=dict)
     #: Variants that were deleted: a later snapshot says again that they are gone.
     retired: list[Variant] = field(default_factory=list)
-    #: What a bundle holds: `{id, name}`, with a quantity when it is pre-built.
+    #: The items of a bundle: `{id, name}`, with a quantity if it is pre-built.
     children: list[dict[str, Any]] = field(default_factory=list)
 
     def event_object(self) -> dict[str, Any]:

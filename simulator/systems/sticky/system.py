@@ -169,7 +169,7 @@ class Sticky(System):
     def delete_variants(self, at: datetime) -> list[Change]:
         return self._delete_variants(at, 2)
 
-    # What the edits share.
+    # All edits share this.
 
     def _pick(self, wanted: Callable[[Product], bool], at: datetime) -> Product | None:
         return self.products.pick(self.rng, wanted, at=at)

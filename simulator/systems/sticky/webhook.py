@@ -81,7 +81,7 @@ def test_message(system: Sticky, hook: Subscription) -> Message:
 
 
 def told(hook: Subscription, system: Sticky, *, status: int = 200) -> Response:
-    """The key phrase is not shown: whoever registered has it."""
+    """The key phrase is not shown, because the account that registered has it."""
     data: dict[str, Any] = {"url": hook.url, "clientAppKey": system.app_key, "cipher": system.cipher}
     return json_answer({"status": "SUCCESS", "data": data}, status=status)
 
