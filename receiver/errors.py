@@ -31,6 +31,7 @@ HookmirrorError
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
 ├── ApiError                     a source's own API did not answer as it should
+│   └── UnsteadyListError        its list changed each time while it was read
 ├── RunTaken                     a run was paused, cancelled or taken over while a step of it was under way
 ├── CopyError                    a database cannot be copied, or not all of it; the message says what to do
 └── Verdict                      raised by a handler to decide how its delivery ends
@@ -259,6 +260,10 @@ class HandlerError(HookmirrorError):
 
 class ApiError(HookmirrorError):
     """A source's own API refused, or answered in an undocumented shape."""
+
+
+class UnsteadyListError(ApiError):
+    """A list that changed each time while it was read, so that it is not known to be complete."""
 
 
 class RunTaken(HookmirrorError):

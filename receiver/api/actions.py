@@ -38,7 +38,7 @@ class Action(Shape, frozen=True):
     id: str
     at: Moment
     who: Annotated[str, Meta(description="The operating system's user of a command, or the name in the token.")]
-    via: Literal["console", "api", "command"]
+    via: Literal["console", "api", "command", "schedule"]
     what: str
     arguments: dict[str, Any]
     run: Annotated[str | None, Meta(description="The run that it began or changed.")]

@@ -27,7 +27,9 @@ from receiver.loading import foreign_code
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 from receiver.reconcile.ask import ReasonError, SourceAnswer, ask_source
 from receiver.runs.repair import repair
+from receiver.runs.runs import Verbs
 from receiver.schemas import Moment, Shape
+from receiver.worker.processes import Wiring
 
 #: Sources that are asked at the same time, and seconds that one may take to answer.
 ASKED_AT_ONCE, LONGEST_ANSWER_SECONDS = 2, 60.0
@@ -92,7 +94,7 @@ class SourceQuestions:
 
     def __init__(self, database: Database, sources: Callable[[], Mapping[str, Source]]) -> None:
         """`sources` are those in force, whenever they are asked for."""
-        self._database, self._sources = database, sources
+        self._database, self.sources = database, sources
         self._turns = Reads(at_once=ASKED_AT_ONCE, seconds=LONGEST_ANSWER_SECONDS)
 
     def close(self) -> None:
@@ -131,12 +133,13 @@ class SourceQuestions:
 
     async def repair(self, asked: Question) -> AskedRow:
         def verb(database: Database, source: Source, table: type[MirrorRow], external_id: str) -> SourceAnswer:
-            return repair(database, source, table, external_id, by=asked.by, reason=asked[REPAIR_REASON] or "")
+            verbs = Verbs(database, Wiring.of(self.sources()))
+            return repair(verbs, source, table, external_id, by=asked.by, reason=asked[REPAIR_REASON] or "")
 
         return await self._turns.run(lambda: self._ask(asked, verb))
 
     def _ask(self, asked: Question, verb: Callable[[Database, Source, type[MirrorRow], str], SourceAnswer]) -> AskedRow:
-        source = self._sources().get(asked[ASKED_SOURCE])
+        source = self.sources().get(asked[ASKED_SOURCE])
         if source is None:
             raise NotFound(f"There is no source {asked[ASKED_SOURCE][:64]!r} in the settings.")
         try:

@@ -29,8 +29,8 @@ from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.rows import mirror_tables
 from receiver.provenance.why import Explain, explainer
-from receiver.reconcile.schedule import ReconcileStatus
 from receiver.runs.runs import Verbs
+from receiver.runs.schedule import ReconcileStatus
 from receiver.search.cursors import Cursors
 from receiver.worker.processes import Wiring
 
@@ -70,6 +70,7 @@ class ApiParts:
     def resources(self) -> tuple[Resource, ...]:
         """All resources, in the order of the document."""
         tables, database = mirror_tables(), self.inbox.database
+        questions = self.questions or SourceQuestions(database, dict)
         lookup = Lookup(database, self.sources, page_bytes=self.page_bytes, cursors=self.cursors)
         return (
             Probes(self.readiness, self.exposition, measuring=self.measuring, warnings=self.warnings),
@@ -77,10 +78,10 @@ class ApiParts:
             # Before the rows, whose ids may hold slashes.
             Provenance(lookup, tables, self.explain),
             Catalog(lookup, tables),
-            self.questions or SourceQuestions(database, dict),
+            questions,
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
-            Runs(lookup, Verbs(database, self.wiring)),
+            Runs(lookup, Verbs(database, self.wiring), questions.sources),
             Actions(lookup),
             Stats(Counts(database, self.sources, reconciles=self.reconciles)),
             Processes(lookup),

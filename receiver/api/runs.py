@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -13,25 +14,37 @@ from receiver.api.actions import BEFORE, IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.deliveries import CONFLICT, ENTITY, EVENT_TYPE, FROM, OUTCOME, STATE, TO
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.parameters import LIMIT, SOURCE
+from receiver.api.parameters import LIMIT, SOURCE, flag, one_of
 from receiver.api.tokens import Scope
 from receiver.database.pages import LARGEST_PAGE
-from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, RunConflict, Unavailable
+from receiver.dialects.sources import Source
+from receiver.errors import BadRequest, ConfigurationError, KeyUsed, NotFound, ReasonWanted, RunConflict, Unavailable
 from receiver.inbox.tables import ENDED
 from receiver.runs import formatting
 from receiver.runs.actions import Asked, Done
+from receiver.runs.reconcile import RECONCILE, check_reconcilable
+from receiver.runs.replay import REPLAY
 from receiver.runs.runs import Verbs, find, recent
 from receiver.runs.tables import RunState
 from receiver.schemas import Moment, Shape
 from receiver.search.arguments import is_id
 from receiver.search.filters import DeliveryFilter, as_text
 
+KindName = Literal["replay", "reconcile", "date_back", "repair", "prune"]
+
+
+class PlannedKind(StrEnum):
+    """What can be planned over HTTP."""
+
+    REPLAY = REPLAY
+    RECONCILE = RECONCILE
+
 
 class Run(Shape, frozen=True):
     """Work on many deliveries or rows that is planned, started, fed behind live work, and kept."""
 
     id: str
-    kind: Literal["replay", "reconcile", "prune"]
+    kind: KindName
     sources: list[str]
     arguments: Annotated[dict[str, Any], Meta(description="What was asked for.")]
     state: RunState
@@ -95,13 +108,24 @@ RUN_ID = Parameter("id", {"type": "string"}, "The id of a run.", _run_id, 0)
 #: What a replay is planned of.
 PLAN_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, CONFLICT)
 
+PLANNED_KIND: Parameter[PlannedKind] = Parameter(
+    "kind",
+    {"type": "string", "enum": [*map(str, PlannedKind)]},
+    "What is planned. A reconcile takes `source` and `force` alone.",
+    one_of(PlannedKind, "kind"),
+    PlannedKind.REPLAY,
+)
+FORCE: Parameter[bool | None] = Parameter(
+    "force", {"type": "boolean"}, "With a reconcile: believe a list that lacks very many rows.", flag("force"), None
+)
+
 
 class Runs:
     """The operations on runs."""
 
-    def __init__(self, lookup: Lookup, verbs: Verbs) -> None:
-        self._lookup = lookup
-        self._verbs = verbs
+    def __init__(self, lookup: Lookup, verbs: Verbs, sources: Callable[[], Mapping[str, Source]]) -> None:
+        """`sources` are those in force, whenever they are asked for."""
+        self._lookup, self._verbs, self._sources = lookup, verbs, sources
 
     def operations(self) -> list[Operation]:
         refusals = (BadRequest, NotFound, Unavailable)
@@ -127,14 +151,15 @@ class Runs:
                 refusals=refusals,
             ),
             Operation(
-                name="plan_replay",
+                name="plan_run",
                 method="post",
                 path="/api/v1/runs",
-                summary="Plan a replay of the deliveries that the filters mean; a process with a worker makes the plan",
+                summary="Plan a replay of the deliveries that the filters mean, or a reconcile of a source; a process "
+                "with a worker makes the plan",
                 answer=self.plan,
                 answers={202: RunChanged},
                 scope=Scope.OPERATE,
-                parameters=(*PLAN_FILTERS, IDEMPOTENCY_KEY),
+                parameters=(PLANNED_KIND, *PLAN_FILTERS, FORCE, IDEMPOTENCY_KEY),
                 refusals=(BadRequest, KeyUsed, Unavailable),
             ),
             *(self._verb(name, answer, scope) for name, answer, scope in self._changes()),
@@ -180,7 +205,30 @@ class Runs:
         return WholeRun(**formatting.run_as_json(run), rows=[ForecastRow(**row) for row in rows])
 
     def plan(self, asked: Question) -> RunChanged:
-        """Begin the plan of a replay. Raises `BadRequest` without a filter, or for a state that is not an end."""
+        """Begin the plan of a run. Raises `BadRequest` for what cannot be planned."""
+        return self._plan_reconcile(asked) if asked[PLANNED_KIND] is PlannedKind.RECONCILE else self._plan_replay(asked)
+
+    def _plan_reconcile(self, asked: Question) -> RunChanged:
+        others: tuple[Parameter[Any], ...] = PLAN_FILTERS[1:]
+        given = [each.name for each in others if asked[each] is not None]
+        if given:
+            raise BadRequest(f"A reconcile compares a whole source: leave `{given[0]}` out, or plan a replay.")
+        source = self._sources().get(asked[SOURCE] or "")
+        if source is None:
+            raise BadRequest("Say which source is reconciled: `source` takes one of the settings.")
+        try:
+            check_reconcilable(source)
+        except ConfigurationError as error:
+            raise BadRequest(str(error)) from None
+        arguments = {"source": source.name, "force": bool(asked[FORCE])}
+        request = Asked(by=asked.by, what="plan reconcile", arguments=arguments, key=asked[IDEMPOTENCY_KEY])
+        done = self._verbs.plan(request, RECONCILE, sources=[source.name], now=datetime.now(UTC))
+        return _changed(done)
+
+    def _plan_replay(self, asked: Question) -> RunChanged:
+        """Raises `BadRequest` without a filter, or for a state that is not an end."""
+        if asked[FORCE] is not None:
+            raise BadRequest("`force` is for a reconcile: leave it out, or set `kind=reconcile`.")
         wanted = DeliveryFilter(
             source=self._lookup.source(asked[SOURCE]),
             state=asked[STATE],
@@ -196,7 +244,7 @@ class Runs:
         if wanted.state not in (None, *ENDED):
             raise BadRequest(f"What is {wanted.state} is not done yet: `state` takes one of {', '.join(ENDED)} here.")
         request = Asked(by=asked.by, what="plan replay", arguments=as_text(wanted), key=asked[IDEMPOTENCY_KEY])
-        return _changed(self._verbs.plan(request, "replay", now=datetime.now(UTC)))
+        return _changed(self._verbs.plan(request, REPLAY, now=datetime.now(UTC)))
 
 
 def _show(row: RowMapping) -> Run:

@@ -19,7 +19,7 @@ from receiver.database.database import Database
 from receiver.errors import BadRequest, Unavailable
 from receiver.inbox.tables import DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror.versions import Outcome
-from receiver.reconcile.schedule import ReconcileStatus
+from receiver.runs.schedule import ReconcileStatus
 from receiver.schemas import Moment, Shape
 
 #: A full count is reused for so many times as long as it took, and at least so many seconds.
@@ -36,10 +36,11 @@ class SourceReconcile(Shape, frozen=True):
     """When a source was reconciled last, and will be next."""
 
     schedule: Annotated[str | None, Meta(description="As in the settings; null if only by hand.")]
+    run: Annotated[str | None, Meta(description="The latest run.")]
     began_at: Moment | None
     ended_at: Annotated[Moment | None, Meta(description="Null while it is under way, or broke off.")]
     under_way: bool
-    error: Annotated[str | None, Meta(description="Why the last one broke off.")]
+    error: Annotated[str | None, Meta(description="Why the last one broke off, or does not move.")]
     next_at: Moment | None
 
 
@@ -189,6 +190,7 @@ class Counts:
 def _show_reconcile(status: ReconcileStatus) -> SourceReconcile:
     return SourceReconcile(
         schedule=status.schedule,
+        run=None if status.run is None else str(status.run),
         began_at=status.began_at,
         ended_at=status.ended_at,
         under_way=status.under_way,

@@ -32,10 +32,10 @@ def ask(
     runtime = install()
     runtime.open()
     listening = source_named(runtime.sources, source)
-    kind = _table(table)
+    kind = table_named(table)
     with foreign_code(f"The lookup of {source}"):
         if repair:
-            asked = repair_with_action(runtime.database, listening, kind, external_id, by=by_command(), reason=reason)
+            asked = repair_with_action(runtime.runs, listening, kind, external_id, by=by_command(), reason=reason)
         else:
             asked = ask_source(runtime.database, listening, kind, external_id)
     shown = asdict(asked) | {"equal": asked.equal}
@@ -45,7 +45,7 @@ def ask(
         raise typer.Exit(1)
 
 
-def _table(name: str) -> type[MirrorRow]:
+def table_named(name: str) -> type[MirrorRow]:
     tables = {str(sql_table(table).name): table for table in mirror_tables()}
     if name not in tables:
         raise ConfigurationError(f"The mirror has no table {name!r}: choose one of {', '.join(sorted(tables))}.")

@@ -16,7 +16,7 @@ SHOWN_CHANGES = 20
 
 CHANGE_COLUMNS = (
     *("seq", "recorded_at", "table", "source", "external_id", "operation", "before", "after"),
-    *("changed_at", "delivery_id"),
+    *("changed_at", "delivery_id", "run"),
 )
 
 

@@ -8,13 +8,20 @@ from typing import Annotated
 import typer
 
 from receiver.codec import encode
+from receiver.commands.ask import ask
 from receiver.commands.options import JsonFlag, source_named
 from receiver.commands.progress import progress
+from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
-from receiver.reconcile import date_back
-from receiver.reconcile import reconcile as compare_and_repair
-from receiver.server.runtime import install
+from receiver.reconcile import Report, date_back
+from receiver.reconcile import reconcile as compare
+from receiver.runs.actions import by_command
+from receiver.runs.reconciling import reconcile_now
+from receiver.server.runtime import Runtime, install
+
+#: Recorded where nobody says why.
+NO_RECONCILE_REASON = "by hookmirror reconcile, without a reason"
 
 
 def reconcile(
@@ -24,24 +31,62 @@ def reconcile(
     misdated: Annotated[
         bool, typer.Option("--misdated", help="Only date back what is from the future; that needs no list.")
     ] = False,
+    entity: Annotated[
+        str | None, typer.Option(metavar="TABLE:ID", help="Only this row, which the source is asked for.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record of actions.")] = NO_RECONCILE_REASON,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare the mirror with the source's own list, and repair what differs."""
     if misdated and force:
         raise ConfigurationError("--misdated compares with no list, so --force has no effect: leave one of them out.")
+    if entity is not None:
+        _one_row(source, entity, dry_run=dry_run, is_whole=force or misdated, reason=reason, as_json=as_json)
+        return
     runtime = install()
     listening = source_named(runtime.sources, source)
     # A first reconcile fills an empty mirror, so it may create the database.
     runtime.prepare()
-    with progress("rows listed") as seen:
-        if misdated:
-            report = date_back(runtime.database, listening, dry_run=dry_run)
-        else:
-            with foreign_code(f"The list of {source}"):
-                report = compare_and_repair(
-                    runtime.database, listening, dry_run=dry_run, force=force, progress=lambda rows: seen(rows)
-                )
+    if dry_run:
+        report = _foreseen(runtime, listening, force=force, misdated=misdated)
+    else:
+        report = _repaired(runtime, listening, force=force, misdated=misdated, reason=reason)
     repaired = [change._asdict() for change in report.repaired]
     typer.echo(encode({**asdict(report), "repaired": repaired}) if as_json else "\n".join(report.lines()))
     if report.braked:
         raise typer.Exit(1)
+
+
+def _one_row(source: str, entity: str, *, dry_run: bool, is_whole: bool, reason: str, as_json: bool) -> None:
+    table, colon, external_id = entity.partition(":")
+    if not (table and colon and external_id):
+        raise ConfigurationError(f"--entity takes TABLE:ID, such as products:A1, and not {entity!r}.")
+    if is_whole:
+        raise ConfigurationError("--entity is about one row, so --force and --misdated have no effect: leave them out.")
+    ask(table, source, external_id, repair=not dry_run, reason="" if dry_run else reason, as_json=as_json)
+
+
+def _foreseen(runtime: Runtime, source: Source, *, force: bool, misdated: bool) -> Report:
+    with progress("rows listed") as seen:
+        if misdated:
+            return date_back(runtime.database, source, dry_run=True)
+        with foreign_code(f"The list of {source.name}"):
+            return compare(runtime.database, source, dry_run=True, force=force, progress=lambda rows: seen(rows))
+
+
+def _repaired(runtime: Runtime, source: Source, *, force: bool, misdated: bool, reason: str) -> Report:
+    feeder = runtime.reconciler()
+    try:
+        with progress("rows listed") as seen:
+            return reconcile_now(
+                runtime.runs,
+                feeder,
+                source,
+                by=by_command(),
+                reason=reason,
+                force=force,
+                only_misdated=misdated,
+                progress=lambda rows: seen(rows),
+            )
+    finally:
+        feeder.close()

@@ -10,14 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, meant_deliveries
+from receiver.commands.options import JsonFlag, meant_deliveries, source_named
 from receiver.commands.progress import progress
 from receiver.errors import ConfigurationError
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import told
 from receiver.runs import formatting
 from receiver.runs.actions import Asked, Done, by_command
+from receiver.runs.reconcile import check_reconcilable
 from receiver.runs.runs import Verbs, find, has_worker, recent
+from receiver.search.arguments import is_id
 from receiver.search.filters import DeliveryFilter
 from receiver.server.runtime import Runtime, install
 
@@ -41,35 +44,46 @@ class Verb(StrEnum):
 
 class KindOfRun(StrEnum):
     REPLAY = "replay"
+    RECONCILE = "reconcile"
     PRUNE = "prune"
 
 
 def runs(
     verb: Annotated[Verb, typer.Argument(help="What to do.")] = Verb.LIST,
-    ids: Annotated[list[int] | None, typer.Argument(help="The run; with plan, deliveries.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="The run; with plan, deliveries, or `reconcile SOURCE`, or `prune`."),
+    ] = None,
     kind: Annotated[KindOfRun, typer.Option(help="With plan: what the run does.")] = KindOfRun.REPLAY,
     source: Annotated[str | None, typer.Option(help="With plan: deliveries of this source.")] = None,
     state: Annotated[State | None, typer.Option(help="With plan: deliveries in this state, which has ended.")] = None,
     event_type: Annotated[str | None, typer.Option(help="With plan: deliveries of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="With plan: deliveries about this entity.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="With a reconcile: believe a list that lacks much.")] = False,
     reason: Annotated[str | None, typer.Option(help="Why; start needs it.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Plan work on many deliveries, see what it would do, start it, and watch it."""
+    named = words or []
+    if verb is Verb.PLAN and named and named[0] in list(KindOfRun):
+        kind, source, named = _kind_and_source(named, source)
+    ids = [_number(word) for word in named]
     runtime = install()
     runtime.open()
     wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
-    if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY):
-        raise ConfigurationError(f"`{verb}` takes a run, and no --kind, --source, --state, --event-type or --entity.")
+    if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY or force):
+        raise ConfigurationError(
+            f"`{verb}` takes a run, and no --kind, --source, --state, --event-type, --entity or --force."
+        )
     if verb is Verb.LIST:
         if ids:
             raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
         _list(runtime, as_json)
     elif verb is Verb.PLAN:
-        run = plan(runtime, ids or [], wanted, kind=kind, reason=reason)
+        run = plan(runtime, ids, wanted, kind=kind, force=force, reason=reason)
         _show(runtime, run, as_json)
     else:
-        if not ids or len(ids) != 1:
+        if len(ids) != 1:
             raise ConfigurationError(f"Say which run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
         if verb is not Verb.SHOW:
             _change(runtime.runs, verb, ids[0], reason)
@@ -82,26 +96,61 @@ def plan(
     wanted: DeliveryFilter,
     *,
     kind: KindOfRun = KindOfRun.REPLAY,
+    force: bool = False,
     reason: str | None = None,
     forecasts: bool = True,
 ) -> int:
     """Plan a run to its end, here and now; returns its number. Raises `ConfigurationError` where nothing is meant."""
     arguments: dict[str, Any] = {}
+    sources: list[str] = []
+    if force and kind is not KindOfRun.RECONCILE:
+        raise ConfigurationError("--force is for a reconcile: leave it out.")
     if kind is KindOfRun.REPLAY:
         arguments = meant_deliveries(runtime.database, runtime.sources, ids, wanted)
+    elif kind is KindOfRun.RECONCILE:
+        sources = [_reconcilable(runtime, ids, wanted)]
+        arguments = {"source": sources[0], "force": force}
     asked = Asked(by=by_command(), what=f"plan {kind}", arguments=arguments, reason=reason)
-    done = runtime.runs.plan(asked, kind.value, ids=sorted(set(ids)), now=datetime.now(UTC))
+    done = runtime.runs.plan(asked, kind.value, ids=sorted(set(ids)), sources=sources, now=datetime.now(UTC))
     run = int(done.result["run"])
-    feeder = runtime.feeder(forecasts=forecasts)
+    feeder = runtime.reconciler() if kind is KindOfRun.RECONCILE else runtime.feeder(forecasts=forecasts)
     try:
         with progress("steps of the plan") as seen:
-            steps = 0
-            while feeder.step(run):
-                steps += 1
+            for steps, _ in enumerate(feeder.steps(run), start=1):
                 seen(steps)
+    except Exception as error:
+        feeder.break_off(run, told(error))
+        raise
     finally:
         feeder.close()
     return run
+
+
+def _kind_and_source(words: list[str], source: str | None) -> tuple[KindOfRun, str | None, list[str]]:
+    """What `plan reconcile SOURCE` and its like mean, and the words that are left."""
+    kind, *rest = words
+    if kind == KindOfRun.RECONCILE and rest:
+        source, *rest = rest
+    return KindOfRun(kind), source, rest
+
+
+def _number(word: str) -> int:
+    if not is_id(word):
+        raise ConfigurationError(
+            f"{word!r} is not the number of a run or delivery: `hookmirror runs` and `hookmirror deliveries` list them."
+        )
+    return int(word)
+
+
+def _reconcilable(runtime: Runtime, ids: list[int], wanted: DeliveryFilter) -> str:
+    """The source of a reconcile. Raises `ConfigurationError` for what it cannot be planned of."""
+    if wanted.source is None:
+        raise ConfigurationError("Say which source: `hookmirror runs plan reconcile SOURCE`.")
+    if ids or wanted != DeliveryFilter(source=wanted.source):
+        raise ConfigurationError("A reconcile compares a whole source: name it, and no deliveries.")
+    source = source_named(runtime.sources, wanted.source)
+    check_reconcilable(source)
+    return source.name
 
 
 def _change(verbs: Verbs, verb: Verb, run: int, reason: str | None) -> None:

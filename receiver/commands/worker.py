@@ -39,14 +39,14 @@ def worker(
     listening = None if metrics_port is None else server.listen(metrics_host, metrics_port, option="--metrics-port")
     runtime.prepare()
     running = WorkerThread(runtime.worker, runtime.database)
-    reconciling = runtime.reconciling()
+    reconciling = FeederThread(partial(runtime.reconciler, with_schedule=True), name="reconciler")
     feeding = FeederThread(partial(runtime.feeder, running.claims_of))
     registration = runtime.registration(Kind.WORKER)
 
     def adopt(renewal: Renewal) -> None:
         runtime.adopt(renewal)
         registration.renew(renewal.sources)
-        for each in (running, feeding):
+        for each in (running, feeding, reconciling):
             each.renew()
 
     reloader = Reloader(requests, read=runtime.read_anew, adopt=adopt, note=registration.note_settings)

@@ -42,6 +42,13 @@ class Change(SQLModel, table=True):
             sqlite_where=text("delivery_id IS NOT NULL"),
             postgresql_where=text("delivery_id IS NOT NULL"),
         ),
+        Index(
+            "ix_changes_run",
+            "run",
+            "seq",
+            sqlite_where=text("run IS NOT NULL"),
+            postgresql_where=text("run IS NOT NULL"),
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -64,6 +71,8 @@ class Change(SQLModel, table=True):
     changed_at: datetime = Field(sa_type=UtcDateTime)
     #: When the change was committed to the mirror.
     recorded_at: datetime = Field(sa_type=UtcDateTime)
+    #: The run that repaired the row; None for a delivery's news.
+    run: int | None = Field(default=None, sa_type=BigInteger)
 
 
 CHANGES: Table = Change.__table__  # type: ignore[attr-defined]
@@ -82,12 +91,21 @@ class RowChange(NamedTuple):
     changed_at: datetime
 
 
-def record(connection: Connection, changes: Sequence[RowChange], *, now: datetime) -> None:
-    """Append the changes, in their order, as part of the caller's transaction."""
+def record(connection: Connection, changes: Sequence[RowChange], *, now: datetime, run: int | None = None) -> None:
+    """Append the changes, in their order, as part of the caller's transaction; `run` is the run that made them."""
     if not changes:
         return
     _wait_for_turn(connection)
-    insert_rows(connection, CHANGES, (*RowChange._fields, "recorded_at"), [(*change, now) for change in changes])
+    besides: dict[str, Any] = {"recorded_at": now} if run is None else {"recorded_at": now, "run": run}
+    names = (*RowChange._fields, *besides)
+    insert_rows(connection, CHANGES, names, [(*change, *besides.values()) for change in changes])
+
+
+def of_run(connection: Connection, run: int, *, limit: int) -> list[RowChange]:
+    """The first changes that the run made, oldest first."""
+    columns = [CHANGES.c[name] for name in RowChange._fields]
+    found = select(*columns).where(CHANGES.c.run == run).order_by(CHANGES.c.seq).limit(limit)
+    return [RowChange(*row) for row in connection.execute(found)]
 
 
 def after(database: Database, seq: int, *, limit: int) -> list[dict[str, Any]]:

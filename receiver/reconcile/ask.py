@@ -26,7 +26,7 @@ from receiver.mirror.unit_of_work import UnitOfWork, plain
 from receiver.mirror.versions import Rank
 from receiver.reconcile.lookup import check_lookup, look_up, wanted
 from receiver.reconcile.question import Asking
-from receiver.reconcile.repair import Repair
+from receiver.reconcile.repair import Repair, RepairedRows, RunOf
 from receiver.reconcile.rows import gone, key_of, present
 from receiver.reconcile.seen import name_of
 from receiver.reconcile.window import Window, open_window
@@ -139,10 +139,13 @@ def repair_row(
     external_id: str,
     *,
     reason: str,
+    run: RunOf = lambda _: None,
     record: Record = lambda _connection, _asked: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> SourceAnswer:
-    """Ask the source for one row, and let its answer into the mirror; `record` belongs to the transaction.
+    """Ask the source for one row, and let its answer into the mirror.
+
+    `run` begins the run whose changes these are, and `record` says what became of it, both inside the transaction.
 
     Raises as `ask_source` does, and `ReasonError` for a reason that is too short or too long.
     """
@@ -152,7 +155,7 @@ def repair_row(
         )
     question = _Question(database, source, Key(table, source.name, external_id), clock)
     question.asked.reason = reason.strip()
-    question.repair(record)
+    question.repair(run, record)
     return question.asked
 
 
@@ -190,19 +193,23 @@ class _Question:
             columns=_compared(row, self._writes),
         )
 
-    def repair(self, record: Record) -> None:
+    def repair(self, run: RunOf, record: Record) -> None:
         """Let the answer in: this row alone, unless the source says that it is gone, which its children are with it."""
         writes = self._writes
         if not writes:
             writes = gone(self._key, self._window, self._as_of) if self.asked.known_here else []
-        repair = Repair(self._database, self._key.source, self._clock)
+        repair = Repair(self._database, self._key.source, self._clock, run=run)
 
-        def along(connection: Connection, done: Any) -> None:
+        def along(connection: Connection, done: RepairedRows) -> None:
             self.asked.repaired = list(done.changes)
+            self._note_left(done)
             record(connection, self.asked)
 
         self.asked.repaired = []
         done = repair.let_in(writes, self._window, self._as_of, along)
+        self._note_left(done)
+
+    def _note_left(self, done: RepairedRows) -> None:
         if done.moved:
             self.asked.left = "delivery"
         elif done.newer and not self.asked.equal:

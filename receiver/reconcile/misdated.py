@@ -58,6 +58,7 @@ def date_back(
     plan: bool,
     clock: Callable[[], datetime],
     transact: Transact,
+    run: int | None,
     along: Callable[[Connection, DatedBack], None],
 ) -> DatedBack:
     """Let news of these rows that is from the future count as of its arrival. `along` belongs to the transaction."""
@@ -70,7 +71,7 @@ def date_back(
         rows = UnitOfWork(connection)
         done = _date_back(rows, keys, as_of, lock=True)
         rows.save()
-        changes.record(connection, done.changes, now=clock())
+        changes.record(connection, done.changes, now=clock(), run=run)
         along(connection, done)
         return done
 

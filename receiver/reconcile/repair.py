@@ -23,6 +23,9 @@ from receiver.reconcile.rows import differs
 from receiver.reconcile.tables import Transact, transact_on
 from receiver.reconcile.window import Window, pending_among, told_since
 
+#: The number of the run that repairs, asked for inside the transaction; None for none.
+RunOf = Callable[[Connection], int | None]
+
 #: What else belongs to the transaction that repairs.
 Along = Callable[[Connection, "RepairedRows"], None]
 
@@ -49,9 +52,11 @@ class Repair:
         *,
         plan: bool = False,
         transact: Transact | None = None,
+        run: RunOf = lambda _: None,
     ) -> None:
+        """`run` is whose changes these are."""
         self._database, self._source, self._clock = database, source, clock
-        self._plan = plan
+        self._plan, self._run = plan, run
         self._transact = transact or transact_on(database)
 
     def let_in(
@@ -99,7 +104,7 @@ class Repair:
         newer = len({write.key for write in candidates} - {write.key for write in fresh})
         done = self._take(rows, connection, needed, window)._replace(newer=newer)
         rows.save()
-        changes.record(connection, done.changes, now=self._clock())
+        changes.record(connection, done.changes, now=self._clock(), run=self._run(connection))
         if along is not None:
             along(connection, done._replace(newer=newer + found.newer))
         return done

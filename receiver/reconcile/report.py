@@ -28,9 +28,9 @@ class Report:
     as_of: datetime
     #: Rows in the source's list; None if it was not asked for.
     listed: int | None = None
-    #: What was repaired, or would be: the first of it, of this process.
+    #: What was repaired, or would be: the first of it.
     repaired: list[RowChange] = field(default_factory=list)
-    #: How many repairs there were, those of a process that this one went on for included.
+    #: How many repairs there were.
     repairs: int = 0
     #: Rows that changed since the walk began, and were left alone.
     newer: int = 0

@@ -108,14 +108,14 @@ def drop(database: Database, run: str, *, tables: Collection[type[MirrorRow]] | 
         pass
 
 
-def drop_older(database: Database, oldest: str) -> None:
-    """Drop what walks have left behind that nobody resumes: those of runs before `oldest`."""
+def drop_older(database: Database, oldest: str, *, keep: Collection[str] = ()) -> None:
+    """Drop what walks before `oldest` have left behind, but for those that are still gone on with."""
 
     def runs() -> Sequence[str]:
         with database.read() as connection:
             return connection.execute(select(SEEN.c.run).where(SEEN.c.run < oldest).distinct()).scalars().all()
 
-    for run in retry_transaction(runs):
+    for run in set(retry_transaction(runs)) - set(keep):
         drop(database, run)
 
 

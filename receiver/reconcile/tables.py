@@ -1,15 +1,13 @@
-"""The tables of reconcile: how far each source's walk is, and the keys that a walk has seen."""
+"""The table of reconcile, the keys that a walk has seen, and how a walk makes its transactions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from sqlalchemy import Connection, Table, false
+from sqlalchemy import Connection, Table
 from sqlmodel import Field, SQLModel
 
-from receiver.database.columns import Document, UtcDateTime
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 
@@ -53,28 +51,4 @@ class SeenKey(SQLModel, table=True):
     active: bool | None = None
 
 
-class Reconciliation(SQLModel, table=True):
-    """The latest reconcile of one source: a row is what one process at a time holds."""
-
-    __tablename__ = "reconciles"
-
-    source: str = Field(primary_key=True)
-    #: When the source was first heard of: a schedule misses nothing that was due before.
-    noticed_at: datetime = Field(sa_type=UtcDateTime)
-    run: str | None = None
-    #: The process that walks, and until when it may stay silent; None when none does.
-    holder: str | None = None
-    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: How far it is; after the end, what it found.
-    mark: dict[str, Any] | None = Field(default=None, sa_type=Document)
-    #: Whether the schedule began it.
-    scheduled: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
-    began_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: None while it is under way, or broke off and can be resumed.
-    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: Why it broke off.
-    error: str | None = None
-
-
 SEEN: Table = SeenKey.__table__  # type: ignore[attr-defined]
-RECONCILES: Table = Reconciliation.__table__  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.dialects.listing import ListPart, Wanted
 from receiver.dialects.sources import Source
-from receiver.errors import ApiError
+from receiver.errors import UnsteadyListError
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.reconcile import misdated, missing, seen
@@ -39,7 +39,6 @@ LOOKUPS_AT_ONCE = 20
 
 #: Walks through a list that does not hold still, before its rows are not believed to be all.
 WALKS = 3
-
 
 Result = TypeVar("Result")
 
@@ -65,11 +64,15 @@ class Walk:
         clock: Callable[[], datetime],
         keep: Keep = lambda _connection, _mark: None,
         transact: Transact | None = None,
+        run: int | None = None,
+        foresee: Callable[[Sequence[RowChange]], None] = lambda _: None,
     ) -> None:
         """`keep` stores the mark, as part of the transaction that leads to it. Without `asking` there is no list.
 
-        `transact` makes the transactions: those of the database, unless who watches the walk gives its own.
+        `transact` makes the transactions: those of the database, unless who watches the walk gives its own. `run` is
+        whose changes these are. `foresee` hears of what would be changed, before a mark behind it is stored.
         """
+        self._run, self._foresee = run, foresee
         self._transact = transact or transact_on(database)
         self._database, self._source = database, source
         self._source_list = None if asking is None else SourceList(source, asking)
@@ -144,9 +147,11 @@ class Walk:
             plan=mark.plan,
             clock=self._clock,
             transact=self._transact,
+            run=self._run,
             along=along,
         )
         if mark.plan:
+            self._foresee(done.changes)
             for key, active in done.active.items():
                 self._seen.add([key], 0, active=active)
         else:
@@ -190,7 +195,7 @@ class Walk:
             mark.walk, mark.stage = mark.walk + 1, Stage.PAGES
         self._seen.flush(mark)
         if not is_complete and (mark.walk - 1) % WALKS == 0:
-            raise ApiError(
+            raise UnsteadyListError(
                 f"The list of {mark.source} changed while it was read, {WALKS} times, so nothing was deactivated: run "
                 "this again later."
             )
@@ -309,12 +314,15 @@ class Walk:
             self._seen.write(connection, _repaired(mark, done, can_ask))
             written = True
 
-        repair = Repair(self._database, mark.source, self._clock, plan=mark.plan, transact=self._transact)
+        given: dict[str, Any] = {"plan": mark.plan, "transact": self._transact, "run": lambda _: self._run}
+        repair = Repair(self._database, mark.source, self._clock, **given)
         done = repair.let_in(writes, window, as_of, along)
         following = _repaired(mark, done, can_ask)
         if written:
             self._seen.written()
         else:
+            if mark.plan:
+                self._foresee(done.changes)
             self._seen.flush(following, now=False)
         return WalkStep(following, done.changes)
 

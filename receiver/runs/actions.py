@@ -37,6 +37,8 @@ class Via(StrEnum):
     CONSOLE = "console"
     API = "api"
     COMMAND = "command"
+    #: Nobody asked: the settings did.
+    SCHEDULE = "schedule"
 
 
 class By(NamedTuple):
@@ -47,7 +49,7 @@ class By(NamedTuple):
 
 
 class Action(SQLModel, table=True):
-    """One thing that a person did, or a program with a person's token."""
+    """One thing that a person did, a program with a person's token, or a schedule."""
 
     __tablename__ = "actions"
     __table_args__ = (
@@ -62,7 +64,7 @@ class Action(SQLModel, table=True):
     at: datetime = Field(sa_type=UtcDateTime)
     #: For a command the operating system's user, for the API the name in its token.
     who: str
-    #: `console`, `api` or `command`.
+    #: `console`, `api`, `command` or `schedule`.
     via: str
     #: The verb, such as `replay` or `start run`.
     what: str

@@ -190,7 +190,7 @@ class _Trial:
         for change in changed:
             key = change.table, change.source, change.external_id
             earlier = self._made.rows.get(key)
-            self._made.rows[key] = change if earlier is None else _joined(earlier, change)
+            self._made.rows[key] = change if earlier is None else joined(earlier, change)
         return DeliveryForecast(delivery_id, outcome.value)
 
     def _reader(self, source: str) -> Callable[[Key, list[Write]], MirrorRow | None]:
@@ -224,7 +224,7 @@ def why_skipped(row: Any) -> str | None:
     return "Its body has expired." if row.plain is None else None
 
 
-def _joined(earlier: RowChange, later: RowChange) -> RowChange:
+def joined(earlier: RowChange, later: RowChange) -> RowChange:
     """Both changes of a row as one."""
     if earlier.operation == "insert":
         return later._replace(operation="insert", before={}, after=earlier.after | later.after)

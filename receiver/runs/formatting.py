@@ -60,7 +60,7 @@ def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
     if forecast["partial"]:
         yield f"This is a part only: {forecast['partial']}"
     for each in forecast["reasons"]:
-        yield f"  {each['deliveries']} × {each['reason']}"
+        yield f"  {each.get('deliveries', each.get('rows'))} × {each['reason']}"
     for table, operations in forecast["rows"].items():
         yield f"Rows of {table}: {tally_text(operations)}."
     for row in rows[:MOST_FORECAST_LINES]:

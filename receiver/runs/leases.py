@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -20,9 +20,6 @@ from receiver.worker.liveness import dead
 
 log = structlog.get_logger(__name__)
 
-#: How long a feeder may be silent before another one takes its run. A step of a reconcile waits for a slow API.
-LEASE_DURATION = timedelta(minutes=2)
-
 #: Runs that are planned or fed at once.
 MOST_OPEN_RUNS = 100
 
@@ -30,17 +27,19 @@ MOST_OPEN_RUNS = 100
 class LeasedRun:
     """A run in the hands of one feeder: `receiver.runs.run_kind.RunLease`."""
 
-    def __init__(self, database: Database, name: str, row: RowMapping, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, name: str, row: RowMapping, lease: timedelta, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
         self._name = name
-        self._clock = clock
+        self._lease, self._clock = lease, clock
         self.kind: str = row["kind"]
         self.run = _view(row)
         self._committed_at = monotonic()
 
     @property
     def must_show_life(self) -> bool:
-        return monotonic() - self._committed_at > LEASE_DURATION.total_seconds() / 3
+        return monotonic() - self._committed_at > self._lease.total_seconds() / 3
 
     @property
     def now(self) -> datetime:
@@ -57,6 +56,19 @@ class LeasedRun:
         held = self.run
         self.commit(lambda _: Progress(held.mark, trouble=trouble))
 
+    def break_off(self, trouble: str) -> None:
+        """Pause the run, or give up its plan, and say why. Raises `RunTaken`."""
+        given: dict[str, Any] = {"trouble": trouble, "fed_by": None, "fed_until": None, "state": RunState.PAUSED.value}
+        if self.run.state is RunState.PLANNING:
+            given |= {"state": RunState.CANCELLED.value, "ended_at": self._clock()}
+
+        def pause() -> None:
+            with self._database.write() as connection:
+                self._locked(connection)
+                connection.execute(update(RUNS).where(RUNS.c.id == self.run.id).values(**given))
+
+        retry_transaction(pause)
+
     def release(self) -> None:
         """Let another feeder have it at once."""
         mine = update(RUNS).where(RUNS.c.id == self.run.id, RUNS.c.fed_by == self._name)
@@ -65,11 +77,9 @@ class LeasedRun:
 
     def _commit(self, work: Callable[[Connection], Progress]) -> tuple[Progress, RunView]:
         with self._database.write() as connection:
-            row = locked(connection, self.run.id)
-            if row["state"] != self.run.state or row["fed_by"] != self._name:
-                raise RunTaken(f"Run {self.run.id} is {row['state']}, or another process steps it.")
+            row = self._locked(connection)
             progress = work(connection)
-            values = _values(row, progress) | {"fed_until": self._clock() + LEASE_DURATION}
+            values = _values(row, progress) | {"fed_until": self._clock() + self._lease}
             connection.execute(update(RUNS).where(RUNS.c.id == self.run.id).values(**values))
             if progress.is_last:
                 self._end_stage(connection)
@@ -77,6 +87,12 @@ class LeasedRun:
         if progress.is_last:
             log.info(f"a run is {view.state}", run=view.id, total=view.total, **view.tally)
         return progress, view
+
+    def _locked(self, connection: Connection) -> RowMapping:
+        row = locked(connection, self.run.id)
+        if row["state"] != self.run.state or row["fed_by"] != self._name:
+            raise RunTaken(f"Run {self.run.id} is {row['state']}, or another process steps it.")
+        return row
 
     def _end_stage(self, connection: Connection) -> None:
         if self.run.state == RunState.RUNNING:
@@ -86,19 +102,30 @@ class LeasedRun:
         connection.execute(update(RUNS).where(RUNS.c.id == self.run.id).values(**planned))
 
 
-def lease_run(database: Database, name: str, run: int, *, clock: Callable[[], datetime]) -> LeasedRun | None:
-    """Take the run, if it is planned or fed at the moment and nobody else does; None otherwise."""
+def lease_run(
+    database: Database,
+    name: str,
+    run: int,
+    *,
+    lease_for: Callable[[str, Sequence[str]], timedelta | None],
+    clock: Callable[[], datetime],
+) -> LeasedRun | None:
+    """Take the run, if it is planned or fed at the moment and nobody else does; None otherwise.
+
+    `lease_for` says how long to hold a run of this kind and these sources; None for one that is not to be taken.
+    """
     now = clock()
     with database.read() as connection:
         row = connection.execute(select(RUNS).where(RUNS.c.id == run)).mappings().first()
-    if row is None or not _may_take(row, name, now):
+    lease = None if row is None else lease_for(row["kind"], row["sources"])
+    if row is None or lease is None or not _may_take(row, name, lease, now):
         return None
     was = RUNS.c.fed_by.is_(None) if row["fed_by"] is None else RUNS.c.fed_by == row["fed_by"]
     taking = update(RUNS).where(RUNS.c.id == run, RUNS.c.state == row["state"], was)
     with database.write() as connection:
-        if not connection.execute(taking.values(fed_by=name, fed_until=now + LEASE_DURATION)).rowcount:
+        if not connection.execute(taking.values(fed_by=name, fed_until=now + lease)).rowcount:
             return None
-        return LeasedRun(database, name, locked(connection, run), clock)
+        return LeasedRun(database, name, locked(connection, run), lease, clock)
 
 
 def open_runs(database: Database) -> list[int]:
@@ -108,13 +135,17 @@ def open_runs(database: Database) -> list[int]:
         return list(connection.execute(found).scalars())
 
 
-def _may_take(row: RowMapping, name: str, now: datetime) -> bool:
-    if row["state"] not in (RunState.PLANNING, RunState.RUNNING):
+def is_held(row: RowMapping, lease: timedelta, now: datetime) -> bool:
+    """Whether a feeder that may be alive holds the run."""
+    if row["fed_by"] is None or row["fed_until"] is None or dead([row["fed_by"]]):
         return False
-    if row["fed_by"] in (None, name) or row["fed_until"] is None or dead([row["fed_by"]]):
-        return True
     # A lease that ends later than any was given is from before the clock was set back.
-    return not now <= row["fed_until"] <= now + 2 * LEASE_DURATION
+    return bool(now <= row["fed_until"] <= now + 2 * lease)
+
+
+def _may_take(row: RowMapping, name: str, lease: timedelta, now: datetime) -> bool:
+    is_open = row["state"] in (RunState.PLANNING, RunState.RUNNING)
+    return is_open and (row["fed_by"] == name or not is_held(row, lease, now))
 
 
 def _values(row: RowMapping, progress: Progress) -> dict[str, Any]:

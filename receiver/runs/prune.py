@@ -8,11 +8,11 @@ from datetime import datetime
 
 from receiver.database.database import Database
 from receiver.inbox.retention import Retention
-from receiver.runs.run_kind import Progress, RunLease
+from receiver.runs.run_kind import OnDatabase, Progress, RunLease
 
 
 @dataclass(frozen=True, slots=True)
-class Prune:
+class Prune(OnDatabase):
     """The kind of run that drops expired bodies, and deliveries with their dedup keys."""
 
     database: Database

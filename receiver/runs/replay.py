@@ -24,11 +24,14 @@ from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, in_state
 from receiver.mirror.versions import Outcome
 from receiver.runs.forecast import MOST_DELIVERIES, MOST_ROWS, SKIPPED, Forecast, forecast
 from receiver.runs.immediate_actions import lock_replayable
-from receiver.runs.run_kind import Progress, RunLease
+from receiver.runs.run_kind import OnDatabase, Progress, RunLease
 from receiver.runs.runs import be_alone
 from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RUNS, ItemState, in_item_state
 from receiver.search.deliveries import conditions_of
 from receiver.search.filters import DeliveryFilter
+
+#: As commands and the API call it.
+REPLAY = "replay"
 
 #: Deliveries that are frozen in one transaction, and that have ended and are noted in one.
 FREEZE, NOTE = 1_000, 1_000
@@ -38,7 +41,7 @@ LOOK, LONG_LOOK = 0.1, 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(OnDatabase):
     """The kind of run that sends deliveries that have ended through again."""
 
     database: Database
@@ -54,7 +57,7 @@ class Replay:
 
     @property
     def name(self) -> str:
-        return "replay"
+        return REPLAY
 
     # ── the plan ──────────────────────────────────────────────────────────────────────────────────────────────
 

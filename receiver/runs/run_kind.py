@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ class RunView(NamedTuple):
 
     id: int
     state: RunState
+    sources: Sequence[str]
     #: What was asked for.
     arguments: Mapping[str, Any]
     #: Where this step goes on; None at the first one of the plan, and at the first one after the start.
@@ -52,6 +53,22 @@ class Progress:
     trouble: str | None = None
 
 
+#: How long a process may be silent in a step that only asks the database.
+SHORT_LEASE = timedelta(minutes=2)
+
+
+class OnDatabase:
+    """What kinds have in common whose work is all in the database."""
+
+    lease = SHORT_LEASE
+
+    def can_take(self, _: Sequence[str], /) -> bool:
+        return True
+
+    def forget(self, run: int) -> None:
+        """Nothing is kept."""
+
+
 class RunLease(Protocol):
     """A run in the hands of one feeder."""
 
@@ -81,6 +98,16 @@ class RunKind(Protocol):
     @property
     def name(self) -> str:
         """As commands and the API call it."""
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a process may be silent in one step before another one takes the run."""
+
+    def can_take(self, sources: Sequence[str], /) -> bool:
+        """Whether this process can work on a run of these sources."""
+
+    def forget(self, run: int) -> None:
+        """Let go of what is kept in memory for the run."""
 
     def plan(self, held: RunLease) -> Progress:
         """One step of the plan: freeze a part of what the run will do, or forecast. Changes no delivery and no row."""

@@ -42,14 +42,14 @@ class Verbs:
         """
 
         def begin(connection: Connection) -> Effect:
-            values = _new_run(kind, asked, sources, self.wiring, now) | {"total": len(ids)}
+            values = new_run(kind, asked, sources, self.wiring, now) | {"total": len(ids)}
             run = int(connection.execute(insert(RUNS).values(**values).returning(RUNS.c.id)).scalar_one())
             if ids:
                 items = [{"run": run, "delivery_id": each, "state": ItemState.WAITING.value} for each in sorted(ids)]
                 connection.execute(insert(RUN_DELIVERIES), items)
             return Effect(len(ids), {"run": str(run), "state": RunState.PLANNING.value}, run=run, wants_reason=False)
 
-        done = _certain(perform(self.database, asked, begin, now=now))
+        done = certain(perform(self.database, asked, begin, now=now))
         log.info("a run is being planned", run=done.result["run"], kind=kind, by=asked.by.who)
         return done
 
@@ -70,7 +70,7 @@ class Verbs:
             for source in row["sources"]:
                 connection.execute(insert(TURNS).values(kind=row["kind"], source=source, run=run))
             started = {"started_by": asked.by.who, "started_at": now, "reason": asked.reason, "mark": None}
-            _set(connection, run, RunState.RUNNING, **started)
+            set_state(connection, run, RunState.RUNNING, **started)
             return _effect(row, RunState.RUNNING, count=row["total"])
 
         return self._change("started", asked, run, begin, now)
@@ -81,7 +81,8 @@ class Verbs:
         def stop(connection: Connection) -> Effect:
             row = locked(connection, run)
             _demand(row, "paused", RunState.RUNNING)
-            _set(connection, run, RunState.PAUSED, fed_by=None, fed_until=None)
+            # With its trouble it would look like one that broke off.
+            set_state(connection, run, RunState.PAUSED, fed_by=None, fed_until=None, trouble=None)
             return _effect(row, RunState.PAUSED)
 
         return self._change("paused", asked, run, stop, now)
@@ -92,7 +93,7 @@ class Verbs:
         def go_on(connection: Connection) -> Effect:
             row = locked(connection, run)
             _demand(row, "resumed", RunState.PAUSED)
-            _set(connection, run, RunState.RUNNING)
+            set_state(connection, run, RunState.RUNNING, trouble=None)
             return _effect(row, RunState.RUNNING)
 
         return self._change("resumed", asked, run, go_on, now)
@@ -109,7 +110,7 @@ class Verbs:
         return self._change("cancelled", asked, run, end, now)
 
     def _change(self, verb: str, asked: Asked, run: int, effect: Any, now: datetime) -> Done:
-        done = _certain(perform(self.database, asked, effect, now=now))
+        done = certain(perform(self.database, asked, effect, now=now))
         if not done.again:
             log.info(f"a run was {verb}", run=run, by=asked.by.who, reason=asked.reason)
         return done
@@ -162,7 +163,7 @@ def finish(connection: Connection, run: int, state: RunState, *, now: datetime) 
         # Otherwise they would count as work of a run for as long as the run is kept.
         going_on = update(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run, in_item_state(left))
         connection.execute(going_on.values(state=ItemState.ENDED.value, reason=LEFT_ALONE))
-    _set(connection, run, state, ended_at=now, fed_by=None, fed_until=None, trouble=None)
+    set_state(connection, run, state, ended_at=now, fed_by=None, fed_until=None, trouble=None)
 
 
 def has_worker(database: Database, *, now: datetime) -> bool:
@@ -183,7 +184,7 @@ def left(connection: Connection) -> int:
     return int(connection.execute(select(func.sum(RUNS.c.total - RUNS.c.done)).where(at_work)).scalar() or 0)
 
 
-def _new_run(kind: str, asked: Asked, sources: Sequence[str], wiring: Wiring, now: datetime) -> dict[str, Any]:
+def new_run(kind: str, asked: Asked, sources: Sequence[str], wiring: Wiring, now: datetime) -> dict[str, Any]:
     return {
         "kind": kind,
         "sources": sorted(sources),
@@ -213,7 +214,7 @@ def _demand(row: RowMapping, verb: str, *states: RunState) -> None:
     raise RunConflict(f"Run {row['id']} is {stands}{by}, so it cannot be {verb}.")
 
 
-def _set(connection: Connection, run: int, state: RunState, **values: Any) -> None:
+def set_state(connection: Connection, run: int, state: RunState, **values: Any) -> None:
     connection.execute(update(RUNS).where(RUNS.c.id == run).values(state=state.value, **values))
 
 
@@ -224,7 +225,7 @@ def _effect(row: RowMapping, state: RunState, *, count: int | None = None) -> Ef
     return Effect(concerned, result, run=row["id"], wants_reason=count is not None)
 
 
-def _certain(done: Done | None) -> Done:
+def certain(done: Done | None) -> Done:
     assert done is not None
     return done
 

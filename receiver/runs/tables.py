@@ -5,7 +5,8 @@
        └───────────┴── cancel ┴─► cancelled ┘
 
 `runs` has a row for each; `run_turns` those at work, whose primary key keeps two of one kind off one source;
-`run_deliveries` the frozen set of a replay; `run_rows` the rows that a forecast would change.
+`run_deliveries` the frozen set of a replay; `run_rows` the rows that a forecast would change. `schedules` are the
+sources whose reconciles are begun by the workers.
 """
 
 from __future__ import annotations
@@ -51,20 +52,26 @@ class ItemState(StrEnum):
 
 _OPEN = text("state IN ('planning', 'running')")
 
+#: The reconciles that were started, each of one source.
+STARTED_RECONCILES = text("kind = 'reconcile' AND started_at IS NOT NULL")
+
 
 class Run(SQLModel, table=True):
-    """One replay, reconcile or prune as work that is watched."""
+    """One replay, reconcile, repair or prune as work that is watched."""
 
     __tablename__ = "runs"
     __table_args__ = (
         Index("ix_runs_open", "id", sqlite_where=_OPEN, postgresql_where=_OPEN),
+        Index(
+            "ix_runs_reconciles", "sources", "id", sqlite_where=STARTED_RECONCILES, postgresql_where=STARTED_RECONCILES
+        ),
         {"sqlite_autoincrement": True},
     )
 
     id: int | None = Field(
         default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     )
-    #: `replay`, `reconcile` or `prune`.
+    #: `replay`, `reconcile`, `date_back`, `repair` or `prune`.
     kind: str
     #: The sources that it concerns.
     sources: Any = Field(sa_type=Document)
@@ -153,7 +160,18 @@ class RunRow(SQLModel, table=True):
     after: Any = Field(sa_type=Document)
 
 
+class ScheduledSource(SQLModel, table=True):
+    """A source that is reconciled by a schedule."""
+
+    __tablename__ = "schedules"
+
+    source: str = Field(primary_key=True)
+    #: When the schedule was first heard of: it misses nothing that was due before.
+    noticed_at: datetime = Field(sa_type=UtcDateTime)
+
+
 RUNS: Table = Run.__table__  # type: ignore[attr-defined]
+SCHEDULES: Table = ScheduledSource.__table__  # type: ignore[attr-defined]
 TURNS: Table = RunTurn.__table__  # type: ignore[attr-defined]
 RUN_DELIVERIES: Table = RunDelivery.__table__  # type: ignore[attr-defined]
 RUN_ROWS: Table = RunRow.__table__  # type: ignore[attr-defined]

@@ -39,6 +39,7 @@ class Change(Shape, frozen=True):
     delivery_id: Annotated[str | None, Meta(description="The delivery that brought the news; null for a reconcile.")]
     changed_at: Annotated[Moment, Meta(description="At the source.")]
     recorded_at: Annotated[Moment, Meta(description="Here.")]
+    run: Annotated[str | None, Meta(description="The run that repaired the row; null for a delivery's news.")]
 
 
 class FeedPage(NamedTuple):
@@ -87,7 +88,7 @@ def mark(change: RowMapping) -> str:
 
 def show_change(row: RowMapping) -> Change:
     """A change as the API shows it, its documents passed on as the JSON that they are."""
-    delivery = row["delivery_id"]
+    delivery, run = row["delivery_id"], row["run"]
     return Change(
         seq=row["seq"],
         table=row["table"],
@@ -99,6 +100,7 @@ def show_change(row: RowMapping) -> Change:
         delivery_id=str(delivery) if delivery is not None else None,
         changed_at=row["changed_at"],
         recorded_at=row["recorded_at"],
+        run=str(run) if run is not None else None,
     )
 
 

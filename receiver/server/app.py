@@ -33,8 +33,8 @@ from receiver.ingest.incoming import Incoming
 from receiver.ingest.keeping import Keeper
 from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.provenance.why import explainer
-from receiver.reconcile.schedule import statuses
 from receiver.runs.feeder import FeederThread
+from receiver.runs.schedule import statuses
 from receiver.search.cursors import Cursors
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Reloader, Renewal, Requests
@@ -67,7 +67,8 @@ class App:
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
-        self._reconciling = runtime.reconciling() if with_worker else None
+        scheduled = partial(runtime.reconciler, with_schedule=True)
+        self._reconciler = FeederThread(scheduled, name="reconciler") if with_worker else None
         self._keeper = Keeper(
             Inbox(runtime.database.beside(connections=1)), runtime.sources, bounds_of(settings), accepted=self._wake
         )
@@ -141,7 +142,7 @@ class App:
         """Everything behind the application, from start to stop: for an outer application that mounts this one."""
         self._runtime.prepare()
         self._loop = asyncio.get_running_loop()
-        working = (self._worker, self._feeder, self._reconciling)
+        working = (self._worker, self._feeder, self._reconciler)
         parts = (self._registration, self._watch, *working, self._keeper, self._group_commit, self._reloader)
         started = [part for part in parts if part is not None]
         for part in started:
@@ -195,8 +196,9 @@ class App:
         self._registration.renew(renewal.sources)
         if self._worker is not None:
             self._worker.renew()
-        if self._feeder is not None:
-            self._feeder.renew()
+        for feeder in (self._feeder, self._reconciler):
+            if feeder is not None:
+                feeder.renew()
 
     def _wake(self) -> None:
         if self._worker is not None:

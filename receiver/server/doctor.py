@@ -6,7 +6,6 @@ It looks, and changes nothing.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,11 +24,12 @@ from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.findings.standing import standing
 from receiver.inbox.inbox import Inbox, pending_sources
 from receiver.mirror.rows import mirror_tables
-from receiver.reconcile.schedule import statuses
+from receiver.runs.schedule import statuses
 from receiver.server.permissions import exposures
 from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
+from receiver.worker.liveness import is_here
 from receiver.worker.processes import Kind, Wiring, differences, running, shown
 
 
@@ -69,15 +69,9 @@ def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Check]:
 
 def _exposed(settings: Settings) -> Iterator[Check]:
     """Files of settings and secrets that others may read or write."""
-    for file in _files(settings):
+    for file in settings.files:
         for exposure in exposures(file):
             yield Check("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
-
-
-def _files(settings: Settings) -> list[Path]:
-    """The files that the settings were read from, those with secrets among them."""
-    named = [settings.file, *(source.secrets_file for source in settings.sources.values())]
-    return [file for file in dict.fromkeys(named) if file is not None]
 
 
 def _secret_key(settings: Settings) -> Iterator[Check]:
@@ -168,7 +162,7 @@ def _contents(database: Database, settings: Settings, sources: Mapping[str, Sour
     yield from _strangers(database, settings)
     yield from _reconciles(database, sources)
     yield from _findings(database, settings, sources)
-    yield from _processes(database, settings, Wiring.of(sources))
+    yield from _processes(database, Wiring.of(sources))
 
 
 def _backlog(database: Database, settings: Settings) -> Check:
@@ -185,7 +179,7 @@ def _reconciles(database: Database, sources: Mapping[str, Source]) -> Iterator[C
             continue
         said = [f"last began {_shown(status.began_at)}"]
         if status.under_way:
-            said.append("is under way")
+            said.append("is under way" if status.error is None else f"is under way, and waits: {status.error}")
         elif status.error is not None:
             said.append(f"broke off: {status.error}")
         elif status.ended_at is not None:
@@ -216,7 +210,7 @@ def _strangers(database: Database, settings: Settings) -> Iterator[Check]:
             yield Check(f"source {source}", False, says)
 
 
-def _processes(database: Database, settings: Settings, wiring: Wiring) -> Iterator[Check]:
+def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
     """Those that run must agree with each other. That these settings are others yet is said, and no fault."""
     with database.read() as connection:
         found = running(connection, datetime.now(UTC))
@@ -231,7 +225,7 @@ def _processes(database: Database, settings: Settings, wiring: Wiring) -> Iterat
         otherwise = " ".join(differences(wiring, found[:1]))
         yield Check("processes", True, f"{says}; compared with these settings: {otherwise}" if otherwise else says)
     yield from _refusals(found)
-    yield from _unread(settings, found)
+    yield from _unread(found)
     yield from _missing({process["kind"] for process in found})
 
 
@@ -244,22 +238,27 @@ def _refusals(found: Iterable[RowMapping]) -> Iterator[Check]:
             yield Check("processes", False, f"{says} Mend them, and run `hookmirror reload`")
 
 
-def _unread(settings: Settings, found: Iterable[RowMapping]) -> Iterator[Check]:
-    """Processes of this machine that have not read their settings since a file of them changed."""
-    here = socket.gethostname()
+def _unread(found: Iterable[RowMapping]) -> Iterator[Check]:
+    """Processes of this machine that have not read their settings since a file of them changed.
+
+    Only a process itself knows its files: those of these settings may be others.
+    """
     for process in found:
-        if process["host"] != here:
-            continue
         reading = Reading.of(process)
-        read_at = process["started_at"] if reading is None else reading.read_at
-        changed = [file for file in _files(settings) if _changed_at(file) > read_at]
+        if reading is None or reading.files is None or not is_here(process["name"]):
+            continue
+        changed = [file for file in reading.files if _has_changed(Path(file), since=reading.read_at)]
         if changed:
-            says = f"{shown(process)} has not read {', '.join(map(str, changed))} since the last change there"
+            says = f"{shown(process)} has not read {', '.join(changed)} since the last change there"
             yield Check("processes", True, f"{says}: run `hookmirror reload`", doubtful=True)
 
 
-def _changed_at(file: Path) -> datetime:
-    return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+def _has_changed(file: Path, *, since: datetime) -> bool:
+    """Whether it was written since then; not if it cannot be seen, which the process will tell when it reads it."""
+    try:
+        return datetime.fromtimestamp(file.stat().st_mtime, UTC) > since
+    except OSError:
+        return False
 
 
 def _missing(kinds: set[str]) -> Iterator[Check]:

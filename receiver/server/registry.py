@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
@@ -50,6 +51,8 @@ class Reading(NamedTuple):
     refused: str | None
     #: The names of those that wait for a restart.
     needs_restart: tuple[str, ...]
+    #: The files that it reads them from; None if it does not say so.
+    files: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, process: RowMapping) -> Reading | None:
@@ -57,13 +60,20 @@ class Reading(NamedTuple):
         said = process["settings"]
         if said is None:
             return None
-        return cls(datetime.fromisoformat(said["read_at"]), said["refused"], tuple(said["needs_restart"]))
+        files = said.get("files")
+        return cls(
+            datetime.fromisoformat(said["read_at"]),
+            said["refused"],
+            tuple(said["needs_restart"]),
+            None if files is None else tuple(files),
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {
             "read_at": self.read_at.isoformat(),
             "refused": self.refused,
             "needs_restart": list(self.needs_restart),
+            "files": None if self.files is None else list(self.files),
         }
 
 
@@ -77,8 +87,10 @@ class Registration:
         sources: Mapping[str, Source],
         *,
         kind: Kind,
+        files: Callable[[], Sequence[Path]] = lambda: (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`files` are those that the settings in force were read from."""
         self.name = new_name()
         #: What an operator should know, a sentence each; as of the last heartbeat.
         self.warnings: list[str] = []
@@ -87,7 +99,7 @@ class Registration:
         self._database = database
         self._schema = schema
         self._wiring = Wiring.of(sources)
-        self._kind = kind
+        self._kind, self._files = kind, files
         self._clock = clock
         self._started_at = clock()
         self._settings: dict[str, Any] | None = None
@@ -115,7 +127,9 @@ class Registration:
 
         Safe to call from any thread.
         """
-        self._settings = Reading(read_at, refused, tuple(needs_restart)).as_json()
+        # Absolute, because who looks at them is in another folder.
+        files = tuple(str(file.absolute()) for file in self._files())
+        self._settings = Reading(read_at, refused, tuple(needs_restart), files).as_json()
         self._turn.set()
 
     def heartbeat(self) -> None:

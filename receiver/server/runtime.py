@@ -22,10 +22,9 @@ from receiver.inbox.retries import RetrySchedule
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
-from receiver.reconcile.schedule import ReconcileThread
 from receiver.runs.feeder import Feeder
 from receiver.runs.runs import Verbs
-from receiver.server.feeder import new_feeder
+from receiver.server.feeder import new_feeder, new_reconciler
 from receiver.server.registry import Registration
 from receiver.server.renewal import Renewal, read_anew
 from receiver.server.upkeep import facts_of, retention_of
@@ -101,10 +100,6 @@ class Runtime:
             requests_wait=requests_wait,
         )
 
-    def reconciling(self) -> ReconcileThread:
-        """What reconciles the sources by their schedules, those of later settings too."""
-        return ReconcileThread(self.inbox, lambda: self.sources)
-
     def facts(self) -> Facts:
         """The part of the settings in force that the rules need."""
         return facts_of(self.settings, self.sources)
@@ -120,8 +115,12 @@ class Runtime:
             self.inbox, self.sources, self.settings, self.retention, claims_of=claims_of, forecasts=forecasts
         )
 
+    def reconciler(self, *, with_schedule: bool = False) -> Feeder:
+        """Steps runs that ask the sources' APIs; `with_schedule` it begins what the settings ask for."""
+        return new_reconciler(self.inbox, self.sources, self.runs, with_schedule=with_schedule)
+
     def registration(self, kind: Kind) -> Registration:
-        return Registration(self.database, self.schema, self.sources, kind=kind)
+        return Registration(self.database, self.schema, self.sources, kind=kind, files=lambda: self.settings.files)
 
 
 def install() -> Runtime:

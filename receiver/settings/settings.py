@@ -112,6 +112,12 @@ class Settings(Limits, BaseSettings):
         """The file that they were read from; None if they come from the environment alone."""
         return self._file
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that they were read from, those with secrets among them."""
+        named = (self._file, *(source.secrets_file for source in self.sources.values()))
+        return tuple(dict.fromkeys(file for file in named if file is not None))
+
     def place_of(self, name: str) -> str:
         """Where the setting is given, for error messages: its variable, or the file."""
         variable = f"{VARIABLE_PREFIX}{name.upper()}"

@@ -439,6 +439,34 @@ def test_ask_shows_a_row_beside_its_source_and_repairs_it_with_a_reason(folder, 
     assert "indexed knows no way to ask its source for one row of records" in cannot.stderr
 
 
+def test_a_reconcile_of_one_row_is_a_run_of_one(folder, ask, forks, served):
+    folder.query("UPDATE products SET name = 'wrong' WHERE external_id = 'NEW'")
+    dry = forks.run(folder, "reconcile", "iimmpact", "--entity", "products:NEW", "--dry-run")
+    assert (dry.returncode, 'name: "Never announced" there, "wrong" here' in dry.stdout) == (1, True)
+    healed = forks.run(folder, "reconcile", "iimmpact", "--entity", "products:NEW")
+    assert (healed.returncode, "Repaired: 1 rows changed." in healed.stdout) == (0, True), healed.stderr
+    newest = ask("runs")[0]
+    assert (newest["kind"], newest["tally"], newest["state"]) == ("repair", {"repaired": 1}, "done")
+    assert folder.count(f"run = {newest['id']}", "changes") == 1
+    for wrong in ("NEW", "products:", ":NEW"):
+        assert "--entity takes TABLE:ID" in forks.run(folder, "reconcile", "iimmpact", "--entity", wrong).stderr
+
+
+def test_a_reconcile_is_planned_row_by_row_and_keeps_nothing_of_a_wrong_one(folder, ask, forks, served):
+    folder.query("UPDATE products SET name = 'wrong' WHERE external_id = 'NEW'")
+    planned = ask("runs", "plan", "reconcile", "iimmpact")
+    assert (planned["kind"], planned["state"], planned["total"]) == ("reconcile", "planned", 2)
+    assert [(row["external_id"], row["before"], row["after"]) for row in planned["rows"]] == [
+        ("NEW", {"name": "wrong"}, {"name": "Never announced"})
+    ]
+    assert folder.count("name = 'wrong'", "products") == 1
+    assert ask("runs", "cancel", planned["id"])["state"] == "cancelled"
+    assert len(ask("reconcile", "iimmpact")["repaired"]) == 1
+    assert "Say which source" in forks.run(folder, "runs", "plan", "reconcile").stderr
+    assert "knows no list of its source" in forks.run(folder, "runs", "plan", "reconcile", "indexed").stderr
+    assert "is not the number of a run or delivery" in forks.run(folder, "runs", "show", "many").stderr
+
+
 def test_prune_drops_expired_bodies_and_keeps_the_rest(folder, ask, served):
     days = 40 * 86_400_000_000 * 1_024
     old = "(SELECT id FROM deliveries WHERE state = 'processed')"
@@ -468,7 +496,7 @@ def test_a_run_is_planned_started_and_watched_by_commands(folder, ask, forks, se
     started = ask("runs", "start", planned["id"], "--reason", "the parser was mended")
     assert (started["state"], started["reason"], started["worker"]) == ("running", "the parser was mended", False)
     with folder.running("worker"):
-        wait_until(lambda: folder.count("state = 'done'", "runs"), "the run")
+        wait_until(lambda: folder.count(f"state = 'done' AND id = {planned['id']}", "runs"), "the run")
     shown = forks.run(folder, "runs", "show", planned["id"]).stdout
     assert "Became: 1 dead." in shown
     assert ask("actions", "--run", planned["id"])[0]["reason"] == "the parser was mended"

@@ -7,13 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
+from running import reconciled
 from shopping import drain, named
 
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Event, Listed, Mirror, SourceSettings
 from receiver.errors import ConfigurationError
 from receiver.mirror.changes import after
-from receiver.reconcile import Report, date_back, reconcile
+from receiver.reconcile import Report, date_back
 
 #: Shortly before the tests run, so that news of the tests is on the one side or the other of a walk.
 EARLIER = datetime.now(UTC) - timedelta(hours=1)
@@ -59,7 +60,7 @@ def listed(shop, kit) -> SourceList:
 @pytest.fixture
 def run(kit, listed):
     def run(**options) -> Report:
-        return reconcile(kit.database, kit.source("shop"), clock=kit.now, **options)
+        return reconciled(kit, kit.source("shop"), **options)
 
     return run
 
@@ -178,7 +179,7 @@ def test_a_date_of_the_api_that_is_none_leaves_the_list_as_of_our_own_clock(kit,
         return listed(api)
 
     began = kit.now()
-    report = reconcile(kit.database, kit.source("shop"), clock=lambda: began)
+    report = reconciled(kit, kit.source("shop"), clock=lambda: began)
     assert report.as_of == began
 
 
@@ -382,7 +383,7 @@ def test_a_watermark_from_the_future_is_dated_back_though_its_own_row_is_honest(
 
 def test_what_a_reconcile_wrote_while_our_own_clock_was_ahead_is_dated_back_too(kit, listed, run):
     listed.hold(*(f"A{number}" for number in range(10)), name="Lantern")
-    reconcile(kit.database, kit.source("shop"), clock=lambda: kit.now() + timedelta(days=400))
+    reconciled(kit, kit.source("shop"), clock=lambda: kit.now() + timedelta(days=400))
     report = run()
     assert (report.misdated, kit.row(Product, "A0").changed_at < report.as_of) == (10, True)
     tell_of_today(kit)
@@ -475,7 +476,7 @@ def test_a_source_without_an_api_has_no_list(kit, listed, run):
 
 def test_a_dialect_without_a_listing_has_nothing_to_compare_with(kit):
     with pytest.raises(ConfigurationError, match="The dialect shop knows no list of its source"):
-        reconcile(kit.database, kit.source("shop"))
+        reconciled(kit, kit.source("shop"))
 
 
 def test_rows_of_another_source_are_none_of_its_business(kit, listed, run):

@@ -11,6 +11,7 @@ from typing import ClassVar
 import httpx
 import pytest
 from paging import PagedSource, listened_to, mirrored
+from running import reconciled
 from shopping import named
 from sqlalchemy import event, func, select
 
@@ -19,9 +20,9 @@ from handlers.catalog import Product
 from receiver import ApiError, Listed, ListPage
 from receiver.codec import decode, encode
 from receiver.database.database import Database
+from receiver.errors import RunConflict
 from receiver.mirror.changes import after
-from receiver.reconcile import reconcile, seen
-from receiver.reconcile.lease import UnderWayError
+from receiver.reconcile import seen
 from receiver.reconcile.mark import Mark, new_mark
 from receiver.reconcile.question import Asking
 from receiver.reconcile.tables import SEEN, transact_on
@@ -52,7 +53,7 @@ def lamps(kit, source) -> PagedSource:
 
 
 def run(kit, **options):
-    return reconcile(kit.database, kit.source("shop"), clock=kit.now, **options)
+    return reconciled(kit, kit.source("shop"), **options)
 
 
 def feed(kit) -> list[tuple[str, str]]:
@@ -412,14 +413,14 @@ def test_two_runs_of_one_source_at_once_are_one_too_many(kit, lamps):
 
     def again(number: int) -> None:
         if number == 2:
-            with pytest.raises(UnderWayError) as told:
+            with pytest.raises(RunConflict) as told:
                 run(kit)
             refused.append(str(told.value))
 
     lamps.before = again
     run(kit)
     assert len(refused) == 1
-    assert refused[0].startswith("shop is being reconciled already, since ")
+    assert refused[0].startswith("shop is being reconciled already, by run ")
     assert run(kit).listed == 10
 
 

@@ -121,3 +121,20 @@ def test_a_delivery_that_waits_for_its_next_attempt_is_tried_now(idle: Served):
     assert idle.delivery(delivery)["next_attempt_at"] < "2099"
     assert error(post(idle, f"deliveries/{delivery}/try")) == (409, "not_waiting")
     assert idle.get("/api/v1/actions?limit=1").json()["items"][0]["what"] == "try now"
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("kind=reconcile", "Say which source is reconciled"),
+        ("kind=reconcile&source=nobody", "Say which source is reconciled"),
+        ("kind=reconcile&source=iimmpact&state=dead", "leave `state` out"),
+        ("kind=reconcile&source=iimmpact", "has no `api_url`: set it"),
+        ("kind=reconcile&source=indexed", "knows no list of its source"),
+        ("source=iimmpact&force=true", "`force` is for a reconcile"),
+        ("kind=prune&source=iimmpact", "`kind` takes one of"),
+    ],
+)
+def test_a_reconcile_that_cannot_be_planned_is_refused_with_advice(idle: Served, query: str, told: str):
+    answer = post(idle, f"runs?{query}")
+    assert (answer.status_code, told in answer.json()["message"]) == (400, True), answer.text

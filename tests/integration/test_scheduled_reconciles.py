@@ -1,4 +1,4 @@
-"""The schedule: what is due is reconciled once, by one process, behind live work; missed ones are made up once."""
+"""The schedule: what is due begins a run, once; missed ones are made up once, and what broke off waits for its time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from datetime import timedelta
 import httpx
 import pytest
 from paging import PagedSource, listened_to, mirrored
-from shopping import named, sources_of
+from running import new_reconciler, reconciled
+from shopping import sources_of
+from sqlalchemy import select
 
-from receiver.reconcile import reconcile, schedule
-from receiver.reconcile.reconciling import Stopped
-from receiver.reconcile.schedule import ReconcileThread, due_sources, statuses
+from receiver.errors import RunConflict
+from receiver.runs.actions import ACTIONS, Asked, By, Via
+from receiver.runs.feeder import Feeder, FeederThread
+from receiver.runs.reconcile import Reconcile
+from receiver.runs.runs import Verbs
+from receiver.runs.schedule import ReconcileSchedule, due_sources, statuses
+from receiver.worker.processes import Wiring
 
 
 @pytest.fixture
@@ -24,9 +30,31 @@ def source(shop, kit) -> PagedSource:
     return paged
 
 
+class Worker:
+    """A process with a worker: its schedule and its feeder, stepped by hand."""
+
+    def __init__(self, kit) -> None:
+        self.kit = kit
+        self.schedule = ReconcileSchedule(verbs_of(kit), sources_of(kit), clock=kit.now, poll=0.0)
+        self.feeder = new_reconciler(kit)
+
+    def look(self) -> None:
+        """Begin what is due, and feed what is under way as far as it goes."""
+        self.schedule.look()
+        for _ in range(100):
+            self.feeder.step_all()
+            if not status(self.kit).under_way or status(self.kit).error:
+                return
+        raise AssertionError(f"it does not end: {status(self.kit)}")
+
+
 @pytest.fixture
-def thread(kit, source) -> ReconcileThread:
-    return ReconcileThread(kit.inbox, lambda: sources_of(kit), clock=kit.now)
+def worker(kit, source) -> Worker:
+    return Worker(kit)
+
+
+def verbs_of(kit) -> Verbs:
+    return Verbs(kit.database, Wiring.of(sources_of(kit)))
 
 
 def status(kit):
@@ -43,78 +71,101 @@ def test_a_source_that_was_not_known_before_has_missed_nothing(kit, source):
     assert status(kit).next_at - kit.now() <= timedelta(days=1)
 
 
-def test_what_is_due_is_reconciled_once(kit, source, thread):
+def test_what_is_due_is_reconciled_once_and_the_schedule_is_who_asked_for_it(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
     assert is_due(kit)
-    thread.look()
+    worker.look()
     assert mirrored(kit) == source.names
     assert not is_due(kit)
     assert (status(kit).began_at is not None, status(kit).ended_at is not None, status(kit).error) == (True, True, None)
+    with kit.database.read() as connection:
+        (action,) = connection.execute(select(ACTIONS)).mappings().all()
+    assert (action["who"], action["via"], action["run"]) == ("schedule", "schedule", status(kit).run)
+    assert action["reason"] == "by the schedule 'daily 02:10'"
 
 
-def test_what_was_missed_for_days_is_made_up_once(kit, source, thread):
+def test_two_workers_that_look_at_once_begin_one_run(kit, source, worker):
+    assert not is_due(kit)
+    kit.advance(days=1)
+    other = Worker(kit)
+    worker.schedule.look()
+    run = status(kit).run
+    other.schedule.look()
+    assert status(kit).run == run
+    worker.look()
+    other.look()
+    assert len(source.requests) == 2
+
+
+def test_what_was_missed_for_days_is_made_up_once(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=9)
-    thread.look()
-    asked = len(source.requests)
-    thread.look()
-    assert len(source.requests) == asked == 2
+    worker.look()
+    worker.look()
+    assert len(source.requests) == 2
 
 
 def test_a_reconcile_by_hand_counts_too(kit, source):
     assert not is_due(kit)
     kit.advance(days=1)
-    reconcile(kit.database, kit.source("shop"), clock=kit.now)
+    reconciled(kit, sources_of(kit)["shop"])
     assert not is_due(kit)
 
 
-def test_one_that_broke_off_is_told_and_waits_for_the_next_time(kit, source, thread):
+def test_one_that_broke_off_is_told_and_waits_for_the_next_time(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
     source.before = lambda _: (_ for _ in ()).throw(httpx.ConnectError("refused"))
-    thread.look()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("receiver.runs.feeder.GIVEN_UP_AFTER", 0.0)
+        worker.look()
     assert "broke off after 0 rows (ConnectError: refused)" in status(kit).error
+    assert not status(kit).under_way
+    first = status(kit).run
     assert not is_due(kit)
     kit.advance(days=1)
     assert is_due(kit)
+    source.before = lambda _: None
+    worker.look()
+    assert (status(kit).run > first, status(kit).error, mirrored(kit)) == (True, None, source.names)
 
 
-def test_a_walk_that_was_stopped_with_its_process_is_gone_on_with_at_once(kit, source, thread):
+def test_one_that_a_person_paused_is_left_alone_by_the_schedule(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
+    worker.schedule.look()
+    run = status(kit).run
+    verbs_of(kit).pause(Asked(by=By("ops-1", Via.COMMAND), what="pause run"), run, now=kit.now())
+    kit.advance(days=1)
+    assert not is_due(kit)
+    with pytest.raises(RunConflict, match=rf"Run {run}, a reconcile of shop, is paused: .* runs resume {run}"):
+        reconciled(kit, sources_of(kit)["shop"])
+    verbs_of(kit).resume(Asked(by=By("ops-1", Via.COMMAND), what="resume run"), run, now=kit.now())
+    worker.look()
+    assert (status(kit).run, mirrored(kit)) == (run, source.names)
 
-    def stop() -> None:
-        if source.requests:
-            raise Stopped
 
-    with pytest.raises(Stopped):
-        reconcile(kit.database, kit.source("shop"), scheduled=True, before_page=stop, clock=kit.now)
-    assert is_due(kit)
-    thread.look()
-    assert (mirrored(kit), status(kit).error, is_due(kit)) == (source.names, None, False)
-
-
-def test_a_thread_that_is_to_stop_lets_go_of_its_walk_without_an_error(kit, source, thread, capfd):
+def test_a_walk_that_was_stopped_with_its_process_is_gone_on_with_by_the_next(kit, source, worker):
     assert not is_due(kit)
     kit.advance(days=1)
-    source.after = lambda _: thread._stopping.set()
-    thread.look()
-    assert (len(source.requests), status(kit).error, status(kit).under_way, is_due(kit)) == (1, None, False, True)
-    assert "a scheduled reconcile stopped" in capfd.readouterr().out
+    worker.schedule.look()
+    while not source.requests:
+        worker.feeder.step_all()
+    worker.feeder.close()
+    assert (status(kit).under_way, status(kit).error, is_due(kit)) == (True, None, False)
+    Worker(kit).look()
+    assert (mirrored(kit), status(kit).under_way) == (source.names, False)
 
 
-def test_a_page_waits_while_live_work_waits(kit, source, thread, monkeypatch):
-    monkeypatch.setattr(schedule, "LONGEST_WAY", 0.5)
+def test_a_worker_without_the_source_leaves_its_run_to_another(kit, source, worker):
     assert not is_due(kit)
-    kit.send("shop", "product.updated", id="LIVE", data=named())
     kit.advance(days=1)
-    waited = []
-    wait = thread._stopping.wait
-    monkeypatch.setattr(thread._stopping, "wait", lambda seconds: waited.append(seconds) or wait(0))
-    thread.look()
-    assert waited[:2] == [0.2, 0.2]
-    assert mirrored(kit) == source.names, "but not for ever"
+    worker.schedule.look()
+    stranger = Feeder(kit.database, [Reconcile(kit.inbox, {}, kit.now)], clock=kit.now)
+    assert not stranger.step(status(kit).run)
+    worker.look()
+    assert mirrored(kit) == source.names
 
 
 def test_a_source_without_an_api_or_a_list_is_never_due(kit, shop):
@@ -126,7 +177,13 @@ def test_a_source_without_an_api_or_a_list_is_never_due(kit, shop):
 def test_the_thread_reconciles_by_itself_and_ends(kit, source):
     assert not is_due(kit)
     kit.advance(days=1)
-    thread = ReconcileThread(kit.inbox, lambda: sources_of(kit), clock=kit.now, poll=0.01)
+
+    def new_feeder() -> Feeder:
+        schedule = ReconcileSchedule(verbs_of(kit), sources_of(kit), clock=kit.now, poll=0.01)
+        kinds = [Reconcile(kit.inbox, sources_of(kit), kit.now)]
+        return Feeder(kit.database, kinds, look=schedule.look, clock=kit.now)
+
+    thread = FeederThread(new_feeder, name="reconciler")
     thread.start()
     try:
         for _ in range(1_000):

@@ -109,7 +109,7 @@ def columns_of(database, table):
 
 def without_layout(sql):
     """The words in order; the parts of a table sorted, since a column added later stands behind the others."""
-    words = re.sub(r"\s+", " ", sql).replace('"', "").replace("( ", "(").replace(" )", ")").strip()
+    words = re.sub(r"\s+", " ", sql).replace('"', "").replace("( ", "(").replace(" )", ")").replace(" ,", ",").strip()
     return sorted(re.split(r", (?![^(]*\))", words))
 
 

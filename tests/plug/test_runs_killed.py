@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from commanding import SETTINGS, Folder, Forks, post, product, wait_until
+from commanding import SECRET_KEY, SETTINGS, Folder, Forks, post, product, wait_until
 
 DELIVERIES = 160
 
@@ -51,3 +54,92 @@ def test_a_run_whose_worker_is_killed_goes_on_with_the_next(folder):
         assert folder.count("round = 2 AND state = 'processed' AND outcome = 'unchanged'") == DELIVERIES
         shown = json.loads(forks.run(folder, "runs", "show", run["run"], "--json").stdout)
         assert (shown["done"], shown["total"], shown["tally"]) == (DELIVERIES, DELIVERIES, {"unchanged": DELIVERIES})
+
+
+# ── a reconcile ───────────────────────────────────────────────────────────────────────────────────────────────
+
+PAGES, ROWS = 40, 5
+
+PAGED = """
+import httpx
+
+from handlers.catalog import Product
+from receiver import Dialect, HmacSha256, Listed, ListPage
+
+paged = Dialect("paged", verify=HmacSha256(header="X-Signature"))
+
+
+@paged.envelope
+def read(body: dict):
+    raise NotImplementedError
+
+
+@paged.connect
+def connect(source):
+    return httpx.Client(base_url=source.api_url)
+
+
+@paged.pages(Product)
+def page(api, start):
+    found = api.get(f"/{start or 0}").raise_for_status().json()
+    rows = [Listed(Product, each["id"], {"name": each["name"]}) for each in found["rows"]]
+    return ListPage(rows, found["next"], found["total"])
+"""
+
+
+class SlowList(BaseHTTPRequestHandler):
+    """A list that takes its time for each page, so that a kill meets it in the middle."""
+
+    def do_GET(self):
+        time.sleep(0.02)
+        number = int(self.path[1:])
+        rows = [{"id": f"P{number * ROWS + each}", "name": f"Lamp {each}"} for each in range(ROWS)]
+        following = number + 1 if number + 1 < PAGES else None
+        content = json.dumps({"rows": rows, "next": following, "total": PAGES * ROWS}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        """In silence."""
+
+
+@pytest.fixture
+def listed(lend_database, tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowList) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        (tmp_path / "paged.py").write_text(PAGED)
+        account = f'[sources.paged]\nsecrets = ["sign"]\napi_url = "http://127.0.0.1:{server.server_port}"\n'
+        text = f'secret_key = "{SECRET_KEY}"\ndialects = ["paged:paged"]\n{account}'
+        with lend_database(tmp_path) as url:
+            yield Folder(tmp_path, text, url)
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.long
+def test_a_reconcile_whose_worker_is_killed_goes_on_with_the_next_and_repairs_each_row_once(listed):
+    folder, deaths = listed, 0
+    run = json.loads(folder.run("runs", "plan", "reconcile", "paged", "--json").stdout)
+    assert (run["state"], run["total"], len(run["rows"])) == ("planned", PAGES * ROWS, PAGES * ROWS)
+    assert folder.count(table="products") == 0
+    assert folder.run("runs", "start", run["id"], "--reason", "to be killed").returncode == 0
+    while not folder.count("state = 'done'", "runs"):
+        enough = folder.count(table="products") + 40
+        with folder.running("worker") as worker:
+            wait_until(
+                lambda enough=enough: (
+                    folder.count(table="products") >= enough or folder.count("state = 'done'", "runs")
+                ),
+                "some progress",
+            )
+            deaths += not folder.count("state = 'done'", "runs")
+            worker.send_signal(signal.SIGKILL)
+            worker.wait()
+    assert deaths >= 2
+    shown = json.loads(folder.run("runs", "show", run["id"], "--json").stdout)
+    assert (shown["done"], shown["total"], shown["tally"]) == (PAGES * ROWS, PAGES * ROWS, {"repaired": PAGES * ROWS})
+    assert folder.count(f"run = {run['id']} AND operation = 'insert'", "changes") == PAGES * ROWS
+    assert folder.count(table="changes") == folder.count("active", "products") == PAGES * ROWS

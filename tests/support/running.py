@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from shopping import sources_of
 from sqlalchemy import select
 
+from receiver.dialects.sources import Source
 from receiver.inbox.retries import RetrySchedule
+from receiver.reconcile import Report, reconcile
 from receiver.runs.actions import Asked, By, Via
 from receiver.runs.feeder import Feeder
+from receiver.runs.reconcile import Reconcile
+from receiver.runs.reconciling import reconcile_now
 from receiver.runs.replay import Replay
 from receiver.runs.runs import Verbs, find
 from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RunState
@@ -81,3 +86,28 @@ class Runs:
     def rows(self, run: int) -> list[Mapping[str, Any]]:
         with self.kit.database.read() as connection:
             return list(connection.execute(select(RUN_ROWS).where(RUN_ROWS.c.run == run)).mappings())
+
+
+def new_reconciler(
+    kit: Webhooks, *, sources: Mapping[str, Source] | None = None, clock: Callable[[], datetime] | None = None
+) -> Feeder:
+    """A feeder of the runs that ask the sources' APIs, by the kit's clock unless it is given another."""
+    now = clock or kit.now
+    kinds = [Reconcile(kit.inbox, sources or sources_of(kit), now, only_misdated=only) for only in (False, True)]
+    return Feeder(kit.database, kinds, clock=now)
+
+
+def reconciled(
+    kit: Webhooks, source: Source, *, dry_run: bool = False, clock: Callable[[], datetime] | None = None, **options: Any
+) -> Report:
+    """The source reconciled as a run, to its end; with `dry_run` what that would do."""
+    now = clock or kit.now
+    if dry_run:
+        return reconcile(kit.database, source, dry_run=True, clock=now, **options)
+    sources = {source.name: source}
+    feeder = new_reconciler(kit, sources=sources, clock=now)
+    verbs = Verbs(kit.database, Wiring.of(sources))
+    try:
+        return reconcile_now(verbs, feeder, source, by=OPS, reason="a test", clock=now, **options)
+    finally:
+        feeder.close()

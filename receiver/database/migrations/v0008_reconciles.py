@@ -1,4 +1,4 @@
-"""A reconcile goes through a list page by page: the keys that it has seen, and how far it is, are kept."""
+"""A reconcile is a run, which goes through a list page by page: what it has seen, and what it changed, is kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 
 
 def upgrade() -> None:
-    # A database whose tables were made as they are declared has both already.
+    # A database whose tables were made as they are declared has all of it already.
     op.create_table(
         "seen",
         sa.Column("run", sa.String, primary_key=True),
@@ -24,16 +24,17 @@ def upgrade() -> None:
         if_not_exists=True,
     )
     op.create_table(
-        "reconciles",
+        "schedules",
         sa.Column("source", sa.String, primary_key=True),
         sa.Column("noticed_at", MOMENT, nullable=False),
-        sa.Column("run", sa.String),
-        sa.Column("holder", sa.String),
-        sa.Column("lease_until", MOMENT),
-        sa.Column("mark", sa.Text),
-        sa.Column("scheduled", sa.Boolean, nullable=False, server_default=sa.false()),
-        sa.Column("began_at", MOMENT),
-        sa.Column("ended_at", MOMENT),
-        sa.Column("error", sa.String),
         if_not_exists=True,
     )
+    if "run" not in {column["name"] for column in sa.inspect(op.get_bind()).get_columns("changes")}:
+        op.add_column("changes", sa.Column("run", sa.BigInteger))
+    _create_index("ix_changes_run", "changes", ["run", "seq"], "run IS NOT NULL")
+    _create_index("ix_runs_reconciles", "runs", ["sources", "id"], "kind = 'reconcile' AND started_at IS NOT NULL")
+
+
+def _create_index(name: str, table: str, columns: list[str], condition: str) -> None:
+    where = sa.text(condition)
+    op.create_index(name, table, columns, sqlite_where=where, postgresql_where=where, if_not_exists=True)

@@ -1,0 +1,119 @@
+"""A walk in the hands of a feeder: its transactions are those of a run, whose mark and numbers they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from receiver.database.database import Database
+from receiver.dialects.sources import Source
+from receiver.reconcile.mark import Mark
+from receiver.reconcile.question import Asking
+from receiver.reconcile.walk import Walk
+from receiver.runs.foreseen_rows import ForeseenRows
+from receiver.runs.run_kind import Progress, RunLease
+
+Result = TypeVar("Result")
+
+#: What is counted of a walk, as a run's tally names it.
+COUNTED = ("repaired", "newer", "left", "misdated")
+
+
+class LeasedWalk:
+    """The walk of one run, from the mark that was kept last."""
+
+    def __init__(
+        self,
+        database: Database,
+        source: Source,
+        asking: Asking | None,
+        mark: Mark,
+        held: RunLease,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._held, self._asking, self._clock = held, asking, clock
+        self._foreseen = ForeseenRows(held.run.id, held.run.mark)
+        self._mark = self._kept = mark
+        self._latest: Progress | None = None
+        self._walk = Walk(
+            database,
+            source,
+            asking,
+            clock=clock,
+            keep=self._keep,
+            transact=self._transact,
+            run=held.run.id,
+            foresee=self._foreseen.add,
+        )
+
+    def step(self) -> Progress:
+        """Do one page."""
+        self._latest = None
+        self._mark = self._walk.step(self._mark).mark
+        return self._latest or Progress(self._held.run.mark)
+
+    def finish(self) -> None:
+        """Drop what was kept for the walk."""
+        self._walk.finish(self._mark)
+
+    def close(self) -> None:
+        if self._asking is not None:
+            self._asking.close()
+
+    def _keep(self, _: Connection, mark: Mark) -> None:
+        self._kept = mark
+
+    def _transact(self, work: Callable[[Connection], Result]) -> Result:
+        """Run work of the walk in a transaction of the run."""
+        results: list[Result] = []
+
+        def commit(connection: Connection) -> Progress:
+            results[:] = [work(connection)]
+            mark = self._kept
+            if mark.plan:
+                self._foreseen.keep(connection, mark, now=self._clock())
+            return self._progress(mark)
+
+        self._latest = self._held.commit(commit)
+        self._foreseen.kept()
+        return results[0]
+
+    def _progress(self, mark: Mark) -> Progress:
+        run = self._held.run
+        document = {"walk": mark.to_json(), "kept_at": self._clock().isoformat(), "rows": self._foreseen.counts}
+        if mark.plan:
+            total = mark.read if mark.listed is None else mark.listed
+            return Progress(document, total=total, is_last=mark.is_done)
+        before = _numbers(run.mark, mark.run)
+        tally = {name: more for name in COUNTED if (more := getattr(mark, name) - before[name]) > 0}
+        if mark.is_done and mark.braked:
+            tally["braked"] = sum(mark.braked.values())
+        done = _looked_at(mark) - before["looked_at"]
+        known = [run.done + done, *mark.totals, *([] if mark.is_done else [run.total])]
+        return Progress(document, done=done, tally=tally, total=max(known), is_last=mark.is_done)
+
+
+def mark_of(document: Mapping[str, Any]) -> Mark:
+    """The mark of the walk, out of the mark of its run."""
+    return Mark.from_json(document["walk"])
+
+
+def kept_at(document: Mapping[str, Any]) -> datetime:
+    """When the mark of a run was kept."""
+    return datetime.fromisoformat(document["kept_at"])
+
+
+def _looked_at(mark: Mark) -> int:
+    return mark.misdated if mark.only_misdated else mark.read
+
+
+def _numbers(document: Mapping[str, Any] | None, walk: str) -> Mapping[str, int]:
+    """What the same walk had counted by the mark that was kept last."""
+    names: Sequence[str] = COUNTED
+    if document is None or document["walk"]["run"] != walk:
+        return dict.fromkeys((*names, "looked_at"), 0)
+    mark = mark_of(document)
+    return {name: getattr(mark, name) for name in names} | {"looked_at": _looked_at(mark)}

@@ -1,0 +1,88 @@
+"""Reconciling a source as a run, here and now: begun, stepped to its end, and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from receiver.dialects.sources import Source
+from receiver.errors import HookmirrorError, RunTaken
+from receiver.logs.safe_text import told, told_with_type
+from receiver.mirror.changes import of_run
+from receiver.reconcile.report import MOST_SHOWN, Report
+from receiver.runs.actions import Asked, By
+from receiver.runs.feeder import Feeder
+from receiver.runs.leased_walk import mark_of
+from receiver.runs.reconcile import DATE_BACK, RECONCILE, RECONCILE_LEASE, check_reconcilable
+from receiver.runs.runs import Verbs, certain, find
+from receiver.runs.tables import RunState
+from receiver.runs.unplanned_run import UnplannedRun, begin_run
+
+#: Called with the number of rows done so far.
+RowsDone = Callable[[int], None]
+
+#: What is said of a run whose command was interrupted.
+COMMAND_INTERRUPTED = "The command that stepped it was interrupted."
+
+
+def reconcile_now(
+    verbs: Verbs,
+    feeder: Feeder,
+    source: Source,
+    *,
+    by: By,
+    reason: str,
+    force: bool = False,
+    only_misdated: bool = False,
+    progress: RowsDone = lambda _: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Report:
+    """Begin a reconcile of the source, or go on with the one that broke off, and step it to its end.
+
+    `feeder` is one of this call. Raises `RunConflict` while another one is at work, `ConfigurationError` for a source
+    without a list or an API, and `ApiError` if the list breaks off: then the run is paused, with the reason.
+    """
+    if not only_misdated:
+        check_reconcilable(source)
+    kind = DATE_BACK if only_misdated else RECONCILE
+    asked = Asked(by=by, what=kind, arguments={"source": source.name, "force": force}, reason=reason)
+    wanted = UnplannedRun(kind=kind, source=source.name, lease=RECONCILE_LEASE, held_by=feeder.name)
+    now = clock()
+    done = certain(begin_run(verbs, asked, wanted, now=now))
+    run = int(done.result["run"])
+    try:
+        for number in feeder.steps(run):
+            progress(number)
+    except RunTaken:
+        raise
+    except BaseException as error:
+        feeder.break_off(run, _reason(error))
+        raise
+    with verbs.database.read() as connection:
+        return report_of(connection, run, since=now)
+
+
+def report_of(connection: Connection, run: int, *, since: datetime) -> Report:
+    """What the run found, and what it did about it, for who steps it since then.
+
+    Raises `RunTaken` if somebody has stopped it.
+    """
+    row = find(connection, run)
+    if row["state"] != RunState.DONE:
+        raise RunTaken(
+            f"Run {run} is {row['state']}, by somebody else: `hookmirror runs show {run}` tells how it stands."
+        )
+    mark = mark_of(row["mark"])
+    report = Report(mark.source, mark.began_at, resumed=mark.began_at if mark.began_at < since else None)
+    report.take(mark)
+    report.repaired = of_run(connection, run, limit=MOST_SHOWN)
+    report.repairs = row["tally"].get("repaired", 0)
+    return report
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, HookmirrorError):
+        return told(error)
+    return told_with_type(error) if isinstance(error, Exception) else COMMAND_INTERRUPTED

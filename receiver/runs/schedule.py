@@ -1,0 +1,189 @@
+"""The schedule: sources are reconciled by the workers, when their settings say so.
+
+What is due begins a run, which any process with a worker feeds. What was due while nobody ran is made up once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+
+import structlog
+from sqlalchemy import Connection, RowMapping, select
+
+from receiver.database.bulk import insert_rows
+from receiver.database.database import Database
+from receiver.database.errors import retry_transaction
+from receiver.dialects.sources import Source
+from receiver.errors import RunConflict
+from receiver.logs.safe_text import told_with_type
+from receiver.runs.actions import Asked, By, Via
+from receiver.runs.reconcile import RECONCILE, RECONCILE_LEASE
+from receiver.runs.runs import Verbs
+from receiver.runs.tables import OVER, RUNS, SCHEDULES, STARTED_RECONCILES, RunState
+from receiver.runs.unplanned_run import UnplannedRun, begin_run
+from receiver.settings.timetable import Timetable
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at the schedule.
+SCHEDULE_POLL = 15.0
+
+#: Who begins what the settings ask for.
+BY_SCHEDULE = By("schedule", Via.SCHEDULE)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileStatus:
+    """When a source was reconciled last, and will be next."""
+
+    source: str
+    #: As the settings say; None if only by hand.
+    schedule: str | None
+    #: The latest run.
+    run: int | None = None
+    began_at: datetime | None = None
+    #: None while it is under way, or broke off.
+    ended_at: datetime | None = None
+    under_way: bool = False
+    #: Why the last one broke off, or does not move.
+    error: str | None = None
+    next_at: datetime | None = None
+
+
+def statuses(database: Database, sources: Mapping[str, Source], *, now: datetime) -> list[ReconcileStatus]:
+    """How each source stands, in the order of their names."""
+    known = _known(database, sources)
+    return [_status(name, source, known[name], now) for name, source in sorted(sources.items())]
+
+
+def due_sources(database: Database, sources: Mapping[str, Source], *, now: datetime) -> list[Source]:
+    """The sources that are to be reconciled now. One that is heard of for the first time has missed nothing."""
+    planned = {name: source for name, source in sources.items() if _plan(source) is not None}
+    if not planned:
+        return []
+    known = _known(database, planned)
+    new = sorted(name for name, (noticed_at, _) in known.items() if noticed_at is None)
+    if new:
+        retry_transaction(lambda: _notice(database, new, now))
+        known = _known(database, planned)
+    return [source for name, source in sorted(planned.items()) if _is_due(source, *known[name], now)]
+
+
+class ReconcileSchedule:
+    """Begins the reconciles that are due, whenever it is looked at."""
+
+    def __init__(
+        self,
+        verbs: Verbs,
+        sources: Mapping[str, Source],
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        poll: float = SCHEDULE_POLL,
+    ) -> None:
+        self._verbs, self._sources = verbs, sources
+        self._clock, self._poll = clock, poll
+        self._look_at = 0.0
+
+    def look(self) -> None:
+        """Begin what is due, unless somebody looked just now."""
+        if monotonic() < self._look_at:
+            return
+        self._look_at = monotonic() + self._poll
+        now = self._clock()
+        for source in due_sources(self._verbs.database, self._sources, now=now):
+            try:
+                self._begin(source, now)
+            except RunConflict as error:
+                log.info("a reconcile is due, and another one is at work", source=source.name, reason=str(error))
+            except Exception as error:
+                # One source must not keep the others from theirs.
+                log.warning("a scheduled reconcile cannot begin", source=source.name, error=told_with_type(error))
+
+    def _begin(self, source: Source, now: datetime) -> None:
+        asked = Asked(
+            by=BY_SCHEDULE,
+            what=RECONCILE,
+            arguments={"source": source.name, "force": False},
+            reason=f"by the schedule {source.settings.reconcile!r}",
+        )
+
+        def is_still_due(connection: Connection) -> bool:
+            return _is_due(source, *_of_source(connection, source.name), now)
+
+        wanted = UnplannedRun(
+            kind=RECONCILE, source=source.name, lease=RECONCILE_LEASE, goes_on=False, is_wanted=is_still_due
+        )
+        begun = begin_run(self._verbs, asked, wanted, now=now)
+        if begun is not None:
+            log.info("a scheduled reconcile begins", source=source.name, run=begun.result["run"])
+
+
+def _plan(source: Source) -> Timetable | None:
+    """When the source is reconciled; never, if it has no list to walk."""
+    if source.dialect.listing_of is None or source.settings.api_url is None:
+        return None
+    return source.settings.reconcile_timetable
+
+
+def _status(
+    name: str, source: Source, known: tuple[datetime | None, RowMapping | None], now: datetime
+) -> ReconcileStatus:
+    plan = _plan(source)
+    following = None if plan is None else plan.following(now, name=name)
+    noticed_at, run = known
+    if noticed_at is not None and _is_due(source, noticed_at, run, now):
+        following = now
+    if run is None:
+        return ReconcileStatus(name, source.settings.reconcile, next_at=following)
+    is_open = run["state"] not in OVER
+    return ReconcileStatus(
+        name,
+        source.settings.reconcile,
+        run=run["id"],
+        began_at=run["started_at"],
+        ended_at=run["ended_at"],
+        under_way=run["state"] == RunState.RUNNING,
+        error=run["trouble"] if is_open else None,
+        next_at=following,
+    )
+
+
+def _is_due(source: Source, noticed_at: datetime | None, run: RowMapping | None, now: datetime) -> bool:
+    plan = _plan(source)
+    if plan is None or (run is not None and _is_in_hand(run)):
+        return False
+    known = [moment for moment in (noticed_at, None if run is None else run["started_at"]) if moment is not None]
+    return bool(plan.latest(now, name=source.name) > max(known, default=now))
+
+
+def _is_in_hand(run: RowMapping) -> bool:
+    """Whether it goes on by itself, or waits for the person who paused it."""
+    return run["state"] == RunState.RUNNING or (run["state"] == RunState.PAUSED and run["trouble"] is None)
+
+
+def _notice(database: Database, names: list[str], now: datetime) -> None:
+    with database.write() as connection:
+        rows = [(name, now) for name in names]
+        insert_rows(connection, SCHEDULES, ("source", "noticed_at"), rows, conflict="ON CONFLICT (source) DO NOTHING")
+
+
+def _known(database: Database, sources: Mapping[str, Source]) -> dict[str, tuple[datetime | None, RowMapping | None]]:
+    """Of each source since when its schedule is known, and its latest reconcile."""
+
+    def read() -> dict[str, tuple[datetime | None, RowMapping | None]]:
+        with database.read() as connection:
+            return {name: _of_source(connection, name) for name in sources}
+
+    return retry_transaction(read)
+
+
+def _of_source(connection: Connection, name: str) -> tuple[datetime | None, RowMapping | None]:
+    noticed = select(SCHEDULES.c.noticed_at).where(SCHEDULES.c.source == name)
+    latest = select(*_SHOWN).where(STARTED_RECONCILES, RUNS.c.sources == [name]).order_by(RUNS.c.id.desc()).limit(1)
+    return connection.execute(noticed).scalar(), connection.execute(latest).mappings().first()
+
+
+_SHOWN = [RUNS.c[name] for name in ("id", "state", "started_at", "ended_at", "trouble")]

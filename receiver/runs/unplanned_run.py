@@ -1,0 +1,81 @@
+"""Beginning a run without a plan, on one source, in one transaction: a new one, or the one that broke off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, select
+
+from receiver.errors import RunConflict
+from receiver.runs.actions import Asked, Done, Effect, perform
+from receiver.runs.leases import is_held
+from receiver.runs.runs import Verbs, be_alone, finish, locked, new_run, set_state
+from receiver.runs.tables import RUNS, TURNS, RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnplannedRun:
+    """How one source's run of a kind without a plan is begun."""
+
+    kind: str
+    source: str
+    #: How long a feeder may be silent.
+    lease: timedelta
+    #: Who steps it from the beginning; None for the next feeder that looks.
+    held_by: str | None = None
+    #: Whether one that broke off, or was left behind, is gone on with, if it is of the same arguments.
+    goes_on: bool = True
+    #: Asked inside the transaction: whether it is still to be begun.
+    is_wanted: Callable[[Connection], bool] = lambda _: True
+
+
+def begin_run(verbs: Verbs, asked: Asked, wanted: UnplannedRun, *, now: datetime) -> Done | None:
+    """Begin it; None if it is not wanted any more. The result names the run, and says whether it is gone on with.
+
+    Raises `RunConflict` while another one of this kind is at work on the source, or was paused by a person.
+    """
+    return perform(verbs.database, asked, lambda connection: _begin(connection, verbs, asked, wanted, now), now=now)
+
+
+def _begin(connection: Connection, verbs: Verbs, asked: Asked, wanted: UnplannedRun, now: datetime) -> Effect | None:
+    be_alone(connection)
+    if not wanted.is_wanted(connection):
+        return None
+    holding: dict[str, Any] = {"fed_by": wanted.held_by}
+    holding["fed_until"] = None if wanted.held_by is None else now + wanted.lease
+    turn = (TURNS.c.kind == wanted.kind, TURNS.c.source == wanted.source)
+    other = connection.execute(select(TURNS.c.run).where(*turn)).scalar()
+    if other is not None:
+        row = locked(connection, other)
+        _refuse_beside(row, wanted, now)
+        if wanted.goes_on and row["arguments"] == dict(asked.arguments):
+            set_state(connection, other, RunState.RUNNING, trouble=None, **holding)
+            return _effect(other, is_resumed=True)
+        finish(connection, other, RunState.CANCELLED, now=now)
+    values = new_run(wanted.kind, asked, [wanted.source], verbs.wiring, now)
+    values |= {"state": RunState.RUNNING.value, "total": 0, "reason": asked.reason, **holding}
+    values |= {"started_by": asked.by.who, "started_at": now}
+    run = int(connection.execute(insert(RUNS).values(**values).returning(RUNS.c.id)).scalar_one())
+    connection.execute(insert(TURNS).values(kind=wanted.kind, source=wanted.source, run=run))
+    return _effect(run, is_resumed=False)
+
+
+def _refuse_beside(row: RowMapping, wanted: UnplannedRun, now: datetime) -> None:
+    if row["state"] == RunState.PAUSED and row["trouble"] is None:
+        raise RunConflict(
+            f"Run {row['id']}, a {row['kind']} of {wanted.source}, is paused: go on with it by `hookmirror runs "
+            f"resume {row['id']}`, or end it by `hookmirror runs cancel {row['id']}`."
+        )
+    if row["state"] == RunState.RUNNING and is_held(row, wanted.lease, now):
+        raise RunConflict(
+            f"{wanted.source} is being reconciled already, by run {row['id']} since {row['started_at']:%H:%M:%S} "
+            f"UTC: wait for its end; `hookmirror runs show {row['id']}` tells how far it is."
+        )
+
+
+def _effect(run: int, *, is_resumed: bool) -> Effect:
+    result = {"run": str(run), "state": RunState.RUNNING.value, "resumed": is_resumed}
+    return Effect(0, result, run=run, wants_reason=False)

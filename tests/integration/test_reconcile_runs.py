@@ -1,0 +1,366 @@
+"""Reconcile as a run: forecast row by row, started, paused, cancelled, gone on with, behind live work."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from paging import PagedSource, listened_to, mirrored
+from running import OPS, Runs, asked, new_reconciler, reconciled
+from shopping import named, sources_of
+from sqlalchemy import func, select
+
+from handlers.catalog import Product
+from receiver import ApiError
+from receiver.errors import RunConflict, RunTaken
+from receiver.mirror.changes import after, of_run
+from receiver.reconcile import reconcile
+from receiver.reconcile.tables import SEEN
+from receiver.runs import formatting
+from receiver.runs import reconcile as kind
+from receiver.runs.actions import ACTIONS
+from receiver.runs.repair import repair
+from receiver.runs.tables import RUN_ROWS, RUNS, RunState
+from receiver.worker.liveness import deregister
+
+EARLIER = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+
+
+@pytest.fixture
+def lamps(kit, shop) -> PagedSource:
+    """Ten lamps, A0 to A9, that the mirror knows."""
+    source = PagedSource()
+    source.speak(shop)
+    listened_to(kit)
+    source.hold(f"A{number}" for number in range(10))
+    for external_id in source.names:
+        kit.send("shop", "product.updated", id=external_id, at=EARLIER, data=named())
+    kit.drain()
+    return source
+
+
+@pytest.fixture
+def runs(kit, lamps) -> Runs:
+    """Runs of the shop, whose feeder asks the source."""
+    found = Runs(kit)
+    found.feeder = new_reconciler(kit)
+    return found
+
+
+def plan(runs, *, feeder=None, force: bool = False) -> int:
+    request = asked("plan reconcile", source="shop", force=force)
+    run = int(runs.verbs.plan(request, "reconcile", sources=["shop"], now=runs.kit.now()).result["run"])
+    for _ in (feeder or runs.feeder).steps(run):
+        pass
+    return run
+
+
+def start(runs) -> int:
+    run = plan(runs)
+    runs.start(run)
+    return run
+
+
+def finish(runs, run: int) -> None:
+    for _ in runs.feeder.steps(run):
+        pass
+
+
+def feed(kit) -> list[tuple[str, str]]:
+    return [(change["operation"], change["external_id"]) for change in after(kit.database, 0, limit=1_000)]
+
+
+def edit(lamps, kit) -> None:
+    """A change, a new row, one that is gone, and news from the future about another."""
+    lamps.hold(["A1", "NEW"], "Lantern")
+    del lamps.names["A8"]
+    kit.send("shop", "product.deleted", id="A3", at=datetime(2099, 1, 1, tzinfo=UTC))
+    kit.drain()
+
+
+# ── the plan ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_plan_foretells_row_by_row_what_the_run_does_and_changes_nothing(kit, lamps, runs):
+    edit(lamps, kit)
+    before = feed(kit)
+    run = plan(runs)
+    assert (feed(kit), runs.run(run)["state"]) == (before, RunState.PLANNED)
+    foreseen = {(row["external_id"], row["operation"]): row["after"] for row in runs.rows(run)}
+    assert foreseen.keys() == {("A1", "update"), ("NEW", "insert"), ("A8", "deactivate"), ("A3", "reactivate")}
+    runs.start(run)
+    finish(runs, run)
+    with kit.database.read() as connection:
+        done = {(each.external_id, each.operation): each.after for each in of_run(connection, run, limit=100)}
+    assert done == foreseen
+    assert mirrored(kit) == lamps.names
+    forecast = runs.run(run)["forecast"]
+    assert forecast["rows"] == {"products": {"deactivate": 1, "insert": 1, "reactivate": 1, "update": 1}}
+    assert (forecast["outcomes"], runs.run(run)["tally"]) == ({"repaired": 4, "misdated": 1},) * 2
+
+
+def test_a_plan_says_what_a_dry_run_says(kit, lamps, runs):
+    edit(lamps, kit)
+    told = reconcile(kit.database, sources_of(kit)["shop"], dry_run=True, clock=kit.now)
+    run = plan(runs)
+    rows = {row["external_id"]: (row["operation"], row["after"]) for row in runs.rows(run)}
+    assert rows == {change.external_id: (change.operation, change.after) for change in told.repaired}
+    with kit.database.read() as connection:
+        lines = list(formatting.run_lines(runs.run(run), formatting.forecast_rows(connection, run, limit=10)))
+    assert 'update products shop A1: name "Lamp" -> "Lantern"' in [line.strip() for line in lines]
+
+
+def test_a_row_that_would_come_back_to_what_it_was_is_not_foretold(kit, lamps, runs):
+    """It was deactivated by news from the future, and is missing from the list."""
+    kit.send("shop", "product.deleted", id="A3", at=datetime(2099, 1, 1, tzinfo=UTC))
+    kit.drain()
+    del lamps.names["A3"]
+    run = plan(runs)
+    assert runs.rows(run) == []
+
+
+def test_a_plan_goes_on_where_it_was_in_another_process(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    edit(lamps, kit)
+    request = asked("plan reconcile", source="shop", force=False)
+    run = int(runs.verbs.plan(request, "reconcile", sources=["shop"], now=kit.now()).result["run"])
+    for _ in range(100):
+        feeder = new_reconciler(kit)
+        # The first one dates back, in memory alone.
+        if not (feeder.step(run) and feeder.step(run)):
+            break
+        deregister(feeder.name)
+    assert {row["external_id"] for row in runs.rows(run)} == {"A1", "NEW", "A8", "A3"}
+    assert lamps.requests == [0, 0, 3, 6, 9], "the first process died with the page that told when the list counts"
+    with kit.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(SEEN)).scalar() == 0
+
+
+def test_of_a_plan_with_very_many_rows_the_first_are_kept_and_all_are_counted(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.runs.foreseen_rows.MOST_ROWS", 4)
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    lamps.hold(lamps.names, "Lantern")
+    run = plan(runs)
+    assert len(runs.rows(run)) == 4
+    assert runs.run(run)["forecast"]["rows"] == {"products": {"update": 10}}
+
+
+def test_a_plan_whose_list_does_not_hold_still_is_given_up_with_the_reason(kit, lamps, runs):
+    lamps.before = lambda number: lamps.names.pop(next(iter(lamps.names)), None)
+    request = asked("plan reconcile", source="shop", force=False)
+    run = int(runs.verbs.plan(request, "reconcile", sources=["shop"], now=kit.now()).result["run"])
+    for _ in range(100):
+        runs.feeder.step_all()
+    found = runs.run(run)
+    assert found["state"] == RunState.CANCELLED
+    assert "changed while it was read, 3 times" in found["trouble"]
+
+
+# ── the run ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_changes_of_a_reconcile_name_its_run(kit, lamps, runs):
+    lamps.hold(["A1"], "Lantern")
+    reconciled(kit, sources_of(kit)["shop"])
+    (change,) = [each for each in after(kit.database, 0, limit=1_000) if each["run"] is not None]
+    found = runs.run(change["run"])
+    assert (found["kind"], found["sources"], found["tally"]) == ("reconcile", ["shop"], {"repaired": 1})
+    assert (found["done"], found["total"], found["reason"]) == (10, 10, "a test")
+
+
+def test_a_second_reconcile_writes_nothing(kit, lamps, runs):
+    edit(lamps, kit)
+    reconciled(kit, sources_of(kit)["shop"])
+    before = feed(kit)
+    assert reconciled(kit, sources_of(kit)["shop"]).repairs == 0
+    assert feed(kit) == before
+
+
+def test_a_paused_run_asks_nothing_and_goes_on_from_its_page(kit, lamps, runs):
+    lamps.hold(lamps.names, "Lantern")
+    run = start(runs)
+    lamps.requests.clear()
+    while len(lamps.requests) < 2:
+        runs.feeder.step_all()
+        runs.feeder._due.clear()
+    runs.verbs.pause(asked("pause run"), run, now=kit.now())
+    runs.feeder.step_all()
+    assert lamps.requests == [0, 3]
+    runs.verbs.resume(asked("resume run"), run, now=kit.now())
+    finish(runs, run)
+    assert (lamps.requests, mirrored(kit)) == ([0, 3, 6, 9], lamps.names)
+
+
+def test_a_run_that_is_cancelled_in_the_middle_of_a_page_keeps_nothing_of_it(kit, lamps, runs):
+    lamps.hold(lamps.names, "Lantern")
+    run = start(runs)
+    asked_before = len(lamps.requests)
+    lamps.after = lambda number: (
+        runs.verbs.cancel(asked("cancel run"), run, now=kit.now()) if number == asked_before + 2 else None
+    )
+    with pytest.raises(RunTaken):
+        finish(runs, run)
+    assert sorted(mirrored(kit).values()) == ["Lamp"] * 7 + ["Lantern"] * 3
+    assert runs.run(run)["state"] == RunState.CANCELLED
+
+
+def test_a_run_that_was_paused_for_hours_walks_anew(kit, lamps, runs):
+    """Too much may have changed behind it, and what it has seen may have been dropped."""
+    lamps.hold(lamps.names, "Lantern")
+    run = start(runs)
+    while len(lamps.requests) < 6:
+        runs.feeder.step(run)
+    runs.verbs.pause(asked("pause run"), run, now=kit.now())
+    runs.feeder.step_all()
+    lamps.requests.clear()
+    kit.advance(days=3)
+    runs.verbs.resume(asked("resume run"), run, now=kit.now())
+    finish(runs, run)
+    assert (lamps.requests, mirrored(kit)) == ([0, 3, 6, 9], lamps.names)
+
+
+def test_what_a_walk_of_days_has_seen_is_not_dropped_by_another_that_begins(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.reconcile.seen.SECONDS_AT_ONCE", 0.0)
+    run = start(runs)
+    lamps.requests.clear()
+    while len(lamps.requests) < 2:
+        runs.feeder.step(run)
+    kit.advance(days=3)
+    runs.feeder.step(run)
+    reconciled(kit, kit.source("other", dialect="shop", api_url="http://api.test"))
+    finish(runs, run)
+    assert runs.run(run)["tally"] == {}
+    assert mirrored(kit).keys() >= lamps.names.keys()
+
+
+def test_two_runs_on_one_source_are_one_too_many_whoever_begins_them(kit, lamps, runs):
+    run = start(runs)
+    second = plan(runs)
+    with pytest.raises(RunConflict, match=f"Run {run} is a reconcile of the same source"):
+        runs.start(second)
+    runs.feeder.step(run)
+    with pytest.raises(RunConflict, match=f"shop is being reconciled already, by run {run} since"):
+        reconciled(kit, sources_of(kit)["shop"])
+
+
+def test_a_command_goes_on_with_the_run_that_its_killed_predecessor_left(kit, lamps, runs):
+    lamps.hold(lamps.names, "Lantern")
+    run = start(runs)
+    lamps.requests.clear()
+    while len(lamps.requests) < 2:
+        runs.feeder.step(run)
+    deregister(runs.feeder.name)
+    report = reconciled(kit, sources_of(kit)["shop"])
+    assert (report.resumed is not None, report.repairs, len(report.repaired)) == (True, 10, 10)
+    assert lamps.requests == [0, 3, 6, 9]
+    assert runs.run(run)["state"] == RunState.DONE
+
+
+def test_with_force_a_run_that_broke_off_without_it_is_cancelled_and_another_begun(kit, lamps, runs):
+    lamps.before = lambda number: (_ for _ in ()).throw(httpx.ConnectError("refused")) if number == 2 else None
+    with pytest.raises(ApiError):
+        reconciled(kit, sources_of(kit)["shop"])
+    report = reconciled(kit, sources_of(kit)["shop"], force=True)
+    assert report.resumed is None
+    with kit.database.read() as connection:
+        states = connection.execute(select(RUNS.c.state).order_by(RUNS.c.id)).scalars().all()
+    assert states == [RunState.CANCELLED, RunState.DONE]
+
+
+def test_a_page_waits_while_live_work_waits_and_a_worker_is_there_to_do_it(kit, lamps, runs, monkeypatch):
+    run = start(runs)
+    asked_before = len(lamps.requests)
+    kit.send("shop", "product.updated", id="LIVE", data=named())
+    kit.advance(minutes=1)
+    monkeypatch.setattr(kind, "has_worker", lambda *_, **__: True)
+    assert runs.feeder.step(run)
+    assert runs.feeder.step(run)
+    assert len(lamps.requests) == asked_before
+    kit.drain()
+    lamps.names["LIVE"] = "Lamp"
+    finish(runs, run)
+    assert mirrored(kit) == lamps.names
+
+
+def test_a_page_does_not_wait_for_live_work_for_ever(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr(kind, "has_worker", lambda *_, **__: True)
+    monkeypatch.setattr(kind, "LONGEST_WAY", 0.0)
+    run = start(runs)
+    kit.send("shop", "product.updated", id="LIVE", data=named())
+    kit.advance(minutes=1)
+    finish(runs, run)
+    assert runs.run(run)["state"] == RunState.DONE
+
+
+# ── the API is away ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_while_the_api_is_away_the_run_waits_says_so_and_goes_on_by_itself(kit, lamps, runs):
+    lamps.hold(lamps.names, "Lantern")
+    run = start(runs)
+    lamps.requests.clear()
+    away = [True, True]
+    lamps.before = lambda _: (
+        (_ for _ in ()).throw(httpx.ConnectError("refused"))
+        if lamps.requests[-1] == 6 and (away and away.pop())
+        else None
+    )
+    seconds = []
+    while away:
+        seconds.append(runs.feeder.step_all())
+        runs.feeder._due.clear()
+    found = runs.run(run)
+    assert (found["state"], found["done"]) == (RunState.RUNNING, 6)
+    assert "broke off after 6 rows (ConnectError: refused)" in found["trouble"]
+    assert "It is tried again, since" in found["trouble"]
+    assert runs.feeder._pauses[run] == 2.0, "longer each time"
+    for _ in range(10):
+        runs.feeder.step_all()
+        runs.feeder._due.clear()
+    assert (runs.run(run)["state"], runs.run(run)["trouble"], mirrored(kit)) == (RunState.DONE, None, lamps.names)
+
+
+def test_an_api_that_stays_away_pauses_the_run_with_the_reason_and_resume_goes_on(kit, lamps, runs, monkeypatch):
+    monkeypatch.setattr("receiver.runs.feeder.GIVEN_UP_AFTER", 0.0)
+    lamps.hold(lamps.names, "Lantern")
+    run = start(runs)
+    lamps.requests.clear()
+    lamps.before = lambda _: (_ for _ in ()).throw(httpx.ConnectError("refused")) if lamps.requests[-1] == 6 else None
+    while runs.run(run)["state"] == RunState.RUNNING:
+        runs.feeder.step_all()
+        runs.feeder._due.clear()
+    assert runs.run(run)["state"] == RunState.PAUSED
+    assert "broke off after 6 rows (ConnectError: refused)" in runs.run(run)["trouble"]
+    lamps.before = lambda _: None
+    runs.verbs.resume(asked("resume run"), run, now=kit.now())
+    finish(runs, run)
+    assert lamps.requests == [0, 3, 6, 6, 9]
+    assert mirrored(kit) == lamps.names
+
+
+def test_a_list_that_does_not_hold_still_is_not_asked_for_again_and_again(kit, lamps, runs):
+    run = start(runs)
+
+    lamps.before = lambda number: lamps.hold([f"B{number}"])
+    for _ in range(100):
+        runs.feeder.step_all()
+        runs.feeder._due.clear()
+    assert runs.run(run)["state"] == RunState.PAUSED
+    assert "changed while it was read, 3 times, so nothing was deactivated" in runs.run(run)["trouble"]
+
+
+# ── one row ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_repair_of_one_row_is_a_run_of_one_with_its_action_and_its_change(kit, lamps, runs):
+    lamps.hold(["A1"], "Lantern")
+    repair(runs.verbs, sources_of(kit)["shop"], Product, "A1", by=OPS, reason="the ERP says so")
+    with kit.database.read() as connection:
+        (run,) = connection.execute(select(RUNS)).mappings().all()
+        (action,) = connection.execute(select(ACTIONS)).mappings().all()
+        (change,) = of_run(connection, run["id"], limit=10)
+        assert connection.execute(select(func.count()).select_from(RUN_ROWS)).scalar() == 0
+    assert (run["kind"], run["state"], run["tally"]) == ("repair", RunState.DONE, {"repaired": 1})
+    assert (run["started_by"], run["reason"]) == ("ops-1", "the ERP says so")
+    assert (action["run"], action["what"], change.external_id) == (run["id"], "repair", "A1")
