@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -14,6 +15,7 @@ from receiver.codec import encode
 from receiver.commands.options import JsonFlag, meant_deliveries
 from receiver.commands.runs import NO_WORKER
 from receiver.commands.runs import plan as plan_run
+from receiver.errors import RunTaken
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
@@ -78,7 +80,9 @@ def _as_run(runtime: Runtime, ids: list[int], wanted: DeliveryFilter, reason: st
         asked = Asked(by=by_command(), what="start run", arguments={"run": str(run)}, reason=reason)
         runtime.runs.start(asked, run, now=datetime.now(UTC))
         feeder = runtime.feeder()
-        feeder.step(run) and feeder.step(run)
+        with suppress(RunTaken):
+            # Somebody may have paused or cancelled it already, and a worker may have taken it over.
+            feeder.step(run) and feeder.step(run)
         feeder.close()
     with runtime.database.read() as connection:
         total = find(connection, run)["total"]

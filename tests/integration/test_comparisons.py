@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from paging import PagedSource, listened_to
+from running import reconciled as walked
+from shopping import sources_of
 from sqlalchemy import insert
 
 from receiver.findings.gathering import examine
@@ -26,9 +29,9 @@ def reconciled(kit, *, ago: timedelta, total: int = 2_000, state: str = "done", 
         connection.execute(insert(RUNS).values(**always, **row, ended_at=at))
 
 
-def found(kit) -> list[Any]:
+def found(kit, now: datetime = NOW) -> list[Any]:
     settings = Settings(database_url="sqlite://")
-    examined = examine(kit.database, facts_of(settings, {"shop": kit.source("shop")}), now=NOW)
+    examined = examine(kit.database, facts_of(settings, sources_of(kit) or {"shop": kit.source("shop")}), now=now)
     return [each for each in examined if each.rule == "mirror_differs"]
 
 
@@ -75,3 +78,18 @@ def test_what_says_nothing_about_webhooks_is_no_finding(kit, latest):
 def test_the_first_reconcile_which_fills_the_mirror_is_no_finding(kit):
     reconciled(kit, ago=DAY, repaired=2_000)
     assert found(kit) == []
+
+
+def test_a_reconcile_of_a_source_whose_webhooks_were_lost_gives_the_finding(kit, shop):
+    source = PagedSource()
+    source.speak(shop)
+    listened_to(kit)
+    source.hold(f"A{number}" for number in range(10))
+    walked(kit, sources_of(kit)["shop"])
+    assert found(kit, kit.now()) == []
+    source.hold(["A1", "A2", "NEW"], "Lantern")
+    walked(kit, sources_of(kit)["shop"])
+    (finding,) = found(kit, kit.now())
+    assert finding.evidence == {"wrong": 3, "compared": 11}
+    walked(kit, sources_of(kit)["shop"])
+    assert found(kit, kit.now()) == []

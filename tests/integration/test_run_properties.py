@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from handlers.catalog import Product, Variant
 from receiver import Discard
-from receiver.errors import RunConflict
+from receiver.errors import RunConflict, RunTaken
 from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import sql_table
 from receiver.runs.actions import ACTIONS, By, Via
@@ -328,7 +328,7 @@ def test_a_cancel_beside_a_start_or_beside_a_feeder_ends_the_run_and_leaves_noth
             both.wait(10)
             try:
                 runs.feeder.step(run) if steps else runs.start(run)
-            except RunConflict as error:
+            except (RunConflict, RunTaken) as error:
                 told.append(str(error))
 
         def cancel():
