@@ -19,7 +19,7 @@ from receiver.findings.gathering import Facts
 from receiver.inbox import refused
 from receiver.inbox.inbox import Inbox
 from receiver.runs.actions import Asked
-from receiver.runs.refused_requests import drop_refused, verify_refused
+from receiver.runs.refused import drop_refused, verify_refused
 from receiver.schemas import Moment, Shape
 
 

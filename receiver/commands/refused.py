@@ -16,27 +16,27 @@ from receiver.inbox import refused as kept_requests
 from receiver.ingest.reverifying import Reverified
 from receiver.logs.escapes import visible
 from receiver.runs.actions import Asked, by_command
-from receiver.runs.refused_requests import drop_refused, verify_refused
+from receiver.runs.refused import drop_refused, verify_refused
 from receiver.server.runtime import Runtime, install
 
 #: Requests that are listed.
 MOST_REFUSED_LISTED = 100
 
 #: Recorded where nobody says why.
-NO_REASON = "by hookmirror refused, without a reason"
+NO_REASON_TO_VERIFY = "by hookmirror refused, without a reason"
 
 
 def refused(
     source: Annotated[str | None, typer.Argument(help="Those of this source; of all unless given.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Accept those that verify with a secret of now.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them.")] = False,
-    reason: Annotated[str, typer.Option(help="Why, for the record of actions.")] = NO_REASON,
+    reason: Annotated[str, typer.Option(help="Why, for the record of actions.")] = NO_REASON_TO_VERIFY,
     as_json: JsonFlag = False,
 ) -> None:
     """List refused requests that are kept for a while: a secret that is added later may verify them."""
     if verify and drop:
         raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
-    if reason != NO_REASON and not (verify or drop):
+    if reason != NO_REASON_TO_VERIFY and not (verify or drop):
         raise ConfigurationError("--reason says why requests are verified again or dropped: add --verify or --drop.")
     runtime = install()
     runtime.open()

@@ -26,7 +26,7 @@ VERIFIED_AT_ONCE, VERIFIED_BYTES = 50, 1 << 20
 
 
 #: What else belongs to the transaction that accepts some: it is given what was answered to each.
-Along = Callable[[Connection, Sequence[Accepted]], object]
+WithinAccept = Callable[[Connection, Sequence[Accepted]], object]
 
 
 class Reverified(NamedTuple):
@@ -45,7 +45,7 @@ def verify_again(
     source: VerifiableSource,
     *,
     accepted: Callable[[], None] = lambda: None,
-    along: Along = lambda *_: None,
+    along: WithinAccept = lambda *_: None,
 ) -> Reverified:
     """Accept the kept requests of a source that verify now, in the order of their arrival.
 
@@ -67,7 +67,7 @@ def verify_again(
 
 
 def _verify_batch(
-    inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal], ids: DeliveryIds, along: Along
+    inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal], ids: DeliveryIds, along: WithinAccept
 ) -> Reverified:
     admitted = admit([Request(source, each.headers, each.body) for each in some])
     verified = [
@@ -84,7 +84,9 @@ def _verify_batch(
     return Reverified(len(answers), new, len(answers) - new, left)
 
 
-def _accept(inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: Along) -> list[tuple[Arrival, Accepted]]:
+def _accept(
+    inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: WithinAccept
+) -> list[tuple[Arrival, Accepted]]:
     """Accept the requests that no other process has taken; if the database refuses one, keep its body alone."""
     try:
         return retry_transaction(lambda: _take_and_accept(inbox, verified, along))
@@ -98,7 +100,7 @@ def _accept(inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: Along)
 
 
 def _take_and_accept(
-    inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: Along
+    inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: WithinAccept
 ) -> list[tuple[Arrival, Accepted]]:
     with inbox.database.write() as connection:
         taken = refused.take(connection, [kept_id for kept_id, _ in verified])
