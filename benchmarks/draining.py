@@ -96,7 +96,7 @@ def main(url: str) -> None:
 
 
 def _is_anything_pending(database: Database) -> bool:
-    """What could not be claimed, because another worker has the same entities in hand, is for the next round."""
+    """What could not be claimed, because another worker has the same entities in hand, is for the next pass."""
     with database.read() as connection:
         return bool(connection.execute(_PENDING).scalar())
 

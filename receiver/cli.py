@@ -24,6 +24,7 @@ from receiver.commands.options import hookmirror
 from receiver.commands.prune import prune
 from receiver.commands.reconcile import reconcile
 from receiver.commands.refused import refused
+from receiver.commands.rehearse import rehearse
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
 from receiver.commands.row import row
@@ -45,7 +46,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 #: In the order in which the help shows them.
 COMMANDS = (
     *(serve, worker, reload, token, doctor, findings, refused, send, search, deliveries, show, row, changes),
-    *(replay, reconcile, ask, prune, runs, actions, migrate, copy),
+    *(replay, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)

@@ -71,6 +71,7 @@ PLAIN = {
             "progress",
             "worker",
             "client",
+            "rehearse",
         ),
     ],
     "of HTTP and its APIs": [
@@ -165,6 +166,18 @@ PLAIN = {
     "English nouns and verbs for what the module's first line says": [
         *("bounded", "closing", "copying", "incoming", "moments", "patterns", "preconditions", "reading", "repeats"),
         *("sending", "soundness", "unfinished"),
+        *(
+            "candidates",
+            "differences",
+            "outcomes",
+            "isolation",
+            "kept",
+            "origins",
+            "recomputation",
+            "recorded",
+            "scratch",
+        ),
+        *("outcomes", "stored", "telling", "traces", "trial", "why"),
     ],
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from receiver.api.findings import Findings
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation
 from receiver.api.probes import Probes
+from receiver.api.provenance import Provenance
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.refused import RefusedRequests
@@ -26,6 +27,7 @@ from receiver.api.stats import Counts, Stats
 from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.rows import mirror_tables
+from receiver.provenance.why import Explain, explainer
 from receiver.reconcile.schedule import ReconcileStatus
 from receiver.runs.runs import Verbs
 from receiver.search.cursors import Cursors
@@ -61,6 +63,8 @@ class ApiParts:
     reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: ()
     #: Ask the sources' own APIs.
     questions: SourceQuestions | None = None
+    #: Tells why a row is as it is.
+    explain: Explain = field(default_factory=lambda: explainer({}))
 
     def resources(self) -> tuple[Resource, ...]:
         """All resources, in the order of the document."""
@@ -69,6 +73,8 @@ class ApiParts:
         return (
             Probes(self.readiness, self.exposition, measuring=self.measuring, warnings=self.warnings),
             Deliveries(lookup, self.inbox, wake=self.wake),
+            # Before the rows, whose ids may hold slashes.
+            Provenance(lookup, tables, self.explain),
             Catalog(lookup, tables),
             self.questions or SourceQuestions(database, dict),
             ChangeFeed(lookup, tables),

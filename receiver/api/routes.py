@@ -15,7 +15,8 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope as RequestScope
 
 from receiver.api import parameters
 from receiver.api.docs_page import DocsPage
@@ -43,6 +44,15 @@ class Address(Route):
         super().__init__(path, endpoint, **options)
         # Starlette's patterns let `.` stop at a line end, and `$` stand before one: "A\nB" has no row, "A\n" has A's.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+        #: What stands behind a part that may hold slashes.
+        self._end = path.rpartition(":path}")[2].encode() if ":path}" in path else b""
+
+    def matches(self, scope: RequestScope) -> tuple[Match, RequestScope]:
+        """Whether it is this address. The row `A/why` is asked for as `A%2Fwhy`, and `A/why` asks about the row `A`."""
+        raw = scope.get("raw_path")
+        if self._end and isinstance(raw, bytes) and not raw.partition(b"?")[0].endswith(self._end):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 class Api:

@@ -17,11 +17,14 @@ from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
 from receiver.api.lookup import Lookup
 from receiver.api.parameters import question
+from receiver.api.provenance import Provenance
 from receiver.api.search import Search
 from receiver.codec import decode, encode, storable
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
+from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import mirror_tables
+from receiver.provenance.why import explainer
 from receiver.search.cursors import Cursors
 from receiver.server.app import Runtime, install
 from receiver.server.sending import shown
@@ -72,6 +75,7 @@ class LocalClient:
         tables = mirror_tables()
         resources = (
             Deliveries(lookup, runtime.inbox, wake=lambda: None),
+            Provenance(lookup, tables, explainer(runtime.sources, RetrySchedule(attempts=settings.max_attempts))),
             Catalog(lookup, tables),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),

@@ -1,4 +1,4 @@
-"""`hookmirror row`: one row of the mirror with what became of it."""
+"""`hookmirror row`: one row of the mirror, why it is so, and what became of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from receiver.commands.changes import CHANGE_COLUMNS
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import print_members, print_table
+from receiver.commands.why import ask_why, print_why
 
 ROW_PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}"
 
 #: Changes that are shown to people.
-MOST_CHANGES = 20
+MOST_CHANGES_SHOWN = 20
 
 
 def row(
@@ -25,16 +26,22 @@ def row(
     to: ToOption = None,
     token: TokenOption = None,
     as_json: JsonFlag = False,
+    why: Annotated[bool, typer.Option("--why/--no-why", help="Run its kept deliveries again, to tell why.")] = True,
 ) -> None:
-    """Show one row of the mirror, and its changes, the newest first."""
+    """Show one row of the mirror: its values, why it has them, and its changes, the newest first."""
     parts = {"table": table, "source": source, "external_id": external_id}
-    found = client_of(to, token).ask(ROW_PATH, parts, {})
+    asked = client_of(to, token)
+    found = asked.ask(ROW_PATH, parts, {})
+    if why:
+        found["why"] = ask_why(asked, parts)
     if as_json:
         typer.echo(encode(found))
         return
     print_members(found["row"])
+    if why:
+        print_why(found["why"])
     typer.echo("\nchanges")
     history = found["history"]
-    print_table(CHANGE_COLUMNS, [[change[name] for name in CHANGE_COLUMNS] for change in history[:MOST_CHANGES]])
-    if len(history) > MOST_CHANGES:
-        typer.echo(f"and older ones: {len(history) - MOST_CHANGES}; --json has them all.")
+    print_table(CHANGE_COLUMNS, [[change[name] for name in CHANGE_COLUMNS] for change in history[:MOST_CHANGES_SHOWN]])
+    if len(history) > MOST_CHANGES_SHOWN:
+        typer.echo(f"and older ones: {len(history) - MOST_CHANGES_SHOWN}; --json has them all.")

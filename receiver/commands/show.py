@@ -18,6 +18,9 @@ from receiver.logs.escapes import visible_lines
 
 DELIVERY_PATH = "/api/v1/deliveries/{id}"
 
+#: Changes that are shown to people.
+SHOWN_CHANGES = 20
+
 #: What has a place of its own below.
 BELOW = {"headers", "body", "body_encoding", "plain", "attempts", "rounds"}
 
@@ -32,13 +35,15 @@ def show(
     """Show one delivery: what became of it, headers, body, rounds and attempts."""
     if body and as_json:
         raise ConfigurationError("--body writes bytes and --json writes JSON: leave one of them out.")
-    found = client_of(to, token).ask(DELIVERY_PATH, {"id": delivery}, {})
+    asked = client_of(to, token)
+    found = asked.ask(DELIVERY_PATH, {"id": delivery}, {})
     if as_json:
         typer.echo(encode(found))
     elif body:
         sys.stdout.buffer.write(_bytes(found))
     else:
         _print(found)
+        _print_changes(asked.ask(f"{DELIVERY_PATH}/changes", {"id": delivery}, {"limit": SHOWN_CHANGES}))
 
 
 def _bytes(found: Mapping[str, Any]) -> bytes:
@@ -64,6 +69,18 @@ def _print(found: Mapping[str, Any]) -> None:
         typer.echo(visible_lines(found["plain"]))
     for each in found["rounds"]:
         _print_round(each)
+
+
+def _print_changes(page: Mapping[str, Any]) -> None:
+    """The rows that the delivery changed."""
+    typer.echo("\nrows it changed")
+    if not page["items"]:
+        typer.echo("none")
+        return
+    names = ("table", "external_id", "operation", "before", "after")
+    print_table(names, [[change[name] for name in names] for change in page["items"]])
+    if page["next"] is not None:
+        typer.echo("and more: `hookmirror changes --delivery` lists all.")
 
 
 def _print_round(each: Mapping[str, Any]) -> None:

@@ -1,31 +1,34 @@
 """Attempts: what is kept of each run of a handler, written with its effect.
 
-Nearly all go well, and those of a batch are alike but for the delivery and the time it took. So they travel as three
-numbers each, and what they have in common once: per delivery it is the cheapest statement of a settlement.
+Nearly all go well, and a row for each would cost a worker more than anything else about rounds. So those of a
+settlement share one row, in which each is a few numbers; a failed one has a row of its own.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from receiver.codec import storable
-from receiver.database.bulk import insert_mappings, padded, portions, values
-from receiver.database.columns import iso_text
-from receiver.inbox.tables import ATTEMPTS, State, kept_reason
+from receiver.database.bulk import insert_mappings
+from receiver.inbox.tables import ATTEMPTS, SETTLEMENTS, State, kept_reason
 from receiver.release import release
 
 #: Characters of a traceback that are kept, from its beginning and from its end.
 LONGEST_TRACEBACK = 2_000
 
-#: The largest number of microseconds that is kept, about 36 minutes: what its column takes.
+#: Settlements that are read at once.
+SETTLEMENTS_AT_ONCE = 20
+
+#: The largest number of microseconds that is kept, about 36 minutes: what the columns take.
 MOST_MICROSECONDS = (1 << 31) - 1
 
 
@@ -63,11 +66,25 @@ class AttemptResult(NamedTuple):
     details: AttemptDetails | None = None
 
 
+class AttemptGroup(TypedDict):
+    """Attempts of one settlement that went well and have handler, round and number in common."""
+
+    #: Where the handler is written; None if none was reached.
+    handler: str | None
+    round: int
+    number: int
+    #: Ids of their deliveries; the lists of microseconds stand in the same order.
+    deliveries: Sequence[int]
+    #: 0 for what was not done.
+    hydrate_us: Sequence[int]
+    handle_us: Sequence[int]
+
+
 def keep(
     connection: Connection, worker: str, results: Sequence[AttemptResult], *, now: datetime, settle_us: int
 ) -> None:
     """Keep these attempts of the worker."""
-    alike: dict[tuple[int, int, str | None], list[tuple[int, int, int]]] = defaultdict(list)
+    alike: dict[tuple[str | None, int, int], list[tuple[int, int, int]]] = defaultdict(list)
     failed = []
     for result in results:
         details = result.details
@@ -75,16 +92,27 @@ def keep(
             failed.append(_failure(result, worker, now, settle_us))
         elif details is not None:
             times = (result.delivery_id, details.hydrate_us, details.handle_us)
-            alike[result.round, result.number, details.handler].append(times)
-    for (round_number, number, handler), rows in alike.items():
-        common = (round_number, number, handler, worker, _release(), now, _bounded(settle_us))
-        _insert_alike(connection, common, rows)
+            alike[details.handler, result.round, result.number].append(times)
+    if alike:
+        groups = [_group(*common, members) for common, members in alike.items()]
+        insert_mappings(connection, SETTLEMENTS, [_settlement(groups, worker, now, settle_us)])
     insert_mappings(connection, ATTEMPTS, failed)
+
+
+def history(connection: Connection, delivery_id: int, ends: Sequence[datetime], *, most: int) -> list[dict[str, Any]]:
+    """The attempts of a delivery, oldest first, at most `most`, the newest ones.
+
+    `ends` are the times at which its rounds ended: by them those that went well are found.
+    """
+    failed = connection.execute(_FAILED, {"id": delivery_id, "most": most}).mappings()
+    found = [{**row, "failed": True} for row in failed]
+    found += _good(connection, delivery_id, ends)
+    return sorted(found, key=lambda each: (each["ended_at"], each["round"], each["number"]))[-most:]
 
 
 def microseconds_since(began: int) -> int:
     """Microseconds since a value of `perf_counter_ns`, at least 1."""
-    return max((perf_counter_ns() - began) // 1_000, 1)
+    return (perf_counter_ns() - began) // 1_000 or 1
 
 
 def shortened(traceback: str) -> str:
@@ -92,6 +120,31 @@ def shortened(traceback: str) -> str:
     if len(traceback) <= 2 * LONGEST_TRACEBACK:
         return storable(traceback)
     return storable(f"{traceback[:LONGEST_TRACEBACK]}\n[…]\n{traceback[-LONGEST_TRACEBACK:]}")
+
+
+def _group(
+    handler: str | None, round_number: int, number: int, members: Sequence[tuple[int, int, int]]
+) -> AttemptGroup:
+    deliveries, hydrate_us, handle_us = zip(*members, strict=True)
+    return AttemptGroup(
+        handler=handler,
+        round=round_number,
+        number=number,
+        deliveries=deliveries,
+        hydrate_us=hydrate_us if any(hydrate_us) else (),
+        handle_us=handle_us,
+    )
+
+
+def _settlement(groups: list[AttemptGroup], worker: str, now: datetime, settle_us: int) -> dict[str, Any]:
+    return {
+        "ended_at": now,
+        "id": secrets.randbits(63),
+        "worker": worker,
+        "release": _release(),
+        "settle_us": _bounded(settle_us),
+        "attempts": groups,
+    }
 
 
 def _failure(result: AttemptResult, worker: str, now: datetime, settle_us: int) -> dict[str, Any]:
@@ -102,7 +155,6 @@ def _failure(result: AttemptResult, worker: str, now: datetime, settle_us: int) 
         "round": result.round,
         "number": result.number,
         "worker": worker,
-        "failed": True,
         "reason": kept_reason(result.reason) or "no reason was given",
         "handler": details.handler,
         "release": None if result.details is None else _release(),
@@ -122,33 +174,33 @@ def _bounded(microseconds: int) -> int:
     return min(microseconds, MOST_MICROSECONDS)
 
 
-_COMMON = ("round", "number", "handler", "worker", "release", "ended_at", "settle_us")
-_COLUMNS = ", ".join((*_COMMON, "failed", "delivery_id", "hydrate_us", "handle_us"))
+def _good(connection: Connection, delivery_id: int, ends: Sequence[datetime]) -> Iterator[dict[str, Any]]:
+    """The attempts of a delivery that went well."""
+    # A few at a time, for each holds the attempts of its whole batch.
+    settlements = connection.execute(_SETTLED, {"ends": ends}, execution_options={"yield_per": SETTLEMENTS_AT_ONCE})
+    for settlement in settlements.mappings():
+        for group in settlement["attempts"]:
+            if delivery_id in group["deliveries"]:
+                yield _good_attempt(settlement, group, group["deliveries"].index(delivery_id))
 
 
-def _insert_alike(connection: Connection, common: tuple[Any, ...], rows: list[tuple[int, int, int]]) -> None:
-    """Insert attempts that have all in common but delivery, time to hydrate and time to handle."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(_POSTGRESQL, (*common, *map(list, zip(*rows, strict=True))))
-        return
-    round_number, number, handler, worker, its_release, now, settle_us = common
-    bound = (round_number, number, handler, worker, its_release, iso_text(now), settle_us)
-    for some, size in portions(rows):
-        connection.exec_driver_sql(_sqlite(size), (*bound, *padded(some, size, 3)))
+def _good_attempt(settlement: RowMapping, group: AttemptGroup, place: int) -> dict[str, Any]:
+    return {
+        **{name: settlement[name] for name in ("ended_at", "worker", "release", "settle_us")},
+        **{name: group[name] for name in ("handler", "round", "number")},
+        "hydrate_us": (group["hydrate_us"][place] if group["hydrate_us"] else 0) or None,
+        "handle_us": group["handle_us"][place] or None,
+        "failed": False,
+        "reason": None,
+        "traceback": None,
+    }
 
 
-# 0 microseconds stand for what was not done.
-_POSTGRESQL = (
-    f"INSERT INTO attempts ({_COLUMNS}) SELECT %s, %s, %s, %s, %s, %s, %s, false, delivery_id, "  # noqa: S608 (our own names)
-    f"nullif(least(hydrate, {MOST_MICROSECONDS}), 0), nullif(least(handle, {MOST_MICROSECONDS}), 0) "
-    "FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS given (delivery_id, hydrate, handle)"
+_FAILED = (
+    select(ATTEMPTS)
+    .where(ATTEMPTS.c.delivery_id == bindparam("id"))
+    .order_by(ATTEMPTS.c.ended_at.desc(), ATTEMPTS.c.round.desc(), ATTEMPTS.c.number.desc())
+    .limit(bindparam("most"))
 )
 
-
-@cache
-def _sqlite(size: int) -> str:
-    times = f"nullif(min(column2, {MOST_MICROSECONDS}), 0), nullif(min(column3, {MOST_MICROSECONDS}), 0)"
-    return (
-        f"INSERT INTO attempts ({_COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, false, column1, {times} "  # noqa: S608 (our own names)
-        f"FROM ({values(3, size)})"
-    )
+_SETTLED = select(SETTLEMENTS).where(SETTLEMENTS.c.ended_at.in_(bindparam("ends", expanding=True)))

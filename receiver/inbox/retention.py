@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, Row, delete, literal, select, update
+from sqlalchemy import Connection, Row, delete, func, literal, select, update
 
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
-from receiver.inbox.ids import first_id_at
-from receiver.inbox.tables import ATTEMPTS, BODIES, DEDUP_KEYS, DELIVERIES, HAS_ENDED, ROUNDS, dedup_keys_in
+from receiver.inbox.ids import arrived, first_id_at
+from receiver.inbox.tables import (
+    ATTEMPTS,
+    BODIES,
+    DEDUP_KEYS,
+    DELIVERIES,
+    HAS_ENDED,
+    ROUNDS,
+    SETTLEMENTS,
+    dedup_keys_in,
+)
 
 #: Deliveries per transaction.
 BATCH = 500
+
+#: How far the clock of a worker may be behind that of an endpoint.
+CLOCK_MARGIN = timedelta(days=1)
 
 #: Free pages of a SQLite file per transaction that gives them back to the disk.
 PAGES = 1_000
@@ -41,7 +53,12 @@ class Retention:
 
     def prune(self, database: Database, *, now: datetime) -> int:
         """Drop one small batch of what has expired. Returns how many deliveries it concerned; after the last, 0."""
-        return self._drop_bodies(database, now) or self._drop_deliveries(database, now)
+        bodies = self._drop_bodies(database, now)
+        if bodies:
+            return bodies
+        deliveries = self._drop_deliveries(database, now)
+        self._drop_settlements(database, now)
+        return deliveries
 
     def prune_others(self, database: Database, *, now: datetime) -> int:
         """Drop one small batch of what has expired and is of no delivery. Returns how many rows; after the last, 0."""
@@ -72,6 +89,30 @@ class Retention:
         if rows:
             retry_transaction(lambda: _delete_deliveries(database, rows))
         return len(rows)
+
+    def _drop_settlements(self, database: Database, now: datetime) -> None:
+        """Drop one batch of those that ended before the oldest delivery arrived: they tell of none that is kept."""
+        expires = now - self.dedup_keys
+        of_expired = select(func.min(DELIVERIES.c.id)).where(DELIVERIES.c.id < first_id_at(expires))
+        with database.read() as connection:
+            oldest = connection.execute(of_expired).scalar()
+            arrival = expires if oldest is None else datetime.fromtimestamp(arrived(oldest) / 1e6, UTC)
+            expired = (
+                select(SETTLEMENTS.c.ended_at, SETTLEMENTS.c.id)
+                .where(SETTLEMENTS.c.ended_at < arrival - CLOCK_MARGIN)
+                .order_by(SETTLEMENTS.c.ended_at, SETTLEMENTS.c.id)
+                .limit(2 * BATCH)
+            )
+            keys = connection.execute(expired).all()
+        if keys:
+            retry_transaction(lambda: _delete_settlements(database, keys))
+
+
+def _delete_settlements(database: Database, keys: Sequence[Row[datetime, int]]) -> None:
+    """Delete these, which are the oldest ones. Each row has the key of a settlement."""
+    up_to = SETTLEMENTS.c.ended_at <= keys[-1].ended_at
+    with database.write() as connection:
+        connection.execute(delete(SETTLEMENTS).where(up_to, SETTLEMENTS.c.id.in_([key.id for key in keys])))
 
 
 def _delete_bodies(database: Database, ids: Sequence[int]) -> None:

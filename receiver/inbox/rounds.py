@@ -6,7 +6,7 @@ rounds when a delivery is accepted or ends. Only when another round begins is th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -27,7 +27,8 @@ from sqlalchemy import (
 )
 
 from receiver.database.columns import UtcDateTime
-from receiver.inbox.tables import ATTEMPTS, BODIES, DELIVERIES, HAS_ENDED, IDS, ROUNDS, State, in_state
+from receiver.inbox import attempts
+from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS, ROUNDS, State, in_state
 
 #: Rounds and attempts of one delivery that are read, the newest ones.
 MOST_READ = 1_000
@@ -84,13 +85,13 @@ def try_now(connection: Connection, ids: Sequence[int], *, now: datetime) -> int
 
 def history(connection: Connection, delivery: RowMapping) -> list[dict[str, Any]]:
     """The rounds of a delivery with their attempts, oldest first, at most `MOST_READ` of each."""
-    one = {"id": delivery["id"]}
-    kept = connection.execute(_ROUNDS, one).mappings().all()[::-1]
+    kept = connection.execute(_ROUNDS, {"id": delivery["id"]}).mappings().all()[::-1]
     rounds = [dict(each) for each in kept] or [_only_round(delivery)]
     rounds[-1] |= _end(delivery)
-    attempts = connection.execute(_ATTEMPTS, one).mappings().all()[::-1]
+    ends = [each["ended_at"] for each in rounds if each["ended_at"] is not None]
+    made = attempts.history(connection, delivery["id"], ends, most=MOST_READ)
     for each in rounds:
-        each["attempts"] = [_shown(attempt) for attempt in attempts if attempt["round"] == each["number"]]
+        each["attempts"] = [_shown(attempt) for attempt in made if attempt["round"] == each["number"]]
     return rounds
 
 
@@ -103,7 +104,7 @@ def _end(delivery: RowMapping) -> dict[str, Any]:
     return {name: delivery[name] for name in ("state", "outcome", "reason", "ended_at")}
 
 
-def _shown(attempt: RowMapping) -> dict[str, Any]:
+def _shown(attempt: Mapping[str, Any]) -> dict[str, Any]:
     as_they_are = ("number", "ended_at", "failed", "reason", "worker", "release", "handler")
     spans = {f"{step}_ms": _milliseconds(attempt[f"{step}_us"]) for step in ("hydrate", "handle", "settle")}
     return {**{name: attempt[name] for name in as_they_are}, **spans, "traceback": attempt["traceback"]}
@@ -184,12 +185,5 @@ _ROUNDS = (
     select(*ROUNDS.c["number", "cause", "run", "action", "began_at", "state", "outcome", "reason", "ended_at"])
     .where(ROUNDS.c.delivery_id == bindparam("id"))
     .order_by(ROUNDS.c.number.desc())
-    .limit(MOST_READ)
-)
-
-_ATTEMPTS = (
-    select(ATTEMPTS)
-    .where(ATTEMPTS.c.delivery_id == bindparam("id"))
-    .order_by(ATTEMPTS.c.ended_at.desc(), ATTEMPTS.c.round.desc(), ATTEMPTS.c.number.desc())
     .limit(MOST_READ)
 )

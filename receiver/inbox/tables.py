@@ -30,7 +30,6 @@ from sqlalchemy import (
     bindparam,
     false,
     text,
-    true,
 )
 from sqlmodel import Field, SQLModel
 
@@ -210,9 +209,10 @@ class Round(SQLModel, table=True):
     )
 
 
-class KeptAttempt(SQLModel, table=True):
-    """One attempt that has ended, well or not."""
+class FailedAttempt(SQLModel, table=True):
+    """One attempt that failed. Those that went well stand in the settlements."""
 
+    #: The release before writes failures under this name.
     __tablename__ = "attempts"
     __table_args__ = {"sqlite_with_rowid": False}
 
@@ -222,14 +222,12 @@ class KeptAttempt(SQLModel, table=True):
     #: From 1; a replay begins again.
     number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     worker: str
-    #: Why it failed; None if it did not.
-    reason: str | None = None
+    #: Why it failed.
+    reason: str
     #: The round of its delivery that it is a part of.
     round: int = Field(
         sa_column=Column(Integer, primary_key=True, autoincrement=False, server_default=text("1")),
     )
-    #: Those of the release before are all failures, and do not say so.
-    failed: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
     #: Where the handler is written; None if none was reached.
     handler: str | None = None
     #: The release of Hookmirror that ran it.
@@ -243,11 +241,33 @@ class KeptAttempt(SQLModel, table=True):
     traceback: str | None = None
 
 
+class KeptSettlement(SQLModel, table=True):
+    """The attempts that went well in one settling transaction, in one row (docs/decisions/0026).
+
+    It is found by the end of a round: whatever settled a delivery gave it the same `ended_at`.
+    """
+
+    __tablename__ = "settlements"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    ended_at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
+    #: Drawn at random: tells those of the same microsecond apart.
+    id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    worker: str
+    #: The release of Hookmirror that ran them.
+    release: str
+    #: Microseconds that the transaction took until they were recorded.
+    settle_us: int
+    #: Groups of attempts that have handler, round and number in common: see `receiver.inbox.attempts.AttemptGroup`.
+    attempts: list[Any] = Field(sa_type=Document)
+
+
 DELIVERIES: Table = Delivery.__table__  # type: ignore[attr-defined]
 BODIES: Table = Body.__table__  # type: ignore[attr-defined]
 DEDUP_KEYS: Table = DedupKey.__table__  # type: ignore[attr-defined]
 ROUNDS: Table = Round.__table__  # type: ignore[attr-defined]
-ATTEMPTS: Table = KeptAttempt.__table__  # type: ignore[attr-defined]
+ATTEMPTS: Table = FailedAttempt.__table__  # type: ignore[attr-defined]
+SETTLEMENTS: Table = KeptSettlement.__table__  # type: ignore[attr-defined]
 
 
 #: Those whose ids are the parameter `ids`.

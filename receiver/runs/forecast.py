@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -19,18 +18,13 @@ from sqlalchemy import BigInteger, Connection, bindparam, func, literal_column, 
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
-from receiver.errors import Discard, Retry, Unreadable
-from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
-from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, kept_reason
-from receiver.logs.safe_text import told, told_with_type
+from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.mirror.unit_of_work import UnitOfWork
-from receiver.worker.attempt import Attempt
-from receiver.worker.handling import Handling
-from receiver.worker.reading import read
+from receiver.worker.trial import Obstacle, run_trial
 
 #: Bounds of one forecast: deliveries, pieces of news, bytes of bodies, and seconds.
 MOST_DELIVERIES, MOST_FORECAST_WRITES, MOST_BYTES, MOST_SECONDS = 5_000, 50_000, 64 * 1024 * 1024, 20.0
@@ -110,9 +104,7 @@ def forecast(
     """
     made = Forecast(clock(), of)
     with database.read() as connection:
-        _Trial(connection, database, sources, made, retries, clock).run(
-            ids, until=elapsed() + MOST_SECONDS, elapsed=elapsed
-        )
+        _Trial(connection, sources, made, retries, clock).run(ids, until=elapsed() + MOST_SECONDS, elapsed=elapsed)
     if made.partial is None and len(made.deliveries) < of:
         made.partial = f"One delivery of {_ratio(of, made)} was tried: the numbers are of these."
     return made
@@ -128,7 +120,6 @@ class _Trial:
     def __init__(
         self,
         connection: Connection,
-        database: Database,
         sources: Mapping[str, Source],
         made: Forecast,
         retries: RetrySchedule,
@@ -143,7 +134,6 @@ class _Trial:
         #: What was said so far, by source and table, for handlers that look at a row.
         self._said: dict[tuple[str, type[MirrorRow]], list[Write]] = defaultdict(list)
         self._writes = self._bytes = 0
-        self._handling = Handling(database, _Guard, lambda: None, lambda: False)
 
     def run(self, ids: Iterable[int], *, until: float, elapsed: Callable[[], float]) -> None:
         for window in _windows(ids):
@@ -182,34 +172,26 @@ class _Trial:
     def _try(self, claimed: Claimed | DeliveryForecast) -> DeliveryForecast:
         if isinstance(claimed, DeliveryForecast):
             return claimed
-        source = self._sources.get(claimed.source)
-        if source is None:
-            return DeliveryForecast(claimed.id, UNKNOWN, f"The settings here have no source {claimed.source}.")
-        attempt = Attempt(claimed)
-        with _Guard(attempt, "the dialect's envelope"):
-            read(attempt, self._sources, self._retries, now=self._clock())
-        if attempt.result is None and _asks_the_source(source, attempt):
-            return DeliveryForecast(claimed.id, UNKNOWN, _THIN)
-        if attempt.result is None:
-            self._handling.run(attempt, [], self._reader(claimed.source))
-        if attempt.wants_session:
-            assert attempt.handler is not None
-            return DeliveryForecast(claimed.id, UNKNOWN, f"{attempt.handler.name} {_SESSION}")
-        if attempt.result is not None:
-            return DeliveryForecast(claimed.id, attempt.result.outcome or FAILING, attempt.result.reason)
-        return self._apply(attempt)
+        reader = self._reader(claimed.source)
+        trial = run_trial(claimed, self._sources, self._retries, read_row=reader, now=self._clock())
+        if trial.obstacle is None:
+            return self._apply(claimed.id, trial.writes)
+        if trial.obstacle in _TOLD_BY_CODE:
+            return DeliveryForecast(claimed.id, _TOLD_BY_CODE[trial.obstacle], trial.reason)
+        reason = _UNKNOWN[trial.obstacle].format(source=claimed.source, handler=trial.reason)
+        return DeliveryForecast(claimed.id, UNKNOWN, reason)
 
-    def _apply(self, attempt: Attempt) -> DeliveryForecast:
-        self._overlay.load(attempt.writes)
-        outcome, changed = self._overlay.apply(attempt.writes, delivery_id=attempt.delivery.id)
-        for write in attempt.writes:
+    def _apply(self, delivery_id: int, writes: Sequence[Write]) -> DeliveryForecast:
+        self._overlay.load(writes)
+        outcome, changed = self._overlay.apply(writes, delivery_id=delivery_id)
+        for write in writes:
             self._said[write.key.source, write.key.table].append(write)
-        self._writes += len(attempt.writes)
+        self._writes += len(writes)
         for change in changed:
             key = change.table, change.source, change.external_id
             earlier = self._made.rows.get(key)
             self._made.rows[key] = change if earlier is None else _joined(earlier, change)
-        return DeliveryForecast(attempt.delivery.id, outcome.value)
+        return DeliveryForecast(delivery_id, outcome.value)
 
     def _reader(self, source: str) -> Callable[[Key, list[Write]], MirrorRow | None]:
         def read_row(key: Key, writes: list[Write]) -> MirrorRow | None:
@@ -222,48 +204,15 @@ class _Trial:
         return read_row
 
 
-@dataclass(slots=True)
-class _Guard(AbstractContextManager[None]):
-    """Around a dialect's code: whatever it raises is what would become of the delivery."""
+#: What would become of a delivery of which its code says so.
+_TOLD_BY_CODE = {Obstacle.DEAD: DEAD, Obstacle.IGNORED: IGNORED, Obstacle.FAILED: FAILING}
 
-    attempt: Attempt
-    code: str
-    in_transaction: bool = False
-
-    def __enter__(self) -> None:
-        """Nothing is watched: whoever asks for a forecast sees that it does not come."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if error is None or isinstance(error, KeyboardInterrupt):
-            return False
-        outcome, reason = _verdict(self.code, error)
-        delivery_id = self.attempt.delivery.id
-        self.attempt.result = AttemptResult(delivery_id, State.DEAD, outcome, kept_reason(reason))
-        return True
-
-
-def _verdict(code: str, error: BaseException) -> tuple[str, str]:
-    try:
-        if isinstance(error, Unreadable):
-            return DEAD, told(error)
-        if isinstance(error, Discard):
-            return IGNORED, told(error)
-        if isinstance(error, Retry):
-            return FAILING, told(error)
-        return FAILING, f"{code} raised {told_with_type(error)}"
-    except BaseException as odd:
-        return FAILING, f"{code} raised an error that raised {told_with_type(odd)} to be told"
-
-
-def _asks_the_source(source: Source, attempt: Attempt) -> bool:
-    """Whether its event is thin: only the source's API knows what it says."""
-    assert attempt.envelope is not None
-    return source.settings.api_url is not None and source.dialect.hydrator_for(attempt.envelope.event_type) is not None
-
-
-_THIN = "Its event is thin: the source's API is asked when it runs, and a forecast does not ask it."
-
-_SESSION = "takes mirror.session, whose SQL only a run can show: it has no forecast."
+#: Why a forecast cannot tell what would become of a delivery.
+_UNKNOWN = {
+    Obstacle.NO_SOURCE: "The settings here have no source {source}.",
+    Obstacle.THIN: "Its event is thin: the source's API is asked when it runs, and a forecast does not ask it.",
+    Obstacle.SESSION: "{handler} takes mirror.session, whose SQL only a run can show: it has no forecast.",
+}
 
 
 def why_skipped(row: Any) -> str | None:

@@ -41,6 +41,7 @@ from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.logs import logs
 from receiver.metrics import sharing
 from receiver.mirror.rows import mirror_tables
+from receiver.provenance.why import explainer
 from receiver.reconcile.schedule import ReconcileThread, statuses
 from receiver.runs.feeder import Feeder, FeederThread
 from receiver.runs.runs import Verbs
@@ -202,6 +203,7 @@ class App:
             wiring=Wiring.of(sources),
             warnings=lambda: self._registration.warnings,
             questions=self._questions,
+            explain=explainer(sources, RetrySchedule(attempts=settings.max_attempts)),
             reconciles=lambda now: statuses(self._read_inbox.database, sources, now=now),
         )
         api = Api(Tokens(settings.secret_keys), self._reads, parts.resources())

@@ -1,4 +1,4 @@
-"""Attempts: one claimed delivery on its way through a round of the worker, and how its attempt ends."""
+"""Attempts: one claimed delivery on its way through a pass of the worker, and how its attempt ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LONGEST_RETRY_WAIT = timedelta(days=365)
 
 @dataclass(slots=True)
 class Attempt:
-    """One claimed delivery on its way through a round."""
+    """One claimed delivery on its way through a pass of the worker."""
 
     delivery: Claimed
     envelope: Envelope | None = None
@@ -237,4 +237,10 @@ def _observe_first_rounds(source: str, pairs: Iterable[tuple[Attempt, AttemptRes
         if result.state is State.PROCESSED and attempt.event is not None:
             changes.append(attempt.event.occurred_at)
     for histogram, moments in ((metrics.applied(source), arrivals), (metrics.freshness(source), changes)):
-        metrics.observe_all(histogram, [max((now - moment).total_seconds(), 0.0) for moment in moments])
+        metrics.observe_all(histogram, _ages(moments, now))
+
+
+def _ages(moments: Sequence[datetime], now: datetime) -> Sequence[float]:
+    """Seconds that have passed since these moments; 0 for one that a clock ahead of ours gave."""
+    ages = [(now - moment).total_seconds() for moment in moments]
+    return ages if min(ages, default=0.0) >= 0.0 else [max(age, 0.0) for age in ages]

@@ -1,7 +1,7 @@
 """Hydration: fetching what thin events only name, from the sources' own APIs, several calls at once.
 
-What others run may be slow, hang, or answer without end. So a round of the worker waits a few seconds for it at most;
-calls that take longer go on beside the rounds that follow, and their source is left alone until they have ended. What
+What others run may be slow, hang, or answer without end. So a pass of the worker waits a few seconds for it at most;
+calls that take longer go on beside the passes that follow, and their source is left alone until they have ended. What
 comes back is counted: past `MOST_FETCHED` bytes the rest waits until what has been fetched is settled.
 """
 
@@ -35,10 +35,10 @@ log = structlog.get_logger(__name__)
 #: Calls to the API of one source that are under way at once.
 HYDRATIONS_AT_ONCE = 8
 
-#: Seconds that a round waits for all its calls together.
+#: Seconds that a pass waits for all its calls together.
 BUDGET_SECONDS = 3.0
 
-#: Seconds between two signs that a round is still waiting.
+#: Seconds between two signs that a pass is still waiting.
 SIGN_SECONDS = 0.5
 
 #: Bytes of answers after which no other call is begun before these are settled.
@@ -55,7 +55,7 @@ class Call:
     answers: list[httpx.Response] = field(default_factory=list)
     #: Requests that were sent.
     asked: int = 0
-    #: The round that began it did not wait for its end.
+    #: The pass that began it did not wait for its end.
     is_late: bool = False
     #: Its result is no longer wanted: its delivery was given back.
     is_forgotten: bool = False
@@ -149,7 +149,7 @@ class Hydration:
             yield
 
     def late(self) -> list[Attempt]:
-        """The attempts of calls that rounds before left behind and that have ended; each is told once."""
+        """The attempts of calls that earlier passes left behind and that have ended; each is told once."""
         found = []
         with suppress(Empty):
             while True:
@@ -164,7 +164,7 @@ class Hydration:
         return [call.attempt for call in self._calls if not call.is_forgotten]
 
     def resting(self) -> set[str]:
-        """The sources nothing should be claimed of: their APIs rest, or hold up calls of rounds before."""
+        """The sources nothing should be claimed of: their APIs rest, or hold up calls of earlier passes."""
         return self._breaker.resting(now=self._clock()) | {call.source for call in self._calls if call.is_late}
 
     def forget(self) -> None:

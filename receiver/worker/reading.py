@@ -41,6 +41,13 @@ def read(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedule
 
     Raises `Unreadable`, `Discard` for an event type without a handler, and whatever the dialect's code raises.
     """
+    parse(attempt, sources, retries, now=now)
+    assert attempt.envelope is not None
+    _warn_of_the_future(attempt.delivery, attempt.envelope)
+
+
+def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedule, *, now: datetime) -> None:
+    """Read the body as `read` does, without a word in the log: for who tries a delivery and settles nothing."""
     delivery = attempt.delivery
     if delivery.plain is None:
         raise Unreadable("The body has expired, so there is nothing to process.")
@@ -50,7 +57,6 @@ def read(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedule
     if attempt.handler is None:
         raise Discard(f"No handler takes {envelope.event_type}.")
     attempt.details.handler = attempt.handler.name
-    _warn_of_the_future(delivery, envelope)
     kind, entity_id = envelope.entity or ("", "")
     attempt.event = Event(
         source=delivery.source,

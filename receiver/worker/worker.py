@@ -1,6 +1,6 @@
 """The worker: what was accepted becomes the mirror.
 
-`work` is one round, in the order in which data flows. Everything that a batch changes (mirror rows, change feed,
+`work` is one pass, in the order in which data flows. Everything that a batch changes (mirror rows, change feed,
 delivery states) commits in the one transaction of the settlement; whatever happens before it leaves no trace but the
 attempt that was counted at the claim.
 """
@@ -113,10 +113,10 @@ class Worker:
             wait=lambda seconds: self._stopping.wait(seconds),
         )
 
-    # ── the round ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the pass ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def work(self) -> int:
-        """Bring one batch of due deliveries to its end, and what rounds before left to slow APIs.
+        """Bring one batch of due deliveries to its end, and what earlier passes left to slow APIs.
 
         Returns how many deliveries were claimed, or else how many are still waited for.
         """

@@ -150,7 +150,8 @@ def test_ctrl_c_says_how_to_go_on_and_half_a_copy_is_not_served(moving, forks):
     here, there = moving
     here.query(
         "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 20000) "
-        "INSERT INTO attempts SELECT v, '2026-03-04T12:00:00.000000Z', 1, 'w', 'r' FROM n"
+        "INSERT INTO attempts (delivery_id, ended_at, number, worker, reason) "
+        "SELECT v, '2026-03-04T12:00:00.000000Z', 1, 'w', 'r' FROM n"
     )
     with here.running("copy", here.url, there.url) as copying:
         wait_until(lambda: _has_begun(there), "the first slice")

@@ -22,7 +22,7 @@ from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox, pending_entities, pending_sources
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retention import Retention
-from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, State
+from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, SETTLEMENTS, State
 from receiver.search.deliveries import delivery
 from receiver.search.filters import DeliveryFilter
 
@@ -36,7 +36,7 @@ BEGAN = NOW - timedelta(days=20)
 HISTORY = 1_000
 
 #: What grows with it, also under the name that a claim gives it.
-GROWING = ("deliveries", "busy", "bodies", "dedup_keys", "attempts", "rounds")
+GROWING = ("deliveries", "busy", "bodies", "dedup_keys", "attempts", "rounds", "settlements")
 
 FINGERPRINT = b"f" * 32
 
@@ -81,6 +81,8 @@ def _fill(database: Database) -> None:
         }
         for number, (delivery_id, moment) in enumerate(zip(ids, moments, strict=True))
     ]
+    alike = {"worker": "worker", "release": "0.1", "settle_us": 1, "attempts": []}
+    settlements = [{"ended_at": moment, "id": number, **alike} for number, moment in enumerate(moments)]
     keys = [
         {"source": SOURCE, "dedup_key": f"old-{number}", "fingerprint": FINGERPRINT, "delivery_id": delivery_id}
         for number, delivery_id in enumerate(ids)
@@ -90,6 +92,7 @@ def _fill(database: Database) -> None:
         connection.execute(insert(DELIVERIES), deliveries)
         connection.execute(insert(DEDUP_KEYS), keys)
         connection.execute(insert(BODIES), bodies)
+        connection.execute(insert(SETTLEMENTS), settlements)
         if database.is_postgresql:
             # SQLite is left without, as it is in production.
             connection.execute(text("ANALYZE"))

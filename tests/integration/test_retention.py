@@ -108,6 +108,44 @@ def test_attempts_of_a_dead_delivery_go_with_it(kit, worker, prune):
             assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0
 
 
+def settlements(kit) -> int:
+    with kit.database.read() as connection:
+        return connection.exec_driver_sql("SELECT count(*) FROM settlements").scalar()
+
+
+def test_settlements_go_after_the_last_delivery_that_they_tell_of(kit, worker, prune, lamp):
+    lamp()
+    drain(worker)
+    kit.advance(days=399)
+    prune()
+    assert settlements(kit) == 1
+    kit.advance(days=3)
+    prune()
+    assert settlements(kit) == 0
+
+
+def test_a_delivery_that_is_not_done_keeps_the_attempts_of_its_rounds_before(kit, worker, prune, lamp):
+    delivery = lamp()
+    drain(worker)
+    kit.inbox.replay([int(delivery.delivery)], now=kit.now())
+    kit.advance(days=1_000)
+    assert prune() == 0
+    assert [len(each["attempts"]) for each in kit.delivery(delivery)["rounds"]] == [1, 0]
+
+
+def test_settlements_are_pruned_in_batches_too(kit, worker, prune, lamp, monkeypatch):
+    monkeypatch.setattr("receiver.inbox.retention.BATCH", 1)
+    delivery = lamp()
+    for _ in range(5):
+        drain(worker)
+        kit.inbox.replay([int(delivery.delivery)], now=kit.now())
+    drain(worker)
+    assert settlements(kit) == 6
+    kit.advance(days=402)
+    left = [(KEPT.prune(kit.database, now=kit.now()), settlements(kit)) for _ in range(4)]
+    assert left == [(1, 6), (1, 4), (0, 2), (0, 0)]
+
+
 def test_more_than_one_batch_is_pruned_by_and_by(kit, monkeypatch):
     monkeypatch.setattr("receiver.inbox.retention.BATCH", 4)
     for number in range(10):

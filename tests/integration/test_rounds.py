@@ -241,7 +241,7 @@ def test_attempts_stand_in_the_round_that_they_were_made_in(kit, worker, lamp, f
 def test_an_attempt_whose_worker_vanished_is_kept_without_a_handler(kit, lamp):
     delivery = lamp()
     kit.inbox.claim("gone", ["shop"], limit=1, now=kit.now(), lease=timedelta(minutes=1))
-    kit.inbox.reclaim(now=kit.now(), gone=["gone"], max_attempts=10)
+    kit.inbox.reclaim(now=kit.now(), dead=["gone"], max_attempts=10)
     (lost,) = attempts(kit, delivery)
     assert (lost["worker"], lost["failed"], lost["handler"], lost["release"]) == ("gone", True, None, None)
 
@@ -251,7 +251,36 @@ def test_more_attempts_than_one_statement_takes_are_kept_each_once(kit, worker):
     drain(worker)
     assert all(len(attempts(kit, each.delivery)) == 1 for each in sent)
     with kit.database.read() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM attempts").scalar() == 150
+        assert connection.exec_driver_sql("SELECT count(*) FROM attempts").scalar() == 0
+
+
+def test_attempts_of_one_batch_are_told_apart_by_handler_and_by_round(shop, kit, worker, lamp):
+    replayed = lamp()
+    drain(worker)
+    begin(kit, replayed)
+    updated = kit.send("shop", "product.updated", id="A2", at=NOON, data=named()).delivery
+    deleted = kit.send("shop", "product.deleted", id="A3", at=NOON).delivery
+    drain(worker)
+    assert [[each["handler"].rpartition(".")[2] for each in attempts(kit, one)] for one in (updated, deleted)] == [
+        ["upsert"],
+        ["deactivate"],
+    ]
+    rounds = kit.delivery(replayed)["rounds"]
+    assert [[attempt["number"] for attempt in each["attempts"]] for each in rounds] == [[1], [1]]
+    with kit.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM settlements").scalar() == 2
+
+
+def test_a_delivery_settled_twice_at_the_same_moment_has_both_attempts(kit, lamp, monkeypatch):
+    delivery, moment = lamp(), kit.now()
+    monkeypatch.setattr(kit, "now", lambda: moment)
+    with closing(new_worker(kit)) as worker:
+        drain(worker)
+        begin(kit, delivery)
+        drain(worker)
+    rounds = kit.delivery(delivery)["rounds"]
+    assert [each["ended_at"] for each in rounds] == [moment, moment]
+    assert [len(each["attempts"]) for each in rounds] == [1, 1]
 
 
 def test_tracebacks_go_with_the_bodies_and_reasons_stay(kit, worker, failing):

@@ -75,7 +75,7 @@ class Life:
         """Another worker follows one whose process is gone."""
         dead, self.worker = self.worker, new_worker(self.kit, retries=self.retries)
         dead.close()
-        self.kit.inbox.reclaim(now=self.kit.now(), gone=[dead.name], max_attempts=2)
+        self.kit.inbox.reclaim(now=self.kit.now(), dead=[dead.name], max_attempts=2)
 
     def check(self) -> None:
         for listed in self.kit.deliveries():

@@ -1,14 +1,16 @@
-"""Settlement by itself, without a worker's round or thread: one transaction, and one by one where that is refused."""
+"""Settlement by itself, without a worker's pass or thread: one transaction, and one by one where that is refused."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from shopping import NOON, named, states
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import InterfaceError
 from trouble import refusing
 
@@ -144,3 +146,77 @@ def test_a_handler_that_asks_for_a_session_runs_inside_the_transaction_and_fails
     settlement.settle(claimed(kit, handling))
     assert states(kit) == ["processed", "pending", "processed"]
     assert [(row.external_id, row.name) for row in kit.rows(Product)] == [("A1", "3"), ("A3", "3")]
+
+
+# ── what a batch costs ────────────────────────────────────────────────────────────────────────────────────────────
+
+#: Statements that settle 100 alike deliveries, at most. On SQLite one takes 64 rows, so that rows and changes take two
+#: each; PostgreSQL has locks to ask for instead.
+MOST_STATEMENTS = 9
+
+
+class Traffic:
+    """What a database was asked for."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+        self.commits = 0
+
+    def of(self, table: str) -> int:
+        """Statements that write to this table."""
+        marks = (f'INSERT INTO "{table}"', f"UPDATE {table}")
+        return sum(statement.startswith(marks) for statement in self.statements)
+
+
+@contextmanager
+def counted(kit) -> Iterator[Traffic]:
+    traffic = Traffic()
+
+    def note(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+        traffic.statements.append(sql)
+
+    def commit(_connection: Any) -> None:
+        traffic.commits += 1
+
+    event.listen(kit.database.engine, "before_cursor_execute", note)
+    event.listen(kit.database.engine, "commit", commit)
+    yield traffic
+    event.remove(kit.database.engine, "before_cursor_execute", note)
+    event.remove(kit.database.engine, "commit", commit)
+
+
+def rows_in(kit, table: str) -> int:
+    with kit.database.read() as connection:
+        return connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
+
+
+def test_a_batch_costs_one_commit_and_a_handful_of_statements(kit, handling, settlement):
+    send(kit, *(f"A{number}" for number in range(100)))
+    attempts = claimed(kit, handling)
+    with counted(kit) as traffic:
+        settlement.settle(attempts)
+    assert traffic.commits == 1
+    assert len(traffic.statements) <= MOST_STATEMENTS, traffic.statements
+    assert (traffic.of("deliveries"), traffic.of("settlements"), traffic.of("attempts")) == (1, 1, 0)
+
+
+def test_attempts_that_went_well_cost_a_batch_one_row(kit, handling, settlement):
+    send(kit, *(f"A{number}" for number in range(100)))
+    settlement.settle(claimed(kit, handling))
+    assert {table: rows_in(kit, table) for table in ("settlements", "attempts", "rounds")} == {
+        "settlements": 1,
+        "attempts": 0,
+        "rounds": 0,
+    }
+
+
+def test_how_long_each_took_does_not_part_deliveries_that_ended_alike(kit, handling, settlement):
+    send(kit, *(f"A{number}" for number in range(10)))
+    attempts = claimed(kit, handling)
+    for number, attempt in enumerate(attempts):
+        attempt.details.hydrate_us = attempt.details.handle_us = 1_000 * (number + 1)
+    with counted(kit) as traffic:
+        settlement.settle(attempts)
+    assert (traffic.of("deliveries"), traffic.of("settlements")) == (1, 1)
+    took = [kit.delivery(str(each.delivery.id))["rounds"][0]["attempts"][0] for each in attempts]
+    assert [(each["hydrate_ms"], each["handle_ms"]) for each in took] == [(float(n), float(n)) for n in range(1, 11)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from sqlalchemy import event, func, select
 from starlette.applications import Starlette
 
 from handlers.catalog import Category, Group, Option, Product, Record, Variant
-from receiver import codec
+from receiver import Dialect, codec
 from receiver.dialects.sources import find_dialects
 from receiver.inbox.tables import DELIVERIES
 from receiver.mirror.changes import CHANGES
@@ -123,7 +123,7 @@ class Workers:
         self.worker.close()
 
     def work(self) -> bool:
-        """One round of the worker of the day. Whether there was anything to do, dying included."""
+        """One pass of the worker of the day. Whether there was anything to do, dying included."""
         try:
             with self.fault_plan.over(self.kit.database.engine):
                 return self.worker.work() > 0
@@ -146,10 +146,12 @@ class Workers:
 
 
 @contextmanager
-def new_kit(lend_database: Callable[[Path], AbstractContextManager[str]]) -> Iterator[Webhooks]:
-    """A kit of its own for one example: its mirror begins empty."""
+def new_kit(
+    lend_database: Callable[[Path], AbstractContextManager[str]], dialects: Mapping[str, Dialect] | None = None
+) -> Iterator[Webhooks]:
+    """A kit of its own for one example, for these dialects or the installed ones: its mirror begins empty."""
     with TemporaryDirectory() as folder, lend_database(Path(folder)) as url:
-        kit = Webhooks(Path(folder), find_dialects(), database_url=url)
+        kit = Webhooks(Path(folder), dialects or find_dialects(), database_url=url)
         try:
             yield kit
         finally:

@@ -12,10 +12,9 @@ MOMENT = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 
 
 def _new_columns() -> list[sa.Column[object]]:
-    """Of an attempt, in the order of the table. Those that the release before writes are failures."""
+    """Of a failed attempt, in the order of the table."""
     return [
         sa.Column("round", sa.Integer, nullable=False, server_default=sa.text("1")),
-        sa.Column("failed", sa.Boolean, nullable=False, server_default=sa.true()),
         sa.Column("handler", sa.String),
         sa.Column("release", sa.String),
         sa.Column("hydrate_us", sa.Integer),
@@ -44,6 +43,16 @@ def upgrade() -> None:
         sa.Column("ended_at", MOMENT),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "settlements",
+        sa.Column("ended_at", MOMENT, primary_key=True),
+        sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("worker", sa.String, nullable=False),
+        sa.Column("release", sa.String, nullable=False),
+        sa.Column("settle_us", sa.Integer, nullable=False),
+        sa.Column("attempts", sa.Text, nullable=False),
+        sqlite_with_rowid=False,
+    )
     by_run = sa.text("run IS NOT NULL")
     op.create_index("ix_rounds_run", "rounds", ["run", "delivery_id"], sqlite_where=by_run, postgresql_where=by_run)
     if op.get_bind().dialect.name == "postgresql":
@@ -53,7 +62,6 @@ def upgrade() -> None:
 
 
 def _widen_attempts() -> None:
-    op.alter_column("attempts", "reason", nullable=True)
     for column in _new_columns():
         op.add_column("attempts", column)
     op.drop_constraint("attempts_pkey", "attempts", type_="primary")
@@ -68,7 +76,7 @@ def _rebuild_attempts() -> None:
         sa.Column("ended_at", MOMENT, nullable=False),
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("worker", sa.String, nullable=False),
-        sa.Column("reason", sa.String),
+        sa.Column("reason", sa.String, nullable=False),
         *_new_columns(),
         sa.PrimaryKeyConstraint("delivery_id", "ended_at", "number", "round"),
         sqlite_with_rowid=False,

@@ -1,0 +1,268 @@
+"""Provenance over HTTP: why a row is as it is, and what a delivery changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from receiver.api.changes import Change, show_change
+from receiver.api.deliveries import ID
+from receiver.api.lookup import Lookup
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.pages import NEXT
+from receiver.api.parameters import CURSOR, LIMIT
+from receiver.api.tokens import Scope
+from receiver.errors import BadRequest, NotFound, Unavailable
+from receiver.inbox.tables import State
+from receiver.mirror.rows import Key, MirrorRow, sql_table
+from receiver.mirror.unit_of_work import plain
+from receiver.mirror.versions import Rank, Version
+from receiver.provenance import telling
+from receiver.provenance.origins import Bringer, Origin
+from receiver.provenance.traces import NO_VALUE, Defeat, Loss
+from receiver.provenance.why import Checked, Explain, Reason, Why, not_in_force
+from receiver.schemas import Moment, Shape
+from receiver.search.changes import follow_changes
+from receiver.search.filters import ChangeFilter
+from receiver.search.replayable import unknown_ids
+from receiver.worker.trial import Obstacle
+
+#: Deliveries that were never processed that are shown.
+MOST_NOT_IN_FORCE = 20
+
+#: Seconds that a question waits for the one before: one at a time runs handlers.
+TURN_SECONDS = 2.0
+
+# ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ValueOrigin(Shape, frozen=True):
+    """What brought a value."""
+
+    kind: Annotated[Bringer, Meta(description="`forgotten`: older than every delivery that is kept.")]
+    delivery: Annotated[str | None, Meta(description="The id of the delivery.")]
+    event_type: str | None
+    arrived_at: Annotated[Moment, Meta(description="Here; for a reconcile, when its list was asked for.")]
+
+
+class LostValue(Shape, frozen=True):
+    """What lost last against a value, and differs from it."""
+
+    value: Annotated[Any, Meta(description="Null for a document.")]
+    absent: Annotated[bool, Meta(description="Whether it said that the document has no such member.")]
+    changed_at: Annotated[Moment, Meta(description="At the source.")]
+    delivery: str
+    how: Annotated[
+        Defeat,
+        Meta(description="`overtaken`: it was the value; `stale`: it came too late; `tie`: it was of the same time."),
+    ]
+
+
+class WhyColumn(Shape, frozen=True):
+    """Why a column, or a member of a document, has its value."""
+
+    column: Annotated[str, Meta(description="`price`; for a member `data.price`.")]
+    value: Annotated[Any, Meta(description="Null for a document: its first 200 members follow one by one.")]
+    changed_at: Annotated[Moment, Meta(description="The time of the news, at the source.")]
+    rank: Annotated[str, Meta(description="What wins at one time: `delete` over `update` over `absent`.")]
+    origin: ValueOrigin
+    lost: LostValue | None
+    check: Annotated[Checked, Meta(description="Whether the deliveries say so, when they are run again.")]
+    because: Annotated[str | None, Meta(description="Why that is not known, or what they say.")]
+    tie: Annotated[bool, Meta(description="Whether the arrival alone decided it.")]
+
+
+class LostWithParent(Shape, frozen=True):
+    """What made a row inactive that no news of its own did."""
+
+    external_id: Annotated[str, Meta(description="What it belongs to.")]
+    changed_at: Moment
+    origin: ValueOrigin
+
+
+class NotInForce(Shape, frozen=True):
+    """A delivery about the row that was never processed."""
+
+    id: str
+    event_type: str | None
+    occurred_at: Moment | None
+    state: State
+    reason: str | None
+
+
+class NotRun(Shape, frozen=True):
+    """Deliveries that could not be run again."""
+
+    obstacle: Obstacle
+    deliveries: int
+    newest: str
+
+
+class WhyRow(Shape, frozen=True):
+    """Why a row is as it is."""
+
+    table: str
+    source: str
+    external_id: str
+    asked_at: Moment
+    active: bool
+    changed_at: Moment
+    deactivated_at: Moment | None
+    check: Annotated[Checked, Meta(description="Whether the row is what its kept deliveries say.")]
+    says: Annotated[list[str], Meta(description="The answer in sentences.")]
+    columns: list[WhyColumn]
+    differing: Annotated[list[str], Meta(description="About which the deliveries say something else.")]
+    lost_with_parent: LostWithParent | None
+    not_in_force: Annotated[list[NotInForce], Meta(description="Newest first, at most 20.")]
+    ran: Annotated[int, Meta(description="Deliveries that were run again.")]
+    not_run: list[NotRun]
+    milliseconds: float
+
+
+class ChangesOfDelivery(Shape, frozen=True):
+    items: Annotated[list[Change], Meta(description="In commit order.")]
+    next: Annotated[str | None, Meta(description=NEXT)]
+
+
+def show_why(why: Why) -> WhyRow:
+    """Why a row is as it is, as the API shows it."""
+    row, obstacles = why.row, why.recomputation.obstacles
+    return WhyRow(
+        table=str(sql_table(row.key.table).name),
+        source=row.key.source,
+        external_id=row.key.external_id,
+        asked_at=why.asked_at,
+        active=row.active,
+        changed_at=row.changed_at,
+        deactivated_at=row.deactivated_at,
+        check=telling.overall(why),
+        says=telling.sentences(why),
+        columns=[_show_reason(each) for each in why.reasons],
+        differing=why.differing,
+        lost_with_parent=_show_parted(why),
+        not_in_force=[
+            NotInForce(str(each.id), each.event_type, each.occurred_at, State(each.state), each.reason)
+            for each in not_in_force(why.candidates)[:MOST_NOT_IN_FORCE]
+        ],
+        ran=len(why.recomputation.ran),
+        not_run=[
+            NotRun(kind, number, str(max(id_ for id_, (each, _) in obstacles.items() if each is kind)))
+            for kind, number in telling.obstacles(why).most_common()
+        ],
+        milliseconds=round(why.recomputation.seconds * 1_000, 3),
+    )
+
+
+def _show_reason(reason: Reason) -> WhyColumn:
+    return WhyColumn(
+        column=reason.path,
+        value=_shown(reason.value),
+        changed_at=reason.version.moment,
+        rank=Rank(reason.version.rank).name.lower(),
+        origin=_show_origin(reason.origin),
+        lost=None if reason.lost is None else _show_loss(reason.lost),
+        check=reason.check,
+        because=reason.because,
+        tie=reason.is_tie,
+    )
+
+
+def _show_loss(lost: Loss) -> LostValue:
+    absent = lost.value is NO_VALUE
+    return LostValue(
+        value=None if absent else _shown(lost.value),
+        absent=absent,
+        changed_at=lost.version.moment,
+        delivery=str(lost.version.arrival),
+        how=lost.how,
+    )
+
+
+def _show_origin(origin: Origin) -> ValueOrigin:
+    delivery = None if origin.delivery_id is None else str(origin.delivery_id)
+    return ValueOrigin(origin.kind, delivery, origin.event_type, origin.arrived_at)
+
+
+def _show_parted(why: Why) -> LostWithParent | None:
+    if why.lost_with_parent is None:
+        return None
+    version: Version = why.lost_with_parent[0]
+    assert why.row.parent is not None
+    return LostWithParent(why.row.parent.external_id, version.moment, _show_origin(why.lost_with_parent[1]))
+
+
+def _shown(value: Any) -> Any:
+    return None if isinstance(value, dict) else plain(value)
+
+
+# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
+
+WHY_SOURCE = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
+WHY_ID = Parameter("external_id", {"type": "string"}, "The id at the source; its slashes as %2F.", str, "")
+
+
+class Provenance:
+    """The operations on provenance."""
+
+    def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]], explain: Explain) -> None:
+        self._lookup = lookup
+        self._explain = explain
+        self._tables = {str(sql_table(table).name): table for table in tables}
+        self._table = Parameter("table", {"type": "string"}, "The name of a table.", self._known, "")
+        self._turn = threading.Lock()
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                name="explain_row",
+                path="/api/v1/catalog/{table}/{source}/{external_id:path}/why",
+                summary="Why a row of {table} is as it is: what brought each value, and what lost against it",
+                answer=self.explain,
+                by_table={name: {200: WhyRow} for name in self._tables},
+                scope=Scope.READ,
+                parameters=(self._table, WHY_SOURCE, WHY_ID),
+                refusals=(BadRequest, NotFound, Unavailable),
+            ),
+            Operation(
+                name="list_changes_of_delivery",
+                path="/api/v1/deliveries/{id}/changes",
+                summary="The rows and columns that one delivery changed",
+                answer=self.changes,
+                answers={200: ChangesOfDelivery},
+                scope=Scope.READ,
+                parameters=(ID, CURSOR, LIMIT),
+                refusals=(BadRequest, NotFound, Unavailable),
+            ),
+        ]
+
+    def explain(self, asked: Question) -> WhyRow:
+        """Run the row's deliveries again. Raises `NotFound`, and `Unavailable` while another question does so."""
+        source, external_id = asked[WHY_SOURCE], asked[WHY_ID]
+        key = Key(self._tables[asked[self._table]], source, external_id)
+        if not self._turn.acquire(timeout=TURN_SECONDS):
+            raise Unavailable("Another question is having handlers run, one at a time: ask again in a moment.")
+        try:
+            why = self._explain(self._lookup.database, key)
+        finally:
+            self._turn.release()
+        if why is None:
+            raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} was ever heard of.")
+        return show_why(why)
+
+    def changes(self, asked: Question) -> ChangesOfDelivery:
+        """What one delivery changed. Raises `NotFound` for one that is not kept and changed nothing."""
+        database, wanted = self._lookup.database, ChangeFilter(delivery=asked[ID])
+        listed = self._lookup.listed_in("changes of a delivery", wanted)
+        bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
+        page = follow_changes(database, wanted, show_change, bounds).listing
+        if not page.items and unknown_ids(database, [asked[ID]]):
+            raise NotFound(f"There is no delivery {asked[ID]}.")
+        return ChangesOfDelivery(page.items, self._lookup.cursors.write(listed, page.next))
+
+    def _known(self, name: str) -> str:
+        if name not in self._tables:
+            raise NotFound(f"There is no table {name[:64]!r}: choose one of {', '.join(sorted(self._tables))}.")
+        return name

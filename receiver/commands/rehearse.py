@@ -1,0 +1,117 @@
+"""`hookmirror rehearse`: new handler code over the last kept deliveries, before it is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from receiver.codec import encode
+from receiver.commands.options import JsonFlag, source_named
+from receiver.errors import ConfigurationError
+from receiver.logs.escapes import visible
+from receiver.rehearsal.differences import Differences, Took
+from receiver.rehearsal.outcomes import NOT_REACHED, THIN
+from receiver.rehearsal.rehearsal import MOST_REHEARSED
+from receiver.rehearsal.rehearsal import rehearse as compare
+from receiver.server.app import install
+
+#: Differences of either kind that are shown to people.
+SHOWN_DIFFERENCES = 50
+
+#: Characters of a value that are shown to people.
+SHOWN_VALUE = 200
+
+#: Why deliveries were not run.
+WHY_NOT_RUN = {
+    THIN: "thin, and the answers of the source's API are not kept: --hydrate asks it again",
+    NOT_REACHED: "not reached before the time was over, or while the source's API failed",
+}
+
+
+def rehearse(
+    source: Annotated[str, typer.Option(help="The source whose deliveries are run.")],
+    reference: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODULE:DIALECT]", help="The new code; without it, that of the settings here."),
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, max=MOST_REHEARSED, help="So many deliveries, the newest.")] = 1_000,
+    hydrate: Annotated[
+        bool, typer.Option("--hydrate", help="Ask the source's API for what thin events name, at the cost of calls.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run code over kept deliveries into a scratch mirror, and show what differs; the exit code is 1 if anything does.
+
+    With MODULE:DIALECT it is held against the code of the settings, run over the same deliveries; without, the code of
+    the settings against what the mirror and the inbox hold. Nothing is written to the database.
+    """
+    runtime = install()
+    source_named(runtime.sources, source)
+    named = None if reference is None else _module_and_name(reference)
+    found = compare(runtime.database, source, last=last, reference=named, hydrate=hydrate)
+    if as_json:
+        typer.echo(encode(_as_json(found)))
+    else:
+        for line in _lines(found):
+            typer.echo(visible(line))
+    if found.found:
+        raise typer.Exit(1)
+
+
+def _module_and_name(reference: str) -> str:
+    """The reference, without the ending of a file's name. Raises `ConfigurationError` for a path."""
+    module, colon, name = reference.partition(":")
+    module = module.removesuffix(".py")
+    if not module or "/" in module:
+        raise ConfigurationError(
+            f"{reference!r} names no module: write it as module:name, with the module beside the settings file."
+        )
+    return f"{module}{colon}{name}"
+
+
+def _as_json(found: Differences) -> dict[str, Any]:
+    rows = [row._asdict() for row in found.rows]
+    ends = [{**end._asdict(), "delivery": str(end.delivery)} for end in found.ends]
+    took = {name: None if took is None else took._asdict() for name, took in _times(found)}
+    return {**asdict(found), **took, "rows": rows, "ends": ends, "differs": found.found}
+
+
+def _times(found: Differences) -> list[tuple[str, Took | None]]:
+    return [("old_took", found.old_took), ("new_took", found.new_took)]
+
+
+def _lines(found: Differences) -> Iterator[str]:
+    for row in found.rows[:SHOWN_DIFFERENCES]:
+        yield f"{row.table} {row.external_id}" + (f" ({row.kind})" if row.kind != "differs" else "")
+        for name, (old, new) in row.columns.items():
+            yield f"    {name}: {_short(old)} -> {_short(new)}"
+    for end in found.ends[:SHOWN_DIFFERENCES]:
+        yield f"delivery {end.delivery} ({end.event_type or 'unreadable'}, {end.entity or 'nothing in particular'})"
+        yield f"    {end.old} -> {end.new}"
+    if max(len(found.rows), len(found.ends)) > SHOWN_DIFFERENCES:
+        yield f"Only the first {SHOWN_DIFFERENCES} of each kind are shown; --json has them all."
+    for state, number in found.skipped.items():
+        yield f"Not run: {number} deliveries, {WHY_NOT_RUN[state]}."
+    yield from _told_times(found)
+    yield f"{found.new} against {found.old}, over {found.deliveries} deliveries of {found.source}: " + (
+        f"{len(found.rows)} rows differ, {len(found.ends)} deliveries end otherwise."
+        if found.found
+        else "no difference."
+    )
+
+
+def _told_times(found: Differences) -> Iterator[str]:
+    for name, took in ((found.old, found.old_took), (found.new, found.new_took)):
+        if took is not None:
+            yield (
+                f"Handlers of {name}: {took.total:.1f} ms for {took.handlers} deliveries, {took.median:.3f} ms at the "
+                f"median, {took.longest:.3f} ms at most."
+            )
+
+
+def _short(value: Any) -> str:
+    text = encode(value).decode()
+    return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}…"

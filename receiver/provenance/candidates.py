@@ -1,0 +1,179 @@
+"""Candidates: the deliveries that may have spoken of one row.
+
+No table says which deliveries spoke of a row and lost. So these are looked for by what they are about: the row itself,
+its parents, and whatever the deliveries are about that are known to have changed it. Only indexes are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Row, Select, Text, bindparam, func, select, text
+
+from receiver.database.columns import Many, among
+from receiver.inbox.tables import BODIES, DELIVERIES, IDS, ROUNDS, State, in_state
+from receiver.mirror.changes import CHANGES
+from receiver.mirror.rows import Key, sql_table
+from receiver.mirror.versions import microseconds
+from receiver.provenance.stored import StoredRow
+
+#: Deliveries that are run for one row, and bytes of their bodies together.
+MOST_CANDIDATES, MOST_CANDIDATE_BYTES = 2_000, 16 * 1024 * 1024
+
+#: The newest changes of the row that are asked for their deliveries, and entities that are looked for besides its own.
+MOST_CHANGES, MOST_ENTITIES = 500, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What was found, in the order of arrival."""
+
+    #: Those that were once processed, and so are part of what the row is.
+    processed: Sequence[Row[Any]]
+    #: Those about the row that never were: they are dead, ignored, or not done.
+    others: Sequence[Row[Any]]
+    #: Deliveries that changed the row, as its changes say, whether or not they are kept.
+    changed_it: frozenset[int]
+    #: The times at the source, in microseconds, of what a reconcile changed in it.
+    reconciled_at: frozenset[int]
+    #: Why not all were found; None if none is known to be left out.
+    partial: str | None
+
+
+def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
+    """The deliveries that may have spoken of the row, at most `MOST_CANDIDATES` and `MOST_CANDIDATE_BYTES`."""
+    changes = connection.execute(_CHANGES, _named(row.key) | {"limit": MOST_CHANGES}).all()
+    changed_it = frozenset(change.delivery_id for change in changes if change.delivery_id is not None)
+    winners = {version.arrival for version in row.registers.versions.values()}
+    winners |= {row.children_gone.arrival} if row.children_gone is not None else set()
+    known = changed_it | winners
+    by_id = connection.execute(_BY_ID, {"ids": sorted(known)})
+    found = {each.id: each for each in by_id if each.source == row.key.source}
+    own = _names(row.key.external_id)
+    names = dict.fromkeys([*own, *_parents(row, changes)])
+    names |= dict.fromkeys([each.entity_id for each in found.values() if each.entity_id is not None])
+    wanted, left_out = list(names)[: MOST_ENTITIES + len(own)], len(names) > MOST_ENTITIES + len(own)
+    for name in wanted:
+        about = {"source": row.key.source, "name": name, "limit": MOST_CANDIDATES + 1}
+        found |= {each.id: each for each in connection.execute(_ABOUT, about)}
+    found |= {each.id: each for each in _not_ended(connection, row.key.source, wanted)}
+    processed = _once_processed(connection, found)
+    others = [each for each in found.values() if each.id not in processed and each.entity_id in own]
+    run, partial = _bounded([found[each] for each in sorted(processed)], winners)
+    if partial is None and left_out:
+        partial = f"of the {len(names)} entities whose deliveries may have spoken of it, {len(wanted)} were looked at"
+    reconciled_at = frozenset(microseconds(each.changed_at) for each in changes if each.delivery_id is None)
+    return Candidates(run, sorted(others, key=lambda each: each.id), changed_it, reconciled_at, partial)
+
+
+def bodies_of(connection: Connection, ids: Sequence[int]) -> Mapping[int, bytes]:
+    """The verified bodies of these deliveries, by id; those that have expired are missing."""
+    return {row.delivery_id: row.plain for row in connection.execute(_PLAIN, {"ids": list(ids)})}
+
+
+def _bounded(processed: Sequence[Row[Any]], winners: Collection[int]) -> tuple[list[Row[Any]], str | None]:
+    """The newest of them within the bounds, and those that brought what the row holds."""
+    size = number = 0
+    newest: set[int] = set()
+    for each in reversed(processed):
+        size, number = size + (each.size or 0), number + 1
+        if number > MOST_CANDIDATES or size > MOST_CANDIDATE_BYTES:
+            break
+        newest.add(each.id)
+    if len(newest) == len(processed):
+        return list(processed), None
+    first = min(newest, default=0)
+    partial = f"of {len(processed)} deliveries or more, the newest {len(newest)} were looked at, back to {first}"
+    return [each for each in processed if each.id in newest or each.id in winners], partial
+
+
+def _names(external_id: str) -> list[str]:
+    """What an entity may be called that the row is about: its id, or that behind its kind."""
+    kind, colon, rest = external_id.partition(":")
+    return [external_id, rest] if colon and kind and rest else [external_id]
+
+
+def _parents(row: StoredRow, changes: Iterable[Row[Any]]) -> list[str]:
+    """The external ids of what it belongs to, or did."""
+    if row.key.table.parent_table is None:
+        return []
+    told = [row.registers.values.get("parent")]
+    for change in changes:
+        told += [change.before.get("parent"), change.after.get("parent")]
+    return [parent for parent in dict.fromkeys(told) if isinstance(parent, str) and parent]
+
+
+def _not_ended(connection: Connection, source: str, names: Sequence[str]) -> list[Row[Any]]:
+    given = {"source": source, "names": list(names), "limit": MOST_CANDIDATES}
+    return [row for waiting in _WAITING for row in connection.execute(waiting, given)]
+
+
+def _once_processed(connection: Connection, found: Mapping[int, Row[Any]]) -> set[int]:
+    """Those that ended as processed in one of their rounds."""
+    processed = {each.id for each in found.values() if each.state == State.PROCESSED}
+    again = [each.id for each in found.values() if each.round > 1 and each.id not in processed]
+    if again:
+        processed |= set(connection.execute(_PROCESSED_BEFORE, {"ids": sorted(again)}).scalars())
+    return processed
+
+
+def _named(key: Key) -> dict[str, str]:
+    return {"table": str(sql_table(key.table).name), "source": key.source, "external_id": key.external_id}
+
+
+# ── the statements, built once ────────────────────────────────────────────────────────────────────────────────────
+
+_SIZE = (
+    select(func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)))
+    .where(BODIES.c.delivery_id == DELIVERIES.c.id)
+    .correlate(DELIVERIES)
+    .scalar_subquery()
+)
+
+_COLUMNS = (
+    *DELIVERIES.c["id", "source", "event_type", "entity_kind", "entity_id", "occurred_at", "received_at", "state"],
+    *DELIVERIES.c["outcome", "reason", "attempts", "round", "ended_at"],
+    _SIZE.label("size"),
+)
+
+_BY_ID = select(*_COLUMNS).where(IDS)
+
+_ABOUT = (
+    select(*_COLUMNS)
+    .where(DELIVERIES.c.source == bindparam("source"), DELIVERIES.c.entity_id == bindparam("name"))
+    # As the index has it.
+    .where(text("deliveries.ended_at IS NOT NULL"))
+    .order_by(DELIVERIES.c.id.desc())
+    .limit(bindparam("limit"))
+)
+
+
+def _about_in(state: State) -> Select[Any]:
+    named = among(DELIVERIES.c.entity_id, bindparam("names", type_=Many(Text)))
+    waiting = select(*_COLUMNS).where(in_state(state), DELIVERIES.c.source == bindparam("source"), named)
+    return waiting.limit(bindparam("limit"))
+
+
+#: One by one, because each of the two states has an index of the few rows in it.
+_WAITING = [_about_in(state) for state in (State.PENDING, State.PROCESSING)]
+
+_PROCESSED_BEFORE = select(ROUNDS.c.delivery_id).where(
+    among(ROUNDS.c.delivery_id, bindparam("ids", type_=Many(BigInteger))), ROUNDS.c.state == State.PROCESSED.value
+)
+
+_CHANGES = (
+    select(*CHANGES.c["delivery_id", "changed_at", "before", "after"])
+    .where(
+        CHANGES.c.table == bindparam("table"),
+        CHANGES.c.source == bindparam("source"),
+        CHANGES.c.external_id == bindparam("external_id"),
+    )
+    .order_by(CHANGES.c.seq.desc())
+    .limit(bindparam("limit"))
+)
+
+_PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")).where(
+    among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
+)

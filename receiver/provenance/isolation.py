@@ -1,0 +1,136 @@
+"""Isolation: runs a dialect's code over deliveries for a reader, on a thread that the reader can leave behind.
+
+Python cannot end a thread. So code that does not return is given up: the reader goes on without it, and only so many
+threads may hang in one process before it runs nobody's code for readers any more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+from receiver.errors import Unavailable
+from receiver.inbox.leases import Claimed
+from receiver.worker.trial import Obstacle, Trial
+
+#: Seconds that the code may take for one delivery before it is given up.
+HANG_SECONDS = 1.0
+
+#: Seconds between two looks at the thread.
+ISOLATED_LOOK_SECONDS = 0.05
+
+#: Threads of this process that hang at once at most, and those that one question may leave behind.
+MOST_HANGING, MOST_LEFT_BEHIND = 4, 2
+
+HANGS = f"its handler did not return within {HANG_SECONDS:g} second"
+
+#: Runs one delivery. Runs on a thread of the run.
+TryOne = Callable[[Claimed], Trial]
+
+#: Takes what came of it. Never runs at the same time as another one.
+TakeOne = Callable[[Claimed, Trial], None]
+
+_hanging: set[threading.Thread] = set()
+
+
+@dataclass(slots=True)
+class IsolatedRun:
+    """Runs one question's deliveries, one after the other, until a moment of the monotonic clock."""
+
+    try_one: TryOne
+    take: TakeOne
+    until: float
+    left_behind: int = 0
+
+    def run(self, window: Sequence[Claimed]) -> int:
+        """Try these; how many were taken, in their order: fewer than all once a bound is reached.
+
+        Raises `Unavailable` if too many threads of this process hang.
+        """
+        done = 0
+        while done < len(window) and not self.is_over:
+            _refuse_if_many_hang()
+            lap = _Lap(self.try_one, self.take, window[done:], self.until)
+            lap.start()
+            done += lap.wait()
+            if lap.given_up is not None:
+                self.take(lap.given_up, Trial([], Obstacle.HANGS, HANGS))
+                self.left_behind += 1
+                done += 1
+        return done
+
+    @property
+    def is_over(self) -> bool:
+        return monotonic() > self.until or self.left_behind >= MOST_LEFT_BEHIND
+
+
+@dataclass(slots=True)
+class _Lap:
+    """One thread's way through deliveries."""
+
+    try_one: TryOne
+    take: TakeOne
+    window: Sequence[Claimed]
+    until: float
+    #: The delivery at which the thread was left behind.
+    given_up: Claimed | None = None
+    _done: int = 0
+    _began: float = field(default_factory=monotonic)
+    #: Held while something is taken, and while the thread is given up: so nothing is taken after that.
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _thread: threading.Thread | None = None
+    #: What went wrong on the thread, and not in the code that it runs.
+    _error: Exception | None = None
+
+    def start(self) -> None:
+        # A daemon, because the interpreter would wait for one that never returns.
+        self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
+        self._began = monotonic()
+        self._thread.start()
+
+    def wait(self) -> int:
+        """Wait for the end of the thread, or give it up; how many were taken. Raises what failed in our own code."""
+        assert self._thread is not None
+        while self._thread.is_alive():
+            self._thread.join(ISOLATED_LOOK_SECONDS)
+            with self._turn:
+                if self._thread.is_alive() and self._hangs():
+                    self.given_up = self.window[self._done]
+                    _hanging.add(self._thread)
+                    break
+        if self._error is not None:
+            raise self._error
+        return self._done
+
+    def _hangs(self) -> bool:
+        return self._done < len(self.window) and monotonic() - self._began > HANG_SECONDS
+
+    def _run(self) -> None:
+        try:
+            self._try_all()
+        except Exception as error:
+            self._error = error
+
+    def _try_all(self) -> None:
+        for claimed in self.window:
+            if monotonic() > self.until:
+                return
+            trial = self.try_one(claimed)
+            with self._turn:
+                if self.given_up is not None:
+                    return
+                self.take(claimed, trial)
+                self._done += 1
+                self._began = monotonic()
+
+
+def _refuse_if_many_hang() -> None:
+    for thread in [each for each in _hanging if not each.is_alive()]:
+        _hanging.discard(thread)
+    if len(_hanging) >= MOST_HANGING:
+        raise Unavailable(
+            f"{len(_hanging)} handlers that were run for such questions have not returned: mend them, and restart this "
+            "process."
+        )

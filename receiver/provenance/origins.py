@@ -1,0 +1,65 @@
+"""Origins: what brought a value, read from the arrival that stands in its version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, func, select
+
+from receiver.inbox.ids import arrived
+from receiver.inbox.tables import DELIVERIES, IDS
+from receiver.mirror.versions import Version
+from receiver.moments import EPOCH
+from receiver.provenance.candidates import Candidates
+
+
+class Bringer(StrEnum):
+    """What brings news."""
+
+    DELIVERY = "delivery"
+    RECONCILE = "reconcile"
+    #: A delivery or a reconcile of a time of which no delivery is kept any more.
+    FORGOTTEN = "forgotten"
+
+
+class Origin(NamedTuple):
+    """Where news came from."""
+
+    kind: Bringer
+    #: The delivery's id; None for a reconcile.
+    delivery_id: int | None
+    event_type: str | None
+    #: When it arrived here; for a reconcile, when its list was asked for.
+    arrived_at: datetime
+
+
+def origins_of(
+    connection: Connection, source: str, versions: Iterable[Version], candidates: Candidates
+) -> dict[int, Origin]:
+    """The origins of the versions of one row, by arrival."""
+    by_arrival = {version.arrival: version for version in versions}
+    known = {row.id: row for row in connection.execute(_KNOWN, {"ids": sorted(by_arrival)}) if row.source == source}
+    oldest = connection.execute(select(func.min(DELIVERIES.c.id))).scalar()
+    return {
+        arrival: _of_delivery(known[arrival]) if arrival in known else _of_what_is_not_kept(version, candidates, oldest)
+        for arrival, version in by_arrival.items()
+    }
+
+
+def _of_delivery(row: Row[Any]) -> Origin:
+    return Origin(Bringer.DELIVERY, row.id, row.event_type, row.received_at)
+
+
+def _of_what_is_not_kept(version: Version, candidates: Candidates, oldest: int | None) -> Origin:
+    moment = EPOCH + timedelta(microseconds=arrived(version.arrival))
+    if version.arrival in candidates.changed_it:
+        return Origin(Bringer.DELIVERY, version.arrival, None, moment)
+    # Deliveries are dropped in the order of their ids: what is younger than the oldest and not there never was.
+    is_reconcile = version.time in candidates.reconciled_at or (oldest is not None and version.arrival > oldest)
+    return Origin(Bringer.RECONCILE if is_reconcile else Bringer.FORGOTTEN, None, None, moment)
+
+
+_KNOWN = select(*DELIVERIES.c["id", "source", "event_type", "received_at"]).where(IDS)

@@ -1,0 +1,68 @@
+"""Stored rows: what the mirror holds of one row and of its parent, with the versions that nobody else is shown."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from receiver.mirror.rows import Key, MirrorRow, own_columns, sql_table
+from receiver.mirror.versions import Registers, Version, dump, load, row_status
+
+
+class StoredRow(NamedTuple):
+    """One row as it stands."""
+
+    key: Key
+    registers: Registers
+    active: bool
+    changed_at: datetime
+    deactivated_at: datetime | None
+    #: The parent that its rows go with; None without one.
+    parent: Key | None
+    #: As of when that parent lost its children; None if it did not.
+    children_gone: Version | None
+
+
+def stored_row(connection: Connection, key: Key) -> StoredRow | None:
+    """The row; None if nobody ever spoke of it."""
+    found = _registers(connection, key)
+    if found is None:
+        return None
+    registers, active, changed_at, deactivated_at = found
+    parent = parent_of(key, registers)
+    above = _registers(connection, parent) if parent is not None else None
+    gone = above[0].children_gone.get(str(sql_table(key.table).name)) if above is not None else None
+    return StoredRow(key, registers, active, changed_at, deactivated_at, parent, gone)
+
+
+def parent_of(key: Key, registers: Registers) -> Key | None:
+    """The row whose end would be this one's, as these registers say."""
+    parent = registers.values.get("parent")
+    if key.table.parent_table is None or parent is None:
+        return None
+    return Key(key.table.parent_table, key.source, parent)
+
+
+def row_of(key: Key, registers: Registers, children_gone: Version | None) -> MirrorRow | None:
+    """The row that these registers make, as the mirror would show it; None if nobody spoke of it."""
+    if "active" not in registers.versions:
+        return None
+    status = row_status(registers, children_gone)
+    columns: dict[str, Any] = {name: registers.values.get(name) for name in own_columns(key.table)}
+    columns |= status._asdict()
+    columns |= {"source": key.source, "external_id": key.external_id}
+    columns |= {"tie": bool(registers.ties), "versions": dump(registers)}
+    return key.table(**columns)
+
+
+def _registers(connection: Connection, key: Key) -> tuple[Registers, bool, datetime, datetime | None] | None:
+    sql, names = sql_table(key.table), tuple(own_columns(key.table))
+    columns = (sql.c.versions, sql.c.active, sql.c.changed_at, sql.c.deactivated_at, *(sql.c[name] for name in names))
+    wanted = select(*columns).where(sql.c.source == key.source, sql.c.external_id == key.external_id)
+    row = connection.execute(wanted).first()
+    if row is None:
+        return None
+    versions, active, changed_at, deactivated_at, *own = row
+    return load(dict(zip(names, own, strict=True)), versions), active, changed_at, deactivated_at

@@ -1,0 +1,160 @@
+"""Traces: the registers of one row, filled from empty, with what lost last against each value.
+
+Pure. A trace takes news in the order of arrival, through the same guard as the mirror.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from receiver.inbox.ids import arrived
+from receiver.mirror.rows import Write, sql_table
+from receiver.mirror.versions import AHEAD, Patch, Registers, Version
+
+#: Members of one document that are told one by one.
+MOST_MEMBERS_TOLD = 200
+
+
+class NoValue:
+    """A document does not have this member."""
+
+    def __repr__(self) -> str:
+        return "no value"
+
+
+NO_VALUE: Final = NoValue()
+
+
+class Defeat(StrEnum):
+    """How news lost."""
+
+    #: It was the value, until newer news came.
+    OVERTAKEN = "overtaken"
+    #: It came when newer news was there already.
+    STALE = "stale"
+    #: It was of the same time: the arrival decided.
+    TIE = "tie"
+
+
+class Told(NamedTuple):
+    """A value, and how new it is."""
+
+    value: Any
+    version: Version
+
+
+class Loss(NamedTuple):
+    """News that lost against the value."""
+
+    value: Any
+    version: Version
+    how: Defeat
+
+
+@dataclass(slots=True)
+class Trace:
+    """One row: its registers, and for each column and member what lost last against it."""
+
+    registers: Registers = field(default_factory=Registers)
+    losses: dict[str, Loss] = field(default_factory=dict)
+    #: As the registers would be if what is dated in the future had been dated back; None while nothing is.
+    dated_back: Registers | None = None
+
+    def take(self, write: Write) -> None:
+        """Let the news of one write in."""
+        version, back = write.version, _dated_back(write.version)
+        if back != version and self.dated_back is None:
+            self.dated_back = _copied(self.registers)
+        if write.children_gone is not None:
+            name = sql_table(write.children_gone).name
+            self.registers.lose_children(name, version)
+            if self.dated_back is not None:
+                self.dated_back.lose_children(name, back)
+            return
+        for column, value in write.columns.items():
+            self._take(column, value, version)
+            if self.dated_back is not None:
+                self.dated_back.merge(column, value, back)
+
+    def copied(self) -> Trace:
+        """Another that takes news of its own."""
+        back = None if self.dated_back is None else _copied(self.dated_back)
+        return Trace(_copied(self.registers), dict(self.losses), back)
+
+    def _take(self, column: str, value: Any, version: Version) -> None:
+        said = dict(_said(column, value, self.registers.values.get(column)))
+        before = {path: told_of(self.registers, column, path) for path in said}
+        self.registers.merge(column, value, version)
+        for path, word in said.items():
+            loss = _loss(Told(word, version), before[path], told_of(self.registers, column, path))
+            if loss is not None:
+                self.losses[path] = loss
+
+
+def told_of(registers: Registers, column: str, path: str) -> Told | None:
+    """What the registers hold of a column, or of a member of a document (`data.price`); None if nothing was told."""
+    version = registers.versions.get(path) or registers.versions.get(column)
+    if version is None:
+        return None
+    value = registers.values.get(column)
+    if path != column:
+        member = path.removeprefix(f"{column}.")
+        value = value.get(member, NO_VALUE) if isinstance(value, dict) else NO_VALUE
+    return Told(value, version)
+
+
+def paths_of(registers: Registers, column: str) -> Iterator[str]:
+    """The column, and the members of the document in it, as far as they are told one by one."""
+    yield column
+    value = registers.values.get(column)
+    if isinstance(value, dict):
+        yield from (f"{column}.{member}" for member, _ in zip(value, range(MOST_MEMBERS_TOLD), strict=False))
+
+
+def is_misdated(version: Version) -> bool:
+    """Whether it is dated so far in the future that a reconcile dates it back."""
+    return version.time > arrived(version.arrival) + AHEAD // timedelta(microseconds=1)
+
+
+def _said(column: str, value: Any, held: Any) -> Iterator[tuple[str, Any]]:
+    """What the news says of the column, and of each member about which it says something else than is held."""
+    if isinstance(value, Patch):
+        yield from ((f"{column}.{member}", word) for member, word in value.members.items())
+        return
+    yield column, value
+    members: Mapping[str, Any] = value if isinstance(value, dict) else {}
+    known: Mapping[str, Any] = held if isinstance(held, dict) else {}
+    for member, _ in zip({**known, **members}, range(MOST_MEMBERS_TOLD), strict=False):
+        word = members.get(member, NO_VALUE)
+        # Where both say the same, nothing loses that differs.
+        if word != known.get(member, NO_VALUE):
+            yield f"{column}.{member}", word
+
+
+def _loss(said: Told, before: Told | None, now: Told | None) -> Loss | None:
+    """What lost when this was said: it, or what was the value before; None if nothing lost that differs."""
+    assert now is not None
+    if now.version != said.version:
+        how = Defeat.TIE if said.version.ties_with(now.version) else Defeat.STALE
+        return Loss(said.value, said.version, how) if said.value != now.value else None
+    if before is None or before.version == said.version or before.value == now.value:
+        return None
+    how = Defeat.TIE if before.version.ties_with(now.version) else Defeat.OVERTAKEN
+    return Loss(before.value, before.version, how)
+
+
+def _dated_back(version: Version) -> Version:
+    return version._replace(time=arrived(version.arrival)) if is_misdated(version) else version
+
+
+def _copied(registers: Registers) -> Registers:
+    """A copy that can take news of its own; documents are never changed in place, so they are shared."""
+    other = copy(registers)
+    other.values, other.versions = dict(registers.values), dict(registers.versions)
+    other.ties, other.children_gone = set(registers.ties), dict(registers.children_gone)
+    return other

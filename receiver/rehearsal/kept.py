@@ -1,0 +1,99 @@
+"""Kept deliveries of one source, copied beside the database, so that what is rehearsed never opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, select
+from sqlmodel import SQLModel
+
+from receiver.database.bulk import insert_mappings
+from receiver.database.database import Database
+from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State
+
+#: Deliveries that are copied in one transaction, and bytes of bodies after which that is enough.
+AT_ONCE, BYTES_AT_ONCE = 200, 4 * 1024 * 1024
+
+#: What is copied of a delivery: nothing of what became of it.
+KEPT_COLUMNS = ("id", "source", "event_type", "entity_kind", "entity_id", "occurred_at", "received_at", "dedup_key")
+
+
+def copy_kept(database: Database, source: str, last: int, file: Path) -> list[RowMapping]:
+    """Copy the last deliveries of the source that have ended and still have a body into a new SQLite file.
+
+    Returns what is known of each, without its body, in the order of arrival.
+    """
+    found = _last(database, source, last)
+    with closing(Database(f"sqlite:///{file}")) as kept:
+        with kept.write() as connection:
+            SQLModel.metadata.create_all(connection, tables=[DELIVERIES, BODIES])
+        for some in _portions(found):
+            bodies = _bodies(database, [row["id"] for row in some])
+            with kept.write() as connection:
+                add_pending(connection, [row for row in some if row["id"] in bodies], bodies)
+    return found
+
+
+def read_kept(file: Path) -> Iterator[tuple[list[RowMapping], dict[int, bytes]]]:
+    """What was copied into the file, a few deliveries at a time, with their bodies."""
+    with closing(Database(f"sqlite:///{file}")) as kept:
+        with kept.read() as connection:
+            columns = (*DELIVERIES.c[KEPT_COLUMNS], func.length(BODIES.c.body).label("size"))
+            joined = DELIVERIES.join(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
+            wanted = select(*columns).select_from(joined).order_by(DELIVERIES.c.id)
+            rows = list(connection.execute(wanted).mappings())
+        for some in _portions(rows):
+            yield some, _bodies(kept, [row["id"] for row in some])
+
+
+def add_pending(connection: Connection, rows: Sequence[RowMapping], bodies: dict[int, bytes]) -> None:
+    """Insert these as deliveries that are due, in the order of their arrival."""
+    insert_mappings(connection, DELIVERIES, [_pending(row) for row in rows])
+    insert_mappings(
+        connection,
+        BODIES,
+        [{"delivery_id": row["id"], "body": bodies[row["id"]], "plain": None, "headers": {}} for row in rows],
+    )
+
+
+def _pending(row: RowMapping) -> dict[str, Any]:
+    kept = {name: row[name] for name in KEPT_COLUMNS}
+    return {**kept, "state": State.PENDING.value, "due_at": row["received_at"], "conflict": False}
+
+
+def _last(database: Database, source: str, last: int) -> list[RowMapping]:
+    columns = (*DELIVERIES.c[KEPT_COLUMNS], *DELIVERIES.c["state", "outcome", "reason"])
+    size = func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)).label("size")
+    wanted = (
+        select(*columns, size)
+        .join(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
+        .where(DELIVERIES.c.source == source, HAS_ENDED)
+        .order_by(DELIVERIES.c.id.desc())
+        .limit(last)
+    )
+    with database.read() as connection:
+        return list(connection.execute(wanted).mappings())[::-1]
+
+
+def _bodies(database: Database, ids: Sequence[int]) -> dict[int, bytes]:
+    """The verified bodies, by delivery; of the files of rehearsals they are the only ones."""
+    plain = func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")
+    with database.read() as connection:
+        found = connection.execute(select(BODIES.c.delivery_id, plain).where(BODIES.c.delivery_id.in_(ids)))
+        return {row.delivery_id: row.plain for row in found}
+
+
+def _portions(rows: Sequence[RowMapping]) -> Iterator[list[RowMapping]]:
+    portion: list[RowMapping] = []
+    size = 0
+    for row in rows:
+        if portion and (len(portion) >= AT_ONCE or size + (row["size"] or 0) > BYTES_AT_ONCE):
+            yield portion
+            portion, size = [], 0
+        portion.append(row)
+        size += row["size"] or 0
+    if portion:
+        yield portion

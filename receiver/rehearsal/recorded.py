@@ -1,0 +1,145 @@
+"""What is recorded against what a rehearsal made: values are held against each other by the news that brought them.
+
+The mirror also has news that was not rehearsed, so rows as such cannot be compared. But each value names the delivery
+that brought it: where that is a rehearsed one, or an older one, the rehearsal must say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, RowMapping, bindparam, select
+
+from receiver.database.columns import Many, among
+from receiver.database.database import Database
+from receiver.mirror.changes import CHANGES
+from receiver.mirror.rows import Key, MirrorRow, mirror_tables, sql_table
+from receiver.mirror.unit_of_work import plain
+from receiver.mirror.versions import Registers, Version, load
+from receiver.provenance.stored import stored_row
+from receiver.provenance.traces import NO_VALUE, Told, told_of
+from receiver.rehearsal.differences import Differences, EndDifference, RowDifference, ending, took
+from receiver.rehearsal.outcomes import NOT_REACHED, STILL_FAILING, THIN, RehearsedRow, RehearsedSide
+
+#: Deliveries whose changes are looked for at once.
+CHANGES_AT_ONCE = 500
+
+RECORD = "what the mirror and the inbox hold"
+
+
+def compare_with_record(
+    database: Database, source: str, deliveries: Sequence[RowMapping], new: RehearsedSide
+) -> Differences:
+    """What the side makes differently from what is recorded of these deliveries."""
+    skipped = [each for each in new.deliveries if each.state in (THIN, NOT_REACHED)]
+    ran = {each.id for each in new.deliveries} - {each.id for each in skipped}
+    with database.read() as connection:
+        rows = list(_differing_rows(connection, source, ran, new.rows))
+    return Differences(
+        source=source,
+        old=RECORD,
+        new=new.name,
+        deliveries=len(ran),
+        rows=sorted(rows, key=lambda row: row[:2]),
+        ends=list(_differing_ends(deliveries, new, ran)),
+        skipped={state: sum(each.state == state for each in skipped) for state in {each.state for each in skipped}},
+        new_took=took(new.deliveries),
+    )
+
+
+def _differing_ends(
+    deliveries: Sequence[RowMapping], new: RehearsedSide, ran: Collection[int]
+) -> Iterator[EndDifference]:
+    recorded = {row["id"]: row for row in deliveries}
+    for each in new.deliveries:
+        row = recorded.get(each.id)
+        if row is None or each.id not in ran:
+            continue
+        # What fails is dead in the end, for the same reason.
+        same_state = each.state == row["state"] or (each.state == STILL_FAILING and row["state"] == "dead")
+        if not same_state or each.reason != row["reason"]:
+            old = ending(row["state"], row["reason"])
+            yield EndDifference(each.id, each.event_type, each.entity, old, ending(each.state, each.reason))
+
+
+def _differing_rows(
+    connection: Connection, source: str, ran: Collection[int], rows: Sequence[RehearsedRow]
+) -> Iterator[RowDifference]:
+    tables = {str(sql_table(table).name): table for table in mirror_tables()}
+    made = {(row.table, row.external_id): row for row in rows}
+    for name, external_id in dict.fromkeys([*made, *_changed_by(connection, sorted(ran))]):
+        rehearsed = made.get((name, external_id))
+        held = _held(connection, tables.get(name), source, external_id)
+        if held is None:
+            if rehearsed is not None:
+                columns = {column: (None, value) for column, value in rehearsed.columns.items()}
+                yield RowDifference(name, external_id, columns, "only new")
+            continue
+        retold = Registers() if rehearsed is None else load(dict(rehearsed.columns), rehearsed.versions)
+        differing = dict(_differing(held, retold, ran))
+        if differing:
+            yield RowDifference(name, external_id, differing, "only old" if rehearsed is None else "differs")
+
+
+def _differing(held: Registers, made: Registers, ran: Collection[int]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """The columns and members about which what is held is not what the deliveries say."""
+    for column, path in _paths(held, made):
+        old, new = told_of(held, column, path), told_of(made, column, path)
+        if _contradict(old, new, ran):
+            yield path, (_shown(old), _shown(new))
+    for table in sorted(held.children_gone.keys() | made.children_gone.keys()):
+        gone = [_told(each.children_gone.get(table)) for each in (held, made)]
+        if _contradict(gone[0], gone[1], ran):
+            yield f"rows of {table} gone", (_shown(gone[0]), _shown(gone[1]))
+
+
+def _contradict(old: Told | None, new: Told | None, ran: Collection[int]) -> bool:
+    if old is not None and new is not None and old.version[1:] == new.version[1:]:
+        # The time alone may differ, where a reconcile dated news of the future back.
+        return bool(old.value != new.value)
+    if new is not None and (old is None or old.version < new.version):
+        return True
+    return old is not None and old.version.arrival in ran and (new is None or new.version < old.version)
+
+
+def _paths(held: Registers, made: Registers) -> Iterator[tuple[str, str]]:
+    columns = dict.fromkeys(name.partition(".")[0] for each in (held, made) for name in each.versions)
+    for column in columns:
+        documents = [value for each in (held, made) if isinstance(value := each.values.get(column), dict)]
+        if documents:
+            members = dict.fromkeys(member for each in documents for member in each)
+            yield from ((column, f"{column}.{member}") for member in members)
+        else:
+            yield column, column
+
+
+def _held(connection: Connection, table: type[MirrorRow] | None, source: str, external_id: str) -> Registers | None:
+    """The registers that the mirror holds, their values as they are shown."""
+    row = stored_row(connection, Key(table, source, external_id)) if table is not None else None
+    if row is None:
+        return None
+    row.registers.values = {name: plain(value) for name, value in row.registers.values.items()}
+    return row.registers
+
+
+def _changed_by(connection: Connection, ids: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """The rows that these deliveries changed."""
+    for start in range(0, len(ids), CHANGES_AT_ONCE):
+        found = connection.execute(_CHANGED, {"ids": ids[start : start + CHANGES_AT_ONCE]})
+        yield from ((row.table, row.external_id) for row in found)
+
+
+def _told(version: Version | None) -> Told | None:
+    return None if version is None else Told(version.moment.isoformat(), version)
+
+
+def _shown(told: Told | None) -> Any:
+    return None if told is None or told.value is NO_VALUE else told.value
+
+
+_CHANGED = (
+    select(CHANGES.c.table, CHANGES.c.external_id)
+    .where(among(CHANGES.c.delivery_id, bindparam("ids", type_=Many(BigInteger))))
+    .distinct()
+)

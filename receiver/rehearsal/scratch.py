@@ -1,0 +1,225 @@
+"""One side of a rehearsal, in a process of its own: the worker itself, over a SQLite file that is thrown away.
+
+A process of its own, because the code in force and the new code may declare the same tables, and because new code may
+hang, or end its process, without harm to anybody. It opens nothing but the files in its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, select, update
+
+from receiver import codec
+from receiver.database.database import Database
+from receiver.dialects.dialect import Dialect
+from receiver.dialects.sources import Reference, Source, find_dialects
+from receiver.errors import HookmirrorError
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.retries import RetrySchedule
+from receiver.inbox.tables import ATTEMPTS, DELIVERIES, SETTLEMENTS, State
+from receiver.logs import logs
+from receiver.mirror.rows import mirror_tables, own_columns, sql_table
+from receiver.mirror.unit_of_work import plain
+from receiver.rehearsal.kept import add_pending, read_kept
+from receiver.rehearsal.outcomes import (
+    NOT_REACHED,
+    STILL_FAILING,
+    THIN,
+    Job,
+    RehearsedDelivery,
+    RehearsedRow,
+    RehearsedSide,
+)
+from receiver.settings.settings import Settings, load, settings_folder
+from receiver.worker.worker import Worker
+
+#: Names of files in the folder of a side.
+JOB, SCRATCH, RESULT = "job.json", "scratch.db", "result.json"
+
+#: Deliveries that hang, after which it ends.
+MOST_HUNG_DELIVERIES = 3
+
+#: Seconds between two looks at the worker.
+SCRATCH_LOOK_SECONDS = 0.05
+
+ENDED_PROCESS = "its code ended the process"
+
+
+def main(folder: Path) -> None:
+    """Do the job that lies in the folder, and end the process."""
+    logs.configure("error", "console")
+    do_job(folder)
+    # A handler that hangs would keep the interpreter from ending.
+    os._exit(0)
+
+
+def do_job(folder: Path) -> None:
+    """Do the job that lies in the folder, and put beside it what came of it."""
+    job = msgspec.json.decode((folder / JOB).read_bytes(), type=Job)
+    try:
+        result = _Rehearsing(job, folder).run()
+    except HookmirrorError as error:
+        result = RehearsedSide(job.reference or "the code in force", refused=str(error))
+    unfinished = folder / f"{RESULT}.part"
+    unfinished.write_bytes(codec.encode(result))
+    unfinished.replace(folder / RESULT)
+
+
+class _Rehearsing:
+    """The job, with the dialect that it is about. Raises `ConfigurationError` if that cannot work."""
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        settings = load()
+        self._job, self._folder = job, folder
+        dialect = _dialect(settings, job)
+        dialect.check()
+        mirror_tables()
+        account = settings.sources[job.source]
+        self._has_api = account.api_url is not None
+        asked = account if job.hydrate else account.model_copy(update={"api_url": None})
+        # Nothing is verified here, so credentials that do not suit another verifier harm nobody.
+        self._source = Source(job.source, dialect, account.credentials(), asked, settings.max_body_bytes)
+        self._retries = RetrySchedule(attempts=settings.max_attempts)
+        self._thin: list[RehearsedDelivery] = []
+        self._until = monotonic() + job.seconds
+
+    def run(self) -> RehearsedSide:
+        with closing(Database(f"sqlite:///{self._folder / SCRATCH}")) as database:
+            if not self._job.restarts:
+                database.create_tables()
+            self._fill(database)
+            batch_size = 1 if self._job.restarts else 200
+            for _ in range(MOST_HUNG_DELIVERIES):
+                if self._drain(database, batch_size):
+                    break
+            return RehearsedSide(
+                self._job.reference or "the code in force", self._deliveries(database), self._rows(database)
+            )
+
+    def _fill(self, database: Database) -> None:
+        """Make every delivery pending; of those that a process before left behind, tell which one ended it."""
+        if self._job.restarts:
+            _pick_up(database, alone=self._job.restarts > 1)
+        for rows, bodies in read_kept(Path(self._job.kept)):
+            thin = {row["id"] for row in rows if self._is_thin(row["event_type"])}
+            self._thin += [_rehearsed(row, THIN, _THIN_REASON) for row in rows if row["id"] in thin]
+            if not self._job.restarts:
+                with database.write() as connection:
+                    add_pending(connection, [row for row in rows if row["id"] not in thin], bodies)
+
+    def _is_thin(self, event_type: str | None) -> bool:
+        if self._job.hydrate or not self._has_api or event_type is None:
+            return False
+        return self._source.dialect.hydrator_for(event_type) is not None
+
+    def _drain(self, database: Database, batch_size: int) -> bool:
+        """Work until nothing is due or the time is over; False if it hung, and another worker must go on."""
+        worker = Worker(
+            Inbox(database), {self._source.name: self._source}, batch_size=batch_size, retries=self._retries
+        )
+
+        def work() -> None:
+            with suppress(Exception):
+                while monotonic() < self._until and worker.work():
+                    pass
+
+        thread = threading.Thread(target=work, name="rehearsal", daemon=True)
+        thread.start()
+        seen, since = worker.pulse.at_hand, monotonic()
+        while thread.is_alive():
+            thread.join(SCRATCH_LOOK_SECONDS)
+            now = worker.pulse.at_hand
+            if now != seen or not now:
+                seen, since = now, monotonic()
+            elif monotonic() - since > self._job.hang_seconds:
+                worker.give_up()
+                _end_hung(database, worker.name, {each.delivery for each in now}, self._job.hang_seconds)
+                return False
+        return True
+
+    def _deliveries(self, database: Database) -> list[RehearsedDelivery]:
+        with database.read() as connection:
+            took = _handler_times(connection)
+            rows = connection.execute(select(DELIVERIES)).mappings().all()
+        found = [_ended(row, took.get(row["id"]) or None) for row in rows]
+        return sorted([*found, *self._thin], key=lambda each: each.id)
+
+    def _rows(self, database: Database) -> list[RehearsedRow]:
+        found = []
+        with database.read() as connection:
+            for table in mirror_tables():
+                sql = sql_table(table)
+                names = (*own_columns(table), "active")
+                for row in connection.execute(select(sql).order_by(sql.c.external_id)).mappings():
+                    columns = {name: plain(row[name]) for name in names}
+                    found.append(RehearsedRow(str(sql.name), row["external_id"], columns, row["versions"]))
+        return found
+
+
+def _dialect(settings: Settings, job: Job) -> Dialect:
+    folder = settings_folder()
+    if job.reference is None:
+        return find_dialects(settings.dialects, beside=folder)[settings.sources[job.source].dialect]
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return Reference(job.reference).load()
+
+
+def _pick_up(database: Database, *, alone: bool) -> None:
+    """Make pending again what a process that ended had in hand; one that was alone is what ended it."""
+    in_hand = DELIVERIES.c.state == State.PROCESSING.value
+    ended = {"state": State.DEAD.value, "reason": ENDED_PROCESS, "ended_at": datetime.now(UTC)}
+    again: dict[str, Any] = {"state": State.PENDING.value, "attempts": 0, "claimed_by": None}
+    with database.write() as connection:
+        connection.execute(update(DELIVERIES).where(in_hand).values(ended if alone else again))
+
+
+def _end_hung(database: Database, worker: str, ids: set[int], seconds: float) -> None:
+    """Let what hangs be dead, and others of its batch be due again."""
+    mine = DELIVERIES.c.claimed_by == worker
+    in_hand = DELIVERIES.c.state == State.PROCESSING.value
+    reason = f"its code did not return within {seconds:g} seconds"
+    ended = {"state": State.DEAD.value, "reason": reason, "ended_at": datetime.now(UTC)}
+    with database.write() as connection:
+        connection.execute(update(DELIVERIES).where(DELIVERIES.c.id.in_(ids)).values(ended))
+        connection.execute(
+            update(DELIVERIES).where(mine, in_hand).values(state=State.PENDING.value, attempts=0, claimed_by=None)
+        )
+
+
+def _handler_times(connection: Connection) -> dict[int, int]:
+    """Microseconds that handlers took, by delivery; 0 for what was not reached."""
+    failed = connection.execute(select(ATTEMPTS.c.delivery_id, ATTEMPTS.c.handle_us))
+    found = {row.delivery_id: row.handle_us or 0 for row in failed}
+    for groups in connection.execute(select(SETTLEMENTS.c.attempts)).scalars():
+        for group in groups:
+            found.update(zip(group["deliveries"], group["handle_us"], strict=True))
+    return found
+
+
+def _ended(row: Any, handle_us: int | None) -> RehearsedDelivery:
+    state = row["state"]
+    if state in (State.PENDING, State.PROCESSING):
+        state = STILL_FAILING if row["reason"] else NOT_REACHED
+    return _rehearsed(row, state, row["reason"], handle_us)
+
+
+def _rehearsed(row: Any, state: str, reason: str | None, handle_us: int | None = None) -> RehearsedDelivery:
+    entity = f"{row['entity_kind']}:{row['entity_id']}" if row["entity_kind"] is not None else None
+    return RehearsedDelivery(row["id"], state, reason, row["event_type"], entity, handle_us)
+
+
+_THIN_REASON = "its event is thin: the answer of the source's API is not kept, and it was not asked"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,137 @@
+"""Trials: a delivery run through today's code, without a trace: nothing is claimed, settled, counted or written.
+
+What a trial cannot know it does not guess: the answer of a source's API to a thin event is not kept, and SQL of a
+handler's own has effects that only a worker may cause.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from receiver.dialects.sources import Source
+from receiver.errors import Discard, Retry, Unreadable
+from receiver.inbox.leases import Claimed
+from receiver.inbox.retries import RetrySchedule
+from receiver.inbox.tables import kept_reason
+from receiver.logs.safe_text import told, told_with_type
+from receiver.mirror.rows import Mirror, ReadRow, SessionRequested, Write
+from receiver.worker.attempt import Attempt
+from receiver.worker.reading import parse
+
+
+class Obstacle(StrEnum):
+    """Why a trial has no news to tell."""
+
+    EXPIRED = "expired"
+    #: The settings have no such source.
+    NO_SOURCE = "no_source"
+    #: Only the source's API knew what the event says.
+    THIN = "thin"
+    #: The handler takes `mirror.session`.
+    SESSION = "session"
+    #: It is not readable; it has no handler, or is discarded; its attempt fails, with the reason.
+    DEAD = "dead"
+    IGNORED = "ignored"
+    FAILED = "failed"
+    #: The code did not return.
+    HANGS = "hangs"
+    #: A bound was reached before its turn.
+    NOT_REACHED = "not_reached"
+
+
+class Trial(NamedTuple):
+    """What one delivery says, or why that cannot be told."""
+
+    writes: list[Write]
+    obstacle: Obstacle | None = None
+    #: What the code said, where that is the obstacle; for a session, the handler's name.
+    reason: str | None = None
+
+
+def run_trial(
+    claimed: Claimed, sources: Mapping[str, Source], retries: RetrySchedule, *, read_row: ReadRow, now: datetime
+) -> Trial:
+    """Run the code that the settings name over one delivery, as if it were `now`; `read_row` answers `mirror.get`.
+
+    Raises nothing that the code raises. A handler that does not return is the caller's to bound.
+    """
+    attempt = Attempt(claimed)
+    guard = _TrialGuard(attempt)
+    if claimed.plain is None:
+        return Trial([], Obstacle.EXPIRED)
+    source = sources.get(claimed.source)
+    if source is None:
+        return Trial([], Obstacle.NO_SOURCE)
+    with guard:
+        parse(attempt, sources, retries, now=now)
+        if _is_thin(source, attempt):
+            return Trial([], Obstacle.THIN)
+        return _handle(attempt, read_row)
+    assert guard.ended is not None
+    return guard.ended
+
+
+def _is_thin(source: Source, attempt: Attempt) -> bool:
+    """Whether only the source's API knows what the event says."""
+    assert attempt.envelope is not None
+    return source.settings.api_url is not None and source.dialect.hydrator_for(attempt.envelope.event_type) is not None
+
+
+def _handle(attempt: Attempt, read_row: ReadRow) -> Trial:
+    assert attempt.handler is not None
+    assert attempt.event is not None
+    mirror = Mirror(
+        source=attempt.delivery.source,
+        occurred_at=attempt.event.occurred_at,
+        arrival=attempt.delivery.id,
+        earlier=[],
+        read=read_row,
+    )
+    try:
+        attempt.handler.function(attempt.event, mirror)
+    except SessionRequested:
+        return Trial([], Obstacle.SESSION, attempt.handler.name)
+    return Trial(mirror.writes)
+
+
+@dataclass(slots=True)
+class _TrialGuard(AbstractContextManager[None]):
+    """Around a dialect's code: whatever it raises is what would become of the delivery."""
+
+    attempt: Attempt
+    ended: Trial | None = None
+
+    def __enter__(self) -> None:
+        """Nothing is watched here."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if error is None or (isinstance(error, KeyboardInterrupt) and _is_main_thread()):
+            return False
+        handler = self.attempt.handler
+        obstacle, reason = _verdict("the dialect's envelope" if handler is None else handler.name, error)
+        self.ended = Trial([], obstacle, kept_reason(reason))
+        return True
+
+
+def _verdict(code: str, error: BaseException) -> tuple[Obstacle, str]:
+    try:
+        if isinstance(error, Unreadable):
+            return Obstacle.DEAD, told(error)
+        if isinstance(error, Discard):
+            return Obstacle.IGNORED, told(error)
+        if isinstance(error, Retry):
+            return Obstacle.FAILED, told(error)
+        return Obstacle.FAILED, f"{code} raised {told_with_type(error)}"
+    except BaseException as odd:
+        # The error is a stranger's object, which may raise when it is asked for its text.
+        return Obstacle.FAILED, f"{code} raised an error that raised {told_with_type(odd)} to be told"
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,381 @@
+"""Why a row is as it is: what brought each value, what lost against it, and what cannot be told."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from histories import new_kit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, update
+from telling import NOON, Shop
+from telling import shop as telling_shop
+
+from handlers.catalog import Product, Variant
+from receiver import Discard, Event, Mirror
+from receiver.dialects.sources import build_source
+from receiver.errors import Unavailable
+from receiver.inbox.tables import BODIES, DELIVERIES
+from receiver.mirror.rows import Key, sql_table
+from receiver.provenance import candidates, isolation, telling
+from receiver.provenance.stored import stored_row
+from receiver.provenance.why import Checked, Why, explain_row
+from receiver.settings.settings import source_settings
+from receiver.testing import TEST_SECRET, Webhooks
+from receiver.worker.trial import Obstacle
+
+#: Nothing here may depend on how busy the machine is.
+LONG = 60.0
+
+
+@pytest.fixture
+def catalog(tmp_path, mirror_url):
+    webhooks = Webhooks(tmp_path, {"shop": telling_shop}, database_url=mirror_url)
+    yield Shop(webhooks, one_by_one=True)
+    webhooks.close()
+
+
+def why(kit: Webhooks, table: Any = Product, external_id: str = "A1", **options: Any) -> Why:
+    found = explain_row(kit.database, {"shop": kit.source("shop")}, Key(table, "shop", external_id), **options)
+    assert found is not None
+    return found
+
+
+def reason(found: Why, path: str) -> Any:
+    return next(each for each in found.reasons if each.path == path)
+
+
+# ── what brought a value, and what lost against it ────────────────────────────────────────────────────────────
+
+
+def test_a_value_names_its_delivery_and_the_time_at_the_source(catalog):
+    delivery = catalog.tell("product.updated", "A1", 5, {"name": "Lamp"})
+    name = reason(why(catalog.kit), "name")
+    assert (name.origin.kind, str(name.origin.delivery_id)) == ("delivery", delivery)
+    assert (name.value, name.version.moment, name.check) == ("Lamp", NOON + timedelta(seconds=5), Checked.AGREES)
+
+
+def test_what_came_too_late_is_told_as_the_last_that_lost(catalog):
+    catalog.tell("product.updated", "A1", 1, {"price": "17.00"})
+    catalog.tell("product.updated", "A1", 9, {"price": "19.90"})
+    late = catalog.tell("product.updated", "A1", 5, {"price": "18.50"})
+    lost = reason(why(catalog.kit), "price").lost
+    assert (lost.value, lost.how, str(lost.version.arrival)) == (Decimal("18.50"), "stale", late)
+
+
+def test_the_value_before_is_what_lost_where_nothing_came_late(catalog):
+    first = catalog.tell("product.updated", "A1", 1, {"price": "17.00"})
+    catalog.tell("product.updated", "A1", 9, {"price": "19.90"})
+    lost = reason(why(catalog.kit), "price").lost
+    assert (lost.value, lost.how, str(lost.version.arrival)) == (Decimal("17.00"), "overtaken", first)
+
+
+def test_of_two_of_one_time_the_earlier_arrival_lost_by_a_tie(catalog):
+    catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    catalog.tell("product.updated", "A1", 1, {"name": "Tent"})
+    name = reason(why(catalog.kit), "name")
+    assert (name.value, name.is_tie, name.lost.value, name.lost.how) == ("Tent", True, "Lamp", "tie")
+
+
+def test_news_that_says_the_same_lost_nothing(catalog):
+    catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    catalog.tell("product.updated", "A1", 2, {"name": "Lamp"})
+    assert reason(why(catalog.kit), "name").lost is None
+
+
+def test_each_member_of_a_document_has_a_reason_of_its_own(catalog):
+    whole = catalog.tell("product.updated", "A1", 1, {"data": {"price": 5, "colour": "red"}})
+    patch = catalog.tell("product.patched", "A1", 2, {"price": 6})
+    found = why(catalog.kit)
+    price, colour = reason(found, "data.price"), reason(found, "data.colour")
+    assert (price.value, str(price.origin.delivery_id), price.lost.value) == (6, patch, 5)
+    assert (colour.value, str(colour.origin.delivery_id), colour.lost) == ("red", whole, None)
+
+
+def test_a_row_that_went_with_its_parent_says_so(catalog):
+    catalog.tell("variant.updated", "V1", 1, {"parent": "A1"})
+    gone = catalog.tell("product.deleted", "A1", 2)
+    found = why(catalog.kit, Variant, "V1")
+    assert found.lost_with_parent is not None
+    version, origin = found.lost_with_parent
+    assert (version.moment, str(origin.delivery_id)) == (NOON + timedelta(seconds=2), gone)
+    assert reason(found, "active").value is True
+    assert any("lost its rows" in each for each in telling.sentences(found))
+
+
+def test_rows_that_a_delivery_about_something_else_named_are_explained(catalog):
+    snapshot = catalog.tell("product.snapshot", "A1", 1, ["V1", "V2"])
+    parent = reason(why(catalog.kit, Variant, "V2"), "parent")
+    assert (parent.value, str(parent.origin.delivery_id), parent.check) == ("A1", snapshot, Checked.AGREES)
+
+
+def test_nobody_explains_a_row_that_nobody_spoke_of(catalog):
+    assert explain_row(catalog.kit.database, {}, Key(Product, "shop", "A1")) is None
+
+
+def test_nothing_is_written(catalog):
+    catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    before = (catalog.feed(), catalog.kit.deliveries(), catalog.product().versions)
+    why(catalog.kit)
+    assert (catalog.feed(), catalog.kit.deliveries(), catalog.product().versions) == before
+
+
+# ── whether the row is what its deliveries say ────────────────────────────────────────────────────────────────
+
+
+def test_a_row_that_somebody_changed_by_hand_differs_from_what_its_deliveries_say(catalog):
+    catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    with catalog.kit.database.write() as connection:
+        connection.execute(update(sql_table(Product)).values(name="Tent"))
+    found = why(catalog.kit)
+    assert found.differing == ["name"]
+    assert "does not say so" in reason(found, "name").because
+    assert telling.overall(found) is Checked.DIFFERS
+
+
+def test_news_that_the_row_never_took_in_is_told(catalog):
+    catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    newer = catalog.tell("product.updated", "A1", 2, {"name": "Tent", "sku": "T-1"})
+    older = catalog.kit.deliveries()[0]["id"]
+    with catalog.kit.database.write() as connection:
+        versions = catalog.product().versions
+        mended = versions.replace(newer, older)
+        connection.execute(update(sql_table(Product)).values(name="Lamp", sku=None, versions=mended))
+    found = why(catalog.kit)
+    assert {"name", "sku"} <= set(found.differing)
+
+
+def test_news_from_the_future_that_was_dated_back_is_no_difference(catalog):
+    from receiver.reconcile import date_back
+
+    ahead = (datetime.now(UTC) - NOON).total_seconds() + 10 * 86_400
+    catalog.tell("product.updated", "A1", ahead, {"name": "Lamp"})
+    date_back(catalog.kit.database, catalog.kit.source("shop"))
+    catalog.kit.send("shop", "product.updated", id="A1", at=datetime.now(UTC), data={"sku": "L-1"})
+    catalog.kit.drain()
+    found = why(catalog.kit)
+    assert found.differing == []
+    assert reason(found, "name").check is Checked.AGREES
+
+
+COLUMNS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["Lamp", "Tent", None]),
+        "price": st.sampled_from(["1.0", "1.00", "2"]),
+        "data": st.dictionaries(st.sampled_from("ab"), st.integers(0, 2)) | st.none() | st.just([1]),
+    },
+)
+SNAPSHOTS = st.lists(st.sampled_from(["V1", "V2"]), unique=True)
+EVENTS = st.one_of(
+    st.tuples(st.just("product.updated"), st.just("A1"), COLUMNS),
+    st.tuples(st.just("product.patched"), st.just("A1"), st.dictionaries(st.sampled_from("abc"), st.integers(0, 2))),
+    st.tuples(st.just("product.deleted"), st.just("A1"), st.none()),
+    st.tuples(st.just("product.snapshot"), st.sampled_from(["A1", "A2"]), SNAPSHOTS),
+    st.tuples(
+        st.just("variant.updated"),
+        st.sampled_from(["V1", "V2"]),
+        st.fixed_dictionaries({}, optional={"parent": st.sampled_from(["A1", "A2", None]), "name": st.just("x")}),
+    ),
+    st.tuples(st.just("variant.deleted"), st.sampled_from(["V1", "V2"]), st.none()),
+)
+
+
+def test_for_any_history_the_registers_that_are_retold_are_those_of_the_row(lend_database):
+    @settings(max_examples=12, deadline=None)
+    @given(history=st.lists(st.tuples(EVENTS, st.integers(0, 4), st.booleans()), min_size=1, max_size=12))
+    def holds(history):
+        with new_kit(lend_database, {"shop": telling_shop}) as kit:
+            for (event_type, entity, data), second, drained in history:
+                kit.send("shop", event_type, id=entity, at=NOON + timedelta(seconds=second), data=data)
+                if drained:
+                    kit.drain()
+            kit.drain()
+            for table in (Product, Variant):
+                for row in kit.rows(table):
+                    found = why(kit, table, row.external_id, seconds=LONG)
+                    assert (found.differing, telling.overall(found)) == ([], Checked.AGREES)
+                    held, recomputed = found.row.registers, found.recomputation.trace.registers
+                    assert (recomputed.versions, recomputed.ties) == (held.versions, held.ties)
+                    assert {name: held.values[name] for name in recomputed.values} == recomputed.values
+
+    holds()
+
+
+# ── what cannot be told ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_expired_body_is_named_where_its_value_cannot_be_checked(catalog):
+    old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    catalog.tell("product.updated", "A1", 2, {"price": "5"})
+    with catalog.kit.database.write() as connection:
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id == int(old)))
+    found = why(catalog.kit)
+    name = reason(found, "name")
+    assert (name.check, name.because) == (Checked.UNKNOWN, f"cannot be told: of delivery {old}, its body has expired")
+    assert reason(found, "price").check is Checked.AGREES
+    assert telling.overall(found) is Checked.UNKNOWN
+    assert "Not run: the bodies of 1 have expired." in telling.sentences(found)[1]
+
+
+def test_a_delivery_that_is_not_kept_any_more_is_still_named(catalog):
+    old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    with catalog.kit.database.write() as connection:
+        connection.execute(delete(BODIES))
+        connection.execute(delete(DELIVERIES))
+    name = reason(why(catalog.kit), "name")
+    assert (name.origin.kind, str(name.origin.delivery_id), name.check) == ("delivery", old, Checked.UNKNOWN)
+
+
+def test_the_answer_to_a_thin_event_is_not_guessed(kit, shop):
+    @shop.connect
+    def connect(source):
+        import httpx
+
+        return httpx.Client(base_url=source.api_url)
+
+    kit.send("shop", "product.updated", id="A1", at=NOON, data={"name": "Lamp"})
+    kit.drain()
+
+    @shop.hydrate("product.updated")
+    def fetch(event, api):
+        raise AssertionError("nobody asks the API here")
+
+    thin = {"secrets": [TEST_SECRET], "api_url": "http://127.0.0.1:9"}
+    source = build_source(source_settings("shop", thin), {"shop": shop})
+    found = explain_row(kit.database, {"shop": source}, Key(Product, "shop", "A1"))
+    assert [each for each, _ in found.recomputation.obstacles.values()] == [Obstacle.THIN]
+    assert "not kept" in reason(found, "name").because
+
+
+def test_a_handler_that_takes_a_session_is_not_run(kit, shop):
+    ran = []
+
+    @shop.on("product.counted")
+    def count(event: Event[Any], mirror: Mirror) -> None:
+        ran.append(mirror.session)
+        mirror.upsert(Product, event.entity_id, name="counted")
+
+    kit.send("shop", "product.counted", id="A1", at=NOON)
+    kit.drain()
+    times = len(ran)
+    found = why(kit)
+    assert len(ran) == times
+    assert "takes mirror.session" in reason(found, "name").because
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), KeyboardInterrupt(), Discard("not mine")])
+def test_a_handler_that_raises_today_harms_nobody_and_is_told(kit, shop, error):
+    kit.send("shop", "product.updated", id="A1", at=NOON, data={"name": "Lamp"})
+    kit.drain()
+
+    @shop.on("product.updated", override=True)
+    def fail(event: Event[Any], mirror: Mirror) -> None:
+        raise error
+
+    found = why(kit)
+    assert "with today's code" in reason(found, "name").because
+    assert telling.overall(found) is Checked.UNKNOWN
+
+
+def test_a_handler_that_hangs_is_left_behind_and_the_others_are_run(kit, shop, monkeypatch):
+    monkeypatch.setattr(isolation, "HANG_SECONDS", 0.2)
+    opened = threading.Event()
+
+    @shop.on("product.priced")
+    def price(event: Event[Any], mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, **event.data)
+
+    kit.send("shop", "product.updated", id="A1", at=NOON, data={"name": "Lamp"})
+    kit.send("shop", "product.priced", id="A1", at=NOON, data={"price": "5"})
+    kit.drain()
+
+    @shop.on("product.updated", override=True)
+    def hang(event: Event[Any], mirror: Mirror) -> None:
+        opened.wait()
+        mirror.upsert(Product, event.entity_id, name="too late")
+
+    try:
+        found = why(kit, seconds=LONG)
+        assert "did not return" in reason(found, "name").because
+        assert reason(found, "price").check is Checked.AGREES
+    finally:
+        opened.set()
+
+
+def test_once_too_many_hang_nobodys_code_is_run_any_more(kit, shop, monkeypatch):
+    monkeypatch.setattr(isolation, "HANG_SECONDS", 0.1)
+    monkeypatch.setattr(isolation, "MOST_HANGING", 1)
+    opened = threading.Event()
+    kit.send("shop", "product.updated", id="A1", at=NOON, data={"name": "Lamp"})
+    kit.drain()
+
+    @shop.on("product.updated", override=True)
+    def hang(event: Event[Any], mirror: Mirror) -> None:
+        opened.wait()
+
+    try:
+        why(kit, seconds=LONG)
+        with pytest.raises(Unavailable, match="have not returned"):
+            why(kit, seconds=LONG)
+    finally:
+        opened.set()
+
+
+def test_past_the_bound_it_says_how_far_it_looked(catalog, monkeypatch):
+    monkeypatch.setattr(candidates, "MOST_CANDIDATES", 3)
+    first = catalog.tell("product.updated", "A1", 0, {"sku": "S"})
+    for second in range(1, 7):
+        catalog.tell("product.updated", "A1", second, {"name": f"name {second}"})
+    found = why(catalog.kit)
+    assert int(first) in found.recomputation.ran, "it brought a value that the row still has"
+    assert len(found.recomputation.ran) == 4
+    assert "the newest 3 were looked at" in found.candidates.partial
+    assert telling.overall(found) is Checked.UNKNOWN
+
+
+def test_when_the_time_is_over_the_rest_is_said_not_to_be_reached(catalog):
+    catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    found = why(catalog.kit, seconds=0.0)
+    assert [each for each, _ in found.recomputation.obstacles.values()] == [Obstacle.NOT_REACHED]
+
+
+def test_deliveries_about_the_row_that_were_never_processed_are_listed_with_their_reasons(catalog):
+    catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    dead = catalog.tell("product.updated", "A1", 2, {"price": "5,00"})
+    ignored = catalog.tell("product.painted", "A1", 3, {})
+    found = why(catalog.kit)
+    assert {str(each.id) for each in found.candidates.others} == {dead, ignored}
+    assert telling.overall(found) is Checked.AGREES
+
+
+def test_a_replayed_delivery_that_was_processed_before_still_counts(catalog):
+    told = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    catalog.kit.inbox.replay([int(told)], now=catalog.kit.now())
+    found = why(catalog.kit)
+    assert (found.differing, int(told) in found.recomputation.ran) == ([], True)
+
+
+def test_a_handler_sees_the_row_as_it_was_then(kit, shop):
+    @shop.on("product.sold")
+    def sell(event: Event[Any], mirror: Mirror) -> None:
+        row = mirror.get(Product, event.entity_id)
+        mirror.upsert(Product, event.entity_id, name=f"{row.name}+" if row is not None else "Lamp")
+
+    for second in range(3):
+        kit.send("shop", "product.sold", id="A1", at=NOON + timedelta(seconds=second))
+        kit.drain()
+    name = reason(why(kit), "name")
+    assert (name.value, name.lost.value, name.check) == ("Lamp++", "Lamp+", Checked.AGREES)
+
+
+def test_the_stored_row_names_its_parent_only_where_rows_go_with_one(catalog):
+    catalog.tell("product.updated", "A1", 1, {"parent": "C1"})
+    with catalog.kit.database.read() as connection:
+        row = stored_row(connection, Key(Product, "shop", "A1"))
+    assert row is not None
+    assert row.parent is None

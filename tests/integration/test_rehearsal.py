@@ -1,0 +1,257 @@
+"""Rehearsal: new code over kept deliveries, in processes of its own, with differences only."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from importlib import invalidate_caches
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, update
+from telling import NOON
+
+from handlers.catalog import Product
+from receiver.dialects.sources import find_dialects
+from receiver.errors import WiringError
+from receiver.inbox.tables import BODIES
+from receiver.mirror.rows import sql_table
+from receiver.rehearsal import rehearsal, scratch
+from receiver.rehearsal.differences import Differences, compare_ends, compare_rows
+from receiver.rehearsal.outcomes import RehearsedDelivery, RehearsedRow
+from receiver.rehearsal.rehearsal import NothingKept, rehearse
+from receiver.settings.environment import CONFIG_VARIABLE
+from receiver.testing import TEST_SECRET, Webhooks
+
+#: A dialect; `{name}` and the body of its handler of updates are filled in.
+MODULE = """
+import os
+from datetime import datetime
+from typing import Any
+from pydantic import AwareDatetime, BaseModel
+from handlers.catalog import Product
+from receiver import Dialect, Envelope, Event, HmacSha256, Mirror
+
+dialect = Dialect("rehearsed", verify=HmacSha256(header="X-Webhook-Signature"))
+
+class Body(BaseModel):
+    type: str
+    id: str
+    timestamp: AwareDatetime
+    data: Any = None
+
+@dialect.envelope
+def read(body: Body) -> Envelope:
+    return Envelope(event_type=body.type, entity=("product", body.id), occurred_at=body.timestamp, data=body.data)
+
+@dialect.on("product.updated")
+def upsert(event: Event[Any], mirror: Mirror) -> None:
+    {handler}
+"""
+
+SETTINGS = f"""
+dialects = ["rehearsed_now"]
+[sources.rehearsed]
+secrets = ["{TEST_SECRET}"]
+"""
+
+NOW = "mirror.upsert(Product, event.entity_id, **event.data)"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a module with this handler beside the settings file."""
+
+    def write(name: str, handler: str) -> str:
+        (tmp_path / f"{name}.py").write_text(MODULE.replace("{handler}", handler), "utf-8")
+        return name
+
+    return write
+
+
+@pytest.fixture
+def new_kit(tmp_path, write, monkeypatch):
+    """Makes a source `rehearsed` with the code that is in force, on this database."""
+    made = []
+
+    def new_kit(url: str) -> Webhooks:
+        (tmp_path / "hookmirror.toml").write_text(dedent(SETTINGS), "utf-8")
+        monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "hookmirror.toml"))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        write("rehearsed_now", NOW)
+        _forget_modules()
+        made.append(Webhooks(tmp_path, find_dialects(["rehearsed_now"]), database_url=url))
+        return made[-1]
+
+    yield new_kit
+    for each in made:
+        each.close()
+    _forget_modules()
+
+
+@pytest.fixture
+def kit(new_kit, mirror_url):
+    return new_kit(mirror_url)
+
+
+@pytest.fixture
+def told(kit, monkeypatch):
+    """Three products that the code in force has taken in; the sides of a rehearsal are run in this process."""
+
+    def do_job_here(folder: Path, _: object) -> str:
+        _forget_modules()
+        scratch.do_job(folder)
+        return ""
+
+    monkeypatch.setattr(rehearsal, "_run_process", do_job_here)
+    return tell_three(kit)
+
+
+@pytest.fixture
+def told_in_a_file(new_kit, tmp_path, monkeypatch):
+    """The same on SQLite, with each side in a process of its own, as it is."""
+    monkeypatch.setattr(rehearsal, "REHEARSAL_HANG_SECONDS", 1.0)
+    return tell_three(new_kit(f"sqlite:///{tmp_path / 'mirror.db'}"))
+
+
+def tell_three(kit: Webhooks) -> Webhooks:
+    for number in range(3):
+        data = {"name": f"Lamp {number}", "price": f"{number}.50"}
+        kit.send("rehearsed", "product.updated", id=f"A{number}", at=NOON + timedelta(seconds=number), data=data)
+    kit.drain()
+    return kit
+
+
+def _forget_modules() -> None:
+    """A process of its own would import them anew."""
+    for name in [name for name in sys.modules if name.startswith("rehearsed_")]:
+        del sys.modules[name]
+    invalidate_caches()
+
+
+def run(kit: Webhooks, reference: str | None = None, **options: Any) -> Differences:
+    return rehearse(kit.database, "rehearsed", last=options.pop("last", 100), reference=reference, **options)
+
+
+def test_the_code_in_force_differs_in_nothing_from_what_is_recorded(told):
+    before = (told.deliveries(), told.rows(Product))
+    found = run(told)
+    assert (found.found, found.deliveries, found.rows, found.ends) == (False, 3, [], [])
+    assert found.new_took is not None
+    assert found.new_took.handlers == 3
+    assert (told.deliveries(), told.rows(Product)) == before, "nothing is written"
+
+
+def test_what_new_code_makes_otherwise_is_shown_by_column_and_nothing_else(told, write):
+    new = write("rehearsed_new", 'mirror.upsert(Product, event.entity_id, **event.data | {"currency": "EUR"})')
+    found = run(told, new)
+    assert [(row.external_id, row.columns) for row in found.rows] == [
+        (f"A{number}", {"currency": (None, "EUR")}) for number in range(3)
+    ]
+    assert (found.ends, found.new, found.old) == ([], "rehearsed_new", "the code in force")
+
+
+def test_only_the_last_deliveries_are_rehearsed(told, write):
+    new = write("rehearsed_last", "mirror.deactivate(Product, event.entity_id)")
+    assert {row.external_id for row in run(told, new, last=1).rows} == {"A2"}
+
+
+def test_code_edited_in_place_is_held_against_the_values_that_its_deliveries_brought(told, write):
+    told.send("rehearsed", "product.updated", id="A0", at=NOON + timedelta(hours=1), data={"name": "Tent"})
+    told.drain()
+    write("rehearsed_now", 'mirror.upsert(Product, event.entity_id, name=event.data["name"].upper())')
+    (row,) = [each for each in run(told).rows if each.external_id == "A0"]
+    assert row.columns == {"name": ("Tent", "TENT"), "price": ("0.50", None)}
+
+
+def test_news_that_was_not_rehearsed_is_no_difference(told):
+    """An older delivery brought the price, and somebody reconciled the name."""
+    told.send("rehearsed", "product.updated", id="A0", at=NOON + timedelta(hours=1), data={"name": "Tent"})
+    told.drain()
+    assert not run(told, last=1).found
+
+
+def test_a_delivery_that_would_end_otherwise_is_shown_with_both_reasons(told, write):
+    new = write("rehearsed_strict", f'if event.entity_id == "A1": raise ValueError("no")\n    {NOW}')
+    (end,) = run(told, new).ends
+    assert (end.entity, end.old) == ("product:A1", "processed")
+    assert "ValueError: no" in end.new
+
+
+def test_code_that_ends_the_process_is_told_with_the_delivery_at_which_it_does(told_in_a_file, write):
+    new = write("rehearsed_deadly", f'os._exit(3) if event.entity_id == "A1" else {NOW}')
+    found = run(told_in_a_file, new)
+    assert [(each.entity, each.new) for each in found.ends] == [("product:A1", f"dead: {scratch.ENDED_PROCESS}")]
+    assert [(row.external_id, row.kind) for row in found.rows] == [("A1", "only old")]
+
+
+def test_code_that_hangs_is_told_and_the_others_are_run(told_in_a_file, write):
+    new = write("rehearsed_hanging", f'__import__("time").sleep(60) if event.entity_id == "A1" else {NOW}')
+    found = run(told_in_a_file, new)
+    assert [each.entity for each in found.ends] == ["product:A1"]
+    assert "did not return" in found.ends[0].new
+    assert [row.external_id for row in found.rows] == ["A1"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [("nowhere_to_be_found", "there is no module"), ("rehearsed_now:nothing", "it has no `nothing`")],
+)
+def test_code_that_cannot_be_loaded_is_refused_with_the_mend(told, reference, says):
+    with pytest.raises(WiringError, match=says):
+        run(told, reference)
+
+
+def test_without_a_body_there_is_nothing_to_rehearse_with(told):
+    with told.database.write() as connection:
+        connection.execute(delete(BODIES))
+    with pytest.raises(NothingKept, match="still has its body"):
+        run(told)
+
+
+def test_thin_events_are_not_run_and_counted(told, tmp_path, write):
+    fetch = "def fetch(event: Event[Any], api: httpx.Client) -> Any:\n    ..."
+    thin = f'\n\nimport httpx\n@dialect.hydrate("product.*")\n{fetch}'
+    (tmp_path / "hookmirror.toml").write_text(SETTINGS + 'api_url = "http://127.0.0.1:9"\n', "utf-8")
+    found = run(told, write("rehearsed_thin", NOW + thin))
+    assert found.skipped == {"thin": 3}
+
+
+def test_a_row_that_somebody_changed_by_hand_differs_from_what_is_recorded(told):
+    with told.database.write() as connection:
+        table = sql_table(Product)
+        connection.execute(update(table).where(table.c.external_id == "A1").values(name="Tent"))
+    assert [(row.external_id, row.columns) for row in run(told).rows] == [("A1", {"name": ("Tent", "Lamp 1")})]
+
+
+# ── the comparison alone ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def row(external_id: str, **columns: Any) -> RehearsedRow:
+    return RehearsedRow("products", external_id, columns, "")
+
+
+def delivery(number: int, state: str = "processed", reason: str | None = None) -> RehearsedDelivery:
+    return RehearsedDelivery(number, state, reason, "product.updated", None, None)
+
+
+def test_equal_rows_are_not_shown():
+    assert compare_rows([row("A", name="x")], [row("A", name="x")]) == []
+
+
+def test_rows_of_one_side_are_shown_as_such():
+    found = compare_rows([row("A", name="x")], [row("B", name="y")])
+    assert [(each.external_id, each.kind, each.columns) for each in found] == [
+        ("A", "only old", {"name": ("x", None)}),
+        ("B", "only new", {"name": (None, "y")}),
+    ]
+
+
+def test_a_new_reason_is_a_difference_and_an_old_one_is_none():
+    old = [delivery(1), delivery(2, "dead", "no name")]
+    new = [delivery(1, "ignored", "not mine"), delivery(2, "dead", "no name")]
+    assert [(each.delivery, each.old, each.new) for each in compare_ends(old, new)] == [
+        (1, "processed", "ignored: not mine")
+    ]
