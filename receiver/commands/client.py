@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import typer
 
+from receiver.api.actions import Actions
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
@@ -79,6 +80,7 @@ class LocalClient:
             Catalog(lookup, tables),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
+            Actions(lookup),
         )
         self._operations = {
             each.path: each for resource in resources for each in resource.operations() if each.method == "get"

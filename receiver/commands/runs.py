@@ -15,9 +15,11 @@ from receiver.commands.progress import progress
 from receiver.errors import ConfigurationError
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
+from receiver.mirror.versions import Outcome
 from receiver.runs import formatting
 from receiver.runs.actions import Asked, Done, by_command
 from receiver.runs.runs import Verbs, find, has_worker, recent
+from receiver.search.arguments import parse_moment
 from receiver.search.filters import DeliveryFilter
 from receiver.server.app import Runtime, install
 
@@ -52,15 +54,27 @@ def runs(
     state: Annotated[State | None, typer.Option(help="With plan: deliveries in this state, which has ended.")] = None,
     event_type: Annotated[str | None, typer.Option(help="With plan: deliveries of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="With plan: deliveries about this entity.")] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="With plan: deliveries with this outcome.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="With plan: arrived then or later; or 2h.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="With plan: arrived before; or 2h ago.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why; start needs it.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Plan work on many deliveries, see what it would do, start it, and watch it."""
     runtime = install()
     runtime.prepare()
-    wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
+    now = datetime.now(UTC)
+    wanted = DeliveryFilter(
+        source=source,
+        state=state,
+        outcome=outcome,
+        event_type=event_type,
+        entity=entity,
+        begin=None if since is None else parse_moment("--since", since, now=now),
+        end=None if until is None else parse_moment("--until", until, now=now),
+    )
     if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY):
-        raise ConfigurationError(f"`{verb}` takes a run, and no --kind, --source, --state, --event-type or --entity.")
+        raise ConfigurationError(f"`{verb}` takes a run and no filters, which are for `plan`.")
     if verb is Verb.LIST:
         if ids:
             raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
