@@ -4,6 +4,7 @@ from receiver.dialects.dialect import Dialect
 from receiver.dialects.listing import Listed, ListPage, Wanted
 from receiver.envelope import Envelope, Event
 from receiver.errors import ApiError, Discard, HookmirrorError, NotVerified, Retry, Unreadable
+from receiver.mirror import changes as changes
 from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
 from receiver.mirror.versions import Patch
 from receiver.settings.settings import SourceSettings

@@ -19,6 +19,7 @@ from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
 from receiver.commands.doctor import doctor
 from receiver.commands.findings import findings
+from receiver.commands.follow import follow
 from receiver.commands.migrate import migrate
 from receiver.commands.options import hookmirror
 from receiver.commands.prune import prune
@@ -33,7 +34,9 @@ from receiver.commands.search import search
 from receiver.commands.send import send
 from receiver.commands.serve import serve
 from receiver.commands.show import show
+from receiver.commands.tail import tail
 from receiver.commands.token import token
+from receiver.commands.top import top
 from receiver.commands.worker import worker
 from receiver.database.errors import explain
 from receiver.errors import HookmirrorError
@@ -45,7 +48,8 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, reload, token, doctor, findings, refused, send, search, deliveries, show, row, changes),
+    *(serve, worker, follow, reload, token, doctor, findings, refused, send),
+    *(top, tail, search, deliveries, show, row, changes),
     *(replay, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 

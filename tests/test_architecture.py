@@ -27,6 +27,7 @@ LAYERS = (
     ("ingest", "worker", "reconcile"),
     ("provenance", "runs"),
     ("rehearsal", "findings"),
+    ("following",),
     ("api",),
     ("server",),
     ("copying",),

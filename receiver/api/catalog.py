@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import RowMapping
 
-from receiver.api.changes import Change, show_change
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, show_count
@@ -23,6 +22,7 @@ from receiver.mirror import changes
 from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.schemas import Shape
 from receiver.search import rows
+from receiver.search.changes import Change, show_change
 from receiver.search.filters import RowFilter
 from receiver.search.pages import Horizon
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, UnsetType, structs
-from sqlalchemy import RowMapping
 
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
@@ -17,9 +16,9 @@ from receiver.api.tokens import Scope
 from receiver.codec import decode, encode
 from receiver.errors import BadRequest, NotThisFeed, Unavailable
 from receiver.mirror.rows import MirrorRow, sql_table
-from receiver.schemas import Moment, Shape
+from receiver.schemas import Shape
 from receiver.search import rows
-from receiver.search.changes import follow_changes, mark_of, newest_changes
+from receiver.search.changes import Change, follow_changes, mark_of, newest_changes, show_change
 from receiver.search.cursors import ListedIn
 from receiver.search.filters import ChangeFilter
 from receiver.search.pages import FoundPage, PageBounds
@@ -35,21 +34,6 @@ BEGIN_ANEW = (
     "This database is another one, or was restored from an older state: remember the newest `seq` "
     "(`newest=true&limit=1`), read the rows anew from /api/v1/catalog, and go on with that `seq` as `after`."
 )
-
-
-class Change(Shape, frozen=True):
-    """One change of one row of the mirror."""
-
-    seq: Annotated[int, Meta(description="Grows in commit order; numbers may be missing, changes never are.")]
-    table: str
-    source: str
-    external_id: str
-    operation: Literal["insert", "update", "deactivate", "reactivate"]
-    before: Annotated[dict[str, Any], Meta(description="The columns that changed, as they were; empty for an insert.")]
-    after: Annotated[dict[str, Any], Meta(description="The same columns as they became.")]
-    delivery_id: Annotated[str | None, Meta(description="The delivery that brought the news; null for a reconcile.")]
-    changed_at: Annotated[Moment, Meta(description="At the source.")]
-    recorded_at: Annotated[Moment, Meta(description="Here.")]
 
 
 class ChangeHorizon(Shape, frozen=True):
@@ -71,23 +55,6 @@ class ChangePage(Shape, frozen=True):
         list[dict[str, Any] | None] | UnsetType,
         Meta(description="Only if `whole` was asked for: the row of each item as it is now; null where it is gone."),
     ] = UNSET
-
-
-def show_change(row: RowMapping) -> Change:
-    """A change as the API shows it, its documents passed on as the JSON that they are."""
-    delivery = row["delivery_id"]
-    return Change(
-        seq=row["seq"],
-        table=row["table"],
-        source=row["source"],
-        external_id=row["external_id"],
-        operation=row["operation"],
-        before=row["before"],
-        after=row["after"],
-        delivery_id=str(delivery) if delivery is not None else None,
-        changed_at=row["changed_at"],
-        recorded_at=row["recorded_at"],
-    )
 
 
 AFTER: Parameter[int | None] = Parameter(

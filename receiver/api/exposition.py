@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.api.stats import BACKLOG, Counts
 from receiver.findings import record
+from receiver.following.lag import lags
 from receiver.inbox import refused
 from receiver.inbox.inbox import Inbox
 from receiver.metrics import metrics
@@ -31,6 +32,7 @@ class Exposition:
         #: Those that were told of, too: a backlog that is gone is told as 0.
         self._sources = set(sources)
         self._findings: set[tuple[str, str]] = set()
+        self._followers: set[str] = set()
         self._measuring = Lock()
 
     def renew(self, sources: list[str]) -> None:
@@ -56,6 +58,7 @@ class Exposition:
             for source, state in product(list(self._sources), BACKLOG):
                 metrics.BACKLOG_DELIVERIES.labels(source, state.value).set(found.get((source, state.value), 0))
             self._measure_what_needs_a_person()
+            self._measure_followers(now)
         except SQLAlchemyError:
             unknown()
         finally:
@@ -72,6 +75,17 @@ class Exposition:
         self._sources |= numbers.keys()
         for source in list(self._sources):
             metrics.KEPT_REFUSALS.labels(source).set(numbers.get(source, 0))
+
+    def _measure_followers(self, now: datetime) -> None:
+        with self._inbox.database.read() as connection:
+            found = {lag.follower["name"]: lag for lag in lags(connection, now=now)}
+        # What is gone is told as 0.
+        self._followers |= found.keys()
+        for name in self._followers:
+            lag = found.get(name)
+            metrics.FOLLOW_LAG_SECONDS.labels(name).set(lag.seconds if lag else 0)
+            metrics.FOLLOW_LAG_CHANGES.labels(name).set(lag.changes if lag else 0)
+            metrics.FOLLOW_DEAD.labels(name).set(lag.dead + lag.waiting if lag else 0)
 
 
 def unknown() -> None:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from receiver.api.changes import Change, show_change
 from receiver.api.deliveries import ID
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
@@ -25,7 +24,7 @@ from receiver.provenance.origins import Bringer, Origin
 from receiver.provenance.traces import NO_VALUE, Defeat, Loss
 from receiver.provenance.why import Checked, Explain, Reason, Why, not_in_force
 from receiver.schemas import Moment, Shape
-from receiver.search.changes import follow_changes
+from receiver.search.changes import Change, follow_changes, show_change
 from receiver.search.filters import ChangeFilter
 from receiver.search.replayable import unknown_ids
 from receiver.worker.trial import Obstacle

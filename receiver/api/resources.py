@@ -17,6 +17,7 @@ from receiver.api.findings import Findings
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation
 from receiver.api.probes import Probes
+from receiver.api.processes import Processes
 from receiver.api.provenance import Provenance
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
@@ -82,6 +83,7 @@ class ApiParts:
             Runs(lookup, Verbs(database, self.wiring)),
             Actions(lookup),
             Stats(Counts(database, self.sources, reconciles=self.reconciles)),
+            Processes(lookup),
             Findings(lookup, self.facts),
             RefusedRequests(lookup, self.inbox, self.facts, wake=self.wake),
         )

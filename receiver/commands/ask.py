@@ -15,7 +15,7 @@ from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 from receiver.reconcile.ask import ask_source
 from receiver.runs.actions import by_command
 from receiver.runs.repair import repair as repair_with_action
-from receiver.server.app import install
+from receiver.server.runtime import install
 
 
 def ask(
@@ -30,7 +30,7 @@ def ask(
     if reason and not repair:
         raise ConfigurationError("--reason says why a row is repaired: add --repair, or leave it out.")
     runtime = install()
-    runtime.prepare()
+    runtime.open()
     listening = source_named(runtime.sources, source)
     kind = _table(table)
     with foreign_code(f"The lookup of {source}"):

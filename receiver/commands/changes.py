@@ -11,6 +11,9 @@ from receiver.commands.pagination import USUAL_LIMIT, CursorOption, JsonLines, L
 
 CHANGES_PATH = "/api/v1/changes"
 
+#: Changes that are shown to people beside something else.
+SHOWN_CHANGES = 20
+
 CHANGE_COLUMNS = (
     *("seq", "recorded_at", "table", "source", "external_id", "operation", "before", "after"),
     *("changed_at", "delivery_id"),

@@ -16,18 +16,21 @@ from receiver.api.actions import Actions
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
+from receiver.api.findings import Findings
 from receiver.api.lookup import Lookup
 from receiver.api.parameters import question
+from receiver.api.processes import Processes
 from receiver.api.provenance import Provenance
 from receiver.api.search import Search
+from receiver.api.stats import Counts, Stats
 from receiver.codec import decode, encode, storable
-from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
+from receiver.errors import ConfigurationError, HookmirrorError, NotFound, Unreadable
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import mirror_tables
 from receiver.provenance.why import explainer
 from receiver.search.cursors import Cursors
-from receiver.server.app import Runtime, install
+from receiver.server.runtime import Runtime, install
 from receiver.server.sending import shown
 from receiver.settings.environment import TOKEN_VARIABLE
 
@@ -43,6 +46,10 @@ ToOption = Annotated[
 TokenOption = Annotated[
     str | None, typer.Option("--token", envvar=TOKEN_VARIABLE, show_default=False, help="What `--to` wants.")
 ]
+
+
+class NoAnswer(HookmirrorError):
+    """A receiver that cannot be reached, or cannot answer now: the same question may be answered later."""
 
 
 class Client(Protocol):
@@ -68,7 +75,7 @@ class LocalClient:
 
     def __init__(self, runtime: Runtime) -> None:
         """Raises `ConfigurationError` if the database cannot be used."""
-        runtime.prepare()
+        runtime.open()
         settings = runtime.settings
         cursors = Cursors(settings.secret_keys if settings.secret_key else [OWN_KEY])
         names = sorted(runtime.sources)
@@ -81,6 +88,9 @@ class LocalClient:
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
             Actions(lookup),
+            Stats(Counts(runtime.database, names)),
+            Processes(lookup),
+            Findings(lookup, runtime.facts()),
         )
         self._operations = {
             each.path: each for resource in resources for each in resource.operations() if each.method == "get"
@@ -117,7 +127,7 @@ class RemoteClient:
         try:
             response = httpx.get(self._to + place, params=words, headers=self._headers, timeout=ANSWER_TIMEOUT)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise HookmirrorError(
+            raise NoAnswer(
                 f"Nobody answers at {shown(self._to)} ({told_with_type(error)}): start it, or correct --to."
             ) from None
         try:
@@ -127,10 +137,17 @@ class RemoteClient:
         if response.status_code == 200 and isinstance(answer, dict):
             return answer
         if isinstance(answer, dict) and isinstance(answer.get("message"), str):
-            raise HookmirrorError(answer["message"])
-        raise HookmirrorError(
+            raise _kind_of(response.status_code)(answer["message"])
+        no_receiver = NoAnswer if response.status_code >= 500 else HookmirrorError
+        raise no_receiver(
             f"What answers at {shown(self._to)} is not a receiver (status {response.status_code}): correct --to."
         )
+
+
+def _kind_of(status: int) -> type[HookmirrorError]:
+    if status == NotFound.status:
+        return NotFound
+    return NoAnswer if status >= 500 else HookmirrorError
 
 
 def _words(query: Mapping[str, Any]) -> dict[str, str]:

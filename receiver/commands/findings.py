@@ -16,7 +16,7 @@ from receiver.findings import record
 from receiver.findings.standing import Standing, standing
 from receiver.logs.escapes import visible
 from receiver.runs.actions import Asked, by_command
-from receiver.server.app import Runtime, install
+from receiver.server.runtime import Runtime, install
 
 
 def findings(
@@ -28,7 +28,7 @@ def findings(
 ) -> None:
     """Say what needs a person, since when, and what to do. Exit code 1 if something does that nobody knows of."""
     runtime = install()
-    runtime.prepare()
+    runtime.open()
     if acknowledge is not None:
         _acknowledge(runtime, acknowledge)
     found = standing(runtime.database, runtime.facts(), now=datetime.now(UTC), closed=show_all)

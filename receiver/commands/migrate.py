@@ -9,7 +9,7 @@ import typer
 
 from receiver.codec import encode
 from receiver.commands.options import JsonFlag
-from receiver.server.app import schema_of_packages
+from receiver.server.runtime import schema_of_packages
 
 
 def migrate(

@@ -11,13 +11,13 @@ from receiver.commands.options import JsonFlag
 from receiver.commands.progress import progress
 from receiver.inbox.retention import PAGES
 from receiver.runs.retention import drop_old
-from receiver.server.app import install
+from receiver.server.runtime import install
 
 
 def prune(as_json: JsonFlag = False) -> None:
     """Drop what has expired: bodies, dedup keys, refused requests, tallies; a worker does it in small batches."""
     runtime = install()
-    runtime.prepare()
+    runtime.open()
     dropped = 0
     with progress("deliveries pruned") as seen:
         while some := runtime.retention.prune(runtime.database, now=datetime.now(UTC)):

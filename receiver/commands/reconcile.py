@@ -14,7 +14,7 @@ from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
 from receiver.reconcile import date_back
 from receiver.reconcile import reconcile as compare_and_repair
-from receiver.server.app import install
+from receiver.server.runtime import install
 
 
 def reconcile(
@@ -30,8 +30,9 @@ def reconcile(
     if misdated and force:
         raise ConfigurationError("--misdated compares with no list, so --force has no effect: leave one of them out.")
     runtime = install()
-    runtime.prepare()
     listening = source_named(runtime.sources, source)
+    # A first reconcile fills an empty mirror, so it may create the database.
+    runtime.prepare()
     with progress("rows listed") as seen:
         if misdated:
             report = date_back(runtime.database, listening, dry_run=dry_run)

@@ -14,7 +14,7 @@ from receiver.errors import ConfigurationError
 from receiver.inbox import refused as kept_requests
 from receiver.ingest.reverifying import Reverified, verify_again
 from receiver.logs.escapes import visible
-from receiver.server.app import Runtime, install
+from receiver.server.runtime import Runtime, install
 
 #: Requests that are listed.
 MOST_REFUSED_LISTED = 100
@@ -30,7 +30,7 @@ def refused(
     if verify and drop:
         raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
     runtime = install()
-    runtime.prepare()
+    runtime.open()
     if verify:
         done = _verified(runtime, source)
         typer.echo(encode(done) if as_json else "\n".join(_told(name, each) for name, each in done.items()))

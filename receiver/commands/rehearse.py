@@ -16,7 +16,7 @@ from receiver.rehearsal.differences import Differences, Took
 from receiver.rehearsal.outcomes import NOT_REACHED, THIN
 from receiver.rehearsal.rehearsal import MOST_REHEARSED
 from receiver.rehearsal.rehearsal import rehearse as compare
-from receiver.server.app import install
+from receiver.server.runtime import install
 
 #: Differences of either kind that are shown to people.
 SHOWN_DIFFERENCES = 50

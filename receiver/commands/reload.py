@@ -10,7 +10,7 @@ import typer
 from receiver.codec import encode
 from receiver.commands.options import JsonFlag
 from receiver.server import reloading
-from receiver.server.app import install
+from receiver.server.runtime import install
 
 
 def reload(

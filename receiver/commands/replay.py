@@ -24,7 +24,7 @@ from receiver.runs.immediate_actions import LARGEST_IMMEDIATE_REPLAY, replay_now
 from receiver.runs.runs import find, has_worker
 from receiver.search.filters import DeliveryFilter
 from receiver.search.replayable import replayable_ids
-from receiver.server.app import Runtime, install
+from receiver.server.runtime import Runtime, install
 
 #: Recorded where nobody says why.
 NO_REASON = "by hookmirror replay, without a reason"
@@ -46,7 +46,7 @@ def replay(
     """Send deliveries through again, as after a fix. Older news never overwrites newer, replayed or not."""
     wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
     runtime = install()
-    runtime.prepare()
+    runtime.open()
     arguments = meant_deliveries(runtime.database, runtime.sources, ids or [], wanted)
     if ids:
         wanted = replace(wanted, ids=tuple(set(ids)))

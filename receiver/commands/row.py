@@ -7,16 +7,13 @@ from typing import Annotated
 import typer
 
 from receiver.codec import encode
-from receiver.commands.changes import CHANGE_COLUMNS
+from receiver.commands.changes import CHANGE_COLUMNS, SHOWN_CHANGES
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import print_members, print_table
 from receiver.commands.why import ask_why, print_why
 
 ROW_PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}"
-
-#: Changes that are shown to people.
-MOST_CHANGES_SHOWN = 20
 
 
 def row(
@@ -30,10 +27,10 @@ def row(
 ) -> None:
     """Show one row of the mirror: its values, why it has them, and its changes, the newest first."""
     parts = {"table": table, "source": source, "external_id": external_id}
-    asked = client_of(to, token)
-    found = asked.ask(ROW_PATH, parts, {})
+    client = client_of(to, token)
+    found = client.ask(ROW_PATH, parts, {})
     if why:
-        found["why"] = ask_why(asked, parts)
+        found["why"] = ask_why(client, parts)
     if as_json:
         typer.echo(encode(found))
         return
@@ -42,6 +39,6 @@ def row(
         print_why(found["why"])
     typer.echo("\nchanges")
     history = found["history"]
-    print_table(CHANGE_COLUMNS, [[change[name] for name in CHANGE_COLUMNS] for change in history[:MOST_CHANGES_SHOWN]])
-    if len(history) > MOST_CHANGES_SHOWN:
-        typer.echo(f"and older ones: {len(history) - MOST_CHANGES_SHOWN}; --json has them all.")
+    print_table(CHANGE_COLUMNS, [[change[name] for name in CHANGE_COLUMNS] for change in history[:SHOWN_CHANGES]])
+    if len(history) > SHOWN_CHANGES:
+        typer.echo(f"and older ones: {len(history) - SHOWN_CHANGES}; --json has them all.")

@@ -21,7 +21,7 @@ from receiver.runs.actions import Asked, Done, by_command
 from receiver.runs.runs import Verbs, find, has_worker, recent
 from receiver.search.arguments import parse_moment
 from receiver.search.filters import DeliveryFilter
-from receiver.server.app import Runtime, install
+from receiver.server.runtime import Runtime, install
 
 #: Runs of a list.
 MOST_LISTED = 50
@@ -62,16 +62,15 @@ def runs(
 ) -> None:
     """Plan work on many deliveries, see what it would do, start it, and watch it."""
     runtime = install()
-    runtime.prepare()
-    now = datetime.now(UTC)
+    runtime.open()
     wanted = DeliveryFilter(
         source=source,
         state=state,
         outcome=outcome,
         event_type=event_type,
         entity=entity,
-        begin=None if since is None else parse_moment("--since", since, now=now),
-        end=None if until is None else parse_moment("--until", until, now=now),
+        begin=_time("--since", since),
+        end=_time("--until", until),
     )
     if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY):
         raise ConfigurationError(f"`{verb}` takes a run and no filters, which are for `plan`.")
@@ -83,11 +82,21 @@ def runs(
         run = plan(runtime, ids or [], wanted, kind=kind, reason=reason)
         _show(runtime, run, as_json)
     else:
-        if not ids or len(ids) != 1:
-            raise ConfigurationError(f"Say which run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
+        run = _only(ids, verb)
         if verb is not Verb.SHOW:
-            _change(runtime.runs, verb, ids[0], reason)
-        _show(runtime, ids[0], as_json)
+            _change(runtime.runs, verb, run, reason)
+        _show(runtime, run, as_json)
+
+
+def _only(ids: list[int] | None, verb: Verb) -> int:
+    """The one run that is named. Raises `ConfigurationError` otherwise."""
+    if not ids or len(ids) != 1:
+        raise ConfigurationError(f"Say which run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
+    return ids[0]
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    return None if text is None else parse_moment(option, text, now=datetime.now(UTC))
 
 
 def plan(

@@ -8,9 +8,10 @@ import typer
 
 from receiver.ingest.connections import allow_open_files
 from receiver.server import server
-from receiver.server.app import App, install
+from receiver.server.app import App
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Requests
+from receiver.server.runtime import install
 
 
 def serve(

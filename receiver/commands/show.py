@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
+from receiver.commands.changes import SHOWN_CHANGES
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.commands.tables import hex_lines, print_members, print_table
@@ -17,9 +18,6 @@ from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible_lines
 
 DELIVERY_PATH = "/api/v1/deliveries/{id}"
-
-#: Changes that are shown to people.
-SHOWN_CHANGES = 20
 
 #: What has a place of its own below.
 BELOW = {"headers", "body", "body_encoding", "plain", "attempts", "rounds"}
@@ -35,15 +33,15 @@ def show(
     """Show one delivery: what became of it, headers, body, rounds and attempts."""
     if body and as_json:
         raise ConfigurationError("--body writes bytes and --json writes JSON: leave one of them out.")
-    asked = client_of(to, token)
-    found = asked.ask(DELIVERY_PATH, {"id": delivery}, {})
+    client = client_of(to, token)
+    found = client.ask(DELIVERY_PATH, {"id": delivery}, {})
     if as_json:
         typer.echo(encode(found))
     elif body:
         sys.stdout.buffer.write(_bytes(found))
     else:
         _print(found)
-        _print_changes(asked.ask(f"{DELIVERY_PATH}/changes", {"id": delivery}, {"limit": SHOWN_CHANGES}))
+        _print_changes(client.ask(f"{DELIVERY_PATH}/changes", {"id": delivery}, {"limit": SHOWN_CHANGES}))
 
 
 def _bytes(found: Mapping[str, Any]) -> bytes:

@@ -17,10 +17,10 @@ WHY_PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}/why"
 HEADINGS = ("column", "value", "as of", "from", "last lost against it", "checked")
 
 
-def ask_why(asked: Client, parts: Mapping[str, str]) -> dict[str, Any]:
+def ask_why(client: Client, parts: Mapping[str, str]) -> dict[str, Any]:
     """Why the row is as it is; with `error` alone where nobody could say."""
     try:
-        return dict(asked.ask(WHY_PATH, parts, {}))
+        return dict(client.ask(WHY_PATH, parts, {}))
     except HookmirrorError as error:
         return {"error": str(error)}
 

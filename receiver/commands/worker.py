@@ -13,10 +13,10 @@ import typer
 
 from receiver.runs.feeder import FeederThread
 from receiver.server import server
-from receiver.server.app import install
 from receiver.server.health import vitals
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Reloader, Renewal, Requests, stop_listening
+from receiver.server.runtime import install
 from receiver.server.upkeep import watch
 from receiver.settings.environment import VITALS_VARIABLE
 from receiver.worker.processes import Kind

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -115,3 +116,18 @@ def _all(url: URL, name: str) -> list[str]:
     value = url.query.get(name, ())
     values = [value] if isinstance(value, str) else value
     return [each for one in values for each in one.split(",")]
+
+
+def absent_file(url: URL) -> Path | None:
+    """The SQLite file that does not exist yet, since opening it would create it; None for every other database."""
+    path = Path(url.database or "")
+    if url.get_backend_name() != "sqlite" or str(path).startswith("file:"):
+        return None
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except OSError:
+        # In a folder that this user may not enter: the error of opening it says more.
+        pass
+    return None

@@ -91,11 +91,38 @@ APPLIED_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=FRESHNESS_BUCKETS,
 )
+FOLLOW_POSTS = Counter(
+    "hookmirror_follow_posts",
+    "Changes posted to a follower's target, by what the answer means",
+    ["name", "verdict"],
+    registry=REGISTRY,
+)
 # These describe the database, which all processes share, so the newest value counts.
 BACKLOG_DELIVERIES = Gauge(
     "hookmirror_backlog",
     "Deliveries by state, where they are not done",
     ["source", "state"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+FOLLOW_LAG_SECONDS = Gauge(
+    "hookmirror_follow_lag_seconds",
+    "Age of the oldest change that a follower has not come to",
+    ["name"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+FOLLOW_LAG_CHANGES = Gauge(
+    "hookmirror_follow_lag_changes",
+    "Changes that a follower has not come to, 100,000 at most",
+    ["name"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+FOLLOW_DEAD = Gauge(
+    "hookmirror_follow_dead",
+    "Changes that a follower's target refused, with those that wait behind them",
+    ["name"],
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )

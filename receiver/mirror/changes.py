@@ -8,9 +8,9 @@ every change exactly once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, Select, Table, select, text
 from sqlmodel import Field, SQLModel
@@ -20,6 +20,7 @@ from receiver.database.bulk import insert_rows
 from receiver.database.columns import Document, UtcDateTime, raw_columns
 from receiver.database.database import Database
 from receiver.database.pages import read_within
+from receiver.errors import NotThisFeed
 
 #: The key of the advisory lock that puts the feed in commit order.
 FEED_LOCK = 0x686F6F6B0001
@@ -122,14 +123,34 @@ def about(table: str, source: str, external_id: str) -> Select[Any]:
 _PASSED_ON = raw_columns(CHANGES)
 
 
+class FollowedChange(TypedDict):
+    """A change as a program is given it: the members that the API shows, in types of Python alone."""
+
+    seq: int
+    table: str
+    source: str
+    external_id: str
+    #: `insert`, `update`, `deactivate` or `reactivate`.
+    operation: str
+    #: As JSON has them: a price is text with all its digits, and a fraction inside a document a `Decimal`.
+    before: dict[str, Any]
+    after: dict[str, Any]
+    #: Text, as everywhere outside of the database; None for a reconcile.
+    delivery_id: str | None
+    #: In UTC.
+    changed_at: datetime
+    recorded_at: datetime
+
+
 def follow(
     database: Database, seq: int = 0, *, stopping: threading.Event | None = None, poll: float = 1.0
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[FollowedChange]:
     """Each change that follows `seq`, exactly once and in commit order: those that are there, then those that come.
 
     A caller that stores the `seq` of the last change it finished goes on from there after a restart. While
-    nothing is new, it polls every `poll` seconds; it ends when `stopping` is set. Raises SQLAlchemy's error when
-    the database does not answer: call it again, with the last `seq`.
+    nothing is new, it polls every `poll` seconds; it ends when `stopping` is set. Raises `NotThisFeed` if `seq` lies
+    behind the end of the feed, as after a restore, and SQLAlchemy's error when the database does not answer: call it
+    again then, with the last `seq`.
     """
     stopping = stopping or threading.Event()
     while not stopping.is_set():
@@ -137,10 +158,43 @@ def follow(
         for change in page:
             if stopping.is_set():
                 return
-            yield change
+            yield _plain(change)
             seq = change["seq"]
         if not page:
+            _refuse_past_end(database, seq)
             stopping.wait(poll)
+
+
+def feed_end(connection: Connection) -> int:
+    """The number of the newest change; 0 if there is none."""
+    return connection.execute(select(CHANGES.c.seq).order_by(CHANGES.c.seq.desc()).limit(1)).scalar() or 0
+
+
+def _refuse_past_end(database: Database, seq: int) -> None:
+    with database.read() as connection:
+        end = feed_end(connection)
+    if seq > end:
+        raise NotThisFeed(
+            f"The change feed ends with {end}, and {seq} lies behind that: this database is another one, or was "
+            f"restored from an older state. Read the rows anew, and follow from {end} on."
+        )
+
+
+def _plain(change: Mapping[str, Any]) -> FollowedChange:
+    """The change in plain types: a column's text and name may be of kinds of the database's library."""
+    delivery = change["delivery_id"]
+    return FollowedChange(
+        seq=int(change["seq"]),
+        table=str(change["table"]),
+        source=str(change["source"]),
+        external_id=str(change["external_id"]),
+        operation=str(change["operation"]),
+        before=change["before"],
+        after=change["after"],
+        delivery_id=None if delivery is None else str(delivery),
+        changed_at=change["changed_at"],
+        recorded_at=change["recorded_at"],
+    )
 
 
 def _wait_for_turn(connection: Connection) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from msgspec import Meta
 from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, literal, select
 
 from receiver.codec import canonical
 from receiver.database.columns import Many, among, iso_text, raw_columns
 from receiver.database.database import Database
-from receiver.mirror.changes import CHANGES
+from receiver.mirror.changes import CHANGES, feed_end
+from receiver.schemas import Moment, Shape
 from receiver.search.filters import ChangeFilter
 from receiver.search.pages import FoundPage, Items, PageBounds, read_found_page
 from receiver.search.windows import Few, Look, Path, SortKey, equals
@@ -22,6 +24,21 @@ CLOCKS_APART = timedelta(minutes=5)
 
 #: What a change is told by, from another one of the same number in another feed.
 MARKED = ("table", "source", "external_id", "operation", "delivery_id", "recorded_at")
+
+
+class Change(Shape, frozen=True):
+    """One change of one row of the mirror."""
+
+    seq: Annotated[int, Meta(description="Grows in commit order; numbers may be missing, changes never are.")]
+    table: str
+    source: str
+    external_id: str
+    operation: Literal["insert", "update", "deactivate", "reactivate"]
+    before: Annotated[dict[str, Any], Meta(description="The columns that changed, as they were; empty for an insert.")]
+    after: Annotated[dict[str, Any], Meta(description="The same columns as they became.")]
+    delivery_id: Annotated[str | None, Meta(description="The delivery that brought the news; null for a reconcile.")]
+    changed_at: Annotated[Moment, Meta(description="At the source.")]
+    recorded_at: Annotated[Moment, Meta(description="Here.")]
 
 
 class FeedPage(NamedTuple):
@@ -54,19 +71,35 @@ def newest_changes(
         return read_found_page(connection, [_way_to(connection, wanted, descending=True)], _items(show), bounds)
 
 
-def feed_end(connection: Connection) -> int:
-    """The number of the newest change; 0 if there is none."""
-    return connection.execute(select(CHANGES.c.seq).order_by(CHANGES.c.seq.desc()).limit(1)).scalar() or 0
-
-
 def mark_of(connection: Connection, seq: int) -> str:
     """What tells the change of this number from one of the same number in another feed; empty if there is none."""
     columns = [CHANGES.c[name] for name in MARKED]
-    found = connection.execute(select(*columns).where(CHANGES.c.seq == seq)).first()
-    if found is None:
-        return ""
-    values = [iso_text(value) if isinstance(value, datetime) else value for value in found]
+    found = connection.execute(select(*columns).where(CHANGES.c.seq == seq)).mappings().first()
+    return "" if found is None else mark(found)
+
+
+def mark(change: RowMapping) -> str:
+    """The same of a change that was read."""
+    named = [change[name] for name in MARKED]
+    values = [iso_text(value) if isinstance(value, datetime) else value for value in named]
     return sha256(canonical(values)).hexdigest()[:16]
+
+
+def show_change(row: RowMapping) -> Change:
+    """A change as the API shows it, its documents passed on as the JSON that they are."""
+    delivery = row["delivery_id"]
+    return Change(
+        seq=row["seq"],
+        table=row["table"],
+        source=row["source"],
+        external_id=row["external_id"],
+        operation=row["operation"],
+        before=row["before"],
+        after=row["after"],
+        delivery_id=str(delivery) if delivery is not None else None,
+        changed_at=row["changed_at"],
+        recorded_at=row["recorded_at"],
+    )
 
 
 def _items(show: Callable[[RowMapping], Any]) -> Items:

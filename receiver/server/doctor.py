@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.database.schema import Schema
+from receiver.database.urls import absent_file
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
@@ -129,7 +130,7 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Che
         yield Check("database", False, str(error))
         return
     try:
-        absent = _absent_file(database)
+        absent = absent_file(database.engine.url)
         if absent is None:
             yield from _contents(database, settings, sources)
         else:
@@ -142,21 +143,6 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Che
         yield Check("database", False, explain(error, settings.database_url, setting=database.setting))
     finally:
         database.close()
-
-
-def _absent_file(database: Database) -> Path | None:
-    """The SQLite file that is not there yet: to open it would make it."""
-    path = Path(database.engine.url.database or "")
-    if database.is_postgresql or str(path).startswith("file:"):
-        return None
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return path
-    except OSError:
-        # In a folder that this user may not enter: to open it tells more.
-        pass
-    return None
 
 
 def _to_be_made(file: Path) -> Check:

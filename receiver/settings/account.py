@@ -110,19 +110,27 @@ class SourceSettings(BaseModel):
     def _lines_of_secrets_file(self) -> Iterable[bytes]:
         if self.secrets_file is None:
             return []
-        wrong = f"The source {self.name} names secrets_file = {str(self.secrets_file)!r}, which"
-        try:
-            content = self.secrets_file.read_bytes()
-        except OSError as error:
-            raise ConfigurationError(
-                f"{wrong} cannot be read ({error.strerror}): create it with one secret a line, or correct the path."
-            ) from None
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise ConfigurationError(f"{wrong} is written in UTF-16: save it as UTF-8.")
-        stripped = [line.strip() for line in content.removeprefix(codecs.BOM_UTF8).splitlines()]
-        if not any(stripped):
-            raise ConfigurationError(f"{wrong} holds no secret: write one secret a line, or remove `secrets_file`.")
-        return [line for line in stripped if line]
+        named = f"The source {self.name} names secrets_file = {str(self.secrets_file)!r}"
+        return lines_of_secrets(self.secrets_file, named=named, setting="secrets_file")
+
+
+def lines_of_secrets(file: Path, *, named: str, setting: str) -> list[bytes]:
+    """The secrets in a file, one a line. `named` says in a message who names the file, and `setting` by which setting.
+
+    Raises `ConfigurationError` if there is none to be read.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{named}, which cannot be read ({error.strerror}): create it with one secret a line, or correct the path."
+        ) from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigurationError(f"{named}, which is written in UTF-16: save it as UTF-8.")
+    stripped = [line.strip() for line in content.removeprefix(codecs.BOM_UTF8).splitlines()]
+    if not any(stripped):
+        raise ConfigurationError(f"{named}, which holds no secret: write one secret a line, or remove `{setting}`.")
+    return [line for line in stripped if line]
 
 
 def _texts(given: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -63,6 +63,11 @@ def plain(path: Path) -> Folder:
     return Folder(path)
 
 
+def with_database(path: Path) -> Folder:
+    """The usual settings, and an empty database of this release: `migrate` is run there first."""
+    return Folder(path)
+
+
 def setting(text: str) -> Callable[[Path], Folder]:
     """The usual settings with another line at the top."""
     return lambda path: Folder(path, text + "\n" + SETTINGS)
@@ -289,11 +294,22 @@ SITUATIONS: dict[str, Situation] = {
         f"sending at {time}": (plain, ("send", "sigma", "a.b", "--at", time), "such as 2026-11-21T12:00:00Z or")
         for time in ("2026-11-21T12:00:00", "2026-11-21", "noon", "0001-01-01T00:00:00+14:00")
     },
-    "replaying nothing": (plain, ("replay",), "at least one of --source"),
-    "replaying both by id and by option": (plain, ("replay", "1", "--state", "dead"), "ids, or at least one of"),
-    "replaying an unknown id": (plain, ("replay", "1"), "No delivery has the id 1"),
-    "replaying an unknown source": (plain, ("replay", "--source", "nosuch"), "choose one of iimmpact, indexed, sigma"),
-    "replaying what is not done": (plain, ("replay", "--state", "pending"), "one of processed, ignored, dead"),
+    "replaying nothing": (with_database, ("replay",), "at least one of --source"),
+    "replaying both by id and by option": (
+        with_database,
+        ("replay", "1", "--state", "dead"),
+        "ids, or at least one of",
+    ),
+    "replaying an unknown id": (with_database, ("replay", "1"), "No delivery has the id 1"),
+    "replaying an unknown source": (
+        with_database,
+        ("replay", "--source", "nosuch"),
+        "choose one of iimmpact, indexed, sigma",
+    ),
+    "replaying what is not done": (with_database, ("replay", "--state", "pending"), "one of processed, ignored, dead"),
+    "replaying where no database is": (plain, ("replay", "1"), "start `hookmirror serve`, which creates it"),
+    "looking into no database": (plain, ("deliveries",), "There is no database at "),
+    "pruning no database": (plain, ("prune",), "There is no database at "),
     "reconciling an unknown source": (plain, ("reconcile", "nobody"), "There is no source 'nobody' in the settings"),
     "reconciling without an API": (plain, ("reconcile", "sigma"), "has no `api_url`: set it"),
     "dating back and believing a list at once": (
@@ -353,6 +369,8 @@ def outcomes(tmp_path_factory, forks):
             made = make(folders[name])
             folder = made if isinstance(made, Folder) else stack.enter_context(made)
             folder.fresh = name in IN_FULL
+            if make is with_database:
+                assert forks.run(folder, "migrate").returncode == 0
             return forks.run(folder, *arguments)
 
     with ThreadPoolExecutor(6) as pool:

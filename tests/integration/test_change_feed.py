@@ -8,14 +8,18 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from serving import TIMEOUT, serving, wait_until
 from shopping import NOON, inbox_of_another_process, named, new_worker, running, states, url_of
 from sqlalchemy import text
 
+import receiver
 from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.errors import NotThisFeed
 from receiver.mirror import changes
 from receiver.mirror.changes import RowChange, record
 
@@ -203,3 +207,39 @@ def waiting_for_a_lock(database: Database) -> int:
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND database = "
         mine = "(SELECT oid FROM pg_database WHERE datname = current_database())"
         return connection.execute(text(waiting + mine)).scalar_one()
+
+
+# ── what a program is given ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_program_that_follows_is_given_plain_values_of_python_alone(mirror_url):
+    with closing(Database(mirror_url)) as database:
+        Schema(database).upgrade()
+        document = {"weight": Decimal("0.10000000000000000000001"), "tags": ["a"]}
+        after = {"active": True, "price": "19.90", "data": document}
+        with database.write() as connection:
+            record(connection, [RowChange("products", "shop", "A1", "insert", {}, after, 2**62, NOON)], now=NOON)
+        entry = next(changes.follow(database))
+    assert {name: type(value) for name, value in entry.items()} == {
+        **dict.fromkeys(("table", "source", "external_id", "operation", "delivery_id"), str),
+        "seq": int,
+        "before": dict,
+        "after": dict,
+        "changed_at": datetime,
+        "recorded_at": datetime,
+    }
+    assert {type(name) for name in entry} == {str}
+    assert entry["after"] == after, "every digit of a fraction is there"
+    assert (entry["delivery_id"], entry["changed_at"]) == (str(2**62), NOON)
+
+
+def test_a_program_whose_place_lies_behind_the_end_of_the_feed_is_told_so(mirror_url):
+    with closing(Database(mirror_url)) as database:
+        Schema(database).upgrade()
+        write(database, "A1")
+        with pytest.raises(NotThisFeed, match="ends with 1, and 7 lies behind that"):
+            next(changes.follow(database, 7))
+
+
+def test_the_package_itself_has_the_module_that_follows():
+    assert receiver.changes is changes

@@ -179,6 +179,9 @@ ASKED = [
     Asked(403, "/api/v1/findings/{finding}/acknowledge", "POST", scope=Scope.READ),
     Asked(404, "/api/v1/findings/nothing/acknowledge", "POST"),
     Asked(409, "/api/v1/findings/{finding}/acknowledge?idempotency_key=taken", "POST"),
+    Asked(200, "/api/v1/processes"),
+    Asked(400, "/api/v1/processes?colour=red"),
+    Asked(401, "/api/v1/processes", scope=None),
     Asked(200, "/api/v1/faults"),
     Asked(400, "/api/v1/faults?source=nobody"),
     Asked(401, "/api/v1/faults", scope=None),
@@ -216,7 +219,7 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/changes"),
     Asked(503, "/api/v1/search?q=A1"),
     Asked(503, "/api/v1/stats"),
-    *(Asked(503, f"/api/v1/{noun}") for noun in ("findings", "faults", "tallies", "refused")),
+    *(Asked(503, f"/api/v1/{noun}") for noun in ("findings", "faults", "tallies", "refused", "processes")),
     Asked(503, "/api/v1/findings/nothing/acknowledge", "POST"),
     *(Asked(503, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
 ]
@@ -307,7 +310,8 @@ def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
     """A receiver whose tables have gone."""
     with lend_database(tmp_path_factory.mktemp("ill")) as url, serving(url) as running:
         with running.beside.write() as beside:
-            for name in ("deliveries", "changes", "actions", "runs", "findings", "tallies", "refused", *TABLES):
+            nouns = ("deliveries", "changes", "actions", "runs", "findings", "tallies", "refused", "processes")
+            for name in (*nouns, *TABLES):
                 beside.execute(text(f"ALTER TABLE {name} RENAME TO {name}_away"))
         yield running
 

@@ -219,6 +219,19 @@ def test_thin_events_are_not_run_and_counted(told, tmp_path, write):
     assert found.skipped == {"thin": 3}
 
 
+def test_thin_events_are_fetched_where_that_is_asked_for(told, tmp_path, write):
+    answer = 'httpx.MockTransport(lambda _: httpx.Response(200, json={"name": "as the API has it"}))'
+    connect = (
+        f"@dialect.connect\ndef connect(source):\n    return httpx.Client(base_url=source.api_url, transport={answer})"
+    )
+    fetch = "def fetch(event: Event[Any], api: httpx.Client) -> Any:\n    return api.get('/').json()"
+    thin = f'\n\nimport httpx\n{connect}\n@dialect.hydrate("product.*")\n{fetch}'
+    (tmp_path / "hookmirror.toml").write_text(SETTINGS + 'api_url = "http://127.0.0.1:9"\n', "utf-8")
+    new = write("rehearsed_fetching", "mirror.upsert(Product, event.entity_id, **event.hydrated)" + thin)
+    found = run(told, new, hydrate=True)
+    assert (found.skipped, {row.columns["name"][1] for row in found.rows}) == ({}, {"as the API has it"})
+
+
 def test_a_row_that_somebody_changed_by_hand_differs_from_what_is_recorded(told):
     with told.database.write() as connection:
         table = sql_table(Product)

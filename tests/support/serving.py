@@ -21,7 +21,8 @@ from sqlalchemy import text
 from receiver.api.tokens import Scope, Tokens
 from receiver.database.database import Database
 from receiver.ingest.fast_path import FastPathProtocol
-from receiver.server.app import App, Runtime
+from receiver.server.app import App
+from receiver.server.runtime import Runtime
 from receiver.settings.settings import Settings
 
 SECRET_KEY = "secret-key-of-these-tests-only"

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from receiver import cli
+from receiver.commands.follow import EXIT_NEEDS_A_PERSON
 from receiver.server.server import REQUEST_GRACE
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.worker.thread import WORKER_STOP_TIMEOUT
@@ -36,8 +37,9 @@ def service(request) -> dict[str, list[str]]:
     return settings(request.param)
 
 
-def test_there_is_a_unit_for_the_endpoint_and_one_for_workers():
-    assert [unit.name for unit in SERVICES] == ["hookmirror-worker@.service", "hookmirror.service"]
+def test_there_is_a_unit_for_the_endpoint_one_for_workers_and_one_for_followers():
+    names = ["hookmirror-follow@.service", "hookmirror-worker@.service", "hookmirror.service"]
+    assert [unit.name for unit in SERVICES] == names
 
 
 def test_a_unit_starts_a_command_of_ours_with_options_that_exist(service):
@@ -47,11 +49,12 @@ def test_a_unit_starts_a_command_of_ours_with_options_that_exist(service):
     typer.main.get_command(cli.app).commands[name].make_context(name, options)
 
 
-def test_a_unit_takes_new_settings_by_a_command_of_ours_that_asks_its_process_alone(service):
-    (line,) = service["ExecReload"]
-    program, name, *options = shlex.split(line.replace("$MAINPID", "4711"))
+@pytest.mark.parametrize("name", ["hookmirror-worker@.service", "hookmirror.service"])
+def test_a_unit_takes_new_settings_by_a_command_of_ours_that_asks_its_process_alone(name):
+    (line,) = settings(DEPLOY / name)["ExecReload"]
+    program, command, *options = shlex.split(line.replace("$MAINPID", "4711"))
     assert program == PROGRAM
-    asked = typer.main.get_command(cli.app).commands[name].make_context(name, options)
+    asked = typer.main.get_command(cli.app).commands[command].make_context(command, options)
     assert asked.params["pid"] == 4711
 
 
@@ -74,7 +77,11 @@ def test_a_unit_is_bounded_and_may_do_little(service):
 
 def test_a_unit_finds_its_settings_in_one_place(service):
     assert service["Environment"] == [f"{CONFIG_VARIABLE}=/etc/hookmirror/hookmirror.toml"]
-    assert service["EnvironmentFile"] == ["/etc/hookmirror/environment"]
+    assert service["EnvironmentFile"][0] == "/etc/hookmirror/environment"
+
+
+def test_a_follower_is_not_started_again_where_only_a_person_helps():
+    assert settings(DEPLOY / "hookmirror-follow@.service")["RestartPreventExitStatus"] == [str(EXIT_NEEDS_A_PERSON)]
 
 
 def test_the_endpoint_is_given_the_socket_that_systemd_opens():

@@ -1,0 +1,162 @@
+"""`hookmirror tail`: deliveries as they come and as they end, to be gone on with exactly where it was cut."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.codec import encode
+from receiver.commands.client import Client, NoAnswer, TokenOption, ToOption, client_of
+from receiver.commands.pagination import JsonLines
+from receiver.commands.tailing import Tail, TailEvent, TailPlace
+from receiver.errors import ConfigurationError, Unavailable
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.tables import State
+from receiver.logs.escapes import visible
+from receiver.logs.safe_text import told
+from receiver.search.arguments import is_id, parse_moment
+
+#: Seconds between two looks, and the longest wait for a receiver that does not answer.
+TAIL_POLL, LONGEST_TAIL_WAIT = 1.0, 15.0
+
+#: Seconds after which one more line says that the connection is still lost.
+STILL_LOST = 60.0
+
+
+def tail(
+    source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only when they are in this state.")] = None,
+    event_type: Annotated[str | None, typer.Option("--type", help="Of this event type.")] = None,
+    entity: Annotated[str | None, typer.Option(help="About this entity, as kind:id or id.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME|ID", help="From then on: a time, 2h ago, or the id of a delivery.")
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option(metavar="CURSOR", help="Go on where a tail was cut, as it said at its end.")
+    ] = None,
+    to: ToOption = None,
+    token: TokenOption = None,
+    as_json: JsonLines = False,
+) -> None:
+    """Show deliveries as they come and as they end, until Ctrl-C; the end says where to go on."""
+    if since is not None and after is not None:
+        raise ConfigurationError("--since begins anew, and --after goes on: give one of them.")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    asked = client_of(to, token)
+    filters = {"source": source, "event_type": event_type, "entity": entity}
+    following = Tail(asked, filters, None if state is None else state.value, _place(asked, since, after))
+    _run(following, _Lines(as_json), stopping)
+
+
+def _place(asked: Client, since: str | None, after: str | None) -> TailPlace:
+    """Where it begins. Raises `ConfigurationError` for a cursor that is none, and `BadRequest` for such a time."""
+    if after is not None:
+        return TailPlace.read(after)
+    if since is None:
+        return TailPlace(Tail.newest(asked))
+    if is_id(since) and len(since) > 4:
+        return TailPlace(int(since) - 1)
+    return TailPlace(max(first_id_at(parse_moment("since", since, now=datetime.now(UTC))) - 1, 0))
+
+
+def _run(following: Tail, lines: _Lines, stopping: threading.Event) -> None:
+    """Show until a signal comes, or nobody reads any more."""
+    lost = _Lost(lines)
+    try:
+        while not stopping.is_set():
+            try:
+                for event in following.poll():
+                    _show(event, following, lines)
+                    if stopping.is_set():
+                        return
+                lost.found()
+                if following.left:
+                    says = f"{following.left} that have not ended are no longer watched: too many are open."
+                    lines.tell("left", says, deliveries=following.left)
+                    following.left = 0
+                # With many to look at one by one, the next look follows at once.
+                stopping.wait(0.05 if following.is_behind else TAIL_POLL)
+            except (NoAnswer, Unavailable, SQLAlchemyError) as error:
+                stopping.wait(lost.wait(told(error)))
+    except BrokenPipeError:
+        # Whatever is still in the buffer would raise again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        lines.end(following.place.text())
+
+
+def _show(event: TailEvent, following: Tail, lines: _Lines) -> None:
+    try:
+        lines.show(event)
+    except OSError:
+        following.take_back(event)
+        raise
+
+
+class _Lines:
+    """Writes events on standard output, and what concerns the tail itself on standard error."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def show(self, event: TailEvent) -> None:
+        typer.echo(encode(event._asdict()) if self._as_json else visible(_line(event)))
+
+    def tell(self, kind: str, words: str, **told: Any) -> None:
+        """Say something about the connection: in JSON on standard output too, since it belongs into the order."""
+        if self._as_json:
+            typer.echo(encode({"event": kind, **told}))
+        sys.stderr.write(f"hookmirror: {visible(words)}\n")
+
+    def end(self, cursor: str) -> None:
+        if self._as_json:
+            sys.stderr.write(encode({"after": cursor}).decode() + "\n")
+        else:
+            sys.stderr.write(f"To go on from here: --after {cursor}\n")
+
+
+def _line(event: TailEvent) -> str:
+    one = event.delivery
+    end = " ".join(str(one[name]) for name in ("state", "outcome") if one[name]) if event.event == "ended" else ""
+    at = one["ended_at"] if event.event == "ended" else one["received_at"]
+    parts = (at, f"{event.event:<7}", one["id"], one["source"], one["event_type"], one["entity"], end, one["reason"])
+    return "  ".join(str(part) for part in parts if part)
+
+
+class _Lost:
+    """Whether the connection is lost, and since when."""
+
+    def __init__(self, lines: _Lines, *, clock: Callable[[], float] = monotonic) -> None:
+        self._lines, self._clock = lines, clock
+        self._since: datetime | None = None
+        self._told_at = 0.0
+        self._tries = 0
+
+    def wait(self, reason: str) -> float:
+        """There is no answer: say so, first and then once a minute. Returns the seconds to wait."""
+        if self._since is None or self._clock() - self._told_at >= STILL_LOST:
+            word = "lost" if self._since is None else "still lost"
+            self._since = self._since or datetime.now(UTC)
+            self._told_at = self._clock()
+            says = f"The connection is {word} since {self._since:%H:%M:%S} UTC: {reason}"
+            self._lines.tell("lost", says, since=self._since, reason=reason)
+        self._tries += 1
+        return min(2.0 ** (self._tries - 1) / 2, LONGEST_TAIL_WAIT)
+
+    def found(self) -> None:
+        """There is an answer."""
+        if self._since is not None:
+            says = f"The connection is back; it was lost since {self._since:%H:%M:%S} UTC. Nothing was missed."
+            self._lines.tell("back", says, since=self._since)
+        self._since, self._tries = None, 0

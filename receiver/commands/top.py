@@ -1,0 +1,178 @@
+"""`hookmirror top`: the overview in the terminal, refreshed every two seconds."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.codec import encode
+from receiver.commands.client import Client, NoAnswer, TokenOption, ToOption, client_of
+from receiver.commands.options import JsonFlag
+from receiver.commands.tables import UNFOLDED, cell
+from receiver.errors import Unavailable
+from receiver.logs.safe_text import told
+
+#: Seconds between two frames.
+REFRESH = 2.0
+
+#: Findings that one frame shows.
+MOST_SHOWN_FINDINGS = 8
+
+SOURCE_HEADINGS = ("source", "last delivery", "per minute", "pending", "dead", "oldest pending", "freshness")
+PROCESS_HEADINGS = ("process", "pid", "kind", "release", "since")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Everything that one look has found."""
+
+    as_of: datetime
+    sources: list[dict[str, Any]]
+    processes: list[dict[str, Any]]
+    findings: list[dict[str, Any]]
+    #: Since when there is no answer, and why; both empty while there is.
+    lost: tuple[datetime, str] | None = field(default=None)
+
+    def members(self) -> dict[str, Any]:
+        """The same for machines."""
+        lost = None if self.lost is None else {"since": self.lost[0], "reason": self.lost[1]}
+        told = {"as_of": self.as_of, "sources": self.sources, "processes": self.processes, "findings": self.findings}
+        return {**told, "lost": lost}
+
+
+def top(
+    once: Annotated[bool, typer.Option("--once", help="Print one frame, and end.")] = False,
+    to: ToOption = None,
+    token: TokenOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how everything stands: sources, processes, and what needs a person. Ctrl-C ends it."""
+    asked = client_of(to, token)
+    frame = look(asked)
+    if once or as_json:
+        if as_json:
+            typer.echo(encode(frame.members()))
+        else:
+            width = None if sys.stdout.isatty() else UNFOLDED
+            Console(width=width, highlight=False).print(drawn(frame, datetime.now(UTC)))
+        return
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with Live(drawn(frame, datetime.now(UTC)), auto_refresh=False, screen=sys.stdout.isatty()) as live:
+        while not stopping.wait(REFRESH):
+            frame = _next(asked, frame)
+            live.update(drawn(frame, datetime.now(UTC)), refresh=True)
+
+
+def look(asked: Client) -> Frame:
+    """Ask for everything once. Raises `HookmirrorError` if something is not answered."""
+    as_of = datetime.now(UTC)
+    sources = [_source(asked, each) for each in asked.ask("/api/v1/stats", {}, {})["sources"]]
+    processes = asked.ask("/api/v1/processes", {}, {})["items"]
+    findings = asked.ask("/api/v1/findings", {}, {})["items"]
+    return Frame(as_of, sources, processes, findings)
+
+
+def _next(asked: Client, last: Frame) -> Frame:
+    """The next frame; the last one, with why, if there is no answer."""
+    try:
+        return look(asked)
+    except (NoAnswer, Unavailable, SQLAlchemyError) as error:
+        since = datetime.now(UTC) if last.lost is None else last.lost[0]
+        return Frame(last.as_of, last.sources, last.processes, last.findings, (since, told(error)))
+
+
+def _source(asked: Client, each: Mapping[str, Any]) -> dict[str, Any]:
+    """One source, with how many deliveries came in the last minute."""
+    query = {"source": each["source"], "from": "1m", "limit": 1, "count": True}
+    counted = asked.ask("/api/v1/deliveries", {}, query)["matching"]
+    states = each["states"]
+    return {
+        "source": each["source"],
+        "last_delivery_at": each["last_delivery_at"],
+        "per_minute": counted["says"],
+        "pending": states.get("pending", 0) + states.get("processing", 0),
+        "dead": states.get("dead", 0),
+        "oldest_pending_seconds": each["oldest_pending_seconds"],
+        "freshness_seconds": each["freshness_seconds"],
+    }
+
+
+# ── what is drawn ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def drawn(frame: Frame, now: datetime) -> Group:
+    """The frame for people."""
+    if frame.lost is None:
+        state = Text(f"as of {frame.as_of:%H:%M:%S} UTC", style="bold")
+    else:
+        since, reason = frame.lost
+        words = f"as of {frame.as_of:%H:%M:%S} UTC: no answer since {since:%H:%M:%S}, {cell(reason)}"
+        state = Text(words, style="bold red")
+    parts: list[Any] = [state, Text(""), _sources(frame, now), Text(""), _processes(frame, now), Text("")]
+    return Group(*parts, *_findings(frame))
+
+
+def _sources(frame: Frame, now: datetime) -> Table:
+    table = _table(SOURCE_HEADINGS)
+    for each in frame.sources:
+        ages = [_seconds(each[name]) for name in ("oldest_pending_seconds", "freshness_seconds")]
+        numbers = [cell(each[name]) for name in ("per_minute", "pending", "dead")]
+        values = [cell(each["source"]), _ago(each["last_delivery_at"], now), *numbers, *ages]
+        table.add_row(*(Text(value) for value in values), style="red" if each["dead"] else "")
+    return table
+
+
+def _processes(frame: Frame, now: datetime) -> Table | Text:
+    if not frame.processes:
+        return Text("No process serves or works.", style="bold red")
+    table = _table(PROCESS_HEADINGS)
+    for each in frame.processes:
+        named = [cell(each[name]) for name in ("host", "pid", "kind", "release")]
+        table.add_row(*(Text(value) for value in (*named, _ago(each["started_at"], now))))
+    return table
+
+
+def _findings(frame: Frame) -> list[Text]:
+    if not frame.findings:
+        return [Text("Nothing needs you.")]
+    lines = [Text(f"{cell(each['says'])}. {cell(each['mend'])}") for each in frame.findings[:MOST_SHOWN_FINDINGS]]
+    more = len(frame.findings) - len(lines)
+    return [*lines, *([Text(f"And {more} more: `hookmirror findings`.")] if more else [])]
+
+
+def _table(headings: tuple[str, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading.upper())
+    return table
+
+
+def _ago(moment: str | None, now: datetime) -> str:
+    if moment is None:
+        return "never"
+    return f"{_seconds(max((now - datetime.fromisoformat(moment)).total_seconds(), 0.0))} ago"
+
+
+def _seconds(value: Any) -> str:
+    """Seconds in the unit that suits them."""
+    if value is None:
+        return "–"
+    seconds = float(value)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,147 @@
+"""Dead changes: those that a follower's target refuses for good, and the later changes of the same rows.
+
+A change tells only the columns that changed, so a row is right at the target only if its changes come one after the
+other. While one of them is dead, the later ones of its row wait behind it, and those of all other rows go on. Of each
+row at most one is `dead` or due again, the first; the others are `waiting`.
+
+Handing on and repairing both lock the follower first, so that nothing waits behind a change that has just gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, Connection, Index, RowMapping, Table, delete, func, insert, select, tuple_, update
+from sqlmodel import Field, SQLModel
+
+from receiver.database.columns import UtcDateTime
+from receiver.following.feed import FeedItem, MirrorKey
+
+#: Characters of a reason that are kept.
+LONGEST_REFUSAL = 1_000
+
+
+class DeadState(StrEnum):
+    """How a change on this list stands."""
+
+    DEAD = "dead"
+    WAITING = "waiting"
+    RETRY = "retry"
+
+
+class DeadChange(SQLModel, table=True):
+    """One change that was not handed on; what it says stands in the change feed."""
+
+    __tablename__ = "dead_changes"
+    __table_args__ = (
+        Index("ix_dead_changes_row", "follower", "table", "source", "external_id", "seq"),
+        Index("ix_dead_changes_state", "follower", "state", "seq"),
+    )
+
+    follower: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    table: str
+    source: str
+    external_id: str
+    state: str
+    #: The status of the answer; None for one that waits.
+    status: int | None = None
+    #: What the target said.
+    reason: str | None = None
+    attempts: int = 0
+    #: When it came onto the list.
+    since: datetime = Field(sa_type=UtcDateTime)
+
+
+DEAD_CHANGES: Table = DeadChange.__table__  # type: ignore[attr-defined]
+_D = DEAD_CHANGES.c
+_ROW = (_D.table, _D.source, _D.external_id)
+
+
+class TargetRefusal(NamedTuple):
+    """Why a change is dead."""
+
+    status: int | None
+    reason: str
+    attempts: int
+
+
+def blocked(connection: Connection, follower: str, rows: Iterable[MirrorKey]) -> set[MirrorKey]:
+    """Which of these rows have changes on the list."""
+    asked = sorted(set(rows))
+    if not asked:
+        return set()
+    found = select(*_ROW).distinct().where(_D.follower == follower, tuple_(*_ROW).in_(asked))
+    return {MirrorKey(*row) for row in connection.execute(found)}
+
+
+def bury(connection: Connection, follower: str, item: FeedItem, refusal: TargetRefusal, *, now: datetime) -> None:
+    """Put a refused change on the list."""
+    _insert(connection, follower, item, DeadState.DEAD, refusal, now)
+
+
+def park(connection: Connection, follower: str, item: FeedItem, *, now: datetime) -> bool:
+    """Let a change wait behind the earlier ones of its row; False if none of them is on the list any more."""
+    if item.row not in blocked(connection, follower, [item.row]):
+        return False
+    _insert(connection, follower, item, DeadState.WAITING, TargetRefusal(None, "", 0), now)
+    return True
+
+
+def _insert(
+    connection: Connection, follower: str, item: FeedItem, state: DeadState, refusal: TargetRefusal, now: datetime
+) -> None:
+    row = {"follower": follower, "seq": item.seq, **item.row._asdict(), "state": state.value, "since": now}
+    told = {"status": refusal.status, "reason": refusal.reason[:LONGEST_REFUSAL] or None, "attempts": refusal.attempts}
+    connection.execute(insert(DEAD_CHANGES), [{**row, **told}])
+
+
+def due(connection: Connection, follower: str, *, limit: int) -> list[int]:
+    """The numbers of those that are to be sent again, the first ones first."""
+    found = select(_D.seq).where(_D.follower == follower, _D.state == DeadState.RETRY.value)
+    return list(connection.execute(found.order_by(_D.seq).limit(limit)).scalars())
+
+
+def refuse_again(connection: Connection, follower: str, seq: int, refusal: TargetRefusal) -> None:
+    """The target refuses it still."""
+    told = {"status": refusal.status, "reason": refusal.reason[:LONGEST_REFUSAL] or None}
+    again = {"state": DeadState.DEAD.value, "attempts": _D.attempts + refusal.attempts}
+    connection.execute(update(DEAD_CHANGES).where(_D.follower == follower, _D.seq == seq).values(**told, **again))
+
+
+def remove(connection: Connection, follower: str, seq: int) -> bool:
+    """Take it off the list, and make the next one of its row due; False if it is not there."""
+    gone = delete(DEAD_CHANGES).where(_D.follower == follower, _D.seq == seq).returning(*_ROW)
+    row = connection.execute(gone).first()
+    if row is None:
+        return False
+    same_row = [column == value for column, value in zip(_ROW, row, strict=True)]
+    following = select(func.min(_D.seq)).where(_D.follower == follower, *same_row).scalar_subquery()
+    first = update(DEAD_CHANGES).where(_D.follower == follower, _D.seq == following)
+    connection.execute(first.values(state=DeadState.RETRY.value))
+    return True
+
+
+def retry(connection: Connection, follower: str) -> int:
+    """Have all dead ones sent again, and behind each what waits for it; returns how many are dead."""
+    dead = update(DEAD_CHANGES).where(_D.follower == follower, _D.state == DeadState.DEAD.value)
+    return connection.execute(dead.values(state=DeadState.RETRY.value)).rowcount
+
+
+def forget_behind(connection: Connection, follower: str, seq: int) -> None:
+    """Take off the list what the follower will come to again."""
+    connection.execute(delete(DEAD_CHANGES).where(_D.follower == follower, _D.seq > seq))
+
+
+def numbers(connection: Connection) -> dict[tuple[str, str], int]:
+    """How many there are, by follower and state."""
+    counted = select(_D.follower, _D.state, func.count()).group_by(_D.follower, _D.state)
+    return {(follower, state): number for follower, state, number in connection.execute(counted)}
+
+
+def listed(connection: Connection, *, limit: int) -> Sequence[RowMapping]:
+    """The first ones of each follower."""
+    return connection.execute(select(DEAD_CHANGES).order_by(_D.follower, _D.seq).limit(limit)).mappings().all()

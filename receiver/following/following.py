@@ -1,0 +1,260 @@
+"""Hands the change feed on to one target, in commit order and at least once, for as long as the process runs.
+
+    take      become the process that hands on for this follower
+    due       first what is to be sent again
+    page      then what follows the cursor: accepted, or dead and passed over, or tried again and again
+    save      the cursor, once a second and at the end
+
+What was accepted since the last save is sent once more if the process is killed, with the same keys.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from time import monotonic
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.database.database import Database
+from receiver.errors import HookmirrorError
+from receiver.following import dead_changes
+from receiver.following.dead_changes import TargetRefusal
+from receiver.following.feed import Feed, FeedItem, MirrorKey
+from receiver.following.followers import LeaseLost
+from receiver.following.lease import FollowerLease, FollowOptions
+from receiver.following.target import PostVerdict, Target, TargetAnswer
+from receiver.logs.safe_text import told
+from receiver.metrics import metrics
+
+log = structlog.get_logger(__name__)
+
+#: The longest wait between two tries in seconds, unless the target asks for more.
+LONGEST_BACKOFF = 60.0
+
+#: Changes that may end as dead one after the other. Beyond that the target refuses everything: no change's fault.
+MOST_DEAD_IN_A_ROW = 10
+
+#: Seconds between two log lines about one trouble.
+TOLD_EVERY = 60.0
+
+#: Changes that are sent again between two looks at the list.
+MOST_DUE = 100
+
+
+class TargetGone(HookmirrorError):
+    """The target wants no more changes, ever."""
+
+
+class Following:
+    """One process's part in a follower. Not for several threads."""
+
+    def __init__(
+        self,
+        database: Database,
+        target: Target,
+        options: FollowOptions,
+        *,
+        stopping: threading.Event,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._database, self._target, self._options = database, target, options
+        self._stopping, self._jitter = stopping, jitter
+        self._feed = Feed(database, options.wanted)
+        self._lease = FollowerLease(database, self._feed, target, options, stopping)
+        self._trouble, self._told_at = "", 0.0
+        self._dead_in_a_row = 0
+        #: Changes that were accepted before their turn.
+        self._ahead: set[int] = set()
+
+    def run(self) -> None:
+        """Hand on until `stopping` is set.
+
+        Raises `NotThisFeed` if the cursor is not one of this feed, and `TargetGone`.
+        """
+        try:
+            while not self._stopping.is_set():
+                try:
+                    if self._lease.take():
+                        self._work()
+                    else:
+                        self._stopping.wait(self._options.poll)
+                except LeaseLost as error:
+                    log.warning("another process hands on now", follower=self._options.name, reason=str(error))
+                except SQLAlchemyError as error:
+                    log.warning("the database does not answer", follower=self._options.name, reason=told(error))
+                    self._stopping.wait(self._backoff(2))
+        finally:
+            self._lease.leave()
+
+    def _work(self) -> None:
+        self._trouble = self._lease.trouble
+        self._ahead.clear()
+        self._lease.refuse_other_feed()
+        while not self._stopping.is_set():
+            self._send_due()
+            part = self._feed.after(self._lease.place.seq)
+            if part.end < self._lease.place.seq:
+                self._lease.refuse_other_feed()
+            self._hand_on(part.items)
+            if not part.items:
+                self._idle(part.next)
+
+    def _idle(self, seen: int) -> None:
+        """Nothing is to be handed on, as far as this number."""
+        if seen > self._lease.place.seq:
+            self._lease.stand(self._feed.place(seen))
+        self._lease.save_in_time()
+        self._stopping.wait(self._options.poll)
+
+    # ── one change after the other ────────────────────────────────────────────────────────────────────────────
+
+    def _hand_on(self, items: Sequence[FeedItem]) -> None:
+        """Each change of the page in turn, until the process is to end."""
+        blocked = self._blocked(items)
+        for item in items:
+            if self._stopping.is_set():
+                return
+            if item.seq in self._ahead:
+                self._ahead.discard(item.seq)
+            elif not (item.row in blocked and self._park(item)):
+                answer = self._deliver(item)
+                if answer.verdict is PostVerdict.UNKNOWN:
+                    return
+                if answer.verdict is not PostVerdict.ACCEPTED:
+                    self._bury(item, answer)
+                    blocked.add(item.row)
+            self._lease.done(item)
+            self._lease.save_in_time()
+
+    def _deliver(self, item: FeedItem) -> TargetAnswer:
+        """Post it until it is accepted, or refused for good, or the process is to end. Raises `TargetGone`."""
+        failures, refusals, broken = 0, 0, 0
+        while True:
+            answer = self._post(item)
+            if answer.verdict in (PostVerdict.ACCEPTED, PostVerdict.UNKNOWN):
+                return answer
+            refusals += answer.verdict is PostVerdict.REFUSED
+            broken += answer.verdict is PostVerdict.BROKEN
+            if refusals >= self._options.tries and self._may_bury():
+                return answer
+            if broken >= self._options.tries and self._may_bury() and self._is_to_blame(item):
+                return answer
+            self._note_trouble(answer)
+            self._lease.pause(max(self._backoff(failures), answer.retry_after or 0.0))
+            failures += 1
+            if self._stopping.is_set():
+                return TargetAnswer(PostVerdict.UNKNOWN, answer.says)
+
+    def _post(self, item: FeedItem) -> TargetAnswer:
+        self._lease.save_in_time()
+        answer = self._target.post(item, self._stopping)
+        metrics.FOLLOW_POSTS.labels(self._options.name, answer.verdict.value).inc()
+        if answer.verdict is PostVerdict.GONE:
+            raise TargetGone(
+                f"{self._target.shown} wants no more changes. {answer.says} The follower {self._options.name} keeps "
+                "its cursor: start it again once the target takes them."
+            )
+        if answer.verdict is PostVerdict.ACCEPTED:
+            self._dead_in_a_row = 0
+            self._lease.accepted()
+            self._end_trouble()
+        return answer
+
+    def _may_bury(self) -> bool:
+        return not self._options.strict and self._dead_in_a_row < MOST_DEAD_IN_A_ROW
+
+    def _is_to_blame(self, item: FeedItem) -> bool:
+        """Whether the target accepts the next change of another row: then it is not the target that is broken."""
+        later = self._feed.after(item.seq).items
+        blocked = self._blocked(later) | {item.row}
+        other = next((each for each in later if each.row not in blocked and each.seq not in self._ahead), None)
+        if other is None or self._post(other).verdict is not PostVerdict.ACCEPTED:
+            return False
+        self._ahead.add(other.seq)
+        return True
+
+    # ── what is passed over ───────────────────────────────────────────────────────────────────────────────────
+
+    def _blocked(self, items: Sequence[FeedItem]) -> set[MirrorKey]:
+        """The rows of which an earlier change is dead."""
+        with self._database.read() as connection:
+            return dead_changes.blocked(connection, self._options.name, [item.row for item in items])
+
+    def _bury(self, item: FeedItem, answer: TargetAnswer) -> None:
+        """Put it on the list, and the cursor behind it, in one transaction."""
+        self._dead_in_a_row += 1
+        self._lease.done(item)
+        with self._database.write() as connection:
+            self._lease.save(connection)
+            refusal = TargetRefusal(answer.status, answer.says, self._options.tries)
+            dead_changes.bury(connection, self._options.name, item, refusal, now=datetime.now(UTC))
+        log.warning("a change is dead", follower=self._options.name, seq=item.seq, reason=answer.says)
+
+    def _park(self, item: FeedItem) -> bool:
+        """Let it wait behind a dead one of its row; False if that one has gone meanwhile."""
+        with self._database.write() as connection:
+            # The follower is locked from here on, so that a repair comes before all of this or after it.
+            self._lease.save(connection)
+            if not dead_changes.park(connection, self._options.name, item, now=datetime.now(UTC)):
+                return False
+            self._lease.done(item)
+            self._lease.save(connection)
+        return True
+
+    def _send_due(self) -> None:
+        """Send again what a person asked for, each once, and what waited behind it."""
+        while not self._stopping.is_set():
+            with self._database.read() as connection:
+                numbers = dead_changes.due(connection, self._options.name, limit=MOST_DUE)
+            if not numbers:
+                return
+            there = {item.seq: item for item in self._feed.of_numbers(numbers)}
+            for seq in numbers:
+                if self._stopping.is_set() or not self._send_again(seq, there.get(seq)):
+                    return
+
+    def _send_again(self, seq: int, item: FeedItem | None) -> bool:
+        """Send one change again; False if the target is in trouble. One that the feed has lost is dropped."""
+        answer = None if item is None else self._post(item)
+        if answer is not None and answer.verdict in (PostVerdict.TROUBLE, PostVerdict.UNKNOWN):
+            self._note_trouble(answer)
+            self._lease.pause(max(self._backoff(0), answer.retry_after or 0.0))
+            return False
+        with self._database.write() as connection:
+            self._lease.save(connection)
+            if answer is None or answer.verdict is PostVerdict.ACCEPTED:
+                dead_changes.remove(connection, self._options.name, seq)
+            else:
+                refusal = TargetRefusal(answer.status, answer.says, 1)
+                dead_changes.refuse_again(connection, self._options.name, seq, refusal)
+        return True
+
+    # ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _note_trouble(self, answer: TargetAnswer) -> None:
+        """Write down that the target accepts nothing, and tell it once a minute."""
+        says = answer.says
+        if self._dead_in_a_row >= MOST_DEAD_IN_A_ROW:
+            says = f"It refused {self._dead_in_a_row} changes one after the other, and no more are passed over. {says}"
+        if not self._trouble:
+            self._lease.save(trouble=says, trouble_since=datetime.now(UTC))
+        elif says != self._trouble:
+            self._lease.save(trouble=says)
+        if not self._trouble or monotonic() - self._told_at >= TOLD_EVERY:
+            log.warning("the target does not accept", follower=self._options.name, reason=says)
+            self._told_at = monotonic()
+        self._trouble = says
+
+    def _end_trouble(self) -> None:
+        if self._trouble:
+            self._trouble = ""
+            self._lease.save(trouble=None, trouble_since=None)
+            log.info("the target accepts again", follower=self._options.name)
+
+    def _backoff(self, failures: int) -> float:
+        longest = min(self._options.first_backoff * 2.0 ** min(failures, 16), LONGEST_BACKOFF)
+        return longest * (0.5 + 0.5 * self._jitter())

@@ -1,0 +1,47 @@
+"""How far each follower is behind the change feed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, RowMapping, func, select
+
+from receiver.following import dead_changes, followers
+from receiver.mirror.changes import CHANGES
+
+#: How far is counted: a follower that is further behind is told as this far.
+MOST_LAG = 100_000
+
+
+class Lag(NamedTuple):
+    """How one follower stands."""
+
+    follower: RowMapping
+    #: Changes that it has not come to, `MOST_LAG` at most.
+    changes: int
+    #: Age of the oldest of them; 0 if there are none.
+    seconds: float
+    #: Changes on its list of dead ones that are dead, and those that wait behind them or to be sent again.
+    dead: int
+    waiting: int
+
+
+def lags(connection: Connection, *, now: datetime) -> Iterator[Lag]:
+    """How each follower stands, by name."""
+    counted = dead_changes.numbers(connection)
+    for row in followers.every(connection):
+        number, oldest = _behind(connection, row)
+        seconds = 0.0 if oldest is None else max((now - oldest).total_seconds(), 0.0)
+        of_it = {state: number for (name, state), number in counted.items() if name == row["name"]}
+        dead = of_it.pop(dead_changes.DeadState.DEAD.value, 0)
+        yield Lag(row, number, seconds, dead, sum(of_it.values()))
+
+
+def _behind(connection: Connection, row: RowMapping) -> tuple[int, datetime | None]:
+    later = select(CHANGES.c.table, CHANGES.c.source, CHANGES.c.recorded_at).where(CHANGES.c.seq > row["seq"])
+    some = later.order_by(CHANGES.c.seq).limit(MOST_LAG).subquery()
+    wanted = [some.c[name] == row[name] for name in ("table", "source") if row[name] is not None]
+    found = connection.execute(select(func.count(), func.min(some.c.recorded_at)).where(*wanted)).one()
+    return found[0], found[1]

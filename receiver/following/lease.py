@@ -1,0 +1,222 @@
+"""The part of a follower that one process has at a time: its lease, and its cursor in memory and in the database."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, RowMapping
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from receiver.database.database import Database
+from receiver.errors import NotThisFeed
+from receiver.following import dead_changes, followers
+from receiver.following.feed import Feed, FeedItem
+from receiver.following.followers import FeedPlace, LeaseLost
+from receiver.following.target import Target
+from receiver.search.filters import ChangeFilter
+from receiver.worker.liveness import deregister, new_name
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two saves of the cursor while changes are accepted.
+SAVE_EVERY = 1.0
+
+#: Seconds between two signs of life while there is nothing to save.
+SIGN_EVERY = 5.0
+
+#: Where a new follower begins: behind all that is there.
+NOW, START = "now", "start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowOptions:
+    """How one follower is handed changes."""
+
+    name: str
+    wanted: ChangeFilter = field(default_factory=ChangeFilter)
+    #: Where to begin: `now`, `start` or a number. For a follower that is there, only with `move`.
+    begin: str = NOW
+    move: bool = False
+    #: Take what the target's name leads to now as what is meant.
+    new_address: bool = False
+    #: How often a change may be refused before it is dead.
+    tries: int = 5
+    #: Never pass over a change.
+    strict: bool = False
+    #: Seconds between two looks for new changes.
+    poll: float = 1.0
+    #: Seconds without a sign of life after which another process is counted as gone.
+    lease: float = 45.0
+    #: Seconds to wait after the first failure, at most; doubled each time.
+    first_backoff: float = 1.0
+
+
+class FollowerLease:
+    """What one process holds of a follower. Every write raises `LeaseLost` once another process holds it."""
+
+    def __init__(
+        self, database: Database, feed: Feed, target: Target, options: FollowOptions, stopping: threading.Event
+    ) -> None:
+        self._database, self._feed, self._target, self._options = database, feed, target, options
+        self._stopping = stopping
+        self._holder = new_name()
+        self._moves = options.move
+        self.place = FeedPlace(0, "")
+        #: Why the target accepted nothing when this process took over.
+        self.trouble = ""
+        self._saved_at, self._unsaved = 0.0, False
+        self._accepted_at: datetime | None = None
+        #: The other holder's last sign of life, and when it was first seen.
+        self._other: tuple[datetime, float] | None = None
+
+    # ── whose turn it is ──────────────────────────────────────────────────────────────────────────────────────
+
+    def take(self) -> bool:
+        """Whether this process hands on from now on. The first one begins the follower.
+
+        Raises `NotThisFeed` for a beginning that the feed does not reach.
+        """
+        name, now = self._options.name, datetime.now(UTC)
+        with self._database.read() as connection:
+            found = followers.find(connection, name)
+        if found is None:
+            self._begin(now)
+        with self._database.write() as connection:
+            row = followers.take(connection, name, self._holder, stale=self._stale(), now=now)
+            if row is None:
+                self._see(followers.find(connection, name))
+                return False
+            self._go_on(connection, row)
+        self._saved_at, self._unsaved, self._other = monotonic(), False, None
+        log.info("hands on", follower=name, target=self._target.shown, after=self.place.seq)
+        return True
+
+    def _begin(self, now: datetime) -> None:
+        place = self._beginning()
+        try:
+            with self._database.write() as connection:
+                followers.begin(connection, self._options.name, place, self._described(), now=now)
+        except IntegrityError:
+            # Another process has just begun it, and holds it perhaps.
+            return
+        self._moves = False
+        log.info("a new follower begins", follower=self._options.name, begin=self._options.begin, after=place.seq)
+
+    def _go_on(self, connection: Connection, row: RowMapping) -> None:
+        """Take the cursor up where it stands, or where it is to be moved; the follower is locked."""
+        same = row["target"] == self._target.shown and not self._options.new_address
+        self._target.reach = self._target.reach or (row["reach"] if same else "")
+        self.place, self.trouble = FeedPlace(row["seq"], row["mark"]), row["trouble"] or ""
+        columns = self._described()
+        if self._moves:
+            self.place = self._beginning()
+            dead_changes.forget_behind(connection, self._options.name, self.place.seq)
+            columns |= self.place._asdict()
+            self._moves = False
+            log.info("the follower was moved", follower=self._options.name, after=self.place.seq)
+        followers.write_held(connection, self._options.name, self._holder, columns)
+
+    def _described(self) -> dict[str, Any]:
+        wanted = self._options.wanted
+        target = {"target": self._target.shown, "reach": self._target.reach}
+        return {**target, "table": wanted.table, "source": wanted.source}
+
+    def _beginning(self) -> FeedPlace:
+        end, begin = self._feed.end(), self._options.begin
+        if begin == NOW:
+            return end
+        seq = 0 if begin == START else int(begin)
+        if seq > end.seq:
+            raise NotThisFeed(
+                f"The change feed ends with {end.seq}, and --from {seq} lies behind that: give a smaller one."
+            )
+        return self._feed.place(seq)
+
+    def _see(self, row: RowMapping | None) -> None:
+        """Note the other holder's sign of life, and tell once that there is one."""
+        if row is None or row["holder"] is None:
+            return
+        if self._other is None:
+            log.info("waits: another process hands on", follower=row["name"], process=row["holder"])
+        if self._other is None or self._other[0] != row["seen_at"]:
+            self._other = (row["seen_at"], monotonic())
+
+    def _stale(self) -> datetime | None:
+        """The other holder's sign of life, once it has stood still for a lease."""
+        if self._other is None or monotonic() - self._other[1] < self._options.lease:
+            return None
+        return self._other[0]
+
+    def leave(self) -> None:
+        """Save the cursor and let the next process begin at once; a database that is away keeps nobody."""
+        try:
+            self.save(holder=None)
+        except (SQLAlchemyError, LeaseLost):
+            log.warning("the cursor was not saved at the end", follower=self._options.name, after=self.place.seq)
+        deregister(self._holder)
+
+    # ── the cursor ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def refuse_other_feed(self) -> None:
+        """Raises `NotThisFeed` if the change that the cursor stands behind is another one here, or none."""
+        end, here = self._feed.end(), self._feed.place(self.place.seq)
+        mend = (
+            "this database was restored from an older state, or is another one. Compare the target with the rows, and "
+            "start the follower with --from and --move (`--from now --move` goes on with the next change)."
+        )
+        if self.place.seq > end.seq:
+            raise NotThisFeed(
+                f"The follower {self._options.name} stands behind the change {self.place.seq}, and the feed ends with "
+                f"{end.seq}: {mend}"
+            )
+        if here.mark != self.place.mark:
+            raise NotThisFeed(
+                f"The change {self.place.seq}, behind which the follower {self._options.name} stands, is another one "
+                f"now: {mend}"
+            )
+
+    def accepted(self) -> None:
+        """The target has just accepted a change."""
+        self._accepted_at = datetime.now(UTC)
+
+    def done(self, item: FeedItem) -> None:
+        """Stand behind this change, in memory until the next save."""
+        self.stand(FeedPlace(item.seq, item.mark))
+
+    def stand(self, place: FeedPlace) -> None:
+        """Stand at this place, in memory until the next save."""
+        self.place, self._unsaved = place, True
+
+    def save(self, connection: Connection | None = None, **columns: Any) -> None:
+        """Write the cursor and a sign of life; within the caller's transaction, the follower stays locked."""
+        if connection is None:
+            with self._database.write() as own:
+                self._write(own, columns)
+        else:
+            self._write(connection, columns)
+        self._saved_at, self._unsaved = monotonic(), False
+
+    def _write(self, connection: Connection, columns: dict[str, Any]) -> None:
+        progress: dict[str, Any] = {"seen_at": datetime.now(UTC), "reach": self._target.reach}
+        if self._unsaved:
+            progress |= self.place._asdict()
+        if self._accepted_at is not None:
+            progress["accepted_at"] = self._accepted_at
+        followers.write_held(connection, self._options.name, self._holder, {**progress, **columns})
+
+    def save_in_time(self) -> None:
+        """Save what is new once a second, and show a sign of life every few."""
+        if monotonic() - self._saved_at >= (SAVE_EVERY if self._unsaved else SIGN_EVERY):
+            self.save()
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long, with signs of life; not longer than until the process is to end."""
+        until = monotonic() + seconds
+        while not self._stopping.is_set() and (left := until - monotonic()) > 0:
+            self._stopping.wait(min(left, SIGN_EVERY))
+            self.save_in_time()

@@ -1,0 +1,76 @@
+"""What a person does about a follower's dead changes, and about a follower that is not wanted any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete
+
+from receiver.database.database import Database
+from receiver.errors import ConfigurationError
+from receiver.following import dead_changes, followers
+from receiver.following.dead_changes import DEAD_CHANGES
+from receiver.following.followers import FOLLOWERS
+from receiver.runs.actions import Asked, By, Effect, perform
+from receiver.worker.liveness import dead
+
+
+def retry_dead(database: Database, name: str, *, by: By) -> int:
+    """Have the follower send its dead changes again, and behind each what waits for it; returns how many are dead.
+
+    The process that hands on does it at its next look. Raises `ConfigurationError` for an unknown follower.
+    """
+
+    def retry(connection: Connection, _: RowMapping) -> int:
+        return dead_changes.retry(connection, name)
+
+    return _act(database, name, Asked(by=by, what="retry dead changes", arguments={"follower": name}), retry)
+
+
+def drop_dead(database: Database, name: str, seq: int, *, by: By) -> None:
+    """Give one dead change up: the target never gets it, and what waits behind it is sent.
+
+    Raises `ConfigurationError` if there is none of this number.
+    """
+
+    def drop(connection: Connection, _: RowMapping) -> int:
+        if not dead_changes.remove(connection, name, seq):
+            raise ConfigurationError(
+                f"The follower {name} has no dead change {seq}: `hookmirror follow --list` shows those that it has."
+            )
+        return 1
+
+    _act(database, name, Asked(by=by, what="drop dead change", arguments={"follower": name, "seq": seq}), drop)
+
+
+def forget(database: Database, name: str, *, by: By) -> None:
+    """Remove the follower with its cursor and its dead changes.
+
+    Raises `ConfigurationError` while a process hands on for it.
+    """
+
+    def remove(connection: Connection, row: RowMapping) -> int:
+        if row["holder"] is not None and not dead([row["holder"]]):
+            raise ConfigurationError(f"The process {row['holder']} hands on for the follower {name}: end it first.")
+        connection.execute(delete(FOLLOWERS).where(FOLLOWERS.c.name == name))
+        return connection.execute(delete(DEAD_CHANGES).where(DEAD_CHANGES.c.follower == name)).rowcount
+
+    _act(database, name, Asked(by=by, what="forget follower", arguments={"follower": name}), remove)
+
+
+def _act(database: Database, name: str, asked: Asked, change: Callable[[Connection, RowMapping], int]) -> int:
+    """Change the follower, which is locked, and record that as an action; returns how many changes it is about."""
+
+    def effect(connection: Connection) -> Effect:
+        row = followers.lock(connection, name)
+        if row is None:
+            known = ", ".join(each["name"] for each in followers.every(connection)) or "none"
+            raise ConfigurationError(f"There is no follower {name!r}. There are: {known}.")
+        number = change(connection, row)
+        result: dict[str, Any] = {"changes": number}
+        return Effect(number, result, wants_reason=False)
+
+    done = perform(database, asked, effect, now=datetime.now(UTC))
+    return 0 if done is None else int(done.result["changes"])

@@ -1,0 +1,256 @@
+"""The endpoint that changes are handed on to: one POST, and what its answer means.
+
+Plain HTTP by our own rules: no redirect is followed, no proxy of the environment is used, a connection goes to an
+address that was looked at first, and all of it together ends within the timeout, however slowly the answer drips.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from time import monotonic
+from typing import NamedTuple
+
+import httpx
+
+from receiver.codec import storable
+from receiver.errors import ConfigurationError
+from receiver.following.addresses import AddressKind, Misled, Resolve, of_kind, resolve, resolve_beside
+from receiver.following.feed import FeedItem
+from receiver.logs.safe_text import told, told_with_type
+from receiver.release import release
+from receiver.verify.signatures import Credentials, HmacSha256, Secret
+
+#: Carries the signature, in the form that `HmacSha256` verifies by itself.
+SIGNATURE_HEADER = "X-Webhook-Signature"
+
+#: Seconds that an answer under way still gets when the process is to end.
+END_GRACE = 2.0
+
+#: Seconds between two looks at whether the process is to end.
+END_POLL = 0.25
+
+#: Seconds for which the addresses of a name are used again.
+ADDRESSES_KEPT = 30.0
+
+#: Seconds for which an idle connection is kept: shorter than servers keep theirs, which close them as a request comes.
+IDLE_CONNECTION = 4.0
+
+#: The longest wait that a target may ask for, in seconds.
+LONGEST_RETRY_AFTER = 3_600.0
+
+#: Bytes of an answer that are read, and characters of it that are told.
+MOST_ANSWER, LONGEST_SAYS = 65_536, 300
+
+#: What says nothing about the change: come again later.
+LATER = frozenset({408, 425, 429, 502, 503, 504})
+
+GONE = 410
+
+
+class PostVerdict(Enum):
+    """What an answer means for the change."""
+
+    ACCEPTED = "accepted"
+    #: Not this change: 4xx.
+    REFUSED = "refused"
+    #: Not now, whatever the change.
+    TROUBLE = "trouble"
+    #: An error at the target, which the change may have caused: 500.
+    BROKEN = "broken"
+    #: Nothing any more, says the target.
+    GONE = "gone"
+    #: The process ends, and the answer was not waited for.
+    UNKNOWN = "unknown"
+
+
+class TargetAnswer(NamedTuple):
+    """What came back."""
+
+    verdict: PostVerdict
+    #: In words, for a person.
+    says: str
+    status: int | None = None
+    #: Seconds that the target asks to be left alone.
+    retry_after: float | None = None
+
+
+class Target:
+    """Posts changes, each signed if there is a secret. Not for several threads."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        follower: str,
+        secret: bytes | None = None,
+        timeout: float = 10.0,
+        reach: str = "",
+        ask: Resolve = resolve,
+    ) -> None:
+        """`reach` as `Follower` keeps it. Raises `ConfigurationError` for what is not a URL to post to."""
+        self._url = target_url(url)
+        self.reach = reach
+        self._host, self._port = self._url.host, self._url.port or {"http": 80, "https": 443}[self._url.scheme]
+        self._ask, self._timeout = ask, timeout
+        self._credentials = Credentials(secrets=() if secret is None else (Secret(secret),))
+        self._verifier = HmacSha256(header=SIGNATURE_HEADER)
+        self._headers = {
+            "Host": self._url.netloc.decode("ascii"),
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"hookmirror/{release()}",
+            "Hookmirror-Follower": follower,
+        }
+        self._auth = (self._url.username, self._url.password) if self._url.userinfo else None
+        self._addresses: list[str] = []
+        self._asked_at = 0.0
+        self._runner = asyncio.Runner()
+        self._client = httpx.AsyncClient(
+            verify=ssl.create_default_context() if self._url.scheme == "https" else False,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=IDLE_CONNECTION),
+        )
+
+    @property
+    def shown(self) -> str:
+        """The URL without user, password and query, which may be secret."""
+        return shown_target(self._url)
+
+    def close(self) -> None:
+        with self._runner:
+            self._runner.run(self._client.aclose())
+
+    def post(self, item: FeedItem, stopping: threading.Event) -> TargetAnswer:
+        """Hand one change on. Whatever happens is an answer; once `stopping` is set, it soon is."""
+        return self._runner.run(self._post(item, stopping))
+
+    async def _post(self, item: FeedItem, stopping: threading.Event) -> TargetAnswer:
+        asking = asyncio.ensure_future(self._answer(item))
+        give_up_at = None
+        while not asking.done():
+            await asyncio.wait({asking}, timeout=END_POLL)
+            if stopping.is_set():
+                give_up_at = give_up_at or monotonic() + END_GRACE
+                if monotonic() >= give_up_at and not asking.done():
+                    asking.cancel()
+        with suppress(asyncio.CancelledError):
+            return await asking
+        return TargetAnswer(PostVerdict.UNKNOWN, "This process ended before there was an answer.")
+
+    async def _answer(self, item: FeedItem) -> TargetAnswer:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._ask_each_address(item)
+        except TimeoutError:
+            says = f"There was no answer within {self._timeout:g} s."
+        except OSError as error:
+            says = f"The addresses of {self._host} cannot be found ({told(error)})."
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            says = f"There was no answer ({told_with_type(error)})."
+        except Misled as error:
+            says = str(error)
+        self._addresses = []
+        return TargetAnswer(PostVerdict.TROUBLE, says)
+
+    async def _ask_each_address(self, item: FeedItem) -> TargetAnswer:
+        addresses = await self._right_addresses()
+        for address in addresses[:-1]:
+            with suppress(httpx.ConnectError):
+                return await self._ask_at(address, item)
+        return await self._ask_at(addresses[-1], item)
+
+    async def _right_addresses(self) -> list[str]:
+        if not self._addresses or monotonic() - self._asked_at > ADDRESSES_KEPT:
+            found = await resolve_beside(self._ask, self._host, self._port)
+            self._addresses, kind = of_kind(self._host, found, self.reach)
+            self._asked_at, self.reach = monotonic(), AddressKind(kind).value
+        return self._addresses
+
+    async def _ask_at(self, address: str, item: FeedItem) -> TargetAnswer:
+        """Post to this very address, in the name of the host, whose certificate is demanded."""
+        body, signature = self._verifier.sign(item.body, self._credentials)
+        headers = {**self._headers, "Idempotency-Key": item.key, **signature}
+        request = self._client.build_request(
+            "POST",
+            self._url.copy_with(host=address, username=None, password=None),
+            content=body,
+            headers=headers,
+            extensions={"timeout": httpx.Timeout(self._timeout).as_dict(), "sni_hostname": self._host},
+        )
+        response = await self._client.send(request, auth=self._auth, stream=True)
+        try:
+            said = b""
+            async for some in response.aiter_raw():
+                said += some[:MOST_ANSWER]
+                if len(said) >= MOST_ANSWER:
+                    break
+        finally:
+            await response.aclose()
+        return meaning(response.status_code, response.headers, said)
+
+
+def meaning(status: int, headers: Mapping[str, str], said: bytes, *, now: datetime | None = None) -> TargetAnswer:
+    """What an answer of this status means."""
+    words = _words_of(said)
+    says = f"The target answered {status}{f': {words}' if words else ''}."
+    retry_after = _retry_after(headers.get("retry-after", ""), now or datetime.now(UTC))
+    if 200 <= status < 300:
+        return TargetAnswer(PostVerdict.ACCEPTED, says, status)
+    if status == GONE:
+        return TargetAnswer(PostVerdict.GONE, says, status)
+    if 300 <= status < 400:
+        to = _words_of(headers.get("location", "").encode()) or "nowhere"
+        says = f"The target answered {status}, a redirect to {to}, which is not followed: name that URL in --to."
+        return TargetAnswer(PostVerdict.TROUBLE, says, status)
+    if status in LATER:
+        return TargetAnswer(PostVerdict.TROUBLE, says, status, retry_after)
+    if 400 <= status < 500:
+        return TargetAnswer(PostVerdict.REFUSED, says, status, retry_after)
+    return TargetAnswer(PostVerdict.BROKEN, says, status, retry_after)
+
+
+def target_url(url: str) -> httpx.URL:
+    """The URL. Raises `ConfigurationError` unless it can be posted to."""
+    try:
+        parsed = httpx.URL(url)
+        is_right = parsed.scheme in ("http", "https") and bool(parsed.host) and parsed.port != 0
+    except (httpx.InvalidURL, ValueError, UnicodeError):
+        is_right = False
+    if not is_right:
+        raise ConfigurationError(
+            "--to takes the URL that changes are posted to, such as https://erp.example/catalog-changes."
+        )
+    return parsed.copy_with(fragment=None)
+
+
+def shown_target(url: httpx.URL) -> str:
+    """The URL without what may be secret in it."""
+    return f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}{'?…' if url.query else ''}"
+
+
+def _retry_after(text: str, now: datetime) -> float | None:
+    """Seconds, from a number of them or a date; None for what is neither."""
+    if re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+        return min(float(text), LONGEST_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(text)
+        until = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return min(max((until - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _words_of(said: bytes) -> str:
+    """One line of what was said."""
+    text = storable(said[: 4 * LONGEST_SAYS].decode("utf-8", "replace"))
+    return " ".join(text.split())[:LONGEST_SAYS].rstrip(".")

@@ -1,0 +1,152 @@
+"""The runtime of a process: what the settings describe, ready to be served or worked with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.api import exposition
+from receiver.api.exposition import Exposition
+from receiver.database.database import Database
+from receiver.database.errors import explain
+from receiver.database.schema import Schema
+from receiver.database.urls import absent_file
+from receiver.dialects.sources import Source, build_sources, find_dialects
+from receiver.errors import ConfigurationError
+from receiver.findings.gathering import Facts
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.retries import RetrySchedule
+from receiver.logs import logs
+from receiver.metrics import sharing
+from receiver.mirror.rows import mirror_tables
+from receiver.reconcile.schedule import ReconcileThread
+from receiver.runs.feeder import Feeder
+from receiver.runs.runs import Verbs
+from receiver.server.feeder import new_feeder
+from receiver.server.registry import Registration
+from receiver.server.renewal import Renewal, read_anew
+from receiver.server.upkeep import facts_of, retention_of
+from receiver.settings.environment import CONFIG_VARIABLE
+from receiver.settings.settings import Settings, load, settings_folder
+from receiver.worker.processes import Kind, Wiring
+from receiver.worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+class Runtime:
+    """What the settings describe: the sources, the database, and what works on them."""
+
+    def __init__(self, settings: Settings, *, beside: Path | None = None) -> None:
+        """Raises `ConfigurationError` for whatever would fail later. `beside` is where the settings file lies."""
+        self.settings = settings
+        self.dialects = find_dialects(settings.dialects, beside=beside)
+        self.sources: Mapping[str, Source] = build_sources(settings, self.dialects)
+        self.database = Database(settings.database_url, setting=settings.place_of("database_url"))
+        self.schema = Schema(self.database)
+        self.inbox = Inbox(self.database)
+        measured = self.database.beside(connections=1, seconds=exposition.STATEMENT_SECONDS)
+        #: What Prometheus is told, over a connection of its own.
+        self.exposition = Exposition(Inbox(measured), sorted(self.sources))
+        self._derive()
+
+    def adopt(self, renewal: Renewal) -> None:
+        """Be what these settings describe from now on. Who was given something of it before keeps that."""
+        self.settings, self.sources = renewal.settings, renewal.sources
+        logs.configure(self.settings.log_level, self.settings.log_format)
+        self.exposition.renew(sorted(self.sources))
+        self._derive()
+
+    def read_anew(self) -> Renewal:
+        """What the settings say now, against what is in force. Raises `ConfigurationError`."""
+        return read_anew(self.settings, self.sources, self.dialects)
+
+    def _derive(self) -> None:
+        self.retention = retention_of(self.settings)
+
+    def prepare(self) -> None:
+        """Make the database ready. Raises `ConfigurationError` saying what is wrong with it."""
+        try:
+            # Of a file that has become doubtful since it was prepared before, nothing may be written now.
+            if self.database.is_sound:
+                self.schema.prepare()
+            self.database.look_after()
+        except SQLAlchemyError as error:
+            told = explain(error, self.settings.database_url, setting=self.database.setting)
+            raise ConfigurationError(told) from error
+
+    def open(self) -> None:
+        """Make a database ready that exists. Raises `ConfigurationError` for a SQLite file that does not exist."""
+        absent = absent_file(self.database.engine.url)
+        if absent is not None:
+            raise ConfigurationError(
+                f"There is no database at {absent}: correct {self.database.setting}, or start `hookmirror serve`, "
+                "which creates it."
+            )
+        self.prepare()
+
+    def worker(self, requests_wait: Callable[[], bool] = lambda: False) -> Worker:
+        """`requests_wait` as `Worker` has it."""
+        return Worker(
+            self.inbox,
+            self.sources,
+            batch_size=self.settings.batch_size,
+            max_batch_bytes=self.settings.max_batch_bytes,
+            lease=self.settings.lease,
+            retries=RetrySchedule(attempts=self.settings.max_attempts),
+            retention=self.retention,
+            requests_wait=requests_wait,
+        )
+
+    def reconciling(self) -> ReconcileThread:
+        """What reconciles the sources by their schedules, those of later settings too."""
+        return ReconcileThread(self.inbox, lambda: self.sources)
+
+    def facts(self) -> Facts:
+        """What the rules are told of the settings in force."""
+        return facts_of(self.settings, self.sources)
+
+    @property
+    def runs(self) -> Verbs:
+        """The verbs of runs, with the wiring in force."""
+        return Verbs(self.database, Wiring.of(self.sources))
+
+    def feeder(self, claims_of: Callable[[], Collection[str]] = lambda: (), *, forecasts: bool = True) -> Feeder:
+        """Steps runs beside a worker, which says what it claims deliveries of at the moment."""
+        return new_feeder(
+            self.inbox, self.sources, self.settings, self.retention, claims_of=claims_of, forecasts=forecasts
+        )
+
+    def registration(self, kind: Kind) -> Registration:
+        return Registration(self.database, self.schema, self.sources, kind=kind)
+
+
+def install() -> Runtime:
+    """What the settings in force describe. Raises `ConfigurationError` for whatever would fail later."""
+    settings = load()
+    logs.configure(settings.log_level, settings.log_format)
+    if sharing.unshared() is not None:
+        log.warning("the metrics of this process are its own", reason=sharing.unshared())
+    if not settings.sources:
+        raise ConfigurationError(
+            f"No source is set, so there is nothing to listen to: name a TOML file in {CONFIG_VARIABLE} with a table "
+            "[sources.<name>] for each account. docs/operations.md has an example."
+        )
+    for doubt in settings.doubts:
+        log.warning(doubt)
+    return Runtime(settings, beside=settings_folder())
+
+
+def schema_of_packages() -> Schema:
+    """The schema that the installed packages and the settings' dialects want. It needs neither sources nor secrets.
+
+    Raises `ConfigurationError` for a database's URL that cannot be used, or a mirror table that cannot work.
+    """
+    settings = load()
+    logs.configure(settings.log_level, settings.log_format)
+    find_dialects(settings.dialects, beside=settings_folder())
+    mirror_tables()
+    return Schema(Database(settings.database_url, setting=settings.place_of("database_url")))

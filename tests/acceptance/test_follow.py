@@ -1,0 +1,177 @@
+"""`hookmirror follow` as a process: killed, ended, two at once, and what its other options answer."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import Counter
+from contextlib import closing
+
+import httpx
+import pytest
+from commanding import Folder, Forks, wait_until
+from targets import OK, Reply, receiving
+
+from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.following.dead_changes import DEAD_CHANGES
+from receiver.mirror.changes import RowChange, record
+from receiver.moments import EPOCH
+from simulator.receiver_process import free_port
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An installation on a SQLite file."""
+    return prepared(Folder(tmp_path))
+
+
+def prepared(folder):
+    with closing(Database(folder.url)) as database:
+        Schema(database).upgrade()
+    return folder
+
+
+def write(folder, *external_ids):
+    rows = [
+        RowChange("products", "iimmpact", each, "update", {}, {"active": True}, None, EPOCH) for each in external_ids
+    ]
+    with closing(Database(folder.url)) as database, database.write() as connection:
+        record(connection, rows, now=EPOCH)
+
+
+def cursor(folder):
+    return folder.query("SELECT seq FROM followers")[0][0]
+
+
+def test_a_killed_follower_goes_on_from_its_cursor_and_nothing_is_skipped(mirror_url, tmp_path):
+    folder = prepared(Folder(tmp_path, database_url=mirror_url))
+    wanted = [f"P{number}" for number in range(400)]
+    write(folder, *wanted)
+    with receiving() as endpoint:
+        arguments = ("follow", "--to", endpoint.url, "--name", "erp", "--from", "start")
+        for enough in (60, 200):
+            with folder.running(*arguments) as process:
+                wait_until(lambda enough=enough: len(endpoint.accepted) >= enough or process.poll() is not None, "some")
+                process.kill()
+                assert process.wait() == -signal.SIGKILL
+        with folder.running(*arguments) as process:
+            wait_until(lambda: len(set(endpoint.ids())) == 400 or process.poll() is not None, "all")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+    firsts = list(dict.fromkeys(endpoint.ids()))
+    assert firsts == wanted, "each for the first time in commit order"
+    keys = {(posted.change["external_id"], posted.headers["idempotency-key"]) for posted in endpoint.accepted}
+    assert len(keys) == 400, "and whatever came twice had the same key"
+    assert cursor(folder) == 400
+
+
+def test_a_follower_ends_within_seconds_although_its_target_hangs(folder):
+    write(folder, "P1", "P2")
+    hanging = lambda posted, _: Reply(hangs=True) if posted.change["external_id"] == "P2" else OK  # noqa: E731
+    with receiving(hanging) as endpoint:
+        arguments = ("follow", "--to", endpoint.url, "--from", "start", "--timeout", "60")
+        with folder.running(*arguments) as process:
+            wait_until(lambda: len(endpoint.posts) == 2 or process.poll() is not None, "the second")
+            asked = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+            assert time.monotonic() - asked < 10
+    assert cursor(folder) == 1
+
+
+def test_of_two_processes_one_works_and_the_other_takes_over_when_it_is_killed(folder):
+    with receiving() as endpoint:
+        arguments = ("follow", "--to", endpoint.url, "--name", "erp")
+        with folder.running(*arguments) as first, folder.running(*arguments) as second:
+            wait_until(lambda: folder.count(table="followers", where="holder IS NOT NULL") == 1, "one to begin")
+            (holder,) = folder.query("SELECT holder FROM followers")[0]
+            working, waiting = (first, second) if f":{first.pid}:" in holder else (second, first)
+            write(folder, "P1", "P2")
+            wait_until(lambda: len(endpoint.accepted) == 2, "both")
+            wait_until(lambda: cursor(folder) == 2, "the cursor to be saved")
+            working.kill()
+            working.wait()
+            write(folder, "P3")
+            wait_until(lambda: len(endpoint.accepted) == 3 or waiting.poll() is not None, "the other one")
+    assert Counter(endpoint.ids()) == {"P1": 1, "P2": 1, "P3": 1}
+
+
+def test_a_410_ends_the_process_with_what_a_supervisor_need_not_start_again(folder):
+    write(folder, "P1")
+    with receiving(lambda *_: Reply(410)) as endpoint:
+        done = folder.run("follow", "--to", endpoint.url, "--from", "start")
+    assert done.returncode == 4
+    assert "wants no more changes" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_process_that_runs(folder, forks):
+    write(folder, "BAD", "P2")
+    refusing = lambda posted, _: (  # noqa: E731
+        Reply(422, content=b"no such unit\x1b[31m") if posted.change["external_id"] == "BAD" else OK
+    )
+    port = free_port()
+    with receiving(refusing) as endpoint:
+        arguments = ("follow", "--to", endpoint.url, "--name", "erp", "--from", "start", "--tries", "1")
+        with folder.running(*arguments, "--metrics-port", str(port)) as process:
+            wait_until(lambda: len(endpoint.accepted) == 1 or process.poll() is not None, "the other one")
+            answer = json.loads(forks.run(folder, "follow", "--list", "--json").stdout)
+            assert [(each["seq"], each["state"], each["status"]) for each in answer["dead"]] == [(1, "dead", 422)]
+            assert "no such unit" in answer["dead"][0]["reason"]
+            assert (answer["followers"][0]["dead"], answer["followers"][0]["target"]) == (1, endpoint.url)
+            shown = forks.run(folder, "follow", "--list").stdout
+            assert "no such unit" in shown
+            assert "\x1b" not in shown, "what a target says cannot write to the terminal"
+            metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            assert 'hookmirror_follow_dead{name="erp"} 1.0' in metrics
+            assert 'hookmirror_follow_posts_total{name="erp",verdict="refused"} 1.0' in metrics
+            endpoint.reply = lambda *_: OK
+            again = forks.run(folder, "follow", "--name", "erp", "--retry-dead", "--json")
+            assert json.loads(again.stdout) == {"name": "erp", "retried": 1}
+            wait_until(lambda: endpoint.ids() == ["P2", "BAD"], "the dead one")
+            wait_until(lambda: folder.count(table=str(DEAD_CHANGES.name)) == 0, "the list to be empty")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "--to takes the URL"),
+        (("--to", "ftp://erp.example/x"), "--to takes the URL"),
+        (("--to", "http://"), "--to takes the URL"),
+        (("--to", "http://e.example/", "--from", "yesterday"), "--from takes `now`"),
+        (("--to", "http://e.example/", "--from", "-1"), "--from takes `now`"),
+        (("--to", "http://e.example/", "--name", "two words"), "--name takes up to 100"),
+        (("--to", "http://e.example/", "--table", "lamps"), "There is no table 'lamps'"),
+        (("--to", "http://e.example/", "--source", "nobody"), "There is no source 'nobody'"),
+        (("--to", "http://e.example/", "--secret-file", "/nowhere"), "cannot be read"),
+        (("--to", "http://e.example/", "--from", "12"), "--from 12 lies behind that"),
+        (("--retry-dead",), "--name takes one of those that --list shows"),
+        (("--retry-dead", "--name", "nobody"), "There is no follower 'nobody'"),
+        (("--list", "--forget", "--name", "erp"), "one of --list, --retry-dead, --drop-dead and --forget at a time"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_to_do(folders, arguments, says):
+    done = folders("follow", *arguments)
+    assert done.returncode in (1, 4)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def folders(forks, tmp_path_factory):
+    """Runs commands quickly on one installation that is never written to by them."""
+    here = Folder(tmp_path_factory.mktemp("refused"))
+    return lambda *arguments: forks.run(here, *arguments)
+
+
+@pytest.fixture(scope="module")
+def forks():
+    with Forks(1) as running:
+        yield running
+
+
+def test_without_a_follower_the_list_says_how_to_begin_one(folders):
+    assert "begins one" in folders("follow", "--list").stdout
+    assert json.loads(folders("follow", "--list", "--json").stdout) == {"followers": [], "dead": []}

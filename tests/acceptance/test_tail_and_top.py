@@ -1,0 +1,123 @@
+"""`hookmirror tail` and `top` as a person and a script use them, on the database and over the API."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from contextlib import contextmanager
+
+import pytest
+from commanding import Folder, Forks, post, product, wait_until
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A receiver with its worker, and a token."""
+    folder = Folder(tmp_path_factory.mktemp("served"))
+    with folder.serving() as (_, client):
+        folder.environment["HOOKMIRROR_TOKEN"] = folder.run("token", "--scope", "read").stdout.strip()
+        yield folder, client
+
+
+@contextmanager
+def tailing(folder, *options):
+    """A tail under way, and the events it has written so far."""
+    with folder.start("tail", "--json", *options) as process:
+        events = []
+        reading = threading.Thread(target=lambda: [events.append(json.loads(line)) for line in process.stdout])
+        reading.start()
+        try:
+            yield process, events
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            reading.join(10)
+
+
+def end(process):
+    """End it, and return the word that it says at its end."""
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    return json.loads(process.stderr.read().splitlines()[-1])["after"]
+
+
+def told(events):
+    return [(event["event"], event["delivery"]["entity"]) for event in events]
+
+
+@pytest.mark.parametrize("over", ["the database", "the API"])
+def test_a_tail_goes_on_exactly_where_it_was_cut(served, over):
+    folder, client = served
+    to = ("--to", str(client.base_url)) if over == "the API" else ()
+    first = post(client, product(1, key=f"first {over}", name="Lamp")).json()["delivery"]
+    with tailing(folder, "--since", first, *to) as (process, events):
+        wait_until(lambda: len(events) == 2 or process.poll() is not None, "the first")
+        cursor = end(process)
+    assert told(events) == [("arrived", "product:P1"), ("ended", "product:P1")]
+    post(client, product(2, key=f"second {over}", name="Lamp"))
+    with tailing(folder, "--after", cursor, *to) as (process, events):
+        wait_until(lambda: len(events) == 2 or process.poll() is not None, "the second")
+        post(client, product(3, key=f"third {over}", name="Lamp"))
+        wait_until(lambda: len(events) == 4 or process.poll() is not None, "the third")
+        end(process)
+    assert sorted(told(events)) == sorted((event, f"product:P{n}") for n in (2, 3) for event in ("arrived", "ended"))
+    assert events[-1]["delivery"]["outcome"] in ("applied", "unchanged", "stale", "tie")
+
+
+def test_a_tail_says_that_the_connection_is_lost_and_since_when_and_misses_nothing(tmp_path):
+    folder = Folder(tmp_path)
+    with folder.serving() as (serving, client):
+        folder.environment["HOOKMIRROR_TOKEN"] = folder.run("token", "--scope", "read").stdout.strip()
+        first = post(client, product(1, key="1", name="Lamp")).json()["delivery"]
+        port = str(client.base_url.port)
+        with tailing(folder, "--since", first, "--to", str(client.base_url)) as (process, events):
+            wait_until(lambda: len(events) == 2 or process.poll() is not None, "the first")
+            serving.send_signal(signal.SIGTERM)
+            serving.wait()
+            wait_until(lambda: events[-1]["event"] == "lost" or process.poll() is not None, "the loss")
+            assert events[-1]["since"]
+            with folder.running("serve", "--port", port):
+                wait_until(lambda: events[-1]["event"] == "back" or process.poll() is not None, "the way back")
+                post(client, product(2, key="2", name="Lamp"))
+                wait_until(lambda: len(events) == 6 or process.poll() is not None, "the second")
+                end(process)
+    assert [event["event"] for event in events] == ["arrived", "ended", "lost", "back", "arrived", "ended"]
+
+
+def test_top_shows_sources_processes_and_as_of_when(served):
+    folder, client = served
+    post(client, product(9, key="for top", name="Lamp"))
+    wait_until(lambda: folder.states().keys() == {"processed"}, "all to be processed")
+    with Forks(1) as forks:
+        here = json.loads(forks.run(folder, "top", "--json").stdout)
+        there = json.loads(forks.run(folder, "top", "--json", "--to", str(client.base_url)).stdout)
+        for_people = forks.run(folder, "top", "--once").stdout
+    for frame in (here, there):
+        sources = {each["source"]: each for each in frame["sources"]}
+        assert sources["iimmpact"]["last_delivery_at"]
+        assert (sources["iimmpact"]["pending"], sources["sigma"]["last_delivery_at"]) == (0, None)
+        assert [each["kind"] for each in frame["processes"]] == ["endpoint and worker"]
+        assert frame["as_of"]
+    assert for_people.startswith("as of ")
+    assert "iimmpact" in for_people
+    assert "endpoint and worker" in for_people
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("tail", "--after", "x"), "copy all of it"),
+        (("tail", "--after", "x", "--since", "2h"), "give one of them"),
+        (("tail", "--since", "yesterday"), "takes a time with its offset"),
+        (("tail", "--to", "http://127.0.0.1:9", "--token", "x"), "Nobody answers"),
+        (("top", "--to", "http://127.0.0.1:9", "--token", "x"), "Nobody answers"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_once(tmp_path, arguments, says):
+    with Forks(1) as forks:
+        done = forks.run(Folder(tmp_path), *arguments)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,503 @@
+"""Handing the change feed on over real HTTP: nothing is skipped, rows keep their order, a refusal holds one row."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from serving import TIMEOUT, wait_until
+from shopping import NOON
+from sqlalchemy import delete, update
+from targets import OK, Endpoint, Posted, Reply, receiving
+
+from receiver.api.exposition import Exposition
+from receiver.codec import decode, encode
+from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.errors import ConfigurationError, NotThisFeed
+from receiver.following import repair
+from receiver.following.followers import FOLLOWERS
+from receiver.following.following import Following, TargetGone
+from receiver.following.lag import lags
+from receiver.following.lease import FollowOptions
+from receiver.following.target import Target
+from receiver.inbox.inbox import Inbox
+from receiver.mirror.changes import CHANGES, RowChange, record
+from receiver.runs.actions import ACTIONS, By, Via
+from receiver.search.changes import show_change
+from receiver.search.filters import ChangeFilter
+
+NAME = "erp"
+
+BY = By("somebody", Via.COMMAND)
+
+
+@pytest.fixture
+def database(mirror_url: str) -> Iterator[Database]:
+    with closing(Database(mirror_url)) as opened:
+        Schema(opened).upgrade()
+        yield opened
+
+
+def write(database: Database, *external_ids: str, table: str = "products", source: str = "shop") -> None:
+    """A change for each of these, in one transaction."""
+    rows = [RowChange(table, source, each, "update", {}, {"active": True}, None, NOON) for each in external_ids]
+    with database.write() as connection:
+        record(connection, rows, now=NOON)
+
+
+class Run:
+    """A follower under way on a thread of its own."""
+
+    def __init__(self, database: Database, target: Target, options: FollowOptions) -> None:
+        self.stopping = threading.Event()
+        self.error: BaseException | None = None
+        self._following = Following(database, target, options, stopping=self.stopping, jitter=lambda: 0.0)
+        self._thread = threading.Thread(target=self._run)
+        self._target = target
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._following.run()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._target.close()
+
+    def join(self) -> None:
+        self._thread.join(TIMEOUT)
+        assert not self._thread.is_alive(), "the follower did not end"
+
+    @property
+    def is_over(self) -> bool:
+        return not self._thread.is_alive()
+
+
+@contextmanager
+def following(
+    database: Database, url: str, *, secret: bytes | None = None, timeout: float = 5.0, ask: Any = None, **options: Any
+) -> Iterator[Run]:
+    """A follower until the end of the block, with waits that suit a test."""
+    target = Target(url, follower=NAME, secret=secret, timeout=timeout, **({"ask": ask} if ask else {}))
+    usual = {"name": NAME, "begin": "start", "poll": 0.02, "first_backoff": 0.04, "tries": 2}
+    run = Run(database, target, FollowOptions(**{**usual, **options}))
+    try:
+        yield run
+    finally:
+        run.stopping.set()
+        run.join()
+
+
+def follower(database: Database) -> Any:
+    with database.read() as connection:
+        return connection.execute(FOLLOWERS.select().where(FOLLOWERS.c.name == NAME)).mappings().first()
+
+
+def lag(database: Database) -> Any:
+    with database.read() as connection:
+        return next(lags(connection, now=NOON))
+
+
+def expect(endpoint: Endpoint, *external_ids: str) -> None:
+    wait_until(lambda: len(endpoint.accepted) >= len(external_ids), f"{external_ids} to be accepted")
+    assert endpoint.ids() == list(external_ids)
+
+
+def first_then(first: Reply, rest: Reply = OK) -> Callable[[Posted, int], Reply]:
+    """The first try of each change is answered in one way, the others in another."""
+    return lambda _, before: rest if before else first
+
+
+def refusing(status: int, *refused: str) -> Callable[[Posted, int], Reply]:
+    return lambda posted, _: Reply(status) if posted.change["external_id"] in refused else OK
+
+
+# ── what is posted ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_change_is_posted_as_the_api_shows_it_with_its_key_in_the_body_and_in_a_header(database):
+    write(database, "A1")
+    with receiving() as endpoint, following(database, endpoint.url):
+        expect(endpoint, "A1")
+    (posted,) = endpoint.accepted
+    with database.read() as connection:
+        row = connection.execute(CHANGES.select()).mappings().one()
+    shown = decode(encode(show_change(row)))
+    assert decode(posted.content) == {"key": posted.headers["idempotency-key"], **shown}
+    assert posted.headers["idempotency-key"].split(":")[1] == "1"
+    assert posted.headers["content-type"] == "application/json"
+    assert posted.headers["host"] == f"127.0.0.1:{endpoint.port}"
+
+
+def test_a_secret_signs_the_exact_bytes_that_are_posted(database):
+    write(database, "A1")
+    with receiving() as endpoint, following(database, endpoint.url, secret=b"secret of this test"):
+        expect(endpoint, "A1")
+    (posted,) = endpoint.accepted
+    digest = hmac.new(b"secret of this test", posted.content, hashlib.sha256).hexdigest()
+    assert posted.headers["x-webhook-signature"] == f"sha256={digest}"
+
+
+def test_a_user_in_the_url_signs_in_and_is_kept_nowhere(database):
+    write(database, "A1")
+    with receiving() as endpoint, following(database, endpoint.url.replace("//", "//me:hidden@") + "?token=hidden"):
+        expect(endpoint, "A1")
+    assert endpoint.accepted[0].headers["authorization"] == "Basic bWU6aGlkZGVu"
+    assert "hidden" not in str(follower(database))
+
+
+def test_changes_come_in_commit_order_and_go_on_behind_the_cursor_after_a_restart(database):
+    write(database, *(f"A{number}" for number in range(250)))
+    with receiving() as endpoint:
+        with following(database, endpoint.url):
+            expect(endpoint, *(f"A{number}" for number in range(250)))
+        assert (follower(database)["seq"], follower(database)["holder"]) == (250, None)
+        write(database, "B1", "A0")
+        with following(database, endpoint.url):
+            wait_until(lambda: len(endpoint.accepted) == 252, "the new ones")
+            assert endpoint.ids()[250:] == ["B1", "A0"]
+    assert len(endpoint.posts) == 252, "nothing was posted twice"
+
+
+def test_a_follower_may_want_one_table_of_one_source_and_passes_the_rest(database):
+    write(database, "V1", table="variants")
+    write(database, "X1", source="other")
+    write(database, "P1")
+    write(database, "X2", source="other")
+    wanted = ChangeFilter(table="products", source="shop")
+    with receiving() as endpoint, following(database, endpoint.url, wanted=wanted):
+        expect(endpoint, "P1")
+        wait_until(lambda: follower(database)["seq"] == 4, "the cursor to pass what is not wanted")
+
+
+@pytest.mark.parametrize(("begin", "seen"), [("now", ["NEW"]), ("1", ["B", "NEW"]), ("start", ["A", "B", "NEW"])])
+def test_a_new_follower_begins_where_it_is_told(database, begin, seen):
+    write(database, "A", "B")
+    with receiving() as endpoint, following(database, endpoint.url, begin=begin):
+        wait_until(lambda: follower(database), "the follower to begin")
+        write(database, "NEW")
+        expect(endpoint, *seen)
+
+
+def test_from_moves_a_follower_that_is_there_only_where_that_is_asked_for(database):
+    write(database, "A", "B")
+    with receiving() as endpoint:
+        with following(database, endpoint.url):
+            expect(endpoint, "A", "B")
+        with following(database, endpoint.url, begin="start"):
+            write(database, "C")
+            expect(endpoint, "A", "B", "C")
+        with following(database, endpoint.url, begin="start", move=True):
+            expect(endpoint, "A", "B", "C", "A", "B", "C")
+    keys = [posted.headers["idempotency-key"] for posted in endpoint.accepted]
+    assert keys[:3] == keys[3:], "a change has the same key whenever it is posted"
+
+
+# ── a target in trouble ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (Reply(500, content=b"oops"), "answered 500: oops"),
+        (Reply(503), "answered 503"),
+        (Reply(429), "answered 429"),
+        (Reply(408), "answered 408"),
+        (Reply(425), "answered 425"),
+        (
+            Reply(302, (("Location", "http://127.0.0.1:9/x"),)),
+            "a redirect to http://127.0.0.1:9/x, which is not followed",
+        ),
+        (Reply(hangs=True), "no answer within 0.3 s"),
+        (Reply(drips=True), "no answer within 0.3 s"),
+        (Reply(cuts=True), "RemoteProtocolError"),
+    ],
+    ids=["500", "503", "429", "408", "425", "redirect", "hangs", "drips", "cut"],
+)
+def test_a_target_in_trouble_is_tried_again_with_the_same_key_and_nothing_is_skipped(database, trouble, told):
+    write(database, "A", "B")
+    says = []
+
+    def reply(posted: Posted, before: int) -> Reply:
+        says.append((follower(database) or {"trouble": None})["trouble"])
+        return OK if before or posted.change["external_id"] == "B" else trouble
+
+    with receiving(reply) as endpoint, following(database, endpoint.url, timeout=0.3):
+        expect(endpoint, "A", "B")
+        wait_until(lambda: follower(database)["trouble"] is None, "the trouble to be over")
+    keys = [posted.headers["idempotency-key"] for posted in endpoint.posts]
+    assert keys[0] == keys[1] != keys[2]
+    assert told in says[1]
+
+
+def test_retry_after_is_waited_for(database):
+    write(database, "A")
+    with (
+        receiving(first_then(Reply(429, (("Retry-After", "1"),)))) as endpoint,
+        following(database, endpoint.url),
+    ):
+        wait_until(lambda: len(endpoint.posts) == 1, "the first try")
+        assert not endpoint.released.wait(0.5)
+        assert len(endpoint.posts) == 1, "half a second later it is left alone still"
+        expect(endpoint, "A")
+
+
+def test_a_target_that_is_away_gets_everything_when_it_comes(database):
+    write(database, "A", "B")
+    with receiving() as gone:
+        port = gone.port
+    with following(database, f"http://127.0.0.1:{port}/changes"):
+        wait_until(lambda: (follower(database) or {}).get("trouble"), "the trouble to be told")
+        assert "ConnectError" in follower(database)["trouble"]
+        with receiving(port=port) as endpoint:
+            expect(endpoint, "A", "B")
+
+
+def test_a_410_ends_the_follower_and_keeps_its_cursor(database):
+    write(database, "A", "B")
+    with receiving(refusing(410, "B")) as endpoint, following(database, endpoint.url) as run:
+        wait_until(lambda: run.is_over, "the end")
+    assert isinstance(run.error, TargetGone)
+    assert "wants no more changes" in str(run.error)
+    assert (follower(database)["seq"], follower(database)["holder"]) == (1, None)
+
+
+def test_an_answer_without_end_is_read_in_part_and_counts(database):
+    write(database, "A", "B")
+    with receiving(lambda *_: Reply(content=b"x" * 3_000_000)) as endpoint, following(database, endpoint.url):
+        expect(endpoint, "A", "B")
+
+
+def test_the_end_does_not_wait_for_a_target_that_hangs_and_keeps_the_cursor(database):
+    write(database, "A", "B")
+    hanging = lambda posted, _: Reply(hangs=True) if posted.change["external_id"] == "B" else OK  # noqa: E731
+    with receiving(hanging) as endpoint:
+        with following(database, endpoint.url, timeout=30.0):
+            wait_until(lambda: len(endpoint.posts) == 2, "the second")
+        assert (follower(database)["seq"], follower(database)["holder"]) == (1, None)
+
+
+# ── where a name leads ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_name_that_leads_to_another_kind_of_address_than_before_is_not_followed_there(database):
+    write(database, "A")
+    with receiving() as endpoint:
+        url = f"http://erp.example:{endpoint.port}/changes"
+        with following(database, url, ask=lambda *_: ["127.0.0.1"]):
+            expect(endpoint, "A")
+        assert endpoint.accepted[0].headers["host"] == f"erp.example:{endpoint.port}"
+        with database.write() as connection:
+            connection.execute(update(FOLLOWERS).values(reach="the public network"))
+        write(database, "B")
+        with following(database, url, ask=lambda *_: ["127.0.0.1"]):
+            wait_until(lambda: follower(database)["trouble"], "the trouble to be told")
+            assert (
+                "leads to this machine (127.0.0.1) now, and led to the public network before"
+                in (follower(database)["trouble"])
+            )
+        assert endpoint.ids() == ["A"]
+        with following(database, url, ask=lambda *_: ["127.0.0.1"], new_address=True):
+            expect(endpoint, "A", "B")
+
+
+def test_a_name_without_an_address_is_trouble_and_no_end(database):
+    def nowhere(*_: object) -> Sequence[str]:
+        raise OSError("Name or service not known")
+
+    write(database, "A")
+    with following(database, "http://erp.example/changes", ask=nowhere) as run:
+        wait_until(lambda: (follower(database) or {}).get("trouble"), "the trouble to be told")
+        assert not run.is_over
+        assert "addresses of erp.example cannot be found" in follower(database)["trouble"]
+
+
+# ── what is refused ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_refused_change_is_dead_and_holds_back_later_changes_of_its_row_alone(database):
+    write(database, "A", "BAD", "C", "BAD", "D")
+    with receiving(refusing(422, "BAD")) as endpoint, following(database, endpoint.url):
+        expect(endpoint, "A", "C", "D")
+        wait_until(lambda: follower(database)["seq"] == 5, "the cursor to be saved")
+    assert [posted.change["seq"] for posted in endpoint.posts] == [1, 2, 2, 3, 5], "twice, and never the later one"
+    assert (lag(database).dead, lag(database).waiting) == (1, 1)
+
+
+def test_dead_changes_are_sent_again_in_the_order_of_their_row(database):
+    write(database, "BAD", "BAD", "OTHER", "BAD")
+    with receiving(refusing(400, "BAD")) as endpoint, following(database, endpoint.url):
+        expect(endpoint, "OTHER")
+        wait_until(lambda: lag(database).waiting == 2, "the later ones to wait")
+        endpoint.reply = lambda *_: OK
+        assert repair.retry_dead(database, NAME, by=BY) == 1
+        write(database, "BAD")
+        expect(endpoint, "OTHER", "BAD", "BAD", "BAD", "BAD")
+    assert [posted.change["seq"] for posted in endpoint.accepted] == [3, 1, 2, 4, 5]
+    assert (lag(database).dead, lag(database).waiting) == (0, 0)
+
+
+def test_a_change_that_is_refused_again_stays_dead_and_what_waits_behind_it_waits(database):
+    write(database, "BAD", "BAD")
+    with receiving(refusing(400, "BAD")) as endpoint, following(database, endpoint.url):
+        wait_until(lambda: follower(database) and lag(database).waiting == 1, "the later one to wait")
+        posts = len(endpoint.posts)
+        repair.retry_dead(database, NAME, by=BY)
+        wait_until(lambda: len(endpoint.posts) > posts and lag(database).dead == 1, "the try")
+        assert (lag(database).dead, lag(database).waiting) == (1, 1)
+    assert {posted.change["seq"] for posted in endpoint.posts} == {1}
+
+
+def test_a_dead_change_can_be_given_up_and_what_waits_behind_it_is_sent(database):
+    write(database, "BAD", "BAD")
+    only_first = lambda posted, _: Reply(400) if posted.change["seq"] == 1 else OK  # noqa: E731
+    with receiving(only_first) as endpoint, following(database, endpoint.url):
+        wait_until(lambda: follower(database) and lag(database).waiting == 1, "the later one to wait")
+        with pytest.raises(ConfigurationError, match="has no dead change 7"):
+            repair.drop_dead(database, NAME, 7, by=BY)
+        repair.drop_dead(database, NAME, 1, by=BY)
+        wait_until(lambda: [posted.change["seq"] for posted in endpoint.accepted] == [2], "the later one")
+
+
+def test_a_strict_follower_passes_over_nothing(database):
+    write(database, "BAD", "C")
+    with receiving(refusing(422, "BAD")) as endpoint, following(database, endpoint.url, strict=True):
+        wait_until(lambda: len(endpoint.posts) > 4, "more tries than otherwise")
+        assert lag(database).dead == 0
+        endpoint.reply = lambda *_: OK
+        expect(endpoint, "BAD", "C")
+
+
+def test_a_target_that_refuses_everything_fills_the_list_with_ten_and_waits(database):
+    write(database, *(f"A{number}" for number in range(30)))
+    with receiving(lambda *_: Reply(401)) as endpoint, following(database, endpoint.url):
+        wait_until(lambda: "no more are passed over" in ((follower(database) or {}).get("trouble") or ""), "the brake")
+        assert lag(database).dead == 10
+        endpoint.reply = lambda *_: OK
+        expect(endpoint, *(f"A{number}" for number in range(10, 30)))
+
+
+def test_a_500_about_one_change_is_told_from_a_target_that_is_broken_by_the_next_row(database):
+    write(database, "BAD", "BAD", "C", "D")
+    with receiving(refusing(500, "BAD")) as endpoint, following(database, endpoint.url):
+        expect(endpoint, "C", "D")
+        wait_until(lambda: follower(database)["seq"] == 4, "the cursor to be saved")
+    assert (lag(database).dead, lag(database).waiting) == (1, 1)
+    assert [posted.change["external_id"] for posted in endpoint.posts].count("C") == 1, "it is not sent twice for that"
+
+
+def test_a_change_answered_500_holds_nothing_that_comes_later(database):
+    write(database, "BAD")
+    with receiving(refusing(500, "BAD")) as endpoint, following(database, endpoint.url):
+        wait_until(lambda: len(endpoint.posts) > 3, "several tries")
+        assert lag(database).dead == 0, "without another change, nothing tells whose fault it is"
+        write(database, "C")
+        expect(endpoint, "C")
+
+
+def test_a_target_that_answers_500_to_everything_makes_no_change_dead(database):
+    write(database, "A", "B", "C")
+    with receiving(lambda *_: Reply(500)) as endpoint, following(database, endpoint.url):
+        wait_until(lambda: len(endpoint.posts) > 12, "several tries")
+        assert lag(database).dead == 0
+        endpoint.reply = lambda *_: OK
+        expect(endpoint, "A", "B", "C")
+
+
+# ── which process, and which feed ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_of_two_processes_with_one_name_one_works_and_the_other_takes_over(database):
+    with receiving() as endpoint, following(database, endpoint.url) as first:
+        wait_until(lambda: follower(database), "the first to begin")
+        with following(database, endpoint.url):
+            write(database, "A", "B")
+            expect(endpoint, "A", "B")
+            first.stopping.set()
+            first.join()
+            write(database, "C")
+            expect(endpoint, "A", "B", "C")
+    assert len(endpoint.posts) == 3
+
+
+def test_a_process_of_another_machine_without_a_sign_of_life_loses_the_lease_by_the_clock_of_the_other(database):
+    write(database, "A")
+    with receiving() as endpoint:
+        with following(database, endpoint.url):
+            expect(endpoint, "A")
+        with database.write() as connection:
+            far = {"holder": "elsewhere:0:1:1:x", "seen_at": NOON.replace(year=2099)}
+            connection.execute(update(FOLLOWERS).values(**far))
+        write(database, "B")
+        with following(database, endpoint.url, lease=0.3):
+            expect(endpoint, "A", "B")
+
+
+def test_who_has_lost_the_lease_sends_nothing_more(database):
+    with receiving() as endpoint, following(database, endpoint.url, lease=60.0):
+        wait_until(lambda: (follower(database) or {}).get("holder"), "the lease")
+        with database.write() as connection:
+            connection.execute(update(FOLLOWERS).values(holder="elsewhere:0:1:1:x"))
+        write(database, "A", "BAD")
+        wait_until(lambda: len(endpoint.posts) >= 1, "what was under way")
+        wait_until(lambda: follower(database)["holder"] == "elsewhere:0:1:1:x", "the other")
+    assert follower(database)["holder"] == "elsewhere:0:1:1:x", "it is not taken from the other at the end"
+
+
+@pytest.mark.parametrize("lost", ["the end", "the change itself"])
+def test_a_cursor_that_is_not_one_of_this_feed_stops_the_follower_until_it_is_moved(database, lost):
+    write(database, "A", "B")
+    with receiving() as endpoint:
+        with following(database, endpoint.url):
+            expect(endpoint, "A", "B")
+        with database.write() as connection:
+            connection.execute(delete(CHANGES).where(CHANGES.c.seq == 2))
+            if lost == "the change itself":
+                row = {"seq": 2, "table": "products", "source": "shop", "external_id": "OTHER", "operation": "insert"}
+                told = {"before": {}, "after": {}, "changed_at": NOON, "recorded_at": NOON}
+                connection.execute(CHANGES.insert(), [{**row, **told}])
+        with following(database, endpoint.url) as run:
+            wait_until(lambda: run.is_over, "the end")
+        assert isinstance(run.error, NotThisFeed)
+        assert ("ends with 1" if lost == "the end" else "is another one now") in str(run.error)
+        assert "--move" in str(run.error)
+        with following(database, endpoint.url, begin="now", move=True):
+            wait_until(lambda: follower(database)["holder"], "the follower to go on")
+            write(database, "C")
+            expect(endpoint, "A", "B", "C")
+
+
+def test_a_beginning_behind_the_end_is_refused(database):
+    with following(database, "http://127.0.0.1:9/", begin="7") as run:
+        wait_until(lambda: run.is_over, "the end")
+    assert "ends with 0, and --from 7 lies behind that" in str(run.error)
+
+
+def test_how_far_a_follower_is_behind_is_a_metric(database):
+    with receiving(lambda *_: Reply(503)) as endpoint, following(database, endpoint.url):
+        wait_until(lambda: follower(database), "the follower to begin")
+        write(database, "A", "B")
+        shown = Exposition(Inbox(database), []).text().decode()
+    assert f'hookmirror_follow_lag_changes{{name="{NAME}"}} 2.0' in shown
+    seconds = next(line for line in shown.splitlines() if line.startswith("hookmirror_follow_lag_seconds{"))
+    assert float(seconds.rpartition(" ")[2]) > 0
+
+
+def test_a_follower_is_forgotten_only_when_no_process_holds_it(database):
+    with receiving() as endpoint:
+        with following(database, endpoint.url):
+            wait_until(lambda: (follower(database) or {}).get("holder"), "the lease")
+            with pytest.raises(ConfigurationError, match="end it first"):
+                repair.forget(database, NAME, by=BY)
+        repair.forget(database, NAME, by=BY)
+    assert follower(database) is None
+    with database.read() as connection:
+        assert [row.what for row in connection.execute(ACTIONS.select())] == ["forget follower"]
+    with pytest.raises(ConfigurationError, match=r"no follower 'erp'\. There are: none"):
+        repair.retry_dead(database, NAME, by=BY)

@@ -1,0 +1,132 @@
+"""A tail shows each delivery once as it comes and once as it ends, whatever is late and wherever it is cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.commands.tailing import LIST, OVERLAP, Tail, TailPlace
+from receiver.errors import ConfigurationError
+from receiver.inbox.ids import MOST_PROCESSES, arrived
+from receiver.moments import EPOCH
+
+SECOND = 1_000_000 * MOST_PROCESSES
+BEGIN = 1_000_000 * SECOND
+
+
+class Receiver:
+    """Answers as the API does, from memory; a page holds few, so that ranges have to be divided."""
+
+    PAGE = 3
+
+    def __init__(self):
+        self.deliveries = {}
+
+    def accept(self, number):
+        moment = (EPOCH + timedelta(microseconds=arrived(number))).isoformat()
+        shown = {"id": str(number), "received_at": moment, "source": "shop", "event_type": "x", "entity": "product:1"}
+        self.deliveries[number] = {**shown, "state": "pending", "outcome": None, "reason": None, "ended_at": None}
+
+    def end(self, number, state="processed"):
+        self.deliveries[number] |= {"state": state, "ended_at": self.deliveries[number]["received_at"]}
+
+    def ask(self, path, parts, query):
+        if path != LIST:
+            return dict(self.deliveries[int(parts["id"])], body="…")
+        begin, end = (datetime.fromisoformat(query[name]) if name in query else None for name in ("from", "to"))
+        found = [
+            delivery
+            for _, delivery in sorted(self.deliveries.items(), reverse=True)
+            if (begin is None or datetime.fromisoformat(delivery["received_at"]) >= begin)
+            and (end is None or datetime.fromisoformat(delivery["received_at"]) < end)
+        ]
+        skip = int(query.get("cursor", 0))
+        more = len(found) > skip + self.PAGE
+        return {
+            "items": [dict(each) for each in found[skip : skip + self.PAGE]],
+            "next": str(skip + self.PAGE) if more else None,
+        }
+
+
+def new_tail(receiver, place=None, **filters):
+    return Tail(receiver, {}, filters.get("state"), place or TailPlace(BEGIN))
+
+
+def shown(tail):
+    return [(event.event, event.delivery["id"]) for event in tail.poll()]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("accept"), st.integers(0, 9 * 1_000_000)),
+        st.tuples(st.just("end"), st.integers(0, 50)),
+        st.tuples(st.just("poll"), st.integers(0, 8)),
+        st.tuples(st.just("time"), st.integers(0, 30)),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_each_is_shown_once_as_it_comes_and_once_as_it_ends_wherever_the_tail_is_cut(steps):
+    receiver, seen, now = Receiver(), Counter(), BEGIN + 20 * SECOND
+    tail = new_tail(receiver)
+    for step, number in steps:
+        if step == "accept":
+            # As late as the overlap allows: arrived up to nine seconds before the newest.
+            now += MOST_PROCESSES
+            receiver.accept(now - number * MOST_PROCESSES)
+        elif step == "end" and receiver.deliveries:
+            receiver.end(list(receiver.deliveries)[number % len(receiver.deliveries)])
+        elif step == "time":
+            now += number * SECOND
+        elif step == "poll":
+            # Cut after so many events, and gone on with by its word.
+            seen.update((event.event, event.delivery["id"]) for event in islice(tail.poll(), number))
+            tail = new_tail(receiver, TailPlace.read(tail.place.text()))
+    for number in receiver.deliveries:
+        receiver.end(number)
+    for _ in range(5):
+        seen.update(shown(tail))
+    expected = {(event, str(number)) for event in ("arrived", "ended") for number in receiver.deliveries}
+    assert seen == dict.fromkeys(expected, 1)
+
+
+def test_the_order_is_that_of_arrival_and_an_end_follows_its_arrival():
+    receiver = Receiver()
+    for number in range(20):
+        receiver.accept(BEGIN + 1 + number * SECOND)
+        receiver.end(BEGIN + 1 + number * SECOND)
+    ids = [str(BEGIN + 1 + number * SECOND) for number in range(20)]
+    assert shown(new_tail(receiver)) == [(event, each) for each in ids for event in ("arrived", "ended")]
+
+
+def test_with_a_state_each_is_shown_only_in_it():
+    receiver = Receiver()
+    receiver.accept(BEGIN + 1)
+    receiver.accept(BEGIN + 2)
+    receiver.end(BEGIN + 1, "dead")
+    receiver.end(BEGIN + 2)
+    assert shown(new_tail(receiver, state="dead")) == [("ended", str(BEGIN + 1))]
+
+
+def test_what_was_shown_is_forgotten_once_nothing_older_can_come():
+    receiver = Receiver()
+    receiver.accept(BEGIN + 1)
+    receiver.end(BEGIN + 1)
+    receiver.accept(BEGIN + 2 * OVERLAP)
+    tail = new_tail(receiver)
+    shown(tail)
+    assert tail.place.shown == {BEGIN + 2 * OVERLAP}
+    assert len(tail.place.text()) < 100
+
+
+@pytest.mark.parametrize("text", ["", "x", "eJyLBgABFgEH", "é", "A" * 200_000, "eJyrVjJUslIyUqoFAA4BAoQ"])
+def test_a_word_that_no_tail_said_is_refused(text):
+    with pytest.raises(ConfigurationError, match="copy all of it"):
+        TailPlace.read(text)
