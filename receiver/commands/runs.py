@@ -72,14 +72,9 @@ def runs(
     if verb is Verb.PLAN and named and named[0] in list(KindOfRun):
         kind, source, named = _kind_and_source(named, source)
     ids = [_number(word) for word in named]
+    begin, end = _time("--since", since), _time("--until", until)
     wanted = DeliveryFilter(
-        source=source,
-        state=state,
-        outcome=outcome,
-        event_type=event_type,
-        entity=entity,
-        begin=_time("--since", since),
-        end=_time("--until", until),
+        source=source, state=state, outcome=outcome, event_type=event_type, entity=entity, begin=begin, end=end
     )
     if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY or force):
         raise ConfigurationError(f"`{verb}` takes a run and no filters, which are for `plan`.")
