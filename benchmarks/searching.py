@@ -9,6 +9,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -46,8 +47,8 @@ PAGE = PageBounds(limit=50)
 #: Deliveries that wait, and those of a source that is hardly ever heard of.
 PENDING, RARE = 20_000, 5
 
-#: Readers, and seconds that each looks at an answer before the next question.
-READERS, READER_PAUSE = 10, 1.0
+#: Readers, and the seconds that each looks at an answer before the next question: one who works, and a greedy one.
+READERS, PAUSES = 10, (1.0, 0.0)
 ACK_SECONDS, ACK_ROUNDS = 4, 2
 POOL = 60_000
 
@@ -142,8 +143,7 @@ def report() -> list[str]:
             _fill(url)
             lines.append(f"{name}, filled in {time.perf_counter() - began:.0f} s{'median':>28}{'worst':>12}")
             lines += [f"  {asked:<38}{middle:>9.1f} ms{worst:>9.1f} ms" for asked, middle, worst in _times(url)]
-            alone, beside = _acks(url)
-            lines.append(f"  acks beside {READERS} readers / alone{beside / alone:>17.2f}   ({alone:.0f}/s alone)")
+            lines += _acks(url)
     return lines
 
 
@@ -212,40 +212,48 @@ def _forms(database: Database) -> dict[str, object]:
 # ── acks ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _acks(url: str) -> tuple[float, float]:
-    """Acks a second alone and beside readers, who take turns on one server; the medians."""
-    alone, beside = [], []
+def _acks(url: str) -> Iterator[str]:
+    """Acks a second beside readers, who take turns with nobody on one server: the medians."""
+    acks: dict[float | None, list[float]] = {pause: [] for pause in (None, *PAUSES)}
+    answers: dict[float | None, Counter[int]] = {pause: Counter() for pause in acks}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server, _ = stack.enter_context(running("hookmirror", folder, "--no-worker", database_url=url))
-        for number in range(ACK_ROUNDS):
-            for rates, readers in ((alone, 0), (beside, READERS)):
-                pool = folder / "pool.txt"
-                load.write_pool(pool, (number * 2 + (readers > 0)) * POOL, POOL)
-                with _reading(server, readers):
-                    rates.append(load.send(server, pool, seconds=ACK_SECONDS).requests_per_second)
-    return median(alone), median(beside)
+        for number in range(ACK_ROUNDS * len(acks)):
+            pause = list(acks)[number % len(acks)]
+            pool = folder / "pool.txt"
+            load.write_pool(pool, number * POOL, POOL)
+            with _reading(server, pause) as answered:
+                acks[pause].append(load.send(server, pool, seconds=ACK_SECONDS).requests_per_second)
+                answers[pause] += answered
+    alone = median(acks[None])
+    yield f"  acks alone{alone:>31.0f}/s"
+    for pause in PAUSES:
+        ratio, seconds = median(acks[pause]) / alone, ACK_SECONDS * ACK_ROUNDS
+        reads = f"{answers[pause][200] / seconds:.0f} reads/s, {answers[pause][503] / seconds:.1f}/s refused"
+        yield f"  beside {READERS} readers, pausing {pause:g} s / alone{ratio:>8.2f}   ({reads})"
 
 
 @contextmanager
-def _reading(server: str, readers: int) -> Iterator[None]:
-    """So many who ask one list after the other."""
+def _reading(server: str, pause: float | None) -> Iterator[Counter[int]]:
+    """Readers who ask one list after the other, after a pause in seconds; none for None. Counts answers by status."""
     token = Tokens([SECRET_KEY]).issue(Scope.READ, now=datetime.now(UTC), lifetime=timedelta(hours=1))
     paths = ("deliveries", "deliveries?state=ignored", "catalog/products", "changes?newest=true", "search?q=SKU-4711")
     stopping = threading.Event()
+    answered: Counter[int] = Counter()
 
     def read() -> None:
         with httpx.Client(base_url=server, headers={"Authorization": f"Bearer {token}"}, timeout=30) as client:
             for path in cycle(paths):
-                client.get(f"/api/v1/{path}")
-                if stopping.wait(READER_PAUSE):
+                answered[client.get(f"/api/v1/{path}").status_code] += 1
+                if stopping.wait(pause):
                     return
 
-    threads = [threading.Thread(target=read) for _ in range(readers)]
+    threads = [threading.Thread(target=read) for _ in range(0 if pause is None else READERS)]
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield answered
     finally:
         stopping.set()
         for thread in threads:

@@ -6,13 +6,17 @@ So nobody who reads, however much and however slowly, keeps acks, the worker or 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from time import thread_time
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.api.read_budget import ReadBudget
+from receiver.api.turns import Turn, Turns
 from receiver.database.errors import is_overdue
 from receiver.errors import Unavailable
 from receiver.metrics import metrics
@@ -29,28 +33,33 @@ GRACE = 2.0
 class Reads:
     """Runs functions that read, from an event loop, on as many threads as may read at once."""
 
-    def __init__(self, *, at_once: int, seconds: float) -> None:
-        """`seconds` is what one statement may take, which their database sees to."""
+    def __init__(self, *, at_once: int, seconds: float, budget: ReadBudget | None = None) -> None:
+        """`seconds` is what one statement may take, as their database ensures; `budget` bounds all reads together."""
         self._at_once = at_once
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="reads")
-        self._turns = asyncio.Semaphore(at_once)
-        self._waiting = 0
+        self._turns = Turns(at_once, budget)
 
-    async def run(self, read: Callable[[], Result]) -> Result:
-        """What `read` returns. Raises `Unavailable` if its turn does not come, or if it takes too long."""
-        await self._wait_for_turn()
+    async def run(self, read: Callable[[], Result], *, key: Hashable = None) -> Result:
+        """What `read` returns; its turn is fair to reads of other keys.
+
+        Raises `Unavailable` if its turn does not come, or if it takes too long.
+        """
+        turn = await self._take_turn(key)
         loop = asyncio.get_running_loop()
 
-        def end_turn(_: object) -> None:
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._turns.release)
+        def timed() -> Result:
+            began = thread_time()
+            try:
+                return read()
+            finally:
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(partial(self._turns.give_back, turn, used=thread_time() - began))
 
-        reading = self._threads.submit(read)
-        # When the thread is free, and not when nobody waits for it any more.
-        reading.add_done_callback(end_turn)
+        # Its turn is over when the thread is free, and not when nobody waits for it any more.
+        reading = self._threads.submit(timed)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(reading), self._seconds + GRACE)
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(reading)), self._seconds + GRACE)
         except TimeoutError:
             raise self._too_slow() from None
         except SQLAlchemyError as error:
@@ -62,23 +71,17 @@ class Reads:
         """Begin nothing more. What runs is not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _wait_for_turn(self) -> None:
-        if not self._turns.locked():
-            await self._turns.acquire()
-            return
-        if self._waiting >= self._at_once * WAITING_FOR_EACH:
+    async def _take_turn(self, key: Hashable) -> Turn:
+        if self._turns.waiting >= self._at_once * WAITING_FOR_EACH:
             raise self._too_many()
-        self._waiting += 1
         try:
-            await asyncio.wait_for(self._turns.acquire(), LONGEST_WAIT)
+            return await self._turns.take(key, seconds=LONGEST_WAIT)
         except TimeoutError:
             raise self._too_many() from None
-        finally:
-            self._waiting -= 1
 
     def _too_many(self) -> Unavailable:
         metrics.READS_REFUSED.labels("busy").inc()
-        return Unavailable(f"{self._at_once} questions are being answered already, as many as may be. Ask again later.")
+        return Unavailable(f"{self._at_once} reads at once are as many as may be beside webhooks. Ask again later.")
 
     def _too_slow(self) -> Unavailable:
         metrics.READS_REFUSED.labels("slow").inc()

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import typer
 
+from receiver.api.actions import Actions
 from receiver.api.catalog import Catalog
 from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
@@ -86,6 +87,7 @@ class LocalClient:
             Catalog(lookup, tables),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
+            Actions(lookup),
             Stats(Counts(runtime.database, names)),
             Processes(lookup),
             Findings(lookup, runtime.facts()),

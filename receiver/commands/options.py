@@ -59,7 +59,7 @@ def meant_deliveries(
 ) -> dict[str, Any]:
     """What a replay is asked for, as it is recorded. Raises `ConfigurationError` for what cannot be replayed."""
     if bool(ids) == (wanted != DeliveryFilter()):
-        raise ConfigurationError("Say which: ids, or at least one of --source, --state, --event-type and --entity.")
+        raise ConfigurationError("Say which: ids, or at least one filter, such as --source, --state or --since.")
     if wanted.state not in (None, *ENDED):
         raise ConfigurationError(
             f"What is {wanted.state} is not done yet: --state takes one of {', '.join(ENDED)} here."

@@ -16,11 +16,12 @@ from receiver.errors import ConfigurationError
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import told
+from receiver.mirror.versions import Outcome
 from receiver.runs import formatting
 from receiver.runs.actions import Asked, Done, by_command
 from receiver.runs.reconcile import check_reconcilable
 from receiver.runs.runs import Verbs, find, has_worker, recent
-from receiver.search.arguments import is_id
+from receiver.search.arguments import is_id, parse_moment
 from receiver.search.filters import DeliveryFilter
 from receiver.server.runtime import Runtime, install
 
@@ -60,6 +61,9 @@ def runs(
     event_type: Annotated[str | None, typer.Option(help="With plan: deliveries of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="With plan: deliveries about this entity.")] = None,
     force: Annotated[bool, typer.Option("--force", help="With a reconcile: believe a list that lacks much.")] = False,
+    outcome: Annotated[Outcome | None, typer.Option(help="With plan: deliveries with this outcome.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="With plan: arrived then or later; or 2h.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="With plan: arrived before; or 2h ago.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why; start needs it.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -68,26 +72,33 @@ def runs(
     if verb is Verb.PLAN and named and named[0] in list(KindOfRun):
         kind, source, named = _kind_and_source(named, source)
     ids = [_number(word) for word in named]
+    begin, end = _time("--since", since), _time("--until", until)
+    wanted = DeliveryFilter(
+        source=source, state=state, outcome=outcome, event_type=event_type, entity=entity, begin=begin, end=end
+    )
+    if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY or force):
+        raise ConfigurationError(f"`{verb}` takes a run and no filters, which are for `plan`.")
+    if verb is Verb.LIST and ids:
+        raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
     runtime = install()
     runtime.open()
-    wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
-    if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY or force):
-        raise ConfigurationError(
-            f"`{verb}` takes a run, and no --kind, --source, --state, --event-type, --entity or --force."
-        )
     if verb is Verb.LIST:
-        if ids:
-            raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
         _list(runtime, as_json)
     elif verb is Verb.PLAN:
-        run = plan(runtime, ids, wanted, kind=kind, force=force, reason=reason)
-        _show(runtime, run, as_json)
+        _show(runtime, plan(runtime, ids, wanted, kind=kind, force=force, reason=reason), as_json)
     else:
-        if len(ids) != 1:
-            raise ConfigurationError(f"Say which run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
-        if verb is not Verb.SHOW:
-            _change(runtime.runs, verb, ids[0], reason)
-        _show(runtime, ids[0], as_json)
+        _show(runtime, _change(runtime.runs, verb, _only(ids, verb), reason), as_json)
+
+
+def _only(ids: list[int] | None, verb: Verb) -> int:
+    """The one run that is named. Raises `ConfigurationError` otherwise."""
+    if not ids or len(ids) != 1:
+        raise ConfigurationError(f"Say which run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
+    return ids[0]
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    return None if text is None else parse_moment(option, text, now=datetime.now(UTC))
 
 
 def plan(
@@ -153,7 +164,10 @@ def _reconcilable(runtime: Runtime, ids: list[int], wanted: DeliveryFilter) -> s
     return source.name
 
 
-def _change(verbs: Verbs, verb: Verb, run: int, reason: str | None) -> None:
+def _change(verbs: Verbs, verb: Verb, run: int, reason: str | None) -> int:
+    """Do what the verb says to the run, which is returned."""
+    if verb is Verb.SHOW:
+        return run
     do: dict[Verb, Callable[..., Done]] = {
         Verb.START: verbs.start,
         Verb.PAUSE: verbs.pause,
@@ -162,6 +176,7 @@ def _change(verbs: Verbs, verb: Verb, run: int, reason: str | None) -> None:
     }
     asked = Asked(by=by_command(), what=f"{verb} run", arguments={"run": str(run)}, reason=reason)
     do[verb](asked, run, now=datetime.now(UTC))
+    return run
 
 
 def _list(runtime: Runtime, as_json: bool) -> None:

@@ -21,9 +21,9 @@ from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import Registers, Version
 from receiver.provenance.candidates import bodies_of
-from receiver.provenance.isolation import IsolatedRun
 from receiver.provenance.stored import StoredRow, parent_of, row_of
 from receiver.provenance.traces import Trace
+from receiver.worker.isolation import IsolatedRun
 from receiver.worker.trial import Obstacle, Trial, run_trial
 
 #: Deliveries whose bodies are read at once, and bytes after which that is enough.

@@ -6,11 +6,13 @@ changed. Everything is read from one state of the database; if nothing arrives b
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, bindparam, func, literal_column, select
@@ -24,7 +26,8 @@ from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.mirror.unit_of_work import UnitOfWork
-from receiver.worker.trial import Obstacle, run_trial
+from receiver.worker.isolation import HANG_SECONDS, MOST_LEFT_BEHIND, IsolatedRun, is_left_behind
+from receiver.worker.trial import Obstacle, Trial, run_trial
 
 #: Bounds of one forecast: deliveries, pieces of news, bytes of bodies, and seconds.
 MOST_DELIVERIES, MOST_FORECAST_WRITES, MOST_BYTES, MOST_SECONDS = 5_000, 50_000, 64 * 1024 * 1024, 20.0
@@ -114,6 +117,10 @@ def _ratio(of: int, made: Forecast) -> int:
     return max(round(of / max(len(made.deliveries), 1)), 2)
 
 
+class ForecastOver(Exception):
+    """Ends a handler that returns to a forecast which has given it up."""
+
+
 class _Trial:
     """Runs handlers over an overlay of the mirror that is never saved."""
 
@@ -134,12 +141,16 @@ class _Trial:
         #: What was said so far, by source and table, for handlers that look at a row.
         self._said: dict[tuple[str, type[MirrorRow]], list[Write]] = defaultdict(list)
         self._writes = self._bytes = 0
+        #: Held by who uses the connection: a handler that was left behind may come back.
+        self._reading = threading.Lock()
 
     def run(self, ids: Iterable[int], *, until: float, elapsed: Callable[[], float]) -> None:
+        isolated = IsolatedRun(self._try, self._take, until=inf)
         for window in _windows(ids):
-            for claimed in self._claimed(window):
-                self._made.deliveries.append(self._try(claimed))
-            bound = self._bound_reached(elapsed() > until)
+            found = list(self._claimed(window))
+            self._made.deliveries += (each for each in found if isinstance(each, DeliveryForecast))
+            isolated.run([each for each in found if isinstance(each, Claimed)])
+            bound = self._bound_reached(elapsed() > until, isolated.left_behind)
             if bound is not None and len(self._made.deliveries) < self._made.of:
                 self._made.partial = (
                     f"{len(self._made.deliveries)} of {self._made.of} deliveries were tried, until {bound}: the "
@@ -147,7 +158,9 @@ class _Trial:
                 )
                 return
 
-    def _bound_reached(self, is_late: bool) -> str | None:
+    def _bound_reached(self, is_late: bool, left_behind: int) -> str | None:
+        if left_behind >= MOST_LEFT_BEHIND:
+            return f"the handlers of {left_behind} had not returned within {HANG_SECONDS:g} second"
         if is_late:
             return f"{MOST_SECONDS:g} seconds had passed"
         if self._writes > MOST_FORECAST_WRITES:
@@ -169,11 +182,15 @@ class _Trial:
             entity = (row.entity_kind, row.entity_id) if row.entity_kind and row.entity_id else None
             yield Claimed(row.id, row.source, row.round + 1, 1, row.received_at, row.plain, entity)
 
-    def _try(self, claimed: Claimed | DeliveryForecast) -> DeliveryForecast:
-        if isinstance(claimed, DeliveryForecast):
-            return claimed
+    def _try(self, claimed: Claimed) -> Trial:
         reader = self._reader(claimed.source)
-        trial = run_trial(claimed, self._sources, self._retries, read_row=reader, now=self._clock())
+        return run_trial(claimed, self._sources, self._retries, read_row=reader, now=self._clock())
+
+    def _take(self, claimed: Claimed, trial: Trial) -> None:
+        with self._reading:
+            self._made.deliveries.append(self._result(claimed, trial))
+
+    def _result(self, claimed: Claimed, trial: Trial) -> DeliveryForecast:
         if trial.obstacle is None:
             return self._apply(claimed.id, trial.writes)
         if trial.obstacle in _TOLD_BY_CODE:
@@ -199,7 +216,10 @@ class _Trial:
             earlier = [write for table in tables for write in self._said[source, table]]
             # A row that one delivery changes and others look at is put together anew for each: right before quick.
             order = sorted(earlier, key=lambda write: write.version.arrival)
-            return UnitOfWork(self._connection).read(key, [*order, *writes])
+            with self._reading:
+                if is_left_behind():
+                    raise ForecastOver("The forecast went on without this handler, which took too long.")
+                return UnitOfWork(self._connection).read(key, [*order, *writes])
 
         return read_row
 
@@ -211,6 +231,7 @@ _TOLD_BY_CODE = {Obstacle.DEAD: DEAD, Obstacle.IGNORED: IGNORED, Obstacle.FAILED
 _UNKNOWN = {
     Obstacle.NO_SOURCE: "The settings here have no source {source}.",
     Obstacle.THIN: "Its event is thin: the source's API is asked when it runs, and a forecast does not ask it.",
+    Obstacle.HANGS: "It cannot be told: {handler}.",
     Obstacle.SESSION: "{handler} takes mirror.session, whose SQL only a run can show: it has no forecast.",
 }
 

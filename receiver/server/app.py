@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from receiver.api import exposition, readiness
 from receiver.api.ask import SourceQuestions
+from receiver.api.read_budget import ReadBudget
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.resources import ApiParts
@@ -85,7 +86,7 @@ class App:
         )
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
         self._read_inbox = Inbox(runtime.database.beside(connections=at_once, seconds=seconds))
-        self._reads = Reads(at_once=at_once, seconds=seconds)
+        self._reads = Reads(at_once=at_once, seconds=seconds, budget=ReadBudget(is_busy=self._group_commit.is_busy))
         self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
         self._questions = SourceQuestions(runtime.database, lambda: runtime.sources)
         self._readiness = self._new_readiness()

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, delete, select
@@ -76,7 +79,9 @@ class Wiring:
             for name, dialect in dialects.items()
             for handler in dialect.handlers
         ]
-        return cls((*sorted(listening), *sorted(handling)))
+        modules = {handler.function.__module__ for dialect in dialects.values() for handler in dialect.handlers}
+        written = [f"module {name} has the source text {digest}" for name in modules if (digest := source_digest(name))]
+        return cls((*sorted(listening), *sorted(handling), *sorted(written)))
 
     @property
     def fingerprint(self) -> str:
@@ -89,6 +94,19 @@ class Wiring:
         has = [line for line in other if line not in ours]
         parts = [f"{verb}: {_some(lines)}" for verb, lines in (("lacks", lacks), ("has besides", has)) if lines]
         return "; ".join(parts)
+
+
+@cache
+def source_digest(module: str) -> str:
+    """A hash of a module's source text; empty where there is none, as for compiled code.
+
+    Read once in a process, since what is edited later does not run in it.
+    """
+    try:
+        text = inspect.getsource(sys.modules[module])
+    except (KeyError, OSError, TypeError, SyntaxError, UnicodeError):
+        return ""
+    return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def running(connection: Connection, now: datetime) -> list[RowMapping]:

@@ -160,7 +160,7 @@ def test_another_handler_set_is_told_by_both_with_process_and_difference_and_log
         second.heartbeat()
         first.heartbeat()
     here = f"{socket.gethostname()}:{os.getpid()} (hookmirror {registry.release()})"
-    assert f"worker {here} lacks: shop gives product.archived to test_processes.archive." in second.warnings[0]
+    assert f"worker {here} lacks: shop gives product.archived to test_processes.archive" in second.warnings[0]
     assert f"endpoint {here} has besides: shop gives product.archived to test_processes.arch" in first.warnings[0]
     assert [line["event"] for line in logs] == [*second.warnings, *first.warnings]
 

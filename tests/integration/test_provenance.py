@@ -21,11 +21,12 @@ from receiver.dialects.sources import build_source
 from receiver.errors import Unavailable
 from receiver.inbox.tables import BODIES, DELIVERIES
 from receiver.mirror.rows import Key, sql_table
-from receiver.provenance import candidates, isolation, telling
+from receiver.provenance import candidates, telling
 from receiver.provenance.stored import stored_row
 from receiver.provenance.why import Checked, Why, explain_row
 from receiver.settings.settings import source_settings
 from receiver.testing import TEST_SECRET, Webhooks
+from receiver.worker import isolation
 from receiver.worker.trial import Obstacle
 
 #: Nothing here may depend on how busy the machine is.

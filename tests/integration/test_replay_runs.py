@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import queue
+import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -15,6 +19,7 @@ from receiver.errors import NotFound, ReasonWanted, RunConflict
 from receiver.runs import forecast, replay
 from receiver.runs.actions import By, Via
 from receiver.runs.tables import RunState
+from receiver.worker import isolation, processes
 
 
 @pytest.fixture
@@ -130,6 +135,49 @@ def test_a_forecast_sees_what_the_deliveries_before_it_would_have_changed(kit, s
     assert [forecast[each]["forecast"] for each in ids] == ["applied", "unchanged"]
 
 
+def test_a_handler_that_hangs_is_left_behind_and_the_forecast_goes_on(kit, shop, runs, monkeypatch):
+    monkeypatch.setattr(isolation, "HANG_SECONDS", 0.2)
+    opened, called = threading.Event(), []
+
+    @shop.on("hanging")
+    def hang(event, mirror):
+        if called:
+            opened.wait()
+        called.append(event.entity_id)
+
+    ids = [*send(kit, "A", kind="hanging"), *send(kit, "B")]
+    kit.drain()
+    try:
+        run = runs.plan(*ids)
+        assert "did not return" in runs.items(run)[ids[0]]["forecast_reason"]
+        assert runs.items(run)[ids[1]]["forecast"] == "unchanged"
+    finally:
+        opened.set()
+
+
+def test_a_handler_that_comes_back_too_late_reads_nothing_of_the_forecast(kit, shop, runs, monkeypatch):
+    monkeypatch.setattr(isolation, "HANG_SECONDS", 0.2)
+    opened, told = threading.Event(), queue.SimpleQueue()
+    calls = itertools.count()
+
+    @shop.on("hanging")
+    def hang(event, mirror):
+        if next(calls) == 0:
+            return
+        opened.wait()
+        try:
+            mirror.get(Product, "B")
+        except BaseException as error:
+            told.put(error)
+            raise
+
+    (each,) = send(kit, "A", kind="hanging")
+    kit.drain()
+    runs.plan(each)
+    opened.set()
+    assert "took too long" in str(told.get(timeout=20))
+
+
 def test_a_run_needs_a_reason(kit, runs):
     run = runs.plan(*send_and_drain(kit, "A"))
     with pytest.raises(ReasonWanted, match="3 to 200"):
@@ -165,6 +213,16 @@ def test_a_plan_of_other_handlers_is_outdated(kit, shop, runs):
 
     with pytest.raises(RunConflict, match="plan it again"):
         Runs(kit).start(run)
+
+
+def test_a_plan_is_outdated_by_an_edit_of_a_handler(kit, runs, monkeypatch):
+    send(kit, "A")
+    kit.drain()
+    run = runs.plan(source="shop")
+    monkeypatch.setattr(processes, "source_digest", lambda module: "another text")
+    runs.verbs = replace(runs.verbs, wiring=processes.Wiring.of(runs.sources))
+    with pytest.raises(RunConflict, match="with other handlers"):
+        runs.start(run)
 
 
 def test_a_run_that_nobody_knows_is_told(kit, runs):
@@ -260,7 +318,7 @@ def test_of_a_large_set_a_sample_is_tried_and_the_plan_says_so(kit, runs, monkey
     ("bound", "value", "said"),
     [
         ("MOST_SECONDS", -1.0, "seconds had passed"),
-        ("MOST_WRITES", 0, "said more than 0 things"),
+        ("MOST_FORECAST_WRITES", 0, "said more than 0 things"),
         ("MOST_BYTES", 0, "more than 0 bytes"),
     ],
 )

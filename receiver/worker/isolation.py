@@ -126,6 +126,11 @@ class _Lap:
                 self._began = monotonic()
 
 
+def is_left_behind() -> bool:
+    """Whether the thread that asks was given up: what it still wants to read belongs to others now."""
+    return threading.current_thread() in _hanging
+
+
 def _refuse_if_many_hang() -> None:
     for thread in [each for each in _hanging if not each.is_alive()]:
         _hanging.discard(thread)

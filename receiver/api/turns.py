@@ -1,0 +1,113 @@
+"""Turns of reads: so many at once, in an order that is fair to who asks seldom and for little."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from receiver.api.read_budget import ReadBudget
+
+#: Seconds between two checks whether the budget allows the next read.
+BUDGET_POLL = 0.05
+
+
+class Turn(NamedTuple):
+    """Leave to read, until it is given back."""
+
+    key: Hashable
+    #: Where it stands in the order: what its key had used when it began, in seconds.
+    place: float
+    #: What it has paid of the budget.
+    advance: float
+
+
+class _Waiting(NamedTuple):
+    key: Hashable
+    turn: asyncio.Future[Turn]
+
+
+class Turns:
+    """Gives turns to those who wait in one event loop.
+
+    The next is whose key has used the least CPU time lately, by start-time fair queueing: a long list that is asked for
+    again and again does not keep short ones waiting.
+    """
+
+    def __init__(self, at_once: int, budget: ReadBudget | None = None) -> None:
+        """Without a budget, only the number is bounded."""
+        self._at_once = at_once
+        self._budget = budget
+        self._running = 0
+        self._waiting: list[_Waiting] = []
+        #: By key, the place behind its last read; and the place of the read that began last.
+        self._places: dict[Hashable, float] = {}
+        self._reached = 0.0
+        self._poll: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    async def take(self, key: Hashable, *, seconds: float) -> Turn:
+        """A turn for a read of this key. Raises `TimeoutError` if none comes in so many seconds."""
+        waiting = _Waiting(key, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._give()
+        try:
+            async with asyncio.timeout(seconds):
+                return await waiting.turn
+        except BaseException:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+            elif waiting.turn.done() and not waiting.turn.cancelled():
+                # It came in the moment in which nobody waited for it any more.
+                self.give_back(waiting.turn.result(), used=0.0)
+            raise
+
+    def give_back(self, turn: Turn, *, used: float) -> None:
+        """End a turn whose read has used so many seconds of CPU time."""
+        self._running -= 1
+        if self._budget is not None:
+            self._budget.end(turn.key, advance=turn.advance, used=used)
+        self._places[turn.key] = max(self._places.get(turn.key, 0.0), turn.place + used)
+        if not self._running and not self._waiting:
+            self._places.clear()
+        self._give()
+
+    def _give(self) -> None:
+        """Give turns while there are any."""
+        while self._waiting and self._running < self._at_once:
+            ready = [each for each in self._waiting if self._wait_of(each.key) <= 0]
+            if not ready:
+                self._give_later()
+                return
+            self._begin(min(ready, key=lambda each: self._place(each.key)))
+
+    def _begin(self, waiting: _Waiting) -> None:
+        self._waiting.remove(waiting)
+        if waiting.turn.done():
+            return
+        place = self._reached = self._place(waiting.key)
+        advance = self._budget.begin(waiting.key) if self._budget is not None else 0.0
+        # Others of its key that wait are behind it from now on, and not only when it has ended.
+        self._places[waiting.key] = place + advance
+        self._running += 1
+        waiting.turn.set_result(Turn(waiting.key, place, advance))
+
+    def _place(self, key: Hashable) -> float:
+        return max(self._places.get(key, 0.0), self._reached)
+
+    def _wait_of(self, key: Hashable) -> float:
+        return 0.0 if self._budget is None else self._budget.wait(key)
+
+    def _give_later(self) -> None:
+        if self._poll is None:
+            wait = min(self._wait_of(each.key) for each in self._waiting)
+            loop = asyncio.get_running_loop()
+            self._poll = loop.call_later(min(max(wait, 0.001), BUDGET_POLL), self._give_again)
+
+    def _give_again(self) -> None:
+        self._poll = None
+        self._give()

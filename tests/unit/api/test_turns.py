@@ -1,0 +1,90 @@
+"""Turns of reads: the order in which they are given, and that none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from receiver.api.read_budget import ReadBudget
+from receiver.api.turns import Turns
+
+#: Seconds that nothing here takes unless it is broken.
+BOUND = 20.0
+
+
+async def queue(turns: Turns, key: str, order: list[str], used: float) -> None:
+    turn = await turns.take(key, seconds=BOUND)
+    order.append(key)
+    await asyncio.sleep(0)
+    turns.give_back(turn, used=used)
+
+
+def test_a_short_list_goes_before_long_ones_that_asked_earlier() -> None:
+    async def ask() -> list[str]:
+        turns, order = Turns(1), list[str]()
+        long = [asyncio.create_task(queue(turns, "long", order, used=1.0)) for _ in range(8)]
+        short = [asyncio.create_task(queue(turns, "short", order, used=0.01)) for _ in range(3)]
+        await asyncio.gather(*long, *short)
+        return order
+
+    order = asyncio.run(ask())
+    assert order[1:4] == ["short"] * 3, "behind the one that had begun already"
+
+
+def test_turns_of_one_key_are_given_in_the_order_of_asking() -> None:
+    async def ask() -> list[int]:
+        turns, order = Turns(1), list[int]()
+
+        async def take(number: int) -> None:
+            turn = await turns.take("list", seconds=BOUND)
+            order.append(number)
+            turns.give_back(turn, used=0.01)
+
+        await asyncio.gather(*(take(number) for number in range(8)))
+        return order
+
+    assert asyncio.run(ask()) == list(range(8))
+
+
+def test_a_turn_that_nobody_waits_for_any_more_goes_to_the_next() -> None:
+    async def ask() -> None:
+        turns = Turns(1)
+        first = await turns.take("list", seconds=BOUND)
+        left = asyncio.create_task(turns.take("list", seconds=BOUND))
+        await asyncio.sleep(0)
+        turns.give_back(first, used=0.0)
+        # It has its turn, and is ended before it can take it.
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        turns.give_back(await turns.take("list", seconds=BOUND), used=0.0)
+        assert turns.waiting == 0
+
+    asyncio.run(ask())
+
+
+def test_a_turn_that_does_not_come_in_time_is_refused_and_not_given_later() -> None:
+    async def ask() -> None:
+        turns = Turns(1)
+        first = await turns.take("list", seconds=BOUND)
+        with pytest.raises(TimeoutError):
+            await turns.take("list", seconds=0.01)
+        turns.give_back(first, used=0.0)
+        turns.give_back(await turns.take("list", seconds=BOUND), used=0.0)
+
+    asyncio.run(ask())
+
+
+def test_who_waits_for_the_budget_gets_a_turn_when_the_webhooks_end() -> None:
+    async def ask() -> None:
+        acking = True
+        turns = Turns(4, ReadBudget(is_busy=lambda: acking))
+        turns.give_back(await turns.take("list", seconds=BOUND), used=1.0)
+        waiting = asyncio.create_task(turns.take("list", seconds=BOUND))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        acking = False
+        turns.give_back(await waiting, used=0.0)
+
+    asyncio.run(ask())
