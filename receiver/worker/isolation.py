@@ -82,7 +82,7 @@ class _Lap:
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
     #: What went wrong on the thread, and not in the code that it runs.
-    _error: Exception | None = None
+    _error: BaseException | None = None
 
     def start(self) -> None:
         # A daemon, because the interpreter would wait for one that never returns.
@@ -110,7 +110,8 @@ class _Lap:
     def _run(self) -> None:
         try:
             self._try_all()
-        except Exception as error:
+        except BaseException as error:
+            # Whatever ends this thread is the matter of the one that waits for it.
             self._error = error
 
     def _try_all(self) -> None:

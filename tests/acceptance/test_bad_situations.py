@@ -294,11 +294,11 @@ SITUATIONS: dict[str, Situation] = {
         f"sending at {time}": (plain, ("send", "sigma", "a.b", "--at", time), "such as 2026-11-21T12:00:00Z or")
         for time in ("2026-11-21T12:00:00", "2026-11-21", "noon", "0001-01-01T00:00:00+14:00")
     },
-    "replaying nothing": (with_database, ("replay",), "at least one of --source"),
+    "replaying nothing": (with_database, ("replay",), "at least one filter, such as --source"),
     "replaying both by id and by option": (
         with_database,
         ("replay", "1", "--state", "dead"),
-        "ids, or at least one of",
+        "ids, or at least one filter",
     ),
     "replaying an unknown id": (with_database, ("replay", "1"), "No delivery has the id 1"),
     "replaying an unknown source": (

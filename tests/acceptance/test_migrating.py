@@ -351,7 +351,7 @@ def without_driver(tmp_path):
     """An installation on a machine where psycopg cannot be imported."""
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "psycopg.py").write_text("raise ImportError('no pq wrapper available')")
-    return Folder(tmp_path, environment={"PYTHONPATH": str(tmp_path / "broken")})
+    return Folder(tmp_path, environment={"PYTHONPATH": str(tmp_path / "broken")}, fresh=True)
 
 
 def test_a_missing_driver_is_named_with_how_to_install_it(without_driver):

@@ -241,7 +241,7 @@ def test_a_worker_answers_for_its_health_and_its_metrics_on_a_port_of_its_own(tm
 
 
 def test_a_worker_without_a_port_for_metrics_listens_nowhere(tmp_path):
-    with Folder(tmp_path).running("worker") as worker:
+    with Folder(tmp_path, fresh=True).running("worker") as worker:
         wait_until(lambda: (tmp_path / "hookmirror.db-shm").exists(), "the worker's start")
         inodes = {os.readlink(link) for link in Path(f"/proc/{worker.pid}/fd").iterdir() if link.exists()}
         assert [inode for inode in inodes if inode.startswith("socket:")] == []

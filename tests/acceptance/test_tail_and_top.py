@@ -116,8 +116,10 @@ def test_top_shows_sources_processes_and_as_of_when(served):
     ],
 )
 def test_what_cannot_be_meant_is_refused_at_once(tmp_path, arguments, says):
+    folder = Folder(tmp_path)
     with Forks(1) as forks:
-        done = forks.run(Folder(tmp_path), *arguments)
+        assert forks.run(folder, "migrate").returncode == 0
+        done = forks.run(folder, *arguments)
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr

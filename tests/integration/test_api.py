@@ -26,7 +26,7 @@ ROW = {
 }
 CHANGE = {
     *("seq", "table", "source", "external_id", "operation", "before", "after"),
-    *("delivery_id", "changed_at", "recorded_at"),
+    *("delivery_id", "changed_at", "recorded_at", "run"),
 }
 
 

@@ -115,9 +115,9 @@ def test_a_trigger_of_somebody_else_s_does_not_hide_what_repeats(tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'watched.db'}")
     database.create_tables()
     with database.write() as connection:
-        connection.exec_driver_sql("CREATE TABLE seen (id)")
+        connection.exec_driver_sql("CREATE TABLE watched (id)")
         connection.exec_driver_sql(
-            "CREATE TRIGGER watch AFTER INSERT ON deliveries BEGIN INSERT INTO seen VALUES (NEW.id); END"
+            "CREATE TRIGGER watch AFTER INSERT ON deliveries BEGIN INSERT INTO watched VALUES (NEW.id); END"
         )
     inbox = Inbox(database)
 
