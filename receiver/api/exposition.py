@@ -45,7 +45,7 @@ class Exposition:
         return metrics.text()
 
     def measure(self) -> None:
-        """See how the inbox stands. Whoever asks while somebody does is told how it stood before."""
+        """Measure the inbox, unless a measurement is under way: then the metrics keep their previous values."""
         if not self._measuring.acquire(blocking=False):
             return
         metrics.LOG_BYTES.set(self._inbox.database.log_bytes)

@@ -115,7 +115,7 @@ def answer_refused(_: Request, error: Exception) -> Response:
 
 
 def answer_http_error(request: Request, error: Exception) -> Response:
-    """What routing refuses, in the same shape. A POST to no address of ours may be a webhook whose URL is wrong."""
+    """Answer a request that routing refuses. A POST to an unknown address may be a webhook with a wrong URL."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
     if request.method == "POST":

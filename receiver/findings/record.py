@@ -35,7 +35,7 @@ class Changes(NamedTuple):
 
 
 def update_record(database: Database, found: Sequence[Finding], *, now: datetime) -> Changes:
-    """Open what is new, renew what is still so, and close what is not any more."""
+    """Open new findings, renew those that still hold, and close the others."""
     by_id = {finding.id: finding for finding in found[:MOST_OPEN]}
     return retry_transaction(lambda: _update(database, by_id, now))
 

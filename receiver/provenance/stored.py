@@ -26,7 +26,7 @@ class StoredRow(NamedTuple):
 
 
 def stored_row(connection: Connection, key: Key) -> StoredRow | None:
-    """The row; None if nobody ever spoke of it."""
+    """The row; None if no news of it has arrived."""
     found = _registers(connection, key)
     if found is None:
         return None
@@ -46,7 +46,7 @@ def parent_of(key: Key, registers: Registers) -> Key | None:
 
 
 def row_of(key: Key, registers: Registers, children_gone: Version | None) -> MirrorRow | None:
-    """The row that these registers make, as the mirror would show it; None if nobody spoke of it."""
+    """The row that these registers make, as the mirror would show it; None if no news of it has arrived."""
     if "active" not in registers.versions:
         return None
     status = row_status(registers, children_gone)

@@ -95,7 +95,7 @@ def explain_row(
     retries: RetrySchedule | None = None,
     seconds: float = RECOMPUTATION_SECONDS,
 ) -> Why | None:
-    """Why the row is as it is; None if nobody ever spoke of it. Takes a little longer than `seconds` at most.
+    """Why the row is as it is; None if no news of it has arrived. Takes a little longer than `seconds` at most.
 
     Raises `Unavailable` if too much of the dialects' code hangs in this process.
     """

@@ -339,7 +339,7 @@ def _dated_back(mark: Mark, done: DatedBack) -> Mark:
 
 
 def _repaired(mark: Mark, done: RepairedRows, can_ask: Sequence[type[MirrorRow]]) -> Mark:
-    """The mark behind what was done. What moved and can be asked for is looked at again."""
+    """The mark after these repairs. Rows that moved are looked up again, if their source can be asked."""
     following = mark.behind(done.changes)
     following.newer += done.newer
     for key in done.moved:

@@ -24,7 +24,7 @@ from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.errors import KeyUsed, ReasonWanted
 
-#: Characters of a reason: fewer say nothing, and more is no reason but a report.
+#: The shortest and the longest reason, in characters.
 SHORTEST_ACTION_REASON, LONGEST_ACTION_REASON = 3, 200
 
 #: Characters of an idempotency key.
@@ -112,7 +112,7 @@ class Effect:
 
 
 class Done(NamedTuple):
-    """What is answered to whoever asked; `again` for a request that had been done before."""
+    """The answer to a request; `again` marks one that was already done before."""
 
     result: Mapping[str, Any]
     again: bool = False

@@ -110,9 +110,9 @@ def lease_run(
     lease_for: Callable[[str, Sequence[str]], timedelta | None],
     clock: Callable[[], datetime],
 ) -> LeasedRun | None:
-    """Take the run, if it is planned or fed at the moment and nobody else does; None otherwise.
+    """Lease the run, if it needs planning or feeding and no other process holds it; None otherwise.
 
-    `lease_for` says how long to hold a run of this kind and these sources; None for one that is not to be taken.
+    `lease_for` says how long to hold a run of this kind and these sources; None for a run that must be left.
     """
     now = clock()
     with database.read() as connection:

@@ -130,7 +130,7 @@ class Reconcile:
         return Asking(source, self._clock)
 
     def _mark(self, held: RunLease, source: str) -> Mark:
-        """Where to go on, or a new beginning; what nobody goes on with is dropped."""
+        """The stored mark of the run, or a new one. Drops abandoned walks."""
         now, plan = self._clock(), held.run.state is RunState.PLANNING
         drop_older(self._database, new_mark(source, now=now - LEFT_BEHIND).run, keep=self._gone_on_with())
         if held.run.mark is not None:

@@ -39,7 +39,7 @@ class KeptDelivery(NamedTuple):
 
 
 def delivery(database: Database, delivery_id: int) -> KeptDelivery | None:
-    """One delivery with its body, headers and rounds; None if there is none of this id."""
+    """One delivery with its body, headers and rounds; None for an unknown id."""
     found = select(DELIVERIES, BODIES.c.body, BODIES.c.plain, BODIES.c.headers)
     found = found.outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id).where(DELIVERIES.c.id == delivery_id)
     with database.read() as connection:

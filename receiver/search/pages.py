@@ -66,7 +66,7 @@ class Items:
 
 
 def read_found_page(connection: Connection, ways: Sequence[Path | Few], items: Items, bounds: PageBounds) -> FoundPage:
-    """The page of what is on these ways, on none of which is an item that another one has."""
+    """Merge what these ways lead to into one page. No item is on two of the ways."""
     way, found = ways[0], None
     if len(ways) == 1 and isinstance(way, Path) and not way.looks:
         statement = way.select(items.columns, behind=bounds.behind)

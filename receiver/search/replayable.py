@@ -30,7 +30,7 @@ def replayable_ids(database: Database, wanted: DeliveryFilter) -> Iterator[list[
 
 
 def unknown_ids(database: Database, ids: Collection[int]) -> list[int]:
-    """Those that are no deliveries, in the order of their numbers."""
+    """The ids that no delivery has, ascending."""
     storable = tuple(number for number in ids if number.bit_length() < 64)
     with database.read() as connection:
         found = connection.execute(select(DELIVERIES.c.id).where(among_ids(storable))).scalars().all()

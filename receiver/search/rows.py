@@ -51,7 +51,7 @@ def count_rows(database: Database, table: type[MirrorRow], wanted: RowFilter, *,
 
 
 def row(database: Database, table: type[MirrorRow], source: str, external_id: str) -> RowMapping | None:
-    """One row of a mirror table; None if nobody ever spoke of it."""
+    """One row of a mirror table; None if no news of it has arrived."""
     sql = sql_table(table)
     statement = select(*raw_columns(sql, but=HIDDEN)).where(sql.c.source == source, sql.c.external_id == external_id)
     with database.read() as connection:
