@@ -88,8 +88,7 @@ class Databases:
         """A new database with the tables of the inbox and the catalog; returns its name."""
         if self._template is None:
             self._template = self.create()
-            with closing(Database(self.url(self._template))) as database:
-                Schema(database).upgrade()
+            _make_tables(self.url(self._template))
         return self.create(self._template)
 
     @contextmanager
@@ -167,12 +166,27 @@ def database_system(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def file_with_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the tables of the inbox and the catalog, and nothing in them."""
+    path = tmp_path_factory.mktemp("template") / "hookmirror.db"
+    _make_tables(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture(scope="module")
 def lend_database(database_system: str, request: pytest.FixtureRequest) -> LendDatabase:
     """Lends databases of the kind at hand, for what a fixture of one test does not fit."""
-    if database_system == "sqlite":
-        return _lend_file
-    return request.getfixturevalue("databases").lend
+    if database_system == "postgresql":
+        return request.getfixturevalue("databases").lend
+    template = request.getfixturevalue("file_with_tables")
+
+    @contextmanager
+    def lend(folder: Path) -> Iterator[str]:
+        shutil.copy(template, folder / template.name)
+        yield _file(folder)
+
+    return lend
 
 
 @pytest.fixture
@@ -185,14 +199,14 @@ def database_url(database_system: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def mirror_url(lend_database: LendDatabase, tmp_path: Path) -> Iterator[str]:
-    """A fresh database of either kind. On PostgreSQL the tables are there, because copying them is quick."""
+    """A fresh database of either kind. The tables are there, because copying them is quick."""
     with lend_database(tmp_path) as url:
         yield url
 
 
-@contextmanager
-def _lend_file(folder: Path) -> Iterator[str]:
-    yield _file(folder)
+def _make_tables(url: str) -> None:
+    with closing(Database(url)) as database:
+        Schema(database).upgrade()
 
 
 def _file(folder: Path) -> str:

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -19,12 +18,10 @@ from typing import Any
 import httpx
 from forked import Forked
 from sqlalchemy import text
+from waiting import TIMEOUT, wait_until
 
 from receiver.database.database import Database
 from simulator.receiver_process import free_port
-
-#: Seconds that anything may take that a test waits for.
-TIMEOUT = 60.0
 
 SECRET = "secret-of-these-tests-only"
 PHRASE = "KeyPhraseOf32CharactersForTests1"
@@ -48,15 +45,6 @@ app_key = "app-key-of-these-tests"
 """
 
 HEADERS = {"sigma": "X-Sigma-Signature", "iimmpact": "X-Webhook-Signature", "indexed": "X-Webhook-Signature"}
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """What the condition says as soon as it is true. Fails after a while."""
-    end = time.monotonic() + TIMEOUT
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited {TIMEOUT:.0f} s for {what}"
-        time.sleep(0.01)
-    return found
 
 
 def signed(source: str, content: bytes) -> dict[str, str]:
