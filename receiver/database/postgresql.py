@@ -75,6 +75,18 @@ def look_after(engine: Engine, *, setting: str = SETTING) -> None:
         event.listen(engine, "checkout", _leave_demoted)
 
 
+def limit_statements(engine: Engine, seconds: float) -> None:
+    """Have PostgreSQL end every statement that takes longer, and every wait for a lock."""
+
+    def limit(connection: Any, _: object) -> None:
+        milliseconds = int(seconds * 1_000)
+        for name in ("statement_timeout", "lock_timeout"):
+            connection.execute(f"SET {name} = {milliseconds}")
+        connection.commit()
+
+    event.listen(engine, "connect", limit)
+
+
 def open_session(engine: Engine, arguments: Mapping[str, Any]) -> Connection[Any]:
     """A session beside the engine's pool, opened as the engine opens its own; its statements commit by themselves."""
     import psycopg
