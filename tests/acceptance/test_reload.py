@@ -373,7 +373,7 @@ def test_reload_gives_no_signal_to_a_process_that_would_die_of_it(folder):
 
 
 def test_reload_where_nobody_runs_says_so(folder):
-    folder.run("migrate")
+    folder.migrate()
     done = folder.run("reload")
     assert (done.returncode, done.stdout) == (1, "")
     assert "No process serves or works on this database" in done.stderr

@@ -20,7 +20,9 @@ from forked import Forked
 from sqlalchemy import text
 from waiting import TIMEOUT, wait_until
 
+import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
 from receiver.database.database import Database
+from receiver.database.schema import Schema
 from simulator.receiver_process import free_port
 
 SECRET = "secret-of-these-tests-only"
@@ -86,6 +88,11 @@ class Folder:
         with closing(Database(self.url)) as beside, beside.write() as connection:
             found = connection.execute(text(sql))
             return [tuple(row) for row in found] if found.returns_rows else []
+
+    def migrate(self) -> None:
+        """Make the tables, for commands that want a database which is there."""
+        with closing(Database(self.url)) as database:
+            Schema(database).upgrade()
 
     def count(self, where: str = "true", table: str = "deliveries") -> int:
         return int(self.query(f"SELECT count(*) FROM {table} WHERE {where}")[0][0])
