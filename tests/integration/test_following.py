@@ -479,7 +479,7 @@ def test_a_cursor_that_is_not_one_of_this_feed_stops_the_follower_until_it_is_mo
 def test_a_beginning_behind_the_end_is_refused(database):
     with following(database, "http://127.0.0.1:9/", begin="7") as run:
         wait_until(lambda: run.is_over, "the end")
-    assert "ends with 0, and --from 7 lies behind that" in str(run.error)
+    assert "ends with 0, and --from 7 lies beyond" in str(run.error)
 
 
 def test_how_far_a_follower_is_behind_is_a_metric(database):
