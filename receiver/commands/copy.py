@@ -52,13 +52,14 @@ def copy(
             copier = Copier(*sides, without=without or (), progress=told)
             report = copier.verify() if verify_only else copier.copy(afresh=afresh)
     except KeyboardInterrupt:
-        sys.stderr.write("hookmirror: Stopped. Run the same command again: it continues after the copied rows.\n")
+        next_time = "it starts again" if verify_only else "it continues after the copied rows"
+        sys.stderr.write(f"hookmirror: Stopped. Run the same command again: {next_time}.\n")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         for side in sides:
             side.database.close()
     typer.echo(_json(report) if as_json else "\n".join(lines(report, verify_only=verify_only)))
-    if not report.same:
+    if not report.same or report.unfinished:
         raise typer.Exit(1)
 
 
@@ -77,7 +78,13 @@ def lines(report: CopyReport, *, verify_only: bool) -> Iterator[str]:
     yield from (f"{each.table} {each.key}: {each.what}" for each in report.differences)
     for name in report.left_out:
         yield f"{name} is left out: no package here declares it."
-    if report.same:
+    if report.unfinished:
+        same = "although every row is there" if report.same else "so the two differ"
+        yield (
+            f"{report.target} holds {report.unfinished}, {same}: run this without --verify-only to finish it; nothing "
+            "can serve or work on it before that."
+        )
+    elif report.same:
         done = "Compared" if verify_only else f"Copied {report.copied} rows, and compared"
         yield f"{done}: {report.target} and {report.source} are equal."
     elif verify_only:
