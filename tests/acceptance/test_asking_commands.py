@@ -14,7 +14,8 @@ from commanding import SECRET, Folder, Forks, product
 from serving import serving, token, wait_until
 
 from receiver.api.tokens import Scope
-from receiver.commands.tables import cell, hex_lines
+from receiver.commands.tables import cell
+from receiver.logs.escapes import hex_lines
 
 HOSTILE = "Lamp\x1b[2J\u202e"
 
