@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from senders import sent
-from serving import Served, serving, wait_until
+from serving import SECRET_KEY, Served, serving, wait_until
 from sqlalchemy import delete, insert, select
 
 from receiver.api.tokens import Scope
 from receiver.findings.tables import TALLIES
+from receiver.sessions.links import Links
+from receiver.sessions.roles import Role
 from simulator.receiver_process import free_port
 from simulator.systems import SYSTEMS
 from simulator.testing import Simulated, SimulatedSystem
@@ -43,10 +46,26 @@ class ConsoleStock:
     deliveries: dict[str, str] = field(default_factory=dict)
     #: Runs by what became of them: `planned`, `reconciled`.
     runs: dict[str, str] = field(default_factory=dict)
+    #: Table, source and external id of rows: `contradicted`, whose source says something else.
+    rows: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> list[str]:
+        return sorted(self.systems)
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """The ids of faults by their causes."""
+        return {each["cause"]: each["id"] for each in self.ask("/api/v1/faults")["items"]}
 
     @property
     def site(self) -> str:
         return str(self.served.client.base_url).rstrip("/")
+
+    def link(self, role: Role) -> str:
+        """An address that signs somebody in, as `hookmirror console-link` prints it."""
+        secret = Links([SECRET_KEY]).issue(f"{role}-1", role, now=datetime.now(UTC))
+        return f"{self.site}/console/sign-in?link={quote(secret)}"
 
     def tell(self, content: Any, *, source: str = SOURCE, secret: str | None = None) -> str:
         """Post one authentic webhook; returns its id once it has ended."""
@@ -72,7 +91,7 @@ class ConsoleStock:
         self.wait_for(run, "done")
 
     def wait_for(self, run: str, state: str) -> None:
-        wait_until(lambda: self._get(f"/api/v1/runs/{run}")["state"] == state, f"run {run} to be {state}")
+        wait_until(lambda: self.ask(f"/api/v1/runs/{run}")["state"] == state, f"run {run} to be {state}")
 
     def examine(self) -> None:
         """Count, and look what needs a person, now instead of once a minute."""
@@ -83,7 +102,7 @@ class ConsoleStock:
         """Write the tallies."""
         self.served.app._watch.tally()
 
-    def _get(self, path: str) -> Any:
+    def ask(self, path: str) -> Any:
         answer = self.served.get(path)
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -104,7 +123,7 @@ def console_stock(database_url: str, *, seed: int = 1) -> Iterator[ConsoleStock]
             name: simulated.start(name, to=f"http://127.0.0.1:{port}/hooks/{name}", seed=seed) for name in SYSTEMS
         }
         sources = {name: system.settings for name, system in systems.items()}
-        with serving(database_url, with_worker=True, port=port, sources=sources) as served:
+        with serving(database_url, with_worker=True, port=port, sources=sources, console=True) as served:
             stock = ConsoleStock(served, systems)
             _tell(stock)
             yield stock
@@ -151,6 +170,7 @@ def _contradict(stock: ConsoleStock) -> None:
     shop.create(kind="product", product_code=SKU, display_name="Lamp")
     # Its id there is another than its SKU.
     product = next(each for each in shop.system.alive("product") if each.data["product_code"] == SKU)
+    stock.rows["contradicted"] = (TABLE, SOURCE, product.id)
     shop.wait()
     stock.settle()
     now = datetime.now(UTC)
