@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.commands.actions import actions
 from receiver.commands.ask import ask
 from receiver.commands.changes import changes
+from receiver.commands.console_link import console_link
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
 from receiver.commands.doctor import doctor
@@ -49,7 +50,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, follow, reload, token, doctor, findings, refused, send),
+    *(serve, worker, follow, reload, token, console_link, doctor, findings, refused, send),
     *(top, tail, search, deliveries, show, rows, row, changes),
     *(replay, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )

@@ -1,7 +1,7 @@
-"""Questions to a source about one row on behalf of a person, and the repair of that row, each with its action.
+"""Asks a source for one row on behalf of a person, or repairs the row, and records either as an action.
 
-A question changes nothing here, and costs a call of the source's API: that is why it is recorded, too, with what the
-source said. A repair is a run of one row, recorded in the transaction that repairs.
+A question changes nothing here. It is recorded because it costs a call of the source's API. A repair is a run of one row,
+recorded in the same transaction.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LONGEST_ANSWERED_VALUE, MOST_ANSWERED_COLUMNS = 300, 30
 
 
 def ask(verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, *, by: By) -> SourceAnswer:
-    """Ask the source for one row, and record who asked and what it said. Raises as `ask_source` does."""
+    """Ask the source for one row, and record who asked and the answer. Raises as `ask_source` does."""
     answer = ask_source(verbs.database, source, table, external_id)
     asked = _asked(ASK, source, table, external_id, by=by)
 
@@ -39,7 +39,7 @@ def ask(verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, 
 def repair(
     verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, *, by: By, reason: str
 ) -> SourceAnswer:
-    """Ask the source for one row, let its answer in, and record who wanted that. Raises as `repair_row` does."""
+    """Ask the source for one row, apply the answer, and record who requested it. Raises as `repair_row` does."""
     asked = _asked(REPAIR, source, table, external_id, by=by, reason=reason.strip())
     begun: list[int] = []
 
@@ -58,7 +58,7 @@ def repair(
 
 
 def answered(answer: SourceAnswer) -> dict[str, Any]:
-    """What the source said, as it is kept with an action: the columns that differ, their values as JSON text."""
+    """Return what an action keeps of an answer: the columns that differ, with their values as JSON text."""
     differing = [each for each in answer.columns if not each.equal]
     return {
         "milliseconds": round(answer.seconds * 1_000),
@@ -89,7 +89,7 @@ def _as_text(moment: datetime | None) -> str | None:
 
 
 def _insert_run(connection: Connection, verbs: Verbs, asked: Asked, source: str) -> int:
-    """A run of one row, over as soon as it is there."""
+    """Insert a finished run of one row."""
     now = datetime.now(UTC)
     values = new_run(REPAIR, asked, [source], verbs.wiring, now) | {
         "state": RunState.DONE.value,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,6 +23,7 @@ from receiver.api.reads import Reads
 from receiver.api.resources import ApiParts
 from receiver.api.routes import Api, answer_database_error, answer_http_error, answer_refused
 from receiver.api.tokens import Tokens
+from receiver.console.site import Console
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox.inbox import Inbox
@@ -37,6 +38,7 @@ from receiver.provenance.why import explainer
 from receiver.runs.feeder import FeederThread
 from receiver.runs.schedule import statuses
 from receiver.search.cursors import Cursors
+from receiver.server.console import is_for_console, new_console
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Reloader, Renewal, Requests
 from receiver.server.runtime import Runtime, install
@@ -52,6 +54,14 @@ TAKING = 10.0
 
 #: What uvicorn and gunicorn take as: another process of this application would not start either.
 EXIT_CANNOT_START = 3
+
+
+class Rest(NamedTuple):
+    """What is served beside webhooks."""
+
+    api: Starlette
+    #: None unless it is switched on.
+    console: Console | None
 
 
 class App:
@@ -100,7 +110,7 @@ class App:
         limit = runtime.settings.max_backlog_seconds
         return Readiness(Inbox(asked), sorted(runtime.sources), max_backlog_seconds=limit, accepting=self._trouble)
 
-    def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Starlette:
+    def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Rest:
         """Everything but the endpoint. Raises `ConfigurationError` for settings that it cannot work with."""
         parts = ApiParts(
             inbox=self._read_inbox,
@@ -130,13 +140,18 @@ class App:
         )
         # Otherwise a path with an extra slash would be answered with a redirect to a host that the request names.
         rest.router.redirect_slashes = False
-        return rest
+        if not settings.console:
+            return Rest(rest, None)
+        return Rest(rest, new_console(settings, api, self._reads, self._read_inbox.database))
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _is_for_hooks(inner_path(scope)):
+        path = inner_path(scope) if scope["type"] == "http" else ""
+        if path and _is_for_hooks(path):
             await self.endpoint(scope, receive, send)
+        elif self._rest.console is not None and is_for_console(path):
+            await self._rest.console(scope, receive, send)  # type: ignore[arg-type]
         else:
-            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+            await self._rest.api(scope, receive, send)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
