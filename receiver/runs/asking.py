@@ -1,7 +1,7 @@
 """Asks a source for one row on behalf of a person, or repairs the row, and records either as an action.
 
-A question changes nothing here. It is recorded because it costs a call of the source's API. A repair is a run of one row,
-recorded in the same transaction.
+A question changes nothing here. It is recorded because it costs a call of the source's API. A repair is a run of one
+row, recorded in the same transaction.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Filters that a page is opened with, too, by its name: lists that find nothing, and such that are filtered.
 FILTERED = {
-    "overview": [{"span": "day"}, {"span": "week"}],
+    "overview": [{"period": "day"}, {"period": "week"}],
     "deliveries": [{"state": "dead"}, {"source": "iimmpact", "state": "ignored"}, {"event_type": "nothing.happened"}],
     "search": [{"q": "4711"}, {"q": "nothing is called so"}],
     "rows": [{"active": "false"}, {"sku": "nothing has it"}],
