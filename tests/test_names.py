@@ -28,6 +28,7 @@ ALLOWED = {
 #: Modules that are called after a word of the glossary in another form.
 FORMS = {
     "admission": "admit",
+    "asking": "ask",
     "handling": "handler",
     "hydration": "hydrate",
     "settlement": "settle",
