@@ -26,7 +26,9 @@ from receiver.following.addresses import AddressKind, Misled, Resolve, of_kind, 
 from receiver.following.feed import FeedItem
 from receiver.logs.safe_text import told, told_with_type
 from receiver.release import release
-from receiver.verify.signatures import Credentials, HmacSha256, Secret
+from receiver.verify.request import WebhookRequest
+from receiver.verify.signatures import HmacSha256
+from receiver.verify.verifiers import Credentials, Secret
 
 #: Carries the signature, in the form that `HmacSha256` verifies by itself.
 SIGNATURE_HEADER = "X-Webhook-Signature"
@@ -178,7 +180,7 @@ class Target:
 
     async def _ask_at(self, address: str, item: FeedItem) -> TargetAnswer:
         """Post to this very address, in the name of the host, whose certificate is demanded."""
-        body, signature = self._verifier.sign(item.body, self._credentials)
+        body, signature = self._verifier.sign(WebhookRequest(item.body), self._credentials)
         headers = {**self._headers, "Idempotency-Key": item.key, **signature}
         request = self._client.build_request(
             "POST",
