@@ -132,7 +132,7 @@ class Webhooks:
         """Move the worker's clock, in the words of `timedelta`: `advance(hours=1)`. Retries come due by it."""
         self._moved += timedelta(**time)
 
-    # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def send(self, source: str, event_type: str, *, id: str, at: datetime | None = None, data: Any = None) -> Answer:  # noqa: A002 (the word that senders use)
         """Send an event, in a body that the dialect composes. `at` is now unless given. Fails if it is refused."""

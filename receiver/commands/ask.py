@@ -1,4 +1,4 @@
-"""`hookmirror ask`: one row of the mirror beside what its source says of it now."""
+"""`hookmirror ask`: compares one row of the mirror with its source."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def ask(
     table: Annotated[str, typer.Argument(help="The table of the mirror, such as products.")],
     source: Annotated[str, typer.Argument(help="The source, as in the settings.")],
     external_id: Annotated[str, typer.Argument(metavar="ID", help="The row's id at its source.")],
-    repair: Annotated[bool, typer.Option("--repair", help="Let the answer into the mirror.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair the mirror by the answer.")] = False,
     reason: Annotated[str, typer.Option(help="Why it is repaired; needed with --repair.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Ask the source for one row, and show where the mirror differs; the exit code is 1 if it still does."""
     if reason and not repair:
-        raise ConfigurationError("--reason says why a row is repaired: add --repair, or leave it out.")
+        raise ConfigurationError("--reason is for a repair: add --repair, or leave it out.")
     runtime = install()
     runtime.open()
     listening = source_named(runtime.sources, source)

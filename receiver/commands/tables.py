@@ -1,4 +1,4 @@
-"""What commands show to people: aligned tables and lists of members, with nothing in them that others can forge."""
+"""Prints aligned tables and lists of members, with control characters escaped, so that data cannot forge output."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rich.text import Text
 from receiver.codec import encode
 from receiver.logs.escapes import visible
 
-#: Columns of what is not a terminal, such as a pipe: nothing is folded there.
+#: The width for output that is not a terminal, so that no line is folded.
 UNFOLDED = 100_000
 
-#: Bytes of a line of hexadecimal digits.
+#: Bytes per line of hexadecimal digits.
 LINE = 16
 
 
@@ -42,7 +42,7 @@ def print_members(members: Mapping[str, Any]) -> None:
 
 
 def cell(value: Any) -> str:
-    """A value of JSON as a person reads it, all digits of a number included."""
+    """Format a JSON value as text, with all digits of a number."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -53,7 +53,7 @@ def cell(value: Any) -> str:
 
 
 def hex_lines(content: bytes) -> list[str]:
-    """Bytes as hexadecimal digits, beside them what of it is ASCII."""
+    """Format bytes as hexadecimal digits beside their printable ASCII characters."""
     lines = []
     for start in range(0, len(content), LINE):
         some = content[start : start + LINE]
@@ -66,7 +66,7 @@ def _print(table: Table) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=UNFOLDED)
-        # Else every line would be filled up with blanks to that width.
+        # Otherwise every line would be padded with blanks to that width.
         with console.capture() as captured:
             console.print(table)
         typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -1,4 +1,4 @@
-"""Admission: from the bytes of a request to an arrival, verified and read as far as deciding needs."""
+"""Admission: verifies requests, and reads their envelopes into arrivals."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ log = Repeats(structlog.get_logger(__name__))
 #: Characters of a kept header's value.
 LONGEST_HEADER = 512
 
-#: The codes of refusals that a signature over the decompressed bytes would not get.
+#: The error codes after which the decompressed bytes are verified, too.
 OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
 
 class Request(NamedTuple):
-    """A complete webhook, as it came."""
+    """A complete webhook as received."""
 
     source: VerifiableSource
     headers: RawHeaders
@@ -43,7 +43,7 @@ class Request(NamedTuple):
 
 
 def admit(requests: Sequence[Request]) -> list[Arrival | Refused]:
-    """Verify and read each request: its arrival, or why it is refused. The results stand in the same order."""
+    """Verify and read each request, and return its arrival or its refusal, in the same order."""
     now = datetime.now(UTC)
     return [_admit_one(request, now) for request in requests]
 
@@ -55,9 +55,7 @@ def _admit_one(request: Request, now: datetime) -> Arrival | Refused:
         return refusal
     except BaseException:
         # Raised by a dialect's verifier. Even SystemExit concerns this one request only.
-        log.exception(
-            "a webhook could not be verified; its sender is asked to come back", about={"source": request.source.name}
-        )
+        log.exception("cannot verify a webhook; its sender is asked to retry", about={"source": request.source.name})
         return Unavailable("This cannot be verified now, because of an error here. Send it again later.")
 
 
@@ -74,7 +72,7 @@ def _admitted(request: Request, *, now: datetime) -> Arrival:
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
         # A wrong result of a foreign verifier must not fail a batch that holds other webhooks.
         raise TypeError(f"the verifier of {source.dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
-    # Kept as it came, unless that would keep the credentials that were redacted.
+    # Stored as received, unless credentials were redacted from the content.
     kept = body if encrypted or plain == opened else plain
     arrival = Arrival(
         source=source.name,
@@ -97,7 +95,7 @@ def _admitted(request: Request, *, now: datetime) -> Arrival:
 
 
 def _verify(source: VerifiableSource, request: WebhookRequest) -> tuple[Verified, bool]:
-    """The authentic body, and whether it was encrypted: as it came, or else as it was before it was compressed.
+    """Verify the body as received, or else decompressed; return the authentic content, and whether it was encrypted.
 
     Raises `NotVerified`.
     """
@@ -117,7 +115,7 @@ def _verify(source: VerifiableSource, request: WebhookRequest) -> tuple[Verified
 
 
 def _opened(source: VerifiableSource, content: bytes) -> bytes:
-    """The content, decompressed if that is allowed and possible; reading it reports damage."""
+    """Decompress the content if the dialect allows it and it is undamaged; reading reports damage later."""
     try:
         return source.open(content)
     except Unreadable:
@@ -125,7 +123,7 @@ def _opened(source: VerifiableSource, content: bytes) -> bytes:
 
 
 def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> None:
-    """Raises `NotVerified` with the code `body_compressed` if a body that did not verify is compressed."""
+    """Raise `NotVerified` with the code `body_compressed` if the unverified body is compressed."""
     codings = [value.decode("latin-1")[:SHOWN_OF_NAME] for name, value in headers if name == b"content-encoding"]
     named = [coding for coding in codings if coding.lower() not in ("", "identity")]
     if named or is_compressed(body):
@@ -137,7 +135,7 @@ def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> 
 
 
 def _trimmed(headers: RawHeaders) -> RawHeaders:
-    """The headers without blanks and tabs around their values, which are no part of them (RFC 9110, section 5.5)."""
+    """Strip blanks and tabs around header values, which are not part of them (RFC 9110, section 5.5)."""
     return [(name, value.strip(b" \t")) for name, value in headers]
 
 

@@ -1,4 +1,4 @@
-"""The repair of one row on behalf of a person: a run of one, with its action, in the transaction that repairs."""
+"""Repairs one row on behalf of a person, and records it as a run and an action in the same transaction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPAIR = "repair"
 def repair(
     verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, *, by: By, reason: str
 ) -> SourceAnswer:
-    """Ask the source for one row, let its answer in, and record who wanted that. Raises as `repair_row` does."""
+    """Ask the source for one row, apply the answer, and record who requested it. Raises as `repair_row` does."""
     arguments = {"table": str(sql_table(table).name), "source": source.name, "external_id": external_id}
     asked = Asked(by=by, what=REPAIR, arguments=arguments, reason=reason.strip())
     begun: list[int] = []
@@ -39,7 +39,7 @@ def repair(
 
 
 def _insert_run(connection: Connection, verbs: Verbs, asked: Asked, source: str) -> int:
-    """A run of one row, over as soon as it is there."""
+    """Insert a finished run of one row."""
     now = datetime.now(UTC)
     values = new_run(REPAIR, asked, [source], verbs.wiring, now) | {
         "state": RunState.DONE.value,

@@ -105,7 +105,7 @@ class SourceSettings(BaseModel):
         ]
 
     def credentials(self) -> Credentials:
-        """What verifies this source's bodies. Raises `ConfigurationError` if the secrets file cannot be read."""
+        """The credentials that verify this source's bodies. Raises `ConfigurationError` for an unreadable file."""
         return Credentials(
             secrets=(
                 *(Secret(secret.get_secret_value().encode()) for secret in self.secrets),
@@ -126,9 +126,9 @@ class SourceSettings(BaseModel):
 
 
 def lines_of_secrets(file: Path, *, named: str, setting: str) -> list[bytes]:
-    """The secrets in a file, one a line. `named` says in a message who names the file, and `setting` by which setting.
+    """Read the secrets in a file, one a line. `named` and `setting` describe the file's origin in messages.
 
-    Raises `ConfigurationError` if there is none to be read.
+    Raises `ConfigurationError` if the file is unreadable or has no secret.
     """
     try:
         content = file.read_bytes()

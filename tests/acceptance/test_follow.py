@@ -146,7 +146,7 @@ def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_process
         (("--to", "http://e.example/", "--table", "lamps"), "There is no table 'lamps'"),
         (("--to", "http://e.example/", "--source", "nobody"), "There is no source 'nobody'"),
         (("--to", "http://e.example/", "--secret-file", "/nowhere"), "cannot be read"),
-        (("--to", "http://e.example/", "--from", "12"), "--from 12 lies behind that"),
+        (("--to", "http://e.example/", "--from", "12"), "--from 12 lies beyond"),
         (("--retry-dead",), "--name takes one of those that --list shows"),
         (("--retry-dead", "--name", "nobody"), "There is no follower 'nobody'"),
         (("--list", "--forget", "--name", "erp"), "one of --list, --retry-dead, --drop-dead and --forget at a time"),

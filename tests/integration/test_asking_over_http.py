@@ -94,7 +94,7 @@ def test_a_row_that_nobody_has_is_told_to_be_nowhere(served: Served):
         ("lamps/pim/e1/ask", 404, "not_found", "There is no table 'lamps': choose one of"),
         ("products/nobody/e1/ask", 404, "not_found", "There is no source 'nobody' in the settings"),
         ("products/plain/e1/ask", 409, "not_askable", "has no `api_url`: set it"),
-        ("records/pim/e1/ask", 409, "not_askable", "knows no way to ask its source for one row of records"),
+        ("records/pim/e1/ask", 409, "not_askable", "has no lookup for rows of records"),
         ("products/pim/html/ask", 502, "source_away", "something else than JSON: check api_url"),
         ("variants/pim/v/ask", 502, "source_away", "the mirror knows none of 'v'"),
     ],
