@@ -160,7 +160,7 @@ def test_ctrl_c_says_how_to_go_on_and_half_a_copy_is_not_served(moving, forks):
         _, said = copying.communicate(timeout=TIMEOUT)
     assert (copying.returncode, said) == (
         130,
-        "hookmirror: Stopped. Run the same command again: it goes on from what is copied.\n",
+        "hookmirror: Stopped. Run the same command again: it continues after the copied rows.\n",
     )
     refused = forks.run(there, "serve", "--port", "0")
     assert refused.returncode == 1
