@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from hypothesis import settings
+from memory import claim_folder, remove_abandoned
 from postgresql_server import PostgresServer
 from sqlalchemy import make_url
 
@@ -37,6 +38,9 @@ settings.load_profile("fixed")
 #: Where Linux keeps files in memory, and the bytes that must be free there for the suite to use it.
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 
+#: The folder there of this process, if it has one: the workers of a run share that of the process that started them.
+_claimed: list[Path] = []
+
 #: Lends a database for a block: a file in this folder, or a database on the server.
 LendDatabase = Callable[[Path], AbstractContextManager[str]]
 
@@ -52,8 +56,18 @@ def pytest_configure() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.pop("COVERAGE_PROCESS_START", None)
     if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM:
-        os.environ["TMPDIR"] = str(MEMORY)
+        # Tests that were killed have left files behind.
+        remove_abandoned(MEMORY)
+        _claimed.append(claim_folder(MEMORY))
+        os.environ["TMPDIR"] = str(_claimed[0])
         tempfile.tempdir = None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Remove this process's temporary files, unless somebody will want to look at those of a failed test."""
+    if exitstatus == pytest.ExitCode.OK and _claimed:
+        shutil.rmtree(_claimed.pop(), ignore_errors=True)
 
 
 #: Folders and files of tests that take long: they begin first, so that no core waits for the last of them at the end.
