@@ -10,7 +10,7 @@ import typer
 
 from receiver.codec import encode
 from receiver.commands.client import Client
-from receiver.commands.tables import print_table
+from receiver.commands.tables import print_table, tell_cut
 from receiver.database.pages import LARGEST_PAGE
 from receiver.logs.escapes import visible
 
@@ -61,6 +61,7 @@ def following_of(page: Mapping[str, Any]) -> str | None:
 def _show(shown: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     if shown:
         print_table(columns, [[item[name] for name in columns] for item in shown])
+        tell_cut(item[name] for item in shown for name in columns)
     else:
         typer.echo("None.")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from receiver.codec import encode
+from receiver.codec import encode, shortened
 from receiver.commands.options import JsonFlag, source_named
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible
@@ -87,7 +87,7 @@ def _lines(found: Differences) -> Iterator[str]:
     for row in found.rows[:SHOWN_DIFFERENCES]:
         yield f"{row.table} {row.external_id}" + (f" ({row.kind})" if row.kind != "differs" else "")
         for name, (old, new) in row.columns.items():
-            yield f"    {name}: {_short(old)} -> {_short(new)}"
+            yield f"    {name}: {shortened(old, SHOWN_VALUE)} -> {shortened(new, SHOWN_VALUE)}"
     for end in found.ends[:SHOWN_DIFFERENCES]:
         yield f"delivery {end.delivery} ({end.event_type or 'unreadable'}, {end.entity or 'nothing in particular'})"
         yield f"    {end.old} -> {end.new}"
@@ -110,8 +110,3 @@ def _told_times(found: Differences) -> Iterator[str]:
                 f"Handlers of {name}: {took.total:.1f} ms for {took.handlers} deliveries, {took.median:.3f} ms at the "
                 f"median, {took.longest:.3f} ms at most."
             )
-
-
-def _short(value: Any) -> str:
-    text = encode(value).decode()
-    return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}…"

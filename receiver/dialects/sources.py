@@ -14,7 +14,7 @@ from receiver.envelope import Envelope
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.loading import foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
-from receiver.mirror.rows import mirror_tables
+from receiver.mirror.rows import MirrorRow, mirror_tables
 from receiver.settings.settings import Settings, SourceSettings
 from receiver.verify.signatures import Credentials
 
@@ -42,6 +42,15 @@ class Source:
     def read(self, verified: bytes) -> Envelope:
         """The envelope of a verified body, which depends on these bytes alone. Raises `Unreadable`."""
         return self.dialect.read(self.open(verified))
+
+    def can_look_up(self, table: type[MirrorRow]) -> bool:
+        """Whether its dialect can ask its API for one row of the table."""
+        lookup = self.dialect.lookup_of
+        return self.settings.api_url is not None and lookup is not None and table in lookup.tables
+
+    def can_list(self) -> bool:
+        """Whether its dialect can ask its API for all rows, as a reconcile does."""
+        return self.settings.api_url is not None and self.dialect.listing_of is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ def check_lookup(source: Source, table: type[MirrorRow]) -> None:
     """Raises `ConfigurationError` if the dialect cannot ask for a row of the table."""
     lookup = source.dialect.lookup_of
     if lookup is None or table not in lookup.tables:
+        others = f"run `hookmirror reconcile {source.name}`, which compares all rows, or " if source.can_list() else ""
         raise ConfigurationError(
             f"The dialect {source.dialect.name} knows no way to ask its source for one row of "
-            f"{sql_table(table).name}: reconcile the source, or write one with @{source.dialect.name}.lookup(…)."
+            f"{sql_table(table).name}: {others}write one with @{source.dialect.name}.lookup(…)."
         )
 
 
