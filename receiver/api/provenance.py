@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from receiver.api.deliveries import ID
+from receiver.api.deliveries import ID, no_delivery
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.pages import NEXT
@@ -271,7 +271,7 @@ class Provenance:
         finally:
             self._turn.release()
         if why is None:
-            raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} was ever heard of.")
+            raise self._lookup.no_row(source, external_id)
         return show_why(why)
 
     def changes(self, asked: Question) -> ChangesOfDelivery:
@@ -281,7 +281,7 @@ class Provenance:
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
         page = follow_changes(database, wanted, show_change, bounds).listing
         if not page.items and unknown_ids(database, [asked[ID]]):
-            raise NotFound(f"There is no delivery {asked[ID]}.")
+            raise no_delivery(str(asked[ID]))
         return ChangesOfDelivery(page.items, self._lookup.cursors.write(listed, page.next))
 
     def _known(self, name: str) -> str:

@@ -28,7 +28,7 @@ from receiver.api.reads import Reads
 from receiver.api.resources import Resource
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
-from receiver.errors import NotAuthorized, Refused, Unavailable
+from receiver.errors import NAMES_HEADER, NotAuthorized, Refused, Unavailable
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.runs.actions import By, Via
@@ -111,6 +111,8 @@ def answer_refused(_: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
+    if error.names:
+        headers[NAMES_HEADER] = " ".join(error.names)
     return _respond(Error.of(error), error.status, headers)
 
 

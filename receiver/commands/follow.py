@@ -15,7 +15,7 @@ import structlog
 import typer
 
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag
+from receiver.commands.options import JsonFlag, once_source
 from receiver.commands.tables import print_table
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError, NotThisFeed
@@ -29,7 +29,6 @@ from receiver.mirror.rows import mirror_tables, sql_table
 from receiver.runs.actions import by_command
 from receiver.search.arguments import is_id
 from receiver.search.filters import ChangeFilter
-from receiver.search.sources import is_source
 from receiver.server import server
 from receiver.server.health import vitals
 from receiver.server.interpreter import tune_interpreter
@@ -154,10 +153,7 @@ def _refuse_unknown(runtime: Runtime, wanted: ChangeFilter) -> None:
     tables = sorted(str(sql_table(each).name) for each in mirror_tables())
     if wanted.table is not None and wanted.table not in tables:
         raise ConfigurationError(f"There is no table {wanted.table!r}: --table takes one of {', '.join(tables)}.")
-    source = wanted.source
-    if source is not None and source not in runtime.sources and not is_source(runtime.database, source):
-        known = ", ".join(sorted(runtime.sources)) or "none"
-        raise ConfigurationError(f"There is no source {source!r}. In the settings: {known}.")
+    once_source(runtime.database, runtime.sources, wanted.source)
 
 
 # ── handing on ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from difflib import get_close_matches
+
+from receiver.likeness import nearest
 
 HOOKS_PATH = "/hooks/"
 
@@ -42,8 +43,7 @@ def nearest_source(name: str, sources: Collection[str]) -> str | None:
     meant = name[:SHOWN_OF_NAME].strip(" /").lower()
     if meant in sources:
         return meant
-    close = get_close_matches(meant, list(sources), n=1, cutoff=LIKE)
-    return close[0] if close else None
+    return nearest(meant, sources, like=LIKE)
 
 
 def _oddity(name: str, parts: list[str]) -> str:

@@ -21,6 +21,9 @@ CURSOR_SALT = "hookmirror-cursor"
 #: Characters of a cursor: the longest key, each of its characters escaped, has fewer.
 LONGEST_CURSOR = 16_384
 
+#: What an error about a cursor names.
+CURSOR = ("cursor",)
+
 
 class ListedIn:
     """The list that a cursor belongs to: its name, its filters, and the database."""
@@ -50,7 +53,9 @@ class Cursors:
         name, filters, identity, key, _ = self._content(cursor)
         _refuse_other_list(listed, name, filters)
         if identity != listed.identity:
-            raise BadRequest("`cursor` is one of another database: leave it out, to begin with the first page.")
+            raise BadRequest(
+                "`cursor` is one of another database: leave it out, to begin with the first page.", names=CURSOR
+            )
         return tuple(key)
 
     def read_feed(self, listed: ListedIn, cursor: str) -> tuple[int, str, bool]:
@@ -69,12 +74,17 @@ class Cursors:
                 return list(content)
         raise BadRequest(
             "`cursor` takes what the page before said, as it was, and under the same HOOKMIRROR_SECRET_KEY: leave it "
-            "out, to begin with the first page."
+            "out, to begin with the first page.",
+            names=CURSOR,
         )
 
 
 def _refuse_other_list(listed: ListedIn, name: str, filters: str) -> None:
     if name != listed.name:
-        raise BadRequest(f"`cursor` is one of the list {name}, and this is {listed.name}: leave it out, or ask there.")
+        raise BadRequest(
+            f"`cursor` is one of the list {name}, and this is {listed.name}: leave it out, or ask there.", names=CURSOR
+        )
     if filters != listed.filters:
-        raise BadRequest("`cursor` goes with other filters: give those that it came with, or leave it out.")
+        raise BadRequest(
+            "`cursor` goes with other filters: give those that it came with, or leave it out.", names=CURSOR
+        )
