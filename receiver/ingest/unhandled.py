@@ -10,7 +10,7 @@ from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.tables import State
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
-from receiver.likeness import nearest
+from receiver.likeness import likely_event_type
 from receiver.metrics.few_names import MOST_TYPES, OTHERS, Names, count_unhandled
 
 log = structlog.get_logger(__name__)
@@ -24,7 +24,7 @@ def tell_unhandled(source: VerifiableSource, event_type: str) -> None:
     if not is_first:
         return
     shown = "and others" if name == OTHERS else name[:SHOWN_OF_NAME]
-    close = nearest(event_type, source.dialect.event_types)
+    close = likely_event_type(event_type, tuple(source.dialect.event_types))
     perhaps = {"perhaps": close} if close is not None else {}
     log.warning(
         "no handler takes an event type: its deliveries are kept as ignored",
