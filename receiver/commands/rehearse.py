@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ import typer
 
 from receiver.codec import encode, shortened
 from receiver.commands.options import JsonFlag, source_named
+from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible
 from receiver.rehearsal.differences import Differences, Took
@@ -32,10 +33,12 @@ WHY_NOT_RUN = {
 
 
 def rehearse(
-    source: Annotated[str, typer.Option(help="The source whose deliveries are run.")],
     reference: Annotated[
         str | None,
         typer.Argument(metavar="[MODULE:DIALECT]", help="The new code; without it, that of the settings here."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="The source whose deliveries are run; needed if the settings have several.")
     ] = None,
     last: Annotated[int, typer.Option(min=1, max=MOST_REHEARSED, help="So many deliveries, the newest.")] = 1_000,
     hydrate: Annotated[
@@ -49,9 +52,9 @@ def rehearse(
     the settings against what the mirror and the inbox hold. Nothing is written to the database.
     """
     runtime = install()
-    source_named(runtime.sources, source)
+    name = _source(runtime.sources, source)
     named = None if reference is None else _module_and_name(reference)
-    found = compare(runtime.database, source, last=last, reference=named, hydrate=hydrate)
+    found = compare(runtime.database, name, last=last, reference=named, hydrate=hydrate)
     if as_json:
         typer.echo(encode(_as_json(found)))
     else:
@@ -59,6 +62,13 @@ def rehearse(
             typer.echo(visible(line))
     if found.found:
         raise typer.Exit(1)
+
+
+def _source(sources: Mapping[str, Source], name: str | None) -> str:
+    """The source that is named, or the only one. Raises `ConfigurationError`."""
+    if name is None and len(sources) > 1:
+        raise ConfigurationError(f"Say whose deliveries are run: --source takes one of {', '.join(sorted(sources))}.")
+    return source_named(sources, next(iter(sources), "shop") if name is None else name).name
 
 
 def _module_and_name(reference: str) -> str:

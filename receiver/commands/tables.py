@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from receiver.codec import encode, shortened
 from receiver.logs.escapes import visible
+from receiver.mirror.unit_of_work import plain
 
 #: Columns of what is not a terminal, such as a pipe: nothing is folded there.
 UNFOLDED = 100_000
@@ -53,8 +55,8 @@ def cell(value: Any) -> str:
         return "–"
     if isinstance(value, str):
         return visible(value)
-    if isinstance(value, Decimal):
-        return format(value, "f")
+    if isinstance(value, (Decimal, datetime)):
+        return str(plain(value))
     return visible(_json(value))
 
 

@@ -11,6 +11,7 @@ from receiver.commands.client import Client
 from receiver.commands.tables import cell, print_table
 from receiver.errors import HookmirrorError
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import sentence
 
 WHY_PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}/why"
 
@@ -35,8 +36,8 @@ def print_why(found: Mapping[str, Any]) -> None:
         typer.echo(visible(found["error"]))
         return
     print_table(HEADINGS, [_row(each, found["columns"]) for each in found["columns"]])
-    for sentence in found["says"]:
-        typer.echo(visible(sentence))
+    for line in found["says"]:
+        typer.echo(visible(line))
     for line in _open_questions(found["columns"]):
         typer.echo(visible(line))
     if found["not_in_force"]:
@@ -53,7 +54,7 @@ def _open_questions(columns: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             about.setdefault(each["because"], []).append(each["column"])
     for because, names in about.items():
         named = ", ".join(names[:NAMED_COLUMNS]) if len(names) <= NAMED_COLUMNS else f"{len(names)} columns and members"
-        yield f"{named if len(names) < len(columns) else 'the whole row'}: {because.rstrip('.')}."
+        yield f"{named if len(names) < len(columns) else 'the whole row'}: {sentence(because)}"
 
 
 def _row(column: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from receiver.errors import HookmirrorError, Refused
 
 #: Options and arguments of commands that are not called like the parameter that they give.
-OPTIONS = {
+OPTIONS_OF_PARAMETERS = {
     "from": "--since",
     "to": "--until",
     "q": "TEXT",
@@ -17,7 +17,7 @@ OPTIONS = {
 }
 
 #: What a command shows of an address.
-COMMANDS = {
+COMMANDS_OF_ADDRESSES = {
     "/api/v1/deliveries": "hookmirror deliveries",
     "/api/v1/runs": "hookmirror runs",
     "/api/v1/search": "hookmirror search",
@@ -30,7 +30,11 @@ COMMANDS = {
 def command_words(message: str, names: Iterable[str]) -> str:
     """The message with what it names of the API, each in backticks, named as commands do."""
     for name in names:
-        ours = f"`{COMMANDS[name]}`" if name in COMMANDS else OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        ours = (
+            f"`{COMMANDS_OF_ADDRESSES[name]}`"
+            if name in COMMANDS_OF_ADDRESSES
+            else OPTIONS_OF_PARAMETERS.get(name, f"--{name.replace('_', '-')}")
+        )
         message = message.replace(f"`{name}`", ours)
     return message
 

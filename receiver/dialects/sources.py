@@ -60,14 +60,17 @@ class Reference:
     text: str
     #: The installed package whose entry point it is; None for one that the settings name.
     package: str | None = None
+    #: Where else somebody has named it, such as in a command; None for the settings.
+    named: str | None = None
 
     @classmethod
     def of(cls, point: EntryPoint) -> Reference:
         return cls(point.value, point.dist.name if point.dist is not None else point.name)
 
     def __str__(self) -> str:
-        named_by = "in `dialects`" if self.package is None else f"of the installed package {self.package}"
-        return f"{self.text!r} {named_by}"
+        if self.package is not None:
+            return f"{self.text!r} of the installed package {self.package}"
+        return f"{self.text!r} {self.named or 'in `dialects`'}"
 
     @property
     def module(self) -> str:

@@ -12,7 +12,7 @@ HOOKS_PATH = "/hooks/"
 SHOWN_OF_NAME = 64
 
 #: From 0 to 1: how much a name must be like that of a source to count as a misspelt one.
-LIKE = 0.75
+LIKE_SOURCE = 0.75
 
 #: Characters of a path that are looked at.
 LONGEST_ADDRESS = 1_000
@@ -46,7 +46,7 @@ def nearest_source(name: str, sources: Collection[str]) -> str | None:
     meant = name[:SHOWN_OF_NAME].strip(" /").lower()
     if meant in sources:
         return meant
-    return nearest(meant, sources, like=LIKE)
+    return nearest(meant, sources, like=LIKE_SOURCE)
 
 
 def meant_source(path: str, sources: Collection[str]) -> str | None:
@@ -60,7 +60,7 @@ def meant_source(path: str, sources: Collection[str]) -> str | None:
         return None
     if parts[-1] in sources:
         return parts[-1]
-    is_like_hooks = len(parts) > 1 and nearest(parts[0], ["hooks", "webhooks"], like=LIKE) is not None
+    is_like_hooks = len(parts) > 1 and nearest(parts[0], ["hooks", "webhooks"], like=LIKE_SOURCE) is not None
     return nearest_source(parts[-1], sources) if is_like_hooks else None
 
 

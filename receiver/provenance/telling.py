@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from receiver.codec import shortened
+from receiver.logs.safe_text import sentence
 from receiver.mirror.rows import Key, sql_table
 from receiver.provenance.why import Checked, Reason, Why
 from receiver.worker.trial import Obstacle
@@ -88,9 +89,9 @@ def _let_in(reason: Reason) -> str:
     assert run is not None
     who = f" of {run.started_by}" if run.started_by is not None else ""
     why = f": {run.reason}" if run.reason is not None else ""
-    return (
+    return sentence(
         f"What is as of {_moment(reason.version.moment)} came by run {run.id}, a {run.kind}{who}, which asked the "
-        f"source at {_moment(reason.origin.arrived_at)}{why.rstrip('.')}."
+        f"source at {_moment(reason.origin.arrived_at)}{why}"
     )
 
 

@@ -22,7 +22,7 @@ CURSOR_SALT = "hookmirror-cursor"
 LONGEST_CURSOR = 16_384
 
 #: What an error about a cursor names.
-CURSOR = ("cursor",)
+NAMES_CURSOR = ("cursor",)
 
 
 class ListedIn:
@@ -54,7 +54,7 @@ class Cursors:
         _refuse_other_list(listed, name, filters)
         if identity != listed.identity:
             raise BadRequest(
-                "`cursor` is one of another database: leave it out, to begin with the first page.", names=CURSOR
+                "`cursor` is one of another database: leave it out, to begin with the first page.", names=NAMES_CURSOR
             )
         return tuple(key)
 
@@ -75,16 +75,17 @@ class Cursors:
         raise BadRequest(
             "`cursor` takes what the page before said, as it was, and under the same HOOKMIRROR_SECRET_KEY: leave it "
             "out, to begin with the first page.",
-            names=CURSOR,
+            names=NAMES_CURSOR,
         )
 
 
 def _refuse_other_list(listed: ListedIn, name: str, filters: str) -> None:
     if name != listed.name:
         raise BadRequest(
-            f"`cursor` is one of the list {name}, and this is {listed.name}: leave it out, or ask there.", names=CURSOR
+            f"`cursor` is one of the list {name}, and this is {listed.name}: leave it out, or ask there.",
+            names=NAMES_CURSOR,
         )
     if filters != listed.filters:
         raise BadRequest(
-            "`cursor` goes with other filters: give those that it came with, or leave it out.", names=CURSOR
+            "`cursor` goes with other filters: give those that it came with, or leave it out.", names=NAMES_CURSOR
         )

@@ -14,7 +14,7 @@ import receiver
 from receiver.api.routes import answer_refused
 from receiver.api.search import Q
 from receiver.cli import app
-from receiver.commands.wording import COMMANDS, command_words, words_of
+from receiver.commands.wording import COMMANDS_OF_ADDRESSES, command_words, words_of
 from receiver.errors import NAMES_HEADER, BadRequest, HookmirrorError
 from receiver.search.arguments import parse_moment, parse_text
 from receiver.search.filters import DeliveryFilter
@@ -61,7 +61,7 @@ def test_the_answer_of_the_api_says_what_its_message_names():
     assert answer.headers[NAMES_HEADER] == "reason"
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS.values()))
+@pytest.mark.parametrize("command", sorted(COMMANDS_OF_ADDRESSES.values()))
 def test_every_command_that_a_message_can_name_exists(command):
     name = command.split()[1]
     assert name in {each.name or each.callback.__name__ for each in app.registered_commands}
