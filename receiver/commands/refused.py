@@ -1,4 +1,4 @@
-"""`hookmirror refused`: lists refused requests that are kept, verifies them again, or drops them."""
+"""`hookmirror refused`: lists kept refused requests, verifies them again, or drops them."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ from receiver.runs.actions import Asked, by_command
 from receiver.runs.refused import drop_refused, verify_refused
 from receiver.server.runtime import Runtime, install
 
-#: Requests that are listed.
+#: The most requests that are listed.
 MOST_REFUSED_LISTED = 100
 
-#: Recorded where nobody says why.
+#: The recorded reason without --reason.
 NO_REASON_TO_VERIFY = "by hookmirror refused, without a reason"
 
 
 def refused(
-    source: Annotated[str | None, typer.Argument(help="Those of this source; of all unless given.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Accept those that verify with a secret of now.")] = False,
+    source: Annotated[str | None, typer.Argument(help="Only this source; all without it.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Accept requests that verify with a present secret.")
+    ] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them.")] = False,
-    reason: Annotated[str, typer.Option(help="Why, for the record of actions.")] = NO_REASON_TO_VERIFY,
+    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = NO_REASON_TO_VERIFY,
     as_json: JsonFlag = False,
 ) -> None:
-    """List refused requests that are kept for a while: a secret that is added later may verify them."""
+    """List kept refused requests, which a secret added later may verify."""
     if verify and drop:
         raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
     if reason != NO_REASON_TO_VERIFY and not (verify or drop):
-        raise ConfigurationError("--reason says why requests are verified again or dropped: add --verify or --drop.")
+        raise ConfigurationError("--reason is for --verify and --drop: add one of them, or leave it out.")
     runtime = install()
     runtime.open()
     if verify:
@@ -47,7 +49,7 @@ def refused(
         once_source(runtime.database, runtime.sources, source)
         asked = Asked(by=by_command(), what="drop refused", arguments={"source": source}, reason=reason)
         number = drop_refused(runtime.database, asked, source, now=datetime.now(UTC))
-        typer.echo(encode({"dropped": number}) if as_json else f"Kept requests that are dropped: {number}.")
+        typer.echo(encode({"dropped": number}) if as_json else f"Dropped requests: {number}.")
     else:
         once_source(runtime.database, runtime.sources, source)
         _list(runtime, source, as_json)

@@ -25,12 +25,12 @@ from receiver.search.arguments import is_id, parse_moment
 from receiver.search.filters import DeliveryFilter
 from receiver.server.runtime import Runtime, install
 
-#: Runs of a list.
+#: The most runs that are listed.
 MOST_LISTED = 50
 
 NO_RUN = "There is no run yet: `hookmirror runs plan` makes one."
 
-NO_WORKER = "No process with a worker is alive, so nothing moves yet: start `hookmirror serve` or `hookmirror worker`."
+NO_WORKER = "No process with a worker is alive, so no run progresses: start `hookmirror serve` or `hookmirror worker`."
 
 
 class Verb(StrEnum):
@@ -55,19 +55,19 @@ def runs(
         list[str] | None,
         typer.Argument(metavar="[ID]...", help="The run; with plan, deliveries, or `reconcile SOURCE`, or `prune`."),
     ] = None,
-    kind: Annotated[KindOfRun, typer.Option(help="With plan: what the run does.")] = KindOfRun.REPLAY,
+    kind: Annotated[KindOfRun, typer.Option(help="With plan: the kind of run.")] = KindOfRun.REPLAY,
     source: Annotated[str | None, typer.Option(help="With plan: deliveries of this source.")] = None,
     state: Annotated[State | None, typer.Option(help="With plan: deliveries in this state, which has ended.")] = None,
     event_type: Annotated[str | None, typer.Option(help="With plan: deliveries of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="With plan: deliveries about this entity.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="With a reconcile: believe a list that lacks much.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="With a reconcile: deactivate beyond the brake.")] = False,
     outcome: Annotated[Outcome | None, typer.Option(help="With plan: deliveries with this outcome.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="With plan: arrived then or later; or 2h.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="With plan: arrived before; or 2h ago.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why; start needs it.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason; start requires it.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Plan work on many deliveries, see what it would do, start it, and watch it."""
+    """Plan, forecast, start and watch work on many deliveries."""
     named = words or []
     if verb is Verb.PLAN and named and named[0] in list(KindOfRun):
         kind, source, named = _kind_and_source(named, source)
@@ -91,9 +91,9 @@ def runs(
 
 
 def _only(ids: list[int] | None, verb: Verb) -> int:
-    """The one run that is named. Raises `ConfigurationError` otherwise."""
+    """Parse the single run in the arguments. Raises `ConfigurationError` for any other number of runs."""
     if not ids or len(ids) != 1:
-        raise ConfigurationError(f"Say which run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
+        raise ConfigurationError(f"Give one run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
     return ids[0]
 
 
@@ -111,7 +111,7 @@ def plan(
     reason: str | None = None,
     forecasts: bool = True,
 ) -> int:
-    """Plan a run to its end, here and now; returns its number. Raises `ConfigurationError` where nothing is meant."""
+    """Plan a run to its end in this process, and return its number. Raises `ConfigurationError` without a selection."""
     arguments: dict[str, Any] = {}
     sources: list[str] = []
     if force and kind is not KindOfRun.RECONCILE:
@@ -138,7 +138,7 @@ def plan(
 
 
 def _kind_and_source(words: list[str], source: str | None) -> tuple[KindOfRun, str | None, list[str]]:
-    """What `plan reconcile SOURCE` and its like mean, and the words that are left."""
+    """Parse the words of `plan reconcile SOURCE` and the like; return the kind, the source, and the other words."""
     kind, *rest = words
     if kind == KindOfRun.RECONCILE and rest:
         source, *rest = rest
@@ -154,18 +154,18 @@ def _number(word: str) -> int:
 
 
 def _reconcilable(runtime: Runtime, ids: list[int], wanted: DeliveryFilter) -> str:
-    """The source of a reconcile. Raises `ConfigurationError` for what it cannot be planned of."""
+    """The source of a reconcile. Raises `ConfigurationError` without one, or with filters that do not apply."""
     if wanted.source is None:
-        raise ConfigurationError("Say which source: `hookmirror runs plan reconcile SOURCE`.")
+        raise ConfigurationError("The source is missing: `hookmirror runs plan reconcile SOURCE`.")
     if ids or wanted != DeliveryFilter(source=wanted.source):
-        raise ConfigurationError("A reconcile compares a whole source: name it, and no deliveries.")
+        raise ConfigurationError("A reconcile compares a whole source: give the source, and no deliveries.")
     source = source_named(runtime.sources, wanted.source)
     check_reconcilable(source)
     return source.name
 
 
 def _change(verbs: Verbs, verb: Verb, run: int, reason: str | None) -> int:
-    """Do what the verb says to the run, which is returned."""
+    """Apply the verb to the run, and return its number."""
     if verb is Verb.SHOW:
         return run
     do: dict[Verb, Callable[..., Done]] = {

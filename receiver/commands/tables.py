@@ -1,4 +1,4 @@
-"""What commands show to people: aligned tables and lists of members, with nothing in them that others can forge."""
+"""Prints aligned tables and lists of members, with control characters escaped, so that data cannot forge output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver.codec import encode, shortened
 from receiver.logs.escapes import visible
 from receiver.mirror.unit_of_work import plain
 
-#: Columns of what is not a terminal, such as a pipe: nothing is folded there.
+#: The width for output that is not a terminal, so that no line is folded.
 UNFOLDED = 100_000
 
 #: Characters of an object or a list that are shown, and of one member of an object that has more.
@@ -24,9 +24,6 @@ LONGEST_JSON, LONGEST_MEMBER = 160, 40
 
 #: Said below a table in which something is cut.
 CUT = "A value that ends in … is cut: --json shows the whole."
-
-#: Bytes of a line of hexadecimal digits.
-LINE = 16
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -80,21 +77,11 @@ def _json(value: Any) -> str:
     return text if len(text) <= LONGEST_JSON else f"{text[: LONGEST_JSON - 1]}…"
 
 
-def hex_lines(content: bytes) -> list[str]:
-    """Bytes as hexadecimal digits, beside them what of it is ASCII."""
-    lines = []
-    for start in range(0, len(content), LINE):
-        some = content[start : start + LINE]
-        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in some)
-        lines.append(f"{start:08x}  {some.hex(' '):<{LINE * 3 - 1}}  {text}")
-    return lines
-
-
 def _print(table: Table) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=UNFOLDED)
-        # Else every line would be filled up with blanks to that width.
+        # Otherwise every line would be padded with blanks to that width.
         with console.capture() as captured:
             console.print(table)
         typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -8,40 +8,40 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-#: Bytes of an id.
+#: The length of an id in bytes.
 ID_BYTES = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule found."""
+    """One result of a rule: what needs a person, and what to do."""
 
     rule: str
-    #: Empty for what is of no source.
+    #: Empty for a finding that concerns no single source.
     source: str
-    #: When what it is about began.
+    #: When the condition began.
     since: datetime
     #: One sentence without its full stop.
     says: str
     #: What to do, in whole sentences.
     mend: str
-    #: Numbers, and `link`: the address of the API that shows them.
+    #: Numbers, and `link`: the API address that shows the details.
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    #: Tells the findings of one rule and source apart.
+    #: Distinguishes several findings of one rule and source.
     about: str = ""
 
     @property
     def id(self) -> str:
-        """The same whenever this rule finds the same thing."""
+        """An id that is stable for as long as the rule finds the same condition."""
         named = "\n".join((self.rule, self.source, self.about)).encode()
         return hashlib.blake2s(named, digest_size=ID_BYTES).hexdigest()
 
 
 def clock_time(moment: datetime, now: datetime) -> str:
-    """A time as a sentence names it: `10:42 UTC`, with the day where it was not today."""
+    """Format a time for a sentence: `10:42 UTC`, preceded by the date if it is not today's."""
     return moment.strftime("%H:%M UTC" if moment.date() == now.date() else "%Y-%m-%d %H:%M UTC")
 
 
 def times(number: int, noun: str, plural: str = "") -> str:
-    """`1 webhook`, `31 webhooks`."""
+    """Format a number with its noun: `1 webhook`, `31 webhooks`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

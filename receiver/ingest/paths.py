@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from receiver.likeness import nearest
-
-HOOKS_PATH = "/hooks/"
+from receiver.verify.request import HOOKS_PATH as HOOKS_PATH
 
 #: Characters of a stranger's text that a message repeats.
 SHOWN_OF_NAME = 64

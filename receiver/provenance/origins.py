@@ -1,4 +1,4 @@
-"""Origins: what brought a value, read from the arrival that stands in its version."""
+"""Origins: the delivery or reconcile that brought a value, read from the arrival number in its version."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from receiver.runs.tables import RUNS
 
 
 class Bringer(StrEnum):
-    """What brings news."""
+    """The kinds of origins."""
 
     DELIVERY = "delivery"
     RECONCILE = "reconcile"
-    #: A delivery or a reconcile of a time of which no delivery is kept any more.
+    #: A delivery or a reconcile, older than every delivery that is kept.
     FORGOTTEN = "forgotten"
 
 
@@ -38,7 +38,7 @@ class OriginRun(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where news came from."""
+    """The origin of a value."""
 
     kind: Bringer
     #: The delivery's id; None for a reconcile.
@@ -78,7 +78,7 @@ def _of_what_is_not_kept(
     moment = EPOCH + timedelta(microseconds=arrived(version.arrival))
     if version.arrival in candidates.changed_it:
         return Origin(Bringer.DELIVERY, version.arrival, None, moment)
-    # Deliveries are dropped in the order of their ids: what is younger than the oldest and not there never was.
+    # Deliveries are dropped in the order of ids, so an unknown id above the oldest kept one was never a delivery.
     is_reconcile = is_let_in or (oldest is not None and version.arrival > oldest)
     return Origin(Bringer.RECONCILE if is_reconcile else Bringer.FORGOTTEN, None, None, moment, run)
 

@@ -1,4 +1,4 @@
-"""Formats of runs and forecasts: the same facts as JSON and as lines of text."""
+"""Formats runs and forecasts as JSON and as lines of text."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sqlalchemy import Connection, RowMapping, select
 from receiver import codec
 from receiver.runs.tables import RUN_ROWS, RunState
 
-#: Rows of a forecast that are told as text.
+#: The most rows of a forecast that are printed as text.
 MOST_FORECAST_LINES = 20
 
-#: Columns that only feeders need.
+#: Internal columns of feeders, not shown.
 _HIDDEN = frozenset({"mark", "fed_by", "fed_until"})
 
 
 def run_as_json(run: RowMapping) -> dict[str, Any]:
-    """A run as the API and `--json` show it."""
+    """Format a run for the API and `--json`."""
     return {**{name: value for name, value in run.items() if name not in _HIDDEN}, "id": str(run["id"])}
 
 
@@ -30,12 +30,12 @@ def forecast_rows(connection: Connection, run: int, *, limit: int) -> list[dict[
 
 
 def forecast_row_as_json(row: RowMapping) -> dict[str, Any]:
-    """A row of a forecast as the API and `--json` show it."""
+    """Format a row of a forecast for the API and `--json`."""
     return {name: value for name, value in row.items() if name != "run"}
 
 
 def run_line(run: RowMapping) -> str:
-    """A run in one line."""
+    """Format a run as one line of text."""
     of = f" of {', '.join(run['sources'])}" if any(run["sources"]) else ""
     who = run["started_by"] or run["planned_by"]
     reason = f": {run['reason']}" if run["reason"] else ""
@@ -44,7 +44,7 @@ def run_line(run: RowMapping) -> str:
 
 
 def run_lines(run: RowMapping, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A run with all that is known about it."""
+    """Format a run with its details and forecast as lines of text."""
     yield run_line(run)
     if run["tally"]:
         yield f"Became: {tally_text(run['tally'])}."
@@ -55,10 +55,10 @@ def run_lines(run: RowMapping, rows: Sequence[Mapping[str, Any]]) -> Iterator[st
 
 
 def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A forecast: the numbers, the reasons, and the first rows."""
+    """Format a forecast as lines of text: the totals, the reasons, and the first rows."""
     yield f"Would become, as of {forecast['made_at']}: {tally_text(forecast['outcomes']) or 'nothing'}."
     if forecast["partial"]:
-        yield f"This is a part only: {forecast['partial']}"
+        yield f"The forecast is partial: {forecast['partial']}"
     for each in forecast["reasons"]:
         yield f"  {each.get('deliveries', each.get('rows'))} × {each['reason']}"
     for table, operations in forecast["rows"].items():
@@ -71,13 +71,13 @@ def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
 
 
 def tally_text(tally: Mapping[str, int]) -> str:
-    """A tally as text, the largest number first."""
+    """Format a tally as text, the largest number first."""
     return ", ".join(f"{number} {name}" for name, number in sorted(tally.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _how_far(run: RowMapping) -> str:
     if run["state"] == RunState.PLANNED:
-        return f"planned, {run['total']} to do, nothing yet"
+        return f"planned, {run['total']} to do, none done"
     if run["state"] in (RunState.RUNNING, RunState.PAUSED):
         return f"{run['state']}, {run['done']} of {run['total']}"
     return f"{run['state']}, {run['done']}" if run["state"] == RunState.DONE else str(run["state"])

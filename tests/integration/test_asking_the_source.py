@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from paging import PagedSource, listened_to, mirrored
+from receiver.runs.repair import repair as repair_with_action
 from shopping import named
 
 from handlers.catalog import Product, Variant
@@ -18,7 +19,6 @@ from receiver.provenance import telling
 from receiver.provenance.why import explain_row
 from receiver.reconcile.ask import ask_source, repair_row
 from receiver.runs.actions import By, Via
-from receiver.runs.repair import repair as repair_with_action
 from receiver.runs.runs import Verbs
 from receiver.worker.processes import Wiring
 
@@ -54,7 +54,7 @@ def test_a_row_that_is_right_is_told_to_be(kit, source):
     asked = ask(kit)
     assert asked.equal
     assert columns(asked) == {"active": (True, True, True), "name": ("Lamp", "Lamp", True)}
-    assert asked.lines()[1] == "The mirror says the same."
+    assert asked.lines()[1] == "The mirror agrees."
 
 
 def test_each_column_is_told_as_it_is_here_and_there(kit, source):
@@ -117,7 +117,7 @@ def test_a_repair_leaves_the_row_to_a_delivery_that_comes_meanwhile(kit, source)
     source.after = lambda _: kit.send("shop", "product.updated", id="A1", at=EARLIER, data=named("as announced"))
     asked = repair(kit)
     assert (asked.left, asked.repaired) == ("delivery", [])
-    assert asked.lines()[-1].startswith("Not repaired: a delivery about it came while the source was asked.")
+    assert asked.lines()[-1].startswith("Not repaired: a delivery about it arrived before the source answered.")
 
 
 def test_the_record_of_a_repair_belongs_to_its_transaction(kit, source):
@@ -139,14 +139,14 @@ def test_a_repair_wants_a_reason(kit, source, reason: str):
 
 
 def test_a_dialect_without_a_lookup_says_so(kit, source):
-    said = "knows no way to ask its source for one row of variants: run `hookmirror reconcile shop`, which compares"
+    said = "has no lookup for rows of variants: run `hookmirror reconcile shop`, which compares"
     with pytest.raises(ConfigurationError, match=said):
         ask(kit, table=Variant)
 
 
 def test_a_dialect_with_neither_lookup_nor_list_does_not_advise_a_reconcile(kit):
     listened_to(kit)
-    with pytest.raises(ConfigurationError, match=r"one row of products: write one with @shop\.lookup"):
+    with pytest.raises(ConfigurationError, match=r"rows of products: write one with @shop\.lookup"):
         ask(kit)
 
 

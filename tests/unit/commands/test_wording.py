@@ -70,7 +70,9 @@ def test_every_command_that_a_message_can_name_exists(command):
 def test_every_error_that_quotes_a_parameter_says_so():
     """The mechanism works only where the names are given along: no BadRequest may quote a parameter without."""
     wrong = []
-    for path in sorted((Path(receiver.__file__).parent).rglob("*.py")):
+    folder = Path(receiver.__file__).parent
+    # What the console refuses is read by people in a browser, and names settings.
+    for path in sorted(each for each in folder.rglob("*.py") if "console" not in each.parts):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("BadRequest", "NotFound", "NotThisFeed"):
                 said = "".join(

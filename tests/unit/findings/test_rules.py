@@ -172,7 +172,7 @@ def test_secrets_that_belong_to_different_webhook_records_are_no_rotation():
 def test_a_misspelt_address_is_told_with_the_name_that_was_meant():
     finding = the_finding(with_tallies(tally("misspelt", 9, 5, 1, detail="shopp")))
     assert finding.rule == "misspelt_source"
-    assert finding.says == "3 webhooks came to the address '/hooks/shopp', which is none here: was /hooks/shop meant?"
+    assert finding.says == "3 webhooks came to the address '/hooks/shopp', which is unknown: was /hooks/shop meant?"
     assert "/hooks/shop" in finding.mend
 
 
@@ -338,9 +338,9 @@ def test_a_worker_that_hangs_is_told():
 
 def test_a_backlog_that_grows_beside_workers_is_told_with_what_is_seen():
     still = the_finding(replace(WELL, oldest_due_seconds=400.0))
-    assert "nothing has ended" in still.says
+    assert "no delivery has ended" in still.says
     busy = the_finding(with_tallies(tally("ended", 3, 2, 1, number=900), oldest_due_seconds=400.0))
-    assert "more comes in" in busy.says
+    assert "more deliveries arrive" in busy.says
     assert still.id == busy.id
 
 
