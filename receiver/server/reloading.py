@@ -17,6 +17,7 @@ from sqlalchemy import RowMapping
 
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError
+from receiver.logs.safe_text import sentence
 from receiver.server.registry import Reading
 from receiver.worker import liveness
 from receiver.worker.processes import running, shown
@@ -109,10 +110,12 @@ def _answer(process: RowMapping, reading: Reading | None) -> ReloadResult:
         return ReloadResult(shown(process), False, "has not said what came of it: look into its log")
     if reading.refused is not None:
         return ReloadResult(shown(process), False, f"refused them, and keeps the old ones: {reading.refused}")
-    waits = f"; needs a restart for {', '.join(reading.needs_restart)}" if reading.needs_restart else ""
-    return ReloadResult(shown(process), True, f"has the settings as its environment and its file say now{waits}")
+    if reading.needs_restart:
+        waits = f"needs a restart for {', '.join(reading.needs_restart)}; it has all other settings as they are now"
+        return ReloadResult(shown(process), True, waits)
+    return ReloadResult(shown(process), True, "has the settings as its environment and its file say now")
 
 
 def lines(answers: Sequence[ReloadResult]) -> list[str]:
     """The answers for people."""
-    return [f"{answer.process} {answer.says}." for answer in answers]
+    return [sentence(f"{answer.process} {answer.says}") for answer in answers]

@@ -130,7 +130,7 @@ WRONG = {
     "a secrets_file that is not there": (settings(NEW) + 'secrets_file = "absent"', "which cannot be read"),
     "a new dialect and a source of it": (
         'dialects = ["x:y"]\n' + settings(NEW) + '[sources.y]\nsecrets = ["y"]',
-        "What is new in `dialects` needs a restart.",
+        "`dialects` has changed, and new code is loaded at a start only: restart the process.",
     ),
 }
 
