@@ -38,7 +38,7 @@ class ReloadResult:
 def ask_all(database: Database, *, pid: int | None = None, timeout: float = RELOAD_TIMEOUT) -> list[ReloadResult]:
     """Ask every process, or the one with this process id, and wait for their results.
 
-    Raises `ConfigurationError` if there is none.
+    Raises `ConfigurationError` if no such process runs.
     """
     asked_at = datetime.now(UTC)
     found = [row for row in _registered(database) if pid is None or pid in (row["pid"], _parent_of(row))]

@@ -290,7 +290,7 @@ class Hydration:
 
 
 def ready(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Those that wait neither for an API nor behind another of their source that does, in their order."""
+    """The attempts that need no API and do not follow one of their source that waits for an API, in order."""
     held_up: set[str] = set()
     found = []
     for attempt in attempts:
