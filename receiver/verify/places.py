@@ -24,7 +24,7 @@ class FoundSignatures(NamedTuple):
     fields: Mapping[bytes, bytes]
 
 
-NOTHING: Mapping[bytes, bytes] = {}
+NO_FIELDS: Mapping[bytes, bytes] = {}
 
 
 class SignaturePlace(Protocol):
@@ -93,9 +93,9 @@ class Header(SignaturePlace):
             return self._items(value)
         prefix = wire_text(self.prefix)
         if value.startswith(prefix):
-            return FoundSignatures([value[len(prefix) :]], NOTHING)
+            return FoundSignatures([value[len(prefix) :]], NO_FIELDS)
         if self.prefix_optional:
-            return FoundSignatures([value], NOTHING)
+            return FoundSignatures([value], NO_FIELDS)
         raise NotVerified("signature_malformed", f"{self.header} does not begin with `{self.prefix}`.")
 
     def _items(self, value: bytes) -> FoundSignatures:
@@ -122,7 +122,7 @@ class Header(SignaturePlace):
     def fields(self, request: WebhookRequest) -> Mapping[bytes, bytes]:
         """The other fields beside the signature, for a function that makes the signed text. Raises `NotVerified`."""
         value = request.header(self.header)
-        return NOTHING if value is None or not self.field else self._items(value).fields
+        return NO_FIELDS if value is None or not self.field else self._items(value).fields
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:
         if not self.field:
@@ -161,7 +161,7 @@ class Headers(SignaturePlace):
         found = [value[len(prefix) :] for value in values if value.startswith(prefix)]
         if values and not found:
             raise NotVerified("signature_malformed", f"{self.name} does not begin with `{self._prefix}`.")
-        return FoundSignatures(found, NOTHING) if found else None
+        return FoundSignatures(found, NO_FIELDS) if found else None
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002 (protocol)
         return {name: f"{self._prefix}{signature}" for name, signature in zip(self.headers, signatures, strict=False)}
@@ -196,7 +196,7 @@ class BodyMember(SignaturePlace):
             return None
         if not isinstance(value, str):
             raise NotVerified("signature_malformed", f"{self.name} is not text.")
-        return FoundSignatures([value.encode("utf-8", "replace")], NOTHING)
+        return FoundSignatures([value.encode("utf-8", "replace")], NO_FIELDS)
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002 (protocol)
         raise WiringError(
