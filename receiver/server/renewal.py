@@ -161,7 +161,7 @@ class Reloader:
             said = str(error) if isinstance(error, HookmirrorError) else f"An error here: {type(error).__name__}."
             log.error("refused the new settings; the old ones stay", reason=said)
             if not isinstance(error, HookmirrorError):
-                log.exception("they could not be read")
+                log.exception("cannot read the new settings")
             self._note(began, said, ())
         else:
             _tell(renewal)

@@ -126,7 +126,7 @@ class Hydration:
                 attempt.hydrated = not self._is_thin(attempt)
 
     def fetch(self, attempts: Sequence[Attempt]) -> Iterator[None]:
-        """Hydrate the events of these attempts, yielding now and then; one whose turn has not come stays as it is."""
+        """Hydrate the events of these attempts, yielding now and then; those beyond this pass stay unchanged."""
         self._fetched = 0
         waiting: dict[str, deque[Attempt]] = {}
         for attempt in attempts:
