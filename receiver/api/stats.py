@@ -64,7 +64,7 @@ class Statistics(Shape, frozen=True):
 
 
 class Stats:
-    """The operation on statistics."""
+    """Returns the statistics of each source: `/api/v1/stats`."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts

@@ -1,4 +1,4 @@
-"""The database behind the inbox and the mirror: connections, transactions, and what differs between the two systems."""
+"""The database of the inbox and the mirror: its connections, transactions, and differences between the two systems."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Database:
         return 0 if self.is_postgresql else wal.size(self.engine.url.database or "")
 
     def beside(self, *, connections: int, seconds: float | None = None) -> Database:
-        """The same database over connections of its own, at most so many, reserved for one purpose.
+        """The same database over at most `connections` connections of its own, reserved for one purpose.
 
         A statement that takes longer than `seconds` is ended with SQLAlchemy's error. Closed along with this one.
         """
@@ -294,7 +294,7 @@ def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Eng
             "pool_timeout": CONNECT_TIMEOUT,
             # Parameters contain bodies and decrypted content, which must not be logged.
             "hide_parameters": True,
-            # The connection used last has its statements prepared and its pages at hand.
+            # The connection used last has prepared statements and cached pages.
             "pool_use_lifo": True,
             "connect_args": connect_arguments(parsed),
         }

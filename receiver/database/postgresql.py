@@ -139,7 +139,7 @@ def shares_sessions(connection: Connection[Any]) -> bool:
         with closing(psycopg.connect(**same, autocommit=True)) as other:
             had = [(_session(connection.pgconn), _session(other.pgconn)) for _ in range(SESSION_TRIALS)]
     except (psycopg.OperationalError, TimeoutError) as error:
-        log.warning("could not find out whether the pooler pools sessions", error=str(error).strip().splitlines()[0])
+        log.warning("cannot find out whether the pooler shares sessions", error=str(error).strip().splitlines()[0])
         return False
     ours, theirs = map(set, zip(*had, strict=True))
     return len(ours) > 1 or len(theirs) > 1 or ours == theirs
