@@ -173,6 +173,7 @@ PLAIN = {
     "of security": [
         "signatures",
         "composed",
+        "signature_plan",
         "algorithms",
         "freshness",
         "encodings",
