@@ -8,10 +8,12 @@ The kinds take turns in one process, and the best turn of each counts, in CPU ti
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import thread_time_ns
 
 from receiver import senders
+from receiver.errors import NotVerified
 from receiver.verify.request import RawHeaders, WebhookRequest
 from receiver.verify.signatures import HmacSha256
 from receiver.verify.verifiers import Credentials, Secret, Verifier

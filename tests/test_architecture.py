@@ -26,9 +26,10 @@ LAYERS = (
     ("search",),
     ("ingest", "worker", "reconcile"),
     ("provenance", "runs"),
-    ("rehearsal", "findings"),
+    ("rehearsal", "findings", "sessions"),
     ("following",),
     ("api",),
+    ("console",),
     ("server",),
     ("copying",),
     ("commands",),
@@ -241,3 +242,14 @@ def test_no_import_goes_in_a_circle(package: str) -> None:
 
     for module in sorted(graph):
         visit(module, ())
+
+
+def test_a_webhook_is_followed_from_socket_to_row_through_at_most_sixteen_files() -> None:
+    listed = re.findall(r"^\d+\. `(\S+\.py)`: (.*)$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    missing = [
+        f"{file}: {name}"
+        for file, step in listed
+        for name in re.findall(r"`(?:\w+\.)?(\w+)`", step)
+        if not re.search(rf"(def|class) {name}\b", (ROOT / file).read_text())
+    ]
+    assert (0 < len(listed) <= 16, missing) == (True, [])

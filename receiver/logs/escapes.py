@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: Bytes per line of hexadecimal digits.
+HEX_LINE = 16
+
 
 def visible(text: str) -> str:
     """The text with whatever is not printable written out, as Python's text literals do: `\\x1b`, `\\n`, `\\u202e`.
@@ -14,6 +17,16 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """Escape as `visible` does, but keep line ends; indent each line, so that none can pass for a line of ours."""
     return "\n".join("    " + visible(line) for line in text.split("\n"))
+
+
+def hex_lines(content: bytes) -> list[str]:
+    """Format bytes as hexadecimal digits beside their printable ASCII characters."""
+    lines = []
+    for start in range(0, len(content), HEX_LINE):
+        some = content[start : start + HEX_LINE]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in some)
+        lines.append(f"{start:08x}  {some.hex(' '):<{HEX_LINE * 3 - 1}}  {text}")
+    return lines
 
 
 def text_of(value: object) -> str:

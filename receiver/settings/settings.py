@@ -25,6 +25,7 @@ from receiver.errors import ConfigurationError
 from receiver.settings import environment, mistakes
 from receiver.settings.account import SourceSettings as SourceSettings
 from receiver.settings.account import check_public_url
+from receiver.settings.console import ConsoleSettings
 from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIABLE_PREFIX, VITALS_VARIABLE
 from receiver.settings.limits import Limits
 from receiver.verify.request import HOOKS_PATH
@@ -33,10 +34,12 @@ from receiver.verify.request import HOOKS_PATH
 SHORTEST_SECRET_KEY = 16
 
 #: In the environment these are JSON.
-JSON_VARIABLES = (VARIABLE_PREFIX + "DIALECTS", VARIABLE_PREFIX + "SOURCES")
+JSON_VARIABLES = tuple(
+    VARIABLE_PREFIX + name for name in ("DIALECTS", "SOURCES", "CONSOLE_HOSTS", "CONSOLE_TRUSTED_PROXIES")
+)
 
 
-class Settings(Limits, BaseSettings):
+class Settings(Limits, ConsoleSettings, BaseSettings):
     """All settings of one installation."""
 
     model_config = SettingsConfigDict(env_prefix=VARIABLE_PREFIX, extra="forbid", hide_input_in_errors=True)

@@ -19,7 +19,7 @@ MOST_SIGNATURES = 16
 #: The signatures as they are written, not decoded yet; and the other fields beside them, such as `t`.
 FoundSignatures = tuple[list[bytes], Mapping[bytes, bytes]]
 
-NOTHING: Mapping[bytes, bytes] = {}
+NO_FIELDS: Mapping[bytes, bytes] = {}
 
 
 class SignaturePlace(Protocol):
@@ -88,9 +88,9 @@ class Header(SignaturePlace):
         if self.field:
             return self._items(value)
         if value.startswith(prefix):
-            return [value[len(prefix) :]], NOTHING
+            return [value[len(prefix) :]], NO_FIELDS
         if self.prefix_optional:
-            return [value], NOTHING
+            return [value], NO_FIELDS
         raise NotVerified("signature_malformed", f"{self.header} does not begin with `{self.prefix}`.")
 
     @cached_property
@@ -123,7 +123,7 @@ class Header(SignaturePlace):
     def fields(self, request: WebhookRequest) -> Mapping[bytes, bytes]:
         """The other fields beside the signature, for a function that makes the signed text. Raises `NotVerified`."""
         value = request.header(self.header)
-        return NOTHING if value is None or not self.field else self._items(value)[1]
+        return NO_FIELDS if value is None or not self.field else self._items(value)[1]
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:
         if not self.field:
@@ -162,7 +162,7 @@ class Headers(SignaturePlace):
         found = [value[len(prefix) :] for value in values if value.startswith(prefix)]
         if values and not found:
             raise NotVerified("signature_malformed", f"{self.name} does not begin with `{self._prefix}`.")
-        return (found, NOTHING) if found else None
+        return (found, NO_FIELDS) if found else None
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002 (protocol)
         return {name: f"{self._prefix}{signature}" for name, signature in zip(self.headers, signatures, strict=False)}
@@ -197,7 +197,7 @@ class BodyMember(SignaturePlace):
             return None
         if not isinstance(value, str):
             raise NotVerified("signature_malformed", f"{self.name} is not text.")
-        return [value.encode("utf-8", "replace")], NOTHING
+        return [value.encode("utf-8", "replace")], NO_FIELDS
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002 (protocol)
         raise WiringError(
