@@ -31,6 +31,7 @@ from receiver.commands.rehearse import rehearse
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
 from receiver.commands.row import row
+from receiver.commands.rows import rows
 from receiver.commands.runs import runs
 from receiver.commands.search import search
 from receiver.commands.send import send
@@ -52,7 +53,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 #: In the order in which the help shows them.
 COMMANDS = (
     *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, refused, send),
-    *(top, tail, search, deliveries, show, row, changes),
+    *(top, tail, search, deliveries, show, rows, row, changes),
     *(replay, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 

@@ -28,6 +28,7 @@ ALLOWED = {
 #: Modules that are called after a word of the glossary in another form.
 FORMS = {
     "admission": "admit",
+    "asking": "ask",
     "handling": "handler",
     "hydration": "hydrate",
     "settlement": "settle",
@@ -85,6 +86,7 @@ PLAIN = {
     "of HTTP and its APIs": [
         *(
             "api",
+            "request",
             "endpoint",
             "headers",
             "openapi",
@@ -176,7 +178,22 @@ PLAIN = {
             "provenance",
         ),
     ],
-    "of security": ["signatures", "ciphers", "permissions", "redaction", "escapes", "safe_text", "sniffing", "codec"],
+    "of security": [
+        "signatures",
+        "composed",
+        "algorithms",
+        "freshness",
+        "encodings",
+        "templates",
+        "places",
+        "ciphers",
+        "permissions",
+        "redaction",
+        "escapes",
+        "safe_text",
+        "sniffing",
+        "codec",
+    ],
     "of settings": ["settings", "environment", "account", "loading", "reloading", "renewal", "mistakes", "release"],
     "English nouns and verbs for what the module's first line says": [
         *("bounded", "closing", "copying", "incoming", "moments", "patterns", "preconditions", "reading", "repeats"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -25,8 +26,8 @@ from receiver.errors import (
 )
 from receiver.loading import foreign_code
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
-from receiver.reconcile.ask import ReasonError, SourceAnswer, ask_source
-from receiver.runs.repair import repair
+from receiver.reconcile.ask import ReasonError, SourceAnswer
+from receiver.runs import asking
 from receiver.runs.runs import Verbs
 from receiver.schemas import Moment, Shape
 from receiver.worker.processes import Wiring
@@ -67,6 +68,7 @@ class AskedRow(Shape, frozen=True):
             description="Why it was not repaired: the mirror has newer news, or a delivery about it arrived meanwhile."
         ),
     ]
+    action: Annotated[str, Meta(description="The id of the action that records it.")]
 
 
 def show_asked(asked: SourceAnswer) -> AskedRow:
@@ -84,6 +86,7 @@ def show_asked(asked: SourceAnswer) -> AskedRow:
         columns=[AskedColumn(each.name, each.here, each.there, each.equal) for each in asked.columns],
         repaired=None if asked.repaired is None else len(asked.repaired),
         left=asked.left,
+        action=str(asked.action),
     )
 
 
@@ -133,22 +136,21 @@ class SourceQuestions:
         ]
 
     async def ask(self, asked: Question) -> AskedRow:
-        return await self._turns.run(lambda: self._ask(asked, ask_source))
+        return await self._turns.run(lambda: self._ask(asked, asking.ask))
 
     async def repair(self, asked: Question) -> AskedRow:
-        def verb(database: Database, source: Source, table: type[MirrorRow], external_id: str) -> SourceAnswer:
-            verbs = Verbs(database, Wiring.of(self.sources()))
-            return repair(verbs, source, table, external_id, by=asked.by, reason=asked[REPAIR_REASON] or "")
+        repair = partial(asking.repair, reason=asked[REPAIR_REASON] or "")
+        return await self._turns.run(lambda: self._ask(asked, repair))
 
-        return await self._turns.run(lambda: self._ask(asked, verb))
-
-    def _ask(self, asked: Question, verb: Callable[[Database, Source, type[MirrorRow], str], SourceAnswer]) -> AskedRow:
-        source = self.sources().get(asked[ASKED_SOURCE])
+    def _ask(self, asked: Question, verb: Callable[..., SourceAnswer]) -> AskedRow:
+        sources = self.sources()
+        source = sources.get(asked[ASKED_SOURCE])
         if source is None:
             raise NotFound(f"There is no source {asked[ASKED_SOURCE][:64]!r} in the settings.")
+        verbs = Verbs(self._database, Wiring.of(sources))
         try:
             with foreign_code(f"The lookup of {source.name}"):
-                return show_asked(verb(self._database, source, _table(asked[ASKED_TABLE]), asked[ASKED_ID]))
+                return show_asked(verb(verbs, source, _table(asked[ASKED_TABLE]), asked[ASKED_ID], by=asked.by))
         except ReasonError as error:
             raise BadRequest(str(error)) from None
         except (ApiError, WiringError) as error:

@@ -131,7 +131,7 @@ class Catalog:
             ),
         ]
 
-    async def list_tables(self, _: Question) -> Tables:
+    def list_tables(self, _: Question) -> Tables:
         return Tables(list(self._tables))
 
     def list_rows(self, asked: Question) -> Any:

@@ -26,9 +26,9 @@ from receiver.logs.repeats import Repeats
 from receiver.metrics import few_names, metrics
 from receiver.schemas import Error, Shape
 from receiver.settings.limits import Limits
-from receiver.verify.signatures import RawHeaders
+from receiver.verify.request import RawHeaders
 
-Header = tuple[bytes, bytes]
+HeaderPair = tuple[bytes, bytes]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -52,7 +52,7 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes
-    headers: tuple[Header, ...] = ()
+    headers: tuple[HeaderPair, ...] = ()
     #: Whether the connection ends with it, since the rest of the body is not read.
     closes: bool = False
 
@@ -116,7 +116,7 @@ class Endpoint:
         try:
             source = self._source(path, scope["method"])
             body = await self._read(scope["headers"], receive)
-            accepted = await self._accepted(Request(source, scope["headers"], body))
+            accepted = await self._accepted(Request(source, scope["headers"], body, _target(scope)))
         except Refused as refusal:
             peer = scope.get("client")
             await _send(send, self.refused(source_named(path), refusal, peer=peer[0] if peer else ""))
@@ -232,9 +232,16 @@ def inner_path(scope: Mapping[str, Any]) -> str:
     return inner[1:] if scope["root_path"].endswith("/") and inner.startswith("//") else inner
 
 
+def _target(scope: Mapping[str, Any]) -> bytes:
+    """Path and query as they stand in the request."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope.get("query_string", b"")
+    return b"%b?%b" % (path, query) if query else path
+
+
 def reply_to(refusal: Refused) -> Reply:
     """Make the reply to a refused request."""
-    headers: tuple[Header, ...] = ()
+    headers: tuple[HeaderPair, ...] = ()
     if isinstance(refusal, Unavailable):
         headers = ((b"retry-after", str(refusal.retry_after).encode()),)
     if isinstance(refusal, MethodNotAllowed):
@@ -244,7 +251,7 @@ def reply_to(refusal: Refused) -> Reply:
     )
 
 
-def framed(headers: Iterable[Header], length: int, *, closes: bool) -> list[Header]:
+def framed(headers: Iterable[HeaderPair], length: int, *, closes: bool) -> list[HeaderPair]:
     """The headers of an answer with a body of `length` bytes; with `closes`, the connection ends after it."""
     lines = [*headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
     if closes:

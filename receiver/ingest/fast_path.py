@@ -132,7 +132,7 @@ class FastPathProtocol(BoundedProtocol):
         except Unavailable:
             return False
         webhook = FastPathRequest(self, endpoint, name, len(body), keep_alive=self._stays)
-        endpoint.submit(Request(endpoint.sources[name], self.headers, body), webhook)
+        endpoint.submit(Request(endpoint.sources[name], self.headers, body, self.url), webhook)
         self._source, self._parts = None, []
         self.cycle = self._answering = webhook  # type: ignore[assignment]
         return True

@@ -28,7 +28,8 @@ from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
-from receiver.verify.signatures import RawHeaders, signature_headers
+from receiver.verify.request import RawHeaders
+from receiver.verify.verifiers import signature_headers
 
 log = structlog.get_logger(__name__)
 

@@ -89,18 +89,8 @@ class App:
             incoming=incoming,
             keep=self._keeper.offer,
         )
-        at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
         self._readiness = self._new_readiness()
-        self._served = ServedParts(
-            inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
-            reads=Reads(at_once=at_once, seconds=seconds, budget=ReadBudget(is_busy=self._group_commit.is_busy)),
-            measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
-            readiness=self._readiness,
-            exposition=runtime.exposition,
-            questions=SourceQuestions(runtime.database, lambda: runtime.sources),
-            wake=self._wake,
-            warnings=lambda: self._registration.warnings,
-        )
+        self._served = self._new_served()
         self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloader = None if requests is None else self._make_reloader(requests)
@@ -110,6 +100,21 @@ class App:
         asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
         limit = runtime.settings.max_backlog_seconds
         return Readiness(Inbox(asked), sorted(runtime.sources), max_backlog_seconds=limit, accepting=self._trouble)
+
+    def _new_served(self) -> ServedParts:
+        """What the API and the console ask, over connections of their own."""
+        runtime = self._runtime
+        at_once, seconds = runtime.settings.api_reads_at_once, runtime.settings.api_read_seconds
+        return ServedParts(
+            inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
+            reads=Reads(at_once=at_once, seconds=seconds, budget=ReadBudget(is_busy=self._group_commit.is_busy)),
+            measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
+            readiness=self._readiness,
+            exposition=runtime.exposition,
+            questions=SourceQuestions(runtime.database, lambda: runtime.sources),
+            wake=self._wake,
+            warnings=lambda: self._registration.warnings,
+        )
 
     def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Rest:
         """Everything but the endpoint. Raises `ConfigurationError` for settings that it cannot work with."""

@@ -69,6 +69,21 @@ def test_a_list_goes_on_where_it_said(asking):
 
 
 @BOTH
+def test_rows_are_listed_and_filtered(asking, over):
+    listed = [json.loads(line) for line in asking.ask("rows", "products", "--json", over=over).splitlines()]
+    assert [each["external_id"] for each in listed] == ["P0", "P1", "P2"]
+    table = asking.ask("rows", "products", "--sku", "SKU-1", "--active", over=over)
+    assert [line.split()[:2] for line in table.splitlines()[1:]] == [["iimmpact", "P1"]]
+    assert asking.ask("rows", "products", "--no-active", over=over) == "None.\n"
+
+
+@BOTH
+def test_the_tables_are_named(asking, over):
+    assert "products" in asking.ask("rows", over=over).splitlines()
+    assert "name the table before it" in asking.ask("rows", "--sku", "SKU-1", over=over, code=1)
+
+
+@BOTH
 def test_a_search_says_what_it_found(asking, over):
     assert "products/iimmpact/P1" in asking.ask("search", "P1", over=over)
     nowhere = asking.ask("search", "p1", over=over)
@@ -81,6 +96,7 @@ def test_nothing_that_a_sender_wrote_reaches_the_terminal_as_it_is(asking, over)
     (found,) = json.loads(asking.ask("search", "product:P1", "--json", over=over))["deliveries"]
     shown = (
         asking.ask("row", "products", "iimmpact", "P1", over=over),
+        asking.ask("rows", "products", over=over),
         asking.ask("changes", over=over),
         asking.ask("search", "P1", over=over),
         asking.ask("show", found["delivery"]["id"], over=over),
@@ -118,6 +134,8 @@ def test_changes_come_newest_first_or_behind_a_number(asking, over):
         (["show", "1"], "There is no delivery 1."),
         (["show", "x\n\x1b"], "There is no delivery"),
         (["row", "moons", "iimmpact", "P1"], "There is no table 'moons'"),
+        (["rows", "moons"], "There is no table 'moons'"),
+        (["rows", "products", "--sku", ""], "`sku` is empty"),
         (["row", "products", "iimmpact", "../P1"], "is known"),
         (["deliveries", "--source", "nosuch"], "There is no source 'nosuch'"),
         (["deliveries", "--since", "yesterday"], "`from` takes a time with its offset"),
