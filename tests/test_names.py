@@ -72,6 +72,7 @@ PLAIN = {
             "migrate",
             "prune",
             "reload",
+            "retry",
             "rehearse",
             "send",
             "serve",

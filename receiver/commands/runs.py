@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ import typer
 from receiver.codec import encode
 from receiver.commands.options import JsonFlag, meant_deliveries, source_named
 from receiver.commands.progress import progress
+from receiver.database.pages import LARGEST_PAGE
 from receiver.errors import ConfigurationError
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
@@ -64,30 +65,42 @@ def runs(
     outcome: Annotated[Outcome | None, typer.Option(help="With plan: deliveries with this outcome.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="With plan: arrived then or later; or 2h.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="With plan: arrived before; or 2h ago.")] = None,
+    reason_has: Annotated[str | None, typer.Option(help="With plan: with this text in their reason.")] = None,
+    conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With plan: a used key.")] = None,
     reason: Annotated[str | None, typer.Option(help="The reason; start requires it.")] = None,
+    before: Annotated[int | None, typer.Option(help="With list: runs older than this one.")] = None,
+    after: Annotated[int, typer.Option(min=0, help="With show: skip so many rows of the forecast.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, max=1_000, help="At most so many runs, or rows.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Plan, forecast, start and watch work on many deliveries."""
-    named = words or []
-    if verb is Verb.PLAN and named and named[0] in list(KindOfRun):
-        kind, source, named = _kind_and_source(named, source)
+    kind, source, named = _kind_and_source(verb, words or [], kind, source)
     ids = [_number(word) for word in named]
-    begin, end = _time("--since", since), _time("--until", until)
-    wanted = DeliveryFilter(
-        source=source, state=state, outcome=outcome, event_type=event_type, entity=entity, begin=begin, end=end
-    )
-    if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY or force):
-        raise ConfigurationError(f"`{verb}` takes a run and no filters, which are for `plan`.")
-    if verb is Verb.LIST and ids:
-        raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
+    filters = {"source": source, "state": state, "outcome": outcome, "event_type": event_type, "entity": entity}
+    wanted = _wanted(since, until, filters | {"reason": reason_has, "conflict": conflict})
+    _refuse_mixtures(verb, ids, is_plan=wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY or force)
     runtime = install()
     runtime.open()
     if verb is Verb.LIST:
-        _list(runtime, as_json)
+        _list(runtime, as_json, before=before, limit=limit or MOST_LISTED)
     elif verb is Verb.PLAN:
-        _show(runtime, plan(runtime, ids, wanted, kind=kind, force=force, reason=reason), as_json)
+        run = plan(runtime, ids, wanted, kind=kind, force=force, reason=reason)
+        _show(runtime, run, as_json, after=after, limit=limit or LARGEST_PAGE)
     else:
-        _show(runtime, _change(runtime.runs, verb, _only(ids, verb), reason), as_json)
+        run = _change(runtime.runs, verb, _only(ids, verb), reason)
+        _show(runtime, run, as_json, after=after, limit=limit or LARGEST_PAGE)
+
+
+def _wanted(since: str | None, until: str | None, filters: Mapping[str, Any]) -> DeliveryFilter:
+    return DeliveryFilter(**filters, begin=_time("--since", since), end=_time("--until", until))
+
+
+def _refuse_mixtures(verb: Verb, ids: list[int], *, is_plan: bool) -> None:
+    """Raise `ConfigurationError` for words that do not belong to the verb."""
+    if verb is not Verb.PLAN and is_plan:
+        raise ConfigurationError(f"`{verb}` takes a run and no filters, which are for `plan`.")
+    if verb is Verb.LIST and ids:
+        raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
 
 
 def _only(ids: list[int] | None, verb: Verb) -> int:
@@ -137,12 +150,16 @@ def plan(
     return run
 
 
-def _kind_and_source(words: list[str], source: str | None) -> tuple[KindOfRun, str | None, list[str]]:
+def _kind_and_source(
+    verb: Verb, words: list[str], kind: KindOfRun, source: str | None
+) -> tuple[KindOfRun, str | None, list[str]]:
     """Parse the words of `plan reconcile SOURCE` and the like; return the kind, the source, and the other words."""
-    kind, *rest = words
-    if kind == KindOfRun.RECONCILE and rest:
+    if verb is not Verb.PLAN or not words or words[0] not in list(KindOfRun):
+        return kind, source, words
+    named, *rest = words
+    if named == KindOfRun.RECONCILE and rest:
         source, *rest = rest
-    return KindOfRun(kind), source, rest
+    return KindOfRun(named), source, rest
 
 
 def _number(word: str) -> int:
@@ -179,17 +196,17 @@ def _change(verbs: Verbs, verb: Verb, run: int, reason: str | None) -> int:
     return run
 
 
-def _list(runtime: Runtime, as_json: bool) -> None:
+def _list(runtime: Runtime, as_json: bool, *, before: int | None, limit: int) -> None:
     with runtime.database.read() as connection:
-        found = connection.execute(recent().limit(MOST_LISTED)).mappings().all()
+        found = connection.execute(recent(before=before).limit(limit)).mappings().all()
     lines = "\n".join(visible(formatting.run_line(run)) for run in found) or NO_RUN
     typer.echo(encode([formatting.run_as_json(run) for run in found]) if as_json else lines)
 
 
-def _show(runtime: Runtime, run: int, as_json: bool) -> None:
+def _show(runtime: Runtime, run: int, as_json: bool, *, after: int, limit: int) -> None:
     with runtime.database.read() as connection:
         found = find(connection, run)
-        rows = formatting.forecast_rows(connection, run, limit=1_000)
+        rows = formatting.forecast_rows(connection, run, limit=limit, after=after)
     waits = found["state"] == "running" and not has_worker(runtime.database, now=datetime.now(UTC))
     if as_json:
         typer.echo(encode(formatting.run_as_json(found) | {"rows": rows, "worker": not waits}))

@@ -22,11 +22,11 @@ def run_as_json(run: RowMapping) -> dict[str, Any]:
     return {**{name: value for name, value in run.items() if name not in _HIDDEN}, "id": str(run["id"])}
 
 
-def forecast_rows(connection: Connection, run: int, *, limit: int) -> list[dict[str, Any]]:
-    """The rows that the run would change, as of its plan, in key order."""
+def forecast_rows(connection: Connection, run: int, *, limit: int, after: int = 0) -> list[dict[str, Any]]:
+    """The rows that the run would change, as of its plan, in key order, without the first `after`."""
     found = select(RUN_ROWS).where(RUN_ROWS.c.run == run)
     ordered = found.order_by(RUN_ROWS.c.table, RUN_ROWS.c.source, RUN_ROWS.c.external_id)
-    return [forecast_row_as_json(row) for row in connection.execute(ordered.limit(limit)).mappings()]
+    return [forecast_row_as_json(row) for row in connection.execute(ordered.limit(limit).offset(after)).mappings()]
 
 
 def forecast_row_as_json(row: RowMapping) -> dict[str, Any]:
