@@ -60,6 +60,10 @@ class PoolerError(ConfigurationError):
     """A pooler between us and PostgreSQL gives every transaction another session, where our settings do not last."""
 
 
+#: Of an error answer: the parameters and addresses that its message names in backticks, with blanks between them.
+NAMES_HEADER = "Hookmirror-Names"
+
+
 class Refused(HookmirrorError):
     """A request that gets an error answer: `status`, and the body `{"error": code, "message": …}`."""
 
@@ -67,10 +71,15 @@ class Refused(HookmirrorError):
     code = "refused"
     #: The setting whose bound the request met; empty if it met none.
     limit = ""
+    #: The parameters and addresses of the API that the message names, in backticks: who asks in another way than over
+    #: the API puts its own words there.
+    names: tuple[str, ...] = ()
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, names: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.message = message
+        if names:
+            self.names = names
 
 
 class NotVerified(Refused):

@@ -75,6 +75,18 @@ def look_after(engine: Engine, *, setting: str = SETTING) -> None:
         event.listen(engine, "checkout", _leave_demoted)
 
 
+def limit_statements(engine: Engine, seconds: float) -> None:
+    """Set the time limit of statements and of waits for locks on PostgreSQL."""
+
+    def limit(connection: Any, _: object) -> None:
+        milliseconds = int(seconds * 1_000)
+        for name in ("statement_timeout", "lock_timeout"):
+            connection.execute(f"SET {name} = {milliseconds}")
+        connection.commit()
+
+    event.listen(engine, "connect", limit)
+
+
 def open_session(engine: Engine, arguments: Mapping[str, Any]) -> Connection[Any]:
     """Open a session beside the engine's pool, set up like those of the pool, in autocommit mode."""
     import psycopg

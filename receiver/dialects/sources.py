@@ -14,7 +14,7 @@ from receiver.envelope import Envelope
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.loading import foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
-from receiver.mirror.rows import mirror_tables
+from receiver.mirror.rows import MirrorRow, mirror_tables
 from receiver.settings.settings import Settings, SourceSettings
 from receiver.verify.verifiers import Credentials
 
@@ -43,6 +43,15 @@ class Source:
         """The envelope of a verified body, which depends on these bytes alone. Raises `Unreadable`."""
         return self.dialect.read(self.open(verified))
 
+    def can_look_up(self, table: type[MirrorRow]) -> bool:
+        """Whether its dialect can ask its API for one row of the table."""
+        lookup = self.dialect.lookup_of
+        return self.settings.api_url is not None and lookup is not None and table in lookup.tables
+
+    def can_list(self) -> bool:
+        """Whether its dialect can ask its API for all rows, as a reconcile does."""
+        return self.settings.api_url is not None and self.dialect.listing_of is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -51,14 +60,17 @@ class Reference:
     text: str
     #: The installed package whose entry point it is; None for one that the settings name.
     package: str | None = None
+    #: Where else somebody has named it, such as in a command; None for the settings.
+    named: str | None = None
 
     @classmethod
     def of(cls, point: EntryPoint) -> Reference:
         return cls(point.value, point.dist.name if point.dist is not None else point.name)
 
     def __str__(self) -> str:
-        named_by = "in `dialects`" if self.package is None else f"of the installed package {self.package}"
-        return f"{self.text!r} {named_by}"
+        if self.package is not None:
+            return f"{self.text!r} of the installed package {self.package}"
+        return f"{self.text!r} {self.named or 'in `dialects`'}"
 
     @property
     def module(self) -> str:

@@ -20,7 +20,7 @@ from receiver.api.ask import SourceQuestions
 from receiver.api.read_budget import ReadBudget
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.routes import answer_database_error, answer_http_error, answer_refused
+from receiver.api.routes import answer_database_error, answer_refused, http_errors
 from receiver.console.site import Console
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
@@ -124,7 +124,7 @@ class App:
             lifespan=lifespan,
             exception_handlers={
                 Refused: answer_refused,
-                HTTPException: answer_http_error,
+                HTTPException: http_errors(self.endpoint.meant_elsewhere),
                 SQLAlchemyError: answer_database_error,
             },
         )

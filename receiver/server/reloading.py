@@ -17,6 +17,7 @@ from sqlalchemy import RowMapping
 
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError
+from receiver.logs.safe_text import sentence
 from receiver.server.registry import Reading
 from receiver.worker import liveness
 from receiver.worker.processes import running, shown
@@ -111,10 +112,12 @@ def _answer(process: RowMapping, reading: Reading | None) -> ReloadResult:
         return ReloadResult(shown(process), False, "has not reported a result: check its log")
     if reading.refused is not None:
         return ReloadResult(shown(process), False, f"refused them, and keeps the old ones: {reading.refused}")
-    waits = f"; needs a restart for {', '.join(reading.needs_restart)}" if reading.needs_restart else ""
-    return ReloadResult(shown(process), True, f"has the present settings of its environment and its file{waits}")
+    if reading.needs_restart:
+        waits = f"needs a restart for {', '.join(reading.needs_restart)}; all other settings are in force"
+        return ReloadResult(shown(process), True, waits)
+    return ReloadResult(shown(process), True, "has the present settings of its environment and its file")
 
 
 def lines(answers: Sequence[ReloadResult]) -> list[str]:
     """Format the results as lines of text."""
-    return [f"{answer.process} {answer.says}." for answer in answers]
+    return [sentence(f"{answer.process} {answer.says}") for answer in answers]

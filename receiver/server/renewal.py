@@ -85,7 +85,10 @@ def _built(settings: Settings, dialects: Mapping[str, Dialect], needs_restart: l
     except ConfigurationError as error:
         if "dialects" not in needs_restart:
             raise
-        raise ConfigurationError(f"{error} What is new in `dialects` needs a restart.") from None
+        raise ConfigurationError(
+            "`dialects` has changed, and new code is loaded at a start only: restart the process. Until then, its old "
+            f"code cannot take the new settings: {error}"
+        ) from None
 
 
 class Requests:

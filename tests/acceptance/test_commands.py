@@ -178,7 +178,7 @@ def test_doctor_and_the_start_say_that_a_secret_has_blanks_around_it(tmp_path, f
 
 def test_doctor_says_nothing_good_of_a_file_that_cannot_be_written_to(tmp_path, forks):
     folder = Folder(tmp_path)
-    forks.run(folder, "migrate")
+    folder.migrate()
     read_only = Folder(
         tmp_path, environment={"HOOKMIRROR_DATABASE_URL": f"sqlite:///file:{folder.database}?mode=ro&uri=true"}
     )

@@ -130,7 +130,7 @@ WRONG = {
     "a secrets_file that is not there": (settings(NEW) + 'secrets_file = "absent"', "which cannot be read"),
     "a new dialect and a source of it": (
         'dialects = ["x:y"]\n' + settings(NEW) + '[sources.y]\nsecrets = ["y"]',
-        "What is new in `dialects` needs a restart.",
+        "`dialects` has changed, and new code is loaded at a start only: restart the process.",
     ),
 }
 
@@ -373,7 +373,7 @@ def test_reload_gives_no_signal_to_a_process_that_would_die_of_it(folder):
 
 
 def test_reload_where_nobody_runs_says_so(folder):
-    folder.run("migrate")
+    folder.migrate()
     done = folder.run("reload")
     assert (done.returncode, done.stdout) == (1, "")
     assert "No process is running on this database" in done.stderr

@@ -203,7 +203,8 @@ def is_io_error(error: BaseException | None) -> bool:
     """Whether the system could not read or write, or flush: what was written before may be lost, too."""
     if not isinstance(error, sqlite3.Error) or isinstance(error, Doubtful):
         return False
-    return _code(error) == sqlite3.SQLITE_IOERR
+    # SQLite calls a database corrupt where the system could not read it (EIO), too.
+    return _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT)
 
 
 def give_back(driver: sqlite3.Connection, pages: int) -> int:
