@@ -13,6 +13,8 @@ from receiver.runs.actions import By, Via
 
 Value = TypeVar("Value")
 
+Method = Literal["get", "post"]
+
 #: Who asks where no token is wanted.
 NOBODY = By("", Via.API)
 
@@ -62,7 +64,7 @@ class Operation:
     #: The schema of what it answers unless it refuses, by status.
     answers: Mapping[int, Any] = field(default_factory=dict)
     refusals: tuple[type[Refused], ...] = ()
-    method: Literal["get", "post"] = "get"
+    method: Method = "get"
     #: Those whose name stands in the path are parts of it, the others belong to the query.
     parameters: tuple[Parameter[Any], ...] = ()
     #: What the token must allow; None where no token is wanted.

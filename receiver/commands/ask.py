@@ -29,7 +29,7 @@ def ask(
     """Ask the source for one row, and show where the mirror differs; the exit code is 1 if it still does."""
     if reason and not repair:
         raise ConfigurationError("--reason says why a row is repaired: add --repair, or leave it out.")
-    runtime = install()
+    runtime = install(quiet=True)
     runtime.open()
     listening = source_named(runtime.sources, source)
     kind = table_named(table)

@@ -48,7 +48,7 @@ def rehearse(
     With MODULE:DIALECT it is held against the code of the settings, run over the same deliveries; without, the code of
     the settings against what the mirror and the inbox hold. Nothing is written to the database.
     """
-    runtime = install()
+    runtime = install(quiet=True)
     source_named(runtime.sources, source)
     named = None if reference is None else _module_and_name(reference)
     found = compare(runtime.database, source, last=last, reference=named, hydrate=hydrate)

@@ -19,7 +19,7 @@ def reload(
 ) -> None:
     """Have the processes of this machine read their settings again; those that refuse them keep the old ones."""
     # What they would refuse is told here already.
-    runtime = install()
+    runtime = install(quiet=True)
     answers = reloading.ask_all(runtime.database, pid=pid)
     typer.echo(encode([asdict(each) for each in answers]) if as_json else "\n".join(reloading.lines(answers)))
     if any(each.taken is False for each in answers):

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from receiver.codec import encode
 from receiver.logs.escapes import visible
+from receiver.moments import time_text
 
 #: Columns of what is not a terminal, such as a pipe: nothing is folded there.
 UNFOLDED = 100_000
@@ -27,7 +28,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for column in columns:
         table.add_column(column.upper(), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
+        table.add_row(*(Text(_of_column(name, value)) for name, value in zip(columns, row, strict=True)))
     _print(table)
 
 
@@ -37,7 +38,7 @@ def print_members(members: Mapping[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in members.items():
-        table.add_row(Text(visible(name)), Text(cell(value)))
+        table.add_row(Text(visible(name)), Text(_of_column(name, value)))
     _print(table)
 
 
@@ -50,6 +51,15 @@ def cell(value: Any) -> str:
     if isinstance(value, Decimal):
         return format(value, "f")
     return visible(encode(value).decode())
+
+
+def _of_column(name: str, value: Any) -> str:
+    """A value below this name: times of our own to the second, everything else as it is."""
+    is_time = isinstance(value, str) and (name.endswith("_at") or name == "as of")
+    try:
+        return time_text(value) if is_time else cell(value)
+    except ValueError:
+        return cell(value)
 
 
 def hex_lines(content: bytes) -> list[str]:

@@ -23,6 +23,7 @@ from receiver.commands.options import JsonFlag
 from receiver.commands.tables import UNFOLDED, cell
 from receiver.errors import Unavailable
 from receiver.logs.safe_text import told
+from receiver.moments import time_text
 
 #: Seconds between two frames.
 REFRESH = 2.0
@@ -117,10 +118,10 @@ def _source(asked: Client, each: Mapping[str, Any]) -> dict[str, Any]:
 def drawn(frame: Frame, now: datetime) -> Group:
     """The frame for people."""
     if frame.lost is None:
-        state = Text(f"as of {frame.as_of:%H:%M:%S} UTC", style="bold")
+        state = Text(f"as of {time_text(frame.as_of)}", style="bold")
     else:
         since, reason = frame.lost
-        words = f"as of {frame.as_of:%H:%M:%S} UTC: no answer since {since:%H:%M:%S}, {cell(reason)}"
+        words = f"as of {time_text(frame.as_of)}: no answer since {time_text(since)}, {cell(reason)}"
         state = Text(words, style="bold red")
     parts: list[Any] = [state, Text(""), _sources(frame, now), Text(""), _processes(frame, now), Text("")]
     return Group(*parts, *_findings(frame))

@@ -11,6 +11,7 @@ from receiver.commands.client import Client
 from receiver.commands.tables import cell, print_table
 from receiver.errors import HookmirrorError
 from receiver.logs.escapes import visible
+from receiver.moments import time_text
 
 WHY_PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}/why"
 
@@ -59,10 +60,10 @@ def _origin(origin: Mapping[str, Any]) -> str:
     if origin["kind"] == "delivery":
         return f"delivery {origin['delivery']}"
     if origin["kind"] == "reconcile":
-        return f"reconcile of {origin['arrived_at']}"
-    return f"not kept any more, {origin['arrived_at']}"
+        return f"reconcile of {time_text(origin['arrived_at'])}"
+    return f"not kept any more, {time_text(origin['arrived_at'])}"
 
 
 def _lost(lost: Mapping[str, Any]) -> str:
     value = "no such member" if lost["absent"] else cell(lost["value"])
-    return f"{value} of {lost['changed_at']}, {lost['how']}, by delivery {lost['delivery']}"
+    return f"{value} of {time_text(lost['changed_at'])}, {lost['how']}, by delivery {lost['delivery']}"

@@ -35,13 +35,3 @@ class Finding:
         """The same whenever this rule finds the same thing."""
         named = "\n".join((self.rule, self.source, self.about)).encode()
         return hashlib.blake2s(named, digest_size=ID_BYTES).hexdigest()
-
-
-def clock_time(moment: datetime, now: datetime) -> str:
-    """A time as a sentence names it: `10:42 UTC`, with the day where it was not today."""
-    return moment.strftime("%H:%M UTC" if moment.date() == now.date() else "%Y-%m-%d %H:%M UTC")
-
-
-def times(number: int, noun: str, plural: str = "") -> str:
-    """`1 webhook`, `31 webhooks`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

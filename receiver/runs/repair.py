@@ -32,7 +32,8 @@ def repair(
         changed = len(answer.repaired or ())
         tally = {answer.left or "repaired": 1} if changed or answer.left else {}
         connection.execute(update(RUNS).where(RUNS.c.id == begun[0]).values(tally=tally))
-        effect = Effect(0, {"rows": changed, "left": answer.left}, run=begun[0])
+        result = {"rows": changed, "left": answer.left}
+        effect = Effect(changed, result, run=begun[0], thing="row", wants_reason=False)
         record(connection, asked, effect, now=datetime.now(UTC))
 
     return repair_row(verbs.database, source, table, external_id, reason=reason, run=begin, record=note)

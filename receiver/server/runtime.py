@@ -123,10 +123,14 @@ class Runtime:
         return Registration(self.database, self.schema, self.sources, kind=kind, files=lambda: self.settings.files)
 
 
-def install() -> Runtime:
-    """The runtime of the settings in force. Raises `ConfigurationError` for a fault that would show only later."""
+def install(*, quiet: bool = False) -> Runtime:
+    """The runtime of the settings in force. Raises `ConfigurationError` for a fault that would show only later.
+
+    With `quiet`, as for a command that answers a person, the log has warnings and no lines of progress, unless the
+    settings ask for `debug`.
+    """
     settings = load()
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure("warning" if quiet and settings.log_level == "info" else settings.log_level, settings.log_format)
     if sharing.unshared() is not None:
         log.warning("the metrics of this process are its own", reason=sharing.unshared())
     if not settings.sources:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from receiver.findings.counting import TOO_LARGE
-from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, total
+from receiver.logs.wording import counted
+from receiver.moments import clock_time
 
 #: So many webhooks for a name like a source's are no chance.
 FEW_MISSPELT = 3
@@ -30,7 +32,7 @@ def misspelt_source(situation: Situation) -> Iterator[Finding]:
             "misspelt_source",
             name,
             tallies[0].at,
-            f"{times(total(tallies), 'webhook')} came for a source {asked!r} that there is not: was {name} meant?",
+            f"{counted(total(tallies), 'webhook')} came for a source {asked!r} that there is not: was {name} meant?",
             f"Correct the URL at the sender: it ends in /hooks/{name}. Or name the source so in the settings.",
             {"refused": total(tallies), "asked_for": asked, "link": "/api/v1/tallies?kind=misspelt"},
         )
@@ -51,7 +53,7 @@ def body_too_large(situation: Situation) -> Iterator[Finding]:
             "body_too_large",
             name,
             tallies[0].at,
-            f"{times(total(tallies), 'body', 'bodies')} of {name} had more than {situation.max_body_bytes:,} bytes, "
+            f"{counted(total(tallies), 'body', 'bodies')} of {name} had more than {situation.max_body_bytes:,} bytes, "
             f"{largest:,} at most, and were refused",
             f"{mend} Senders take a 413 for final, so reconcile afterwards.",
             {"refused": total(tallies), "largest": largest, "link": f"/api/v1/tallies?source={name}&kind=refused"},
@@ -68,8 +70,8 @@ def cannot_be_stored(situation: Situation) -> Iterator[Finding]:
         "cannot_be_stored",
         "",
         since,
-        f"{times(total(tallies), 'webhook')} got a 503 since {clock_time(since, situation.now)}, because the database "
-        "was away, full or slow",
+        f"{counted(total(tallies), 'webhook')} got a 503 since {clock_time(since, situation.now)}, because the "
+        "database was away, full or slow",
         "Look at the database: whether it answers, has room on its disk, and who holds locks there. Senders come back; "
         "`hookmirror reconcile` finds what they gave up.",
         {"refused": total(tallies), "link": "/api/v1/tallies?kind=refused"},

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, total
+from receiver.logs.wording import counted
+from receiver.moments import clock_time
 
 #: The share of rows that may differ before webhooks alone do not suffice, and so many at least.
 DIFFERS, FEW_ROWS = 0.001, 2
@@ -21,7 +23,7 @@ def no_handler(situation: Situation) -> Iterator[Finding]:
             "no_handler",
             each.source,
             each.first,
-            f"{times(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
+            f"{counted(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
             f"{'was' if each.number == 1 else 'were'} ignored since {clock_time(each.first, situation.now)}, because "
             "no handler takes this event type",
             "If it is wanted, write a handler, or correct the event type of the one that should take it; afterwards "
@@ -45,7 +47,7 @@ def handler_appeared(situation: Situation) -> Iterator[Finding]:
             "handler_appeared",
             each.source,
             each.first,
-            f"{times(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
+            f"{counted(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
             f"{'was' if each.number == 1 else 'were'} ignored, and {each.handler} would take "
             f"{'it' if each.number == 1 else 'them'} now",
             f"Replay what was ignored: `{command}`.",
@@ -64,7 +66,7 @@ def dated_in_the_future(situation: Situation) -> Iterator[Finding]:
             "dated_in_the_future",
             name,
             tallies[0].at,
-            f"{times(total(tallies), 'event')} of {name} came dated more than a day in the future, so its sender's "
+            f"{counted(total(tallies), 'event')} of {name} came dated more than a day in the future, so its sender's "
             "clock is wrong",
             "Set the clock at the sender, or look how it writes times. Then run "
             f"`hookmirror reconcile {name} --misdated`, so that the rows concerned take news again.",

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from receiver.findings.faults import Fault
-from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, Start, total
+from receiver.logs.wording import counted
+from receiver.moments import clock_time
 
 #: Seconds that something due has waited before somebody should look for a worker.
 WAITED = 60.0
@@ -84,7 +86,7 @@ def api_fails(situation: Situation) -> Iterator[Finding]:
             fault.source,
             fault.first,
             f"the API of {fault.source} fails since {clock_time(fault.first, situation.now)} ({fault.cause}), and "
-            f"{times(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
+            f"{counted(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
             f"Look whether the system behind `api_url` of {fault.source} is down, and whether `api_key` still holds. "
             "Deliveries are tried again for about a day.",
             {"waiting": fault.waiting, "link": f"/api/v1/faults?source={fault.source}"},
@@ -135,8 +137,10 @@ def _is_of_the_api(situation: Situation, fault: Fault) -> bool:
 
 def _how_many(fault: Fault) -> str:
     source = fault.source
-    dead = times(fault.dead, f"delivery of {source} is dead", f"deliveries of {source} are dead") if fault.dead else ""
+    dead = (
+        counted(fault.dead, f"delivery of {source} is dead", f"deliveries of {source} are dead") if fault.dead else ""
+    )
     waiting = (
-        times(fault.waiting, f"delivery of {source} fails", f"deliveries of {source} fail") if fault.waiting else ""
+        counted(fault.waiting, f"delivery of {source} fails", f"deliveries of {source} fail") if fault.waiting else ""
     )
     return " and ".join(filter(None, (dead, waiting)))
