@@ -45,6 +45,7 @@ class ValueOrigin(Shape, frozen=True):
     delivery: Annotated[str | None, Meta(description="The id of the delivery.")]
     event_type: str | None
     arrived_at: Annotated[Moment, Meta(description="Here; for a reconcile, when its list was asked for.")]
+    run: Annotated[str | None, Meta(description="The reconcile or repair that brought it, where it is known.")]
 
 
 class LostValue(Shape, frozen=True):
@@ -182,7 +183,8 @@ def _show_loss(lost: Loss) -> LostValue:
 
 def _show_origin(origin: Origin) -> ValueOrigin:
     delivery = None if origin.delivery_id is None else str(origin.delivery_id)
-    return ValueOrigin(origin.kind, delivery, origin.event_type, origin.arrived_at)
+    run = None if origin.run is None else str(origin.run)
+    return ValueOrigin(origin.kind, delivery, origin.event_type, origin.arrived_at, run)
 
 
 def _show_parted(why: Why) -> LostWithParent | None:

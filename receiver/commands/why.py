@@ -60,7 +60,8 @@ def _origin(origin: Mapping[str, Any]) -> str:
     if origin["kind"] == "delivery":
         return f"delivery {origin['delivery']}"
     if origin["kind"] == "reconcile":
-        return f"reconcile of {time_text(origin['arrived_at'])}"
+        of_run = f", run {origin['run']}" if origin["run"] is not None else ""
+        return f"reconcile of {time_text(origin['arrived_at'])}{of_run}"
     return f"not kept any more, {time_text(origin['arrived_at'])}"
 
 

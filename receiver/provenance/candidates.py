@@ -36,8 +36,9 @@ class Candidates:
     others: Sequence[Row[Any]]
     #: Deliveries that changed the row, as its changes say, whether or not they are kept.
     changed_it: frozenset[int]
-    #: The times at the source, in microseconds, of what a reconcile changed in it.
-    reconciled_at: frozenset[int]
+    #: The runs that changed it, by the times at the source, in microseconds, of what they brought; None for a run of a
+    #: release that did not note it.
+    repaired_by: Mapping[int, int | None]
     #: Why not all were found; None if none is known to be left out.
     partial: str | None
 
@@ -64,8 +65,10 @@ def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
     run, partial = _bounded([found[each] for each in sorted(processed)], winners)
     if partial is None and left_out:
         partial = f"of the {len(names)} entities whose deliveries may have spoken of it, {len(wanted)} were looked at"
-    reconciled_at = frozenset(microseconds(each.changed_at) for each in changes if each.delivery_id is None)
-    return Candidates(run, sorted(others, key=lambda each: each.id), changed_it, reconciled_at, partial)
+    # Oldest first, so that of two the later one counts.
+    repairs = [each for each in reversed(changes) if each.delivery_id is None]
+    repaired_by = {microseconds(each.changed_at): each.run for each in repairs}
+    return Candidates(run, sorted(others, key=lambda each: each.id), changed_it, repaired_by, partial)
 
 
 def bodies_of(connection: Connection, ids: Sequence[int]) -> Mapping[int, bytes]:
@@ -164,7 +167,7 @@ _PROCESSED_BEFORE = select(ROUNDS.c.delivery_id).where(
 )
 
 _CHANGES = (
-    select(*CHANGES.c["delivery_id", "changed_at", "before", "after"])
+    select(*CHANGES.c["delivery_id", "run", "changed_at", "before", "after"])
     .where(
         CHANGES.c.table == bindparam("table"),
         CHANGES.c.source == bindparam("source"),

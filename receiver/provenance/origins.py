@@ -34,6 +34,8 @@ class Origin(NamedTuple):
     event_type: str | None
     #: When it arrived here; for a reconcile, when its list was asked for.
     arrived_at: datetime
+    #: The run that repaired the row with it, where it is known.
+    run: int | None = None
 
 
 def origins_of(
@@ -58,8 +60,9 @@ def _of_what_is_not_kept(version: Version, candidates: Candidates, oldest: int |
     if version.arrival in candidates.changed_it:
         return Origin(Bringer.DELIVERY, version.arrival, None, moment)
     # Deliveries are dropped in the order of their ids: what is younger than the oldest and not there never was.
-    is_reconcile = version.time in candidates.reconciled_at or (oldest is not None and version.arrival > oldest)
-    return Origin(Bringer.RECONCILE if is_reconcile else Bringer.FORGOTTEN, None, None, moment)
+    is_reconcile = version.time in candidates.repaired_by or (oldest is not None and version.arrival > oldest)
+    kind = Bringer.RECONCILE if is_reconcile else Bringer.FORGOTTEN
+    return Origin(kind, None, None, moment, candidates.repaired_by.get(version.time))
 
 
 _KNOWN = select(*DELIVERIES.c["id", "source", "event_type", "received_at"]).where(IDS)

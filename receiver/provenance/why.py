@@ -181,7 +181,8 @@ class _Judge:
             return f"of delivery {arrival}, {known[1]}"
         origin = self.origins[arrival]
         if origin.kind is Bringer.RECONCILE:
-            return "a reconcile brought it, and what the source's list said is not kept"
+            of_run = "" if origin.run is None else f", run {origin.run},"
+            return f"a reconcile{of_run} brought it, and what the source's list said is not kept"
         if origin.kind is Bringer.DELIVERY:
             return f"delivery {arrival} is not kept any more, or was not looked at"
         return "what brought it is older than every delivery that is kept"
