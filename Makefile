@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test neighbours explore check format plug bench clean
+.PHONY: help demo test neighbours browser explore check format plug bench clean
 
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
@@ -25,7 +25,7 @@ demo: $(VENV)/installed
 FILES_AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage
 
-test: check neighbours
+test: check neighbours browser
 	$(BIN)/coverage erase
 	$(MEASURED) $(BIN)/python -m pytest $(FILES_AT_ONCE) tests/unit
 	$(BIN)/coverage combine --quiet
@@ -36,6 +36,10 @@ test: check neighbours
 # Real programs to test beside, from Debian's packages where root runs this; without them their tests are skipped.
 neighbours:
 	@sh tests/neighbours/fetch.sh .neighbours
+
+# Chromium for the tests in a browser, from Debian's packages where root runs this; without it their tests are skipped.
+browser:
+	@sh tests/browser/fetch.sh
 
 # What it finds goes into the test as an `@example`, which `make test` tries from then on.
 explore: $(VENV)/installed-dev

@@ -15,7 +15,7 @@ from receiver.moments import time_text
 
 
 def actions(
-    run: Annotated[int | None, typer.Option(help="Those of this run.")] = None,
+    run: Annotated[int | None, typer.Option(help="Only actions of this run.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
     to: ToOption = None,
     token: TokenOption = None,
@@ -23,7 +23,7 @@ def actions(
 ) -> None:
     """List who did what, newest first."""
     shown = client_of(to, token).ask("/api/v1/actions", {}, {"run": run, "limit": limit})["items"]
-    typer.echo(encode(shown) if as_json else "\n".join(map(_line, shown)) or "Nobody has done anything yet.")
+    typer.echo(encode(shown) if as_json else "\n".join(map(_line, shown)) or "No actions are recorded yet.")
 
 
 def _line(action: dict[str, Any]) -> str:

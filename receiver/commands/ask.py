@@ -1,4 +1,4 @@
-"""`hookmirror ask`: one row of the mirror beside what its source says of it now."""
+"""`hookmirror ask`: compares one row of the mirror with its source."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from receiver.commands.options import JsonFlag, source_named
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
-from receiver.reconcile.ask import ask_source
+from receiver.runs import asking
 from receiver.runs.actions import by_command
-from receiver.runs.repair import repair as repair_with_action
 from receiver.server.runtime import install
 
 
@@ -22,22 +21,22 @@ def ask(
     table: Annotated[str, typer.Argument(help="The table of the mirror, such as products.")],
     source: Annotated[str, typer.Argument(help="The source, as in the settings.")],
     external_id: Annotated[str, typer.Argument(metavar="ID", help="The row's id at its source.")],
-    repair: Annotated[bool, typer.Option("--repair", help="Let the answer into the mirror.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair the mirror by the answer.")] = False,
     reason: Annotated[str, typer.Option(help="Why it is repaired; needed with --repair.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Ask the source for one row, and show where the mirror differs; the exit code is 1 if it still does."""
     if reason and not repair:
-        raise ConfigurationError("--reason says why a row is repaired: add --repair, or leave it out.")
+        raise ConfigurationError("--reason is for a repair: add --repair, or leave it out.")
     runtime = install(quiet=True)
     runtime.open()
     listening = source_named(runtime.sources, source)
     kind = table_named(table)
     with foreign_code(f"The lookup of {source}"):
         if repair:
-            asked = repair_with_action(runtime.runs, listening, kind, external_id, by=by_command(), reason=reason)
+            asked = asking.repair(runtime.runs, listening, kind, external_id, by=by_command(), reason=reason)
         else:
-            asked = ask_source(runtime.database, listening, kind, external_id)
+            asked = asking.ask(runtime.runs, listening, kind, external_id, by=by_command())
     shown = asdict(asked) | {"equal": asked.equal}
     shown["repaired"] = None if asked.repaired is None else [change._asdict() for change in asked.repaired]
     typer.echo(encode(shown) if as_json else "\n".join(asked.lines()))

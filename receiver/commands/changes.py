@@ -12,7 +12,7 @@ from receiver.commands.pagination import USUAL_LIMIT, CursorOption, JsonLines, L
 
 CHANGES_PATH = "/api/v1/changes"
 
-#: Changes that are shown to people beside something else.
+#: The most changes shown with a row or a delivery.
 SHOWN_CHANGES = 20
 
 CHANGE_COLUMNS = (
@@ -25,15 +25,15 @@ def changes(
     table: Annotated[str | None, typer.Option(help="Of this table.")] = None,
     source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
     since: Annotated[str | None, time_option("Recorded since.")] = None,
-    delivery: Annotated[str | None, typer.Option(metavar="ID", help="That this delivery brought.")] = None,
-    after: Annotated[int | None, typer.Option(min=0, help="Oldest first, from behind this number on.")] = None,
+    delivery: Annotated[str | None, typer.Option(metavar="ID", help="Caused by this delivery.")] = None,
+    after: Annotated[int | None, typer.Option(min=0, help="Oldest first, after this number.")] = None,
     limit: LimitOption = USUAL_LIMIT,
     cursor: CursorOption = None,
     to: ToOption = None,
     token: TokenOption = None,
     as_json: JsonLines = False,
 ) -> None:
-    """List changes of the mirror, the newest first; with --after in their order."""
+    """List changes of the mirror, newest first; with --after, oldest first."""
     query = {"table": table, "source": source, "since": since, "delivery": delivery, "cursor": cursor}
     order = {"newest": True} if after is None else {"after": after}
     asked = client_of(to, token)

@@ -1,6 +1,6 @@
-"""Clients of commands: one asks the database of the settings, the other the API of a receiver.
+"""Clients of commands: one reads the database in the settings, the other the API of a receiver.
 
-Both answer with the same operations, so a command says the same either way.
+Both use the same operations, so a command has the same output either way.
 """
 
 from __future__ import annotations
@@ -37,36 +37,36 @@ from receiver.server.runtime import Runtime, install
 from receiver.server.sending import shown
 from receiver.settings.environment import TOKEN_VARIABLE
 
-#: Seconds that an answer may take.
+#: The timeout of a request in seconds.
 ANSWER_TIMEOUT = 60.0
 
-#: Signs the cursors of commands where no secret key is set: they come back to who was given them.
+#: Signs the cursors of commands without a secret key: only the same user gives them back.
 OWN_KEY = "cursors of commands"
 
 ToOption = Annotated[
-    str | None, typer.Option("--to", metavar="URL", help="Ask the receiver at this address, not the own database.")
+    str | None, typer.Option("--to", metavar="URL", help="Ask the receiver at this address, not the local database.")
 ]
 TokenOption = Annotated[
-    str | None, typer.Option("--token", envvar=TOKEN_VARIABLE, show_default=False, help="What `--to` wants.")
+    str | None, typer.Option("--token", envvar=TOKEN_VARIABLE, show_default=False, help="The token for `--to`.")
 ]
 
 
 class NoAnswer(HookmirrorError):
-    """A receiver that cannot be reached, or cannot answer now: the same question may be answered later."""
+    """Raised when a receiver cannot be reached or cannot answer at present; a retry may succeed."""
 
 
 class Client(Protocol):
     """Answers questions."""
 
     def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
-        """What the operation at this path answers. Raises `HookmirrorError` saying why it does not."""
+        """Call the operation at this path, and return its answer. Raises `HookmirrorError` with the reason."""
 
     def do(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
         """Have the operation at this path done, and say what it answers. Raises as `ask` does."""
 
 
 def client_of(to: str | None, token: str | None) -> Client:
-    """The receiver at this address, or the database of the settings. Raises `ConfigurationError`."""
+    """Make a client of the receiver at `to`, or without it of the database. Raises `ConfigurationError`."""
     if to is None:
         return LocalClient(install(quiet=True))
     if not token:
@@ -77,10 +77,10 @@ def client_of(to: str | None, token: str | None) -> Client:
 
 
 class LocalClient:
-    """The database of the settings."""
+    """Answers from the database in the settings."""
 
     def __init__(self, runtime: Runtime) -> None:
-        """Raises `ConfigurationError` if the database cannot be used."""
+        """Raise `ConfigurationError` if the database is not usable."""
         runtime.open()
         self.runtime = runtime
         settings = runtime.settings
@@ -117,10 +117,10 @@ class LocalClient:
 
 
 class RemoteClient:
-    """A receiver somewhere else, over its API."""
+    """Answers from the API of another receiver."""
 
     def __init__(self, to: str, token: str) -> None:
-        """Raises `ConfigurationError` for what is not an address, or cannot be a token."""
+        """Raise `ConfigurationError` for an invalid address or token."""
         try:
             address = urlsplit(to)
         except ValueError:
@@ -130,7 +130,7 @@ class RemoteClient:
                 "--to takes a URL that begins with http:// or https://, such as http://127.0.0.1:8000."
             )
         if not (token.isascii() and token.isprintable()):
-            raise ConfigurationError("The token is not one: take exactly what `hookmirror token` printed.")
+            raise ConfigurationError("The token is not valid: give exactly the line that `hookmirror token` printed.")
         self._to = to.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"}
 
@@ -172,7 +172,7 @@ def _kind_of(status: int) -> type[HookmirrorError]:
 
 
 def _words(query: Mapping[str, Any]) -> dict[str, str]:
-    """What is given of the query, as an address says it."""
+    """The given parameters of the query, as text for an address."""
     said = {True: "true", False: "false"}
     return {
         name: said[value] if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""The command `hookmirror copy`: its arguments, its progress bar, and what it says at the end."""
+"""`hookmirror copy`: copies one database into another, and compares them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from receiver.dialects.sources import find_dialects
 from receiver.mirror.rows import mirror_tables
 from receiver.settings.settings import load, settings_folder
 
-#: As a shell says of what Ctrl-C ended.
+#: The exit code of a shell for a command that Ctrl-C ended.
 INTERRUPTED = 130
 
 
 def copy(
-    source: Annotated[str, typer.Argument(metavar="FROM", help="The URL of the database that is copied.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="The URL of an empty one, or of an unfinished copy.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="The URL of the database to copy.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="The URL of an empty database, or of an unfinished copy.")
+    ],
     verify_only: Annotated[
         bool, typer.Option("--verify-only", help="Only compare the two, and change nothing.")
     ] = False,
@@ -41,7 +43,7 @@ def copy(
 ) -> None:
     """Copy everything in one database into another, from SQLite to PostgreSQL, back, or to the same system."""
     settings = load()
-    # They declare the tables that are to be copied.
+    # Loads the dialects, which declare the tables to be copied.
     find_dialects(settings.dialects, beside=settings_folder())
     mirror_tables()
     sides = Side("FROM", source), Side("TO", target)
@@ -50,13 +52,14 @@ def copy(
             copier = Copier(*sides, without=without or (), progress=told)
             report = copier.verify() if verify_only else copier.copy(afresh=afresh)
     except KeyboardInterrupt:
-        sys.stderr.write("hookmirror: Stopped. Run the same command again: it goes on from what is copied.\n")
+        next_time = "it starts again" if verify_only else "it continues after the copied rows"
+        sys.stderr.write(f"hookmirror: Stopped. Run the same command again: {next_time}.\n")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         for side in sides:
             side.database.close()
     typer.echo(_json(report) if as_json else "\n".join(lines(report, verify_only=verify_only)))
-    if not report.same:
+    if not report.same or report.unfinished:
         raise typer.Exit(1)
 
 
@@ -75,21 +78,27 @@ def lines(report: CopyReport, *, verify_only: bool) -> Iterator[str]:
     yield from (f"{each.table} {each.key}: {each.what}" for each in report.differences)
     for name in report.left_out:
         yield f"{name} is left out: no package here declares it."
-    if report.same:
+    if report.unfinished:
+        same = "although every row is there" if report.same else "so the two differ"
+        yield (
+            f"{report.target} holds {report.unfinished}, {same}: run this without --verify-only to finish it; nothing "
+            "can serve or work on it before that."
+        )
+    elif report.same:
         done = "Compared" if verify_only else f"Copied {report.copied} rows, and compared"
-        yield f"{done}: {report.target} holds what {report.source} holds."
+        yield f"{done}: {report.target} and {report.source} are equal."
     elif verify_only:
-        yield f"{report.target} does not hold what {report.source} holds."
+        yield f"{report.target} and {report.source} differ."
     else:
         yield (
-            f"{report.target} does not hold what {report.source} holds: somebody else wrote to it. Stop that, and run "
+            f"{report.target} and {report.source} differ, so another process wrote to one of them. End it, and run "
             "this again with --afresh."
         )
 
 
 @contextmanager
 def _progress() -> Iterator[Told]:
-    """A bar for each table, on standard error, if somebody is looking."""
+    """Show a progress bar for each table on standard error, if that is a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} rows"))
     console = Console(stderr=True)
     with Progress(

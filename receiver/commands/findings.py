@@ -1,4 +1,4 @@
-"""`hookmirror findings`: says what needs a person."""
+"""`hookmirror findings`: lists what needs a person."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from receiver.server.runtime import Runtime, install
 
 def findings(
     acknowledge: Annotated[
-        str | None, typer.Option(metavar="ID", help="Say that you know of it: its alarm is silent until it closes.")
+        str | None, typer.Option(metavar="ID", help="Mark it as known: its alarm is silent until it closes.")
     ] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="Those too that are closed, of the last year.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Also show closed ones, of the last year.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what needs a person, since when, and what to do. Exit code 1 if something does that nobody knows of."""
+    """List what needs a person, since when, and what to do. Exit code 1 if a finding is not acknowledged."""
     runtime = install(quiet=True)
     runtime.open()
     if acknowledge is not None:
@@ -42,17 +42,17 @@ def findings(
 
 
 def _acknowledge(runtime: Runtime, finding_id: str) -> None:
-    """Raises `ConfigurationError` if none with this id is open."""
+    """Acknowledge a finding. Raises `ConfigurationError` if no open finding has this id."""
     asked = Asked(by=by_command(), what="acknowledge finding", arguments={"finding": finding_id})
     if record.acknowledge(runtime.database, asked, finding_id, now=datetime.now(UTC)) is None:
         raise ConfigurationError(
-            f"No finding with the id {finding_id[:64]!r} is open, or no process has noted it yet: "
+            f"No finding with the id {finding_id[:64]!r} is open, or no process has recorded it yet: "
             "`hookmirror findings` lists them."
         )
 
 
 def lines(found: Sequence[Standing]) -> Iterator[str]:
-    """The findings for people."""
+    """Format findings as lines of text."""
     if not found:
         yield "Nothing needs you."
     for each in found:

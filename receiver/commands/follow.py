@@ -1,4 +1,4 @@
-"""`hookmirror follow`: hands the change feed on to an endpoint of the user's own."""
+"""`hookmirror follow`: posts the change feed to an endpoint of the user's own."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from receiver.settings.environment import VITALS_VARIABLE
 
 log = structlog.get_logger(__name__)
 
-#: What the process ends with where only a person helps: a supervisor need not start it again.
+#: The exit code when a person is needed, so that a supervisor does not restart the process.
 EXIT_NEEDS_A_PERSON = 4
 
-#: Seconds without a sign of life, and two timeouts, after which another process takes over.
+#: Another process takes over after this many seconds, plus two timeouts, without a sign of life.
 LEASE_GRACE = 15.0
 
-#: Characters of a follower's name.
+#: The longest name of a follower, in characters.
 LONGEST_FOLLOWER_NAME = 100
 
-#: Dead changes that are listed.
+#: The most dead changes that are listed.
 MOST_DEAD_LISTED = 1_000
 
 FOLLOWER_COLUMNS = (
@@ -57,27 +57,27 @@ FOLLOWER_COLUMNS = (
 )
 DEAD_COLUMNS = ("follower", "seq", "table", "source", "external_id", "state", "attempts", "since", "reason")
 
-TargetOption = Annotated[str | None, typer.Option("--to", metavar="URL", help="Where each change is posted.")]
+TargetOption = Annotated[str | None, typer.Option("--to", metavar="URL", help="The URL to post each change to.")]
 NameOption = Annotated[str | None, typer.Option(help="The follower's name; without it, the host and path of --to.")]
 TableOption = Annotated[str | None, typer.Option(help="Only changes of this table.")]
 SourceOption = Annotated[str | None, typer.Option(help="Only changes of this source.")]
 BeginOption = Annotated[
-    str, typer.Option("--from", metavar="now|start|SEQ", help="Where a new follower begins: behind this change.")
+    str, typer.Option("--from", metavar="now|start|SEQ", help="Where a new follower begins: after this change.")
 ]
-MoveOption = Annotated[bool, typer.Option("--move", help="Move a follower that is there to --from, too.")]
-AddressOption = Annotated[bool, typer.Option("--new-address", help="What the name in --to leads to now is meant.")]
+MoveOption = Annotated[bool, typer.Option("--move", help="Also move an existing follower to --from.")]
+AddressOption = Annotated[bool, typer.Option("--new-address", help="Accept the new address of the host in --to.")]
 SecretOption = Annotated[Path | None, typer.Option(help="Sign with the first line of this file.")]
-TriesOption = Annotated[int, typer.Option(min=1, max=100, help="So many refusals make a change dead.")]
-TimeoutOption = Annotated[float, typer.Option(min=0.1, max=60.0, help="Seconds that the target may take.")]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Never pass over a change: the others wait for it.")]
+TriesOption = Annotated[int, typer.Option(min=1, max=100, help="Refusals after which a change is dead.")]
+TimeoutOption = Annotated[float, typer.Option(min=0.1, max=60.0, help="Timeout of the target in seconds.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Never skip a refused change: the others wait.")]
 PortOption = Annotated[
     int | None,
     typer.Option(min=0, max=65535, envvar=VITALS_VARIABLE, help="Answer /healthz and /metrics on this port."),
 ]
-HostOption = Annotated[str, typer.Option(help="And on this address.")]
+HostOption = Annotated[str, typer.Option(help="The address for --metrics-port.")]
 ListOption = Annotated[bool, typer.Option("--list", help="Show all followers and their dead changes, and end.")]
-RetryOption = Annotated[bool, typer.Option("--retry-dead", help="Have dead changes sent again, and end.")]
-DropOption = Annotated[int | None, typer.Option(metavar="SEQ", help="Give this dead change up, and end.")]
+RetryOption = Annotated[bool, typer.Option("--retry-dead", help="Send dead changes again, and end.")]
+DropOption = Annotated[int | None, typer.Option(metavar="SEQ", help="Drop this dead change, and end.")]
 ForgetOption = Annotated[bool, typer.Option("--forget", help="Remove the follower with its cursor, and end.")]
 
 
@@ -101,13 +101,13 @@ def follow(
     forget: ForgetOption = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Hand the change feed on: post each change to a URL, in order, until it is accepted."""
+    """Post each change of the feed to a URL, in order, until it is accepted."""
     repairs = {"show": show, "retry": retry_dead, "drop": drop_dead is not None, "forget": forget}
     if any(repairs.values()):
         _repair(repairs, _name(name, to, needed=not show), drop_dead, as_json)
         return
     if to is None:
-        raise ConfigurationError("Say where: --to takes the URL that each change is posted to.")
+        raise ConfigurationError("The target is missing: --to takes the URL to post each change to.")
     how: dict[str, Any] = {"move": move, "new_address": new_address, "tries": tries, "strict": strict}
     named = _name(name, to, needed=True)
     options = FollowOptions(name=named, wanted=ChangeFilter(table=table, source=source), begin=_begin(begin), **how)
@@ -116,15 +116,15 @@ def follow(
     _hand_on(options, Target(to, follower=named, secret=secret, timeout=timeout), metrics_port, metrics_host)
 
 
-# ── what the options say ──────────────────────────────────────────────────────────────────────────────────────
+# ── options ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _name(name: str | None, to: str | None, *, needed: bool) -> str:
-    """The follower's name: as given, or after the target. Raises `ConfigurationError` for what cannot be one."""
+    """The given name, or one made of the target's host and path. Raises `ConfigurationError` for an invalid name."""
     if name is None:
         if to is None:
             if needed:
-                raise ConfigurationError("Say which follower: --name takes one of those that --list shows.")
+                raise ConfigurationError("The follower is missing: --name takes a name that --list shows.")
             return ""
         url = target_url(to)
         name = f"{url.netloc.decode('ascii')}{url.path}".rstrip("/")[:LONGEST_FOLLOWER_NAME]
@@ -139,8 +139,8 @@ def _begin(begin: str) -> str:
     if begin in (NOW, START) or is_id(begin):
         return begin
     raise ConfigurationError(
-        "--from takes `now` (what comes from here on), `start` (all that was ever recorded), or the number of the last "
-        f"change that is not wanted, and not {begin!r}."
+        "--from takes `now` (only changes from here on), `start` (all recorded changes), or the number of the change "
+        f"to begin after, not {begin!r}."
     )
 
 
@@ -150,7 +150,7 @@ def _secret(file: Path) -> bytes:
 
 
 def _refuse_unknown(runtime: Runtime, wanted: ChangeFilter) -> None:
-    """Raises `ConfigurationError` for a table or a source of which no change can come."""
+    """Raise `ConfigurationError` for an unknown table or source."""
     tables = sorted(str(sql_table(each).name) for each in mirror_tables())
     if wanted.table is not None and wanted.table not in tables:
         raise ConfigurationError(f"There is no table {wanted.table!r}: --table takes one of {', '.join(tables)}.")
@@ -160,11 +160,11 @@ def _refuse_unknown(runtime: Runtime, wanted: ChangeFilter) -> None:
         raise ConfigurationError(f"There is no source {source!r}. In the settings: {known}.")
 
 
-# ── handing on ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── following ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str) -> None:
-    """Hand on until a signal comes. Ends with `EXIT_NEEDS_A_PERSON` where going on would be wrong."""
+    """Post changes until a signal. Ends with `EXIT_NEEDS_A_PERSON` if only a person can resolve the failure."""
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -186,7 +186,7 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
         log.info("stopped", follower=options.name)
 
 
-# ── what is asked and done beside it ──────────────────────────────────────────────────────────────────────────
+# ── administration of followers ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) -> None:
@@ -205,11 +205,11 @@ def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) 
         elif wanted["drop"] and seq is not None:
             repair.drop_dead(database, name, seq, by=by_command())
             answer["dropped"] = seq
-            says = f"{name} never sends the change {seq}; what waited behind it is sent."
+            says = f"{name} dropped the change {seq}; changes that waited for it are sent."
         else:
             repair.forget(database, name, by=by_command())
             answer["forgotten"] = True
-            says = f"The follower {name} is forgotten."
+            says = f"The follower {name} was removed."
     typer.echo(encode(answer) if as_json else visible(says))
 
 
@@ -221,7 +221,7 @@ def _show(database: Database, as_json: bool) -> None:
         typer.echo(encode({"followers": followers, "dead": [{str(name): row[name] for name in row} for row in dead]}))
         return
     if not followers:
-        typer.echo("There is no follower: `hookmirror follow --to URL` begins one.")
+        typer.echo("There are no followers: `hookmirror follow --to URL` creates one.")
         return
     print_table(FOLLOWER_COLUMNS, [[row[name] for name in FOLLOWER_COLUMNS] for row in followers])
     if dead:

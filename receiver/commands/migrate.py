@@ -13,7 +13,9 @@ from receiver.server.runtime import schema_of_packages
 
 
 def migrate(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the pending migrations, and change nothing.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring the database to the schema of this release."""

@@ -19,10 +19,10 @@ from receiver.search.replayable import unknown_ids
 from receiver.search.sources import is_source
 from receiver.settings.environment import CONFIG_VARIABLE
 
-#: A receiver that was started without options.
+#: The default address of `hookmirror serve`.
 RECEIVER = "http://127.0.0.1:8000"
 
-#: Ids that the record of an action names one by one.
+#: The most ids that an action lists one by one.
 MOST_RECORDED = 100
 
 #: The forms of a time that every option takes, as its help says them.
@@ -64,7 +64,7 @@ def deliveries_filter(*, since: str | None, until: str | None, **named: Any) -> 
 
 
 def source_named(sources: Mapping[str, Source], name: str) -> Source:
-    """The source of this name. Raises `ConfigurationError` that names those there are."""
+    """The source with this name. Raises `ConfigurationError`, which lists the known sources."""
     if not sources:
         raise ConfigurationError(
             f"There is no source in the settings: name a TOML file in {CONFIG_VARIABLE} with a table [sources.{name}]. "
@@ -80,12 +80,14 @@ def source_named(sources: Mapping[str, Source], name: str) -> Source:
 def meant_deliveries(
     database: Database, sources: Mapping[str, Source], ids: Sequence[int], wanted: DeliveryFilter
 ) -> dict[str, Any]:
-    """What a replay is asked for, as it is recorded. Raises `ConfigurationError` for what cannot be replayed."""
+    """The arguments of a replay, as recorded. Raises `ConfigurationError` for deliveries that cannot be replayed."""
     if bool(ids) == (wanted != DeliveryFilter()):
-        raise ConfigurationError("Say which: ids, or at least one filter, such as --source, --state or --since.")
+        raise ConfigurationError(
+            "No deliveries are selected: give ids, or at least one filter, such as --source, --state or --since."
+        )
     if wanted.state not in (None, *ENDED):
         raise ConfigurationError(
-            f"What is {wanted.state} is not done yet: --state takes one of {', '.join(ENDED)} here."
+            f"Deliveries that are {wanted.state} cannot be replayed: --state takes one of {', '.join(ENDED)} here."
         )
     unknown = unknown_ids(database, ids)
     if unknown:

@@ -1,4 +1,4 @@
-"""Lists in the terminal: as many pages as it takes, and where to go on."""
+"""Prints lists over several pages, with the cursor for the rest."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from receiver.commands.tables import print_table
 from receiver.database.pages import LARGEST_PAGE
 from receiver.logs.escapes import visible
 
-#: Items that are shown unless somebody asks for more.
+#: The default number of items.
 USUAL_LIMIT = 20
 
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="How many at most.")]
-CursorOption = Annotated[str | None, typer.Option("--cursor", help="Go on where the list before ended, as it said.")]
-JsonLines = Annotated[bool, typer.Option("--json", help="One line of JSON for each, for machines.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="The most items to print.")]
+CursorOption = Annotated[
+    str | None, typer.Option("--cursor", help="Continue after a list, with the cursor it printed.")
+]
+JsonLines = Annotated[bool, typer.Option("--json", help="One line of JSON per item, for machines.")]
 
 
 def show_list(
@@ -27,19 +29,23 @@ def show_list(
     path: str,
     query: Mapping[str, Any],
     *,
+    parts: Mapping[str, str] | None = None,
     limit: int,
     as_json: bool,
     columns: Sequence[str],
 ) -> None:
-    """Print items of a list, the first `limit`, and on standard error where it goes on."""
+    """Print the first `limit` items of a list, and on standard error the cursor for the rest.
+
+    `parts` fill the path. A column that the items do not have is left out.
+    """
     shown: list[Mapping[str, Any]] = []
     page: dict[str, Any] = {}
-    # The feed is followed by numbers, unless somebody looks back.
+    # The feed is paged by numbers when read oldest first, and by cursors when read newest first.
     place = "cursor" if query.get("after") is None else "after"
     following = query.get(place)
     while len(shown) < limit:
         size = min(limit - len(shown), LARGEST_PAGE)
-        page = asked.ask(path, {}, {**query, place: following, "limit": size})
+        page = asked.ask(path, parts or {}, {**query, place: following, "limit": size})
         shown += page["items"]
         if as_json:
             for item in page["items"]:
@@ -53,14 +59,15 @@ def show_list(
 
 
 def following_of(page: Mapping[str, Any]) -> str | None:
-    """The cursor of the page behind this one."""
+    """The cursor of the next page; None on the last."""
     cursor = page.get("cursor", page["next"])
     return None if cursor is None else str(cursor)
 
 
 def _show(shown: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     if shown:
-        print_table(columns, [[item[name] for name in columns] for item in shown])
+        there = [name for name in columns if name in shown[0]]
+        print_table(there, [[item[name] for name in there] for item in shown])
     else:
         typer.echo("None.")
 

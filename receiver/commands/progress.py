@@ -1,4 +1,4 @@
-"""The progress line of commands that take long."""
+"""The progress line of long commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int], None]]:
-    """A progress line on standard error while something long runs, if somebody is looking."""
+    """Show a progress line on standard error, if that is a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.completed} {task.description}"), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:

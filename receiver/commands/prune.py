@@ -1,4 +1,4 @@
-"""`hookmirror prune`: drops what has expired."""
+"""`hookmirror prune`: drops data past its retention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiver.server.runtime import install
 
 
 def prune(as_json: JsonFlag = False) -> None:
-    """Drop what has expired: bodies, dedup keys, refused requests, tallies; a worker does it in small batches."""
+    """Drop expired bodies, dedup keys, refused requests and tallies. Workers do the same in small batches."""
     runtime = install(quiet=True)
     runtime.open()
     dropped = 0

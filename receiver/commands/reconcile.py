@@ -24,19 +24,19 @@ from receiver.server.runtime import Runtime, install
 def reconcile(
     source: Annotated[str, typer.Argument(help="The source, as in the settings.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the difference and change nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Believe a list that lacks very many rows.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Deactivate missing rows beyond the brake.")] = False,
     misdated: Annotated[
-        bool, typer.Option("--misdated", help="Only date back what is from the future; that needs no list.")
+        bool, typer.Option("--misdated", help="Only date back news from the future; needs no list.")
     ] = False,
     entity: Annotated[
-        str | None, typer.Option(metavar="TABLE:ID", help="Only this row, which the source is asked for.")
+        str | None, typer.Option(metavar="TABLE:ID", help="Repair only this row, by one lookup at the source.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the record of actions.")] = no_reason("reconcile"),
+    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("reconcile"),
     as_json: JsonFlag = False,
 ) -> None:
-    """Compare the mirror with the source's own list, and repair what differs."""
+    """Compare the mirror with the source's own list, and repair rows that differ."""
     if misdated and force:
-        raise ConfigurationError("--misdated compares with no list, so --force has no effect: leave one of them out.")
+        raise ConfigurationError("--misdated reads no list, so --force has no effect: leave one of them out.")
     if entity is not None:
         _one_row(source, entity, dry_run=dry_run, is_whole=force or misdated, reason=reason, as_json=as_json)
         return
@@ -57,7 +57,7 @@ def reconcile(
 def _one_row(source: str, entity: str, *, dry_run: bool, is_whole: bool, reason: str, as_json: bool) -> None:
     table, colon, external_id = entity.partition(":")
     if not (table and colon and external_id):
-        raise ConfigurationError(f"--entity takes TABLE:ID, such as products:A1, and not {entity!r}.")
+        raise ConfigurationError(f"--entity takes TABLE:ID, such as products:A1, not {entity!r}.")
     if is_whole:
         raise ConfigurationError("--entity is about one row, so --force and --misdated have no effect: leave them out.")
     ask(table, source, external_id, repair=not dry_run, reason="" if dry_run else reason, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`hookmirror refused`: lists refused requests that are kept, verifies them again, or drops them."""
+"""`hookmirror refused`: lists kept refused requests, verifies them again, or drops them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ from receiver.runs.actions import Asked, by_command
 from receiver.runs.refused import VERIFY_REFUSED, drop_refused, verify_refused
 from receiver.server.runtime import Runtime, install
 
-#: Requests that are listed.
+#: The most requests that are listed.
 MOST_REFUSED_LISTED = 100
 
 
 def refused(
-    source: Annotated[str | None, typer.Argument(help="Those of this source; of all unless given.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Accept those that verify with a secret of now.")] = False,
+    source: Annotated[str | None, typer.Argument(help="Only this source; all without it.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Accept requests that verify with a present secret.")
+    ] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them.")] = False,
-    reason: Annotated[str, typer.Option(help="Why, for the record of actions.")] = no_reason("refused"),
+    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("refused"),
     as_json: JsonFlag = False,
 ) -> None:
-    """List refused requests that are kept for a while: a secret that is added later may verify them."""
+    """List kept refused requests, which a secret added later may verify."""
     if verify and drop:
         raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
     if reason != no_reason("refused") and not (verify or drop):
-        raise ConfigurationError("--reason says why requests are verified again or dropped: add --verify or --drop.")
+        raise ConfigurationError("--reason is for --verify and --drop: add one of them, or leave it out.")
     runtime = install(quiet=True)
     runtime.open()
     if verify:
@@ -45,7 +47,7 @@ def refused(
     elif drop:
         asked = Asked(by=by_command(), what="drop refused", arguments={"source": source}, reason=reason)
         number = drop_refused(runtime.database, asked, source, now=datetime.now(UTC))
-        typer.echo(encode({"dropped": number}) if as_json else f"Kept requests that are dropped: {number}.")
+        typer.echo(encode({"dropped": number}) if as_json else f"Dropped requests: {number}.")
     else:
         _list(runtime, source, as_json)
 

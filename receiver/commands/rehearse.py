@@ -1,4 +1,4 @@
-"""`hookmirror rehearse`: new handler code over the last kept deliveries, before it is in force."""
+"""`hookmirror rehearse`: runs new handler code over the last kept deliveries before it is deployed."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ from receiver.rehearsal.rehearsal import MOST_REHEARSED
 from receiver.rehearsal.rehearsal import rehearse as compare
 from receiver.server.runtime import install
 
-#: Differences of either kind that are shown to people.
+#: The most differences of either kind printed as text.
 SHOWN_DIFFERENCES = 50
 
-#: Characters of a value that are shown to people.
+#: The longest value printed as text, in characters.
 SHOWN_VALUE = 200
 
 #: Why deliveries were not run.
 WHY_NOT_RUN = {
     THIN: "thin, and the answers of the source's API are not kept: --hydrate asks it again",
-    NOT_REACHED: "not reached before the time was over, or while the source's API failed",
+    NOT_REACHED: "not reached before the time limit, or because the source's API failed",
 }
 
 
 def rehearse(
-    source: Annotated[str, typer.Option(help="The source whose deliveries are run.")],
+    source: Annotated[str, typer.Option(help="The source whose deliveries to run.")],
     reference: Annotated[
         str | None,
-        typer.Argument(metavar="[MODULE:DIALECT]", help="The new code; without it, that of the settings here."),
+        typer.Argument(metavar="[MODULE:DIALECT]", help="The new code; by default, the code in the settings."),
     ] = None,
-    last: Annotated[int, typer.Option(min=1, max=MOST_REHEARSED, help="So many deliveries, the newest.")] = 1_000,
+    last: Annotated[
+        int, typer.Option(min=1, max=MOST_REHEARSED, help="The number of deliveries, newest ones.")
+    ] = 1_000,
     hydrate: Annotated[
-        bool, typer.Option("--hydrate", help="Ask the source's API for what thin events name, at the cost of calls.")
+        bool, typer.Option("--hydrate", help="Fetch thin events from the source's API, at the cost of calls.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run code over kept deliveries into a scratch mirror, and show what differs; the exit code is 1 if anything does.
 
-    With MODULE:DIALECT it is held against the code of the settings, run over the same deliveries; without, the code of
-    the settings against what the mirror and the inbox hold. Nothing is written to the database.
+    MODULE:DIALECT is compared with the code in the settings, over the same deliveries. Without it, the code in the
+    settings is compared with the mirror and the inbox. Nothing is written to the database.
     """
     runtime = install(quiet=True)
     source_named(runtime.sources, source)
@@ -62,7 +64,7 @@ def rehearse(
 
 
 def _module_and_name(reference: str) -> str:
-    """The reference, without the ending of a file's name. Raises `ConfigurationError` for a path."""
+    """Strip the suffix of a file from a reference. Raises `ConfigurationError` for a path."""
     module, colon, name = reference.partition(":")
     module = module.removesuffix(".py")
     if not module or "/" in module:
@@ -96,8 +98,8 @@ def _lines(found: Differences) -> Iterator[str]:
     for state, number in found.skipped.items():
         yield f"Not run: {number} deliveries, {WHY_NOT_RUN[state]}."
     yield from _told_times(found)
-    yield f"{found.new} against {found.old}, over {found.deliveries} deliveries of {found.source}: " + (
-        f"{len(found.rows)} rows differ, {len(found.ends)} deliveries end otherwise."
+    yield f"{found.new} compared with {found.old}, over {found.deliveries} deliveries of {found.source}: " + (
+        f"{len(found.rows)} rows differ, {len(found.ends)} deliveries end differently."
         if found.found
         else "no difference."
     )

@@ -1,4 +1,4 @@
-"""`hookmirror reload`: has running processes read their settings again."""
+"""`hookmirror reload`: makes running processes read their settings again."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def reload(
     pid: Annotated[int | None, typer.Option(min=1, help="Only this process, such as systemd's $MAINPID.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Have the processes of this machine read their settings again; those that refuse them keep the old ones."""
-    # What they would refuse is told here already.
+    """Make the processes of this machine read their settings again; they keep the old ones if the new are invalid."""
+    # Invalid settings are reported here, before any process refuses them.
     runtime = install(quiet=True)
     answers = reloading.ask_all(runtime.database, pid=pid)
     typer.echo(encode([asdict(each) for each in answers]) if as_json else "\n".join(reloading.lines(answers)))

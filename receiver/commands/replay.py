@@ -32,22 +32,20 @@ from receiver.server.runtime import Runtime, install
 
 
 def replay(
-    ids: Annotated[list[int] | None, typer.Argument(help="Deliveries; none for all that the options name.")] = None,
-    source: Annotated[str | None, typer.Option(help="Those of this source.")] = None,
-    state: Annotated[
-        State | None, typer.Option(help="Those in this state, which has to be done: processed, ignored, dead.")
-    ] = None,
-    event_type: Annotated[str | None, typer.Option(help="Those of this event type.")] = None,
-    entity: Annotated[str | None, typer.Option(help="Those about this entity, as kind:id or id.")] = None,
-    outcome: Annotated[Outcome | None, typer.Option(help="Those with this outcome.")] = None,
-    since: Annotated[str | None, time_option("Those that arrived then or later.")] = None,
-    until: Annotated[str | None, time_option("Those that arrived before.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do, and keep nothing.")] = False,
+    ids: Annotated[list[int] | None, typer.Argument(help="Delivery ids; without ids, the options select.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only of this source.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only in this state: processed, ignored, dead.")] = None,
+    event_type: Annotated[str | None, typer.Option(help="Only of this event type.")] = None,
+    entity: Annotated[str | None, typer.Option(help="Only about this entity, as kind:id or id.")] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only with this outcome.")] = None,
+    since: Annotated[str | None, time_option("Only arrived then or later.")] = None,
+    until: Annotated[str | None, time_option("Only arrived before.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print a forecast, and record nothing.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only plan it: `hookmirror runs start` starts it.")] = False,
-    reason: Annotated[str, typer.Option(help="Why, for the record of actions.")] = no_reason("replay"),
+    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("replay"),
     as_json: JsonFlag = False,
 ) -> None:
-    """Send deliveries through again, as after a fix. Older news never overwrites newer, replayed or not."""
+    """Replay deliveries, as after a fix. Older news never overwrites newer, replayed or not."""
     wanted = deliveries_filter(
         source=source, state=state, outcome=outcome, event_type=event_type, entity=entity, since=since, until=until
     )
@@ -85,7 +83,7 @@ def _as_run(runtime: Runtime, ids: list[int], wanted: DeliveryFilter, reason: st
         runtime.runs.start(asked, run, now=datetime.now(UTC))
         feeder = runtime.feeder()
         with suppress(RunTaken):
-            # Somebody may have paused or cancelled it already, and a worker may have taken it over.
+            # A person may have paused or cancelled the run already, or a worker may have taken it over.
             feeder.step(run) and feeder.step(run)
         feeder.close()
     with runtime.database.read() as connection:
@@ -106,7 +104,7 @@ def _lines(runtime: Runtime, answer: dict[str, Any]) -> list[str]:
     found, run = answer["replayed"], answer["run"]
     lines = [f"Deliveries that {'would be' if answer['dry_run'] else 'are'} pending again: {found}."]
     if run is not None:
-        lines = [f"Run {run} replays {counted(found, 'delivery')}; `hookmirror runs show {run}` shows how far it is."]
+        lines = [f"Run {run} replays {counted(found, 'delivery')}; `hookmirror runs show {run}` shows its progress."]
         if not answer["started"]:
             with runtime.database.read() as connection:
                 whole = formatting.whole_run(connection, int(run), rows=formatting.MOST_FORECAST_LINES)
@@ -114,7 +112,7 @@ def _lines(runtime: Runtime, answer: dict[str, Any]) -> list[str]:
         if not has_worker(runtime.database, now=datetime.now(UTC)):
             lines.append(NO_WORKER)
     if answer["left"]:
-        lines[0] += f" {answer['left']} of those named cannot be replayed: not done yet, or the body has expired."
+        lines[0] += f" {answer['left']} of the given ones cannot be replayed: unfinished, or the body has expired."
     if answer["dry_run"]:
         lines += formatting.forecast_lines(answer["forecast"], answer["rows"])
     return lines

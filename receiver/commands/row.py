@@ -1,4 +1,4 @@
-"""`hookmirror row`: one row of the mirror, why it is so, and what became of it."""
+"""`hookmirror row`: shows one row of the mirror, its changes, and the reasons of its values."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def row(
     to: ToOption = None,
     token: TokenOption = None,
     as_json: JsonFlag = False,
-    why: Annotated[bool, typer.Option("--why/--no-why", help="Run its kept deliveries again, to tell why.")] = True,
+    why: Annotated[bool, typer.Option("--why/--no-why", help="Explain values by running its deliveries again.")] = True,
 ) -> None:
-    """Show one row of the mirror: its values, why it has them, and its changes, the newest first."""
+    """Show one row of the mirror: its values, with --why their reasons, and its changes, newest first."""
     parts = {"table": table, "source": source, "external_id": external_id}
     client = client_of(to, token)
     found = client.ask(ROW_PATH, parts, {})

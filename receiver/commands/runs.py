@@ -20,12 +20,12 @@ from receiver.runs.tables import RunState
 from receiver.search.arguments import is_id
 from receiver.search.filters import DeliveryFilter
 
-#: Runs of a list.
+#: The most runs that are listed.
 MOST_LISTED = 50
 
 NO_RUN = "There is no run yet: `hookmirror runs plan` makes one."
 
-NO_WORKER = "No process with a worker is alive, so nothing moves yet: start `hookmirror serve` or `hookmirror worker`."
+NO_WORKER = "No process with a worker is alive, so no run progresses: start `hookmirror serve` or `hookmirror worker`."
 
 
 class Verb(StrEnum):
@@ -44,21 +44,21 @@ def runs(
         list[str] | None,
         typer.Argument(metavar="[ID]...", help="The run; with plan, deliveries, or `reconcile SOURCE`, or `prune`."),
     ] = None,
-    kind: Annotated[KindOfRun, typer.Option(help="With plan: what the run does.")] = KindOfRun.REPLAY,
+    kind: Annotated[KindOfRun, typer.Option(help="With plan: the kind of run.")] = KindOfRun.REPLAY,
     source: Annotated[str | None, typer.Option(help="With plan: deliveries of this source.")] = None,
     state: Annotated[State | None, typer.Option(help="With plan: deliveries in this state, which has ended.")] = None,
     event_type: Annotated[str | None, typer.Option(help="With plan: deliveries of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="With plan: deliveries about this entity.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="With a reconcile: believe a list that lacks much.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="With a reconcile: deactivate beyond the brake.")] = False,
     outcome: Annotated[Outcome | None, typer.Option(help="With plan: deliveries with this outcome.")] = None,
     since: Annotated[str | None, time_option("With plan: arrived then or later.")] = None,
     until: Annotated[str | None, time_option("With plan: arrived before.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why; start needs it.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason; start requires it.")] = None,
     to: ToOption = None,
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Plan work on many deliveries, see what it would do, start it, and watch it."""
+    """Plan, forecast, start and watch work on many deliveries."""
     named = words or []
     if verb is Verb.PLAN and named and named[0] in list(KindOfRun):
         kind, source, named = _kind_and_source(named, source)
@@ -81,18 +81,18 @@ def runs(
 
 
 def _only(ids: list[int], verb: Verb) -> int | None:
-    """The one run that is named, and none for a list. Raises `ConfigurationError` otherwise."""
+    """The single run in the arguments; None for a list. Raises `ConfigurationError` for any other number of runs."""
     if verb is Verb.LIST:
         if ids:
             raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
         return None
     if len(ids) != 1:
-        raise ConfigurationError(f"Say which run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
+        raise ConfigurationError(f"Give one run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
     return ids[0]
 
 
 def _kind_and_source(words: list[str], source: str | None) -> tuple[KindOfRun, str | None, list[str]]:
-    """What `plan reconcile SOURCE` and its like mean, and the words that are left."""
+    """Parse the words of `plan reconcile SOURCE` and the like; return the kind, the source, and the other words."""
     kind, *rest = words
     if kind == KindOfRun.RECONCILE and rest:
         source, *rest = rest

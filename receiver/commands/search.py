@@ -1,4 +1,4 @@
-"""`hookmirror search`: finds what somebody has in hand."""
+"""`hookmirror search`: finds rows and deliveries by any identifier."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def search(
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Find rows and deliveries by what they are called, letter for letter."""
+    """Find rows and deliveries by an identifier, case-sensitively."""
     found = client_of(to, token).ask(SEARCH_PATH, {}, {"q": text})
     if as_json:
         typer.echo(encode(found))

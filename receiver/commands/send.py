@@ -17,15 +17,15 @@ from receiver.settings.settings import load, settings_folder
 
 
 def send(
-    source: Annotated[str, typer.Argument(help="The source that it comes from, as in the settings.")],
-    what: Annotated[str, typer.Argument(metavar="EVENT_TYPE|FILE", help="What happened, or a file with the body.")],
-    to: Annotated[str, typer.Option(help="The receiver; without a path, its endpoint for the source.")] = RECEIVER,
-    entity_id: Annotated[str, typer.Option("--id", help="The id of what it happened to.")] = sending.USUAL_ID,
-    at: Annotated[str | None, time_option("When it happened; now unless given.")] = None,
+    source: Annotated[str, typer.Argument(help="The source to send as, from the settings.")],
+    what: Annotated[str, typer.Argument(metavar="EVENT_TYPE|FILE", help="The event type, or a file with the body.")],
+    to: Annotated[str, typer.Option(help="The receiver's URL; a path replaces /hooks/SOURCE.")] = RECEIVER,
+    entity_id: Annotated[str, typer.Option("--id", help="The id of the entity.")] = sending.USUAL_ID,
+    at: Annotated[str | None, time_option("The time of change; now by default.")] = None,
     data: Annotated[str | None, typer.Option(help="The dialect's object, as JSON.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Send one webhook, signed or encrypted as its source does it."""
+    """Send one webhook, signed or encrypted like those of the source."""
     settings = load()
     sources = build_sources(settings, find_dialects(settings.dialects, beside=settings_folder()))
     speaking = source_named(sources, source)

@@ -1,4 +1,4 @@
-"""`hookmirror show`: one delivery with all that is kept about it."""
+"""`hookmirror show`: shows one delivery with body, headers, rounds and attempts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from receiver.codec import encode
 from receiver.commands.changes import SHOWN_CHANGES
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
-from receiver.commands.tables import hex_lines, print_members, print_table
+from receiver.commands.tables import print_members, print_table
 from receiver.errors import ConfigurationError
-from receiver.logs.escapes import visible_lines
+from receiver.logs.escapes import hex_lines, visible_lines
 
 DELIVERY_PATH = "/api/v1/deliveries/{id}"
 
-#: What has a place of its own below.
+#: Members with a section of their own below.
 BELOW = {"headers", "body", "body_encoding", "plain", "attempts", "rounds"}
 
 
@@ -30,7 +30,7 @@ def show(
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show one delivery: what became of it, headers, body, rounds and attempts."""
+    """Show one delivery: its state, headers, body, rounds, attempts, and the rows it changed."""
     if body and as_json:
         raise ConfigurationError("--body writes bytes and --json writes JSON: leave one of them out.")
     client = client_of(to, token)
@@ -45,9 +45,9 @@ def show(
 
 
 def _bytes(found: Mapping[str, Any]) -> bytes:
-    """Raises `ConfigurationError` if the body is gone."""
+    """Decode the body. Raises `ConfigurationError` if it has expired."""
     if found["body"] is None:
-        raise ConfigurationError("Its body has expired: only what stands in the table of deliveries is left.")
+        raise ConfigurationError("Its body has expired: only its row in the table of deliveries is left.")
     return b64decode(found["body"]) if found["body_encoding"] == "base64" else found["body"].encode()
 
 
@@ -70,7 +70,7 @@ def _print(found: Mapping[str, Any]) -> None:
 
 
 def _print_changes(page: Mapping[str, Any]) -> None:
-    """The rows that the delivery changed."""
+    """Print the rows that the delivery changed."""
     typer.echo("\nrows it changed")
     if not page["items"]:
         typer.echo("none")
@@ -82,7 +82,7 @@ def _print_changes(page: Mapping[str, Any]) -> None:
 
 
 def _print_round(each: Mapping[str, Any]) -> None:
-    """One way of the delivery from pending to its end, and its attempts."""
+    """Print one round of the delivery, and its attempts."""
     typer.echo(f"\nround {each['number']}")
     print_members({name: value for name, value in each.items() if name not in ("number", "attempts")})
     if each["attempts"]:

@@ -1,4 +1,4 @@
-"""What commands show to people: aligned tables and lists of members, with nothing in them that others can forge."""
+"""Prints aligned tables and lists of members, with control characters escaped, so that data cannot forge output."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from receiver.codec import encode
 from receiver.logs.escapes import visible
 from receiver.moments import time_text
 
-#: Columns of what is not a terminal, such as a pipe: nothing is folded there.
+#: The width for output that is not a terminal, so that no line is folded.
 UNFOLDED = 100_000
-
-#: Bytes of a line of hexadecimal digits.
-LINE = 16
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -43,7 +40,7 @@ def print_members(members: Mapping[str, Any]) -> None:
 
 
 def cell(value: Any) -> str:
-    """A value of JSON as a person reads it, all digits of a number included."""
+    """Format a JSON value as text, with all digits of a number."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -62,21 +59,11 @@ def _of_column(name: str, value: Any) -> str:
         return cell(value)
 
 
-def hex_lines(content: bytes) -> list[str]:
-    """Bytes as hexadecimal digits, beside them what of it is ASCII."""
-    lines = []
-    for start in range(0, len(content), LINE):
-        some = content[start : start + LINE]
-        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in some)
-        lines.append(f"{start:08x}  {some.hex(' '):<{LINE * 3 - 1}}  {text}")
-    return lines
-
-
 def _print(table: Table) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=UNFOLDED)
-        # Else every line would be filled up with blanks to that width.
+        # Otherwise every line would be padded with blanks to that width.
         with console.capture() as captured:
             console.print(table)
         typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -1,4 +1,4 @@
-"""`hookmirror tail`: deliveries as they come and as they end, to be gone on with exactly where it was cut."""
+"""`hookmirror tail`: prints deliveries as they arrive and end, and can resume without a gap."""
 
 from __future__ import annotations
 
@@ -27,31 +27,29 @@ from receiver.logs.safe_text import told
 from receiver.moments import time_text
 from receiver.search.arguments import is_id, parse_moment
 
-#: Seconds between two looks, and the longest wait for a receiver that does not answer.
+#: Seconds between polls, and the longest wait for a receiver that does not answer.
 TAIL_POLL, LONGEST_TAIL_WAIT = 1.0, 15.0
 
-#: Seconds after which one more line says that the connection is still lost.
+#: Seconds between two lines about a lost connection.
 STILL_LOST = 60.0
 
 
 def tail(
     source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
-    state: Annotated[State | None, typer.Option(help="Only when they are in this state.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
     event_type: Annotated[str | None, typer.Option("--type", help="Of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="About this entity, as kind:id or id.")] = None,
-    since: Annotated[
-        str | None, time_option("From then on, or from the delivery with this id.", metavar="TIME|ID")
-    ] = None,
+    since: Annotated[str | None, time_option("Begin here, or at the delivery with this id.", metavar="TIME|ID")] = None,
     after: Annotated[
-        str | None, typer.Option(metavar="CURSOR", help="Go on where a tail was cut, as it said at its end.")
+        str | None, typer.Option(metavar="CURSOR", help="Resume a tail, with the cursor it printed.")
     ] = None,
     to: ToOption = None,
     token: TokenOption = None,
     as_json: JsonLines = False,
 ) -> None:
-    """Show deliveries as they come and as they end, until Ctrl-C; the end says where to go on."""
+    """Print deliveries as they arrive and end, until Ctrl-C; the last line has the cursor to resume."""
     if since is not None and after is not None:
-        raise ConfigurationError("--since begins anew, and --after goes on: give one of them.")
+        raise ConfigurationError("--since begins a new tail, and --after resumes one: give only one of them.")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -73,7 +71,7 @@ def _place(asked: Client, since: str | None, after: str | None) -> TailPlace:
 
 
 def _run(following: Tail, lines: _Lines, stopping: threading.Event) -> None:
-    """Show until a signal comes, or nobody reads any more."""
+    """Print events until a signal, or until the reader of the output has gone."""
     lost = _Lost(lines)
     try:
         while not stopping.is_set():
@@ -84,15 +82,15 @@ def _run(following: Tail, lines: _Lines, stopping: threading.Event) -> None:
                         return
                 lost.found()
                 if following.left:
-                    says = f"{following.left} that have not ended are no longer watched: too many are open."
+                    says = f"{following.left} unfinished deliveries are no longer watched: too many are open."
                     lines.tell("left", says, deliveries=following.left)
                     following.left = 0
-                # With many to look at one by one, the next look follows at once.
+                # With more open deliveries than one poll covers, the next poll follows at once.
                 stopping.wait(0.05 if following.is_behind else TAIL_POLL)
             except (NoAnswer, Unavailable, SQLAlchemyError) as error:
                 stopping.wait(lost.wait(told(error)))
     except BrokenPipeError:
-        # Whatever is still in the buffer would raise again at the end.
+        # The rest of the buffer would raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         lines.end(following.place.text())
@@ -107,7 +105,7 @@ def _show(event: TailEvent, following: Tail, lines: _Lines) -> None:
 
 
 class _Lines:
-    """Writes events on standard output, and what concerns the tail itself on standard error."""
+    """Writes events to standard output, and messages about the tail to standard error."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
@@ -116,7 +114,7 @@ class _Lines:
         typer.echo(encode(event._asdict()) if self._as_json else visible(_line(event)))
 
     def tell(self, kind: str, words: str, **told: Any) -> None:
-        """Say something about the connection: in JSON on standard output too, since it belongs into the order."""
+        """Write a message about the connection; in JSON to standard output, in order with the events."""
         if self._as_json:
             typer.echo(encode({"event": kind, **told}))
         sys.stderr.write(f"hookmirror: {visible(words)}\n")
@@ -125,7 +123,7 @@ class _Lines:
         if self._as_json:
             sys.stderr.write(encode({"after": cursor}).decode() + "\n")
         else:
-            sys.stderr.write(f"To go on from here: --after {cursor}\n")
+            sys.stderr.write(f"To resume: --after {cursor}\n")
 
 
 def _line(event: TailEvent) -> str:
@@ -137,7 +135,7 @@ def _line(event: TailEvent) -> str:
 
 
 class _Lost:
-    """Whether the connection is lost, and since when."""
+    """Reports when the connection is lost and when it is back."""
 
     def __init__(self, lines: _Lines, *, clock: Callable[[], float] = monotonic) -> None:
         self._lines, self._clock = lines, clock
@@ -146,7 +144,7 @@ class _Lost:
         self._tries = 0
 
     def wait(self, reason: str) -> float:
-        """There is no answer: say so, first and then once a minute. Returns the seconds to wait."""
+        """Report a lost connection, at once and then once a minute. Returns the seconds to wait."""
         if self._since is None or self._clock() - self._told_at >= STILL_LOST:
             word = "lost" if self._since is None else "still lost"
             self._since = self._since or datetime.now(UTC)
@@ -157,7 +155,7 @@ class _Lost:
         return min(2.0 ** (self._tries - 1) / 2, LONGEST_TAIL_WAIT)
 
     def found(self) -> None:
-        """There is an answer."""
+        """Report that the connection is back, if it was lost."""
         if self._since is not None:
             says = f"The connection is back; it was lost since {time_text(self._since)}. Nothing was missed."
             self._lines.tell("back", says, since=self._since)

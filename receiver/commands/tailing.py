@@ -1,8 +1,8 @@
-"""What `tail` has shown and what it shows next, over lists of deliveries alone.
+"""Finds the events that `tail` prints, by polling lists of deliveries.
 
-Ids grow with arrival, and a delivery may be committed a little after one that arrived later. So each look goes back a
-few seconds behind the newest delivery that was seen, and what was shown there is remembered. The place is that memory:
-all up to `floor` has been shown, except the ends of those that are open still.
+Ids grow with arrival, but a delivery may be committed slightly after one with a larger id. So each poll goes back a few
+seconds before the newest delivery, and skips deliveries printed already. The place records this: all deliveries up to
+`floor` have been printed, except the ends of those that are still open.
 """
 
 from __future__ import annotations
@@ -25,50 +25,50 @@ from receiver.moments import EPOCH
 
 LIST, ONE = "/api/v1/deliveries", "/api/v1/deliveries/{id}"
 
-#: How much later than a delivery that arrived after it one may be committed, in ids: ten seconds.
+#: How late a delivery may be committed after one with a larger id, as a difference of ids: ten seconds.
 OVERLAP = 10_000_000 * MOST_PROCESSES
 
-#: Deliveries whose end is waited for. Of more, the oldest are left.
+#: The most open deliveries that are watched; beyond, the oldest are dropped.
 MOST_WATCHED = 2_000
 
-#: Open ones that are looked at one by one in one look.
+#: The most open deliveries that one poll asks about.
 MOST_ASKED = 50
 
-#: Characters of a cursor, and bytes of what it holds.
+#: The longest cursor in characters, and in bytes when decompressed.
 LONGEST_PLACE, MOST_PLACE = 100_000, 2_000_000
 
-#: A range of time that is not divided any more, in ids: a millisecond.
+#: The smallest range that is not divided further, as a difference of ids: a millisecond.
 SHORTEST_SLICE = 1_000 * MOST_PROCESSES
 
 
 class TailEvent(NamedTuple):
-    """One line."""
+    """One event of a delivery."""
 
     #: `arrived` or `ended`.
     event: str
-    #: As the API shows it.
+    #: The delivery as the API shows it.
     delivery: dict[str, Any]
 
 
 @dataclass(slots=True)
 class TailPlace:
-    """What has been shown."""
+    """The deliveries printed so far."""
 
-    #: Up to this id, all have been shown as arrived.
+    #: All arrivals up to this id have been printed.
     floor: int
-    #: Those behind it that were shown as arrived.
+    #: Printed arrivals above it.
     shown: set[int] = field(default_factory=set)
-    #: Those that were shown as arrived, and whose end was not.
+    #: Printed arrivals whose end was not printed yet.
     open: set[int] = field(default_factory=set)
 
     def text(self) -> str:
-        """The place as one word."""
+        """Encode the place as a cursor."""
         numbers = [self.floor, _differences(self.shown), _differences(self.open)]
         return urlsafe_b64encode(zlib.compress(encode(numbers), 9)).decode().rstrip("=")
 
     @classmethod
     def read(cls, text: str) -> TailPlace:
-        """The place that a word stands for. Raises `ConfigurationError` for any other word."""
+        """Decode a cursor. Raises `ConfigurationError` for any other text."""
         try:
             unpacking = zlib.decompressobj()
             packed = urlsafe_b64decode(text + "=" * (-len(text) % 4)) if len(text) <= LONGEST_PLACE else b""
@@ -80,30 +80,30 @@ class TailPlace:
                     return cls(floor, _sums(shown), _sums(still_open))
         except (ValueError, zlib.error, HookmirrorError):
             pass
-        raise ConfigurationError("--after takes the word that a tail said at its end, as it was: copy all of it.")
+        raise ConfigurationError("--after takes the cursor that a tail printed at its end: copy all of it.")
 
 
 class Tail:
-    """Looks again and again for what has come and what has ended."""
+    """Polls for deliveries that have arrived or ended."""
 
     def __init__(self, asked: Client, filters: Mapping[str, Any], state: str | None, place: TailPlace) -> None:
-        """`filters` are those of the list; with a `state`, a delivery is shown only when it is in it."""
+        """`filters` are those of the list; with `state`, only events of deliveries in this state are returned."""
         self._asked, self._filters, self._state = asked, filters, state
         self.place = place
-        #: Whether more are open than one look asks about.
+        #: Whether more deliveries are open than one poll asks about.
         self.is_behind = False
-        #: Open ones that were left because there are too many.
+        #: The number of open deliveries that were dropped as too many.
         self.left = 0
         self._asked_last = 0
 
     @staticmethod
     def newest(asked: Client) -> int:
-        """The id of the newest delivery; 0 if there is none."""
+        """The id of the newest delivery; 0 in an empty inbox."""
         items = asked.ask(LIST, {}, {"limit": 1})["items"]
         return int(items[0]["id"]) if items else 0
 
     def poll(self) -> Iterator[TailEvent]:
-        """What is new. The place is behind each event as soon as it is taken."""
+        """Yield new events; the place moves past each event as it is yielded."""
         still_open = sorted(self.place.open)
         newest = self.newest(self._asked)
         if newest > self.place.floor:
@@ -114,7 +114,7 @@ class Tail:
         yield from self._ends([each for each in still_open if each in self.place.open])
 
     def take_back(self, event: TailEvent) -> None:
-        """Count the last event as not shown: it could not be written."""
+        """Count the last event as not printed, because writing it failed."""
         number = int(event.delivery["id"])
         if event.event == "ended":
             self.place.open.add(number)
@@ -123,7 +123,7 @@ class Tail:
             self.place.open.discard(number)
 
     def _slices(self, after: int, until: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """All deliveries behind one id and up to another, the oldest first, in portions."""
+        """Read all deliveries after one id and up to another, oldest first, in portions."""
         span = {"from": _moment(after), "to": _moment(until + MOST_PROCESSES)}
         page = self._asked.ask(LIST, {}, {**self._filters, **span, "limit": LARGEST_PAGE})
         following = page["next"]
@@ -139,7 +139,7 @@ class Tail:
         yield until, items[::-1]
 
     def _told(self, delivery: dict[str, Any]) -> Iterator[TailEvent]:
-        """The events of one delivery that were not shown yet."""
+        """Yield the events of one delivery that were not printed yet."""
         number = int(delivery["id"])
         has_ended = delivery["ended_at"] is not None
         if number > self.place.floor and number not in self.place.shown:
@@ -157,7 +157,7 @@ class Tail:
         return self._state is None or delivery["state"] == self._state
 
     def _settle(self, floor: int) -> None:
-        """All up to this id has been shown, and nothing older is committed any more."""
+        """Raise the floor to this id, below which all is printed and no delivery can still appear."""
         place = self.place
         place.floor = max(place.floor, floor)
         place.shown = {number for number in place.shown if number > place.floor}
@@ -166,7 +166,7 @@ class Tail:
             place.open = set(sorted(place.open)[-MOST_WATCHED:])
 
     def _ends(self, still_open: list[int]) -> Iterator[TailEvent]:
-        """Of deliveries from earlier looks, those that have ended; so many are asked about, in turn."""
+        """Yield the ends of deliveries from earlier polls, asking about a limited number of them in turn."""
         later = [number for number in still_open if number > self._asked_last]
         asked = [*later, *(number for number in still_open if number <= self._asked_last)][:MOST_ASKED]
         self.is_behind = len(still_open) > len(asked)
@@ -182,7 +182,7 @@ class Tail:
                 yield from self._told({name: delivery[name] for name in delivery if name in LISTED})
 
 
-#: What a list shows of a delivery.
+#: The members of a delivery in a list.
 LISTED = frozenset(Delivery.__struct_fields__)
 
 
@@ -192,7 +192,7 @@ def _moment(number: int) -> str:
 
 
 def _differences(numbers: set[int]) -> list[int]:
-    """Sorted numbers as the first one and how far each is from the one before."""
+    """Encode sorted numbers as the first one and the differences between neighbours."""
     ordered = sorted(numbers)
     return ordered[:1] + [later - earlier for earlier, later in pairwise(ordered)]
 

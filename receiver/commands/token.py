@@ -12,9 +12,9 @@ from receiver.settings.settings import load
 
 
 def token(
-    scope: Annotated[Scope, typer.Option(help="What the token allows; operate includes read.")] = Scope.READ,
-    name: Annotated[str, typer.Option(help="Who acts with it, for the record of actions; `api` unless given.")] = "",
-    days: Annotated[float, typer.Option(min=0.001, max=3650, help="How long it is valid.")] = 30,
+    scope: Annotated[Scope, typer.Option(help="The token's scope; operate includes read.")] = Scope.READ,
+    name: Annotated[str, typer.Option(help="The name recorded with its actions; `api` by default.")] = "",
+    days: Annotated[float, typer.Option(min=0.001, max=3650, help="The days for which it is valid.")] = 30,
 ) -> None:
     """Print a token for the API, and nothing else."""
     keys = load().secret_keys

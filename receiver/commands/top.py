@@ -30,7 +30,7 @@ from receiver.moments import time_text
 #: Seconds between two frames.
 REFRESH = 2.0
 
-#: Findings that one frame shows.
+#: The most findings in one frame.
 MOST_SHOWN_FINDINGS = 8
 
 SOURCE_HEADINGS = (
@@ -42,17 +42,17 @@ PROCESS_HEADINGS = ("process", "pid", "kind", "release", "since")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Everything that one look has found."""
+    """The data of one frame."""
 
     as_of: datetime
     sources: list[dict[str, Any]]
     processes: list[dict[str, Any]]
     findings: list[dict[str, Any]]
-    #: Since when there is no answer, and why; both empty while there is.
+    #: When answers ceased, and why; both empty while the receiver answers.
     lost: tuple[datetime, str] | None = field(default=None)
 
     def members(self) -> dict[str, Any]:
-        """The same for machines."""
+        """The frame as a JSON object."""
         lost = None if self.lost is None else {"since": self.lost[0], "reason": self.lost[1]}
         told = {"as_of": self.as_of, "sources": self.sources, "processes": self.processes, "findings": self.findings}
         return {**told, "lost": lost}
@@ -64,7 +64,7 @@ def top(
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show how everything stands: sources, processes, and what needs a person. Ctrl-C ends it."""
+    """Show sources, processes and findings, refreshed until Ctrl-C."""
     asked = client_of(to, token)
     frame = look(asked)
     if once or as_json:
@@ -84,7 +84,7 @@ def top(
 
 
 def look(asked: Client) -> Frame:
-    """Ask for everything once. Raises `HookmirrorError` if something is not answered."""
+    """Read the data of one frame. Raises `HookmirrorError` if a request fails."""
     as_of = datetime.now(UTC)
     tallies = _tallies(asked)
     sources = [_source(asked, each, tallies) for each in asked.ask("/api/v1/stats", {}, {})["sources"]]
@@ -94,7 +94,7 @@ def look(asked: Client) -> Frame:
 
 
 def _next(asked: Client, last: Frame) -> Frame:
-    """The next frame; the last one, with why, if there is no answer."""
+    """Read the next frame; without an answer, return the last one with the reason."""
     try:
         return look(asked)
     except (NoAnswer, Unavailable, SQLAlchemyError) as error:
@@ -127,11 +127,11 @@ def _source(asked: Client, each: Mapping[str, Any], tallies: list[dict[str, Any]
     }
 
 
-# ── what is drawn ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── drawing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def drawn(frame: Frame, now: datetime) -> Group:
-    """The frame for people."""
+    """Draw the frame."""
     if frame.lost is None:
         state = Text(f"as of {time_text(frame.as_of)}", style="bold")
     else:
@@ -166,7 +166,7 @@ def _drains_in(each: Mapping[str, Any]) -> str:
 
 def _processes(frame: Frame, now: datetime) -> Table | Text:
     if not frame.processes:
-        return Text("No process serves or works.", style="bold red")
+        return Text("No process is running.", style="bold red")
     table = _table(PROCESS_HEADINGS)
     for each in frame.processes:
         named = [cell(each[name]) for name in ("host", "pid", "kind", "release")]
@@ -196,7 +196,7 @@ def _ago(moment: str | None, now: datetime) -> str:
 
 
 def _seconds(value: Any) -> str:
-    """Seconds in the unit that suits them."""
+    """Format seconds in a suitable unit."""
     if value is None:
         return "–"
     seconds = float(value)

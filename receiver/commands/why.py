@@ -1,4 +1,4 @@
-"""Why a row is as it is, as the terminal shows it."""
+"""Prints the explanation of a row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADINGS = ("column", "value", "as of", "from", "last lost against it", "checked
 
 
 def ask_why(client: Client, parts: Mapping[str, str]) -> dict[str, Any]:
-    """Why the row is as it is; with `error` alone where nobody could say."""
+    """Fetch the explanation of a row; on a failure, an object with `error` alone."""
     try:
         return dict(client.ask(WHY_PATH, parts, {}))
     except HookmirrorError as error:
@@ -27,7 +27,7 @@ def ask_why(client: Client, parts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def print_why(found: Mapping[str, Any]) -> None:
-    """Print it for people, below a heading."""
+    """Print the explanation below a heading."""
     typer.echo("\nwhy")
     if "error" in found:
         typer.echo(visible(found["error"]))

@@ -30,7 +30,7 @@ def worker(
         int | None,
         typer.Option(min=0, max=65535, envvar=VITALS_VARIABLE, help="Answer /healthz and /metrics on this port."),
     ] = None,
-    metrics_host: Annotated[str, typer.Option(help="And on this address.")] = "127.0.0.1",
+    metrics_host: Annotated[str, typer.Option(help="The address for --metrics-port.")] = "127.0.0.1",
 ) -> None:
     """Run a worker alone: it drains the inbox of the same database into the mirror."""
     requests, ends = Requests(), _asked_to_end()
@@ -67,7 +67,7 @@ def worker(
 
 
 def _asked_to_end() -> SimpleQueue[int]:
-    """What holds each signal to end, from now on."""
+    """Handle the signals to end from now on; return the queue that receives them."""
     ends = SimpleQueue[int]()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: ends.put(number))

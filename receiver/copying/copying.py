@@ -71,9 +71,12 @@ class CopyReport:
     differences: list[Difference]
     #: Tables of the copied database that are not ours and are left out: see `demand_source`.
     left_out: list[str] = field(default_factory=list)
+    #: The copy that the target database waits to be finished with, and how far it is; None if it is finished.
+    unfinished: str | None = None
 
     @property
     def same(self) -> bool:
+        """Whether both sides hold the same rows."""
         return not self.differences and all(table.same for table in self.tables)
 
 
@@ -125,8 +128,10 @@ class Copier:
         with self._source.told(), _snapshot(self._source.database) as ours:
             parts = {table.name: self._digest(ours, self._target, table, "reading") for table in self._source.tables()}
             with self._target.told(), _snapshot(self._target.database) as theirs:
+                note = unfinished.read_note(theirs)
                 tables, differing = self._compare(ours, theirs, parts)
-        return CopyReport(self._source.place, self._target.place, 0, False, tables, differing, left_out)
+        far = None if note is None else note.told()
+        return CopyReport(self._source.place, self._target.place, 0, False, tables, differing, left_out, far)
 
     # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -48,6 +48,11 @@ class Note:
             name: (part.rows, part.digest) for name, part in parts.items()
         }
 
+    def told(self) -> str:
+        """The copy and how far it is, for people."""
+        copied, rows = (sum(getattr(part, name) for part in self.parts.values()) for name in ("copied", "rows"))
+        return f"an unfinished copy of {self.source} ({copied} of {rows} rows)"
+
 
 def read_note(connection: Connection) -> Note | None:
     """The note, if there is one."""
@@ -82,10 +87,9 @@ def refuse_unfinished(connection: Connection) -> None:
     """Raises `ConfigurationError` if the database holds half of a copy."""
     note = read_note(connection)
     if note is not None:
-        copied, rows = (sum(getattr(part, name) for part in note.parts.values()) for name in ("copied", "rows"))
         raise ConfigurationError(
-            f"The database holds an unfinished copy of {note.source} ({copied} of {rows} rows): run the same "
-            "`hookmirror copy` again, which goes on where it was, or name another database."
+            f"The database holds {note.told()}: run the same `hookmirror copy` again, which goes on where it was, or "
+            "name another database."
         )
 
 

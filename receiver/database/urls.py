@@ -1,6 +1,6 @@
 """Where a database is: its URL, with one server or several, read as PostgreSQL's own library reads it.
 
-SQLAlchemy knows no list of hosts in a URL, no socket's folder in the place of a host, and splits an IPv6 address of
+SQLAlchemy has no list of hosts in a URL, no socket's folder in the place of a host, and splits an IPv6 address of
 its query at the first colon. So the servers are read here, and handed on in the form that both libraries understand.
 """
 

@@ -1,1 +1,1 @@
-"""What needs a person: tallies of what happened, faults with one cause, and rules that say it in a sentence."""
+"""Findings, which tell people what needs them: rules over tallies of the past and over faults with one cause."""

@@ -1,6 +1,6 @@
-"""Counting: what this process counted since the last time, out of the metrics that it has anyway.
+"""Counting: the growth of this process's metrics since its last tally.
 
-Nothing is counted twice, and nothing is counted for tallies alone: an ack pays for its metrics only.
+The endpoint counts nothing for tallies alone, so an ack costs no more than its metrics.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from receiver.metrics import few_names, metrics
 
 
 class TallyKey(NamedTuple):
-    """What was counted."""
+    """What a tally counts: a kind of event at a source, with a detail."""
 
     source: str
     kind: str
@@ -23,20 +23,20 @@ class TallyKey(NamedTuple):
 
 class KindCount(NamedTuple):
     number: int
-    #: A sum, of kinds that have one.
+    #: A sum of amounts, for kinds that have them.
     amount: float = 0.0
 
 
 Counted = Mapping[TallyKey, KindCount]
 
-#: Kinds of tallies that do not come out of a metric: a process that runs, by release and fingerprint of its wiring, and
-#: one that would have heard a sender.
+#: Kinds of tallies without a metric: a running process, by release and fingerprint of its wiring, and one whose
+#: endpoint could have received webhooks.
 RUNNING, WATCHED = "running", "watched"
 
-#: Bodies over `max_body_bytes`, by the largest of them.
+#: Bodies over `max_body_bytes`; the detail is the size of the largest.
 TOO_LARGE = "too_large"
 
-#: Each counter with the kind that it is tallied as (None: the label `status` names it) and the label for the detail.
+#: For each counter the kind of its tallies (None: the value of its label `status`) and the label that gives the detail.
 _COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
     (metrics.ACCEPTED_DELIVERIES, None, None),
     (metrics.REFUSED, "refused", "code"),
@@ -53,7 +53,7 @@ _COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
 
 
 class ProcessCounts:
-    """What this process counts, from one look to the next."""
+    """The counts of this process since its last tally."""
 
     def __init__(self, snapshot: Callable[[], dict[TallyKey, KindCount]] | None = None) -> None:
         self._snapshot = snapshot or take_snapshot
@@ -61,19 +61,19 @@ class ProcessCounts:
         self._now = self._before
 
     def look(self) -> dict[TallyKey, KindCount]:
-        """What was counted since the last look that was `settled`."""
+        """Return the counts since the last look that was followed by `settle`."""
         self._now = self._snapshot()
         differences = {key: _minus(count, self._before.get(key, KindCount(0))) for key, count in self._now.items()}
         counted = {key: count for key, count in differences.items() if count.number > 0}
         return dict(_named(counted)) | _gauges()
 
     def settle(self) -> None:
-        """What the last look showed is written, and is not shown again."""
+        """Mark the counts of the last look as written, so that the next look begins after them."""
         self._before = self._now
 
 
 def take_snapshot() -> dict[TallyKey, KindCount]:
-    """All that this process has counted since it began."""
+    """Read all counts of this process since its start."""
     return dict(_counters()) | dict(_ended()) | dict(_lag())
 
 
@@ -99,13 +99,13 @@ def _lag() -> Iterator[tuple[TallyKey, KindCount]]:
 
 
 def _gauges() -> dict[TallyKey, KindCount]:
-    """What stands so now, for the minute that it is seen in."""
+    """Current values, which are tallied for the minute in which they are read."""
     hung = sum(int(value) for _, value in _samples(metrics.HUNG_WORKERS, ""))
     return {TallyKey("", "hung", ""): KindCount(hung)} if hung else {}
 
 
 def _named(counted: Counted) -> Iterator[tuple[TallyKey, KindCount]]:
-    """With what others wrote, where the metric has no label for it."""
+    """The counts, with a detail added to the kinds whose metric has no label for it."""
     for key, count in counted.items():
         if key.kind == "misspelt":
             yield key._replace(detail=few_names.asked_instead.get(key.source, "")), count

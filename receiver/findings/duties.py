@@ -1,4 +1,4 @@
-"""Duties: what one process at a time does for all, by a lease in the database."""
+"""Duties: work that one process at a time does for all, under a lease in the database."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from receiver.findings.tables import DUTIES
 
 
 def take(database: Database, name: str, holder: str, *, now: datetime, lease: timedelta) -> bool:
-    """Whether the duty is this holder's until the lease ends: it had it, or nobody did.
+    """Take or renew the lease on a duty; return whether `holder` now has it.
 
-    A lease that ends later than one that begins now was written by a clock that has been set back since, and does not
-    count.
+    A lease that ends later than one that begins now does not count: its clock has been set back since.
     """
     free = or_(DUTIES.c.holder == holder, DUTIES.c.until <= now, DUTIES.c.until > now + 2 * lease)
     values = {"holder": holder, "until": now + lease}
@@ -27,12 +26,12 @@ def take(database: Database, name: str, holder: str, *, now: datetime, lease: ti
                 return False
             connection.execute(insert(DUTIES).values(name=name, **values))
     except IntegrityError:
-        # Another process was the first ever at the same moment.
+        # Another process inserted the duty's first row at the same moment.
         return False
     return True
 
 
 def leave(database: Database, name: str, holder: str, *, now: datetime) -> None:
-    """Let another process take the duty over at once."""
+    """Release the duty, so that another process can take it at once."""
     with database.write() as connection:
         connection.execute(update(DUTIES).where(DUTIES.c.name == name, DUTIES.c.holder == holder).values(until=now))

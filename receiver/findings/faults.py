@@ -1,4 +1,4 @@
-"""Faults: dead and failing deliveries, by cause. The cause is the reason with its variable parts struck out."""
+"""Faults: dead and failing deliveries, grouped by cause. A cause is a reason without its variable parts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sqlalchemy import Connection, Select, and_, func, literal, select, union_al
 
 from receiver.inbox.tables import ATTEMPTS, DELIVERIES, State, in_state
 
-#: Deliveries of each kind that are looked at, the newest dead ones and those due next.
+#: The most deliveries of each kind that are read: the newest dead ones, and those due next.
 MOST_LOOKED_AT = 10_000
 
-#: Characters of a cause.
+#: The longest cause, in characters.
 LONGEST_CAUSE = 300
 
 VARIES = "…"
 
-#: In this order: what is quoted, the status of an HTTP answer (which stays), what holds a digit.
+#: Variable parts, in this order: quoted text, the status of an HTTP answer (which is kept), words with a digit.
 _VARIABLE = re.compile(
     r"""
     (?P<quoted> (?<!\w)'(?:[^'\\]|\\.)*'(?!\w) | "(?:[^"\\]|\\.)*" )
@@ -39,23 +39,23 @@ class Fault:
 
     source: str
     cause: str
-    #: Deliveries that are dead, and those that wait for another attempt.
+    #: How many deliveries are dead, and how many wait for another attempt.
     dead: int
     waiting: int
     first: datetime
     last: datetime
-    #: The newest of them.
+    #: The ids of the newest deliveries.
     delivery: int
-    #: A reason as it was given.
+    #: The complete reason of one delivery, as an example.
     example: str
-    #: When the next of them is tried again.
+    #: When the next attempt is due.
     until: datetime | None = None
-    #: What ran when it began, as far as tallies remember.
+    #: The release that ran when the fault began, if a tally still has it.
     release: str | None = None
 
     @property
     def id(self) -> str:
-        """The same for the same cause at the same source."""
+        """An id that is stable for one cause at one source."""
         return hashlib.blake2s(f"{self.source}\n{self.cause}".encode(), digest_size=6).hexdigest()
 
     @property
@@ -65,7 +65,7 @@ class Fault:
 
 @lru_cache(maxsize=4_096)
 def cause_of(reason: str) -> str:
-    """The reason without what differs from delivery to delivery: quoted values, numbers, ids."""
+    """Strip a reason of the parts that differ between deliveries: quoted values, numbers, ids."""
     return " ".join(_VARIABLE.sub(_struck_out, reason).split())[:LONGEST_CAUSE]
 
 
@@ -80,7 +80,7 @@ def read_faults(connection: Connection, *, now: datetime) -> list[Fault]:
 
 
 def grouped(parts: Iterable[Fault]) -> Iterator[Fault]:
-    """One fault for each source and cause, out of parts with a cause that may be a whole reason."""
+    """Merge faults of one source and cause; `cause` may still be a whole reason in `parts`."""
     together: dict[tuple[str, str], Fault] = {}
     for part in parts:
         part = replace(part, cause=cause_of(part.cause))
@@ -128,7 +128,7 @@ def _dead(connection: Connection) -> list[Fault]:
 
 
 def _waiting(connection: Connection, now: datetime) -> list[Fault]:
-    """Those with a failed attempt behind them, and another one ahead."""
+    """The faults of deliveries that have failed and wait for another attempt."""
     due_later = union_all(*(_due_later(suspect, now) for suspect in (False, True))).subquery()
     columns = (due_later.c.source, due_later.c.reason)
     failed = and_(ATTEMPTS.c.delivery_id == due_later.c.id, ATTEMPTS.c.reason == due_later.c.reason)

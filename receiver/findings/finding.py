@@ -8,30 +8,30 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-#: Bytes of an id.
+#: The length of an id in bytes.
 ID_BYTES = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule found."""
+    """One result of a rule: what needs a person, and what to do."""
 
     rule: str
-    #: Empty for what is of no source.
+    #: Empty for a finding that concerns no single source.
     source: str
-    #: When what it is about began.
+    #: When the condition began.
     since: datetime
     #: One sentence without its full stop.
     says: str
     #: What to do, in whole sentences.
     mend: str
-    #: Numbers, and `link`: the address of the API that shows them.
+    #: Numbers, and `link`: the API address that shows the details.
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    #: Tells the findings of one rule and source apart.
+    #: Distinguishes several findings of one rule and source.
     about: str = ""
 
     @property
     def id(self) -> str:
-        """The same whenever this rule finds the same thing."""
+        """An id that is stable for as long as the rule finds the same condition."""
         named = "\n".join((self.rule, self.source, self.about)).encode()
         return hashlib.blake2s(named, digest_size=ID_BYTES).hexdigest()

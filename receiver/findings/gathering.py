@@ -1,4 +1,4 @@
-"""Gathering: the situation, read from the database. Every statement is bounded by minutes, by rows, or by an index."""
+"""Reads the situation from the database. Each statement is bounded by minutes, by rows, or by an index."""
 
 from __future__ import annotations
 
@@ -35,39 +35,39 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import DELIVERIES, State, in_state
 from receiver.metrics.few_names import OTHERS
 
-#: How far back it is looked for: what was ignored, what was ignored and is wanted now, and what ran.
+#: Periods to look back: for ignored deliveries, for ignored ones that have a handler now, and for releases that ran.
 DAY, MONTH, WHAT_RAN = timedelta(days=1), timedelta(days=30), timedelta(days=2)
 
-#: Watched minutes without a delivery from which on a source's history is looked at.
+#: Minutes without a delivery, an endpoint running, after which a source's history is read.
 QUIET_MINUTES = 10
 
-#: Deliveries that are counted before it is enough.
+#: Counting of deliveries stops here.
 MOST_WANTED = 1_000
 
-#: Arrivals are tallied a minute late at most.
+#: The longest delay of a tally after the arrivals that it counts.
 LATE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the process that asks knows by itself."""
+    """The inputs of the rules that the calling process knows without the tables read here."""
 
     sources: Mapping[str, Source]
     max_body_bytes: int
     max_backlog_seconds: float
     running: Callable[[Connection, datetime], Sequence[RunningProcess]]
-    #: What reconciles of late found.
+    #: The results of recent reconciles.
     reconciles: Callable[[Connection, datetime], Sequence[Reconciled]] = lambda *_: ()
 
 
 def examine(database: Database, facts: Facts, *, now: datetime) -> list[Finding]:
-    """What the rules find now. Writes nothing. Raises SQLAlchemy's error."""
+    """Evaluate the rules on the present situation. Writes nothing. Raises SQLAlchemy's error."""
     return list(findings(gather(database, facts, now=now)))
 
 
 def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
-    """All that the rules look at."""
-    # Before the transaction: on SQLite and for one connection, one after the other.
+    """Read the situation."""
+    # Read before the transaction below, because with a single connection two reads cannot overlap.
     oldest_due = Inbox(database).oldest_due_seconds(facts.sources, now=now)
     with database.read() as connection:
         recent = tallies.between(connection, now - RECENT, now)
@@ -92,7 +92,7 @@ def gather(database: Database, facts: Facts, *, now: datetime) -> Situation:
 
 
 def read_faults(database: Database, *, now: datetime) -> list[Fault]:
-    """The faults with the release that ran when each began."""
+    """Read the faults, each with the release that ran when it began."""
     with database.read() as connection:
         return _faults(connection, _starts(connection, now), now)
 
@@ -109,7 +109,7 @@ def _faults(connection: Connection, starts: Sequence[Start], now: datetime) -> l
 def _signatures(
     connection: Connection, names: Mapping[str, object], recent: Sequence[Tallied], now: datetime
 ) -> Iterator[tuple[str, SignatureHistory]]:
-    """Of those that had wrong ones lately."""
+    """The signature history of each source with recent wrong signatures."""
     suspects = {each.source for each in recent if each.kind == "refused" and each.detail in WRONG}
     for name in suspects & names.keys():
         good = tallies.last(connection, name, "verified", now)
@@ -139,7 +139,7 @@ def _arrivals(connection: Connection, name: str, now: datetime) -> list[datetime
 
 
 def _starts(connection: Connection, now: datetime) -> list[Start]:
-    """What ran within `WHAT_RAN`, the newest first."""
+    """The releases and wirings that started within `WHAT_RAN`, newest first."""
     rows = tallies.details(connection, "", RUNNING, now - WHAT_RAN, now)
     first = min((row["first"] for row in rows), default=now)
     starts = [Start(row["first"], row["detail"].partition(" ")[0], row["first"] > first) for row in rows]
@@ -157,7 +157,7 @@ def _unhandled(
 
 
 def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime) -> Iterator[Unhandled]:
-    """Those that were ignored without a handler, are ignored still, and have a handler now."""
+    """Event types whose deliveries were ignored without a handler, and for which a handler exists now."""
     for each in _unhandled(connection, sources, now - MONTH, now):
         if each.handler is None:
             continue

@@ -15,27 +15,27 @@ from receiver.findings.finding import Finding
 from receiver.findings.tables import FINDINGS
 from receiver.runs.actions import Asked, Effect, perform
 
-#: How long the rule must have been silent before a finding closes, so that it does not open and close all the time.
+#: How long a rule must not have found a condition before its finding closes, so that a finding does not flap.
 CLOSES_AFTER = timedelta(minutes=3)
 
-#: How long findings that are closed are kept, and how many of them are dropped in one transaction.
+#: The retention period of closed findings, and how many of them one transaction drops.
 KEPT, RECORDS_AT_ONCE = timedelta(days=365), 500
 
-#: Open findings that are kept; more would be read by nobody.
+#: The most open findings, a bound for a person who reads them.
 MOST_OPEN = 200
 
 _IS_OPEN = FINDINGS.c.closed_at.is_(None)
 
 
 class Changes(NamedTuple):
-    """What is new."""
+    """The findings that an update opened, and those that it closed."""
 
     opened: list[Finding]
     closed: list[RowMapping]
 
 
 def update_record(database: Database, found: Sequence[Finding], *, now: datetime) -> Changes:
-    """Open new findings, renew those that still hold, and close the others."""
+    """Record these findings: open the new ones, renew the known ones, and close the others."""
     by_id = {finding.id: finding for finding in found[:MOST_OPEN]}
     return retry_transaction(lambda: _update(database, by_id, now))
 
@@ -51,7 +51,7 @@ def _update(database: Database, by_id: dict[str, Finding], now: datetime) -> Cha
         closed = []
         for row in (row for finding_id, row in known.items() if finding_id not in by_id):
             if row["seen_at"] > now:
-                # Written by a clock that has been set back since.
+                # The time lies ahead, so the clock has been set back since it was written.
                 _set(connection, row["id"], seen_at=now)
             elif row["seen_at"] <= now - CLOSES_AFTER:
                 _set(connection, row["id"], closed_at=max(now, row["opened_at"]))
@@ -63,7 +63,7 @@ def _content(finding: Finding, now: datetime, since: datetime | None = None) -> 
     return {
         "rule": finding.rule,
         "source": finding.source,
-        # What is counted within an hour would else begin later and later.
+        # A rule that counts the last hour would otherwise move the beginning later and later.
         "since": finding.since if since is None else min(since, finding.since),
         "says": storable(finding.says),
         "mend": storable(finding.mend),
@@ -77,7 +77,7 @@ def _set(connection: Connection, finding_id: str, **values: Any) -> None:
 
 
 def acknowledge(database: Database, asked: Asked, finding_id: str, *, now: datetime) -> RowMapping | None:
-    """Note that somebody knows, until it closes, and record the action. Returns the finding; None if none is open."""
+    """Acknowledge an open finding until it closes, and record the action. None for an unknown or closed one."""
 
     def effect(connection: Connection) -> Effect | None:
         noted = update(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN)
@@ -92,26 +92,26 @@ def acknowledge(database: Database, asked: Asked, finding_id: str, *, now: datet
 
 
 def open_findings(connection: Connection) -> list[RowMapping]:
-    """Those that are open, the oldest first."""
+    """The open findings, oldest first."""
     found = select(FINDINGS).where(_IS_OPEN).order_by(FINDINGS.c.opened_at, FINDINGS.c.id)
     return list(connection.execute(found).mappings())
 
 
 def open_numbers(connection: Connection) -> dict[tuple[str, str], int]:
-    """How many are open and not acknowledged, by rule and source."""
+    """The number of open findings that are not acknowledged, by rule and source."""
     columns = (FINDINGS.c.rule, FINDINGS.c.source)
     counted = select(*columns, func.count()).where(_IS_OPEN, FINDINGS.c.acknowledged_at.is_(None)).group_by(*columns)
     return {(rule, source): number for rule, source, number in connection.execute(counted)}
 
 
 def listed(*, before: datetime | None, limit: int) -> Select[Any]:
-    """All that are kept, those opened last first."""
+    """Select recorded findings, those opened last first."""
     found = select(FINDINGS).order_by(FINDINGS.c.opened_at.desc(), FINDINGS.c.id).limit(limit)
     return found if before is None else found.where(FINDINGS.c.opened_at < before)
 
 
 def prune(database: Database, now: datetime) -> int:
-    """Drop one batch of those that were opened long ago and are closed. Returns how many that were."""
+    """Drop one batch of closed findings past their retention, and return their number."""
     expired = (
         select(FINDINGS.c.id, FINDINGS.c.opened_at)
         .where(FINDINGS.c.opened_at < now - KEPT, FINDINGS.c.closed_at.is_not(None))

@@ -1,4 +1,4 @@
-"""The situation: all that the rules look at, as plain values. What is true does not depend on who asks, or when."""
+"""The situation: the input of the rules, as plain values, so that a rule needs neither a database nor a clock."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from receiver.findings.tallies import Tallied
 #: How far back the tallies of a situation go.
 RECENT = timedelta(hours=1)
 
-#: Within so long, so many minutes with a sign of life show that nothing stood still, and that no clock has jumped.
+#: Within this period, this many minutes with a sign of life rule out a standstill and a jump of the clock.
 STEADY, STEADY_MINUTES = timedelta(minutes=5), 3
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What the settings say of a source, without its secrets."""
+    """The facts of a source that the rules need from its settings; no secrets."""
 
     name: str
     secrets: int = 1
-    #: Each of its secrets belongs to another of the sender's webhook records, so that none of them replaces another.
+    #: Whether each secret belongs to a different webhook record at the sender, so that none supersedes another.
     has_named_secrets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SignatureHistory:
-    """What came before the last webhook of a source that verified."""
+    """The last webhook of a source that verified, and the wrong signatures before it."""
 
     last_good: datetime | None
-    #: How many did not verify in the day before that one.
+    #: How many webhooks did not verify in the day before it.
     wrong_before: int
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A source of which nothing has come for a while, but did before."""
+    """A source that sent webhooks before and has sent none for a while."""
 
-    #: The minutes in which something came, the oldest first.
+    #: The minutes with webhooks, oldest first.
     arrivals: Sequence[datetime]
-    #: Minutes since the last of them in which somebody would have heard it.
+    #: How many minutes since the last of them had a running endpoint.
     watched: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunningProcess:
-    """A process that has given a sign of life lately."""
+    """A process with a recent sign of life."""
 
-    #: As people look for it.
+    #: The host and process id, by which people find it.
     shown: str
     works: bool
     serves: bool
@@ -58,49 +58,49 @@ class RunningProcess:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """When a release with one wiring was first seen."""
+    """The first tally of a release with one wiring."""
 
     at: datetime
     release: str
-    #: Something else had been running before.
+    #: Whether another release or wiring ran before.
     replaced_another: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Unhandled:
-    """Deliveries of one event type that no handler took."""
+    """Ignored deliveries of one event type without a handler."""
 
     source: str
     event_type: str
     number: int
     first: datetime
     last: datetime
-    #: The handler that takes this event type now.
+    #: The handler that takes this event type now; None without one.
     handler: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What comparing a source with its mirror came to."""
+    """The result of comparing a source with its mirror."""
 
     source: str
     at: datetime
     compared: int
     wrong: int
-    #: Where that is known: event types whose loss explains the difference.
+    #: Event types whose loss explains the difference; empty if unknown.
     missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Everything at one moment."""
+    """The input of all rules at one moment."""
 
     now: datetime
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
-    #: Of the last hour, by the minute.
+    #: The tallies of the last hour, by the minute.
     recent: Sequence[Tallied] = ()
     signatures: Mapping[str, SignatureHistory] = field(default_factory=dict)
-    #: Of those of which nothing came in the last minutes.
+    #: The sources that have sent nothing for some minutes.
     silences: Mapping[str, Silence] = field(default_factory=dict)
     processes: Sequence[RunningProcess] = ()
     starts: Sequence[Start] = ()
@@ -108,9 +108,9 @@ class Situation:
     oldest_due_seconds: float = 0.0
     max_backlog_seconds: float = 300.0
     max_body_bytes: int = 1_048_576
-    #: Kept refused requests, by source.
+    #: The number of kept refused requests, by source.
     kept: Mapping[str, int] = field(default_factory=dict)
-    #: Of the last day; and those of the last month that a handler takes now, and that were not replayed.
+    #: Deliveries of the last day without a handler; and ignored ones of the last month that have a handler now.
     unhandled: Sequence[Unhandled] = ()
     wanted: Sequence[Unhandled] = ()
     reconciles: Sequence[Reconciled] = ()
@@ -118,7 +118,7 @@ class Situation:
     def tallied(
         self, source: str | None, kind: str, details: Collection[str] | None = None, *, within: timedelta = RECENT
     ) -> list[Tallied]:
-        """The tallies of this kind within a time, the oldest first; of any source for None."""
+        """The tallies of this kind within a period, oldest first; None matches any source."""
         return [
             each
             for each in self.recent
@@ -130,10 +130,10 @@ class Situation:
 
     @property
     def is_steady(self) -> bool:
-        """Whether processes have been there for some minutes: else it says nothing that something is missing."""
+        """Whether processes have run for some minutes; if not, the absence of webhooks is no evidence."""
         return len({each.at for each in self.tallied("", RUNNING, within=STEADY)}) >= STEADY_MINUTES
 
 
 def total(tallies: Sequence[Tallied]) -> int:
-    """How often it happened."""
+    """Sum the numbers of these tallies."""
     return sum(each.number for each in tallies)

@@ -1,4 +1,4 @@
-"""How things stand: what the rules find this moment, with what the record knows of it."""
+"""The current findings: the rules' results of this moment, joined with the record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_FINDINGS = 500
 
 
 class Standing(NamedTuple):
-    """A finding as people see it."""
+    """A finding with its record, as shown to people."""
 
     id: str
     rule: str
@@ -27,7 +27,7 @@ class Standing(NamedTuple):
     says: str
     mend: str
     evidence: Mapping[str, Any]
-    #: None for what was not found before.
+    #: None for a finding that is not recorded yet.
     opened_at: datetime | None
     closed_at: datetime | None
     acknowledged_at: datetime | None
@@ -35,12 +35,12 @@ class Standing(NamedTuple):
 
     @classmethod
     def of(cls, row: RowMapping) -> Standing:
-        """As it is recorded."""
+        """Make one from its recorded row."""
         return cls(*(row[name] for name in cls._fields))
 
 
 def standing(database: Database, facts: Facts, *, now: datetime, closed: bool = False) -> list[Standing]:
-    """What needs a person now, in the order of the rules; with `closed`, all that is kept, those opened last first.
+    """The present findings, in the order of the rules; with `closed`, all recorded ones, those opened last first.
 
     Writes nothing. Raises SQLAlchemy's error.
     """

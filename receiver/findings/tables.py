@@ -12,7 +12,7 @@ from receiver.database.columns import Document, UtcDateTime
 
 
 class Tally(SQLModel, table=True):
-    """How often something happened in a minute or in an hour."""
+    """The number of events of one kind in a minute or in an hour."""
 
     __tablename__ = "tallies"
     __table_args__ = (Index("ix_tallies_at", "span", "at"), {"sqlite_with_rowid": False})
@@ -21,21 +21,21 @@ class Tally(SQLModel, table=True):
     span: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     #: Empty for what is of no source.
     source: str = Field(primary_key=True)
-    #: What was counted: see `receiver.findings.counting`.
+    #: The kind of event, see `receiver.findings.counting`.
     kind: str = Field(primary_key=True)
     #: The beginning of the minute or hour.
     at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
-    #: Which of its kind, such as the code of a refusal.
+    #: A further distinction, such as the error code of a refused request.
     detail: str = Field(primary_key=True)
-    #: The end of the process's name; empty for an hour, which is of all processes.
+    #: The end of the process's name; empty for an hour, which sums all processes.
     process: str = Field(primary_key=True)
     number: int = Field(sa_type=BigInteger)
-    #: A sum, of kinds that have one: of lag and freshness, seconds.
+    #: A sum of amounts, for kinds that have them: seconds for lag and freshness.
     amount: float = Field(sa_type=Float)
 
 
 class FindingRow(SQLModel, table=True):
-    """One finding, from its beginning to its end."""
+    """One finding, from its opening to its closing."""
 
     __tablename__ = "findings"
     __table_args__ = (
@@ -49,19 +49,19 @@ class FindingRow(SQLModel, table=True):
         Index("ix_findings_opened", "opened_at"),
     )
 
-    #: The same whenever the same rule finds the same thing.
+    #: Stable for as long as the rule finds the same condition.
     id: str = Field(primary_key=True)
     opened_at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
     rule: str
     #: Empty for what is of no source.
     source: str
-    #: When what it is about began.
+    #: When the condition began.
     since: datetime = Field(sa_type=UtcDateTime)
     says: str
     #: What to do.
     mend: str
     evidence: Any = Field(sa_type=Document)
-    #: When the rule found it last.
+    #: When the rule last found it.
     seen_at: datetime = Field(sa_type=UtcDateTime)
     closed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     acknowledged_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -69,13 +69,13 @@ class FindingRow(SQLModel, table=True):
 
 
 class Duty(SQLModel, table=True):
-    """What one process at a time does for all of them, and which one does."""
+    """The lease of one process on work that it does for all."""
 
     __tablename__ = "duties"
 
     name: str = Field(primary_key=True)
     holder: str
-    #: Another process may take it over from then on.
+    #: The end of the lease; afterwards another process may take the duty.
     until: datetime = Field(sa_type=UtcDateTime)
 
 

@@ -1,6 +1,6 @@
-"""Tallies: how often what happened, minute by minute, and hour by hour once that is two weeks ago.
+"""Tallies: numbers of events by the minute, and by the hour after two weeks.
 
-Each process adds its own rows once a minute. They say how it went; how things stand, the other tables say.
+Each process adds its own rows once a minute. Tallies hold the past; the other tables hold the present.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from receiver.findings.tables import TALLIES
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
-#: How long tallies are kept by the minute, and by the hour.
+#: The retention periods of tallies by the minute and by the hour.
 MINUTES_KEPT, HOURS_KEPT = timedelta(days=14), timedelta(days=400)
 
-#: Characters of a detail.
+#: The longest detail, in characters.
 LONGEST_DETAIL = 200
 
-#: Rows of hours dropped in one transaction.
+#: How many rows of hours one transaction drops.
 HOURS_AT_ONCE = 2_000
 
-# A clock that was set back lets a minute come twice.
+# A minute occurs twice if the clock is set back.
 _ADD = (
     "ON CONFLICT (span, source, kind, at, detail, process) DO UPDATE "
     "SET number = tallies.number + excluded.number, amount = tallies.amount + excluded.amount"
@@ -36,7 +36,7 @@ _ADD = (
 
 
 class Tallied(NamedTuple):
-    """How often something happened in a minute or an hour, in all processes together."""
+    """A tally of a minute or an hour, summed over all processes."""
 
     at: datetime
     source: str
@@ -47,7 +47,7 @@ class Tallied(NamedTuple):
 
 
 def add(connection: Connection, process: str, counted: Mapping[TallyKey, KindCount], *, at: datetime) -> None:
-    """Add what a process counted up to this moment to the minute that it is in."""
+    """Add a process's counts to the minute that contains `at`."""
     minute = beginning(at, MINUTE)
     rows = [
         {
@@ -66,14 +66,23 @@ def add(connection: Connection, process: str, counted: Mapping[TallyKey, KindCou
 
 
 def between(connection: Connection, after: datetime, until: datetime) -> list[Tallied]:
-    """All minutes after the one and up to the other moment, summed over the processes, the oldest first."""
+    """The tallies by the minute after `after` and up to `until`, summed over the processes, oldest first."""
     return _read(connection, _minutes(TALLIES.c.at > after, TALLIES.c.at <= until))
 
 
 def of_kind(connection: Connection, source: str, kind: str, after: datetime, until: datetime) -> list[Tallied]:
-    """The minutes of one kind and one source alone."""
+    """The tallies by the minute of one kind and source."""
     wanted = (TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at > after, TALLIES.c.at <= until)
     return _read(connection, _minutes(*wanted))
+
+
+def by_kind(connection: Connection, kinds: Sequence[str], after: datetime, until: datetime) -> list[Tallied]:
+    """The minutes of these kinds from `after` on and before `until`, summed over all sources, in no order."""
+    columns = (TALLIES.c.at, TALLIES.c.kind, TALLIES.c.detail)
+    wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.kind.in_(kinds))
+    found = select(*columns, func.sum(TALLIES.c.number)).where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until)
+    rows = connection.execute(found.group_by(*columns))
+    return [Tallied(at, "", kind, detail, int(number)) for at, kind, detail, number in rows]
 
 
 def minutes_of(
@@ -89,7 +98,7 @@ def minutes_of(
 
 
 def last(connection: Connection, source: str, kind: str, until: datetime) -> datetime | None:
-    """The last minute of this kind, up to a moment; None if there is none by the minute."""
+    """The last minute up to `until` with a tally of this kind; None if no tally by the minute is left."""
     wanted = (TALLIES.c.span == 60, TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at <= until)
     found = select(TALLIES.c.at).where(*wanted).order_by(TALLIES.c.at.desc()).limit(1)
     at: datetime | None = connection.execute(found).scalar()
@@ -97,7 +106,7 @@ def last(connection: Connection, source: str, kind: str, until: datetime) -> dat
 
 
 def details(connection: Connection, source: str, kind: str, after: datetime, until: datetime) -> list[RowMapping]:
-    """By detail, of minutes and hours: `detail`, `number`, and `first` and `last`."""
+    """Sum minutes and hours by detail, as rows of `detail`, `number`, `first` and `last`."""
     found = (
         select(
             TALLIES.c.detail,
@@ -119,7 +128,7 @@ def details(connection: Connection, source: str, kind: str, after: datetime, unt
 
 
 class TallyPart(NamedTuple):
-    """Some tallies, and the time from which the next page goes on; None at the end."""
+    """A page of tallies, and the time from which the next page continues; None on the last."""
 
     items: list[Tallied]
     following: datetime | None
@@ -135,9 +144,9 @@ def page(
     kind: str | None,
     limit: int,
 ) -> TallyPart:
-    """Minutes or hours from `after` on and before `until`, summed over the processes, the oldest first.
+    """A page of minutes or hours from `after` on and before `until`, summed over the processes, oldest first.
 
-    Each minute or hour is whole, so a page may be longer than `limit` where one alone has more.
+    A page holds whole minutes or hours, so it exceeds `limit` if a single one does.
     """
     wanted: list[ColumnElement[bool]] = [TALLIES.c.at >= after, TALLIES.c.at < until]
     if source is not None:
@@ -175,7 +184,7 @@ def _read(connection: Connection, wanted: Select[Any]) -> list[Tallied]:
 
 
 def beginning(moment: datetime, span: timedelta) -> datetime:
-    """When the minute or hour began that a moment is in."""
+    """The beginning of the minute or hour that contains the moment."""
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     return epoch + (moment - epoch) // span * span
 
@@ -184,12 +193,12 @@ def beginning(moment: datetime, span: timedelta) -> datetime:
 
 
 def prune(database: Database, now: datetime) -> int:
-    """Sum one old hour up, or drop some hours that have expired. Returns how many rows that were; after all, 0."""
+    """Sum up one old hour, or else drop a batch of expired hours; return the number of rows, 0 when none are left."""
     return retry_transaction(lambda: _sum_up(database, now) or _drop_hours(database, now))
 
 
 def _sum_up(database: Database, now: datetime) -> int:
-    """Put one row for each kind in the place of the minutes of the oldest hour that is to be summed up."""
+    """Replace the minutes of the oldest hour past their retention with one row for each kind."""
     minutes = TALLIES.c.span == int(MINUTE.total_seconds())
     oldest = select(TALLIES.c.at).where(minutes).order_by(TALLIES.c.at).limit(1)
     with database.read() as connection:

@@ -1,4 +1,4 @@
-"""Watching: once a minute each process writes its tallies, and one of them looks what needs a person."""
+"""Watching: once a minute each process writes its tallies, and one of them evaluates the rules."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log = structlog.get_logger(__name__)
 #: Seconds between two rounds, and before the first.
 ROUND_SECONDS, FIRST_ROUND_SECONDS = 60.0, 5.0
 
-#: Seconds that the last tallies get when the process stops.
+#: Seconds for writing the last tallies when the process stops.
 WATCH_STOP_SECONDS = 2.0
 
-#: Seconds that one statement may take.
+#: The time limit of one statement in seconds.
 WATCH_STATEMENT_SECONDS = 10.0
 
-#: The duty of evaluating the rules, and how long whoever has it keeps it.
+#: The duty of evaluating the rules, and the length of its lease.
 DUTY, EVALUATION_LEASE = "findings", timedelta(seconds=90)
 
 
 class FindingsWatch:
-    """Writes what this process counts, and evaluates the rules when that is its turn."""
+    """Writes the tallies of this process, and evaluates the rules while it holds that duty."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class FindingsWatch:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         counts: ProcessCounts | None = None,
     ) -> None:
-        """`database` is one with a connection of its own. `process` is the name that this one is registered by.
+        """`database` has a connection of its own. `process` is the name under which this process is registered.
 
-        `release` says what runs here now: a release, a space, and the fingerprint of its wiring.
+        `release` returns what runs here now: a release, a space, and the fingerprint of its wiring.
         """
         self._database = database
         self._process = process
-        #: The end of the name tells processes apart, and is repeated in every row.
+        #: The end of the name, short because every row repeats it; it distinguishes processes.
         self._short_name = process.rpartition(":")[2]
         self._facts = facts
         self._release = release
@@ -66,7 +66,7 @@ class FindingsWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write the last tallies, and let another process evaluate."""
+        """Write the last tallies, and release the duty."""
         self._stopping.set()
         self._thread.join(WATCH_STOP_SECONDS)
 
@@ -78,7 +78,7 @@ class FindingsWatch:
         self.stop()
 
     def tally(self) -> None:
-        """Write what was counted since the last time. Raises SQLAlchemy's error; it is written the next time then."""
+        """Write the counts since the last call. Raises SQLAlchemy's error; the next call then writes them."""
         counted = self._counts.look() | {TallyKey("", RUNNING, self._release()): KindCount(1)}
         if self._serves:
             counted[TallyKey("", WATCHED, "")] = KindCount(1)
@@ -87,7 +87,7 @@ class FindingsWatch:
         self._counts.settle()
 
     def evaluate(self) -> Changes | None:
-        """Look what needs a person, and log what is new; None if that is another process's turn."""
+        """Evaluate the rules, record the findings and log the changes; None while another process holds the duty."""
         now = self._clock()
         if not duties.take(self._database, DUTY, self._process, now=now, lease=EVALUATION_LEASE):
             return None
@@ -108,12 +108,12 @@ class FindingsWatch:
         try:
             do()
         except Exception as error:
-            # Whatever it is, the work goes on, and the next round may do.
-            self._log.warning("tallies or findings could not be written", about={}, error=told(error))
+            # No failure here may end the process; the next round tries again.
+            self._log.warning("cannot write tallies or findings", about={}, error=told(error))
 
 
 def tell(changes: Changes, *, now: datetime) -> None:
-    """Log what has opened and closed."""
+    """Log the findings that were opened or closed."""
     for finding in changes.opened:
         log.warning("a finding", rule=finding.rule, source=finding.source, says=finding.says, mend=finding.mend)
     for row in changes.closed:

@@ -1,1 +1,1 @@
-"""Handing the change feed on to an endpoint of the user's own, with a cursor that the database keeps."""
+"""Following: posts the change feed to a user's own endpoint, with a cursor stored in the database."""

@@ -1,8 +1,8 @@
-"""Where a target's host leads to, and whether that is still what the operator meant.
+"""Resolves a target's host, and refuses addresses of another kind than the operator confirmed.
 
-A URL on the command line may name any address, a private one too: a person who may start a process may reach it anyway.
-What its name leads to later is decided by others, though. So the kind of address is remembered from the first time, and
-no connection goes to another kind from then on: neither to this machine instead of a public address, nor the reverse.
+A URL on the command line may have any address, private ones included: a person who may start a process can reach them
+anyway. But others control what its name resolves to later. So the first kind of address is stored, and no connection
+goes to another kind afterwards: neither to this machine instead of a public address, nor the reverse.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from receiver.errors import HookmirrorError
 
-#: Asks the system which addresses a name leads to. Raises `OSError`.
+#: Resolves a name into addresses. Raises `OSError`.
 Resolve = Callable[[str, int], Sequence[str]]
 
 
@@ -31,11 +31,11 @@ class AddressKind(StrEnum):
 
 
 class Misled(HookmirrorError):
-    """A name leads to another kind of address than it did."""
+    """Raised when a name resolves to another kind of address than before."""
 
 
 def kind_of(address: str) -> AddressKind:
-    """The kind of an IP address. What no connection can lead to counts as the segment's own."""
+    """Classify an IP address. Addresses that accept no connection count as link-local."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(parsed, "ipv4_mapped", None)
     parsed = mapped if mapped is not None else parsed
@@ -47,7 +47,7 @@ def kind_of(address: str) -> AddressKind:
 
 
 def of_kind(host: str, addresses: Sequence[str], reach: str) -> tuple[list[str], AddressKind]:
-    """Those of the addresses that may be connected to, and their kind: `reach`, or where it is empty the first one's.
+    """Select the addresses of the permitted kind: `reach`, or if that is empty, the kind of the first address.
 
     Raises `Misled`.
     """
@@ -55,20 +55,20 @@ def of_kind(host: str, addresses: Sequence[str], reach: str) -> tuple[list[str],
     right = [address for address in addresses if kind_of(address) is kind]
     if not right:
         raise Misled(
-            f"{host} leads to {kind_of(addresses[0])} ({addresses[0]}) now, and led to {kind} before: mend its DNS, or "
-            "start the follower with --new-address if that is meant."
+            f"{host} resolves to {kind_of(addresses[0])} ({addresses[0]}), but before to {kind}: mend its DNS, or "
+            "start the follower with --new-address if the change is intended."
         )
     return right, kind
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses that this name leads to, the preferred one first. Raises `OSError`."""
+    """Resolve a name into addresses, the preferred one first. Raises `OSError`."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[4][0]) for address in found))
 
 
 async def resolve_beside(ask: Resolve, host: str, port: int) -> Sequence[str]:
-    """Ask on a thread of its own, which nobody waits for at the end: a name server may take its time."""
+    """Resolve on a daemon thread, which the process does not wait for at its end: a name server may be slow."""
     answer: Future[Sequence[str]] = Future()
 
     def run() -> None:

@@ -1,10 +1,10 @@
-"""Dead changes: those that a follower's target refuses for good, and the later changes of the same rows.
+"""Dead changes: changes that a follower's target refuses for good, and the later changes of the same rows.
 
-A change tells only the columns that changed, so a row is right at the target only if its changes come one after the
-other. While one of them is dead, the later ones of its row wait behind it, and those of all other rows go on. Of each
-row at most one is `dead` or due again, the first; the others are `waiting`.
+A change has only the columns that changed, so the target must receive a row's changes in order. While one of them is
+dead, the later ones of its row wait, and those of all other rows go on. Of each row only the first listed change is
+`dead` or due again; the others are `waiting`.
 
-Handing on and repairing both lock the follower first, so that nothing waits behind a change that has just gone.
+Both delivery and repair lock the follower first, so that no change waits for one that was just removed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sqlmodel import Field, SQLModel
 from receiver.database.columns import UtcDateTime
 from receiver.following.feed import FeedItem, MirrorKey
 
-#: Characters of a reason that are kept.
+#: The longest stored reason, in characters.
 LONGEST_REFUSAL = 1_000
 
 
 class DeadState(StrEnum):
-    """How a change on this list stands."""
+    """The state of a change on this list."""
 
     DEAD = "dead"
     WAITING = "waiting"
@@ -33,7 +33,7 @@ class DeadState(StrEnum):
 
 
 class DeadChange(SQLModel, table=True):
-    """One change that was not handed on; what it says stands in the change feed."""
+    """One change that was not delivered; its content is in the change feed."""
 
     __tablename__ = "dead_changes"
     __table_args__ = (
@@ -49,10 +49,10 @@ class DeadChange(SQLModel, table=True):
     state: str
     #: The status of the answer; None for one that waits.
     status: int | None = None
-    #: What the target said.
+    #: The target's answer as text.
     reason: str | None = None
     attempts: int = 0
-    #: When it came onto the list.
+    #: When the change was put on the list.
     since: datetime = Field(sa_type=UtcDateTime)
 
 
@@ -70,7 +70,7 @@ class TargetRefusal(NamedTuple):
 
 
 def blocked(connection: Connection, follower: str, rows: Iterable[MirrorKey]) -> set[MirrorKey]:
-    """Which of these rows have changes on the list."""
+    """Select those of the rows that have changes on the list."""
     asked = sorted(set(rows))
     if not asked:
         return set()
@@ -79,12 +79,12 @@ def blocked(connection: Connection, follower: str, rows: Iterable[MirrorKey]) ->
 
 
 def bury(connection: Connection, follower: str, item: FeedItem, refusal: TargetRefusal, *, now: datetime) -> None:
-    """Put a refused change on the list."""
+    """Put a refused change on the list as dead."""
     _insert(connection, follower, item, DeadState.DEAD, refusal, now)
 
 
 def park(connection: Connection, follower: str, item: FeedItem, *, now: datetime) -> bool:
-    """Let a change wait behind the earlier ones of its row; False if none of them is on the list any more."""
+    """List a change as waiting for the earlier ones of its row; False if none of these is listed any more."""
     if item.row not in blocked(connection, follower, [item.row]):
         return False
     _insert(connection, follower, item, DeadState.WAITING, TargetRefusal(None, "", 0), now)
@@ -100,20 +100,20 @@ def _insert(
 
 
 def due(connection: Connection, follower: str, *, limit: int) -> list[int]:
-    """The numbers of those that are to be sent again, the first ones first."""
+    """The numbers of changes that are due to be sent again, in order."""
     found = select(_D.seq).where(_D.follower == follower, _D.state == DeadState.RETRY.value)
     return list(connection.execute(found.order_by(_D.seq).limit(limit)).scalars())
 
 
 def refuse_again(connection: Connection, follower: str, seq: int, refusal: TargetRefusal) -> None:
-    """The target refuses it still."""
+    """Record that the target has refused the change again."""
     told = {"status": refusal.status, "reason": refusal.reason[:LONGEST_REFUSAL] or None}
     again = {"state": DeadState.DEAD.value, "attempts": _D.attempts + refusal.attempts}
     connection.execute(update(DEAD_CHANGES).where(_D.follower == follower, _D.seq == seq).values(**told, **again))
 
 
 def remove(connection: Connection, follower: str, seq: int) -> bool:
-    """Take it off the list, and make the next one of its row due; False if it is not there."""
+    """Remove a change from the list, and make the next one of its row due; False if it is not listed."""
     gone = delete(DEAD_CHANGES).where(_D.follower == follower, _D.seq == seq).returning(*_ROW)
     row = connection.execute(gone).first()
     if row is None:
@@ -126,22 +126,22 @@ def remove(connection: Connection, follower: str, seq: int) -> bool:
 
 
 def retry(connection: Connection, follower: str) -> int:
-    """Have all dead ones sent again, and behind each what waits for it; returns how many are dead."""
+    """Make all dead changes due, each followed by those that wait for it; return the number of dead ones."""
     dead = update(DEAD_CHANGES).where(_D.follower == follower, _D.state == DeadState.DEAD.value)
     return connection.execute(dead.values(state=DeadState.RETRY.value)).rowcount
 
 
 def forget_behind(connection: Connection, follower: str, seq: int) -> None:
-    """Take off the list what the follower will come to again."""
+    """Remove the changes after `seq`, which the follower will reach again."""
     connection.execute(delete(DEAD_CHANGES).where(_D.follower == follower, _D.seq > seq))
 
 
 def numbers(connection: Connection) -> dict[tuple[str, str], int]:
-    """How many there are, by follower and state."""
+    """Count the changes on the list by follower and state."""
     counted = select(_D.follower, _D.state, func.count()).group_by(_D.follower, _D.state)
     return {(follower, state): number for follower, state, number in connection.execute(counted)}
 
 
 def listed(connection: Connection, *, limit: int) -> Sequence[RowMapping]:
-    """The first ones of each follower."""
+    """The first `limit` changes of the list, ordered by follower and number."""
     return connection.execute(select(DEAD_CHANGES).order_by(_D.follower, _D.seq).limit(limit)).mappings().all()

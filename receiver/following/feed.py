@@ -1,4 +1,4 @@
-"""The change feed as it is handed on: each change as the API shows it, with the key by which it is recognised."""
+"""Reads the change feed for followers: each change as the API shows it, with a unique key."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from receiver.search.changes import follow_changes, mark, mark_of, show_change
 from receiver.search.filters import ChangeFilter
 from receiver.search.pages import PageBounds
 
-#: Changes that are read at once, and bytes.
+#: The most changes, and the most bytes, of one read.
 MOST_ITEMS, MOST_ITEM_BYTES = 200, 1 << 20
 
 
 class MirrorKey(NamedTuple):
-    """Which row of the mirror."""
+    """The key of a mirror row."""
 
     table: str
     source: str
@@ -30,29 +30,29 @@ class MirrorKey(NamedTuple):
 
 
 class FeedItem(NamedTuple):
-    """One change to be handed on."""
+    """One change to be posted."""
 
     seq: int
     row: MirrorKey
     mark: str
-    #: `<identity of the database>:<seq>:<mark>`: the same for this change at every try, and for no other one.
+    #: `<identity of the database>:<seq>:<mark>`: the same at every attempt, and unique to this change.
     key: str
-    #: JSON: `key`, and the members that the API shows.
+    #: The JSON body: `key`, and the members that the API shows.
     body: bytes
 
 
 class FeedPart(NamedTuple):
-    """What follows a place in the feed."""
+    """The changes after a place in the feed."""
 
     items: list[FeedItem]
-    #: As far as was looked, whatever was found.
+    #: The number of the last change examined, matching or not.
     next: int
-    #: The newest change.
+    #: The number of the newest change.
     end: int
 
 
 class Feed:
-    """Reads the changes that a follower wants."""
+    """Reads the changes that match a follower's filter."""
 
     def __init__(self, database: Database, wanted: ChangeFilter) -> None:
         self._database = database
@@ -60,7 +60,7 @@ class Feed:
         self._identity = ""
 
     def after(self, seq: int) -> FeedPart:
-        """The changes that follow this one, in commit order."""
+        """The changes after this one, in commit order."""
         found: list[FeedItem] = []
         bounds = PageBounds(behind=(seq,), limit=MOST_ITEMS, most_bytes=MOST_ITEM_BYTES)
         identity = self._database_identity()
@@ -73,7 +73,7 @@ class Feed:
         return FeedPart(found, page.next, page.end)
 
     def of_numbers(self, numbers: Sequence[int]) -> list[FeedItem]:
-        """The changes of these numbers that are there, in commit order."""
+        """Read the changes with these numbers, in commit order."""
         identity = self._database_identity()
         asked = among(CHANGES.c.seq, literal(list(numbers), Many(BigInteger)))
         with self._database.read() as connection:

@@ -1,7 +1,7 @@
-"""Followers: who is handed the change feed on, how far each has come, and which process does it.
+"""Followers: the receivers of the change feed, each with its cursor and the process that serves it.
 
-One process holds a follower at a time. It shows that it lives by renewing `seen_at`. Another one takes over when that
-has stood still for a lease by its own monotonic clock, so that a clock that jumps takes nothing from anybody.
+One process holds a follower at a time, and renews `seen_at` while it lives. Another one takes over when `seen_at` has
+not changed for a lease by its own monotonic clock, so that a jump of the wall clock ends no lease.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from receiver.worker.liveness import dead
 
 
 class Follower(SQLModel, table=True):
-    """One cursor in the change feed, and where the changes behind it go."""
+    """One cursor in the change feed, and the target of the changes after it."""
 
     __tablename__ = "followers"
 
     name: str = Field(primary_key=True)
-    #: The URL, without what may be secret in it.
+    #: The URL, without parts that may be secret.
     target: str
-    #: The kind of addresses that its host leads to (`receiver.following.addresses`); empty until that was asked.
+    #: The kind of its host's addresses (`receiver.following.addresses`); empty until the name was first resolved.
     reach: str = ""
     #: Only changes of this table, and of this source; None for all.
     table: str | None = None
     source: str | None = None
-    #: The last change that is done: accepted, or on the list of dead changes.
+    #: The last finished change: accepted, or put on the list of dead changes.
     seq: int = Field(sa_type=BigInteger)
-    #: What tells that change from another one of the same number, as after a restore.
+    #: The mark that distinguishes this change from another one of the same number, as after a restore.
     mark: str
-    #: Which process hands on, as `receiver.worker.liveness` names it; None between two of them.
+    #: The process that serves the follower, as `receiver.worker.liveness` names it; None between two of them.
     holder: str | None = None
     #: The holder's last sign of life.
     seen_at: datetime = Field(sa_type=UtcDateTime)
     began_at: datetime = Field(sa_type=UtcDateTime)
     #: When a change was last accepted.
     accepted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: Why the target accepts nothing at the moment, and since when.
+    #: Why the target currently accepts no change, and since when.
     trouble: str | None = None
     trouble_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
@@ -51,18 +51,18 @@ FOLLOWERS: Table = Follower.__table__  # type: ignore[attr-defined]
 
 
 class LeaseLost(HookmirrorError):
-    """Another process hands on for this follower now."""
+    """Raised when another process has taken the follower over."""
 
 
 class FeedPlace(NamedTuple):
-    """A place in the change feed: behind the change of this number, which has this mark."""
+    """A place in the change feed: after the change with this number and mark."""
 
     seq: int
     mark: str
 
 
 def find(connection: Connection, name: str) -> RowMapping | None:
-    """The follower of this name."""
+    """The follower with this name; None for an unknown name."""
     return connection.execute(select(FOLLOWERS).where(FOLLOWERS.c.name == name)).mappings().first()
 
 
@@ -72,19 +72,19 @@ def every(connection: Connection) -> Sequence[RowMapping]:
 
 
 def begin(connection: Connection, name: str, place: FeedPlace, columns: Mapping[str, Any], *, now: datetime) -> None:
-    """Write down a new follower. Raises `IntegrityError` if another process has just done so."""
+    """Insert a new follower. Raises `IntegrityError` if another process has just inserted it."""
     row = {"name": name, **place._asdict(), "began_at": now, "seen_at": now, **columns}
     connection.execute(insert(FOLLOWERS), [row])
 
 
 def lock(connection: Connection, name: str) -> RowMapping | None:
-    """The follower, which nobody else changes until the transaction has ended."""
+    """Select the follower and lock it until the transaction ends."""
     found = select(FOLLOWERS).where(FOLLOWERS.c.name == name).with_for_update()
     return connection.execute(found).mappings().first()
 
 
 def take(connection: Connection, name: str, holder: str, *, stale: datetime | None, now: datetime) -> RowMapping | None:
-    """Become the one who hands on; returns the follower, or None while another process does.
+    """Take the lease on a follower and return its row; None while another process holds it.
 
     `stale` is a sign of life that the caller has seen unchanged for a whole lease.
     """
@@ -101,9 +101,9 @@ def write_held(connection: Connection, name: str, holder: str, columns: Mapping[
     """Change the follower, which stays locked. Raises `LeaseLost` if another process holds it."""
     held = update(FOLLOWERS).where(FOLLOWERS.c.name == name, FOLLOWERS.c.holder == holder).values(**columns)
     if connection.execute(held).rowcount == 0:
-        raise LeaseLost(f"Another process hands on for the follower {name} now.")
+        raise LeaseLost(f"Another process has taken over the follower {name}.")
 
 
 def write(connection: Connection, name: str, columns: Mapping[str, Any]) -> None:
-    """Change the follower, whoever holds it."""
+    """Change the follower without regard to its lease."""
     connection.execute(update(FOLLOWERS).where(FOLLOWERS.c.name == name).values(**columns))

@@ -1,11 +1,11 @@
-"""Hands the change feed on to one target, in commit order and at least once, for as long as the process runs.
+"""Posts the change feed to one target, in commit order and at least once, for as long as the process runs.
 
-    take      become the process that hands on for this follower
-    due       first what is to be sent again
-    page      then what follows the cursor: accepted, or dead and passed over, or tried again and again
-    save      the cursor, once a second and at the end
+    take      take the lease on the follower
+    due       post changes that are due again
+    page      post the changes after the cursor: each is accepted, put on the list of dead changes, or retried
+    save      store the cursor, once a second and at the end
 
-What was accepted since the last save is sent once more if the process is killed, with the same keys.
+If the process is killed, changes accepted since the last save are posted once more, with the same keys.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from receiver.metrics import metrics
 
 log = structlog.get_logger(__name__)
 
-#: The longest wait between two tries in seconds, unless the target asks for more.
+#: The longest wait between two attempts in seconds, unless the target asks for more.
 LONGEST_BACKOFF = 60.0
 
-#: Changes that may end as dead one after the other. Beyond that the target refuses everything: no change's fault.
+#: The most consecutive changes that may die. Beyond, the target refuses everything, so no change is at fault.
 MOST_DEAD_IN_A_ROW = 10
 
-#: Seconds between two log lines about one trouble.
+#: Seconds between two log lines about one failure.
 TOLD_EVERY = 60.0
 
-#: Changes that are sent again between two looks at the list.
+#: The most due changes posted between two reads of the list.
 MOST_DUE = 100
 
 
 class TargetGone(HookmirrorError):
-    """The target wants no more changes, ever."""
+    """Raised when the target has answered that it wants no more changes."""
 
 
 class Following:
-    """One process's part in a follower. Not for several threads."""
+    """Serves one follower from one process. Not thread-safe."""
 
     def __init__(
         self,
@@ -67,13 +67,13 @@ class Following:
         self._lease = FollowerLease(database, self._feed, target, options, stopping)
         self._trouble, self._told_at = "", 0.0
         self._dead_in_a_row = 0
-        #: Changes that were accepted before their turn.
+        #: Numbers of changes that were accepted out of order.
         self._ahead: set[int] = set()
 
     def run(self) -> None:
-        """Hand on until `stopping` is set.
+        """Post changes until `stopping` is set.
 
-        Raises `NotThisFeed` if the cursor is not one of this feed, and `TargetGone`.
+        Raises `NotThisFeed` if the cursor belongs to another feed, and `TargetGone`.
         """
         try:
             while not self._stopping.is_set():
@@ -83,7 +83,9 @@ class Following:
                     else:
                         self._stopping.wait(self._options.poll)
                 except LeaseLost as error:
-                    log.warning("another process hands on now", follower=self._options.name, reason=str(error))
+                    log.warning(
+                        "another process has taken over the follower", follower=self._options.name, reason=str(error)
+                    )
                 except SQLAlchemyError as error:
                     log.warning("the database does not answer", follower=self._options.name, reason=told(error))
                     self._stopping.wait(self._backoff(2))
@@ -104,16 +106,16 @@ class Following:
                 self._idle(part.next)
 
     def _idle(self, seen: int) -> None:
-        """Nothing is to be handed on, as far as this number."""
+        """Move the cursor to this number, up to which no change matches."""
         if seen > self._lease.place.seq:
             self._lease.stand(self._feed.place(seen))
         self._lease.save_in_time()
         self._stopping.wait(self._options.poll)
 
-    # ── one change after the other ────────────────────────────────────────────────────────────────────────────
+    # ── delivery ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _hand_on(self, items: Sequence[FeedItem]) -> None:
-        """Each change of the page in turn, until the process is to end."""
+        """Deliver each change of the page in turn, until the process stops."""
         blocked = self._blocked(items)
         for item in items:
             if self._stopping.is_set():
@@ -131,7 +133,7 @@ class Following:
             self._lease.save_in_time()
 
     def _deliver(self, item: FeedItem) -> TargetAnswer:
-        """Post it until it is accepted, or refused for good, or the process is to end. Raises `TargetGone`."""
+        """Post a change until it is accepted or refused for good, or the process stops. Raises `TargetGone`."""
         failures, refusals, broken = 0, 0, 0
         while True:
             answer = self._post(item)
@@ -156,7 +158,7 @@ class Following:
         if answer.verdict is PostVerdict.GONE:
             raise TargetGone(
                 f"{self._target.shown} wants no more changes. {answer.says} The follower {self._options.name} keeps "
-                "its cursor: start it again once the target takes them."
+                "its cursor: start it again once the target accepts changes."
             )
         if answer.verdict is PostVerdict.ACCEPTED:
             self._dead_in_a_row = 0
@@ -168,7 +170,7 @@ class Following:
         return not self._options.strict and self._dead_in_a_row < MOST_DEAD_IN_A_ROW
 
     def _is_to_blame(self, item: FeedItem) -> bool:
-        """Whether the target accepts the next change of another row: then it is not the target that is broken."""
+        """Whether the target accepts the next change of another row, so that only this change is at fault."""
         later = self._feed.after(item.seq).items
         blocked = self._blocked(later) | {item.row}
         other = next((each for each in later if each.row not in blocked and each.seq not in self._ahead), None)
@@ -177,15 +179,15 @@ class Following:
         self._ahead.add(other.seq)
         return True
 
-    # ── what is passed over ───────────────────────────────────────────────────────────────────────────────────
+    # ── dead changes ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _blocked(self, items: Sequence[FeedItem]) -> set[MirrorKey]:
-        """The rows of which an earlier change is dead."""
+        """Select the rows that have an earlier dead change."""
         with self._database.read() as connection:
             return dead_changes.blocked(connection, self._options.name, [item.row for item in items])
 
     def _bury(self, item: FeedItem, answer: TargetAnswer) -> None:
-        """Put it on the list, and the cursor behind it, in one transaction."""
+        """List the change as dead and move the cursor past it, in one transaction."""
         self._dead_in_a_row += 1
         self._lease.done(item)
         with self._database.write() as connection:
@@ -195,9 +197,9 @@ class Following:
         log.warning("a change is dead", follower=self._options.name, seq=item.seq, reason=answer.says)
 
     def _park(self, item: FeedItem) -> bool:
-        """Let it wait behind a dead one of its row; False if that one has gone meanwhile."""
+        """List the change as waiting for a dead one of its row; False if that one was removed meanwhile."""
         with self._database.write() as connection:
-            # The follower is locked from here on, so that a repair comes before all of this or after it.
+            # The lock on the follower keeps a repair from happening in between.
             self._lease.save(connection)
             if not dead_changes.park(connection, self._options.name, item, now=datetime.now(UTC)):
                 return False
@@ -206,7 +208,7 @@ class Following:
         return True
 
     def _send_due(self) -> None:
-        """Send again what a person asked for, each once, and what waited behind it."""
+        """Post each due change once, followed by those that waited for it."""
         while not self._stopping.is_set():
             with self._database.read() as connection:
                 numbers = dead_changes.due(connection, self._options.name, limit=MOST_DUE)
@@ -218,7 +220,7 @@ class Following:
                     return
 
     def _send_again(self, seq: int, item: FeedItem | None) -> bool:
-        """Send one change again; False if the target is in trouble. One that the feed has lost is dropped."""
+        """Post one listed change again; False if the target fails. A change that the feed no longer has is dropped."""
         answer = None if item is None else self._post(item)
         if answer is not None and answer.verdict in (PostVerdict.TROUBLE, PostVerdict.UNKNOWN):
             self._note_trouble(answer)
@@ -233,19 +235,21 @@ class Following:
                 dead_changes.refuse_again(connection, self._options.name, seq, refusal)
         return True
 
-    # ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── failing targets ───────────────────────────────────────────────────────────────────────────────────────
 
     def _note_trouble(self, answer: TargetAnswer) -> None:
-        """Write down that the target accepts nothing, and tell it once a minute."""
+        """Record that the target accepts no change, and log it once a minute."""
         says = answer.says
         if self._dead_in_a_row >= MOST_DEAD_IN_A_ROW:
-            says = f"It refused {self._dead_in_a_row} changes one after the other, and no more are passed over. {says}"
+            says = (
+                f"It refused {self._dead_in_a_row} changes in a row, so the next one is retried until accepted. {says}"
+            )
         if not self._trouble:
             self._lease.save(trouble=says, trouble_since=datetime.now(UTC))
         elif says != self._trouble:
             self._lease.save(trouble=says)
         if not self._trouble or monotonic() - self._told_at >= TOLD_EVERY:
-            log.warning("the target does not accept", follower=self._options.name, reason=says)
+            log.warning("the target accepts no change", follower=self._options.name, reason=says)
             self._told_at = monotonic()
         self._trouble = says
 
@@ -253,7 +257,7 @@ class Following:
         if self._trouble:
             self._trouble = ""
             self._lease.save(trouble=None, trouble_since=None)
-            log.info("the target accepts again", follower=self._options.name)
+            log.info("the target accepts changes again", follower=self._options.name)
 
     def _backoff(self, failures: int) -> float:
         longest = min(self._options.first_backoff * 2.0 ** min(failures, 16), LONGEST_BACKOFF)

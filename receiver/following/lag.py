@@ -1,4 +1,4 @@
-"""How far each follower is behind the change feed."""
+"""Measures how far each follower is behind the change feed."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from sqlalchemy import Connection, RowMapping, func, select
 from receiver.following import dead_changes, followers
 from receiver.mirror.changes import CHANGES
 
-#: How far is counted: a follower that is further behind is told as this far.
+#: Counting stops at this number of changes.
 MOST_LAG = 100_000
 
 
 class Lag(NamedTuple):
-    """How one follower stands."""
+    """The lag of one follower."""
 
     follower: RowMapping
-    #: Changes that it has not come to, `MOST_LAG` at most.
+    #: Changes after its cursor, `MOST_LAG` at most.
     changes: int
-    #: Age of the oldest of them; 0 if there are none.
+    #: The age of the oldest of them in seconds; 0 without any.
     seconds: float
-    #: Changes on its list of dead ones that are dead, and those that wait behind them or to be sent again.
+    #: Changes on its list: dead ones, and those that wait for a dead one or to be sent again.
     dead: int
     waiting: int
 
 
 def lags(connection: Connection, *, now: datetime) -> Iterator[Lag]:
-    """How each follower stands, by name."""
+    """Measure each follower, in the order of names."""
     counted = dead_changes.numbers(connection)
     for row in followers.every(connection):
         number, oldest = _behind(connection, row)

@@ -1,4 +1,4 @@
-"""The part of a follower that one process has at a time: its lease, and its cursor in memory and in the database."""
+"""The lease of one process on a follower, with its cursor in memory and in the database."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ log = structlog.get_logger(__name__)
 #: Seconds between two saves of the cursor while changes are accepted.
 SAVE_EVERY = 1.0
 
-#: Seconds between two signs of life while there is nothing to save.
+#: Seconds between two signs of life while the cursor does not move.
 SIGN_EVERY = 5.0
 
-#: Where a new follower begins: behind all that is there.
+#: The default beginning of a new follower: after the newest change.
 NOW, START = "now", "start"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowOptions:
-    """How one follower is handed changes."""
+    """The options of one follower."""
 
     name: str
     wanted: ChangeFilter = field(default_factory=ChangeFilter)
-    #: Where to begin: `now`, `start` or a number. For a follower that is there, only with `move`.
+    #: Where to begin: `now`, `start` or a number. Applies to an existing follower only with `move`.
     begin: str = NOW
     move: bool = False
-    #: Take what the target's name leads to now as what is meant.
+    #: Accept the kind of address that the target's name resolves to now.
     new_address: bool = False
     #: How often a change may be refused before it is dead.
     tries: int = 5
-    #: Never pass over a change.
+    #: Retry each change until it is accepted, so that none dies.
     strict: bool = False
-    #: Seconds between two looks for new changes.
+    #: Seconds between polls for new changes.
     poll: float = 1.0
-    #: Seconds without a sign of life after which another process is counted as gone.
+    #: Seconds without a sign of life after which another process counts as dead.
     lease: float = 45.0
-    #: Seconds to wait after the first failure, at most; doubled each time.
+    #: The longest wait after the first failure in seconds; doubled after each further one.
     first_backoff: float = 1.0
 
 
 class FollowerLease:
-    """What one process holds of a follower. Every write raises `LeaseLost` once another process holds it."""
+    """The lease on a follower. Every write raises `LeaseLost` once another process holds the follower."""
 
     def __init__(
         self, database: Database, feed: Feed, target: Target, options: FollowOptions, stopping: threading.Event
@@ -67,19 +67,19 @@ class FollowerLease:
         self._holder = new_name()
         self._moves = options.move
         self.place = FeedPlace(0, "")
-        #: Why the target accepted nothing when this process took over.
+        #: The recorded failure of the target when this process took over; empty without one.
         self.trouble = ""
         self._saved_at, self._unsaved = 0.0, False
         self._accepted_at: datetime | None = None
         #: The other holder's last sign of life, and when it was first seen.
         self._other: tuple[datetime, float] | None = None
 
-    # ── whose turn it is ──────────────────────────────────────────────────────────────────────────────────────
+    # ── the lease ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def take(self) -> bool:
-        """Whether this process hands on from now on. The first one begins the follower.
+        """Try to take the lease, creating the follower if it is new; return whether this process has it.
 
-        Raises `NotThisFeed` for a beginning that the feed does not reach.
+        Raises `NotThisFeed` for a beginning beyond the end of the feed.
         """
         name, now = self._options.name, datetime.now(UTC)
         with self._database.read() as connection:
@@ -102,13 +102,13 @@ class FollowerLease:
             with self._database.write() as connection:
                 followers.begin(connection, self._options.name, place, self._described(), now=now)
         except IntegrityError:
-            # Another process has just begun it, and holds it perhaps.
+            # Another process has just created the follower, and may hold it.
             return
         self._moves = False
-        log.info("a new follower begins", follower=self._options.name, begin=self._options.begin, after=place.seq)
+        log.info("created a follower", follower=self._options.name, begin=self._options.begin, after=place.seq)
 
     def _go_on(self, connection: Connection, row: RowMapping) -> None:
-        """Take the cursor up where it stands, or where it is to be moved; the follower is locked."""
+        """Load the stored cursor, or move it if requested; the follower is locked."""
         same = row["target"] == self._target.shown and not self._options.new_address
         self._target.reach = self._target.reach or (row["reach"] if same else "")
         self.place, self.trouble = FeedPlace(row["seq"], row["mark"]), row["trouble"] or ""
@@ -118,7 +118,7 @@ class FollowerLease:
             dead_changes.forget_behind(connection, self._options.name, self.place.seq)
             columns |= self.place._asdict()
             self._moves = False
-            log.info("the follower was moved", follower=self._options.name, after=self.place.seq)
+            log.info("moved the follower", follower=self._options.name, after=self.place.seq)
         followers.write_held(connection, self._options.name, self._holder, columns)
 
     def _described(self) -> dict[str, Any]:
@@ -133,63 +133,63 @@ class FollowerLease:
         seq = 0 if begin == START else int(begin)
         if seq > end.seq:
             raise NotThisFeed(
-                f"The change feed ends with {end.seq}, and --from {seq} lies behind that: give a smaller one."
+                f"The change feed ends with {end.seq}, and --from {seq} lies beyond: give a smaller number."
             )
         return self._feed.place(seq)
 
     def _see(self, row: RowMapping | None) -> None:
-        """Note the other holder's sign of life, and tell once that there is one."""
+        """Note the other holder's sign of life, and log once that another process holds the follower."""
         if row is None or row["holder"] is None:
             return
         if self._other is None:
-            log.info("waits: another process hands on", follower=row["name"], process=row["holder"])
+            log.info("waiting: another process holds the follower", follower=row["name"], process=row["holder"])
         if self._other is None or self._other[0] != row["seen_at"]:
             self._other = (row["seen_at"], monotonic())
 
     def _stale(self) -> datetime | None:
-        """The other holder's sign of life, once it has stood still for a lease."""
+        """The other holder's sign of life, if it has not changed for a lease; None otherwise."""
         if self._other is None or monotonic() - self._other[1] < self._options.lease:
             return None
         return self._other[0]
 
     def leave(self) -> None:
-        """Save the cursor and let the next process begin at once; a database that is away keeps nobody."""
+        """Save the cursor and release the lease; if the database is unreachable, only log that."""
         try:
             self.save(holder=None)
         except (SQLAlchemyError, LeaseLost):
-            log.warning("the cursor was not saved at the end", follower=self._options.name, after=self.place.seq)
+            log.warning("cannot save the cursor at the end", follower=self._options.name, after=self.place.seq)
         deregister(self._holder)
 
     # ── the cursor ────────────────────────────────────────────────────────────────────────────────────────────
 
     def refuse_other_feed(self) -> None:
-        """Raises `NotThisFeed` if the change that the cursor stands behind is another one here, or none."""
+        """Raise `NotThisFeed` if the feed has no change, or another one, at the cursor."""
         end, here = self._feed.end(), self._feed.place(self.place.seq)
         mend = (
             "this database was restored from an older state, or is another one. Compare the target with the rows, and "
-            "start the follower with --from and --move (`--from now --move` goes on with the next change)."
+            "start the follower with --from and --move (`--from now --move` continues with the next change)."
         )
         if self.place.seq > end.seq:
             raise NotThisFeed(
-                f"The follower {self._options.name} stands behind the change {self.place.seq}, and the feed ends with "
-                f"{end.seq}: {mend}"
+                f"The cursor of the follower {self._options.name} is at change {self.place.seq}, but the feed ends "
+                f"with {end.seq}: {mend}"
             )
         if here.mark != self.place.mark:
             raise NotThisFeed(
-                f"The change {self.place.seq}, behind which the follower {self._options.name} stands, is another one "
-                f"now: {mend}"
+                f"The cursor of the follower {self._options.name} is at change {self.place.seq}, but the feed has "
+                f"another change of this number: {mend}"
             )
 
     def accepted(self) -> None:
-        """The target has just accepted a change."""
+        """Note the time at which the target accepted a change."""
         self._accepted_at = datetime.now(UTC)
 
     def done(self, item: FeedItem) -> None:
-        """Stand behind this change, in memory until the next save."""
+        """Move the cursor past this change, in memory until the next save."""
         self.stand(FeedPlace(item.seq, item.mark))
 
     def stand(self, place: FeedPlace) -> None:
-        """Stand at this place, in memory until the next save."""
+        """Move the cursor to this place, in memory until the next save."""
         self.place, self._unsaved = place, True
 
     def save(self, connection: Connection | None = None, **columns: Any) -> None:
@@ -210,12 +210,12 @@ class FollowerLease:
         followers.write_held(connection, self._options.name, self._holder, {**progress, **columns})
 
     def save_in_time(self) -> None:
-        """Save what is new once a second, and show a sign of life every few."""
+        """Save a moved cursor once a second, and otherwise a sign of life every few seconds."""
         if monotonic() - self._saved_at >= (SAVE_EVERY if self._unsaved else SIGN_EVERY):
             self.save()
 
     def pause(self, seconds: float) -> None:
-        """Wait so long, with signs of life; not longer than until the process is to end."""
+        """Wait this long, giving signs of life, or until the process stops."""
         until = monotonic() + seconds
         while not self._stopping.is_set() and (left := until - monotonic()) > 0:
             self._stopping.wait(min(left, SIGN_EVERY))

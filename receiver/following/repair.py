@@ -1,4 +1,4 @@
-"""What a person does about a follower's dead changes, and about a follower that is not wanted any more."""
+"""Retries or drops a follower's dead changes, and removes followers, on behalf of a person."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from receiver.worker.liveness import dead
 
 
 def retry_dead(database: Database, name: str, *, by: By) -> int:
-    """Have the follower send its dead changes again, and behind each what waits for it; returns how many are dead.
+    """Make the follower's dead changes due, each followed by those that wait for it; return the number of dead ones.
 
-    The process that hands on does it at its next look. Raises `ConfigurationError` for an unknown follower.
+    The follower's process posts them at its next poll. Raises `ConfigurationError` for an unknown follower.
     """
 
     def retry(connection: Connection, _: RowMapping) -> int:
@@ -30,9 +30,9 @@ def retry_dead(database: Database, name: str, *, by: By) -> int:
 
 
 def drop_dead(database: Database, name: str, seq: int, *, by: By) -> None:
-    """Give one dead change up: the target never gets it, and what waits behind it is sent.
+    """Drop one dead change, so that the changes that wait for it are posted.
 
-    Raises `ConfigurationError` if there is none of this number.
+    Raises `ConfigurationError` if the follower has no dead change with this number.
     """
 
     def drop(connection: Connection, _: RowMapping) -> int:
@@ -48,12 +48,12 @@ def drop_dead(database: Database, name: str, seq: int, *, by: By) -> None:
 def forget(database: Database, name: str, *, by: By) -> None:
     """Remove the follower with its cursor and its dead changes.
 
-    Raises `ConfigurationError` while a process hands on for it.
+    Raises `ConfigurationError` while a process serves it.
     """
 
     def remove(connection: Connection, row: RowMapping) -> int:
         if row["holder"] is not None and not dead([row["holder"]]):
-            raise ConfigurationError(f"The process {row['holder']} hands on for the follower {name}: end it first.")
+            raise ConfigurationError(f"The process {row['holder']} serves the follower {name}: end it first.")
         connection.execute(delete(FOLLOWERS).where(FOLLOWERS.c.name == name))
         return connection.execute(delete(DEAD_CHANGES).where(DEAD_CHANGES.c.follower == name)).rowcount
 
@@ -61,7 +61,7 @@ def forget(database: Database, name: str, *, by: By) -> None:
 
 
 def _act(database: Database, name: str, asked: Asked, change: Callable[[Connection, RowMapping], int]) -> int:
-    """Change the follower, which is locked, and record that as an action; returns how many changes it is about."""
+    """Lock and change the follower, record the action, and return the number of changes concerned."""
 
     def effect(connection: Connection) -> Effect:
         row = followers.lock(connection, name)

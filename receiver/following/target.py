@@ -1,7 +1,7 @@
-"""The endpoint that changes are handed on to: one POST, and what its answer means.
+"""Targets: posts one change to a user's endpoint, and interprets the answer.
 
-Plain HTTP by our own rules: no redirect is followed, no proxy of the environment is used, a connection goes to an
-address that was looked at first, and all of it together ends within the timeout, however slowly the answer drips.
+Plain HTTP with rules of our own: no redirects, no proxy from the environment, connections only to addresses that were
+checked first, and one timeout for the whole exchange, however slowly the answer drips.
 """
 
 from __future__ import annotations
@@ -26,64 +26,66 @@ from receiver.following.addresses import AddressKind, Misled, Resolve, of_kind, 
 from receiver.following.feed import FeedItem
 from receiver.logs.safe_text import told, told_with_type
 from receiver.release import release
-from receiver.verify.signatures import Credentials, HmacSha256, Secret
+from receiver.verify.request import WebhookRequest
+from receiver.verify.signatures import HmacSha256
+from receiver.verify.verifiers import Credentials, Secret
 
-#: Carries the signature, in the form that `HmacSha256` verifies by itself.
+#: The header of the signature, in the default form of `HmacSha256`.
 SIGNATURE_HEADER = "X-Webhook-Signature"
 
-#: Seconds that an answer under way still gets when the process is to end.
+#: Seconds to wait for an outstanding answer when the process stops.
 END_GRACE = 2.0
 
-#: Seconds between two looks at whether the process is to end.
+#: Seconds between checks whether the process stops.
 END_POLL = 0.25
 
-#: Seconds for which the addresses of a name are used again.
+#: Seconds for which a resolved name is cached.
 ADDRESSES_KEPT = 30.0
 
-#: Seconds for which an idle connection is kept: shorter than servers keep theirs, which close them as a request comes.
+#: Seconds for which an idle connection is kept: less than servers do, which would close it as a request arrives.
 IDLE_CONNECTION = 4.0
 
 #: The longest wait that a target may ask for, in seconds.
 LONGEST_RETRY_AFTER = 3_600.0
 
-#: Bytes of an answer that are read, and characters of it that are told.
+#: Bytes of an answer that are read, and characters of it that are reported.
 MOST_ANSWER, LONGEST_SAYS = 65_536, 300
 
-#: What says nothing about the change: come again later.
+#: Statuses that do not depend on the change: retry later.
 LATER = frozenset({408, 425, 429, 502, 503, 504})
 
 GONE = 410
 
 
 class PostVerdict(Enum):
-    """What an answer means for the change."""
+    """The meaning of an answer for the change."""
 
     ACCEPTED = "accepted"
-    #: Not this change: 4xx.
+    #: The target refuses this change: 4xx.
     REFUSED = "refused"
-    #: Not now, whatever the change.
+    #: The target accepts no change at present.
     TROUBLE = "trouble"
     #: An error at the target, which the change may have caused: 500.
     BROKEN = "broken"
-    #: Nothing any more, says the target.
+    #: The target wants no further changes: 410.
     GONE = "gone"
-    #: The process ends, and the answer was not waited for.
+    #: The process stopped before the answer.
     UNKNOWN = "unknown"
 
 
 class TargetAnswer(NamedTuple):
-    """What came back."""
+    """The answer of a target to one change."""
 
     verdict: PostVerdict
-    #: In words, for a person.
+    #: The answer as a sentence.
     says: str
     status: int | None = None
-    #: Seconds that the target asks to be left alone.
+    #: Seconds to wait, if the target sent Retry-After.
     retry_after: float | None = None
 
 
 class Target:
-    """Posts changes, each signed if there is a secret. Not for several threads."""
+    """Posts changes, signed if there is a secret. Not thread-safe."""
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class Target:
         reach: str = "",
         ask: Resolve = resolve,
     ) -> None:
-        """`reach` as `Follower` keeps it. Raises `ConfigurationError` for what is not a URL to post to."""
+        """`reach` is the follower's stored kind of address. Raises `ConfigurationError` for an invalid URL."""
         self._url = target_url(url)
         self.reach = reach
         self._host, self._port = self._url.host, self._url.port or {"http": 80, "https": 443}[self._url.scheme]
@@ -131,7 +133,7 @@ class Target:
             self._runner.run(self._client.aclose())
 
     def post(self, item: FeedItem, stopping: threading.Event) -> TargetAnswer:
-        """Hand one change on. Whatever happens is an answer; once `stopping` is set, it soon is."""
+        """Post one change. Failures are answers, too; raises nothing, and returns soon after `stopping` is set."""
         return self._runner.run(self._post(item, stopping))
 
     async def _post(self, item: FeedItem, stopping: threading.Event) -> TargetAnswer:
@@ -145,7 +147,7 @@ class Target:
                     asking.cancel()
         with suppress(asyncio.CancelledError):
             return await asking
-        return TargetAnswer(PostVerdict.UNKNOWN, "This process ended before there was an answer.")
+        return TargetAnswer(PostVerdict.UNKNOWN, "This process stopped before the answer.")
 
     async def _answer(self, item: FeedItem) -> TargetAnswer:
         try:
@@ -154,7 +156,7 @@ class Target:
         except TimeoutError:
             says = f"There was no answer within {self._timeout:g} s."
         except OSError as error:
-            says = f"The addresses of {self._host} cannot be found ({told(error)})."
+            says = f"The host {self._host} cannot be resolved ({told(error)})."
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             says = f"There was no answer ({told_with_type(error)})."
         except Misled as error:
@@ -177,8 +179,8 @@ class Target:
         return self._addresses
 
     async def _ask_at(self, address: str, item: FeedItem) -> TargetAnswer:
-        """Post to this very address, in the name of the host, whose certificate is demanded."""
-        body, signature = self._verifier.sign(item.body, self._credentials)
+        """Post to this address, with the host's name for the Host header and the certificate."""
+        body, signature = self._verifier.sign(WebhookRequest(item.body), self._credentials)
         headers = {**self._headers, "Idempotency-Key": item.key, **signature}
         request = self._client.build_request(
             "POST",
@@ -200,7 +202,7 @@ class Target:
 
 
 def meaning(status: int, headers: Mapping[str, str], said: bytes, *, now: datetime | None = None) -> TargetAnswer:
-    """What an answer of this status means."""
+    """Interpret an answer by its status."""
     words = _words_of(said)
     says = f"The target answered {status}{f': {words}' if words else ''}."
     retry_after = _retry_after(headers.get("retry-after", ""), now or datetime.now(UTC))
@@ -220,7 +222,7 @@ def meaning(status: int, headers: Mapping[str, str], said: bytes, *, now: dateti
 
 
 def target_url(url: str) -> httpx.URL:
-    """The URL. Raises `ConfigurationError` unless it can be posted to."""
+    """Parse the target's URL. Raises `ConfigurationError` unless it is an http or https URL."""
     try:
         parsed = httpx.URL(url)
         is_right = parsed.scheme in ("http", "https") and bool(parsed.host) and parsed.port != 0
@@ -234,12 +236,12 @@ def target_url(url: str) -> httpx.URL:
 
 
 def shown_target(url: httpx.URL) -> str:
-    """The URL without what may be secret in it."""
+    """Format the URL without parts that may be secret."""
     return f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}{'?…' if url.query else ''}"
 
 
 def _retry_after(text: str, now: datetime) -> float | None:
-    """Seconds, from a number of them or a date; None for what is neither."""
+    """Parse Retry-After, a number of seconds or a date, into seconds; None for any other text."""
     if re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
         return min(float(text), LONGEST_RETRY_AFTER)
     try:
@@ -251,6 +253,6 @@ def _retry_after(text: str, now: datetime) -> float | None:
 
 
 def _words_of(said: bytes) -> str:
-    """One line of what was said."""
+    """Condense an answer's body into one line."""
     text = storable(said[: 4 * LONGEST_SAYS].decode("utf-8", "replace"))
     return " ".join(text.split())[:LONGEST_SAYS].rstrip(".")

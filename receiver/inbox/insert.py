@@ -1,12 +1,12 @@
 """Inserting arrivals: one statement puts a whole batch into the inbox, and may be a transaction by itself.
 
-One, because each statement costs a thread that works beside a busy event loop the interpreter's lock several times,
-and costs a round trip where the database is elsewhere (docs/decisions/0011). On SQLite it is an INSERT into a view
-whose trigger fills the three tables; on PostgreSQL it is one query that does. Either way a dedup key is inserted or it
-is not, and only with it come the delivery and its body.
+A single statement, because beside a busy event loop each statement takes the interpreter's lock several times, and
+costs a round trip to a remote database (docs/decisions/0011). On SQLite it is an INSERT into a view whose trigger fills
+the three tables; on PostgreSQL it is one query with several INSERTs. On both, the delivery and its body are inserted
+only if the dedup key is.
 
-Nearly always every key of a batch is new. SQLite takes that for granted and lets the statement fail if it is not so,
-since a second one, to count what was kept, would cost as many hand-overs as the first.
+Nearly always every key of a batch is new. On SQLite the statement fails if one is not, because a second statement that
+counts the inserted rows would take the interpreter's lock as often as the first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from receiver.database.database import Database
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, kept_reason
 
-#: The channel on which PostgreSQL tells workers elsewhere that something was accepted.
+#: The channel on which PostgreSQL notifies the workers of other processes of accepted deliveries.
 CHANNEL = "hookmirror_accepted"
 
 
@@ -59,12 +59,12 @@ def insert_new(connection: Connection, arrivals: Sequence[Arrival]) -> None:
 
 
 class _Column(NamedTuple):
-    """A column of an arrival: every statement and every row here is made from these."""
+    """A column of an arrival; all statements and row builders here are made from these."""
 
     name: str
     #: Its type on PostgreSQL.
     kind: str
-    #: The expression for its value, which is None where the arrival has none.
+    #: The Python expression of its value; None if the arrival has none.
     value: str
 
     @property
@@ -72,7 +72,7 @@ class _Column(NamedTuple):
         return any(table.c[self.name].nullable for table in _FOLLOWING if self.name in table.c)
 
 
-#: In the order of a row. Each goes into every table of the inbox that has a column of this name.
+#: The columns in the order of a row. Each fills the columns of this name in all tables of the inbox.
 _COLUMNS = (
     _Column("id", "bigint", "arrival.id"),
     _Column("source", "text", "arrival.source"),
@@ -92,7 +92,7 @@ _COLUMNS = (
     _Column("headers", "text", "encode(arrival.headers).decode()"),
 )
 
-#: Further columns of each table, computed from those of an arrival, which stand in braces.
+#: Further columns of each table, computed from those of an arrival, written in braces.
 _FOLLOWING: dict[Table, dict[str, str]] = {
     DEDUP_KEYS: {"delivery_id": "{id}"},
     DELIVERIES: {
@@ -104,16 +104,16 @@ _FOLLOWING: dict[Table, dict[str, str]] = {
 
 
 def _fill(table: Table, read: Mapping[str, str]) -> str:
-    """The start of a statement that inserts arrivals into a table; `read` says how each column of theirs is read."""
+    """The beginning of a statement that inserts arrivals into a table; `read` formats a column reference."""
     filled = {name: text for name, text in read.items() if name in table.c}
     filled |= {name: text.format_map(read) for name, text in _FOLLOWING[table].items()}
     return f"INSERT INTO {table.name} ({', '.join(filled)}) SELECT {', '.join(filled.values())}"
 
 
 def _compiled(row: str) -> Callable[[Arrival], Any]:
-    """The function that makes a row of an arrival.
+    """Compile the function that makes a row of an arrival.
 
-    Compiled from one expression, because calling a function for each column took twice as long.
+    One expression for all columns, because a function call for each column took twice as long.
     """
     names = {"encode": codec.encode, "iso_text": iso_text, "kept_reason": kept_reason}
     return eval(f"lambda arrival: {row}", names)  # type: ignore[no-any-return]  # noqa: S307 (our own expressions)
@@ -121,13 +121,13 @@ def _compiled(row: str) -> Callable[[Arrival], Any]:
 
 # ── SQLite ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#: Stands for NULL, which the driver takes several times as long to bind: no nullable column is ever empty text.
+#: Stands for NULL, which the driver takes several times as long to bind. No nullable column is ever empty text.
 _ABSENT = ""
 
-#: The two views: what goes into the first must be new, what goes into the second may be known, and then is left out.
+#: The two views: inserts into the first fail for a known dedup key, inserts into the second skip it.
 _ALL, _NEW = "arrivals", "arrivals_or_duplicates"
 
-#: How a trigger reads each column.
+#: The references to columns in a trigger.
 _NEW_ROW = {each.name: f"nullif(NEW.{each.name}, '')" if each.is_nullable else f"NEW.{each.name}" for each in _COLUMNS}
 
 
@@ -146,7 +146,7 @@ def _view(view: str, conflict: str) -> tuple[str, str]:
     )
 
 
-#: They are of a connection, not of the file: they change with this code, not with a migration.
+#: Temporary views of a connection, so that they change with this code and need no migration.
 _VIEWS = (*_view(_ALL, ""), *_view(_NEW, "ON CONFLICT DO NOTHING"))
 
 
@@ -158,13 +158,13 @@ def _insert_into_sqlite(connection: Connection, view: str, arrivals: Sequence[Ar
 
 
 def _sqlite_inserts(view: str, arrivals: Sequence[Arrival]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The fewest possible statements, each with its parameters."""
+    """Yield as few statements as the driver's limit on parameters permits, each with its parameters."""
     for rows, size in portions([_sqlite_row(arrival) for arrival in arrivals]):
         yield f"INSERT INTO {view} {values(len(_COLUMNS), size)}", padded(rows, size, len(_COLUMNS))
 
 
 def _sqlite_value(column: _Column) -> str:
-    """The expression for what the driver binds."""
+    """The expression of the value that the driver binds."""
     value = column.value
     if column.kind == "boolean":
         return f"1 if {value} else 0"
@@ -173,7 +173,7 @@ def _sqlite_value(column: _Column) -> str:
     if not column.is_nullable:
         return value
     if column.kind in ("bytea", "integer"):
-        # Empty bytes and the number 0 are values.
+        # Empty bytes and the number 0 are values, unlike None.
         return f"{_ABSENT!r} if (value := {value}) is None else value"
     return f"{value} or {_ABSENT!r}"
 
@@ -183,11 +183,11 @@ _sqlite_row = _compiled(f"({', '.join(map(_sqlite_value, _COLUMNS))})")
 
 # ── PostgreSQL ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#: How the query reads each column: bytes come as Base64.
+#: The references to columns in the query: bytes arrive as Base64.
 _GIVEN = {each.name: f"decode({each.name}, 'base64')" if each.kind == "bytea" else each.name for each in _COLUMNS}
 
-#: Keys are inserted in their order, so that two processes that insert the same ones wait for each other instead of
-#: deadlocking; of two arrivals with one key, the earlier is kept.
+#: Keys are inserted in sorted order, so that two processes inserting the same keys wait for each other instead of
+#: deadlocking; of two arrivals with one key, the earlier is inserted.
 _QUERY = f"""
 WITH arrivals AS (
     SELECT * FROM json_to_recordset(CAST(%s AS json)) AS given (
@@ -209,5 +209,5 @@ _json_row = _compiled(f"{{{', '.join(f'{column.name!r}: {column.value}' for colu
 
 
 def _postgresql_query(arrivals: Sequence[Arrival]) -> tuple[str, tuple[str]]:
-    """The statement, which returns how many are new, with its parameter."""
+    """The statement, which returns the number of new arrivals, with its parameter."""
     return _QUERY, (codec.encode([_json_row(arrival) for arrival in arrivals]).decode(),)

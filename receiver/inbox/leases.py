@@ -23,23 +23,23 @@ CLAIM_LOCK = 0x686F6F6B0002
 
 
 class Claimed(NamedTuple):
-    """A delivery that this worker may work on until its lease ends."""
+    """A delivery claimed by this worker, until its lease ends."""
 
     id: int
     source: str
-    #: From 1.
+    #: The number of the attempt, from 1.
     round: int
-    #: From 1, within the round.
+    #: The number of the round, from 1.
     attempt: int
     received_at: datetime
     #: The verified body; None if it expired before the delivery was replayed.
     plain: bytes | None
-    #: What it is about, as known when it was accepted.
+    #: The entity as read when the delivery was accepted.
     entity: tuple[str, str] | None
 
 
 class Due(NamedTuple):
-    """Whether there is something to claim, among the ordinary deliveries and among the suspects."""
+    """Whether ordinary deliveries and suspects are due."""
 
     ordinary: bool
     suspect: bool
@@ -56,9 +56,9 @@ def claim(
     suspect: bool,
     max_bytes: int | None = None,
 ) -> list[Claimed]:
-    """Take due deliveries of these sources, suspects or ordinary ones; in the order of their ids.
+    """Claim due deliveries of these sources, either suspects or ordinary ones, in the order of ids.
 
-    As many as have `max_bytes` of bodies together, but one at least; the bodies of the others are not even read.
+    Claims as many as fit into `max_bytes` of bodies, but at least one; the bodies of the others are not read.
     """
     _be_alone(connection)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
@@ -77,16 +77,16 @@ def claim_around(
     suspect: bool,
     max_bytes: int | None = None,
 ) -> list[Claimed]:
-    """Claim as `claim` does, past the rows that made it fail, which are found by halving the batch.
+    """Claim as `claim` does, without the rows that made it fail, which are found by halving the batch.
 
-    A row whose values are at fault ends as dead with the database's reason. Whatever cannot be changed even so is left
-    as it is. Raises what `claim` raised if that had nothing to do with single rows.
+    A row whose values are at fault ends as dead with the database's reason, or stays as it is if the database refuses
+    that, too. Raises the error of `claim` if it is not about single rows.
     """
     _be_alone(connection)
     detour = _Detour(connection, worker, now, now + lease, left_bytes=max_bytes)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect}
     while len(detour.claimed) < limit and not detour.is_full:
-        # What is left stays due, and comes first.
+        # The others stay due, and are claimed first next time.
         window = {"limit": limit - len(detour.claimed), "skip": detour.left}
         ids = list(connection.execute(_DUE_IDS, parameters | window).scalars())
         if not ids:
@@ -99,7 +99,7 @@ def claim_around(
 
 @dataclass(slots=True)
 class _Detour:
-    """A claim that leaves out rows that cannot be claimed; each try has a savepoint of its own."""
+    """A claim that skips rows that cannot be claimed; each try has a savepoint of its own."""
 
     connection: Connection
     worker: str
@@ -116,7 +116,7 @@ class _Detour:
     unexplained: Exception | None = None
 
     def claim(self, ids: Sequence[int]) -> None:
-        """Claim these, or both halves of them, or end the one that is left."""
+        """Claim these deliveries, or else each half of them; mark a single one that fails as dead."""
         if self.is_full:
             return
         try:
@@ -145,7 +145,7 @@ class _Detour:
     def _give_up(self, delivery_id: int, error: Exception) -> None:
         if is_fault_of_values(error):
             reason = f"It could not be claimed: {told(error)}"
-            # No index may take its event type or entity.
+            # An index may be unable to hold its event type or entity.
             if self._end(delivery_id, reason, {}) or self._end(delivery_id, reason, _NAMELESS):
                 self.dead += 1
                 log.warning("a delivery is dead", delivery=delivery_id, reason=reason)
@@ -153,7 +153,7 @@ class _Detour:
         else:
             self.unexplained = error
         self.left += 1
-        log.debug("a delivery cannot be claimed, and is left as it is", delivery=delivery_id, error=told(error))
+        log.debug("cannot claim a delivery; skipping it", delivery=delivery_id, error=told(error))
 
     def _end(self, delivery_id: int, reason: str, names: dict[str, None]) -> bool:
         ended = {"state": State.DEAD.value, "reason": kept_reason(reason), "ended_at": self.now, "suspect": False}
@@ -172,7 +172,7 @@ _NAMELESS = {"entity_kind": None, "entity_id": None}
 
 
 def first_due(connection: Connection, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
-    """When the first ordinary pending delivery and the first suspect are due; None where there is none."""
+    """When the first ordinary pending delivery and the first suspect are due; None if there is no such delivery."""
     if connection.dialect.name == "postgresql":
         connection.execute(_BY_INDEX)
     ordinary, suspect = connection.execute(_FIRST_DUE, {"sources": sorted(sources)}).one()
@@ -180,7 +180,7 @@ def first_due(connection: Connection, sources: Collection[str]) -> tuple[datetim
 
 
 def _be_alone(connection: Connection) -> None:
-    """One claim at a time: two that do not see each other could both take deliveries of one entity."""
+    """Lock against other claims, because two concurrent claims could both take deliveries of one entity."""
     if connection.dialect.name == "postgresql":
         connection.execute(_CLAIM_ALONE, {"key": CLAIM_LOCK})
         connection.execute(_BY_INDEX)
@@ -195,7 +195,7 @@ _FIRST_DUE = select(_first_due_at(False), _first_due_at(True))
 
 _BUSY = DELIVERIES.alias("busy")
 
-#: The offset keeps PostgreSQL from making a join of it, which it would do without the index.
+#: The OFFSET keeps PostgreSQL from turning the subquery into a join, which would not use the index.
 _ENTITY_IS_BUSY = (
     select(literal(1))
     .select_from(_BUSY)
@@ -210,8 +210,8 @@ _ENTITY_IS_BUSY = (
     .exists()
 )
 
-#: Has PostgreSQL walk along the index of what is due for the rest of the transaction: its statistics are of a time when
-#: little was pending, so that it would rather sort the whole backlog each time.
+#: Makes PostgreSQL use the index of due deliveries for the rest of the transaction. Its statistics may date from a time
+#: with few pending deliveries, and it would then sort the whole backlog each time.
 _BY_INDEX = text(
     "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true), "
     "set_config('enable_seqscan', 'off', true)"
@@ -219,8 +219,8 @@ _BY_INDEX = text(
 
 _CLAIM_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 
-#: The bytes of what is worked on: of the body, or of what it decrypted to. Both databases know them without reading it.
-#: Looked up for each delivery, so that no join changes the order in which the index is walked.
+#: The size of the verified content, body or plain, which both databases know without reading it.
+#: A subquery per delivery, because a join might change the order in which the index is read.
 _SIZE = (
     select(func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)))
     .where(BODIES.c.delivery_id == DELIVERIES.c.id)
@@ -228,12 +228,12 @@ _SIZE = (
     .scalar_subquery()
 )
 
-#: What is worked on, of the deliveries whose ids are the parameter `ids`.
+#: The verified content of the deliveries in the parameter `ids`.
 _PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")).where(
     among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
 )
 
-#: What `_claim` claims.
+#: The statement of `_claim`.
 _COLUMNS = (
     DELIVERIES.c.id,
     DELIVERIES.c.source,
@@ -257,7 +257,7 @@ def _due(*columns: Any) -> Select[Any]:
     )
 
 
-#: Built once: putting a statement together costs as much as running it.
+#: Built once, because building a statement costs as much as running it.
 _DUE = _due(*_COLUMNS)
 _DUE_IDS = _due(DELIVERIES.c.id).offset(bindparam("skip"))
 _ROWS = select(*_COLUMNS).where(IDS)
@@ -285,7 +285,7 @@ def _claim(connection: Connection, rows: Sequence[Any], worker: str, until: date
 
 
 def _how_many(sizes: Sequence[int | None], max_bytes: int | None) -> int:
-    """How many of these, from the first on, fit into `max_bytes` together: at least one."""
+    """How many of the first sizes fit into `max_bytes` together, at least one."""
     if max_bytes is None:
         return len(sizes)
     totals = accumulate(size or 0 for size in sizes)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from receiver.envelope import Envelope
-from receiver.verify.signatures import Credentials, Verifier
+from receiver.verify.verifiers import Credentials, Verifier
 
 
 class SpokenDialect(Protocol):

@@ -1,7 +1,7 @@
-"""Candidates: the deliveries that may have spoken of one row.
+"""Candidates: the deliveries that may have brought news of one row.
 
-No table says which deliveries spoke of a row and lost. So these are looked for by what they are about: the row itself,
-its parents, and whatever the deliveries are about that are known to have changed it. Only indexes are used.
+No table records deliveries whose news of a row lost. They are found by their entity: the row itself, its parents, and
+the entities of deliveries that are known to have changed the row. Each query uses an index.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from receiver.mirror.rows import Key, sql_table
 from receiver.mirror.versions import microseconds
 from receiver.provenance.stored import StoredRow
 
-#: Deliveries that are run for one row, and bytes of their bodies together.
+#: The most deliveries that are run for one row, and the most bytes of their bodies together.
 MOST_CANDIDATES, MOST_CANDIDATE_BYTES = 2_000, 16 * 1024 * 1024
 
-#: The newest changes of the row that are asked for their deliveries, and entities that are looked for besides its own.
+#: The most changes of the row that are read for their deliveries, and the most entities besides its own.
 MOST_CHANGES, MOST_ENTITIES = 500, 16
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What was found, in the order of arrival."""
+    """The candidates for one row, in the order of arrival."""
 
-    #: Those that were once processed, and so are part of what the row is.
+    #: Deliveries that were processed at least once, and so contributed to the row.
     processed: Sequence[Row[Any]]
-    #: Those about the row that never were: they are dead, ignored, or not done.
+    #: Deliveries about the row that were never processed: dead, ignored, or unfinished.
     others: Sequence[Row[Any]]
-    #: Deliveries that changed the row, as its changes say, whether or not they are kept.
+    #: Deliveries that changed the row according to the change feed, whether or not they are kept.
     changed_it: frozenset[int]
     #: The runs that changed it, by the times at the source, in microseconds, of what they brought; None for a run of a
     #: release that did not note it.
     repaired_by: Mapping[int, int | None]
-    #: Why not all were found; None if none is known to be left out.
+    #: Why some candidates were left out; None if none is known to be.
     partial: str | None
 
 
 def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
-    """The deliveries that may have spoken of the row, at most `MOST_CANDIDATES` and `MOST_CANDIDATE_BYTES`."""
+    """Find the deliveries that may have brought news of the row, within the bounds above."""
     changes = connection.execute(_CHANGES, _named(row.key) | {"limit": MOST_CHANGES}).all()
     changed_it = frozenset(change.delivery_id for change in changes if change.delivery_id is not None)
     winners = {version.arrival for version in row.registers.versions.values()}
@@ -64,7 +64,7 @@ def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
     others = [each for each in found.values() if each.id not in processed and each.entity_id in own]
     run, partial = _bounded([found[each] for each in sorted(processed)], winners)
     if partial is None and left_out:
-        partial = f"of the {len(names)} entities whose deliveries may have spoken of it, {len(wanted)} were looked at"
+        partial = f"of the {len(names)} entities whose deliveries may be about it, {len(wanted)} were searched"
     # Oldest first, so that of two the later one counts.
     repairs = [each for each in reversed(changes) if each.delivery_id is None]
     repaired_by = {microseconds(each.changed_at): each.run for each in repairs}
@@ -77,7 +77,7 @@ def bodies_of(connection: Connection, ids: Sequence[int]) -> Mapping[int, bytes]
 
 
 def _bounded(processed: Sequence[Row[Any]], winners: Collection[int]) -> tuple[list[Row[Any]], str | None]:
-    """The newest of them within the bounds, and those that brought what the row holds."""
+    """Keep the newest deliveries within the bounds, and those that brought the row's values."""
     size = number = 0
     newest: set[int] = set()
     for each in reversed(processed):
@@ -88,18 +88,18 @@ def _bounded(processed: Sequence[Row[Any]], winners: Collection[int]) -> tuple[l
     if len(newest) == len(processed):
         return list(processed), None
     first = min(newest, default=0)
-    partial = f"of {len(processed)} deliveries or more, the newest {len(newest)} were looked at, back to {first}"
+    partial = f"of {len(processed)} deliveries or more, the newest {len(newest)} were run, back to {first}"
     return [each for each in processed if each.id in newest or each.id in winners], partial
 
 
 def _names(external_id: str) -> list[str]:
-    """What an entity may be called that the row is about: its id, or that behind its kind."""
+    """The possible entity ids of a row: its external id, and the part after a kind in it."""
     kind, colon, rest = external_id.partition(":")
     return [external_id, rest] if colon and kind and rest else [external_id]
 
 
 def _parents(row: StoredRow, changes: Iterable[Row[Any]]) -> list[str]:
-    """The external ids of what it belongs to, or did."""
+    """The external ids of the row's present and former parents."""
     if row.key.table.parent_table is None:
         return []
     told = [row.registers.values.get("parent")]
@@ -114,7 +114,7 @@ def _not_ended(connection: Connection, source: str, names: Sequence[str]) -> lis
 
 
 def _once_processed(connection: Connection, found: Mapping[int, Row[Any]]) -> set[int]:
-    """Those that ended as processed in one of their rounds."""
+    """Select the deliveries that were processed in one of their rounds."""
     processed = {each.id for each in found.values() if each.state == State.PROCESSED}
     again = [each.id for each in found.values() if each.round > 1 and each.id not in processed]
     if again:
@@ -146,7 +146,7 @@ _BY_ID = select(*_COLUMNS).where(IDS)
 _ABOUT = (
     select(*_COLUMNS)
     .where(DELIVERIES.c.source == bindparam("source"), DELIVERIES.c.entity_id == bindparam("name"))
-    # As the index has it.
+    # The condition of the partial index, word for word.
     .where(text("deliveries.ended_at IS NOT NULL"))
     .order_by(DELIVERIES.c.id.desc())
     .limit(bindparam("limit"))
@@ -159,7 +159,7 @@ def _about_in(state: State) -> Select[Any]:
     return waiting.limit(bindparam("limit"))
 
 
-#: One by one, because each of the two states has an index of the few rows in it.
+#: One query per state, because each has a partial index of its few rows.
 _WAITING = [_about_in(state) for state in (State.PENDING, State.PROCESSING)]
 
 _PROCESSED_BEFORE = select(ROUNDS.c.delivery_id).where(

@@ -1,4 +1,4 @@
-"""Origins: what brought a value, read from the arrival that stands in its version."""
+"""Origins: the delivery or reconcile that brought a value, read from the arrival number in its version."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from receiver.provenance.candidates import Candidates
 
 
 class Bringer(StrEnum):
-    """What brings news."""
+    """The kinds of origins."""
 
     DELIVERY = "delivery"
     RECONCILE = "reconcile"
-    #: A delivery or a reconcile of a time of which no delivery is kept any more.
+    #: A delivery or a reconcile, older than every delivery that is kept.
     FORGOTTEN = "forgotten"
 
 
 class Origin(NamedTuple):
-    """Where news came from."""
+    """The origin of a value."""
 
     kind: Bringer
     #: The delivery's id; None for a reconcile.
     delivery_id: int | None
     event_type: str | None
-    #: When it arrived here; for a reconcile, when its list was asked for.
+    #: When the delivery arrived; for a reconcile, when its list was requested.
     arrived_at: datetime
     #: The run that repaired the row with it, where it is known.
     run: int | None = None
@@ -59,7 +59,7 @@ def _of_what_is_not_kept(version: Version, candidates: Candidates, oldest: int |
     moment = EPOCH + timedelta(microseconds=arrived(version.arrival))
     if version.arrival in candidates.changed_it:
         return Origin(Bringer.DELIVERY, version.arrival, None, moment)
-    # Deliveries are dropped in the order of their ids: what is younger than the oldest and not there never was.
+    # Deliveries are dropped in the order of ids, so an unknown id above the oldest kept one was never a delivery.
     is_reconcile = version.time in candidates.repaired_by or (oldest is not None and version.arrival > oldest)
     kind = Bringer.RECONCILE if is_reconcile else Bringer.FORGOTTEN
     return Origin(kind, None, None, moment, candidates.repaired_by.get(version.time))

@@ -1,6 +1,6 @@
-"""Recomputation: the kept deliveries about one row run into empty registers, in the order of arrival.
+"""Recomputation: runs the kept deliveries about one row into empty registers, in the order of arrival.
 
-It is what the row would be if it had only these deliveries and today's code. Nothing is written.
+The result is the row as these deliveries and today's code alone would make it. Nothing is written.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from receiver.provenance.traces import Trace
 from receiver.worker.isolation import IsolatedRun
 from receiver.worker.trial import Obstacle, Trial, run_trial
 
-#: Deliveries whose bodies are read at once, and bytes after which that is enough.
+#: The most deliveries, and the most bytes of bodies, that one query reads.
 RUN_AT_ONCE, BYTES_RUN_AT_ONCE = 200, 1024 * 1024
 
-#: Seconds that the deliveries of one row may take together.
+#: The time limit for the deliveries of one row, in seconds.
 RECOMPUTATION_SECONDS = 4.0
 
 
-#: Why a delivery tells nothing, as it stands behind its id.
+#: Why a delivery gives no news, worded to follow "because".
 OBSTACLES = {
     Obstacle.EXPIRED: "its body has expired",
     Obstacle.NO_SOURCE: "the settings have no source {source}",
@@ -49,16 +49,16 @@ OBSTACLES = {
 
 @dataclass(slots=True)
 class Recomputation:
-    """What came of running the deliveries."""
+    """The result of running the deliveries."""
 
     trace: Trace = field(default_factory=Trace)
     #: The deliveries that were run.
     ran: set[int] = field(default_factory=set)
-    #: Of those that were not, why.
+    #: The reason for each delivery that was not run.
     obstacles: dict[int, tuple[Obstacle, str]] = field(default_factory=dict)
-    #: Those whose handlers looked at rows that were not recomputed, and so saw them as they are now.
+    #: Deliveries whose handlers read rows outside the recomputation, in their present state.
     looked_around: set[int] = field(default_factory=set)
-    #: What the parent's registers say, by parent.
+    #: The recomputed registers of each parent.
     parents: dict[Key, Trace] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -72,9 +72,9 @@ def recompute(
     retries: RetrySchedule,
     seconds: float = RECOMPUTATION_SECONDS,
 ) -> Recomputation:
-    """Run these deliveries, given in the order of arrival, for as long as that takes or `seconds`.
+    """Run these deliveries, given in the order of arrival, for at most `seconds`.
 
-    Raises `Unavailable` if too much of the dialects' code hangs in this process.
+    Raises `Unavailable` if too many abandoned handlers still hang in this process.
     """
     began = monotonic()
     recomputing = _Recomputing(database, sources, row, retries)
@@ -94,13 +94,13 @@ def recompute(
 
 
 class _Recomputing:
-    """Runs deliveries and lets what they say about the row and its parents in. `take` never runs twice at a time."""
+    """Runs deliveries and merges their news of the row and its parents. `take` is never called concurrently."""
 
     def __init__(
         self, database: Database, sources: Mapping[str, Source], row: StoredRow, retries: RetrySchedule
     ) -> None:
         self.told = Recomputation()
-        #: When the attempt of each delivery at hand ended.
+        #: When the attempt of each current delivery ended.
         self.ends: Mapping[int, datetime] = {}
         self._database = database
         self._sources = sources
@@ -127,10 +127,10 @@ class _Recomputing:
                 self.told.parents.setdefault(write.key, Trace()).take(write)
 
     def _read(self, claimed: Claimed, key: Key, writes: list[Write]) -> MirrorRow | None:
-        """What `mirror.get` answers: this row as told so far, any other as it is now."""
+        """Answer `mirror.get`: the row and its parents as recomputed so far, any other row as it is now."""
         if key != self._key:
             self.told.looked_around.add(claimed.id)
-            # Not held any longer than that: the code that asks may never return.
+            # Closed at once, because the calling code may never return.
             with self._database.read() as connection:
                 return UnitOfWork(connection).read(key, writes)
         trace = self.told.trace.copied()
@@ -159,7 +159,7 @@ def _windows(deliveries: Sequence[Row[Any]]) -> Iterator[list[Row[Any]]]:
 
 
 def _claimed(database: Database, window: Sequence[Row[Any]]) -> list[Claimed]:
-    """The deliveries as a worker had them at their last attempt."""
+    """Read the deliveries as a worker claimed them for their last attempt."""
     with database.read() as connection:
         bodies = bodies_of(connection, [each.id for each in window])
     return [

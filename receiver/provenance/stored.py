@@ -1,4 +1,4 @@
-"""Stored rows: what the mirror holds of one row and of its parent, with the versions that nobody else is shown."""
+"""Stored rows: one row of the mirror and its parent, with their internal versions."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from receiver.mirror.versions import Registers, Version, dump, load, row_status
 
 
 class StoredRow(NamedTuple):
-    """One row as it stands."""
+    """One row as stored, with its registers."""
 
     key: Key
     registers: Registers
     active: bool
     changed_at: datetime
     deactivated_at: datetime | None
-    #: The parent that its rows go with; None without one.
+    #: The parent whose end ends this row; None without one.
     parent: Key | None
-    #: As of when that parent lost its children; None if it did not.
+    #: The version at which the parent lost its children; None if it did not.
     children_gone: Version | None
 
 
 def stored_row(connection: Connection, key: Key) -> StoredRow | None:
-    """The row; None if no news of it has arrived."""
+    """Read the row; None if no news of it has arrived."""
     found = _registers(connection, key)
     if found is None:
         return None
@@ -38,7 +38,7 @@ def stored_row(connection: Connection, key: Key) -> StoredRow | None:
 
 
 def parent_of(key: Key, registers: Registers) -> Key | None:
-    """The row whose end would be this one's, as these registers say."""
+    """The parent that these registers name, whose end ends this row, too."""
     parent = registers.values.get("parent")
     if key.table.parent_table is None or parent is None:
         return None
@@ -46,7 +46,7 @@ def parent_of(key: Key, registers: Registers) -> Key | None:
 
 
 def row_of(key: Key, registers: Registers, children_gone: Version | None) -> MirrorRow | None:
-    """The row that these registers make, as the mirror would show it; None if no news of it has arrived."""
+    """Build the row from its registers, as the mirror would show it; None for registers without news."""
     if "active" not in registers.versions:
         return None
     status = row_status(registers, children_gone)

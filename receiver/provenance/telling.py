@@ -1,4 +1,4 @@
-"""Telling: what there is to say about a row's provenance, in the same sentences for everybody."""
+"""Words a row's provenance in sentences, shared by commands and API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from receiver.provenance.why import Checked, Why
 from receiver.worker.trial import Obstacle
 
-#: Why deliveries were not run, as a group.
+#: Why groups of deliveries were not run; `{}` is their number.
 NOT_RUN = {
     Obstacle.EXPIRED: "the bodies of {} have expired",
     Obstacle.NO_SOURCE: "{} are of a source that the settings do not name",
@@ -18,22 +18,22 @@ NOT_RUN = {
     Obstacle.IGNORED: "{} are ignored with today's code",
     Obstacle.FAILED: "the handlers of {} fail with today's code",
     Obstacle.HANGS: "the handlers of {} did not return",
-    Obstacle.NOT_REACHED: "for {} there was no time",
+    Obstacle.NOT_REACHED: "the time ended before {} were run",
 }
 
 
 def sentences(why: Why) -> list[str]:
-    """What the deliveries say of the row as a whole."""
+    """Sum up what the deliveries show about the row as a whole."""
     return list(_sentences(why))
 
 
 def obstacles(why: Why) -> Counter[Obstacle]:
-    """How many deliveries were not run, by reason."""
+    """Count the deliveries that were not run, by reason."""
     return Counter(obstacle for obstacle, _ in why.recomputation.obstacles.values())
 
 
 def overall(why: Why) -> Checked:
-    """Whether the row is what its deliveries say."""
+    """Whether the recomputed row equals the stored one."""
     if why.differing:
         return Checked.DIFFERS
     unknown = not why.is_complete or any(each.check is Checked.UNKNOWN for each in why.reasons)
@@ -45,20 +45,20 @@ def _sentences(why: Why) -> Iterator[str]:
     number = "1 kept delivery was" if ran == 1 else f"{ran} kept deliveries were"
     told = f"{number} run again, in {why.recomputation.seconds * 1_000:.0f} ms"
     if why.differing:
-        yield f"{told}: they do not say what the row holds about {', '.join(why.differing)}."
+        yield f"{told}: their result differs from the row in {', '.join(why.differing)}."
     elif overall(why) is Checked.AGREES:
-        yield f"{told}: the row is what they say."
+        yield f"{told}: their result equals the row."
     elif any(each.check is Checked.AGREES for each in why.reasons):
-        yield f"{told}: nothing that they say differs from the row, which others had a part in."
+        yield f"{told}: their result agrees with the row, to which others contributed, too."
     else:
-        yield f"{told}: they say nothing about what the row holds now."
+        yield f"{told}: they brought none of the row's present values."
     if counted := obstacles(why):
         parts = "; ".join(NOT_RUN[kind].format(number) for kind, number in counted.most_common())
-        yield f"Not run: {parts}. What lost against a value may be among them."
+        yield f"Not run: {parts}. News that lost against a value may be among them."
     if why.candidates.partial is not None:
-        yield f"Not all were looked at: {why.candidates.partial}."
+        yield f"Some deliveries were left out: {why.candidates.partial}."
     if around := len(why.recomputation.looked_around):
-        yield f"The handlers of {around} looked at other rows of the mirror, and saw them as they are now."
+        yield f"The handlers of {around} read other rows of the mirror, in their present state."
     if why.lost_with_parent is not None:
         assert why.row.parent is not None
-        yield f"It is not active because {why.row.parent.external_id}, which it belongs to, lost its rows."
+        yield f"The row is inactive because its parent {why.row.parent.external_id} lost its children."

@@ -1,6 +1,6 @@
-"""Traces: the registers of one row, filled from empty, with what lost last against each value.
+"""Traces: the registers of one row, filled from empty, with the last news that lost against each value.
 
-Pure. A trace takes news in the order of arrival, through the same guard as the mirror.
+Pure. A trace merges news in the order of arrival, through the mirror's own version guard.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from receiver.inbox.ids import arrived
 from receiver.mirror.rows import Write, sql_table
 from receiver.mirror.versions import AHEAD, Patch, Registers, Version
 
-#: Members of one document that are told one by one.
+#: The most members of one document that are traced one by one.
 MOST_MEMBERS_TOLD = 200
 
 
 class NoValue:
-    """A document does not have this member."""
+    """The value of a member that a document does not have."""
 
     def __repr__(self) -> str:
         return "no value"
@@ -33,16 +33,16 @@ NO_VALUE: Final = NoValue()
 class Defeat(StrEnum):
     """How news lost."""
 
-    #: It was the value, until newer news came.
+    #: It was the value until newer news arrived.
     OVERTAKEN = "overtaken"
-    #: It came when newer news was there already.
+    #: It arrived after newer news.
     STALE = "stale"
-    #: It was of the same time: the arrival decided.
+    #: It had the same time of change, so the order of arrival decided.
     TIE = "tie"
 
 
 class Told(NamedTuple):
-    """A value, and how new it is."""
+    """A value with its version."""
 
     value: Any
     version: Version
@@ -58,15 +58,15 @@ class Loss(NamedTuple):
 
 @dataclass(slots=True)
 class Trace:
-    """One row: its registers, and for each column and member what lost last against it."""
+    """The registers of one row, and for each column and member the last news that lost."""
 
     registers: Registers = field(default_factory=Registers)
     losses: dict[str, Loss] = field(default_factory=dict)
-    #: As the registers would be if what is dated in the future had been dated back; None while nothing is.
+    #: The registers with news from the future dated back; None while there is no such news.
     dated_back: Registers | None = None
 
     def take(self, write: Write) -> None:
-        """Let the news of one write in."""
+        """Merge the news of one write."""
         version, back = write.version, _dated_back(write.version)
         if back != version and self.dated_back is None:
             self.dated_back = _copied(self.registers)
@@ -82,7 +82,7 @@ class Trace:
                 self.dated_back.merge(column, value, back)
 
     def copied(self) -> Trace:
-        """Another that takes news of its own."""
+        """Copy the trace, so that the copy merges news of its own."""
         back = None if self.dated_back is None else _copied(self.dated_back)
         return Trace(_copied(self.registers), dict(self.losses), back)
 
@@ -97,7 +97,7 @@ class Trace:
 
 
 def told_of(registers: Registers, column: str, path: str) -> Told | None:
-    """What the registers hold of a column, or of a member of a document (`data.price`); None if nothing was told."""
+    """The value and version of a column, or of a member of a document (`data.price`); None without news of it."""
     version = registers.versions.get(path) or registers.versions.get(column)
     if version is None:
         return None
@@ -109,7 +109,7 @@ def told_of(registers: Registers, column: str, path: str) -> Told | None:
 
 
 def paths_of(registers: Registers, column: str) -> Iterator[str]:
-    """The column, and the members of the document in it, as far as they are told one by one."""
+    """The paths of a column and of the document members in it that are traced one by one."""
     yield column
     value = registers.values.get(column)
     if isinstance(value, dict):
@@ -117,12 +117,12 @@ def paths_of(registers: Registers, column: str) -> Iterator[str]:
 
 
 def is_misdated(version: Version) -> bool:
-    """Whether it is dated so far in the future that a reconcile dates it back."""
+    """Whether the version lies so far in the future that a reconcile dates it back."""
     return version.time > arrived(version.arrival) + AHEAD // timedelta(microseconds=1)
 
 
 def _said(column: str, value: Any, held: Any) -> Iterator[tuple[str, Any]]:
-    """What the news says of the column, and of each member about which it says something else than is held."""
+    """The paths with their new values: the column, and each member whose value differs from the held one."""
     if isinstance(value, Patch):
         yield from ((f"{column}.{member}", word) for member, word in value.members.items())
         return
@@ -131,13 +131,13 @@ def _said(column: str, value: Any, held: Any) -> Iterator[tuple[str, Any]]:
     known: Mapping[str, Any] = held if isinstance(held, dict) else {}
     for member, _ in zip({**known, **members}, range(MOST_MEMBERS_TOLD), strict=False):
         word = members.get(member, NO_VALUE)
-        # Where both say the same, nothing loses that differs.
+        # An equal value does not count as a loss.
         if word != known.get(member, NO_VALUE):
             yield f"{column}.{member}", word
 
 
 def _loss(said: Told, before: Told | None, now: Told | None) -> Loss | None:
-    """What lost when this was said: it, or what was the value before; None if nothing lost that differs."""
+    """The losing one of the new and the previous value; None if they are equal."""
     assert now is not None
     if now.version != said.version:
         how = Defeat.TIE if said.version.ties_with(now.version) else Defeat.STALE
@@ -153,7 +153,7 @@ def _dated_back(version: Version) -> Version:
 
 
 def _copied(registers: Registers) -> Registers:
-    """A copy that can take news of its own; documents are never changed in place, so they are shared."""
+    """Copy registers; the documents are shared, because they are never changed in place."""
     other = copy(registers)
     other.values, other.versions = dict(registers.values), dict(registers.versions)
     other.ties, other.children_gone = set(registers.ties), dict(registers.children_gone)

@@ -1,7 +1,7 @@
-"""Why a row is as it is: for each column and member its version, what brought it, and what lost last against it.
+"""Explains a row: for each column and member its version, its origin, and the last news that lost against it.
 
-Versions and what brought them are read from the row. What lost is found by running the kept deliveries about it again
-(`receiver.provenance.recomputation`), which also shows whether the row is what its deliveries say.
+Versions and origins are read from the row. Lost news is found by running the kept deliveries about the row again
+(`receiver.provenance.recomputation`), which also checks the row against its deliveries.
 """
 
 from __future__ import annotations
@@ -27,63 +27,63 @@ from receiver.provenance.traces import Defeat, Loss, Told, paths_of, told_of
 
 
 class Checked(StrEnum):
-    """Whether the deliveries say what the row holds."""
+    """The result of checking a value against the kept deliveries."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
-    #: What brought the value could not be run.
+    #: The delivery that brought the value could not be run.
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why one column, or one member of a document, has its value."""
+    """The explanation of one column, or of one member of a document."""
 
     #: `price`, or `data.price` for a member.
     path: str
     value: Any
     version: Version
     origin: Origin
-    #: What lost last against it, as far as the deliveries that were run tell; None if nothing did that differs.
+    #: The last different news that lost, according to the deliveries that were run; None if there was none.
     lost: Loss | None
     check: Checked
-    #: Why it is not known whether the deliveries say so, or what they say instead; None if they agree.
+    #: Why the value could not be checked, or how the deliveries differ; None if they agree.
     because: str | None
-    #: Whether the arrival alone decided it.
+    #: Whether the order of arrival alone decided the value.
     is_tie: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """All about one row."""
+    """The explanation of one row."""
 
     row: StoredRow
     reasons: list[Reason]
-    #: What made the row inactive although nothing about itself did: the end of its parent's children.
+    #: The news that made the row inactive through its parent; None if it is active or inactive by itself.
     lost_with_parent: tuple[Version, Origin] | None
     candidates: Candidates
     recomputation: Recomputation
     asked_at: datetime
-    #: Columns that the deliveries tell about and the row does not have.
+    #: Columns that the deliveries have news of and the row does not.
     missing: list[str] = field(default_factory=list)
 
     @property
     def differing(self) -> list[str]:
-        """The columns and members about which the deliveries say something else."""
+        """The columns and members in which the deliveries differ from the row."""
         return [*(each.path for each in self.reasons if each.check is Checked.DIFFERS), *self.missing]
 
     @property
     def is_complete(self) -> bool:
-        """Whether every delivery that is known to have spoken of the row was run."""
+        """Whether every delivery known to have brought news of the row was run."""
         return not self.recomputation.obstacles and self.candidates.partial is None
 
 
-#: Says why a row is as it is, as `explain_row` does.
+#: Explains a row, with the signature of what `explainer` returns.
 Explain = Callable[[Database, Key], Why | None]
 
 
 def explainer(sources: Mapping[str, Source], retries: RetrySchedule | None = None) -> Explain:
-    """Explains rows with the code of these sources."""
+    """Make a function that explains rows with the handlers of these sources."""
     return lambda database, key: explain_row(database, sources, key, retries=retries)
 
 
@@ -95,7 +95,7 @@ def explain_row(
     retries: RetrySchedule | None = None,
     seconds: float = RECOMPUTATION_SECONDS,
 ) -> Why | None:
-    """Why the row is as it is; None if no news of it has arrived. Takes a little longer than `seconds` at most.
+    """Explain the row; None if no news of it has arrived. Takes little longer than `seconds`.
 
     Raises `Unavailable` if too much of the dialects' code hangs in this process.
     """
@@ -119,7 +119,7 @@ def explain_row(
 
 @dataclass(frozen=True, slots=True)
 class _Judge:
-    """Holds the row against what the deliveries say."""
+    """Compares the stored row with the recomputed one."""
 
     row: StoredRow
     recomputation: Recomputation
@@ -142,7 +142,7 @@ class _Judge:
         )
 
     def missing(self) -> list[str]:
-        """What the deliveries tell about that the row holds nothing of."""
+        """The columns that the deliveries have news of and the row does not."""
         held, recomputed = self.row.registers.versions, self.recomputation.trace.registers.versions
         return sorted(path for path in recomputed if path not in held and path.partition(".")[0] not in held)
 
@@ -156,36 +156,36 @@ class _Judge:
         versions = [told.version for told in (recomputed, back) if told is not None]
         newest = min(versions, default=held.version)
         if newest.arrival != arrival and newest > held.version:
-            return Checked.DIFFERS, f"delivery {newest.arrival} says something newer"
+            return Checked.DIFFERS, f"delivery {newest.arrival} has newer news"
         if arrival in self.recomputation.ran:
-            return Checked.DIFFERS, f"with today's code delivery {arrival} does not say so"
-        return Checked.UNKNOWN, f"cannot be told: {self._obstacle(arrival)}"
+            return Checked.DIFFERS, f"with today's code, delivery {arrival} does not bring this value"
+        return Checked.UNKNOWN, f"unknown: {self._obstacle(arrival)}"
 
     def _is_same(self, column: str, path: str, held: Told, recomputed: Told) -> bool:
         if held.version != recomputed.version:
             return False
         both = (self.row.registers, self.recomputation.trace.registers)
         if path == column and any(name.startswith(f"{column}.") for each in both for name in each.versions):
-            # Members that were told apart are held against each other one by one.
+            # Members with versions of their own are compared one by one.
             return isinstance(held.value, dict) == isinstance(recomputed.value, dict)
         return bool(held.value == recomputed.value)
 
     def _dated_back(self, column: str, path: str) -> Told | None:
-        """What the deliveries say once a reconcile has dated back what is from the future; None if nothing is."""
+        """The recomputed value after news from the future is dated back; None without such news."""
         back = self.recomputation.trace.dated_back
         return None if back is None else told_of(back, column, path)
 
     def _obstacle(self, arrival: int) -> str:
         known = self.recomputation.obstacles.get(arrival)
         if known is not None:
-            return f"of delivery {arrival}, {known[1]}"
+            return f"delivery {arrival} gives no news, because {known[1]}"
         origin = self.origins[arrival]
         if origin.kind is Bringer.RECONCILE:
             of_run = "" if origin.run is None else f", run {origin.run},"
-            return f"a reconcile{of_run} brought it, and what the source's list said is not kept"
+            return f"a reconcile{of_run} brought it, and the source's list is not kept"
         if origin.kind is Bringer.DELIVERY:
-            return f"delivery {arrival} is not kept any more, or was not looked at"
-        return "what brought it is older than every delivery that is kept"
+            return f"delivery {arrival} is no longer kept, or was left out"
+        return "its news is older than every delivery that is kept"
 
     def _lost(self, path: str, held: Told, recomputed: Told | None) -> Loss | None:
         if recomputed is None:
@@ -197,13 +197,13 @@ class _Judge:
 
 
 def _is_held_as(back: Told, held: Told) -> bool:
-    """Whether the row holds what is told once it is dated back: to its arrival, or to a time before that."""
+    """Whether the held value is the recomputed one dated back, to its arrival or to an earlier time."""
     is_same = back.version[1:] == held.version[1:] and back.value == held.value
     return is_same and held.version.time <= back.version.time
 
 
 def _paths(row: StoredRow) -> Iterator[tuple[str, str]]:
-    """Every column that was ever told about, and every member of a document."""
+    """The paths of all columns with news, and of all document members."""
     for column in (ACTIVE, *own_columns(row.key.table)):
         for path in paths_of(row.registers, column):
             if told_of(row.registers, column, path) is not None:
@@ -217,5 +217,5 @@ def _lost_with_parent(row: StoredRow, origins: Mapping[int, Origin]) -> tuple[Ve
 
 
 def not_in_force(candidates: Candidates) -> list[Row[Any]]:
-    """The deliveries about the row that were never processed, the newest first."""
+    """List the deliveries about the row that were never processed, newest first."""
     return list(reversed(candidates.others))

@@ -1,6 +1,6 @@
-"""Ask the source: one row of the mirror beside what its source says of it now, and its repair.
+"""Asks the source for one row, compares it with the mirror, and repairs it on request.
 
-The repair goes through the version guard like any other news, and does not overrule a delivery that comes meanwhile.
+A repair passes the version guard like any news, and does not overrule a delivery that arrives meanwhile.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from receiver.reconcile.rows import gone, key_of, present
 from receiver.reconcile.seen import name_of
 from receiver.reconcile.window import Window, open_window
 
-#: Characters of a reason: enough to say something, and no report.
+#: Bounds of a reason, in characters.
 SHORTEST_REPAIR_REASON, LONGEST_REPAIR_REASON = 3, 200
 
 
@@ -40,13 +40,13 @@ class ReasonError(ConfigurationError):
     """The reason of a repair is too short or too long."""
 
 
-#: Called inside the transaction that repairs the row, with what changed: so that no repair stays without its record.
+#: Called with the answer inside the repairing transaction, so that every repair has its record.
 Record = Callable[[Connection, "SourceAnswer"], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedColumn:
-    """One column here and at the source."""
+    """The values of one column in the mirror and at the source."""
 
     name: str
     here: Any
@@ -56,13 +56,13 @@ class ComparedColumn:
 
 @dataclass(slots=True)
 class SourceAnswer:
-    """What the source said of one row, beside what the mirror holds."""
+    """The source's answer about one row, compared with the mirror."""
 
     table: str
     source: str
     external_id: str
     asked_at: datetime
-    #: How long the source took to answer.
+    #: Seconds that the source took to answer.
     seconds: float
     #: Whether the mirror has the row, a tombstone included.
     known_here: bool
@@ -70,36 +70,38 @@ class SourceAnswer:
     known_there: bool
     #: The time of the newest news that the mirror has about it.
     changed_here: datetime | None
-    #: What the source says of the time of its last change, if it says anything.
+    #: The time of the last change according to the source, if its answer has one.
     changed_there: datetime | None
-    #: The columns that the source's answer is about.
+    #: The columns in the source's answer.
     columns: list[ComparedColumn] = field(default_factory=list)
-    #: What the repair changed; None if none was asked for.
+    #: The changes of the repair; None if no repair was requested.
     repaired: list[RowChange] | None = None
     #: Why the row was not repaired although it differs: `newer` or `delivery`; None otherwise.
     left: Literal["newer", "delivery"] | None = None
-    #: Why somebody wanted the repair.
+    #: The reason given for the repair.
     reason: str | None = None
+    #: The action that records the question, or the repair; None where nobody is named who asks.
+    action: int | None = None
 
     @property
     def equal(self) -> bool:
-        """Whether the mirror says what the source says."""
+        """Whether mirror and source agree."""
         return all(column.equal for column in self.columns)
 
     def lines(self) -> list[str]:
-        """The answer for people; nothing in it is invisible."""
+        """Format the answer as lines of text, with invisible characters escaped."""
         lines = [f"{self.source} was asked for {self.table} {self.external_id}, and answered in {self.seconds:.2f} s."]
         if not self.known_there:
-            lines.append("The source has it no more, or never had it.")
+            lines.append("The source does not have it: it was deleted, or never existed.")
         if not self.known_here:
-            lines.append("The mirror has never heard of it.")
+            lines.append("The mirror has no news of it.")
         lines += [
             f"{column.name}: {_as_text(column.there)} there, {_as_text(column.here)} here"
             for column in self.columns
             if not column.equal
         ]
         if self.equal:
-            lines.append("The mirror says the same.")
+            lines.append("The mirror agrees.")
         lines += [
             f"Last change {where}: {time_text(moment)}."
             for where, moment in (("there", self.changed_there), ("here", self.changed_here))
@@ -111,7 +113,7 @@ class SourceAnswer:
         if self.left == "newer":
             return ["Not repaired: the mirror has newer news than this answer."]
         if self.left == "delivery":
-            return ["Not repaired: a delivery about it came while the source was asked. Ask again."]
+            return ["Not repaired: a delivery about it arrived before the source answered. Ask again."]
         if self.repaired is None:
             return []
         return [f"Repaired: {len(self.repaired)} rows changed." if self.repaired else "There was nothing to repair."]
@@ -125,7 +127,7 @@ def ask_source(
     *,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> SourceAnswer:
-    """Compare one row with its source, now. It costs one call of the source's API, and changes nothing.
+    """Compare one row with its source, by one call of its API. Changes nothing.
 
     Raises `ConfigurationError` where the dialect cannot ask or the source has no API, and `ApiError` if it does not
     answer.
@@ -144,9 +146,9 @@ def repair_row(
     record: Record = lambda _connection, _asked: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> SourceAnswer:
-    """Ask the source for one row, and let its answer into the mirror.
+    """Ask the source for one row, and repair the mirror by its answer.
 
-    `run` begins the run whose changes these are, and `record` says what became of it, both inside the transaction.
+    `run` inserts the run to which the changes belong, and `record` stores the answer, both inside the transaction.
 
     Raises as `ask_source` does, and `ReasonError` for a reason that is too short or too long.
     """
@@ -161,7 +163,7 @@ def repair_row(
 
 
 class _Question:
-    """One question about one row, with the marks around it."""
+    """One question about one row, with its window."""
 
     def __init__(self, database: Database, source: Source, key: Key, clock: Callable[[], datetime]) -> None:
         check_lookup(source, key.table)
@@ -195,7 +197,7 @@ class _Question:
         )
 
     def repair(self, run: RunOf, record: Record) -> None:
-        """Let the answer in: this row alone, unless the source says that it is gone, which its children are with it."""
+        """Apply the answer to this row alone; if the source does not have the row, to its children, too."""
         writes = self._writes
         if not writes:
             writes = gone(self._key, self._window, self._as_of) if self.asked.known_here else []
@@ -224,7 +226,7 @@ class _Question:
 
 
 def _compared(row: MirrorRow | None, writes: list[Write]) -> list[ComparedColumn]:
-    """The columns of the source's answer beside the mirror's; a row that it does not have is one that is not active."""
+    """Pair the columns of the answer with the mirror's; a row missing at the source compares as inactive."""
     there = writes[0].columns if writes else {ACTIVE: False}
     if row is None and not writes:
         return []

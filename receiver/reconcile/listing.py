@@ -1,4 +1,4 @@
-"""Reading a source's list: the next page of it, the next rows of a walk in one go, and single rows by lookup."""
+"""Reads a source's list, page by page or as one stream of rows, and looks up single rows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from receiver.reconcile.mark import Mark
 from receiver.reconcile.question import Asking
 from receiver.reconcile.window import Window
 
-#: Rows that are taken at once from a list that is walked in one go.
+#: Rows per step of a list that is one stream.
 LISTED_AT_ONCE = 200
 
 
 class ListAnswer(NamedTuple):
-    """A page of the list, with the marks of its question."""
+    """A page of the list, with the window of its request."""
 
     page: ListPage
     window: Window
@@ -34,21 +34,21 @@ class SourceList:
 
     def __init__(self, source: Source, asking: Asking) -> None:
         self._source, self._asking = source, asking
-        #: The rows of a list that is walked in one go.
+        #: The rest of a list that is one stream.
         self._rows: Iterator[Listed] | None = None
 
     @property
     def as_of(self) -> datetime:
-        """As of when the latest answer counts."""
+        """The moment as of which the latest answer counts."""
         return self._asking.as_of
 
     @property
     def is_under_way(self) -> bool:
-        """Whether a list is walked in one go, and has not come to its end."""
+        """Whether a list that is one stream is being read."""
         return self._rows is not None
 
     def page(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
-        """The page at which the mark stands. Raises `ApiError` if there is none to be had."""
+        """Read the page at the mark. Raises `ApiError` if the source does not return one."""
         assert part.read is not None
         self._asking.begin()
         with self._asking.telling(mark.read):
@@ -60,7 +60,7 @@ class SourceList:
         return ListAnswer(page, window, self._asking.as_of)
 
     def go_on(self, part: ListPart, mark: Mark, window: Window) -> ListAnswer:
-        """The next rows of a list that is walked in one go. They count as of its first answer, which may hold them."""
+        """Read the next rows of a list that is one stream; all count as of its first answer, which may contain them."""
         assert part.walk is not None
         rows: list[Listed] = []
         with self._asking.telling(mark.read):
@@ -81,9 +81,9 @@ class SourceList:
     def look_up(
         self, mark: Mark, asked: Sequence[Wanted], *, forgiving: bool = False
     ) -> tuple[list[Listed], list[Key]]:
-        """What the source says of each, and which of them are gone.
+        """Look up each row, and return the rows found and the keys of those that the source does not have.
 
-        Raises `ApiError` where it does not answer; `forgiving`, those are left, and the mark counts them.
+        Raises `ApiError` if the source does not answer; with `forgiving`, the mark counts such rows instead.
         """
         rows: list[Listed] = []
         gone: list[Key] = []

@@ -1,4 +1,4 @@
-"""Asking the source for one thing."""
+"""Asks a source for single rows."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from receiver.reconcile.question import Asking
 
 
 def check_lookup(source: Source, table: type[MirrorRow]) -> None:
-    """Raises `ConfigurationError` if the dialect cannot ask for a row of the table."""
+    """Raise `ConfigurationError` if the dialect has no lookup for the table."""
     lookup = source.dialect.lookup_of
     if lookup is None or table not in lookup.tables:
         raise ConfigurationError(
-            f"The dialect {source.dialect.name} knows no way to ask its source for one row of "
-            f"{sql_table(table).name}: reconcile the source, or write one with @{source.dialect.name}.lookup(…)."
+            f"The dialect {source.dialect.name} has no lookup for rows of {sql_table(table).name}: reconcile the "
+            f"source, or write one with @{source.dialect.name}.lookup(…)."
         )
 
 
 def wanted(database: Database, key: Key) -> Wanted:
-    """The row to ask for, with the parent that the mirror knows."""
+    """Describe the row to look up, with its parent if the mirror has it."""
     if "parent" not in own_columns(key.table):
         return Wanted(key.table, key.external_id)
     own = sql_table(key.table)
@@ -40,7 +40,7 @@ def wanted(database: Database, key: Key) -> Wanted:
 
 
 def look_up(source: Source, asking: Asking, each: Wanted) -> Sequence[Listed]:
-    """What the source says of it; nothing if it is gone.
+    """Look up a row and return the source's answer, empty if the row is gone.
 
     Raises `ApiError` for an answer that cannot be read, and `ConfigurationError` if the dialect cannot ask.
     """

@@ -1,4 +1,4 @@
-"""How far a walk is: a plain value that JSON can hold, from which another process goes on."""
+"""Marks: how far a walk has got, as a JSON value from which another process can continue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Stage(StrEnum):
     MISDATED = "misdated"
     #: Read the list, page by page.
     PAGES = "pages"
-    #: Whether the part was read completely.
+    #: Check whether the part was read completely.
     CHECK = "check"
     #: Ask for each row of a part that only names its rows.
     DETAILS = "details"
@@ -34,52 +34,52 @@ class Stage(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Mark:
-    """How far a walk is, and what it has found so far."""
+    """How far a walk has got, and its counts so far."""
 
     run: str
     source: str
-    #: By our clock.
+    #: When the walk began, by our clock.
     began_at: datetime
-    #: Whether the walk only tells what it would do.
+    #: Whether the walk is a forecast, which writes no row.
     plan: bool = False
-    #: Whether a list that lacks very many rows is believed.
+    #: Whether the brake is off, so that any number of missing rows is deactivated.
     force: bool = False
     #: Whether only news from the future is dated back.
     only_misdated: bool = False
     stage: Stage = Stage.BEGIN
-    #: When the walk began, by the source's clock or ours, whichever is behind: what is missing is missing as of then.
+    #: When the walk began, by the earlier of the source's clock and ours; missing rows are deactivated as of then.
     as_of: datetime | None = None
-    #: The marks of the beginning.
+    #: The window opened at the beginning.
     low: int = 0
     seq: int = 0
     #: The position in the parts of the list, or in the tables.
     part: int = 0
     #: Where the next page begins, as the dialect says.
     start: Any = None
-    #: The last key that is done, where a stage goes through keys.
+    #: The last key processed, in a stage that goes through keys.
     after: str = ""
-    #: The walk through the part, from 1: a list that does not hold still is walked again.
+    #: The number of the walk through the part, from 1: a list that changed while it was read is walked again.
     walk: int = 1
-    #: The different totals that the pages of this walk told; two say enough.
+    #: Up to two different totals in the pages of this walk; two show that the list changed.
     totals: list[int] = field(default_factory=list)
-    #: Whether a page of this walk named a row that another page had named.
+    #: Whether two pages of this walk contained the same row.
     repeats: bool = False
-    #: Tables whose list came in several pages: a row may have moved from a page to one that was read before.
+    #: Tables listed over several pages: a row may have moved to a page that was read before.
     split: list[str] = field(default_factory=list)
-    #: Rows that wait for a second look, as table and external id.
+    #: Rows to be looked up again, as table and external id.
     again: list[list[str]] = field(default_factory=list)
     #: Rows read so far, those of repeated walks included.
     read: int = 0
-    #: Different rows in the list; None while it is not read to the end.
+    #: How many different rows the list has; None until it is read to its end.
     listed: int | None = None
     repaired: int = 0
     #: Rows left alone because the mirror has newer news.
     newer: int = 0
-    #: Rows left alone because a delivery about them came while they were asked for.
+    #: Rows left alone because a delivery about them arrived before the source answered.
     left: int = 0
     #: Rows whose news from the future was dated back.
     misdated: int = 0
-    #: In a forecast, how many active rows more, or fewer, each table would have.
+    #: In a forecast, by how much the number of each table's active rows would change.
     grown: dict[str, int] = field(default_factory=dict)
     #: Per table, how many active rows the list lacks, where that is more than the brake allows.
     braked: dict[str, int] = field(default_factory=dict)
@@ -90,14 +90,14 @@ class Mark:
 
     @property
     def window(self) -> Window:
-        """The marks of the beginning, for what is said of the list as a whole."""
+        """The window opened at the beginning, for conclusions from the list as a whole."""
         return Window(self.low, self.seq)
 
     def copy(self) -> Mark:
         return deepcopy(self)
 
     def behind(self, changes: Sequence[RowChange]) -> Mark:
-        """The mark behind these repairs."""
+        """This mark with these repairs counted."""
         following = self.copy()
         following.repaired += len(changes)
         for change in changes if self.plan else ():
@@ -122,6 +122,6 @@ class Mark:
 def new_mark(
     source: str, *, now: datetime, plan: bool = False, force: bool = False, only_misdated: bool = False
 ) -> Mark:
-    """The mark of a walk that has not begun. Runs sort by their beginning."""
+    """Make the mark of a walk that has not begun. Run ids sort by the time of the beginning."""
     run = str(first_id_at(now) + secrets.randbelow(MOST_PROCESSES))
     return Mark(run=run, source=source, began_at=now, plan=plan, force=force, only_misdated=only_misdated)

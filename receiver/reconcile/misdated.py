@@ -1,7 +1,4 @@
-"""News from the future: dated so far ahead that it cannot be right, it is dated back to its arrival.
-
-Until then no other news could come in.
-"""
+"""Dates news from the future back to its arrival, because the version guard refuses all other news until its date."""
 
 from __future__ import annotations
 
@@ -22,24 +19,24 @@ from receiver.reconcile.tables import Transact
 
 
 class DatedBack(NamedTuple):
-    """Rows that were dated back, or would be."""
+    """Rows that were dated back, or would be in a forecast."""
 
     changes: Sequence[RowChange]
     #: How many rows had news from the future.
     misdated: int
-    #: The rows that were looked at, children of the keys among them, and whether each is active now.
+    #: The rows examined, children of the keys included, and whether each is active afterwards.
     active: dict[Key, bool]
 
 
 def tables_from_the_top() -> list[type[MirrorRow]]:
-    """Every table of the mirror, parents before their children."""
+    """List the tables of the mirror, parents before their children."""
     return sorted(mirror_tables(), key=_generation)
 
 
 def misdated_keys(
     connection: Connection, source: str, table: type[MirrorRow], *, as_of: datetime, after: str, limit: int
 ) -> list[Key]:
-    """The next rows, in key order, that have news from the future, or children that may have their date from them."""
+    """The next rows, in key order, with news from the future of their own or possibly from their parent."""
     own = sql_table(table)
     future = as_of + AHEAD
     has_children = [_has_child(own, sql_table(child), future) for child in child_tables(table)]
@@ -61,7 +58,7 @@ def date_back(
     run: int | None,
     along: Callable[[Connection, DatedBack], None],
 ) -> DatedBack:
-    """Let news of these rows that is from the future count as of its arrival. `along` belongs to the transaction."""
+    """Date news from the future of these rows back to its arrival. Calls `along` inside the transaction."""
 
     def forecast() -> DatedBack:
         with database.read() as connection:
@@ -82,11 +79,11 @@ def _date_back(rows: UnitOfWork, keys: Sequence[Key], as_of: datetime, *, lock: 
     nothing = Version(microseconds(as_of), int(Rank.ABSENT), 0)
     own = [Write(key, nothing, {}) for key in keys]
     children = [write._replace(children_gone=child) for write in own for child in child_tables(write.key.table)]
-    # In one go, because whoever locks rows does it in one order.
+    # In one statement, because every transaction locks rows in the same order.
     rows.load([*own, *children], lock=lock)
-    # One that somebody has deleted by hand meanwhile has no date any more.
+    # A row deleted by hand in the meantime has no date.
     found = [key for key in keys if rows.row(key) is not None]
-    # What the list says counts as of a moment later.
+    # The list's news counts as of a later moment.
     latest = microseconds(as_of) - 1
     misdated, changed = rows.date_back(found, after=microseconds(as_of + AHEAD), latest=latest)
     concerned = {*found, *(child for key in found for child in rows.children(key))}

@@ -1,4 +1,4 @@
-"""What a complete list lacks, found by the database: rows of the mirror without a key that the walk has seen."""
+"""Finds rows missing from a complete list: active rows of the mirror whose keys the walk has not seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from receiver.reconcile.tables import SEEN
 
 
 def is_braked(connection: Connection, mark: Mark, table: type[MirrorRow]) -> bool:
-    """Whether so many active rows are missing that they are not believed to be gone; the mark notes how many."""
+    """Whether more active rows are missing than the brake allows; the mark then records how many."""
     name = name_of(table)
     rows, is_missing = _missing(mark, table)
     missing = connection.execute(select(func.count()).select_from(rows).where(is_missing)).scalar_one()
@@ -37,9 +37,9 @@ def next_missing(connection: Connection, mark: Mark, table: type[MirrorRow], *, 
 
 
 def _missing(mark: Mark, table: type[MirrorRow]) -> tuple[FromClause, ColumnElement[bool]]:
-    """The rows beside what the walk has seen of them, and which of them are active and missing.
+    """The mirror joined with the seen keys, and the condition that a row is active and missing.
 
-    In a forecast they are as active as the run would have left them by then.
+    In a forecast, a row counts as active if the run would have left it active.
     """
     own = sql_table(table)
     same = and_(SEEN.c.run == mark.run, SEEN.c.table == name_of(table), SEEN.c.external_id == own.c.external_id)

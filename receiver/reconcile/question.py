@@ -1,4 +1,4 @@
-"""Questions to a source's API, with the dates of its answers: as of when they count."""
+"""Questions to a source's API, and the moment as of which the answers count."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from receiver.moments import is_zero
 
 
 class Asking:
-    """A client of one source's API. What it answers counts as of its first Date, or of our clock if that is behind."""
+    """A client of one source's API. Answers count as of the first Date header, or our clock if that is earlier."""
 
     def __init__(self, source: Source, clock: Callable[[], datetime]) -> None:
-        """Raises `ConfigurationError` for a source without an API."""
+        """Raise `ConfigurationError` for a source without an API."""
         client = source.dialect.client(source.settings)
         if client is None:
             raise ConfigurationError(
@@ -40,16 +40,16 @@ class Asking:
 
     @property
     def as_of(self) -> datetime:
-        """As of when the answers since `begin` count."""
+        """The moment as of which the answers since `begin` count."""
         return min([self._asked_at, *self._dates[:1]])
 
     def note_read(self, rows: int) -> None:
-        """So many rows have been read, for messages."""
+        """Set the number of rows read so far, for error messages."""
         self._read = rows
 
     @contextmanager
     def telling(self, read: int) -> Iterator[None]:
-        """Raise `ApiError` where the API is away. `read` is how many rows were read before."""
+        """Turn failures of the API into `ApiError`. `read` is the number of rows read before."""
         self._read = read
         try:
             yield

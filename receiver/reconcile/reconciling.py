@@ -1,4 +1,4 @@
-"""A walk from its beginning to its end in one go, without a run: for forecasts, and for tests of a dialect's list."""
+"""Walks through a whole list without a run, for forecasts and for tests of a dialect's list."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def reconcile(
 ) -> Report:
     """Walk through the source's list to its end, comparing and repairing page by page.
 
-    Raises `ConfigurationError` for a source without a list or an API, and `ApiError` if the list breaks off.
+    Raises `ConfigurationError` for a source without a list or an API, and `ApiError` if the list cannot be read.
     """
     check_listing(source)
     with closing(Asking(source, clock)) as asking:
@@ -44,16 +44,17 @@ def date_back(
     dry_run: bool = False,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Report:
-    """Only what a reconcile does first: date back what is misdated. It needs no list."""
+    """Date back misdated rows, the first stage of a reconcile. Needs no list."""
     mark = new_mark(source.name, now=clock(), plan=dry_run, only_misdated=True)
     return _to_the_end(Walk(database, source, None, clock=clock), mark, lambda _: None)
 
 
 def check_listing(source: Source) -> None:
-    """Raises `ConfigurationError` for a source without a list."""
+    """Raise `ConfigurationError` for a source without a list."""
     if source.dialect.listing_of is None:
         raise ConfigurationError(
-            f"The dialect {source.dialect.name} knows no list of its source, so there is nothing to compare with."
+            f"The dialect {source.dialect.name} has no list of its source to compare with: write one with "
+            f"@{source.dialect.name}.listing(…)."
         )
 
 

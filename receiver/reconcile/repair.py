@@ -1,7 +1,7 @@
-"""Repairs: some rows of the mirror brought to what their source says, in one transaction.
+"""Repairs: brings rows of the mirror in line with their source, in one transaction.
 
-Rows that are right cost no write. What the mirror has newer news about is left alone, and so is what a delivery came
-about while the source was asked. In a forecast nothing is written, and told what would be.
+Right rows cost no write. A row stays as it is if the mirror has newer news of it, or if a delivery about it arrived
+before the source answered. A forecast writes nothing, and returns the changes that a repair would make.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from receiver.reconcile.rows import differs
 from receiver.reconcile.tables import Transact, transact_on
 from receiver.reconcile.window import Window, pending_among, told_since
 
-#: The number of the run that repairs, asked for inside the transaction; None for none.
+#: Returns the repairing run's id, called inside the transaction; None without a run.
 RunOf = Callable[[Connection], int | None]
 
-#: What else belongs to the transaction that repairs.
+#: Further work for the repairing transaction.
 Along = Callable[[Connection, "RepairedRows"], None]
 
 
 class RepairedRows(NamedTuple):
-    """What was compared, and what became of it."""
+    """The results of comparing and repairing some rows."""
 
-    #: What was repaired, or would be.
+    #: The changes made, or foreseen.
     changes: Sequence[RowChange] = ()
-    #: Rows that the mirror has newer news about.
+    #: How many rows the mirror has newer news of.
     newer: int = 0
-    #: Rows that were not written because a delivery about them came meanwhile.
+    #: Rows not written because a delivery about them arrived meanwhile.
     moved: Sequence[Key] = ()
 
 
 class Repair:
-    """Brings the mirror of one source to what its list, or an answer about single rows, says."""
+    """Brings the mirror of one source in line with its list, or with answers about single rows."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Repair:
         transact: Transact | None = None,
         run: RunOf = lambda _: None,
     ) -> None:
-        """`run` is whose changes these are."""
+        """`run` is the run to which the changes belong."""
         self._database, self._source, self._clock = database, source, clock
         self._plan, self._run = plan, run
         self._transact = transact or transact_on(database)
@@ -62,9 +62,9 @@ class Repair:
     def let_in(
         self, writes: Sequence[Write], window: Window, as_of: datetime, along: Along | None = None
     ) -> RepairedRows:
-        """Let this news in where it differs from the mirror.
+        """Write the news that differs from the mirror.
 
-        `along` is called inside the transaction that writes, and not at all if there is nothing to write.
+        Calls `along` inside the writing transaction, and not at all if there is nothing to write.
         """
         found, candidates = retry_transaction(lambda: self._compare(writes, window, as_of))
         if self._plan or not candidates:
@@ -73,7 +73,7 @@ class Repair:
         return done._replace(newer=done.newer + found.newer)
 
     def _compare(self, writes: Sequence[Write], window: Window, as_of: datetime) -> tuple[RepairedRows, list[Write]]:
-        """The rows that have to be written, found without a lock; in a forecast, what would be done."""
+        """Find the rows to be written, without a lock; in a forecast, the foreseen changes."""
         with self._database.read() as connection:
             rows = UnitOfWork(connection)
             rows.load(writes)
@@ -120,7 +120,7 @@ class Repair:
 
 
 def _date_back(rows: UnitOfWork, keys: Sequence[Key], as_of: datetime) -> None:
-    """As a run would have dated them back by then; that was forecast before."""
+    """Date the rows back in memory, as a run would have done by then."""
     parents = [parent for key in keys if (parent := _parent(rows.row(key), key)) is not None]
     there = [key for key in dict.fromkeys([*parents, *keys]) if rows.row(key) is not None]
     rows.date_back(there, after=microseconds(as_of + AHEAD), latest=microseconds(as_of) - 1)
@@ -141,12 +141,12 @@ def _is_needed(row: MirrorRow | None, write: Write, pending: set[str]) -> bool:
         return write.children_gone is not None or (row is not None and row.active)
     if row is None or differs(row, write):
         return True
-    # What the source confirms has to be recorded: it settles a tie, and is newer than what is still to be worked on.
+    # A confirmation must be written, too: it settles a tie, and is newer than deliveries still pending.
     return row.tie or not pending.isdisjoint(_names(row, write.key))
 
 
 def _names(row: MirrorRow | None, key: Key) -> set[str]:
-    """The ids of entities whose deliveries may be about the row: its own, and its parent's."""
+    """The ids of entities whose deliveries may concern the row: its own, and its parent's."""
     parent = getattr(row, "parent", None)
     return {key.external_id} if parent is None else {key.external_id, parent}
 

@@ -1,4 +1,4 @@
-"""The report of a reconcile, for people and machines."""
+"""The report of a reconcile, as data and as lines of text."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ from receiver.mirror.changes import RowChange
 from receiver.moments import time_text
 from receiver.reconcile.mark import Mark
 
-#: The share of a table's active rows that may be missing from the list before it takes `force` to believe it.
+#: The share of a table's active rows that may be missing; deactivating more requires `force`.
 BRAKE = 0.2
 
-#: Repairs that a report shows; the change feed has all of them.
+#: The most repairs that a report shows; the change feed has all.
 MOST_SHOWN = 10_000
 
 
 @dataclass(slots=True)
 class Report:
-    """What a reconcile found, and what it did about it."""
+    """The differences that a reconcile found and repaired."""
 
     source: str
-    #: As of when the list counts: the beginning of the walk, by the source's clock or ours, whichever is behind.
+    #: The moment as of which the list counts: the beginning of the walk, by the earlier of the source's clock and ours.
     as_of: datetime
-    #: Rows in the source's list; None if it was not asked for.
+    #: How many rows the source's list has; None if it was not read.
     listed: int | None = None
-    #: What was repaired, or would be: the first of it.
+    #: The first repairs, made or foreseen.
     repaired: list[RowChange] = field(default_factory=list)
     #: How many repairs there were.
     repairs: int = 0
     #: Rows that changed since the walk began, and were left alone.
     newer: int = 0
-    #: Rows that were left to a delivery that came while they were asked for.
+    #: Rows left alone because a delivery about them arrived before the source answered.
     left: int = 0
     #: Rows that were dated more than a day after the walk began, and were dated back.
     misdated: int = 0
     #: Per table, how many active rows the list lacks, where that is more than the brake allows.
     braked: dict[str, int] = field(default_factory=dict)
     dry_run: bool = False
-    #: When the walk began that this one went on with; None if it did it all.
+    #: When the resumed walk began; None if this walk was not resumed.
     resumed: datetime | None = None
 
     def add(self, changes: Sequence[RowChange]) -> None:
         self.repaired.extend(changes[: max(MOST_SHOWN - len(self.repaired), 0)])
 
     def take(self, mark: Mark) -> None:
-        """Count what the walk has found up to this mark."""
+        """Take over the counts of this mark."""
         self.as_of = mark.as_of or mark.began_at
         self.listed, self.repairs, self.misdated = mark.listed, mark.repaired, mark.misdated
         self.newer, self.left, self.braked = mark.newer, mark.left, mark.braked
 
     def lines(self) -> list[str]:
-        """The report for people: a line for each row that differs, then the sums; nothing in it is invisible."""
+        """Format the report as text: a line for each differing row, then totals, with invisible characters escaped."""
         return [visible(line) for line in (*self._repairs(), *self._sums())]
 
     def _repairs(self) -> list[str]:
         lines = [f"{change.operation} {change.table} {change.external_id}: {_told(change)}" for change in self.repaired]
         more = self.repairs - len(lines)
         if more > 0:
-            lines.append(f"… and {more} more; what was repaired stands in the change feed.")
+            lines.append(f"… and {more} more; the change feed has all repairs.")
         return lines
 
     def _sums(self) -> list[str]:
         lines = []
         did = "would be repaired" if self.dry_run else "repaired"
         if self.resumed is not None:
-            lines.append(f"Went on with the walk that began at {time_text(self.resumed)}.")
+            lines.append(f"Resumed the walk that began at {time_text(self.resumed)}.")
         if self.listed is not None:
             lines.append(f"{self.source}: {self.listed} rows listed, {self.repairs} {did}, {self.newer} changed since.")
         if self.left:
-            lines.append(f"Rows left to a delivery that came while they were asked for: {self.left}.")
+            lines.append(f"Rows left alone because a delivery about them arrived meanwhile: {self.left}.")
         if self.misdated or self.listed is None:
             dated_back = "would be dated back" if self.dry_run else "dated back"
             lines.append(f"Rows with news from the future: {self.misdated}, {dated_back} to its arrival.")

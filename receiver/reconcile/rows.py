@@ -1,4 +1,4 @@
-"""What a source says of a row, as news that the mirror can compare and keep."""
+"""Turns a source's answers about rows into news for the mirror."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiver.reconcile.window import Window
 
 
 def key_of(source: str, row: Listed) -> Key:
-    """Raises `ApiError` for an id that is not text."""
+    """Make the key of a listed row. Raises `ApiError` for an id that is not text."""
     if not isinstance(row.external_id, str) or not row.external_id:
         raise ApiError(
             f"The list gives {row.table.__name__} the id {quoted(row.external_id)}: the dialect has to give an id as "
@@ -25,17 +25,17 @@ def key_of(source: str, row: Listed) -> Key:
 
 
 def present(source: str, row: Listed, window: Window, as_of: datetime) -> Write:
-    """The row is as the source says. Raises `ApiError` for columns that its table cannot keep."""
+    """Make the news that the row exists with these columns. Raises `ApiError` for columns that cannot be stored."""
     return Write(key_of(source, row), window.version(Rank.UPDATE, as_of), _columns(row))
 
 
 def absent(key: Key, window: Window, as_of: datetime) -> Write:
-    """The row is not at its source."""
+    """Make the news that the source does not have the row."""
     return Write(key, window.version(Rank.ABSENT, as_of), {ACTIVE: False})
 
 
 def gone(key: Key, window: Window, as_of: datetime) -> list[Write]:
-    """The source was asked for this row, and has it no more: its children are gone with it."""
+    """Make the news that a row is gone after a lookup, and its children with it."""
     version = window.version(Rank.ABSENT, as_of)
     children = [Write(key, version, {}, children_gone=child) for child in child_tables(key.table)]
     return [absent(key, window, as_of), *children]

@@ -1,4 +1,4 @@
-"""The keys that a walk has seen, kept in a table so that a list of any length needs no memory of ours."""
+"""The keys that a walk has seen, stored in a table so that a list of any length fits in memory."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from receiver.mirror.rows import Key, MirrorRow, sql_table
 from receiver.reconcile.mark import Mark
 from receiver.reconcile.tables import SEEN, Transact
 
-#: Keys that wait for the next write, and seconds that they wait: a page without differences needs no write lock.
+#: How many keys wait for the next write, and for how many seconds: most pages then need no write lock.
 KEYS_AT_ONCE, SECONDS_AT_ONCE = 5_000, 5.0
 
-#: Keys that are dropped in one transaction.
+#: How many keys one transaction drops.
 DROPPED_KEYS_BATCH = 5_000
 
-#: Keeps the mark, as part of the caller's transaction.
+#: Stores the mark within the caller's transaction.
 Keep = Callable[[Connection, Mark], None]
 
 
 class SeenKeys:
-    """What a walk has seen, and the mark up to which that holds: both are written in one transaction."""
+    """The keys that a walk has seen, written in one transaction with the mark that they lead to."""
 
     def __init__(
         self, database: Database, keep: Keep, transact: Transact, *, seconds: Callable[[], float] = time.monotonic
@@ -43,18 +43,18 @@ class SeenKeys:
             self._waiting[name] = walk, forecast
 
     def write(self, connection: Connection, mark: Mark) -> None:
-        """Write what waits, and the mark that it leads to, as part of the caller's transaction."""
+        """Write the waiting keys and the mark within the caller's transaction."""
         rows = [(mark.run, *key, *each) for key, each in self._waiting.items()]
         insert_rows(connection, SEEN, _COLUMNS, rows, conflict=_LATEST)
         self._keep(connection, mark)
 
     def written(self) -> None:
-        """Say that the transaction of `write` has been committed."""
+        """Forget the waiting keys, after the transaction of `write` has committed."""
         self._waiting.clear()
         self._written_at = self._seconds()
 
     def flush(self, mark: Mark, *, now: bool = True) -> None:
-        """Write what waits in a transaction of its own; unless `now`, only if it is much, or has waited long."""
+        """Write the waiting keys in a transaction of its own, if they are many or have waited long, or if `now`."""
         is_due = self._seconds() - self._written_at >= SECONDS_AT_ONCE
         if not (now or is_due or len(self._waiting) >= KEYS_AT_ONCE):
             return
@@ -63,7 +63,7 @@ class SeenKeys:
         self.written()
 
     def known(self, mark: Mark, keys: Collection[Key], *, walk: int) -> set[Key]:
-        """Those of the keys that this walk through the list has named already; with 0, those of a forecast."""
+        """Those of the keys that this walk has seen already; with walk 0, those that a forecast knows."""
         waiting = self._waiting
         found = {key for key in keys if waiting.get((name_of(key.table), key.external_id), (None,))[0] == walk}
         for table in {key.table for key in keys}:
@@ -85,7 +85,7 @@ def name_of(table: type[MirrorRow]) -> str:
 
 
 def count_listed(connection: Connection, mark: Mark, *, table: type[MirrorRow] | None = None) -> int:
-    """How many different rows the list named: of one table in the walk at hand, or of all tables in any walk."""
+    """Count the different rows in the list: of one table in this walk, or of all tables in any walk."""
     of_run = [SEEN.c.run == mark.run, SEEN.c.walk > 0]
     if table is not None:
         of_run += [SEEN.c.table == name_of(table), SEEN.c.walk == mark.walk]
@@ -93,14 +93,14 @@ def count_listed(connection: Connection, mark: Mark, *, table: type[MirrorRow] |
 
 
 def next_named(connection: Connection, mark: Mark, table: type[MirrorRow], *, limit: int) -> Sequence[str]:
-    """The next ids in key order that the list named."""
+    """The next ids, in key order, that the list contained."""
     of_table = (SEEN.c.run == mark.run, SEEN.c.table == name_of(table), SEEN.c.walk > 0)
     named = select(SEEN.c.external_id).where(*of_table, SEEN.c.external_id > mark.after)
     return connection.execute(named.order_by(SEEN.c.external_id).limit(limit)).scalars().all()
 
 
 def drop(database: Database, run: str, *, tables: Collection[type[MirrorRow]] | None = None) -> None:
-    """Drop what a run has seen, of some tables or of all, in small transactions."""
+    """Drop the keys of a run, of some tables or of all, in small transactions."""
     mine = SEEN.c.run == run
     if tables is not None:
         mine &= SEEN.c.table.in_([name_of(table) for table in tables])
@@ -109,7 +109,7 @@ def drop(database: Database, run: str, *, tables: Collection[type[MirrorRow]] | 
 
 
 def drop_older(database: Database, oldest: str, *, keep: Collection[str] = ()) -> None:
-    """Drop what walks before `oldest` have left behind, but for those that are still gone on with."""
+    """Drop the keys of walks that began before `oldest`, except those in `keep`."""
 
     def runs() -> Sequence[str]:
         with database.read() as connection:
@@ -134,7 +134,7 @@ def _drop_some(database: Database, mine: object) -> int:
 
 _COLUMNS = ("run", "table", "external_id", "walk", "active")
 
-#: A forecast of a row stays when the list names it.
+#: Keeps the forecast of a row when the list contains it again.
 _LATEST = (
     'ON CONFLICT ("run", "table", "external_id") DO UPDATE SET "walk" = excluded."walk", '
     '"active" = coalesce(excluded."active", seen."active")'

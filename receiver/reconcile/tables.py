@@ -1,4 +1,4 @@
-"""The table of reconcile, the keys that a walk has seen, and how a walk makes its transactions."""
+"""The table of the keys that a walk has seen, and the protocol of a walk's transactions."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Result = TypeVar("Result")
 
 
 class Transact(Protocol):
-    """Runs work in one transaction that writes, again where the database breaks it off.
+    """Runs work in one write transaction, and again if the database aborts it.
 
-    Who watches a walk as a run gives one of its own, which keeps the run's progress along with the work.
+    A run supplies its own implementation, which stores the run's progress together with the work.
     """
 
     def __call__(self, work: Callable[[Connection], Result]) -> Result: ...
 
 
 def transact_on(database: Database) -> Transact:
-    """Transactions of this database, and nothing else in them."""
+    """Make plain transactions of this database."""
 
     def transact(work: Callable[[Connection], Result]) -> Result:
         def write() -> Result:
@@ -37,7 +37,7 @@ def transact_on(database: Database) -> Transact:
 
 
 class SeenKey(SQLModel, table=True):
-    """One row that the list of a source named during one run."""
+    """One row in a source's list, as seen by one run."""
 
     __tablename__ = "seen"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -45,9 +45,9 @@ class SeenKey(SQLModel, table=True):
     run: str = Field(primary_key=True)
     table: str = Field(primary_key=True)
     external_id: str = Field(primary_key=True)
-    #: The last walk through the list, from 1, that named it; 0 for a row that only a forecast is about.
+    #: The last walk through the list, from 1, that contained the row; 0 for a row known only from a forecast.
     walk: int
-    #: In a forecast, whether the run would leave the row active before it looks for what is missing; None if unchanged.
+    #: In a forecast, whether the run would leave the row active before it searches for missing rows; None if unchanged.
     active: bool | None = None
 
 

@@ -1,7 +1,7 @@
 """The walk through a source's own list, one page at a time, from a mark to the next.
 
-Each page is compared and repaired in a transaction of its own, which keeps the mark, too. So a walk can be paused,
-cancelled, and resumed by another process after a kill. What is missing is deactivated after a complete walk only.
+Each page is compared and repaired in a transaction of its own, which also stores the mark. So a walk can be paused,
+cancelled, and resumed by another process after a kill. Missing rows are deactivated only after a complete walk.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from receiver.reconcile.seen import Keep, SeenKeys, count_listed, next_named
 from receiver.reconcile.tables import Transact, transact_on
 from receiver.reconcile.window import Window, open_window
 
-#: Rows dated back or deactivated in one transaction, so that the endpoint never waits long for its turn.
+#: How many rows one transaction dates back or deactivates: few, so that the endpoint never waits long for its turn.
 REPAIRED_AT_ONCE = 200
 
-#: Rows that are asked for one by one between two marks.
+#: How many rows are looked up one by one between two marks.
 LOOKUPS_AT_ONCE = 20
 
-#: Walks through a list that does not hold still, before its rows are not believed to be all.
+#: How often a list that changes while it is read is walked, before reconcile gives up deactivating.
 WALKS = 3
 
 Result = TypeVar("Result")
 
 
 class WalkStep(NamedTuple):
-    """One page of a walk."""
+    """The result of one page of a walk."""
 
-    #: Where the walk goes on.
+    #: Where the walk continues.
     mark: Mark
-    #: What was repaired; in a forecast, what would be.
+    #: The changes made; in a forecast, those foreseen.
     changes: Sequence[RowChange] = ()
 
 
 class Walk:
-    """Walks through the list of one source. `step` does one page; the caller decides when."""
+    """Walks through the list of one source. `step` processes one page; the caller decides when."""
 
     def __init__(
         self,
@@ -67,10 +67,10 @@ class Walk:
         run: int | None = None,
         foresee: Callable[[Sequence[RowChange]], None] = lambda _: None,
     ) -> None:
-        """`keep` stores the mark, as part of the transaction that leads to it. Without `asking` there is no list.
+        """`keep` stores the mark within the transaction that leads to it. Without `asking` no list is read.
 
-        `transact` makes the transactions: those of the database, unless who watches the walk gives its own. `run` is
-        whose changes these are. `foresee` hears of what would be changed, before a mark behind it is stored.
+        `transact` runs the transactions, plain ones of the database by default. `run` is the run to which the changes
+        belong. `foresee` receives the foreseen changes before the mark after them is stored.
         """
         self._run, self._foresee = run, foresee
         self._transact = transact or transact_on(database)
@@ -81,13 +81,13 @@ class Walk:
         listing = source.dialect.listing_of
         self._parts: tuple[ListPart, ...] = () if listing is None else listing.parts
         self._tables = () if listing is None else listing.tables
-        #: The first page, which was read to learn as of when the list counts.
+        #: The first page, read early to learn the moment as of which the list counts.
         self._first: ListAnswer | None = None
 
     def step(self, mark: Mark) -> WalkStep:
-        """Do one page, and return where to go on.
+        """Process one page, and return where to continue.
 
-        Raises `ApiError` if the list breaks off; the mark before it stays good.
+        Raises `ApiError` if the list cannot be read; the mark before it stays valid.
         """
         mark = mark.copy()
         if mark.again:
@@ -103,7 +103,7 @@ class Walk:
         return stages[mark.stage](mark)
 
     def finish(self, mark: Mark) -> None:
-        """Drop what was kept for the walk."""
+        """Drop the keys that the walk has seen."""
         seen.drop(self._database, mark.run)
 
     # ── the stages ────────────────────────────────────────────────────────────────────────────────────────────
@@ -133,7 +133,7 @@ class Walk:
             return WalkStep(mark)
         mark.after = keys[-1].external_id
         if mark.plan:
-            # Looked at already, with their parents.
+            # Examined already, together with their parents.
             known = self._seen.known(mark, keys, walk=0)
             keys = [key for key in keys if key not in known]
 
@@ -183,7 +183,7 @@ class Walk:
         return self._let_in(mark, writes, answer.window, answer.as_of)
 
     def _check(self, mark: Mark) -> WalkStep:
-        """Go on to the next part, or through this one again if it did not hold still."""
+        """Continue with the next part, or walk through this one again if it changed while it was read."""
         self._seen.flush(mark)
         part = self._parts[mark.part]
         found = self._read(lambda connection: count_listed(connection, mark, table=part.tables[0]))
@@ -214,7 +214,7 @@ class Walk:
         as_of = self._list.as_of
         mark.after, mark.read = ids[-1], mark.read + len(rows)
         self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
-        # Named by a page before, and missing now.
+        # Contained in an earlier page, and missing now.
         self._seen.add(lost, 0)
         return self._let_in(mark, [present(mark.source, row, window, as_of) for row in rows], window, as_of)
 
@@ -239,18 +239,18 @@ class Walk:
         return self._let_in(mark, writes, window, as_of, again=False)
 
     def _asks_for_missing(self, mark: Mark) -> bool:
-        """Whether a missing row is asked for first: it may have moved to a page that had been read."""
+        """Whether to look up a missing row first, because it may have moved to a page that was read before."""
         table, lookup = self._tables[mark.part], self._source.dialect.lookup_of
         return not mark.plan and lookup is not None and table in lookup.tables and seen.name_of(table) in mark.split
 
     def _look_again(self, mark: Mark) -> WalkStep:
-        """Ask for rows that a delivery came about while they were asked for."""
+        """Look up again the rows about which a delivery arrived before the source answered."""
         some, mark.again = mark.again[:LOOKUPS_AT_ONCE], mark.again[LOOKUPS_AT_ONCE:]
         tables = {seen.name_of(table): table for table in tables_from_the_top()}
         return self._ask_for(mark, [Key(tables[table], mark.source, external_id) for table, external_id in some])
 
     def _ask_for(self, mark: Mark, keys: Sequence[Key]) -> WalkStep:
-        """Ask for each of these rows, and let the answers in."""
+        """Look up each of these rows, and apply the answers."""
         window = open_window(self._database, mark.source)
         rows, lost = self._list.look_up(mark, [wanted(self._database, key) for key in keys], forgiving=True)
         as_of = self._list.as_of
@@ -259,7 +259,7 @@ class Walk:
         self._seen.add({key_of(mark.source, row): row for row in rows}, mark.walk)
         return self._let_in(mark, writes, window, as_of, again=False)
 
-    # ── what the stages share ─────────────────────────────────────────────────────────────────────────────────
+    # ── helpers of the stages ─────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _list(self) -> SourceList:
@@ -271,7 +271,7 @@ class Walk:
         if part.walk is None:
             return self._list.page(part, mark, window)
         if mark.start is not None and not self._list.is_under_way:
-            # Another process had begun: this walk through the list is a new one.
+            # The walk was begun by another process, so this process walks through the list anew.
             seen.drop(self._database, mark.run, tables=part.tables)
         return self._list.go_on(part, mark, window)
 
@@ -280,7 +280,7 @@ class Walk:
         return self._read(lambda connection: misdated.misdated_keys(connection, mark.source, table, **which))
 
     def _missing(self, mark: Mark, *, limit: int) -> list[Key]:
-        """The next rows to be deactivated of the table at hand; none if they are too many to be believed."""
+        """The next rows of the current table to be deactivated; none if the brake holds."""
         table = self._tables[mark.part]
         if mark.after == "" and self._read(lambda connection: missing.is_braked(connection, mark, table)):
             return []
@@ -294,7 +294,7 @@ class Walk:
         return retry_transaction(read)
 
     def _after_part(self, mark: Mark) -> Stage:
-        """Go on to the next part of the list, or behind all of them. Returns the stage that follows."""
+        """Continue with the next part of the list, or after the last one. Returns the stage that follows."""
         mark.part, mark.walk = mark.part + 1, 1
         if mark.part < len(self._parts):
             return Stage.PAGES
@@ -304,7 +304,7 @@ class Walk:
     def _let_in(
         self, mark: Mark, writes: Sequence[Write], window: Window, as_of: datetime, *, again: bool = True
     ) -> WalkStep:
-        """Compare and repair; what a delivery came about meanwhile is to be asked for again, where that can be."""
+        """Compare and repair; mark rows about which a delivery arrived meanwhile to be looked up again, if possible."""
         lookup = self._source.dialect.lookup_of
         can_ask = lookup.tables if again and lookup is not None and not mark.plan else ()
         written = False

@@ -1,7 +1,7 @@
-"""Marks around a question to the source: which deliveries came before it, and which while it was answered.
+"""Windows: which deliveries arrived before a question to the source, and which before its answer.
 
-A row about which a delivery came while its source was asked is not written from the answer: the delivery may be newer
-than the answer, whatever the clocks say (docs/decisions/0028).
+A row is not written from an answer if a delivery about it arrived in between, because the delivery may be newer than
+the answer, whatever the clocks show (docs/decisions/0028).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from receiver.mirror.versions import Rank, Version, microseconds
 
 
 class Window(NamedTuple):
-    """The newest of both logs when a question was asked. No clock is in it."""
+    """The newest delivery and change when a question was asked, independent of clocks."""
 
     #: The newest delivery of the source.
     low: int
@@ -31,12 +31,12 @@ class Window(NamedTuple):
     seq: int
 
     def version(self, rank: Rank, as_of: datetime) -> Version:
-        """The version of what the answer says: newer than every delivery that came before the question."""
+        """The version of news from the answer: newer than every delivery that arrived before the question."""
         return Version(microseconds(as_of), int(rank), max(self.low + 1, first_id_at(as_of)))
 
 
 def open_window(database: Database, source: str) -> Window:
-    """The marks of now."""
+    """Open a window at the present newest delivery and change."""
 
     def read() -> Window:
         with database.read() as connection:
@@ -47,10 +47,10 @@ def open_window(database: Database, source: str) -> Window:
 
 
 def told_since(connection: Connection, source: str, window: Window, keys: Collection[Key], ids: set[str]) -> set[str]:
-    """Those of the entity ids that a delivery came about since the window opened, and keys that one has changed.
+    """The entity ids with a delivery since the window opened, and the keys that a delivery has changed since.
 
-    What ended as ignored or dead told nothing. Ids of deliveries that other machines draw may be behind `low`, and
-    some deliveries are about more than their entity: so the changes that deliveries made count, too.
+    Ignored and dead deliveries do not count. Other machines may draw delivery ids below `low`, and some deliveries
+    concern more than their entity, so the changes that deliveries made count, too.
     """
     given = {"source": source, "low": window.low, "ids": sorted(ids)}
     told = set(connection.execute(_TOLD, given).scalars())
@@ -62,7 +62,7 @@ def told_since(connection: Connection, source: str, window: Window, keys: Collec
 
 
 def pending_among(connection: Connection, source: str, ids: Iterable[str]) -> set[str]:
-    """Those of the entity ids that deliveries are still to be worked on about."""
+    """Those of the entity ids with pending or processing deliveries."""
     given = {"sources": [source], "ids": sorted(ids)}
     return {each for waiting in _WAITING for each in connection.execute(waiting, given).scalars()}
 
@@ -96,7 +96,7 @@ _CHANGED = (
     .distinct()
 )
 
-# One by one, because each of the two states has an index of the few rows in it.
+# One query per state, because each has a partial index of its few rows.
 _WAITING = [
     select(DELIVERIES.c.entity_id).where(in_state(state), OF_SOURCES, among(DELIVERIES.c.entity_id, _IDS)).distinct()
     for state in (State.PENDING, State.PROCESSING)

@@ -10,23 +10,23 @@ from typing import Any, NamedTuple
 
 from receiver.rehearsal.outcomes import NOT_REACHED, THIN, RehearsedDelivery, RehearsedRow, RehearsedSide
 
-#: What stands where a side has no such row.
+#: Stands for a row that a side does not have.
 ABSENT: dict[str, Any] = {}
 
 
 class RowDifference(NamedTuple):
-    """One row that the two sides do not make alike."""
+    """One row in which the two sides differ."""
 
     table: str
     external_id: str
-    #: By column, what the old code makes and what the new code makes; None where it makes nothing.
+    #: By column, the old and the new code's values; None for no value.
     columns: dict[str, tuple[Any, Any]]
     #: `differs`, `only new` or `only old`.
     kind: str = "differs"
 
 
 class EndDifference(NamedTuple):
-    """One delivery that does not end alike."""
+    """One delivery that ends differently on the two sides."""
 
     delivery: int
     event_type: str | None
@@ -46,10 +46,10 @@ class Took(NamedTuple):
 
 @dataclass(slots=True)
 class Differences:
-    """What is different, and nothing else."""
+    """The differences between two sides."""
 
     source: str
-    #: What the two sides are called.
+    #: The names of the two sides.
     old: str
     new: str
     #: Deliveries that were run.
@@ -67,7 +67,7 @@ class Differences:
 
 
 def compare_sides(source: str, old: RehearsedSide, new: RehearsedSide) -> Differences:
-    """What the two sides make differently of the same deliveries."""
+    """Compare the results of the two sides over the same deliveries."""
     skipped = Counter(each.state for each in new.deliveries if each.state in (THIN, NOT_REACHED))
     return Differences(
         source=source,
@@ -83,7 +83,7 @@ def compare_sides(source: str, old: RehearsedSide, new: RehearsedSide) -> Differ
 
 
 def compare_rows(old: Iterable[RehearsedRow], new: Iterable[RehearsedRow]) -> list[RowDifference]:
-    """The rows that differ, in the order of table and external id."""
+    """List the rows that differ, in the order of table and external id."""
     before, after = _by_key(old), _by_key(new)
     found = []
     for key in sorted(before.keys() | after.keys()):
@@ -100,7 +100,7 @@ def compare_rows(old: Iterable[RehearsedRow], new: Iterable[RehearsedRow]) -> li
 
 
 def compare_ends(old: Iterable[RehearsedDelivery], new: Iterable[RehearsedDelivery]) -> list[EndDifference]:
-    """The deliveries that end otherwise, or for another reason, in the order of arrival."""
+    """List the deliveries that end differently, or for another reason, in the order of arrival."""
     before = {each.id: ending(each.state, each.reason) for each in old}
     return [
         EndDifference(each.id, each.event_type, each.entity, before[each.id], now)
@@ -110,12 +110,12 @@ def compare_ends(old: Iterable[RehearsedDelivery], new: Iterable[RehearsedDelive
 
 
 def ending(state: str, reason: str | None) -> str:
-    """How a delivery ended, as it is shown."""
+    """Format the end of a delivery."""
     return f"{state}: {reason}" if reason else state
 
 
 def took(deliveries: Iterable[RehearsedDelivery]) -> Took | None:
-    """How long the handlers took; None if none ran."""
+    """Sum up the durations of the handlers; None if none ran."""
     times = [each.handle_us / 1_000 for each in deliveries if each.handle_us is not None]
     return Took(len(times), sum(times), statistics.median(times), max(times)) if times else None
 

@@ -1,4 +1,4 @@
-"""Kept deliveries of one source, copied beside the database, so that what is rehearsed never opens it."""
+"""Copies kept deliveries of one source into a file, so that rehearsed code never opens the database."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from receiver.database.bulk import insert_mappings
 from receiver.database.database import Database
 from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State
 
-#: Deliveries that are copied in one transaction, and bytes of bodies after which that is enough.
+#: The most deliveries, and the most bytes of bodies, that one transaction copies.
 AT_ONCE, BYTES_AT_ONCE = 200, 4 * 1024 * 1024
 
-#: What is copied of a delivery: nothing of what became of it.
+#: The columns of a delivery that are copied: its content, not its results.
 KEPT_COLUMNS = ("id", "source", "event_type", "entity_kind", "entity_id", "occurred_at", "received_at", "dedup_key")
 
 
 def copy_kept(database: Database, source: str, last: int, file: Path) -> list[RowMapping]:
     """Copy the last deliveries of the source that have ended and still have a body into a new SQLite file.
 
-    Returns what is known of each, without its body, in the order of arrival.
+    Returns their rows without bodies, in the order of arrival.
     """
     found = _last(database, source, last)
     with closing(Database(f"sqlite:///{file}")) as kept:
@@ -38,7 +38,7 @@ def copy_kept(database: Database, source: str, last: int, file: Path) -> list[Ro
 
 
 def read_kept(file: Path) -> Iterator[tuple[list[RowMapping], dict[int, bytes]]]:
-    """What was copied into the file, a few deliveries at a time, with their bodies."""
+    """Read the copied deliveries with their bodies, a few at a time."""
     with closing(Database(f"sqlite:///{file}")) as kept:
         with kept.read() as connection:
             columns = (*DELIVERIES.c[KEPT_COLUMNS], func.length(BODIES.c.body).label("size"))
@@ -50,7 +50,7 @@ def read_kept(file: Path) -> Iterator[tuple[list[RowMapping], dict[int, bytes]]]
 
 
 def add_pending(connection: Connection, rows: Sequence[RowMapping], bodies: dict[int, bytes]) -> None:
-    """Insert these as deliveries that are due, in the order of their arrival."""
+    """Insert these as due deliveries, in the order of arrival."""
     insert_mappings(connection, DELIVERIES, [_pending(row) for row in rows])
     insert_mappings(
         connection,
@@ -79,7 +79,7 @@ def _last(database: Database, source: str, last: int) -> list[RowMapping]:
 
 
 def _bodies(database: Database, ids: Sequence[int]) -> dict[int, bytes]:
-    """The verified bodies, by delivery; of the files of rehearsals they are the only ones."""
+    """Read verified bodies by delivery; a rehearsal's file has no others."""
     plain = func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")
     with database.read() as connection:
         found = connection.execute(select(BODIES.c.delivery_id, plain).where(BODIES.c.delivery_id.in_(ids)))

@@ -1,4 +1,4 @@
-"""Outcomes of one side of a rehearsal: what became of each delivery, and the rows that it made."""
+"""Results of one side of a rehearsal: how each delivery ended, and the rows that it made."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from msgspec import Struct
 
-#: What became of a delivery, besides the states of the inbox: its attempt failed and would be made again; its event is
-#: thin and was not fetched; a bound was reached before its turn.
+#: Ends of a delivery besides the states of the inbox: its attempt failed and would be retried; its event is thin and
+#: was not fetched; a bound was reached before its turn.
 STILL_FAILING, THIN, NOT_REACHED = "failing", "thin", "not reached"
 
 
 class RehearsedDelivery(Struct):
-    """What became of one delivery."""
+    """The end of one delivery in a rehearsal."""
 
     id: int
     state: str
@@ -29,16 +29,16 @@ class RehearsedRow(Struct):
 
     table: str
     external_id: str
-    #: As the API shows it, `active` included.
+    #: The values as the API shows them, `active` included.
     columns: dict[str, Any]
-    #: As the mirror stores them.
+    #: The registers as the mirror stores them.
     versions: str
 
 
 class RehearsedSide(Struct):
-    """What one side made of the deliveries."""
+    """The results of one side."""
 
-    #: What the code is called.
+    #: The name of the code.
     name: str
     deliveries: Sequence[RehearsedDelivery] = ()
     rows: Sequence[RehearsedRow] = ()
@@ -47,18 +47,18 @@ class RehearsedSide(Struct):
 
 
 class Job(Struct):
-    """What one side has to do."""
+    """The task of one side."""
 
     source: str
     #: The file with the kept deliveries.
     kept: str
     #: "module:name"; None for the dialect of the settings.
     reference: str | None
-    #: Whether the source's API is asked.
+    #: Whether thin events are fetched from the source's API.
     hydrate: bool
-    #: Seconds after which no other delivery is begun.
+    #: Seconds after which no further delivery is begun.
     seconds: float
     #: Seconds that the code may take for one delivery without a sign of life.
     hang_seconds: float
-    #: How often the process of this side has ended before its time.
+    #: How often the process of this side has crashed.
     restarts: int = 0

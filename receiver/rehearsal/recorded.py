@@ -1,7 +1,7 @@
-"""What is recorded against what a rehearsal made: values are held against each other by the news that brought them.
+"""Compares a rehearsal with the mirror and the inbox, value by value.
 
-The mirror also has news that was not rehearsed, so rows as such cannot be compared. But each value names the delivery
-that brought it: where that is a rehearsed one, or an older one, the rehearsal must say the same.
+The mirror also has news that was not rehearsed, so whole rows cannot be compared. But each value names the delivery
+that brought it: if that one was rehearsed, or is older, the rehearsal must have the same value.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from receiver.provenance.traces import NO_VALUE, Told, told_of
 from receiver.rehearsal.differences import Differences, EndDifference, RowDifference, ending, took
 from receiver.rehearsal.outcomes import NOT_REACHED, STILL_FAILING, THIN, RehearsedRow, RehearsedSide
 
-#: Deliveries whose changes are looked for at once.
+#: Deliveries per query for their changes.
 CHANGES_AT_ONCE = 500
 
 RECORD = "what the mirror and the inbox hold"
@@ -31,7 +31,7 @@ RECORD = "what the mirror and the inbox hold"
 def compare_with_record(
     database: Database, source: str, deliveries: Sequence[RowMapping], new: RehearsedSide
 ) -> Differences:
-    """What the side makes differently from what is recorded of these deliveries."""
+    """Compare a side's results with the records of these deliveries."""
     skipped = [each for each in new.deliveries if each.state in (THIN, NOT_REACHED)]
     ran = {each.id for each in new.deliveries} - {each.id for each in skipped}
     with database.read() as connection:
@@ -56,7 +56,7 @@ def _differing_ends(
         row = recorded.get(each.id)
         if row is None or each.id not in ran:
             continue
-        # What fails is dead in the end, for the same reason.
+        # A failing delivery ends as dead, with the same reason.
         same_state = each.state == row["state"] or (each.state == STILL_FAILING and row["state"] == "dead")
         if not same_state or each.reason != row["reason"]:
             old = ending(row["state"], row["reason"])
@@ -83,7 +83,7 @@ def _differing_rows(
 
 
 def _differing(held: Registers, made: Registers, ran: Collection[int]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """The columns and members about which what is held is not what the deliveries say."""
+    """The columns and members whose held value differs from the rehearsed one."""
     for column, path in _paths(held, made):
         old, new = told_of(held, column, path), told_of(made, column, path)
         if _contradict(old, new, ran):
@@ -96,7 +96,7 @@ def _differing(held: Registers, made: Registers, ran: Collection[int]) -> Iterat
 
 def _contradict(old: Told | None, new: Told | None, ran: Collection[int]) -> bool:
     if old is not None and new is not None and old.version[1:] == new.version[1:]:
-        # The time alone may differ, where a reconcile dated news of the future back.
+        # The time alone may differ if a reconcile dated news from the future back.
         return bool(old.value != new.value)
     if new is not None and (old is None or old.version < new.version):
         return True
@@ -115,7 +115,7 @@ def _paths(held: Registers, made: Registers) -> Iterator[tuple[str, str]]:
 
 
 def _held(connection: Connection, table: type[MirrorRow] | None, source: str, external_id: str) -> Registers | None:
-    """The registers that the mirror holds, their values as they are shown."""
+    """The registers of a row in the mirror, with values as the API shows them."""
     row = stored_row(connection, Key(table, source, external_id)) if table is not None else None
     if row is None:
         return None
@@ -124,7 +124,7 @@ def _held(connection: Connection, table: type[MirrorRow] | None, source: str, ex
 
 
 def _changed_by(connection: Connection, ids: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """The rows that these deliveries changed."""
+    """Read which rows these deliveries changed."""
     for start in range(0, len(ids), CHANGES_AT_ONCE):
         found = connection.execute(_CHANGED, {"ids": ids[start : start + CHANGES_AT_ONCE]})
         yield from ((row.table, row.external_id) for row in found)

@@ -23,21 +23,21 @@ from receiver.rehearsal.outcomes import Job, RehearsedSide
 from receiver.rehearsal.recorded import compare_with_record
 from receiver.rehearsal.scratch import JOB, RESULT, SCRATCH
 
-#: Deliveries that are rehearsed at most, and seconds that one side may take.
+#: The most deliveries of a rehearsal, and the time limit of one side in seconds.
 MOST_REHEARSED, MOST_SIDE_SECONDS = 100_000, 600.0
 
-#: Seconds that a side gets to put its result together once its time is over, and times that it is begun again.
+#: Seconds for a side to write its result after its time limit, and how often a crashed side is restarted.
 SIDE_GRACE, MOST_RESTARTS = 60.0, 6
 
 #: Seconds that the code may take for one delivery without a sign of life.
 REHEARSAL_HANG_SECONDS = 5.0
 
-#: Characters of what a process said last.
+#: Characters kept of a process's last output.
 LAST_WORDS = 1_000
 
 
 class NothingKept(HookmirrorError):
-    """There is no delivery to rehearse with."""
+    """Raised when no kept delivery is left to rehearse with."""
 
 
 def rehearse(
@@ -49,10 +49,10 @@ def rehearse(
     hydrate: bool = False,
     seconds: float = MOST_SIDE_SECONDS,
 ) -> Differences:
-    """What the code named by `reference` makes of the last deliveries that the code of the settings does not.
+    """Compare the code named by `reference` with the code in the settings, over the last deliveries.
 
-    Without a reference, what the code of the settings makes that is not what the mirror and the inbox hold. Raises
-    `WiringError` for code that cannot be used, and `NothingKept`.
+    Without a reference, compare the code in the settings with the mirror and the inbox. Raises `WiringError` for code
+    that cannot be used, and `NothingKept`.
     """
     with TemporaryDirectory(prefix="hookmirror-rehearsal-") as folder:
         kept = Path(folder) / "kept.db"
@@ -70,7 +70,7 @@ def rehearse(
 
 
 def _run_side(folder: Path, job: Job) -> RehearsedSide:
-    """Run one side to its end, however often its code ends the process. Raises `WiringError` if it cannot be run."""
+    """Run one side, restarting it after crashes. Raises `WiringError` if it cannot be run."""
     folder.mkdir()
     for restarts in range(MOST_RESTARTS):
         job.restarts = restarts
@@ -87,8 +87,8 @@ def _run_side(folder: Path, job: Job) -> RehearsedSide:
 
 
 def _run_process(folder: Path, job: Job) -> str:
-    """Run the process of a side; returns what it said last."""
-    # Not from the working directory, where any file may stand in the place of a module.
+    """Run the process of a side, and return its last output."""
+    # Not from the working directory, where any file might shadow a module.
     command = [sys.executable, "-P", "-m", "receiver.rehearsal.scratch", str(folder)]
     with (folder / "said").open("w+b") as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)  # noqa: S603 (our own module)
@@ -96,7 +96,7 @@ def _run_process(folder: Path, job: Job) -> str:
             process.wait(job.seconds + SIDE_GRACE)
         except subprocess.TimeoutExpired:
             raise WiringError(
-                f"{job.reference or 'The code in force'} did not come to its end within {job.seconds:g} seconds and a "
+                f"{job.reference or 'The code in force'} did not finish within {job.seconds:g} seconds and a "
                 "minute: rehearse with fewer deliveries."
             ) from None
         finally:

@@ -1,7 +1,7 @@
-"""One side of a rehearsal, in a process of its own: the worker itself, over a SQLite file that is thrown away.
+"""Runs one side of a rehearsal in a process of its own: a real worker over a temporary SQLite file.
 
-A process of its own, because the code in force and the new code may declare the same tables, and because new code may
-hang, or end its process, without harm to anybody. It opens nothing but the files in its folder.
+In a process of its own, because the present and the new code may declare the same tables, and so that new code that
+hangs or crashes harms nothing else. The process opens only the files in its folder.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from receiver.worker.worker import Worker
 #: Names of files in the folder of a side.
 JOB, SCRATCH, RESULT = "job.json", "scratch.db", "result.json"
 
-#: Deliveries that hang, after which it ends.
+#: The number of hanging deliveries after which the side ends.
 MOST_HUNG_DELIVERIES = 3
 
-#: Seconds between two looks at the worker.
+#: Seconds between polls of the worker.
 SCRATCH_LOOK_SECONDS = 0.05
 
 ENDED_PROCESS = "its code ended the process"
 
 
 def main(folder: Path) -> None:
-    """Do the job that lies in the folder, and end the process."""
+    """Do the job in the folder, and end the process."""
     logs.configure("error", "console")
     do_job(folder)
     # A handler that hangs would keep the interpreter from ending.
@@ -63,7 +63,7 @@ def main(folder: Path) -> None:
 
 
 def do_job(folder: Path) -> None:
-    """Do the job that lies in the folder, and put beside it what came of it."""
+    """Do the job in the folder, and write the result beside it."""
     job = msgspec.json.decode((folder / JOB).read_bytes(), type=Job)
     try:
         result = _Rehearsing(job, folder).run()
@@ -75,7 +75,7 @@ def do_job(folder: Path) -> None:
 
 
 class _Rehearsing:
-    """The job, with the dialect that it is about. Raises `ConfigurationError` if that cannot work."""
+    """The job with its loaded dialect. Raises `ConfigurationError` if the dialect is not usable."""
 
     def __init__(self, job: Job, folder: Path) -> None:
         settings = load()
@@ -86,7 +86,7 @@ class _Rehearsing:
         account = settings.sources[job.source]
         self._has_api = account.api_url is not None
         asked = account if job.hydrate else account.model_copy(update={"api_url": None})
-        # Nothing is verified here, so credentials that do not suit another verifier harm nobody.
+        # Nothing is verified here, so credentials for another verifier do no harm.
         self._source = Source(job.source, dialect, account.credentials(), asked, settings.max_body_bytes)
         self._retries = RetrySchedule(attempts=settings.max_attempts)
         self._thin: list[RehearsedDelivery] = []
@@ -106,7 +106,7 @@ class _Rehearsing:
             )
 
     def _fill(self, database: Database) -> None:
-        """Make every delivery pending; of those that a process before left behind, tell which one ended it."""
+        """Make every delivery pending, and record which one crashed an earlier process."""
         if self._job.restarts:
             _pick_up(database, alone=self._job.restarts > 1)
         for rows, bodies in read_kept(Path(self._job.kept)):
@@ -122,7 +122,7 @@ class _Rehearsing:
         return self._source.dialect.hydrator_for(event_type) is not None
 
     def _drain(self, database: Database, batch_size: int) -> bool:
-        """Work until nothing is due or the time is over; False if it hung, and another worker must go on."""
+        """Work until no delivery is due or the time ends; False if a handler hung and another worker must continue."""
         worker = Worker(
             Inbox(database), {self._source.name: self._source}, batch_size=batch_size, retries=self._retries
         )
@@ -175,7 +175,7 @@ def _dialect(settings: Settings, job: Job) -> Dialect:
 
 
 def _pick_up(database: Database, *, alone: bool) -> None:
-    """Make pending again what a process that ended had in hand; one that was alone is what ended it."""
+    """Make the deliveries claimed by a crashed process pending; a delivery claimed alone caused the crash."""
     in_hand = DELIVERIES.c.state == State.PROCESSING.value
     ended = {"state": State.DEAD.value, "reason": ENDED_PROCESS, "ended_at": datetime.now(UTC)}
     again: dict[str, Any] = {"state": State.PENDING.value, "attempts": 0, "claimed_by": None}
@@ -184,7 +184,7 @@ def _pick_up(database: Database, *, alone: bool) -> None:
 
 
 def _end_hung(database: Database, worker: str, ids: set[int], seconds: float) -> None:
-    """Let what hangs be dead, and others of its batch be due again."""
+    """Mark the hanging delivery as dead, and make the others of its batch due again."""
     mine = DELIVERIES.c.claimed_by == worker
     in_hand = DELIVERIES.c.state == State.PROCESSING.value
     reason = f"its code did not return within {seconds:g} seconds"
@@ -197,7 +197,7 @@ def _end_hung(database: Database, worker: str, ids: set[int], seconds: float) ->
 
 
 def _handler_times(connection: Connection) -> dict[int, int]:
-    """Microseconds that handlers took, by delivery; 0 for what was not reached."""
+    """The microseconds of each delivery's handler; 0 for a delivery that was not reached."""
     failed = connection.execute(select(ATTEMPTS.c.delivery_id, ATTEMPTS.c.handle_us))
     found = {row.delivery_id: row.handle_us or 0 for row in failed}
     for groups in connection.execute(select(SETTLEMENTS.c.attempts)).scalars():
@@ -218,7 +218,7 @@ def _rehearsed(row: Any, state: str, reason: str | None, handle_us: int | None =
     return RehearsedDelivery(row["id"], state, reason, row["event_type"], entity, handle_us)
 
 
-_THIN_REASON = "its event is thin: the answer of the source's API is not kept, and it was not asked"
+_THIN_REASON = "its event is thin: the source's answer is not kept, and its API was not asked again"
 
 
 if __name__ == "__main__":

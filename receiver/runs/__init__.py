@@ -1,1 +1,1 @@
-"""What people set going: runs that are planned and watched, and the record of who did what."""
+"""Runs, which people plan, start and watch, and actions, the record of who did what."""

@@ -1,7 +1,7 @@
 """Actions: who did what, why, and with what result, recorded in the transaction of the effect.
 
-So there is no effect without its action, and no action without its effect, whatever dies when. A request that names an
-idempotency key is done once: made again, it is answered with its first result.
+Both commit or neither does, even if a process dies. A request that carries an idempotency key takes effect once; a
+repetition gets the first result.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from receiver.database.errors import retry_transaction
 from receiver.errors import KeyUsed, ReasonWanted
 from receiver.logs.wording import counted
 
-#: The shortest and the longest reason, in characters.
+#: Bounds of a reason, in characters.
 SHORTEST_ACTION_REASON, LONGEST_ACTION_REASON = 3, 200
 
-#: Characters of an idempotency key.
+#: The longest idempotency key, in characters.
 LONGEST_KEY = 200
 
 #: What actions count, if they do not say otherwise.
@@ -39,17 +39,17 @@ THING = "counts"
 
 
 class Via(StrEnum):
-    """By which way an action came."""
+    """The interface through which an action was requested."""
 
     CONSOLE = "console"
     API = "api"
     COMMAND = "command"
-    #: Nobody asked: the settings did.
+    #: A schedule in the settings requested it, not a person.
     SCHEDULE = "schedule"
 
 
 class By(NamedTuple):
-    """Who acts, and by which way."""
+    """Who requests an action, and through which interface."""
 
     who: str
     via: Via
@@ -69,22 +69,22 @@ class Action(SQLModel, table=True):
         default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     )
     at: datetime = Field(sa_type=UtcDateTime)
-    #: For a command the operating system's user, for the API the name in its token.
+    #: The operating system's user for a command, the name in the token for the API.
     who: str
     #: `console`, `api`, `command` or `schedule`.
     via: str
     #: The verb, such as `replay` or `start run`.
     what: str
-    #: What was asked for.
+    #: The arguments of the request.
     arguments: Any = Field(sa_type=Document)
-    #: The run that it began or changed.
+    #: The run that the action began or changed.
     run: int | None = Field(default=None, sa_type=BigInteger)
-    #: Deliveries concerned, or what else `result` says is counted.
+    #: How many deliveries it concerned, or what else `result` says is counted.
     count: int = Field(sa_type=BigInteger)
     reason: str | None = None
-    #: What was answered.
+    #: The answer to the request.
     result: Any = Field(sa_type=Document)
-    #: Tells the same request made again from another one.
+    #: The idempotency key of the request, by which a repetition is recognised.
     key: str | None = None
 
 
@@ -93,7 +93,7 @@ ACTIONS: Table = Action.__table__  # type: ignore[attr-defined]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What somebody asks for, before it is done."""
+    """A request for an action, before it is carried out."""
 
     by: By
     what: str
@@ -105,21 +105,21 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an action did: how many deliveries it concerns, and what is answered."""
+    """The result of an action: how many deliveries it concerned, and the answer."""
 
     count: int
     result: Mapping[str, Any]
     run: int | None = None
-    #: The noun of what is counted.
+    #: The singular noun for `count` in messages.
     thing: str = COUNTED_DELIVERY
-    #: Whether more than one delivery want a reason: a plan changes none, and to stop is always right.
+    #: Whether a `count` above one requires a reason. A plan changes no delivery, and stopping needs no justification.
     wants_reason: bool = True
-    #: The part of the effect that keeps the action's id, called with it in the same transaction.
+    #: Called with the action's id in the same transaction, to store the id.
     then: Callable[[int], object] = lambda _: None
 
 
 class Done(NamedTuple):
-    """The answer to a request; `again` marks one that was already done before."""
+    """The answer to a request; `again` is true if an earlier identical request was carried out."""
 
     result: Mapping[str, Any]
     again: bool = False
@@ -128,16 +128,16 @@ class Done(NamedTuple):
 def perform(
     database: Database, asked: Asked, effect: Callable[[Connection], Effect | None], *, now: datetime
 ) -> Done | None:
-    """Do it and record it, in one transaction; None where `effect` says that there was nothing to do.
+    """Carry out a request and record its action in one transaction; None if `effect` returns None (nothing to do).
 
-    Whatever `effect` raises undoes it. It is run again where the database breaks the transaction off. Raises
+    An exception from `effect` rolls both back. `effect` is called again if the database aborts the transaction. Raises
     `ReasonWanted` for more than one delivery without a reason, and `KeyUsed` for a key of another request.
     """
     checked_reason(asked.reason)
     try:
         return retry_transaction(lambda: _perform(database, asked, effect, now))
     except IntegrityError:
-        # Somebody else may have committed the same request in between; if not, the error is the effect's own.
+        # A concurrent repetition of the request may have committed first; otherwise the error comes from `effect`.
         with database.read() as connection:
             done = earlier(connection, asked)
         if done is None:
@@ -160,7 +160,7 @@ def _perform(
 
 
 def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetime) -> int:
-    """Record what was done, as a part of the transaction that does it; returns the action's id.
+    """Insert the action within the caller's transaction, and return its id.
 
     Raises `ReasonWanted` if it concerns more than one delivery and no reason was given.
     """
@@ -186,7 +186,7 @@ def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetim
 
 
 def earlier(connection: Connection, asked: Asked) -> Done | None:
-    """What the same request was answered before; None if this is the first time.
+    """The answer that an identical earlier request got; None for the first request.
 
     Raises `KeyUsed` if the key is that of another request.
     """
@@ -205,7 +205,7 @@ def earlier(connection: Connection, asked: Asked) -> Done | None:
 
 
 def checked_reason(reason: str | None) -> str | None:
-    """The reason without blanks around it. Raises `ReasonWanted` for one that is too short or too long."""
+    """Strip a reason of surrounding blanks. Raises `ReasonWanted` if it is too short or too long."""
     if reason is None:
         return None
     kept = storable(reason).strip()
@@ -218,18 +218,18 @@ def checked_reason(reason: str | None) -> str | None:
 
 
 def by_command() -> By:
-    """The user of the operating system that runs this command."""
+    """The operating system's user who runs this command."""
     number = os.getuid()
     try:
         name = pwd.getpwuid(number).pw_name
     except KeyError:
-        # In a container, a number need not have a name.
+        # In a container, a user id may have no name.
         name = f"uid {number}"
     return By(storable(name), Via.COMMAND)
 
 
 def recent(*, before: int | None = None, run: int | None = None) -> Select[Any]:
-    """Selects actions, newest first, older than the id `before`; those of one run, if it is named."""
+    """Select actions with ids below `before`, newest first; of one run only, if `run` is given."""
     found = select(ACTIONS).order_by(ACTIONS.c.id.desc())
     if before is not None:
         found = found.where(ACTIONS.c.id < before)
@@ -237,7 +237,7 @@ def recent(*, before: int | None = None, run: int | None = None) -> Select[Any]:
 
 
 def show(row: RowMapping) -> dict[str, Any]:
-    """An action as the API and `hookmirror actions` show it."""
+    """Format an action for the API and `hookmirror actions`."""
     run = None if row["run"] is None else str(row["run"])
     return {**row, "id": str(row["id"]), "run": run, "result": _answered(row["result"]), "counts": _thing(row)}
 

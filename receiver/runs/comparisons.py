@@ -1,4 +1,4 @@
-"""What the latest reconcile of each source came to, for who judges whether its webhooks suffice."""
+"""The results of each source's latest reconcile, which show whether its webhooks suffice."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sqlalchemy import Connection, select
 
 from receiver.runs.tables import RUNS, RunState
 
-#: How long a reconcile says something about today, and how many runs are looked at for it.
+#: The age up to which a reconcile is evidence, and how many runs are examined for it.
 TELLING, MOST_RUNS = timedelta(days=7), 1_000
 
 
 class Comparison(NamedTuple):
-    """A source and its mirror, compared."""
+    """The result of comparing a source with its mirror."""
 
     source: str
     at: datetime
@@ -24,10 +24,9 @@ class Comparison(NamedTuple):
 
 
 def latest_comparisons(connection: Connection, now: datetime) -> Iterator[Comparison]:
-    """Those of the last days, one for each source that had been reconciled before.
+    """The latest comparison of each source, if recent and not the source's first.
 
-    The first reconcile of a source fills its mirror with what there was before any webhook, so what it repairs says
-    nothing about webhooks.
+    A first reconcile fills the mirror with rows older than any webhook, so its repairs are no evidence about webhooks.
     """
     found = (
         select(RUNS.c.sources, RUNS.c.ended_at, RUNS.c.total, RUNS.c.tally)

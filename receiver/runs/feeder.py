@@ -1,6 +1,6 @@
 """The feeder: steps the runs that are planned or at work, on a thread beside the worker, one process at a time.
 
-A run is taken by a lease in the database, so it goes on in another process, or after a restart, wherever it was.
+A lease in the database assigns each run to one feeder, so any process can continue it after a restart.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from receiver.worker.liveness import deregister, new_name
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks for runs.
+#: Seconds between polls for runs.
 RUNS_POLL_INTERVAL = 1.0
 
-#: Seconds until a run whose step failed is tried again; doubled up to the longest.
+#: Seconds before a failed step is retried, doubled after each failure up to the second value.
 FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 1.0, 60.0
 
-#: Seconds after which a run whose steps fail one after the other is paused.
+#: Seconds of consecutive failures after which a run is paused.
 GIVEN_UP_AFTER = 1_800.0
 
-#: What is not mended by trying again.
+#: Errors that no retry can mend.
 HOPELESS = (ConfigurationError, UnsteadyListError)
 
-#: Between two batches of what is too old to be kept, and between two looks for it.
+#: Seconds between two batches of retention, and between two checks for expired rows.
 RETENTION_PAUSE, RETENTION_INTERVAL = 1.0, 3_600.0
 
-#: Seconds that a feeder gets to end the step at hand when the process stops.
+#: Seconds for the current step to end when the process stops.
 FEEDER_STOP_TIMEOUT = 5.0
 
 
 class Feeder:
-    """Steps runs of the kinds that it knows. `run` is for a thread of its own."""
+    """Steps runs of the given kinds. `run` blocks, so call it on a thread of its own."""
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class Feeder:
         look: Callable[[], object] = lambda: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`keep` is how long runs that are over, and actions, are kept; None for ever.
+        """`keep` is the retention period of finished runs and of actions; None keeps them for ever.
 
-        `look` is called before each look for runs: what it begins is fed at once.
+        `look` is called before each poll for runs, so that a run that it begins is fed at once.
         """
         self.name = new_name()
         self._database = database
@@ -69,47 +69,47 @@ class Feeder:
         self._look, self._clock = look, clock
         self._keep, self._drop_at = keep, 0.0
         self._held: dict[int, LeasedRun] = {}
-        #: By run, when its next step is, by the monotonic clock; and the pause after a failure.
+        #: By run, the monotonic time of its next step, and the pause after a failure.
         self._due: dict[int, float] = {}
         self._pauses: dict[int, float] = {}
-        #: By run whose last step failed, since when.
+        #: By run, the time of the first of its consecutive failures.
         self._failing: dict[int, tuple[float, datetime]] = {}
         self._stopping, self._turn = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        """Step until `stop`."""
+        """Step runs until `stop` is called."""
         while not self._stopping.is_set():
             try:
                 wait = self.step_all()
             except Exception as error:
-                # A feeder that ended would leave every run where it is, in silence.
-                log.error("runs cannot be fed; trying again", error=told(error), seconds=LONGEST_RETRY_DELAY)
+                # If the feeder ended, every run would stand still without a log line.
+                log.error("cannot step runs; trying again", error=told(error), seconds=LONGEST_RETRY_DELAY)
                 wait = LONGEST_RETRY_DELAY
             self._turn.wait(wait)
             self._turn.clear()
         self.close()
 
     def wake(self) -> None:
-        """Say that a run was planned, started or resumed. Safe to call from any thread."""
+        """Check for runs at once, after one was planned, started or resumed. Safe to call from any thread."""
         self._turn.set()
 
     def stop(self) -> None:
-        """End after the step at hand. Safe to call from any thread."""
+        """End after the current step. Safe to call from any thread."""
         self._stopping.set()
         self._turn.set()
 
     def close(self) -> None:
-        """Let others have the runs at once."""
+        """Release all leases, so that other feeders can continue the runs at once."""
         deregister(self.name)
         for held in self._held.values():
             self._kinds[held.kind].forget(held.run.id)
             try:
                 held.release()
             except SQLAlchemyError as error:
-                log.debug("a run could not be given back; its lease will end", run=held.run.id, error=told(error))
+                log.debug("cannot release the lease of a run; it will expire", run=held.run.id, error=told(error))
 
     def step_all(self) -> float:
-        """Step every run whose turn it is, once. Returns the seconds until the next one is due."""
+        """Step each due run once, and return the seconds until the next run is due."""
         self._look()
         wanted = open_runs(self._database)
         self._forget(set(self._held) - set(wanted))
@@ -122,7 +122,7 @@ class Feeder:
         return min((max(self._due[run] - now, 0.0) for run in wanted), default=RUNS_POLL_INTERVAL)
 
     def step(self, run: int) -> bool:
-        """Step this one run, if it is free. Returns whether there is more to do for it. Raises what the step raises."""
+        """Step this run if no other feeder holds it, and return whether work remains. Raises what the step raises."""
         held = self._take(run)
         if held is None:
             return False
@@ -131,28 +131,28 @@ class Feeder:
         progress = kind.plan(held) if stage is RunState.PLANNING else kind.step(held)
         self._due[run] = monotonic() + progress.wait
         if progress.is_last:
-            # What comes next is another stage, and may be another process's.
+            # The next stage may belong to another process.
             self._forget({run})
         return not progress.is_last
 
     def steps(self, run: int) -> Iterator[int]:
-        """Step this one run until there is no more to do for it; after each step, what is done so far."""
+        """Step this run until no work remains, yielding after each step how many deliveries or rows are done."""
         while self.step(run):
             yield self._held[run].run.done
             self._turn.wait(max(self._due[run] - monotonic(), 0.0))
 
     def break_off(self, run: int, trouble: str) -> None:
-        """Pause a run that this feeder steps, and say why."""
+        """Pause a run that this feeder steps, and store the reason on it."""
         held = self._held.get(run)
         try:
             if held is not None:
                 held.break_off(trouble)
         except (RunTaken, SQLAlchemyError) as error:
-            log.debug("a run could not be paused; its lease will end", run=run, error=told(error))
+            log.debug("cannot pause a run; its lease will expire", run=run, error=told(error))
         self._forget({run})
 
     def _step(self, run: int) -> float:
-        """Step it, and say in how many seconds again; what fails is told on the run, and tried again later."""
+        """Step a run, and return the seconds until its next step; a failure is stored on the run and retried."""
         try:
             more = self.step(run)
         except RunTaken:
@@ -167,7 +167,7 @@ class Feeder:
         return max(self._due.get(run, 0.0) - monotonic(), 0.0) if more else RUNS_POLL_INTERVAL
 
     def _pause(self, run: int, error: Exception) -> float:
-        """Let the run wait, longer each time, and say why on it; in the end it waits for a person."""
+        """Postpone a run after a failure, longer each time, and store why; in the end, pause it for a person."""
         trouble = told(error) if isinstance(error, HookmirrorError) else told_with_type(error)
         pause = self._pauses[run] = min(self._pauses.get(run, FIRST_RETRY_DELAY / 2) * 2, LONGEST_RETRY_DELAY)
         since, began_at = self._failing.setdefault(run, (monotonic(), self._clock()))
@@ -197,7 +197,7 @@ class Feeder:
         return held
 
     def _lease_for(self, kind: str, sources: Sequence[str]) -> timedelta | None:
-        """How long a run is held here; None for one that this process cannot step."""
+        """The length of this process's lease on such a run; None for a run that it cannot step."""
         known = self._kinds.get(kind)
         return known.lease if known is not None and known.can_take(sources) else None
 
@@ -226,7 +226,7 @@ class Feeder:
 
 
 class FeederThread:
-    """Keeps one feeder going beside the worker of a process."""
+    """Runs one feeder on a thread beside the worker of a process."""
 
     def __init__(self, feeder: Callable[[], Feeder], *, name: str = "feeder") -> None:
         self._new_feeder, self._name = feeder, name
@@ -236,17 +236,17 @@ class FeederThread:
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that a run was planned, started or resumed."""
+        """Check for runs at once, after one was planned, started or resumed."""
         self._feeder.wake()
 
     def renew(self) -> None:
-        """Go on with other settings, after the step at hand."""
+        """Continue with the new settings, after the current step."""
         self._feeder.stop()
         self._begin()
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the step at hand; after `FEEDER_STOP_TIMEOUT` its lease is left to end by itself."""
+        """End after the current step; after `FEEDER_STOP_TIMEOUT` seconds, leave its lease to expire."""
         self._feeder.stop()
         self._thread.join(FEEDER_STOP_TIMEOUT)
 

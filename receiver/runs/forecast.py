@@ -1,7 +1,7 @@
 """Forecasts: what a replay would do, found by running the handlers against the current rows and writing nothing.
 
-Delivery after delivery in the order of their ids, as a worker takes them, each seeing what those before it would have
-changed. Everything is read from one state of the database; if nothing arrives before the run ends, the run does this.
+Handlers run in the order of ids, as in a worker, and each sees the changes of those before it. All reads come from one
+snapshot of the database; if nothing arrives before the run ends, the run does exactly what the forecast says.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.isolation import HANG_SECONDS, MOST_LEFT_BEHIND, IsolatedRun, is_left_behind
 from receiver.worker.trial import Obstacle, Trial, run_trial
 
-#: Bounds of one forecast: deliveries, pieces of news, bytes of bodies, and seconds.
+#: Bounds of one forecast: deliveries, writes by handlers, bytes of bodies, and seconds.
 MOST_DELIVERIES, MOST_FORECAST_WRITES, MOST_BYTES, MOST_SECONDS = 5_000, 50_000, 64 * 1024 * 1024, 20.0
 
-#: Deliveries whose bodies are read at once.
+#: Deliveries whose bodies one query reads.
 WINDOW = 16
 
-#: Rows, and reasons, that are kept one by one; the numbers are of all.
+#: How many rows and reasons are stored one by one; the totals count all of them.
 MOST_ROWS, MOST_REASONS = 5_000, 20
 
-#: What a delivery that was tried would become, besides the outcomes of the mirror.
+#: Forecasts for a delivery besides the outcomes of the mirror.
 DEAD, IGNORED, FAILING, UNKNOWN, SKIPPED = "dead", "ignored", "failing", "unknown", "skipped"
 
 
 class DeliveryForecast(NamedTuple):
-    """What would become of one delivery."""
+    """The forecast for one delivery."""
 
     delivery_id: int
     #: applied, tie, unchanged, stale; dead, ignored; failing (its attempts would fail); skipped (not replayable);
@@ -54,15 +54,15 @@ class DeliveryForecast(NamedTuple):
 
 @dataclass(slots=True)
 class Forecast:
-    """What a replay would do."""
+    """The forecast for a replay."""
 
     made_at: datetime
-    #: Deliveries of the whole set, and those that were tried.
+    #: How many deliveries the set has; below, those that were tried.
     of: int
     deliveries: list[DeliveryForecast] = field(default_factory=list)
-    #: By row, from how it is to how it would be.
+    #: By row, its change from its present state to the forecast one.
     rows: dict[tuple[str, str, str], RowChange] = field(default_factory=dict)
-    #: Why not all were tried; None if they were.
+    #: Why some deliveries were not tried; None if all were.
     partial: str | None = None
 
     @property
@@ -70,11 +70,11 @@ class Forecast:
         return Counter(each.outcome for each in self.deliveries)
 
     def changed_rows(self) -> list[RowChange]:
-        """The rows that would be different in the end, in key order: a row that comes back to what it was is not."""
+        """The rows that would differ after the whole replay, in key order."""
         return [change for _, change in sorted(self.rows.items()) if change.operation == "insert" or change.after]
 
     def summary(self) -> dict[str, Any]:
-        """The numbers, as a run keeps them and everybody shows them."""
+        """The totals as stored on a run and shown by the API and commands."""
         reasons = Counter(f"{each.outcome}: {each.reason}" for each in self.deliveries if each.reason)
         rows: dict[str, Counter[str]] = defaultdict(Counter)
         for change in self.changed_rows():
@@ -101,15 +101,15 @@ def forecast(
     clock: Callable[[], datetime],
     elapsed: Callable[[], float] = time.monotonic,
 ) -> Forecast:
-    """What a replay of the deliveries with these ascending ids, of a set of `of`, would do. Writes nothing.
+    """Forecast a replay of the deliveries with these ascending ids, out of a set of `of`. Writes nothing.
 
-    Ends at the bounds above, and says so.
+    Stops at the bounds above, and then states in `partial` why.
     """
     made = Forecast(clock(), of)
     with database.read() as connection:
         _Trial(connection, sources, made, retries, clock).run(ids, until=elapsed() + MOST_SECONDS, elapsed=elapsed)
     if made.partial is None and len(made.deliveries) < of:
-        made.partial = f"One delivery of {_ratio(of, made)} was tried: the numbers are of these."
+        made.partial = f"Only one delivery in {_ratio(of, made)} was tried: the numbers count these alone."
     return made
 
 
@@ -118,7 +118,7 @@ def _ratio(of: int, made: Forecast) -> int:
 
 
 class ForecastOver(Exception):
-    """Ends a handler that returns to a forecast which has given it up."""
+    """Raised in a handler that calls the mirror after its forecast was abandoned."""
 
 
 class _Trial:
@@ -138,10 +138,10 @@ class _Trial:
         self._retries = retries
         self._clock = clock
         self._overlay = UnitOfWork(connection)
-        #: What was said so far, by source and table, for handlers that look at a row.
+        #: The writes so far, by source and table, for handlers that read a row.
         self._said: dict[tuple[str, type[MirrorRow]], list[Write]] = defaultdict(list)
         self._writes = self._bytes = 0
-        #: Held by who uses the connection: a handler that was left behind may come back.
+        #: Guards the connection, because an abandoned handler may still use it.
         self._reading = threading.Lock()
 
     def run(self, ids: Iterable[int], *, until: float, elapsed: Callable[[], float]) -> None:
@@ -154,7 +154,7 @@ class _Trial:
             if bound is not None and len(self._made.deliveries) < self._made.of:
                 self._made.partial = (
                     f"{len(self._made.deliveries)} of {self._made.of} deliveries were tried, until {bound}: the "
-                    "numbers are of these."
+                    "numbers count these alone."
                 )
                 return
 
@@ -164,13 +164,13 @@ class _Trial:
         if is_late:
             return f"{MOST_SECONDS:g} seconds had passed"
         if self._writes > MOST_FORECAST_WRITES:
-            return f"they had said more than {MOST_FORECAST_WRITES} things"
+            return f"they had written more than {MOST_FORECAST_WRITES} times"
         if self._bytes > MOST_BYTES:
             return f"their bodies had more than {MOST_BYTES} bytes"
         return None
 
     def _claimed(self, ids: Sequence[int]) -> Iterator[Claimed | DeliveryForecast]:
-        """The deliveries as a worker would claim them, or why they could not be."""
+        """Each delivery as a worker would claim it, or the reason why it cannot be replayed."""
         rows = {row.id: row for row in self._connection.execute(_ROWS, {"ids": list(ids)})}
         for delivery_id in ids:
             row = rows.get(delivery_id)
@@ -214,30 +214,30 @@ class _Trial:
         def read_row(key: Key, writes: list[Write]) -> MirrorRow | None:
             tables = [table for table in (key.table, key.table.parent_table) if table is not None]
             earlier = [write for table in tables for write in self._said[source, table]]
-            # A row that one delivery changes and others look at is put together anew for each: right before quick.
+            # A row that one delivery changes and others read is rebuilt for each: correctness matters more than speed.
             order = sorted(earlier, key=lambda write: write.version.arrival)
             with self._reading:
                 if is_left_behind():
-                    raise ForecastOver("The forecast went on without this handler, which took too long.")
+                    raise ForecastOver("The forecast continued without this handler, which took too long.")
                 return UnitOfWork(self._connection).read(key, [*order, *writes])
 
         return read_row
 
 
-#: What would become of a delivery of which its code says so.
+#: The forecast for a delivery whose reading or handler raised this.
 _TOLD_BY_CODE = {Obstacle.DEAD: DEAD, Obstacle.IGNORED: IGNORED, Obstacle.FAILED: FAILING}
 
-#: Why a forecast cannot tell what would become of a delivery.
+#: Why a forecast cannot decide about a delivery.
 _UNKNOWN = {
     Obstacle.NO_SOURCE: "The settings here have no source {source}.",
     Obstacle.THIN: "Its event is thin: the source's API is asked when it runs, and a forecast does not ask it.",
-    Obstacle.HANGS: "It cannot be told: {handler}.",
+    Obstacle.HANGS: "The outcome is unknown: {handler}.",
     Obstacle.SESSION: "{handler} takes mirror.session, whose SQL only a run can show: it has no forecast.",
 }
 
 
 def why_skipped(row: Any) -> str | None:
-    """Why a delivery, as `_ROWS` selects it, cannot be replayed; None if it can."""
+    """The reason why a delivery, as `_ROWS` selects it, cannot be replayed; None if it can."""
     if row is None:
         return "The delivery is not kept any more."
     if not row.has_ended:
@@ -246,7 +246,7 @@ def why_skipped(row: Any) -> str | None:
 
 
 def joined(earlier: RowChange, later: RowChange) -> RowChange:
-    """Both changes of a row as one."""
+    """Join two consecutive changes of a row."""
     if earlier.operation == "insert":
         return later._replace(operation="insert", before={}, after=earlier.after | later.after)
     before, after = later.before | earlier.before, earlier.after | later.after

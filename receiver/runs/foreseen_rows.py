@@ -22,10 +22,10 @@ Keys = dict[tuple[str, str], RowChange]
 
 
 class ForeseenRows:
-    """What the plan of one run has foreseen since its last mark."""
+    """The rows that the plan of one run would change, collected since its last mark."""
 
     def __init__(self, run: int, document: Mapping[str, Any] | None) -> None:
-        """`document` is the mark of the run, which counts what was foreseen before."""
+        """`document` is the run's mark, which holds the counts of rows foreseen earlier."""
         self._run = run
         self._waiting: list[RowChange] = []
         self._counted: dict[str, dict[str, int]] = dict((document or {}).get("rows") or {})
@@ -35,14 +35,14 @@ class ForeseenRows:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """By table and operation, with those that wait."""
+        """Foreseen rows by table and operation, those not yet written included."""
         counted = defaultdict(Counter, {table: Counter(numbers) for table, numbers in self._counted.items()})
         for change in self._waiting:
             counted[change.table][change.operation] += 1
         return {table: dict(numbers) for table, numbers in counted.items()}
 
     def keep(self, connection: Connection, mark: Mark, *, now: datetime) -> None:
-        """Write what waits, as part of the caller's transaction; with the last mark, the forecast as a whole."""
+        """Write the collected rows within the caller's transaction, and after the last page the whole forecast."""
         rows: Keys = {}
         for change in self._waiting:
             key = change.table, change.external_id
@@ -55,7 +55,7 @@ class ForeseenRows:
             self._conclude(connection, mark, now)
 
     def kept(self) -> None:
-        """Say that the transaction of `keep` has been committed."""
+        """Forget the collected rows, after the transaction of `keep` has committed."""
         self._counted = self.counts
         self._waiting.clear()
 
@@ -79,7 +79,7 @@ class ForeseenRows:
         insert_mappings(connection, RUN_ROWS, rows)
 
     def _conclude(self, connection: Connection, mark: Mark, now: datetime) -> None:
-        """Keep the numbers; a row that would come back to what it was would not change."""
+        """Store the totals, without rows whose foreseen changes cancel each other."""
         same = (RUN_ROWS.c.run == self._run, RUN_ROWS.c.operation != "insert", RUN_ROWS.c.after == {})
         connection.execute(delete(RUN_ROWS).where(*same))
         shown = _count(connection, self._run)

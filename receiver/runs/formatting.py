@@ -1,4 +1,4 @@
-"""Formats of runs and forecasts: the same facts as JSON and as lines of text."""
+"""Formats runs and forecasts as JSON and as lines of text."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from receiver.runs.overlap import overlapping
 from receiver.runs.runs import find, thing_of
 from receiver.runs.tables import RUN_ROWS, RunState
 
-#: Rows of a forecast that are told as text.
+#: The most rows of a forecast that are printed as text.
 MOST_FORECAST_LINES = 20
 
-#: Columns that only feeders need.
+#: Internal columns of feeders, not shown.
 _HIDDEN = frozenset({"mark", "fed_by", "fed_until"})
 
 
 def run_as_json(run: RowMapping) -> dict[str, Any]:
-    """A run as the API and `--json` show it."""
+    """Format a run for the API and `--json`."""
     return {**{name: value for name, value in run.items() if name not in _HIDDEN}, "id": str(run["id"])}
 
 
@@ -41,12 +41,12 @@ def forecast_rows(connection: Connection, run: int, *, limit: int) -> list[dict[
 
 
 def forecast_row_as_json(row: RowMapping) -> dict[str, Any]:
-    """A row of a forecast as the API and `--json` show it."""
+    """Format a row of a forecast for the API and `--json`."""
     return {name: value for name, value in row.items() if name != "run"}
 
 
 def run_line(run: Mapping[str, Any]) -> str:
-    """A run in one line."""
+    """Format a run as one line of text."""
     of = f" of {', '.join(run['sources'])}" if any(run["sources"]) else ""
     who = run["started_by"] or run["planned_by"]
     reason = f": {run['reason']}" if run["reason"] else ""
@@ -55,7 +55,7 @@ def run_line(run: Mapping[str, Any]) -> str:
 
 
 def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
-    """A run, as `whole_run` tells of it."""
+    """Format a run, as `whole_run` returns it, as lines of text."""
     yield run_line(run)
     if run["tally"]:
         yield f"Became: {tally_text(run['tally'])}."
@@ -68,10 +68,10 @@ def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
 
 
 def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A forecast: the numbers, the reasons, and the first rows."""
+    """Format a forecast as lines of text: the totals, the reasons, and the first rows."""
     yield f"Would become, as of {time_text(forecast['made_at'])}: {tally_text(forecast['outcomes']) or 'nothing'}."
     if forecast["partial"]:
-        yield f"This is a part only: {forecast['partial']}"
+        yield f"The forecast is partial: {forecast['partial']}"
     for each in forecast["reasons"]:
         yield f"  {each.get('deliveries', each.get('rows'))} × {each['reason']}"
     for table, operations in forecast["rows"].items():
@@ -84,13 +84,13 @@ def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
 
 
 def tally_text(tally: Mapping[str, int]) -> str:
-    """A tally as text, the largest number first."""
+    """Format a tally as text, the largest number first."""
     return ", ".join(f"{number} {name}" for name, number in sorted(tally.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _how_far(run: Mapping[str, Any]) -> str:
     if run["state"] == RunState.PLANNED:
-        return f"planned, {counted(run['total'], thing_of(run['kind']))} to do, nothing yet"
+        return f"planned, {counted(run['total'], thing_of(run['kind']))} to do, none done"
     if run["state"] in (RunState.RUNNING, RunState.PAUSED):
         return f"{run['state']}, {run['done']:,} of {counted(run['total'], thing_of(run['kind']))}"
     return f"{run['state']}, {counted(run['done'], thing_of(run['kind']))}" if run["done"] else str(run["state"])

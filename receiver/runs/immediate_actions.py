@@ -11,17 +11,17 @@ from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS
 from receiver.runs.actions import Asked, Done, Effect, perform
 
-#: Deliveries that are replayed without a run: half a batch, which holds nothing up. More are a run.
+#: The most deliveries that are replayed without a run: half a batch, which delays live work little.
 LARGEST_IMMEDIATE_REPLAY = 100
 
 
 def lock_replayable(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Those that have ended and have a body, ascending; they stay so until the transaction ends."""
+    """Lock those of the deliveries that have ended and have a body, and return their ids, ascending."""
     return list(connection.execute(_REPLAYABLE, {"ids": list(ids)}).scalars())
 
 
 def replay_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) -> Done | None:
-    """Begin another round of those that have ended and have a body; None if none has.
+    """Replay those of the deliveries that have ended and have a body; None if there are no such deliveries.
 
     Raises what `perform` raises.
     """
@@ -39,7 +39,7 @@ def replay_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime)
 
 
 def try_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) -> Done | None:
-    """Let pending deliveries wait no longer for their next attempt; None if none of them waits.
+    """Make the next attempt of pending deliveries due now; None if no delivery waits for one.
 
     Raises what `perform` raises.
     """

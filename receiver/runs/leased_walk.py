@@ -1,4 +1,4 @@
-"""A walk in the hands of a feeder: its transactions are those of a run, whose mark and numbers they keep."""
+"""A walk stepped by a feeder: each of its transactions also stores the run's mark and progress."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from receiver.runs.run_kind import Progress, RunLease
 
 Result = TypeVar("Result")
 
-#: What is counted of a walk, as a run's tally names it.
+#: The names in a run's tally of what a walk counts.
 COUNTED = ("repaired", "newer", "left", "misdated")
 
 
 class LeasedWalk:
-    """The walk of one run, from the mark that was kept last."""
+    """The walk of one run, from its last stored mark."""
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class LeasedWalk:
         )
 
     def step(self) -> Progress:
-        """Do one page."""
+        """Process one page."""
         self._latest = None
         self._mark = self._walk.step(self._mark).mark
         return self._latest or Progress(self._held.run.mark)
 
     def finish(self) -> None:
-        """Drop what was kept for the walk."""
+        """Delete the keys that the walk has seen."""
         self._walk.finish(self._mark)
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class LeasedWalk:
         self._kept = mark
 
     def _transact(self, work: Callable[[Connection], Result]) -> Result:
-        """Run work of the walk in a transaction of the run."""
+        """Run `work` of the walk in a transaction of the run."""
         results: list[Result] = []
 
         def commit(connection: Connection) -> Progress:
@@ -97,12 +97,12 @@ class LeasedWalk:
 
 
 def mark_of(document: Mapping[str, Any]) -> Mark:
-    """The mark of the walk, out of the mark of its run."""
+    """The walk's mark, read from the mark of its run."""
     return Mark.from_json(document["walk"])
 
 
 def kept_at(document: Mapping[str, Any]) -> datetime:
-    """When the mark of a run was kept."""
+    """The time at which the mark of a run was stored."""
     return datetime.fromisoformat(document["kept_at"])
 
 
@@ -111,7 +111,7 @@ def _looked_at(mark: Mark) -> int:
 
 
 def _numbers(document: Mapping[str, Any] | None, walk: str) -> Mapping[str, int]:
-    """What the same walk had counted by the mark that was kept last."""
+    """The counts of the same walk at its last stored mark."""
     names: Sequence[str] = COUNTED
     if document is None or document["walk"]["run"] != walk:
         return dict.fromkeys((*names, "looked_at"), 0)

@@ -1,4 +1,4 @@
-"""Leases of runs: one feeder at a time steps a run, and commits what each step did."""
+"""Leases of runs: one feeder at a time steps a run, and commits each step's work with its progress."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from receiver.worker.liveness import dead
 
 log = structlog.get_logger(__name__)
 
-#: Runs that are planned or fed at once.
+#: The most runs that are stepped in the same period.
 MOST_OPEN_RUNS = 100
 
 
 class LeasedRun:
-    """A run in the hands of one feeder: `receiver.runs.run_kind.RunLease`."""
+    """The lease of one feeder on a run; implements `receiver.runs.run_kind.RunLease`."""
 
     def __init__(
         self, database: Database, name: str, row: RowMapping, lease: timedelta, clock: Callable[[], datetime]
@@ -47,18 +47,18 @@ class LeasedRun:
         return self._clock()
 
     def commit(self, work: Callable[[Connection], Progress]) -> Progress:
-        """Run `work`, and keep its progress, in one transaction. Raises `RunTaken`; see `RunLease`."""
+        """Run `work` and store its progress in one transaction. Raises `RunTaken`; see `RunLease`."""
         progress, self.run = retry_transaction(lambda: self._commit(work))
         self._committed_at = monotonic()
         return progress
 
     def note(self, trouble: str) -> None:
-        """Say why the run does not move. Raises `RunTaken`."""
+        """Store on the run why it does not progress. Raises `RunTaken`."""
         held = self.run
         self.commit(lambda _: Progress(held.mark, trouble=trouble))
 
     def break_off(self, trouble: str) -> None:
-        """Pause the run, or give up its plan, and say why. Raises `RunTaken`."""
+        """Pause the run, or cancel its plan, and store the reason. Raises `RunTaken`."""
         given: dict[str, Any] = {"trouble": trouble, "fed_by": None, "fed_until": None, "state": RunState.PAUSED.value}
         if self.run.state is RunState.PLANNING:
             given |= {"state": RunState.CANCELLED.value, "ended_at": self._clock()}
@@ -71,7 +71,7 @@ class LeasedRun:
         retry_transaction(pause)
 
     def release(self) -> None:
-        """Let another feeder have it at once."""
+        """Release the lease, so that another feeder can continue at once."""
         mine = update(RUNS).where(RUNS.c.id == self.run.id, RUNS.c.fed_by == self._name)
         with self._database.write() as connection:
             connection.execute(mine.values(fed_by=None, fed_until=None))
@@ -113,9 +113,9 @@ def lease_run(
     lease_for: Callable[[str, Sequence[str]], timedelta | None],
     clock: Callable[[], datetime],
 ) -> LeasedRun | None:
-    """Lease the run, if it needs planning or feeding and no other process holds it; None otherwise.
+    """Lease the run if it needs planning or feeding and no other process holds it; None otherwise.
 
-    `lease_for` says how long to hold a run of this kind and these sources; None for a run that must be left.
+    `lease_for` returns the length of the lease for a kind and its sources; None if this process cannot step the run.
     """
     now = clock()
     with database.read() as connection:
@@ -139,10 +139,10 @@ def open_runs(database: Database) -> list[int]:
 
 
 def is_held(row: RowMapping, lease: timedelta, now: datetime) -> bool:
-    """Whether a feeder that may be alive holds the run."""
+    """Whether an unexpired lease of a feeder holds the run."""
     if row["fed_by"] is None or row["fed_until"] is None or dead([row["fed_by"]]):
         return False
-    # A lease that ends later than any was given is from before the clock was set back.
+    # A lease that ends later than any granted now dates from before the clock was set back.
     return bool(now <= row["fed_until"] <= now + 2 * lease)
 
 

@@ -1,4 +1,4 @@
-"""Prune as a run: drops what has expired, batch after batch."""
+"""Prune as a run: drops expired bodies and deliveries, batch after batch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Prune(OnDatabase):
         return "prune"
 
     def plan(self, held: RunLease) -> Progress:
-        """There is nothing to freeze: what has expired stays expired."""
+        """Freeze nothing, because an expired body stays expired."""
         return held.commit(lambda _: Progress(None, sources=[""], is_last=True))
 
     def step(self, held: RunLease) -> Progress:
-        """Drop one batch. It commits by itself: a kill right after it costs nothing but its part of the number."""
+        """Drop one batch in a transaction of its own: a kill right after it loses only its part of the count."""
         dropped = self.retention.prune(self.database, now=self.clock())
         tally = {"pruned": dropped} if dropped else {}
         return held.commit(lambda _: Progress(None, done=dropped, tally=tally, is_last=not dropped))

@@ -1,6 +1,6 @@
 """Reconcile as a run: a walk through a source's own list, page by page, behind live work.
 
-Each transaction of the walk is one of the run: it keeps the mark from which any process goes on, and the run's numbers.
+Each transaction of the walk also stores the mark, from which any process can continue, and the run's progress.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from receiver.runs.run_kind import Progress, RunLease
 from receiver.runs.runs import has_worker
 from receiver.runs.tables import OVER, RUNS, RunState
 
-#: How long a process may be silent in a step: a page with many questions takes its time.
+#: The lease of a step: a page that asks the source many questions takes long.
 RECONCILE_LEASE = timedelta(minutes=15)
 
-#: A page waits while a delivery has been due for so many seconds; it waits for so many at most, and looks as often.
+#: Seconds: a page waits while a delivery has been due for the first, for at most the second, polling at the third.
 LIVE_WORK_WAITS, LONGEST_WAY, LIVE_WORK_POLL = 1.0, 30.0, 0.2
 
-#: How long after its last page a walk is gone on with; later, too much has changed behind it, and it begins anew.
+#: A walk that stood still for longer begins anew, because too much may have changed on the pages behind it.
 RESUMED_WITHIN = timedelta(hours=1)
 
-#: What walks have left behind that nobody goes on with is dropped after this.
+#: The age at which the keys of an abandoned walk are dropped.
 LEFT_BEHIND = timedelta(days=2)
 
-#: The kinds of runs that walk.
+#: The kinds of runs that walk through a source's list.
 RECONCILE, DATE_BACK = "reconcile", "date_back"
 
-#: What is said of a run whose page waits.
+#: Shown as the reason of a run whose page waits.
 WAITS = "It waits for live deliveries."
 
 
 class Reconcile:
-    """The kind of run that compares a source with its own list, and repairs what differs."""
+    """The kind of run that compares the mirror with a source's own list, and repairs rows that differ."""
 
     lease = RECONCILE_LEASE
 
@@ -58,12 +58,12 @@ class Reconcile:
         *,
         only_misdated: bool = False,
     ) -> None:
-        """With `only_misdated` it does what comes before the list, and needs none: a kind of its own."""
+        """With `only_misdated`, only date back rows with future dates: a kind of its own, which needs no list."""
         self.name = DATE_BACK if only_misdated else RECONCILE
         self._only_misdated = only_misdated
         self._inbox, self._sources, self._clock = inbox, sources, clock
         self._walks: dict[int, LeasedWalk] = {}
-        #: By run whose page waits for live deliveries, since when.
+        #: By run whose page waits for live deliveries, the time at which the wait began.
         self._waiting: dict[int, float] = {}
 
     @property
@@ -74,22 +74,22 @@ class Reconcile:
         return all(source in self._sources for source in sources)
 
     def forget(self, run: int) -> None:
-        """Let go of the walk; the next step goes on from the mark that was kept last."""
+        """Drop the walk from memory; the next step continues from the last stored mark."""
         self._waiting.pop(run, None)
         walk = self._walks.pop(run, None)
         if walk is not None:
             walk.close()
 
     def plan(self, held: RunLease) -> Progress:
-        """Do one page of a walk that only tells what it would do."""
+        """Process one page without changing the mirror, and store the foreseen rows."""
         return self._make_way(held) or self._walk(held)
 
     def step(self, held: RunLease) -> Progress:
-        """Do one page. Raises `ApiError` if the list breaks off."""
+        """Process one page. Raises `ApiError` if the list cannot be read."""
         return self._make_way(held) or self._walk(held)
 
     def _make_way(self, held: RunLease) -> Progress | None:
-        """Wait while live work waits, if somebody is there to do it."""
+        """Postpone the page while live deliveries wait, if a worker is alive to handle them."""
         run = held.run.id
         due = self._inbox.oldest_due_seconds(sorted(self._sources), now=held.now)
         if due >= LIVE_WORK_WAITS and has_worker(self._database, now=held.now):
@@ -107,7 +107,7 @@ class Reconcile:
             with foreign_code(f"The list of {held.run.sources[0]}"):
                 progress = walk.step()
         except BaseException:
-            # Its memory may be ahead of the mark that was kept last.
+            # The walk in memory may be ahead of the last stored mark.
             self.forget(run)
             raise
         if progress.is_last:
@@ -142,7 +142,7 @@ class Reconcile:
         return new_mark(source, now=now, plan=plan, force=force, only_misdated=self._only_misdated)
 
     def _gone_on_with(self) -> set[str]:
-        """The names of the walks of runs that are not over, whose keys must stay."""
+        """The names of walks of unfinished runs, whose keys must be kept."""
         open_walks = select(RUNS.c.mark).where(
             RUNS.c.state.not_in([state.value for state in OVER]), RUNS.c.kind == self.name, RUNS.c.mark.is_not(None)
         )

@@ -1,4 +1,4 @@
-"""Reconciling a source as a run, here and now: begun, stepped to its end, and reported."""
+"""Reconciles a source in the foreground: begins or resumes a run, steps it to its end, and reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from receiver.runs.unplanned_run import UnplannedRun, begin_run
 #: Called with the number of rows done so far.
 RowsDone = Callable[[int], None]
 
-#: What is said of a run whose command was interrupted.
+#: Stored on a run whose command was interrupted.
 COMMAND_INTERRUPTED = "The command that stepped it was interrupted."
 
 
@@ -39,10 +39,10 @@ def reconcile_now(
     progress: RowsDone = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Report:
-    """Begin a reconcile of the source, or go on with the one that broke off, and step it to its end.
+    """Begin a reconcile of the source, or resume the one that failed, and step it to its end.
 
-    `feeder` is one of this call. Raises `RunConflict` while another one is at work, `ConfigurationError` for a source
-    without a list or an API, and `ApiError` if the list breaks off: then the run is paused, with the reason.
+    `feeder` belongs to this call alone. Raises `RunConflict` while another one is at work, `ConfigurationError` for a
+    source without a list or an API, and `ApiError` if the list cannot be read: then the run is paused, with the reason.
     """
     if not only_misdated:
         check_reconcilable(source)
@@ -65,15 +65,13 @@ def reconcile_now(
 
 
 def report_of(connection: Connection, run: int, *, since: datetime) -> Report:
-    """What the run found, and what it did about it, for who steps it since then.
+    """Report the differences that the run found and repaired.
 
-    Raises `RunTaken` if somebody has stopped it.
+    Raises `RunTaken` if a person has stopped it.
     """
     row = find(connection, run)
     if row["state"] != RunState.DONE:
-        raise RunTaken(
-            f"Run {run} is {row['state']}, by somebody else: `hookmirror runs show {run}` tells how it stands."
-        )
+        raise RunTaken(f"Someone else has made run {run} {row['state']}: see `hookmirror runs show {run}`.")
     mark = mark_of(row["mark"])
     report = Report(mark.source, mark.began_at, resumed=mark.began_at if mark.began_at < since else None)
     report.take(mark)

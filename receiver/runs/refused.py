@@ -1,4 +1,4 @@
-"""What people do with kept refused requests, verifying them again or dropping them, each with its action."""
+"""Verifies kept refused requests again or drops them, and records the action."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ BY_SETTINGS = By("settings", Via.SCHEDULE)
 def verify_refused(
     inbox: Inbox, source: VerifiableSource, asked: Asked, *, accepted: Callable[[], None] = lambda: None
 ) -> Reverified:
-    """Accept what is kept of a source and verifies now.
+    """Accept the kept requests of a source that verify with its present secrets.
 
-    Each transaction that accepts some records an action of its own: there is one for each batch. `accepted` is called
-    after each of them. Raises `ReasonWanted` for a reason that is too short or too long, and SQLAlchemy's error.
+    Each transaction records an action of its own, so there is one for each batch. `accepted` is called after each.
+    Raises `ReasonWanted` for a reason that is too short or too long, and SQLAlchemy's error.
     """
     checked_reason(asked.reason)
 
@@ -47,6 +47,7 @@ def recorded(asked: Asked) -> WithinAccept:
     def along(connection: Connection, answers: Sequence[Accepted]) -> None:
         new = sum(answer.status == "accepted" for answer in answers)
         result = {"verified": len(answers), "accepted": new, "duplicates": len(answers) - new}
+        # No reason is required, because adding a secret accepts authentic requests without a person's request, too.
         effect = Effect(len(answers), result, thing="request", wants_reason=False)
         record(connection, asked, effect, now=datetime.now(UTC))
 
@@ -54,7 +55,7 @@ def recorded(asked: Asked) -> WithinAccept:
 
 
 def drop_refused(database: Database, asked: Asked, source: str | None, *, now: datetime) -> int:
-    """Drop what is kept, of one source or of all. Returns how many requests that were.
+    """Drop the kept requests of one source or of all, and return their number.
 
     Raises what `perform` raises, such as `ReasonWanted` for more than one without a reason.
     """

@@ -1,7 +1,7 @@
 """Replay as a run: a frozen set of deliveries, fed in slices behind live work.
 
-At most one batch of it is pending or being worked on at any time, in two halves, so that a worker never waits for the
-next: a live delivery waits for that one batch at most.
+At most one batch of it is pending or processing at any time, fed in two halves, so that a worker never waits for the
+next half, and a live delivery waits for one batch at most.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from receiver.runs.tables import RUN_DELIVERIES, RUN_ROWS, RUNS, ItemState, in_i
 from receiver.search.deliveries import conditions_of
 from receiver.search.filters import DeliveryFilter
 
-#: As commands and the API call it.
+#: The name of the kind in commands and the API.
 REPLAY = "replay"
 
-#: Deliveries that are frozen in one transaction, and that have ended and are noted in one.
+#: Deliveries per transaction, when the set is frozen and when ends are noted.
 FREEZE, NOTE = 1_000, 1_000
 
-#: Seconds until the next look: while the last slice is worked on, and while all that is left waits for later attempts.
+#: Seconds between polls: while a slice is processed, and while all remaining deliveries wait for later attempts.
 LOOK, LONG_LOOK = 0.1, 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Replay(OnDatabase):
-    """The kind of run that sends deliveries that have ended through again."""
+    """The kind of run that replays finished deliveries."""
 
     database: Database
     inbox: Inbox
@@ -50,9 +50,9 @@ class Replay(OnDatabase):
     retries: RetrySchedule
     batch_size: int
     clock: Callable[[], datetime]
-    #: The sources that the worker of this process takes deliveries of at the moment.
+    #: Returns the sources whose deliveries the worker of this process claims at present.
     claimable: Callable[[], Collection[str]] = field(default=lambda: ())
-    #: Whether a plan tries its deliveries.
+    #: Whether a plan includes a forecast.
     forecasts: bool = True
 
     @property
@@ -62,7 +62,7 @@ class Replay(OnDatabase):
     # ── the plan ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def plan(self, held: RunLease) -> Progress:
-        """Freeze a part of the set, or, when all of it is frozen, make the forecast."""
+        """Freeze a part of the set; once the set is complete, make the forecast."""
         mark = held.run.mark or {"after": 0, "until": None, "frozen": held.run.total > 0}
         if not mark["frozen"]:
             until, ids = self._next_meant(held.run.arguments, mark)
@@ -71,7 +71,7 @@ class Replay(OnDatabase):
         return held.commit(lambda connection: self._keep(connection, held.run.id, mark, made))
 
     def _next_meant(self, arguments: Mapping[str, Any], mark: Mapping[str, Any]) -> tuple[int, list[int]]:
-        """The next deliveries that are meant and can be replayed: none that arrived after the plan was begun."""
+        """The next matching deliveries that can be replayed and arrived before the plan began, and where to go on."""
         meant = select(DELIVERIES.c.id).where(*conditions_of(wanted(arguments)), HAS_ENDED, _HAS_BODY)
         with self.database.read() as connection:
             until = mark["until"] or connection.execute(select(func.max(DELIVERIES.c.id))).scalar() or 0
@@ -81,7 +81,7 @@ class Replay(OnDatabase):
     def _freeze(
         self, connection: Connection, run: int, until: int, ids: Sequence[int], mark: Mapping[str, Any]
     ) -> Progress:
-        """Note these as a part of the set."""
+        """Add these deliveries to the run's set."""
         insert_mappings(
             connection,
             RUN_DELIVERIES,
@@ -98,7 +98,7 @@ class Replay(OnDatabase):
         return forecast(self.database, self.sources, ids, of=total, retries=self.retries, clock=self.clock)
 
     def _sample(self, run: int, every: int) -> Iterator[int]:
-        """The deliveries of the set, ascending: one of `every`."""
+        """Every n-th delivery of the set, ascending, n being `every`."""
         last, seen = 0, 0
         page = select(RUN_DELIVERIES.c.delivery_id).where(RUN_DELIVERIES.c.run == run).limit(FREEZE)
         page = page.where(RUN_DELIVERIES.c.delivery_id > bindparam("last")).order_by(RUN_DELIVERIES.c.delivery_id)
@@ -119,13 +119,13 @@ class Replay(OnDatabase):
     # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def step(self, held: RunLease) -> Progress:
-        """Note what has ended, and feed the next slice if there is room for it and no live delivery is due."""
+        """Record which deliveries have ended, and feed the next slice if there is room and no live delivery is due."""
         if not held.must_show_life and self._is_idle(held):
             return Progress(held.run.mark, wait=LOOK)
         return held.commit(lambda connection: self._step(connection, held))
 
     def _is_idle(self, held: RunLease) -> bool:
-        """Whether a step would change nothing but its own sign of life, asked without holding anybody up."""
+        """Whether a step would change only its own sign of life, read without taking a lock."""
         run, now, mark = held.run, held.now, held.run.mark
         if mark is None:
             return False
@@ -166,7 +166,7 @@ class Replay(OnDatabase):
         return list(connection.execute(_NEXT, {"run": run, "after": after, "limit": limit}).scalars())
 
     def _feed(self, connection: Connection, run: int, ids: Sequence[int], now: datetime) -> Counter[str]:
-        """Begin a round of each that can be replayed, and say of the others why not."""
+        """Begin a round of each delivery that can be replayed, and record for the others why they cannot."""
         if not ids:
             return Counter()
         can = lock_replayable(connection, ids)
@@ -183,7 +183,7 @@ class Replay(OnDatabase):
         return Counter({SKIPPED: len(ids) - len(can)} if len(ids) > len(can) else {})
 
     def _note_ended(self, connection: Connection, run: int, now: datetime) -> Counter[str]:
-        """Take down how fed deliveries ended, and set those aside whose next attempt is due later."""
+        """Record how fed deliveries ended, and mark those whose next attempt is due later as retrying."""
         rows = connection.execute(_FED_STANDING, {"run": run, "limit": NOTE, "now": now}).all()
         if not rows:
             rows = connection.execute(_RETRIED, {"run": run, "limit": NOTE}).all()
@@ -200,7 +200,7 @@ class Replay(OnDatabase):
         return Counter(outcome for (outcome, _), ids in groups.items() for _ in ids)
 
     def _under_way(self, connection: Connection, run: int) -> tuple[bool, bool]:
-        """Whether deliveries of the run are worked on, and whether some wait for a later attempt."""
+        """Whether deliveries of the run are being processed, and whether some wait for a later attempt."""
         return tuple(  # type: ignore[return-value]
             connection.execute(_ANY[state], {"run": run}).first() is not None
             for state in (ItemState.FED, ItemState.RETRYING)
@@ -208,7 +208,7 @@ class Replay(OnDatabase):
 
 
 def wanted(arguments: Mapping[str, Any]) -> DeliveryFilter:
-    """The filter that a plan's arguments describe: what `receiver.search.filters.as_text` made of it."""
+    """Parse the filter in a plan's arguments; the inverse of `receiver.search.filters.as_text`."""
     named: dict[str, Any] = {name: value for name, value in arguments.items() if name in _FILTERS and value is not None}
     for name, kind in (("state", State), ("outcome", Outcome), ("begin", _moment), ("end", _moment)):
         if name in named:
@@ -217,7 +217,7 @@ def wanted(arguments: Mapping[str, Any]) -> DeliveryFilter:
 
 
 def keep_forecast(connection: Connection, run: int, made: Forecast) -> None:
-    """Keep the forecast with its run: the numbers whole, the rows up to a bound."""
+    """Store the forecast on its run: complete totals, and at most `MOST_ROWS` rows."""
     summary = made.summary()
     changes = made.changed_rows()[:MOST_ROWS]
     summary["rows_shown"] = len(changes)
@@ -287,7 +287,7 @@ _NOW = bindparam("now", type_=UtcDateTime())
 
 _IS_DUE = DELIVERIES.c.due_at <= _NOW
 
-#: How many deliveries of runs are pending, or worked on.
+#: How many deliveries of runs are pending or processing.
 _OUT = (
     select(func.count())
     .select_from(RUN_DELIVERIES)
@@ -296,7 +296,7 @@ _OUT = (
     .where((DELIVERIES.c.state == State.PROCESSING.value) | ((DELIVERIES.c.state == State.PENDING.value) & _IS_DUE))
 )
 
-#: A delivery that is due and that no run has fed.
+#: Finds a due delivery that no run has fed.
 _LIVE = (
     select(DELIVERIES.c.id)
     .where(in_state(State.PENDING), DELIVERIES.c.suspect.in_([False, True]), _IS_DUE, _OF_CLAIMABLE)
@@ -314,12 +314,12 @@ _ITEM_STANDING = (
 
 _IS_OVER = DELIVERIES.c.state.not_in([State.PENDING.value, State.PROCESSING.value]) | DELIVERIES.c.id.is_(None)
 
-#: What was fed and has ended, or waits for a later attempt.
+#: Fed deliveries that have ended or wait for a later attempt.
 _FED_STANDING = _ITEM_STANDING.where(
     _FED, _IS_OVER | ((DELIVERIES.c.state == State.PENDING.value) & (DELIVERIES.c.due_at > _NOW))
 )
 
-#: What was tried again and has ended.
+#: Retried deliveries that have ended.
 _RETRIED = _ITEM_STANDING.where(in_item_state(ItemState.RETRYING), _IS_OVER)
 
 _ANY = {

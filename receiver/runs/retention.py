@@ -1,4 +1,4 @@
-"""Retention of runs and actions: what is over goes with the dedup keys of its time, a small batch at a time."""
+"""Drops finished runs and actions as old as the oldest dedup keys, in small batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DROP_BATCH = 500
 
 
 def drop_old(database: Database, *, before: datetime) -> int:
-    """Drop one small batch of what ended, or was done, before then. Returns how many rows; after the last, 0."""
+    """Drop a small batch of runs and actions older than `before`, and return the number of rows; 0 if none is left."""
     with database.read() as connection:
         old = [connection.execute(each, {"before": before}).first() for each in (_OLD_RUN, _OLD_ACTION)]
     if not any(old):
@@ -35,7 +35,7 @@ def _drop(database: Database, before: datetime) -> int:
 
 
 def _drop_run(connection: Connection, run: int) -> int:
-    """A part of what is kept of the run; in the end the run itself."""
+    """Drop a batch of the run's deliveries and rows, and the run itself once they are gone."""
     items = select(RUN_DELIVERIES.c.delivery_id).where(RUN_DELIVERIES.c.run == run)
     some = items.order_by(RUN_DELIVERIES.c.delivery_id).limit(DROP_BATCH)
     ids = connection.execute(some).scalars().all()

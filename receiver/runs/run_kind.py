@@ -1,7 +1,7 @@
 """Run kinds: the protocol between a feeder and a kind of run, such as replay or prune.
 
-A kind does its work in steps, each with a mark from which the next one goes on. A step may do I/O first, and then
-commits once: its effect, its mark and its progress in one transaction, so that a kill at any point costs one step.
+A kind works in steps, each of which leaves a mark from which the next continues. A step may do I/O first, and then
+commits its effect, its mark and its progress in one transaction, so that a kill at any point costs at most one step.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class RunView(NamedTuple):
     id: int
     state: RunState
     sources: Sequence[str]
-    #: What was asked for.
+    #: The arguments of the request that planned the run.
     arguments: Mapping[str, Any]
-    #: Where this step goes on; None at the first one of the plan, and at the first one after the start.
+    #: Where this step continues; None at the first step of the plan and of the run.
     mark: Any
     total: int
     done: int
@@ -33,32 +33,32 @@ class RunView(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What one step did, committed together with its effect."""
+    """The progress that one step made, committed together with its effect."""
 
-    #: Where the next step goes on: a value that JSON has.
+    #: Where the next step continues, as a JSON value.
     mark: Any
-    #: Deliveries or rows that came to their end in it.
+    #: How many deliveries or rows the step finished.
     done: int = 0
     #: How they ended, added to the run's tally.
     tally: Mapping[str, int] = field(default_factory=dict)
-    #: The whole number, where it is known by now.
+    #: The total number of deliveries or rows; None for no change.
     total: int | None = None
-    #: Sources that the run is known to concern by now; None for no news.
+    #: The sources that the run concerns; None for no change.
     sources: Sequence[str] | None = None
     #: Whether this was the last step: of the plan, or of the run.
     is_last: bool = False
     #: Seconds until the next step has something to do.
     wait: float = 0.0
-    #: Why the run does not move, for people; None while it does.
+    #: Why the run does not progress, as a sentence; None while it does.
     trouble: str | None = None
 
 
-#: How long a process may be silent in a step that only asks the database.
+#: The lease of a step that uses only the database.
 SHORT_LEASE = timedelta(minutes=2)
 
 
 class OnDatabase:
-    """What kinds have in common whose work is all in the database."""
+    """Base class of the kinds whose steps use only the database."""
 
     lease = SHORT_LEASE
 
@@ -66,29 +66,29 @@ class OnDatabase:
         return True
 
     def forget(self, run: int) -> None:
-        """Nothing is kept."""
+        """Do nothing: such kinds keep nothing in memory."""
 
 
 class RunLease(Protocol):
-    """A run in the hands of one feeder."""
+    """The lease of one feeder on a run, through which a kind reads it and commits."""
 
     @property
     def run(self) -> RunView:
-        """As of the last commit."""
+        """The run as of the last commit."""
 
     @property
     def now(self) -> datetime:
-        """The feeder's clock."""
+        """The time by the feeder's clock."""
 
     @property
     def must_show_life(self) -> bool:
-        """Whether a step that finds nothing to do should commit all the same, so that no other feeder takes over."""
+        """Whether an idle step should commit, so that the lease is renewed before another feeder takes the run."""
 
     def commit(self, work: Callable[[Connection], Progress]) -> Progress:
-        """Run `work` in a transaction that writes, and keep the progress that it returns with it.
+        """Run `work` and store the progress that it returns, in one write transaction.
 
-        It is run again where the database breaks the transaction off. Raises `RunTaken` if the run was paused,
-        cancelled or taken over in the meantime: then nothing of `work` is kept.
+        `work` is called again if the database aborts the transaction. Raises `RunTaken`, and rolls `work` back, if the
+        run was paused, cancelled or taken over in the meantime.
         """
 
 
@@ -97,20 +97,20 @@ class RunKind(Protocol):
 
     @property
     def name(self) -> str:
-        """As commands and the API call it."""
+        """The kind's name in commands and the API."""
 
     @property
     def lease(self) -> timedelta:
-        """How long a process may be silent in one step before another one takes the run."""
+        """How long one step may take before another process takes the run."""
 
     def can_take(self, sources: Sequence[str], /) -> bool:
         """Whether this process can work on a run of these sources."""
 
     def forget(self, run: int) -> None:
-        """Let go of what is kept in memory for the run."""
+        """Drop the state of the run that is kept in memory."""
 
     def plan(self, held: RunLease) -> Progress:
-        """One step of the plan: freeze a part of what the run will do, or forecast. Changes no delivery and no row."""
+        """Do one step of the plan: freeze a part of the set, or forecast. Changes no delivery and no row."""
 
     def step(self, held: RunLease) -> Progress:
-        """One step of the run, behind live work. Raises what the source's API or the database raises."""
+        """Do one step of the run, giving way to live work. Raises what the source's API or the database raises."""

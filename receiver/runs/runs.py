@@ -27,13 +27,13 @@ RUNS_LOCK = 0x686F6F6B0006
 #: The kinds of runs that count deliveries; the others count rows.
 COUNT_DELIVERIES = ("replay", "prune")
 
-#: What is said of deliveries that were under way when their run was cancelled.
+#: The reason stored on deliveries that were in progress when their run was cancelled.
 LEFT_ALONE = "The run was cancelled while it was under way: it goes on by itself."
 
 
 @dataclass(frozen=True, slots=True)
 class Verbs:
-    """What people do with runs, on one database and with the wiring of this process."""
+    """Plans, starts, pauses, resumes and cancels runs of one database, with the wiring of this process."""
 
     database: Database
     wiring: Wiring
@@ -41,9 +41,9 @@ class Verbs:
     def plan(
         self, asked: Asked, kind: str, *, ids: Sequence[int] = (), sources: Sequence[str] = (), now: datetime
     ) -> Done:
-        """Begin the plan of a run, of these deliveries or of what `asked.arguments` describe. Nothing is changed yet.
+        """Begin to plan a run of these deliveries, or of those that `asked.arguments` describe. Nothing changes yet.
 
-        The result names the run, whose set is frozen and forecast from then on.
+        The result names the run; a feeder then freezes and forecasts its s
         """
 
         def begin(connection: Connection) -> Effect:
@@ -60,14 +60,16 @@ class Verbs:
         return done
 
     def start(self, asked: Asked, run: int, *, now: datetime) -> Done:
-        """Start a planned run, for the reason given: its first slice is fed from then on, behind live work.
+        """Start a planned run; a feeder then steps it, giving way to live work.
 
         Raises `RunConflict` if it is not planned, its plan is outdated, or another run of its kind is at work on one
         of its sources; `ReasonWanted` without a reason.
         """
 
         if asked.reason is None:
-            raise ReasonWanted("Say why the run is started, in 3 to 200 characters: whoever looks at it later asks.")
+            raise ReasonWanted(
+                "A start needs a reason: give one of 3 to 200 characters, so that it can be understood later."
+            )
 
         def begin(connection: Connection) -> Effect:
             be_alone(connection)
@@ -82,19 +84,19 @@ class Verbs:
         return self._change("started", asked, run, begin, now)
 
     def pause(self, asked: Asked, run: int, *, now: datetime) -> Done:
-        """Feed nothing more until it is resumed; what was fed goes on. Raises `RunConflict` unless it runs."""
+        """Stop feeding until the run is resumed; fed deliveries go on. Raises `RunConflict` unless it is running."""
 
         def stop(connection: Connection) -> Effect:
             row = locked(connection, run)
             _demand(row, "paused", RunState.RUNNING)
-            # With its trouble it would look like one that broke off.
+            # If its `trouble` stayed, the run would look as if it had failed.
             set_state(connection, run, RunState.PAUSED, fed_by=None, fed_until=None, trouble=None)
             return _effect(row, RunState.PAUSED)
 
         return self._change("paused", asked, run, stop, now)
 
     def resume(self, asked: Asked, run: int, *, now: datetime) -> Done:
-        """Go on with a paused run. Raises `RunConflict` unless it is paused."""
+        """Resume a paused run. Raises `RunConflict` unless it is paused."""
 
         def go_on(connection: Connection) -> Effect:
             row = locked(connection, run)
@@ -105,7 +107,7 @@ class Verbs:
         return self._change("resumed", asked, run, go_on, now)
 
     def cancel(self, asked: Asked, run: int, *, now: datetime) -> Done:
-        """End a run for good; what was fed goes on, the rest stays as it is. Raises `RunConflict` if it is over."""
+        """End a run for good; fed deliveries go on, the others stay. Raises `RunConflict` if it has ended."""
 
         def end(connection: Connection) -> Effect:
             row = locked(connection, run)
@@ -126,8 +128,8 @@ class Verbs:
         refuse_replayed_since(connection, row)
         if row["release"] != release() or row["wiring"] != self.wiring.fingerprint:
             raise RunConflict(
-                f"Run {row['id']} was planned by hookmirror {row['release']} with other handlers or sources than are "
-                "in force here now, so its forecast says nothing about it: plan it again."
+                f"Run {row['id']} was planned by hookmirror {row['release']} with other handlers or sources than this "
+                "process has now, so its forecast no longer applies: plan it again."
             )
         for process in running(connection, now):
             if process["kind"] != Kind.ENDPOINT and (process["release"], process["fingerprint"]) != (
@@ -148,26 +150,26 @@ class Verbs:
 
 
 def find(connection: Connection, run: int) -> RowMapping:
-    """The run. Raises `NotFound` if there is none of this id."""
+    """The run with this id. Raises `NotFound` for an unknown id."""
     return _found(connection.execute(select(RUNS).where(RUNS.c.id == run)).mappings().first(), run)
 
 
 def locked(connection: Connection, run: int) -> RowMapping:
-    """The run, kept as it is until the transaction ends. Raises `NotFound`."""
+    """Select the run and lock it until the transaction ends. Raises `NotFound`."""
     return _found(connection.execute(select(RUNS).where(RUNS.c.id == run).with_for_update()).mappings().first(), run)
 
 
 def recent(*, before: int | None = None) -> Select[Any]:
-    """Selects runs, newest first, older than the id `before`."""
+    """Select runs with ids below `before`, newest first."""
     found = select(RUNS).order_by(RUNS.c.id.desc())
     return found if before is None else found.where(RUNS.c.id < before)
 
 
 def finish(connection: Connection, run: int, state: RunState, *, now: datetime) -> None:
-    """End the run: its sources may have another one."""
+    """End the run, so that its sources may have another one of the same kind."""
     connection.execute(delete(TURNS).where(TURNS.c.run == run))
     for left in (ItemState.FED, ItemState.RETRYING):
-        # Otherwise they would count as work of a run for as long as the run is kept.
+        # Otherwise they would count as deliveries of a run at work for as long as the run is kept.
         going_on = update(RUN_DELIVERIES).where(RUN_DELIVERIES.c.run == run, in_item_state(left))
         connection.execute(going_on.values(state=ItemState.ENDED.value, reason=LEFT_ALONE))
     set_state(connection, run, state, ended_at=now, fed_by=None, fed_until=None, trouble=None)
@@ -180,13 +182,13 @@ def has_worker(database: Database, *, now: datetime) -> bool:
 
 
 def counts(connection: Connection) -> Mapping[str, int]:
-    """How many runs are in each state that is not over."""
+    """The number of runs in each state from which they can still go on."""
     found = select(RUNS.c.state, func.count()).where(RUNS.c.state.not_in([str(state) for state in OVER]))
     return {row.state: row[1] for row in connection.execute(found.group_by(RUNS.c.state))}
 
 
 def left(connection: Connection) -> int:
-    """Deliveries and rows that the runs at work have not brought to their end, as far as known."""
+    """How many deliveries and rows the runs at work have still to process, as far as their totals are known."""
     at_work = RUNS.c.state.in_([RunState.RUNNING.value, RunState.PAUSED.value])
     return int(connection.execute(select(func.sum(RUNS.c.total - RUNS.c.done)).where(at_work)).scalar() or 0)
 
@@ -218,7 +220,7 @@ def _found(row: RowMapping | None, run: int) -> RowMapping:
 
 
 def _demand(row: RowMapping, verb: str, *states: RunState) -> None:
-    """Raises `RunConflict`, which says how the run stands, unless it is in one of the states."""
+    """Raise `RunConflict`, with the run's state in its message, unless the run is in one of these states."""
     if row["state"] in states:
         return
     by = f", started by {row['started_by']} at {time_text(row['started_at'])}" if row["started_by"] else ""
@@ -231,7 +233,7 @@ def set_state(connection: Connection, run: int, state: RunState, **values: Any) 
 
 
 def _effect(row: RowMapping, state: RunState, *, count: int | None = None) -> Effect:
-    """A change of the run's state; only a start wants a reason."""
+    """The effect of a change of the run's state, of which only a start requires a reason."""
     result = {"run": str(row["id"]), "state": state.value}
     concerned = row["total"] - row["done"] if count is None else count
     thing = thing_of(row["kind"])
@@ -244,6 +246,6 @@ def certain(done: Done | None) -> Done:
 
 
 def be_alone(connection: Connection) -> None:
-    """One start, or one slice, at a time."""
+    """Lock against other starts and slices until the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": RUNS_LOCK})

@@ -1,6 +1,6 @@
-"""The schedule: sources are reconciled by the workers, when their settings say so.
+"""The schedule: workers reconcile sources at the times that their settings name.
 
-What is due begins a run, which any process with a worker feeds. What was due while nobody ran is made up once.
+A due reconcile begins a run, which any process with a worker steps. Times missed while no worker ran count once.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ from receiver.settings.timetable import Timetable
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at the schedule.
+#: Seconds between polls of the schedule.
 SCHEDULE_POLL = 15.0
 
-#: Who begins what the settings ask for.
+#: The author of actions that a schedule begins.
 BY_SCHEDULE = By("schedule", Via.SCHEDULE)
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileStatus:
-    """When a source was reconciled last, and will be next."""
+    """The latest and the next reconcile of a source."""
 
     source: str
-    #: As the settings say; None if only by hand.
+    #: The timetable in the settings; None without one.
     schedule: str | None
     #: The latest run.
     run: int | None = None
     began_at: datetime | None = None
-    #: None while it is under way, or broke off.
+    #: None while the latest run is unfinished.
     ended_at: datetime | None = None
     under_way: bool = False
-    #: Why the last one broke off, or does not move.
+    #: Why the latest run failed or does not progress.
     error: str | None = None
     next_at: datetime | None = None
 
 
 def statuses(database: Database, sources: Mapping[str, Source], *, now: datetime) -> list[ReconcileStatus]:
-    """How each source stands, in the order of their names."""
+    """The reconcile status of each source, in the order of their names."""
     known = _known(database, sources)
     return [_status(name, source, known[name], now) for name, source in sorted(sources.items())]
 
 
 def due_sources(database: Database, sources: Mapping[str, Source], *, now: datetime) -> list[Source]:
-    """The sources that are to be reconciled now. One that is heard of for the first time has missed nothing."""
+    """The sources whose reconcile is due now. A source new to the schedule has missed none."""
     planned = {name: source for name, source in sources.items() if _plan(source) is not None}
     if not planned:
         return []
@@ -73,7 +73,7 @@ def due_sources(database: Database, sources: Mapping[str, Source], *, now: datet
 
 
 class ReconcileSchedule:
-    """Begins the reconciles that are due, whenever it is looked at."""
+    """Begins due reconciles whenever `look` is called."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class ReconcileSchedule:
         self._look_at = 0.0
 
     def look(self) -> None:
-        """Begin what is due, unless somebody looked just now."""
+        """Begin the due reconciles, unless the last call was less than a poll ago."""
         if monotonic() < self._look_at:
             return
         self._look_at = monotonic() + self._poll
@@ -97,10 +97,10 @@ class ReconcileSchedule:
             try:
                 self._begin(source, now)
             except RunConflict as error:
-                log.info("a reconcile is due, and another one is at work", source=source.name, reason=str(error))
+                log.info("a reconcile is due, but another one is at work", source=source.name, reason=str(error))
             except Exception as error:
-                # One source must not keep the others from theirs.
-                log.warning("a scheduled reconcile cannot begin", source=source.name, error=told_with_type(error))
+                # A failure of one source must not hold up the others.
+                log.warning("cannot begin a scheduled reconcile", source=source.name, error=told_with_type(error))
 
     def _begin(self, source: Source, now: datetime) -> None:
         asked = Asked(
@@ -122,7 +122,7 @@ class ReconcileSchedule:
 
 
 def _plan(source: Source) -> Timetable | None:
-    """When the source is reconciled; never, if it has no list to walk."""
+    """The timetable of the source; None if it has no list or no address of an API."""
     if source.dialect.listing_of is None or source.settings.api_url is None:
         return None
     return source.settings.reconcile_timetable
@@ -160,7 +160,7 @@ def _is_due(source: Source, noticed_at: datetime | None, run: RowMapping | None,
 
 
 def _is_in_hand(run: RowMapping) -> bool:
-    """Whether it goes on by itself, or waits for the person who paused it."""
+    """Whether the run is running, or paused by a person."""
     return run["state"] == RunState.RUNNING or (run["state"] == RunState.PAUSED and run["trouble"] is None)
 
 
@@ -171,7 +171,7 @@ def _notice(database: Database, names: list[str], now: datetime) -> None:
 
 
 def _known(database: Database, sources: Mapping[str, Source]) -> dict[str, tuple[datetime | None, RowMapping | None]]:
-    """Of each source since when its schedule is known, and its latest reconcile."""
+    """For each source, when its schedule was first noticed, and its latest reconcile."""
 
     def read() -> dict[str, tuple[datetime | None, RowMapping | None]]:
         with database.read() as connection:

@@ -4,9 +4,9 @@
        │           │          ├──► done     │
        └───────────┴── cancel ┴─► cancelled ┘
 
-`runs` has a row for each; `run_turns` those at work, whose primary key keeps two of one kind off one source;
-`run_deliveries` the frozen set of a replay; `run_rows` the rows that a forecast would change. `schedules` are the
-sources whose reconciles are begun by the workers.
+`runs` has a row for each; `run_turns` those at work, whose primary key admits one run per kind and source;
+`run_deliveries` the frozen set of a replay; `run_rows` the rows that a forecast would change. `schedules` has the
+sources that workers reconcile by a timetable.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from receiver.database.columns import Document, UtcDateTime
 
 
 class RunState(StrEnum):
-    """Where a run is on its way."""
+    """The state of a run."""
 
-    #: Its set is being frozen, and its forecast made.
+    #: A feeder freezes its set and makes its forecast.
     PLANNING = "planning"
     PLANNED = "planned"
     RUNNING = "running"
@@ -33,15 +33,15 @@ class RunState(StrEnum):
     CANCELLED = "cancelled"
 
 
-#: The states that nothing leads out of.
+#: The final states.
 OVER = (RunState.DONE, RunState.CANCELLED)
 
 
 class ItemState(StrEnum):
-    """Where a delivery of a run's set is."""
+    """The state of a delivery within a run's set."""
 
     WAITING = "waiting"
-    #: Pending or processing, by this run.
+    #: Pending or processing, because the run fed it.
     FED = "fed"
     #: Its attempt failed, and the next one is due later.
     RETRYING = "retrying"
@@ -57,7 +57,7 @@ STARTED_RECONCILES = text("kind = 'reconcile' AND started_at IS NOT NULL")
 
 
 class Run(SQLModel, table=True):
-    """One replay, reconcile, repair or prune as work that is watched."""
+    """One replay, reconcile, repair or prune, from its plan to its end."""
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -73,39 +73,39 @@ class Run(SQLModel, table=True):
     )
     #: `replay`, `reconcile`, `date_back`, `repair` or `prune`.
     kind: str
-    #: The sources that it concerns.
+    #: The sources that the run concerns.
     sources: Any = Field(sa_type=Document)
-    #: What was asked for.
+    #: The arguments of the request.
     arguments: Any = Field(sa_type=Document)
     state: str
-    #: Deliveries or rows to work on, as far as known, and those that came to their end.
+    #: How many deliveries or rows it has to process, as far as known, and how many it has finished.
     total: int = Field(sa_type=BigInteger)
     done: int = Field(sa_type=BigInteger)
-    #: How those ended, a number for each outcome.
+    #: How many ended with each outcome.
     tally: Any = Field(sa_type=Document)
-    #: Where the next step goes on.
+    #: Where the next step continues.
     mark: Any = Field(default=None, sa_type=Document, nullable=True)
-    #: What a start would do, as of the plan; see `receiver.runs.forecast`.
+    #: The totals of the plan's forecast; see `receiver.runs.forecast`.
     forecast: Any = Field(default=None, sa_type=Document, nullable=True)
-    #: Of hookmirror, and the fingerprint of the wiring, with which it was planned.
+    #: The release of hookmirror, and the fingerprint of the wiring, with which the run was planned.
     release: str
     wiring: str
     planned_by: str
     planned_at: datetime = Field(sa_type=UtcDateTime)
     started_by: str | None = None
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: Why it was started.
+    #: The reason given for its start.
     reason: str | None = None
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    #: Why it does not move at the moment.
+    #: Why it does not progress at present.
     trouble: str | None = None
-    #: The feeder that steps it, and until when without a sign of life.
+    #: The feeder that leases the run, and when the lease ends.
     fed_by: str | None = None
     fed_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class RunTurn(SQLModel, table=True):
-    """A run at work on one source; there is one of each kind at a time."""
+    """The run of one kind that is at work on one source."""
 
     __tablename__ = "run_turns"
 
@@ -135,16 +135,16 @@ class RunDelivery(SQLModel, table=True):
     run: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     delivery_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     state: str
-    #: The outcome that a start would bring, and why; None where it was not tried.
+    #: The forecast outcome and its reason; None if the delivery was not tried.
     forecast: str | None = None
     forecast_reason: str | None = None
-    #: What became of it, and why.
+    #: The actual outcome and its reason.
     outcome: str | None = None
     reason: str | None = None
 
 
 class RunRow(SQLModel, table=True):
-    """One row that a start would change, as of the plan."""
+    """One row that the run would change, according to its plan."""
 
     __tablename__ = "run_rows"
 
@@ -154,19 +154,19 @@ class RunRow(SQLModel, table=True):
     external_id: str = Field(primary_key=True)
     #: `insert`, `update`, `deactivate` or `reactivate`.
     operation: str
-    #: The columns that would change, as they are; empty for an insert.
+    #: The present values of the columns that would change; empty for an insert.
     before: Any = Field(sa_type=Document)
-    #: The same columns as they would be.
+    #: The values of these columns after the run.
     after: Any = Field(sa_type=Document)
 
 
 class ScheduledSource(SQLModel, table=True):
-    """A source that is reconciled by a schedule."""
+    """A source with a schedule."""
 
     __tablename__ = "schedules"
 
     source: str = Field(primary_key=True)
-    #: When the schedule was first heard of: it misses nothing that was due before.
+    #: When the schedule was first noticed; earlier times count as not missed.
     noticed_at: datetime = Field(sa_type=UtcDateTime)
 
 
@@ -178,5 +178,5 @@ RUN_ROWS: Table = RunRow.__table__  # type: ignore[attr-defined]
 
 
 def in_item_state(state: ItemState) -> Any:
-    # A literal, not a parameter: only then does either database see that its partial index applies.
+    # A literal, not a parameter, because neither database applies a partial index to a parameter.
     return text(f"run_deliveries.state = '{state}'")

@@ -1,4 +1,4 @@
-"""Beginning a run without a plan, on one source, in one transaction: a new one, or the one that broke off."""
+"""Begins a new unplanned run of one source, or resumes the one that failed, in one transaction."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from receiver.runs.tables import RUNS, TURNS, RunState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnplannedRun:
-    """How one source's run of a kind without a plan is begun."""
+    """The conditions on which an unplanned run of one source is begun."""
 
     kind: str
     source: str
-    #: How long a feeder may be silent.
+    #: The length of the feeder's lease.
     lease: timedelta
-    #: Who steps it from the beginning; None for the next feeder that looks.
+    #: The feeder that steps the run from the beginning; None for the next feeder that polls.
     held_by: str | None = None
-    #: Whether one that broke off, or was left behind, is gone on with, if it is of the same arguments.
+    #: Whether to resume a failed or abandoned run with the same arguments.
     goes_on: bool = True
-    #: Asked inside the transaction: whether it is still to be begun.
+    #: Called inside the transaction: whether the run is still wanted.
     is_wanted: Callable[[Connection], bool] = lambda _: True
 
 
 def begin_run(verbs: Verbs, asked: Asked, wanted: UnplannedRun, *, now: datetime) -> Done | None:
-    """Begin it; None if it is not wanted any more. The result names the run, and says whether it is gone on with.
+    """Begin or resume the run; None if it is no longer wanted. The result names the run and whether it was resumed.
 
-    Raises `RunConflict` while another one of this kind is at work on the source, or was paused by a person.
+    Raises `RunConflict` while another run of this kind is at work on the source, or was paused by a person.
     """
     return perform(verbs.database, asked, lambda connection: _begin(connection, verbs, asked, wanted, now), now=now)
 
@@ -67,13 +67,13 @@ def _begin(connection: Connection, verbs: Verbs, asked: Asked, wanted: Unplanned
 def _refuse_beside(row: RowMapping, wanted: UnplannedRun, now: datetime) -> None:
     if row["state"] == RunState.PAUSED and row["trouble"] is None:
         raise RunConflict(
-            f"Run {row['id']}, a {row['kind']} of {wanted.source}, is paused: go on with it by `hookmirror runs "
+            f"Run {row['id']}, a {row['kind']} of {wanted.source}, is paused: resume it by `hookmirror runs "
             f"resume {row['id']}`, or end it by `hookmirror runs cancel {row['id']}`."
         )
     if row["state"] == RunState.RUNNING and is_held(row, wanted.lease, now):
         raise RunConflict(
             f"{wanted.source} is being reconciled already, by run {row['id']} since {time_text(row['started_at'])}: "
-            f"wait for its end; `hookmirror runs show {row['id']}` tells how far it is."
+            f"wait for its end; `hookmirror runs show {row['id']}` shows its progress."
         )
 
 

@@ -1,1 +1,1 @@
-"""What people and machines look up: deliveries, rows, changes, and whatever they have in hand. Reads only, no HTTP."""
+"""Look-ups of deliveries, rows and changes, and one search over all identifiers. Reads the database; no HTTP."""

@@ -16,13 +16,13 @@ LONGEST_ENTITY = 2 * LONGEST_NAME + 1
 #: A time of today in UTC: `14:02`, `9:05:30`.
 _TODAY = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?")
 
-#: How far back something is: `90m`, `2h`, `3d`.
+#: A time span before now: `90m`, `2h`, `3d`.
 _AGO = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parse_text(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
-    """Text as a column may hold it. Raises `BadRequest` for none, and for more than any column holds."""
+    """Check that a text could be stored in a column. Raises `BadRequest` if it is empty or too long."""
     if not text:
         raise BadRequest(f"`{name}` is empty: give it a value, or leave it out.")
     if len(text) > longest:
@@ -31,7 +31,7 @@ def parse_text(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
 
 
 def parse_moment(name: str, text: str, *, now: datetime) -> datetime:
-    """A time in UTC: ISO 8601 with its offset, `14:02` of today in UTC, or how long ago it was, such as `2h`.
+    """Parse ISO 8601 with an offset, `14:02` of today in UTC, or a span before now such as `2h`, into UTC.
 
     Raises `BadRequest` for any other text.
     """
@@ -41,7 +41,7 @@ def parse_moment(name: str, text: str, *, now: datetime) -> datetime:
             return now.astimezone(UTC).replace(hour=hour, minute=minute, second=second, microsecond=0)
         if ago := _AGO.fullmatch(text):
             return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        # A plus sign that an address did not escape has become a blank.
+        # An unescaped plus sign in an address arrives as a blank.
         written = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
         if written.tzinfo is not None:
             return in_utc(written)
@@ -54,5 +54,5 @@ def parse_moment(name: str, text: str, *, now: datetime) -> datetime:
 
 
 def is_id(text: str) -> bool:
-    """Whether it is a whole number that a database column holds."""
+    """Whether the text is a whole number that fits a database column."""
     return len(text) <= 19 and text.isascii() and text.isdigit() and int(text) < 2**63

@@ -1,4 +1,4 @@
-"""Lists of the change feed: oldest first, to follow it, or newest first, to look back. To be passed on."""
+"""Lists of the change feed: oldest first, to follow it, or newest first, to look back."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from receiver.search.filters import ChangeFilter
 from receiver.search.pages import FoundPage, Items, PageBounds, read_found_page
 from receiver.search.windows import Few, Look, Path, SortKey, equals
 
-#: How much earlier than its predecessor a change may say that it was recorded, by another process's clock.
+#: How far `recorded_at` may lie before that of the preceding change, because processes' clocks differ.
 CLOCKS_APART = timedelta(minutes=5)
 
-#: What a change is told by, from another one of the same number in another feed.
+#: The columns that distinguish two changes of the same number in different feeds.
 MARKED = ("table", "source", "external_id", "operation", "delivery_id", "recorded_at")
 
 
@@ -46,18 +46,18 @@ class FeedPage(NamedTuple):
     """One page of the feed, oldest first."""
 
     listing: FoundPage
-    #: The number behind which the next page begins: as far as was looked, whatever was found.
+    #: The number after which the next page begins; it covers changes that were examined and did not match, too.
     next: int
-    #: The number of the newest change in the feed; 0 if there is none.
+    #: The number of the newest change in the feed; 0 in an empty feed.
     end: int
 
 
 def follow_changes(
     database: Database, wanted: ChangeFilter, show: Callable[[RowMapping], Any], bounds: PageBounds
 ) -> FeedPage:
-    """Changes in commit order."""
+    """List changes in commit order."""
     with database.read() as connection:
-        # First, so that all up to it are seen below.
+        # Read before the page, so that the page sees every change up to this one.
         end = feed_end(connection)
         listing = read_found_page(connection, [_way_to(connection, wanted, descending=False)], _items(show), bounds)
     begin = bounds.behind[0] if bounds.behind else 0
@@ -67,27 +67,27 @@ def follow_changes(
 def newest_changes(
     database: Database, wanted: ChangeFilter, show: Callable[[RowMapping], Any], bounds: PageBounds
 ) -> FoundPage:
-    """Changes, the newest first."""
+    """List changes, newest first."""
     with database.read() as connection:
         return read_found_page(connection, [_way_to(connection, wanted, descending=True)], _items(show), bounds)
 
 
 def mark_of(connection: Connection, seq: int) -> str:
-    """What tells the change of this number from one of the same number in another feed; empty if there is none."""
+    """The mark of the change with this number, which differs from feed to feed; empty for an unknown number."""
     columns = [CHANGES.c[name] for name in MARKED]
     found = connection.execute(select(*columns).where(CHANGES.c.seq == seq)).mappings().first()
     return "" if found is None else mark(found)
 
 
 def mark(change: RowMapping) -> str:
-    """The same of a change that was read."""
+    """The mark of a change that was read."""
     named = [change[name] for name in MARKED]
     values = [iso_text(value) if isinstance(value, datetime) else value for value in named]
     return sha256(canonical(values)).hexdigest()[:16]
 
 
 def show_change(row: RowMapping) -> Change:
-    """A change as the API shows it, its documents passed on as the JSON that they are."""
+    """Format a change for the API, with its JSON columns copied unparsed."""
     delivery, run = row["delivery_id"], row["run"]
     return Change(
         seq=row["seq"],
@@ -129,9 +129,9 @@ def _at_or_after(moment: datetime) -> Callable[[ColumnElement[Any]], ColumnEleme
 
 
 def _first_at(connection: Connection, moment: datetime) -> int:
-    """The number of the first change that was recorded at this moment or later, as far as clocks agree.
+    """The number of the first change recorded at this moment or later, allowing for clocks that differ.
 
-    Found by halving, since numbers and times grow together: some thirty looks at the primary key at most.
+    A binary search over the primary key, since numbers and times grow together: about thirty queries at most.
     """
     low, high = 1, feed_end(connection) + 1
     while low < high:

@@ -1,7 +1,7 @@
-"""Cursors: where the next page of a list begins, signed, so that none is taken for what it is not.
+"""Cursors: signed texts that say where the next page of a list begins.
 
 A cursor names its list, the filters that the list has, and the database. One of the change feed also carries the mark
-of the change that it stands behind: after a restore the feed may have another change of the same number.
+of its last change: after a restore, the feed may have a different change of the same number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from receiver.search.windows import SortKey
 
 CURSOR_SALT = "hookmirror-cursor"
 
-#: Characters of a cursor: the longest key, each of its characters escaped, has fewer.
+#: The longest cursor, in characters; enough for the longest key with every character escaped.
 LONGEST_CURSOR = 16_384
 
 
@@ -32,29 +32,29 @@ class ListedIn:
 
 
 class Cursors:
-    """Writes and reads cursors. `keys` are the installation's, oldest first: the last one signs, all of them verify."""
+    """Writes and reads cursors. `keys` are the installation's, oldest first: the last signs, and each verifies."""
 
     def __init__(self, keys: list[str]) -> None:
         self._serializer = URLSafeSerializer(keys, salt=CURSOR_SALT)
 
     def write(self, listed: ListedIn, key: SortKey | None, *, mark: str = "") -> str | None:
-        """The cursor of the page behind this key; None if there is no such page."""
+        """The cursor of the page that begins after this key; None for no key."""
         if key is None:
             return None
         return str(self._serializer.dumps([listed.name, listed.filters, listed.identity, list(key), mark]))
 
     def read(self, listed: ListedIn, cursor: str | None) -> SortKey | None:
-        """The key that `write` was given. Raises `BadRequest` for anything that it did not write for this list."""
+        """The key in a cursor. Raises `BadRequest` for a text that `write` did not return for this list."""
         if cursor is None:
             return None
         name, filters, identity, key, _ = self._content(cursor)
         _refuse_other_list(listed, name, filters)
         if identity != listed.identity:
-            raise BadRequest("`cursor` is one of another database: leave it out, to begin with the first page.")
+            raise BadRequest("`cursor` belongs to another database: leave it out, to begin with the first page.")
         return tuple(key)
 
     def read_feed(self, listed: ListedIn, cursor: str) -> tuple[int, str, bool]:
-        """The number that a cursor of the change feed stands for, its mark, and whether this is its database."""
+        """The change number in a cursor of the feed, the change's mark, and whether the cursor is of this database."""
         name, filters, identity, key, mark = self._content(cursor)
         _refuse_other_list(listed, name, filters)
         return key[0], mark, identity == listed.identity
@@ -68,13 +68,13 @@ class Cursors:
             case [str(), str(), str(), list(), str()]:
                 return list(content)
         raise BadRequest(
-            "`cursor` takes what the page before said, as it was, and under the same HOOKMIRROR_SECRET_KEY: leave it "
-            "out, to begin with the first page."
+            "`cursor` was not signed by this installation: give `next` of the page before unchanged, under the same "
+            "HOOKMIRROR_SECRET_KEY, or leave it out, to begin with the first page."
         )
 
 
 def _refuse_other_list(listed: ListedIn, name: str, filters: str) -> None:
     if name != listed.name:
-        raise BadRequest(f"`cursor` is one of the list {name}, and this is {listed.name}: leave it out, or ask there.")
+        raise BadRequest(f"`cursor` belongs to the list {name}, not {listed.name}: leave it out, or use it there.")
     if filters != listed.filters:
-        raise BadRequest("`cursor` goes with other filters: give those that it came with, or leave it out.")
+        raise BadRequest("`cursor` belongs to other filters: repeat those of its first page, or leave it out.")

@@ -1,7 +1,7 @@
-"""Lists of deliveries, newest first, and one with all that is kept about it.
+"""Lists of deliveries, newest first, and single deliveries with body, headers and rounds.
 
-Each filter that an index answers becomes a way through the inbox, and the others are looked at on that way
-(`receiver.search.windows`). A time is a range of ids, since ids are arrival numbers.
+A filter that has an index becomes a way through the inbox; the other filters are checked on each row of that way
+(`receiver.search.windows`). A time of arrival is a range of ids, since ids are arrival numbers.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import Count, FoundPage, Items, PageBounds, count, read_found_page
 from receiver.search.windows import SECONDS, Few, Look, Path, SortKey, equals
 
-#: Up to so many pending deliveries are put in order; if there are more, they are looked for among all.
+#: The most pending deliveries that are sorted; if there are more, the list examines all deliveries instead.
 MOST_SORTED_PENDING = 10_000
 
-#: The largest number that a column keeps.
+#: The largest number that an integer column holds.
 LARGEST_ID = 2**63 - 1
 
 
 class KeptDelivery(NamedTuple):
-    """One delivery with all that is kept about it."""
+    """One delivery with its body, headers and rounds."""
 
     #: The columns of `deliveries`, and of `bodies`: null where the body has expired.
     row: RowMapping
@@ -55,20 +55,20 @@ def list_deliveries(
     show: Callable[[RowMapping], Any],
     bounds: PageBounds,
 ) -> FoundPage:
-    """Deliveries, newest first, each as `show` shows it."""
+    """List deliveries, newest first, each formatted by `show`."""
     items = Items(columns=list(DELIVERIES.columns), with_keys=_with_keys, show=show)
     with database.read() as connection:
         return read_found_page(connection, ways_to(connection, wanted), items, bounds)
 
 
 def count_deliveries(database: Database, wanted: DeliveryFilter, *, seconds: float = SECONDS) -> Count:
-    """How many there are, as far as that is counted."""
+    """Count the deliveries, within `seconds` and up to `MOST_COUNTED`."""
     with database.read() as connection:
         return count(connection, ways_to(connection, wanted), seconds=seconds)
 
 
 def ways_to(connection: Connection, wanted: DeliveryFilter) -> list[Path | Few]:
-    """What leads to these deliveries: no delivery is on two of the ways."""
+    """Ways that together lead to each of these deliveries exactly once."""
     if wanted.ids is not None:
         return [_few(wanted)]
     if wanted.state is State.PENDING:
@@ -85,7 +85,7 @@ def ways_to(connection: Connection, wanted: DeliveryFilter) -> list[Path | Few]:
 
 
 def _ways_to_entity(connection: Connection, wanted: DeliveryFilter, entity: str) -> list[Path | Few]:
-    """An index knows the deliveries about an entity that have ended, and few have not."""
+    """Ways to the deliveries about an entity: an index has the ended ones, and the others are few."""
     looks = _looks(wanted, but={"entity"})
     ways: list[Path | Few] = [_path(wanted, DELIVERIES.c.entity_id == entity, _HAS_ENDED, looks=looks)]
     kind, colon, entity_id = entity.partition(":")
@@ -98,7 +98,7 @@ def _ways_to_entity(connection: Connection, wanted: DeliveryFilter, entity: str)
 
 
 def _pending(connection: Connection, wanted: DeliveryFilter) -> Path | Few:
-    """Few of them are put in order; many are looked for among all, where the newest are most likely pending."""
+    """A way to pending deliveries: few are sorted, many are found among all, of which the newest are likely pending."""
     some = (
         select(literal(1))
         .select_from(DELIVERIES)
@@ -125,13 +125,13 @@ def _few(wanted: DeliveryFilter, *conditions: ColumnElement[bool]) -> Few:
 
 
 def conditions_of(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
-    """The whole filter as conditions, for who reads all that it lets through."""
+    """The whole filter as conditions, for callers that read every matching delivery."""
     named = [] if wanted.ids is None else [among_ids(wanted.ids)]
     return [*named, *_between(wanted), *(look.of(DELIVERIES.c) for look in _looks(wanted))]
 
 
 def _between(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
-    """The time of arrival, as a range of ids."""
+    """The condition on the time of arrival, as a range of ids."""
     conditions = []
     if wanted.begin is not None:
         conditions.append(DELIVERIES.c.id >= _id_at(wanted.begin))
@@ -145,7 +145,7 @@ def _id_at(moment: datetime) -> int:
 
 
 def _looks(wanted: DeliveryFilter, *, but: Collection[str] = ()) -> tuple[Look, ...]:
-    """What each delivery is looked at for, `but` what the way answers."""
+    """The checks of each delivery, without the filters in `but`, which the way has applied already."""
     named = {name: getattr(wanted, name) for name in ("source", "state", "outcome", "event_type", "conflict")}
     looks = [Look((name,), equals(value)) for name, value in named.items() if value is not None and name not in but]
     if wanted.entity is not None and "entity" not in but:
@@ -159,7 +159,7 @@ def _is_entity(entity: str, kinds: ColumnElement[Any], ids: ColumnElement[Any]) 
     kind, colon, entity_id = entity.partition(":")
     if not colon:
         return ids == entity
-    # Said twice, because an index serves a list of ids, and not this alternative.
+    # A list of ids besides the alternative, because an index serves the list only.
     return ids.in_([entity, entity_id]) & ((ids == entity) | ((ids == entity_id) & (kinds == kind)))
 
 

@@ -1,4 +1,4 @@
-"""Which deliveries, rows or changes are meant: None leaves a part open."""
+"""Filters of deliveries, rows and changes; a field that is None matches all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.mirror.versions import Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries."""
+    """A filter of deliveries."""
 
     source: str | None = None
     state: State | None = None
@@ -21,23 +21,23 @@ class DeliveryFilter:
     event_type: str | None = None
     #: `id` or `kind:id`.
     entity: str | None = None
-    #: When they arrived: from the first moment, and before the second.
+    #: The time of arrival: at or after the first, and before the second.
     begin: datetime | None = None
     end: datetime | None = None
-    #: Text that occurs in the reason, letter for letter.
+    #: Text that the reason contains, case-sensitively.
     reason: str | None = None
     conflict: bool | None = None
     ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Raises `BadRequest` for a time that ends before it begins."""
+        """Raise `BadRequest` if the time ends before it begins."""
         if self.begin is not None and self.end is not None and self.begin > self.end:
             raise BadRequest("`from` is later than `to`, so nothing lies between them: swap them.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFilter:
-    """Which rows of one table of the mirror."""
+    """A filter of the rows of one mirror table."""
 
     source: str | None = None
     active: bool | None = None
@@ -47,17 +47,17 @@ class RowFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeFilter:
-    """Which changes of the feed."""
+    """A filter of changes of the feed."""
 
     table: str | None = None
     source: str | None = None
     #: Recorded at this moment or later.
     since: datetime | None = None
-    #: The delivery that brought them.
+    #: The id of the delivery that caused the changes.
     delivery: int | None = None
 
 
 def as_text(wanted: DeliveryFilter | RowFilter | ChangeFilter) -> dict[str, Any]:
-    """What the filter names, in the types that JSON has: equal filters give equal values."""
+    """The filter's given fields as a JSON object; equal filters give equal objects."""
     named = {name: value for name, value in asdict(wanted).items() if value is not None}
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in named.items()}

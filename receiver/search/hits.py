@@ -1,6 +1,6 @@
-"""One search for what people have in hand: a SKU, an external id, an entity, a delivery's id, a dedup key.
+"""One search for any identifier: a SKU, an external id, an entity, a delivery's id, a dedup key.
 
-Exact, letter for letter, and by indexes alone. What is not found is told with where it was looked for.
+Matches are exact and found by indexes alone. An empty answer names the places that were searched.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from receiver.search.rows import HIDDEN, has_indexed_sku, with_keys
 from receiver.search.sources import stored_sources
 from receiver.search.windows import SECONDS, SortKey
 
-#: Hits of one kind that are shown: rows of one table, and the newest deliveries about an entity.
+#: The most hits of one kind that are shown: rows of one table, and the newest deliveries about an entity.
 MOST_HITS = 20
 
-#: Characters of what was looked for that a sentence shows.
+#: Characters of the sought text that a sentence quotes.
 QUOTED_CHARACTERS = 64
 
 
 class HitKind(StrEnum):
-    """What the text is to what was found."""
+    """The role that the sought text has in a hit."""
 
     SKU = "SKU"
     EXTERNAL_ID = "external id"
@@ -45,9 +45,9 @@ class HitKind(StrEnum):
 
 
 class SearchedPlace(NamedTuple):
-    """One way on which it was looked for."""
+    """A place that was searched."""
 
-    #: What it was taken for.
+    #: The role in which the text was sought there.
     kind: HitKind
     #: Names of the tables.
     where: tuple[str, ...]
@@ -55,7 +55,7 @@ class SearchedPlace(NamedTuple):
 
 
 class RowHit(NamedTuple):
-    """A row of the mirror that is called so."""
+    """A row of the mirror with the sought SKU or id."""
 
     kind: HitKind
     table: str
@@ -63,7 +63,7 @@ class RowHit(NamedTuple):
 
 
 class DeliveryHit(NamedTuple):
-    """A delivery that is called so, or that is about an entity that is."""
+    """A delivery with the sought id or key, or about an entity with the sought id."""
 
     kind: HitKind
     row: RowMapping
@@ -71,19 +71,19 @@ class DeliveryHit(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hits:
-    """What was found."""
+    """The results of a search."""
 
     text: str
     rows: list[RowHit]
     #: The newest first, each once.
     deliveries: list[DeliveryHit]
-    #: How many deliveries are about an entity of this name.
+    #: How many deliveries are about an entity with the sought id.
     about: Count
     looked: list[SearchedPlace]
 
     @property
     def says(self) -> str:
-        """The answer in one sentence."""
+        """Sum the results up in one sentence."""
         naming = _deliveries(self.about)
         if self.rows:
             named = ", ".join(f"{hit.table}/{hit.row['source']}/{hit.row['external_id']}" for hit in self.rows[:3])
@@ -95,11 +95,11 @@ class Hits:
             kinds = " and ".join(dict.fromkeys(hit.kind for hit in self.deliveries))
             return f"Not in the mirror, but the {kinds} of {counted(len(self.deliveries), 'delivery')}."
         quoted = visible(self.text[:QUOTED_CHARACTERS])
-        return f"Nothing is called {quoted!r} here, neither as {', nor as '.join(HitKind)}."
+        return f"{quoted!r} was not found, neither as {', nor as '.join(HitKind)}."
 
 
 def search(database: Database, tables: Mapping[str, type[MirrorRow]], sought: str) -> Hits:
-    """Everything that is called so. Raises `BadRequest` for what nothing can be called."""
+    """Find everything with this identifier. Raises `BadRequest` for an empty or too long text."""
     text = parse_text("q", sought.strip(), longest=LONGEST_ENTITY)
     with database.read() as connection:
         sources = stored_sources(connection)
@@ -115,12 +115,12 @@ class _Search:
     def __init__(self, connection: Connection, text: str, sources: Sequence[str]) -> None:
         self._connection = connection
         self._text = text
-        #: The whole, and the id alone if a kind stands before it.
+        #: The text as sought, and its id alone if it has the form `kind:id`.
         kind, _, entity_id = text.partition(":")
         self._ids = [text, entity_id] if kind and entity_id else [text]
         self._sources = literal(list(sources), Many(Text))
         self.looked: list[SearchedPlace] = []
-        #: How many deliveries are about it.
+        #: How many deliveries are about the entity.
         self.about = Count(0, False, None)
 
     def for_rows(self, tables: Mapping[str, type[MirrorRow]]) -> list[RowHit]:

@@ -1,4 +1,4 @@
-"""Pages of lists, each with the key behind which the next one begins, and counts that stop."""
+"""Pages of lists, each with the key after which the next begins, and bounded counts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, select
 from receiver.database.pages import LARGEST_PAGE_BYTES, USUAL_PAGE, read_page_on
 from receiver.search.windows import SECONDS, Few, Found, Path, SortKey, find
 
-#: How far is counted.
+#: Counting stops at this number.
 MOST_COUNTED = 10_000
 
 
 class Horizon(NamedTuple):
-    """How far back a search has looked: to this key, over so many rows."""
+    """How far a search has got: to this key, after examining so many rows."""
 
     key: SortKey
     looked_at: int
@@ -24,40 +24,40 @@ class Horizon(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageBounds:
-    """Where a page begins and where it ends."""
+    """The bounds of a page: its beginning, its length, and its time."""
 
-    #: The key that it begins behind; None for the first page.
+    #: The key after which the page begins; None for the first page.
     behind: SortKey | None = None
     limit: int = USUAL_PAGE
     most_bytes: int = LARGEST_PAGE_BYTES
-    #: For which rows are looked at that no index finds.
+    #: The time limit for examining rows that no index finds.
     seconds: float = SECONDS
 
 
 class FoundPage(NamedTuple):
     """One page, its items as JSON."""
 
-    #: Each is JSON already (`Raw`), and takes the place of what it encodes.
+    #: Each is encoded JSON already (`Raw`).
     items: list[Any]
-    #: Behind which key the next page begins; None on the last one.
+    #: The key after which the next page begins; None on the last page.
     next: SortKey | None
-    #: Set if more may lie behind what was looked at in time.
+    #: Set if the time ended before all rows were examined.
     horizon: Horizon | None
 
 
 class Count(NamedTuple):
-    """How many items there are."""
+    """The number of items, up to a bound."""
 
     number: int
-    #: Whether there are more than this number.
+    #: Whether the number is a lower bound.
     more: bool
-    #: Set if only what lies before it was counted.
+    #: Set if the time ended before all rows were counted.
     horizon: Horizon | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
-    """How the items of a list are read and shown."""
+    """How a list's items are selected by their keys, and formatted."""
 
     columns: Sequence[ColumnElement[Any]]
     #: The condition that finds the items with these keys.
@@ -66,7 +66,7 @@ class Items:
 
 
 def read_found_page(connection: Connection, ways: Sequence[Path | Few], items: Items, bounds: PageBounds) -> FoundPage:
-    """Merge what these ways lead to into one page. No item is on two of the ways."""
+    """Merge the items of several ways into one page. The ways must be disjoint."""
     way, found = ways[0], None
     if len(ways) == 1 and isinstance(way, Path) and not way.looks:
         statement = way.select(items.columns, behind=bounds.behind)
@@ -83,12 +83,12 @@ def read_found_page(connection: Connection, ways: Sequence[Path | Few], items: I
 
 
 def count(connection: Connection, ways: Sequence[Path | Few], *, seconds: float = SECONDS) -> Count:
-    """How many items are on these ways, up to `MOST_COUNTED` and in bounded time."""
+    """Count the items on these ways, up to `MOST_COUNTED` and within `seconds`."""
     return count_of(find_on_all(connection, ways, behind=None, limit=MOST_COUNTED + 1, seconds=seconds))
 
 
 def count_of(found: Found) -> Count:
-    """The count of what was found when one more was asked for than is counted."""
+    """The count from a search whose limit was `MOST_COUNTED` + 1."""
     number = len(found.keys)
     return Count(min(number, MOST_COUNTED), number > MOST_COUNTED, _horizon(found))
 
@@ -96,7 +96,7 @@ def count_of(found: Found) -> Count:
 def find_on_all(
     connection: Connection, ways: Sequence[Path | Few], *, behind: SortKey | None, limit: int, seconds: float
 ) -> Found:
-    """The keys of the first items on all ways, as far as every one of the ways was looked at."""
+    """The keys of the first items on all ways, up to the horizon that every way has reached."""
     results = [find(connection, way, behind=behind, limit=limit, seconds=seconds / len(ways)) for way in ways]
     if len(results) == 1:
         return results[0]

@@ -1,4 +1,4 @@
-"""Which deliveries can be replayed, and which ids no delivery has."""
+"""Finds deliveries that can be replayed, and ids that are unknown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED
 from receiver.search.deliveries import among_ids, conditions_of
 from receiver.search.filters import DeliveryFilter
 
-#: Ids of one page, where nobody looks at pages.
+#: Ids per query.
 IDS_AT_ONCE = 500
 
 

@@ -1,4 +1,4 @@
-"""Lists of the rows of a mirror table, in the order of source and external id, and single rows. To be passed on."""
+"""Lists of the rows of a mirror table, in the order of source and external id, and single rows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from receiver.search.filters import RowFilter
 from receiver.search.pages import Count, FoundPage, Items, PageBounds, count, read_found_page
 from receiver.search.windows import SECONDS, Few, Look, Path, SortKey, equals
 
-#: Columns of a mirror row that only the guard needs.
+#: Columns of a mirror row that only the version guard needs.
 HIDDEN = frozenset({"versions"})
 
-#: Up to so many rows with one SKU are put in order; if there are more, they are looked for among all.
+#: The most rows with one SKU that are sorted; if there are more, the list examines all rows instead.
 MOST_SORTED_BY_SKU = 10_000
 
 ROW_SORT_KEY = ("source", "external_id")
@@ -37,7 +37,7 @@ def list_rows(
     show: Callable[[RowMapping], Any],
     bounds: PageBounds,
 ) -> FoundPage:
-    """Rows of the table, each as `show` shows it."""
+    """List rows of the table, each formatted by `show`."""
     sql = sql_table(table)
     items = Items(columns=raw_columns(sql, but=HIDDEN), with_keys=lambda keys: with_keys(sql, keys), show=show)
     with database.read() as connection:
@@ -45,7 +45,7 @@ def list_rows(
 
 
 def count_rows(database: Database, table: type[MirrorRow], wanted: RowFilter, *, seconds: float = SECONDS) -> Count:
-    """How many there are, as far as that is counted."""
+    """Count the rows, within `seconds` and up to `MOST_COUNTED`."""
     with database.read() as connection:
         return count(connection, [_way_to(connection, sql_table(table), wanted)], seconds=seconds)
 
@@ -63,7 +63,7 @@ def with_keys(table: Table, keys: list[SortKey]) -> ColumnElement[bool]:
     ids_by_source = defaultdict(list)
     for source, external_id in keys:
         ids_by_source[source].append(external_id)
-    # By source, because for pairs of both SQLite would read the whole table.
+    # Grouped by source, because SQLite reads the whole table for a list of pairs.
     return or_(
         *((table.c.source == source) & among_texts(table.c.external_id, ids) for source, ids in ids_by_source.items())
     )
@@ -75,7 +75,7 @@ def among_texts(column: ColumnElement[Any], texts: list[str]) -> Any:
 
 
 def has_indexed_sku(table: Table) -> bool:
-    """Whether rows of this table are found by a SKU."""
+    """Whether the table has an index on a SKU."""
     return "sku" in table.c and any(next(iter(index.columns)).name == "sku" for index in table.indexes)
 
 

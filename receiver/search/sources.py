@@ -1,4 +1,4 @@
-"""The sources of which something is stored, those that have left the settings included."""
+"""Names of sources with stored deliveries or rows, including sources that are no longer in the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.mirror.rows import mirror_tables, sql_table
 
 
 def is_source(database: Database, name: str) -> bool:
-    """Whether anything that is stored came from a source of this name, one that has left the settings included."""
+    """Whether deliveries or rows of this source are stored, whether or not it is still in the settings."""
     tables = [DELIVERIES, *map(sql_table, mirror_tables())]
     with database.read() as connection:
         return any(
@@ -22,13 +22,13 @@ def is_source(database: Database, name: str) -> bool:
 
 
 def stored_sources(connection: Connection) -> list[str]:
-    """The names of all of them, each found by one step along an index."""
+    """The names of all stored sources, each found by one step along an index."""
     return list(connection.execute(_sources_in((DEDUP_KEYS, *map(sql_table, mirror_tables())))).scalars())
 
 
 @cache
 def _sources_in(tables: tuple[Table, ...]) -> CompoundSelect[Any]:
-    """Selects the names that these tables begin their keys with: each is the least one behind the one before."""
+    """Select the distinct first parts of these tables' keys, each as the smallest one above the one before."""
     steps = []
     for table in tables:
         first = select(func.min(table.c.source).label("source")).cte(f"sources_in_{table.name}", recursive=True)

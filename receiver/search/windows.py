@@ -1,7 +1,7 @@
-"""Looking at rows in the order of a key: straight off an index, or, for what no index knows, window by window.
+"""Finds rows in the order of a key: directly by an index, or window by window for conditions without one.
 
-A window is so many rows that follow each other on a path, all of which are looked at. Windows are looked at for a
-tenth of a second; the answer then says how far that was: its horizon, from which the next page goes on.
+A window is a run of consecutive rows on a path, each of which is examined. After a tenth of a second the search stops,
+and the answer carries its horizon, the key from which the next page continues.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from receiver.database.columns import UtcDateTime, by_kind
 from receiver.database.errors import is_overdue
 from receiver.database.statement_timeouts import statement_timeout
 
-#: Seconds for which rows are looked at that no index finds.
+#: Seconds for which rows are examined that no index finds.
 SECONDS = 0.1
 
-#: Rows of the first window, which is looked at to its end whatever that takes, and of the largest.
+#: Rows of the first window, which is always examined completely, and of the largest.
 FIRST_WINDOW, LARGEST_WINDOW = 500, 32_000
 
-#: A window is followed by one of twice its size while it takes less than this share of the time.
+#: The next window is twice as large if this one took less than this share of the time.
 SMALL_SHARE = 0.1
 
-#: The values of a key's columns.
+#: The values of the key's columns in one row.
 SortKey = tuple[Any, ...]
 
 
 class Look(NamedTuple):
-    """What must be looked at in each row, because no index answers it."""
+    """A condition that must be checked on each row, because no index covers it."""
 
     columns: tuple[str, ...]
     #: The condition on these columns.
@@ -44,18 +44,18 @@ class Look(NamedTuple):
 
 
 def equals(value: Any) -> Callable[[ColumnElement[Any]], ColumnElement[bool]]:
-    """The condition of a look that wants this value."""
+    """Make a condition that a column equals this value."""
     return lambda column: column == value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Path:
-    """Rows of a table that an index gives in the order of a key."""
+    """Rows of a table that an index returns in the order of a key."""
 
     table: Table
     #: Names of the key's columns.
     key: tuple[str, ...]
-    #: What the index answers beside the order.
+    #: The conditions that the index covers besides the order.
     conditions: tuple[ColumnElement[bool], ...] = ()
     looks: tuple[Look, ...] = ()
     descending: bool = False
@@ -68,29 +68,29 @@ class Path:
         return [column.desc() if self.descending else column for column in columns]
 
     def behind(self, key: SortKey | None, *columns: str) -> Select[Any]:
-        """Selects the path from behind the key on, or from its beginning, in its order."""
+        """Select the keys of the path after this key, or all of them, in order."""
         return self.select([self.table.c[name] for name in dict.fromkeys((*self.key, *columns))], behind=key)
 
     def select(self, columns: Sequence[ColumnElement[Any]], *, behind: SortKey | None) -> Select[Any]:
-        """Selects these columns of the path, without any look, from behind the key on."""
+        """Select these columns of the path after the key, without checking conditions."""
         statement = select(*columns).where(*self.conditions)
         if behind is not None:
             statement = statement.where(self._follows(behind))
         return statement.order_by(*self.order(self.columns))
 
     def _follows(self, key: SortKey) -> ColumnElement[bool]:
-        # Of a single column plainly, because PostgreSQL estimates that better.
+        # A plain comparison for a single column, because PostgreSQL estimates it better.
         ours, theirs = (self.columns[0], key[0]) if len(key) == 1 else (tuple_(*self.columns), tuple_(*key))
         return ours < theirs if self.descending else ours > theirs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Few:
-    """Rows of a table that an index finds and that are so few that they can be put into the order of a key."""
+    """Rows that an index finds, few enough to be sorted by the key."""
 
     table: Table
     key: tuple[str, ...]
-    #: What the index answers.
+    #: The conditions that the index covers.
     conditions: tuple[ColumnElement[bool], ...]
     looks: tuple[Look, ...] = ()
     descending: bool = False
@@ -100,12 +100,12 @@ class Few:
 
 
 class Found(NamedTuple):
-    """What was found, in the order of the key."""
+    """The keys that were found, in order."""
 
     keys: list[SortKey]
-    #: Behind which key nobody has looked yet; None if all was looked at, or as much was found as was asked for.
+    #: The last key examined; None if all rows were examined, or the limit was reached.
     horizon: SortKey | None
-    #: How many rows were looked at, found or not.
+    #: How many rows were examined.
     looked_at: int
 
 
@@ -117,7 +117,7 @@ def find(
     limit: int,
     seconds: float = SECONDS,
 ) -> Found:
-    """The keys of the first rows behind the key, at most `limit`."""
+    """Find the keys of the first rows after this key, at most `limit`."""
     if isinstance(way, Few):
         return _few(connection, way, behind, limit)
     if not way.looks:
@@ -127,7 +127,7 @@ def find(
 
 
 class _Looking:
-    """One look along a path."""
+    """One search along a path."""
 
     def __init__(self, connection: Connection, path: Path, limit: int, seconds: float) -> None:
         self._connection = connection
@@ -139,7 +139,7 @@ class _Looking:
         self._looked_at = 0
 
     def from_behind(self, key: SortKey | None) -> Found:
-        # However slow the disk is, each answer gets further than the one before.
+        # The first window is always examined, so that each answer advances however slow the disk is.
         key = self._look_at(key, FIRST_WINDOW)
         size = FIRST_WINDOW
         while key is not None and len(self._keys) < self._limit:
@@ -160,7 +160,7 @@ class _Looking:
         return Found(self._keys, None if full else key, self._looked_at)
 
     def _look_at(self, behind: SortKey | None, size: int) -> SortKey | None:
-        """Look at so many rows. Returns the key of the last one; None if the path ends before."""
+        """Examine the next `size` rows, and return the key of the last; None if the path ends before."""
         edges = _keys(self._connection, self._path.behind(behind).offset(size - 1).limit(1))
         looked_at = [name for look in self._path.looks for name in look.columns]
         window = self._path.behind(behind, *looked_at).limit(size).subquery()
@@ -185,7 +185,7 @@ def _few(connection: Connection, few: Few, behind: SortKey | None, limit: int) -
 
 
 def _hidden(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """The same value, for whose sake SQLite takes no other index than that of the few, which it cannot know as such."""
+    """The column in an expression that no index covers, so that SQLite keeps to the index of the few rows."""
     nothing = by_kind(column.type, ((UtcDateTime, None), (Integer, 0), (String, "")), None)
     return column if nothing is None else column + nothing
 

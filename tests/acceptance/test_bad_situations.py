@@ -317,7 +317,7 @@ SITUATIONS: dict[str, Situation] = {
         ("reconcile", "indexed", "--misdated", "--force"),
         "so --force has no effect: leave one of them out",
     ),
-    "reconciling what has no list": (plain, ("reconcile", "indexed"), "knows no list of its source"),
+    "reconciling what has no list": (plain, ("reconcile", "indexed"), "has no list of its source"),
     "reconciling with an API but no key": (
         instead('[sources.sigma]\nsecrets = ["x"]\napi_url = "http://127.0.0.1:1"'),
         ("reconcile", "sigma"),

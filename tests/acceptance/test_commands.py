@@ -14,7 +14,7 @@ from commanding import SECRET_KEY, SETTINGS, TIMEOUT, Folder, Forks, lines, post
 NOON = "2026-03-04T12:00:00Z"
 
 #: What replay says of deliveries that it was told to and cannot.
-LEFT = "cannot be replayed: not done yet, or the body has expired."
+LEFT = "cannot be replayed: unfinished, or the body has expired."
 
 #: IIMMPACT's own list, as its API shows it.
 CATALOG = {
@@ -378,8 +378,8 @@ def test_replay_takes_ids_and_says_that_it_leaves_alone_what_is_not_done(folder,
     ignored = post(served, json.dumps({"type": "moon.eclipsed", "id": "M", "timestamp": NOON}).encode())
     named = (waiting, ignored.json()["delivery"])
     dry, done = forks.run(folder, "replay", *named, "--dry-run"), forks.run(folder, "replay", *named)
-    assert lines(dry.stdout)[0] == f"Deliveries that would be pending again: 1. 1 of those named {LEFT}"
-    assert done.stdout == f"Deliveries that are pending again: 1. 1 of those named {LEFT}\n"
+    assert lines(dry.stdout)[0] == f"Deliveries that would be pending again: 1. 1 of the given ones {LEFT}"
+    assert done.stdout == f"Deliveries that are pending again: 1. 1 of the given ones {LEFT}\n"
 
 
 def test_replay_of_an_id_that_does_not_exist_names_it_and_leaves_the_others_alone(folder, forks, served):
@@ -421,7 +421,7 @@ def test_reconcile_shows_the_difference_and_then_repairs_it(folder, forks, serve
 
 def test_ask_shows_a_row_beside_its_source_and_repairs_it_with_a_reason(folder, forks, served):
     equal = forks.run(folder, "ask", "products", "iimmpact", "NEW")
-    assert (equal.returncode, "The mirror says the same." in equal.stdout) == (0, True)
+    assert (equal.returncode, "The mirror agrees." in equal.stdout) == (0, True)
     folder.query("UPDATE products SET name = 'wrong' WHERE external_id = 'NEW'")
     differs = forks.run(folder, "ask", "products", "iimmpact", "NEW", "--json")
     assert differs.returncode == 1, differs.stderr
@@ -436,7 +436,7 @@ def test_ask_shows_a_row_beside_its_source_and_repairs_it_with_a_reason(folder, 
     nowhere = forks.run(folder, "ask", "lamps", "iimmpact", "NEW")
     assert "The mirror has no table 'lamps': choose one of" in nowhere.stderr
     cannot = forks.run(folder, "ask", "records", "indexed", "A1")
-    assert "indexed knows no way to ask its source for one row of records" in cannot.stderr
+    assert "indexed has no lookup for rows of records" in cannot.stderr
 
 
 def test_a_reconcile_of_one_row_is_a_run_of_one(folder, ask, forks, served):
@@ -462,8 +462,8 @@ def test_a_reconcile_is_planned_row_by_row_and_keeps_nothing_of_a_wrong_one(fold
     assert folder.count("name = 'wrong'", "products") == 1
     assert ask("runs", "cancel", planned["id"])["state"] == "cancelled"
     assert len(ask("reconcile", "iimmpact")["repaired"]) == 1
-    assert "Say which source" in forks.run(folder, "runs", "plan", "reconcile").stderr
-    assert "knows no list of its source" in forks.run(folder, "runs", "plan", "reconcile", "indexed").stderr
+    assert "The source is missing" in forks.run(folder, "runs", "plan", "reconcile").stderr
+    assert "has no list of its source" in forks.run(folder, "runs", "plan", "reconcile", "indexed").stderr
     assert "is not the number of a run or delivery" in forks.run(folder, "runs", "show", "many").stderr
 
 
@@ -492,7 +492,7 @@ def test_a_run_is_planned_started_and_watched_by_commands(folder, ask, forks, se
     planned = ask("runs", "plan", dead)
     assert (planned["state"], planned["total"], planned["forecast"]["outcomes"]) == ("planned", 1, {"dead": 1})
     without = forks.run(folder, "runs", "start", planned["id"])
-    assert (without.returncode, "Say why the run is started" in without.stderr) == (1, True)
+    assert (without.returncode, "A start needs a reason" in without.stderr) == (1, True)
     started = ask("runs", "start", planned["id"], "--reason", "the parser was mended")
     assert (started["state"], started["reason"], started["worker"]) == ("running", "the parser was mended", False)
     with folder.running("worker"):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
 from commanding import SETTINGS, TIMEOUT, Folder, Forks, lines, post, product, wait_until
+from sqlalchemy import text
+
+from receiver.database.database import Database
 
 #: A dialect with a mirror table, and with a table of its own that refers to itself and to that.
 SHELVING = """
@@ -148,27 +152,31 @@ def test_differences_end_with_exit_code_1_and_are_named(moving, forks):
 
 def test_ctrl_c_says_how_to_go_on_and_half_a_copy_is_not_served(moving, forks):
     here, there = moving
-    here.query(
-        "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 20000) "
-        "INSERT INTO attempts (delivery_id, ended_at, number, worker, reason) "
-        "SELECT v, '2026-03-04T12:00:00.000000Z', 1, 'w', 'r' FROM n"
-    )
-    with here.running("copy", here.url, there.url) as copying:
-        wait_until(lambda: _has_begun(there), "the first slice")
+    assert forks.run(there, "migrate").returncode == 0
+    with _held(there, "labels"), here.running("copy", here.url, there.url) as copying:
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'labels'::regclass AND NOT granted"
+        wait_until(lambda: there.query(waiting) == [(1,)], "the copy to come to the table that is held")
         copying.send_signal(signal.SIGINT)
         _, said = copying.communicate(timeout=TIMEOUT)
     assert (copying.returncode, said) == (
         130,
-        "hookmirror: Stopped. Run the same command again: it goes on from what is copied.\n",
+        "hookmirror: Stopped. Run the same command again: it continues after the copied rows.\n",
     )
     refused = forks.run(there, "serve", "--port", "0")
     assert refused.returncode == 1
     assert "The database holds an unfinished copy of sqlite:///" in refused.stderr
     assert "MEND schema: The database holds an unfinished copy" in forks.run(there, "doctor").stdout
+    compared = forks.run(here, "copy", here.url, there.url, "--verify-only")
+    assert compared.returncode == 1
+    assert "holds an unfinished copy of sqlite:///" in lines(compared.stdout)[-1]
+    assert "so the two differ: run this without --verify-only to finish it" in lines(compared.stdout)[-1]
     answer = told(forks.run(here, "copy", here.url, there.url, "--json"))
-    assert (answer["same"], answer["resumed"]) == (True, True)
+    assert (answer["same"], answer["resumed"], answer["unfinished"]) == (True, True, None)
 
 
-def _has_begun(there) -> bool:
-    made = "SELECT count(*) FROM information_schema.tables WHERE table_name = 'unfinished_copy'"
-    return there.query(made) == [(1,)] and there.count(table="attempts") > 0
+@contextmanager
+def _held(folder, table):
+    """Nobody else writes to this table within the block."""
+    with closing(Database(folder.url)) as database, database.write() as connection:
+        connection.execute(text(f"LOCK TABLE {table} IN EXCLUSIVE MODE"))
+        yield

@@ -99,7 +99,7 @@ def test_people_read_the_same_in_a_table(journey, over):
     (line,) = [line for line in said.splitlines() if line.startswith("name") and "delivery" in line]
     assert f"delivery {told['newest']}" in line
     assert f"Old lamp of 2026-03-04T11:00:00Z, stale, by delivery {told['late']}" in line
-    assert "the row is what they say" in said
+    assert "their result equals the row" in said
     assert "why" not in commands.ask("row", "products", "iimmpact", "P1", "--no-why", over=over).splitlines()
 
 

@@ -320,6 +320,27 @@ def test_comparing_with_what_is_no_copy_makes_nothing(exists, histories, tmp_pat
     assert target.exists() == exists
 
 
+def test_comparing_with_an_unfinished_copy_says_that_it_is_unfinished_and_how_far_it_is(files):
+    source, target = files
+    interrupt(source, target)
+    there = sum(map(len, everything(target).values()))
+    report = verify(source, target)
+    rows = sum(table.rows for table in report.tables)
+    assert not report.same
+    assert report.unfinished == f"an unfinished copy of {source} ({there} of {rows} rows)"
+    copy(source, target)
+    assert verify(source, target).unfinished is None
+
+
+def test_a_copy_that_stopped_behind_its_last_row_is_unfinished_although_both_sides_are_the_same(files):
+    source, target = files
+    with pytest.raises(Stopped):
+        copy(source, target, progress=stop_at(("comparing", "deliveries")))
+    report = verify(source, target)
+    rows = sum(table.rows for table in report.tables)
+    assert (report.same, report.unfinished) == (True, f"an unfinished copy of {source} ({rows} of {rows} rows)")
+
+
 # ── what cannot be copied ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,4 +1,4 @@
-"""Why a row is as it is: what brought each value, what lost against it, and what cannot be told."""
+"""Why a row is as it is: the origin of each value, the news that lost against it, and the values without an answer."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_row_that_went_with_its_parent_says_so(catalog):
     version, origin = found.lost_with_parent
     assert (version.moment, str(origin.delivery_id)) == (NOON + timedelta(seconds=2), gone)
     assert reason(found, "active").value is True
-    assert any("lost its rows" in each for each in telling.sentences(found))
+    assert any("lost its children" in each for each in telling.sentences(found))
 
 
 def test_rows_that_a_delivery_about_something_else_named_are_explained(catalog):
@@ -134,7 +134,7 @@ def test_a_row_that_somebody_changed_by_hand_differs_from_what_its_deliveries_sa
         connection.execute(update(sql_table(Product)).values(name="Tent"))
     found = why(catalog.kit)
     assert found.differing == ["name"]
-    assert "does not say so" in reason(found, "name").because
+    assert "does not bring this value" in reason(found, "name").because
     assert telling.overall(found) is Checked.DIFFERS
 
 
@@ -207,7 +207,7 @@ def test_for_any_history_the_registers_that_are_retold_are_those_of_the_row(lend
     holds()
 
 
-# ── what cannot be told ───────────────────────────────────────────────────────────────────────────────────────
+# ── values without an answer ──── ───────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_expired_body_is_named_where_its_value_cannot_be_checked(catalog):
@@ -217,7 +217,10 @@ def test_an_expired_body_is_named_where_its_value_cannot_be_checked(catalog):
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id == int(old)))
     found = why(catalog.kit)
     name = reason(found, "name")
-    assert (name.check, name.because) == (Checked.UNKNOWN, f"cannot be told: of delivery {old}, its body has expired")
+    assert (name.check, name.because) == (
+        Checked.UNKNOWN,
+        f"unknown: delivery {old} gives no news, because its body has expired",
+    )
     assert reason(found, "price").check is Checked.AGREES
     assert telling.overall(found) is Checked.UNKNOWN
     assert "Not run: the bodies of 1 have expired." in telling.sentences(found)[1]
@@ -335,7 +338,7 @@ def test_past_the_bound_it_says_how_far_it_looked(catalog, monkeypatch):
     found = why(catalog.kit)
     assert int(first) in found.recomputation.ran, "it brought a value that the row still has"
     assert len(found.recomputation.ran) == 4
-    assert "the newest 3 were looked at" in found.candidates.partial
+    assert "the newest 3 were run" in found.candidates.partial
     assert telling.overall(found) is Checked.UNKNOWN
 
 

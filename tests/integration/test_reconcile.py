@@ -475,7 +475,7 @@ def test_a_source_without_an_api_has_no_list(kit, listed, run):
 
 
 def test_a_dialect_without_a_listing_has_nothing_to_compare_with(kit):
-    with pytest.raises(ConfigurationError, match="The dialect shop knows no list of its source"):
+    with pytest.raises(ConfigurationError, match="The dialect shop has no list of its source"):
         reconciled(kit, kit.source("shop"))
 
 

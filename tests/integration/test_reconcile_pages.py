@@ -227,7 +227,7 @@ def test_without_a_lookup_it_is_left_to_its_delivery_and_told(kit, shop):
     source.after = lambda _: kit.send("shop", "product.updated", id="A1", at=EARLIER, data=named("as announced"))
     report = run(kit)
     assert (report.left, report.repairs) == (1, 0)
-    assert "Rows left to a delivery that came while they were asked for: 1." in report.lines()
+    assert "Rows left alone because a delivery about them arrived meanwhile: 1." in report.lines()
 
 
 # ── lists that are not what they seem ─────────────────────────────────────────────────────────────────────────
@@ -350,7 +350,7 @@ def test_an_api_that_goes_away_in_the_middle_keeps_what_was_repaired_and_the_nex
     report = run(kit)
     assert lamps.requests == [0, 3, 6, 6, "A9"]
     assert (report.resumed is not None, report.repairs, mirrored(kit)) == (True, 10, lamps.names)
-    assert report.lines()[-2].startswith("Went on with the walk that began at ")
+    assert report.lines()[-2].startswith("Resumed the walk that began at ")
 
 
 def test_a_walk_that_broke_off_hours_ago_begins_anew(kit, lamps):

@@ -366,14 +366,14 @@ def test_of_a_large_set_a_sample_is_tried_and_the_plan_says_so(kit, runs, monkey
     monkeypatch.setattr(replay, "MOST_DELIVERIES", 4)
     made = runs.run(runs.plan(*ids))["forecast"]
     assert (made["deliveries"], made["tried"], made["outcomes"]) == (7, 4, {"unchanged": 4})
-    assert made["partial"] == "One delivery of 2 was tried: the numbers are of these."
+    assert made["partial"] == "Only one delivery in 2 was tried: the numbers count these alone."
 
 
 @pytest.mark.parametrize(
     ("bound", "value", "said"),
     [
         ("MOST_SECONDS", -1.0, "seconds had passed"),
-        ("MOST_FORECAST_WRITES", 0, "said more than 0 things"),
+        ("MOST_FORECAST_WRITES", 0, "written more than 0 times"),
         ("MOST_BYTES", 0, "more than 0 bytes"),
     ],
 )

@@ -126,11 +126,11 @@ def test_a_delivery_that_waits_for_its_next_attempt_is_tried_now(idle: Served):
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ("kind=reconcile", "Say which source is reconciled"),
-        ("kind=reconcile&source=nobody", "Say which source is reconciled"),
+        ("kind=reconcile", "The source is missing"),
+        ("kind=reconcile&source=nobody", "The source is missing"),
         ("kind=reconcile&source=iimmpact&state=dead", "leave `state` out"),
         ("kind=reconcile&source=iimmpact", "has no `api_url`: set it"),
-        ("kind=reconcile&source=indexed", "knows no list of its source"),
+        ("kind=reconcile&source=indexed", "has no list of its source"),
         ("source=iimmpact&force=true", "`force` is for a reconcile"),
         ("kind=prune&source=iimmpact", "`kind` takes one of"),
     ],

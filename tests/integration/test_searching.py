@@ -74,7 +74,7 @@ def test_what_only_deliveries_name_is_said_to_be_missing_in_the_mirror(served):
 
 def test_what_is_nowhere_is_told_with_where_it_was_looked_for(served):
     found = search(served, "a1")
-    assert found["says"].startswith("Nothing is called 'a1' here, neither as SKU, nor as external id")
+    assert found["says"].startswith("'a1' was not found, neither as SKU, nor as external id")
     looked = {each["kind"]: each["where"] for each in found["looked"]}
     assert looked.keys() == {"SKU", "external id", "delivery id", "dedup key", "entity of deliveries"}
     assert {"products", "variants"} <= set(looked["SKU"])
@@ -165,7 +165,7 @@ def test_a_cursor_of_another_database_is_refused(served, lend_database, tmp_path
             connection.execute(text("UPDATE identity SET name = 'another'"))
         answer = other.get(f"/api/v1/deliveries?cursor={cursor}")
     assert error(answer) == (400, "bad_request")
-    assert "of another database" in answer.json()["message"]
+    assert "belongs to another database" in answer.json()["message"]
 
 
 # ── the feed ──────────────────────────────────────────────────────────────────────────────────────────────────

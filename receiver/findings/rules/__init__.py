@@ -1,4 +1,4 @@
-"""The rules: pure functions from a situation to findings. None of them is sure; each says what is likely, and why."""
+"""The rules: pure functions from a situation to findings. Each names a likely cause with its evidence, not a proof."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from receiver.findings.situation import Situation
 
 Rule = Callable[[Situation], Iterable[Finding]]
 
-#: In the order in which their findings are shown.
+#: All rules, in the order in which their findings are shown.
 RULES: tuple[Rule, ...] = (
     work.nobody_works,
     refusals.cannot_be_stored,
@@ -31,6 +31,6 @@ RULES: tuple[Rule, ...] = (
 
 
 def findings(situation: Situation) -> Iterator[Finding]:
-    """What all rules find."""
+    """Evaluate all rules."""
     for rule in RULES:
         yield from rule(situation)

@@ -1,4 +1,4 @@
-"""Rules about what is refused for another reason than its signature: a wrong address, a large body, our own trouble."""
+"""Rules about requests refused for other reasons than signatures: a wrong address, a large body, a failing database."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from receiver.findings.situation import Situation, total
 from receiver.logs.wording import counted
 from receiver.moments import clock_time
 
-#: So many webhooks for a name like a source's are no chance.
+#: The least number of webhooks for a misspelt source; fewer may be chance.
 FEW_MISSPELT = 3
 
-#: 503s that are going on: so many, within so long.
+#: The least number of 503s, and the period within which they count.
 FEW_503, STILL_503 = 3, timedelta(minutes=10)
 
-#: Bytes of the largest `max_body_bytes` that is advised.
+#: The largest `max_body_bytes` that the finding advises, in bytes.
 LARGEST_ADVISED = 64 * 1024 * 1024
 
 
 def misspelt_source(situation: Situation) -> Iterator[Finding]:
-    """Webhooks come for a source that there is not, with a name like that of one that there is."""
+    """Webhooks arrive for an unknown source whose name resembles a known one."""
     for name in situation.sources:
         tallies = situation.tallied(name, "misspelt")
         if total(tallies) < FEW_MISSPELT:
@@ -32,14 +32,14 @@ def misspelt_source(situation: Situation) -> Iterator[Finding]:
             "misspelt_source",
             name,
             tallies[0].at,
-            f"{counted(total(tallies), 'webhook')} came for a source {asked!r} that there is not: was {name} meant?",
+            f"{counted(total(tallies), 'webhook')} came for the unknown source {asked!r}: was {name} meant?",
             f"Correct the URL at the sender: it ends in /hooks/{name}. Or name the source so in the settings.",
             {"refused": total(tallies), "asked_for": asked, "link": "/api/v1/tallies?kind=misspelt"},
         )
 
 
 def body_too_large(situation: Situation) -> Iterator[Finding]:
-    """Bodies of a source are larger than what is read."""
+    """Bodies of a source exceed `max_body_bytes`."""
     for name in situation.sources:
         tallies = situation.tallied(name, TOO_LARGE)
         if not tallies:
@@ -48,20 +48,20 @@ def body_too_large(situation: Situation) -> Iterator[Finding]:
         advised = _power_of_two_from(largest)
         mend = f"Raise `max_body_bytes` to {advised}, and run `hookmirror reload`."
         if largest > LARGEST_ADVISED:
-            mend = "Let the sender send less at once: so large a body fits no sensible bound."
+            mend = "Configure the sender to send less at once: no sensible bound admits so large a body."
         yield Finding(
             "body_too_large",
             name,
             tallies[0].at,
             f"{counted(total(tallies), 'body', 'bodies')} of {name} had more than {situation.max_body_bytes:,} bytes, "
             f"{largest:,} at most, and were refused",
-            f"{mend} Senders take a 413 for final, so reconcile afterwards.",
+            f"{mend} Reconcile afterwards, because senders do not retry after a 413.",
             {"refused": total(tallies), "largest": largest, "link": f"/api/v1/tallies?source={name}&kind=refused"},
         )
 
 
 def cannot_be_stored(situation: Situation) -> Iterator[Finding]:
-    """Webhooks are answered with 503, because the database does not keep them."""
+    """Webhooks are answered with 503, because the database cannot store them."""
     tallies = situation.tallied(None, "refused", {"unavailable"})
     if total(situation.tallied(None, "refused", {"unavailable"}, within=STILL_503)) < FEW_503:
         return
@@ -71,9 +71,9 @@ def cannot_be_stored(situation: Situation) -> Iterator[Finding]:
         "",
         since,
         f"{counted(total(tallies), 'webhook')} got a 503 since {clock_time(since, situation.now)}, because the "
-        "database was away, full or slow",
-        "Look at the database: whether it answers, has room on its disk, and who holds locks there. Senders come back; "
-        "`hookmirror reconcile` finds what they gave up.",
+        "database was unreachable, full or slow",
+        "Check whether the database answers, whether its disk has room, and which session holds locks. Senders retry; "
+        "`hookmirror reconcile` repairs what they gave up on.",
         {"refused": total(tallies), "link": "/api/v1/tallies?kind=refused"},
     )
 

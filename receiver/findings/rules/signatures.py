@@ -1,4 +1,4 @@
-"""Rules about signatures: was the secret changed at the sender, not switched yet, or is it a stranger?"""
+"""Rules about signatures: a secret changed at the sender, a sender that still uses the old secret, or a stranger."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from receiver.findings.tallies import Tallied
 from receiver.logs.wording import counted
 from receiver.moments import clock_time
 
-#: The codes of refusals that a wrong secret causes.
+#: The error codes that a wrong secret causes.
 WRONG = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
-#: So many wrong ones are no chance, and are still going on if the last of them was this long ago.
+#: The least number of wrong signatures, and the age of the last one up to which they count as going on.
 FEW_WRONG, LATELY = 3, timedelta(minutes=30)
 
-#: Where good ones come too: so many wrong ones, lately.
+#: Among right signatures, the least number of wrong ones, and the period within which they count.
 SOME, STILL_WRONG = 5, timedelta(minutes=10)
 
-#: The share of wrong ones up to which they look like a stranger's.
+#: The share of wrong signatures up to which they are likely a stranger's.
 STRANGER = 0.05
 
 
 def secret_changed(situation: Situation) -> Iterator[Finding]:
-    """All signatures of a source are wrong since some minute, and none was before."""
+    """All signatures of a source have been wrong since some minute, and right before it."""
     for name in situation.sources:
         wrong = _wrong_since_last_good(situation, name)
         history = situation.signatures.get(name)
@@ -47,7 +47,7 @@ def secret_changed(situation: Situation) -> Iterator[Finding]:
 
 
 def some_signatures_wrong(situation: Situation) -> Iterator[Finding]:
-    """Wrong and right signatures come side by side."""
+    """A source sends right and wrong signatures in the same period."""
     for name in situation.sources:
         wrong, good = situation.tallied(name, "refused", WRONG), situation.tallied(name, "verified")
         if total(wrong) < SOME or wrong[-1].at <= situation.now - STILL_WRONG:
@@ -60,14 +60,14 @@ def some_signatures_wrong(situation: Situation) -> Iterator[Finding]:
             name,
             wrong[0].at,
             f"{share:.0%} of what comes for {name} has a wrong signature, {_likely(share)}",
-            "Compare the webhooks that the sender has registered for this address: each must have a secret of the "
-            "settings. If all have, a stranger tries: the line `refused a webhook` in the log names an address.",
+            "Compare the webhooks that the sender has registered for this address: each must use a secret in the "
+            "settings. If all do, a stranger is trying: the line `refused a webhook` in the log names an address.",
             {"refused": total(wrong), "verified": total(good), "link": f"/api/v1/refused?source={name}"},
         )
 
 
 def sender_not_switched(situation: Situation) -> Iterator[Finding]:
-    """An older secret verifies what comes, and the newest nothing."""
+    """Only an older secret verifies the webhooks of a source, never the newest."""
     for name, facts in situation.sources.items():
         verified = situation.tallied(name, "verified")
         if not _is_rotating(facts) or total(verified) < SOME or any(each.detail == "0" for each in verified):

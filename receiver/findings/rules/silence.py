@@ -1,7 +1,7 @@
-"""Rules about silence: one sender has stopped, or nothing reaches us at all.
+"""Rules about silence: one sender has stopped, or no webhook reaches us at all.
 
-What is usual is what it was at this hour of the same days before: weekdays or weekends. Only minutes count in which
-somebody would have heard: a night in which nothing ran, or a clock that was set forward, is no silence.
+The usual gap is that of the same hour on earlier days of the same kind: weekdays or weekends. Only minutes count in
+which an endpoint ran: a night without one, or a clock set forward, is not a silence.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from receiver.findings.finding import Finding
 from receiver.findings.situation import Silence, Situation
 from receiver.moments import clock_time
 
-#: Minutes in which something must have come, and since when, before anything counts as usual.
+#: The least number of minutes with webhooks, and the least age of the first, before a usual gap is known.
 FEWEST_ARRIVALS, SHORTEST_HISTORY = 20, timedelta(days=1)
 
-#: How far back days are compared, and how far around this hour.
+#: How many days back to compare, and how far before and after this hour.
 SILENCE_DAYS, AROUND = 14, timedelta(hours=1)
 
-#: A silence is one that lasts so many times longer than usual, and so many minutes more.
+#: A gap is a silence when it exceeds the usual one by this factor and by this number of minutes.
 TIMES, MORE = 3, 10
 
 SATURDAY = 5
 
 
 def source_silent(situation: Situation) -> Iterator[Finding]:
-    """One source is silent for longer than it usually is at this hour of the week."""
+    """One source has been silent for longer than is usual at this hour of the week."""
     if list(all_sources_silent(situation)):
         return
     for name, silence in situation.silences.items():
@@ -42,14 +42,14 @@ def source_silent(situation: Situation) -> Iterator[Finding]:
             last,
             f"nothing has come from {name} since {clock_time(last, situation.now)}; at this hour of the week it is "
             f"usually silent for {_lasting(usual)} at most",
-            "Look at the sender: its log of deliveries, and whether it has paused or removed the webhook. Then run "
+            "At the sender, check the log of deliveries, and whether the webhook was paused or removed. Then run "
             f"`hookmirror reconcile {name}`.",
             {"minutes": silence.watched, "usual_minutes": usual, "link": f"/api/v1/deliveries?source={name}"},
         )
 
 
 def all_sources_silent(situation: Situation) -> Iterator[Finding]:
-    """Every source that ever sent is silent, for longer than all of them together ever are."""
+    """All sources together have been silent for longer than they ever were."""
     if len(situation.sources) < 2 or situation.sources.keys() - situation.silences.keys():
         return
     heard = [silence for silence in situation.silences.values() if silence.arrivals]
@@ -64,10 +64,10 @@ def all_sources_silent(situation: Situation) -> Iterator[Finding]:
             "all_sources_silent",
             "",
             since,
-            f"nothing has come from any source since {clock_time(since, situation.now)}, so the way to here is likely "
-            "broken",
-            "Look at what stands in front: the proxy, its certificate, the name in the DNS, a firewall. Post to "
-            "/hooks/<source> from outside with `hookmirror send --to`. Then reconcile.",
+            f"nothing has come from any source since {clock_time(since, situation.now)}, so the network path to this "
+            "endpoint is likely broken",
+            "Check the proxy in front, its certificate, the DNS name and the firewall. Post to /hooks/<source> from "
+            "outside with `hookmirror send --to`. Then reconcile.",
             {"minutes": together.watched, "usual_minutes": usual, "link": "/api/v1/stats"},
         )
 
@@ -81,20 +81,20 @@ def _exceeded(silence: Silence, situation: Situation) -> int | None:
 
 
 def usual_gap(arrivals: Sequence[datetime], now: datetime) -> int | None:
-    """The longest gap in minutes at this hour of the days like this one; None while too little is known."""
+    """The longest gap in minutes at this hour of similar days; None while too little is known."""
     if len(arrivals) < FEWEST_ARRIVALS or now - arrivals[0] < SHORTEST_HISTORY:
         return None
     days = [now - timedelta(days=day) for day in range(1, SILENCE_DAYS + 1)]
     alike = [day for day in days if _is_weekend(day) == _is_weekend(now) and day - AROUND >= arrivals[0]]
     gaps = [_longest_gap(arrivals, day - AROUND, day + AROUND) for day in alike if day + AROUND <= arrivals[-1]]
     if len(gaps) < 2 or not any(day.weekday() == now.weekday() for day in alike):
-        # Less than a week: whatever has been before is usual.
+        # With less than a week of history, every earlier gap counts as usual.
         gaps = [_longest_gap(arrivals, arrivals[0], arrivals[-1])]
     return max(gaps)
 
 
 def _longest_gap(arrivals: Sequence[datetime], begin: datetime, end: datetime) -> int:
-    """In minutes, of all gaps that reach into this time."""
+    """The longest gap, in minutes, that overlaps this period."""
     first = max(bisect_right(arrivals, begin) - 1, 0)
     last = min(bisect_left(arrivals, end), len(arrivals) - 1)
     some = arrivals[first : last + 1]

@@ -1,4 +1,4 @@
-"""Rules about events that do not fit: no handler takes them, their date is wrong, or they do not suffice."""
+"""Rules about events without a handler, with a wrong date, or too few to keep the mirror right."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from receiver.findings.situation import Situation, total
 from receiver.logs.wording import counted
 from receiver.moments import clock_time
 
-#: The share of rows that may differ before webhooks alone do not suffice, and so many at least.
+#: The share and the least number of differing rows that show that webhooks alone do not suffice.
 DIFFERS, FEW_ROWS = 0.001, 2
 
 
 def no_handler(situation: Situation) -> Iterator[Finding]:
-    """Events of a type come that no handler takes."""
+    """Events arrive whose type has no handler."""
     for each in situation.unhandled:
         if each.handler is not None:
             continue
@@ -39,7 +39,7 @@ def no_handler(situation: Situation) -> Iterator[Finding]:
 
 
 def handler_appeared(situation: Situation) -> Iterator[Finding]:
-    """Deliveries were ignored that a handler takes now."""
+    """Ignored deliveries have a handler now."""
     for each in situation.wanted:
         event_type = shlex.quote(each.event_type)
         command = f"hookmirror replay --source {each.source} --state ignored --event-type {event_type}"
@@ -50,7 +50,7 @@ def handler_appeared(situation: Situation) -> Iterator[Finding]:
             f"{counted(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
             f"{'was' if each.number == 1 else 'were'} ignored, and {each.handler} would take "
             f"{'it' if each.number == 1 else 'them'} now",
-            f"Replay what was ignored: `{command}`.",
+            f"Replay the ignored deliveries: `{command}`.",
             {"ignored": each.number, "event_type": each.event_type, "handler": each.handler, "command": command},
             about=each.event_type,
         )
@@ -68,24 +68,24 @@ def dated_in_the_future(situation: Situation) -> Iterator[Finding]:
             tallies[0].at,
             f"{counted(total(tallies), 'event')} of {name} came dated more than a day in the future, so its sender's "
             "clock is wrong",
-            "Set the clock at the sender, or look how it writes times. Then run "
+            "Set the clock at the sender, or check the format in which it writes times. Then run "
             f"`hookmirror reconcile {name} --misdated`, so that the rows concerned take news again.",
             {"events": total(tallies), "link": f"/api/v1/tallies?source={name}&kind=misdated"},
         )
 
 
 def mirror_differs(situation: Situation) -> Iterator[Finding]:
-    """Comparing with the source found more wrong rows than webhooks that come late explain."""
+    """A reconcile found more wrong rows than late webhooks explain."""
     for each in situation.reconciles:
         if each.wrong < FEW_ROWS or each.wrong <= each.compared * DIFFERS:
             continue
-        missing = f"; missing, it seems: {', '.join(each.missing)}" if each.missing else ""
+        missing = f"; likely missing: {', '.join(each.missing)}" if each.missing else ""
         yield Finding(
             "mirror_differs",
             each.source,
             each.at,
             f"{each.wrong:,} of {each.compared:,} rows of {each.source} differed from the source at "
             f"{clock_time(each.at, situation.now)}, so its webhooks alone do not suffice{missing}",
-            "Have the sender send all event types that the dialect knows, and reconcile on a schedule.",
+            "Register all event types that the dialect knows at the sender, and reconcile on a schedule.",
             {"wrong": each.wrong, "compared": each.compared},
         )

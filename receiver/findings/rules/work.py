@@ -1,4 +1,4 @@
-"""Rules about the work: nobody does it, a source's API fails, or many deliveries fail with one cause."""
+"""Rules about workers: none makes progress, a source's API fails, or many deliveries fail with one cause."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from receiver.findings.situation import Situation, Start, total
 from receiver.logs.wording import counted
 from receiver.moments import clock_time
 
-#: Seconds that something due has waited before somebody should look for a worker.
+#: Seconds for which the oldest due delivery must have waited.
 WAITED = 60.0
 
-#: Within so long, nothing that ended means a standstill; and a hang that was seen counts as one.
+#: The period without an ended delivery that counts as a standstill, and within which a hang counts.
 STANDSTILL, HUNG = timedelta(minutes=5), timedelta(minutes=3)
 
-#: A fault that began this soon after another release or wiring has likely come with it.
+#: A fault that began this soon after a new release or wiring is attributed to it.
 WITH_A_START = timedelta(minutes=5)
 
-#: Deliveries that wait for another attempt for one cause: fewer may mend themselves.
+#: The least number of deliveries that wait for another attempt with one cause; fewer may recover by themselves.
 FEW_WAITING = 3
 
-#: What a cause says that is about a source's API.
+#: Words in a cause that is about a source's API.
 API = "source's API"
 
 
 def nobody_works(situation: Situation) -> Iterator[Finding]:
-    """What is due waits: no worker runs, one hangs, or they are too slow."""
+    """Due deliveries wait: no worker runs, one hangs, or they are too slow."""
     hung = situation.tallied("", "hung", within=HUNG)
     late = situation.oldest_due_seconds
     since = situation.now - timedelta(seconds=late)
@@ -40,7 +40,7 @@ def nobody_works(situation: Situation) -> Iterator[Finding]:
             "",
             hung[0].at,
             "a worker hangs: a handler has not returned for longer than its lease",
-            "The line `a handler hangs` in the log names the handler and where it stands: mend it, and restart.",
+            "The log line `a handler hangs` names the handler and its current statement: mend it, and restart.",
             {**evidence, "hung": max(each.number for each in hung)},
             about="hung",
         )
@@ -62,8 +62,7 @@ def nobody_works(situation: Situation) -> Iterator[Finding]:
             "",
             since,
             f"{_why_late(situation)}, and {waits}",
-            "Look at the workers' logs and at the database; where the work is simply more than one worker does, start "
-            "another one.",
+            "Check the workers' logs and the database; if the load exceeds one worker, start another one.",
             evidence,
             about="late",
         )
@@ -71,12 +70,12 @@ def nobody_works(situation: Situation) -> Iterator[Finding]:
 
 def _why_late(situation: Situation) -> str:
     if not total(situation.tallied(None, "ended", within=STANDSTILL)):
-        return "workers run and nothing has ended for five minutes"
-    return "more comes in than is worked off"
+        return "workers run, but no delivery has ended for five minutes"
+    return "more deliveries arrive than workers finish"
 
 
 def api_fails(situation: Situation) -> Iterator[Finding]:
-    """Attempts fail because the API of their source does."""
+    """Attempts fail because the API of their source fails."""
     for fault in situation.faults:
         if not _is_of_the_api(situation, fault):
             continue
@@ -85,9 +84,9 @@ def api_fails(situation: Situation) -> Iterator[Finding]:
             "api_fails",
             fault.source,
             fault.first,
-            f"the API of {fault.source} fails since {clock_time(fault.first, situation.now)} ({fault.cause}), and "
-            f"{counted(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
-            f"Look whether the system behind `api_url` of {fault.source} is down, and whether `api_key` still holds. "
+            f"the API of {fault.source} has failed since {clock_time(fault.first, situation.now)} ({fault.cause}), "
+            f"and {counted(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
+            f"Check whether the system behind `api_url` of {fault.source} is down, and whether `api_key` is valid. "
             "Deliveries are tried again for about a day.",
             {"waiting": fault.waiting, "link": f"/api/v1/faults?source={fault.source}"},
             about=fault.id,
@@ -95,7 +94,7 @@ def api_fails(situation: Situation) -> Iterator[Finding]:
 
 
 def one_cause(situation: Situation) -> Iterator[Finding]:
-    """Deliveries die, or fail again and again, for one cause; perhaps since another release."""
+    """Deliveries die or fail repeatedly with one cause, possibly since a new release."""
     for fault in situation.faults:
         if not fault.dead and (fault.waiting < FEW_WAITING or _is_of_the_api(situation, fault)):
             continue
@@ -108,7 +107,7 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
             f"{_how_many(fault)}, all for one cause since {clock_time(fault.first, situation.now)}{with_it}: "
             f"{fault.cause}",
             "Mend the handler or the source, "
-            + ("or go back to what ran before, " if start is not None else "")
+            + ("or return to the earlier release, " if start is not None else "")
             + f"then run `hookmirror replay --source {fault.source} --state dead`.",
             {
                 "dead": fault.dead,
@@ -125,7 +124,7 @@ def _came_with(fault: Fault, start: Start) -> bool:
     return start.replaced_another and timedelta() <= fault.first - start.at + _MINUTE <= WITH_A_START + _MINUTE
 
 
-#: A start is known by the minute only.
+#: The precision of a start's time, which comes from tallies.
 _MINUTE = timedelta(minutes=1)
 
 

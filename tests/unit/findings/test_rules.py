@@ -309,9 +309,9 @@ def test_a_worker_that_hangs_is_told():
 
 def test_a_backlog_that_grows_beside_workers_is_told_with_what_is_seen():
     still = the_finding(replace(WELL, oldest_due_seconds=400.0))
-    assert "nothing has ended" in still.says
+    assert "no delivery has ended" in still.says
     busy = the_finding(with_tallies(tally("ended", 3, 2, 1, number=900), oldest_due_seconds=400.0))
-    assert "more comes in" in busy.says
+    assert "more deliveries arrive" in busy.says
     assert still.id == busy.id
 
 

@@ -35,10 +35,10 @@ def test_no_page_has_no_cursor():
 @pytest.mark.parametrize(
     ("listed", "reason"),
     [
-        (ListedIn("variants", RowFilter(source="shop"), "here"), "one of the list products, and this is variants"),
-        (ListedIn("products", RowFilter(source="mall"), "here"), "goes with other filters"),
-        (ListedIn("products", RowFilter(), "here"), "goes with other filters"),
-        (ListedIn("products", RowFilter(source="shop"), "there"), "one of another database"),
+        (ListedIn("variants", RowFilter(source="shop"), "here"), "belongs to the list products, not variants"),
+        (ListedIn("products", RowFilter(source="mall"), "here"), "belongs to other filters"),
+        (ListedIn("products", RowFilter(), "here"), "belongs to other filters"),
+        (ListedIn("products", RowFilter(source="shop"), "there"), "belongs to another database"),
     ],
 )
 def test_a_cursor_of_another_list_is_refused_with_what_is_other(listed, reason):
@@ -53,13 +53,13 @@ def test_a_cursor_with_any_character_changed_is_refused(data):
     assert cursor is not None
     place = data.draw(st.integers(0, len(cursor) - 2))
     other = data.draw(st.characters().filter(lambda each: each != cursor[place]))
-    with pytest.raises(BadRequest, match="`cursor` takes what the page before said"):
+    with pytest.raises(BadRequest, match="`cursor` was not signed by this installation"):
         CURSORS.read(ROWS, cursor[:place] + other + cursor[place + 1 :])
 
 
 @pytest.mark.parametrize("cursor", ["", "1", "x" * 100_000, "\0", "\ud800", "é", "a.b", "..", "%FF", "' OR 1=1 --"])
 def test_what_is_not_a_cursor_is_refused(cursor):
-    with pytest.raises(BadRequest, match="`cursor` takes what the page before said"):
+    with pytest.raises(BadRequest, match="`cursor` was not signed by this installation"):
         CURSORS.read(DELIVERIES, cursor)
 
 

@@ -1,0 +1,54 @@
+"""A site of a few pages for tests of the tests' own browser: what is served is given by path."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+STRICT = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:"
+
+
+class StandIn(NamedTuple):
+    """A page, or what a page loads."""
+
+    content: str
+    type: str = "text/html; charset=utf-8"
+    policy: str | None = STRICT
+
+
+def page(body: str, *, head: str = "", policy: str | None = STRICT) -> StandIn:
+    """A page that axe has nothing to say about, with this in its middle."""
+    whole = f"<!doctype html><html lang=en><title>A page</title>{head}<main><h1>A page</h1>{body}</main></html>"
+    return StandIn(whole, policy=policy)
+
+
+@contextmanager
+def site(pages: Mapping[str, StandIn]) -> Iterator[str]:
+    """Serve the pages until the end of the block; gives the address of the site."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = pages.get(self.path)
+            content = b"" if found is None else found.content.encode()
+            self.send_response(404 if found is None else 200)
+            self.send_header("Content-Type", "text/plain" if found is None else found.type)
+            if found is not None and found.policy:
+                self.send_header("Content-Security-Policy", found.policy)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
