@@ -26,7 +26,8 @@ from receiver.api.runs import Runs
 from receiver.api.search import Search
 from receiver.api.stats import Counts, Stats
 from receiver.codec import decode, encode, storable
-from receiver.errors import ConfigurationError, HookmirrorError, NotFound, Unreadable
+from receiver.commands.wording import command_words, words_of
+from receiver.errors import NAMES_HEADER, ConfigurationError, HookmirrorError, NotFound, Refused, Unreadable
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import mirror_tables
@@ -111,9 +112,11 @@ class LocalClient:
     def _answer(self, method: Method, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
         operation = self._operations[method, path]
         assert operation.answer is not None
-        words = {name: storable(part) for name, part in parts.items()}
-        asked = question(operation, words, _words(query), by=by_command())
-        return decode(encode(operation.answer(asked)))
+        given = {name: storable(part) for name, part in parts.items()}
+        try:
+            return decode(encode(operation.answer(question(operation, given, _words(query), by=by_command()))))
+        except Refused as error:
+            raise _kind_of(error.status)(words_of(error)) from None
 
 
 class RemoteClient:
@@ -158,7 +161,8 @@ class RemoteClient:
         if response.is_success and isinstance(answer, dict):
             return answer
         if isinstance(answer, dict) and isinstance(answer.get("message"), str):
-            raise _kind_of(response.status_code)(answer["message"])
+            names = response.headers.get(NAMES_HEADER, "").split()
+            raise _kind_of(response.status_code)(command_words(answer["message"], names))
         no_receiver = NoAnswer if response.status_code >= 500 else HookmirrorError
         raise no_receiver(
             f"What answers at {shown(self._to)} is not a receiver (status {response.status_code}): correct --to."

@@ -15,6 +15,7 @@ from receiver.errors import ConfigurationError
 from receiver.findings import record
 from receiver.findings.standing import Standing, standing
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import sentence
 from receiver.moments import time_text
 from receiver.runs.actions import Asked, by_command
 from receiver.server.runtime import Runtime, install
@@ -56,7 +57,7 @@ def lines(found: Sequence[Standing]) -> Iterator[str]:
     if not found:
         yield "Nothing needs you."
     for each in found:
-        yield visible(f"{each.rule} ({each.id}): {each.says}.")
+        yield visible(f"{each.rule} ({each.id}): {sentence(each.says)}")
         if each.closed_at is not None:
             yield f"    Closed at {time_text(each.closed_at)}."
             continue

@@ -174,7 +174,7 @@ def test_why_a_row_is_as_it_is_names_the_run_that_repaired_it(kit, lamps, runs):
     for external_id, by in (("A1", run), ("NEW", run), ("A2", None)):
         found = explain_row(kit.database, sources_of(kit), Key(Product, "shop", external_id))
         (name,) = [each.origin for each in found.reasons if each.path == "name"]
-        assert (name.run, name.delivery_id is None) == (by, by is not None)
+        assert (name.run and name.run.id, name.delivery_id is None) == (by, by is not None)
 
 
 def test_a_row_that_would_come_back_to_what_it_was_is_not_foretold(kit, lamps, runs):

@@ -296,12 +296,18 @@ def test_the_action_of_a_plan_counts_the_deliveries_that_it_found(kit, runs):
     assert (action["what"], action["count"], actions.show(action)["counts"]) == ("plan replay", 3, "delivery")
 
 
-def test_a_paused_run_feeds_nothing_until_it_is_resumed(kit, runs):
+def begun(kit):
+    """A run of five deliveries, two of which are fed at a time, after its first step; and its number."""
     ids = send_and_drain(kit, *map(str, range(5)))
     runs = Runs(kit, batch_size=2)
     run = runs.plan(*ids)
     runs.start(run)
     runs.feeder.step(run)
+    return runs, run
+
+
+def test_a_paused_run_feeds_nothing_until_it_is_resumed(kit):
+    runs, run = begun(kit)
     runs.verbs.pause(asked("pause run"), run, now=kit.now())
     kit.drain()
     assert not runs.new_feeder().step(run)
@@ -311,12 +317,8 @@ def test_a_paused_run_feeds_nothing_until_it_is_resumed(kit, runs):
     assert runs.run(run)["tally"] == {"unchanged": 5}
 
 
-def test_a_cancelled_run_leaves_the_rest_as_it_is(kit, runs):
-    ids = send_and_drain(kit, *map(str, range(5)))
-    runs = Runs(kit, batch_size=2)
-    run = runs.plan(*ids)
-    runs.start(run)
-    runs.feeder.step(run)
+def test_a_cancelled_run_leaves_the_rest_as_it_is(kit):
+    runs, run = begun(kit)
     runs.verbs.cancel(asked("cancel run"), run, now=kit.now())
     kit.drain()
     assert not runs.new_feeder().step(run)
