@@ -58,7 +58,7 @@ PURE = (
         "verify.ciphers",
     ),
     *("verify.request", "verify.verifiers", "verify.encodings", "verify.templates", "verify.places"),
-    *("verify.algorithms", "verify.freshness", "verify.composed", "senders"),
+    *("verify.algorithms", "verify.freshness", "verify.composed", "verify.signature_plan", "senders"),
     *("logs.escapes", "logs.rates", "logs.safe_text", "settings.settings", "settings.account", "settings.environment"),
     *(
         "settings.limits",

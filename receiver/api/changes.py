@@ -81,7 +81,7 @@ WHOLE: Parameter[bool | None] = Parameter(
 
 
 class ChangeFeed:
-    """The operation on the change feed."""
+    """Lists changes: `/api/v1/changes`."""
 
     def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]]) -> None:
         self._lookup = lookup

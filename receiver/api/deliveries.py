@@ -98,7 +98,7 @@ DELIVERY_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON
 
 
 class Deliveries:
-    """The operations on deliveries."""
+    """Lists, shows and replays deliveries: `/api/v1/deliveries`."""
 
     def __init__(self, lookup: Lookup, inbox: Inbox, *, wake: Callable[[], None]) -> None:
         """`wake` is called when there is new work for the worker of this process."""

@@ -145,7 +145,7 @@ TALLIES_AFTER: Parameter[datetime | None] = Parameter(
 
 
 class Findings:
-    """The operations on findings, faults and tallies."""
+    """Lists findings, faults and tallies, and acknowledges findings."""
 
     def __init__(self, lookup: Lookup, facts: Facts) -> None:
         self._lookup = lookup

@@ -229,7 +229,7 @@ WHY_ID = Parameter("external_id", {"type": "string"}, "The id at the source; its
 
 
 class Provenance:
-    """The operations on provenance."""
+    """Explains rows, and lists the changes of a delivery."""
 
     def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]], explain: Explain) -> None:
         self._lookup = lookup

@@ -119,7 +119,7 @@ FORCE: Parameter[bool | None] = Parameter(
 
 
 class Runs:
-    """The operations on runs."""
+    """Plans, lists, shows, starts and ends runs: `/api/v1/runs`."""
 
     def __init__(self, lookup: Lookup, verbs: Verbs, sources: Callable[[], Mapping[str, Source]]) -> None:
         """`sources` returns the sources of the settings in force."""

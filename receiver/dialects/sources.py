@@ -18,7 +18,7 @@ from receiver.mirror.rows import MirrorRow, mirror_tables
 from receiver.settings.settings import Settings, SourceSettings
 from receiver.verify.verifiers import Credentials
 
-#: Where installed packages announce their dialects.
+#: The entry point group in which installed packages announce their dialects.
 DIALECT_ENTRY_POINTS = "hookmirror.dialects"
 
 
@@ -30,7 +30,7 @@ class Source:
     dialect: Dialect
     credentials: Credentials
     settings: SourceSettings
-    #: Bytes that a body may have, decompressed too.
+    #: The largest body in bytes, also when decompressed.
     max_body_bytes: int = Settings.model_fields["max_body_bytes"].default
 
     def open(self, content: bytes) -> bytes:
@@ -55,7 +55,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What names a dialect, as "module:name", and who says so."""
+    """The reference to a dialect, as "module:name", and its origin."""
 
     text: str
     #: The installed package whose entry point it is; None for one that the settings name.
@@ -81,7 +81,7 @@ class Reference:
         return self.text.partition(":")[2] or "dialect"
 
     def load(self) -> Dialect:
-        """Raises `WiringError` that says what is wrong and how to mend it."""
+        """Import the dialect. Raises `WiringError` with the mistake and its mend."""
         try:
             module = import_foreign(self.module)
         except ModuleNotFoundError:
@@ -130,7 +130,7 @@ def survey_dialects(
     failed: set[str] = set()
     for reference in [*map(Reference.of, installed), *map(Reference, references)]:
         if reference.module in failed:
-            # A second import would fail for another reason: the tables of the first one exist already.
+            # A second import would fail for another reason, because the tables of the first one exist already.
             continue
         try:
             dialect = reference.load()

@@ -185,7 +185,7 @@ class Endpoint:
                     raise self._too_large(body.size)
                 more = message.get("more_body", False)
         if not body.size and b"upgrade" in named and (length.strip(b"0") or b"transfer-encoding" in named):
-            # Other servers than ours read no body behind such a head. Taken for empty, it would be acked and lost.
+            # Other servers than ours read no body after such a head; acked as empty, the body would be lost.
             raise Unavailable("The body did not arrive. Send it again, without the header Upgrade.")
         self.waiting.hold(body.size)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -104,13 +104,13 @@ def test_refused_requests_are_listed_escaped_and_dropped(folder: Folder):
     ],
 )
 def test_a_command_that_makes_no_sense_is_refused(folder: Folder, arguments: tuple[str, ...], says: str):
-    assert folder.run("migrate").returncode == 0
+    folder.migrate()
     done: subprocess.CompletedProcess[str] = folder.run(*arguments)
     assert done.returncode == 1
     assert says in done.stderr
 
 
 def test_where_all_is_well_nothing_needs_anybody(folder: Folder):
-    assert folder.run("migrate").returncode == 0
+    folder.migrate()
     done = folder.run("findings")
     assert (done.returncode, done.stdout) == (0, "Nothing needs you.\n")
