@@ -18,6 +18,7 @@ from receiver.database.pages import LARGEST_PAGE
 from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, RunConflict, Unavailable
 from receiver.runs import formatting
 from receiver.runs.actions import Done
+from receiver.runs.overlap import MOST_IN_COMMON
 from receiver.runs.runs import Verbs, find, recent
 from receiver.runs.tables import RunState
 from receiver.schemas import Moment, Shape
@@ -63,10 +64,22 @@ class ForecastRow(Shape, frozen=True):
     after: dict[str, Any]
 
 
+class OverlappingRun(Shape, frozen=True):
+    """Another run that is not over and has deliveries of this one."""
+
+    run: str
+    state: RunState
+    deliveries: Annotated[int, Meta(description=f"Counted up to {MOST_IN_COMMON:,}.")]
+    says: str
+
+
 class WholeRun(Run, frozen=True):
     """A run with the rows of its forecast."""
 
     rows: Annotated[list[ForecastRow], Meta(description=f"The first {LARGEST_PAGE} in key order.")]
+    overlaps: Annotated[
+        list[OverlappingRun], Meta(description="Whichever is fed first outdates the plans of the others.")
+    ]
 
 
 class ForecastPage(Shape, frozen=True):
@@ -180,9 +193,10 @@ class Runs:
 
     def show(self, asked: Question) -> WholeRun:
         with self._lookup.database.read() as connection:
-            run = find(connection, asked[RUN_ID])
-            rows = formatting.forecast_rows(connection, asked[RUN_ID], limit=LARGEST_PAGE)
-        return WholeRun(**formatting.run_as_json(run), rows=[ForecastRow(**row) for row in rows])
+            run = formatting.whole_run(connection, asked[RUN_ID], rows=LARGEST_PAGE)
+        rows = [ForecastRow(**row) for row in run.pop("rows")]
+        overlaps = [OverlappingRun(**each) for each in run.pop("overlaps")]
+        return WholeRun(**run, rows=rows, overlaps=overlaps)
 
     def list_rows(self, asked: Question) -> ForecastPage:
         after, limit = asked[RUN_ROWS_AFTER], asked[LIMIT]

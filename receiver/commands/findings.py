@@ -16,6 +16,7 @@ from receiver.findings import record
 from receiver.findings.standing import Standing, standing
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import sentence
+from receiver.moments import time_text
 from receiver.runs.actions import Asked, by_command
 from receiver.server.runtime import Runtime, install
 
@@ -36,7 +37,7 @@ def findings(
         raise ConfigurationError("One finding is shown by its id alone: leave --acknowledge and --all out.")
     if reason is not None and acknowledge is None:
         raise ConfigurationError("--reason is a note on an acknowledgement: add --acknowledge ID, or leave it out.")
-    runtime = install()
+    runtime = install(quiet=True)
     runtime.open()
     if finding is not None:
         _show_one(runtime, finding, as_json=as_json)
@@ -90,7 +91,7 @@ def lines(found: Sequence[Standing]) -> Iterator[str]:
     for each in found:
         yield visible(f"{each.rule} ({each.id}): {sentence(each.says)}")
         if each.closed_at is not None:
-            yield f"    Closed at {each.closed_at:%Y-%m-%d %H:%M UTC}."
+            yield f"    Closed at {time_text(each.closed_at)}."
             continue
         if each.acknowledged_by is not None:
             yield visible(f"    Acknowledged by {each.acknowledged_by}.")

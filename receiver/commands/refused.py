@@ -9,21 +9,20 @@ import typer
 
 from receiver.api.refused import RefusedRequest, show_refused
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, once_source, source_named
+from receiver.commands.options import JsonFlag, no_reason, once_source, source_named
 from receiver.database.pages import read_page
 from receiver.errors import ConfigurationError
 from receiver.inbox import refused as kept_requests
 from receiver.ingest.reverifying import Reverified
 from receiver.logs.escapes import visible
+from receiver.logs.wording import counted
+from receiver.moments import time_text
 from receiver.runs.actions import Asked, by_command
-from receiver.runs.refused import drop_refused, verify_refused
+from receiver.runs.refused import VERIFY_REFUSED, drop_refused, verify_refused
 from receiver.server.runtime import Runtime, install
 
 #: The most requests that are listed.
 MOST_REFUSED_LISTED = 100
-
-#: The recorded reason without --reason.
-NO_REASON_TO_VERIFY = "by hookmirror refused, without a reason"
 
 
 def refused(
@@ -32,7 +31,7 @@ def refused(
         bool, typer.Option("--verify", help="Accept requests that verify with a present secret.")
     ] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them.")] = False,
-    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = NO_REASON_TO_VERIFY,
+    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("refused"),
     show: Annotated[int | None, typer.Option(metavar="ID", help="Only this one, with its headers.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="List at most so many.")] = MOST_REFUSED_LISTED,
     cursor: Annotated[int | None, typer.Option(help="List those older than this one.")] = None,
@@ -43,9 +42,9 @@ def refused(
         raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
     if show is not None and (verify or drop or source is not None):
         raise ConfigurationError("--show takes the id of one request, and nothing else: leave the other words out.")
-    if reason != NO_REASON_TO_VERIFY and not (verify or drop):
+    if reason != no_reason("refused") and not (verify or drop):
         raise ConfigurationError("--reason is for --verify and --drop: add one of them, or leave it out.")
-    runtime = install()
+    runtime = install(quiet=True)
     runtime.open()
     if verify:
         done = _verified(runtime, source, reason)
@@ -67,16 +66,21 @@ def _verified(runtime: Runtime, name: str | None, reason: str) -> dict[str, dict
     listening = [source_named(runtime.sources, each) for each in names]
     done = {}
     for each in listening:
-        asked = Asked(by=by_command(), what="verify refused", arguments={"source": each.name}, reason=reason)
+        asked = Asked(by=by_command(), what=VERIFY_REFUSED, arguments={"source": each.name}, reason=reason)
         done[each.name] = verify_refused(runtime.inbox, each, asked)._asdict()
     return done
 
 
 def _told(name: str, done: dict[str, int]) -> str:
     verified = Reverified(**done)
+    if not verified.number and not verified.left:
+        return (
+            f"{name}: no request is kept. `hookmirror serve` accepts those that a secret verifies as soon as it has "
+            "the secret; `hookmirror actions` tells when."
+        )
     return (
-        f"{name}: {verified.number} verified ({verified.accepted} new, {verified.duplicates} duplicates), "
-        f"{verified.left} still do not."
+        f"{name}: {verified.number:,} verified ({verified.accepted:,} new, "
+        f"{counted(verified.duplicates, 'duplicate')}), {verified.left:,} still do not."
     )
 
 
@@ -98,7 +102,7 @@ def _show_kept(runtime: Runtime, request_id: int, as_json: bool) -> None:
 
 
 def _kept_line(kept: RefusedRequest) -> str:
-    return visible(f"{kept.received_at:%Y-%m-%d %H:%M:%S} {kept.source} {kept.code} {kept.size} bytes")
+    return visible(f"{time_text(kept.received_at)} {kept.source} {kept.code} {counted(kept.size, 'byte')}")
 
 
 def _list(runtime: Runtime, source: str | None, as_json: bool, *, before: int | None, limit: int) -> None:
