@@ -48,7 +48,15 @@ HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 PURE = (
     *("errors", "moments", "sniffing", "codec", "schemas", "envelope", "verify.signatures", "verify.ciphers"),
     *("verify.request", "verify.verifiers", "verify.encodings", "verify.templates", "verify.places"),
-    *("verify.algorithms", "verify.freshness", "verify.composed", "verify.signature_plan", "senders"),
+    *(
+        "verify.algorithms",
+        "verify.freshness",
+        "verify.composed",
+        "verify.signature_plan",
+        "verify.secret_forms",
+        "verify.diagnosis",
+        "senders",
+    ),
     *("logs.escapes", "logs.rates", "logs.safe_text", "settings.settings", "settings.account", "settings.environment"),
     *(
         "settings.limits",

@@ -64,9 +64,9 @@ def _admitted(request: Request, *, now: datetime) -> Arrival:
 
     Raises `NotVerified`.
     """
-    source, headers, body = request.source, _trimmed(request.headers), request.body
-    judged = WebhookRequest(body, headers, target=request.target, public_url=source.credentials.public_url, at=now)
-    verified, encrypted = _verify(source, judged)
+    source, body = request.source, request.body
+    asked = judged(request, at=now)
+    verified, encrypted = _verify(source, asked)
     opened = _opened(source, verified.plain)
     plain = source.dialect.verifier.redact(opened, source.credentials)
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
@@ -78,7 +78,7 @@ def _admitted(request: Request, *, now: datetime) -> Arrival:
         source=source.name,
         body=kept,
         plain=None if plain is kept or plain == kept else plain,
-        headers=_kept(headers, source.dialect.kept_headers),
+        headers=_kept(asked.headers, source.dialect.kept_headers),
         received_at=now,
         secret=verified.secret,
     )
@@ -92,6 +92,12 @@ def _admitted(request: Request, *, now: datetime) -> Arrival:
             arrival.ignore(f"No handler takes {arrival.event_type}.")
             tell_unhandled(source, arrival.event_type)
     return arrival
+
+
+def judged(request: Request, *, at: datetime) -> WebhookRequest:
+    """The request as a verifier gets it; `at` is its arrival."""
+    public_url = request.source.credentials.public_url
+    return WebhookRequest(request.body, _trimmed(request.headers), target=request.target, public_url=public_url, at=at)
 
 
 def _verify(source: VerifiableSource, request: WebhookRequest) -> tuple[Verified, bool]:
