@@ -172,7 +172,7 @@ class Keeper:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             self._offered, self._bytes = {}, 0
-        for some in waiting.values():
+        for some in filter(None, waiting.values()):
             self._diagnose(some[-1])
         bounds = self._bounds
         refusals = sorted(each for some in waiting.values() for each in map(self._refusal, some) if each is not None)
@@ -211,7 +211,7 @@ class Keeper:
                 headers = _chosen(source, waiting.request.headers, needed)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
         except Exception as error:
-            self._log.warning("a refused request could not be kept", about={"source": name}, error=told(error))
+            self._log.warning("cannot keep a refused request", about={"source": name}, error=told(error))
         metrics.REFUSED_LOST.labels(name, "secret").inc()
         return None
 
