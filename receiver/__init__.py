@@ -1,8 +1,9 @@
 """Hookmirror's framework: verified webhooks in, a correct mirror out. What dialects and handlers are written with."""
 
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.items import each
 from receiver.dialects.listing import Listed, ListPage, Wanted
-from receiver.envelope import Envelope, Event
+from receiver.envelope import ARRIVAL, Envelope, Event
 from receiver.errors import ApiError, Discard, HookmirrorError, NotVerified, Retry, Unreadable
 from receiver.mirror import changes as changes
 from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
@@ -12,6 +13,7 @@ from receiver.verify.ciphers import EncryptedBody
 from receiver.verify.signatures import Credentials, HmacSha256, Secret, Unsigned, Verified, Verifier
 
 __all__ = [
+    "ARRIVAL",
     "ApiError",
     "Credentials",
     "Dialect",
@@ -36,6 +38,7 @@ __all__ = [
     "Verifier",
     "Wanted",
     "document_field",
+    "each",
     "price_field",
     "time_field",
 ]

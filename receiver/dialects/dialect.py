@@ -13,17 +13,18 @@ from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from receiver import codec
-from receiver.dialects.annotations import adapter, check_order, event_model, hints
+from receiver.dialects.annotations import adapter, check_order, event_model, hints, validate
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
+from receiver.dialects.items import MOST_EVENTS, collect
 from receiver.dialects.listing import ListPart, SourceListing, SourceLookup
 from receiver.dialects.patterns import Pattern
-from receiver.envelope import Envelope, Event
+from receiver.envelope import Bundle, Envelope, Event, ReadBody
 from receiver.errors import ConfigurationError, Unreadable, WiringError
 from receiver.loading import told_with_place
-from receiver.logs.safe_text import name_of, name_of_function, quoted, told, told_with_type
+from receiver.logs.safe_text import name_of_function, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings
 from receiver.verify.signatures import HmacSha256, Verifier
@@ -44,7 +45,7 @@ class Handler:
 
     def parse(self, data: Any) -> Any:
         """The data as the handler wants it. Raises `Unreadable` if it does not fit the model."""
-        return data if self.model is None else _validate(self.model, data, "data")
+        return data if self.model is None else validate(self.model, data, "data")
 
 
 class Dialect:
@@ -71,7 +72,7 @@ class Dialect:
             self.kept_headers[verify.header.lower().encode()] = verify.header.lower()
         self.listing_of: SourceListing | None = None
         self.lookup_of: SourceLookup | None = None
-        self._read: Callable[[Any], Envelope] | None = None
+        self._read: Callable[[Any], Any] | None = None
         self._compose: Callable[..., Any] = _compose_by_convention
         self._connect: Callable[[SourceSettings], httpx.Client] | None = None
         self._handlers: list[Handler] = []
@@ -84,7 +85,10 @@ class Dialect:
     # ── what a dialect's author writes ────────────────────────────────────────────────────────────────────────
 
     def envelope(self, function: Function) -> Function:
-        """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is."""
+        """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is.
+
+        For bodies that tell of several events it returns a list, an envelope for each in their order: see `each`.
+        """
         self._check_plain(function, "an envelope", ("body",))
         if self._read is not None:
             raise WiringError(f"The dialect {self.name} has an envelope already: {self._read.__qualname__}.")
@@ -178,15 +182,19 @@ class Dialect:
 
     # ── what the framework asks ───────────────────────────────────────────────────────────────────────────────
 
-    def read(self, plain: bytes) -> Envelope:
-        """The envelope of a verified body.
+    def read(self, plain: bytes, *, most_events: int = MOST_EVENTS) -> ReadBody:
+        """The envelope of a verified body; a bundle of them where the envelope function returns a list.
 
-        Raises `Unreadable` for every error of the envelope function but MemoryError, which says nothing about the body.
+        Raises `Unreadable` for every error of the envelope function but MemoryError, which says nothing about the body,
+        and for more than `most_events` items.
         """
         assert self._read is not None, "check() comes first"
         document = codec.decode(plain)
         try:
-            envelope = self._read(document if self._body is None else _validate(self._body, document, "body"))
+            envelope = self._read(document if self._body is None else validate(self._body, document, "body"))
+            if type(envelope) is Envelope:
+                return envelope
+            return collect(envelope, self.name, most=most_events)
         except MemoryError:
             raise
         except (Unreadable, RecursionError) as error:
@@ -195,9 +203,6 @@ class Dialect:
             # An authentic body is never lost: what its dialect stumbles over is kept with the reason, to be replayed.
             # SystemExit, too, which would end the endpoint for every source.
             raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
-        if type(envelope) is not Envelope:
-            raise Unreadable(f"The envelope of {self.name} returned {quoted(envelope)} instead of an Envelope.")
-        return envelope
 
     def handler_for(self, event_type: str) -> Handler | None:
         """The one handler for this event type; None if there is none."""
@@ -225,7 +230,8 @@ class Dialect:
         except Exception as error:
             self._refuse_composed(told_with_place(error))
         try:
-            envelope = self.read(body)
+            read = self.read(body)
+            envelope = read.item(0) if isinstance(read, Bundle) else read
         except Unreadable as error:
             self._refuse_composed(told(error))
         if envelope.event_type != event_type:
@@ -295,22 +301,3 @@ def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: 
 def _most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
     fitting = [handler for handler in handlers if handler.pattern.matches(event_type)]
     return max(fitting, key=lambda handler: handler.pattern.specificity, default=None)
-
-
-def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
-    try:
-        # Straight to the core: the adapter's own method is made for many options, and costs as much as the validation.
-        return model.validator.validate_python(value)
-    except ValidationError as error:
-        raise Unreadable(f"The {what} is not what the dialect expects: {_mistakes(error, what)}.") from None
-    except (RecursionError, ValueError, ArithmeticError) as error:
-        raise Unreadable(f"The {what} cannot be read: {told_with_type(error)}.") from None
-
-
-def _mistakes(error: ValidationError, what: str) -> str:
-    """The first few of the model's complaints; the model's own validators may have put anything into them."""
-    try:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
-        return "; ".join(f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in found)
-    except Exception as failed:
-        return f"{error.error_count()} mistakes, which cannot be told ({name_of(failed)})"

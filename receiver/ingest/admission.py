@@ -11,8 +11,11 @@ import structlog
 
 from receiver.codec import storable
 from receiver.dialects.compression import is_compressed
+from receiver.envelope import Bundle
 from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
 from receiver.inbox.arrival import Arrival
+from receiver.inbox.bundles import spread
+from receiver.inbox.tables import State
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
 from receiver.ingest.unhandled import tell_unhandled
@@ -38,9 +41,12 @@ class Request(NamedTuple):
     body: bytes
 
 
-def admit(requests: Sequence[Request]) -> list[Arrival | Refused]:
-    """Verify and read each request: its arrival, or why it is refused. The results stand in the same order."""
-    now = datetime.now(UTC)
+def admit(requests: Sequence[Request], *, now: datetime | None = None) -> list[Arrival | Refused]:
+    """Verify and read each request: its arrival, or why it is refused. The results stand in the same order.
+
+    They arrive now, unless they did earlier.
+    """
+    now = now or datetime.now(UTC)
     return [_admit_one(request, now) for request in requests]
 
 
@@ -80,15 +86,37 @@ def _admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now
         secret=verified.secret,
     )
     try:
-        arrival.know(source.read(plain))
+        found = source.read(plain)
+        if isinstance(found, Bundle):
+            return _bundled(source, arrival, found)
+        arrival.know(found)
     except Unreadable as error:
         arrival.give_up(told(error))
-        log.warning("kept a webhook that cannot be read", about={"source": source.name}, reason=arrival.reason)
+        _tell_unreadable(arrival)
     else:
-        if source.dialect.handler_for(arrival.event_type) is None:
-            arrival.ignore(f"No handler takes {arrival.event_type}.")
-            tell_unhandled(source, arrival.event_type)
+        _ignore_unhandled(source, arrival)
     return arrival
+
+
+def _bundled(source: VerifiableSource, arrival: Arrival, bundle: Bundle) -> Arrival:
+    """The arrival of a body that tells of several events, with each of them."""
+    spread(arrival, bundle)
+    for each in arrival.each():
+        if each.state is State.PENDING:
+            _ignore_unhandled(source, each)
+        elif each.state is State.DEAD:
+            _tell_unreadable(each)
+    return arrival
+
+
+def _ignore_unhandled(source: VerifiableSource, arrival: Arrival) -> None:
+    if source.dialect.handler_for(arrival.event_type) is None:
+        arrival.ignore(f"No handler takes {arrival.event_type}.")
+        tell_unhandled(source, arrival.event_type)
+
+
+def _tell_unreadable(arrival: Arrival) -> None:
+    log.warning("kept a webhook that cannot be read", about={"source": arrival.source}, reason=arrival.reason)
 
 
 def _verify(source: VerifiableSource, headers: RawHeaders, body: bytes) -> tuple[Verified, bool]:

@@ -60,8 +60,24 @@ class Reply(NamedTuple):
 class Receipt(Shape, frozen=True):
     """The webhook is safe."""
 
-    status: Literal["accepted", "duplicate"]
+    status: Annotated[
+        Literal["accepted", "duplicate"],
+        Meta(description="Of a body that tells of several events: `accepted` if any of them is new."),
+    ]
     delivery: Annotated[str, Meta(description="The id of the delivery; for a duplicate, of the first.")]
+
+
+class EventReceipt(Shape, frozen=True):
+    """One event of a body is safe."""
+
+    status: Literal["accepted", "duplicate"]
+    delivery: str
+
+
+class BundleReceipt(Receipt, frozen=True):
+    """The webhook is safe, and tells of several events, or of a list of one."""
+
+    deliveries: Annotated[list[EventReceipt], Meta(description="For each event, in the order of the body.")]
 
 
 class Endpoint:
@@ -260,4 +276,7 @@ async def _send(send: Send, reply: Reply) -> None:
 
 def ack(accepted: Accepted) -> Reply:
     """The 2xx: whether it is new, and under which id it is kept."""
-    return Reply(200, encode(Receipt(accepted.status, str(accepted.delivery_id))))
+    if not accepted.items:
+        return Reply(200, encode(Receipt(accepted.status, str(accepted.delivery_id))))
+    each = [EventReceipt(item.status, str(item.delivery_id)) for item in accepted.items]
+    return Reply(200, encode(BundleReceipt(accepted.status, str(accepted.delivery_id), each)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from receiver.envelope import Envelope
+from receiver.envelope import ReadBody
 from receiver.verify.signatures import Credentials, Verifier
 
 
@@ -44,5 +44,5 @@ class VerifiableSource(Protocol):
     def open(self, content: bytes, /) -> bytes:
         """The content, decompressed if its dialect allows that. Raises `Unreadable`."""
 
-    def read(self, verified: bytes, /) -> Envelope:
-        """The envelope of a verified body. Raises `Unreadable`."""
+    def read(self, verified: bytes, /) -> ReadBody:
+        """What a verified body says. Raises `Unreadable`."""
