@@ -1,10 +1,12 @@
 """Hookmirror's framework: verified webhooks in, a correct mirror out. What dialects and handlers are written with."""
 
+from receiver.dialects.challenges import ChallengeRequest, Consent, EchoBody, EchoQuery, FormPing, SignedToken
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.items import each
 from receiver.dialects.listing import Listed, ListPage, Wanted
+from receiver.dialects.replies import SenderReply
 from receiver.envelope import ARRIVAL, Envelope, Event
-from receiver.errors import ApiError, Discard, HookmirrorError, NotVerified, Retry, Unreadable
+from receiver.errors import ApiError, ChallengeRefused, Discard, HookmirrorError, NotVerified, Retry, Unreadable
 from receiver.mirror import changes as changes
 from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
 from receiver.mirror.versions import Patch
@@ -15,12 +17,18 @@ from receiver.verify.signatures import Credentials, HmacSha256, Secret, Unsigned
 __all__ = [
     "ARRIVAL",
     "ApiError",
+    "ChallengeRefused",
+    "ChallengeRequest",
+    "Consent",
     "Credentials",
     "Dialect",
     "Discard",
+    "EchoBody",
+    "EchoQuery",
     "EncryptedBody",
     "Envelope",
     "Event",
+    "FormPing",
     "HmacSha256",
     "HookmirrorError",
     "ListPage",
@@ -31,6 +39,8 @@ __all__ = [
     "Patch",
     "Retry",
     "Secret",
+    "SenderReply",
+    "SignedToken",
     "SourceSettings",
     "Unreadable",
     "Unsigned",

@@ -40,6 +40,8 @@ FORMS = {
     "watching": "duty",
     "standing": "finding",
     "upkeep": "retention",
+    "challenging": "challenge",
+    "replies": "reply",
 }
 
 #: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.

@@ -62,7 +62,7 @@ class Operation:
     #: The schema of what it answers unless it refuses, by status.
     answers: Mapping[int, Any] = field(default_factory=dict)
     refusals: tuple[type[Refused], ...] = ()
-    method: Literal["get", "post"] = "get"
+    method: Literal["get", "options", "post"] = "get"
     #: Those whose name stands in the path are parts of it, the others belong to the query.
     parameters: tuple[Parameter[Any], ...] = ()
     #: What the token must allow; None where no token is wanted.

@@ -17,10 +17,13 @@ from pydantic import TypeAdapter
 
 from receiver import codec
 from receiver.dialects.annotations import adapter, check_order, event_model, hints, validate
+from receiver.dialects.challenges import METHODS, Challenge
+from receiver.dialects.forms import read_form, write_form
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
 from receiver.dialects.items import MOST_EVENTS, collect
 from receiver.dialects.listing import ListPart, SourceListing, SourceLookup
 from receiver.dialects.patterns import Pattern
+from receiver.dialects.replies import SenderReply, accepting, refusing
 from receiver.envelope import Bundle, Envelope, Event, ReadBody
 from receiver.errors import ConfigurationError, Unreadable, WiringError
 from receiver.loading import told_with_place
@@ -57,11 +60,21 @@ class Dialect:
     """
 
     def __init__(
-        self, name: str, *, verify: Verifier, decompress: bool = False, keep_headers: Iterable[str] = ()
+        self,
+        name: str,
+        *,
+        verify: Verifier,
+        decompress: bool = False,
+        keep_headers: Iterable[str] = (),
+        form: bool | str = False,
+        on_accept: SenderReply | None = None,
+        on_refusal: SenderReply | int | None = None,
     ) -> None:
         """With `decompress`, bodies may be compressed with gzip or deflate, and signed before or after compression.
 
         `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
+        With `form`, bodies may be forms: read as the JSON in the field that it names, or, if True, as all fields.
+        `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
         Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
         """
         self.name = name
@@ -70,6 +83,11 @@ class Dialect:
         self.kept_headers = kept_headers(keep_headers, name)
         if isinstance(verify, HmacSha256) and verify.header.lower() not in NEVER_KEPT:
             self.kept_headers[verify.header.lower().encode()] = verify.header.lower()
+        self.form = form
+        self.on_accept = accepting(name, on_accept)
+        self.on_refusal = refusing(name, on_refusal)
+        #: ChallengeRequest in this order, whether a request is a challenge.
+        self.challenges: tuple[Challenge, ...] = ()
         self.listing_of: SourceListing | None = None
         self.lookup_of: SourceLookup | None = None
         self._read: Callable[[Any], Any] | None = None
@@ -93,6 +111,18 @@ class Dialect:
         if self._read is not None:
             raise WiringError(f"The dialect {self.name} has an envelope already: {self._read.__qualname__}.")
         self._read = function
+        return function
+
+    def challenge(self, function: Function, *, before_verifying: bool = False) -> Function:
+        """Register what answers challenges: `def answer(asked: ChallengeRequest) -> SenderReply | None`.
+
+        None is for a request that is no challenge. It is asked about every GET and OPTIONS, and about a POST once it is
+        verified; with `before_verifying`, which ready-made ones say themselves, about every POST before that.
+        """
+        self._check_plain(function, "a challenge function", ("asked",))
+        before = getattr(function, "before_verifying", before_verifying)
+        methods = getattr(function, "methods", METHODS)
+        self.challenges += (Challenge(function, methods, before),)
         return function
 
     def on(self, *event_types: str, override: bool = False) -> Callable[[Function], Function]:
@@ -189,7 +219,7 @@ class Dialect:
         and for more than `most_events` items.
         """
         assert self._read is not None, "check() comes first"
-        document = codec.decode(plain)
+        document = read_form(plain, self.form) if self.form else codec.decode(plain)
         try:
             envelope = self._read(document if self._body is None else validate(self._body, document, "body"))
             if type(envelope) is Envelope:
@@ -226,7 +256,8 @@ class Dialect:
     def write(self, event_type: str, entity_id: str, *, at: datetime, data: Any) -> bytes:
         """A body for this event in the sender's form. Raises `ConfigurationError` if it reads as another event."""
         try:
-            body = codec.encode(self._compose(event_type, entity_id, at, data))
+            document = self._compose(event_type, entity_id, at, data)
+            body = write_form(document, self.form) if self.form else codec.encode(document)
         except Exception as error:
             self._refuse_composed(told_with_place(error))
         try:
@@ -281,17 +312,21 @@ class Dialect:
     def _check_plain(self, function: Any, what: str, parameters: tuple[str, ...]) -> None:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise WiringError(
-                f"{function.__qualname__} is async, and {what} is a plain `def`: move what waits for I/O into a "
+                f"{_called(function)} is async, and {what} is a plain `def`: move what waits for I/O into a "
                 f"function under @{self.name}.hydrate(…)."
             )
         if len(inspect.signature(function).parameters) != len(parameters):
-            raise WiringError(f"{function.__qualname__} is {what}, so it takes ({', '.join(parameters)}).")
+            raise WiringError(f"{_called(function)} is {what}, so it takes ({', '.join(parameters)}).")
 
     def _refuse_composed(self, reason: str) -> NoReturn:
         raise ConfigurationError(
             f"A body for {self.name} made from flags is not what its envelope reads ({reason.rstrip('.')}): "
             f"give other flags, write @{self.name}.compose, or send a fixture file."
         )
+
+
+def _called(function: Any) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:

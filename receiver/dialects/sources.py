@@ -164,6 +164,11 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
         wrong = dialect.verifier.check(credentials)
     if wrong is not None:
         raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
+    for challenge in dialect.challenges:
+        check = getattr(challenge.function, "check", None)
+        missing = None if check is None else check(settings)
+        if missing is not None:
+            raise ConfigurationError(f"The source {settings.name} cannot answer its sender: {missing}.")
     _try_client(settings, dialect)
     return Source(settings.name, dialect, credentials, settings)
 

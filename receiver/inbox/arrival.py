@@ -100,14 +100,7 @@ class Accepted(NamedTuple):
     #: The answers to all items of such a body, in their order.
     items: Sequence[Accepted] = ()
 
-    def each(self) -> Sequence[Accepted]:
-        """The answers to all events of the body."""
-        return self.items or (self,)
 
-
-def each_event(arrival: Arrival, answer: Accepted) -> Iterator[tuple[Arrival, Accepted]]:
+def each_event(arrival: Arrival, answer: Accepted) -> list[tuple[Arrival, Accepted]]:
     """The events of a body, each with its answer."""
-    if arrival.item is None:
-        yield arrival, answer
-    else:
-        yield from zip(arrival.each(), answer.each(), strict=True)
+    return list(zip(arrival.each(), answer.items or (answer,), strict=True))

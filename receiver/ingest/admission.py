@@ -11,11 +11,13 @@ import structlog
 
 from receiver.codec import storable
 from receiver.dialects.compression import is_compressed
+from receiver.dialects.replies import SenderReply
 from receiver.envelope import Bundle
 from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.bundles import spread
 from receiver.inbox.tables import State
+from receiver.ingest.challenging import answer_challenge
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
 from receiver.ingest.unhandled import tell_unhandled
@@ -39,10 +41,16 @@ class Request(NamedTuple):
     source: VerifiableSource
     headers: RawHeaders
     body: bytes
+    #: Path and query as they stand in its first line.
+    target: bytes = b""
 
 
-def admit(requests: Sequence[Request], *, now: datetime | None = None) -> list[Arrival | Refused]:
-    """Verify and read each request: its arrival, or why it is refused. The results stand in the same order.
+#: What becomes of a request: it arrives, is refused, or was a challenge.
+Admitted = Arrival | Refused | SenderReply
+
+
+def admit(requests: Sequence[Request], *, now: datetime | None = None) -> list[Admitted]:
+    """Verify and read each request. The results stand in the same order.
 
     They arrive now, unless they did earlier.
     """
@@ -50,9 +58,9 @@ def admit(requests: Sequence[Request], *, now: datetime | None = None) -> list[A
     return [_admit_one(request, now) for request in requests]
 
 
-def _admit_one(request: Request, now: datetime) -> Arrival | Refused:
+def _admit_one(request: Request, now: datetime) -> Admitted:
     try:
-        return _admitted(*request, now=now)
+        return _unverified_reply(request) or _admitted(request, now=now)
     except Refused as refusal:
         return refusal
     except BaseException:
@@ -63,18 +71,30 @@ def _admit_one(request: Request, now: datetime) -> Arrival | Refused:
         return Unavailable("This cannot be verified now, because of an error here. Send it again later.")
 
 
-def _admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now: datetime) -> Arrival:
+def _unverified_reply(request: Request) -> SenderReply | None:
+    """The answer to a challenge that its sender does not sign."""
+    source = request.source
+    if not source.dialect.challenges:
+        return None
+    return answer_challenge(source, "POST", request.target, request.headers, request.body, verified=False)
+
+
+def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
     """Verify the body and read its envelope. From here on the body is authentic, and is kept even if it cannot be read.
 
-    Raises `NotVerified`.
+    A challenge is answered instead. Raises `NotVerified`, and what `answer_challenge` raises.
     """
-    headers = _trimmed(headers)
+    source, headers, body = request.source, _trimmed(request.headers), request.body
     verified, encrypted = _verify(source, headers, body)
     opened = _opened(source, verified.plain)
     plain = source.dialect.verifier.redact(opened, source.credentials)
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
         # A wrong result of a foreign verifier must not fail a batch that holds other webhooks.
         raise TypeError(f"the verifier of {source.dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
+    if source.dialect.challenges:
+        reply = answer_challenge(source, "POST", request.target, headers, plain, verified=True)
+        if reply is not None:
+            return reply
     # Kept as it came, unless that would keep the credentials that were redacted.
     kept = body if encrypted or plain == opened else plain
     arrival = Arrival(

@@ -12,8 +12,8 @@ from typing import Any
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from receiver.ingest.endpoint import Header, Reply, framed
 from receiver.ingest.line import Flow, Line
+from receiver.ingest.replies import Header, Reply, framed
 
 #: Seconds and bytes that are still read of a request after an early answer, so that its sender sees the answer.
 LINGER_SECONDS = 10.0

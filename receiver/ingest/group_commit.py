@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from math import inf
 from queue import SimpleQueue
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
@@ -68,7 +68,7 @@ class PendingReply(Protocol):
     def done(self) -> bool:
         """Whether it was given, or the request no longer waits for it."""
 
-    def set_result(self, accepted: Accepted, /) -> None: ...
+    def set_result(self, outcome: Any, /) -> None: ...
 
     def set_exception(self, error: Refused, /) -> None: ...
 
@@ -181,9 +181,7 @@ class GroupCommit:
         refused = [waiting for waiting, answer in zip(batch, answers, strict=True) if answer is None]
         _send_away(refused, Unavailable("The database cannot store this now. Send it again later."))
         self._accepted()
-        events = [pair for waiting, answer in kept for pair in each_event(waiting.arrival, answer)]
-        metrics.count_accepted((arrival.source, arrival.secret, answer.status) for arrival, answer in events)
-        count_ignored(events)
+        count_answers([(waiting.arrival, answer) for waiting, answer in kept])
 
     def _failed(self, batch: Sequence[_Waiting]) -> None:
         self._failed_at = time.monotonic()
@@ -280,6 +278,19 @@ def _how_many(waiting: Sequence[_Waiting]) -> int:
         if events > LARGEST_BATCH:
             return number or 1
     return min(len(waiting), LARGEST_BATCH)
+
+
+def count_answers(answered: Sequence[tuple[Arrival, Accepted]]) -> None:
+    """Count bodies that were committed, with all the events that they tell of."""
+    metrics.count_accepted(
+        (arrival.source, arrival.secret, answer.items[0].status if answer.items else answer.status)
+        for arrival, answer in answered
+    )
+    count_ignored(answered)
+    others = [pair for arrival, answer in answered if arrival.others for pair in each_event(arrival, answer)[1:]]
+    if others:
+        metrics.count_items((arrival.source, answer.status) for arrival, answer in others)
+        count_ignored(others)
 
 
 def _stalled() -> Unavailable:

@@ -10,15 +10,15 @@ from sqlalchemy import Connection
 from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused
 from receiver.inbox import refused
-from receiver.inbox.arrival import Accepted, Arrival, each_event
+from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.bundles import draw_ids, gathered
 from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Refusal
 from receiver.ingest.admission import Request, admit
+from receiver.ingest.group_commit import count_answers
 from receiver.ingest.source import VerifiableSource
-from receiver.ingest.unhandled import count_ignored
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
@@ -79,9 +79,7 @@ def _verify_batch(
     left = sum(isinstance(each, Refused) for each in admitted)
     draw_ids([arrival for _, arrival in verified], ids)
     accepted = _accept(inbox, verified, along) if verified else []
-    answers = [pair for arrival, answer in accepted for pair in each_event(arrival, answer)]
-    metrics.count_accepted((arrival.source, arrival.secret, answer.status) for arrival, answer in answers)
-    count_ignored(answers)
+    count_answers(accepted)
     metrics.REFUSED_VERIFIED.labels(source.name).inc(len(accepted))
     new = sum(answer.status == "accepted" for _, answer in accepted)
     return Reverified(len(accepted), new, len(accepted) - new, left)
