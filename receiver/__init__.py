@@ -12,11 +12,17 @@ from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field,
 from receiver.mirror.versions import Patch
 from receiver.settings.settings import SourceSettings
 from receiver.verify.ciphers import EncryptedBody
-from receiver.verify.signatures import Credentials, HmacSha256, Secret, Unsigned, Verified, Verifier
+from receiver.verify.composed import Signature
+from receiver.verify.freshness import Fresh
+from receiver.verify.places import BodyMember, Header, Headers, SignaturePlace
+from receiver.verify.request import WebhookRequest
+from receiver.verify.signatures import HmacSha256, Unsigned
+from receiver.verify.verifiers import Credentials, Secret, Verified, Verifier
 
 __all__ = [
     "ARRIVAL",
     "ApiError",
+    "BodyMember",
     "ChallengeRefused",
     "ChallengeRequest",
     "Consent",
@@ -29,6 +35,9 @@ __all__ = [
     "Envelope",
     "Event",
     "FormPing",
+    "Fresh",
+    "Header",
+    "Headers",
     "HmacSha256",
     "HookmirrorError",
     "ListPage",
@@ -40,6 +49,8 @@ __all__ = [
     "Retry",
     "Secret",
     "SenderReply",
+    "Signature",
+    "SignaturePlace",
     "SignedToken",
     "SourceSettings",
     "Unreadable",
@@ -47,6 +58,7 @@ __all__ = [
     "Verified",
     "Verifier",
     "Wanted",
+    "WebhookRequest",
     "document_field",
     "each",
     "price_field",

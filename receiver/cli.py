@@ -15,6 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.commands.actions import actions
 from receiver.commands.ask import ask
 from receiver.commands.changes import changes
+from receiver.commands.console import console
+from receiver.commands.console_link import console_link
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
 from receiver.commands.doctor import doctor
@@ -29,10 +31,12 @@ from receiver.commands.rehearse import rehearse
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
 from receiver.commands.row import row
+from receiver.commands.rows import rows
 from receiver.commands.runs import runs
 from receiver.commands.search import search
 from receiver.commands.send import send
 from receiver.commands.serve import serve
+from receiver.commands.sessions import sessions
 from receiver.commands.show import show
 from receiver.commands.tail import tail
 from receiver.commands.token import token
@@ -48,8 +52,8 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, follow, reload, token, doctor, findings, refused, send),
-    *(top, tail, search, deliveries, show, row, changes),
+    *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, refused, send),
+    *(top, tail, search, deliveries, show, rows, row, changes),
     *(replay, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 

@@ -18,6 +18,7 @@ Moment = Annotated[datetime, Meta(tz=True)]
 #: The codes that verifiers give `NotVerified`.
 NOT_VERIFIED = (
     *("signature_missing", "signature_malformed", "signature_repeated", "signature_wrong"),
+    "signature_stale",
     *("not_decryptable", "app_key_wrong", "body_compressed"),
 )
 

@@ -49,7 +49,8 @@ from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 from receiver.search import deliveries, rows
 from receiver.settings.limits import Limits
 from receiver.settings.settings import source_settings
-from receiver.verify.signatures import Credentials, Verifier
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Verifier
 from receiver.worker.worker import Worker
 
 __all__ = [
@@ -135,7 +136,7 @@ class Webhooks:
         """Move the worker's clock, in the words of `timedelta`: `advance(hours=1)`. Retries come due by it."""
         self._moved += timedelta(**time)
 
-    # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def send(self, source: str, event_type: str, *, id: str, at: datetime | None = None, data: Any = None) -> Answer:  # noqa: A002 (the word that senders use)
         """Send an event, in a body that the dialect composes. `at` is now unless given. Fails if it is refused."""
@@ -156,7 +157,13 @@ class Webhooks:
             "read something else: take everything from the body, and say occurred_at=ARRIVAL where it has no time."
         )
         verifier, used = listening.dialect.verifier, credentials or listening.credentials
-        sealed, headers = verifier.sign(verifier.prepare(body, used), used)
+        request = WebhookRequest(
+            verifier.prepare(body, used),
+            target=f"{HOOKS_PATH}{source}".encode(),
+            public_url=used.public_url,
+            at=datetime.now(UTC),
+        )
+        sealed, headers = verifier.sign(request, used)
         return self.post(source, sealed, headers)
 
     def post(self, source: str, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]] = ()) -> Answer:
@@ -256,7 +263,10 @@ def _object(content: bytes) -> dict[str, Any]:
 def _usual_settings(verifier: Verifier) -> dict[str, Any]:
     """The settings of a source without settings of its own: all the secrets that its verifier accepts."""
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
-    for usual in (everything, {"secrets": [TEST_SECRET]}, {"allow_unsigned": True}):
+    signed: dict[str, Any] = {"secrets": [TEST_SECRET]}
+    in_hex = {"secrets": [TEST_SECRET.encode().hex()]}
+    called = {"registered_url": "https://receiver.test/hooks/source"}
+    for usual in (everything, signed, signed | called, in_hex, in_hex | called, {"allow_unsigned": True}):
         if verifier.check(source_settings("test", usual).credentials()) is None:
             return usual
     return everything

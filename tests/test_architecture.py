@@ -18,7 +18,7 @@ LAYERS = (
     ("logs", "metrics"),
     ("envelope", "loading"),
     ("verify",),
-    ("settings",),
+    ("senders", "settings"),
     ("database",),
     ("inbox",),
     ("mirror",),
@@ -26,9 +26,10 @@ LAYERS = (
     ("search",),
     ("ingest", "worker", "reconcile"),
     ("provenance", "runs"),
-    ("rehearsal", "findings"),
+    ("rehearsal", "findings", "sessions"),
     ("following",),
     ("api",),
+    ("console",),
     ("server",),
     ("copying",),
     ("commands",),
@@ -46,6 +47,8 @@ HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 #: Modules that do no I/O and read no clock: what they need comes in as arguments.
 PURE = (
     *("errors", "moments", "sniffing", "codec", "schemas", "envelope", "verify.signatures", "verify.ciphers"),
+    *("verify.request", "verify.verifiers", "verify.encodings", "verify.templates", "verify.places"),
+    *("verify.algorithms", "verify.freshness", "verify.composed", "senders"),
     *("logs.escapes", "logs.rates", "logs.safe_text", "settings.settings", "settings.account", "settings.environment"),
     *(
         "settings.limits",
@@ -239,3 +242,14 @@ def test_no_import_goes_in_a_circle(package: str) -> None:
 
     for module in sorted(graph):
         visit(module, ())
+
+
+def test_a_webhook_is_followed_from_socket_to_row_through_at_most_sixteen_files() -> None:
+    listed = re.findall(r"^\d+\. `(\S+\.py)`: (.*)$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    missing = [
+        f"{file}: {name}"
+        for file, step in listed
+        for name in re.findall(r"`(?:\w+\.)?(\w+)`", step)
+        if not re.search(rf"(def|class) {name}\b", (ROOT / file).read_text())
+    ]
+    assert (0 < len(listed) <= 16, missing) == (True, [])

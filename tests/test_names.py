@@ -19,6 +19,8 @@ ALLOWED = {
     "Attempt": "the API's schema of an attempt: OpenAPI shows the name of the class",
     "Change": "the API's schema of a change",
     "Round": "the API's schema of a round",
+    "BUTTONS": "of each module of pages, gathered in `contents`",
+    "PAGES": "of each module of pages, gathered in `contents`",
     "Run": "the API's schema of a run",
     "Delivery": "the API's schema of a delivery",
 }
@@ -26,6 +28,7 @@ ALLOWED = {
 #: Modules that are called after a word of the glossary in another form.
 FORMS = {
     "admission": "admit",
+    "asking": "ask",
     "handling": "handler",
     "hydration": "hydrate",
     "settlement": "settle",
@@ -42,6 +45,7 @@ FORMS = {
     "upkeep": "retention",
     "challenging": "challenge",
     "replies": "reply",
+    "pressing": "button",
 }
 
 #: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
@@ -84,6 +88,7 @@ PLAIN = {
     "of HTTP and its APIs": [
         *(
             "api",
+            "request",
             "endpoint",
             "headers",
             "openapi",
@@ -125,6 +130,10 @@ PLAIN = {
             "window",
             "catalog",
         ),
+    ],
+    "of sites that people look at": [
+        *("answers", "charts", "contents", "downloads", "footers", "forms", "hosts", "lists", "overview", "rendering"),
+        *("console_link", "page_reads", "sign_in", "site", "static_files", "console_app", "api_parts"),
     ],
     "of databases": [
         *("database", "columns", "tables", "rows", "changes", "bulk", "insert", "postgresql", "sqlite", "wal", "locks"),
@@ -171,7 +180,22 @@ PLAIN = {
             "provenance",
         ),
     ],
-    "of security": ["signatures", "ciphers", "permissions", "redaction", "escapes", "safe_text", "sniffing", "codec"],
+    "of security": [
+        "signatures",
+        "composed",
+        "algorithms",
+        "freshness",
+        "encodings",
+        "templates",
+        "places",
+        "ciphers",
+        "permissions",
+        "redaction",
+        "escapes",
+        "safe_text",
+        "sniffing",
+        "codec",
+    ],
     "of settings": ["settings", "environment", "account", "loading", "reloading", "renewal", "mistakes", "release"],
     "English nouns and verbs for what the module's first line says": [
         *("bounded", "closing", "copying", "incoming", "moments", "patterns", "preconditions", "reading", "repeats"),

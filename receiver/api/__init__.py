@@ -1,1 +1,1 @@
-"""What can be asked over HTTP."""
+"""The HTTP API: its resources, their operations, and the bounds of reads."""

@@ -1,4 +1,4 @@
-"""Actions over HTTP: who did what; and how a request says who acts, why, and that it is the same as before."""
+"""Actions over HTTP: their list, and the reason and idempotency key of a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.runs.actions import LONGEST_ACTION_REASON, LONGEST_KEY, SHORTEST_A
 from receiver.schemas import Moment, Shape
 
 BEFORE: Parameter[int | None] = Parameter(
-    "before", {"type": "string"}, "What `next` of the page before said.", number("before"), None
+    "before", {"type": "string"}, "The value of `next` in the page before.", number("before"), None
 )
 RUN: Parameter[int | None] = Parameter("run", {"type": "string"}, "Only actions on this run.", number("run"), None)
 WHY = plain_text(
@@ -27,7 +27,7 @@ WHY = plain_text(
 )
 IDEMPOTENCY_KEY = plain_text(
     "idempotency_key",
-    "Drawn anew for each request. The same request with the same key is done once, and answered alike.",
+    "A new random key for each request. A repetition with the same key takes effect once, and gets the same answer.",
     longest=LONGEST_KEY,
 )
 
@@ -44,7 +44,7 @@ class Action(Shape, frozen=True):
     run: Annotated[str | None, Meta(description="The run that it began or changed.")]
     count: Annotated[int, Meta(description="Deliveries concerned.")]
     reason: str | None
-    result: Annotated[dict[str, Any], Meta(description="What was answered.")]
+    result: Annotated[dict[str, Any], Meta(description="The answer to the request.")]
 
 
 class ActionPage(Shape, frozen=True):
@@ -53,7 +53,7 @@ class ActionPage(Shape, frozen=True):
 
 
 def asked_by(question: Question, what: str, **arguments: Any) -> Asked:
-    """What the request asks for, with who asks, why, and its idempotency key."""
+    """Collect the request, its author, its reason and its idempotency key."""
     return Asked(by=question.by, what=what, arguments=arguments, reason=question[WHY], key=question[IDEMPOTENCY_KEY])
 
 

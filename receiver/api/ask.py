@@ -1,8 +1,9 @@
-"""Asking the source over HTTP: one row of the mirror beside what its source says of it now, and its repair."""
+"""Asking the source over HTTP: compares one row of the mirror with its source, and repairs it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -25,18 +26,18 @@ from receiver.errors import (
 )
 from receiver.loading import foreign_code
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
-from receiver.reconcile.ask import ReasonError, SourceAnswer, ask_source
-from receiver.runs.repair import repair
+from receiver.reconcile.ask import ReasonError, SourceAnswer
+from receiver.runs import asking
 from receiver.runs.runs import Verbs
 from receiver.schemas import Moment, Shape
 from receiver.worker.processes import Wiring
 
-#: Sources that are asked at the same time, and seconds that one may take to answer.
+#: The most simultaneous questions to sources, and the timeout of one in seconds.
 ASKED_AT_ONCE, LONGEST_ANSWER_SECONDS = 2, 60.0
 
 
 class AskedColumn(Shape, frozen=True):
-    """One column here and at the source."""
+    """The values of one column in the mirror and at the source."""
 
     name: str
     here: Any
@@ -45,24 +46,29 @@ class AskedColumn(Shape, frozen=True):
 
 
 class AskedRow(Shape, frozen=True):
-    """What the source said of one row, beside what the mirror holds."""
+    """The source's answer about one row, compared with the mirror."""
 
     table: str
     source: str
     external_id: str
     asked_at: Moment
-    seconds: Annotated[float, Meta(description="How long the source took to answer.")]
-    known_here: Annotated[bool, Meta(description="Whether the mirror has ever heard of it.")]
+    seconds: Annotated[float, Meta(description="Seconds that the source took to answer.")]
+    known_here: Annotated[bool, Meta(description="Whether the mirror has the row, a tombstone included.")]
     known_there: bool
     changed_here: Moment | None
-    changed_there: Annotated[Moment | None, Meta(description="What the source says of the time of its last change.")]
+    changed_there: Annotated[
+        Moment | None, Meta(description="The time of the last change, if the source's answer has one.")
+    ]
     equal: bool
     columns: list[AskedColumn]
-    repaired: Annotated[int | None, Meta(description="How many rows the repair changed; null where none was wanted.")]
+    repaired: Annotated[int | None, Meta(description="How many rows the repair changed; null without a repair.")]
     left: Annotated[
         Literal["newer", "delivery"] | None,
-        Meta(description="Why it was not repaired: the mirror has newer news, or a delivery about it came meanwhile."),
+        Meta(
+            description="Why it was not repaired: the mirror has newer news, or a delivery about it arrived meanwhile."
+        ),
     ]
+    action: Annotated[str, Meta(description="The id of the action that records it.")]
 
 
 def show_asked(asked: SourceAnswer) -> AskedRow:
@@ -80,6 +86,7 @@ def show_asked(asked: SourceAnswer) -> AskedRow:
         columns=[AskedColumn(each.name, each.here, each.there, each.equal) for each in asked.columns],
         repaired=None if asked.repaired is None else len(asked.repaired),
         left=asked.left,
+        action=str(asked.action),
     )
 
 
@@ -90,10 +97,10 @@ REPAIR_REASON = plain_text("reason", "Why the row is repaired, in 3 to 200 chara
 
 
 class SourceQuestions:
-    """The operations that ask a source. They cost calls of its API, so they want the scope `operate`."""
+    """The operations that ask a source. They cost calls of its API, so they require the scope `operate`."""
 
     def __init__(self, database: Database, sources: Callable[[], Mapping[str, Source]]) -> None:
-        """`sources` are those in force, whenever they are asked for."""
+        """`sources` returns the sources of the settings in force."""
         self._database, self.sources = database, sources
         self._turns = Reads(at_once=ASKED_AT_ONCE, seconds=LONGEST_ANSWER_SECONDS)
 
@@ -121,7 +128,7 @@ class SourceQuestions:
             Operation(
                 name="repair_row",
                 path=f"{path}/repair",
-                summary="Ask the source for one row, and let its answer into the mirror",
+                summary="Ask the source for one row, and repair the mirror by its answer",
                 answer=self.repair,
                 parameters=(*row, REPAIR_REASON),
                 **asked,
@@ -129,22 +136,21 @@ class SourceQuestions:
         ]
 
     async def ask(self, asked: Question) -> AskedRow:
-        return await self._turns.run(lambda: self._ask(asked, ask_source))
+        return await self._turns.run(lambda: self._ask(asked, asking.ask))
 
     async def repair(self, asked: Question) -> AskedRow:
-        def verb(database: Database, source: Source, table: type[MirrorRow], external_id: str) -> SourceAnswer:
-            verbs = Verbs(database, Wiring.of(self.sources()))
-            return repair(verbs, source, table, external_id, by=asked.by, reason=asked[REPAIR_REASON] or "")
+        repair = partial(asking.repair, reason=asked[REPAIR_REASON] or "")
+        return await self._turns.run(lambda: self._ask(asked, repair))
 
-        return await self._turns.run(lambda: self._ask(asked, verb))
-
-    def _ask(self, asked: Question, verb: Callable[[Database, Source, type[MirrorRow], str], SourceAnswer]) -> AskedRow:
-        source = self.sources().get(asked[ASKED_SOURCE])
+    def _ask(self, asked: Question, verb: Callable[..., SourceAnswer]) -> AskedRow:
+        sources = self.sources()
+        source = sources.get(asked[ASKED_SOURCE])
         if source is None:
             raise NotFound(f"There is no source {asked[ASKED_SOURCE][:64]!r} in the settings.")
+        verbs = Verbs(self._database, Wiring.of(sources))
         try:
             with foreign_code(f"The lookup of {source.name}"):
-                return show_asked(verb(self._database, source, _table(asked[ASKED_TABLE]), asked[ASKED_ID]))
+                return show_asked(verb(verbs, source, _table(asked[ASKED_TABLE]), asked[ASKED_ID], by=asked.by))
         except ReasonError as error:
             raise BadRequest(str(error)) from None
         except (ApiError, WiringError) as error:

@@ -26,7 +26,7 @@ from receiver.search.changes import Change, show_change
 from receiver.search.filters import RowFilter
 from receiver.search.pages import Horizon
 
-# ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────
+# ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Tables(Shape, frozen=True):
@@ -34,7 +34,7 @@ class Tables(Shape, frozen=True):
 
 
 class RowHorizon(Shape, frozen=True):
-    """How far a list of rows has looked: to this row."""
+    """How far a list of rows has searched: to this row."""
 
     source: str
     external_id: str
@@ -43,27 +43,27 @@ class RowHorizon(Shape, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class TableShapes:
-    """The schemas of one mirror table: of a row, of a page of rows, and of a row with what became of it."""
+    """The schemas of one mirror table: of a row, of a page of rows, and of a row with its history."""
 
     row: type[Any]
     page: type[Any]
     history: type[Any]
 
     def show(self, row: RowMapping) -> Any:
-        """A mirror row as the API shows it."""
+        """Format a mirror row for the API."""
         return show_row(self.row, row)
 
 
 @cache
 def shapes_of(table: type[MirrorRow]) -> TableShapes:
-    """The schemas that follow from the columns of this table."""
+    """Make the schemas from the columns of this table."""
     row = row_shape(table)
     title = row.__name__
     following = Annotated[str | None, Meta(description=NEXT)]
     horizon = Annotated[RowHorizon | UnsetType, Meta(description=HORIZON)]
     matching = Annotated[Matching | UnsetType, Meta(description=MATCHING)]
     page = [("items", list[row]), ("next", following), ("horizon", horizon, UNSET), ("matching", matching, UNSET)]  # type: ignore[valid-type]
-    history = Annotated[list[Change], Meta(description=f"The newest change first, at most {LARGEST_PAGE} and a page.")]
+    history = Annotated[list[Change], Meta(description=f"Newest first, at most {LARGEST_PAGE} and one page.")]
     return TableShapes(
         row,
         shape_of(table, f"{title}Page", page),
@@ -71,21 +71,25 @@ def shapes_of(table: type[MirrorRow]) -> TableShapes:
     )
 
 
-# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── parameters ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ACTIVE_PARAMETER: Parameter[bool | None] = Parameter(
     "active", {"type": "boolean"}, "Only rows that are active, or only those that are not.", flag("active"), None
 )
 TIE: Parameter[bool | None] = Parameter(
-    "tie", {"type": "boolean"}, "Only rows on which equal times disagreed, or only the others.", flag("tie"), None
+    "tie",
+    {"type": "boolean"},
+    "Only rows decided by arrival between news of equal times, or only the others.",
+    flag("tie"),
+    None,
 )
-SKU = plain_text("sku", "The SKU, letter for letter; of tables that have one.")
+SKU = plain_text("sku", "The exact SKU; only of tables that have one.")
 ROW_SOURCE = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
 EXTERNAL_ID = Parameter("external_id", {"type": "string"}, "The id at the source. It may hold slashes.", str, "")
 
 
 class Catalog:
-    """The operations on the mirror's tables. Each has addresses of its own in the document, as it has columns."""
+    """The operations on the mirror's tables. The document lists each table's addresses with its own schemas."""
 
     def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]]) -> None:
         self._lookup = lookup
@@ -127,7 +131,7 @@ class Catalog:
             ),
         ]
 
-    async def list_tables(self, _: Question) -> Tables:
+    def list_tables(self, _: Question) -> Tables:
         return Tables(list(self._tables))
 
     def list_rows(self, asked: Question) -> Any:
@@ -152,7 +156,7 @@ class Catalog:
         name, source, external_id = asked[self._table], asked[ROW_SOURCE], asked[EXTERNAL_ID]
         found = rows.row(self._lookup.database, self._tables[name], source, external_id)
         if found is None:
-            raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} was ever heard of.")
+            raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} is known.")
         history = self._lookup.page(changes.about(name, source, external_id), show_change, LARGEST_PAGE)
         shapes = self._shapes[name]
         return shapes.history(shapes.show(found), history.items)

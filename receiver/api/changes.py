@@ -24,7 +24,7 @@ from receiver.search.filters import ChangeFilter
 from receiver.search.pages import FoundPage, PageBounds
 from receiver.search.windows import SortKey
 
-#: Items of a page with whole rows.
+#: The most items of a page with whole rows.
 LARGEST_WHOLE = 100
 
 #: The cursor of the first page of the feed.
@@ -32,14 +32,14 @@ BEGIN = "begin"
 
 BEGIN_ANEW = (
     "This database is another one, or was restored from an older state: remember the newest `seq` "
-    "(`newest=true&limit=1`), read the rows anew from /api/v1/catalog, and go on with that `seq` as `after`."
+    "(`newest=true&limit=1`), read the rows anew from /api/v1/catalog, and continue with that `seq` as `after`."
 )
 
 
 class ChangeHorizon(Shape, frozen=True):
-    """How far a list of changes has looked."""
+    """How far a list of changes has searched."""
 
-    seq: Annotated[int, Meta(description="The last change that was looked at.")]
+    seq: Annotated[int, Meta(description="The last change that was examined.")]
     looked_at: LookedAt
 
 
@@ -53,26 +53,26 @@ class ChangePage(Shape, frozen=True):
     horizon: Annotated[ChangeHorizon | UnsetType, Meta(description=HORIZON)] = UNSET
     rows: Annotated[
         list[dict[str, Any] | None] | UnsetType,
-        Meta(description="Only if `whole` was asked for: the row of each item as it is now; null where it is gone."),
+        Meta(description="Only with `whole`: the present row of each item; null for a row that is no longer stored."),
     ] = UNSET
 
 
 AFTER: Parameter[int | None] = Parameter(
-    "after", {"type": "integer", "minimum": 0}, "What `next` of the page before said.", number("after"), None
+    "after", {"type": "integer", "minimum": 0}, "The value of `next` in the page before.", number("after"), None
 )
 FEED_CURSOR: Parameter[str | None] = Parameter(
-    "cursor", {"type": "string"}, "Instead of `after`: `begin`, then what `cursor` said.", str, None
+    "cursor", {"type": "string"}, "Instead of `after`: `begin`, then the `cursor` of the page before.", str, None
 )
 TABLE = plain_text("table", "Only changes of this table.")
-SINCE = moment("since", "Only changes that were recorded then or later.")
+SINCE = moment("since", "Only changes recorded at this time or later.")
 DELIVERY: Parameter[int | None] = Parameter(
-    "delivery", {"type": "string"}, "Only changes that this delivery brought.", number("delivery"), None
+    "delivery", {"type": "string"}, "Only changes caused by this delivery.", number("delivery"), None
 )
 NEWEST: Parameter[bool | None] = Parameter("newest", {"type": "boolean"}, "The newest first.", flag("newest"), None)
 WHOLE: Parameter[bool | None] = Parameter(
     "whole",
     {"type": "boolean"},
-    f"Also the rows as they are now; then at most {LARGEST_WHOLE} items.",
+    f"Also return the present rows; then at most {LARGEST_WHOLE} items.",
     flag("whole"),
     None,
 )
@@ -90,7 +90,7 @@ class ChangeFeed:
             Operation(
                 name="list_changes",
                 path="/api/v1/changes",
-                summary="The change feed behind `after`, oldest first",
+                summary="The change feed after `after`, oldest first",
                 answer=self.list_changes,
                 answers={200: ChangePage},
                 scope=Scope.READ,
@@ -100,7 +100,7 @@ class ChangeFeed:
         ]
 
     def list_changes(self, asked: Question) -> ChangePage:
-        """The change feed behind a place in it, in commit order; or the newest changes first."""
+        """List the changes after a place in the feed, in commit order; or the newest changes first."""
         if asked[AFTER] is not None and (asked[FEED_CURSOR] is not None or asked[NEWEST]):
             raise BadRequest("`after` goes neither with `cursor` nor with `newest`: leave one of them out.")
         wanted = self._wanted(asked)
@@ -111,7 +111,7 @@ class ChangeFeed:
         after = self._place(listed, asked)
         page = follow_changes(self._lookup.database, wanted, show_change, self._bounds((after,), asked))
         if after > page.end:
-            raise NotThisFeed(f"The change feed ends with {page.end}, and {after} lies behind that. {BEGIN_ANEW}")
+            raise NotThisFeed(f"The change feed ends with {page.end}, and {after} lies beyond. {BEGIN_ANEW}")
         shown = self._show(page.listing, page.next, asked)
         if asked[FEED_CURSOR] is None:
             return shown
@@ -131,7 +131,7 @@ class ChangeFeed:
         return self._lookup.bounds(behind, min(asked[LIMIT], LARGEST_WHOLE) if asked[WHOLE] else asked[LIMIT])
 
     def _show(self, page: FoundPage, following: int | None, asked: Question) -> ChangePage:
-        """The page without its cursor; with whole rows it may have fewer items."""
+        """Format a page without its cursor; with whole rows it may have fewer items."""
         horizon = UNSET if page.horizon is None else ChangeHorizon(page.horizon.key[0], page.horizon.looked_at)
         if not asked[WHOLE]:
             return ChangePage(page.items, following, horizon=horizon)
@@ -142,7 +142,7 @@ class ChangeFeed:
         return ChangePage(page.items[: len(whole)], following, horizon=horizon, rows=whole)
 
     def _rows_of(self, changes: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """The rows that these changes are about, until they are as large as a page: of the first change at least."""
+        """The rows of these changes, as many as a page has bytes for, but at least the first."""
         found: dict[tuple[str, str, str], Raw | None] = {}
         whole: list[Raw | None] = []
         size = 0
@@ -162,7 +162,7 @@ class ChangeFeed:
         return None if table is None or row is None else Raw(encode(show_row(row_shape(table), row)))
 
     def _place(self, listed: ListedIn, asked: Question) -> int:
-        """Behind which change the page begins. Raises `NotThisFeed` if the cursor's change is another one here."""
+        """The number of the change after which the page begins. Raises `NotThisFeed` for a cursor of another feed."""
         cursor = asked[FEED_CURSOR]
         if cursor is None or cursor == BEGIN:
             return asked[AFTER] or 0
@@ -172,7 +172,7 @@ class ChangeFeed:
                 is_of_here = mark_of(connection, after) == mark
         if not is_of_here:
             raise NotThisFeed(
-                f"`cursor` was given out by another database, or before this one was restored. {BEGIN_ANEW}"
+                f"`cursor` comes from another database, or from the time before this one was restored. {BEGIN_ANEW}"
             )
         return after
 

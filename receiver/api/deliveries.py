@@ -29,13 +29,13 @@ from receiver.search.deliveries import KeptDelivery
 from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import Horizon
 
-# ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────
+# ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class DeliveryHorizon(Shape, frozen=True):
-    """How far back a list of deliveries has looked."""
+    """How far back a list of deliveries has searched."""
 
-    id: Annotated[str, Meta(description="The oldest delivery that was looked at.")]
+    id: Annotated[str, Meta(description="The oldest delivery that was examined.")]
     time: Annotated[Moment, Meta(description="When that one arrived.")]
     looked_at: LookedAt
 
@@ -58,7 +58,7 @@ def _show_horizon(horizon: Horizon) -> DeliveryHorizon:
     return DeliveryHorizon(str(delivery_id), moment, horizon.looked_at)
 
 
-# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── parameters ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _delivery_id(text: str) -> int:
@@ -76,16 +76,16 @@ ENTITY = plain_text("entity", "An id, or a kind and an id: `A1` or `product:A1`.
 OUTCOME: Parameter[Outcome | None] = Parameter(
     "outcome",
     {"type": "string", "enum": [*map(str, Outcome)]},
-    "What it did to the mirror.",
+    "The effect on the mirror.",
     one_of(Outcome, "outcome"),
     None,
 )
-REASON = plain_text("reason", "Text that occurs in the reason, letter for letter.", longest=LONGEST_REASON)
+REASON = plain_text("reason", "Text that the reason contains, case-sensitively.", longest=LONGEST_REASON)
 CONFLICT: Parameter[bool | None] = Parameter(
     "conflict", {"type": "boolean"}, "Whether its dedup key was used for another body before.", flag("conflict"), None
 )
-FROM = moment("from", "The time of arrival of the first.")
-TO = moment("to", "The time of arrival that all of them are before.")
+FROM = moment("from", "Arrived at this time or later.")
+TO = moment("to", "Arrived before this time.")
 
 DELIVERY_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON, CONFLICT)
 
@@ -130,7 +130,7 @@ class Deliveries:
                 name="replay_delivery",
                 method="post",
                 path="/api/v1/deliveries/{id}/replay",
-                summary="Send a delivery that is done through again",
+                summary="Replay a finished delivery",
                 answer=self.replay,
                 answers={202: Replayed},
                 scope=Scope.OPERATE,
@@ -179,17 +179,17 @@ class Deliveries:
         return show_whole_delivery(self._found(asked[ID]))
 
     def replay(self, asked: Question) -> Replayed:
-        """Make it pending again. Raises `NotEnded` while it is not done, and `BodyExpired`."""
+        """Replay a delivery. Raises `NotEnded` while it is unfinished, and `BodyExpired`."""
         request = asked_by(asked, "replay", delivery=str(asked[ID]))
         if replay_now(self._inbox, request, [asked[ID]], now=datetime.now(UTC)):
             self._wake()
             return Replayed("pending", str(asked[ID]))
         if self._found(asked[ID]).row["body"] is None:
             raise BodyExpired("Its body has expired: reconcile the source instead.")
-        raise NotEnded("This delivery is still being worked on: wait for its end.")
+        raise NotEnded("This delivery is unfinished: wait for its end.")
 
     def try_now(self, asked: Question) -> Replayed:
-        """Let it wait no longer for its next attempt. Raises `NotWaiting` unless it does."""
+        """Make the next attempt of a delivery due now. Raises `NotWaiting` if the delivery does not wait for one."""
         request = asked_by(asked, "try now", delivery=str(asked[ID]))
         if try_now(self._inbox, request, [asked[ID]], now=datetime.now(UTC)):
             self._wake()

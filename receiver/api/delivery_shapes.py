@@ -1,4 +1,4 @@
-"""Shapes of deliveries: what the API answers about one, with its rounds and attempts."""
+"""Schemas of deliveries, their rounds and their attempts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Delivery(Shape, frozen=True):
     occurred_at: Annotated[Moment | None, Meta(description="The time of the change, at the source.")]
     received_at: Moment
     state: State
-    outcome: Annotated[Outcome | None, Meta(description="What it did to the mirror, once processed.")]
+    outcome: Annotated[Outcome | None, Meta(description="The effect on the mirror, once processed.")]
     reason: Annotated[str | None, Meta(description="Why it is dead, ignored, or waits for another attempt.")]
     ended_at: Moment | None
     entity: Annotated[
@@ -32,8 +32,8 @@ class Delivery(Shape, frozen=True):
     ]
     attempts_made: Annotated[int, Meta(description="Since it was accepted or replayed.")]
     next_attempt_at: Annotated[Moment | None, Meta(description="While it is pending.")]
-    duplicates: Annotated[int, Meta(description="How often the sender sent it again.")]
-    conflict: Annotated[bool, Meta(description="Whether its dedup key was used for another body before.")]
+    duplicates: Annotated[int, Meta(description="How often the sender repeated it.")]
+    conflict: Annotated[bool, Meta(description="Whether an earlier delivery used its dedup key for another body.")]
     dedup_key: str
     secret: Annotated[
         int | None,
@@ -55,7 +55,7 @@ class Attempt(Shape, frozen=True):
 
 
 class RoundAttempt(Shape, frozen=True):
-    """An attempt, failed or not."""
+    """An attempt, failed or successful."""
 
     number: int
     ended_at: Moment
@@ -73,10 +73,10 @@ class RoundAttempt(Shape, frozen=True):
 
 
 class Round(Shape, frozen=True):
-    """One way of a delivery from pending to its end."""
+    """One round of a delivery."""
 
     number: Annotated[int, Meta(description="From 1, without gaps.")]
-    cause: Annotated[str, Meta(description="What began it: `accepted`, `replay`, `duplicate` (of what was dead).")]
+    cause: Annotated[str, Meta(description="What began it: `accepted`, `replay`, or `duplicate` (of a dead delivery).")]
     run: Annotated[int | None, Meta(description="The run that began it.")]
     action: Annotated[int | None, Meta(description="The action that began it.")]
     began_at: Moment
@@ -88,18 +88,18 @@ class Round(Shape, frozen=True):
 
 
 class WholeDelivery(Delivery, frozen=True):
-    """One stored webhook with all that is kept about it."""
+    """One stored webhook with its headers, body, rounds and attempts."""
 
     headers: dict[str, str]
     body: Annotated[str | None, Meta(description="The bytes received; null after their retention.")]
     body_encoding: Literal["utf-8", "base64"] | None
-    plain: Annotated[str | None, Meta(description="What an encrypted body decrypts to.")]
+    plain: Annotated[str | None, Meta(description="The decrypted or decompressed body.")]
     attempts: Annotated[list[Attempt], Meta(description="The failed ones of all rounds, oldest first.")]
     rounds: Annotated[list[Round], Meta(description="Oldest first; at most the newest 1,000, and as many attempts.")]
 
 
 def show_delivery(row: RowMapping) -> Delivery:
-    """A delivery as the API lists it."""
+    """Format a delivery for a list."""
     return Delivery(
         id=str(row["id"]),
         source=row["source"],
@@ -122,7 +122,7 @@ def show_delivery(row: RowMapping) -> Delivery:
 
 
 def show_whole_delivery(found: KeptDelivery) -> WholeDelivery:
-    """A delivery with its body, headers, rounds and attempts."""
+    """Format a delivery with its body, headers, rounds and attempts."""
     row = found.row
     body, encoding = _readable(row["body"])
     return WholeDelivery(

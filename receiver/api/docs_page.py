@@ -1,4 +1,4 @@
-"""`/docs`: the OpenAPI document as a page to read, which asks nobody else for anything and runs no script."""
+"""`/docs`: the OpenAPI document as an HTML page without scripts and without requests to other hosts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from receiver.api.operations import Operation, Question
 
-#: Nothing but the page itself, and its own sheet.
+#: Allows only the page itself with its inline style sheet.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 SHEET = """
@@ -26,7 +26,7 @@ HTML_MEDIA_TYPE = "text/html; charset=utf-8"
 
 
 class DocsPage:
-    """The operation that shows the page, made when somebody first asks."""
+    """The operation that returns the page, which is made at the first request."""
 
     def __init__(self, document: Callable[[], Mapping[str, Any]]) -> None:
         self._document = document
@@ -52,7 +52,7 @@ class DocsPage:
 
 
 def page_of(document: Mapping[str, Any]) -> str:
-    """The document as HTML."""
+    """Format the document as HTML."""
     info = document["info"]
     title = escape(f"{info['title']} {info['version']}")
     described = "\n".join(_operations(document))
@@ -110,7 +110,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> str:
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    """A schema in a few words."""
+    """Describe a schema in a few words."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f'<a href="#{_anchor(name)}">{escape(name)}</a>'
@@ -129,7 +129,7 @@ def _anchor(name: str) -> str:
 
 
 def _table(heads: tuple[str, ...], rows: Any) -> str:
-    """A table whose cells are HTML already; nothing if it has no row."""
+    """Format a table whose cells are HTML already; empty text without rows."""
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     head = "".join(f"<th>{escape(each)}</th>" for each in heads)
     return f"<table><tr>{head}</tr>{body}</table>" if body else ""

@@ -1,4 +1,4 @@
-"""ETags: what an answer is told by, so that who has it already need not be sent it again (RFC 9110, 8.8 and 13.1.2)."""
+"""ETags: hashes of answers, so that a client is not sent an unchanged answer again (RFC 9110, 8.8 and 13.1.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DIGITS = 32
 def with_etag(response: Response, had: str | None) -> Response:
     """The response with its ETag; 304 without a body if that is among those in `had`, the header If-None-Match."""
     own = f'"{sha256(bytes(response.body)).hexdigest()[:DIGITS]}"'
-    # A cache may keep it, and has to ask each time whether it still holds.
+    # A cache may store the answer, but must revalidate it each time.
     headers = {"ETag": own, "Cache-Control": "private, no-cache"}
     if had is not None and _names(had, own):
         return Response(status_code=304, headers=headers)
@@ -22,6 +22,6 @@ def with_etag(response: Response, had: str | None) -> Response:
 
 
 def _names(had: str, own: str) -> bool:
-    """Whether the header names this tag; a proxy that compresses may have made a weak one of it."""
+    """Whether the header contains this tag, also as a weak one, which a compressing proxy makes of it."""
     tags = {each.strip().removeprefix("W/") for each in had.split(",")}
     return own in tags or "*" in tags

@@ -1,4 +1,4 @@
-"""What Prometheus is told: the metrics of the processes, and how the inbox stands."""
+"""The metrics for Prometheus: counters of the processes, and measurements of the inbox."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from receiver.inbox import refused
 from receiver.inbox.inbox import Inbox
 from receiver.metrics import metrics
 
-#: As Prometheus wants it named.
+#: The content type that Prometheus expects.
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-#: Seconds that one statement may take whose result is shown.
+#: The time limit of one statement in seconds.
 STATEMENT_SECONDS = 2.0
 
 
 class Exposition:
-    """All metrics, in Prometheus' text form. Those of the processes are worth having most when the database is away."""
+    """All metrics in Prometheus' text format. Those of the processes do not depend on the database."""
 
     def __init__(self, inbox: Inbox, sources: list[str]) -> None:
-        """`inbox` is one whose statements are bounded in time, over a connection of its own."""
+        """`inbox` has a connection of its own, with statements bounded in time."""
         self._inbox = inbox
         self._counts = Counts(inbox.database, sources)
-        #: Those that were told of, too: a backlog that is gone is told as 0.
+        #: Also the sources exposed before, whose vanished backlog must be exposed as 0.
         self._sources = set(sources)
         self._findings: set[tuple[str, str]] = set()
         self._followers: set[str] = set()
         self._measuring = Lock()
 
     def renew(self, sources: list[str]) -> None:
-        """These are the sources from now on."""
+        """Replace the sources."""
         self._counts = Counts(self._inbox.database, sources)
         self._sources |= set(sources)
 
@@ -67,7 +67,7 @@ class Exposition:
     def _measure_what_needs_a_person(self) -> None:
         with self._inbox.database.read() as connection:
             findings, kept = record.open_numbers(connection), refused.totals(connection)
-        # What is gone is told as 0.
+        # A closed finding must be exposed as 0.
         self._findings |= findings.keys()
         for rule, source in self._findings:
             metrics.OPEN_FINDINGS.labels(rule, source).set(findings.get((rule, source), 0))
@@ -79,7 +79,7 @@ class Exposition:
     def _measure_followers(self, now: datetime) -> None:
         with self._inbox.database.read() as connection:
             found = {lag.follower["name"]: lag for lag in lags(connection, now=now)}
-        # What is gone is told as 0.
+        # A removed follower must be exposed as 0.
         self._followers |= found.keys()
         for name in self._followers:
             lag = found.get(name)
@@ -89,5 +89,5 @@ class Exposition:
 
 
 def unknown() -> None:
-    """Tell that nobody knows how old the backlog is."""
+    """Expose the age of the backlog as unknown."""
     metrics.OLDEST_PENDING_SECONDS.set(float("nan"))

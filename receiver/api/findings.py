@@ -1,4 +1,4 @@
-"""Findings, faults and tallies over HTTP: what needs a person, and how it went."""
+"""Findings, faults and tallies over HTTP."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from receiver.findings.gathering import Facts, read_faults
 from receiver.findings.standing import Standing, standing
 from receiver.schemas import Moment, Shape
 
-# ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────
+# ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class FindingShown(Shape, frozen=True):
-    """A sentence that something needs a person."""
+    """A finding with its record."""
 
-    id: Annotated[str, Meta(description="The same whenever the same rule finds the same thing.")]
+    id: Annotated[str, Meta(description="Stable for as long as the rule finds the same condition.")]
     rule: str
-    source: Annotated[str, Meta(description="Empty for what is of no source.")]
-    since: Annotated[Moment, Meta(description="When what it is about began.")]
+    source: Annotated[str, Meta(description="Empty if it concerns no single source.")]
+    since: Annotated[Moment, Meta(description="When the condition began.")]
     says: str
     mend: Annotated[str, Meta(description="What to do.")]
     evidence: Annotated[dict[str, Any], Meta(description="Numbers, and `link`, an address of this API.")]
-    opened_at: Annotated[Moment | None, Meta(description="Null for what is found this very moment.")]
+    opened_at: Annotated[Moment | None, Meta(description="Null for a finding that is not recorded yet.")]
     closed_at: Moment | None
     acknowledged_at: Moment | None
     acknowledged_by: str | None
@@ -50,16 +50,16 @@ class FaultShown(Shape, frozen=True):
 
     id: str
     source: str
-    cause: Annotated[str, Meta(description="The reason, its numbers, ids and quoted values struck out.")]
+    cause: Annotated[str, Meta(description="The reason without its numbers, ids and quoted values.")]
     number: int
     dead: int
-    waiting: Annotated[int, Meta(description="Those that are tried again.")]
+    waiting: Annotated[int, Meta(description="The number that wait for another attempt.")]
     first: Moment
     last: Moment
     next_attempt_at: Moment | None
     release: Annotated[str | None, Meta(description="The release that ran when it began, as far as that is known.")]
-    delivery: Annotated[str, Meta(description="The newest of them.")]
-    example: Annotated[str, Meta(description="Its reason, as it is.")]
+    delivery: Annotated[str, Meta(description="The ids of the newest deliveries.")]
+    example: Annotated[str, Meta(description="The complete reason of one delivery.")]
 
 
 class FaultList(Shape, frozen=True):
@@ -67,28 +67,30 @@ class FaultList(Shape, frozen=True):
 
 
 class TallyShown(Shape, frozen=True):
-    """How often something happened in a minute or an hour, in all processes together."""
+    """A tally of a minute or an hour, summed over all processes."""
 
     at: Moment
     source: str
     kind: str
     detail: str
     number: int
-    amount: Annotated[float, Meta(description="A sum, of kinds that have one: of `lag` and `freshness`, seconds.")]
+    amount: Annotated[
+        float, Meta(description="A sum of amounts, for kinds that have them: seconds for `lag` and `freshness`.")
+    ]
 
 
 class TallyPage(Shape, frozen=True):
     items: list[TallyShown]
-    next: Annotated[Moment | None, Meta(description="The `after` that goes on from here; null at the end.")]
+    next: Annotated[Moment | None, Meta(description="The `after` of the next page; null at the end.")]
 
 
 def show_standing(each: Standing) -> FindingShown:
-    """A finding as the API and the command show it."""
+    """Format a finding for the API and the command."""
     return FindingShown(**each._asdict())
 
 
 def show_fault(fault: Fault) -> FaultShown:
-    """A fault as the API and the command show it."""
+    """Format a fault for the API and the command."""
     return FaultShown(
         id=fault.id,
         source=fault.source,
@@ -105,11 +107,11 @@ def show_fault(fault: Fault) -> FaultShown:
     )
 
 
-# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── parameters ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Span(StrEnum):
-    """How long one tally lasts."""
+    """The length of time that a tally covers."""
 
     MINUTE = "minute"
     HOUR = "hour"
@@ -118,10 +120,8 @@ class Span(StrEnum):
 SPANS: Mapping[Span, timedelta] = {Span.MINUTE: tallies.MINUTE, Span.HOUR: tallies.HOUR}
 
 FINDING_ID = plain_text("id", "The id of a finding.")
-ALL: Parameter[bool] = Parameter(
-    "all", {"type": "boolean"}, "Those too that are closed, newest first.", flag("all"), False
-)
-KIND = plain_text("kind", "What is counted, such as `accepted` or `refused`.")
+ALL: Parameter[bool] = Parameter("all", {"type": "boolean"}, "Also closed findings, newest first.", flag("all"), False)
+KIND = plain_text("kind", "The kind, such as `accepted` or `refused`.")
 SPAN: Parameter[Span] = Parameter(
     "span", {"type": "string", "enum": [*map(str, Span)]}, "Minutes or hours.", one_of(Span, "span"), Span.MINUTE
 )
@@ -138,7 +138,7 @@ def _moment(text: str) -> datetime:
 
 
 TALLIES_AFTER: Parameter[datetime | None] = Parameter(
-    "after", {"type": "string", "format": "date-time"}, "From this time on; without it, the last hour.", _moment, None
+    "after", {"type": "string", "format": "date-time"}, "From this time on; by default, the last hour.", _moment, None
 )
 
 
@@ -169,7 +169,7 @@ class Findings:
                 name="acknowledge_finding",
                 method="post",
                 path="/api/v1/findings/{id}/acknowledge",
-                summary="Say that somebody knows, until it closes",
+                summary="Acknowledge a finding until it closes",
                 answer=self.acknowledge,
                 answers={200: FindingShown},
                 scope=Scope.OPERATE,
@@ -193,7 +193,7 @@ class Findings:
             Operation(
                 name="list_tallies",
                 path="/api/v1/tallies",
-                summary="How often what happened, by the minute or the hour",
+                summary="Numbers of events by the minute or the hour",
                 answer=self.list_tallies,
                 answers={200: TallyPage},
                 scope=Scope.READ,
@@ -207,7 +207,7 @@ class Findings:
         return FindingList([show_standing(each) for each in found])
 
     def acknowledge(self, asked: Question) -> FindingShown:
-        """Raises `NotFound` if no finding with this id is open."""
+        """Acknowledge a finding. Raises `NotFound` if no open finding has this id."""
         finding_id = asked[FINDING_ID] or ""
         request = asked_by(asked, "acknowledge finding", finding=finding_id)
         row = record.acknowledge(self._database, request, finding_id, now=datetime.now(UTC))

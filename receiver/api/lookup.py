@@ -1,4 +1,4 @@
-"""Lookup: what the answers of every noun need to read, within bounds."""
+"""Lookup: the bounded reads that all resources share."""
 
 from __future__ import annotations
 
@@ -19,34 +19,36 @@ from receiver.search.windows import SortKey
 
 
 class Lookup:
-    """The database, read in pages, and the names of the sources in the settings."""
+    """Reads pages of the database, and knows the sources in the settings."""
 
     def __init__(self, database: Database, sources: Sequence[str], *, page_bytes: int, cursors: Cursors) -> None:
         self.database = database
         self.sources = sources
         self.cursors = cursors
-        #: Bytes after which a page ends.
+        #: The size in bytes at which a page ends.
         self.page_bytes = page_bytes
 
     def page(self, statement: Select[Any], show: Callable[[RowMapping], Any], limit: int) -> Page:
-        """The first rows of the statement, as `show` shows them: no more than `limit`, and than a page has bytes."""
+        """Read the first rows of the statement, formatted by `show`, up to `limit` and to the size of a page."""
         return read_page(self.database, statement, show, limit=limit, most_bytes=self.page_bytes)
 
     def bounds(self, behind: SortKey | None, limit: int) -> PageBounds:
-        """Of a page that begins behind this key."""
+        """Make the bounds of a page that begins after this key."""
         return PageBounds(behind=behind, limit=limit, most_bytes=self.page_bytes)
 
     def listed_in(self, name: str, wanted: DeliveryFilter | RowFilter | ChangeFilter) -> ListedIn:
-        """The list of this name and these filters in the database as it is now, for cursors."""
+        """Identify a list by its name, its filters and the database, for cursors."""
         with self.database.read() as connection:
             return ListedIn(name, wanted, identity_of(connection))
 
     def source(self, name: str | None) -> str | None:
-        """The name, if a source of the settings has it, or one that has left them and of which something is stored.
+        """Check the name of a source, which must be in the settings or have stored deliveries or rows.
 
         None stays None. Raises `BadRequest` for any other name.
         """
         if name is None or name in self.sources or is_source(self.database, name):
             return name
         known = ", ".join(self.sources) or "the settings, which name none"
-        raise BadRequest(f"There is no source {name[:64]!r}, nor was there: `source` takes one of {known}.")
+        raise BadRequest(
+            f"There is no source {name[:64]!r}, and nothing is stored of one: `source` takes one of {known}."
+        )

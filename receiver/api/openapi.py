@@ -1,4 +1,4 @@
-"""`/openapi.json`: everything that this installation serves, as an OpenAPI 3.1 document made from its operations."""
+"""`/openapi.json`: all operations of this installation as an OpenAPI 3.1 document."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from receiver.errors import Forbidden, HeadTooLarge, NotAuthorized, Refused, Una
 from receiver.release import release
 from receiver.schemas import Error, codes_of
 
-#: Where the document finds its own schemas.
+#: The place of schemas within the document.
 SCHEMAS = "#/components/schemas/{name}"
 
-#: Of a webhook.
+#: The request body of a webhook.
 BODY = {
     "required": True,
-    "description": "The bytes that are signed, whatever the content type says.",
+    "description": "The signed bytes, of any content type.",
     "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
 }
 
 
-#: The answer to who has the same already, as the header If-None-Match says.
+#: The response to a request whose If-None-Match has the answer's ETag.
 NOT_MODIFIED: dict[str, dict[str, Any]] = {
     "304": {"description": "The ETag in If-None-Match is still that of the answer."}
 }
 
 
-#: What any request may be refused with before its address is looked at.
+#: Errors that any request may get before it is routed.
 BY_SIZE: tuple[type[Refused], ...] = (UrlTooLong, HeadTooLarge)
 
 
 class OpenApi:
-    """The operation that shows the document, of all others and of itself."""
+    """The operation that returns the document of all operations, itself included."""
 
     def __init__(self, others: Iterable[Operation]) -> None:
         self._others = tuple(others)
@@ -58,14 +58,14 @@ class OpenApi:
         ]
 
     async def show_document(self, _: Question) -> bytes:
-        """The document, made when somebody first asks: it stays the same as long as the process runs."""
+        """Return the document, made at the first request and constant while the process runs."""
         if self._document is None:
             self._document = encode(await run_in_threadpool(describe, [*self._others, *self.operations()]))
         return self._document
 
 
 def describe(operations: Iterable[Operation]) -> dict[str, Any]:
-    """The document of these operations. It names no source and no secret."""
+    """Make the document of these operations. It contains no name of a source and no secret."""
     shown = list(chain.from_iterable(operation.described() for operation in operations))
     shapes = list(dict.fromkeys(chain([Error], *(operation.answers.values() for operation in shown))))
     schemas, components = schema_components(shapes, ref_template=SCHEMAS)

@@ -13,29 +13,29 @@ from receiver.runs.actions import By, Via
 
 Value = TypeVar("Value")
 
-#: Who asks where no token is wanted.
+#: The author of requests that need no token.
 NOBODY = By("", Via.API)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parameter(Generic[Value]):
-    """A part of an address or of its query."""
+    """A parameter in the path or the query."""
 
     name: str
-    #: As JSON Schema.
+    #: The JSON Schema of its value.
     schema: Mapping[str, Any]
     description: str
-    #: Makes a value of the text. Raises `BadRequest`, or `NotFound` for a part of an address.
+    #: Parses the text. Raises `BadRequest`, or `NotFound` for a parameter in the path.
     read: Callable[[str], Value]
-    #: What counts where it is not given.
+    #: The value of an absent parameter.
     default: Value
 
 
 class Question:
-    """What one request asks: the values of the operation's parameters."""
+    """One request: the values of the operation's parameters, and its author."""
 
     def __init__(self, values: Mapping[str, Any], *, by: By = NOBODY) -> None:
-        """`by` is who asks, as the token says."""
+        """`by` is the name in the token."""
         self._values = values
         self.by = by
 
@@ -54,30 +54,30 @@ class Operation:
 
     #: The `operationId`.
     name: str
-    #: As Starlette writes it.
+    #: The path in Starlette's notation.
     path: str
     summary: str
-    #: What answers it; None where the endpoint does.
+    #: The function that answers; None if the webhook endpoint answers.
     answer: Answerer | None
-    #: The schema of what it answers unless it refuses, by status.
+    #: The schemas of successful answers by status.
     answers: Mapping[int, Any] = field(default_factory=dict)
     refusals: tuple[type[Refused], ...] = ()
     method: Literal["get", "options", "post"] = "get"
-    #: Those whose name stands in the path are parts of it, the others belong to the query.
+    #: Parameters whose names occur in the path belong to it, the others to the query.
     parameters: tuple[Parameter[Any], ...] = ()
-    #: What the token must allow; None where no token is wanted.
+    #: The scope that the token needs; None if no token is needed.
     scope: Scope | None = None
     media_type: str = "application/json"
     takes_body: bool = False
     #: For an address with a `{table}` in it, the `answers` of each table: the document shows one address for each.
     by_table: Mapping[str, Mapping[int, Any]] | None = None
-    #: Whether the answer has an ETag, and is left out for who has it already.
+    #: Whether the answer has an ETag, so that an unchanged answer is not sent again.
     tagged: bool = False
-    #: Of the answer, beside those that every answer has.
+    #: Headers of the answer besides those of every answer.
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` if a part of the path has no parameter to say what it is."""
+        """Raise `ValueError` if a part of the path has no parameter."""
         undescribed = self.parts_of_path - {parameter.name for parameter in self.parameters}
         if undescribed:
             raise ValueError(f"{self.path} has parts without a parameter: {', '.join(sorted(undescribed))}.")
@@ -88,7 +88,7 @@ class Operation:
 
     @property
     def shown_path(self) -> str:
-        """The path as OpenAPI writes it."""
+        """The path in OpenAPI's notation."""
         return re.sub(r":\w+}", "}", self.path)
 
     @property
@@ -97,13 +97,13 @@ class Operation:
         return tuple(parameter for parameter in self.parameters if parameter.name not in self.parts_of_path)
 
     def status_of(self, content: Any) -> int:
-        """The status that goes with an answer: that of its schema, if there are several."""
+        """The status of an answer, found by its schema if there are several."""
         if self.by_table is not None or len(self.answers) == 1:
             return next(status for answers in (self.answers, *(self.by_table or {}).values()) for status in answers)
         return next(status for status, schema in self.answers.items() if type(content) is schema)
 
     def described(self) -> Iterator[Operation]:
-        """The operation as the document shows it: once, or once for each table."""
+        """Yield the operation for the document: once, or once for each table."""
         if self.by_table is None:
             yield self
             return

@@ -1,4 +1,4 @@
-"""Parameters that several addresses of the API take, and how the text of any parameter is read or refused."""
+"""Parameters that several operations share, and parsers of their text."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from receiver.search.pages import MOST_COUNTED
 
 Word = TypeVar("Word", bound=StrEnum)
 
-CURSOR_DESCRIPTION = "What `next` of the page before said."
+CURSOR_DESCRIPTION = "The value of `next` in the page before."
 
 
 def ask(request: Request, operation: Operation, *, by: By = NOBODY) -> Question:
-    """What the request asks, each parameter given at most once and known to the operation. Raises `BadRequest`.
+    """Parse a request, whose parameters must be known and given at most once. Raises `BadRequest`.
 
-    Without a token there is nothing to ask, and what a probe adds to its address is ignored.
+    Operations without a token ignore the query, because probes may add parameters of their own.
     """
     if operation.scope is None:
         return Question({})
@@ -38,7 +38,7 @@ def ask(request: Request, operation: Operation, *, by: By = NOBODY) -> Question:
 
 
 def question(operation: Operation, path: Mapping[str, str], query: Mapping[str, str], *, by: By = NOBODY) -> Question:
-    """What these words ask, those in the path and those of the query. Raises `BadRequest`, and `NotFound`."""
+    """Parse the parameters of a path and a query. Raises `BadRequest`, and `NotFound`."""
     known = [parameter.name for parameter in operation.query]
     unknown = sorted(set(query) - set(known))
     if unknown:
@@ -57,18 +57,18 @@ def question(operation: Operation, path: Mapping[str, str], query: Mapping[str, 
 
 
 def number(name: str) -> Callable[[str], int]:
-    """Reads a whole number that a database column holds."""
+    """Make a parser of whole numbers that fit a database column."""
 
     def read(text: str) -> int:
         if not is_id(text):
-            raise BadRequest(f"`{name}` takes a whole number, as this API gave it.")
+            raise BadRequest(f"`{name}` takes a whole number, as returned by this API.")
         return int(text)
 
     return read
 
 
 def flag(name: str) -> Callable[[str], bool]:
-    """Reads true or false."""
+    """Make a parser of true and false."""
 
     def read(text: str) -> bool:
         if text not in ("true", "false"):
@@ -79,7 +79,7 @@ def flag(name: str) -> Callable[[str], bool]:
 
 
 def one_of(kind: type[Word], name: str) -> Callable[[str], Word]:
-    """Reads one of these words."""
+    """Make a parser of these words."""
 
     def read(text: str) -> Word:
         try:
@@ -91,7 +91,7 @@ def one_of(kind: type[Word], name: str) -> Callable[[str], Word]:
 
 
 def plain_text(name: str, description: str, *, longest: int = LONGEST_NAME) -> Parameter[str | None]:
-    """A parameter that is any text, but for none."""
+    """Make a parameter that takes any text except the empty one."""
 
     def read(text: str) -> str:
         return arguments.parse_text(name, text, longest=longest)
@@ -100,7 +100,7 @@ def plain_text(name: str, description: str, *, longest: int = LONGEST_NAME) -> P
 
 
 def moment(name: str, description: str) -> Parameter[datetime | None]:
-    """A parameter that is a time, or how long ago it was."""
+    """Make a parameter that takes a time, or a span before now."""
 
     def read(text: str) -> datetime:
         return arguments.parse_moment(name, text, now=datetime.now(UTC))
@@ -126,5 +126,5 @@ SOURCE = plain_text("source", "The name of a source.")
 
 CURSOR: Parameter[str | None] = Parameter("cursor", {"type": "string"}, CURSOR_DESCRIPTION, str, None)
 COUNT: Parameter[bool | None] = Parameter(
-    "count", {"type": "boolean"}, f"Whether to count what matches, up to {MOST_COUNTED:,}.", flag("count"), None
+    "count", {"type": "boolean"}, f"Whether to count the matches, up to {MOST_COUNTED:,}.", flag("count"), None
 )

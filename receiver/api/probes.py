@@ -1,4 +1,4 @@
-"""Probes: what machines ask without a token, whether the process is alive, ready, and what it measures."""
+"""Probes: liveness, readiness and metrics, which need no token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Alive(Shape, frozen=True):
 
 class Ready(Shape, frozen=True):
     status: Literal["ready"]
-    warnings: Annotated[list[str], Meta(description="What should not stay as it is, and loses nothing meanwhile.")]
+    warnings: Annotated[list[str], Meta(description="Conditions to be mended, which lose no data meanwhile.")]
 
 
 class NotReady(Shape, frozen=True):
@@ -32,12 +32,12 @@ class NotReady(Shape, frozen=True):
 
 
 class Probes:
-    """The operations that are open to everybody, but for the document."""
+    """The operations without a token, except the document."""
 
     def __init__(
         self, readiness: Readiness, exposition: Exposition, *, measuring: Reads, warnings: Callable[[], list[str]]
     ) -> None:
-        """`measuring` lets one measure at a time; `warnings` are for `/readyz`."""
+        """`measuring` admits one measurement at a time; `warnings` returns those that `/readyz` shows."""
         self._readiness = readiness
         self._exposition = exposition
         self._measuring = measuring
@@ -73,12 +73,12 @@ class Probes:
         return Alive("alive")
 
     async def readyz(self, _: Question) -> Ready | NotReady:
-        """Ready if deliveries can be stored and the oldest due one is young enough."""
+        """Answer whether deliveries can be stored and the oldest due one is young enough."""
         reason = await self._readiness.reason()
         return Ready("ready", self._warnings()) if reason is None else NotReady("not ready", reason)
 
     async def metrics(self, _: Question) -> bytes:
-        """All metrics; those of the database as they were, if it does not answer in time."""
+        """Return all metrics; those of the database keep their previous values if it does not answer in time."""
         try:
             await self._measuring.run(self._exposition.measure)
         except Unavailable:

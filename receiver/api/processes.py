@@ -1,4 +1,4 @@
-"""Processes over HTTP: which ones serve or work at the moment."""
+"""Processes over HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ProcessShown(Shape, frozen=True):
     pid: int
     kind: Kind
     release: Annotated[str, Meta(description="Of Hookmirror.")]
-    fingerprint: Annotated[str, Meta(description="Equal where the sources and the handlers are.")]
+    fingerprint: Annotated[str, Meta(description="Equal for processes with equal sources and handlers.")]
     started_at: Moment
     seen_at: Moment
 
@@ -52,7 +52,7 @@ class Processes:
         ]
 
     def list_processes(self, _: Question) -> ProcessList:
-        """Those that said within the last minute that they run."""
+        """List the processes with a sign of life within the last minute."""
         now = datetime.now(UTC)
         with self._database.read() as connection:
             found = running(connection, now)

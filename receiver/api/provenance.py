@@ -1,4 +1,4 @@
-"""Provenance over HTTP: why a row is as it is, and what a delivery changed."""
+"""Provenance over HTTP: explains rows, and lists the changes of a delivery."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from receiver.search.filters import ChangeFilter
 from receiver.search.replayable import unknown_ids
 from receiver.worker.trial import Obstacle
 
-#: Deliveries that were never processed that are shown.
+#: The most deliveries shown that were never processed.
 MOST_NOT_IN_FORCE = 20
 
-#: Seconds that a question waits for the one before: one at a time runs handlers.
+#: Seconds that a request waits for the one before, because only one at a time runs handlers.
 TURN_SECONDS = 2.0
 
-# ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────
+# ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class ValueOrigin(Shape, frozen=True):
-    """What brought a value."""
+    """The origin of a value."""
 
     kind: Annotated[Bringer, Meta(description="`forgotten`: older than every delivery that is kept.")]
     delivery: Annotated[str | None, Meta(description="The id of the delivery.")]
@@ -48,20 +48,20 @@ class ValueOrigin(Shape, frozen=True):
 
 
 class LostValue(Shape, frozen=True):
-    """What lost last against a value, and differs from it."""
+    """The last different news that lost against a value."""
 
     value: Annotated[Any, Meta(description="Null for a document.")]
-    absent: Annotated[bool, Meta(description="Whether it said that the document has no such member.")]
+    absent: Annotated[bool, Meta(description="Whether the news was a document without this member.")]
     changed_at: Annotated[Moment, Meta(description="At the source.")]
     delivery: str
     how: Annotated[
         Defeat,
-        Meta(description="`overtaken`: it was the value; `stale`: it came too late; `tie`: it was of the same time."),
+        Meta(description="`overtaken`: it was the value before; `stale`: newer news was there; `tie`: equal times."),
     ]
 
 
 class WhyColumn(Shape, frozen=True):
-    """Why a column, or a member of a document, has its value."""
+    """The explanation of a column, or of a member of a document."""
 
     column: Annotated[str, Meta(description="`price`; for a member `data.price`.")]
     value: Annotated[Any, Meta(description="Null for a document: its first 200 members follow one by one.")]
@@ -69,15 +69,15 @@ class WhyColumn(Shape, frozen=True):
     rank: Annotated[str, Meta(description="What wins at one time: `delete` over `update` over `absent`.")]
     origin: ValueOrigin
     lost: LostValue | None
-    check: Annotated[Checked, Meta(description="Whether the deliveries say so, when they are run again.")]
-    because: Annotated[str | None, Meta(description="Why that is not known, or what they say.")]
-    tie: Annotated[bool, Meta(description="Whether the arrival alone decided it.")]
+    check: Annotated[Checked, Meta(description="Whether running the deliveries again gives this value.")]
+    because: Annotated[str | None, Meta(description="Why that is unknown, or how they differ.")]
+    tie: Annotated[bool, Meta(description="Whether the order of arrival alone decided it.")]
 
 
 class LostWithParent(Shape, frozen=True):
-    """What made a row inactive that no news of its own did."""
+    """The news that made a row inactive through its parent."""
 
-    external_id: Annotated[str, Meta(description="What it belongs to.")]
+    external_id: Annotated[str, Meta(description="The parent.")]
     changed_at: Moment
     origin: ValueOrigin
 
@@ -101,7 +101,7 @@ class NotRun(Shape, frozen=True):
 
 
 class WhyRow(Shape, frozen=True):
-    """Why a row is as it is."""
+    """The explanation of a row."""
 
     table: str
     source: str
@@ -110,10 +110,12 @@ class WhyRow(Shape, frozen=True):
     active: bool
     changed_at: Moment
     deactivated_at: Moment | None
-    check: Annotated[Checked, Meta(description="Whether the row is what its kept deliveries say.")]
+    check: Annotated[Checked, Meta(description="Whether the row equals the result of its kept deliveries.")]
     says: Annotated[list[str], Meta(description="The answer in sentences.")]
     columns: list[WhyColumn]
-    differing: Annotated[list[str], Meta(description="About which the deliveries say something else.")]
+    differing: Annotated[
+        list[str], Meta(description="Columns and members in which the deliveries differ from the row.")
+    ]
     lost_with_parent: LostWithParent | None
     not_in_force: Annotated[list[NotInForce], Meta(description="Newest first, at most 20.")]
     ran: Annotated[int, Meta(description="Deliveries that were run again.")]
@@ -127,7 +129,7 @@ class ChangesOfDelivery(Shape, frozen=True):
 
 
 def show_why(why: Why) -> WhyRow:
-    """Why a row is as it is, as the API shows it."""
+    """Format the explanation of a row for the API."""
     row, obstacles = why.row, why.recomputation.obstacles
     return WhyRow(
         table=str(sql_table(row.key.table).name),
@@ -197,7 +199,7 @@ def _shown(value: Any) -> Any:
     return None if isinstance(value, dict) else plain(value)
 
 
-# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── parameters ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 WHY_SOURCE = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
 WHY_ID = Parameter("external_id", {"type": "string"}, "The id at the source; its slashes as %2F.", str, "")
@@ -218,7 +220,7 @@ class Provenance:
             Operation(
                 name="explain_row",
                 path="/api/v1/catalog/{table}/{source}/{external_id:path}/why",
-                summary="Why a row of {table} is as it is: what brought each value, and what lost against it",
+                summary="Why a row of {table} has its values: the origin of each, and the news that lost against it",
                 answer=self.explain,
                 by_table={name: {200: WhyRow} for name in self._tables},
                 scope=Scope.READ,
@@ -238,21 +240,21 @@ class Provenance:
         ]
 
     def explain(self, asked: Question) -> WhyRow:
-        """Run the row's deliveries again. Raises `NotFound`, and `Unavailable` while another question does so."""
+        """Explain a row by running its deliveries again. Raises `NotFound`, and `Unavailable` if it must wait."""
         source, external_id = asked[WHY_SOURCE], asked[WHY_ID]
         key = Key(self._tables[asked[self._table]], source, external_id)
         if not self._turn.acquire(timeout=TURN_SECONDS):
-            raise Unavailable("Another question is having handlers run, one at a time: ask again in a moment.")
+            raise Unavailable("Another request is running handlers, one at a time: ask again in a moment.")
         try:
             why = self._explain(self._lookup.database, key)
         finally:
             self._turn.release()
         if why is None:
-            raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} was ever heard of.")
+            raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} is known.")
         return show_why(why)
 
     def changes(self, asked: Question) -> ChangesOfDelivery:
-        """What one delivery changed. Raises `NotFound` for one that is not kept and changed nothing."""
+        """List the changes of one delivery. Raises `NotFound` for one that is not kept and changed nothing."""
         database, wanted = self._lookup.database, ChangeFilter(delivery=asked[ID])
         listed = self._lookup.listed_in("changes of a delivery", wanted)
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])

@@ -1,8 +1,8 @@
-"""The read budget: how much of the process's time reads may take while webhooks are being acked.
+"""The read budget: the share of CPU time that reads may use while webhooks are being acked.
 
-Reads run in threads of the process that acks, and a thread that computes holds up all others. So while webhooks come
-in, reads pay for the CPU time that they use: the next one begins when the share of the time that passed covers it.
-Without webhooks, reads cost nothing.
+Reads run in threads of the process that acks, and a computing thread delays all others. So while webhooks arrive, reads
+spend from a budget that grows with time, and the next read begins when the budget covers it. Without webhooks, reads
+are not limited.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from collections.abc import Callable, Hashable
 #: The share of one core that all reads together may use while webhooks are being acked.
 SHARE = 0.05
 
-#: Seconds of CPU time that reads may use at once after a pause: what a few people who open a page need.
+#: Seconds of CPU time that the budget saves at most: enough for a few people who open a page.
 BURST = 0.15
 
-#: Seconds of CPU time of one read that all others wait for; those beyond are for reads of the same key to wait for.
+#: Seconds of CPU time of one read that delay all others; the time beyond delays only reads of the same key.
 MOST_SHARED = 0.05
 
-#: Seconds that reads of one key wait at most after an expensive one: less than a read waits for its turn.
+#: The longest wait of a key's reads after an expensive one, in seconds: less than a read waits for its turn.
 LONGEST_KEY_REST = 1.5
 
 #: Seconds of CPU time that a request and its answer take in the event loop, beside the thread of the read.
 REQUEST_COST = 0.001
 
-#: What a read is taken to cost before any of its key has ended, and the weight of the newest in the mean of a key.
+#: The assumed cost of a key's first read in seconds, and the weight of the newest read in a key's mean.
 FIRST_ESTIMATE, NEWEST_WEIGHT = 0.005, 0.3
 
-#: Keys whose costs are remembered.
+#: The most keys whose costs are remembered.
 MOST_KEYS = 1_000
 
 
@@ -36,7 +36,7 @@ class ReadBudget:
     """An account of CPU time, in seconds. For one event loop; a key stands for reads that resemble each other."""
 
     def __init__(self, *, is_busy: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
-        """`is_busy` says whether webhooks are being acked."""
+        """`is_busy` returns whether webhooks are being acked."""
         self._is_busy = is_busy
         self._clock = clock
         self._balance, self._counted_at = BURST, clock()
@@ -45,7 +45,7 @@ class ReadBudget:
         self._rests: dict[Hashable, float] = {}
 
     def wait(self, key: Hashable) -> float:
-        """Seconds until a read of this key may begin; less if the webhooks end before."""
+        """Seconds until a read of this key may begin, if webhooks keep arriving."""
         if not self._is_busy():
             self._balance, self._counted_at = BURST, self._clock()
             self._rests.clear()
@@ -55,14 +55,14 @@ class ReadBudget:
         return max(owed, self._rests.get(key, now) - now)
 
     def begin(self, key: Hashable) -> float:
-        """Pay in advance what a read of this key costs on average, and return it."""
+        """Charge the mean cost of this key's reads in advance, and return it."""
         self._count()
         advance = self._costs.get(key, FIRST_ESTIMATE)
         self._balance -= advance
         return advance
 
     def end(self, key: Hashable, *, advance: float, used: float) -> None:
-        """Pay what the read really used, in seconds of CPU time."""
+        """Correct the charge to the CPU time that the read used, in seconds."""
         now = self._count()
         cost = used + REQUEST_COST
         self._balance += advance - min(cost, MOST_SHARED)

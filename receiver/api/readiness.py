@@ -1,7 +1,7 @@
 """Readiness: whether deliveries can be stored and are worked on in time. The answer never takes longer than a second.
 
-The database is asked by one thread with a connection of its own, so that neither readers nor locks hold the answer up;
-whoever asks meanwhile gets what that thread finds, or that it has found nothing in time.
+One thread with a connection of its own queries the database, so that neither readers nor locks delay the answer;
+concurrent requests share its result, or are answered that there was none in time.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from receiver.database.errors import is_overdue, is_read_only, is_transient
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
 
-#: Seconds that one statement may take, waiting for locks included, and the answer as a whole.
+#: The time limits of one statement, locks included, and of the whole answer, in seconds.
 READINESS_STATEMENT_SECONDS, ANSWER_SECONDS = 0.5, 0.8
 
-#: Seconds that what was found counts for whoever asks next, and that it counts if nothing newer is found in time.
+#: Seconds for which a result is reused, and for which it stands in if no newer one is found in time.
 REUSE, STILL_GOOD = 0.25, 3.0
 
-#: What accepting a delivery writes to.
+#: The tables that accepting a delivery writes to.
 WRITTEN = (DELIVERIES, BODIES, DEDUP_KEYS)
 
 
 class Readiness:
-    """Finds out whether this process can do its work."""
+    """Checks whether this process can store deliveries and keep up with them."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Readiness:
         max_backlog_seconds: float,
         accepting: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`inbox` is one with a connection of its own; `accepting` says what keeps deliveries from being stored."""
+        """`inbox` has a connection of its own; `accepting` returns why deliveries cannot be stored, or None."""
         self._inbox = inbox
         self._sources = sources
         self._max_backlog_seconds = max_backlog_seconds
@@ -50,15 +50,15 @@ class Readiness:
         self._look: Future[None] | None = None
         self._reason: str | None = None
         self._looked_at = -math.inf
-        # The server has just seen that its database is there.
+        # The server has just checked its database.
         self._good_at = time.monotonic()
 
     def renew(self, sources: Sequence[str], *, max_backlog_seconds: float) -> None:
-        """These are the sources, and the age, from the next look on."""
+        """Replace the sources and the age, from the next check on."""
         self._sources, self._max_backlog_seconds = sources, max_backlog_seconds
 
     async def reason(self) -> str | None:
-        """Why the process is not ready; None if it is."""
+        """Return why the process is not ready; None if it is."""
         known = self._accepting() or self._inbox.database.trouble
         if known is not None:
             return known
@@ -75,7 +75,7 @@ class Readiness:
         return self._reason
 
     def close(self) -> None:
-        """Look no more. A look under way is not waited for."""
+        """Stop checking, without waiting for a check in progress."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _find_out(self) -> None:
@@ -92,18 +92,18 @@ class Readiness:
         self._looked_at = time.monotonic()
 
     def _try_to_write(self) -> None:
-        """Raises SQLAlchemy's error if nothing can be written; takes the locks of who does, and changes nothing."""
+        """Take the locks of a write, and change nothing. Raises SQLAlchemy's error if the database refuses writes."""
         with self._inbox.database.write() as connection:
             for table in WRITTEN:
                 connection.execute(delete(table).where(false()))
 
 
 def _told(error: Exception) -> str:
-    """What everybody may know about the trouble: no names of hosts and users."""
+    """Describe a database error for the public, without names of hosts and users."""
     if is_read_only(error):
-        return "The database can be read and not written."
+        return "The database can be read, but not written."
     if is_overdue(error) or (is_transient(error) and not getattr(error, "connection_invalidated", False)):
-        return "The database cannot be written now: somebody holds a lock."
+        return "The database cannot be written now: another session holds a lock."
     if isinstance(error, SQLAlchemyError):
         return "The database does not answer."
-    return "Whether the database can be written is not known, because of an error here."
+    return "An error in this process prevented the check of the database."

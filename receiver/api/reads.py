@@ -1,6 +1,6 @@
 """Reads of the API: a bounded number at once, on threads and connections of their own, each for a bounded time.
 
-So nobody who reads, however much and however slowly, keeps acks, the worker or a health check waiting.
+So no client that reads much or slowly delays acks, the worker or a health check.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from receiver.metrics import metrics
 
 Result = TypeVar("Result")
 
-#: Seconds that a read waits for its turn at most, and how many may wait for each that runs.
+#: The longest wait of a read for its turn in seconds, and how many reads may wait for each that runs.
 LONGEST_WAIT, WAITING_FOR_EACH = 2.0, 8
 
-#: Seconds that an answer may take beyond what its statements may: it is put together, and a connection may be opened.
+#: Seconds that an answer may take beyond the limit of a statement, to open a connection and to format it.
 GRACE = 2.0
 
 
 class Reads:
-    """Runs functions that read, from an event loop, on as many threads as may read at once."""
+    """Runs reading functions from an event loop, on a bounded number of threads."""
 
     def __init__(self, *, at_once: int, seconds: float, budget: ReadBudget | None = None) -> None:
-        """`seconds` is what one statement may take, as their database ensures; `budget` bounds all reads together."""
+        """`seconds` is the time limit of a statement, enforced by the database; `budget` bounds all reads together."""
         self._at_once = at_once
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="reads")
         self._turns = Turns(at_once, budget)
 
     async def run(self, read: Callable[[], Result], *, key: Hashable = None) -> Result:
-        """What `read` returns; its turn is fair to reads of other keys.
+        """Run `read` when its turn comes, which is fair to reads of other keys, and return its result.
 
         Raises `Unavailable` if its turn does not come, or if it takes too long.
         """
@@ -56,7 +56,7 @@ class Reads:
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(partial(self._turns.give_back, turn, used=thread_time() - began))
 
-        # Its turn is over when the thread is free, and not when nobody waits for it any more.
+        # The turn ends when the thread is free, even if its request was abandoned before.
         reading = self._threads.submit(timed)
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(reading)), self._seconds + GRACE)
@@ -68,7 +68,7 @@ class Reads:
             raise
 
     def close(self) -> None:
-        """Begin nothing more. What runs is not waited for."""
+        """Begin no further read, without waiting for those in progress."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _take_turn(self, key: Hashable) -> Turn:
@@ -81,7 +81,9 @@ class Reads:
 
     def _too_many(self) -> Unavailable:
         metrics.READS_REFUSED.labels("busy").inc()
-        return Unavailable(f"{self._at_once} reads at once are as many as may be beside webhooks. Ask again later.")
+        return Unavailable(
+            f"Too many reads: {self._at_once} run at once beside webhooks, and others wait. Ask again later."
+        )
 
     def _too_slow(self) -> Unavailable:
         metrics.READS_REFUSED.labels("slow").inc()

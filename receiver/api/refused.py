@@ -1,4 +1,4 @@
-"""Refused requests over HTTP: what is kept, verified again, dropped."""
+"""Kept refused requests over HTTP: list, verify again, drop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RefusedRequest(Shape, frozen=True):
     code: Annotated[str, Meta(description="Why it was refused.")]
     received_at: Moment
     size: Annotated[int, Meta(description="Bytes of body and headers.")]
-    headers: Annotated[list[list[str]], Meta(description="Those that are kept, a name and a value each.")]
+    headers: Annotated[list[list[str]], Meta(description="The kept headers, each a name and a value.")]
     begins: Annotated[str, Meta(description=f"The first {refused.SHOWN_BYTES} bytes of the body.")]
     begins_encoding: Literal["text", "hex"]
 
@@ -42,12 +42,12 @@ class RefusedPage(Shape, frozen=True):
 
 
 class VerifiedAgain(Shape, frozen=True):
-    """What came of verifying kept requests again."""
+    """The result of verifying kept requests again."""
 
     verified: int
     accepted: Annotated[int, Meta(description="Of those, new deliveries.")]
     duplicates: int
-    left: Annotated[int, Meta(description="Those that still do not verify, and stay.")]
+    left: Annotated[int, Meta(description="Requests that still do not verify, and stay kept.")]
 
 
 class Dropped(Shape, frozen=True):
@@ -55,7 +55,7 @@ class Dropped(Shape, frozen=True):
 
 
 def show_refused(row: RowMapping) -> RefusedRequest:
-    """A kept request as the API and the command show it."""
+    """Format a kept request for the API and the command."""
     begins, encoding = refused.as_text(bytes(row["begins"]))
     return RefusedRequest(
         id=str(row["id"]),
@@ -101,7 +101,7 @@ class RefusedRequests:
                 name="verify_refused",
                 method="post",
                 path="/api/v1/refused/{source}/verify",
-                summary="Accept kept requests that verify with a secret of now",
+                summary="Accept kept requests that verify with a present secret",
                 answer=self.verify,
                 answers={200: VerifiedAgain},
                 scope=Scope.OPERATE,
@@ -131,7 +131,7 @@ class RefusedRequests:
         if source is None:
             known = ", ".join(sorted(self._facts.sources)) or "none"
             raise NotFound(f"There is no source {asked[NAMED][:64]!r} in the settings; there are: {known}.")
-        # It needs no idempotency key: each request is accepted once.
+        # No idempotency key is needed, because each request is accepted only once.
         request = Asked(by=asked.by, what="verify refused", arguments={"source": source.name}, reason=asked[WHY])
         done = verify_refused(self._inbox, source, request, accepted=self._wake)
         return VerifiedAgain(done.number, done.accepted, done.duplicates, done.left)

@@ -24,6 +24,7 @@ from receiver.api.reads import Reads
 from receiver.api.refused import RefusedRequests
 from receiver.api.runs import Runs
 from receiver.api.search import Search
+from receiver.api.sessions import ConsoleSessions
 from receiver.api.stats import Counts, Stats
 from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
@@ -36,16 +37,16 @@ from receiver.worker.processes import Wiring
 
 
 class Resource(Protocol):
-    """One thing that can be asked about over HTTP."""
+    """A group of operations on one noun."""
 
     def operations(self) -> Sequence[Operation]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiParts:
-    """The parts of a process that the resources ask."""
+    """The parts of a process that the resources use."""
 
-    #: With connections of its own, as many as may read at once, whose statements end in time.
+    #: A database with connections for the simultaneous reads, whose statements are bounded in time.
     inbox: Inbox
     sources: list[str]
     cursors: Cursors
@@ -53,18 +54,18 @@ class ApiParts:
     readiness: Readiness
     exposition: Exposition
     measuring: Reads
-    #: What the rules of findings are told of the settings in force.
+    #: Returns the facts for the rules of findings, from the settings in force.
     facts: Facts
     #: Called when there is new work for the worker of this process.
     wake: Callable[[], None]
     wiring: Wiring
-    #: What `/readyz` warns of.
+    #: Returns the warnings of `/readyz`.
     warnings: Callable[[], list[str]] = list
-    #: How the reconciles of the sources stand.
+    #: Returns the reconcile status of sources.
     reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: ()
-    #: Ask the sources' own APIs.
+    #: Asks the sources' own APIs.
     questions: SourceQuestions | None = None
-    #: Tells why a row is as it is.
+    #: Explains rows.
     explain: Explain = field(default_factory=lambda: explainer({}))
 
     def resources(self) -> tuple[Resource, ...]:
@@ -75,7 +76,7 @@ class ApiParts:
         return (
             Probes(self.readiness, self.exposition, measuring=self.measuring, warnings=self.warnings),
             Deliveries(lookup, self.inbox, wake=self.wake),
-            # Before the rows, whose ids may hold slashes.
+            # Before the rows, whose ids may contain slashes.
             Provenance(lookup, tables, self.explain),
             Catalog(lookup, tables),
             questions,
@@ -86,5 +87,6 @@ class ApiParts:
             Stats(Counts(database, self.sources, reconciles=self.reconciles)),
             Processes(lookup),
             Findings(lookup, self.facts),
+            ConsoleSessions(lookup),
             RefusedRequests(lookup, self.inbox, self.facts, wake=self.wake),
         )

@@ -1,6 +1,6 @@
-"""The HTTP API: what came in, what it became, how things stand. JSON, read with a token (`hookmirror token`).
+"""The routes of the HTTP API, made of the resources' operations, with tokens checked (`hookmirror token`).
 
-Each resource gives its operations; from them come the routes here and the document in `receiver.api.openapi`.
+The document in `receiver.api.openapi` is made of the same operations.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ log = Repeats(structlog.get_logger(__name__))
 
 
 class Address(Route):
-    """A route that takes line ends in a parameter for what they are, and none behind its own end."""
+    """A route that matches line ends inside a parameter, and none after its own end."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         # Starlette's patterns let `.` stop at a line end, and `$` stand before one: "A\nB" has no row, "A\n" has A's.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
-        #: What stands behind a part that may hold slashes.
+        #: The suffixes after a parameter that may contain slashes.
         self._end = path.rpartition(":path}")[2].encode() if ":path}" in path else b""
 
     def matches(self, scope: RequestScope) -> tuple[Match, RequestScope]:
-        """Whether it is this address. The row `A/why` is asked for as `A%2Fwhy`, and `A/why` asks about the row `A`."""
+        """Whether the request matches. `A/why` is the explanation of the row `A`; the row `A/why` is `A%2Fwhy`."""
         raw = scope.get("raw_path")
         if self._end and isinstance(raw, bytes) and not raw.partition(b"?")[0].endswith(self._end):
             return Match.NONE, {}
@@ -59,15 +59,15 @@ class Api:
     """The routes, made of the operations of some resources."""
 
     def __init__(self, tokens: Tokens, reads: Reads, resources: Iterable[Resource]) -> None:
-        """`reads` are those that look something up, as many at once as it allows."""
+        """`reads` runs the operations that read the database."""
         self._tokens, self._reads = tokens, reads
         page = DocsPage(lambda: describe(self.operations))
         described = [*HOOKS, *(each for resource in (*resources, page) for each in resource.operations())]
-        #: Everything that is served, webhooks included.
+        #: All operations, webhooks included.
         self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
 
     def routes(self) -> list[BaseRoute]:
-        """A route for each operation, but for webhooks, which the endpoint takes before they come here."""
+        """Make a route for each operation except webhooks, which the endpoint handles before routing."""
         return [
             Address(operation.path, self._serve(operation), methods=[operation.method.upper()])
             for operation in self.operations
@@ -104,7 +104,7 @@ def _respond(
 
 
 def answer_refused(_: Request, error: Exception) -> Response:
-    """An error of ours, in the shape of the contract."""
+    """Answer an error of ours with its code and message."""
     assert isinstance(error, Refused)
     headers = {}
     if isinstance(error, NotAuthorized):

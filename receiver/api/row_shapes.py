@@ -15,7 +15,7 @@ from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.schemas import Shape
 from receiver.search.rows import shown_columns
 
-#: What the values of a column are in JSON. Else they may be anything.
+#: JSON types of columns by their SQL type; other columns may have any value.
 JSON_TYPES: tuple[tuple[Any, Any], ...] = (
     (ExactDecimal, Annotated[str, Meta(extra_json_schema={"format": "decimal"})]),
     (UtcDateTime, Annotated[datetime, Meta(tz=True)]),
@@ -37,18 +37,18 @@ def row_shape(table: type[MirrorRow]) -> type[Any]:
         members.append((f"column_{number}", kind | None if column.nullable and kind is not Any else kind))
     names = {f"column_{number}": str(column.name) for number, column in enumerate(columns)}
     name = sql_table(table).name
-    # By the table and not by its class: two packages may have a class of one name.
+    # Named by the table, because two packages may have classes of the same name.
     title = f"{name.title().replace('_', '')}Row"
     return shape_of(table, title, members, rename=names, namespace={"__doc__": f"A row of {name}."})
 
 
 def shape_of(table: type[MirrorRow], title: str, members: Any, **options: Any) -> type[Any]:
     """A schema that belongs to this table."""
-    # In a module of its own, so that no other schema takes its name in the document.
+    # With a module name of its own, so that no other schema has its name in the document.
     module = f"{__name__}.{sql_table(table).name}"
     return defstruct(title, members, bases=(Shape,), module=module, frozen=True, **options)
 
 
 def show_row(shape: type[Any], row: RowMapping) -> Any:
-    """A mirror row as the API shows it: decimals as text with all their digits."""
+    """Format a mirror row for the API, decimals as text with all their digits."""
     return shape(*(format(value, "f") if isinstance(value, Decimal) else value for value in row.values()))

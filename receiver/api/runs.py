@@ -34,7 +34,7 @@ KindName = Literal["replay", "reconcile", "date_back", "repair", "prune"]
 
 
 class PlannedKind(StrEnum):
-    """What can be planned over HTTP."""
+    """The kinds of runs that can be planned over HTTP."""
 
     REPLAY = REPLAY
     RECONCILE = RECONCILE
@@ -46,16 +46,14 @@ class Run(Shape, frozen=True):
     id: str
     kind: KindName
     sources: list[str]
-    arguments: Annotated[dict[str, Any], Meta(description="What was asked for.")]
+    arguments: Annotated[dict[str, Any], Meta(description="The arguments of the request.")]
     state: RunState
-    total: Annotated[int, Meta(description="Deliveries or rows to work on, as far as known.")]
-    done: Annotated[int, Meta(description="Those that came to their end.")]
+    total: Annotated[int, Meta(description="Deliveries or rows to process, as far as known.")]
+    done: Annotated[int, Meta(description="Finished deliveries or rows.")]
     tally: Annotated[dict[str, int], Meta(description="How those ended.")]
     forecast: Annotated[
         dict[str, Any] | None,
-        Meta(
-            description="What a start would do: numbers by outcome, reasons, numbers of rows, and whether it is a part."
-        ),
+        Meta(description="The forecast: numbers by outcome, reasons, numbers of rows, and whether it is partial."),
     ]
     release: str
     wiring: str
@@ -65,11 +63,11 @@ class Run(Shape, frozen=True):
     started_at: Moment | None
     reason: str | None
     ended_at: Moment | None
-    trouble: Annotated[str | None, Meta(description="Why it does not move at the moment.")]
+    trouble: Annotated[str | None, Meta(description="Why it does not progress at present.")]
 
 
 class ForecastRow(Shape, frozen=True):
-    """A row that a start would change, as of the plan."""
+    """A row that the run would change, according to its plan."""
 
     table: str
     source: str
@@ -91,7 +89,7 @@ class RunPage(Shape, frozen=True):
 
 
 class RunChanged(Shape, frozen=True):
-    """A run and the state that it is in by this request."""
+    """A run and its state after the request."""
 
     run: str
     state: RunState
@@ -105,18 +103,18 @@ def _run_id(text: str) -> int:
 
 RUN_ID = Parameter("id", {"type": "string"}, "The id of a run.", _run_id, 0)
 
-#: What a replay is planned of.
+#: The filters of a planned replay.
 PLAN_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, CONFLICT)
 
 PLANNED_KIND: Parameter[PlannedKind] = Parameter(
     "kind",
     {"type": "string", "enum": [*map(str, PlannedKind)]},
-    "What is planned. A reconcile takes `source` and `force` alone.",
+    "The kind of run. A reconcile takes only `source` and `force`.",
     one_of(PlannedKind, "kind"),
     PlannedKind.REPLAY,
 )
 FORCE: Parameter[bool | None] = Parameter(
-    "force", {"type": "boolean"}, "With a reconcile: believe a list that lacks very many rows.", flag("force"), None
+    "force", {"type": "boolean"}, "With a reconcile: deactivate missing rows beyond the brake.", flag("force"), None
 )
 
 
@@ -124,7 +122,7 @@ class Runs:
     """The operations on runs."""
 
     def __init__(self, lookup: Lookup, verbs: Verbs, sources: Callable[[], Mapping[str, Source]]) -> None:
-        """`sources` are those in force, whenever they are asked for."""
+        """`sources` returns the sources of the settings in force."""
         self._lookup, self._verbs, self._sources = lookup, verbs, sources
 
     def operations(self) -> list[Operation]:
@@ -154,7 +152,7 @@ class Runs:
                 name="plan_run",
                 method="post",
                 path="/api/v1/runs",
-                summary="Plan a replay of the deliveries that the filters mean, or a reconcile of a source; a process "
+                summary="Plan a replay of the deliveries that match the filters, or a reconcile of a source; a process "
                 "with a worker makes the plan",
                 answer=self.plan,
                 answers={202: RunChanged},
@@ -205,7 +203,7 @@ class Runs:
         return WholeRun(**formatting.run_as_json(run), rows=[ForecastRow(**row) for row in rows])
 
     def plan(self, asked: Question) -> RunChanged:
-        """Begin the plan of a run. Raises `BadRequest` for what cannot be planned."""
+        """Begin the plan of a run. Raises `BadRequest` for an invalid selection."""
         return self._plan_reconcile(asked) if asked[PLANNED_KIND] is PlannedKind.RECONCILE else self._plan_replay(asked)
 
     def _plan_reconcile(self, asked: Question) -> RunChanged:
@@ -215,7 +213,7 @@ class Runs:
             raise BadRequest(f"A reconcile compares a whole source: leave `{given[0]}` out, or plan a replay.")
         source = self._sources().get(asked[SOURCE] or "")
         if source is None:
-            raise BadRequest("Say which source is reconciled: `source` takes one of the settings.")
+            raise BadRequest("The source is missing: `source` takes a name in the settings.")
         try:
             check_reconcilable(source)
         except ConfigurationError as error:
@@ -226,7 +224,7 @@ class Runs:
         return _changed(done)
 
     def _plan_replay(self, asked: Question) -> RunChanged:
-        """Raises `BadRequest` without a filter, or for a state that is not an end."""
+        """Begin the plan of a replay. Raises `BadRequest` without a filter, or for a state that is not final."""
         if asked[FORCE] is not None:
             raise BadRequest("`force` is for a reconcile: leave it out, or set `kind=reconcile`.")
         wanted = DeliveryFilter(
@@ -240,9 +238,11 @@ class Runs:
             conflict=asked[CONFLICT],
         )
         if wanted == DeliveryFilter():
-            raise BadRequest("Say which deliveries: give `source`, `state`, `event_type` or another filter.")
+            raise BadRequest("No deliveries are selected: give `source`, `state`, `event_type` or another filter.")
         if wanted.state not in (None, *ENDED):
-            raise BadRequest(f"What is {wanted.state} is not done yet: `state` takes one of {', '.join(ENDED)} here.")
+            raise BadRequest(
+                f"Deliveries that are {wanted.state} cannot be replayed: `state` takes one of {', '.join(ENDED)} here."
+            )
         request = Asked(by=asked.by, what="plan replay", arguments=as_text(wanted), key=asked[IDEMPOTENCY_KEY])
         return _changed(self._verbs.plan(request, REPLAY, now=datetime.now(UTC)))
 

@@ -21,22 +21,22 @@ from receiver.search.hits import MOST_HITS, HitKind, Hits, search
 
 
 class FoundRow(Shape, frozen=True):
-    """A row of the mirror that is called so."""
+    """A row of the mirror with the sought SKU or id."""
 
     kind: HitKind
     table: str
-    row: Annotated[dict[str, Any], Meta(description="As the list of the table shows it.")]
+    row: Annotated[dict[str, Any], Meta(description="The row as in the list of its table.")]
 
 
 class FoundDelivery(Shape, frozen=True):
-    """A delivery that is called so, or that is about an entity that is."""
+    """A delivery with the sought id or key, or about an entity with the sought id."""
 
     kind: HitKind
     delivery: Delivery
 
 
 class LookedFor(Shape, frozen=True):
-    """One way on which it was looked for."""
+    """A place that was searched."""
 
     kind: HitKind
     where: Annotated[list[str], Meta(description="Names of tables.")]
@@ -44,18 +44,18 @@ class LookedFor(Shape, frozen=True):
 
 
 class SearchResult(Shape, frozen=True):
-    """Everything that is called so."""
+    """The results of a search."""
 
-    text: Annotated[str, Meta(description="What was looked for, letter for letter.")]
+    text: Annotated[str, Meta(description="The sought text.")]
     says: Annotated[str, Meta(description="The answer in one sentence.")]
     rows: Annotated[list[FoundRow], Meta(description=f"At most {MOST_HITS} of a kind and table.")]
     deliveries: Annotated[list[FoundDelivery], Meta(description=f"The newest first, at most {MOST_HITS} of a kind.")]
-    about: Annotated[Matching, Meta(description="How many deliveries are about an entity of this name.")]
-    looked: Annotated[list[LookedFor], Meta(description="What it was taken for, and where it was looked for.")]
+    about: Annotated[Matching, Meta(description="How many deliveries are about an entity with this id.")]
+    looked: Annotated[list[LookedFor], Meta(description="The places that were searched.")]
 
 
 def show_hits(hits: Hits, tables: dict[str, type[MirrorRow]]) -> SearchResult:
-    """Hits as the API shows them."""
+    """Format hits for the API."""
     return SearchResult(
         hits.text,
         hits.says,
@@ -73,14 +73,14 @@ def _sought(text: str) -> str:
 Q = Parameter(
     "q",
     {"type": "string", "minLength": 1, "maxLength": LONGEST_ENTITY},
-    "A SKU, an external id, an entity as `kind:id`, the id of a delivery, or a dedup key; letter for letter.",
+    "A SKU, an external id, an entity as `kind:id`, the id of a delivery, or a dedup key; exact.",
     _sought,
     "",
 )
 
 
 class Search:
-    """The operation that finds what people have in hand."""
+    """The operation that finds rows and deliveries by any identifier."""
 
     def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]]) -> None:
         self._lookup = lookup
@@ -91,7 +91,7 @@ class Search:
             Operation(
                 name="search",
                 path="/api/v1/search",
-                summary="Whatever has this SKU, id, entity or dedup key",
+                summary="Rows and deliveries with this SKU, id, entity or dedup key",
                 answer=self.search,
                 answers={200: SearchResult},
                 scope=Scope.READ,

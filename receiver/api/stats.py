@@ -1,4 +1,4 @@
-"""Statistics over HTTP, and the counts that they and the metrics are made of."""
+"""Statistics over HTTP, and the counts behind them and the metrics."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from receiver.mirror.versions import Outcome
 from receiver.runs.schedule import ReconcileStatus
 from receiver.schemas import Moment, Shape
 
-#: A full count is reused for so many times as long as it took, and at least so many seconds.
+#: A full count is cached for this many times as long as it took, and at least for this many seconds.
 COUNT_REUSE, LEAST_REUSE = 20, 1.0
 
-#: Seconds that somebody waits for another's count.
+#: The longest wait for a count that another request has begun, in seconds.
 COUNT_TIMEOUT = 5.0
 
-#: The states that a backlog consists of: each has an index of its own.
+#: The states of a backlog, each with a partial index of its own.
 BACKLOG = (State.PENDING, State.PROCESSING, State.DEAD)
 
 
 class SourceReconcile(Shape, frozen=True):
-    """When a source was reconciled last, and will be next."""
+    """The latest and the next reconcile of a source."""
 
-    schedule: Annotated[str | None, Meta(description="As in the settings; null if only by hand.")]
+    schedule: Annotated[str | None, Meta(description="The timetable in the settings; null without one.")]
     run: Annotated[str | None, Meta(description="The latest run.")]
     began_at: Moment | None
-    ended_at: Annotated[Moment | None, Meta(description="Null while it is under way, or broke off.")]
+    ended_at: Annotated[Moment | None, Meta(description="Null while the latest run is unfinished.")]
     under_way: bool
-    error: Annotated[str | None, Meta(description="Why the last one broke off, or does not move.")]
+    error: Annotated[str | None, Meta(description="Why the latest run failed or does not progress.")]
     next_at: Moment | None
 
 
 class SourceStatistics(Shape, frozen=True):
-    """How one source stands."""
+    """The statistics of one source."""
 
     source: str
     states: Annotated[dict[State, int], Meta(extra_json_schema={"propertyNames": {"enum": [*map(str, State)]}})]
@@ -96,17 +96,17 @@ class Counts:
         *,
         reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: (),
     ) -> None:
-        """`reconciles` tells of the sources in the settings how their reconciles stand, given the time."""
+        """`reconciles` returns the reconcile status of the sources in the settings at a given time."""
         self._database = database
         self._reconciles = reconciles
-        #: Those in the settings.
+        #: The sources in the settings.
         self.sources = sources
         self._counting = Lock()
         self._ended: list[RowMapping] = []
         self._believed_until = 0.0
 
     def per_source(self, *, now: datetime) -> list[SourceStatistics]:
-        """One entry for each source in the settings or with deliveries, in the order of their names."""
+        """The statistics of each source in the settings or with deliveries, in the order of names."""
         with self._database.read() as connection:
             open_rows = connection.execute(_OPEN).mappings().all()
         ended_rows = self._count_ended()
@@ -118,9 +118,9 @@ class Counts:
         ]
 
     def _count_ended(self) -> list[RowMapping]:
-        # One at a time: whoever waits here takes the answer of the one before.
+        # One count at a time; a request that waited here uses the result of the one before.
         if not self._counting.acquire(timeout=COUNT_TIMEOUT):
-            raise Unavailable("The history is being counted already, and that takes long. Ask again later.")
+            raise Unavailable("Another request is still counting the deliveries. Ask again later.")
         try:
             began = monotonic()
             if began >= self._believed_until:
@@ -135,7 +135,7 @@ class Counts:
             self._counting.release()
 
     def backlog(self) -> dict[tuple[str, str], int]:
-        """How many deliveries are not done, or dead, by source and state. It does not go through the history."""
+        """The number of pending, processing and dead deliveries by source and state, without reading the history."""
         with self._database.read() as connection:
             rows = connection.execute(_BACKLOG).mappings().all()
         found: dict[tuple[str, str], int] = defaultdict(int)
@@ -173,7 +173,7 @@ class Counts:
             return connection.execute(statement.order_by(DELIVERIES.c.id.desc()).limit(1)).scalar()
 
     def _freshness(self, name: str) -> float | None:
-        """Seconds from change to mirror, of the newest delivery that was processed."""
+        """Seconds from the change to the end, of the newest processed delivery."""
         statement = (
             select(DELIVERIES.c.occurred_at, DELIVERIES.c.ended_at)
             .where(DELIVERIES.c.source == name, DELIVERIES.c.state == State.PROCESSED.value)
@@ -215,7 +215,7 @@ def _tally(states: Any) -> Select[Any]:
     )
 
 
-#: One by one, because each of the two has an index of the few rows in it.
+#: One query per state, because each has a partial index of its few rows.
 _OPEN = union_all(_tally(in_state(State.PENDING)), _tally(in_state(State.PROCESSING)))
 _ENDED = _tally(HAS_ENDED)
 _BACKLOG = union_all(*(_tally(in_state(state)) for state in BACKLOG))

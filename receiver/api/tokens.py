@@ -11,7 +11,7 @@ from receiver.errors import ConfigurationError, Forbidden, NotAuthorized
 
 SALT = "hookmirror-api-token"
 
-#: Who acts with a token that has no name, and how many characters a name has at most.
+#: The name of a token without one, and the longest name in characters.
 NAMELESS, LONGEST_TOKEN_NAME = "api", 64
 
 
@@ -26,20 +26,20 @@ class Scope(StrEnum):
 
 
 class Tokens:
-    """Issues and checks tokens. `keys` are oldest first: the last one signs, all of them verify."""
+    """Issues and checks tokens. `keys` are oldest first: the last signs, and each verifies."""
 
     def __init__(self, keys: list[str]) -> None:
         self._serializer = URLSafeSerializer(keys, salt=SALT)
 
     def issue(self, scope: Scope, *, now: datetime, lifetime: timedelta, name: str = "") -> str:
-        """A token; `name` says who acts with it. Raises `ConfigurationError` for a name that cannot be read."""
+        """Issue a token; `name` is recorded with its actions. Raises `ConfigurationError` for an invalid name."""
         content = {"scope": scope.value, "until": int((now + lifetime).timestamp())}
         if name:
             content["name"] = _checked_name(name)
         return str(self._serializer.dumps(content))
 
     def check(self, authorization: str | None, wanted: Scope, *, now: datetime) -> str:
-        """The name in the token, `api` where it has none.
+        """Check the header, and return the name in the token; `api` for a token without a name.
 
         Raises `NotAuthorized` or `Forbidden` unless the header `Authorization` carries a token for `wanted`.
         """
@@ -51,7 +51,7 @@ class Tokens:
             scope, until, name = Scope(content["scope"]), int(content["until"]), str(content.get("name", NAMELESS))
         except (BadSignature, KeyError, TypeError, ValueError, UnicodeError, AttributeError):
             raise NotAuthorized(
-                "The token is not one of this server: make one with `hookmirror token` under its HOOKMIRROR_SECRET_KEY."
+                "The token is not valid here: make one with `hookmirror token` and this server's HOOKMIRROR_SECRET_KEY."
             ) from None
         if now.timestamp() >= until:
             raise NotAuthorized("The token has expired: make a new one with `hookmirror token`.")
@@ -63,7 +63,7 @@ class Tokens:
 def _checked_name(name: str) -> str:
     if len(name) > LONGEST_TOKEN_NAME or name != name.strip() or not name.isprintable():
         raise ConfigurationError(
-            f"A token's name takes 1 to {LONGEST_TOKEN_NAME} characters that can be printed, without blanks around "
-            "them, such as ops-1: the record of actions shows it."
+            f"A token's name takes 1 to {LONGEST_TOKEN_NAME} printable characters, without blanks at the ends, such as "
+            "ops-1: the record of actions shows it."
         )
     return name

@@ -1,4 +1,4 @@
-"""Turns of reads: so many at once, in an order that is fair to who asks seldom and for little."""
+"""Turns of reads: a bounded number at once, in an order that favours clients with few and cheap reads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ BUDGET_POLL = 0.05
 
 
 class Turn(NamedTuple):
-    """Leave to read, until it is given back."""
+    """The permission to read, until it is given back."""
 
     key: Hashable
-    #: Where it stands in the order: what its key had used when it began, in seconds.
+    #: Its place in the order: the CPU time, in seconds, that its key had used when it began.
     place: float
-    #: What it has paid of the budget.
+    #: The charge to the budget in advance, in seconds.
     advance: float
 
 
@@ -28,10 +28,10 @@ class _Waiting(NamedTuple):
 
 
 class Turns:
-    """Gives turns to those who wait in one event loop.
+    """Gives turns to waiting reads in one event loop.
 
-    The next is whose key has used the least CPU time lately, by start-time fair queueing: a long list that is asked for
-    again and again does not keep short ones waiting.
+    The next turn goes to the key that has used the least CPU time recently (start-time fair queueing), so that repeated
+    long lists do not delay short ones.
     """
 
     def __init__(self, at_once: int, budget: ReadBudget | None = None) -> None:
@@ -40,18 +40,18 @@ class Turns:
         self._budget = budget
         self._running = 0
         self._waiting: list[_Waiting] = []
-        #: By key, the place behind its last read; and the place of the read that began last.
+        #: By key, the place after its last read; and the place of the read that began last.
         self._places: dict[Hashable, float] = {}
         self._reached = 0.0
         self._poll: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many reads wait for a turn."""
         return len(self._waiting)
 
     async def take(self, key: Hashable, *, seconds: float) -> Turn:
-        """A turn for a read of this key. Raises `TimeoutError` if none comes in so many seconds."""
+        """Wait for a turn for a read of this key. Raises `TimeoutError` after `seconds`."""
         waiting = _Waiting(key, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._give()
@@ -62,7 +62,7 @@ class Turns:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
             elif waiting.turn.done() and not waiting.turn.cancelled():
-                # It came in the moment in which nobody waited for it any more.
+                # The turn was given at the moment at which the wait ended.
                 self.give_back(waiting.turn.result(), used=0.0)
             raise
 
@@ -77,7 +77,7 @@ class Turns:
         self._give()
 
     def _give(self) -> None:
-        """Give turns while there are any."""
+        """Give turns to waiting reads while the number and the budget allow."""
         while self._waiting and self._running < self._at_once:
             ready = [each for each in self._waiting if self._wait_of(each.key) <= 0]
             if not ready:
@@ -91,7 +91,7 @@ class Turns:
             return
         place = self._reached = self._place(waiting.key)
         advance = self._budget.begin(waiting.key) if self._budget is not None else 0.0
-        # Others of its key that wait are behind it from now on, and not only when it has ended.
+        # Waiting reads of the same key move back at once, not only when this one has ended.
         self._places[waiting.key] = place + advance
         self._running += 1
         waiting.turn.set_result(Turn(waiting.key, place, advance))

@@ -12,9 +12,8 @@ from receiver.commands.options import JsonFlag, source_named
 from receiver.errors import ConfigurationError
 from receiver.loading import foreign_code
 from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
-from receiver.reconcile.ask import ask_source
+from receiver.runs import asking
 from receiver.runs.actions import by_command
-from receiver.runs.repair import repair as repair_with_action
 from receiver.server.runtime import install
 
 
@@ -35,9 +34,9 @@ def ask(
     kind = table_named(table)
     with foreign_code(f"The lookup of {source}"):
         if repair:
-            asked = repair_with_action(runtime.runs, listening, kind, external_id, by=by_command(), reason=reason)
+            asked = asking.repair(runtime.runs, listening, kind, external_id, by=by_command(), reason=reason)
         else:
-            asked = ask_source(runtime.database, listening, kind, external_id)
+            asked = asking.ask(runtime.runs, listening, kind, external_id, by=by_command())
     shown = asdict(asked) | {"equal": asked.equal}
     shown["repaired"] = None if asked.repaired is None else [change._asdict() for change in asked.repaired]
     typer.echo(encode(shown) if as_json else "\n".join(asked.lines()))

@@ -116,7 +116,7 @@ def follow(
     _hand_on(options, Target(to, follower=named, secret=secret, timeout=timeout), metrics_port, metrics_host)
 
 
-# ── options ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── options ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _name(name: str | None, to: str | None, *, needed: bool) -> str:
@@ -160,7 +160,7 @@ def _refuse_unknown(runtime: Runtime, wanted: ChangeFilter) -> None:
         raise ConfigurationError(f"There is no source {source!r}. In the settings: {known}.")
 
 
-# ── following ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── following ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str) -> None:
@@ -186,7 +186,7 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
         log.info("stopped", follower=options.name)
 
 
-# ── administration of followers ─────────────────────────────────────────────────────────────────────────────
+# ── administration of followers ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) -> None:

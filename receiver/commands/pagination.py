@@ -29,11 +29,15 @@ def show_list(
     path: str,
     query: Mapping[str, Any],
     *,
+    parts: Mapping[str, str] | None = None,
     limit: int,
     as_json: bool,
     columns: Sequence[str],
 ) -> None:
-    """Print the first `limit` items of a list, and on standard error the cursor for the rest."""
+    """Print the first `limit` items of a list, and on standard error the cursor for the rest.
+
+    `parts` fill the path. A column that the items do not have is left out.
+    """
     shown: list[Mapping[str, Any]] = []
     page: dict[str, Any] = {}
     # The feed is paged by numbers when read oldest first, and by cursors when read newest first.
@@ -41,7 +45,7 @@ def show_list(
     following = query.get(place)
     while len(shown) < limit:
         size = min(limit - len(shown), LARGEST_PAGE)
-        page = asked.ask(path, {}, {**query, place: following, "limit": size})
+        page = asked.ask(path, parts or {}, {**query, place: following, "limit": size})
         shown += page["items"]
         if as_json:
             for item in page["items"]:
@@ -62,7 +66,8 @@ def following_of(page: Mapping[str, Any]) -> str | None:
 
 def _show(shown: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     if shown:
-        print_table(columns, [[item[name] for name in columns] for item in shown])
+        there = [name for name in columns if name in shown[0]]
+        print_table(there, [[item[name] for name in there] for item in shown])
     else:
         typer.echo("None.")
 

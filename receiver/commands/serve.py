@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from receiver.server.app import App
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Requests
 from receiver.server.runtime import install
+from receiver.settings.environment import VARIABLE_PREFIX
 
 
 def serve(
@@ -20,12 +22,18 @@ def serve(
     fd: Annotated[int | None, typer.Option(min=0, help="Instead of both: an inherited listening socket.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the socket.")] = 1,
     worker: Annotated[bool, typer.Option(help="Also run one worker; beside several processes, in its own.")] = True,
+    console: Annotated[
+        bool | None, typer.Option("--console/--no-console", help="Also serve the console; else as the setting says.")
+    ] = None,
     root_path: Annotated[str, typer.Option(help="The path prefix behind a proxy, such as /pim.")] = "",
 ) -> None:
     """Run the endpoint and the API, and a worker beside them."""
     requests = Requests()
     # Before the settings are read, so that a signal about a later change of them is not lost.
     requests.listen()
+    if console is not None:
+        # In the environment, so that further processes and later settings have it, too.
+        os.environ[f"{VARIABLE_PREFIX}CONSOLE"] = str(console).lower()
     runtime = install()
     listening = server.listen(host, port) if fd is None else server.inherit(fd)
     runtime.prepare()

@@ -13,9 +13,9 @@ from receiver.codec import encode
 from receiver.commands.changes import SHOWN_CHANGES
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
-from receiver.commands.tables import hex_lines, print_members, print_table
+from receiver.commands.tables import print_members, print_table
 from receiver.errors import ConfigurationError
-from receiver.logs.escapes import visible_lines
+from receiver.logs.escapes import hex_lines, visible_lines
 
 DELIVERY_PATH = "/api/v1/deliveries/{id}"
 

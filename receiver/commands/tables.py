@@ -17,9 +17,6 @@ from receiver.logs.escapes import visible
 #: The width for output that is not a terminal, so that no line is folded.
 UNFOLDED = 100_000
 
-#: Bytes per line of hexadecimal digits.
-LINE = 16
-
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print rows below their headings."""
@@ -50,16 +47,6 @@ def cell(value: Any) -> str:
     if isinstance(value, Decimal):
         return format(value, "f")
     return visible(encode(value).decode())
-
-
-def hex_lines(content: bytes) -> list[str]:
-    """Format bytes as hexadecimal digits beside their printable ASCII characters."""
-    lines = []
-    for start in range(0, len(content), LINE):
-        some = content[start : start + LINE]
-        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in some)
-        lines.append(f"{start:08x}  {some.hex(' '):<{LINE * 3 - 1}}  {text}")
-    return lines
 
 
 def _print(table: Table) -> None:

@@ -1,4 +1,4 @@
-"""Many rows in one statement, past the parts of SQLAlchemy that cost more than the database does (docs/decisions/0009).
+"""Inserts many rows by one statement, without SQLAlchemy's expensive parts (docs/decisions/0009).
 
 Its text does not depend on the number of rows, so that each table has a few prepared statements at most: preparing one
 costs more than running it. SQLite gets rows of parameters, some of them padding; PostgreSQL gets one JSON document.
@@ -49,14 +49,14 @@ def insert_rows(
 def insert_mappings(
     connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, conflict: str = ""
 ) -> int:
-    """As `insert_rows`, for rows as mappings that all have the same columns in the same order."""
+    """Insert rows as `insert_rows` does, given as mappings that all have the same columns in the same order."""
     if not rows:
         return 0
     return insert_rows(connection, table, tuple(rows[0]), [tuple(row.values()) for row in rows], conflict=conflict)
 
 
 def portions(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Sequence[tuple[Any, ...]], int]]:
-    """The rows in portions, each with the size of the statement that takes it."""
+    """Divide the rows into portions, each with the size of its statement."""
     largest = SIZES[-1]
     some = [rows[start : start + largest] for start in range(0, len(rows), largest)]
     return [(portion, next(size for size in SIZES if size >= len(portion))) for portion in some]
@@ -71,9 +71,9 @@ def padded(rows: Sequence[tuple[Any, ...]], size: int, width: int) -> tuple[Any,
 
 @cache
 def values(width: int, size: int) -> str:
-    """Rows of parameters for SQLite as a SELECT: `size` rows, of which the last parameter says how many count."""
+    """Format a SELECT of `size` rows of parameters for SQLite; the last parameter is the number of rows to use."""
     row = f"({', '.join(['?'] * width)})"
-    # Without the condition, an ON CONFLICT behind it would be read as a part of a join.
+    # Without the condition, SQLite would parse a following ON CONFLICT as a part of a join.
     return f"SELECT * FROM (VALUES {', '.join([row] * size)}) WHERE true LIMIT ?"  # noqa: S608 (only marks)
 
 
@@ -109,7 +109,7 @@ def _insert_into(table: Table, names: tuple[str, ...]) -> str:
 
 
 def _json_type(kind: TypeEngine[Any], dialect: Dialect) -> str:
-    """The type as which a column is read out of JSON."""
+    """The type with which a column is read from JSON."""
     return "text" if isinstance(_inside(kind, dialect), (LargeBinary, JSON)) else kind.compile(dialect)
 
 

@@ -36,12 +36,12 @@ from receiver.errors import HandlerError, Unreadable
 from receiver.logs.safe_text import name_of, quoted, told
 from receiver.moments import in_utc
 
-#: The largest power of ten, either way, that a decimal column takes; beyond it no database agrees on what happens.
+#: The largest exponent, positive or negative, of a decimal column; beyond it, databases behave differently.
 LARGEST_EXPONENT = 1000
 
 
 class ExactDecimal(TypeDecorator[Decimal]):
-    """A decimal with the digits it was given: NUMERIC on PostgreSQL, text on SQLite, which would make it a float."""
+    """A decimal with all its digits: NUMERIC on PostgreSQL; text on SQLite, whose NUMERIC is a float."""
 
     impl = Text
     cache_ok = True
@@ -86,7 +86,7 @@ class Document(TypeDecorator[Any]):
 
 
 class RawDocument(TypeDecorator[Any]):
-    """A `Document` that is only passed on: it stays JSON text, which takes a fraction of the memory."""
+    """A `Document` that stays JSON text when read, which takes a fraction of the memory."""
 
     impl = Text
     cache_ok = True
@@ -96,7 +96,7 @@ class RawDocument(TypeDecorator[Any]):
 
 
 def raw_columns(table: Table, *, but: Collection[str] = ()) -> list[ColumnElement[Any]]:
-    """The table's columns except `but`, for selecting rows that are only passed on."""
+    """The table's columns except `but`, with documents as JSON text."""
     return [
         type_coerce(column, RawDocument()).label(column.name) if isinstance(column.type, Document) else column
         for column in table.columns
@@ -127,7 +127,7 @@ class Many(TypeDecorator[Sequence[Any]]):
 class among(FunctionElement[Any]):  # noqa: N801 (it is used like a function)
     """`among(column, bindparam("ids", type_=Many(BigInteger)))`: IN, in the same statement for any number of ids."""
 
-    # Not Boolean, of which SQLAlchemy would make `… = 1` on SQLite: no index serves that.
+    # Not Boolean, which SQLAlchemy would compare by `… = 1` on SQLite, and no index covers that.
     type = NullType()
     name = "among"
     inherit_cache = True
@@ -146,7 +146,7 @@ def _among_array(element: among, compiler: SQLCompiler, **options: Any) -> str:
 
 
 class place_of(FunctionElement[int]):  # noqa: N801 (a function, to whoever writes it)
-    """`place_of("text", column)`: where the text first occurs in it, letter for letter, from 1; 0 where it does not."""
+    """`place_of("text", column)`: the position, from 1, of the text's first exact occurrence; 0 without one."""
 
     type = Integer()
     name = "place_of"
@@ -166,7 +166,7 @@ def _place_strpos(element: place_of, compiler: SQLCompiler, **options: Any) -> s
 
 
 def iso_text(value: datetime | None) -> str | None:
-    """The time as SQLite keeps it: ISO 8601 in UTC, always with microseconds."""
+    """Format a time as stored on SQLite: ISO 8601 in UTC, always with microseconds."""
     if value is None:
         return None
     return _iso_text(value if value.tzinfo is UTC else value.astimezone(UTC))
@@ -174,13 +174,13 @@ def iso_text(value: datetime | None) -> str | None:
 
 @lru_cache(maxsize=1_024)
 def _iso_text(value: datetime) -> str:
-    # Cached, because what is written at once shares its times: a batch its own, a row and its change theirs. Only of
-    # times in UTC: elsewhere the two hours of a clock that is set back are equal to Python.
+    # Cached, because rows written together share their times. Only for times in UTC: in other zones, Python treats the
+    # two hours of a clock that is set back as equal.
     return value.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def _moment_of(text: str | None) -> datetime | None:
-    """The time that SQLite keeps as this text."""
+    """Parse a time stored on SQLite."""
     return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
 
 
@@ -188,13 +188,13 @@ def _utc(value: datetime | None) -> datetime | None:
     return None if value is None else value.astimezone(UTC)
 
 
-#: Turns a value that is not None into what a column keeps, given the column's name; raises `HandlerError`, or
-#: `Unreadable` for a time that only a source can have got wrong.
+#: Converts a value other than None into the stored form, given the column's name. Raises `HandlerError`, or
+#: `Unreadable` for a time that must be the source's mistake.
 Normalizer = Callable[[str, Any], Any]
 
 
 def normalizer(kind: TypeEngine[Any]) -> Normalizer:
-    """The function that converts a value into the form that a column of type `kind` keeps, or refuses it."""
+    """The function that converts values into the stored form of a column of type `kind`."""
     return cast("Normalizer", by_kind(kind, _CONVERTERS, lambda _, value: value))
 
 
@@ -231,7 +231,7 @@ def _moment(name: str, value: Any) -> datetime:
 
 
 def document(name: str, value: Any) -> Any:
-    """A copy of the value in the types that JSON has."""
+    """Copy a value into the types that JSON has."""
     try:
         return codec.decode(codec.encode(value))
     except (TypeError, ValueError, RecursionError, Unreadable) as error:
@@ -260,7 +260,7 @@ def _what(value: Any) -> str:
     return f"the {name_of(value)} {quoted(value)}"
 
 
-#: The functions that convert values into a form that JSON has.
+#: Functions that convert values into types that JSON has.
 PLAIN_NORMALIZERS = frozenset({document, _text, _flag, _integer})
 
 _CONVERTERS: tuple[tuple[Any, Any], ...] = (

@@ -40,12 +40,12 @@ KEEP_ALIVE: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 
-#: By system, what the driver is told. A SQLite connection keeps few prepared statements: a multi-row INSERT is another
-#: one for each number of rows, and large.
+#: The driver's options by system. A SQLite connection caches few prepared statements, because a multi-row INSERT is
+#: large, and a different statement for each number of rows.
 CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"cached_statements": 48},
-    # UTF-8, whatever the role, the database or PGCLIENTENCODING say. A server that takes no writes, such as a standby,
-    # is not used; of several, the one that takes writes is.
+    # UTF-8 overrides settings of the role, the database and PGCLIENTENCODING. Of several servers, the driver
+    # chooses one that accepts writes, not a standby.
     "postgresql": {
         "connect_timeout": CONNECT_TIMEOUT,
         "client_encoding": "utf8",
@@ -54,7 +54,7 @@ CONNECT_ARGUMENTS: dict[str, dict[str, Any]] = {
     },
 }
 
-#: On PostgreSQL, so that a reading transaction sees one state throughout; on SQLite it always does.
+#: For PostgreSQL, so that a reading transaction sees one snapshot; on SQLite it always does.
 READERS_SEE = "REPEATABLE READ"
 
 
@@ -70,12 +70,12 @@ class Database:
         self.setting = setting
         self._others: list[Database] = []
         self.is_postgresql = self.engine.dialect.name == "postgresql"
-        #: Shared with the databases beside this one: their writers wait for the same turn and stop at the same errors.
+        #: Shared with the databases made by `beside`, whose writers wait for the same turn and stop at the same errors.
         self._writer = threading.Lock()
         self._care: _Care = _Care()
 
     def look_after(self) -> None:
-        """Have the log of a SQLite file copied beside the commits from now on, and its I/O errors heeded.
+        """Start the checkpoints of a SQLite file, and stop writing after its I/O errors from now on.
 
         Returns once the file is known to be sound, or senders are asked to come back until it is. Raises SQLAlchemy's
         error if it cannot be opened, and `ConfigurationError` if a file beside it cannot.
@@ -94,19 +94,19 @@ class Database:
 
     @property
     def trouble(self) -> str | None:
-        """What a person must do about a SQLite file, if anything."""
+        """Describe what a person must do about a SQLite file; None if nothing."""
         if self._care.checkpoints is not None and self._care.checkpoints.is_dead:
             return "The log of the database is no longer copied: restart this process."
         return None
 
     @property
     def is_sound(self) -> bool:
-        """False from an I/O error of SQLite's until the file is shown to be sound. Nothing is written meanwhile."""
+        """False from an I/O error of SQLite until the file is shown to be sound; no transaction writes meanwhile."""
         return self._care.checkpoints is None or self._care.checkpoints.soundness.holds()
 
     @property
     def log_bytes(self) -> int:
-        """What SQLite's write-ahead log takes on the disk."""
+        """The size of SQLite's write-ahead log on the disk."""
         return 0 if self.is_postgresql else wal.size(self.engine.url.database or "")
 
     def beside(self, *, connections: int, seconds: float | None = None) -> Database:
@@ -137,7 +137,7 @@ class Database:
             self.engine.connect() as connection,
             connection.execution_options(**options).begin(),
         ):
-            # Another process, whose turn it was until now, may have met an error.
+            # The process that had the turn before may have met an error.
             self._refuse_if_doubtful()
             yield connection
 
@@ -149,8 +149,8 @@ class Database:
 
     @contextmanager
     def _heeding_errors(self) -> Iterator[None]:
-        """Have the turn to write, unless the file is doubtful, as it is after an I/O error inside the block."""
-        # A writer that would be refused in the end must not wait for a disk that hangs.
+        """Hold the turn to write during the block, if the file is sound; an I/O error makes it doubtful."""
+        # Checked first, so that a writer does not wait for a hanging disk only to be refused.
         self._refuse_if_doubtful()
         # The turn is given up after the doubt is raised, so that no waiting writer commits in between.
         with self._writer:
@@ -168,7 +168,7 @@ class Database:
                 raise sqlite.Doubtful
 
     def run_at_once(self, statement: str, parameters: Sequence[Any], *, after: Sequence[str] = ()) -> list[Any]:
-        """The rows of one statement in the driver's own words that is a transaction by itself: committed on return.
+        """Run one statement in the driver's syntax as a transaction by itself, and return its rows after the commit.
 
         `after` are statements that a connection must have seen before, once. Raises SQLAlchemy's errors. On SQLite it
         goes straight to the driver: a transaction of SQLAlchemy's costs as much as several rows, and lets go of the
@@ -190,7 +190,7 @@ class Database:
             return self._run_in_turn(pooled, run)
 
     def shrink(self, pages: int) -> int:
-        """Give up to so many free pages of a SQLite file back to the disk. Returns how many; 0 on PostgreSQL."""
+        """Return up to `pages` free pages of a SQLite file to the disk, and return their number; 0 on PostgreSQL."""
         if self.is_postgresql:
             return 0
         with self._turn() as pooled:
@@ -198,7 +198,7 @@ class Database:
 
     def _run_in_turn(self, pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection], Result]) -> Result:
         def run_if_sound(driver: sqlite3.Connection) -> Result:
-            # At each try: another process, whose turn it was until now, may have met an error.
+            # Checked at each attempt, because the process that had the turn before may have met an error.
             self._refuse_if_doubtful()
             return run(driver)
 
@@ -206,7 +206,7 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[PoolProxiedConnection]:
-        """A connection to a SQLite file that no other writer of this process uses."""
+        """Hold a connection to a SQLite file, and the turn of this process's writers."""
         with (
             self._heeding_errors(),
             sqlite.errors_of(self.engine.dialect),
@@ -216,7 +216,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, and sees one state of the database throughout."""
+        """A transaction that only reads, on one snapshot of the database."""
         options = {"isolation_level": READERS_SEE} if self.is_postgresql else {}
         with self.engine.connect() as connection, connection.execution_options(**options).begin():
             yield connection
@@ -227,7 +227,7 @@ class Database:
             SQLModel.metadata.create_all(connection)
 
     def open_session(self) -> psycopg.Connection[Any]:
-        """A session of PostgreSQL beside the pool, for who listens; each statement is a transaction by itself.
+        """Open a session of PostgreSQL beside the pool, for listening; each statement is a transaction by itself.
 
         Raises psycopg's error, and `PoolerError` where a pooler gives no sessions.
         """
@@ -250,7 +250,7 @@ class _Care:
 
 
 def _unusable(error: OSError, path: str) -> ConfigurationError:
-    """What to do about a file beside the database that cannot be used."""
+    """Make the error for an unusable file beside the database."""
     return ConfigurationError(
         f"{error.filename or path} cannot be used: {error.strerror or error}. Give it the owner, group and mode of "
         f"{path} with chown and chmod, and the disk some room; if something else has its name, move it away."
@@ -258,7 +258,7 @@ def _unusable(error: OSError, path: str) -> ConfigurationError:
 
 
 def _limit_statements(engine: Engine, seconds: float) -> None:
-    """Have PostgreSQL end every statement that takes longer, and every wait for a lock."""
+    """Set the time limit of statements and of waits for locks on PostgreSQL."""
 
     def limit(connection: Any, _: object) -> None:
         milliseconds = int(seconds * 1_000)
@@ -277,7 +277,7 @@ def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Eng
             "pool_size": pool_size,
             "max_overflow": overflow,
             "pool_timeout": CONNECT_TIMEOUT,
-            # Parameters are bodies and what they decrypt to, which have no place in a log.
+            # Parameters contain bodies and decrypted content, which must not be logged.
             "hide_parameters": True,
             # The connection used last has its statements prepared and its pages at hand.
             "pool_use_lifo": True,
@@ -292,7 +292,7 @@ def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Eng
     except ArgumentError as error:
         raise ConfigurationError(f"{setting} cannot be used: {error}. Write sqlite:///path or postgresql://…") from None
     except ValueError:
-        # The error quotes what was taken for a port, which may be a part of the password.
+        # The error quotes the supposed port, which may be a part of the password.
         raise ConfigurationError(
             f"{setting} cannot be used: its port is not a number. Write postgresql://user:password@host/db, "
             "with special characters of user and password as %40 and the like."
@@ -305,10 +305,10 @@ def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Eng
 
 
 def _check(parsed: URL, url: str, setting: str) -> None:
-    """Raises `ConfigurationError` for a URL that can be read and that we do not take."""
+    """Raise `ConfigurationError` for a valid URL that is not supported here."""
     system = parsed.get_backend_name()
     if system == "postgresql" and has_bare_at_sign(url):
-        # As it stands, a part of the password would be looked up as a host, and shown wherever that host is.
+        # Otherwise a part of the password would be resolved as a host, and shown in messages about it.
         raise ConfigurationError(
             f"{setting} cannot be used: it has an @ besides the one before the host. Write those of user, password "
             "and query as %40."

@@ -1,4 +1,4 @@
-"""What an error of the database means: whether to try again, whose fault it is, and what a person can do about it."""
+"""Classifies errors of the database: whether to retry, what caused them, and what a person can do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from receiver.logs.safe_text import told
 
 Result = TypeVar("Result")
 
-#: How often a transaction is run again, and the seconds to wait before the first time at most; doubled each time.
+#: How often a transaction is run again, and the longest wait before the first repetition in seconds; doubled each time.
 RUNS_AGAIN, FIRST_WAIT = 5, 0.01
 
 #: PostgreSQL's codes for a sound transaction that should be run again.
@@ -41,20 +41,19 @@ SQLITE_TROUBLE = frozenset(
 #: PostgreSQL's classes of the same: connections, read-only, missing tables and rights, resources, shutdown, system.
 POSTGRESQL_TROUBLE = frozenset({"08", "25", "28", "3D", "42", "53", "57", "58"})
 
-#: PostgreSQL's code for a server that takes no writes: a standby, or one that was demoted.
+#: PostgreSQL's code of a server that accepts no writes: a standby, or a demoted server.
 READ_ONLY = "25006"
 
-#: What PostgreSQL says of a connection or a server, whatever the statement: connections, and a server that ends.
+#: PostgreSQL's classes and codes of errors of a connection, and of a server that shuts down.
 OF_THE_CONNECTION = ("08", "57P", READ_ONLY)
 
-#: PostgreSQL's classes of values that it does not take: data, constraints, views, program limits, and what a trigger
-#: raises.
+#: PostgreSQL's classes of refused values: data, constraints, views, program limits, and errors raised by triggers.
 REFUSED_VALUES = frozenset({"22", "23", "44", "54", "P0"})
 
-#: PostgreSQL's words for a statement, and a wait for a lock, that took too long.
+#: PostgreSQL's messages for a statement, and a wait for a lock, over their time limits.
 OVERDUE = frozenset({"57014", "55P03"})
 
-#: Where a database's URL stands, unless a message is told otherwise.
+#: The default name of the setting with a database's URL, for messages.
 SETTING = "HOOKMIRROR_DATABASE_URL"
 
 
@@ -66,7 +65,7 @@ def retry_transaction(
     wait: Callable[[float], object] = time.sleep,
     jitter: Callable[[], float] = random.random,
 ) -> Result:
-    """What the transaction returns; it is run up to `again` times more, when that may well be all it takes.
+    """Run the transaction, again up to `again` times after a transient error, and return its result.
 
     Before each, `wait` is called with seconds: up to `first_wait`, and twice as many each time. Raises SQLAlchemy's
     error otherwise. It must find out anew what there is to do: it may have been committed already.
@@ -77,13 +76,13 @@ def retry_transaction(
         except SQLAlchemyError as error:
             if not is_transient(error):
                 raise
-            # Two transactions that collided must not collide again: each waits a random time, longer at each try.
+            # Each waits a random time, longer at each try, so that two transactions do not collide again.
             wait(first_wait * 2**chance * jitter())
     return transaction()
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same transaction may well succeed if it is simply run again."""
+    """Whether the error is transient, so that the same transaction may succeed when run again."""
     if not isinstance(error, DBAPIError):
         return False
     if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in RETRYABLE_STATES:
@@ -95,7 +94,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_of_the_connection(error: BaseException | None) -> bool:
-    """Whether another connection may do better: this one leads to a server that ends, or that takes no writes.
+    """Whether another connection may succeed, because this one's server shuts down or accepts no writes.
 
     So it is after a failover, where the address leads to another server now.
     """
@@ -115,7 +114,7 @@ def is_infrastructure_error(error: BaseException) -> bool:
     if not isinstance(error, SQLAlchemyError) or is_transient(error):
         return isinstance(error, SQLAlchemyError)
     if not isinstance(error, DBAPIError):
-        # A user's column type that cannot convert a value says something about that value only.
+        # An error of a user's column type that cannot convert a value concerns that value only.
         return not isinstance(error, StatementError)
     if isinstance(error, DataError):
         return False
@@ -134,7 +133,7 @@ def is_overdue(error: BaseException) -> bool:
 
 
 def is_fault_of_values(error: BaseException) -> bool:
-    """Whether the values of a row are what the database or its driver refuses: the same row fails again, others do not.
+    """Whether the database or its driver refuses the values of a row, so that this row fails again and others do not.
 
     Any other error may be temporary, and is not a reason to give a row up.
     """
@@ -142,12 +141,12 @@ def is_fault_of_values(error: BaseException) -> bool:
         return True
     if isinstance(error, DBAPIError):
         return str(getattr(error.orig, "sqlstate", None))[:2] in REFUSED_VALUES
-    # What the drivers and our column types raise themselves: a number too large, text that cannot be encoded.
+    # Raised by drivers and our column types themselves: a number too large, text that cannot be encoded.
     return isinstance(error, (ValueError, TypeError, ArithmeticError))
 
 
 def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
-    """One line for a person: what is wrong with the database, and what to do; `setting` is where the URL stands."""
+    """Describe an error of the database, and what to do, in one line; `setting` is the setting with the URL."""
     parsed = urls.parse(url)
     reason = redacted(_reason(error), parsed)
     advice = _advice(reason.lower(), parsed).format(setting=setting)
@@ -155,7 +154,7 @@ def explain(error: BaseException, url: str, *, setting: str = SETTING) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line; of several servers, none of which could be used, what each one said."""
+    """The first line of an error; if several servers failed, the line of each."""
     lines = str(getattr(error, "orig", None) or error).splitlines()
     tried = [line.rpartition("connection failed: ")[2] for line in lines if line.startswith("- host: ")]
     return "; ".join(tried) or told(error)
@@ -170,10 +169,10 @@ def _advice(reason: str, url: URL) -> str:
     return next((mend for symptom, mend in _ADVICE if symptom in reason), "Check {setting}.")
 
 
-#: What PostgreSQL's library says of a server that takes no writes, when a connection wants to write.
+#: The message of PostgreSQL's library for a server that accepts no writes.
 _NO_WRITES = "session is read-only"
 
-#: What SQLite says of everything that keeps it from opening a file.
+#: SQLite's message for any failure to open a file.
 _NOT_OPENED = "unable to open database file"
 
 

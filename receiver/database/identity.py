@@ -1,4 +1,4 @@
-"""Which database this is: a random name that it got when its tables were made, and that a copy of it shares.
+"""The identity of a database: a random name, assigned when its tables were made and shared by its copies.
 
 What is handed out and comes back, such as a cursor, names it, so that another database does not take it for its own.
 """
@@ -10,7 +10,7 @@ from sqlmodel import Field, SQLModel
 
 
 class Identity(SQLModel, table=True):
-    """The one row of this table is written by the migration that makes it."""
+    """The table with the identity; the migration that creates the table inserts its one row."""
 
     __tablename__ = "identity"
 
@@ -24,5 +24,5 @@ IDENTITY: Table = Identity.__table__  # type: ignore[attr-defined]
 
 
 def identity_of(connection: Connection) -> str:
-    """The database's name for itself; empty for tables that no migration made."""
+    """Read the identity; empty for tables that no migration made."""
     return connection.execute(select(IDENTITY.c.name)).scalar() or ""

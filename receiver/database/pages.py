@@ -1,4 +1,4 @@
-"""Pages of rows, bounded in number and in bytes: no more are read than are shown, and each is JSON as soon as it is."""
+"""Pages of rows, bounded in number and in bytes; each row is encoded as JSON as soon as it is read."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, cast
 from receiver.codec import encode
 from receiver.database.database import Database
 
-#: Items of one page: unless asked for, and at most.
+#: The default and the largest number of items on a page.
 USUAL_PAGE, LARGEST_PAGE = 100, 1_000
 
-#: Bytes after which a page ends, although more rows were asked for.
+#: The size in bytes at which a page ends before its limit of rows.
 LARGEST_PAGE_BYTES = 4 << 20
 
 
 class Page(NamedTuple):
     """One page: the rows as JSON, the last row as it was read, and whether more may follow."""
 
-    #: Each is JSON already (`Raw`), and takes the place of what it encodes.
+    #: Each is encoded JSON already (`Raw`).
     items: list[Any]
     last: RowMapping | None
     more: bool
@@ -38,7 +38,7 @@ def read_page(
     limit: int,
     most_bytes: int = LARGEST_PAGE_BYTES,
 ) -> Page:
-    """The first rows of the statement, as `show` shows them: at most `limit`, and none after `most_bytes`.
+    """Read the first rows of the statement, formatted by `show`, up to `limit` and until `most_bytes` are reached.
 
     At least one, if there is one, however large.
     """
@@ -54,7 +54,7 @@ def read_page_on(
     limit: int,
     most_bytes: int = LARGEST_PAGE_BYTES,
 ) -> Page:
-    """As `read_page`, inside a transaction of the caller's."""
+    """Read a page as `read_page` does, within the caller's transaction."""
     items: list[Raw] = []
     size, last = 0, None
     for row in _read_within(connection, statement, limit=limit, most_bytes=most_bytes):
@@ -91,5 +91,5 @@ def _size(statement: Select[Any]) -> ColumnElement[int]:
 
 
 def _how_many(sizes: Sequence[int], most_bytes: int) -> int:
-    """As many as it takes to have `most_bytes`, or all of them."""
+    """How many of the first sizes it takes to reach `most_bytes`; all if they do not."""
     return sum(before < most_bytes for before in accumulate(sizes[:-1], initial=0)) if sizes else 0

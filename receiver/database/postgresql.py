@@ -1,4 +1,4 @@
-"""How a connection to PostgreSQL is set up, and when it is dropped.
+"""Sets up connections to PostgreSQL, and drops those that lead to the wrong server.
 
 A connection may lead to a server that no longer takes writes, since after a failover the same address leads to another
 one; and it may lead to a pooler that gives every transaction another session (docs/decisions/0023).
@@ -48,13 +48,13 @@ _GREETING = "SELECT pg_backend_pid(), " + ", ".join(
     f"set_config('{name}', '{value}', false)" for name, value in SESSION.items()
 )
 
-#: For libpq: which of several servers will do, and our word for one that takes writes.
+#: libpq's option for the choice among several servers, and its value for one that accepts writes.
 SERVER_WANTED, TAKES_WRITES = "target_session_attrs", "read-write"
 
-#: What a server says unasked, with its next answer after it changed, from PostgreSQL 14 on: it takes no writes.
+#: The parameter by which a server reports a change, from PostgreSQL 14 on: whether it accepts no writes.
 DEMOTED = (b"in_hot_standby", b"default_transaction_read_only")
 
-#: Transactions on each of two connections that tell a pooler of transactions from one of sessions.
+#: How many transactions on each of two connections it takes to detect a pooler of transactions.
 SESSION_TRIALS = 5
 
 #: Seconds that the second of them may take to open, and either one for an answer.
@@ -62,7 +62,7 @@ PROBE_TIMEOUT = 5
 
 
 def look_after(engine: Engine, *, setting: str = SETTING) -> None:
-    """Have every connection of this engine greeted, and dropped once it leads to the wrong server.
+    """Set up every connection of this engine, and drop it once it leads to the wrong server.
 
     The first connection raises `PoolerError` if it leads to a pooler of transactions; `setting` is where the URL
     stands.
@@ -76,7 +76,7 @@ def look_after(engine: Engine, *, setting: str = SETTING) -> None:
 
 
 def open_session(engine: Engine, arguments: Mapping[str, Any]) -> Connection[Any]:
-    """A session beside the engine's pool, opened as the engine opens its own; its statements commit by themselves."""
+    """Open a session beside the engine's pool, set up like those of the pool, in autocommit mode."""
     import psycopg
 
     positional, named = engine.dialect.create_connect_args(engine.url)
@@ -86,7 +86,7 @@ def open_session(engine: Engine, arguments: Mapping[str, Any]) -> Connection[Any
 
 
 class Greeter:
-    """Sets sessions up, and finds out once whether they are sessions at all. Safe to use from several threads."""
+    """Sets up sessions, and checks once whether a pooler shares them. Thread-safe."""
 
     def __init__(self, setting: str = SETTING) -> None:
         self._setting = setting
@@ -97,7 +97,7 @@ class Greeter:
         autocommit, connection.autocommit = connection.autocommit, True
         try:
             session = connection.execute(_GREETING).fetchall()[0][0]
-            # A server tells its own number when the connection opens, a pooler makes one up.
+            # A server reports its process id when the connection opens; a pooler invents one.
             if session != connection.info.backend_pid and not self._known.is_set():
                 self._demand_sessions(connection)
             self._known.set()
@@ -134,7 +134,7 @@ def shares_sessions(connection: Connection[Any]) -> bool:
 
 
 def _session(connection: PGconn) -> bytes:
-    """The number of the session that one transaction has. Raises `TimeoutError` if it has none for `PROBE_TIMEOUT`.
+    """The server's process id in one transaction. Raises `TimeoutError` without an answer within `PROBE_TIMEOUT`.
 
     Asked past the driver, which waits without a bound: a pooler without a session to spare lets everybody in.
     """
@@ -157,7 +157,7 @@ def _session(connection: PGconn) -> bytes:
 
 
 def _leave_demoted(connection: Connection[Any], *_: object) -> None:
-    """Have the pool open another connection for one whose server was demoted meanwhile.
+    """Make the pool replace a connection whose server was demoted meanwhile.
 
     A worker that finds nothing to do only reads, and would read there for ever: there is nothing new any more.
     """
@@ -166,6 +166,6 @@ def _leave_demoted(connection: Connection[Any], *_: object) -> None:
 
 
 def _drop(context: ExceptionContext) -> None:
-    """Have the pool forget its connections: where one leads to the wrong server, the others do, too."""
+    """Make the pool drop its connections, because all lead to the wrong server if one does."""
     if context.connection is not None and is_of_the_connection(context.original_exception):
         context.is_disconnect = True

@@ -1,4 +1,4 @@
-"""A database's URL as it may be shown: without its password, wherever that stands, or what may be a part of it."""
+"""Removes passwords from URLs of databases and from drivers' messages, so that these can be shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.database.urls import servers
 #: The secret parameters of a PostgreSQL connection that a URL's query may hold.
 SECRET_PARAMETERS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
-#: Of a query, what may well have an `@` in its value.
+#: Parameters of a query whose values may contain an `@`.
 WITH_AT_SIGNS = ("user", "host", "dbname", "options", "passfile", "service", "application_name", *SECRET_PARAMETERS)
 
 #: Characters of a password that is removed from a driver's message: a shorter one may be part of ordinary words.
@@ -21,7 +21,7 @@ SHORTEST = 4
 
 
 def shown(url: URL) -> str:
-    """The URL for people. Of PostgreSQL without its query: a password may be there under any name, if misspelt."""
+    """Format a URL without its password; of PostgreSQL without its query, which may hold one under a misspelt name."""
     if url.drivername.startswith("sqlite"):
         return url.render_as_string(hide_password=True)
     told = url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
@@ -30,14 +30,14 @@ def shown(url: URL) -> str:
 
 
 def has_bare_at_sign(text: str) -> bool:
-    """Whether an `@` stands in the URL that is not the one before the host: what follows it would be taken for one."""
+    """Whether the URL has an unescaped `@` before the one in front of the host, so that the host is misread."""
     pieces = text.partition("?")[2].split("&")
     names = [piece.partition("=")[0] for piece in pieces if "@" in piece]
     return text.count("@") > 1 or any(name in WITH_AT_SIGNS for name in names)
 
 
 def redacted(text: str, url: URL) -> str:
-    """What a driver says, without the secrets of the URL that it may quote."""
+    """Remove the URL's secrets from a driver's message."""
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
     return text

@@ -1,4 +1,4 @@
-"""Revisions: the numbered migrations of each package, and how far a database is with them.
+"""Revisions: the numbered migrations of each package, and the revision of a database.
 
 Every package with tables brings its own line of migrations, and the database notes for each how far it is
 (docs/decisions/0010).
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, String, column, inspect, select, table
 from receiver.errors import ConfigurationError, WiringError
 from receiver.loading import import_foreign
 
-#: Where packages announce their migrations: the branch's name, and the package that holds the files.
+#: The entry point group in which packages announce migrations: the branch's name, and the package with the files.
 MIGRATION_ENTRY_POINTS = "hookmirror.migrations"
 
 #: The branch of the receiver's own tables, which comes before all others.
@@ -27,7 +27,7 @@ OWN = ("receiver", "receiver.database.migrations", "receiver")
 #: The revision of a database that is older than migrations.
 FIRST = "0001"
 
-#: A migration's file: its revision, and what it is about.
+#: The name of a migration's file: its revision and its subject.
 _FILE = re.compile(r"v(?P<revision>\d{4})_(?P<about>\w+)\.py")
 
 
@@ -36,7 +36,7 @@ class Branch:
     """The migrations of one package."""
 
     name: str
-    #: Holds the files `v<revision>_<about>.py`.
+    #: The folder of the files `v<revision>_<about>.py`.
     package: str
     #: The package whose tables these migrations make; by default the one in which the folder of the files lies.
     tables_of: str = ""
@@ -53,7 +53,7 @@ class Branch:
 
     @cached_property
     def revisions(self) -> dict[str, str]:
-        """What each revision is about, oldest first."""
+        """The subject of each revision, oldest first."""
         found = sorted(match.groups() for path in self.folder.iterdir() if (match := _FILE.fullmatch(path.name)))
         if not found:
             raise WiringError(f"The package {self.package} holds no migration: write {FIRST} first.")
@@ -70,7 +70,7 @@ class Branch:
 
     @property
     def version_table(self) -> str:
-        """Where the database notes its revision."""
+        """The table in which the database records the branch's revision."""
         return f"alembic_version_{self.name}"
 
     def first_tables(self) -> tuple[str, ...]:
@@ -81,27 +81,27 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class BranchStatus:
-    """How far the database is with one package."""
+    """The revision of a database in one branch."""
 
     branch: Branch
     #: The database's revision; None if it has nothing of this package.
     revision: str | None
-    #: Whether the database notes it, as every migration does; what is older than migrations does not.
+    #: Whether the database records its revision; a database older than migrations does not.
     noted: bool = True
 
     @property
     def pending(self) -> list[str]:
-        """The revisions that are to come, oldest first."""
+        """The revisions still to be applied, oldest first."""
         return [each for each in self.branch.revisions if self.revision is None or each > self.revision]
 
     @property
     def ahead(self) -> bool:
-        """Whether a later release than this one has been here."""
+        """Whether a later release has migrated the database."""
         is_ours = self.revision is not None and re.fullmatch(r"\d{4}", self.revision)
         return bool(is_ours) and str(self.revision) > self.branch.newest
 
     def refuse_what_is_not_ours(self) -> None:
-        """Raises `ConfigurationError` for a revision that this release does not know."""
+        """Raise `ConfigurationError` for a revision that this release does not know."""
         if self.ahead:
             raise ConfigurationError(
                 f"This hookmirror is older than the database: {self.branch.name} is at revision {self.revision} there, "
@@ -115,13 +115,13 @@ class BranchStatus:
 
 
 def find_branches() -> list[Branch]:
-    """Ours, then those of installed packages by name."""
+    """Find the branches: ours first, then those of installed packages by name."""
     points = sorted(entry_points(group=MIGRATION_ENTRY_POINTS), key=lambda point: point.name)
     return [Branch(*OWN), *(Branch(point.name, point.value) for point in points)]
 
 
 def status_of(connection: Connection, branch: Branch) -> BranchStatus:
-    """How far this database is with one package. Raises `ConfigurationError` for tables that are not ours."""
+    """Read the database's revision in one branch. Raises `ConfigurationError` for tables that are not ours."""
     present = inspect(connection)
     if present.has_table(branch.version_table):
         note = select(column("version_num", String)).select_from(table(branch.version_table))

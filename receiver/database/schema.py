@@ -1,4 +1,4 @@
-"""The schema of the database: whether it is what this release wants, and the way there.
+"""The schema of the database: checks it against this release, and migrates it.
 
 Tables of packages without migrations are made as they are declared.
 """
@@ -22,10 +22,10 @@ from receiver.errors import ConfigurationError
 #: The key of the advisory lock that lets one process at a time change the schema on PostgreSQL.
 SCHEMA_LOCK = 0x686F6F6B0003
 
-#: How long a migration waits for a table that somebody holds. Everybody else waits behind it, so not for long.
+#: How long a migration waits for a locked table: not long, because all others wait behind it.
 MIGRATION_LOCK_TIMEOUT = "10s"
 
-#: The encoding of PostgreSQL's that has every character.
+#: PostgreSQL's encoding with all characters.
 ENCODING = "UTF8"
 
 MIGRATE = "run `hookmirror migrate`"
@@ -33,13 +33,13 @@ MIGRATE = "run `hookmirror migrate`"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A package that was brought, or would be brought, from one revision to another."""
+    """The migration of one package from one revision to another, done or planned."""
 
     branch: str
-    #: None for a package that the database had nothing of.
+    #: None for a package without tables in the database.
     before: str | None
     after: str
-    #: What each revision on the way is about.
+    #: The subjects of the revisions applied.
     revisions: dict[str, str]
 
     def way(self) -> str:
@@ -49,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What a migration did, or would do."""
+    """The result of a migration, or its plan."""
 
     steps: list[Step] = field(default_factory=list)
     #: Tables of packages without migrations.
@@ -60,7 +60,7 @@ class Migration:
         return bool(self.steps or self.created)
 
     def lines(self, *, dry_run: bool) -> list[str]:
-        """The same for people."""
+        """Format the result as lines of text."""
         would = "would go" if dry_run else "went"
         told = [f"{step.branch} {would} {step.way()}." for step in self.steps]
         was = "would be" if dry_run else "was"
@@ -76,18 +76,18 @@ class Schema:
 
     @cached_property
     def branches(self) -> list[Branch]:
-        """Whose migrations the database takes, in their order."""
+        """The branches of the database, in the order of their migrations."""
         return find_branches()
 
     @property
     def release(self) -> str:
-        """The revisions that this release wants, as one line."""
+        """The revisions that this release needs, as one line."""
         return ", ".join(f"{branch.name} {branch.newest}" for branch in self.branches)
 
     # ── at start ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def prepare(self) -> None:
-        """Bring SQLite to this release's schema; on PostgreSQL, where `migrate` does that, see that it was done.
+        """Migrate SQLite to this release's schema; on PostgreSQL, check that `hookmirror migrate` has done so.
 
         Raises `ConfigurationError` saying what to do, and SQLAlchemy's error if the database cannot be used.
         """
@@ -97,7 +97,7 @@ class Schema:
             self.upgrade()
 
     def check(self) -> None:
-        """Raises `ConfigurationError` if the database is not at this release's schema, or may not be written.
+        """Raise `ConfigurationError` if the database is not at this release's schema, or may not be written.
 
         Writes nothing itself. Raises SQLAlchemy's error if the database cannot be used.
         """
@@ -117,7 +117,7 @@ class Schema:
             else:
                 _demand_writable(connection)
 
-    # ── on the way ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── migration ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def upgrade(self) -> Migration:
         """Bring the database to this release's schema, in one transaction and one process at a time.
@@ -139,7 +139,7 @@ class Schema:
         return plan
 
     def plan(self) -> Migration:
-        """What `upgrade` would do; raises what it would raise at once."""
+        """Return what `upgrade` would do; raises its errors."""
         with self._database.read() as connection:
             self._refuse_encoding(connection)
             return self._plan(connection)
@@ -174,10 +174,10 @@ class Schema:
                 script.get_revision(revision).module.upgrade()
                 context.stamp(script, revision)
 
-    # ── how it stands ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── status ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def statuses(self, connection: Connection) -> list[BranchStatus]:
-        """How far the database is with each package."""
+        """The revision of the database in each branch."""
         return [status_of(connection, branch) for branch in self.branches]
 
     def is_ahead(self) -> bool:
@@ -186,7 +186,7 @@ class Schema:
             return any(status.ahead for status in self.statuses(connection))
 
     def lacking(self, connection: Connection) -> Iterator[str]:
-        """What tables without migrations lack, each with its mend: they were made when they were declared otherwise."""
+        """Describe columns and indexes that tables without migrations lack since their declaration changed."""
         present = inspect(connection)
         for each in self._tables_without_migrations():
             if not present.has_table(each.name):
@@ -200,7 +200,7 @@ class Schema:
                     )
 
     def _refuse_encoding(self, connection: Connection) -> None:
-        """Raises `ConfigurationError` if the database cannot keep every text, however little of it has come so far."""
+        """Raise `ConfigurationError` if the encoding of the database lacks characters."""
         if not self._database.is_postgresql:
             return
         encoding = connection.execute(text("SHOW server_encoding")).scalar()
@@ -244,12 +244,12 @@ def _behind(status: BranchStatus) -> str:
 
 
 def _demand_writable(connection: Connection) -> None:
-    """Raises SQLAlchemy's error if the file may only be read: SQLite tells when something is written, not before."""
+    """Raise SQLAlchemy's error for a read-only file, by writing, because SQLite reports that only then."""
     connection.execute(delete(table(Branch(*OWN).version_table)).where(false()))
 
 
 def _refuse_lesser_role(connection: Connection, setting: str) -> None:
-    """Raises `ConfigurationError` if this role may not do what serving and working take."""
+    """Raise `ConfigurationError` if this role lacks rights that serving and working need."""
     if connection.execute(text("SHOW transaction_read_only")).scalar() == "on":
         raise ConfigurationError(
             f"The database only lets itself be read: name the primary server in {setting}, not a copy."

@@ -18,7 +18,7 @@ from receiver.dialects.forms import fields_of
 from receiver.dialects.replies import SenderReply
 from receiver.errors import ChallengeRefused, Unreadable
 from receiver.settings.settings import SourceSettings
-from receiver.verify.signatures import Credentials
+from receiver.verify.verifiers import Credentials
 
 #: Characters of a value that comes back.
 LONGEST_ECHO = 1_024

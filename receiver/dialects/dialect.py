@@ -30,7 +30,7 @@ from receiver.loading import told_with_place
 from receiver.logs.safe_text import name_of_function, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings
-from receiver.verify.signatures import HmacSha256, Verifier
+from receiver.verify.verifiers import Verifier, signature_headers
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -77,12 +77,14 @@ class Dialect:
         `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
         Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
         """
+        _check_takes_request(name, verify)
         self.name = name
         self.verifier = verify
         self.decompress = decompress
         self.kept_headers = kept_headers(keep_headers, name)
-        if isinstance(verify, HmacSha256) and verify.header.lower() not in NEVER_KEPT:
-            self.kept_headers[verify.header.lower().encode()] = verify.header.lower()
+        for header in signature_headers(verify) or ():
+            if header not in NEVER_KEPT:
+                self.kept_headers[header.encode()] = header
         self.form = form
         self.on_accept = accepting(name, on_accept)
         self.on_refusal = refusing(name, on_refusal)
@@ -323,6 +325,16 @@ class Dialect:
             f"A body for {self.name} made from flags is not what its envelope reads ({reason.rstrip('.')}): "
             f"give other flags, write @{self.name}.compose, or send a fixture file."
         )
+
+
+def _check_takes_request(dialect: str, verifier: Verifier) -> None:
+    """Raises `WiringError` for a verifier whose methods do not take the request as one value."""
+    for method in ("verify", "sign"):
+        if len(inspect.signature(getattr(verifier, method)).parameters) != 2:
+            raise WiringError(
+                f"The verifier of {dialect} has a method `{method}` that does not take (request, credentials), where "
+                "`request` is a WebhookRequest: write it so."
+            )
 
 
 def _called(function: Any) -> str:

@@ -11,7 +11,7 @@ from receiver.errors import Unreadable
 from receiver.logs.safe_text import quoted
 
 #: Fields of one form.
-MOST_FIELDS = 1_000
+MOST_FORM_FIELDS = 1_000
 
 
 def read_form(plain: bytes, form: bool | str) -> Any:
@@ -40,8 +40,8 @@ def write_form(document: Any, form: bool | str) -> bytes:
 
 def fields_of(text: bytes) -> dict[str, list[str]]:
     """The values of each field, in their order. Raises `Unreadable` for many fields, and for other text than UTF-8."""
-    if text.count(b"&") >= MOST_FIELDS:
-        raise Unreadable(f"The form has more than {MOST_FIELDS} fields. Let the sender send fewer.")
+    if text.count(b"&") >= MOST_FORM_FIELDS:
+        raise Unreadable(f"The form has more than {MOST_FORM_FIELDS} fields. Let the sender send fewer.")
     fields: dict[str, list[str]] = {}
     for field in filter(None, text.split(b"&")):
         name, _, value = field.partition(b"=")

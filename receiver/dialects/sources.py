@@ -17,7 +17,7 @@ from receiver.loading import foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import mirror_tables
 from receiver.settings.settings import Settings, SourceSettings
-from receiver.verify.signatures import Credentials
+from receiver.verify.verifiers import Credentials
 
 #: Where installed packages announce their dialects.
 DIALECT_ENTRY_POINTS = "hookmirror.dialects"

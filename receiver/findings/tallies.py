@@ -76,6 +76,15 @@ def of_kind(connection: Connection, source: str, kind: str, after: datetime, unt
     return _read(connection, _minutes(*wanted))
 
 
+def by_kind(connection: Connection, kinds: Sequence[str], after: datetime, until: datetime) -> list[Tallied]:
+    """The minutes of these kinds from `after` on and before `until`, summed over all sources, in no order."""
+    columns = (TALLIES.c.at, TALLIES.c.kind, TALLIES.c.detail)
+    wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.kind.in_(kinds))
+    found = select(*columns, func.sum(TALLIES.c.number)).where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until)
+    rows = connection.execute(found.group_by(*columns))
+    return [Tallied(at, "", kind, detail, int(number)) for at, kind, detail, number in rows]
+
+
 def minutes_of(
     connection: Connection, source: str, kinds: Sequence[str], after: datetime, until: datetime
 ) -> list[datetime]:

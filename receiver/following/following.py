@@ -112,7 +112,7 @@ class Following:
         self._lease.save_in_time()
         self._stopping.wait(self._options.poll)
 
-    # ── delivery ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── delivery ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _hand_on(self, items: Sequence[FeedItem]) -> None:
         """Deliver each change of the page in turn, until the process stops."""
@@ -235,7 +235,7 @@ class Following:
                 dead_changes.refuse_again(connection, self._options.name, seq, refusal)
         return True
 
-    # ── failing targets ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── failing targets ───────────────────────────────────────────────────────────────────────────────────────
 
     def _note_trouble(self, answer: TargetAnswer) -> None:
         """Record that the target accepts no change, and log it once a minute."""

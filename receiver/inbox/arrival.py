@@ -1,4 +1,4 @@
-"""Arrivals: verified webhooks on their way into the inbox, and what their senders are told about them."""
+"""Arrivals: verified webhooks on their way into the inbox, and the answers to their senders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Arrival:
 
     source: str
     body: bytes
-    #: What an encrypted or compressed body holds; None if the body is plain.
+    #: The content of an encrypted or compressed body; None if the body is plain.
     plain: bytes | None
     headers: dict[str, str]
     received_at: datetime
@@ -26,7 +26,7 @@ class Arrival:
     id: int = 0
     dedup_key: str = ""
     fingerprint: bytes = b""
-    #: Its dedup key was used for another body.
+    #: Whether its dedup key was used for another body.
     conflict: bool = False
     #: pending, ignored (no handler takes its event type) or dead (it cannot be read).
     state: State = State.PENDING
@@ -42,7 +42,7 @@ class Arrival:
     others: Sequence[Arrival] = ()
 
     def know(self, envelope: Envelope) -> None:
-        """Fill in what the body says."""
+        """Take over event type, dedup key, entity and time from the envelope."""
         self._take(envelope)
         self.dedup_key, self.fingerprint = envelope.identity(self.verified)
 
@@ -58,7 +58,7 @@ class Arrival:
             self.occurred_at = self.received_at
 
     def give_up(self, reason: str) -> None:
-        """Mark it dead, because its body cannot be read: it is kept all the same, and can be replayed after a fix."""
+        """Mark it dead, because its body cannot be read. It is stored all the same, and can be replayed after a fix."""
         self.state, self.reason = State.DEAD, reason
         self.dedup_key, self.fingerprint = unread_identity(self.verified)
 
@@ -68,7 +68,7 @@ class Arrival:
         self.dedup_key, self.fingerprint = f"{body.hex()}-{self.item}", body
 
     def keep_body_alone(self, reason: str) -> None:
-        """Drop whatever was read, because the database refuses some of it. The arrival is dead, and can be replayed."""
+        """Drop all values read from the body, because the database refuses one; the arrival is then dead."""
         self.item, self.others = None, ()
         self.give_up(reason.encode("ascii", "backslashreplace").decode())
         self.event_type, self.entity, self.occurred_at = "", None, None
@@ -80,7 +80,7 @@ class Arrival:
 
     @property
     def verified(self) -> bytes:
-        """The bytes that were verified and read."""
+        """The verified content: of an encrypted or compressed body, the decoded bytes."""
         return self.body if self.plain is None else self.plain
 
     def each(self) -> Iterator[Arrival]:
@@ -90,7 +90,7 @@ class Arrival:
 
 
 class Accepted(NamedTuple):
-    """The answer to the sender: accepted or duplicate, and under which id it is kept.
+    """The answer to the sender: accepted or duplicate, with the id of the stored delivery.
 
     For a body that tells of several events: accepted if any of them is new, and the id of the first.
     """

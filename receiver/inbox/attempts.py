@@ -1,7 +1,7 @@
-"""Attempts: what is kept of each run of a handler, written with its effect.
+"""Attempts: the record of each run of a handler, written in the transaction of its effect.
 
-Nearly all go well, and a row for each would cost a worker more than anything else about rounds. So those of a
-settlement share one row, in which each is a few numbers; a failed one has a row of its own.
+Nearly all attempts succeed, and a row for each would be the largest cost of rounds to a worker. So the successful
+attempts of a settlement share one row, a few numbers each; a failed attempt has a row of its own.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from receiver.release import release
 #: Characters of a traceback that are kept, from its beginning and from its end.
 LONGEST_TRACEBACK = 2_000
 
-#: Settlements that are read at once.
+#: Settlements per query.
 SETTLEMENTS_AT_ONCE = 20
 
-#: The largest number of microseconds that is kept, about 36 minutes: what the columns take.
+#: The largest duration that the columns hold, in microseconds: about 36 minutes.
 MOST_MICROSECONDS = (1 << 31) - 1
 
 
 @dataclass(slots=True)
 class AttemptDetails:
-    """What an attempt ran, and how long that took."""
+    """The handler of an attempt, and the durations of its steps."""
 
-    #: Where the handler is written; None until one is found.
+    #: The handler as `module.function`; None until one is found.
     handler: str | None = None
-    #: Microseconds; 0 for what was not done.
+    #: Microseconds; 0 for a step that did not run.
     hydrate_us: int = 0
     handle_us: int = 0
-    #: Of the error that it failed with.
+    #: The traceback of the error that failed the attempt.
     traceback: str | None = None
 
 
@@ -54,28 +54,28 @@ class AttemptResult(NamedTuple):
     reason: str | None = None
     #: When to try again, if the state is pending.
     due_at: datetime | None = None
-    #: What the worker read in the body, where that differs from what was known when it was accepted.
+    #: Values that the worker read in the body, if they differ from those at the time of acceptance.
     event_type: str | None = None
     entity: tuple[str, str] | None = None
     occurred_at: datetime | None = None
-    #: Whether the attempt failed; and which one it was, of which round.
+    #: Whether the attempt failed; below, its round and its number.
     failed: bool = False
     number: int = 0
     round: int = 1
-    #: None for an attempt whose worker did not end it.
+    #: None for an attempt that its worker never ended.
     details: AttemptDetails | None = None
 
 
 class AttemptGroup(TypedDict):
-    """Attempts of one settlement that went well and have handler, round and number in common."""
+    """Successful attempts of one settlement with the same handler, round and number."""
 
-    #: Where the handler is written; None if none was reached.
+    #: The handler as `module.function`; None if none was reached.
     handler: str | None
     round: int
     number: int
-    #: Ids of their deliveries; the lists of microseconds stand in the same order.
+    #: The ids of their deliveries; the lists of microseconds have the same order.
     deliveries: Sequence[int]
-    #: 0 for what was not done.
+    #: Microseconds; 0 for a step that did not run.
     hydrate_us: Sequence[int]
     handle_us: Sequence[int]
 
@@ -83,7 +83,7 @@ class AttemptGroup(TypedDict):
 def keep(
     connection: Connection, worker: str, results: Sequence[AttemptResult], *, now: datetime, settle_us: int
 ) -> None:
-    """Keep these attempts of the worker."""
+    """Record these attempts of the worker."""
     alike: dict[tuple[str | None, int, int], list[tuple[int, int, int]]] = defaultdict(list)
     failed = []
     for result in results:
@@ -102,7 +102,7 @@ def keep(
 def history(connection: Connection, delivery_id: int, ends: Sequence[datetime], *, most: int) -> list[dict[str, Any]]:
     """The attempts of a delivery, oldest first, at most `most`, the newest ones.
 
-    `ends` are the times at which its rounds ended: by them those that went well are found.
+    `ends` are the ends of its rounds, by which the settlements with its successful attempts are found.
     """
     failed = connection.execute(_FAILED, {"id": delivery_id, "most": most}).mappings()
     found = [{**row, "failed": True} for row in failed]
@@ -116,7 +116,7 @@ def microseconds_since(began: int) -> int:
 
 
 def shortened(traceback: str) -> str:
-    """Its beginning and its end, if it is long."""
+    """Shorten a long traceback to its beginning and its end."""
     if len(traceback) <= 2 * LONGEST_TRACEBACK:
         return storable(traceback)
     return storable(f"{traceback[:LONGEST_TRACEBACK]}\n[…]\n{traceback[-LONGEST_TRACEBACK:]}")
@@ -175,8 +175,8 @@ def _bounded(microseconds: int) -> int:
 
 
 def _good(connection: Connection, delivery_id: int, ends: Sequence[datetime]) -> Iterator[dict[str, Any]]:
-    """The attempts of a delivery that went well."""
-    # A few at a time, for each holds the attempts of its whole batch.
+    """The successful attempts of a delivery."""
+    # A few per query, because each settlement holds the attempts of a whole batch.
     settlements = connection.execute(_SETTLED, {"ends": ends}, execution_options={"yield_per": SETTLEMENTS_AT_ONCE})
     for settlement in settlements.mappings():
         for group in settlement["attempts"]:

@@ -1,6 +1,6 @@
-"""Duplicates: arrivals whose dedup key the inbox holds already, for the same body or for another one.
+"""Duplicates: arrivals whose dedup key is in the inbox already, for the same body or for another one.
 
-The database decides which arrival comes first: a dedup key is inserted or it is not, without a check before.
+The primary key decides which arrival comes first: the insert of a dedup key succeeds or not, without a check before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONFLICT_MARK = "#"
 
 
 def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
-    """Insert what is new among the arrivals, and count the rest as duplicates. The answers stand in the same order.
+    """Insert the new ones among the arrivals, and count the others as duplicates. Answers in the same order.
 
     An arrival that is here under its own id already, as after a commit whose result was unknown, is not a duplicate.
     """
@@ -101,7 +101,7 @@ def _note_duplicates(connection: Connection, duplicates: Sequence[_Match]) -> No
     connection.execute(_NOTE, noted)
 
 
-#: Of the deliveries, which stay as they are until the transaction ends.
+#: Selects and locks deliveries until the transaction ends.
 _STATES = select(DELIVERIES.c.id, DELIVERIES.c.state).where(IDS).order_by(DELIVERIES.c.id).with_for_update()
 
 _DEAD = in_state(State.DEAD)
@@ -127,7 +127,7 @@ def _keep_shared_bodies(connection: Connection, matches: Sequence[_Match]) -> No
 
 
 def _restore_bodies(connection: Connection, revived: Sequence[_Match]) -> None:
-    """Store the bodies of dead deliveries again where they have expired.
+    """Store expired bodies of dead deliveries again.
 
     An item of a bundle may come again in another one: then its delivery belongs to that from now on.
     """

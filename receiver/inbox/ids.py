@@ -1,8 +1,8 @@
 """Ids of deliveries: numbers that grow with arrival, drawn without asking the database.
 
-An id is the microsecond of arrival times 1,024, plus a number drawn once per process, so that processes do not meet.
-Ids therefore sort by arrival, name a range of time (which is what partitions and retention cut by), and can be given
-out before the delivery reaches any store.
+An id is the microsecond of arrival times 1,024, plus a random number of the process, so that processes do not collide.
+Ids therefore sort by arrival, form ranges of time (by which partitions and retention cut), and can be assigned before
+the delivery reaches any store.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST_PROCESSES = 1_024
 
 
 class DeliveryIds:
-    """Draws ids; each is larger than the one before, even if the clock steps back. Safe to use from several threads."""
+    """Draws ids; each is larger than the one before, even if the clock steps back. Thread-safe."""
 
     def __init__(self) -> None:
         self._process = secrets.randbelow(MOST_PROCESSES)

@@ -34,18 +34,18 @@ class Inbox:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._ids = DeliveryIds()
-        #: What a claim failed with last.
+        #: The error of the last failed claim.
         self._told = ""
 
     # ── accept ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
-        """Keep the arrivals durably; the answers stand in the same order. The same arrivals may be accepted again.
+        """Store the arrivals durably, and return answers in the same order. Repeating the call is safe.
 
         An arrival whose body tells of several events is kept with all of them, or not at all.
 
-        One statement does it if all of them are new, as they nearly always are. Returns only after the commit. Raises
-        SQLAlchemy's error if it is not certain that all were kept.
+        One statement suffices if all are new, the usual case. Returns only after the commit. Raises SQLAlchemy's error
+        if it is not certain that all were stored.
         """
         items = draw_ids(arrivals, self._ids)
         if insert_all(self.database, items):
@@ -98,16 +98,16 @@ class Inbox:
     def _tell(self, error: str) -> None:
         """Log this error once: a delivery that can neither be claimed nor ended fails each claim."""
         if error != self._told:
-            log.warning("a claim failed; going around what cannot be claimed", error=error)
+            log.warning("a claim failed; claiming without the rows at fault", error=error)
         self._told = error
 
     def extend(self, worker: str, ids: Sequence[int], *, until: datetime) -> None:
-        """Keep the leases of deliveries that are still being worked on."""
+        """Extend the leases of deliveries that the worker is still processing."""
         statement = update(DELIVERIES).where(_HELD_BY_WORKER).values(lease_until=until)
         retry_transaction(lambda: self._write(statement, {"ids": ids, "worker": worker}))
 
     def held(self, connection: Connection, worker: str, ids: Sequence[int]) -> set[int]:
-        """The ones of these that the worker still holds, locked until the transaction ends."""
+        """Select those of the deliveries that the worker still holds, and lock them until the transaction ends."""
         return set(connection.execute(_HELD, {"ids": ids, "worker": worker}).scalars())
 
     def settle(
@@ -123,9 +123,9 @@ class Inbox:
         results.record(connection, worker, ended, now=now, settle_us=settle_us)
 
     def release(self, worker: str, *, aside_until: datetime | None = None) -> None:
-        """Give back what the worker claimed and has not begun, as if it had not been claimed.
+        """Return deliveries that the worker claimed and has not begun, as if they had not been claimed.
 
-        With `aside_until`, as suspects that are due then, so that the others get their turn.
+        With `aside_until`, return them as suspects due at that time, so that others are claimed first.
         """
         claimed = update(DELIVERIES).where(in_state(State.PROCESSING), DELIVERIES.c.claimed_by == worker)
         aside = {} if aside_until is None else {"suspect": True, "due_at": aside_until}
@@ -135,7 +135,7 @@ class Inbox:
         retry_transaction(lambda: self._write(given_back, {}))
 
     def put_back(self, worker: str, ids: Sequence[int]) -> None:
-        """Give back some of what the worker claimed, as if it had not been claimed."""
+        """Return some of the worker's claimed deliveries, as if they had not been claimed."""
         given_back = (
             update(DELIVERIES)
             .where(_HELD_BY_WORKER)
@@ -148,10 +148,10 @@ class Inbox:
             connection.execute(statement, parameters)
 
     def reclaim(self, *, now: datetime, dead: Sequence[str], max_attempts: int, pause: timedelta = timedelta()) -> int:
-        """Make claimable again what workers left behind: the `dead` ones, and all whose lease has ended.
+        """Make the deliveries of `dead` workers, and all with an expired lease, claimable again; return their number.
 
-        Their attempt counts: who used up the last one is dead. One that was alone and ended its worker all the same is
-        due after `pause`, so that the others get their turn. Returns how many deliveries were reclaimed.
+        The interrupted attempt counts, and a delivery without attempts left is dead. A delivery that was claimed alone
+        and ended its worker is due after `pause`, so that others are claimed first.
         """
         left = and_(
             in_state(State.PROCESSING), (DELIVERIES.c.lease_until < now) | DELIVERIES.c.claimed_by.in_(list(dead))
@@ -161,9 +161,9 @@ class Inbox:
             if connection.execute(found.limit(1)).first() is None:
                 return 0
         with self.database.write() as connection:
-            # Not ordered by the plain column, since SQLite would go through the whole table in that order.
+            # Ordered by an expression, because SQLite would read the whole table in the order of the plain column.
             rows = connection.execute(found.order_by(DELIVERIES.c.id + 0).with_for_update(skip_locked=True)).all()
-            # Only an attempt made alone convicts: in a batch, any of them may have ended the worker.
+            # Only a delivery claimed alone is certainly at fault: in a batch, any of them may have ended the worker.
             lost: dict[str, list[AttemptResult]] = defaultdict(list)
             for row in rows:
                 result = results.lost(
@@ -186,7 +186,7 @@ class Inbox:
         with self.database.read() as connection:
             return [worker for worker in connection.execute(statement).scalars() if worker is not None]
 
-    # ── again ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── replay ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def replay(
         self,
@@ -197,7 +197,7 @@ class Inbox:
         run: int | None = None,
         action: int | None = None,
     ) -> int:
-        """Replay finished deliveries, in a transaction of its own. Returns how many there were."""
+        """Replay finished deliveries in a transaction of its own, and return their number."""
         wanted = list(ids)
 
         def again() -> int:
@@ -216,24 +216,24 @@ class Inbox:
         action: int | None = None,
         now: datetime,
     ) -> int:
-        """Begin another round of deliveries that have ended, with all their attempts. Returns how many there were.
+        """Begin another round, with all attempts, of those that have ended, and return their number.
 
-        `run` and `action` are the ids of what it is a part of. How their last round ended is kept. Those that have not
-        ended, or whose body has expired, are left as they are.
+        `run` and `action` are recorded with the round. The end of the round before is kept. Deliveries that have not
+        ended, or whose body has expired, stay as they are.
         """
         return rounds.begin(connection, ids, Beginning(cause, run, action), now=now)
 
     def try_now(self, connection: Connection, ids: Sequence[int], *, now: datetime) -> int:
-        """Make pending deliveries due that wait for their next attempt: its number and the round stay the same.
+        """Make the next attempt of pending deliveries due, without a new round, and return their number.
 
-        Returns how many have to wait no longer. All others, such as those being processed, are left as they are.
+        Other deliveries, such as those being processed, stay as they are.
         """
         return rounds.try_now(connection, ids, now=now)
 
     # ── what is due ───────────────────────────────────────────────────────────────────────────────────────────
 
     def due(self, sources: Collection[str], *, now: datetime) -> Due:
-        """What a claim would find, read without any lock."""
+        """Whether a claim would find deliveries, read without a lock."""
         ordinary, suspect = self._first_due(sources)
         return Due(ordinary is not None and ordinary <= now, suspect is not None and suspect <= now)
 
@@ -256,8 +256,8 @@ def pending_sources(database: Database) -> list[str]:
 
 
 def pending_entities(database: Database, source: str) -> set[str]:
-    """The ids of the entities of one source that deliveries are still to be worked on about."""
-    # One by one, because each of the two states has an index of the few rows in it.
+    """The ids of the entities of one source with pending or processing deliveries."""
+    # One query per state, because each has a partial index of its few rows.
     waiting = [
         select(DELIVERIES.c.entity_id).where(in_state(state), OF_SOURCES).distinct()
         for state in (State.PENDING, State.PROCESSING)

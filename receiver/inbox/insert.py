@@ -1,12 +1,12 @@
 """Inserting arrivals: one statement puts a whole batch into the inbox, and may be a transaction by itself.
 
-One, because each statement costs a thread that works beside a busy event loop the interpreter's lock several times,
-and costs a round trip where the database is elsewhere (docs/decisions/0011). On SQLite it is an INSERT into a view
-whose trigger fills the three tables; on PostgreSQL it is one query that does. Either way a dedup key is inserted or it
-is not, and only with it come the delivery and its body.
+A single statement, because beside a busy event loop each statement takes the interpreter's lock several times, and
+costs a round trip to a remote database (docs/decisions/0011). On SQLite it is an INSERT into a view whose trigger fills
+the three tables; on PostgreSQL it is one query with several INSERTs. On both, the delivery and its body are inserted
+only if the dedup key is.
 
-Nearly always every key of a batch is new. SQLite takes that for granted and lets the statement fail if it is not so,
-since a second one, to count what was kept, would cost as many hand-overs as the first.
+Nearly always every key of a batch is new. On SQLite the statement fails if one is not, because a second statement that
+counts the inserted rows would take the interpreter's lock as often as the first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from receiver.database.database import Database
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, kept_reason
 
-#: The channel on which PostgreSQL tells workers elsewhere that something was accepted.
+#: The channel on which PostgreSQL notifies the workers of other processes of accepted deliveries.
 CHANNEL = "hookmirror_accepted"
 
 
@@ -64,12 +64,12 @@ def insert_new(connection: Connection, arrivals: Sequence[Arrival]) -> None:
 
 
 class _Column(NamedTuple):
-    """A column of an arrival: every statement and every row here is made from these."""
+    """A column of an arrival; all statements and row builders here are made from these."""
 
     name: str
     #: Its type on PostgreSQL.
     kind: str
-    #: The expression for its value, which is None where the arrival has none.
+    #: The Python expression of its value; None if the arrival has none.
     value: str
 
     @property
@@ -77,7 +77,7 @@ class _Column(NamedTuple):
         return any(table.c[self.name].nullable for table in _FOLLOWING if self.name in table.c)
 
 
-#: In the order of a row. Each goes into every table of the inbox that has a column of this name.
+#: The columns in the order of a row. Each fills the columns of this name in all tables of the inbox.
 _COLUMNS = (
     _Column("id", "bigint", "arrival.id"),
     _Column("source", "text", "arrival.source"),
@@ -109,7 +109,7 @@ _ITEM_COLUMNS = (
     _Column("body_id", "bigint", "arrival.body_id or None"),
 )
 
-#: Further columns of each table, computed from those of an arrival, which stand in braces.
+#: Further columns of each table, computed from those of an arrival, written in braces.
 _FOLLOWING: dict[Table, dict[str, str]] = {
     DEDUP_KEYS: {"delivery_id": "{id}"},
     DELIVERIES: {
@@ -121,16 +121,16 @@ _FOLLOWING: dict[Table, dict[str, str]] = {
 
 
 def _fill(table: Table, read: Mapping[str, str]) -> str:
-    """The start of a statement that inserts arrivals into a table; `read` says how each column of theirs is read."""
+    """The beginning of a statement that inserts arrivals into a table; `read` formats a column reference."""
     filled = {name: text for name, text in read.items() if name in table.c}
     filled |= {name: text.format_map(read) for name, text in _FOLLOWING[table].items()}
     return f"INSERT INTO {table.name} ({', '.join(filled)}) SELECT {', '.join(filled.values())}"
 
 
 def _compiled(row: str) -> Callable[[Arrival], Any]:
-    """The function that makes a row of an arrival.
+    """Compile the function that makes a row of an arrival.
 
-    Compiled from one expression, because calling a function for each column took twice as long.
+    One expression for all columns, because a function call for each column took twice as long.
     """
     names = {"encode": codec.encode, "iso_text": iso_text, "kept_reason": kept_reason}
     return eval(f"lambda arrival: {row}", names)  # type: ignore[no-any-return]  # noqa: S307 (our own expressions)
@@ -138,7 +138,7 @@ def _compiled(row: str) -> Callable[[Arrival], Any]:
 
 # ── SQLite ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#: Stands for NULL, which the driver takes several times as long to bind: no nullable column is ever empty text.
+#: Stands for NULL, which the driver takes several times as long to bind. No nullable column is ever empty text.
 _ABSENT = ""
 
 
@@ -167,7 +167,7 @@ def _insert_into_sqlite(connection: Connection, kind: _Kind, view: str, arrivals
 
 
 def _sqlite_value(column: _Column) -> str:
-    """The expression for what the driver binds."""
+    """The expression of the value that the driver binds."""
     value = column.value
     if column.kind == "boolean":
         return f"1 if {value} else 0"
@@ -176,7 +176,7 @@ def _sqlite_value(column: _Column) -> str:
     if not column.is_nullable:
         return value
     if column.kind in ("bytea", "integer"):
-        # Empty bytes and the number 0 are values.
+        # Empty bytes and the number 0 are values, unlike None.
         return f"{_ABSENT!r} if (value := {value}) is None else value"
     return f"{value} or {_ABSENT!r}"
 

@@ -33,18 +33,18 @@ CLAIM_LOCK = 0x686F6F6B0002
 
 
 class Claimed(NamedTuple):
-    """A delivery that this worker may work on until its lease ends."""
+    """A delivery claimed by this worker, until its lease ends."""
 
     id: int
     source: str
-    #: From 1.
+    #: The number of the attempt, from 1.
     round: int
-    #: From 1, within the round.
+    #: The number of the round, from 1.
     attempt: int
     received_at: datetime
     #: The verified body; None if it expired before the delivery was replayed.
     plain: bytes | None
-    #: What it is about, as known when it was accepted.
+    #: The entity as read when the delivery was accepted.
     entity: tuple[str, str] | None
     #: Its place in a body that tells of several events; None for the only event of a body, or one not read yet.
     item: int | None = None
@@ -53,7 +53,7 @@ class Claimed(NamedTuple):
 
 
 class Due(NamedTuple):
-    """Whether there is something to claim, among the ordinary deliveries and among the suspects."""
+    """Whether ordinary deliveries and suspects are due."""
 
     ordinary: bool
     suspect: bool
@@ -70,9 +70,9 @@ def claim(
     suspect: bool,
     max_bytes: int | None = None,
 ) -> list[Claimed]:
-    """Take due deliveries of these sources, suspects or ordinary ones; in the order of their ids.
+    """Claim due deliveries of these sources, either suspects or ordinary ones, in the order of ids.
 
-    As many as have `max_bytes` of bodies together, but one at least; the bodies of the others are not even read.
+    Claims as many as fit into `max_bytes` of bodies, but at least one; the bodies of the others are not read.
     """
     _be_alone(connection)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
@@ -91,16 +91,16 @@ def claim_around(
     suspect: bool,
     max_bytes: int | None = None,
 ) -> list[Claimed]:
-    """Claim as `claim` does, past the rows that made it fail, which are found by halving the batch.
+    """Claim as `claim` does, without the rows that made it fail, which are found by halving the batch.
 
-    A row whose values are at fault ends as dead with the database's reason. Whatever cannot be changed even so is left
-    as it is. Raises what `claim` raised if that had nothing to do with single rows.
+    A row whose values are at fault ends as dead with the database's reason, or stays as it is if the database refuses
+    that, too. Raises the error of `claim` if it is not about single rows.
     """
     _be_alone(connection)
     detour = _Detour(connection, worker, now, now + lease, left_bytes=max_bytes)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect}
     while len(detour.claimed) < limit and not detour.is_full:
-        # What is left stays due, and comes first.
+        # The others stay due, and are claimed first next time.
         window = {"limit": limit - len(detour.claimed), "skip": detour.left}
         ids = list(connection.execute(_DUE_IDS, parameters | window).scalars())
         if not ids:
@@ -113,7 +113,7 @@ def claim_around(
 
 @dataclass(slots=True)
 class _Detour:
-    """A claim that leaves out rows that cannot be claimed; each try has a savepoint of its own."""
+    """A claim that skips rows that cannot be claimed; each try has a savepoint of its own."""
 
     connection: Connection
     worker: str
@@ -130,7 +130,7 @@ class _Detour:
     unexplained: Exception | None = None
 
     def claim(self, ids: Sequence[int]) -> None:
-        """Claim these, or both halves of them, or end the one that is left."""
+        """Claim these deliveries, or else each half of them; mark a single one that fails as dead."""
         if self.is_full:
             return
         try:
@@ -159,7 +159,7 @@ class _Detour:
     def _give_up(self, delivery_id: int, error: Exception) -> None:
         if is_fault_of_values(error):
             reason = f"It could not be claimed: {told(error)}"
-            # No index may take its event type or entity.
+            # An index may be unable to hold its event type or entity.
             if self._end(delivery_id, reason, {}) or self._end(delivery_id, reason, _NAMELESS):
                 self.dead += 1
                 log.warning("a delivery is dead", delivery=delivery_id, reason=reason)
@@ -167,7 +167,7 @@ class _Detour:
         else:
             self.unexplained = error
         self.left += 1
-        log.debug("a delivery cannot be claimed, and is left as it is", delivery=delivery_id, error=told(error))
+        log.debug("cannot claim a delivery; skipping it", delivery=delivery_id, error=told(error))
 
     def _end(self, delivery_id: int, reason: str, names: dict[str, None]) -> bool:
         ended = {"state": State.DEAD.value, "reason": kept_reason(reason), "ended_at": self.now, "suspect": False}
@@ -186,7 +186,7 @@ _NAMELESS = {"entity_kind": None, "entity_id": None}
 
 
 def first_due(connection: Connection, sources: Collection[str]) -> tuple[datetime | None, datetime | None]:
-    """When the first ordinary pending delivery and the first suspect are due; None where there is none."""
+    """When the first ordinary pending delivery and the first suspect are due; None if there is no such delivery."""
     if connection.dialect.name == "postgresql":
         connection.execute(_BY_INDEX)
     ordinary, suspect = connection.execute(_FIRST_DUE, {"sources": sorted(sources)}).one()
@@ -194,7 +194,7 @@ def first_due(connection: Connection, sources: Collection[str]) -> tuple[datetim
 
 
 def _be_alone(connection: Connection) -> None:
-    """One claim at a time: two that do not see each other could both take deliveries of one entity."""
+    """Lock against other claims, because two concurrent claims could both take deliveries of one entity."""
     if connection.dialect.name == "postgresql":
         connection.execute(_CLAIM_ALONE, {"key": CLAIM_LOCK})
         connection.execute(_BY_INDEX)
@@ -209,7 +209,7 @@ _FIRST_DUE = select(_first_due_at(False), _first_due_at(True))
 
 _BUSY = DELIVERIES.alias("busy")
 
-#: The offset keeps PostgreSQL from making a join of it, which it would do without the index.
+#: The OFFSET keeps PostgreSQL from turning the subquery into a join, which would not use the index.
 _ENTITY_IS_BUSY = (
     select(literal(1))
     .select_from(_BUSY)
@@ -224,8 +224,8 @@ _ENTITY_IS_BUSY = (
     .exists()
 )
 
-#: Has PostgreSQL walk along the index of what is due for the rest of the transaction: its statistics are of a time when
-#: little was pending, so that it would rather sort the whole backlog each time.
+#: Makes PostgreSQL use the index of due deliveries for the rest of the transaction. Its statistics may date from a time
+#: with few pending deliveries, and it would then sort the whole backlog each time.
 _BY_INDEX = text(
     "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true), "
     "set_config('enable_seqscan', 'off', true)"
@@ -233,7 +233,7 @@ _BY_INDEX = text(
 
 _CLAIM_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 
-#: What `_claim` claims.
+#: The statement of `_claim`.
 _COLUMNS = (
     DELIVERIES.c.id,
     DELIVERIES.c.source,
@@ -259,7 +259,7 @@ def _due(*columns: Any) -> Select[Any]:
     )
 
 
-#: Built once: putting a statement together costs as much as running it.
+#: Built once, because building a statement costs as much as running it.
 _DUE = _due(*_COLUMNS)
 _DUE_IDS = _due(DELIVERIES.c.id).offset(bindparam("skip"))
 _ROWS = select(*_COLUMNS).where(IDS)

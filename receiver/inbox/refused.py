@@ -1,6 +1,6 @@
-"""Refused requests that are kept for a while: a secret that is added later may show that they were authentic.
+"""Refused requests that are kept for a while, because a secret added later may verify them.
 
-They are bytes of strangers: bounded, never parsed, never logged, and gone after a day.
+Their content may come from strangers: it is bounded, never parsed, never logged, and dropped after a day.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from receiver.database.errors import retry_transaction
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.tables import DeliveryId
 
-#: Bytes of a body that are shown.
+#: How many bytes of a body are shown.
 SHOWN_BYTES = 2_048
 
-#: Requests dropped in one transaction.
+#: How many requests one transaction drops.
 DROPPED_REQUESTS_BATCH = 500
 
 
@@ -44,7 +44,7 @@ class KeptRequest(SQLModel, table=True):
     __tablename__ = "refused"
     __table_args__ = (Index("ix_refused_source", "source", "id", "size"),)
 
-    #: Grows with arrival, as those of deliveries do.
+    #: Grows with arrival, like the ids of deliveries.
     id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
     source: str
     #: Why it was refused.
@@ -52,7 +52,7 @@ class KeptRequest(SQLModel, table=True):
     received_at: datetime = Field(sa_type=UtcDateTime)
     #: Bytes of body and headers.
     size: int
-    #: Those that verifying needs and those that a delivery would keep, a name and a value each.
+    #: The headers that verifying needs and those that a delivery would keep, each a name and a value.
     headers: Any = Field(sa_type=Document)
     body: bytes = Field(sa_type=LargeBinary)
 
@@ -64,7 +64,7 @@ RefusedHeaders = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is kept of each source, and for how long."""
+    """The bounds on the kept requests of each source: number, bytes and age."""
 
     number: int
     bytes: int
@@ -72,7 +72,7 @@ class Bounds:
 
 
 class Refusal(NamedTuple):
-    """A request that was refused, as it is kept."""
+    """A refused request to be kept."""
 
     id: int
     source: str
@@ -104,7 +104,7 @@ class Refusal(NamedTuple):
 
 
 class Total(NamedTuple):
-    """What is kept of one source."""
+    """The number and bytes of one source's kept requests."""
 
     source: str
     number: int
@@ -112,7 +112,7 @@ class Total(NamedTuple):
 
 
 def keep(connection: Connection, refusals: Sequence[Refusal], bounds: Bounds) -> None:
-    """Keep these, and of each source only the newest that its bounds have room for."""
+    """Insert these, and drop the oldest of each source beyond its bounds."""
     insert_mappings(connection, REQUESTS, [each.as_row() for each in refusals])
     for source in sorted({each.source for each in refusals}):
         _trim(connection, source, bounds)
@@ -131,7 +131,7 @@ def _trim(connection: Connection, source: str, bounds: Bounds) -> None:
 
 
 def behind(connection: Connection, source: str, after: int, *, most: int, most_bytes: int) -> list[Refusal]:
-    """The next that are kept of a source, oldest first: at most so many, and so many bytes, but at least one."""
+    """The next kept requests of a source, oldest first: at most `most` of them and `most_bytes`, but at least one."""
     following = (
         select(REQUESTS.c.id, REQUESTS.c.size)
         .where(REQUESTS.c.source == source, REQUESTS.c.id > after)
@@ -150,18 +150,18 @@ def behind(connection: Connection, source: str, after: int, *, most: int, most_b
 
 
 def take(connection: Connection, ids: Collection[int]) -> set[int]:
-    """Drop these, to be accepted in the same transaction. Returns those that nobody else has taken or dropped."""
+    """Drop these, which the same transaction accepts, and return the ids of those that still existed."""
     return set(connection.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(ids)).returning(REQUESTS.c.id)).scalars())
 
 
 def drop(connection: Connection, source: str | None = None) -> int:
-    """Drop what is kept, of one source or of all. Returns how many requests that were."""
+    """Drop the kept requests of one source or of all, and return their number."""
     wanted = delete(REQUESTS) if source is None else delete(REQUESTS).where(REQUESTS.c.source == source)
     return connection.execute(wanted).rowcount
 
 
 def prune(database: Database, *, age: timedelta, now: datetime) -> int:
-    """Drop one batch of those that are older. Returns how many that were."""
+    """Drop one batch of requests older than `age`, and return their number."""
     expired = (
         select(REQUESTS.c.id)
         .where(REQUESTS.c.id < first_id_at(now - age))
@@ -181,19 +181,19 @@ def _delete(database: Database, ids: Sequence[int]) -> None:
 
 
 def totals(connection: Connection) -> list[Total]:
-    """What is kept, source by source."""
+    """Sum up the kept requests by source."""
     counted = select(REQUESTS.c.source, func.count(), func.sum(REQUESTS.c.size)).group_by(REQUESTS.c.source)
     return [Total(source, number, int(size)) for source, number, size in connection.execute(counted)]
 
 
 def sources_with_any(database: Database) -> list[str]:
-    """The sources that something is kept of."""
+    """The sources with kept requests."""
     with database.read() as connection:
         return sorted(connection.execute(select(REQUESTS.c.source).distinct()).scalars())
 
 
 def listed(*, source: str | None, before: int | None) -> Select[Any]:
-    """Those of one source or of all, the newest first, each with the first bytes of its body."""
+    """Select the kept requests of one source or of all, newest first, each with the first bytes of its body."""
     shown = func.substr(REQUESTS.c.body, 1, SHOWN_BYTES).label("begins")
     columns = [column for column in REQUESTS.columns if column is not REQUESTS.c.body]
     found = select(*columns, shown).order_by(REQUESTS.c.id.desc())
@@ -203,7 +203,7 @@ def listed(*, source: str | None, before: int | None) -> Select[Any]:
 
 
 def as_text(begins: bytes) -> tuple[str, Literal["text", "hex"]]:
-    """The beginning of a body for people, and how it is written: `text`, or `hex` where it is none."""
+    """Format the beginning of a body: as `text` if it is text, otherwise as `hex`."""
     try:
         # The last character may be cut.
         text = begins.decode("utf-8", "strict" if len(begins) < SHOWN_BYTES else "ignore")

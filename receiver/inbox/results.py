@@ -1,4 +1,4 @@
-"""Results: how attempts ended, as their deliveries say it."""
+"""Results: writes the ends of attempts into the rows of their deliveries."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from receiver.inbox import attempts
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.tables import DELIVERIES, IDS, State, kept_reason
 
-#: What of a result is said of the delivery: all from its state to the time of the change.
+#: The fields of a result that are columns of the delivery.
 _OF_THE_DELIVERY = slice(1, 8)
 
 
 def lost(delivery_id: int, *, round_number: int, number: int, due_at: datetime, over: bool) -> AttemptResult:
-    """The result of an attempt that its worker never ended; with `over`, it was the last one."""
+    """Make the result of an attempt that its worker never ended; with `over`, the last one."""
     return AttemptResult(
         delivery_id=delivery_id,
         state=State.DEAD if over else State.PENDING,
@@ -46,7 +46,7 @@ def record(
 
 @cache
 def _settling(names: tuple[str, ...]) -> Update:
-    """The UPDATE of deliveries whose attempt has ended. The names are those of `_values`."""
+    """Build the UPDATE of deliveries whose attempt has ended, with the parameters of `_values`."""
     news: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in names}
     return update(DELIVERIES).where(IDS).values(claimed_by=None, lease_until=None, suspect=False, **news)
 

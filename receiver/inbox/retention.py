@@ -1,4 +1,4 @@
-"""Retention: bodies go first, dedup keys much later, all in small batches, so that other writers wait briefly."""
+"""Retention: drops bodies first and dedup keys much later, in small batches, so that other writers wait briefly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BATCH = 500
 #: How far the clock of a worker may be behind that of an endpoint.
 CLOCK_MARGIN = timedelta(days=1)
 
-#: Free pages of a SQLite file per transaction that gives them back to the disk.
+#: How many free pages of a SQLite file one transaction returns to the disk.
 PAGES = 1_000
 
 
@@ -50,7 +50,7 @@ _IS_OPEN: Any = text(f"NOT {HAS_ENDED}")
 _ALL_HAVE_ENDED = ~_some_delivery(_OWN, _IS_OPEN) & ~_some_delivery(_SHARED, _IS_OPEN)
 
 
-#: Drops one small batch of rows that have expired, as of a time, and returns how many; after the last, 0.
+#: Drops one small batch of rows expired by a time, and returns their number; 0 when none are left.
 Drop = Callable[[Database, datetime], int]
 
 
@@ -59,13 +59,13 @@ class Retention:
     """Retention periods for bodies and deduplication keys. Unfinished deliveries keep everything, however old."""
 
     bodies: timedelta
-    #: The deliveries go with their dedup keys: from then on, the same change again would be a new one.
+    #: Deliveries are dropped with their dedup keys; afterwards the same change would count as new.
     dedup_keys: timedelta
-    #: What drops rows that are of no delivery.
+    #: Functions that drop rows of other tables.
     others: Sequence[Drop] = ()
 
     def prune(self, database: Database, *, now: datetime) -> int:
-        """Drop one small batch of what has expired. Returns how many deliveries it concerned; after the last, 0."""
+        """Drop one small batch of expired bodies or deliveries, and return the number of deliveries; 0 at the end."""
         bodies = self._drop_bodies(database, now)
         if bodies:
             return bodies
@@ -74,7 +74,7 @@ class Retention:
         return deliveries
 
     def prune_others(self, database: Database, *, now: datetime) -> int:
-        """Drop one small batch of what has expired and is of no delivery. Returns how many rows; after the last, 0."""
+        """Drop one small batch of expired rows of other tables, and return their number; 0 at the end."""
         return next((dropped for drop in self.others if (dropped := drop(database, now))), 0)
 
     def _drop_bodies(self, database: Database, now: datetime) -> int:
@@ -104,7 +104,7 @@ class Retention:
         return len(rows)
 
     def _drop_settlements(self, database: Database, now: datetime) -> None:
-        """Drop one batch of those that ended before the oldest delivery arrived: they tell of none that is kept."""
+        """Drop one batch of settlements older than the oldest delivery, which have no attempt of a kept delivery."""
         expires = now - self.dedup_keys
         of_expired = select(func.min(DELIVERIES.c.id)).where(DELIVERIES.c.id < first_id_at(expires))
         with database.read() as connection:
@@ -135,7 +135,7 @@ def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
         needed = {row.body_id for row in of_them if not row.has_ended}
         ended = [row.id for row in of_them if row.body_id not in needed]
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(set(ids) - needed)))
-        # They are as large as bodies, and quote them.
+        # Tracebacks are as large as bodies, and quote them.
         of_ended = ATTEMPTS.c.delivery_id.in_(ended), ATTEMPTS.c.traceback.is_not(None)
         connection.execute(update(ATTEMPTS).where(*of_ended).values(traceback=None))
 
@@ -166,6 +166,6 @@ def _locked(connection: Connection, column: ColumnElement[int], ids: Sequence[in
 
 
 def _still_ended(connection: Connection, ids: Sequence[int]) -> set[int]:
-    """The deliveries that are still finished, neither replayed nor revived by a duplicate, locked from here on."""
+    """Lock the deliveries and return those that are still finished, neither replayed nor revived by a duplicate."""
     statement = select(DELIVERIES.c.id).where(DELIVERIES.c.id.in_(ids), HAS_ENDED).order_by(DELIVERIES.c.id)
     return set(connection.execute(statement.with_for_update()).scalars())

@@ -1,4 +1,4 @@
-"""When a failed delivery is tried again: exponential backoff with full jitter, pure arithmetic."""
+"""Retries: the times of further attempts, by exponential backoff with full jitter. Pure arithmetic."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Rounds: each way of a delivery from pending to its end, and the attempts on that way.
+"""Rounds: the passages of a delivery from pending to its end, each with its attempts.
 
-The first round of a delivery and the end of its latest one stand in `deliveries`, so that nothing is written about
-rounds when a delivery is accepted or ends. Only when another round begins is the one before copied into `rounds`.
+The latest round of a delivery is part of its row in `deliveries`, so that accepting and ending a delivery write no row
+of a round. Only when another round begins is the one before copied into `rounds`.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from receiver.database.columns import UtcDateTime
 from receiver.inbox import attempts
 from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED, IDS, ROUNDS, State, in_state
 
-#: Rounds and attempts of one delivery that are read, the newest ones.
+#: The most rounds, and the most attempts, that are read of one delivery: the newest.
 MOST_READ = 1_000
 
 
 class Cause(StrEnum):
-    """What began a round."""
+    """The cause of a round."""
 
     ACCEPTED = "accepted"
     REPLAY = "replay"
-    #: The sender sent again what was dead.
+    #: The sender repeated a dead delivery.
     DUPLICATE = "duplicate"
 
 
 class Beginning(NamedTuple):
-    """What begins a round, and the run and the action that it is a part of."""
+    """The cause of a round, with the run and the action to which it belongs."""
 
     cause: str
     run: int | None = None
@@ -51,7 +51,7 @@ class Beginning(NamedTuple):
 
 
 def begin(connection: Connection, ids: Sequence[int], beginning: Beginning, *, now: datetime) -> int:
-    """Begin another round of those that have ended and still have a body, with all attempts. Returns how many."""
+    """Begin another round, with all attempts, of those that have ended and have a body; return their number."""
     again = connection.execute(_ENDED_WITH_BODY, {"ids": ids}).scalars().all()
     supersede(connection, again, beginning, now=now)
     if again:
@@ -60,7 +60,7 @@ def begin(connection: Connection, ids: Sequence[int], beginning: Beginning, *, n
 
 
 def supersede(connection: Connection, ids: Sequence[int], beginning: Beginning, *, now: datetime) -> None:
-    """Keep how the latest round of each ended, and write down the one that follows.
+    """Copy the latest round of each into `rounds`, and insert the one that follows.
 
     The caller holds the rows of these deliveries, and moves them to that round itself.
     """
@@ -72,14 +72,14 @@ def supersede(connection: Connection, ids: Sequence[int], beginning: Beginning, 
 
 
 def try_now(connection: Connection, ids: Sequence[int], *, now: datetime) -> int:
-    """Make those due that wait for their next attempt. Returns how many; all others stay as they are."""
+    """Make the next attempt of waiting deliveries due, and return their number; all others stay as they are."""
     waiting = connection.execute(_WAITING, {"ids": ids, "now": now}).scalars().all()
     if waiting:
         connection.execute(_TRY_NOW, {"ids": waiting, "now": now})
     return len(waiting)
 
 
-# ── what is told ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── history ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def history(connection: Connection, delivery: RowMapping) -> list[dict[str, Any]]:
@@ -117,7 +117,7 @@ def _milliseconds(microseconds: int | None) -> float | None:
 
 
 def _locked(*conditions: Any) -> Select[Any]:
-    """Ids of deliveries, which stay as they are until the transaction ends."""
+    """Select ids of deliveries, and lock the rows until the transaction ends."""
     return select(DELIVERIES.c.id).where(IDS, *conditions).order_by(DELIVERIES.c.id).with_for_update()
 
 

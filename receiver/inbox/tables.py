@@ -1,5 +1,5 @@
-"""The tables of the inbox. What changes stands in `deliveries`, what never changes in `bodies`, and what must outlive
-both in `dedup_keys`, whose primary key is the deduplication (docs/decisions/0004).
+"""The tables of the inbox: `deliveries` with the changing columns, `bodies` with the constant ones, and `dedup_keys`,
+which outlive both and whose primary key is the deduplication (docs/decisions/0004).
 
     accepted ─► pending ─► processing ─► processed
        │  │        ▲            ├──────► ignored      (the handler discarded it)
@@ -40,11 +40,11 @@ from sqlmodel import Field, SQLModel
 from receiver.codec import storable
 from receiver.database.columns import Document, Many, UtcDateTime, among
 
-#: Characters of a reason that are kept.
+#: The longest stored reason, in characters.
 LONGEST_REASON = 2_000
 
 
-#: On SQLite the one type that makes a primary key the row's own number, instead of an index beside the table.
+#: On SQLite, the only type with which the primary key is the row's own number and needs no index of its own.
 DeliveryId = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -57,14 +57,14 @@ class State(StrEnum):
 
 
 def in_state(state: State) -> Any:
-    # A literal, not a parameter: only then does either database see that its partial index applies.
+    # A literal, because neither database applies a partial index to a parameter.
     return text(f"deliveries.state = '{state}'")
 
 
-#: The states that nothing but a replay, or a duplicate of what is dead, leads out of.
+#: The final states, left only by a replay, or by a duplicate of a dead delivery.
 ENDED = (State.PROCESSED, State.IGNORED, State.DEAD)
 
-#: In one of them. A literal for the same reason.
+#: The condition that a delivery is in one of them; a literal for the same reason.
 HAS_ENDED = text(f"deliveries.state IN {tuple(map(str, ENDED))}")
 
 
@@ -76,7 +76,7 @@ class Delivery(SQLModel, table=True):
     #: Grows with arrival: see `receiver.inbox.ids`.
     id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
     source: str
-    #: None where the body could not be read.
+    #: None if the body could not be read.
     event_type: str | None = None
     entity_kind: str | None = None
     entity_id: str | None = None
@@ -88,7 +88,7 @@ class Delivery(SQLModel, table=True):
     attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     #: When a pending delivery may be claimed.
     due_at: datetime = Field(sa_type=UtcDateTime)
-    #: Its last attempt never ended: it is claimed alone, so that it takes no other down.
+    #: Whether its last attempt never ended; it is then claimed alone, so that it ends no other's attempt.
     suspect: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     claimed_by: str | None = None
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -98,13 +98,13 @@ class Delivery(SQLModel, table=True):
     reason: str | None = None
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     dedup_key: str
-    #: The sender used this dedup key for another body too.
+    #: Whether the source used this dedup key for another body, too.
     conflict: bool = False
     #: How often the sender sent it again.
     duplicates: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     #: Which of the source's secrets verified it, from 0, newest first; None for an unsigned one.
     secret: int | None = None
-    #: The number of its latest round, from 1. The rounds before it stand in `rounds`.
+    #: The number of its latest round, from 1. Earlier rounds are in `rounds`.
     round: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
     #: Its place in a body that tells of several events, from 0; None for the only event of a body.
     item: int | None = None
@@ -141,7 +141,7 @@ class Delivery(SQLModel, table=True):
             sqlite_where=text("state = 'dead'"),
             postgresql_where=text("state = 'dead'"),
         ),
-        # By event type, to count what no handler takes, and to offer it for replay once one does.
+        # By event type, to count deliveries without a handler, and to offer them for replay once one exists.
         Index(
             "ix_deliveries_ignored",
             "source",
@@ -151,7 +151,7 @@ class Delivery(SQLModel, table=True):
             postgresql_where=text("state = 'ignored'"),
         ),
         Index("ix_deliveries_source", "source", "id"),
-        # Entered when a delivery ends, because random pages would cost the ack.
+        # Partial, so that entries are made when a delivery ends: random pages would slow the ack.
         Index(
             "ix_deliveries_entity",
             "entity_id",
@@ -163,37 +163,37 @@ class Delivery(SQLModel, table=True):
 
 
 class Body(SQLModel, table=True):
-    """What a delivery consists of: never changed, and dropped when it expires."""
+    """The content of a delivery: never changed, and dropped when it expires."""
 
     __tablename__ = "bodies"
 
     #: Of a body that tells of several events: the id that was drawn for the first.
     delivery_id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
-    #: The exact bytes received; where they hold an application key in plain text, without it.
+    #: The exact bytes received, except for an application key in plain text, which is removed.
     body: bytes = Field(sa_type=LargeBinary)
-    #: What an encrypted or compressed body holds; None if the body is plain.
+    #: The content of an encrypted or compressed body; None if the body is plain.
     plain: bytes | None = Field(default=None, sa_type=LargeBinary)
     #: The headers worth keeping: see `receiver.dialects.headers`.
     headers: dict[str, str] = Field(sa_type=Document)
 
 
 class DedupKey(SQLModel, table=True):
-    """One change that a source told us about: its primary key is what makes a second telling a duplicate."""
+    """One change at a source; the primary key makes a second webhook about it a duplicate."""
 
     __tablename__ = "dedup_keys"
     __table_args__ = {"sqlite_with_rowid": False}
 
     source: str = Field(primary_key=True)
     dedup_key: str = Field(primary_key=True)
-    #: Tells another body under the same key from the same body again.
+    #: The hash of the body, which distinguishes a repetition from another body with the same key.
     fingerprint: bytes = Field(sa_type=LargeBinary)
     delivery_id: int = Field(sa_type=BigInteger)
 
 
 class Round(SQLModel, table=True):
-    """One way of a delivery from pending to its end, once another has followed it, or as one that followed another.
+    """One round of a delivery that has had several.
 
-    A delivery that was never sent through again has none here: all about its only round stands in `deliveries`.
+    A delivery that was never replayed or repeated has no row here: its only round is part of `deliveries`.
     """
 
     __tablename__ = "rounds"
@@ -207,7 +207,7 @@ class Round(SQLModel, table=True):
     run: int | None = Field(default=None, sa_type=BigInteger)
     action: int | None = Field(default=None, sa_type=BigInteger)
     began_at: datetime = Field(sa_type=UtcDateTime)
-    #: How it ended: None for the latest, whose end stands in `deliveries`.
+    #: How the round ended; None for the latest one, whose end is in `deliveries`.
     state: str | None = None
     outcome: str | None = None
     reason: str | None = None
@@ -226,9 +226,9 @@ class Round(SQLModel, table=True):
 
 
 class FailedAttempt(SQLModel, table=True):
-    """One attempt that failed. Those that went well stand in the settlements."""
+    """One failed attempt. Successful ones are in the settlements."""
 
-    #: The release before writes failures under this name.
+    #: The name under which the release before writes failures.
     __tablename__ = "attempts"
     __table_args__ = {"sqlite_with_rowid": False}
 
@@ -244,37 +244,37 @@ class FailedAttempt(SQLModel, table=True):
     round: int = Field(
         sa_column=Column(Integer, primary_key=True, autoincrement=False, server_default=text("1")),
     )
-    #: Where the handler is written; None if none was reached.
+    #: The handler as `module.function`; None if none was reached.
     handler: str | None = None
     #: The release of Hookmirror that ran it.
     release: str | None = None
-    #: Microseconds that it took to hydrate and to handle the event; None for what was not done.
+    #: Microseconds that hydrating and handling took; None for a step that did not run.
     hydrate_us: int | None = None
     handle_us: int | None = None
     #: Microseconds that the settling transaction of its batch took until it was recorded.
     settle_us: int | None = None
-    #: Of the error that it failed with, bounded.
+    #: The traceback of its error, bounded.
     traceback: str | None = None
 
 
 class KeptSettlement(SQLModel, table=True):
-    """The attempts that went well in one settling transaction, in one row (docs/decisions/0026).
+    """The successful attempts of one settling transaction, in one row (docs/decisions/0026).
 
-    It is found by the end of a round: whatever settled a delivery gave it the same `ended_at`.
+    It is found by the end of a round, because both have the same `ended_at`.
     """
 
     __tablename__ = "settlements"
     __table_args__ = {"sqlite_with_rowid": False}
 
     ended_at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
-    #: Drawn at random: tells those of the same microsecond apart.
+    #: Drawn at random, to distinguish settlements of the same microsecond.
     id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     worker: str
     #: The release of Hookmirror that ran them.
     release: str
     #: Microseconds that the transaction took until they were recorded.
     settle_us: int
-    #: Groups of attempts that have handler, round and number in common: see `receiver.inbox.attempts.AttemptGroup`.
+    #: Groups of attempts with the same handler, round and number: see `receiver.inbox.attempts.AttemptGroup`.
     attempts: list[Any] = Field(sa_type=Document)
 
 
@@ -301,11 +301,11 @@ BODY_SIZE = (
     .scalar_subquery()
 )
 
-#: Those whose ids are the parameter `ids`.
+#: The condition for deliveries whose ids are in the parameter `ids`.
 IDS = among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger)))
 
-#: Those of the sources in the parameter `sources`. Not by the plain column: the index of what is due is the one to go
-#: by, and not that of a source's whole history.
+#: The condition for sources in the parameter `sources`. An expression instead of the plain column, so that the index of
+#: due deliveries is used, and not that of a source's whole history.
 OF_SOURCES = among(DELIVERIES.c.source + "", bindparam("sources", type_=Many(Text)))
 
 
@@ -335,5 +335,5 @@ _PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.bod
 
 
 def kept_reason(reason: str | None) -> str | None:
-    """The reason as it is stored: bounded, and text that every database takes."""
+    """Make a reason storable: bounded, and free of characters that a database refuses."""
     return None if reason is None else storable(reason[:LONGEST_REASON])

@@ -1,8 +1,9 @@
-"""Admission: from the bytes of a request to an arrival, verified and read as far as deciding needs."""
+"""Admission: verifies requests, and reads their envelopes into arrivals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import NoneType
 from typing import NamedTuple
@@ -24,19 +25,20 @@ from receiver.ingest.unhandled import tell_unhandled
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import quoted, told
-from receiver.verify.signatures import RawHeaders, Verified
+from receiver.verify.request import RawHeaders, WebhookRequest
+from receiver.verify.verifiers import Verified
 
 log = Repeats(structlog.get_logger(__name__))
 
 #: Characters of a kept header's value.
 LONGEST_HEADER = 512
 
-#: The codes of refusals that a signature over the decompressed bytes would not get.
+#: The error codes after which the decompressed bytes are verified, too.
 OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
 
 class Request(NamedTuple):
-    """A complete webhook, as it came."""
+    """A complete webhook as received."""
 
     source: VerifiableSource
     headers: RawHeaders
@@ -65,9 +67,7 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
         return refusal
     except BaseException:
         # Raised by a dialect's verifier. Even SystemExit concerns this one request only.
-        log.exception(
-            "a webhook could not be verified; its sender is asked to come back", about={"source": request.source.name}
-        )
+        log.exception("cannot verify a webhook; its sender is asked to retry", about={"source": request.source.name})
         return Unavailable("This cannot be verified now, because of an error here. Send it again later.")
 
 
@@ -85,7 +85,8 @@ def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
     A challenge is answered instead. Raises `NotVerified`, and what `answer_challenge` raises.
     """
     source, headers, body = request.source, _trimmed(request.headers), request.body
-    verified, encrypted = _verify(source, headers, body)
+    judged = WebhookRequest(body, headers, target=request.target, public_url=source.credentials.public_url, at=now)
+    verified, encrypted = _verify(source, judged)
     opened = _opened(source, verified.plain)
     plain = source.dialect.verifier.redact(opened, source.credentials)
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
@@ -95,7 +96,7 @@ def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
         reply = answer_challenge(source, "POST", request.target, headers, plain, verified=True)
         if reply is not None:
             return reply
-    # Kept as it came, unless that would keep the credentials that were redacted.
+    # Stored as received, unless credentials were redacted from the content.
     kept = body if encrypted or plain == opened else plain
     arrival = Arrival(
         source=source.name,
@@ -139,28 +140,28 @@ def _tell_unreadable(arrival: Arrival) -> None:
     log.warning("kept a webhook that cannot be read", about={"source": arrival.source}, reason=arrival.reason)
 
 
-def _verify(source: VerifiableSource, headers: RawHeaders, body: bytes) -> tuple[Verified, bool]:
-    """The authentic body, and whether it was encrypted: as it came, or else as it was before it was compressed.
+def _verify(source: VerifiableSource, request: WebhookRequest) -> tuple[Verified, bool]:
+    """Verify the body as received, or else decompressed; return the authentic content, and whether it was encrypted.
 
     Raises `NotVerified`.
     """
     verifier = source.dialect.verifier
     try:
-        verified = verifier.verify(body, headers, source.credentials)
-        return verified, verified.plain is not body
+        verified = verifier.verify(request, source.credentials)
+        return verified, verified.plain is not request.body
     except NotVerified as refusal:
         if refusal.code not in OF_THE_BYTES:
             raise
-        opened = _opened(source, body)
-        if opened is body:
-            _tell_compressed(headers, body, refusal)
+        opened = _opened(source, request.body)
+        if opened is request.body:
+            _tell_compressed(request.headers, request.body, refusal)
             raise
-    verified = verifier.verify(opened, headers, source.credentials)
+    verified = verifier.verify(replace(request, body=opened), source.credentials)
     return verified, verified.plain is not opened
 
 
 def _opened(source: VerifiableSource, content: bytes) -> bytes:
-    """The content, decompressed if that is allowed and possible; reading it reports damage."""
+    """Decompress the content if the dialect allows it and it is undamaged; reading reports damage later."""
     try:
         return source.open(content)
     except Unreadable:
@@ -168,7 +169,7 @@ def _opened(source: VerifiableSource, content: bytes) -> bytes:
 
 
 def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> None:
-    """Raises `NotVerified` with the code `body_compressed` if a body that did not verify is compressed."""
+    """Raise `NotVerified` with the code `body_compressed` if the unverified body is compressed."""
     codings = [value.decode("latin-1")[:SHOWN_OF_NAME] for name, value in headers if name == b"content-encoding"]
     named = [coding for coding in codings if coding.lower() not in ("", "identity")]
     if named or is_compressed(body):
@@ -180,7 +181,7 @@ def _tell_compressed(headers: RawHeaders, body: bytes, refusal: NotVerified) -> 
 
 
 def _trimmed(headers: RawHeaders) -> RawHeaders:
-    """The headers without blanks and tabs around their values, which are no part of them (RFC 9110, section 5.5)."""
+    """Strip blanks and tabs around header values, which are not part of them (RFC 9110, section 5.5)."""
     return [(name, value.strip(b" \t")) for name, value in headers]
 
 

@@ -1,4 +1,4 @@
-"""Backpressure: a bound on the bodies that are complete and wait in memory for their commit."""
+"""Backpressure: bounds the bytes of complete bodies that wait in memory for their commit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from receiver.errors import Unavailable
 
 
 class Backpressure:
-    """Counts the bytes of waiting bodies. Of one event loop, so it needs no lock."""
+    """Counts the bytes of waiting bodies. Used by one event loop, so it needs no lock."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -19,5 +19,5 @@ class Backpressure:
         self.bytes += size
 
     def release(self, size: int) -> None:
-        """Count a body no longer: it is answered."""
+        """Stop counting an answered body."""
         self.bytes -= size

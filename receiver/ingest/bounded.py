@@ -51,21 +51,21 @@ class BoundedProtocol(ClosingProtocol):
         super().__init__(config, **of_uvicorn)
         self._connections: Connections = config.app.connections  # type: ignore[union-attr]
         limits = self._limits = self._connections.limits
-        #: Kept, because each is looked at with each request.
+        #: Copied into attributes, because each request reads them.
         self._most_headers, self._largest_header = limits.max_headers, limits.max_header_bytes
         self._most_unframed, self._longest_url = limits.max_head_bytes, limits.max_url_bytes
         #: The part of a request, bodies aside, that the parser is reading. An offer is a head that offers to upgrade.
         self._in_head, self._in_offer = False, False
-        #: Bytes since the parser last made something of them: a complete head, or a part of a body.
+        #: Bytes received since the parser last completed a head or a part of a body.
         self._unframed = 0
         self._head: Piece | None = None
         #: The bodies that wait behind the request that is being answered.
         self._queue: Piece | None = None
-        #: By the loop's clock: since when a head is awaited, or a body, and since when the answers are not read.
+        #: By the loop's clock: the times at which the wait for a head, for a body, and for a reader of answers began.
         self._head_since: float | None = None
         self._body_since = 0.0
         self._unread_since: float | None = None
-        #: Of a request that expects a word before its body: whether the connection carries more behind it.
+        #: For a request with `Expect: 100-continue`, whether the connection stays open after it.
         self._keeps = True
 
     # ── the connection ────────────────────────────────────────────────────────────────────────────────────────
@@ -97,7 +97,7 @@ class BoundedProtocol(ClosingProtocol):
         if self._has_ended:
             return Wait(Awaited.HEAD_OR_READING, 0.0)
         if self._unread_since is not None:
-            # Before all else: an answer that is not read is still being given.
+            # Checked first, because an unread answer counts as still being sent.
             return Wait(Awaited.HEAD_OR_READING, self._unread_since)
         if self._in_body:
             return Wait(Awaited.BODY, self._body_since)
@@ -159,7 +159,7 @@ class BoundedProtocol(ClosingProtocol):
             self._break_off(self.pipeline.pop()[0])
         self._refuse_untold(refusal)
 
-    # ── what comes ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── received bytes ────────────────────────────────────────────────────────────────────────────────────────
 
     def data_received(self, data: bytes) -> None:
         if (self._is_deaf or self._linger_until is not None) and self._throw_away(len(data)):
@@ -178,12 +178,12 @@ class BoundedProtocol(ClosingProtocol):
             self._hold(len(data))
 
     def _hold(self, size: int) -> None:
-        """So many bytes have come, and the request is not complete."""
+        """Count received bytes of an incomplete request."""
         if self._in_head:
             self._hold_head(size)
 
     def _feed_in_slices(self, data: bytes) -> None:
-        """So large that bytes outside of a body might be lost in it."""
+        """Parse large data in slices, so that bytes outside a body are counted exactly."""
         rest = memoryview(data)
         while rest and not self._is_deaf:
             room = self._most_unframed - self._unframed
@@ -197,7 +197,7 @@ class BoundedProtocol(ClosingProtocol):
             rest = rest[room:]
 
     def _feed(self, data: bytes | memoryview) -> Exception | None:
-        """Why the parser stopped. Handled later: an error raised in an `except` block would lose its own cause."""
+        """Parse the data, and return the parser's error; raising it in an `except` block would lose its cause."""
         try:
             self.parser.feed_data(data)
         except PARSER_STOPPED as stopped:
@@ -205,7 +205,7 @@ class BoundedProtocol(ClosingProtocol):
         return None
 
     def _go_on(self, stopped: Exception | None, data: bytes | memoryview) -> None:
-        """Continue where the parser stopped, or refuse the request."""
+        """Continue after the position at which the parser stopped, or refuse the request."""
         while isinstance(stopped, httptools.HttpParserUpgrade):
             # This server upgrades no connection, so the request counts as if it had no such offer (RFC 9110 §7.8).
             data = self._head_without_offer() + bytes(memoryview(data)[stopped.args[0] :])
@@ -216,7 +216,7 @@ class BoundedProtocol(ClosingProtocol):
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
-        # As uvicorn has it: behind a request that closes the connection, more may come, and is nothing.
+        # Like uvicorn, ignore bytes after a request that closes the connection.
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
@@ -225,7 +225,7 @@ class BoundedProtocol(ClosingProtocol):
         lines += [b"%b: %b" % (name, value) for name, value in self.headers if name != b"upgrade"]
         return b"\r\n".join([*lines, b"", b""])
 
-    # ── what the parser tells ─────────────────────────────────────────────────────────────────────────────────
+    # ── callbacks of the parser ───────────────────────────────────────────────────────────────────────────────
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -282,7 +282,7 @@ class BoundedProtocol(ClosingProtocol):
             return
         self._in_body = False
         if self._linger_until is not None:
-            # Answered before its end, which is here now: the connection may carry the next request.
+            # The request was answered before its end, which has now arrived, so the connection may carry the next one.
             self._linger_until, self._linger_bytes = None, LINGER_BYTES
             self._idle_since = self.loop.time()
         if self.expect_100_continue and not self.cycle.response_started and self._stopping_since is None:
@@ -296,11 +296,11 @@ class BoundedProtocol(ClosingProtocol):
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self) -> None:
-        """A head is complete."""
+        """Begin a request whose head is complete."""
         self._begin_in_uvicorn()
 
     def _begin_in_uvicorn(self) -> None:
-        """Make up for what uvicorn does at the beginning of a request and when its head is there."""
+        """Call uvicorn's methods for the beginning of a request and for its complete head."""
         if len(self.pipeline) >= LONGEST_PIPELINE:
             raise Limited("Too many requests wait on this connection. Send fewer before their answers.")
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -310,13 +310,13 @@ class BoundedProtocol(ClosingProtocol):
         super().on_headers_complete()
         self._body_since = self.loop.time()
         if expects:
-            # A sender that is refused before it was told to send its body may begin a new request instead of it.
+            # A sender refused before `100 Continue` may begin a new request instead of sending the body.
             self._keeps, self.cycle.keep_alive = self.cycle.keep_alive, False
 
-    # ── what is refused ───────────────────────────────────────────────────────────────────────────────────────
+    # ── refusals ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _refuse(self, refusal: Refusal) -> None:
-        """End the connection with this answer, behind those that are owed."""
+        """End the connection with this answer, after those still owed."""
         if refusal.limit:
             limited(refusal.limit)
         else:
@@ -346,5 +346,5 @@ def _reason(cause: BaseException | None) -> Refusal:
         return cause
     if cause is None or isinstance(cause, (httptools.HttpParserError, AttributeError, UnicodeError)):
         return MalformedRequest("This is not a valid HTTP request. Compare it with RFC 9112.")
-    log.exception("a request could not be taken", about={}, exc_info=cause)
-    return Unavailable("This cannot be taken now, because of an error here. Send it again later.")
+    log.exception("cannot receive a request", about={}, exc_info=cause)
+    return Unavailable("An error of this server prevents receiving the request. Send it again later.")

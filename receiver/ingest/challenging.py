@@ -11,7 +11,7 @@ from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import quoted
 from receiver.metrics import metrics
-from receiver.verify.signatures import RawHeaders
+from receiver.verify.request import RawHeaders
 
 log = Repeats(structlog.get_logger(__name__))
 

@@ -1,6 +1,6 @@
-"""How a connection ends: every answer that is owed is given, and reaches its sender even if that is still sending.
+"""Closes connections: sends every answer still owed, so that it reaches even a sender that is still sending.
 
-A sender that has gone away, or has nothing more to send, is nothing to be surprised at.
+A sender that disconnects, or ends its side, is a normal case and logged nowhere.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from receiver.ingest.line import Flow, Line
-from receiver.ingest.replies import Header, Reply, framed
+from receiver.ingest.replies import HeaderPair, Reply, framed
 
-#: Seconds and bytes that are still read of a request after an early answer, so that its sender sees the answer.
+#: Seconds and bytes for which a request is still read after an early answer, so that its sender sees the answer.
 LINGER_SECONDS = 10.0
 LINGER_BYTES = 33_554_432
 
 
 class ClosingProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with another way to close a connection."""
+    """uvicorn's protocol with another procedure for closing a connection."""
 
     def __init__(self, config: Config, **of_uvicorn: Any) -> None:
         super().__init__(config, **of_uvicorn)
         self._wire: asyncio.Transport = None  # type: ignore[assignment]
-        #: The request that is being answered, in uvicorn's words; others may wait behind it.
+        #: The request being answered, a cycle in uvicorn's terms; others may wait after it.
         self._answering: Any = None
         #: Whether a request has begun whose body is not complete.
         self._in_body = False
-        #: By the loop's clock, since when the next request is awaited.
+        #: By the loop's clock, the time at which the wait for the next request began.
         self._idle_since: float | None = None
-        #: Set when nothing more is read: complete requests are answered, then this is sent, and the connection ends.
+        #: Set when reading has ended: it is sent after the answers to complete requests, and then the connection ends.
         self._is_deaf = False
         self._last_word: Reply | None = None
         self._has_ended = False
         self._sender_is_done = False
-        #: Bytes that may still be thrown away, and until when; the connection is torn down past either.
+        #: How many bytes may still be discarded, and until when; beyond either, the connection is aborted.
         self._linger_bytes = LINGER_BYTES
         self._linger_until: float | None = None
         self._stopping_since: float | None = None
@@ -55,13 +55,13 @@ class ClosingProtocol(HttpToolsProtocol):
         while self.pipeline:
             self._break_off(self.pipeline.pop()[0])
         super().connection_lost(exc)
-        # They would keep each other until the garbage collector comes by.
+        # A reference cycle would keep them alive until the garbage collector runs.
         self.transport.release()  # type: ignore[attr-defined]
         self.flow.release()  # type: ignore[attr-defined]
         self.cycle = self._answering = None  # type: ignore[assignment]
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether the sender, who sends no more, still gets an answer."""
+        """Handle the end of the sender's side; return whether an answer is still to be sent."""
         self._sender_is_done = True
         return not self._is_deaf and self._read_no_more(None)
 
@@ -71,11 +71,11 @@ class ClosingProtocol(HttpToolsProtocol):
             super().shutdown()
 
     def cut(self) -> None:
-        """End it at once."""
+        """Abort the connection."""
         self._is_deaf = self._has_ended = True
         self._wire.abort()
 
-    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -87,7 +87,7 @@ class ClosingProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def _is_full(self) -> bool:
-        """Whether more bytes would pile up behind an answer that is not given yet, or that the sender does not read."""
+        """Whether further bytes would accumulate after an unfinished or unread answer."""
         return not self._has_ended and (self.flow.write_paused or bool(self.pipeline))
 
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,7 +117,7 @@ class ClosingProtocol(HttpToolsProtocol):
         return self._has_ended
 
     def end(self) -> None:
-        """Close the connection as soon as its sender can have read the answer."""
+        """Close the connection once its sender can have read the answer."""
         self._end(still_sending=self._in_body)
 
     def _end(self, *, still_sending: bool) -> None:
@@ -134,14 +134,14 @@ class ClosingProtocol(HttpToolsProtocol):
             self._wire.close()
 
     def _throw_away(self, size: int) -> bool:
-        """Whether nothing is left to do with so many bytes."""
+        """Discard received bytes if reading has ended; return whether they were discarded."""
         self._linger_bytes -= size
         if self._linger_bytes < 0:
             self.cut()
         return self._is_deaf
 
     def _read_no_more(self, last_word: Reply | None) -> bool:
-        """Answer the complete requests, then end the connection. Returns whether there are any."""
+        """Stop reading, answer the complete requests, then end the connection; return whether there are any."""
         self._is_deaf, self._last_word = True, last_word
         if self._in_body:
             self._in_body = False
@@ -157,7 +157,7 @@ class ClosingProtocol(HttpToolsProtocol):
         return True
 
     def _break_off(self, cycle: Any) -> None:
-        """The rest of this request will not come; its application hears that the sender has gone."""
+        """Tell the application of an incomplete request that the sender has gone."""
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
@@ -176,7 +176,7 @@ class ClosingProtocol(HttpToolsProtocol):
 
 
 @lru_cache(maxsize=64)
-def _head(status: int, headers: tuple[Header, ...], length: int, *, closes: bool) -> bytes:
-    """Everything before the body. Nearly all answers of a second have the same."""
+def _head(status: int, headers: tuple[HeaderPair, ...], length: int, *, closes: bool) -> bytes:
+    """Format the head of an answer; cached, because nearly all answers within a second share it."""
     lines = [b"%b: %b\r\n" % header for header in framed(headers, length, closes=closes)]
     return b"".join([STATUS_LINE[status], *lines, b"\r\n"])

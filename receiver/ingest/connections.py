@@ -1,4 +1,4 @@
-"""Connections: how many are open, in all and from each address, and which give way to a new one.
+"""Connections: bounds their number, in all and from each address, and closes waiting ones for a new one.
 
 A connection that waits for its sender can be ended at any time; one whose request is being answered cannot. So if there
 is no room for a new connection, those that have waited longest are closed first, and those that have waited for a few
@@ -30,41 +30,41 @@ log = Repeats(structlog.get_logger(__name__))
 #: Open files that are left to everything but connections: the database, its journals, logs, and what waits to close.
 RESERVED_FILES = 128
 
-#: The share of the connections that is ended together when there is no room, so that they are chosen rarely.
+#: The share of the connections that is ended together when there is no room, so that the search is rare.
 ENDED_AT_ONCE = 16
 
-#: Seconds that a sender has to send its request before it is one of those that are ended first.
+#: Seconds for a sender to send its request before its connection is among the first to be ended.
 SENDING_GRACE = 3.0
 
 #: The part of the bound from which on the log says that it is near.
 NEAR = 0.9
 
-#: Seconds between two polls at all connections, at the most; a quarter of the shortest time limit, if that is less.
+#: The longest interval in seconds between two checks of all connections; a quarter of the shortest time limit, if less.
 CONNECTION_POLL = 1.0
 
-#: Bits of an IPv6 address that tell one customer of a network from another, who has all addresses behind them.
+#: The prefix length of an IPv6 network that one customer has.
 IPV6_PREFIX = 64
 
 
 class Awaited(IntEnum):
-    """What a connection waits for, in the order in which connections are ended when there is no room."""
+    """The reasons of a connection's wait, in the order in which connections are ended to make room."""
 
-    #: That its sender sends all of a head, or reads its answers.
+    #: The sender must complete a head, or read its answers.
     HEAD_OR_READING = 0
-    #: That the next request begins.
+    #: The sender may begin the next request.
     REQUEST = 1
     BODY = 2
 
 
 class Wait(NamedTuple):
-    """How a connection waits for its sender."""
+    """A connection's wait for its sender: the reason and the beginning."""
 
     awaited: Awaited
     #: By the loop's clock.
     since: float
 
     def rank(self, now: float) -> tuple[int, float]:
-        """The lowest is ended first."""
+        """The sort key: the connection with the lowest rank is ended first."""
         is_new = self.awaited is not Awaited.REQUEST and now - self.since < SENDING_GRACE
         return (len(Awaited) if is_new else self.awaited, self.since)
 
@@ -73,17 +73,17 @@ class Connection(Protocol):
     """The state of one open connection."""
 
     def wait(self) -> Wait | None:
-        """None while the sender waits for us."""
+        """The present wait; None while the sender waits for us."""
 
     def check_limits(self, now: float) -> None:
-        """End it if a time limit is over."""
+        """End the connection if a time limit has passed."""
 
     def cut(self) -> None:
         """End it at once."""
 
 
 class Connections:
-    """Those of one process."""
+    """The open connections of one process."""
 
     def __init__(self, limits: Limits, incoming: Incoming) -> None:
         self.limits = limits
@@ -100,7 +100,7 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, connection: Connection, host: str, loop: asyncio.AbstractEventLoop) -> str | None:
-        """Count it. Returns the setting whose bound leaves no room for it, and then it must end."""
+        """Add a connection. If there is no room, return the name of the exceeded setting; the caller must end it."""
         address = network_of(host)
         full = self._full(self._by_address.get(address, ()), loop.time())
         self._addresses[connection] = address
@@ -122,7 +122,7 @@ class Connections:
             self._counted()
 
     def _full(self, alike: Collection[Connection], now: float) -> str | None:
-        """The bound that leaves no room for one more, though what waits was ended."""
+        """The setting whose bound is reached even after waiting connections were ended; None if there is room."""
         if len(alike) >= self._most_of_one and not self._make_room(alike, "max_connections_per_address", now):
             return "max_connections_per_address"
         if len(self._addresses) >= self._most and not self._make_room(self._addresses, "max_connections", now):
@@ -144,7 +144,7 @@ class Connections:
         count = len(self._addresses)
         metrics.CONNECTIONS.set(count)
         if count >= self._most * NEAR:
-            log.warning("nearly as many connections are open as may be", about={}, open=count, bound=self._most)
+            log.warning("the number of open connections is near its limit", about={}, open=count, bound=self._most)
 
     def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -155,7 +155,7 @@ class Connections:
 
 
 def network_of(host: str) -> str:
-    """What counts as one address: of IPv6 a whole network, since one machine may have all addresses of it."""
+    """The unit that counts as one address: for IPv6 a network, because one machine may have all its addresses."""
     if ":" not in host:
         return host
     try:
@@ -168,7 +168,7 @@ def network_of(host: str) -> str:
 
 
 def allow_open_files(connections: int) -> None:
-    """Let this process open as many files as so many connections take, as far as the system lets it."""
+    """Raise this process's limit on open files for this many connections, as far as the system permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + RESERVED_FILES
     if hard != resource.RLIM_INFINITY:

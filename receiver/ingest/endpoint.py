@@ -1,4 +1,4 @@
-"""The endpoint: a webhook comes in, and is answered when it is safe.
+"""The endpoint: receives webhooks, and answers each after it is stored durably.
 
 A plain ASGI application: request and response objects would cost nearly half of its speed (docs/decisions/0003).
 """
@@ -34,13 +34,13 @@ from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.metrics import few_names, metrics
 from receiver.settings.limits import Limits
-from receiver.verify.signatures import RawHeaders
+from receiver.verify.request import RawHeaders
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-#: Seconds between two looks for the source that a stranger's name is like: to compare names costs, and a stranger may
-#: send any number.
+#: Seconds between two searches for a source with a similar name: comparing is expensive, and a stranger may send any
+#: number of requests.
 COMPARISON_INTERVAL = 0.1
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ FINAL = (NotVerified, BodyTooLarge, ChallengeRefused, MethodNotAllowed)
 
 
 def keep_nothing(_request: Request, _refusal: Refused) -> None:
-    """For an endpoint without a keeper."""
+    """Keep no refused request; the default of an endpoint without a keeper."""
 
 
 class SenderGone(Exception):
@@ -85,7 +85,7 @@ class Endpoint:
         self._keep = keep
         self._compared_at = 0.0
         self._incoming = incoming
-        #: Bodies that are complete and not answered yet.
+        #: Counts complete bodies that are not answered yet.
         self.waiting = Backpressure(limits.max_waiting_bytes)
         #: Requests of this turn of the event loop.
         self._submitted: list[tuple[Request, PendingReply]] = []
@@ -93,7 +93,7 @@ class Endpoint:
         self.renew(sources, limits)
 
     def renew(self, sources: Mapping[str, VerifiableSource], limits: Limits) -> None:
-        """From now on listen to these, within these limits. A request under way keeps the source that it began with.
+        """Replace the sources and limits. A request in progress keeps the source with which it began.
 
         To be called in the event loop.
         """
@@ -137,7 +137,7 @@ class Endpoint:
             self.waiting.release(len(request.body))
 
     def submit(self, request: Request, answer: PendingReply) -> None:
-        """Have a request admitted and accepted. Its answer follows: where it is kept, or a `Refused`.
+        """Submit a request for admission and acceptance. `answer` receives an `Accepted` or a `Refused` later.
 
         Requests that came in during one turn of the event loop are admitted together at its end: the same work, done
         many times in a row, takes half as long as in between everything else that a request needs
@@ -162,7 +162,7 @@ class Endpoint:
                 answer.set_result(result)
         self._accept(arrivals)
 
-    # ── each of them ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── their parts ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _source(self, path: str, method: str) -> VerifiableSource:
         source = self.sources.get(source_named(path)) if path.startswith(HOOKS_PATH) else None
@@ -173,7 +173,7 @@ class Endpoint:
         return source
 
     async def _read(self, headers: RawHeaders, receive: Receive) -> bytes:
-        """The complete body, counted as waiting; the caller gives the count back."""
+        """Read the complete body and count it as waiting; the caller must release the count."""
         named = dict(headers)
         length = named.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > self.max_body_bytes:
@@ -193,7 +193,7 @@ class Endpoint:
                 more = message.get("more_body", False)
         if not body.size and b"upgrade" in named and (length.strip(b"0") or b"transfer-encoding" in named):
             # Other servers than ours read no body behind such a head. Taken for empty, it would be acked and lost.
-            raise Unavailable("The body did not get here. Send it again, without the header Upgrade.")
+            raise Unavailable("The body did not arrive. Send it again, without the header Upgrade.")
         self.waiting.hold(body.size)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -204,7 +204,7 @@ class Endpoint:
         )
 
     def refused(self, name: str, refusal: Refused, *, peer: str) -> Reply:
-        """Count the refusal and say it. `peer` is the address at the other end, which may be a proxy's."""
+        """Count and log a refusal, and make its reply. `peer` is the address of the connection, possibly a proxy's."""
         known = name if name in self.sources else ""
         metrics.REFUSED.labels(known, refusal.code).inc()
         if isinstance(refusal, BodyTooLarge) and known:
@@ -226,7 +226,7 @@ class Endpoint:
         return ack(outcome)
 
     def _compare(self, name: str) -> None:
-        """See whether a source was meant that there is."""
+        """Search for a known source whose name resembles the requested one."""
         now = perf_counter()
         if now - self._compared_at >= COMPARISON_INTERVAL:
             self._compared_at = now

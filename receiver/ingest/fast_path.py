@@ -45,11 +45,11 @@ class FastPathProtocol(BoundedProtocol):
         self._stays = True
         self._parts: list[bytes] = []
 
-    # ── what the connection and its parser tell ───────────────────────────────────────────────────────────────
+    # ── callbacks of the connection and the parser ────────────────────────────────────────────────────────────
 
     def _hold(self, size: int) -> None:
         if self._source is not None:
-            # The rest may take its time, and the application knows how to wait for it.
+            # The rest may arrive late; the application can wait for it.
             self._leave_to_uvicorn()
         else:
             super()._hold(size)
@@ -96,14 +96,14 @@ class FastPathProtocol(BoundedProtocol):
         return super()._read_no_more(last_word)
 
     def _cut_root_off(self) -> None:
-        """Some proxies pass on the path that they serve us under, and uvicorn expects that they cut it off."""
+        """Remove the root path, which some proxies forward although uvicorn expects them to remove it."""
         if self.url.startswith(self._root + b"/") and self._source_at(self.url) is None:
             self.url = self.url[len(self._root) :]
 
     # ── whole webhooks ────────────────────────────────────────────────────────────────────────────────────────
 
     def _source_of_a_webhook(self) -> str | None:
-        """The source that a request is for whose head is there, if it may come whole."""
+        """The source of the request whose head has arrived, if the body may arrive whole; None otherwise."""
         source = self._source_at(self.url)
         if (
             source is None
@@ -121,9 +121,9 @@ class FastPathProtocol(BoundedProtocol):
         return name if name in self._endpoint.sources else None
 
     def _submitted(self, name: str) -> bool:
-        """Submit the webhook, to be answered later. Returns whether that was done.
+        """Submit the webhook, to be answered later; return whether it was submitted.
 
-        It is not if the body is too large or too much is waiting: the application then refuses it with the reason.
+        It is not if the body is too large or too much is waiting; the application then refuses it with the reason.
         """
         endpoint = self._endpoint
         body = b"".join(self._parts)
@@ -140,7 +140,7 @@ class FastPathProtocol(BoundedProtocol):
         return True
 
     def go_on(self) -> None:
-        """Continue with the requests that wait behind this webhook."""
+        """Continue with the requests that wait after this webhook."""
         if self.pipeline or self._is_deaf:
             self.on_response_complete()
             return
@@ -178,7 +178,7 @@ class FastPathRequest:
         self._protocol = protocol
         self._replied = False
         self._size = size
-        #: Whether the connection carries more requests; the server takes it back when it stops.
+        #: Whether the connection stays open; the server clears it when it stops.
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
@@ -201,7 +201,7 @@ class FastPathRequest:
         try:
             self._reply(say(*what))
         except Exception:
-            log.exception("a webhook could not be answered", about={"source": self._name})
+            log.exception("cannot answer a webhook", about={"source": self._name})
             self.response_complete = True
             self._protocol.end()
 
@@ -221,7 +221,7 @@ class FastPathRequest:
 
 
 class _Nobody:
-    """Takes the place of the event on which uvicorn's coroutine would wait: no coroutine waits here."""
+    """Replaces the event on which uvicorn's coroutine would wait, because no coroutine waits here."""
 
     def set(self) -> None:
         pass

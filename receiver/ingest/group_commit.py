@@ -41,17 +41,16 @@ TRIES = 3
 #: Seconds that a request waits for its commit; a sender is asked to come back long before it gives up by itself.
 COMMIT_TIMEOUT = 10.0
 
-#: Seconds that a commit may take before what comes in meanwhile is sent away at once; and the same while the commit
-#: before it has failed.
+#: Seconds of a commit after which new arrivals are refused at once; and the same while the previous commit has failed.
 STALLED, STALLED_AGAIN = 2.0, 0.25
 
 #: Seconds that the last commits get when the server stops.
 COMMIT_STOP_TIMEOUT = 5.0
 
-#: Seconds between two polls at who has waited too long.
+#: Seconds between two checks for requests that have waited too long.
 TIMEOUT_POLL = 0.5
 
-#: Seconds since the last arrival, and since the last commit, after which no other is expected to come at once.
+#: Seconds since the last arrival, and since the last commit, after which the endpoint counts as idle.
 IDLE = 0.1
 
 
@@ -59,14 +58,14 @@ class Store(Protocol):
     """Keeps arrivals durably: the database, or a replicated log in front of it."""
 
     def accept(self, batch: Sequence[Arrival], /) -> list[Accepted]:
-        """The answers in the order of the arrivals, after they are durable. Raises if that is not certain."""
+        """Store the arrivals durably, and return answers in the same order. Raises if durability is not certain."""
 
 
 class PendingReply(Protocol):
-    """The answer that a request waits for: where its body is kept, or why it is refused. A future serves as one."""
+    """The pending answer of a request, which becomes an `Accepted` or a `Refused`. A future implements this."""
 
     def done(self) -> bool:
-        """Whether it was given, or the request no longer waits for it."""
+        """Whether the answer was given, or the request no longer waits for it."""
 
     def set_result(self, outcome: Any, /) -> None: ...
 
@@ -76,7 +75,7 @@ class PendingReply(Protocol):
 class _Waiting(NamedTuple):
     arrival: Arrival
     answer: PendingReply
-    #: By the monotonic clock, when it began to wait.
+    #: The monotonic time at which the wait began.
     since: float
 
 
@@ -91,10 +90,10 @@ class GroupCommit:
         self._gathering: list[_Waiting] = []
         self._committing: list[_Waiting] = []
         self._committing_since = 0.0
-        #: When something arrived or was committed last.
+        #: The times of the last arrival and of the last commit.
         self._moved_at = -inf
         self._last_failed = False
-        #: When a batch could last not be stored.
+        #: The time of the last failure to store a batch.
         self._failed_at = -inf
         #: While the loop is being watched for quiet: arrivals at the last poll, and polls without a new one.
         self._watching = False
@@ -122,17 +121,17 @@ class GroupCommit:
         return bool(self._committing) or time.monotonic() - self._moved_at < IDLE
 
     def trouble(self, *, since: float = -inf) -> str | None:
-        """What keeps deliveries from being stored, a failure before `since` aside. Safe to call from any thread."""
+        """Why deliveries cannot be stored, or None; ignores failures before `since`. Safe to call from any thread."""
         if self._is_stalled(time.monotonic()):
             return "A commit takes too long: the database does not answer."
         if self._last_failed and self._failed_at > since:
-            return "The last deliveries could not be stored, and nothing has been since."
+            return "The last attempt to store deliveries failed."
         return None
 
     # ── in the event loop ─────────────────────────────────────────────────────────────────────────────────────
 
     def accept(self, arrivals: Sequence[tuple[Arrival, PendingReply]]) -> None:
-        """Give each answer after the commit that holds its arrival; it is `Unavailable` if there is none in time."""
+        """Answer each request after the commit of its arrival, or with `Unavailable` if there is none in time."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._end_long_waits()
@@ -172,7 +171,7 @@ class GroupCommit:
             self._batches.put(self._committing)
 
     def _committed(self, batch: Sequence[_Waiting], answers: Sequence[Accepted | None]) -> None:
-        # Before anything else that could fail, so that the next batch never waits for a failure.
+        # Before any step that could fail, so that a failure never blocks the next batch.
         self._go_on(failed=False)
         kept = [(waiting, answer) for waiting, answer in zip(batch, answers, strict=True) if answer is not None]
         for waiting, answer in kept:
@@ -198,9 +197,9 @@ class GroupCommit:
         return bool(self._committing) and now - self._committing_since > limit
 
     def _end_long_waits(self) -> None:
-        """Send away who has waited too long: one timer for all, since one each would cost more."""
+        """Answer 503 to requests that have waited too long; one timer for all, because one each would cost more."""
         assert self._loop is not None
-        # Before the work: an exception in it must not end all time limits.
+        # Rescheduled first, so that an exception below does not end all time limits.
         self._loop.call_later(TIMEOUT_POLL, self._end_long_waits)
         now = time.monotonic()
         if self._is_stalled(now):
@@ -217,19 +216,19 @@ class GroupCommit:
                 answers = self._accept([waiting.arrival for waiting in batch])
             except BaseException as error:
                 # Every error is caught, because without this thread there would be no acks at all.
-                log.error("deliveries could not be stored; their senders are asked to come back", error=told(error))
+                log.error("cannot store deliveries; their senders are asked to retry", error=told(error))
                 self._tell(self._failed, batch)
             else:
                 self._tell(self._committed, batch, answers)
 
     def _accept(self, arrivals: list[Arrival]) -> Sequence[Accepted | None]:
-        """The answers in the order of the arrivals; None for one that cannot be kept although others can."""
+        """Store the arrivals, and return answers in the same order; None for an arrival that alone cannot be stored."""
         try:
             return self._keep(arrivals)
         except Exception as error:
             if not is_fault_of_values(error):
                 raise
-            log.warning("the database refuses what a delivery holds; storing one by one", error=told(error))
+            log.warning("the database refuses the content of a delivery; storing one by one", error=told(error))
             answers = self._accept_one_by_one(arrivals)
             if not any(answers):
                 raise
@@ -241,21 +240,21 @@ class GroupCommit:
             try:
                 answers.append(self._accept_alone(arrival))
             except Exception as error:
-                log.error("a delivery could not be stored; its sender is asked to come back", error=told(error))
+                log.error("cannot store a delivery; its sender is asked to retry", error=told(error))
                 answers.append(None)
                 if not is_fault_of_values(error):
-                    # Trouble of the database's: the others would only wait for the same.
+                    # The database itself fails, so the others would only wait for the same error.
                     break
         return answers + [None] * (len(arrivals) - len(answers))
 
     def _accept_alone(self, arrival: Arrival) -> Accepted:
-        """Insert it as it is, or else its body alone, dead with the reason: an authentic body is never lost."""
+        """Insert the arrival, or else its body alone as dead with the reason: an authentic body is never lost."""
         try:
             return self._keep([arrival])[0]
         except Exception as error:
             if not is_fault_of_values(error):
                 raise
-            arrival.keep_body_alone(f"The database refused what it holds: {told(error)}")
+            arrival.keep_body_alone(f"The database refused its content: {told(error)}")
         return self._keep([arrival])[0]
 
     def _keep(self, arrivals: list[Arrival]) -> list[Accepted]:

@@ -1,7 +1,7 @@
-"""Incoming: heads and bodies that have begun to arrive, bounded in memory, and each body in time and rate.
+"""Incoming: bounds the memory of incomplete heads and bodies, and the time and rate of each body.
 
-They are not verified yet, so they have a budget of their own. When it is used up, the largest and slowest are ended:
-if new ones were refused instead, a stranger who never finishes would shut out all senders (docs/decisions/0017).
+They are not verified yet, so they have a budget of their own. When it is used up, the largest and slowest are ended,
+because refusing new ones would let a stranger who never finishes shut out all senders (docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ log = Repeats(structlog.get_logger(__name__))
 #: Seconds after which a body's rate is checked.
 FIRST_LOOK = 5.0
 
-#: Bytes a second at which a body of any size that is allowed has time enough: each that came prolongs `body_timeout`.
+#: Bytes that extend `body_timeout` by a second, so that a body of any permitted size can arrive at this rate.
 STEADY_RATE = 8_192
 
 #: Times within `body_timeout` that the bodies are polled, and the most seconds between two polls.
 BODY_POLLS_PER_TIMEOUT = 4
 BODY_POLL = 1.0
 
-#: The part of the budget that is made free at once, so that making room is seldom.
+#: The part of the budget that is freed at once, so that freeing is rare.
 FREED_AT_ONCE = 1 / 16
 
 P = ParamSpec("P")
 
-#: An ended piece counts as free at once, and goes when its owner hears of it.
+#: An ended piece counts as free at once, and is removed when its owner leaves.
 End = Callable[[Refused], None]
 
 
@@ -46,7 +46,7 @@ class Piece:
     __slots__ = ("_incoming", "began", "end", "ended", "grew", "size")
 
     def __init__(self, incoming: Incoming, end: End) -> None:
-        """`end` has its sender refused."""
+        """`end` refuses the sender."""
         self._incoming = incoming
         self.end = end
         self.began = self.grew = incoming.now()
@@ -55,17 +55,17 @@ class Piece:
         incoming.add(self)
 
     def grow(self, size: int) -> None:
-        """So many bytes more have come. May end others, or this one."""
+        """Count further bytes, which may end other pieces or this one."""
         self.size += size
         self.grew = self._incoming.now()
         self._incoming.hold(size)
 
     def leave(self) -> None:
-        """It is complete, or its request no longer waits for it."""
+        """Remove a piece that is complete or abandoned."""
         self._incoming.remove(self)
 
     def weight(self, now: float) -> float:
-        """How much room it takes from others: large and old first, so small bodies of honest senders come last."""
+        """The order of ending: large and old pieces first, small bodies of honest senders last."""
         return self.size * (1.0 + now - self.began)
 
 
@@ -107,18 +107,18 @@ class IncomingBody:
 
     def _end(self, reason: Refused) -> None:
         self._reason = reason
-        # A task that exceeds the budget by itself is running: a cancellation would hit its next wait.
+        # The task itself has exceeded the budget while running, so a cancellation would hit its next wait.
         if asyncio.current_task(self._incoming.loop) is not self._task:
             self._task.cancel()
 
 
 class Incoming:
-    """All that is incomplete in one process. For one event loop."""
+    """The incomplete heads and bodies of one process, in one event loop."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._pieces: dict[Piece, None] = {}
-        #: Those of them that may take only so long; heads are timed by their connection.
+        #: Bodies, which have time limits here; heads are timed by their connection.
         self._bodies: dict[Piece, None] = {}
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -139,7 +139,7 @@ class Incoming:
         return self.loop.time()
 
     def body(self) -> IncomingBody:
-        """To be entered by the task that reads it. Raises `Limited` where it ends at a limit."""
+        """Make a body, to be entered by the reading task. Raises `Limited` if a limit ends it."""
         return IncomingBody(self)
 
     def head(self, end: End) -> Piece:
@@ -215,9 +215,9 @@ def guarded(turn: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
     try:
         turn(*args, **named)
     except Exception:
-        # Where memory or threads are short, a log line may be what fails.
+        # If memory or threads are short, even a log line may fail.
         with suppress(Exception):
-            log.exception("a request or a connection could not be ended at a limit", about={})
+            log.exception("cannot end a request or a connection at a limit", about={})
 
 
 def limited(limit: str, *, times: int = 1) -> None:

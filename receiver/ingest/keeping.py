@@ -28,7 +28,8 @@ from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
-from receiver.verify.signatures import RawHeaders, signature_headers
+from receiver.verify.request import RawHeaders
+from receiver.verify.verifiers import signature_headers
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +42,7 @@ QUEUE, QUEUE_BYTES = 64, 8 * 1024 * 1024
 #: Seconds that they gather.
 KEEPING_SECONDS = 0.5
 
-#: Seconds between two tries to write while the database is in trouble.
+#: Seconds between two attempts to write while the database fails.
 TROUBLE_PAUSE = 5.0
 
 #: Seconds that the last batch gets when the process stops.
@@ -78,7 +79,7 @@ class Keeper:
         self._rng = rng or random.Random()  # noqa: S311 (who is kept is no secret)
         self._log = Repeats(log)
         self._lock = threading.Lock()
-        #: By source: what waits, and how many there were to choose from.
+        #: By source, the waiting requests, and how many were offered since the last write.
         self._waiting: dict[str, list[_Waiting]] = {}
         self._offered: dict[str, int] = {}
         self._bytes = 0
@@ -123,7 +124,7 @@ class Keeper:
         self._turn.set()
 
     def _enqueue(self, waiting: _Waiting) -> str | None:
-        """Why one was lost for it, or it was lost itself; None if none was."""
+        """Put a request into the queue; return why it, or another in its place, was lost, or None."""
         name, size = waiting.request.source.name, len(waiting.request.body)
         queue = self._waiting.setdefault(name, [])
         self._offered[name] = offered = self._offered.get(name, 0) + 1
@@ -153,14 +154,14 @@ class Keeper:
                 self._verify_those_asked_for()
             except Exception as error:
                 # Every error is caught, because the next batch may succeed.
-                self._log.warning("refused requests could not be kept or verified", about={}, error=told(error))
+                self._log.warning("cannot store or verify refused requests", about={}, error=told(error))
                 self._stopping.wait(TROUBLE_PAUSE)
                 self._turn.set()
         with suppress(SQLAlchemyError, HookmirrorError):
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits. Raises SQLAlchemy's error if that fails; it is lost then, and counted."""
+        """Write the waiting requests. Raises SQLAlchemy's error; the requests are then lost, and counted."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             self._offered, self._bytes = {}, 0
@@ -177,12 +178,12 @@ class Keeper:
             raise
 
     def _refusal(self, waiting: _Waiting) -> Refusal | None:
-        """As it is kept; None where that would keep a secret, or it could not be verified again."""
+        """Make the row to store; None if it would contain a secret, or could not be verified again."""
         source, name = waiting.request.source, waiting.request.source.name
         verifier = source.dialect.verifier
         try:
             needed, body = signature_headers(verifier), waiting.request.body
-            # Struck out of the body, the secret would be missing when it is verified again.
+            # A body without the secret could not be verified again.
             holds_none = verifier.redact(body, source.credentials) == body
             if needed is not None and NEVER_KEPT.isdisjoint(needed) and holds_none:
                 headers = _chosen(source, waiting.request.headers, needed)
@@ -210,7 +211,7 @@ class Keeper:
 def tell(source: str, verified: Reverified) -> None:
     """Log the result of verifying again."""
     if verified.number:
-        log.info("kept requests verify with a secret of now", source=source, **verified._asdict())
+        log.info("kept requests verify with a new secret", source=source, **verified._asdict())
 
 
 def _chosen(source: VerifiableSource, headers: RawHeaders, needed: Sequence[str]) -> RawHeaders:

@@ -1,4 +1,4 @@
-"""Line: what uvicorn takes for the transport of a connection. Its end is ours to choose, and it may be gone."""
+"""Line: stands in for a connection's transport towards uvicorn, and leaves closing it to us."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class Line:
-    """Passes everything on while the connection is there; closing it is left to `end`."""
+    """Forwards to the transport while the connection exists; only `end` closes it."""
 
     __slots__ = ("_end", "_has_ended", "_transport")
 
@@ -19,7 +19,7 @@ class Line:
         self._end, self._has_ended = end, has_ended
 
     def release(self) -> None:
-        """The connection is gone: from here on, nothing is written, read or closed."""
+        """Drop the transport of a lost connection; later calls do nothing."""
         self._transport = None
         self._end, self._has_ended = _nothing, _true
 
@@ -53,7 +53,7 @@ class Flow(FlowControl):
         self._is_full = is_full
 
     def release(self) -> None:
-        """The connection is gone, and nothing more is read."""
+        """Drop the transport of a lost connection; reading is not resumed."""
         self._is_full = _true
 
     def resume_reading(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from difflib import get_close_matches
 
-HOOKS_PATH = "/hooks/"
+from receiver.verify.request import HOOKS_PATH as HOOKS_PATH
 
 #: Characters of a stranger's text that a message repeats.
 SHOWN_OF_NAME = 64

@@ -13,7 +13,7 @@ from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable
 from receiver.inbox.arrival import Accepted
 from receiver.schemas import Error, Shape
 
-Header = tuple[bytes, bytes]
+HeaderPair = tuple[bytes, bytes]
 
 
 class Reply(NamedTuple):
@@ -21,7 +21,7 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes
-    headers: tuple[Header, ...] = ()
+    headers: tuple[HeaderPair, ...] = ()
     #: Whether the connection ends with it, since the rest of the body is not read.
     closes: bool = False
 
@@ -76,7 +76,7 @@ def refused_as(wanted: SenderReply | int, refusal: Refused) -> Reply:
 
 def reply_to(refusal: Refused) -> Reply:
     """The body of the answer to its sender."""
-    headers: tuple[Header, ...] = ()
+    headers: tuple[HeaderPair, ...] = ()
     if isinstance(refusal, Unavailable):
         headers = ((b"retry-after", str(refusal.retry_after).encode()),)
     if isinstance(refusal, MethodNotAllowed):
@@ -86,7 +86,7 @@ def reply_to(refusal: Refused) -> Reply:
     )
 
 
-def framed(headers: Iterable[Header], length: int, *, closes: bool) -> list[Header]:
+def framed(headers: Iterable[HeaderPair], length: int, *, closes: bool) -> list[HeaderPair]:
     """The headers of an answer with a body of so many bytes, behind which the connection may close."""
     lines = [*headers, (b"content-length", b"%d" % length)]
     if not any(name == b"content-type" for name, _ in headers):

@@ -1,4 +1,4 @@
-"""Verifying again: kept requests are admitted with the secrets of now, and accepted as if they had just been sent."""
+"""Verifies kept requests again: admits them with the present secrets, and accepts them like new ones."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from receiver.ingest.source import VerifiableSource
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
-#: Requests, and bytes of them, that are verified and accepted together.
+#: The most requests, and the most bytes of them, that one transaction accepts.
 VERIFIED_AT_ONCE, VERIFIED_BYTES = 50, 1 << 20
 
 
-#: What else belongs to the transaction that accepts some: it is given what was answered to each.
+#: Further work in the accepting transaction; called with the answer to each request.
 WithinAccept = Callable[[Connection, Sequence[Accepted]], object]
 
 
@@ -37,7 +37,7 @@ class Reverified(NamedTuple):
     number: int = 0
     accepted: int = 0
     duplicates: int = 0
-    #: How many still do not, and stay.
+    #: How many still do not verify, and stay kept.
     left: int = 0
 
 
@@ -48,7 +48,7 @@ def verify_again(
     accepted: Callable[[], None] = lambda: None,
     along: WithinAccept = lambda *_: None,
 ) -> Reverified:
-    """Accept the kept requests of a source that verify now, in the order of their arrival.
+    """Accept the kept requests of a source that verify with its present secrets, in the order of arrival.
 
     The transaction that accepts a request also removes it from the kept ones, so each is accepted once, even if another
     process verifies at the same time. `accepted` is called after each transaction that accepted some, and `along`
@@ -95,7 +95,7 @@ def _accept(
         if not is_fault_of_values(error):
             raise
         if len(verified) == 1:
-            verified[0][1].keep_body_alone(f"The database refused what it holds: {told(error)}")
+            verified[0][1].keep_body_alone(f"The database refused its content: {told(error)}")
             return retry_transaction(lambda: _take_and_accept(inbox, verified, along))
     return [answer for one in verified for answer in _accept(inbox, [one], along)]
 

@@ -9,7 +9,7 @@ from receiver.dialects.challenges import Challenge
 from receiver.dialects.replies import SenderReply
 from receiver.envelope import ReadBody
 from receiver.settings.settings import SourceSettings
-from receiver.verify.signatures import Credentials, Verifier
+from receiver.verify.verifiers import Credentials, Verifier
 
 
 class SpokenDialect(Protocol):

@@ -1,1 +1,1 @@
-"""What is logged, and how text that others wrote is made safe to show."""
+"""Logging, and functions that make text from outside safe to show."""

@@ -1,6 +1,9 @@
-"""Escapes: text from outside as it may be shown to people, with nothing in it that moves, colours or hides text."""
+"""Escapes text from outside, so that it cannot move, colour or hide text on a terminal or page."""
 
 from __future__ import annotations
+
+#: Bytes per line of hexadecimal digits.
+HEX_LINE = 16
 
 
 def visible(text: str) -> str:
@@ -12,16 +15,26 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """As `visible`, keeping the line ends; each line is indented, so that none can pass for one of our own."""
+    """Escape as `visible` does, but keep line ends; indent each line, so that none can pass for a line of ours."""
     return "\n".join("    " + visible(line) for line in text.split("\n"))
 
 
+def hex_lines(content: bytes) -> list[str]:
+    """Format bytes as hexadecimal digits beside their printable ASCII characters."""
+    lines = []
+    for start in range(0, len(content), HEX_LINE):
+        some = content[start : start + HEX_LINE]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in some)
+        lines.append(f"{start:08x}  {some.hex(' '):<{HEX_LINE * 3 - 1}}  {text}")
+    return lines
+
+
 def text_of(value: object) -> str:
-    """The text of any object, as `visible`. An object that cannot say its own text is told by its type's name."""
+    """Escape the text of any object. If its `__str__` fails, return the name of its type."""
     try:
         return visible(str.__str__(str(value)))
     except BaseException:
-        # As the interpreter knows the type: its metaclass may raise, too.
+        # The interpreter's own view of the type, because its metaclass may raise, too.
         return visible(f"({type.__dict__['__name__'].__get__(type(value))})")
 
 

@@ -14,10 +14,10 @@ from receiver.logs.escapes import text_of, visible, visible_lines
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import traced
 
-#: Fields of several lines: a traceback, and the stack of a thread.
+#: Fields with several lines: a traceback, and the stack of a thread.
 WITH_LINES = frozenset({"exception", "stack"})
 
-#: What structlog itself puts beside the fields of a library's line.
+#: Fields that structlog itself adds to a library's line.
 OF_STRUCTLOG = frozenset({"_record", "_from_structlog"})
 
 
@@ -35,7 +35,7 @@ class Unfailing:
 
 
 def _trace_exception(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Put the traceback into the line. Not as structlog does: an exception whose parts raise would keep it out."""
+    """Add the traceback. Unlike structlog's own function, this tolerates exceptions whose methods raise."""
     given = event.pop("exc_info", None)
     error = given[1] if type(given) is tuple else sys.exc_info()[1] if given is True else given
     if error is not None and issubclass(type(error), BaseException):
@@ -44,9 +44,9 @@ def _trace_exception(_: object, __: str, event: MutableMapping[str, Any]) -> Mut
 
 
 class Seldom(logging.Filter):
-    """Lets the first of a library's like warnings through: a stranger can cause the HTTP parser's with every request.
+    """Lets the first of a library's repeated warnings through, because any stranger can cause those of the HTTP parser.
 
-    Lines are alike whose template is the same.
+    Lines with the same template count as repetitions.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Seldom(logging.Filter):
 
 
 def escape(_: Any, __: str, fields: structlog.types.EventDict) -> structlog.types.EventDict:
-    """Make text from outside harmless to the reader of the line, and to the line itself."""
+    """Escape text from outside in all fields of a line."""
     return {
         visible(name): value if name in OF_STRUCTLOG else _escaped(value, with_lines=name in WITH_LINES)
         for name, value in fields.items()
@@ -92,7 +92,7 @@ def configure(level: str, form: str) -> None:
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", Unfailing())),
-        # Another level may be set while the program runs.
+        # The level may be changed while the program runs.
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(Unfailing())

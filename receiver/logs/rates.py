@@ -1,8 +1,8 @@
-"""Rates: of many lines of one kind, which to write, and how many were held back. `now` is in seconds, of any clock.
+"""Rates: decides which of many lines of one kind to write, and counts the others. `now` is in seconds of any clock.
 
-The first line of a kind is written. What follows within a while is counted and summed up; as long as more keeps
-coming, each while is twice as long as the one before, up to a bound. So a line that a stranger can cause with every
-request costs one line a minute in the end, and no kind remembers more than a number.
+The first line of a kind is written. Lines in the period after it are counted and summed up; while more keep coming,
+each period is twice as long as the one before, up to a bound. So a line that a stranger can cause with every request
+is written once a minute in the end, and each kind takes constant memory.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-#: Seconds that the first while of a kind lasts, and the longest.
+#: The first and the longest period of a kind, in seconds.
 FIRST_WHILE, LONGEST_WHILE = 1.0, 60.0
 
-#: Kinds that are told apart at once; what comes beyond them is counted together.
+#: The most kinds that are counted separately; lines of further kinds are counted together.
 KINDS_AT_ONCE = 1_000
 
 
 class HeldBack(NamedTuple):
-    """How many lines of a kind were not written, within how many seconds; kind None stands for all beyond the bound."""
+    """The number of unwritten lines of a kind within a period; kind None stands for all kinds beyond the bound."""
 
     kind: Hashable
     lines: int
@@ -37,14 +37,14 @@ class _While:
 
 
 class Rates:
-    """Decides line by line. Not safe to use from several threads."""
+    """Decides line by line. Not thread-safe."""
 
     def __init__(self, *, kinds_at_once: int = KINDS_AT_ONCE) -> None:
         self._kinds_at_once = kinds_at_once
         self._whiles: dict[Hashable, _While] = {}
 
     def lets_through(self, kind: Hashable, *, now: float) -> bool:
-        """Whether to write a line of this kind; otherwise it is counted, and `held_back` will tell."""
+        """Whether to write a line of this kind; otherwise the line is counted for `held_back`."""
         current = self._whiles.get(kind)
         if current is None and len(self._whiles) >= self._kinds_at_once:
             self._forget_what_is_over(now)
@@ -58,7 +58,7 @@ class Rates:
         return False
 
     def held_back(self, *, now: float) -> list[HeldBack]:
-        """What was held back in each while that is over now; where that was anything, the next while begins."""
+        """The counts of all periods that have ended; a period with unwritten lines is followed by the next one."""
         told = []
         for kind, current in list(self._whiles.items()):
             if current.lines and current.is_over(now):
@@ -67,7 +67,7 @@ class Rates:
         return told
 
     def next_end(self) -> float | None:
-        """When the first while ends that has something to tell; None if there is none."""
+        """The end of the first period with unwritten lines; None without any."""
         return min((each.began + each.seconds for each in self._whiles.values() if each.lines), default=None)
 
     def _forget_what_is_over(self, now: float) -> None:

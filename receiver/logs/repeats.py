@@ -1,4 +1,4 @@
-"""Log lines that a stranger can repeat at will: the first of a kind is written, and a sum of what follows."""
+"""Log lines that a stranger can repeat at will: the first of a kind is written, and the others are summed up."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from receiver.logs.safe_text import traced
 
 
 class Repeats:
-    """A logger of such lines. Safe to use from several threads.
+    """A logger of such lines. Thread-safe.
 
-    `about` says what makes two lines alike, and stands in the sum too; only names from our own settings and code
-    belong there, because a stranger's would be kinds without number. Everything else stands in the first line only.
+    `about` are the fields by which lines are of one kind, and which the sum shows, too; they may hold only names from
+    our own settings and code, because a stranger's names would be kinds without number. Other fields are logged only
+    with the first line.
     """
 
     def __init__(self, log: Any, *, clock: Callable[[], float] = monotonic) -> None:
@@ -32,13 +33,13 @@ class Repeats:
             self._log.warning(event, **about, **told)
 
     def exception(self, event: str, *, about: dict[str, str], **told: Any) -> None:
-        """As `warning`, at level error and with the traceback of the exception that is being handled."""
+        """Log as `warning` does, but at level error and with the traceback of the handled exception."""
         if self.lets_through(event, about):
             error = sys.exc_info()[1]
             self._log.error(event, **about, **told, **({"exception": traced(error)} if error is not None else {}))
 
     def lets_through(self, event: str, about: dict[str, str]) -> bool:
-        """Whether the caller may write such a line; otherwise it is counted, and will be told in a sum."""
+        """Whether the caller may write such a line; otherwise the line is counted for a sum."""
         with self._lock:
             now = self._clock()
             if self._rates.lets_through((event, tuple(about.items())), now=now):
@@ -48,7 +49,7 @@ class Repeats:
             return False
 
     def sum_up(self) -> None:
-        """Write what was held back, as far as its while is over; called by a timer."""
+        """Log the sums of all periods that have ended; called by a timer."""
         with self._lock:
             self._timer = None
             now = self._clock()
@@ -64,7 +65,7 @@ class Repeats:
             return
         timer = threading.Timer(max(end - now, 0.0), self.sum_up)
         timer.daemon = True
-        # Where no thread can be started, the sum waits for the next line that is held back.
+        # If no thread can be started, the next held-back line logs the sum.
         with suppress(RuntimeError):
             timer.start()
             self._timer = timer

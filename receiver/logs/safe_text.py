@@ -1,7 +1,7 @@
-"""Telling: text made of what others wrote. Such an object may raise, hang on to megabytes, or not be text at all.
+"""Makes text of foreign exceptions, values and types, whose own methods may raise or return megabytes.
 
-No text of a stranger's exception, value or type is made elsewhere: a line for a log or a reason must never stop the
-loop that writes it (docs/decisions/0021).
+All such text is made here, because a line for a log or a reason must never stop the loop that writes it
+(docs/decisions/0021).
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from typing import Any
 
 from receiver.codec import storable
 
-#: Characters of what an error says, of a value that is quoted, and of a name.
+#: The longest text of an error, of a quoted value, and of a name, in characters.
 LONGEST_SAYING, LONGEST_QUOTE, LONGEST_TYPE_NAME = 1_000, 64, 200
 
-#: Characters of a traceback, from its beginning and from its end.
+#: Characters kept of a traceback, from its beginning and from its end.
 LONGEST_TRACE = 10_000
 
-#: Characters that are looked at for the first line: what is beyond is not worth copying again.
+#: Characters in which the first line is searched, to avoid copying a long text.
 LONGEST_FIRST_LINE = 100_000
 
 
 def told(error: BaseException) -> str:
-    """What the error says, in one line that every database takes; its type's name if it says nothing.
+    """The error's text in one line that every database stores; the name of its type if the text is empty.
 
-    Of an error of the database driver's that another one wraps, what the driver said.
+    For a wrapped error of a database driver, the driver's text.
     """
     said = _safely(lambda: _first_line(str(getattr(error, "orig", None) or error)), "")
     return said or name_of(error)
 
 
 def told_with_type(error: BaseException) -> str:
-    """The type's name and what the error says: `ValueError: no such colour`."""
+    """The name of the error's type with its text: `ValueError: no such colour`."""
     name = name_of(error)
     said = told(error)
     return name if said == name else f"{name}: {said}"
 
 
 def name_of(value: object) -> str:
-    """The name of the value's type. Its metaclass may lie about that, so it is not asked."""
-    # As the interpreter itself knows it: `type.__name__` is a descriptor that no metaclass can replace.
+    """The name of the value's type, read without its metaclass, which may lie."""
+    # `type.__name__` is a descriptor of the interpreter, which no metaclass can replace.
     return _safely(lambda: _line(_NAME(type(value)), LONGEST_TYPE_NAME), "an object") or "an object"
 
 
@@ -61,7 +61,7 @@ def quoted(value: object) -> str:
 
 
 def traced(error: BaseException) -> str:
-    """The traceback of the error; where its text cannot be made, the places alone."""
+    """The traceback of the error; without texts of exceptions if these cannot be made."""
     whole = _safely(lambda: "".join(traceback.format_exception(error)), "")
     if not whole:
         places = _safely(lambda: "".join(traceback.format_tb(_TRACEBACK(error))), "")
@@ -75,7 +75,7 @@ def _safely(say: Callable[[], str], otherwise: str) -> str:
     try:
         return say()
     except BaseException:
-        # Whatever it is, even SystemExit: all it was asked for is its text.
+        # Even SystemExit, because only the text was wanted.
         return otherwise
 
 
@@ -85,7 +85,7 @@ def _first_line(text: str) -> str:
 
 
 def _line(text: str, longest: int) -> str:
-    """Exact text, whatever subclass it was of: bounded, and of characters that every database takes."""
+    """Convert a text, or a subclass of it, into bounded plain text that every database stores."""
     exact = str.__str__(text)
     cut = exact if len(exact) <= longest else f"{exact[: longest - 1]}…"
     return storable(" ".join(cut.splitlines()) if cut else "")
@@ -94,6 +94,6 @@ def _line(text: str, longest: int) -> str:
 _NAME = type.__dict__["__name__"].__get__
 _TRACEBACK = BaseException.__dict__["__traceback__"].__get__
 
-#: Writes a part of what is long, so that a list of a million costs no more than one of six.
+#: Abbreviates long values, so that a list of a million costs no more than one of six.
 _short = Repr()
 _short.maxstring = _short.maxother = LONGEST_QUOTE

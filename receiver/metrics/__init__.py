@@ -1,1 +1,1 @@
-"""What is counted."""
+"""Metrics, and their files shared between processes."""

@@ -1,4 +1,4 @@
-"""What others name: event types, addresses. Counted under their names as long as those are few."""
+"""Labels with names from outside, such as event types: counted under their names while these are few."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Hashable
 from receiver.codec import storable
 from receiver.metrics import metrics
 
-#: Event types of one source that are told apart, and characters of one.
+#: The most event types of one source that are counted separately, and the longest one in characters.
 MOST_TYPES, LONGEST_TYPE = 50, 100
 
-#: Stands for all beyond.
+#: The label for all further names.
 OTHERS = "others"
 
-#: Characters of the name of a source that there is not.
+#: The longest name of an unknown source, in characters.
 LONGEST_ASKED = 64
 
 
 class Names:
-    """The names that were met so far, so many of each group at most. Safe to use from several threads."""
+    """The names seen so far, a bounded number in each group. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -27,7 +27,7 @@ class Names:
         self._lock = threading.Lock()
 
     def known(self, group: str, name: str) -> tuple[str, bool]:
-        """The name, or `OTHERS` where there are too many; and whether it is met for the first time."""
+        """The name, or `OTHERS` if there are too many; and whether it is new."""
         name = storable(name[:LONGEST_TYPE])
         with self._lock:
             met = self._met.setdefault(group, set())
@@ -42,24 +42,24 @@ class Names:
 
 _types = Names(MOST_TYPES)
 
-#: By source: a name that was asked for instead of its own, and the bytes of its largest body that was refused.
+#: By source, a misspelt name that was requested, and the size in bytes of its largest refused body.
 asked_instead: dict[str, str] = {}
 largest_refused: dict[str, int] = {}
 
 
 def count_unhandled(source: str, event_type: str) -> bool:
-    """Count a delivery that no handler takes. Whether its event type is the first of its name in this process."""
+    """Count a delivery without a handler; return whether its event type is new in this process."""
     name, is_first = _types.known(source, event_type)
     metrics.UNHANDLED.labels(source, name).inc()
     return is_first
 
 
 def count_misspelt(source: str, asked: str) -> None:
-    """Count a webhook for a source that there is not, with a name like that of `source`."""
+    """Count a webhook for an unknown source whose name resembles that of `source`."""
     asked_instead[source] = storable(asked[:LONGEST_ASKED])
     metrics.MISSPELT.labels(source).inc()
 
 
 def note_too_large(source: str, size: int) -> None:
-    """A body of at least so many bytes was refused."""
+    """Note that a body of at least `size` bytes was refused."""
     largest_refused[source] = max(size, largest_refused.get(source, 0))

@@ -1,4 +1,4 @@
-"""What Prometheus sees. Names, labels and meanings are listed in docs/operations.md."""
+"""The metrics. Their names, labels and meanings are listed in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from receiver.metrics.sharing import SHARED_VARIABLE
 
 REGISTRY = CollectorRegistry()
 
-#: Seconds: from a commit on a fast disk to a sender's timeout.
+#: Buckets in seconds, from a commit on a fast disk to a sender's timeout.
 ACK_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
-#: Seconds: from live to a day late.
+#: Buckets in seconds, from live to a day late.
 FRESHNESS_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3_600, 21_600, 86_400)
 
 ACCEPTED_DELIVERIES = Counter(
@@ -103,7 +103,7 @@ FOLLOW_POSTS = Counter(
     ["name", "verdict"],
     registry=REGISTRY,
 )
-# These describe the database, which all processes share, so the newest value counts.
+# These describe the database, which all processes share, so the newest value is exposed.
 BACKLOG_DELIVERIES = Gauge(
     "hookmirror_backlog",
     "Deliveries by state, where they are not done",
@@ -196,7 +196,7 @@ HUNG_WORKERS = Gauge(
 
 
 def text() -> bytes:
-    """All metrics in Prometheus' text format: of this process, or of all that share a folder with it."""
+    """All metrics in Prometheus' text format: of this process, or of all processes that share a folder with it."""
     if SHARED_VARIABLE not in os.environ:
         return generate_latest(REGISTRY)
     shared = CollectorRegistry()
@@ -224,7 +224,7 @@ def count_accepted(batch: Iterable[tuple[str, int | None, str]]) -> None:
 
 @cache
 def ended(source: str, state: str, outcome: str) -> Counter:
-    """The counter for deliveries that ended so."""
+    """The counter of deliveries with this end."""
     return ENDED_DELIVERIES.labels(source, state, outcome)
 
 
@@ -236,13 +236,13 @@ def freshness(source: str) -> Histogram:
 
 @cache
 def applied(source: str) -> Histogram:
-    """How long the deliveries of one source took from arrival to end."""
+    """The lag of one source: the seconds from arrival to end."""
     return APPLIED_SECONDS.labels(source)
 
 
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
-    """Observe each of the values, at once: one by one takes longer than all else that is counted of a delivery."""
-    # The client library has no such verb, so this knows its inside; a test holds it against `observe`.
+    """Observe all values at once, because one by one takes longer than all other metrics of a delivery."""
+    # The client library has no such function, so this uses its internals; a test compares it with `observe`.
     ascending, counted = sorted(values), 0
     for bucket, bound in zip(histogram._buckets, histogram._upper_bounds, strict=True):
         up_to_bound = bisect_right(ascending, bound)

@@ -1,8 +1,7 @@
-"""Room for the metrics that several processes share: taken on the disk before anything counts.
+"""Allocates the files of metrics that several processes share.
 
-Each process maps files of its own into its memory. A file without blocks behind it looks as well as any, and the first
-count that finds no room ends the process (SIGBUS). So room is taken first, and where there is none a process counts
-for itself.
+Each process maps files of its own into its memory. If a file has no allocated blocks and the disk is full, the first
+count ends the process (SIGBUS). So the blocks are allocated first, and without room a process counts for itself.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ _refusals: list[str] = []
 
 
 def reserve() -> None:
-    """Take room for what this process will count; to be called before anything imports prometheus_client.
+    """Allocate the files of this process's metrics; to be called before the first import of prometheus_client.
 
-    Where there is none, the process shares nothing, and `unshared` says why.
+    Without room, the process shares nothing, and `unshared` returns why.
     """
     folder = os.environ.get(SHARED_VARIABLE, "").strip()
     if not folder:
@@ -44,7 +43,7 @@ def reserve() -> None:
 
 
 def unshared() -> str | None:
-    """Why this process does not share its metrics, though it should."""
+    """Why this process does not share its metrics although it should; None otherwise."""
     return _refusals[0] if _refusals else None
 
 

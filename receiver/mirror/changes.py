@@ -1,7 +1,7 @@
 """The change feed: the mirror's own append-only log, in commit order.
 
 Written in the transaction that changes the mirror. On PostgreSQL the numbers are drawn under a lock that is held to
-the end of that transaction, so that a smaller number never appears after a larger one: who polls `after=<seq>` sees
+the end of that transaction, so that no smaller number appears after a larger one: polling `after=<seq>` sees
 every change exactly once.
 """
 
@@ -35,7 +35,7 @@ class Change(SQLModel, table=True):
     __tablename__ = "changes"
     __table_args__ = (
         Index("ix_changes_row", "table", "source", "external_id", "seq"),
-        # Without those of a reconcile, which no delivery brought.
+        # Without the changes of a reconcile, which have no delivery.
         Index(
             "ix_changes_delivery",
             "delivery_id",
@@ -92,7 +92,7 @@ class RowChange(NamedTuple):
 
 
 def record(connection: Connection, changes: Sequence[RowChange], *, now: datetime, run: int | None = None) -> None:
-    """Append the changes, in their order, as part of the caller's transaction; `run` is the run that made them."""
+    """Append the changes in this order within the caller's transaction; `run` is the run that made them."""
     if not changes:
         return
     _wait_for_turn(connection)
@@ -111,7 +111,7 @@ def of_run(connection: Connection, run: int, *, limit: int) -> list[RowChange]:
 def after(database: Database, seq: int, *, limit: int) -> list[dict[str, Any]]:
     """The changes that follow `seq`, oldest first, at most `limit`: each with the columns of `Change`.
 
-    Fewer, where they are large; none only if there is none.
+    Fewer if they are large, but at least one if there is one.
     """
     found: list[dict[str, Any]] = []
     size = 0
@@ -125,12 +125,12 @@ def after(database: Database, seq: int, *, limit: int) -> list[dict[str, Any]]:
 
 
 def behind(seq: int) -> Select[Any]:
-    """Selects the changes that follow `seq`, oldest first, to be passed on."""
+    """Select the changes after `seq`, oldest first."""
     return select(*_PASSED_ON).where(CHANGES.c.seq > seq).order_by(CHANGES.c.seq)
 
 
 def about(table: str, source: str, external_id: str) -> Select[Any]:
-    """Selects the changes of one row, newest first, to be passed on."""
+    """Select the changes of one row, newest first."""
     return (
         select(*_PASSED_ON)
         .where(CHANGES.c.table == table, CHANGES.c.source == source, CHANGES.c.external_id == external_id)
@@ -142,7 +142,7 @@ _PASSED_ON = raw_columns(CHANGES)
 
 
 class FollowedChange(TypedDict):
-    """A change as a program is given it: the members that the API shows, in types of Python alone."""
+    """A change for user programs: the members that the API shows, in plain Python types."""
 
     seq: int
     table: str
@@ -150,7 +150,7 @@ class FollowedChange(TypedDict):
     external_id: str
     #: `insert`, `update`, `deactivate` or `reactivate`.
     operation: str
-    #: As JSON has them: a price is text with all its digits, and a fraction inside a document a `Decimal`.
+    #: Values as in JSON: a price is text with all its digits, and a fraction inside a document a `Decimal`.
     before: dict[str, Any]
     after: dict[str, Any]
     #: Text, as everywhere outside of the database; None for a reconcile.
@@ -193,7 +193,7 @@ def _refuse_past_end(database: Database, seq: int) -> None:
         end = feed_end(connection)
     if seq > end:
         raise NotThisFeed(
-            f"The change feed ends with {end}, and {seq} lies behind that: this database is another one, or was "
+            f"The change feed ends with {end}, and {seq} lies beyond: this database is another one, or was "
             f"restored from an older state. Read the rows anew, and follow from {end} on."
         )
 
@@ -216,7 +216,7 @@ def _plain(change: Mapping[str, Any]) -> FollowedChange:
 
 
 def _wait_for_turn(connection: Connection) -> None:
-    """Hold the numbers of the feed until the caller's transaction has ended.
+    """Lock the numbering of the feed until the caller's transaction ends.
 
     On SQLite there is no other writer anyway.
     """

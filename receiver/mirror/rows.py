@@ -58,7 +58,7 @@ class MirrorRow(SQLModel):
 
     @classmethod
     def __table_cls__(cls, name: str, metadata: MetaData, *parts: Any, **options: Any) -> Table:
-        """What SQLAlchemy makes a declared table with. Raises `WiringError` if there is one of this name already."""
+        """Called by SQLAlchemy to make a declared table. Raises `WiringError` if a table of this name exists."""
         if name in metadata.tables and not (options.get("extend_existing") or options.get("keep_existing")):
             raise WiringError(
                 f"The mirror table {cls.__name__} of {cls.__module__} is named {name!r}, and there is a table of that "
@@ -69,7 +69,7 @@ class MirrorRow(SQLModel):
 
 Row = TypeVar("Row", bound=MirrorRow)
 
-#: The columns that every mirror row has, and that only the guard sets.
+#: The columns of every mirror row, which only the version guard sets.
 BOOKKEEPING = frozenset(MirrorRow.model_fields)
 
 #: What a handler may pass to `upsert` besides a table's own columns.
@@ -91,7 +91,7 @@ class Write(NamedTuple):
     version: Version
     #: The columns it speaks about, `active` among them.
     columns: Mapping[str, Any]
-    #: The child table whose rows under this one are gone, unless newer news of their own says otherwise.
+    #: The child table whose rows under this one are deactivated, except those with newer news.
     children_gone: type[MirrorRow] | None = None
 
 
@@ -101,7 +101,7 @@ def sql_table(table: type[MirrorRow]) -> Table:
 
 @cache
 def own_columns(table: type[MirrorRow]) -> dict[str, Normalizer]:
-    """The columns that handlers fill, each with the function that converts a value into the form that is kept."""
+    """The columns that handlers fill, each with the function that converts values into the stored form."""
     columns = sql_table(table).columns
     return {column.name: normalizer(column.type) for column in columns if column.name not in BOOKKEEPING}
 
@@ -113,12 +113,12 @@ def exact_columns(table: type[MirrorRow]) -> tuple[str, ...]:
 
 
 def child_tables(table: type[MirrorRow]) -> list[type[MirrorRow]]:
-    """The tables whose rows go when a row of `table` goes."""
+    """The tables whose rows are deactivated with their parent in `table`."""
     return [child for child in _tables_below(MirrorRow) if child.parent_table is table]
 
 
 def mirror_tables() -> list[type[MirrorRow]]:
-    """Every mirror table that has been declared, in a stable order. Raises `WiringError` for one that cannot work."""
+    """Every mirror table that has been declared, in a stable order. Raises `WiringError` for an invalid one."""
     tables = sorted(_tables_below(MirrorRow), key=lambda table: sql_table(table).name)
     for table in tables:
         required = [column.name for column in sql_table(table).columns if not column.nullable]
@@ -155,12 +155,12 @@ def document_field() -> Any:
     return Field(default=None, sa_type=Document)
 
 
-#: Reads one row as it would be with these writes applied, or None if there never was news about it.
+#: Reads one row as it would be after these writes; None if there is no news of it.
 ReadRow = Callable[[Key, "list[Write]"], "MirrorRow | None"]
 
 
 class Mirror:
-    """What a handler says about the catalog. Every verb is news as of the event's time, or of `at` if given."""
+    """The mirror's interface for handlers. Every verb adds news as of the event's time, or of `at` if given."""
 
     def __init__(
         self,

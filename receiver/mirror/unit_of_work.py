@@ -20,8 +20,8 @@ from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write, exact_columns, own_columns, sql_table
 from receiver.mirror.versions import Outcome, Registers, RowStatus, Version, dump, load, row_status, strongest
 
-#: Rows that a batch locks one by one; a larger one keeps every other writer out instead. PostgreSQL keeps the locks of
-#: all connections in one table of a fixed size, about 6,400 with its own settings, and refuses locks once it is full.
+#: The most rows that a batch locks one by one; a larger batch locks out all other writers instead. PostgreSQL has one
+#: lock table of a fixed size for all connections, about 6,400 by default, and refuses locks once it is full.
 MOST_LOCKS = 1_000
 
 #: The key of the advisory lock that stands for all rows.
@@ -30,7 +30,7 @@ MIRROR_LOCK = 0x686F6F6B0004
 
 @dataclass(slots=True)
 class _Entry:
-    """One row in memory, with how it looked when it was loaded or last reported."""
+    """One row in memory, with its visible state when it was loaded or last reported."""
 
     registers: Registers
     shown: dict[str, Any] | None
@@ -41,7 +41,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class UnitOfWork:
-    """Rows by key. Holds the connection's transaction no longer than its caller does."""
+    """The rows of a batch by key, loaded and saved within the caller's transaction."""
 
     connection: Connection
     _entries: dict[Key, _Entry] = field(default_factory=dict)
@@ -56,8 +56,8 @@ class UnitOfWork:
             self._lock([*(write.key for write in writes), *self._parents(writes)])
             self._lock_families(writes)
         self._fetch({write.key for write in writes}, lock)
-        # A parent is only read: a batch that takes its children away locks those too, after it. To lock it here,
-        # after a child, would be the other order.
+        # A parent is read without a lock. A batch that deactivates children locks them after the parent, so locking
+        # the parent here, after a child, could deadlock.
         self._fetch(set(self._parents(writes)), lock=False)
         self._fetch_children({(write.key, write.children_gone) for write in writes if write.children_gone}, lock)
 
@@ -78,7 +78,7 @@ class UnitOfWork:
                     self._entries[child].dirty = True
         changes = [change for key in touched if (change := self._report(key, delivery_id)) is not None]
         if changes:
-            # News may say nothing new about its own row, and yet take children away or bring one back.
+            # News may change nothing in its own row, and yet deactivate children or bring one back.
             outcomes.append(Outcome.APPLIED)
         return strongest(outcomes), changes
 
@@ -95,7 +95,7 @@ class UnitOfWork:
         touched = dict.fromkeys(keys)
         for key in keys:
             touched |= dict.fromkeys(sorted(self._children[key], key=_by_table_and_id))
-        # All of them before any is looked at: whether a child is active hangs on its parent's dates, too.
+        # All rows are dated before any is compared, because a child's status depends on its parent's dates, too.
         dated_back = [self._entries[key].registers.date_back(after=after, heard=heard) for key in touched]
         for key in touched:
             self._entries[key].dirty = True
@@ -122,7 +122,7 @@ class UnitOfWork:
         entry = self._entries.get(key)
         parent = self._parent(key, entry.registers) if entry is not None else None
         if parent is not None:
-            # Whether the row is active hangs on it.
+            # The row's status depends on its parent.
             self._fetch({parent}, lock=False)
         return self.row(key)
 
@@ -223,8 +223,8 @@ class UnitOfWork:
                     yield key
 
     def _lock(self, keys: Iterable[Key]) -> None:
-        """Hold off other writers of these rows, including rows that do not exist yet, which row locks cannot cover."""
-        # Everybody in the same order, so that two writers wait for each other instead of deadlocking.
+        """Lock out other writers of these rows, including rows that do not exist yet, which row locks cannot cover."""
+        # All writers lock in the same order, so that two of them wait for each other instead of deadlocking.
         numbers = sorted({_lock_number(key) for key in keys})
         if len(numbers) > MOST_LOCKS:
             self.connection.execute(_LOCK_ALL, {"all": MIRROR_LOCK})
@@ -291,7 +291,7 @@ _LOCK = text("SELECT pg_advisory_xact_lock(number) FROM unnest(CAST(:numbers AS 
 
 
 def _lock_order(group: tuple[tuple[type[MirrorRow], str], Any]) -> tuple[str, str]:
-    """Everybody goes through tables and sources in this order, so that two writers wait instead of deadlocking."""
+    """The sort key of tables and sources, in whose order all writers lock, so that they wait instead of deadlocking."""
     (table, source), _ = group
     return sql_table(table).name, source
 
@@ -321,7 +321,7 @@ def _shown(table: type[MirrorRow], values: Mapping[str, Any], active: bool) -> d
 
 
 def plain(value: Any) -> Any:
-    """A decimal as text with its digits, a time as ISO 8601."""
+    """Format a decimal as text with all its digits, and a time as ISO 8601."""
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""The version guard: how news about a row becomes the row, the same in whatever order the news arrives.
+"""The version guard: merges news about a row, with the same result in any order of arrival.
 
 A row is a set of registers, one per column. Each register keeps the newest news about it and the `Version` of that
 news; older news changes nothing. The row that people see is computed from the registers alone (and, for a child, from
@@ -17,16 +17,16 @@ from receiver import codec
 
 
 class Rank(IntEnum):
-    """What wins between news of the same time: delete beats update, and an update beats a mere absence."""
+    """The rank of news of equal times: delete beats update, and update beats absence from a list."""
 
-    #: Not in a complete list. Weaker than an update of the same time: lists are read slowly, clocks tick coarsely.
+    #: Absence from a complete list. Weaker than an update of the same time, because a list takes time to read.
     ABSENT = 0
     UPDATE = 1
     DELETE = 2
 
 
 class Version(NamedTuple):
-    """How new a piece of news is. Compares by time of change, then rank, then arrival."""
+    """The age of a piece of news, compared by time of change, then rank, then arrival."""
 
     #: Microseconds since 1970 in UTC.
     time: int
@@ -39,24 +39,24 @@ class Version(NamedTuple):
         return _EPOCH + timedelta(microseconds=self.time)
 
     def ties_with(self, other: Version) -> bool:
-        """Whether only the arrival decides between the two."""
+        """Whether only the order of arrival decides between the two versions."""
         return self.time == other.time and self.rank == other.rank and self.arrival != other.arrival
 
 
 class Outcome(StrEnum):
-    """What a delivery did to the mirror."""
+    """The effect of a delivery on the mirror."""
 
-    #: At least one column has a new value: of its own row, or of a child that went or came back with it.
+    #: At least one column has a new value: of its own row, or of a child deactivated or revived with it.
     APPLIED = "applied"
     #: Equal times with different values: the later arrival won.
     TIE = "tie"
-    #: The news is the newest, and says what the mirror holds already.
+    #: The news is the newest, and equals the values in the mirror.
     UNCHANGED = "unchanged"
-    #: Everything it says is older than what the mirror holds.
+    #: All its news is older than that in the mirror.
     STALE = "stale"
 
 
-#: News dated further in the future than this, when it arrives, is dated wrongly: no clock is ahead by so much.
+#: News dated further in the future than this on arrival counts as misdated; no honest clock is so far ahead.
 AHEAD = timedelta(days=1)
 
 #: From strongest to weakest: the outcome of a delivery is the strongest of its parts.
@@ -78,13 +78,13 @@ class Registers:
     values: dict[str, Any] = field(default_factory=dict)
     #: The version of that news. `data.price` names one member of the object in `data`.
     versions: dict[str, Version] = field(default_factory=dict)
-    #: Registers that only the arrival decided, with different values.
+    #: Registers with different values of equal times, decided by the order of arrival.
     ties: set[str] = field(default_factory=set)
-    #: The range tombstone per child table: children without newer news of their own are gone as of this version.
+    #: The range tombstone per child table: children without newer news are inactive as of this version.
     children_gone: dict[str, Version] = field(default_factory=dict)
 
     def merge(self, column: str, value: Any, version: Version) -> Outcome:
-        """Merge the news `column = value` in: it counts if it is the newest."""
+        """Merge the news `column = value`, which takes effect if it is the newest."""
         if isinstance(value, Patch):
             return strongest(self._merge_member(column, *member, version) for member in value.members.items())
         floor = self.versions.get(column)
@@ -105,7 +105,7 @@ class Registers:
         return Outcome.TIE if column in self.ties else Outcome.APPLIED
 
     def lose_children(self, table: str, version: Version) -> Outcome:
-        """Merge the news that all children without newer news of their own are gone."""
+        """Merge the news that all children without newer news are gone."""
         known = self.children_gone.get(table)
         if known is not None and version <= known:
             return Outcome.UNCHANGED if version == known else Outcome.STALE
@@ -113,9 +113,9 @@ class Registers:
         return Outcome.UNCHANGED
 
     def date_back(self, *, after: int, heard: Callable[[Version], int]) -> bool:
-        """Date news that is later than `after` back to when it was `heard`; both in microseconds since 1970.
+        """Date news later than `after` back to `heard`, the time of its arrival; both in microseconds since 1970.
 
-        Returns whether there was any.
+        Returns whether there was such news.
         """
         before = self.versions, self.children_gone
         self.versions = _dated_back(self.versions, after, heard)
@@ -178,7 +178,7 @@ def _dated_back(versions: Mapping[str, Version], after: int, heard: Callable[[Ve
 
 
 class RowStatus(NamedTuple):
-    """Whether a row is active and since when, as its registers and its parent's say."""
+    """Whether a row is active and since when, computed from its registers and its parent's."""
 
     active: bool
     changed_at: datetime
@@ -195,7 +195,7 @@ def row_status(row: Registers, gone: Version | None) -> RowStatus:
 
 
 def strongest(outcomes: Any) -> Outcome:
-    """The one outcome of a delivery that did several things; doing nothing changes nothing."""
+    """The outcome of a delivery with several effects; `unchanged` without any."""
     found = set(outcomes)
     return next((outcome for outcome in STRONGEST_FIRST if outcome in found), Outcome.UNCHANGED)
 
@@ -206,7 +206,7 @@ def microseconds(moment: datetime) -> int:
 
 
 def dump(row: Registers) -> str:
-    """What the row's visible columns do not say, as JSON: registers of one version share an entry."""
+    """Encode the versions of a row as JSON; registers of the same version share an entry."""
     shared: dict[Version, list[str]] = {}
     for register, version in row.versions.items():
         shared.setdefault(version, []).append(register)

@@ -79,6 +79,8 @@ class SourceAnswer:
     left: Literal["newer", "delivery"] | None = None
     #: The reason given for the repair.
     reason: str | None = None
+    #: The action that records the question, or the repair; None where nobody is named who asks.
+    action: int | None = None
 
     @property
     def equal(self) -> bool:

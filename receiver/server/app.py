@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,29 +20,26 @@ from receiver.api.ask import SourceQuestions
 from receiver.api.read_budget import ReadBudget
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.resources import ApiParts
-from receiver.api.routes import Api, answer_database_error, answer_http_error, answer_refused
-from receiver.api.tokens import Tokens
+from receiver.api.routes import answer_database_error, answer_http_error, answer_refused
+from receiver.console.site import Console
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.retries import RetrySchedule
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.keeping import Keeper
 from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
-from receiver.provenance.why import explainer
 from receiver.runs.feeder import FeederThread
-from receiver.runs.schedule import statuses
-from receiver.search.cursors import Cursors
+from receiver.server.api_parts import ServedParts, new_api
+from receiver.server.console import is_for_console, new_console
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Reloader, Renewal, Requests
 from receiver.server.runtime import Runtime, install
-from receiver.server.upkeep import bounds_of, facts_of, watch
+from receiver.server.upkeep import bounds_of, watch
 from receiver.settings.settings import Settings
-from receiver.worker.processes import Kind, Wiring
+from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
@@ -52,6 +49,14 @@ TAKING = 10.0
 
 #: What uvicorn and gunicorn take as: another process of this application would not start either.
 EXIT_CANNOT_START = 3
+
+
+class Rest(NamedTuple):
+    """What is served beside webhooks."""
+
+    api: Starlette
+    #: None unless it is switched on.
+    console: Console | None
 
 
 class App:
@@ -84,12 +89,8 @@ class App:
             incoming=incoming,
             keep=self._keeper.offer,
         )
-        at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
-        self._read_inbox = Inbox(runtime.database.beside(connections=at_once, seconds=seconds))
-        self._reads = Reads(at_once=at_once, seconds=seconds, budget=ReadBudget(is_busy=self._group_commit.is_busy))
-        self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
-        self._questions = SourceQuestions(runtime.database, lambda: runtime.sources)
         self._readiness = self._new_readiness()
+        self._served = self._new_served()
         self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloader = None if requests is None else self._make_reloader(requests)
@@ -100,25 +101,24 @@ class App:
         limit = runtime.settings.max_backlog_seconds
         return Readiness(Inbox(asked), sorted(runtime.sources), max_backlog_seconds=limit, accepting=self._trouble)
 
-    def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Starlette:
-        """Everything but the endpoint. Raises `ConfigurationError` for settings that it cannot work with."""
-        parts = ApiParts(
-            inbox=self._read_inbox,
-            sources=sorted(sources),
-            cursors=Cursors(settings.secret_keys),
-            page_bytes=settings.api_page_bytes,
+    def _new_served(self) -> ServedParts:
+        """What the API and the console ask, over connections of their own."""
+        runtime = self._runtime
+        at_once, seconds = runtime.settings.api_reads_at_once, runtime.settings.api_read_seconds
+        return ServedParts(
+            inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
+            reads=Reads(at_once=at_once, seconds=seconds, budget=ReadBudget(is_busy=self._group_commit.is_busy)),
+            measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
             readiness=self._readiness,
-            exposition=self._runtime.exposition,
-            measuring=self._measuring,
-            facts=facts_of(settings, sources),
+            exposition=runtime.exposition,
+            questions=SourceQuestions(runtime.database, lambda: runtime.sources),
             wake=self._wake,
-            wiring=Wiring.of(sources),
             warnings=lambda: self._registration.warnings,
-            questions=self._questions,
-            explain=explainer(sources, RetrySchedule(attempts=settings.max_attempts)),
-            reconciles=lambda now: statuses(self._read_inbox.database, sources, now=now),
         )
-        api = Api(Tokens(settings.secret_keys), self._reads, parts.resources())
+
+    def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Rest:
+        """Everything but the endpoint. Raises `ConfigurationError` for settings that it cannot work with."""
+        api = new_api(self._served, settings, sources)
         rest = Starlette(
             routes=api.routes(),
             lifespan=lifespan,
@@ -130,13 +130,18 @@ class App:
         )
         # Otherwise a path with an extra slash would be answered with a redirect to a host that the request names.
         rest.router.redirect_slashes = False
-        return rest
+        if not settings.console:
+            return Rest(rest, None)
+        return Rest(rest, new_console(settings, api, self._served))
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _is_for_hooks(inner_path(scope)):
+        path = inner_path(scope) if scope["type"] == "http" else ""
+        if path and _is_for_hooks(path):
             await self.endpoint(scope, receive, send)
+        elif self._rest.console is not None and is_for_console(path):
+            await self._rest.console(scope, receive, send)  # type: ignore[arg-type]
         else:
-            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+            await self._rest.api(scope, receive, send)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
@@ -151,7 +156,7 @@ class App:
         yield
         for part in reversed(started):
             part.stop()
-        for each in (self._reads, self._measuring, self._questions, self._readiness):
+        for each in (self._served.reads, self._served.measuring, self._served.questions, self._readiness):
             each.close()
         self._runtime.database.close()
 

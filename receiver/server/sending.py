@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from receiver.ingest.paths import HOOKS_PATH
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import told_with_type
 from receiver.moments import in_utc
+from receiver.verify.request import WebhookRequest
 
 #: Seconds that the receiver may take to answer.
 SEND_TIMEOUT = 30.0
@@ -86,7 +87,13 @@ def send(source: Source, body: bytes, url: str) -> Sent:
     """Sign or encrypt the body and post it. Raises `HookmirrorError` if there is no answer."""
     verifier = source.dialect.verifier
     with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
-        sealed, headers = verifier.sign(verifier.prepare(body, source.credentials), source.credentials)
+        request = WebhookRequest(
+            verifier.prepare(body, source.credentials),
+            target=_target_of(url),
+            public_url=source.credentials.public_url,
+            at=datetime.now(UTC),
+        )
+        sealed, headers = verifier.sign(request, source.credentials)
     try:
         response = httpx.post(
             url, content=sealed, headers={"content-type": "application/json", **headers}, timeout=SEND_TIMEOUT
@@ -96,6 +103,11 @@ def send(source: Source, body: bytes, url: str) -> Sent:
             f"Nobody answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
         ) from None
     return Sent(response.status_code, response.text)
+
+
+def _target_of(url: str) -> bytes:
+    """Path and query of a URL, as they stand in the request."""
+    return httpx.URL(url).raw_path
 
 
 def shown(url: str) -> str:

@@ -1,4 +1,4 @@
-"""The environment as settings read it: which variables are ours, and which mean nothing.
+"""Environment variables: which of them are settings of ours, and which are ignored.
 
 An empty variable counts as unset, since Compose and its like pass an unset variable on as an empty one.
 """
@@ -15,7 +15,7 @@ CONFIG_VARIABLE = VARIABLE_PREFIX + "CONFIG"
 #: Not a setting: clients of the API, the simulator among them, read their token from it.
 TOKEN_VARIABLE = VARIABLE_PREFIX + "TOKEN"
 
-#: No setting either: the port on which a worker answers how it is, where its command does not say. An image sets it.
+#: Not a setting: the default of `hookmirror worker --metrics-port`, which a container image sets.
 VITALS_VARIABLE = VARIABLE_PREFIX + "VITALS"
 
 #: What Kubernetes tells every container about each Service whose name begins with ours.

@@ -1,4 +1,4 @@
-"""Mistakes in settings, told in our own words: pydantic's are for programmers."""
+"""Mistakes in settings, worded for operators, because pydantic's messages are for programmers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from receiver.settings.environment import VARIABLE_PREFIX, value
 
-#: By pydantic's kind of error: what the setting takes.
+#: By pydantic's type of error, what the setting takes.
 TAKES = {
     "bool_parsing": "takes true or false",
     "bool_type": "takes true or false",
@@ -35,7 +35,7 @@ TAKES = {
 
 
 def place(error: ValidationError, file: Path | None) -> str:
-    """Where the mistakes stand: the environment, the file, or both."""
+    """Where the mistakes are: the environment, the file, or both."""
     from_environment = {_variable(".".join(map(str, each["loc"]))) is not None for each in error.errors()}
     if file is None or from_environment == {True}:
         return "the environment"
@@ -43,7 +43,7 @@ def place(error: ValidationError, file: Path | None) -> str:
 
 
 def told(error: ValidationError, known: Iterable[str], known_of_source: Iterable[str], *table: str) -> str:
-    """Everything that is wrong below the table that was looked at, each under the name that it was given by.
+    """List all mistakes in the validated table, each with the name by which it was given.
 
     `known` are the names of settings, `known_of_source` those of a source's.
     """
@@ -54,7 +54,7 @@ def told(error: ValidationError, known: Iterable[str], known_of_source: Iterable
 
 
 def perhaps(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """The setting that was meant, if one is close."""
+    """Suggest a setting with a similar name, if there is one."""
     close = get_close_matches(name, list(known), n=1)
     return f" (perhaps `{prefix}{close[0]}`)" if close else ""
 
@@ -81,7 +81,7 @@ def _variable(name: str) -> str | None:
 
 
 def _unknown(name: str, known: Iterable[str], known_of_source: Iterable[str], *, in_source: bool) -> str:
-    """A name that is not a setting there: the setting that was meant, or the table that it belongs to."""
+    """Describe an unknown name: suggest a similar setting, or the table to which the setting belongs."""
     if in_source and name in set(known):
         return "is a setting of the whole installation: move it above the first table"
     if not in_source and name in set(known_of_source):

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,25 +24,32 @@ from pydantic_settings import (
 from receiver.errors import ConfigurationError
 from receiver.settings import environment, mistakes
 from receiver.settings.account import SourceSettings as SourceSettings
+from receiver.settings.account import check_public_url
+from receiver.settings.console import ConsoleSettings
 from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIABLE_PREFIX, VITALS_VARIABLE
 from receiver.settings.limits import Limits
+from receiver.verify.request import HOOKS_PATH
 
 #: Characters of a secret key: a shorter one could be guessed, and with it every token forged.
 SHORTEST_SECRET_KEY = 16
 
 #: In the environment these are JSON.
-JSON_VARIABLES = (VARIABLE_PREFIX + "DIALECTS", VARIABLE_PREFIX + "SOURCES")
+JSON_VARIABLES = tuple(
+    VARIABLE_PREFIX + name for name in ("DIALECTS", "SOURCES", "CONSOLE_HOSTS", "CONSOLE_TRUSTED_PROXIES")
+)
 
 
-class Settings(Limits, BaseSettings):
+class Settings(Limits, ConsoleSettings, BaseSettings):
     """All settings of one installation."""
 
     model_config = SettingsConfigDict(env_prefix=VARIABLE_PREFIX, extra="forbid", hide_input_in_errors=True)
 
-    #: Where everything is kept: sqlite:///path or postgresql://…
+    #: The database: sqlite:///path or postgresql://…
     database_url: str = "sqlite:///hookmirror.db"
     #: Signs the API's tokens; several, separated by spaces, newest first, while one is being replaced.
     secret_key: SecretStr | None = None
+    #: Where senders reach this installation, before /hooks/: some sign the URL that they call.
+    public_url: str | None = None
     #: Dialects of your own, besides those of installed packages: "module:name".
     dialects: list[str] = []
     #: Deliveries that one worker claims at once.
@@ -51,9 +58,9 @@ class Settings(Limits, BaseSettings):
     max_batch_bytes: int = Field(default=16_777_216, ge=1)
     #: Seconds after which a claimed delivery may be reclaimed from a worker that gives no sign of life.
     lease_seconds: float = Field(default=60.0, ge=1, le=86_400)
-    #: How often a handler is run before its delivery is dead.
+    #: The number of attempts before a delivery is dead.
     max_attempts: int = Field(default=10, ge=1, le=100)
-    #: Days after their arrival that bodies are kept; those of deliveries that are not done stay.
+    #: Days after arrival for which bodies are kept; those of unfinished deliveries stay longer.
     body_retention_days: int = Field(default=30, ge=1, le=36_500)
     #: Days that dedup keys are kept.
     dedup_retention_days: int = Field(default=400, ge=1, le=36_500)
@@ -65,7 +72,7 @@ class Settings(Limits, BaseSettings):
     api_read_seconds: float = Field(default=10.0, gt=0, le=600)
     #: Bytes after which a page of the API ends, although more was asked for.
     api_page_bytes: int = Field(default=4_194_304, ge=1_024)
-    #: How much of what happens is logged.
+    #: The least level of log lines.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: Lines for people or JSON for machines.
     log_format: Literal["console", "json"] = "console"
@@ -86,6 +93,20 @@ class Settings(Limits, BaseSettings):
             }
             return values | {"sources": named}
         return values
+
+    @field_validator("public_url")
+    @classmethod
+    def _can_be_called(cls, url: str | None) -> str | None:
+        if url:
+            check_public_url(url)
+        return url or None
+
+    @model_validator(mode="after")
+    def _address_sources(self) -> Settings:
+        for name, source in self.sources.items():
+            if self.public_url is not None and source.registered_url is None:
+                source.registered_url = f"{self.public_url.rstrip('/')}{HOOKS_PATH}{name}"
+        return self
 
     @model_validator(mode="after")
     def _keys_outlive_bodies(self) -> Settings:
@@ -131,10 +152,10 @@ class Settings(Limits, BaseSettings):
 
     @property
     def doubts(self) -> list[str]:
-        """Warnings, a sentence each, about what is allowed and hardly ever meant."""
+        """Warnings, a sentence each, about values that are valid but hardly ever intended."""
         named_twice = [
-            f"HOOKMIRROR_SOURCES in the environment wins over `sources` in {self._file}: what changes there may count "
-            "for nothing"
+            f"HOOKMIRROR_SOURCES in the environment wins over `sources` in {self._file}: changes in the file may have "
+            "no effect"
         ]
         of_sources = [doubt for source in self.sources.values() for doubt in source.doubts]
         return [*(named_twice if self._names_sources_twice else []), *of_sources]
@@ -236,7 +257,7 @@ def _read(path: Path) -> dict[str, Any]:
         ) from None
     except PermissionError:
         raise ConfigurationError(
-            f"{CONFIG_VARIABLE} names {str(path)!r}, which this user may not read: give it the right to."
+            f"{CONFIG_VARIABLE} names {str(path)!r}, which this user may not read: give the user the right to read it."
         ) from None
     except OSError as error:
         raise ConfigurationError(

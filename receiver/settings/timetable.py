@@ -1,4 +1,4 @@
-"""When something is due again and again: `daily 02:10`, `weekly sunday 02:10`, `every 6 hours`, `hourly`; in UTC."""
+"""Timetables of repeated work: `daily 02:10`, `weekly sunday 02:10`, `every 6 hours`, `hourly`; in UTC."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DAYS = ("thursday", "friday", "saturday", "sunday", "monday", "tuesday", "wednes
 
 SHORTEST_INTERVAL, LONGEST_INTERVAL = timedelta(minutes=5), timedelta(days=7)
 
-#: What is due at one time at several sources is spread over a tenth of its interval, and over no more than this.
+#: Work due at the same time for several sources is spread over a tenth of its interval, but at most over this.
 LONGEST_SPREAD = timedelta(minutes=10)
 
 
@@ -26,23 +26,23 @@ class Timetable:
     interval: timedelta
 
     def latest(self, now: datetime, *, name: str) -> datetime:
-        """The last moment that is not after `now`, for what bears this name."""
+        """The last moment up to `now`, shifted for this name."""
         shift = self._shift(name)
         since = now - _EPOCH - self.first - shift
         return _EPOCH + self.first + shift + since // self.interval * self.interval
 
     def following(self, now: datetime, *, name: str) -> datetime:
-        """The first moment after `now`, for what bears this name."""
+        """The first moment after `now`, shifted for this name."""
         return self.latest(now, name=name) + self.interval
 
     def _shift(self, name: str) -> timedelta:
-        """The same for one name always, so that the next moment can be told."""
+        """The shift of a name, always the same, so that the next moment is predictable."""
         spread = min(self.interval / 10, LONGEST_SPREAD) // timedelta(seconds=1)
         return timedelta(seconds=int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % spread)
 
 
 def read_timetable(text: str) -> Timetable:
-    """Raises `ValueError` that says what is taken, for what is not a timetable."""
+    """Parse a timetable. Raises `ValueError`, whose text lists the valid forms, for any other text."""
     words = text.strip().lower()
     if words == "hourly":
         return Timetable(timedelta(), timedelta(hours=1))

@@ -30,7 +30,7 @@ from receiver.worker.liveness import Pulse
 
 log = structlog.get_logger(__name__)
 
-#: The longest that a handler may have its delivery wait: a year, as good as for ever.
+#: The longest delay that a handler may request: a year.
 LONGEST_RETRY_WAIT = timedelta(days=365)
 
 
@@ -45,39 +45,39 @@ class Attempt:
     handler: Handler | None = None
     event: Event[object] | None = None
     writes: list[Write] = field(default_factory=list)
-    #: Its event holds all that it will, or is not thin: the handler may run.
+    #: Whether the handler may run: its event is complete, or was hydrated.
     hydrated: bool = False
-    #: A call of its hydrator has not ended: until then, everything else here is that thread's.
+    #: Whether a call of its hydrator is in progress; until it ends, all other fields belong to that thread.
     under_way: bool = False
-    #: Its handler ran, or asked for a session and so runs in the settling transaction.
+    #: Whether its handler ran, or asked for a session and so runs in the settling transaction.
     handled: bool = False
     wants_session: bool = False
-    #: How often SQL of its own met what running the whole transaction again may mend.
+    #: How often its own SQL was interrupted, so that the whole transaction was run again.
     interruptions: int = 0
-    #: What it ran, to be kept.
+    #: The handler and durations, to be recorded.
     details: AttemptDetails = field(default_factory=AttemptDetails)
-    #: How the attempt ended, as soon as that is certain; None while all is well.
+    #: The result, once certain; None before.
     result: AttemptResult | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether nothing is left to be fetched for it."""
+        """Whether no data has to be fetched any more."""
         return not self.under_way and (self.hydrated or self.result is not None)
 
     @property
     def entity(self) -> tuple[str, str] | None:
-        """What it is about, as far as that is known."""
+        """The entity, if it is known."""
         read = self.envelope.entity if self.envelope is not None else None
         return read or self.delivery.entity
 
     def forget(self) -> None:
-        """Let go of all that is large: it has been settled."""
+        """Drop all large fields, after the attempt was settled."""
         self.delivery = self.delivery._replace(plain=None)
         self.envelope = self.event = self.unfolds = None
         self.writes = []
 
     def note(self, error: BaseException) -> str:
-        """Keep the traceback of the error that it fails with; returns all of it."""
+        """Record the shortened traceback of the attempt's error, and return the complete one."""
         trace = traced(error)
         self.details.traceback = shortened(trace)
         return trace
@@ -92,13 +92,13 @@ class AttemptResults:
         self._jitter = jitter
 
     def on_error(self, attempt: Attempt, code: str, error: BaseException) -> bool:
-        """Let what `code` raised decide how the attempt ends; False if it is none of the attempt's."""
+        """Set the attempt's result by an error that `code` raised; False if the error does not concern the attempt."""
         if not _is_of_the_code(error):
             return False
         try:
             attempt.result = self._verdict(attempt, code, error)
         except BaseException as odd:
-            # The error is a stranger's object, and so are its parts: whatever they do is this attempt's matter.
+            # The error is a foreign object: if its methods raise, that fails this attempt only.
             attempt.result = self.failure(
                 attempt, f"{code} raised {told_with_type(error)}; to ask it raised {told_with_type(odd)}"
             )
@@ -115,7 +115,7 @@ class AttemptResults:
         return self.failure(attempt, f"{code} raised {told_with_type(error)}")
 
     def failure(self, attempt: Attempt, reason: str, *, after: timedelta | None = None) -> AttemptResult:
-        """Pending again, later; or dead, if that was the last attempt."""
+        """Make the result of a failed attempt: pending again, or dead after the last attempt."""
         number = attempt.delivery.attempt
         if self._retries.exhausted(number):
             return self._result(attempt, State.DEAD, reason=reason, failed=True)
@@ -123,7 +123,7 @@ class AttemptResults:
         return self._result(attempt, State.PENDING, reason=reason, failed=True, due_at=self._clock() + wait)
 
     def success(self, attempt: Attempt, outcome: Outcome) -> AttemptResult:
-        """Processed, with what it did to the mirror."""
+        """Make the result of a successful attempt: processed, with its outcome."""
         return self._result(attempt, State.PROCESSED, outcome=outcome.value)
 
     def _result(
@@ -158,7 +158,7 @@ class AttemptResults:
 
 
 class Guard(Protocol):
-    """Makes what stands around a dialect's code, which `code` names: whatever is raised inside ends that attempt."""
+    """Makes a context manager around a dialect's code, named `code`; an exception inside ends only this attempt."""
 
     def __call__(
         self, attempt: Attempt, code: str, *, in_transaction: bool = False
@@ -167,9 +167,9 @@ class Guard(Protocol):
 
 @dataclass(slots=True)
 class DialectGuard(AbstractContextManager[None]):
-    """Around a dialect's code: lets a pulse show what is run, and the results decide how it ended.
+    """A context manager around a dialect's code: reports it to the pulse, and turns exceptions into results.
 
-    A class, because it is entered many times for each delivery.
+    A class, because it is faster than a generator, and entered several times per delivery.
     """
 
     results: AttemptResults
@@ -185,14 +185,14 @@ class DialectGuard(AbstractContextManager[None]):
         try:
             if error is None or self._is_interruption(error):
                 return False
-            # Still watched: to ask an exception for its text is to run a stranger's code.
+            # Still watched, because the text of an exception comes from foreign code.
             return self.results.on_error(self.attempt, self.code, error)
         finally:
             self.pulse.end(self.attempt.delivery.id)
 
     def _is_interruption(self, error: BaseException) -> bool:
-        """Nothing that this code did: the transaction that it is a part of will be run again, with a bound."""
-        # By its type alone: asked for its class, a stranger's error may raise.
+        """Whether the error interrupts the transaction, which is then run again up to a bound."""
+        # By its type, because a foreign error's `__class__` may raise.
         if not self.in_transaction or not issubclass(type(error), DBAPIError) or not is_transient(error):
             return False
         self.attempt.interruptions += 1
@@ -200,17 +200,17 @@ class DialectGuard(AbstractContextManager[None]):
 
 
 def _is_of_the_code(error: BaseException) -> bool:
-    """Whether the code at hand raised it, and not a person who interrupts what this process does in its main thread."""
+    """Whether the dialect's code raised the error, and not a person who interrupts the main thread."""
     if isinstance(error, (Exception, SystemExit, GeneratorExit)):
         return True
     return threading.current_thread() is not threading.main_thread()
 
 
 def count(attempts: Sequence[Attempt], results: Iterable[AttemptResult], *, now: datetime) -> None:
-    """Tell metrics and log how these attempts ended."""
+    """Count and log the results of these attempts."""
     by_id = {attempt.delivery.id: attempt for attempt in attempts}
     ended: Tally[tuple[str, str, str]] = Tally()
-    # Not of later rounds: a replay of last week's deliveries is no lag of a week.
+    # First rounds only: a replay of last week's deliveries is not a lag of a week.
     first_rounds: dict[str, list[tuple[Attempt, AttemptResult]]] = defaultdict(list)
     for result in results:
         attempt = by_id[result.delivery_id]
@@ -232,7 +232,7 @@ def count(attempts: Sequence[Attempt], results: Iterable[AttemptResult], *, now:
 
 
 def _observe_first_rounds(source: str, pairs: Iterable[tuple[Attempt, AttemptResult]], now: datetime) -> None:
-    """Tell how long these took since their arrival, and the processed ones since their change."""
+    """Observe the lag of these deliveries, and the freshness of the processed ones."""
     arrivals, changes = [], []
     for attempt, result in pairs:
         arrivals.append(attempt.delivery.received_at)
@@ -243,6 +243,6 @@ def _observe_first_rounds(source: str, pairs: Iterable[tuple[Attempt, AttemptRes
 
 
 def _ages(moments: Sequence[datetime], now: datetime) -> Sequence[float]:
-    """Seconds that have passed since these moments; 0 for one that a clock ahead of ours gave."""
+    """Seconds since these moments; 0 for a moment in the future, given by a clock ahead of ours."""
     ages = [(now - moment).total_seconds() for moment in moments]
     return ages if min(ages, default=0.0) >= 0.0 else [max(age, 0.0) for age in ages]

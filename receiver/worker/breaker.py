@@ -1,4 +1,4 @@
-"""Breaker: which sources' APIs are left alone for a while, because their calls fail one after the other."""
+"""Breaker: pauses calls to the API of a source after consecutive failures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 #: Calls that fail in a row before a source rests.
 FAILURES_IN_A_ROW = 3
 
-#: How long it rests at first; doubled each time that the next call fails too, up to the longest.
+#: The first and the longest rest; it doubles each time that the next call fails, too.
 FIRST_REST, LONGEST_REST = timedelta(seconds=5), timedelta(minutes=1)
 
 
@@ -20,17 +20,17 @@ class _Standing:
 
 
 class Breaker:
-    """Counts calls that fail. After a rest one call is made at a time, until one is answered."""
+    """Counts failed calls. After a rest, one call is made at a time until one succeeds."""
 
     def __init__(self) -> None:
         self._standing: dict[str, _Standing] = {}
 
     def answered(self, source: str) -> None:
-        """Forget what failed before: its API answers."""
+        """Reset the count of failures, because the API has answered."""
         self._standing.pop(source, None)
 
     def failed(self, source: str, *, now: datetime) -> timedelta | None:
-        """Count a failed call; the length of the rest that begins with it, None if none does."""
+        """Count a failed call; return the length of the rest that begins, or None."""
         standing = self._standing.setdefault(source, _Standing())
         standing.failures += 1
         if standing.failures < FAILURES_IN_A_ROW or source in self.resting(now=now):
@@ -40,7 +40,7 @@ class Breaker:
         return rest
 
     def is_doubtful(self, source: str) -> bool:
-        """Whether it had to rest and has not answered since."""
+        """Whether the source has rested and has not answered since."""
         standing = self._standing.get(source)
         return standing is not None and standing.failures >= FAILURES_IN_A_ROW
 

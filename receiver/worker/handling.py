@@ -15,7 +15,7 @@ from receiver.mirror.rows import Key, Mirror, MirrorRow, ReadRow, SessionRequest
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.worker.attempt import Attempt, Guard
 
-#: Writes that are collected before they are settled, together with the delivery that brings more.
+#: The number of writes at which a batch is settled before further handlers run.
 MOST_WRITES = 5_000
 
 
@@ -34,7 +34,7 @@ class Handling:
     def handle(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
         """Run the handlers in arrival order and collect their writes. A handler that raises contributes nothing.
 
-        Returns those whose turn it was: not all, if the writes have become many.
+        Returns the attempts whose handlers ran: fewer than all if there are many writes.
         """
         with _reader(self._database) as read:
             earlier: list[Write] = []
@@ -85,7 +85,7 @@ class Handling:
 
 @contextmanager
 def _reader(database: Database) -> Iterator[ReadRow]:
-    """Reads rows for `mirror.get`, all of a batch from one state of the database; opens nothing until asked."""
+    """Yield a reader for `mirror.get` on one snapshot of the database, opened at the first read."""
     with ExitStack() as stack:
         opened: list[Connection] = []
 

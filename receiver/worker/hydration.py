@@ -32,7 +32,7 @@ from receiver.worker.liveness import Pulse
 
 log = structlog.get_logger(__name__)
 
-#: Calls to the API of one source that are under way at once.
+#: The most simultaneous calls to the API of one source.
 HYDRATIONS_AT_ONCE = 8
 
 #: Seconds that a pass waits for all its calls together.
@@ -41,7 +41,7 @@ BUDGET_SECONDS = 3.0
 #: Seconds between two signs that a pass is still waiting.
 SIGN_SECONDS = 0.5
 
-#: Bytes of answers after which no other call is begun before these are settled.
+#: Bytes of answers after which no further call is begun until these are settled.
 MOST_FETCHED = 4 * 1024 * 1024
 
 
@@ -55,9 +55,9 @@ class Call:
     answers: list[httpx.Response] = field(default_factory=list)
     #: Requests that were sent.
     asked: int = 0
-    #: The pass that began it did not wait for its end.
+    #: Whether the pass that began the call did not wait for its end.
     is_late: bool = False
-    #: Its result is no longer needed, because its delivery was given back.
+    #: Whether its result is no longer needed, because its delivery was returned.
     is_forgotten: bool = False
     thread: threading.Thread | None = None
 
@@ -71,7 +71,7 @@ class Call:
 
     @property
     def api_failed(self) -> bool:
-        """Whether the API is at fault: it did not answer, was busy, or broke off. A refusal is an answer."""
+        """Whether the API failed: no answer, a busy server, or an incomplete answer. A refusal is an answer."""
         if not self.asked:
             return False
         if len(self.answers) < self.asked or (self.is_late and self.attempt.result is not None):
@@ -105,7 +105,7 @@ class Hydration:
         self._broken: dict[str, str] = {}
         self._breaker = Breaker()
         self._repeats = Repeats(log)
-        #: Calls that have not ended, or whose end was not looked at; and those that have ended.
+        #: Calls in progress or with an unprocessed end; and a queue of those that have ended.
         self._calls: list[Call] = []
         self._ended: SimpleQueue[Call] = SimpleQueue()
         self._ends_at = 0.0
@@ -115,12 +115,12 @@ class Hydration:
         self._at_hand = threading.local()
 
     def begin_batch(self) -> None:
-        """A client that could not be made may be made now, and there is time for calls again."""
+        """Reset the errors of clients and the time for calls."""
         self._broken.clear()
         self._ends_at = monotonic() + BUDGET_SECONDS
 
     def sort(self, attempts: Sequence[Attempt]) -> None:
-        """Find out which of these are thin; the others are ready."""
+        """Mark those without thin events as ready."""
         for attempt in attempts:
             if not attempt.is_ready:
                 attempt.hydrated = not self._is_thin(attempt)
@@ -132,7 +132,7 @@ class Hydration:
         for attempt in attempts:
             if not attempt.is_ready and not attempt.under_way:
                 waiting.setdefault(attempt.delivery.source, deque()).append(attempt)
-        # The first gets its turn, however many others arrive meanwhile.
+        # The first one waits for its turn, however many others arrive meanwhile.
         first = min((queue[0] for queue in waiting.values()), key=lambda attempt: attempt.delivery.id, default=None)
         while True:
             for source, queue in waiting.items():
@@ -245,9 +245,7 @@ class Hydration:
         if rest is not None:
             metrics.API_RESTS.labels(call.source).inc()
             about = {"source": call.source}
-            self._repeats.warning(
-                "a source's API fails; it is left alone for a while", about=about, seconds=rest.seconds
-            )
+            self._repeats.warning("a source's API fails; pausing calls to it", about=about, seconds=rest.seconds)
 
     def _leave_behind(self) -> None:
         """Continue without the calls that have not ended."""
@@ -279,10 +277,10 @@ class Hydration:
         return client
 
     def _asked(self, _: httpx.Request) -> None:
-        # A hydrator that makes call after call is not hanging.
+        # A hydrator that makes one call after another is not hanging.
         self._pulse.beat()
         with suppress(AttributeError):
-            # A thread that the dialect started belongs to no call that could be counted.
+            # On a thread that the dialect started, there is no call to count.
             self._at_hand.call.asked += 1
 
     def _answered(self, answer: httpx.Response) -> None:

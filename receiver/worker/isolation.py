@@ -1,7 +1,7 @@
 """Isolation: runs a dialect's code over deliveries for a reader, on a thread that the reader can leave behind.
 
-Python cannot end a thread. So code that does not return is given up: the reader goes on without it, and only so many
-threads may hang in one process before it runs nobody's code for readers any more.
+Python cannot end a thread. So code that does not return is abandoned and the reader continues without it. With too many
+hanging threads, the process refuses further reads of this kind.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from receiver.errors import Unavailable
 from receiver.inbox.leases import Claimed
 from receiver.worker.trial import Obstacle, Trial
 
-#: Seconds that the code may take for one delivery before it is given up.
+#: Seconds for one delivery, after which the code is abandoned.
 HANG_SECONDS = 1.0
 
 #: Seconds between two looks at the thread.
 ISOLATED_LOOK_SECONDS = 0.05
 
-#: Threads of this process that hang at once at most, and those that one question may leave behind.
+#: The most hanging threads of this process, and the most that one read may abandon.
 MOST_HANGING, MOST_LEFT_BEHIND = 4, 2
 
 HANGS = f"its handler did not return within {HANG_SECONDS:g} second"
@@ -29,7 +29,7 @@ HANGS = f"its handler did not return within {HANG_SECONDS:g} second"
 #: Runs one delivery. Runs on a thread of the run.
 TryOne = Callable[[Claimed], Trial]
 
-#: Takes what came of it. Never runs at the same time as another one.
+#: Receives the result. Never called concurrently.
 TakeOne = Callable[[Claimed, Trial], None]
 
 _hanging: set[threading.Thread] = set()
@@ -37,7 +37,7 @@ _hanging: set[threading.Thread] = set()
 
 @dataclass(slots=True)
 class IsolatedRun:
-    """Runs one question's deliveries, one after the other, until a moment of the monotonic clock."""
+    """Runs the deliveries of one read, one after the other, until a moment of the monotonic clock."""
 
     try_one: TryOne
     take: TakeOne
@@ -45,7 +45,7 @@ class IsolatedRun:
     left_behind: int = 0
 
     def run(self, window: Sequence[Claimed]) -> int:
-        """Try these; how many were taken, in their order: fewer than all once a bound is reached.
+        """Run these in order, and return how many results were received: fewer than all once a bound is reached.
 
         Raises `Unavailable` if too many threads of this process hang.
         """
@@ -68,7 +68,7 @@ class IsolatedRun:
 
 @dataclass(slots=True)
 class _Lap:
-    """One thread's way through deliveries."""
+    """One thread that runs deliveries."""
 
     try_one: TryOne
     take: TakeOne
@@ -78,20 +78,20 @@ class _Lap:
     given_up: Claimed | None = None
     _done: int = 0
     _began: float = field(default_factory=monotonic)
-    #: Held while something is taken, and while the thread is given up: so nothing is taken after that.
+    #: Held while a result is received and while the thread is abandoned, so that no result follows the abandonment.
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
-    #: What went wrong on the thread, and not in the code that it runs.
+    #: An error of our own code on the thread, not of the dialect's.
     _error: BaseException | None = None
 
     def start(self) -> None:
-        # A daemon, because the interpreter would wait for one that never returns.
+        # A daemon, because the interpreter would wait at exit for a thread that never returns.
         self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
         self._began = monotonic()
         self._thread.start()
 
     def wait(self) -> int:
-        """Wait for the end of the thread, or give it up; how many were taken. Raises what failed in our own code."""
+        """Wait for the thread or abandon it; return how many results were received. Raises errors of our own code."""
         assert self._thread is not None
         while self._thread.is_alive():
             self._thread.join(ISOLATED_LOOK_SECONDS)
@@ -111,7 +111,7 @@ class _Lap:
         try:
             self._try_all()
         except BaseException as error:
-            # Whatever ends this thread is the matter of the one that waits for it.
+            # The waiting thread raises the error.
             self._error = error
 
     def _try_all(self) -> None:
@@ -128,7 +128,7 @@ class _Lap:
 
 
 def is_left_behind() -> bool:
-    """Whether the thread that asks was given up: what it still wants to read belongs to others now."""
+    """Whether the calling thread was abandoned, so that it may no longer use the reader's connection."""
     return threading.current_thread() in _hanging
 
 
@@ -137,6 +137,5 @@ def _refuse_if_many_hang() -> None:
         _hanging.discard(thread)
     if len(_hanging) >= MOST_HANGING:
         raise Unavailable(
-            f"{len(_hanging)} handlers that were run for such questions have not returned: mend them, and restart this "
-            "process."
+            f"{len(_hanging)} handlers that such requests ran have not returned: mend them, and restart this process."
         )

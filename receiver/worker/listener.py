@@ -1,4 +1,4 @@
-"""Learns from PostgreSQL that something was accepted elsewhere, so that a worker need not wait for its next poll."""
+"""Wakes the worker when PostgreSQL announces deliveries accepted by another process, before its next poll."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two polls at whether to stop, and between two tries to connect.
+#: Seconds between two checks whether to stop, and between two attempts to connect.
 STOP_POLL, RECONNECT_PAUSE = 0.2, 2.0
 
-#: Seconds between two polls at whether the server still takes writes: one that was demoted sends nothing any more.
+#: Seconds between two checks whether the server still accepts writes: a demoted server sends no announcements.
 CHECK = 5.0
 
 
@@ -38,7 +38,7 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """A server that no longer answers is not waited for."""
+        """End without waiting for a server that does not answer."""
         self._stopping.set()
         self._thread.join(CONNECT_TIMEOUT)
 
@@ -48,7 +48,7 @@ class Listener:
                 self._listen()
             except (psycopg.Error, PoolerError) as error:
                 log.warning(
-                    "not listening for what is accepted elsewhere; polling goes on",
+                    "cannot listen for deliveries accepted elsewhere; polling continues",
                     error=redacted(told(error), self._database.engine.url),
                 )
                 self._stopping.wait(RECONNECT_PAUSE)
@@ -67,7 +67,7 @@ class Listener:
 
 
 def _demand_writable(connection: psycopg.Connection[Any]) -> None:
-    """Raises psycopg's error if this server takes no writes any more: nothing can be accepted there then."""
+    """Raise psycopg's error if this server no longer accepts writes, so that no delivery can be accepted there."""
     found = connection.execute("SHOW transaction_read_only").fetchone()
     if found != ("off",):
-        raise psycopg.errors.ReadOnlySqlTransaction("the server that it listened to takes no writes any more")
+        raise psycopg.errors.ReadOnlySqlTransaction("the server that it listened to no longer accepts writes")

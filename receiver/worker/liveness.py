@@ -1,7 +1,7 @@
-"""Which workers are dead because their process has ended, and which hang although it runs.
+"""Detects workers that are dead because their process has ended, and workers that hang in a running process.
 
-A worker's name says where it runs, so that others on the same machine need not wait for its lease to end when its
-process has. `Pulse` and `Watch` are for the opposite case: the process is there, and a handler of it never returns.
+A worker's name contains its machine and process, so that other workers on the machine detect its end before its lease
+ends. `Pulse` and `Watch` detect the opposite case: a running process with a handler that never returns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-#: How many times within the lease a pulse is polled: a hang is noticed at most a fraction of the lease too late.
+#: Polls of a pulse per lease: a hang is detected at most one poll late.
 POLLS_PER_LEASE = 10
 
 # ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -28,30 +28,30 @@ POLLS_PER_LEASE = 10
 class Place(NamedTuple):
     """Where a worker runs. Two processes that live at once never have the same."""
 
-    #: A hash of the machine, its start, and the process namespace: where this is equal, a `pid` means one process.
+    #: A hash of the machine, its start, and the process namespace, within which a `pid` is unique.
     namespace: str
     pid: int
-    #: When the process began, in ticks since the machine started: who came to bear the same number later has another.
-    #: 0 where the system does not say.
+    #: When the process began, in ticks since the machine started, which differs for a later process with the same id.
+    #: 0 if the system does not provide it.
     began: int
 
 
 def new_name() -> str:
-    """A name for a worker of this process: `host:namespace:pid:began:random`. It lives until it is deregistered."""
+    """Register a new name of a worker in this process, `host:namespace:pid:began:random`, until it is deregistered."""
     name = ":".join([socket.gethostname(), *map(str, _here()), secrets.token_hex(4)])
     _LIVING.add(name)
     return name
 
 
 def deregister(name: str) -> None:
-    """Count this worker as dead, so that its deliveries may be reclaimed."""
+    """Remove the name of a worker, which then counts as dead, so that its deliveries may be reclaimed."""
     _LIVING.discard(name)
 
 
 def dead(workers: Iterable[str]) -> list[str]:
-    """The workers that are certainly dead: their deliveries can be reclaimed before their leases end.
+    """Select the workers that are certainly dead, whose deliveries can be reclaimed before their leases end.
 
-    A worker of another machine or container is never among them, nor a name of another form: nothing is known of it.
+    Workers of other machines or containers, and names of another form, are never among them.
     """
     return [worker for worker in workers if worker not in _LIVING and _is_dead(worker)]
 
@@ -73,7 +73,7 @@ def signal_to(worker: str, number: signal.Signals) -> None:
     if sys.platform != "linux":
         os.kill(place.pid, number)
         return
-    # It holds on to the process, however soon the number is given to another.
+    # The descriptor refers to this process even if its id is reused.
     process = os.pidfd_open(place.pid)
     try:
         if not _is_running(place):
@@ -88,7 +88,7 @@ def _is_dead(worker: str) -> bool:
     if place is None or place.namespace != here.namespace:
         return False
     if place.pid == here.pid:
-        # Either of this process, and not among the living; or of one before a restart.
+        # Either a deregistered worker of this process, or one of a process before a restart.
         return True
     return not _is_running(place)
 
@@ -101,7 +101,7 @@ def _is_running(place: Place) -> bool:
     except PermissionError:
         pass
     state, began = _stat(place.pid)
-    # A killed process is still listed, as a zombie, until its parent has waited for it.
+    # A killed process stays listed as a zombie until its parent has waited for it.
     return state not in ("Z", "X") and (not place.began or not began or place.began == began)
 
 
@@ -118,28 +118,28 @@ def _here() -> Place:
 
 
 def _namespace() -> str:
-    """Containers may share their host's name and have the same process numbers for others."""
+    """The namespace of process ids, because containers may share a host's name and process ids."""
     parts = [socket.gethostname()]
     if sys.platform == "linux":
         try:
             parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
         except OSError:
-            # Nothing can be said about any other process, so this one is alone in its namespace.
+            # Other processes cannot be examined, so this one gets a namespace of its own.
             return _ALONE
     return hashlib.blake2s(" ".join(parts).encode(), digest_size=5).hexdigest()
 
 
 def _stat(pid: int) -> tuple[str, int]:
-    """State and beginning of a process; empty and 0 where the system does not say."""
+    """The state and the beginning of a process; empty and 0 if the system does not provide them."""
     try:
-        # The second field is the program's name in brackets, which may hold blanks and brackets itself.
+        # The second field is the program's name in brackets, which may contain blanks and brackets itself.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return fields[0], int(fields[19])
     except (OSError, IndexError, ValueError):
         return "", 0
 
 
-#: The workers of this process: what bears its process id but not one of these names is from before a restart.
+#: The names of this process's workers; other names with its process id date from before a restart.
 _LIVING: set[str] = set()
 
 _ALONE = secrets.token_hex(5)
@@ -149,19 +149,19 @@ _ALONE = secrets.token_hex(5)
 
 
 class AtHand(NamedTuple):
-    """Code of a dialect that is running: for which delivery, which code, and on which thread."""
+    """A running call of a dialect's code: its delivery, its code, and its thread."""
 
     delivery: int
     code: str
     thread: int
     #: Whether it runs inside the settling transaction, and so holds locks while it hangs.
     in_transaction: bool = False
-    #: Tells this run from earlier ones, and grows with each sign of life.
+    #: Grows with each sign of life, and distinguishes this call from earlier ones.
     beats: int = 0
 
     @property
     def stack(self) -> str:
-        """Where it is now; empty if its thread has ended."""
+        """The current stack of its thread; empty if the thread has ended."""
         frame = sys._current_frames().get(self.thread)
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
@@ -178,7 +178,7 @@ class Pulse:
         self._running: dict[int, AtHand] = {}
 
     def beat(self) -> None:
-        """Show that the run on this thread moves; on an unknown thread, that all runs move."""
+        """Give a sign of life for the call on this thread; on an unknown thread, for all calls."""
         here = threading.get_ident()
         known = list(self._running.items())
         for delivery, each in [item for item in known if item[1].thread == here] or known:
@@ -186,34 +186,34 @@ class Pulse:
                 self._running[delivery] = each._replace(beats=next(self._beats))
 
     def begin(self, delivery: int, code: str, *, in_transaction: bool = False) -> None:
-        """A dialect's code is about to run for this delivery, on this thread."""
+        """Note that a dialect's code begins for this delivery on this thread."""
         self._running[delivery] = AtHand(delivery, code, threading.get_ident(), in_transaction, next(self._beats))
 
     def end(self, delivery: int) -> None:
-        """Note that the run has ended, with or without an error."""
+        """Note that the call has ended, with or without an error."""
         running = self._running.get(delivery)
-        # Another thread may run the same delivery by now, if this one was given up.
+        # If this thread was given up, another thread may be processing the same delivery.
         if running is not None and running.thread == threading.get_ident():
             self._running.pop(delivery, None)
 
     @property
     def at_hand(self) -> list[AtHand]:
-        """What runs now."""
+        """List the running calls."""
         return list(self._running.values())
 
 
 class Watch:
-    """Polls a pulse, and names the runs that have stood still for too long, even while others move.
+    """Polls a pulse, and detects calls without a sign of life for too long, even while others give some.
 
     It counts polls, not seconds: a process that was paused as a whole has not polled, and so finds nothing hanging.
     """
 
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
-        #: How often each was seen as it is now.
+        #: How many polls have found each call unchanged.
         self._still: dict[AtHand, int] = {}
 
     def poll(self) -> list[AtHand]:
-        """The runs that have been hanging for `POLLS_PER_LEASE` polls; empty while all is well."""
+        """Poll once, and return the calls that were unchanged for `POLLS_PER_LEASE` polls."""
         self._still = {each: self._still.get(each, -1) + 1 for each in self._pulse.at_hand}
         return [each for each, polls in self._still.items() if polls > POLLS_PER_LEASE]

@@ -1,4 +1,4 @@
-"""The processes that serve or work at the moment, by their own rows, and the wiring of each.
+"""Reads which processes are running, and how each of them is wired.
 
 `receiver.server.registry` keeps the table; only warnings depend on it.
 """
@@ -22,10 +22,10 @@ from receiver.database.columns import Document, UtcDateTime
 from receiver.dialects.sources import Source
 from receiver.worker.liveness import dead
 
-#: How long a process without a heartbeat counts as running.
+#: How long after its last heartbeat a process counts as running.
 STALE = timedelta(minutes=1)
 
-#: Differences that a warning names; the table `processes` has them all.
+#: The most differences in one warning; the table `processes` has all.
 MOST_WIRING_DIFFERENCES = 3
 
 
@@ -40,24 +40,24 @@ class Process(SQLModel, table=True):
 
     __tablename__ = "processes"
 
-    #: As `receiver.worker.liveness` makes them.
+    #: The name made by `receiver.worker.liveness`.
     name: str = Field(primary_key=True)
     host: str
     pid: int
     #: `endpoint`, `worker`, or `endpoint and worker`.
     kind: str
-    #: Of hookmirror.
+    #: The release of hookmirror.
     release: str
-    #: The revisions that this release wants, package by package.
+    #: The revisions of the schema that this release needs, by package.
     revision: str
-    #: Tells another wiring from the same.
+    #: A hash of the wiring.
     fingerprint: str
     #: Its sources, and the handler of each event type, a line each.
     wiring: Any = Field(sa_type=Document)
     started_at: datetime = Field(sa_type=UtcDateTime)
     seen_at: datetime = Field(sa_type=UtcDateTime)
-    #: When it last read its settings, why it refused them, and what in them needs a restart; None for a process that
-    #: takes none while it runs.
+    #: When it last read its settings, why it refused them, and which of them need a restart; None for a process that
+    #: cannot reload.
     settings: Any = Field(default=None, sa_type=Document, nullable=True)
 
 
@@ -66,7 +66,7 @@ PROCESSES: Table = Process.__table__  # type: ignore[attr-defined]
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What decides how a process treats a delivery: its sources, and which handler takes which event type."""
+    """The wiring of a process: its sources, and the handler of each event type."""
 
     lines: tuple[str, ...]
 
@@ -88,7 +88,7 @@ class Wiring:
         return hashlib.blake2s("\n".join(self.lines).encode(), digest_size=8).hexdigest()
 
     def difference(self, other: Sequence[str]) -> str:
-        """What the other wiring lacks, and what it has in addition; empty if they are the same."""
+        """Describe what the other wiring lacks and adds; empty if both are equal."""
         ours, theirs = set(self.lines), set(other)
         lacks = [line for line in self.lines if line not in theirs]
         has = [line for line in other if line not in ours]
@@ -98,9 +98,9 @@ class Wiring:
 
 @cache
 def source_digest(module: str) -> str:
-    """A hash of a module's source text; empty where there is none, as for compiled code.
+    """A hash of a module's source text; empty for a module without one, such as compiled code.
 
-    Read once in a process, since what is edited later does not run in it.
+    Cached, because a file edited later is not the code that runs.
     """
     try:
         text = inspect.getsource(sys.modules[module])
@@ -118,13 +118,13 @@ def running(connection: Connection, now: datetime) -> list[RowMapping]:
 
 
 def drop_stale(connection: Connection, now: datetime) -> None:
-    """Deregister the processes that ended without doing so."""
+    """Delete the rows of processes that ended without deregistering."""
     names = dead(connection.execute(select(PROCESSES.c.name)).scalars())
     connection.execute(delete(PROCESSES).where((PROCESSES.c.seen_at < now - STALE) | PROCESSES.c.name.in_(names)))
 
 
 def differences(wiring: Wiring, others: Iterable[RowMapping]) -> list[str]:
-    """A sentence for every other wiring, that names who has it."""
+    """Make a sentence for each differing wiring, with the processes that have it."""
     who: dict[str, list[str]] = {}
     for other in others:
         if other["fingerprint"] != wiring.fingerprint:
@@ -137,7 +137,7 @@ def differences(wiring: Wiring, others: Iterable[RowMapping]) -> list[str]:
 
 
 def shown(process: RowMapping) -> str:
-    """A process as people look for it."""
+    """Format a process for people: kind, host, process id and release."""
     return f"{process['kind']} {process['host']}:{process['pid']} (hookmirror {process['release']})"
 
 

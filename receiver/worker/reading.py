@@ -20,12 +20,12 @@ from receiver.worker.attempt import Attempt
 
 log = structlog.get_logger(__name__)
 
-#: Bytes of bodies that are parsed at once, one body at least: its data may be a hundred times as large.
+#: Bytes of bodies in one portion, which has at least one body: parsed data may be a hundred times as large.
 PORTION_BYTES = 1024 * 1024
 
 
 def portions(attempts: Sequence[Attempt]) -> Iterator[Sequence[Attempt]]:
-    """A few at a time, by the bytes of their bodies, so that only so much is parsed at once.
+    """Divide attempts into portions by the bytes of their bodies, to bound the memory of parsed data.
 
     A body that several share counts once.
     """
@@ -55,10 +55,10 @@ def read(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedule
 
 
 def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedule, *, now: datetime) -> None:
-    """Read the body as `read` does, without a word in the log: for who tries a delivery and settles nothing."""
+    """Parse the body as `read` does, but without log lines, for trials."""
     delivery = attempt.delivery
     if delivery.plain is None:
-        raise Unreadable("The body has expired, so there is nothing to process.")
+        raise Unreadable("The body has expired, so the delivery cannot be processed.")
     source = sources[delivery.source]
     envelope = attempt.envelope = _envelope(attempt, source, delivery.plain)
     envelope.date(delivery.received_at)
@@ -127,7 +127,7 @@ def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:
     if envelope.occurred_at > delivery.received_at + AHEAD:
         metrics.MISDATED.labels(delivery.source).inc()
         log.warning(
-            "an event is dated in the future: what follows counts as older until then, or until a reconcile",
+            "an event is dated in the future: later news counts as older until then, or until a reconcile",
             delivery=delivery.id,
             source=delivery.source,
             occurred_at=envelope.occurred_at.isoformat(),

@@ -1,6 +1,6 @@
 """Settlement: commits what a batch of deliveries did to the mirror, with their states, in one transaction.
 
-If the content of a batch is what the database refuses, its deliveries are settled one by one.
+If the database refuses the content of a batch, the deliveries are settled one by one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class Settlement:
-    """Settles what one worker holds."""
+    """Settles the deliveries of one worker."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Settlement:
         jitter: Callable[[], float],
         wait: Callable[[float], object],
     ) -> None:
-        """`wait` is called with seconds before a transaction that was broken off is run again."""
+        """`wait` is called with the seconds to wait before an aborted transaction is run again."""
         self._inbox = inbox
         self._worker = worker
         self._results = attempt_results
@@ -50,9 +50,9 @@ class Settlement:
         self._wait = wait
 
     def settle(self, attempts: Sequence[Attempt]) -> None:
-        """Commit what these did; if their content forbids that, one delivery at a time, so only the guilty pays.
+        """Commit the attempts' effects; if the database refuses their content, one by one, so only the guilty fails.
 
-        Raises SQLAlchemy's error if the database is what fails.
+        Raises SQLAlchemy's error if the database itself fails.
         """
         done = [attempt for attempt in attempts if attempt.result is not None or attempt.handled]
         if not done:
@@ -60,17 +60,17 @@ class Settlement:
         try:
             self.settle_together(done)
         except Exception as error:
-            # An interrupted handler may be the cause: alone, each uses up its own chances only.
+            # An interrupted handler may be the cause; alone, each uses up only its own repetitions.
             if is_infrastructure_error(error) and not any(attempt.interruptions for attempt in done):
                 raise
-            log.warning("a batch could not be settled; settling its deliveries one by one", error=told(error))
+            log.warning("cannot settle a batch; settling its deliveries one by one", error=told(error))
             for attempt in done:
                 self._settle_alone(attempt)
         for attempt in attempts:
             attempt.forget()
 
     def settle_together(self, attempts: Sequence[Attempt]) -> None:
-        """Commit what these did, all or nothing. Raises what the database or the bulk write raised."""
+        """Commit the attempts' effects together or not at all. Raises what the database or the bulk write raised."""
         results = retry_transaction(lambda: self._commit(attempts), wait=self._wait, jitter=self._jitter)
         count(attempts, results, now=self._clock())
 
@@ -80,13 +80,13 @@ class Settlement:
         except Exception as error:
             if is_infrastructure_error(error):
                 raise
-            # What was read in the body is left out as well: it may be what is refused.
+            # Without the values read in the body, because the database may refuse one of them.
             attempt.envelope = None
             attempt.result = self._results.failure(attempt, f"The mirror refused its rows: {told(error)}")
             self.settle_together([attempt])
 
     def _commit(self, attempts: Sequence[Attempt]) -> list[AttemptResult]:
-        """ONE transaction: mirror rows, change feed, delivery states. Only for what this worker still holds."""
+        """Write rows, change feed and delivery states in ONE transaction, for deliveries still held by the worker."""
         now, began = self._clock(), perf_counter_ns()
         with self._inbox.database.write() as connection:
             held = self._inbox.held(connection, self._worker, [attempt.delivery.id for attempt in attempts])
@@ -103,7 +103,7 @@ class Settlement:
         return results
 
     def _run_with_sessions(self, attempts: Sequence[Attempt], connection: Connection) -> None:
-        """Run the handlers that asked for a session; each sees what those before it say."""
+        """Run the handlers that asked for a session; each sees the news of those before it."""
         earlier: list[Write] = []
         for attempt in attempts:
             if attempt.result is None and attempt.wants_session:
@@ -113,7 +113,7 @@ class Settlement:
     def _apply(
         self, attempts: Sequence[Attempt], unit_of_work: UnitOfWork
     ) -> tuple[list[AttemptResult], list[RowChange]]:
-        """How the attempts end, and what they change."""
+        """Apply the news, and return the results of the attempts with their changes."""
         results: list[AttemptResult] = []
         feed: list[RowChange] = []
         for attempt in attempts:

@@ -1,4 +1,4 @@
-"""A worker on a thread of its own, and its watch: a handler that never returns stops one thread, not the work.
+"""Runs a worker on a thread of its own, and watches it: a handler that never returns stops one thread, not the work.
 
 Python cannot end a thread. So a worker whose handler hangs is given up: it counts as dead, other workers reclaim its
 deliveries, and a new worker starts on another thread. The delivery is a suspect then: it is claimed alone, and is dead
@@ -31,19 +31,19 @@ log = structlog.get_logger(__name__)
 #: Seconds that a worker has to finish its current delivery when the process stops.
 WORKER_STOP_TIMEOUT = 20.0
 
-#: Workers that may hang in one process. Each keeps a thread, and perhaps a connection; the next one ends the process.
+#: The most hung workers in one process, each with a thread and perhaps a connection; one more ends the process.
 MOST_HUNG = 4
 
-#: The process ends when the watcher has not come to run for so many leases, and for so many seconds at least.
+#: The process ends when the watcher has not run for this many leases, and at least for this many seconds.
 STANDSTILL_LEASES, STANDSTILL_SECONDS = 3, 10.0
 
-#: Seconds that a thread gets to end which has nothing left to do.
+#: Seconds for an idle thread to end.
 TURN = 1.0
 
-#: Standard error, as the timer outside the interpreter knows it: it writes there where every thread stood.
+#: The file descriptor of standard error, where the timer outside the interpreter writes the stack of every thread.
 STANDARD_ERROR = 2
 
-#: The exit code when only a new process helps: the system's code for an error inside the program.
+#: The exit code when the process must be replaced: the system's code for an internal error.
 EXIT_HUNG = 70
 
 
@@ -58,13 +58,13 @@ class WorkerThread:
     def __init__(
         self, new_worker: Callable[[], Worker], database: Database, *, end_process: Callable[[], None] = end_process
     ) -> None:
-        """`end_process` is called when a hang cannot be got round: past `MOST_HUNG`, or inside the transaction."""
+        """`end_process` is called for hangs that block all work: beyond `MOST_HUNG`, or inside the transaction."""
         self._new_worker = new_worker
         self._end_process = end_process
         self._stopping = threading.Event()
-        #: Set when there is something for the watcher to do at once: a worker that was asked to end has ended.
+        #: Set when the watcher must act at once, because a worker that was asked to end has ended.
         self._turn = threading.Event()
-        #: Whose worker is to be followed by another, made after that was said.
+        #: The worker to be replaced by one with the new settings.
         self._leaving: threading.Thread | None = None
         self._changing = threading.Lock()
         self._hung: list[threading.Thread] = []
@@ -79,17 +79,17 @@ class WorkerThread:
             self._listener.start()
 
     def wake(self) -> None:
-        """Say that there is work. Safe to call from any thread."""
+        """Make the worker check for deliveries at once. Safe to call from any thread."""
         self._worker.wake()
 
     def claims_of(self) -> Collection[str]:
-        """The sources that deliveries are claimed of at the moment. Safe to call from any thread."""
+        """The sources whose deliveries the worker claims at present. Safe to call from any thread."""
         return self._worker.claims_of
 
     def trouble(self) -> str | None:
-        """A fault that only a restart mends; None while the worker lives and is watched."""
+        """Describe a failure that only a restart mends; None while the worker lives and is watched."""
         if not self._watcher.is_alive():
-            return "The worker is not watched any more: start this process anew."
+            return "The worker is no longer watched: restart this process."
         return None if self._thread.is_alive() else "The worker's thread has ended."
 
     def renew(self) -> None:
@@ -99,7 +99,7 @@ class WorkerThread:
             self._worker.stop()
 
     def stop(self) -> None:
-        """End after the current delivery; after `WORKER_STOP_TIMEOUT` its lease is left to end by itself."""
+        """End after the current delivery; after `WORKER_STOP_TIMEOUT` seconds, leave its lease to expire."""
         self._stopping.set()
         self._turn.set()
         self._watcher.join()
@@ -115,11 +115,11 @@ class WorkerThread:
 
     def _work(self, worker: Worker) -> None:
         worker.run()
-        # Not after an error, which would only come again at once.
+        # Not after an error, which would only recur at once.
         self._turn.set()
 
     def _keep(self) -> None:
-        """Look after the worker until it is to stop."""
+        """Poll the worker until it is asked to stop."""
         while not self._stopping.is_set():
             lease = self._worker.lease.total_seconds()
             asked = self._turn.wait(lease / POLLS_PER_LEASE)
@@ -132,7 +132,7 @@ class WorkerThread:
         faulthandler.cancel_dump_traceback_later()
 
     def _poll(self, asked: bool) -> None:
-        """See how the worker does; only whether it has ended, if `asked` to: other polls are counted."""
+        """Check the worker; with `asked`, only whether it has ended, because other polls are counted."""
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         if asked:
             self._thread.join(TURN)
@@ -149,13 +149,13 @@ class WorkerThread:
         for each in hanging:
             log.error("a handler hangs", delivery=each.delivery, handler=each.code, stack=each.stack)
         if any(each.in_transaction for each in hanging):
-            log.error("it hangs inside the transaction and holds what others need: this process ends")
+            log.error("a handler hangs inside the transaction and holds locks: ending this process")
             self._end_process()
         elif len(self._hung) == MOST_HUNG:
-            log.error("too many workers hang: this process ends", workers=len(self._hung) + 1)
+            log.error("too many workers hang: ending this process", workers=len(self._hung) + 1)
             self._end_process()
         else:
-            log.error("the worker is given up; starting another", hung=len(self._hung) + 1)
+            log.error("gave up a hung worker; starting another", hung=len(self._hung) + 1)
             self._hung.append(self._thread)
             self._replace()
 
@@ -169,7 +169,7 @@ class WorkerThread:
 def _listener(database: Database, heard: Callable[[], None]) -> Listener | None:
     if not database.is_postgresql:
         return None
-    # Brings PostgreSQL's driver in, which SQLite can do without.
+    # Imports PostgreSQL's driver, which SQLite does not need.
     from receiver.worker.listener import Listener
 
     return Listener(database, heard)

@@ -1,7 +1,7 @@
-"""Trials: a delivery run through today's code, without a trace: nothing is claimed, settled, counted or written.
+"""Trials: runs a delivery through today's code without claiming, settling, counting or writing.
 
-What a trial cannot know it does not guess: the answer of a source's API to a thin event is not kept, and SQL of a
-handler's own has effects that only a worker may cause.
+A trial ends without news if its event is thin, because the source's answer is not kept, or if its handler uses SQL of
+its own, because only a worker may cause its effects.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from receiver.worker.reading import parse
 
 
 class Obstacle(StrEnum):
-    """Why a trial has no news to tell."""
+    """Why a trial has no news."""
 
     EXPIRED = "expired"
     #: The settings have no such source.
     NO_SOURCE = "no_source"
-    #: Only the source's API knew what the event says.
+    #: The event was thin: only the source's API had its data.
     THIN = "thin"
     #: The handler takes `mirror.session`.
     SESSION = "session"
-    #: It is not readable; it has no handler, or is discarded; its attempt fails, with the reason.
+    #: The delivery is unreadable; it has no handler, or is discarded; its attempt fails. Each with the reason.
     DEAD = "dead"
     IGNORED = "ignored"
     FAILED = "failed"
     #: The code did not return.
     HANGS = "hangs"
-    #: A bound was reached before its turn.
+    #: A bound was reached before the delivery's turn.
     NOT_REACHED = "not_reached"
 
 
 class Trial(NamedTuple):
-    """What one delivery says, or why that cannot be told."""
+    """The news of one delivery, or the reason why there is none."""
 
     writes: list[Write]
     obstacle: Obstacle | None = None
-    #: What the code said, where that is the obstacle; for a session, the handler's name.
+    #: The reason given by the code, if that is the obstacle; for a session, the handler's name.
     reason: str | None = None
 
 
 def run_trial(
     claimed: Claimed, sources: Mapping[str, Source], retries: RetrySchedule, *, read_row: ReadRow, now: datetime
 ) -> Trial:
-    """Run the code that the settings name over one delivery, as if it were `now`; `read_row` answers `mirror.get`.
+    """Run the present code over one delivery, as if it were `now`; `read_row` answers `mirror.get`.
 
-    Raises nothing that the code raises. A handler that does not return is the caller's to bound.
+    Raises nothing that the code raises. The caller must bound a handler that does not return.
     """
     attempt = Attempt(claimed)
     guard = _TrialGuard(attempt)
@@ -78,7 +78,7 @@ def run_trial(
 
 
 def _is_thin(source: Source, attempt: Attempt) -> bool:
-    """Whether only the source's API knows what the event says."""
+    """Whether the event is thin, so that only the source's API has its data."""
     assert attempt.envelope is not None
     return source.settings.api_url is not None and source.dialect.hydrator_for(attempt.envelope.event_type) is not None
 
@@ -102,13 +102,13 @@ def _handle(attempt: Attempt, read_row: ReadRow) -> Trial:
 
 @dataclass(slots=True)
 class _TrialGuard(AbstractContextManager[None]):
-    """Around a dialect's code: whatever it raises is what would become of the delivery."""
+    """A context manager around a dialect's code, whose exceptions become the trial's result."""
 
     attempt: Attempt
     ended: Trial | None = None
 
     def __enter__(self) -> None:
-        """Nothing is watched here."""
+        """Do nothing: a trial gives no signs of life."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if error is None or (isinstance(error, KeyboardInterrupt) and _is_main_thread()):
@@ -129,8 +129,8 @@ def _verdict(code: str, error: BaseException) -> tuple[Obstacle, str]:
             return Obstacle.FAILED, told(error)
         return Obstacle.FAILED, f"{code} raised {told_with_type(error)}"
     except BaseException as odd:
-        # The error is a stranger's object, which may raise when it is asked for its text.
-        return Obstacle.FAILED, f"{code} raised an error that raised {told_with_type(odd)} to be told"
+        # The error is a foreign object, whose text may raise in turn.
+        return Obstacle.FAILED, f"{code} raised an error whose text raised {told_with_type(odd)}"
 
 
 def _is_main_thread() -> bool:

@@ -1,8 +1,8 @@
-"""The worker: what was accepted becomes the mirror.
+"""The worker: applies accepted deliveries to the mirror.
 
 `work` is one pass, in the order in which data flows. Everything that a batch changes (mirror rows, change feed,
-delivery states) commits in the one transaction of the settlement; whatever happens before it leaves no trace but the
-attempt that was counted at the claim.
+delivery states) commits in the one transaction of the settlement; a failure before it leaves no trace but the attempt
+counted at the claim.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from receiver.worker.settlement import Settlement
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two polls for unannounced work: retries that came due, another process's accepts.
+#: Seconds between polls for unannounced work: due retries, and deliveries accepted by other processes.
 POLL_INTERVAL = 0.2
 
-#: Between two batches of what has expired, and between two polls for it.
+#: The pauses between two batches of retention, and between two checks for expired rows.
 PRUNE_PAUSE, PRUNE_INTERVAL = timedelta(seconds=1), timedelta(hours=1)
 
-#: Deliveries settled together at most while requests come in, on SQLite (docs/decisions/0014).
+#: The most deliveries settled together on SQLite while requests arrive (docs/decisions/0014).
 BESIDE_REQUESTS = 25
 
 #: Seconds to wait after an error of the database; doubled up to the longest.
@@ -48,7 +48,7 @@ FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 5.0
 class Worker:
     """Drains the inbox into the mirror, batch after batch. One thread runs it; any number of workers share an inbox."""
 
-    #: What it claims deliveries of at the moment: not of sources whose APIs rest. Empty before the first claim.
+    #: The sources whose deliveries it claims at present, without those whose APIs rest. Empty before the first claim.
     claims_of: Collection[str] = ()
 
     def __init__(
@@ -65,16 +65,16 @@ class Worker:
         jitter: Callable[[], float] = random.random,
         requests_wait: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`requests_wait` says whether this process gets requests right now, whose answers wait for the database."""
+        """`requests_wait` returns whether requests of this process are waiting for the database."""
         self.name = liveness.new_name()
-        #: Shows the watcher that this worker moves.
+        #: The worker's signs of life, for the watcher.
         self.pulse = Pulse()
         self._inbox, self._database = inbox, inbox.database
         self._sources = sources
         self._batch_size, self._max_batch_bytes = batch_size, max_batch_bytes
         #: Deliveries claimed at once: fewer for a while after an error, which one of them may have caused.
         self._limit = batch_size
-        #: The batch at hand.
+        #: The current batch.
         self._batch: list[Attempt] = []
         self._requests_wait = requests_wait
         self.lease = lease
@@ -82,7 +82,7 @@ class Worker:
         self._results = AttemptResults(self._retries, clock=clock, jitter=jitter)
         self._retention, self._prune_at = retention, clock()
         self._clock, self._jitter = clock, jitter
-        #: As if the last turn had been the suspects': a worker that follows one that hung begins with the others.
+        #: Set initially, so that a worker that replaces a hung one begins with ordinary deliveries, not with suspects.
         self._suspects_turn = True
         self._hydration = self._new_hydration()
         self._handling = Handling(self._database, self._guarded, self._keep_lease, lambda: self._stopping.is_set())
@@ -116,9 +116,9 @@ class Worker:
     # ── the pass ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def work(self) -> int:
-        """Bring one batch of due deliveries to its end, and what earlier passes left to slow APIs.
+        """Process one batch of due deliveries, and those of earlier passes whose slow calls have ended.
 
-        Returns how many deliveries were claimed, or else how many are still waited for.
+        Returns how many deliveries were claimed, or without any, how many calls are still in progress.
         """
         self._batch = self._hydration.late()
         self._settle_all(self._batch)
@@ -133,7 +133,7 @@ class Worker:
         return len(self._batch) or late or self._wait_for_calls()
 
     def _work_on(self, attempts: Sequence[Attempt]) -> None:
-        """Finish these attempts, those first that wait for no API; give back what must wait for longer."""
+        """Finish these attempts, beginning with those that need no API; return those that must wait longer."""
         for attempt in attempts:
             with self._guarded(attempt, "the dialect's envelope"):
                 read(attempt, self._sources, self._retries, now=self._clock())
@@ -158,7 +158,7 @@ class Worker:
     def _settle_ready(
         self, attempts: Sequence[Attempt], choose: Callable[[Sequence[Attempt]], Sequence[Attempt]]
     ) -> Sequence[Attempt]:
-        """Bring those to their end which are chosen; the others."""
+        """Handle and settle the chosen attempts, and return the others."""
         chosen = choose(attempts)
         self._settle_all(chosen)
         done = {attempt.delivery.id for attempt in chosen}
@@ -184,7 +184,7 @@ class Worker:
         return waited_for
 
     def run(self) -> None:
-        """Work until `stop`. Errors of the database are waited out; what was claimed meanwhile is given back."""
+        """Work until `stop`. After an error of the database, return the claimed deliveries, wait, and continue."""
         pause = FIRST_RETRY_PAUSE
         while not self._stopping.is_set():
             try:
@@ -195,7 +195,7 @@ class Worker:
                 self._prune()
                 pause = FIRST_RETRY_PAUSE
             except Exception as error:
-                # Whatever it is, a worker that ended would leave the inbox to fill up in silence.
+                # Every error is caught, because without a worker the inbox would fill up without a log line.
                 self._tell_of_trouble(error, pause)
                 self._stopping.wait(pause)
                 pause = min(pause * 2, LONGEST_RETRY_PAUSE)
@@ -211,21 +211,22 @@ class Worker:
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the delivery at hand. Safe to call from any thread."""
+        """End after the current delivery. Safe to call from any thread."""
         self._stopping.set()
         self._wake.set()
 
     def give_up(self) -> None:
-        """Count as dead from now on, although the thread is there: others reclaim what this worker holds.
+        """Count as dead although the thread still exists, so that other workers reclaim the deliveries.
 
-        If the thread comes back after all, it settles only what it still holds, and ends. Safe from any thread.
+        If the thread continues after all, it settles only deliveries that it still holds, and ends. Safe to call from
+        any thread.
         """
         self._was_given_up = True
         liveness.deregister(self.name)
         self.stop()
 
     def close(self) -> None:
-        """Let go of what is held outside the database."""
+        """Close the clients of APIs and other resources outside the database."""
         liveness.deregister(self.name)
         self._hydration.close()
 
@@ -237,7 +238,7 @@ class Worker:
             self._extended_at = now
         known = self.claims_of = self._sources.keys() - self._hydration.resting()
         due = self._inbox.due(known, now=now)
-        # A delivery whose last attempt never ended may have ended its worker: alone, it takes no other with it.
+        # A suspect may have ended its worker; claimed alone, it interrupts no other delivery.
         self._suspects_turn = due.suspect and not (due.ordinary and self._suspects_turn)
         if not due.ordinary and not due.suspect:
             return []
@@ -259,10 +260,10 @@ class Worker:
         dead = liveness.dead(self._inbox.workers())
         reclaimed = self._inbox.reclaim(now=now, dead=dead, max_attempts=self._retries.attempts, pause=self.lease / 4)
         if reclaimed:
-            log.warning("reclaimed deliveries that a dead worker left behind", deliveries=reclaimed)
+            log.warning("reclaimed the deliveries of a dead worker", deliveries=reclaimed)
 
     def _prune(self) -> None:
-        """Drop one small batch of what has expired, now and then: retention never holds the work up.
+        """Drop one small batch of expired rows if it is time, so that retention delays no delivery for long.
 
         A batch that fails is logged and tried again later: the deliveries are not at fault.
         """
@@ -279,35 +280,35 @@ class Worker:
             ):
                 self._prune_at = now + PRUNE_PAUSE
         except Exception as error:
-            log.error("what has expired could not be dropped; it is tried again in an hour", error=told(error))
+            log.error("cannot drop expired rows; trying again in an hour", error=told(error))
 
     def _give_back(self, *, put_aside: timedelta | None = None) -> None:
         self._hydration.forget()
         try:
             self._inbox.release(self.name, aside_until=None if put_aside is None else self._clock() + put_aside)
         except SQLAlchemyError as error:
-            log.error("what was claimed could not be given back; its lease will end", error=told(error))
+            log.error("cannot return claimed deliveries; their lease will expire", error=told(error))
 
     def _keep_lease(self) -> None:
-        """Of the whole batch, whichever part of it is at hand, and of what slow APIs are still asked for."""
+        """Extend the leases of the whole batch, and of deliveries with calls in progress."""
         now = self._clock()
         if now - self._extended_at > self.lease / 3:
             held = {attempt.delivery.id for attempt in [*self._batch, *self._hydration.under_way]}
             self._inbox.extend(self.name, sorted(held), until=now + self.lease)
             self._extended_at = now
 
-    # ── trouble ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── errors ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _tell_of_trouble(self, error: Exception, pause: float) -> None:
         # An error that is not the database's needs its traceback.
         where = {} if isinstance(error, SQLAlchemyError) else {"exception": traced(error)}
-        log.error("the worker is in trouble; trying again", seconds=pause, error=told(error), **where)
+        log.error("a pass of the worker failed; trying again", seconds=pause, error=told(error), **where)
 
     def _make_way(self, error: Exception) -> None:
         """Keep a delivery that causes the error from holding up the others.
 
-        What failed in company is tried again in smaller steps. What failed alone has had its attempt; if the database
-        is what fails, the attempt does not count, and it waits a little with the suspects.
+        A batch that failed is retried in smaller batches. A delivery that failed alone has used its attempt; if the
+        database itself failed, the attempt does not count, and the delivery waits a little as a suspect.
         """
         alone = len(self._batch) == 1
         self._limit = 1
@@ -320,22 +321,22 @@ class Worker:
         try:
             self._settlement.settle_together([attempt])
         except Exception as error:
-            log.error("a failed attempt could not be recorded", delivery=attempt.delivery.id, error=told(error))
+            log.error("cannot record a failed attempt", delivery=attempt.delivery.id, error=told(error))
 
     # ── hydrate ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _hydrate(self, attempts: Sequence[Attempt]) -> None:
-        """Fetch what thin events only name: I/O, so outside every transaction and several at once."""
+        """Fetch the data of thin events outside every transaction, several at once."""
         for _ in self._hydration.fetch(attempts):
             self._keep_lease()
 
     # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _turn(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
-        """A few at a time, while requests wait for the only writer that SQLite has; else all that are left at once."""
+        """The attempts to settle next: few while requests wait for SQLite's one writer, otherwise all."""
         beside_requests = not self._database.is_postgresql and self._requests_wait()
         return attempts[:BESIDE_REQUESTS] if beside_requests else attempts
 
     def _guarded(self, attempt: Attempt, code: str, *, in_transaction: bool = False) -> DialectGuard:
-        """Around a dialect's code: whatever is raised inside becomes the result of this attempt only."""
+        """Make the context manager around a dialect's code, whose exceptions become this attempt's result."""
         return DialectGuard(self._results, self.pulse, attempt, code, in_transaction)

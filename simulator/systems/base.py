@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from receiver.verify.signatures import Credentials, Secret, Verifier
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Secret, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key, Oracle
@@ -224,7 +225,9 @@ class System(ABC):
 
     def message(self, change: Change, subscription: Subscription) -> Message:
         body = self.body(change, subscription)
-        return self.post(change, subscription, body, *self.verifier.sign(body, self.credentials(subscription)))
+        return self.post(
+            change, subscription, body, *self.verifier.sign(WebhookRequest(body), self.credentials(subscription))
+        )
 
     def forgery(self, change: Change, subscription: Subscription, *, signed: bool, size: int = 0) -> Message:
         """A stranger's forgery of an event: a delete dated ahead, signed with another secret or not at all.
@@ -234,7 +237,7 @@ class System(ABC):
         lie = replace(change, event_type=f"{change.event_type.rpartition('.')[0]}.deleted", at=change.at + AHEAD)
         body = self.body(lie, subscription).ljust(size)
         guessed = self.credentials(replace(subscription, secret=self.wire.token(32)))
-        sealed, headers = self.verifier.sign(body, guessed) if signed else (body, {})
+        sealed, headers = self.verifier.sign(WebhookRequest(body), guessed) if signed else (body, {})
         return replace(self.post(lie, subscription, body, sealed, headers), number=0, forged=True)
 
     def post(

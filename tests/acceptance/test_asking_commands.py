@@ -14,7 +14,8 @@ from commanding import SECRET, Folder, Forks, product
 from serving import serving, token, wait_until
 
 from receiver.api.tokens import Scope
-from receiver.commands.tables import cell, hex_lines
+from receiver.commands.tables import cell
+from receiver.logs.escapes import hex_lines
 
 HOSTILE = "Lamp\x1b[2J\u202e"
 
@@ -68,6 +69,21 @@ def test_a_list_goes_on_where_it_said(asking):
 
 
 @BOTH
+def test_rows_are_listed_and_filtered(asking, over):
+    listed = [json.loads(line) for line in asking.ask("rows", "products", "--json", over=over).splitlines()]
+    assert [each["external_id"] for each in listed] == ["P0", "P1", "P2"]
+    table = asking.ask("rows", "products", "--sku", "SKU-1", "--active", over=over)
+    assert [line.split()[:2] for line in table.splitlines()[1:]] == [["iimmpact", "P1"]]
+    assert asking.ask("rows", "products", "--no-active", over=over) == "None.\n"
+
+
+@BOTH
+def test_the_tables_are_named(asking, over):
+    assert "products" in asking.ask("rows", over=over).splitlines()
+    assert "name the table before it" in asking.ask("rows", "--sku", "SKU-1", over=over, code=1)
+
+
+@BOTH
 def test_a_search_says_what_it_found(asking, over):
     assert "products/iimmpact/P1" in asking.ask("search", "P1", over=over)
     nowhere = asking.ask("search", "p1", over=over)
@@ -80,6 +96,7 @@ def test_nothing_that_a_sender_wrote_reaches_the_terminal_as_it_is(asking, over)
     (found,) = json.loads(asking.ask("search", "product:P1", "--json", over=over))["deliveries"]
     shown = (
         asking.ask("row", "products", "iimmpact", "P1", over=over),
+        asking.ask("rows", "products", over=over),
         asking.ask("changes", over=over),
         asking.ask("search", "P1", over=over),
         asking.ask("show", found["delivery"]["id"], over=over),
@@ -117,7 +134,9 @@ def test_changes_come_newest_first_or_behind_a_number(asking, over):
         (["show", "1"], "There is no delivery 1."),
         (["show", "x\n\x1b"], "There is no delivery"),
         (["row", "moons", "iimmpact", "P1"], "There is no table 'moons'"),
-        (["row", "products", "iimmpact", "../P1"], "was ever heard of"),
+        (["rows", "moons"], "There is no table 'moons'"),
+        (["rows", "products", "--sku", ""], "`sku` is empty"),
+        (["row", "products", "iimmpact", "../P1"], "is known"),
         (["deliveries", "--source", "nosuch"], "There is no source 'nosuch'"),
         (["deliveries", "--since", "yesterday"], "`from` takes a time with its offset"),
         (["deliveries", "--cursor", "x"], "`cursor` was not signed by this installation"),
@@ -154,8 +173,8 @@ def test_a_limit_that_makes_no_sense_is_refused(asking, limit):
         ("http://127.0.0.1:9", "secret-token", "Nobody answers at http://127.0.0.1:9"),
         ("nowhere", "secret-token", "--to takes a URL"),
         ("http://[", "secret-token", "--to takes a URL"),
-        (None, "secret-token", "The token is not one of this server"),
-        (None, "secret\ntoken", "The token is not one"),
+        (None, "secret-token", "The token is not valid here"),
+        (None, "secret\ntoken", "The token is not valid"),
         (None, "", "--to wants a token"),
     ],
 )

@@ -462,7 +462,7 @@ def test_a_reconcile_is_planned_row_by_row_and_keeps_nothing_of_a_wrong_one(fold
     assert folder.count("name = 'wrong'", "products") == 1
     assert ask("runs", "cancel", planned["id"])["state"] == "cancelled"
     assert len(ask("reconcile", "iimmpact")["repaired"]) == 1
-    assert "Say which source" in forks.run(folder, "runs", "plan", "reconcile").stderr
+    assert "The source is missing" in forks.run(folder, "runs", "plan", "reconcile").stderr
     assert "has no list of its source" in forks.run(folder, "runs", "plan", "reconcile", "indexed").stderr
     assert "is not the number of a run or delivery" in forks.run(folder, "runs", "show", "many").stderr
 

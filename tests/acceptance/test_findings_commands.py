@@ -100,7 +100,7 @@ def test_refused_requests_are_listed_escaped_and_dropped(folder: Folder):
     ("arguments", "says"),
     [
         (("refused", "--verify", "--drop"), "exclude each other"),
-        (("refused", "--reason", "because"), "add --verify or --drop"),
+        (("refused", "--reason", "because"), "--reason is for --verify and --drop"),
         (("refused", "--drop", "--reason", "x"), "write 3 to 200"),
         (("refused", "nobody", "--verify"), "no source 'nobody'"),
         (("findings", "--acknowledge", "nothing"), "No finding with the id 'nothing' is open"),

@@ -146,8 +146,8 @@ def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_process
         (("--to", "http://e.example/", "--table", "lamps"), "There is no table 'lamps'"),
         (("--to", "http://e.example/", "--source", "nobody"), "There is no source 'nobody'"),
         (("--to", "http://e.example/", "--secret-file", "/nowhere"), "cannot be read"),
-        (("--to", "http://e.example/", "--from", "12"), "--from 12 lies behind that"),
-        (("--retry-dead",), "--name takes one of those that --list shows"),
+        (("--to", "http://e.example/", "--from", "12"), "--from 12 lies beyond"),
+        (("--retry-dead",), "--name takes a name that --list shows"),
         (("--retry-dead", "--name", "nobody"), "There is no follower 'nobody'"),
         (("--list", "--forget", "--name", "erp"), "one of --list, --retry-dead, --drop-dead and --forget at a time"),
     ],
@@ -174,5 +174,5 @@ def forks():
 
 
 def test_without_a_follower_the_list_says_how_to_begin_one(folders):
-    assert "begins one" in folders("follow", "--list").stdout
+    assert "creates one" in folders("follow", "--list").stdout
     assert json.loads(folders("follow", "--list", "--json").stdout) == {"followers": [], "dead": []}

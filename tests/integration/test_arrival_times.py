@@ -15,7 +15,8 @@ from receiver.inbox.refused import Bounds
 from receiver.ingest.admission import Request
 from receiver.ingest.keeping import Keeper
 from receiver.ingest.reverifying import verify_again
-from receiver.verify.signatures import Credentials, Secret
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Secret
 
 DELETED = b'{"id": 7}'
 
@@ -112,7 +113,7 @@ def test_a_refused_request_that_verifies_later_counts_as_of_when_it_came(kit, wo
     new = Credentials(secrets=(Secret(b"new"),))
     source = kit.source("shop")
     keeper = Keeper(kit.inbox, {"shop": source}, Bounds(10, 1 << 20, timedelta(days=1)))
-    body, headers = source.dialect.verifier.sign(DELETED, new)
+    body, headers = source.dialect.verifier.sign(WebhookRequest(DELETED), new)
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     keeper.offer(Request(source, raw, body), NotVerified("signature_wrong", ""))
     came = datetime.now(UTC)

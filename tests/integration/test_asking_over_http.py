@@ -62,6 +62,15 @@ def post(served: Served, path: str, scope: Scope | None = Scope.OPERATE):
     return served.get(f"/api/v1/catalog/{path}", scope=scope, method="POST")
 
 
+def test_a_question_is_recorded_with_what_the_source_said(served: Served):
+    number = post(served, "products/pim/e1/ask").json()["action"]
+    (action,) = [each for each in served.get("/api/v1/actions").json()["items"] if each["id"] == number]
+    assert action["what"] == "ask"
+    assert action["arguments"] == {"table": "products", "source": "pim", "external_id": "e1"}
+    assert (action["result"]["known_there"], action["result"]["changed_there"]) == (True, "2026-06-01T12:00:00+00:00")
+    assert {"column": "name", "here": "null", "there": '"Lamp"'} in action["result"]["differ"]
+
+
 def test_a_row_is_compared_and_then_repaired(served: Served):
     asked = post(served, "products/pim/e1/ask").json()
     assert (asked["known_here"], asked["known_there"], asked["equal"], asked["repaired"]) == (False, True, False, None)
@@ -71,12 +80,10 @@ def test_a_row_is_compared_and_then_repaired(served: Served):
     assert answer.status_code == 200, answer.text
     repaired = answer.json()
     assert (repaired["repaired"], repaired["left"]) == (1, None)
-    (action,) = served.get("/api/v1/actions").json()["items"]
-    assert (action["what"], action["reason"], action["result"]) == (
-        "repair",
-        "a customer asked",
-        {"rows": 1, "left": None},
-    )
+    recorded = {each["id"]: each for each in served.get("/api/v1/actions").json()["items"]}
+    action = recorded[repaired["action"]]
+    assert (action["what"], action["reason"]) == ("repair", "a customer asked")
+    assert (action["result"]["rows"], action["result"]["left"]) == (1, None)
     assert post(served, "products/pim/e1/ask").json()["equal"] is True
     assert served.get("/api/v1/catalog/products/pim/e1").json()["row"]["name"] == "Lamp"
 

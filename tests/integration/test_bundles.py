@@ -16,6 +16,7 @@ from receiver.ingest.admission import Request, admit
 from receiver.mirror.rows import Key
 from receiver.provenance.why import explain_row
 from receiver.testing import Webhooks
+from receiver.verify.request import WebhookRequest
 
 KEPT = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
 
@@ -154,7 +155,7 @@ def test_a_generator_that_never_ends_is_stopped_at_the_bound(tmp_path, mirror_ur
 def test_all_items_are_kept_or_none_wherever_it_is_killed(kit):
     body = bundle(item(1, event="e1"), item(2, event="e2"), item(3, event="e3"))
     source = kit.source("shop")
-    signed, headers = source.dialect.verifier.sign(body, source.credentials)
+    signed, headers = source.dialect.verifier.sign(WebhookRequest(body), source.credentials)
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     def accept():

@@ -237,7 +237,7 @@ def test_a_program_whose_place_lies_behind_the_end_of_the_feed_is_told_so(mirror
     with closing(Database(mirror_url)) as database:
         Schema(database).upgrade()
         write(database, "A1")
-        with pytest.raises(NotThisFeed, match="ends with 1, and 7 lies behind that"):
+        with pytest.raises(NotThisFeed, match="ends with 1, and 7 lies beyond"):
             next(changes.follow(database, 7))
 
 

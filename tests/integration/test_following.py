@@ -299,7 +299,7 @@ def test_a_name_that_leads_to_another_kind_of_address_than_before_is_not_followe
         with following(database, url, ask=lambda *_: ["127.0.0.1"]):
             wait_until(lambda: follower(database)["trouble"], "the trouble to be told")
             assert (
-                "leads to this machine (127.0.0.1), but before to the public network before"
+                "resolves to this machine (127.0.0.1), but before to the public network"
                 in (follower(database)["trouble"])
             )
         assert endpoint.ids() == ["A"]
@@ -315,7 +315,7 @@ def test_a_name_without_an_address_is_trouble_and_no_end(database):
     with following(database, "http://erp.example/changes", ask=nowhere) as run:
         wait_until(lambda: (follower(database) or {}).get("trouble"), "the trouble to be told")
         assert not run.is_over
-        assert "addresses of erp.example cannot be found" in follower(database)["trouble"]
+        assert "host erp.example cannot be resolved" in follower(database)["trouble"]
 
 
 # ── what is refused ───────────────────────────────────────────────────────────────────────────────────────────
@@ -468,7 +468,7 @@ def test_a_cursor_that_is_not_one_of_this_feed_stops_the_follower_until_it_is_mo
         with following(database, endpoint.url) as run:
             wait_until(lambda: run.is_over, "the end")
         assert isinstance(run.error, NotThisFeed)
-        assert ("ends with 1" if lost == "the end" else "is another one now") in str(run.error)
+        assert ("ends with 1" if lost == "the end" else "another change of this number") in str(run.error)
         assert "--move" in str(run.error)
         with following(database, endpoint.url, begin="now", move=True):
             wait_until(lambda: follower(database)["holder"], "the follower to go on")
@@ -479,7 +479,7 @@ def test_a_cursor_that_is_not_one_of_this_feed_stops_the_follower_until_it_is_mo
 def test_a_beginning_behind_the_end_is_refused(database):
     with following(database, "http://127.0.0.1:9/", begin="7") as run:
         wait_until(lambda: run.is_over, "the end")
-    assert "ends with 0, and --from 7 lies behind that" in str(run.error)
+    assert "ends with 0, and --from 7 lies beyond" in str(run.error)
 
 
 def test_how_far_a_follower_is_behind_is_a_metric(database):

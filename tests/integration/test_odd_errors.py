@@ -296,9 +296,9 @@ def test_whatever_storing_raises_the_next_batch_is_stored(kit, monkeypatch):
             told = [kit.send_body("shop", body_of(kit, f"A{number}")).status for _ in range(2)]
         assert told == ([200, 200] if one_by_one else [503, 200]), name
         assert [each["event"] for each in logs if "stor" in each["event"]] == [
-            "the database refuses what a delivery holds; storing one by one"
+            "the database refuses the content of a delivery; storing one by one"
             if one_by_one
-            else "deliveries could not be stored; their senders are asked to come back"
+            else "cannot store deliveries; their senders are asked to retry"
         ], name
 
 

@@ -105,7 +105,7 @@ def test_a_row_that_went_with_its_parent_says_so(catalog):
     version, origin = found.lost_with_parent
     assert (version.moment, str(origin.delivery_id)) == (NOON + timedelta(seconds=2), gone)
     assert reason(found, "active").value is True
-    assert any("lost its rows" in each for each in telling.sentences(found))
+    assert any("lost its children" in each for each in telling.sentences(found))
 
 
 def test_rows_that_a_delivery_about_something_else_named_are_explained(catalog):

@@ -157,7 +157,7 @@ def test_nothing_is_ready_while_what_accepting_writes_is_locked(served):
             assert served.client.get("/metrics").status_code == 200
         assert answer.json() == {
             "status": "not ready",
-            "reason": "The database cannot be written now: somebody holds a lock.",
+            "reason": "The database cannot be written now: another session holds a lock.",
         }
         wait_until(lambda: checked(served).status_code == 200, "the end of the trouble")
 
@@ -173,7 +173,7 @@ def test_a_lock_on_anything_else_is_no_reason_against_being_ready(served):
 @pytest.mark.parametrize("database_system", ["postgresql"], scope="module")
 def test_a_database_that_only_lets_itself_be_read_is_not_ready(served):
     with read_only(served):
-        wait_until(lambda: checked(served).json().get("reason") == "The database can be read and not written.")
+        wait_until(lambda: checked(served).json().get("reason") == "The database can be read, but not written.")
         assert checked(served).status_code == 503
     wait_until(lambda: checked(served).status_code == 200, "the end of the trouble")
 
@@ -192,6 +192,6 @@ def test_after_a_failure_to_store_nothing_is_ready_until_something_is_written(se
     group_commit = served.app._group_commit
     group_commit._last_failed, group_commit._failed_at = True, time.monotonic()
     answer = checked(served)
-    assert (answer.status_code, answer.json()["reason"][:35]) == (503, "The last deliveries could not be st")
+    assert (answer.status_code, answer.json()["reason"][:35]) == (503, "The last attempt to store deliverie")
     served.app._registration.heartbeat()
     assert checked(served).status_code == 200

@@ -20,7 +20,7 @@ from receiver.reconcile.tables import SEEN
 from receiver.runs import formatting
 from receiver.runs import reconcile as kind
 from receiver.runs.actions import ACTIONS
-from receiver.runs.repair import repair
+from receiver.runs.asking import repair
 from receiver.runs.tables import RUN_ROWS, RUNS, RunState
 from receiver.worker.liveness import deregister
 

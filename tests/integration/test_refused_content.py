@@ -92,7 +92,7 @@ def test_odd_content_stops_nobody_and_is_kept(database, odd):
     assert (found["a"].state, found["b"].state) == ("pending", "pending")
     assert found["odd"].state in ("dead", "pending")
     if found["odd"].state == "dead":
-        assert found["odd"].reason.startswith("The database refused what it holds: ")
+        assert found["odd"].reason.startswith("The database refused its content: ")
         assert (found["odd"].event_type, found["odd"].entity_id) == (None, None)
 
 
@@ -101,7 +101,7 @@ def test_what_the_database_refuses_by_its_names_is_dead_with_its_reason(database
         news = [arrival("a"), arrival("odd", event_type="product.odd"), arrival("b")]
         assert [answer.status for answer in accepted(Inbox(database), news)] == ["accepted"] * 3
     odd = kept(database)["odd"]
-    assert (odd.state, odd.reason) == ("dead", "The database refused what it holds: no such event here")
+    assert (odd.state, odd.reason) == ("dead", "The database refused its content: no such event here")
 
 
 def test_what_the_database_refuses_altogether_is_sent_away_alone(database):

@@ -126,8 +126,8 @@ def test_a_delivery_that_waits_for_its_next_attempt_is_tried_now(idle: Served):
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ("kind=reconcile", "Say which source is reconciled"),
-        ("kind=reconcile&source=nobody", "Say which source is reconciled"),
+        ("kind=reconcile", "The source is missing"),
+        ("kind=reconcile&source=nobody", "The source is missing"),
         ("kind=reconcile&source=iimmpact&state=dead", "leave `state` out"),
         ("kind=reconcile&source=iimmpact", "has no `api_url`: set it"),
         ("kind=reconcile&source=indexed", "has no list of its source"),

@@ -146,7 +146,7 @@ def test_an_api_that_is_busy_costs_a_few_attempts_and_the_others_wait_with_all_o
         drain(worker)
     assert kit.delivery(late)["state"] == "processed"
     assert sum(each["attempts_made"] for each in kit.deliveries() if each["state"] == "pending") <= 10
-    assert [each["seconds"] for each in logs if "left alone for a while" in each["event"]] == [5]
+    assert [each["seconds"] for each in logs if "pausing calls to it" in each["event"]] == [5]
     asked = served.asked
     assert drain(worker) == 0, "its API rests"
     kit.advance(seconds=6)

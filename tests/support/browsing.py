@@ -34,6 +34,9 @@ TIMEOUT_MS = 15_000
 #: Ranks of axe's findings that no page may have.
 SERIOUS = {"serious", "critical"}
 
+#: Rows of a table that axe looks at.
+ROWS_FOR_AXE = 8
+
 #: Switches of Chromium: no name is looked up, so that nothing is fetched from elsewhere whatever a page says.
 SWITCHES = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost", "--disable-gpu")
 
@@ -157,6 +160,18 @@ class Browsing:
         self._contexts.clear()
 
 
+def sign_in(browser: Browser, site: str, link: str) -> Any:
+    """The cookies of somebody who opens this one-time link and presses the button there."""
+    opened = Browsing(browser, site)
+    page = opened.open(link)
+    page.locator("main").get_by_role("button").click()
+    page.wait_for_url("**/console/")
+    state = page.context.storage_state()
+    opened.close()
+    opened.watch.check()
+    return state
+
+
 def path_of(page: Page) -> str:
     """Path and query of the address that the page is at."""
     parts = urlsplit(page.url)
@@ -169,6 +184,13 @@ def path_of(page: Page) -> str:
 @cache
 def axe_source() -> str:
     return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
+
+
+def shorten(page: Page) -> None:
+    """Leave the first rows of each table alone: the others have the same form, and axe takes long for each."""
+    page.evaluate(
+        f"() => document.querySelectorAll('tbody > tr:nth-child(n + {ROWS_FOR_AXE + 1})').forEach(row => row.remove())"
+    )
 
 
 def barriers(page: Page) -> list[str]:

@@ -147,12 +147,13 @@ def serving(
     http: type[asyncio.Protocol] | str = FastPathProtocol,
     root_path: str = "",
     around: Callable[[App], Any] = lambda app: app,
+    port: int = 0,
     **settings: Any,
 ) -> Iterator[Served]:
     """Serve until the end of the block. `settings` are those of the settings file.
 
     With `one_write`, webhooks are posted in one write each. `http` and `root_path` are what uvicorn calls so; `around`
-    makes the application that is served.
+    makes the application that is served. `port` is one that is known beforehand; 0 for any.
     """
     content: dict[str, Any] = {"database_url": database_url, "secret_key": SECRET_KEY, "sources": SOURCES}
     runtime = Runtime(Settings(**content | settings))
@@ -170,7 +171,7 @@ def serving(
             timeout_graceful_shutdown=5,
         )
     )
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
         port = listening.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
         thread.start()

@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 #: Frames in the log that are copied as soon as they are there, and those that may still be copied while writers wait.
 STEP, REST = 1_000, 200
 
-#: Seconds between two polls at the log while it grows, and while it does not; and before a reader in the way, or an
-#: error, is tried again.
+#: Seconds between polls of the log while it grows, while it does not, and after a reader blocked a checkpoint or an
+#: error occurred.
 POLL, IDLE_POLL, RETRY_PAUSE = 0.02, 0.25, 0.5
 
 #: Seconds without a commit after which everything is copied, and a log that has grown beyond `sqlite.LOG_LIMIT` is cut.
@@ -39,7 +39,7 @@ CHECKPOINT_STOP_TIMEOUT = 5.0
 
 
 class Checkpoints:
-    """Copies the log of one database. Its errors make the database doubtful until the contrary is shown."""
+    """Copies the log of one database. An error makes the database doubtful until the file is proved sound."""
 
     def __init__(self, path: str, turn: threading.Lock) -> None:
         """`turn` is the lock that the writers of this process hold. Raises `sqlite3.Error` or `OSError`."""
@@ -59,7 +59,7 @@ class Checkpoints:
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
     def start(self) -> None:
-        """Return when the database is sound, or tries have begun to make it so."""
+        """Start the thread; return when the database is sound, or attempts to prove it sound have begun."""
         if self.soundness.take_charge():
             # No other process has the file open or copies its log: what is left in the log may never have been flushed.
             self._in_charge = True
@@ -83,7 +83,7 @@ class Checkpoints:
         return not self._stopping.is_set() and not self._thread.is_alive()
 
     def close(self) -> None:
-        """Let go of the file, after every other connection of this process has."""
+        """Close the file, after every other connection of this process is closed."""
         sqlite.disconnect(self._holder, self._path)
         sqlite.disconnect(self._copier, self._path)
         self.soundness.close()
@@ -100,7 +100,7 @@ class Checkpoints:
         finally:
             if not self._stopping.is_set():
                 log.critical("no checkpoints are made any more by this process; restart it")
-                # Another process may do better.
+                # Another process may succeed.
                 self._in_charge = False
                 self.soundness.let_go()
 
@@ -116,7 +116,7 @@ class Checkpoints:
                 log.error("a checkpoint failed; trying again", error=told(error))
             self._flush_again()
         except Exception as error:
-            # Whatever it was, it may have come between a copy and its flush.
+            # Any error may have occurred between a copy and its flush.
             self._doubt()
             log.error("an odd error of a checkpoint; no acks until the database is shown to be sound", **_shown(error))
             self._flush_again()
@@ -127,7 +127,7 @@ class Checkpoints:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Have the turn to write, which is given up after an error has made the file doubtful."""
+        """Hold the turn to write; after an error, release it only when the file is marked as doubtful."""
         with self._turn:
             try:
                 yield
@@ -143,7 +143,7 @@ class Checkpoints:
     # ── one poll ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _poll(self) -> float:
-        """Copy what is due. Returns the seconds until the next poll."""
+        """Copy due frames, and return the seconds until the next poll."""
         self.soundness.tell()
         if not self._in_charge:
             self._in_charge = self.soundness.take_charge()
@@ -178,7 +178,7 @@ class Checkpoints:
     # ── the parts of a checkpoint ─────────────────────────────────────────────────────────────────────────────
 
     def _copy_beside(self) -> None:
-        """Copy what is in the log now while others write, and flush it.
+        """Copy the present frames while others write, and flush them.
 
         Meanwhile a read transaction keeps the log from beginning anew, since SQLite counts as copied what is not yet
         flushed; and a commit after it keeps SQLite from counting all as copied, should this process be killed.
@@ -195,7 +195,7 @@ class Checkpoints:
             self._flush()
 
     def _copy_the_rest(self) -> bool:
-        """Copy the rest while nothing is written, after which the log begins anew. False if a reader is in the way."""
+        """Copy the rest while no one writes, after which the log begins anew. False if a reader prevents it."""
         with self._writing():
             sqlite.when_free(lambda: self._holder.execute(sqlite.IMMEDIATELY))
             try:
@@ -210,12 +210,12 @@ class Checkpoints:
         return complete
 
     def _cut(self) -> None:
-        """Give the log's room back to the disk."""
+        """Truncate the log file."""
         with self._writing():
             self._copier.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _checkpoint(self) -> bool:
-        """Copy as much as readers let, without a wait. Whether that was all."""
+        """Copy as much as readers permit, without waiting; return whether that was all."""
         _, frames, copied = self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return bool(frames == copied)
 
@@ -228,7 +228,7 @@ class Checkpoints:
             raise
 
     def _commit(self) -> None:
-        """A commit that changes nothing."""
+        """Commit a transaction without changes."""
         with self._writing():
             sqlite.when_free(lambda: self._copier.execute(sqlite.IMMEDIATELY))
             try:
@@ -242,7 +242,7 @@ class Checkpoints:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """The log does not begin anew during the block."""
+        """Keep the log from beginning anew during the block."""
         self._holder.execute("BEGIN")
         try:
             self._holder.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -254,7 +254,7 @@ class Checkpoints:
     # ── after an error, and at the start ──────────────────────────────────────────────────────────────────────
 
     def _prove(self) -> None:
-        """Show that nothing rests on what was never flushed: write the log again, and copy all of it again."""
+        """Prove the file sound after an error: write the whole log again, and copy it again."""
         doubt = self.soundness.last_doubt()
         self._wal.set_back()
         with self._held():

@@ -90,7 +90,7 @@ def test_more_reads_than_may_wait_are_refused_at_once(monkeypatch):
     async def ask() -> None:
         asked = [asyncio.create_task(reads.run(lambda: gate.wait(BOUND))) for _ in range(1 + WAITING_FOR_EACH)]
         await asyncio.sleep(0)
-        with pytest.raises(Unavailable, match="as many as may be"):
+        with pytest.raises(Unavailable, match="Too many reads"):
             await reads.run(lambda: None)
         gate.set()
         assert all(await asyncio.gather(*asked))
@@ -107,7 +107,7 @@ def test_a_turn_is_over_when_its_thread_is_free_and_not_before(monkeypatch):
     async def ask() -> None:
         with pytest.raises(Unavailable, match="longer than"):
             await reads.run(lambda: gate.wait(BOUND))
-        with pytest.raises(Unavailable, match="as many as may be"):
+        with pytest.raises(Unavailable, match="Too many reads"):
             await reads.run(lambda: None)
         gate.set()
         monkeypatch.setattr(module, "LONGEST_WAIT", BOUND)

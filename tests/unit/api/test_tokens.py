@@ -64,7 +64,7 @@ def test_a_token_ends_at_its_time_and_not_before():
 
 
 def test_a_token_of_another_key_is_not_one_of_ours():
-    with pytest.raises(NotAuthorized, match="not one of this server"):
+    with pytest.raises(NotAuthorized, match="not valid here"):
         check(f"Bearer {READ}", tokens=Tokens(["another-key"]))
 
 
@@ -81,13 +81,13 @@ def test_while_a_key_is_replaced_tokens_of_both_are_valid_and_the_newest_signs()
 )
 def test_what_our_key_signed_for_something_else_is_no_token(content):
     token = URLSafeSerializer(["key-of-these-tests"], salt=SALT).dumps(content)
-    with pytest.raises(NotAuthorized, match="not one of this server"):
+    with pytest.raises(NotAuthorized, match="not valid here"):
         check(f"Bearer {token}")
 
 
 def test_a_signature_with_another_salt_is_no_token():
     token = URLSafeSerializer(["key-of-these-tests"]).dumps({"scope": "operate", "until": 9_999_999_999})
-    with pytest.raises(NotAuthorized, match="not one of this server"):
+    with pytest.raises(NotAuthorized, match="not valid here"):
         check(f"Bearer {token}")
 
 

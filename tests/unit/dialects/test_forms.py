@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver import Dialect, Envelope, HmacSha256
-from receiver.dialects.forms import MOST_FIELDS, fields_of, read_form, write_form
+from receiver.dialects.forms import MOST_FORM_FIELDS, fields_of, read_form, write_form
 from receiver.errors import Unreadable
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -55,7 +55,7 @@ def test_a_form_is_no_json_for_a_dialect_that_does_not_say_so():
         (b"payload=%7B", "JSON"),
         (b"payload=", "JSON"),
         (b"", "0 fields"),
-        (b"&".join([b"a=1"] * (MOST_FIELDS + 1)), "more than 1000 fields"),
+        (b"&".join([b"a=1"] * (MOST_FORM_FIELDS + 1)), "more than 1000 fields"),
     ],
 )
 def test_what_is_wrong_with_a_form_is_told(body, told):

@@ -317,7 +317,7 @@ def test_whatever_a_stranger_sends_nothing_is_left_of_it(content, cuts):
     seen = asyncio.run(told(FastPathProtocol, pieces_of(b"".join(content), cuts)))
     assert seen.waiting == 0
     assert b"Internal Server Error" not in seen.written
-    assert b"because of an error here" not in seen.written
+    assert b"An error of this server" not in seen.written
 
 
 # ── on purpose ────────────────────────────────────────────────────────────────────────────────────────────────

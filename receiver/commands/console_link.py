@@ -1,0 +1,33 @@
+"""`hookmirror console-link`: prints an address that signs one person in to the console, once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from receiver.console.page import CONSOLE_PATH
+from receiver.console.sign_in import LINK
+from receiver.runs.actions import by_command
+from receiver.sessions.links import Links
+from receiver.sessions.roles import Role
+from receiver.settings.settings import Settings, load
+
+
+def console_link(
+    role: Annotated[Role, typer.Option(help="What the person may do: a viewer changes nothing.")] = Role.VIEWER,
+    name: Annotated[str, typer.Option(help="Who it is, for the record of actions; this user unless given.")] = "",
+    url: Annotated[str | None, typer.Option(help="Where the console is; `console_url` unless given.")] = None,
+) -> None:
+    """Print an address that signs one person in to the console: good once, and for ten minutes."""
+    settings = load()
+    typer.echo(link_to(settings, name or by_command().who, role, url=url))
+
+
+def link_to(settings: Settings, name: str, role: Role, *, url: str | None = None) -> str:
+    """The whole address. Raises `ConfigurationError` for a name that cannot be read."""
+    secret = Links(settings.secret_keys).issue(name, role, now=datetime.now(UTC))
+    where = (url or settings.console_url).rstrip("/")
+    return f"{where}{CONSOLE_PATH}/sign-in?{urlencode({LINK: secret})}"

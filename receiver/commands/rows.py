@@ -1,0 +1,55 @@
+"""`hookmirror rows`: lists the rows of a table of the mirror, or the tables."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from receiver.codec import encode
+from receiver.commands.client import Client, TokenOption, ToOption, client_of
+from receiver.commands.pagination import USUAL_LIMIT, CursorOption, JsonLines, LimitOption, show_list
+from receiver.errors import ConfigurationError
+
+TABLES_PATH = "/api/v1/catalog"
+ROWS_PATH = "/api/v1/catalog/{table}"
+
+#: What a list shows of each row, of the columns that its table has.
+ROW_COLUMNS = ("source", "external_id", "active", "changed_at", "tie", "sku", "name", "price")
+
+
+def rows(
+    table: Annotated[str | None, typer.Argument(help="The table, such as products; without it, their names.")] = None,
+    source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
+    active: Annotated[bool | None, typer.Option("--active/--no-active", help="Active, or not.")] = None,
+    tie: Annotated[bool | None, typer.Option("--tie/--no-tie", help="On which equal times disagreed.")] = None,
+    sku: Annotated[str | None, typer.Option(help="With this SKU.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="Also count what matches.")] = False,
+    limit: LimitOption = USUAL_LIMIT,
+    cursor: CursorOption = None,
+    to: ToOption = None,
+    token: TokenOption = None,
+    as_json: JsonLines = False,
+) -> None:
+    """List the rows of a table of the mirror, in the order of source and external id."""
+    query = {
+        "source": source,
+        "active": active,
+        "tie": tie,
+        "sku": sku,
+        "count": True if count else None,
+        "cursor": cursor,
+    }
+    client = client_of(to, token)
+    if table is None:
+        _show_tables(client, [name for name, value in query.items() if value is not None], as_json)
+        return
+    show_list(client, ROWS_PATH, query, parts={"table": table}, limit=limit, as_json=as_json, columns=ROW_COLUMNS)
+
+
+def _show_tables(client: Client, filters: list[str], as_json: bool) -> None:
+    """Print the tables' names. Raises `ConfigurationError` for filters, since these are of rows."""
+    if filters:
+        raise ConfigurationError(f"--{filters[0]} says which rows: name the table before it, such as products.")
+    for name in client.ask(TABLES_PATH, {}, {})["tables"]:
+        typer.echo(encode(name) if as_json else name)

@@ -1,0 +1,85 @@
+"""Answers of the console: pages with strict headers, redirects, downloads, and pages that tell of an error."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.console.headers import DOWNLOAD_HEADERS, strict_headers
+from receiver.console.page import CONSOLE_PATH, filled
+from receiver.console.rendering import render
+from receiver.errors import Refused, Unavailable
+
+#: Bytes of a nonce.
+NONCE_BYTES = 16
+
+#: The parameter that names the button that was pressed, on the page that follows.
+DONE = "done"
+
+HTML = "text/html; charset=utf-8"
+
+
+class Addresses:
+    """Makes addresses of the console, wherever a proxy serves it."""
+
+    def __init__(self, request: Request) -> None:
+        self._root = f"{request.scope.get('root_path', '').rstrip('/')}{CONSOLE_PATH}"
+
+    def to(self, path: str, query: Mapping[str, Any] | None = None, /, **parts: Any) -> str:
+        """The address of a path below the console, its `{names}` filled with the parts and the query behind it."""
+        whole = self._root + filled(path, {name: quote(str(part), safe="") for name, part in parts.items()})
+        named = {name: value for name, value in (query or {}).items() if value not in (None, "")}
+        return f"{whole}?{urlencode(named)}" if named else whole
+
+
+class SeeOther(NamedTuple):
+    """Instead of a page: another address below the console."""
+
+    address: str
+
+
+class Attachment(NamedTuple):
+    """Instead of a page: bytes to keep as a file."""
+
+    content: bytes
+    name: str
+
+
+def page_answer(
+    request: Request, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+) -> Response:
+    """A rendered page."""
+    nonce = secrets.token_urlsafe(NONCE_BYTES)
+    common = {"visit": None, "page": None, "footer": None, "notice": None, "now": datetime.now(UTC)}
+    content = render(template, **(common | {"nonce": nonce, "to": Addresses(request).to} | values))
+    return Response(content, status, strict_headers(nonce) | dict(headers or {}), HTML)
+
+
+def redirect(request: Request, path: str, *, cookie: str = "", done: str = "") -> Response:
+    """To another page, which is then got; `done` names the button whose sentence it shows."""
+    address = Addresses(request).to(path)
+    if done:
+        address += ("&" if "?" in address else "?") + urlencode({DONE: done})
+    headers = {"Location": address, "Cache-Control": "no-store"}
+    return Response(b"", 303, headers | ({"Set-Cookie": cookie} if cookie else {}))
+
+
+def attachment(found: Attachment) -> Response:
+    """A file that the browser keeps and does not show."""
+    headers = DOWNLOAD_HEADERS | {"Content-Disposition": f'attachment; filename="{found.name}"'}
+    return Response(found.content, headers=headers, media_type="application/octet-stream")
+
+
+def refusal_answer(request: Request, refusal: Refused, **values: Any) -> Response:
+    """A page that says what is wrong and what to do."""
+    away = isinstance(refusal, Unavailable)
+    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, Unavailable) else {}
+    return page_answer(
+        request, "error.html", status=refusal.status, headers=headers, says=refusal.message, away=away, **values
+    )

@@ -1,0 +1,40 @@
+"""Contents: all pages and all buttons, in the order of the navigation.
+
+A new page is a module in `pages` with its `PAGES` and `BUTTONS`, and its name here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from receiver.console.page import Button, ConsolePage
+from receiver.console.pages import deliveries, delivery, overview
+
+PAGE_MODULES = (overview, deliveries, delivery)
+
+PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)
+BUTTONS: tuple[Button, ...] = tuple(button for module in PAGE_MODULES for button in module.BUTTONS)
+
+BUTTON_BY_NAME = {button.name: button for button in BUTTONS}
+
+#: What the addresses of the API begin with.
+API_PATH = "/api/v1"
+
+#: The pages that the navigation names.
+MENU = tuple(page for page in PAGES if page.menu)
+
+
+def lead(link: str | None) -> str | None:
+    """The path below the console of the page that shows the same as an address of the API; None if no page does."""
+    below, _, query = (link or "").removeprefix(API_PATH).partition("?")
+    if not (link or "").startswith(API_PATH) or not any(_is_address_of(page, below) for page in PAGES):
+        return None
+    return f"{below}?{query}" if query else below
+
+
+def _is_address_of(page: ConsolePage, path: str) -> bool:
+    pattern = "".join(
+        part if index % 2 == 0 else (".+" if part.endswith(":path") else "[^/]+")
+        for index, part in enumerate(re.split(r"{([^}]+)}", page.path))
+    )
+    return re.fullmatch(pattern, path) is not None

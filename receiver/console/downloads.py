@@ -1,0 +1,72 @@
+"""Downloads: all that a list matches, as CSV or as JSON Lines, page by page of the API."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from receiver.codec import decode, encode
+from receiver.database.pages import LARGEST_PAGE
+
+#: What spreadsheets take for a formula at the beginning of a cell, unless it is a number.
+_FORMULA = re.compile(r"[=+\-@\t\r](?!\d*\.?\d+\Z)")
+
+
+class DownloadPart(NamedTuple):
+    """One page of a list: its items as JSON, and the words of the page behind it."""
+
+    items: list[bytes]
+    following: Mapping[str, str] | None
+
+
+def part_of(answer: Any, words: Mapping[str, str], *, follows_in: str) -> DownloadPart:
+    """One page, as the API answered it."""
+    whole = msgspec.json.decode(encode(answer), type=dict[str, msgspec.Raw])
+    items = msgspec.json.decode(whole["items"], type=list[msgspec.Raw])
+    following = msgspec.json.decode(whole["next"]) if "next" in whole else None
+    goes_on = None if following is None else {**words, follows_in: str(following)}
+    return DownloadPart([bytes(item) for item in items], goes_on)
+
+
+def words_of_first(words: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """The words of the first page: all filters, and pages as large as they may be."""
+    kept = {name: text for name, text in words.items() if name in names and name != "count"}
+    return kept | ({"limit": str(LARGEST_PAGE)} if "limit" in names else {})
+
+
+async def lines(
+    ask: Callable[[Mapping[str, str]], Awaitable[DownloadPart]], *, first: DownloadPart, end: str
+) -> AsyncIterator[bytes]:
+    """The whole list in the format of this file name's end, beginning with a page that was read already."""
+    part, columns = first, list[str]()
+    while True:
+        if end == "jsonl":
+            yield b"".join(item + b"\n" for item in part.items)
+        else:
+            rows = [decode(item) for item in part.items]
+            if not columns and rows:
+                columns = list(rows[0])
+                yield _csv([columns])
+            yield _csv([[_cell(row.get(column)) for column in columns] for row in rows])
+        if part.following is None:
+            return
+        part = await ask(part.following)
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> bytes:
+    written = io.StringIO()
+    csv.writer(written).writerows(rows)
+    return written.getvalue().encode("utf-8", "replace")
+
+
+def _cell(value: Any) -> str:
+    """A value as text that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else encode(value).decode()
+    return f"'{text}" if _FORMULA.match(text) else text

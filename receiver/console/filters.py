@@ -1,0 +1,82 @@
+"""Filters of the templates: how times, numbers and what senders wrote are shown."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from markupsafe import Markup
+
+from receiver.codec import encode
+from receiver.logs.escapes import visible
+
+#: Seconds, minutes, hours and days, each with how many of it are still told in it.
+_UNITS = ((1, "s", 90), (60, "min", 90), (3_600, "h", 36), (86_400, "days", None))
+
+#: What stands where there is nothing.
+NOTHING = Markup('<span class="nothing">–</span>')
+
+YES, NO = Markup("yes"), Markup("no")
+
+
+def moment(at: datetime | None) -> Markup:
+    """A time: UTC, which the page's script puts into the reader's zone; the title keeps UTC."""
+    if at is None:
+        return NOTHING
+    utc = at.astimezone(UTC)
+    exact = f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03d} UTC"
+    shown = f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(utc.isoformat(), exact, shown)
+
+
+def ago(at: datetime | None, now: datetime) -> Markup:
+    """How long ago a time was, such as `3 s ago`, with the time as title."""
+    if at is None:
+        return NOTHING
+    utc = at.astimezone(UTC)
+    told = f"{duration(now - at)} ago" if at <= now else f"in {duration(at - now)}"
+    exact = f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+    return Markup('<time class="ago" datetime="{}" title="{}">{}</time>').format(utc.isoformat(), exact, told)
+
+
+def duration(length: timedelta | float | None) -> str:
+    """A length of time, such as `3 s` or `14 min`."""
+    if length is None:
+        return "–"
+    seconds = length.total_seconds() if isinstance(length, timedelta) else float(length)
+    for unit, name, most in _UNITS:
+        if most is None or seconds < most * unit:
+            return f"{seconds / unit:.0f} {name}"
+    raise AssertionError("the last unit has no end")
+
+
+def number(value: int) -> str:
+    """A count with its thousands apart."""
+    return f"{value:,}"
+
+
+def sent(text: object) -> Markup:
+    """What a sender wrote: never markup, never read by htmx, each invisible character written out."""
+    if text is None or text == "":
+        return NOTHING
+    return Markup("<bdi hx-ignore>{}</bdi>").format(visible(str(text)))
+
+
+def plain(value: Any) -> Markup:
+    """A value of a row, each digit as it is."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return YES if value else NO
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, dict | list):
+        return sent(encode(value).decode())
+    return sent(format(value, "f") if isinstance(value, Decimal) else value)
+
+
+#: All filters, by the name that templates use.
+FILTERS = {"moment": moment, "ago": ago, "duration": duration, "number": number, "sent": sent, "plain": plain} | {
+    "visible": visible
+}

@@ -1,0 +1,51 @@
+"""Footers: the API's address and the command that show the same as a page, to copy."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
+
+from receiver.console.page import Button, ConsolePage, filled
+from receiver.console.visit import Visit
+
+
+class Footer(NamedTuple):
+    """How the same is asked without the console."""
+
+    #: Method and address.
+    api: str
+    command: str
+
+
+def footer_of(page: ConsolePage, visit: Visit) -> Footer:
+    """Of a page as it was asked for, its filters included."""
+    operation = visit.operations[page.operation]
+    known = {parameter.name for parameter in operation.query}
+    query = {name: text for name, text in visit.query.items() if name in known}
+    api = filled(operation.path, _quoted(visit.path)) + (f"?{urlencode(query)}" if query else "")
+    words = [filled(page.command, {name: shlex.quote(text) for name, text in visit.path.items()})]
+    for name, text in query.items():
+        words.append(option(page, name, text))
+    return Footer(f"{operation.method.upper()} {api}", " ".join(words))
+
+
+def option(page: ConsolePage, name: str, text: str) -> str:
+    """The command's option for a parameter: `--name text`, or the flag itself for true and false."""
+    named = dict(page.options).get(name, name).replace("_", "-")
+    if text in ("true", "false"):
+        return f"--{named}" if text == "true" else f"--no-{named}"
+    return f"--{named} {shlex.quote(text)}"
+
+
+def footer_of_button(button: Button, visit: Visit, path: Mapping[str, str]) -> Footer:
+    """Of a button: the API's address and the command that do the same."""
+    operation = visit.operations[button.operation]
+    api = filled(operation.path, _quoted(path))
+    command = filled(button.command, {name: shlex.quote(text) for name, text in path.items()})
+    return Footer(f"{operation.method.upper()} {api}", command)
+
+
+def _quoted(path: Mapping[str, str]) -> dict[str, str]:
+    return {name: quote(text, safe="") for name, text in path.items()}

@@ -1,0 +1,77 @@
+"""Guests: who asks for a page, by the cookie of a session or by the word of a trusted proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from hmac import compare_digest
+from ipaddress import ip_address, ip_network
+
+from starlette.requests import Request
+
+from receiver.sessions.links import LONGEST_GUEST_NAME
+from receiver.sessions.roles import Guest, Role
+from receiver.sessions.sessions import Sessions
+from receiver.settings.console import ConsoleSettings
+
+#: The cookie's name: behind TLS with the prefix that keeps other hosts and paths from setting it.
+COOKIE, SECURE_COOKIE = "hookmirror-console", "__Host-hookmirror-console"
+
+PROXY_SECRET_HEADER = "X-Hookmirror-Proxy-Secret"  # noqa: S105 (a name)
+
+
+class Guests:
+    """Tells who asks."""
+
+    def __init__(self, sessions: Sessions, settings: ConsoleSettings) -> None:
+        self._sessions = sessions
+        self._settings = settings
+        self._networks = [ip_network(each, strict=False) for each in settings.console_trusted_proxies]
+        secret = settings.console_proxy_secret
+        self._secret = b"" if secret is None else secret.get_secret_value().encode()
+
+    @property
+    def cookie_name(self) -> str:
+        return SECURE_COOKIE if self._settings.console_is_secure else COOKIE
+
+    def guest(self, request: Request, *, now: datetime) -> Guest | None:
+        """The person; None for nobody that we know. Reads the database."""
+        by_proxy = self._by_proxy(request)
+        if by_proxy is not None:
+            return by_proxy
+        cookie = request.cookies.get(self.cookie_name)
+        return self._sessions.recognise(cookie, now=now) if cookie else None
+
+    def bound_to(self, guest: Guest) -> str:
+        """What the forms of this person are bound to."""
+        return guest.session or _by_word(guest.name)
+
+    def cookie(self, content: str, *, ends: timedelta) -> str:
+        """The header `Set-Cookie` that keeps a session in the browser; with an empty content, that ends it."""
+        parts = [f"{self.cookie_name}={content}", "Path=/", f"Max-Age={int(ends.total_seconds())}", "HttpOnly"]
+        # Lax, so that an address of ours in a chat opens signed in.
+        parts.append("SameSite=Lax")
+        return "; ".join([*parts, "Secure"] if self._settings.console_is_secure else parts)
+
+    def _by_proxy(self, request: Request) -> Guest | None:
+        if not self._networks or request.client is None or not self._is_trusted(request.client.host, request.headers):
+            return None
+        name = request.headers.get(self._settings.console_user_header, "").strip()
+        if not name or not name.isprintable():
+            return None
+        name = name[:LONGEST_GUEST_NAME]
+        said = request.headers.get(self._settings.console_role_header, "").strip().lower()
+        role = Role.OPERATOR if said == Role.OPERATOR else Role.VIEWER
+        return Guest(name, role, self._sessions.form_token(_by_word(name)))
+
+    def _is_trusted(self, peer: str, headers: Mapping[str, str]) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        given = headers.get(PROXY_SECRET_HEADER, "").encode("latin-1", "replace")
+        return compare_digest(given, self._secret) and any(address in network for network in self._networks)
+
+
+def _by_word(name: str) -> str:
+    return f"proxy:{name}"

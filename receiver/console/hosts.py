@@ -1,0 +1,24 @@
+"""Hosts: the names under which a browser may ask for the console."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from receiver.errors import BadRequest
+
+
+def host_name(host: str) -> str:
+    """The name in a header `Host`, without its port, in small letters."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        return name.partition("]")[0] + "]"
+    return name.partition(":")[0]
+
+
+def refuse_other_hosts(host: str, known: Set[str]) -> None:
+    """Raises `BadRequest` for a name that is not ours, which a page of somebody else's may have pointed at us."""
+    if host_name(host) not in known:
+        raise BadRequest(
+            f"The console is not served under the name {host_name(host)[:64]!r}: use the address in `console_url`, or "
+            "add the name to `console_hosts`."
+        )

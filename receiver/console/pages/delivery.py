@@ -1,0 +1,91 @@
+"""A delivery: what it was, what became of it, each attempt, and its body."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from receiver.api.delivery_shapes import WholeDelivery
+from receiver.console.answers import Attachment
+from receiver.console.bodies import ShownBody, bytes_of, shown_body
+from receiver.console.page import Button, ConsolePage
+from receiver.console.visit import Visit
+from receiver.errors import BodyExpired, Forbidden
+from receiver.inbox.tables import State
+
+
+class DeliveryShown(NamedTuple):
+    """What the template shows."""
+
+    delivery: WholeDelivery
+    #: None where it has expired, or is not shown to this person.
+    body: ShownBody | None
+    plain: ShownBody | None
+    may_replay: bool
+    may_try: bool
+
+
+def show_one_delivery(visit: Visit) -> DeliveryShown:
+    """All that is kept about it."""
+    found = visit.ask(WholeDelivery, "show_delivery", id=visit.path["id"])
+    visible = visit.sees_bodies
+    return DeliveryShown(
+        delivery=found,
+        body=shown_body(found.body, found.body_encoding) if visible and found.body is not None else None,
+        plain=shown_body(found.plain, "utf-8") if visible and found.plain is not None else None,
+        may_replay=found.ended_at is not None and found.body is not None,
+        may_try=found.state is State.PENDING and found.attempts_made > 0,
+    )
+
+
+def download_body(visit: Visit) -> Attachment:
+    """The bytes that were received. Raises `BodyExpired`, and `Forbidden` where viewers see no bodies."""
+    if not visit.sees_bodies:
+        raise Forbidden("Bodies are not shown to viewers here: ask an operator.")
+    found = visit.ask(WholeDelivery, "show_delivery", id=visit.path["id"])
+    if found.body is None:
+        raise BodyExpired("Its body has expired: reconcile the source instead.")
+    return Attachment(bytes_of(found.body, found.body_encoding), f"delivery-{found.id}.bin")
+
+
+PAGES = (
+    ConsolePage(
+        name="delivery",
+        path="/deliveries/{id}",
+        title="A delivery",
+        template="delivery.html",
+        operation="show_delivery",
+        command="hookmirror show {id}",
+        show=show_one_delivery,
+    ),
+    ConsolePage(
+        name="delivery_body",
+        path="/deliveries/{id}/body",
+        title="The body of a delivery",
+        template="delivery.html",
+        operation="show_delivery",
+        command="hookmirror show {id} --body",
+        show=download_body,
+    ),
+)
+
+BUTTONS = (
+    Button(
+        name="replay_delivery",
+        path="/deliveries/{id}/replay",
+        label="Replay this delivery",
+        operation="replay_delivery",
+        command="hookmirror replay {id}",
+        says="It is pending again.",
+        then="/deliveries/{id}",
+        fields=("reason",),
+    ),
+    Button(
+        name="try_delivery",
+        path="/deliveries/{id}/try",
+        label="Try it now",
+        operation="try_delivery",
+        command="hookmirror replay {id}",
+        says="It waits no longer for its next attempt.",
+        then="/deliveries/{id}",
+    ),
+)

@@ -1,0 +1,124 @@
+"""Pressing a button: who may, whether our own page sent it, the deed, and the page that follows."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from inspect import iscoroutinefunction
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.api.operations import Operation
+from receiver.api.tokens import Scope
+from receiver.console import forms
+from receiver.console.answers import Addresses, page_answer, redirect
+from receiver.console.contents import MENU
+from receiver.console.footers import footer_of_button
+from receiver.console.guests import Guests
+from receiver.console.page import Button, filled
+from receiver.console.page_reads import PageReads
+from receiver.console.visit import Visit
+from receiver.errors import Forbidden, NotAuthorized, Refused
+from receiver.sessions.roles import Guest, Role
+from receiver.sessions.sessions import Sessions
+
+KEY_FIELD = "idempotency_key"
+
+
+class Pressing:
+    """Shows the forms of buttons, and does what they say."""
+
+    def __init__(
+        self, operations: Mapping[str, Operation], sessions: Sessions, guests: Guests, reads: PageReads
+    ) -> None:
+        self._operations = operations
+        self._sessions = sessions
+        self._guests = guests
+        self._reads = reads
+
+    async def show(self, button: Button, request: Request) -> Response:
+        """The form, on a page of its own: it says what will be done, and asks for what must be known."""
+
+        def answer() -> Response:
+            visit = self._visit(button, request, dict(request.query_params))
+            return self._form(button, request, visit)
+
+        return await self._reads.run(request, button.name, answer)
+
+    async def press(self, button: Button, request: Request) -> Response:
+        """Do it, and lead to the page that follows."""
+        forms.refuse_other_sites(request.headers)
+        fields = await forms.read_form(request)
+        token = fields.pop(forms.TOKEN_FIELD, "")
+        visit = await self._reads.run(request, button.name, lambda: self._visit(button, request, fields, token=token))
+        try:
+            answer = await self._done(button, request, visit)
+        except Refused as refusal:
+            return self._form(button, request, visit, refusal=refusal)
+        then = filled(button.then, _quoted(visit.path)) if isinstance(button.then, str) else button.then(visit, answer)
+        return redirect(request, then, done=button.name)
+
+    async def _done(self, button: Button, request: Request, visit: Visit) -> Any:
+        operation = self._operations[button.operation]
+        answer = operation.answer
+        assert answer is not None
+        names = {parameter.name for parameter in operation.parameters}
+        words = {name: text for name, text in {**visit.query, **visit.path}.items() if name in names}
+        question = visit.question(operation, words)
+        if iscoroutinefunction(answer):
+            return await answer(question)
+        return await self._reads.run(request, button.name, lambda: answer(question))
+
+    def _visit(self, button: Button, request: Request, fields: Mapping[str, str], *, token: str | None = None) -> Visit:
+        """Who presses it. Raises `NotAuthorized`, and `Forbidden` for a viewer or a form that is not theirs."""
+        now = datetime.now(UTC)
+        guest = self._guests.guest(request, now=now)
+        if guest is None:
+            raise NotAuthorized("You are not signed in.")
+        self._refuse_role(button, guest)
+        if token is not None and not self._sessions.is_form_token(token, self._guests.bound_to(guest)):
+            raise Forbidden("This form is not of your session, so nothing was done: load the page, and press again.")
+        return Visit(
+            self._operations,
+            self._sessions.database,
+            guest,
+            to=Addresses(request).to,
+            path=request.path_params,
+            query=fields,
+            now=now,
+        )
+
+    def _refuse_role(self, button: Button, guest: Guest) -> None:
+        if self._operations[button.operation].scope is Scope.OPERATE and guest.role is not Role.OPERATOR:
+            raise Forbidden(
+                f"You are signed in as a viewer, and “{button.label}” is for operators: ask for a link with "
+                "`hookmirror console-link --role operator`."
+            )
+
+    def _form(self, button: Button, request: Request, visit: Visit, *, refusal: Refused | None = None) -> Response:
+        operation = self._operations[button.operation]
+        described = {parameter.name: parameter for parameter in operation.parameters}
+        return page_answer(
+            request,
+            "button.html",
+            status=200 if refusal is None else refusal.status,
+            visit=visit,
+            button=button,
+            fields=[described[name] for name in button.fields],
+            hidden={
+                name: text for name, text in visit.query.items() if name in described and name not in button.fields
+            },
+            takes_key=KEY_FIELD in described,
+            key=visit.query.get(KEY_FIELD) or secrets.token_urlsafe(16),
+            refusal=refusal,
+            menu=MENU,
+            footer=footer_of_button(button, visit, visit.path),
+        )
+
+
+def _quoted(path: Mapping[str, str]) -> dict[str, str]:
+    return {name: quote(text, safe="") for name, text in path.items()}

@@ -1,0 +1,38 @@
+"""Rendering: a template and its values become the bytes of a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from receiver.console.filters import FILTERS
+from receiver.console.static_files import name_of
+
+#: Attributes of htmx that templates may use: what else it knows wants to run text as a script.
+HTMX_ATTRIBUTES = frozenset(
+    {"hx-get", "hx-trigger", "hx-target", "hx-swap", "hx-select", "hx-sse:connect", "hx-nonce", "hx-ignore"}
+)
+
+
+def new_environment() -> Environment:
+    """The templates of the package: what is shown is escaped, and what is not there is an error."""
+    environment = Environment(
+        loader=PackageLoader("receiver.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters.update(FILTERS)
+    environment.globals["static"] = name_of
+    return environment
+
+
+ENVIRONMENT = new_environment()
+
+
+def render(template: str, **values: Any) -> bytes:
+    """The page as UTF-8. Raises `UndefinedError` for a value that the template needs and was not given."""
+    return ENVIRONMENT.get_template(template).render(**values).encode("utf-8", "replace")

@@ -1,0 +1,87 @@
+"""Signing in with a one-time link, and out again.
+
+Opening a link shows a button, and only pressing it uses the link up: programs that look at links in chats press none.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.console import forms
+from receiver.console.answers import page_answer, redirect
+from receiver.console.guests import Guests
+from receiver.console.page import CONSOLE_PATH
+from receiver.console.page_reads import PageReads
+from receiver.errors import NotAuthorized
+from receiver.runs.actions import Asked, By, Via
+from receiver.sessions import sessions
+from receiver.sessions.links import Links
+from receiver.sessions.sessions import Sessions
+
+#: The parameters of a link: its secret, and the page to go to.
+LINK, NEXT_PAGE = "link", "next"
+
+
+class SignIn:
+    """The pages of signing in."""
+
+    def __init__(self, kept: Sessions, links: Links, guests: Guests, reads: PageReads) -> None:
+        self._sessions = kept
+        self._links = links
+        self._guests = guests
+        self._reads = reads
+
+    async def show(self, request: Request) -> Response:
+        """What the link says, and a button. Raises `NotAuthorized` for one that is not ours, or has expired."""
+        secret = request.query_params.get(LINK, "")
+        if not secret:
+            raise NotAuthorized("You are not signed in.")
+        invitation = self._links.read(secret, now=datetime.now(UTC))
+        return page_answer(
+            request,
+            "sign_in.html",
+            # The address holds the link.
+            headers={"Referrer-Policy": "no-referrer"},
+            invitation=invitation,
+            secret=secret,
+            next_page=_page_of_ours(request.query_params.get(NEXT_PAGE, "")),
+        )
+
+    async def begin(self, request: Request) -> Response:
+        """Begin a session, and go to the page. Raises `NotAuthorized`, also for a link that was used before."""
+        forms.refuse_other_sites(request.headers)
+        fields = await forms.read_form(request)
+        now = datetime.now(UTC)
+        invitation = self._links.read(fields.get(LINK, ""), now=now)
+        begun = await self._reads.run(request, "sign in", lambda: self._sessions.begin(invitation, now=now))
+        cookie = self._guests.cookie(begun.cookie, ends=begun.ends_at - now)
+        return redirect(request, _page_of_ours(fields.get(NEXT_PAGE, "")), cookie=cookie)
+
+    async def end(self, request: Request) -> Response:
+        """End the session. One that has ended is none to complain of."""
+        forms.refuse_other_sites(request.headers)
+        now = datetime.now(UTC)
+
+        def end_session() -> None:
+            guest = self._guests.guest(request, now=now)
+            if guest is not None and guest.session is not None:
+                asked = Asked(by=By(guest.name, Via.CONSOLE), what="sign out")
+                sessions.end(self._sessions.database, asked, guest.session, now=now)
+
+        await self._reads.run(request, "sign in", end_session)
+        return redirect(request, "/sign-in", cookie=self._guests.cookie("", ends=timedelta()))
+
+    def wanted(self, request: Request, refusal: NotAuthorized) -> Response:
+        """The page that says how to sign in."""
+        return page_answer(request, "closed.html", status=refusal.status, says=refusal.message)
+
+
+def _page_of_ours(path: str) -> str:
+    """The path below the console to go to: the overview, if it is anything else."""
+    parts = urlsplit(path)
+    plain = path.startswith("/") and not path.startswith("//") and path.isprintable() and "\\" not in path
+    return path if plain and not parts.netloc and not path.startswith(CONSOLE_PATH) else "/"

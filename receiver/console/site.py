@@ -1,0 +1,221 @@
+"""The site: routes of all pages and buttons, who may go there, and what is answered where something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive as AsgiReceive
+from starlette.types import Scope as AsgiScope
+from starlette.types import Send as AsgiSend
+
+from receiver.api.operations import Operation
+from receiver.api.reads import Reads
+from receiver.api.routes import Address
+from receiver.console import downloads
+from receiver.console.answers import (
+    DONE,
+    Addresses,
+    Attachment,
+    SeeOther,
+    attachment,
+    page_answer,
+    redirect,
+    refusal_answer,
+)
+from receiver.console.contents import BUTTON_BY_NAME, BUTTONS, MENU, PAGES, lead
+from receiver.console.footers import footer_of
+from receiver.console.guests import Guests
+from receiver.console.headers import DOWNLOAD_HEADERS
+from receiver.console.hosts import refuse_other_hosts
+from receiver.console.page import CONSOLE_PATH, ConsolePage
+from receiver.console.page_reads import PageReads
+from receiver.console.pressing import Pressing
+from receiver.console.sign_in import SignIn
+from receiver.console.static_files import static_files
+from receiver.console.visit import Visit
+from receiver.errors import NotAuthorized, NotFound, Refused, Unavailable
+from receiver.sessions.links import Links
+from receiver.sessions.sessions import Sessions
+from receiver.settings.console import ConsoleSettings
+
+log = structlog.get_logger(__name__)
+
+PageHandler = Callable[[Request], Awaitable[Response]]
+
+#: The formats of downloads, each with its media type.
+FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleParts:
+    """The parts of a process that the console needs."""
+
+    #: Of the API, by name.
+    operations: Mapping[str, Operation]
+    #: Those of the API: pages are read in the same turns.
+    reads: Reads
+    sessions: Sessions
+    links: Links
+    settings: ConsoleSettings
+
+
+class Console:
+    """The ASGI application below `/console`."""
+
+    def __init__(self, parts: ConsoleParts) -> None:
+        self._parts = parts
+        self._hosts = parts.settings.console_host_names
+        self._guests = Guests(parts.sessions, parts.settings)
+        self._reads = PageReads(parts.reads, cookie=self._guests.cookie_name)
+        self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads)
+        self._pressing = Pressing(parts.operations, parts.sessions, self._guests, self._reads)
+        routes = [
+            Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method])
+            for method, path, handler in self._addresses()
+        ]
+        self._app = Starlette(routes=routes, exception_handlers={HTTPException: self._answer_unknown})
+        self._app.router.redirect_slashes = False
+
+    async def __call__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
+        await self._app(scope, receive, send)
+
+    def _addresses(self) -> list[tuple[str, str, PageHandler]]:
+        """Method, path below the console, and what answers there."""
+        found: list[tuple[str, str, PageHandler]] = [
+            ("GET", "", self._go_home),
+            ("GET", "/static/{name}", self._static),
+            ("GET", "/sign-in", self._sign_in.show),
+            ("POST", "/sign-in", self._sign_in.begin),
+            ("POST", "/sign-out", self._sign_in.end),
+        ]
+        for button in BUTTONS:
+            found.append(("GET", button.path, partial(self._pressing.show, button)))
+            found.append(("POST", button.path, partial(self._pressing.press, button)))
+        for page in PAGES:
+            ends = FORMATS if page.follows_in else ()
+            found += [("GET", f"{page.path}.{end}", partial(self._download, page, end)) for end in ends]
+        # What ends in a path of any length comes last.
+        found += [("GET", page.path, partial(self._show, page)) for page in sorted(PAGES, key=_is_open_ended)]
+        return found
+
+    def _guarded(self, handler: PageHandler) -> PageHandler:
+        """The handler, for hosts of ours alone; what is wrong becomes a page."""
+
+        async def answered(request: Request) -> Response:
+            try:
+                refuse_other_hosts(request.headers.get("host", ""), self._hosts)
+                return await handler(request)
+            except NotAuthorized as refusal:
+                return self._sign_in.wanted(request, refusal)
+            except Refused as refusal:
+                return refusal_answer(request, refusal)
+            except SQLAlchemyError:
+                log.warning("a page was asked for, and the database is away", path=request.url.path[:200])
+                return refusal_answer(request, Unavailable("The database does not answer."))
+
+        return answered
+
+    # ── pages ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _show(self, page: ConsolePage, request: Request) -> Response:
+        def answer() -> Response:
+            visit = self._visit(page, request)
+            content = page.show(visit)
+            if isinstance(content, SeeOther):
+                return redirect(request, content.address)
+            if isinstance(content, Attachment):
+                return attachment(content)
+            return page_answer(request, page.template, **self._shown(page, visit, content))
+
+        return await self._reads.run(request, page.name, answer)
+
+    def _shown(self, page: ConsolePage, visit: Visit, content: Any) -> dict[str, Any]:
+        done = BUTTON_BY_NAME.get(visit.query.get(DONE, ""))
+        return {
+            "page": page,
+            "visit": visit,
+            "content": content,
+            "menu": MENU,
+            "lead": lead,
+            "buttons": BUTTON_BY_NAME,
+            "footer": footer_of(page, visit),
+            "notice": done.says if done is not None else None,
+            "now": visit.now,
+        }
+
+    def _visit(self, page: ConsolePage, request: Request) -> Visit:
+        """Raises `NotAuthorized` for nobody that we know, and `BadRequest` for filters that the page does not have."""
+        now = datetime.now(UTC)
+        guest = self._guests.guest(request, now=now)
+        if guest is None:
+            raise NotAuthorized("You are not signed in.")
+        visit = Visit(
+            self._parts.operations,
+            self._parts.sessions.database,
+            guest,
+            to=Addresses(request).to,
+            path=request.path_params,
+            query=_query_of(request),
+            now=now,
+            hides_bodies=self._parts.settings.console_hide_bodies,
+        )
+        own = {parameter.name for parameter in (*self._parts.operations[page.operation].query, *page.parameters)}
+        visit.refuse_unknown(frozenset(own | {DONE}))
+        return visit
+
+    async def _download(self, page: ConsolePage, end: str, request: Request) -> Response:
+        operation = self._parts.operations[page.operation]
+        assert operation.answer is not None
+        visit = await self._reads.run(request, page.name, lambda: self._visit(page, request))
+        names = [parameter.name for parameter in operation.parameters]
+
+        async def ask(words: Mapping[str, str]) -> downloads.DownloadPart:
+            def read() -> downloads.DownloadPart:
+                answer = operation.answer(visit.question(operation, words))  # type: ignore[misc]
+                return downloads.part_of(answer, words, follows_in=page.follows_in)
+
+            return await self._reads.run(request, page.name, read)
+
+        # What is wrong with the filters is said before the file begins.
+        first = await ask(downloads.words_of_first({**visit.query, **visit.path}, names))
+        name = f"{page.name}.{end}"
+        headers = DOWNLOAD_HEADERS | {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(downloads.lines(ask, first=first, end=end), 200, headers, FORMATS[end])
+
+    # ── what is no page ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _go_home(self, request: Request) -> Response:
+        return redirect(request, "/")
+
+    async def _static(self, request: Request) -> Response:
+        found = static_files().get(request.path_params["name"])
+        if found is None:
+            raise NotFound("There is no such file: load the page again.")
+        return found
+
+    async def _answer_unknown(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            refusal = Refused("This address does not take that: go to the overview.")
+            refusal.status = 405
+            return refusal_answer(request, refusal)
+        return refusal_answer(request, NotFound("There is no such page: go to the overview."))
+
+
+def _is_open_ended(page: ConsolePage) -> bool:
+    return ":path}" in page.path
+
+
+def _query_of(request: Request) -> dict[str, str]:
+    """The query; of a filter that is given twice, the last."""
+    return dict(request.query_params)

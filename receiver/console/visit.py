@@ -1,0 +1,115 @@
+"""A visit: one person who asks for one page, and what the page may ask in turn.
+
+Pages ask the operations of the API, in the same process, so that both find, refuse and record the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from receiver.api import parameters
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.codec import encode
+from receiver.database.database import Database
+from receiver.errors import BadRequest
+from receiver.runs.actions import By, Via
+from receiver.sessions.roles import Guest, Role
+
+Answered = TypeVar("Answered")
+
+#: Parameters that say where in a list a page begins, or what was done before; they are no filters.
+PLACES = ("cursor", "before", "after", "limit", "count", "done")
+
+
+class MakeAddress(Protocol):
+    """Makes addresses of the console, wherever a proxy serves it."""
+
+    def __call__(self, path: str, query: Mapping[str, Any] | None = None, /, **parts: Any) -> str:
+        """The address of a path below the console, its `{names}` filled with the parts and the query behind it."""
+
+
+class Visit:
+    """One request for a page or by a button."""
+
+    def __init__(
+        self,
+        operations: Mapping[str, Operation],
+        database: Database,
+        guest: Guest,
+        *,
+        to: MakeAddress,
+        path: Mapping[str, str],
+        query: Mapping[str, str],
+        now: datetime,
+        hides_bodies: bool = False,
+    ) -> None:
+        """`path` are the parts of the address, `query` the filters; fields of a form that were left empty are none."""
+        self.operations = operations
+        #: Over the connections of the reads.
+        self.database = database
+        #: Makes the address of a path below the console.
+        self.to = to
+        self.guest = guest
+        self.path = dict(path)
+        self.query = {name: text for name, text in query.items() if text.strip()}
+        self.now = now
+        self._hides_bodies = hides_bodies
+
+    @property
+    def is_operator(self) -> bool:
+        return self.guest.role is Role.OPERATOR
+
+    @property
+    def sees_bodies(self) -> bool:
+        """Whether this person may see the bodies of webhooks."""
+        return self.is_operator or not self._hides_bodies
+
+    def ask(self, shape: type[Answered], name: str, **words: str) -> Answered:
+        """What the operation of this name answers to these words, as the shape that it answers with.
+
+        Raises what the operation raises.
+        """
+        operation = self.operations[name]
+        assert operation.answer is not None
+        return shaped(operation.answer(self.question(operation, words)), shape)
+
+    def ask_listed(self, shape: type[Answered], name: str, **more: str) -> Answered:
+        """As `ask`, with the parts of the address and the filters that this page was asked for."""
+        known = {parameter.name for parameter in self.operations[name].parameters}
+        words = {key: text for key, text in {**self.query, **self.path}.items() if key in known}
+        return self.ask(shape, name, **(words | more))
+
+    def question(self, operation: Operation, words: Mapping[str, str]) -> Question:
+        """What these words ask. Raises `BadRequest`, and `NotFound`."""
+        parts = operation.parts_of_path
+        path = {name: text for name, text in words.items() if name in parts}
+        query = {name: text for name, text in words.items() if name not in parts}
+        return parameters.question(operation, path, query, by=By(self.guest.name, Via.CONSOLE))
+
+    def with_(self, **words: str) -> dict[str, str]:
+        """The filters with some others, from the first page on."""
+        return {**self.without(*words), **{name: str(text) for name, text in words.items()}}
+
+    def without(self, *names: str) -> dict[str, str]:
+        """The filters without these, from the first page on."""
+        return {name: text for name, text in self.query.items() if name not in (*names, *PLACES)}
+
+    def value(self, parameter: Parameter[Answered]) -> Answered:
+        """The value of one of the page's own parameters. Raises `BadRequest`."""
+        return parameter.read(self.query[parameter.name]) if parameter.name in self.query else parameter.default
+
+    def refuse_unknown(self, names: frozenset[str]) -> None:
+        """Raises `BadRequest` for a filter that the page does not have."""
+        unknown = sorted(set(self.query) - names)
+        if unknown:
+            raise BadRequest(f"This page has no filter {unknown[0][:64]!r}: remove it from the address.")
+
+
+def shaped(answer: Any, shape: type[Answered]) -> Answered:
+    """An answer of the API as values: lists hold their items as JSON until then. Fractions are `Decimal`."""
+    return msgspec.json.Decoder(shape, float_hook=Decimal).decode(encode(answer))

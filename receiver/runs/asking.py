@@ -1,0 +1,103 @@
+"""Asks a source for one row on behalf of a person, or repairs the row, and records either as an action.
+
+A question changes nothing here. It is recorded because it costs a call of the source's API. A repair is a run of one
+row, recorded in the same transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, update
+
+from receiver import codec
+from receiver.dialects.sources import Source
+from receiver.mirror.rows import MirrorRow, sql_table
+from receiver.reconcile.ask import SourceAnswer, ask_source, repair_row
+from receiver.runs.actions import Asked, By, Effect, record
+from receiver.runs.runs import Verbs, new_run
+from receiver.runs.tables import RUNS, RunState
+
+ASK, REPAIR = "ask", "repair"
+
+#: Characters of a value, written as JSON, that are kept with an action, and columns that are.
+LONGEST_ANSWERED_VALUE, MOST_ANSWERED_COLUMNS = 300, 30
+
+
+def ask(verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, *, by: By) -> SourceAnswer:
+    """Ask the source for one row, and record who asked and the answer. Raises as `ask_source` does."""
+    answer = ask_source(verbs.database, source, table, external_id)
+    asked = _asked(ASK, source, table, external_id, by=by)
+
+    with verbs.database.write() as connection:
+        effect = Effect(0, answered(answer))
+        answer.action = record(connection, asked, effect, now=datetime.now(UTC))
+    return answer
+
+
+def repair(
+    verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, *, by: By, reason: str
+) -> SourceAnswer:
+    """Ask the source for one row, apply the answer, and record who requested it. Raises as `repair_row` does."""
+    asked = _asked(REPAIR, source, table, external_id, by=by, reason=reason.strip())
+    begun: list[int] = []
+
+    def begin(connection: Connection) -> int:
+        begun[:] = [_insert_run(connection, verbs, asked, source.name)]
+        return begun[0]
+
+    def note(connection: Connection, answer: SourceAnswer) -> None:
+        changed = len(answer.repaired or ())
+        tally = {answer.left or "repaired": 1} if changed or answer.left else {}
+        connection.execute(update(RUNS).where(RUNS.c.id == begun[0]).values(tally=tally))
+        effect = Effect(0, answered(answer) | {"rows": changed, "left": answer.left}, run=begun[0])
+        answer.action = record(connection, asked, effect, now=datetime.now(UTC))
+
+    return repair_row(verbs.database, source, table, external_id, reason=reason, run=begin, record=note)
+
+
+def answered(answer: SourceAnswer) -> dict[str, Any]:
+    """Return what an action keeps of an answer: the columns that differ, with their values as JSON text."""
+    differing = [each for each in answer.columns if not each.equal]
+    return {
+        "milliseconds": round(answer.seconds * 1_000),
+        "known_here": answer.known_here,
+        "known_there": answer.known_there,
+        "changed_here": _as_text(answer.changed_here),
+        "changed_there": _as_text(answer.changed_there),
+        "differ": [
+            {"column": each.name, "here": _cut(each.here), "there": _cut(each.there)}
+            for each in differing[:MOST_ANSWERED_COLUMNS]
+        ],
+    }
+
+
+def _asked(
+    what: str, source: Source, table: type[MirrorRow], external_id: str, *, by: By, reason: str | None = None
+) -> Asked:
+    arguments = {"table": str(sql_table(table).name), "source": source.name, "external_id": external_id}
+    return Asked(by=by, what=what, arguments=arguments, reason=reason)
+
+
+def _cut(value: Any) -> str:
+    return codec.encode(value).decode()[:LONGEST_ANSWERED_VALUE]
+
+
+def _as_text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _insert_run(connection: Connection, verbs: Verbs, asked: Asked, source: str) -> int:
+    """Insert a finished run of one row."""
+    now = datetime.now(UTC)
+    values = new_run(REPAIR, asked, [source], verbs.wiring, now) | {
+        "state": RunState.DONE.value,
+        "total": 1,
+        "done": 1,
+        "started_by": asked.by.who,
+        "started_at": now,
+        "ended_at": now,
+        "reason": asked.reason,
+    }
+    return int(connection.execute(insert(RUNS).values(**values).returning(RUNS.c.id)).scalar_one())

@@ -1,0 +1,38 @@
+"""The console of a process: made of its settings, its API and its reads."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from receiver.api.routes import Api
+from receiver.console.page import CONSOLE_PATH
+from receiver.console.site import Console, ConsoleParts
+from receiver.server.api_parts import ServedParts
+from receiver.sessions.links import Links
+from receiver.sessions.sessions import Sessions
+from receiver.settings.settings import Settings
+
+
+def new_console(settings: Settings, api: Api, served: ServedParts) -> Console:
+    """The console that these settings describe, reading over the connections and in the turns of the API."""
+    keys = settings.secret_keys
+    sessions = Sessions(
+        served.inbox.database,
+        keys,
+        lifetime=timedelta(hours=settings.console_session_hours),
+        idle=timedelta(minutes=settings.console_idle_minutes),
+    )
+    return Console(
+        ConsoleParts(
+            operations={operation.name: operation for operation in api.operations},
+            reads=served.reads,
+            sessions=sessions,
+            links=Links(keys),
+            settings=settings,
+        )
+    )
+
+
+def is_for_console(path: str) -> bool:
+    """Whether the console answers at this path."""
+    return path == CONSOLE_PATH or path.startswith(f"{CONSOLE_PATH}/")

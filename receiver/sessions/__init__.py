@@ -1,0 +1,1 @@
+"""Who may look at the console: one-time links, sessions, roles."""

@@ -1,0 +1,24 @@
+"""Roles: what a person may do in the console."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Role(StrEnum):
+    """A viewer reads; an operator also replays, reconciles, acknowledges and asks sources."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+
+
+class Guest(NamedTuple):
+    """The person who looks at the console."""
+
+    name: str
+    role: Role
+    #: What ties the forms of a page to this person.
+    token: str
+    #: The id of the session; None for a person that a trusted proxy vouches for.
+    session: str | None = None

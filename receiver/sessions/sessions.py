@@ -1,0 +1,130 @@
+"""Sessions: begun with a link, recognised by a cookie, listed and ended."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from itsdangerous import Signer
+from sqlalchemy import RowMapping, Select, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from receiver.database.database import Database
+from receiver.errors import NotAuthorized
+from receiver.runs.actions import Asked, By, Effect, Via, perform
+from receiver.sessions.links import ANOTHER_LINK, Invitation
+from receiver.sessions.roles import Guest, Role
+from receiver.sessions.tables import SESSIONS
+
+#: Bytes of the random number in a cookie.
+COOKIE_BYTES = 32
+
+COOKIE_SALT, FORM_SALT = "hookmirror-console-session", "hookmirror-console-form"
+
+#: How often a session is noted as seen.
+SEEN_INTERVAL = timedelta(minutes=1)
+
+#: Sessions that are listed.
+MOST_SESSIONS = 1_000
+
+#: How long a session that has ended is kept, so that its link stays used.
+ENDED_KEPT = timedelta(days=1)
+
+
+class NewSession(NamedTuple):
+    """A session that was just begun."""
+
+    cookie: str
+    ends_at: datetime
+
+
+class Sessions:
+    """The sessions of one database. `keys` are oldest first: the last one signs, all of them verify."""
+
+    def __init__(self, database: Database, keys: Sequence[str], *, lifetime: timedelta, idle: timedelta) -> None:
+        """`lifetime` ends a session in any case, `idle` one that nobody used for so long."""
+        self.database = database
+        self._lifetime, self._idle = lifetime, idle
+        self._cookies = Signer(list(keys), salt=COOKIE_SALT, digest_method=hashlib.sha256)
+        self._forms = Signer(list(keys), salt=FORM_SALT, digest_method=hashlib.sha256)
+
+    def begin(self, invitation: Invitation, *, now: datetime) -> NewSession:
+        """Begin a session, and record that. Raises `NotAuthorized` for a link that began one before."""
+        secret, ends_at = secrets.token_urlsafe(COOKIE_BYTES), now + self._lifetime
+        row = {
+            "id": _hashed(secret),
+            "link": _hashed(invitation.number),
+            "name": invitation.name,
+            "role": invitation.role.value,
+            "created_at": now,
+            "seen_at": now,
+            "ends_at": ends_at,
+        }
+        asked = Asked(by=By(invitation.name, Via.CONSOLE), what="sign in", arguments={"role": invitation.role.value})
+
+        def insert_row(connection: Any) -> Effect:
+            connection.execute(delete(SESSIONS).where(SESSIONS.c.ends_at < now - ENDED_KEPT))
+            connection.execute(insert(SESSIONS).values(**row))
+            return Effect(0, {"session": row["id"]})
+
+        try:
+            perform(self.database, asked, insert_row, now=now)
+        except IntegrityError:
+            raise NotAuthorized(f"This link was used before, and is good once: {ANOTHER_LINK}") from None
+        return NewSession(self._cookies.sign(secret.encode()).decode(), ends_at)
+
+    def recognise(self, cookie: str, *, now: datetime) -> Guest | None:
+        """The person whose cookie this is; None if it is forged, or its session has ended."""
+        session = self._session_of(cookie)
+        if session is None:
+            return None
+        with self.database.read() as connection:
+            row = connection.execute(select(SESSIONS).where(SESSIONS.c.id == session)).mappings().first()
+        if row is None or row["ends_at"] <= now or row["seen_at"] + self._idle <= now:
+            return None
+        if now - row["seen_at"] >= SEEN_INTERVAL:
+            self._note_seen(session, now)
+        return Guest(row["name"], Role(row["role"]), self.form_token(session), session)
+
+    def form_token(self, bound_to: str) -> str:
+        """What the forms of this session carry."""
+        return self._forms.get_signature(bound_to.encode()).decode()
+
+    def is_form_token(self, token: str, bound_to: str) -> bool:
+        """Whether a form with this token was made for this session."""
+        return self._forms.verify_signature(bound_to.encode(), token.encode("utf-8", "replace"))
+
+    def _session_of(self, cookie: str) -> str | None:
+        content = cookie.encode("utf-8", "replace")
+        return _hashed(self._cookies.unsign(content).decode()) if self._cookies.validate(content) else None
+
+    def _note_seen(self, session: str, now: datetime) -> None:
+        # A page is not refused because the database is busy; the next one notes it.
+        with suppress(SQLAlchemyError), self.database.write() as connection:
+            connection.execute(update(SESSIONS).where(SESSIONS.c.id == session).values(seen_at=now))
+
+
+def listed(*, now: datetime) -> Select[Any]:
+    """Selects the sessions that have not ended, the newest first."""
+    return select(SESSIONS).where(SESSIONS.c.ends_at > now).order_by(SESSIONS.c.created_at.desc(), SESSIONS.c.id)
+
+
+def end(database: Database, asked: Asked, session: str, *, now: datetime) -> RowMapping | None:
+    """End a session, and record that. The session as it is then; None if there is none that has not ended."""
+    ended: list[RowMapping] = []
+
+    def end_row(connection: Any) -> Effect | None:
+        ending = update(SESSIONS).where(SESSIONS.c.id == session, SESSIONS.c.ends_at > now).values(ends_at=now)
+        ended[:] = connection.execute(ending.returning(*SESSIONS.c)).mappings().all()
+        return Effect(0, {"session": session}) if ended else None
+
+    perform(database, asked, end_row, now=now)
+    return ended[0] if ended else None
+
+
+def _hashed(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

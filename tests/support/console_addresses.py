@@ -1,0 +1,57 @@
+"""The addresses of a stocked console: at least one for each page that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from receiver.console.contents import PAGES
+from receiver.console.page import CONSOLE_PATH, ConsolePage, filled
+
+if TYPE_CHECKING:
+    from console_stock import ConsoleStock
+
+#: Filters that a page is opened with, too, by its name: lists that find nothing, and such that are filtered.
+FILTERED = {
+    "overview": [{"period": "day"}, {"period": "week"}],
+    "deliveries": [{"state": "dead"}, {"source": "iimmpact", "state": "ignored"}, {"event_type": "nothing.happened"}],
+    "search": [{"q": "4711"}, {"q": "nothing is called so"}],
+    "rows": [{"active": "false"}, {"sku": "nothing has it"}],
+    "refused": [{"source": "indexed"}],
+}
+
+
+#: What is downloaded, and not shown.
+DOWNLOADS = {"delivery_body"}
+
+
+def pages_by_name() -> dict[str, ConsolePage]:
+    return {page.name: page for page in PAGES if page.name not in DOWNLOADS}
+
+
+def parts_of(page: ConsolePage, stock: ConsoleStock) -> list[dict[str, str]]:
+    """What stands in the address of the page, for each thing of the stock that it can show."""
+    names = page.path
+    if "{" not in names:
+        return [{}]
+    if "{external_id" in names:
+        return [{"table": table, "source": source, "external_id": row} for table, source, row in stock.rows.values()]
+    if "{table" in names:
+        return [{"table": table} for table in sorted({table for table, *_ in stock.rows.values()})]
+    if "{name" in names or "{source" in names:
+        return [{"name": name, "source": name} for name in stock.sources]
+    things = {"delivery": stock.deliveries, "run": stock.runs, "fault": stock.faults}
+    kind = next((kind for kind in things if page.name.startswith(kind)), None)
+    assert kind is not None, f"say in console_addresses.py what the address of the page {page.name} is made of"
+    return [{"id": each} for each in things[kind].values()]
+
+
+def addresses(page: ConsolePage, stock: ConsoleStock) -> Iterator[str]:
+    """Every address of this page that is worth a look, the plain ones first."""
+    for parts in parts_of(page, stock):
+        quoted = {name: quote(text, safe="") for name, text in parts.items()}
+        yield CONSOLE_PATH + filled(page.path, quoted)
+    for query in FILTERED.get(page.name, []):
+        quoted = {name: quote(text, safe="") for name, text in parts_of(page, stock)[0].items()}
+        yield f"{CONSOLE_PATH}{filled(page.path, quoted)}?{urlencode(query)}"

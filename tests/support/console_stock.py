@@ -1,0 +1,199 @@
+"""A console with data: simulated systems send to an installation, and then everything happens that a page can show.
+
+Deliveries of every state, a late one, refused requests, findings, faults, a run that is over and one that is planned,
+and a row whose source says something else than the mirror.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from senders import sent
+from serving import SECRET_KEY, Served, serving, wait_until
+from sqlalchemy import delete, insert, select
+
+from receiver.api.tokens import Scope
+from receiver.findings.tables import TALLIES
+from receiver.sessions.links import Links
+from receiver.sessions.roles import Role
+from simulator.receiver_process import free_port
+from simulator.systems import SYSTEMS
+from simulator.testing import Simulated, SimulatedSystem
+
+#: Events of each simulated system's random history.
+EVENTS = 12
+
+#: The past that is made up: how often the history is repeated, and how far apart.
+REMEMBERED, REMEMBERED_EVERY = 40, timedelta(minutes=6)
+
+#: The SKU that journeys look for, and its row.
+SKU, TABLE, SOURCE = "4711", "products", "iimmpact"
+
+
+@dataclass
+class ConsoleStock:
+    """The installation, and the ids of what a test wants to see."""
+
+    served: Served
+    systems: dict[str, SimulatedSystem]
+    #: Deliveries by what became of them: `first`, `newest`, `late`, `dead`, `ignored`, `unreadable`.
+    deliveries: dict[str, str] = field(default_factory=dict)
+    #: Runs by what became of them: `planned`, `reconciled`.
+    runs: dict[str, str] = field(default_factory=dict)
+    #: Table, source and external id of rows: `contradicted`, whose source says something else.
+    rows: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> list[str]:
+        return sorted(self.systems)
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """The ids of faults by their causes."""
+        return {each["cause"]: each["id"] for each in self.ask("/api/v1/faults")["items"]}
+
+    @property
+    def site(self) -> str:
+        return str(self.served.client.base_url).rstrip("/")
+
+    def link(self, role: Role) -> str:
+        """An address that signs somebody in, as `hookmirror console-link` prints it."""
+        secret = Links([SECRET_KEY]).issue(f"{role}-1", role, now=datetime.now(UTC))
+        return f"{self.site}/console/sign-in?link={quote(secret)}"
+
+    def tell(self, content: Any, *, source: str = SOURCE, secret: str | None = None) -> str:
+        """Post one authentic webhook; returns its id once it has ended."""
+        secret = secret or self.systems[source].system.secrets()[0]
+        whole = content if isinstance(content, bytes) else json.dumps(content).encode()
+        delivery = self.served.send(source, whole, secret=secret)
+        self.settle()
+        return delivery
+
+    def settle(self) -> None:
+        """Wait until the worker has ended whatever arrived."""
+        wait_until(lambda: self.served.count("deliveries", "ended_at IS NULL") == 0, "the worker")
+
+    def plan(self, **query: str) -> str:
+        """Plan a run; returns its id once it is planned."""
+        run = self._post("/api/v1/runs", query)["run"]
+        self.wait_for(run, "planned")
+        return str(run)
+
+    def start(self, run: str, reason: str) -> None:
+        """Start a planned run, and wait for its end."""
+        self._post(f"/api/v1/runs/{run}/start", {"reason": reason})
+        self.wait_for(run, "done")
+
+    def wait_for(self, run: str, state: str) -> None:
+        wait_until(lambda: self.ask(f"/api/v1/runs/{run}")["state"] == state, f"run {run} to be {state}")
+
+    def examine(self) -> None:
+        """Count, and look what needs a person, now instead of once a minute."""
+        self.count()
+        self.served.app._watch.evaluate()
+
+    def count(self) -> None:
+        """Write the tallies."""
+        self.served.app._watch.tally()
+
+    def ask(self, path: str) -> Any:
+        answer = self.served.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def _post(self, path: str, query: dict[str, str]) -> Any:
+        query_text = "&".join(f"{name}={value}" for name, value in query.items())
+        answer = self.served.get(f"{path}?{query_text}".replace(" ", "%20"), scope=Scope.OPERATE, method="POST")
+        assert answer.status_code in (200, 202), answer.text
+        return answer.json()
+
+
+@contextmanager
+def console_stock(database_url: str, *, seed: int = 1) -> Iterator[ConsoleStock]:
+    """Such an installation, until the end of the block. The same seed tells the same history."""
+    port, simulated = free_port(), Simulated()
+    try:
+        systems = {
+            name: simulated.start(name, to=f"http://127.0.0.1:{port}/hooks/{name}", seed=seed) for name in SYSTEMS
+        }
+        sources = {name: system.settings for name, system in systems.items()}
+        with serving(database_url, with_worker=True, port=port, sources=sources, console=True) as served:
+            stock = ConsoleStock(served, systems)
+            _tell(stock)
+            yield stock
+    finally:
+        simulated.close()
+
+
+def _tell(stock: ConsoleStock) -> None:
+    _live(stock)
+    _remember(stock)
+    _contradict(stock)
+    _break(stock)
+    stock.runs["reconciled"] = stock.plan(kind="reconcile", source="sigma")
+    stock.start(stock.runs["reconciled"], "the first look at the catalog")
+    stock.runs["planned"] = stock.plan(state="dead", source=SOURCE)
+    stock.examine()
+
+
+def _live(stock: ConsoleStock) -> None:
+    """A few minutes of an ordinary day."""
+    for system in stock.systems.values():
+        system.live(EVENTS)
+    for system in stock.systems.values():
+        system.wait()
+    stock.settle()
+
+
+def _remember(stock: ConsoleStock) -> None:
+    """Have it that the same happened every few minutes of the last hours, as the tallies tell it."""
+    stock.count()
+    with stock.served.beside.write() as connection:
+        counted = [dict(row) for row in connection.execute(select(TALLIES)).mappings()]
+        connection.execute(delete(TALLIES))
+        for number in range(1, REMEMBERED + 1):
+            shifted = [each | {"at": each["at"] - number * REMEMBERED_EVERY} for each in counted]
+            # More by day than by night.
+            share = 1 + number % 7
+            connection.execute(insert(TALLIES), [each | {"number": each["number"] * share} for each in shifted])
+
+
+def _contradict(stock: ConsoleStock) -> None:
+    """One product with a late delivery, whose source then changes it without telling."""
+    shop = stock.systems[SOURCE]
+    shop.create(kind="product", product_code=SKU, display_name="Lamp")
+    # Its id there is another than its SKU.
+    product = next(each for each in shop.system.alive("product") if each.data["product_code"] == SKU)
+    stock.rows["contradicted"] = (TABLE, SOURCE, product.id)
+    shop.wait()
+    stock.settle()
+    now = datetime.now(UTC)
+    minutes = {"first": 30, "newest": -1, "late": 15}
+    for name, told in (("first", "Lamp"), ("newest", "Bright lamp"), ("late", "Old lamp")):
+        at = now - timedelta(minutes=minutes[name])
+        stock.deliveries[name] = stock.tell(_body(product.id, product.data | {"display_name": told}, at))
+    shop.system.alter(product.family, now + timedelta(minutes=2), display_name="Brightest lamp")
+
+
+def _break(stock: ConsoleStock) -> None:
+    """What goes wrong on a bad day."""
+    now = datetime.now(UTC)
+    stock.deliveries["ignored"] = stock.tell(_body("P1", {"color": "red"}, now, verb="painted"))
+    for number in range(3):
+        told = {"display_name": "Lamp", "is_active": "perhaps"}
+        stock.deliveries["dead"] = stock.tell(_body(f"P{number}", told, now))
+    stock.deliveries["unreadable"] = stock.tell(b'{"type": "product.updated", \xff\x00')
+    for number in range(12):
+        content, headers = sent("indexed", b'{"number": %d}' % number, "a secret that was changed there")
+        assert stock.served.post("indexed", content, headers).status_code == 401
+
+
+def _body(identifier: str, data: Any, at: datetime, *, verb: str = "updated") -> dict[str, Any]:
+    told = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"type": f"product.{verb}", "resource": "products", "id": identifier, "timestamp": told, "data": data}
