@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 #: The folders and modules of `receiver`, from the bottom up: each may import from its own row and from those before it.
 LAYERS = (
-    ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas"),
+    ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures"),
     ("logs", "metrics"),
     ("envelope", "loading"),
     ("verify",),

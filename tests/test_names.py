@@ -43,6 +43,8 @@ FORMS = {
     "watching": "duty",
     "standing": "finding",
     "upkeep": "retention",
+    "challenging": "challenge",
+    "replies": "reply",
     "pressing": "button",
 }
 

@@ -62,7 +62,7 @@ class Operation:
     #: The schemas of successful answers by status.
     answers: Mapping[int, Any] = field(default_factory=dict)
     refusals: tuple[type[Refused], ...] = ()
-    method: Literal["get", "post"] = "get"
+    method: Literal["get", "options", "post"] = "get"
     #: Parameters whose names occur in the path belong to it, the others to the query.
     parameters: tuple[Parameter[Any], ...] = ()
     #: The scope that the token needs; None if no token is needed.

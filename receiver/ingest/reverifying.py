@@ -11,13 +11,14 @@ from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused
 from receiver.inbox import refused
 from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.bundles import draw_ids, gathered
 from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Refusal
 from receiver.ingest.admission import Request, admit
+from receiver.ingest.group_commit import count_answers
 from receiver.ingest.source import VerifiableSource
-from receiver.ingest.unhandled import count_ignored
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
@@ -69,19 +70,19 @@ def verify_again(
 def _verify_batch(
     inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal], ids: DeliveryIds, along: WithinAccept
 ) -> Reverified:
-    admitted = admit([Request(source, each.headers, each.body) for each in some])
+    admitted = [
+        result for each in some for result in admit([Request(source, each.headers, each.body)], now=each.received_at)
+    ]
     verified = [
         (each.id, arrival) for each, arrival in zip(some, admitted, strict=True) if isinstance(arrival, Arrival)
     ]
     left = sum(isinstance(each, Refused) for each in admitted)
-    for _, arrival in verified:
-        arrival.id = ids.draw()
-    answers = _accept(inbox, verified, along) if verified else []
-    metrics.count_accepted((arrival.source, arrival.secret, answer.status) for arrival, answer in answers)
-    count_ignored(answers)
-    metrics.REFUSED_VERIFIED.labels(source.name).inc(len(answers))
-    new = sum(answer.status == "accepted" for _, answer in answers)
-    return Reverified(len(answers), new, len(answers) - new, left)
+    draw_ids([arrival for _, arrival in verified], ids)
+    accepted = _accept(inbox, verified, along) if verified else []
+    count_answers(accepted)
+    metrics.REFUSED_VERIFIED.labels(source.name).inc(len(accepted))
+    new = sum(answer.status == "accepted" for _, answer in accepted)
+    return Reverified(len(accepted), new, len(accepted) - new, left)
 
 
 def _accept(
@@ -107,6 +108,7 @@ def _take_and_accept(
         arrivals = [arrival for kept_id, arrival in verified if kept_id in taken]
         if not arrivals:
             return []
-        answers = resolve_duplicates(connection, arrivals)
+        items = [each for arrival in arrivals for each in arrival.each()]
+        answers = gathered(arrivals, resolve_duplicates(connection, items))
         along(connection, answers)
         return list(zip(arrivals, answers, strict=True))
