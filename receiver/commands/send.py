@@ -24,6 +24,9 @@ def send(
         str | None, typer.Option(metavar="TIME", help="The time of change in ISO 8601; now by default.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="The dialect's object, as JSON.")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="A header to send; may be given several times.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Send one webhook, signed or encrypted like those of the source."""
@@ -32,7 +35,9 @@ def send(
     speaking = source_named(sources, source)
     url = sending.address(to, source)
     moment = sending.moment(at) if at else datetime.now(UTC)
-    sent = sending.send(speaking, sending.body_of(speaking, what, entity_id=entity_id, at=moment, data=data), url)
+    body = sending.body_of(speaking, what, entity_id=entity_id, at=moment, data=data)
+    headers = sending.headers_of(speaking, what, header or [])
+    sent = sending.send(speaking, body, url, headers)
     typer.echo(
         encode(asdict(sent)) if as_json else "\n".join(filter(None, [f"{sent.status} {sent.answer}", sent.says]))
     )

@@ -13,6 +13,7 @@ from receiver.dialects.dialect import Dialect
 from receiver.dialects.items import MOST_EVENTS
 from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
+from receiver.header_values import KeptBody
 from receiver.loading import foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
@@ -44,7 +45,10 @@ class Source:
 
     def read(self, verified: bytes) -> ReadBody:
         """What a verified body says, which depends on these bytes alone. Raises `Unreadable`."""
-        return self.dialect.read(self.open(verified), most_events=self.max_events)
+        opened = self.open(verified)
+        if isinstance(verified, KeptBody) and opened is not verified:
+            opened = KeptBody.of(opened, verified.headers)
+        return self.dialect.read(opened, most_events=self.max_events)
 
     def can_look_up(self, table: type[MirrorRow]) -> bool:
         """Whether its dialect can ask its API for one row of the table."""

@@ -15,6 +15,7 @@ from receiver.dialects.compression import is_compressed
 from receiver.dialects.replies import SenderReply
 from receiver.envelope import Bundle
 from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
+from receiver.header_values import KeptBody, mark
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.bundles import spread
 from receiver.inbox.tables import State
@@ -107,6 +108,8 @@ def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
         received_at=now,
         secret=verified.secret,
     )
+    if source.dialect.reads_headers:
+        plain = _with_headers(arrival, plain, asked, verified, source.dialect.trusts_header)
     try:
         found = source.read(plain)
         if isinstance(found, Bundle):
@@ -118,6 +121,17 @@ def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
     else:
         _ignore_unhandled(source, arrival)
     return arrival
+
+
+def _with_headers(
+    arrival: Arrival, plain: bytes, asked: WebhookRequest, verified: Verified, trusted: str | None
+) -> KeptBody:
+    """The body with the headers that its envelope may read, which the arrival keeps. Raises `NotVerified`."""
+    if trusted is not None:
+        # Of two values nobody knows which was meant, so the request is refused as for a repeated signature.
+        asked.header(trusted)
+    arrival.headers = mark(arrival.headers, verified.signed, trusted)
+    return KeptBody.of(plain, arrival.headers)
 
 
 def _bundled(source: VerifiableSource, arrival: Arrival, bundle: Bundle) -> Arrival:
