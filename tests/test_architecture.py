@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "moments", "sniffing", "codec", "release", "schemas", "fixtures"),
     ("logs", "metrics"),
-    ("envelope", "loading"),
+    ("envelope", "loading", "shadowing"),
     ("verify",),
     ("senders", "settings"),
     ("database",),

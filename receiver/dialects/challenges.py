@@ -184,7 +184,7 @@ class SignedToken:
 
     def __call__(self, asked: ChallengeRequest) -> SenderReply | None:
         document = asked.document if self.event.encode() in asked.body else None
-        if member(document, "event") != self.event:
+        if not isinstance(document, dict) or document.get("event") != self.event:
             return None
         # In the one object beside the name of the event.
         inside = [each for each in document.values() if isinstance(each, dict)]

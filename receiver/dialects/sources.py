@@ -17,6 +17,7 @@ from receiver.loading import foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import mirror_tables
 from receiver.settings.settings import Settings, SourceSettings
+from receiver.shadowing import add_folder, shadowed, stolen_name, taken_name
 from receiver.verify.verifiers import Credentials
 
 #: Where installed packages announce their dialects.
@@ -71,17 +72,22 @@ class Reference:
     def name(self) -> str:
         return self.text.partition(":")[2] or "dialect"
 
-    def load(self) -> Dialect:
-        """Raises `WiringError` that says what is wrong and how to mend it."""
+    def load(self, beside: Path | None = None) -> Dialect:
+        """Import it, perhaps from the folder `beside`. Raises `WiringError` that says what is wrong and what to do."""
         try:
             module = import_foreign(self.module)
         except ModuleNotFoundError:
-            raise self._refusal(f"there is no module {self.module!r}. {self._where_modules_are()}") from None
+            wrong = taken_name(self.module, beside) if self.package is None else stolen_name(self.module)
+            wrong = wrong or f"there is no module {self.module!r}. {self._where_modules_are()}"
+            raise self._refusal(wrong) from None
         except WiringError as error:
             raise self._refusal(str(error)) from error
         found = getattr(module, self.name, None)
         if isinstance(found, Dialect):
             return found
+        hidden = shadowed(self.module, beside)
+        if hidden is not None:
+            raise self._refusal(hidden)
         wrong = f"its `{self.name}` is no Dialect" if hasattr(module, self.name) else f"it has no `{self.name}`"
         there = sorted(f"{self.module}:{name}" for name, value in vars(module).items() if isinstance(value, Dialect))
         if there:
@@ -113,8 +119,8 @@ def survey_dialects(
     references: Iterable[str] = (), *, beside: Path | None = None
 ) -> tuple[dict[str, Dialect], list[WiringError]]:
     """The usable dialects by name, and an error message for each of the others."""
-    if beside is not None and str(beside) not in sys.path:
-        sys.path.insert(0, str(beside))
+    if beside is not None:
+        add_folder(beside)
     installed = sorted(entry_points(group=DIALECT_ENTRY_POINTS), key=lambda point: point.name)
     dialects: dict[str, Dialect] = {}
     refused: list[WiringError] = []
@@ -124,7 +130,7 @@ def survey_dialects(
             # A second import would fail for another reason: the tables of the first one exist already.
             continue
         try:
-            dialect = reference.load()
+            dialect = reference.load(beside)
         except WiringError as error:
             refused.append(error)
             if reference.module not in sys.modules:

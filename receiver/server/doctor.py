@@ -29,6 +29,7 @@ from receiver.server.permissions import exposures
 from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
+from receiver.shadowing import doubts_about
 from receiver.worker.liveness import is_here
 from receiver.worker.processes import Kind, Wiring, differences, running, shown
 
@@ -90,6 +91,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
     yield from (Check("wiring", False, str(error)) for error in wrong)
     if not wrong:
         yield Check("wiring", True, f"dialects {', '.join(sorted(dialects))}")
+    yield from (Check("wiring", True, doubt, doubtful=True) for doubt in doubts_about(settings.dialects, beside))
     if not settings.sources:
         yield Check("sources", False, "there is none: add a table [sources.<name>] to the settings file")
     for name, source in settings.sources.items():

@@ -30,6 +30,7 @@ from receiver.server.renewal import Renewal, read_anew
 from receiver.server.upkeep import facts_of, retention_of
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.settings import Settings, load, settings_folder
+from receiver.shadowing import doubts_about
 from receiver.worker.processes import Kind, Wiring
 from receiver.worker.worker import Worker
 
@@ -134,7 +135,7 @@ def install() -> Runtime:
             f"No source is set, so there is nothing to listen to: name a TOML file in {CONFIG_VARIABLE} with a table "
             "[sources.<name>] for each account. docs/operations.md has an example."
         )
-    for doubt in settings.doubts:
+    for doubt in [*settings.doubts, *doubts_about(settings.dialects, settings_folder())]:
         log.warning(doubt)
     return Runtime(settings, beside=settings_folder())
 
