@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,9 @@ from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.inbox.tables import ENDED
+from receiver.likeness import choice_of
 from receiver.release import release
+from receiver.search.arguments import parse_moment
 from receiver.search.filters import DeliveryFilter, as_text
 from receiver.search.replayable import unknown_ids
 from receiver.search.sources import is_source
@@ -22,6 +25,9 @@ RECEIVER = "http://127.0.0.1:8000"
 
 #: The most ids that an action lists one by one.
 MOST_RECORDED = 100
+
+#: The forms of a time that every option takes, as its help says them.
+TIME_FORMS = "As 2026-11-21T12:00:00Z, 14:02 of today in UTC, or 2h ago."
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 
@@ -40,6 +46,24 @@ def hookmirror(
     """The receiving end for product-catalog webhooks."""
 
 
+def time_option(what: str, *, metavar: str = "TIME") -> Any:
+    """An option that is a time, for `parse_moment` or the API, which take the same forms."""
+    return typer.Option(metavar=metavar, help=f"{what} {TIME_FORMS}")
+
+
+def no_reason(command: str) -> str:
+    """The reason that is recorded where nobody says why."""
+    return f"by hookmirror {command}, without a reason"
+
+
+def deliveries_filter(*, since: str | None, until: str | None, **named: Any) -> DeliveryFilter:
+    """The deliveries that the options of a command mean. Raises `BadRequest` for a text that is no time."""
+    now = datetime.now(UTC)
+    begin = None if since is None else parse_moment("--since", since, now=now)
+    end = None if until is None else parse_moment("--until", until, now=now)
+    return DeliveryFilter(**named, begin=begin, end=end)
+
+
 def source_named(sources: Mapping[str, Source], name: str) -> Source:
     """The source with this name. Raises `ConfigurationError`, which lists the known sources."""
     if not sources:
@@ -49,9 +73,17 @@ def source_named(sources: Mapping[str, Source], name: str) -> Source:
         )
     if name not in sources:
         raise ConfigurationError(
-            f"There is no source {name!r} in the settings: choose one of {', '.join(sorted(sources))}."
+            f"There is no source {name[:64]!r} in the settings: {choice_of(name, sources, named='choose one of')}."
         )
     return sources[name]
+
+
+def once_source(database: Database, sources: Mapping[str, Source], name: str | None) -> None:
+    """Raises `ConfigurationError` for the name of a source that the settings do not have, and never had."""
+    if name is not None and name not in sources and not is_source(database, name):
+        raise ConfigurationError(
+            f"There is no source {name[:64]!r}, and nothing is stored of one: {choice_of(name, sources)}."
+        )
 
 
 def meant_deliveries(
@@ -70,10 +102,9 @@ def meant_deliveries(
     if unknown:
         raise ConfigurationError(
             f"No delivery has the id {', '.join(map(str, unknown))}, so nothing is replayed: correct or leave out what "
-            "is wrong. /api/v1/deliveries lists the ids."
+            "is wrong. `hookmirror deliveries` lists the ids."
         )
-    if wanted.source is not None and not is_source(database, wanted.source):
-        source_named(sources, wanted.source)
+    once_source(database, sources, wanted.source)
     if ids:
         return {"ids": [str(each) for each in sorted(set(ids))[:MOST_RECORDED]], "deliveries": len(set(ids))}
     return as_text(wanted)

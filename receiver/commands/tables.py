@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,11 +12,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receiver.codec import encode
+from receiver.codec import encode, shortened
 from receiver.logs.escapes import visible
+from receiver.mirror.unit_of_work import plain
+from receiver.moments import time_text
 
 #: The width for output that is not a terminal, so that no line is folded.
 UNFOLDED = 100_000
+
+#: Characters of an object or a list that are shown, and of one member of an object that has more.
+LONGEST_JSON, LONGEST_MEMBER = 160, 40
+
+#: Said below a table in which something is cut.
+CUT = "A value that ends in … is cut: --json shows the whole."
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -24,7 +33,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for column in columns:
         table.add_column(column.upper(), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
+        table.add_row(*(Text(_of_column(name, value)) for name, value in zip(columns, row, strict=True)))
     _print(table)
 
 
@@ -34,19 +43,48 @@ def print_members(members: Mapping[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in members.items():
-        table.add_row(Text(visible(name)), Text(cell(value)))
+        table.add_row(Text(visible(name)), Text(_of_column(name, value)))
     _print(table)
 
 
 def cell(value: Any) -> str:
-    """Format a JSON value as text, with all digits of a number."""
+    """A value of JSON as a person reads it: all digits of a number, and objects and lists cut."""
     if value is None:
         return "–"
     if isinstance(value, str):
         return visible(value)
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return visible(encode(value).decode())
+    if isinstance(value, (Decimal, datetime)):
+        return str(plain(value))
+    return visible(_json(value))
+
+
+def tell_cut(values: Iterable[Any]) -> None:
+    """Say where the whole is shown, if one of these values is cut in its cell."""
+    if is_cut(values):
+        typer.echo(CUT)
+
+
+def is_cut(values: Iterable[Any]) -> bool:
+    """Whether one of these values is cut in its cell."""
+    return any(isinstance(value, (dict, list)) and len(encode(value).decode()) > LONGEST_JSON for value in values)
+
+
+def _json(value: Any) -> str:
+    """Compact JSON, cut: of an object that is too long each member first, so that all names are seen."""
+    if not isinstance(value, dict) or len(encode(value).decode()) <= LONGEST_JSON:
+        return shortened(value, LONGEST_JSON)
+    members = (f"{encode(name).decode()}:{shortened(member, LONGEST_MEMBER)}" for name, member in value.items())
+    text = f"{{{','.join(members)}}}"
+    return text if len(text) <= LONGEST_JSON else f"{text[: LONGEST_JSON - 1]}…"
+
+
+def _of_column(name: str, value: Any) -> str:
+    """A value below this name: times of our own to the second, everything else as it is."""
+    is_time = isinstance(value, str) and (name.endswith("_at") or name == "as of")
+    try:
+        return time_text(value) if is_time else cell(value)
+    except ValueError:
+        return cell(value)
 
 
 def _print(table: Table) -> None:

@@ -11,10 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from receiver.envelope import Event
 from receiver.errors import Unreadable, WiringError
 from receiver.logs.safe_text import name_of, told_with_type
+from receiver.verify.verifiers import Verifier
 
 
 def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
-    """Raises `WiringError` if the annotations show that parameters are in the wrong order."""
+    """Raise `WiringError` if the annotations show that parameters are in the wrong order."""
     found = hints(function)
     for parameter, kind in zip(inspect.signature(function).parameters, wanted.values(), strict=True):
         annotation = found.get(parameter)
@@ -25,7 +26,7 @@ def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None
 
 
 def event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
-    """What T is in the `Event[T]` of the function's first parameter."""
+    """The validator of T in the `Event[T]` of the function's first parameter."""
     parameter = next(iter(inspect.signature(function).parameters))
     annotation = hints(function).get(parameter)
     if get_origin(annotation) is not Event:
@@ -34,7 +35,7 @@ def event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
 
 
 def adapter(kind: Any) -> TypeAdapter[Any] | None:
-    """What validates values of this type; None for a type that takes everything."""
+    """The validator of values of this type; None for a type that accepts everything."""
     if kind in (Any, None, type(None)):
         return None
     return TypeAdapter(kind)
@@ -69,3 +70,18 @@ def _mistakes(error: ValidationError, what: str) -> str:
         return "; ".join(f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in found)
     except Exception as failed:
         return f"{error.error_count()} mistakes, which cannot be told ({name_of(failed)})"
+
+
+def called(function: Any) -> str:
+    """The name of a function, or of whatever else is called."""
+    return str(getattr(function, "__qualname__", type(function).__name__))
+
+
+def check_takes_request(dialect: str, verifier: Verifier) -> None:
+    """Raises `WiringError` for a verifier whose methods do not take the request as one value."""
+    for method in ("verify", "sign"):
+        if len(inspect.signature(getattr(verifier, method)).parameters) != 2:
+            raise WiringError(
+                f"The verifier of {dialect} has a method `{method}` that does not take (request, credentials), where "
+                "`request` is a WebhookRequest: write it so."
+            )

@@ -16,7 +16,15 @@ import httpx
 from pydantic import TypeAdapter
 
 from receiver import codec
-from receiver.dialects.annotations import adapter, check_order, event_model, hints, validate
+from receiver.dialects.annotations import (
+    adapter,
+    called,
+    check_order,
+    check_takes_request,
+    event_model,
+    hints,
+    validate,
+)
 from receiver.dialects.challenges import METHODS, Challenge
 from receiver.dialects.forms import read_form, write_form
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
@@ -43,7 +51,7 @@ class Handler:
     function: Callable[..., Any]
     #: None for a handler that takes the data as it is.
     model: TypeAdapter[Any] | None
-    #: Where it is written: "module.function".
+    #: The function's name: "module.function".
     name: str
 
     def parse(self, data: Any) -> Any:
@@ -77,7 +85,7 @@ class Dialect:
         `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
         Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
         """
-        _check_takes_request(name, verify)
+        check_takes_request(name, verify)
         self.name = name
         self.verifier = verify
         self.decompress = decompress
@@ -102,7 +110,7 @@ class Dialect:
     def __repr__(self) -> str:
         return f"Dialect({self.name!r})"
 
-    # ── what a dialect's author writes ────────────────────────────────────────────────────────────────────────
+    # ── for the author of a dialect ───────────────────────────────────────────────────────────────────────
 
     def envelope(self, function: Function) -> Function:
         """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is.
@@ -212,7 +220,7 @@ class Dialect:
         self._compose = function
         return function
 
-    # ── what the framework asks ───────────────────────────────────────────────────────────────────────────────
+    # ── for the framework ────────────────────────────────────────────────────────────────────────────────
 
     def read(self, plain: bytes, *, most_events: int = MOST_EVENTS) -> ReadBody:
         """The envelope of a verified body; a bundle of them where the envelope function returns a list.
@@ -232,7 +240,7 @@ class Dialect:
         except (Unreadable, RecursionError) as error:
             raise Unreadable(told(error)) from None
         except BaseException as error:
-            # An authentic body is never lost: what its dialect stumbles over is kept with the reason, to be replayed.
+            # An authentic body is never lost: if its dialect fails, it is stored with the reason, and can be replayed.
             # SystemExit, too, which would end the endpoint for every source.
             raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
 
@@ -284,6 +292,12 @@ class Dialect:
         return tuple(self._handlers)
 
     @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """The functions that decide what becomes of a delivery, in the order of their registration."""
+        read = () if self._read is None else (self._read,)
+        return (*read, *(each.function for each in (*self._hydrators, *self._handlers)))
+
+    @property
     def event_types(self) -> list[str]:
         """The event types that handlers take, as their patterns say them."""
         return [handler.pattern.text for handler in self._handlers]
@@ -314,31 +328,17 @@ class Dialect:
     def _check_plain(self, function: Any, what: str, parameters: tuple[str, ...]) -> None:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise WiringError(
-                f"{_called(function)} is async, and {what} is a plain `def`: move what waits for I/O into a "
+                f"{called(function)} is async, and {what} is a plain `def`: move what waits for I/O into a "
                 f"function under @{self.name}.hydrate(…)."
             )
         if len(inspect.signature(function).parameters) != len(parameters):
-            raise WiringError(f"{_called(function)} is {what}, so it takes ({', '.join(parameters)}).")
+            raise WiringError(f"{called(function)} is {what}, so it takes ({', '.join(parameters)}).")
 
     def _refuse_composed(self, reason: str) -> NoReturn:
         raise ConfigurationError(
             f"A body for {self.name} made from flags is not what its envelope reads ({reason.rstrip('.')}): "
             f"give other flags, write @{self.name}.compose, or send a fixture file."
         )
-
-
-def _check_takes_request(dialect: str, verifier: Verifier) -> None:
-    """Raises `WiringError` for a verifier whose methods do not take the request as one value."""
-    for method in ("verify", "sign"):
-        if len(inspect.signature(getattr(verifier, method)).parameters) != 2:
-            raise WiringError(
-                f"The verifier of {dialect} has a method `{method}` that does not take (request, credentials), where "
-                "`request` is a WebhookRequest: write it so."
-            )
-
-
-def _called(function: Any) -> str:
-    return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from receiver.ingest.challenging import answer_challenge
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
 from receiver.ingest.unhandled import tell_unhandled
+from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import quoted, told
@@ -153,7 +154,7 @@ def _bundled(source: VerifiableSource, arrival: Arrival, bundle: Bundle) -> Arri
 
 def _ignore_unhandled(source: VerifiableSource, arrival: Arrival) -> None:
     if source.dialect.handler_for(arrival.event_type) is None:
-        arrival.ignore(f"No handler takes {arrival.event_type}.")
+        arrival.ignore(no_handler_takes(arrival.event_type, source.dialect.event_types))
         tell_unhandled(source, arrival.event_type)
 
 

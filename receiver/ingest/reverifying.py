@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, update
 
+from receiver.database.columns import UtcDateTime
 from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused
 from receiver.inbox import refused
@@ -16,6 +18,7 @@ from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Refusal
+from receiver.inbox.tables import DELIVERIES, IDS, State, in_state
 from receiver.ingest.admission import Request, admit
 from receiver.ingest.group_commit import count_answers
 from receiver.ingest.source import VerifiableSource
@@ -110,5 +113,10 @@ def _take_and_accept(
             return []
         items = [each for arrival in arrivals for each in arrival.each()]
         answers = gathered(arrivals, resolve_duplicates(connection, items))
+        # They came long ago, and yet nobody has kept them waiting: else the backlog would look as old as they are.
+        connection.execute(_DUE_NOW, {"ids": [each.id for each in items], "now": datetime.now(UTC)})
         along(connection, answers)
         return list(zip(arrivals, answers, strict=True))
+
+
+_DUE_NOW = update(DELIVERIES).where(IDS, in_state(State.PENDING)).values(due_at=bindparam("now", type_=UtcDateTime()))

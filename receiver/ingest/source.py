@@ -41,7 +41,7 @@ class SpokenDialect(Protocol):
         """What the sender is told instead of our refusal, or with which status."""
 
     def handler_for(self, event_type: str, /) -> Any | None:
-        """The handler that takes this event type; None if there is none."""
+        """The handler that takes this event type; None without one."""
 
 
 class VerifiableSource(Protocol):

@@ -171,7 +171,7 @@ def _dialect(settings: Settings, job: Job) -> Dialect:
     if job.reference is None:
         return find_dialects(settings.dialects, beside=folder)[settings.sources[job.source].dialect]
     add_folder(folder)
-    return Reference(job.reference).load(folder)
+    return Reference(job.reference, named="to be rehearsed").load(folder)
 
 
 def _pick_up(database: Database, *, alone: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from receiver.codec import storable
 from receiver.envelope import LONGEST_NAME
@@ -13,6 +13,9 @@ from receiver.moments import in_utc
 #: Characters of a kind, a colon and an id.
 LONGEST_ENTITY = 2 * LONGEST_NAME + 1
 
+#: A time of today in UTC: `14:02`, `9:05:30`.
+_TODAY = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?")
+
 #: A time span before now: `90m`, `2h`, `3d`.
 _AGO = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -21,15 +24,23 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def parse_text(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
     """Check that a text could be stored in a column. Raises `BadRequest` if it is empty or too long."""
     if not text:
-        raise BadRequest(f"`{name}` is empty: give it a value, or leave it out.")
+        raise BadRequest(f"`{name}` is empty: give it a value, or leave it out.", names=(name,))
     if len(text) > longest:
-        raise BadRequest(f"`{name}` takes at most {longest:,} characters, because nothing that is stored has more.")
+        raise BadRequest(
+            f"`{name}` takes at most {longest:,} characters, because nothing that is stored has more.", names=(name,)
+        )
     return storable(text)
 
 
 def parse_moment(name: str, text: str, *, now: datetime) -> datetime:
-    """Parse ISO 8601 with an offset, or a span before now such as `2h`, into UTC. Raises `BadRequest`."""
+    """Parse ISO 8601 with an offset, `14:02` of today in UTC, or a span before now such as `2h`, into UTC.
+
+    Raises `BadRequest` for any other text.
+    """
     try:
+        if today := _TODAY.fullmatch(text):
+            hour, minute, second = (int(part or 0) for part in today.groups())
+            return now.astimezone(UTC).replace(hour=hour, minute=minute, second=second, microsecond=0)
         if ago := _AGO.fullmatch(text):
             return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         # An unescaped plus sign in an address arrives as a blank.
@@ -40,7 +51,8 @@ def parse_moment(name: str, text: str, *, now: datetime) -> datetime:
         pass
     raise BadRequest(
         f"`{name}` takes a time with its offset from UTC, such as 2026-11-21T12:00:00Z or 2026-11-21T20:00:00+08:00, "
-        "or how long ago it was, such as 90m, 2h or 3d."
+        "or of today in UTC, such as 14:02, or how long ago it was, such as 90m, 2h or 3d.",
+        names=(name,),
     )
 
 

@@ -14,6 +14,7 @@ from receiver.errors import Discard, Unreadable
 from receiver.inbox.bundles import NO_EVENTS
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
+from receiver.likeness import no_handler_takes
 from receiver.metrics import metrics
 from receiver.mirror.versions import AHEAD
 from receiver.worker.attempt import Attempt
@@ -64,7 +65,7 @@ def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedul
     envelope.date(delivery.received_at)
     attempt.handler = source.dialect.handler_for(envelope.event_type)
     if attempt.handler is None:
-        raise Discard(f"No handler takes {envelope.event_type}.")
+        raise Discard(no_handler_takes(envelope.event_type, source.dialect.event_types))
     attempt.details.handler = attempt.handler.name
     kind, entity_id = envelope.entity or ("", "")
     attempt.event = Event(

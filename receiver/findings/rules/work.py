@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
 from receiver.findings.faults import Fault
-from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, Start, total
+from receiver.logs.wording import counted
+from receiver.moments import clock_time
 
 #: Seconds for which the oldest due delivery must have waited.
 WAITED = 60.0
@@ -83,7 +86,7 @@ def api_fails(situation: Situation) -> Iterator[Finding]:
             fault.source,
             fault.first,
             f"the API of {fault.source} has failed since {clock_time(fault.first, situation.now)} ({fault.cause}), "
-            f"and {times(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
+            f"and {counted(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
             f"Check whether the system behind `api_url` of {fault.source} is down, and whether `api_key` is valid. "
             "Deliveries are tried again for about a day.",
             {"waiting": fault.waiting, "link": f"/api/v1/faults?source={fault.source}"},
@@ -92,7 +95,8 @@ def api_fails(situation: Situation) -> Iterator[Finding]:
 
 
 def one_cause(situation: Situation) -> Iterator[Finding]:
-    """Deliveries die or fail repeatedly with one cause, possibly since a new release."""
+    """Deliveries die, or fail again and again, for one cause; perhaps since another release."""
+    causes = Counter(fault.source for fault in situation.faults if fault.dead)
     for fault in situation.faults:
         if not fault.dead and (fault.waiting < FEW_WAITING or _is_of_the_api(situation, fault)):
             continue
@@ -106,7 +110,7 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
             f"{fault.cause}",
             "Mend the handler or the source, "
             + ("or return to the earlier release, " if start is not None else "")
-            + f"then run `hookmirror replay --source {fault.source} --state dead`.",
+            + _replay(fault, causes[fault.source]),
             {
                 "dead": fault.dead,
                 "waiting": fault.waiting,
@@ -116,6 +120,14 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
             },
             about=fault.id,
         )
+
+
+def _replay(fault: Fault, causes: int) -> str:
+    """The command that sends the deliveries through again, and how many findings it is enough for."""
+    if not fault.dead:
+        return "then wait for the next attempts."
+    command = f"then run `hookmirror replay --source {fault.source} --state dead`"
+    return f"{command}." if causes == 1 else f"{command} once: it is for all {causes} causes of {fault.source}."
 
 
 def _came_with(fault: Fault, start: Start) -> bool:
@@ -134,8 +146,10 @@ def _is_of_the_api(situation: Situation, fault: Fault) -> bool:
 
 def _how_many(fault: Fault) -> str:
     source = fault.source
-    dead = times(fault.dead, f"delivery of {source} is dead", f"deliveries of {source} are dead") if fault.dead else ""
+    dead = (
+        counted(fault.dead, f"delivery of {source} is dead", f"deliveries of {source} are dead") if fault.dead else ""
+    )
     waiting = (
-        times(fault.waiting, f"delivery of {source} fails", f"deliveries of {source} fail") if fault.waiting else ""
+        counted(fault.waiting, f"delivery of {source} fails", f"deliveries of {source} fail") if fault.waiting else ""
     )
     return " and ".join(filter(None, (dead, waiting)))
