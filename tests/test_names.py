@@ -44,6 +44,7 @@ FORMS = {
     "standing": "finding",
     "upkeep": "retention",
     "challenging": "challenge",
+    "shadowing": "shadow",
     "replies": "reply",
     "pressing": "button",
 }

@@ -42,13 +42,3 @@ def as_kept(body: bytes, headers: Mapping[str, str], verifier: Any, trusts: str 
 def values_of(body: bytes, names: Iterable[str]) -> dict[str, Any]:
     """The values of these parameters."""
     return {name: VALUES_TAKEN[name](body) for name in names}
-
-
-def check_takes_request(dialect: str, verifier: Any) -> None:
-    """Raises `WiringError` for a verifier whose methods do not take the request as one value."""
-    for method in ("verify", "sign"):
-        if len(inspect.signature(getattr(verifier, method)).parameters) != 2:
-            raise WiringError(
-                f"The verifier of {dialect} has a method `{method}` that does not take (request, credentials), where "
-                "`request` is a WebhookRequest: write it so."
-            )

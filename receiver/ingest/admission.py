@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from time import perf_counter
 from types import NoneType
 from typing import NamedTuple
 
@@ -39,6 +40,10 @@ LONGEST_HEADER = 512
 OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
 
+#: Seconds for one webhook, on average, after which admitting is slow.
+SLOW_SECONDS = 0.1
+
+
 class Request(NamedTuple):
     """A complete webhook as received."""
 
@@ -59,7 +64,23 @@ def admit(requests: Sequence[Request], *, now: datetime | None = None) -> list[A
     They arrive now, unless they did earlier.
     """
     now = now or datetime.now(UTC)
-    return [_admit_one(request, now) for request in requests]
+    began = perf_counter()
+    admitted = [_admit_one(request, now) for request in requests]
+    seconds = perf_counter() - began
+    if seconds > SLOW_SECONDS * len(requests):
+        _tell_slow(requests, seconds)
+    return admitted
+
+
+def _tell_slow(requests: Sequence[Request], seconds: float) -> None:
+    """Log the sources of requests that took long to admit, since all other acks waited for them."""
+    for name in sorted({request.source.name for request in requests}):
+        log.warning(
+            "verifying and reading webhooks takes long, and every ack waits for it: make the envelope function quicker",
+            about={"source": name},
+            seconds=round(seconds, 3),
+            webhooks=len(requests),
+        )
 
 
 def _admit_one(request: Request, now: datetime) -> Admitted:
