@@ -27,7 +27,7 @@ from receiver.ingest.unhandled import tell_unhandled
 from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
-from receiver.logs.safe_text import quoted, told
+from receiver.logs.safe_text import name_of, quoted, told
 from receiver.verify.request import RawHeaders, WebhookRequest
 from receiver.verify.verifiers import Verified
 
@@ -90,7 +90,9 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
         return refusal
     except BaseException:
         # Raised by a dialect's verifier. Even SystemExit concerns this one request only.
-        log.exception("cannot verify a webhook; its sender is asked to retry", about={"source": request.source.name})
+        verifier = name_of(request.source.dialect.verifier)
+        about = {"source": request.source.name, "verifier": verifier}
+        log.exception("cannot verify a webhook; its sender is asked to retry", about=about)
         return Unavailable("This cannot be verified now, because of an error here. Send it again later.")
 
 
