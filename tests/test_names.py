@@ -187,6 +187,7 @@ PLAIN = {
         "signature_plan",
         "header_values",
         "taking_headers",
+        "own_settings",
         "bodies",
         "secret_forms",
         "diagnosis",

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from receiver import codec
 from receiver.dialects.annotations import (
@@ -60,6 +60,7 @@ class Dialect:
         decompress: bool = False,
         keep_headers: Iterable[str] = (),
         trusts_header: str | None = None,
+        settings: type[BaseModel] | None = None,
         form: bool | str = False,
         on_accept: SenderReply | None = None,
         on_refusal: SenderReply | int | None = None,
@@ -68,6 +69,7 @@ class Dialect:
 
         `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
         `trusts_header` is one that chooses the handler although no signature covers it, and nothing else.
+        `settings` is the model of what only this dialect knows: a source's table `[sources.<name>.settings]`.
         With `form`, bodies may be forms: read as the JSON in the field that it names, or, if True, as all fields.
         `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
         Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
@@ -82,6 +84,7 @@ class Dialect:
         for header in signature_headers(verify) or ():
             if header not in NEVER_KEPT:
                 self.kept_headers[header.encode()] = header
+        self.settings_model = settings
         self.form = form
         self.on_accept = accepting(name, on_accept)
         self.on_refusal = refusing(name, on_refusal)

@@ -11,6 +11,7 @@ from pathlib import Path
 from receiver.dialects.compression import decompressed, is_compressed
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.items import MOST_EVENTS
+from receiver.dialects.own_settings import adopt_own_settings
 from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.header_values import KeptBody
@@ -181,7 +182,7 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
             f"The source {settings.name} speaks `{settings.dialect}`, which is not among the dialects: choose one of "
             f"{', '.join(sorted(dialects))}, or name your own under `dialects`."
         )
-    credentials = settings.credentials()
+    credentials = replace(settings.credentials(), own=adopt_own_settings(settings, dialect.settings_model))
     with foreign_code(f"The verifier of {dialect.name}, asked about the source {settings.name},", holds_secrets=True):
         wrong = dialect.verifier.check(credentials)
     if wrong is not None:
