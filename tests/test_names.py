@@ -43,6 +43,9 @@ FORMS = {
     "watching": "duty",
     "standing": "finding",
     "upkeep": "retention",
+    "challenging": "challenge",
+    "shadowing": "shadow",
+    "replies": "reply",
     "pressing": "button",
 }
 
@@ -182,6 +185,13 @@ PLAIN = {
         "signatures",
         "composed",
         "signature_plan",
+        "header_values",
+        "taking_headers",
+        "own_settings",
+        "bodies",
+        "secret_forms",
+        "diagnosis",
+        "doubts",
         "algorithms",
         "freshness",
         "encodings",
