@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.commands.actions import actions
 from receiver.commands.ask import ask
 from receiver.commands.changes import changes
+from receiver.commands.console import console
 from receiver.commands.console_link import console_link
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
@@ -35,6 +36,7 @@ from receiver.commands.runs import runs
 from receiver.commands.search import search
 from receiver.commands.send import send
 from receiver.commands.serve import serve
+from receiver.commands.sessions import sessions
 from receiver.commands.show import show
 from receiver.commands.tail import tail
 from receiver.commands.token import token
@@ -50,7 +52,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, follow, reload, token, console_link, doctor, findings, refused, send),
+    *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, refused, send),
     *(top, tail, search, deliveries, show, rows, row, changes),
     *(replay, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )

@@ -24,6 +24,7 @@ from receiver.api.reads import Reads
 from receiver.api.refused import RefusedRequests
 from receiver.api.runs import Runs
 from receiver.api.search import Search
+from receiver.api.sessions import ConsoleSessions
 from receiver.api.stats import Counts, Stats
 from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
@@ -86,5 +87,6 @@ class ApiParts:
             Stats(Counts(database, self.sources, reconciles=self.reconciles)),
             Processes(lookup),
             Findings(lookup, self.facts),
+            ConsoleSessions(lookup),
             RefusedRequests(lookup, self.inbox, self.facts, wake=self.wake),
         )

@@ -34,6 +34,8 @@ def footer_of(page: ConsolePage, visit: Visit) -> Footer:
 def option(page: ConsolePage, name: str, text: str) -> str:
     """The command's option for a parameter: `--name text`, or the flag itself for true and false."""
     named = dict(page.options).get(name, name).replace("_", "-")
+    if not named:
+        return shlex.quote(text)
     if text in ("true", "false"):
         return f"--{named}" if text == "true" else f"--no-{named}"
     return f"--{named} {shlex.quote(text)}"

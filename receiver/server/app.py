@@ -20,31 +20,26 @@ from receiver.api.ask import SourceQuestions
 from receiver.api.read_budget import ReadBudget
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.resources import ApiParts
-from receiver.api.routes import Api, answer_database_error, answer_http_error, answer_refused
-from receiver.api.tokens import Tokens
+from receiver.api.routes import answer_database_error, answer_http_error, answer_refused
 from receiver.console.site import Console
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.retries import RetrySchedule
 from receiver.ingest.connections import Connections
 from receiver.ingest.endpoint import Endpoint, Receive, Send, inner_path
 from receiver.ingest.group_commit import GroupCommit
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.keeping import Keeper
 from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
-from receiver.provenance.why import explainer
 from receiver.runs.feeder import FeederThread
-from receiver.runs.schedule import statuses
-from receiver.search.cursors import Cursors
+from receiver.server.api_parts import ServedParts, new_api
 from receiver.server.console import is_for_console, new_console
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.renewal import Reloader, Renewal, Requests
 from receiver.server.runtime import Runtime, install
-from receiver.server.upkeep import bounds_of, facts_of, watch
+from receiver.server.upkeep import bounds_of, watch
 from receiver.settings.settings import Settings
-from receiver.worker.processes import Kind, Wiring
+from receiver.worker.processes import Kind
 from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
@@ -95,11 +90,17 @@ class App:
             keep=self._keeper.offer,
         )
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
-        self._read_inbox = Inbox(runtime.database.beside(connections=at_once, seconds=seconds))
-        self._reads = Reads(at_once=at_once, seconds=seconds, budget=ReadBudget(is_busy=self._group_commit.is_busy))
-        self._measuring = Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS)
-        self._questions = SourceQuestions(runtime.database, lambda: runtime.sources)
         self._readiness = self._new_readiness()
+        self._served = ServedParts(
+            inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
+            reads=Reads(at_once=at_once, seconds=seconds, budget=ReadBudget(is_busy=self._group_commit.is_busy)),
+            measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
+            readiness=self._readiness,
+            exposition=runtime.exposition,
+            questions=SourceQuestions(runtime.database, lambda: runtime.sources),
+            wake=self._wake,
+            warnings=lambda: self._registration.warnings,
+        )
         self._rest = self._api(settings, runtime.sources, lifespan=self.lifespan)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloader = None if requests is None else self._make_reloader(requests)
@@ -112,23 +113,7 @@ class App:
 
     def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Rest:
         """Everything but the endpoint. Raises `ConfigurationError` for settings that it cannot work with."""
-        parts = ApiParts(
-            inbox=self._read_inbox,
-            sources=sorted(sources),
-            cursors=Cursors(settings.secret_keys),
-            page_bytes=settings.api_page_bytes,
-            readiness=self._readiness,
-            exposition=self._runtime.exposition,
-            measuring=self._measuring,
-            facts=facts_of(settings, sources),
-            wake=self._wake,
-            wiring=Wiring.of(sources),
-            warnings=lambda: self._registration.warnings,
-            questions=self._questions,
-            explain=explainer(sources, RetrySchedule(attempts=settings.max_attempts)),
-            reconciles=lambda now: statuses(self._read_inbox.database, sources, now=now),
-        )
-        api = Api(Tokens(settings.secret_keys), self._reads, parts.resources())
+        api = new_api(self._served, settings, sources)
         rest = Starlette(
             routes=api.routes(),
             lifespan=lifespan,
@@ -142,7 +127,7 @@ class App:
         rest.router.redirect_slashes = False
         if not settings.console:
             return Rest(rest, None)
-        return Rest(rest, new_console(settings, api, self._reads, self._read_inbox.database))
+        return Rest(rest, new_console(settings, api, self._served))
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         path = inner_path(scope) if scope["type"] == "http" else ""
@@ -166,7 +151,7 @@ class App:
         yield
         for part in reversed(started):
             part.stop()
-        for each in (self._reads, self._measuring, self._questions, self._readiness):
+        for each in (self._served.reads, self._served.measuring, self._served.questions, self._readiness):
             each.close()
         self._runtime.database.close()
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from receiver.api.reads import Reads
 from receiver.api.routes import Api
 from receiver.console.page import CONSOLE_PATH
 from receiver.console.site import Console, ConsoleParts
-from receiver.database.database import Database
+from receiver.server.api_parts import ServedParts
 from receiver.sessions.links import Links
 from receiver.sessions.sessions import Sessions
 from receiver.settings.settings import Settings
 
 
-def new_console(settings: Settings, api: Api, reads: Reads, database: Database) -> Console:
-    """The console that these settings describe, reading this database in these turns."""
+def new_console(settings: Settings, api: Api, served: ServedParts) -> Console:
+    """The console that these settings describe, reading over the connections and in the turns of the API."""
     keys = settings.secret_keys
     sessions = Sessions(
-        database,
+        served.inbox.database,
         keys,
         lifetime=timedelta(hours=settings.console_session_hours),
         idle=timedelta(minutes=settings.console_idle_minutes),
@@ -26,7 +25,7 @@ def new_console(settings: Settings, api: Api, reads: Reads, database: Database) 
     return Console(
         ConsoleParts(
             operations={operation.name: operation for operation in api.operations},
-            reads=reads,
+            reads=served.reads,
             sessions=sessions,
             links=Links(keys),
             settings=settings,

@@ -15,12 +15,15 @@ from pathlib import Path
 import structlog
 import uvicorn
 
+from receiver.console.page import CONSOLE_PATH
 from receiver.errors import ConfigurationError
+from receiver.ingest.bounded import BoundedProtocol
 from receiver.ingest.fast_path import FastPathProtocol
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.metrics import metrics
 from receiver.metrics.sharing import SHARED_VARIABLE
 from receiver.server.app import App
+from receiver.server.console_app import ConsoleApp
 from receiver.server.renewal import stop_listening
 from receiver.server.supervisor import Supervisor
 from receiver.settings.environment import VITALS_VARIABLE
@@ -74,14 +77,14 @@ def inherit(number: int) -> socket.socket:
         ) from None
 
 
-def run(application: App, listening: socket.socket, *, root_path: str = "") -> None:
+def run(application: App | ConsoleApp, listening: socket.socket, *, root_path: str = "") -> None:
     """Serve in this process, until a signal says to end: requests under way are answered first.
 
     `root_path` is where a proxy serves this under.
     """
     config = uvicorn.Config(
         application,
-        http=FastPathProtocol,
+        http=FastPathProtocol if isinstance(application, App) else BoundedProtocol,
         # There are no web sockets here, and one that a stranger asks for in vain could spoil the end of the server.
         ws="none",
         log_config=None,
@@ -95,7 +98,7 @@ def run(application: App, listening: socket.socket, *, root_path: str = "") -> N
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn stops gracefully, and then raises the signal again: a requested end is not a failure.
         signal.signal(number, lambda *_: sys.exit(0))
-    _say_where(listening)
+    _say_where(listening, f"{HOOKS_PATH}<source>" if isinstance(application, App) else f"{CONSOLE_PATH}/")
     try:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
@@ -114,7 +117,7 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool, roo
         commands.append([*hookmirror, "worker"])
     # A connection from now on waits for the first process that is ready, instead of being refused.
     listening.listen(QUEUED_CONNECTIONS)
-    _say_where(listening)
+    _say_where(listening, f"{HOOKS_PATH}<source>")
     with _shared_folder() as shared:
         environment = {name: value for name, value in os.environ.items() if name != VITALS_VARIABLE}
         supervisor = Supervisor(
@@ -143,7 +146,7 @@ def _shared_folder() -> Iterator[Path | None]:
             yield Path(made)
 
 
-def _say_where(listening: socket.socket) -> None:
+def _say_where(listening: socket.socket, path: str) -> None:
     address, *rest = listening.getsockname()
     where = f"{address}:{rest[0]}" if rest else address
-    structlog.get_logger(__name__).info("listening", url=f"http://{where}{HOOKS_PATH}<source>")
+    structlog.get_logger(__name__).info("listening", url=f"http://{where}{path}")

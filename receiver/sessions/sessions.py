@@ -28,6 +28,9 @@ COOKIE_SALT, FORM_SALT = "hookmirror-console-session", "hookmirror-console-form"
 #: How often a session is noted as seen.
 SEEN_INTERVAL = timedelta(minutes=1)
 
+#: Sessions that are listed.
+MOST_SESSIONS = 1_000
+
 #: How long a session that has ended is kept, so that its link stays used.
 ENDED_KEPT = timedelta(days=1)
 

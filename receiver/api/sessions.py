@@ -1,0 +1,85 @@
+"""Sessions over HTTP: who is signed in to the console, and the end of a session."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from msgspec import Meta
+from sqlalchemy import RowMapping
+
+from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
+from receiver.api.lookup import Lookup
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.tokens import Scope
+from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Unavailable
+from receiver.schemas import Moment, Shape
+from receiver.sessions import sessions
+from receiver.sessions.roles import Role
+
+
+class SessionShown(Shape, frozen=True):
+    """One person who is signed in to the console."""
+
+    id: Annotated[str, Meta(description="The hash of what the cookie holds.")]
+    name: str
+    role: Role
+    created_at: Moment
+    seen_at: Annotated[Moment, Meta(description="When a page was asked for last, to the minute.")]
+    ends_at: Moment
+
+
+class SessionList(Shape, frozen=True):
+    items: list[SessionShown]
+
+
+SESSION_ID = Parameter("id", {"type": "string"}, "The id of a session.", str, "")
+
+
+class ConsoleSessions:
+    """The operations on sessions of the console."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                name="list_sessions",
+                path="/api/v1/sessions",
+                summary="Who is signed in to the console, the newest first",
+                answer=self.list_sessions,
+                answers={200: SessionList},
+                scope=Scope.READ,
+                refusals=(BadRequest, Unavailable),
+            ),
+            Operation(
+                name="end_session",
+                method="post",
+                path="/api/v1/sessions/{id}/end",
+                summary="End a session of the console at once",
+                answer=self.end,
+                answers={200: SessionShown},
+                scope=Scope.OPERATE,
+                parameters=(SESSION_ID, WHY, IDEMPOTENCY_KEY),
+                refusals=(BadRequest, NotFound, KeyUsed, ReasonWanted, Unavailable),
+            ),
+        ]
+
+    def list_sessions(self, _: Question) -> SessionList:
+        found = self._lookup.page(sessions.listed(now=datetime.now(UTC)), show_session, sessions.MOST_SESSIONS)
+        return SessionList(found.items)
+
+    def end(self, asked: Question) -> SessionShown:
+        """Raises `NotFound` for a session that has ended, or never was."""
+        session = asked[SESSION_ID]
+        request = asked_by(asked, "end session", session=session)
+        ended = sessions.end(self._lookup.database, request, session, now=datetime.now(UTC))
+        if ended is None:
+            raise NotFound("There is no such session, or it has ended: list them again.")
+        return show_session(ended)
+
+
+def show_session(row: RowMapping) -> SessionShown:
+    """A session as the API and the command show it."""
+    return SessionShown(**{name: row[name] for name in SessionShown.__struct_fields__})

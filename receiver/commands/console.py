@@ -1,0 +1,28 @@
+"""`hookmirror console`: serves the console in a process of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from receiver.ingest.connections import allow_open_files
+from receiver.server import server
+from receiver.server.console_app import ConsoleApp
+from receiver.server.renewal import stop_listening
+from receiver.server.runtime import install
+
+
+def console(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8001,
+    root_path: Annotated[str, typer.Option(help="The path prefix behind a proxy, such as /pim.")] = "",
+) -> None:
+    """Serve the console in a process of its own, so that people who look take no time from the acks."""
+    # Settings are read once here: a signal to reload them must not end the process.
+    stop_listening()
+    runtime = install()
+    listening = server.listen(host, port)
+    runtime.open()
+    allow_open_files(runtime.settings.max_connections)
+    server.run(ConsoleApp(runtime), listening, root_path=root_path.rstrip("/"))

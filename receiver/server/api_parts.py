@@ -1,0 +1,61 @@
+"""The API of a process: its resources, made of the parts that the process has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from receiver.api.ask import SourceQuestions
+from receiver.api.exposition import Exposition
+from receiver.api.readiness import Readiness
+from receiver.api.reads import Reads
+from receiver.api.resources import ApiParts
+from receiver.api.routes import Api
+from receiver.api.tokens import Tokens
+from receiver.dialects.sources import Source
+from receiver.inbox.inbox import Inbox
+from receiver.inbox.retries import RetrySchedule
+from receiver.provenance.why import explainer
+from receiver.runs.schedule import statuses
+from receiver.search.cursors import Cursors
+from receiver.server.upkeep import facts_of
+from receiver.settings.settings import Settings
+from receiver.worker.processes import Wiring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedParts:
+    """The parts of a process that stay when settings change."""
+
+    #: With the connections of the reads.
+    inbox: Inbox
+    reads: Reads
+    measuring: Reads
+    readiness: Readiness
+    exposition: Exposition
+    questions: SourceQuestions
+    #: Called when there is new work for the worker of this process.
+    wake: Callable[[], None] = lambda: None
+    #: What `/readyz` warns of.
+    warnings: Callable[[], list[str]] = list
+
+
+def new_api(served: ServedParts, settings: Settings, sources: Mapping[str, Source]) -> Api:
+    """The API that these settings describe. Raises `ConfigurationError` for settings that it cannot work with."""
+    parts = ApiParts(
+        inbox=served.inbox,
+        sources=sorted(sources),
+        cursors=Cursors(settings.secret_keys),
+        page_bytes=settings.api_page_bytes,
+        readiness=served.readiness,
+        exposition=served.exposition,
+        measuring=served.measuring,
+        facts=facts_of(settings, sources),
+        wake=served.wake,
+        wiring=Wiring.of(sources),
+        warnings=served.warnings,
+        questions=served.questions,
+        explain=explainer(sources, RetrySchedule(attempts=settings.max_attempts)),
+        reconciles=lambda now: statuses(served.inbox.database, sources, now=now),
+    )
+    return Api(Tokens(settings.secret_keys), served.reads, parts.resources())

@@ -1,0 +1,77 @@
+"""The console as a process of its own: its pages, and whether it is alive and ready, but no endpoint and no API.
+
+So however many people look, they take no time from the acks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from receiver.api import exposition, readiness
+from receiver.api.ask import SourceQuestions
+from receiver.api.readiness import Readiness
+from receiver.api.reads import Reads
+from receiver.api.routes import answer_database_error, answer_http_error, answer_refused
+from receiver.errors import Refused
+from receiver.inbox.inbox import Inbox
+from receiver.ingest.connections import Connections
+from receiver.ingest.endpoint import Receive, Send, inner_path
+from receiver.ingest.incoming import Incoming
+from receiver.server.api_parts import ServedParts, new_api
+from receiver.server.console import is_for_console, new_console
+from receiver.server.runtime import Runtime
+
+#: What is served beside the console.
+PROBES = ("/healthz", "/readyz", "/metrics")
+
+
+class ConsoleApp:
+    """The ASGI application of such a process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        settings, sources = runtime.settings, runtime.sources
+        self._runtime = runtime
+        asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
+        at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
+        self._served = ServedParts(
+            inbox=Inbox(runtime.database.beside(connections=at_once, seconds=seconds)),
+            # Nothing is acked here, so reads cost nothing.
+            reads=Reads(at_once=at_once, seconds=seconds),
+            measuring=Reads(at_once=1, seconds=exposition.STATEMENT_SECONDS),
+            readiness=Readiness(Inbox(asked), sorted(sources), max_backlog_seconds=settings.max_backlog_seconds),
+            exposition=runtime.exposition,
+            questions=SourceQuestions(runtime.database, lambda: runtime.sources),
+        )
+        #: For the server's protocol, which bounds what strangers may take.
+        self.connections = Connections(settings, Incoming(settings))
+        api = new_api(self._served, settings, sources)
+        self._console = new_console(settings, api, self._served)
+        handlers: dict[Any, Any] = {
+            Refused: answer_refused,
+            HTTPException: answer_http_error,
+            SQLAlchemyError: answer_database_error,
+        }
+        routes = [route for route in api.routes() if getattr(route, "path", "") in PROBES]
+        self._rest = Starlette(routes=routes, lifespan=self.lifespan, exception_handlers=handlers)
+        self._rest.router.redirect_slashes = False
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and is_for_console(inner_path(scope)):
+            await self._console(scope, receive, send)  # type: ignore[arg-type]
+        else:
+            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+
+    @asynccontextmanager
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Everything behind the application, from start to stop."""
+        yield
+        served = self._served
+        for each in (served.reads, served.measuring, served.questions, served.readiness):
+            each.close()
+        self._runtime.database.close()
