@@ -23,7 +23,7 @@ class DifferingColumn(NamedTuple):
     there: str | None
 
 
-class Cause(NamedTuple):
+class Explanation(NamedTuple):
     """Why the mirror and the source differ, or do not."""
 
     says: str
@@ -43,7 +43,7 @@ class AnsweredQuestion(NamedTuple):
     known_there: bool
     changed_there: datetime | None
     differing: list[DifferingColumn]
-    causes: list[Cause]
+    causes: list[Explanation]
     #: What a repair did; None if nothing was repaired.
     repair: str | None
 
@@ -99,30 +99,30 @@ def _repair(result: dict[str, Any]) -> str:
 
 def _causes(
     result: dict[str, Any], differing: Sequence[DifferingColumn], why: WhyRow | None, history: Sequence[Change]
-) -> list[Cause]:
+) -> list[Explanation]:
     if not result.get("known_here", True):
-        return [Cause("The mirror has never heard of it: no webhook about it was accepted.", never_accepted=True)]
+        return [Explanation("The mirror has never heard of it: no webhook about it was accepted.", never_accepted=True)]
     if not differing:
         newest = f": its last change is number {history[0].seq} of the change feed" if history else ""
-        return [Cause(f"The mirror says the same. Who shows something else reads late{newest}.")]
+        return [Explanation(f"The mirror says the same. Who shows something else reads late{newest}.")]
     told = [*_told_by_deliveries(differing, why)]
     if told:
         return told
-    return [Cause("No delivery says so: the webhook was never sent, or never accepted.", never_accepted=True)]
+    return [Explanation("No delivery says so: the webhook was never sent, or never accepted.", never_accepted=True)]
 
 
-def _told_by_deliveries(differing: Sequence[DifferingColumn], why: WhyRow | None) -> list[Cause]:
+def _told_by_deliveries(differing: Sequence[DifferingColumn], why: WhyRow | None) -> list[Explanation]:
     """Deliveries that told what the source says, or that may have: they lost, are dead, or were ignored."""
     if why is None:
         return []
     names = {each.name: each.there for each in differing}
     found = [
-        Cause(f"A delivery said so about {each.column}, and lost ({each.lost.how}).", each.lost.delivery)
+        Explanation(f"A delivery said so about {each.column}, and lost ({each.lost.how}).", each.lost.delivery)
         for each in why.columns
         if each.lost is not None and each.column in names and str(each.lost.value) == names[each.column]
     ]
     found += [
-        Cause(f"A delivery about it is {each.state}: {each.reason or 'no reason is known'}", each.id)
+        Explanation(f"A delivery about it is {each.state}: {each.reason or 'no reason is known'}", each.id)
         for each in why.not_in_force
     ]
     return found

@@ -47,15 +47,29 @@ def timeline(history: list[Change], why: WhyRow | None) -> list[TimelineEntry]:
 
 
 def _of_change(change: Change) -> TimelineEntry:
-    columns = [ChangedColumn(name, change.before.get(name), value) for name, value in change.after.items()]
+    columns = [*_changed_columns(change)]
     return TimelineEntry(change.recorded_at, change.operation, columns, change.delivery_id, change.run, change.seq)
+
+
+def _changed_columns(change: Change) -> Iterator[ChangedColumn]:
+    """Columns, and members of documents, that are other than before."""
+    for name, after in change.after.items():
+        before = change.before.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            for member in {**before, **after}:
+                if before.get(member) != after.get(member):
+                    yield ChangedColumn(f"{name}.{member}", before.get(member), after.get(member))
+        elif before != after:
+            yield ChangedColumn(name, before, after)
 
 
 def _of_losses(why: WhyRow) -> Iterator[TimelineEntry]:
     """Values that came too late, or lost a tie; those that were the value are among the changes."""
     by_delivery: dict[tuple[str, str], list[tuple[str, LostValue]]] = {}
     for column in why.columns:
-        if column.lost is not None and column.lost.how != "overtaken":
+        # Of a document, its members tell.
+        is_document = column.lost is not None and column.lost.value is None and not column.lost.absent
+        if column.lost is not None and column.lost.how != "overtaken" and not is_document:
             by_delivery.setdefault((column.lost.delivery, column.lost.how), []).append((column.column, column.lost))
     for (delivery, how), lost in by_delivery.items():
         told = [ChangedColumn(name, None, each.value) for name, each in lost]

@@ -29,8 +29,10 @@ from simulator.testing import Simulated, SimulatedSystem
 #: Events of each simulated system's random history.
 EVENTS = 12
 
+MINUTE = timedelta(minutes=1)
+
 #: The past that is made up: how often the history is repeated, and how far apart.
-REMEMBERED, REMEMBERED_EVERY = 40, timedelta(minutes=6)
+REMEMBERED, REMEMBERED_EVERY = 40, 6 * MINUTE
 
 #: The SKU that journeys look for, and its row.
 SKU, TABLE, SOURCE = "4711", "products", "iimmpact"
@@ -167,18 +169,17 @@ def _remember(stock: ConsoleStock) -> None:
 def _contradict(stock: ConsoleStock) -> None:
     """One product with a late delivery, whose source then changes it without telling."""
     shop = stock.systems[SOURCE]
-    shop.create(kind="product", product_code=SKU, display_name="Lamp")
-    # Its id there is another than its SKU.
-    product = next(each for each in shop.system.alive("product") if each.data["product_code"] == SKU)
-    stock.rows["contradicted"] = (TABLE, SOURCE, product.id)
+    lamp = shop.create(kind="product", product_code=SKU, display_name="Lamp")
+    stock.rows["contradicted"] = (TABLE, SOURCE, lamp.external_id)
+    shop.update(lamp, display_name="Bright lamp")
     shop.wait()
     stock.settle()
+    newest, first = stock.ask(f"/api/v1/deliveries?source={SOURCE}&entity=product:{SKU}")["items"]
+    stock.deliveries |= {"first": first["id"], "newest": newest["id"]}
+    data = shop.system.resources[lamp.family].data
     now = datetime.now(UTC)
-    minutes = {"first": 30, "newest": -1, "late": 15}
-    for name, told in (("first", "Lamp"), ("newest", "Bright lamp"), ("late", "Old lamp")):
-        at = now - timedelta(minutes=minutes[name])
-        stock.deliveries[name] = stock.tell(_body(product.id, product.data | {"display_name": told}, at))
-    shop.system.alter(product.family, now + timedelta(minutes=2), display_name="Brightest lamp")
+    stock.deliveries["late"] = stock.tell(_body(SKU, data | {"display_name": "Old lamp"}, now - 15 * MINUTE))
+    shop.system.alter(lamp.family, now, display_name="Brightest lamp")
 
 
 def _break(stock: ConsoleStock) -> None:

@@ -27,7 +27,7 @@ ASKED: Parameter[int | None] = Parameter(
     "asked", {"type": "string"}, "The action that asked the source.", number("asked"), None
 )
 
-ROW_PATH = "/mirror/{table}/{source}/{external_id:path}"
+PATH_OF_A_ROW = "/mirror/{table}/{source}/{external_id:path}"
 
 #: Columns of every row, which the page tells in words.
 SHARED = frozenset({"source", "external_id", "active", "changed_at", "deactivated_at", "tie"})
@@ -146,7 +146,7 @@ def _runs(history: list[Change]) -> dict[str, str]:
     return {column: run for column, run in newest.items() if run is not None}
 
 
-def _asked_at(visit: Visit, answer: AskedRow) -> str:
+def _asked_at(_: Visit, answer: AskedRow) -> str:
     """The row's page with what the source answered."""
     return path_of_row(answer.table, answer.source, answer.external_id, asked=answer.action)
 
@@ -154,7 +154,7 @@ def _asked_at(visit: Visit, answer: AskedRow) -> str:
 PAGES = (
     ConsolePage(
         name="row",
-        path=ROW_PATH,
+        path=PATH_OF_A_ROW,
         title="A row",
         template="row.html",
         operation="show_row",
@@ -167,7 +167,7 @@ PAGES = (
 BUTTONS = (
     Button(
         name="ask_source",
-        path=f"{ROW_PATH}/ask",
+        path=f"{PATH_OF_A_ROW}/ask",
         label="Ask the source",
         operation="ask_source",
         command="hookmirror ask {table} {source} {external_id}",
@@ -176,7 +176,7 @@ BUTTONS = (
     ),
     Button(
         name="repair_row",
-        path=f"{ROW_PATH}/repair",
+        path=f"{PATH_OF_A_ROW}/repair",
         label="Repair this row",
         operation="repair_row",
         command="hookmirror ask {table} {source} {external_id} --repair",

@@ -69,12 +69,12 @@ def show_rows(visit: Visit) -> RowList:
         items=page.items,
         columns=[name for name in ("sku", "name", "price") if first and getattr(first, name) is not UNSET],
         fields=filter_fields(visit, ROW_FILTERS),
-        listing=listing(visit, ROWS, following=page.next),
+        listing=listing(visit, LIST_OF_ROWS, following=page.next),
         matching=page.matching,
     )
 
 
-TABLES = ConsolePage(
+LIST_OF_TABLES = ConsolePage(
     name="tables",
     path="/mirror",
     title="Mirror",
@@ -85,7 +85,7 @@ TABLES = ConsolePage(
     menu="Mirror",
 )
 
-ROWS = ConsolePage(
+LIST_OF_ROWS = ConsolePage(
     name="rows",
     path="/mirror/{table}",
     title="Rows",
@@ -96,6 +96,6 @@ ROWS = ConsolePage(
     follows_in="cursor",
 )
 
-PAGES = (TABLES, ROWS)
+PAGES = (LIST_OF_TABLES, LIST_OF_ROWS)
 
 BUTTONS: tuple[Button, ...] = ()
