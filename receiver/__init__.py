@@ -9,16 +9,25 @@ from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field,
 from receiver.mirror.versions import Patch
 from receiver.settings.settings import SourceSettings
 from receiver.verify.ciphers import EncryptedBody
-from receiver.verify.signatures import Credentials, HmacSha256, Secret, Unsigned, Verified, Verifier
+from receiver.verify.composed import Signature
+from receiver.verify.freshness import Fresh
+from receiver.verify.places import BodyMember, Header, Headers, SignaturePlace
+from receiver.verify.request import WebhookRequest
+from receiver.verify.signatures import HmacSha256, Unsigned
+from receiver.verify.verifiers import Credentials, Secret, Verified, Verifier
 
 __all__ = [
     "ApiError",
+    "BodyMember",
     "Credentials",
     "Dialect",
     "Discard",
     "EncryptedBody",
     "Envelope",
     "Event",
+    "Fresh",
+    "Header",
+    "Headers",
     "HmacSha256",
     "HookmirrorError",
     "ListPage",
@@ -29,12 +38,15 @@ __all__ = [
     "Patch",
     "Retry",
     "Secret",
+    "Signature",
+    "SignaturePlace",
     "SourceSettings",
     "Unreadable",
     "Unsigned",
     "Verified",
     "Verifier",
     "Wanted",
+    "WebhookRequest",
     "document_field",
     "price_field",
     "time_field",

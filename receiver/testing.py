@@ -46,7 +46,8 @@ from receiver.mirror.rows import MirrorRow, mirror_tables, sql_table
 from receiver.search import deliveries, rows
 from receiver.settings.limits import Limits
 from receiver.settings.settings import source_settings
-from receiver.verify.signatures import Credentials, Verifier
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Verifier
 from receiver.worker.worker import Worker
 
 __all__ = [
@@ -144,7 +145,13 @@ class Webhooks:
         """Sign or encrypt the body as the sender does, with the source's credentials unless given, and post it."""
         listening = self.source(source)
         verifier, used = listening.dialect.verifier, credentials or listening.credentials
-        sealed, headers = verifier.sign(verifier.prepare(body, used), used)
+        request = WebhookRequest(
+            verifier.prepare(body, used),
+            target=f"{HOOKS_PATH}{source}".encode(),
+            public_url=used.public_url,
+            at=datetime.now(UTC),
+        )
+        sealed, headers = verifier.sign(request, used)
         return self.post(source, sealed, headers)
 
     def post(self, source: str, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]] = ()) -> Answer:
@@ -223,7 +230,10 @@ class Webhooks:
 def _usual_settings(verifier: Verifier) -> dict[str, Any]:
     """The settings of a source without settings of its own: all the secrets that its verifier accepts."""
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
-    for usual in (everything, {"secrets": [TEST_SECRET]}, {"allow_unsigned": True}):
+    signed: dict[str, Any] = {"secrets": [TEST_SECRET]}
+    in_hex = {"secrets": [TEST_SECRET.encode().hex()]}
+    called = {"registered_url": "https://receiver.test/hooks/source"}
+    for usual in (everything, signed, signed | called, in_hex, in_hex | called, {"allow_unsigned": True}):
         if verifier.check(source_settings("test", usual).credentials()) is None:
             return usual
     return everything

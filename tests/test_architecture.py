@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 #: The folders and modules of `receiver`, from the bottom up: each may import from its own row and from those before it.
 LAYERS = (
-    ("errors", "moments", "sniffing", "codec", "release", "schemas"),
+    ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas"),
     ("logs", "metrics"),
     ("envelope", "loading"),
     ("verify",),
-    ("settings",),
+    ("senders", "settings"),
     ("database",),
     ("inbox",),
     ("mirror",),
@@ -46,7 +46,19 @@ HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 
 #: Modules that do no I/O and read no clock: what they need comes in as arguments.
 PURE = (
-    *("errors", "moments", "sniffing", "codec", "schemas", "envelope", "verify.signatures", "verify.ciphers"),
+    *(
+        "errors",
+        "moments",
+        "sniffing",
+        "likeness",
+        "codec",
+        "schemas",
+        "envelope",
+        "verify.signatures",
+        "verify.ciphers",
+    ),
+    *("verify.request", "verify.verifiers", "verify.encodings", "verify.templates", "verify.places"),
+    *("verify.algorithms", "verify.freshness", "verify.composed", "verify.signature_plan", "senders"),
     *("logs.escapes", "logs.rates", "logs.safe_text", "settings.settings", "settings.account", "settings.environment"),
     *(
         "settings.limits",
@@ -240,3 +252,14 @@ def test_no_import_goes_in_a_circle(package: str) -> None:
 
     for module in sorted(graph):
         visit(module, ())
+
+
+def test_a_webhook_is_followed_from_socket_to_row_through_at_most_sixteen_files() -> None:
+    listed = re.findall(r"^\d+\. `(\S+\.py)`: (.*)$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    missing = [
+        f"{file}: {name}"
+        for file, step in listed
+        for name in re.findall(r"`(?:\w+\.)?(\w+)`", step)
+        if not re.search(rf"(def|class) {name}\b", (ROOT / file).read_text())
+    ]
+    assert (0 < len(listed) <= 16, missing) == (True, [])

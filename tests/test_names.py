@@ -86,6 +86,7 @@ PLAIN = {
     "of HTTP and its APIs": [
         *(
             "api",
+            "request",
             "endpoint",
             "headers",
             "openapi",
@@ -189,7 +190,23 @@ PLAIN = {
             "provenance",
         ),
     ],
-    "of security": ["signatures", "ciphers", "permissions", "redaction", "escapes", "safe_text", "sniffing", "codec"],
+    "of security": [
+        "signatures",
+        "composed",
+        "signature_plan",
+        "algorithms",
+        "freshness",
+        "encodings",
+        "templates",
+        "places",
+        "ciphers",
+        "permissions",
+        "redaction",
+        "escapes",
+        "safe_text",
+        "sniffing",
+        "codec",
+    ],
     "of settings": ["settings", "environment", "account", "loading", "reloading", "renewal", "mistakes", "release"],
     "English nouns and verbs for what the module's first line says": [
         *("bounded", "closing", "copying", "incoming", "moments", "patterns", "preconditions", "reading", "repeats"),

@@ -30,7 +30,7 @@ BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MEMBER = re.compile(r"^- `([^`]+)`$", re.MULTILINE)
 
 #: Classes that the framework makes, never its user.
-MADE_FOR_THE_USER = ("Mirror", "MirrorRow", "Verifier")
+MADE_FOR_THE_USER = ("Mirror", "MirrorRow", "Verifier", "SignaturePlace")
 
 
 # ── what is public ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,7 +155,8 @@ def fields_of(kind: type) -> dict[str, tuple[str, str]]:
             if name in kind.model_fields or "ClassVar[" in str(annotation)
         }
     if hasattr(kind, "_fields"):
-        return {name: (annotation_text(kind.__annotations__[name]), "") for name in kind._fields}
+        defaults = {name: default_text(default) for name, default in kind._field_defaults.items()}
+        return {name: (annotation_text(kind.__annotations__[name]), defaults.get(name, "")) for name in kind._fields}
     return {}
 
 

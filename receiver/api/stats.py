@@ -13,7 +13,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 from sqlalchemy import RowMapping, Select, func, select, union_all
 
-from receiver.api.operations import Operation, Question
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.parameters import flag
 from receiver.api.tokens import Scope
 from receiver.database.database import Database
 from receiver.errors import BadRequest, Unavailable
@@ -48,7 +49,13 @@ class SourceStatistics(Shape, frozen=True):
     """The statistics of one source."""
 
     source: str
-    states: Annotated[dict[State, int], Meta(extra_json_schema={"propertyNames": {"enum": [*map(str, State)]}})]
+    states: Annotated[
+        dict[State, int],
+        Meta(
+            description="With `brief` only those that an index counts: pending, processing and dead.",
+            extra_json_schema={"propertyNames": {"enum": [*map(str, State)]}},
+        ),
+    ]
     outcomes: Annotated[dict[Outcome, int], Meta(extra_json_schema={"propertyNames": {"enum": [*map(str, Outcome)]}})]
     duplicates: int
     oldest_pending_seconds: float | None
@@ -63,8 +70,13 @@ class Statistics(Shape, frozen=True):
     sources: list[SourceStatistics]
 
 
+BRIEF: Parameter[bool] = Parameter(
+    "brief", {"type": "boolean"}, "Without what only a walk through the history counts.", flag("brief"), False
+)
+
+
 class Stats:
-    """The operation on statistics."""
+    """Returns the statistics of each source: `/api/v1/stats`."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
@@ -78,12 +90,13 @@ class Stats:
                 answer=self.show_stats,
                 answers={200: Statistics},
                 scope=Scope.READ,
+                parameters=(BRIEF,),
                 refusals=(BadRequest, Unavailable),
             )
         ]
 
-    def show_stats(self, _: Question) -> Statistics:
-        return Statistics(self._counts.per_source(now=datetime.now(UTC)))
+    def show_stats(self, asked: Question) -> Statistics:
+        return Statistics(self._counts.per_source(now=datetime.now(UTC), brief=asked[BRIEF]))
 
 
 class Counts:
@@ -105,15 +118,18 @@ class Counts:
         self._ended: list[RowMapping] = []
         self._believed_until = 0.0
 
-    def per_source(self, *, now: datetime) -> list[SourceStatistics]:
-        """The statistics of each source in the settings or with deliveries, in the order of names."""
+    def per_source(self, *, now: datetime, brief: bool = False) -> list[SourceStatistics]:
+        """The statistics of each source in the settings or with deliveries, in the order of names.
+
+        With `brief` only what an index counts, and no source that has neither a place in the settings nor a backlog.
+        """
         with self._database.read() as connection:
-            open_rows = connection.execute(_OPEN).mappings().all()
-        ended_rows = self._count_ended()
+            open_rows = connection.execute(_BACKLOG if brief else _OPEN).mappings().all()
+        ended_rows = [] if brief else self._count_ended()
         reconciles = {each.source: _show_reconcile(each) for each in self._reconciles(now)}
         names = {row["source"] for row in [*open_rows, *ended_rows]} | set(self.sources)
         return [
-            replace(self._source(name, open_rows, ended_rows, now), reconcile=reconciles.get(name))
+            replace(self._source(name, open_rows, ended_rows, now, brief=brief), reconcile=reconciles.get(name))
             for name in sorted(names)
         ]
 
@@ -144,9 +160,15 @@ class Counts:
         return found
 
     def _source(
-        self, name: str, open_rows: Sequence[RowMapping], ended_rows: Sequence[RowMapping], now: datetime
+        self,
+        name: str,
+        open_rows: Sequence[RowMapping],
+        ended_rows: Sequence[RowMapping],
+        now: datetime,
+        *,
+        brief: bool,
     ) -> SourceStatistics:
-        states = dict.fromkeys(State, 0)
+        states = dict.fromkeys(BACKLOG if brief else State, 0)
         outcomes: dict[Outcome, int] = defaultdict(int)
         duplicates = 0
         for row in [*open_rows, *ended_rows]:
@@ -155,7 +177,14 @@ class Counts:
                 duplicates += row["duplicates"]
                 if row["outcome"]:
                     outcomes[row["outcome"]] += row["deliveries"]
-        oldest = min((row["oldest"] for row in open_rows if row["source"] == name and row["oldest"]), default=None)
+        oldest = min(
+            (
+                row["oldest"]
+                for row in open_rows
+                if row["source"] == name and row["state"] != State.DEAD and row["oldest"]
+            ),
+            default=None,
+        )
         return SourceStatistics(
             source=name,
             states=states,

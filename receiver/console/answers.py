@@ -76,6 +76,12 @@ def attachment(found: Attachment) -> Response:
     return Response(found.content, headers=headers, media_type="application/octet-stream")
 
 
+def fault_answer(request: Request) -> Response:
+    """A page for an error of ours: the log has it."""
+    says = "This page failed, which is an error of Hookmirror's: its log has the details."
+    return page_answer(request, "error.html", status=500, says=says, away=False)
+
+
 def refusal_answer(request: Request, refusal: Refused, **values: Any) -> Response:
     """A page that says what is wrong and what to do."""
     away = isinstance(refusal, Unavailable)

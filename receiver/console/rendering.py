@@ -33,6 +33,12 @@ def new_environment() -> Environment:
 ENVIRONMENT = new_environment()
 
 
+def compile_templates() -> None:
+    """Compile all of them, so that the first reader of each page does not wait for that."""
+    for name in ENVIRONMENT.list_templates():
+        ENVIRONMENT.get_template(name)
+
+
 def render(template: str, **values: Any) -> bytes:
     """The page as UTF-8. Raises `UndefinedError` for a value that the template needs and was not given."""
     return ENVIRONMENT.get_template(template).render(**values).encode("utf-8", "replace")

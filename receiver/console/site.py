@@ -28,6 +28,7 @@ from receiver.console.answers import (
     Attachment,
     SeeOther,
     attachment,
+    fault_answer,
     page_answer,
     redirect,
     refusal_answer,
@@ -40,10 +41,11 @@ from receiver.console.hosts import refuse_other_hosts
 from receiver.console.page import CONSOLE_PATH, ConsolePage
 from receiver.console.page_reads import PageReads
 from receiver.console.pressing import Pressing
+from receiver.console.rendering import compile_templates
 from receiver.console.sign_in import SignIn
 from receiver.console.static_files import static_files
 from receiver.console.visit import Visit
-from receiver.errors import NotAuthorized, NotFound, Refused, Unavailable
+from receiver.errors import BadRequest, NotAuthorized, NotFound, Refused, Unavailable
 from receiver.sessions.links import Links
 from receiver.sessions.sessions import Sessions
 from receiver.settings.console import ConsoleSettings
@@ -73,6 +75,7 @@ class Console:
     """The ASGI application below `/console`."""
 
     def __init__(self, parts: ConsoleParts) -> None:
+        compile_templates()
         self._parts = parts
         self._hosts = parts.settings.console_host_names
         self._guests = Guests(parts.sessions, parts.settings)
@@ -87,7 +90,13 @@ class Console:
         self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
-        await self._app(scope, receive, send)
+        request = Request(scope, receive)
+        try:
+            refuse_other_hosts(request.headers.get("host", ""), self._hosts)
+        except BadRequest as refusal:
+            await refusal_answer(request, refusal)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
     def _addresses(self) -> list[tuple[str, str, PageHandler]]:
         """Method, path below the console, and what answers there."""
@@ -109,11 +118,10 @@ class Console:
         return found
 
     def _guarded(self, handler: PageHandler) -> PageHandler:
-        """The handler, for hosts of ours alone; what is wrong becomes a page."""
+        """The handler; what is wrong becomes a page."""
 
         async def answered(request: Request) -> Response:
             try:
-                refuse_other_hosts(request.headers.get("host", ""), self._hosts)
                 return await handler(request)
             except NotAuthorized as refusal:
                 return self._sign_in.wanted(request, refusal)
@@ -122,6 +130,9 @@ class Console:
             except SQLAlchemyError:
                 log.warning("a page was asked for, and the database is away", path=request.url.path[:200])
                 return refusal_answer(request, Unavailable("The database does not answer."))
+            except Exception:
+                log.exception("a page failed", path=request.url.path[:200])
+                return fault_answer(request)
 
         return answered
 

@@ -26,7 +26,7 @@ from receiver.loading import told_with_place
 from receiver.logs.safe_text import name_of, name_of_function, quoted, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings
-from receiver.verify.signatures import HmacSha256, Verifier
+from receiver.verify.verifiers import Verifier, signature_headers
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -39,7 +39,7 @@ class Handler:
     function: Callable[..., Any]
     #: None for a handler that takes the data as it is.
     model: TypeAdapter[Any] | None
-    #: Where it is written: "module.function".
+    #: The function's name: "module.function".
     name: str
 
     def parse(self, data: Any) -> Any:
@@ -63,12 +63,14 @@ class Dialect:
         `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
         Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
         """
+        _check_takes_request(name, verify)
         self.name = name
         self.verifier = verify
         self.decompress = decompress
         self.kept_headers = kept_headers(keep_headers, name)
-        if isinstance(verify, HmacSha256) and verify.header.lower() not in NEVER_KEPT:
-            self.kept_headers[verify.header.lower().encode()] = verify.header.lower()
+        for header in signature_headers(verify) or ():
+            if header not in NEVER_KEPT:
+                self.kept_headers[header.encode()] = header
         self.listing_of: SourceListing | None = None
         self.lookup_of: SourceLookup | None = None
         self._read: Callable[[Any], Envelope] | None = None
@@ -81,7 +83,7 @@ class Dialect:
     def __repr__(self) -> str:
         return f"Dialect({self.name!r})"
 
-    # ── what a dialect's author writes ────────────────────────────────────────────────────────────────────────
+    # ── for the author of a dialect ───────────────────────────────────────────────────────────────────────
 
     def envelope(self, function: Function) -> Function:
         """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is."""
@@ -176,7 +178,7 @@ class Dialect:
         self._compose = function
         return function
 
-    # ── what the framework asks ───────────────────────────────────────────────────────────────────────────────
+    # ── for the framework ────────────────────────────────────────────────────────────────────────────────
 
     def read(self, plain: bytes) -> Envelope:
         """The envelope of a verified body.
@@ -192,7 +194,7 @@ class Dialect:
         except (Unreadable, RecursionError) as error:
             raise Unreadable(told(error)) from None
         except BaseException as error:
-            # An authentic body is never lost: what its dialect stumbles over is kept with the reason, to be replayed.
+            # An authentic body is never lost: if its dialect fails, it is stored with the reason, and can be replayed.
             # SystemExit, too, which would end the endpoint for every source.
             raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
         if type(envelope) is not Envelope:
@@ -288,6 +290,16 @@ class Dialect:
         )
 
 
+def _check_takes_request(dialect: str, verifier: Verifier) -> None:
+    """Raises `WiringError` for a verifier whose methods do not take the request as one value."""
+    for method in ("verify", "sign"):
+        if len(inspect.signature(getattr(verifier, method)).parameters) != 2:
+            raise WiringError(
+                f"The verifier of {dialect} has a method `{method}` that does not take (request, credentials), where "
+                "`request` is a WebhookRequest: write it so."
+            )
+
+
 def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
     return {"type": event_type, "id": entity_id, "timestamp": at, "data": data}
 
@@ -299,7 +311,7 @@ def _most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
 
 def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
     try:
-        # Straight to the core: the adapter's own method is made for many options, and costs as much as the validation.
+        # Calls pydantic's core directly, because the adapter's own method costs as much as the validation.
         return model.validator.validate_python(value)
     except ValidationError as error:
         raise Unreadable(f"The {what} is not what the dialect expects: {_mistakes(error, what)}.") from None
@@ -308,7 +320,7 @@ def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
 
 
 def _mistakes(error: ValidationError, what: str) -> str:
-    """The first few of the model's complaints; the model's own validators may have put anything into them."""
+    """Format the first few errors of the model, safely, because a model's own validators may put any text into them."""
     try:
         found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
         return "; ".join(f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in found)

@@ -76,10 +76,13 @@ def of_kind(connection: Connection, source: str, kind: str, after: datetime, unt
     return _read(connection, _minutes(*wanted))
 
 
-def by_kind(connection: Connection, kinds: Sequence[str], after: datetime, until: datetime) -> list[Tallied]:
-    """The minutes of these kinds from `after` on and before `until`, summed over all sources, in no order."""
+def by_kind(
+    connection: Connection, sources: Sequence[str], kinds: Sequence[str], after: datetime, until: datetime
+) -> list[Tallied]:
+    """The minutes of these kinds from `after` on and before `until`, summed over these sources, in no order."""
     columns = (TALLIES.c.at, TALLIES.c.kind, TALLIES.c.detail)
-    wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.kind.in_(kinds))
+    # Each source and kind is a range of the primary key.
+    wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.source.in_(sources), TALLIES.c.kind.in_(kinds))
     found = select(*columns, func.sum(TALLIES.c.number)).where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until)
     rows = connection.execute(found.group_by(*columns))
     return [Tallied(at, "", kind, detail, int(number)) for at, kind, detail, number in rows]

@@ -26,7 +26,9 @@ from receiver.following.addresses import AddressKind, Misled, Resolve, of_kind, 
 from receiver.following.feed import FeedItem
 from receiver.logs.safe_text import told, told_with_type
 from receiver.release import release
-from receiver.verify.signatures import Credentials, HmacSha256, Secret
+from receiver.verify.request import WebhookRequest
+from receiver.verify.signatures import HmacSha256
+from receiver.verify.verifiers import Credentials, Secret
 
 #: The header of the signature, in the default form of `HmacSha256`.
 SIGNATURE_HEADER = "X-Webhook-Signature"
@@ -178,7 +180,7 @@ class Target:
 
     async def _ask_at(self, address: str, item: FeedItem) -> TargetAnswer:
         """Post to this address, with the host's name for the Host header and the certificate."""
-        body, signature = self._verifier.sign(item.body, self._credentials)
+        body, signature = self._verifier.sign(WebhookRequest(item.body), self._credentials)
         headers = {**self._headers, "Idempotency-Key": item.key, **signature}
         request = self._client.build_request(
             "POST",

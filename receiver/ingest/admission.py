@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import NoneType
 from typing import NamedTuple
@@ -16,10 +17,12 @@ from receiver.inbox.arrival import Arrival
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
 from receiver.ingest.unhandled import tell_unhandled
+from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import quoted, told
-from receiver.verify.signatures import RawHeaders, Verified
+from receiver.verify.request import RawHeaders, WebhookRequest
+from receiver.verify.verifiers import Verified
 
 log = Repeats(structlog.get_logger(__name__))
 
@@ -36,6 +39,8 @@ class Request(NamedTuple):
     source: VerifiableSource
     headers: RawHeaders
     body: bytes
+    #: Path and query as they stand in its first line.
+    target: bytes = b""
 
 
 def admit(requests: Sequence[Request]) -> list[Arrival | Refused]:
@@ -46,7 +51,7 @@ def admit(requests: Sequence[Request]) -> list[Arrival | Refused]:
 
 def _admit_one(request: Request, now: datetime) -> Arrival | Refused:
     try:
-        return _admitted(*request, now=now)
+        return _admitted(request, now=now)
     except Refused as refusal:
         return refusal
     except BaseException:
@@ -55,13 +60,14 @@ def _admit_one(request: Request, now: datetime) -> Arrival | Refused:
         return Unavailable("This cannot be verified now, because of an error here. Send it again later.")
 
 
-def _admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now: datetime) -> Arrival:
+def _admitted(request: Request, *, now: datetime) -> Arrival:
     """Verify the body and read its envelope. From here on the body is authentic, and is kept even if it cannot be read.
 
     Raises `NotVerified`.
     """
-    headers = _trimmed(headers)
-    verified, encrypted = _verify(source, headers, body)
+    source, headers, body = request.source, _trimmed(request.headers), request.body
+    judged = WebhookRequest(body, headers, target=request.target, public_url=source.credentials.public_url, at=now)
+    verified, encrypted = _verify(source, judged)
     opened = _opened(source, verified.plain)
     plain = source.dialect.verifier.redact(opened, source.credentials)
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
@@ -84,28 +90,28 @@ def _admitted(source: VerifiableSource, headers: RawHeaders, body: bytes, *, now
         log.warning("kept a webhook that cannot be read", about={"source": source.name}, reason=arrival.reason)
     else:
         if source.dialect.handler_for(arrival.event_type) is None:
-            arrival.ignore(f"No handler takes {arrival.event_type}.")
+            arrival.ignore(no_handler_takes(arrival.event_type, source.dialect.event_types))
             tell_unhandled(source, arrival.event_type)
     return arrival
 
 
-def _verify(source: VerifiableSource, headers: RawHeaders, body: bytes) -> tuple[Verified, bool]:
+def _verify(source: VerifiableSource, request: WebhookRequest) -> tuple[Verified, bool]:
     """Verify the body as received, or else decompressed; return the authentic content, and whether it was encrypted.
 
     Raises `NotVerified`.
     """
     verifier = source.dialect.verifier
     try:
-        verified = verifier.verify(body, headers, source.credentials)
-        return verified, verified.plain is not body
+        verified = verifier.verify(request, source.credentials)
+        return verified, verified.plain is not request.body
     except NotVerified as refusal:
         if refusal.code not in OF_THE_BYTES:
             raise
-        opened = _opened(source, body)
-        if opened is body:
-            _tell_compressed(headers, body, refusal)
+        opened = _opened(source, request.body)
+        if opened is request.body:
+            _tell_compressed(request.headers, request.body, refusal)
             raise
-    verified = verifier.verify(opened, headers, source.credentials)
+    verified = verifier.verify(replace(request, body=opened), source.credentials)
     return verified, verified.plain is not opened
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from receiver.ingest.endpoint import Header, Reply, framed
+from receiver.ingest.endpoint import HeaderPair, Reply, framed
 from receiver.ingest.line import Flow, Line
 
 #: Seconds and bytes for which a request is still read after an early answer, so that its sender sees the answer.
@@ -176,7 +176,7 @@ class ClosingProtocol(HttpToolsProtocol):
 
 
 @lru_cache(maxsize=64)
-def _head(status: int, headers: tuple[Header, ...], length: int, *, closes: bool) -> bytes:
+def _head(status: int, headers: tuple[HeaderPair, ...], length: int, *, closes: bool) -> bytes:
     """Format the head of an answer; cached, because nearly all answers within a second share it."""
     lines = [b"%b: %b\r\n" % header for header in framed(headers, length, closes=closes)]
     return b"".join([STATUS_LINE[status], *lines, b"\r\n"])

@@ -20,21 +20,18 @@ from receiver.ingest.admission import Request, admit
 from receiver.ingest.backpressure import Backpressure
 from receiver.ingest.group_commit import PendingReply
 from receiver.ingest.incoming import Incoming
-from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, nearest_source, source_named
+from receiver.ingest.misspelt import Misspelt
+from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, source_named
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.metrics import few_names, metrics
 from receiver.schemas import Error, Shape
 from receiver.settings.limits import Limits
-from receiver.verify.signatures import RawHeaders
+from receiver.verify.request import RawHeaders
 
-Header = tuple[bytes, bytes]
+HeaderPair = tuple[bytes, bytes]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-#: Seconds between two searches for a source with a similar name: comparing is expensive, and a stranger may send any
-#: number of requests.
-COMPARISON_INTERVAL = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +49,7 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes
-    headers: tuple[Header, ...] = ()
+    headers: tuple[HeaderPair, ...] = ()
     #: Whether the connection ends with it, since the rest of the body is not read.
     closes: bool = False
 
@@ -89,7 +86,7 @@ class Endpoint:
         self._admit = admit
         self._accept = accept
         self._keep = keep
-        self._compared_at = 0.0
+        self._misspelt = Misspelt()
         self._incoming = incoming
         #: Counts complete bodies that are not answered yet.
         self.waiting = Backpressure(limits.max_waiting_bytes)
@@ -116,7 +113,7 @@ class Endpoint:
         try:
             source = self._source(path, scope["method"])
             body = await self._read(scope["headers"], receive)
-            accepted = await self._accepted(Request(source, scope["headers"], body))
+            accepted = await self._accepted(Request(source, scope["headers"], body, _target(scope)))
         except Refused as refusal:
             peer = scope.get("client")
             await _send(send, self.refused(source_named(path), refusal, peer=peer[0] if peer else ""))
@@ -188,7 +185,7 @@ class Endpoint:
                     raise self._too_large(body.size)
                 more = message.get("more_body", False)
         if not body.size and b"upgrade" in named and (length.strip(b"0") or b"transfer-encoding" in named):
-            # Other servers than ours read no body behind such a head. Taken for empty, it would be acked and lost.
+            # Other servers than ours read no body after such a head; acked as empty, the body would be lost.
             raise Unavailable("The body did not arrive. Send it again, without the header Upgrade.")
         self.waiting.hold(body.size)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -205,20 +202,15 @@ class Endpoint:
         metrics.REFUSED.labels(known, refusal.code).inc()
         if isinstance(refusal, BodyTooLarge) and known:
             few_names.note_too_large(known, refusal.size)
-        if isinstance(refusal, UnknownSource):
-            self._compare(name)
         about = {"source": known, "code": refusal.code}
-        self._log.warning("refused a webhook", about=about, asked_for=name[:SHOWN_OF_NAME], peer=peer[:SHOWN_OF_NAME])
+        perhaps = self._misspelt.meant(name, self.sources) if isinstance(refusal, UnknownSource) else {}
+        asked = {"asked_for": name[:SHOWN_OF_NAME], **perhaps}
+        self._log.warning("refused a webhook", about=about, **asked, peer=peer[:SHOWN_OF_NAME])
         return reply_to(refusal)
 
-    def _compare(self, name: str) -> None:
-        """Search for a known source whose name resembles the requested one."""
-        now = perf_counter()
-        if now - self._compared_at >= COMPARISON_INTERVAL:
-            self._compared_at = now
-            meant = nearest_source(name, self.sources)
-            if meant is not None:
-                few_names.count_misspelt(meant, name)
+    def meant_elsewhere(self, path: str) -> Mapping[str, str]:
+        """What the log adds for a webhook that came to an address outside of `HOOKS_PATH`: the one perhaps meant."""
+        return self._misspelt.meant_elsewhere(path, self.sources)
 
 
 def inner_path(scope: Mapping[str, Any]) -> str:
@@ -232,9 +224,16 @@ def inner_path(scope: Mapping[str, Any]) -> str:
     return inner[1:] if scope["root_path"].endswith("/") and inner.startswith("//") else inner
 
 
+def _target(scope: Mapping[str, Any]) -> bytes:
+    """Path and query as they stand in the request."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope.get("query_string", b"")
+    return b"%b?%b" % (path, query) if query else path
+
+
 def reply_to(refusal: Refused) -> Reply:
     """Make the reply to a refused request."""
-    headers: tuple[Header, ...] = ()
+    headers: tuple[HeaderPair, ...] = ()
     if isinstance(refusal, Unavailable):
         headers = ((b"retry-after", str(refusal.retry_after).encode()),)
     if isinstance(refusal, MethodNotAllowed):
@@ -244,7 +243,7 @@ def reply_to(refusal: Refused) -> Reply:
     )
 
 
-def framed(headers: Iterable[Header], length: int, *, closes: bool) -> list[Header]:
+def framed(headers: Iterable[HeaderPair], length: int, *, closes: bool) -> list[HeaderPair]:
     """The headers of an answer with a body of `length` bytes; with `closes`, the connection ends after it."""
     lines = [*headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
     if closes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from receiver.envelope import Envelope
-from receiver.verify.signatures import Credentials, Verifier
+from receiver.verify.verifiers import Credentials, Verifier
 
 
 class SpokenDialect(Protocol):
@@ -26,7 +26,7 @@ class SpokenDialect(Protocol):
         """The names of the request headers that are kept with a delivery, by their bytes on the wire."""
 
     def handler_for(self, event_type: str, /) -> Any | None:
-        """The handler that takes this event type; None if there is none."""
+        """The handler that takes this event type; None without one."""
 
 
 class VerifiableSource(Protocol):

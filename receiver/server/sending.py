@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from receiver.ingest.paths import HOOKS_PATH
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import told_with_type
 from receiver.moments import in_utc
+from receiver.verify.request import WebhookRequest
 
 #: Seconds that the receiver may take to answer.
 SEND_TIMEOUT = 30.0
@@ -32,6 +33,19 @@ class Sent:
     status: int
     answer: str
 
+    @property
+    def says(self) -> str | None:
+        """What became of it, and where to look further; None where the receiver did not take it."""
+        try:
+            found = codec.decode(self.answer)
+        except Unreadable:
+            return None
+        match found if self.status == 200 else None:
+            case {"status": str(status), "delivery": str(delivery)} if delivery.isdigit():
+                stored = "Stored before" if status == "duplicate" else "Stored"
+                return f"{stored} as delivery {delivery}: `hookmirror show {delivery}` tells what becomes of it."
+        return None
+
 
 def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: str | None) -> bytes:
     """The body to send: the bytes of the file `what`, or a body for the event type `what`.
@@ -44,7 +58,7 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
             return path.read_bytes()
         except OSError as error:
             raise ConfigurationError(
-                f"The fixture {what!r} cannot be read ({error.strerror}): correct the path."
+                f"The file {what!r} cannot be read ({error.strerror}): correct the path."
             ) from None
     content = _json(data)
     try:
@@ -86,7 +100,13 @@ def send(source: Source, body: bytes, url: str) -> Sent:
     """Sign or encrypt the body and post it. Raises `HookmirrorError` if there is no answer."""
     verifier = source.dialect.verifier
     with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
-        sealed, headers = verifier.sign(verifier.prepare(body, source.credentials), source.credentials)
+        request = WebhookRequest(
+            verifier.prepare(body, source.credentials),
+            target=_target_of(url),
+            public_url=source.credentials.public_url,
+            at=datetime.now(UTC),
+        )
+        sealed, headers = verifier.sign(request, source.credentials)
     try:
         response = httpx.post(
             url, content=sealed, headers={"content-type": "application/json", **headers}, timeout=SEND_TIMEOUT
@@ -96,6 +116,11 @@ def send(source: Source, body: bytes, url: str) -> Sent:
             f"Nobody answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
         ) from None
     return Sent(response.status_code, response.text)
+
+
+def _target_of(url: str) -> bytes:
+    """Path and query of a URL, as they stand in the request."""
+    return httpx.URL(url).raw_path
 
 
 def shown(url: str) -> str:

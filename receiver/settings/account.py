@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from receiver.errors import ConfigurationError
 from receiver.settings.timetable import Timetable, read_timetable
-from receiver.verify.signatures import Credentials, Secret
+from receiver.verify.verifiers import Credentials, Secret
 
 SOURCE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 
@@ -39,6 +39,9 @@ class SourceSettings(BaseModel):
     app_key: SecretStr | None = None
     #: The layout of encrypted bodies.
     cipher: str = "auto"
+    #: The address of this source as it is registered at its sender, where that is another than `public_url` of the
+    #: installation says.
+    registered_url: str | None = None
     #: The source's own API, for hydrating and reconciling.
     api_url: str | None = None
     #: The API's key or user name.
@@ -63,6 +66,13 @@ class SourceSettings(BaseModel):
         if url and not _is_http_url(url):
             raise ValueError('takes the URL of an API, such as "https://pim.example/api/v1"')
         # Empty, as a template leaves it whose variable was not set.
+        return url or None
+
+    @field_validator("registered_url")
+    @classmethod
+    def _can_be_signed(cls, url: str | None) -> str | None:
+        if url:
+            check_public_url(url)
         return url or None
 
     @field_validator("reconcile")
@@ -105,6 +115,7 @@ class SourceSettings(BaseModel):
             allow_unsigned=self.allow_unsigned,
             app_key=self.app_key.get_secret_value() if self.app_key else None,
             cipher=self.cipher,
+            public_url=self.registered_url or "",
         )
 
     def _lines_of_secrets_file(self) -> Iterable[bytes]:
@@ -143,6 +154,12 @@ def _texts(given: Any, name: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(given, list):
         for position, each in enumerate(given, start=1):
             yield from _texts(each, f"{name}[{position}]")
+
+
+def check_public_url(url: str) -> None:
+    """Raises `ValueError` for text that is no address which a sender could call, or has a query."""
+    if not _is_http_url(url) or "?" in url or "#" in url:
+        raise ValueError('takes the address that senders call, without a query, such as "https://hooks.shop.example"')
 
 
 def _is_http_url(url: str) -> bool:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,9 +24,11 @@ from pydantic_settings import (
 from receiver.errors import ConfigurationError
 from receiver.settings import environment, mistakes
 from receiver.settings.account import SourceSettings as SourceSettings
+from receiver.settings.account import check_public_url
 from receiver.settings.console import ConsoleSettings
 from receiver.settings.environment import CONFIG_VARIABLE, TOKEN_VARIABLE, VARIABLE_PREFIX, VITALS_VARIABLE
 from receiver.settings.limits import Limits
+from receiver.verify.request import HOOKS_PATH
 
 #: Characters of a secret key: a shorter one could be guessed, and with it every token forged.
 SHORTEST_SECRET_KEY = 16
@@ -46,6 +48,8 @@ class Settings(Limits, ConsoleSettings, BaseSettings):
     database_url: str = "sqlite:///hookmirror.db"
     #: Signs the API's tokens; several, separated by spaces, newest first, while one is being replaced.
     secret_key: SecretStr | None = None
+    #: Where senders reach this installation, before /hooks/: some sign the URL that they call.
+    public_url: str | None = None
     #: Dialects of your own, besides those of installed packages: "module:name".
     dialects: list[str] = []
     #: Deliveries that one worker claims at once.
@@ -89,6 +93,20 @@ class Settings(Limits, ConsoleSettings, BaseSettings):
             }
             return values | {"sources": named}
         return values
+
+    @field_validator("public_url")
+    @classmethod
+    def _can_be_called(cls, url: str | None) -> str | None:
+        if url:
+            check_public_url(url)
+        return url or None
+
+    @model_validator(mode="after")
+    def _address_sources(self) -> Settings:
+        for name, source in self.sources.items():
+            if self.public_url is not None and source.registered_url is None:
+                source.registered_url = f"{self.public_url.rstrip('/')}{HOOKS_PATH}{name}"
+        return self
 
     @model_validator(mode="after")
     def _keys_outlive_bodies(self) -> Settings:

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from receiver import codec
 from receiver.errors import NotVerified, Unreadable
-from receiver.verify.signatures import EMPTY_SECRET, NAMED_SECRET, Credentials, RawHeaders, Verified, Verifier
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Verified, Verifier
 
 BLOCK = 16  #: bytes, of AES and of a CBC initialisation vector
 NONCE = 12  #: bytes, of a GCM nonce
@@ -53,7 +54,7 @@ class Layout(Protocol):
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes: ...
 
     def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
-        """Raises `Undecryptable`."""
+        """Decrypt a body. Raises `Undecryptable`."""
 
 
 class Cbc:
@@ -158,7 +159,8 @@ class EncryptedBody(Verifier):
             return "a key phrase is exactly 32 characters A–Z a–z 0–9, and one of its secrets is not"
         return None
 
-    def verify(self, body: bytes, headers: RawHeaders, credentials: Credentials) -> Verified:  # noqa: ARG002 (protocol)
+    def verify(self, request: WebhookRequest, credentials: Credentials) -> Verified:
+        body = request.body
         opened = Verified(body, None) if credentials.cipher == "none" else self._open(body, credentials)
         self._check_app_key(opened.plain, credentials)
         return opened
@@ -179,7 +181,8 @@ class EncryptedBody(Verifier):
             return body
         return codec.encode(document | {self.app_key_member: credentials.app_key})
 
-    def sign(self, body: bytes, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
+    def sign(self, request: WebhookRequest, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
+        body = request.body
         if credentials.cipher == "none":
             return body, {}
         name = "aes-256-cbc" if credentials.cipher == "auto" else credentials.cipher
@@ -200,7 +203,7 @@ class EncryptedBody(Verifier):
             "not_decryptable",
             "The body does not decrypt to a JSON object with any key phrase of this source. "
             f"Compare the key phrases on both sides, and the cipher (here: {credentials.cipher}).",
-            # Text was not encrypted at all, and may hold an application key.
+            # Plain text was never encrypted, and may contain an application key.
             final=_is_text(sealed),
         )
 

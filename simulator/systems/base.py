@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from receiver.verify.signatures import Credentials, Secret, Verifier
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Secret, Verifier
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key, Oracle
@@ -98,7 +99,7 @@ class RetryPolicy:
     retried: Callable[[int | None], bool]
 
     def delay(self, failures: int, status: int | None) -> float | None:
-        """Seconds until the next try after so many failures; None if it was the last."""
+        """Seconds until the next attempt after this many failures; None after the last attempt."""
         if failures > len(self.delays) or not self.retried(status):
             return None
         return self.delays[failures - 1]
@@ -185,7 +186,7 @@ class System(ABC):
         return {}
 
     def logged(self, attempt: Attempt) -> None:  # noqa: B027 (only Indexed keeps a log)
-        """Told of every attempt to deliver something."""
+        """Called with every attempt to deliver a message."""
 
     def is_sealed(self, subscription: Subscription) -> bool:
         """Whether the receiver can notice that a body was changed."""
@@ -224,7 +225,9 @@ class System(ABC):
 
     def message(self, change: Change, subscription: Subscription) -> Message:
         body = self.body(change, subscription)
-        return self.post(change, subscription, body, *self.verifier.sign(body, self.credentials(subscription)))
+        return self.post(
+            change, subscription, body, *self.verifier.sign(WebhookRequest(body), self.credentials(subscription))
+        )
 
     def forgery(self, change: Change, subscription: Subscription, *, signed: bool, size: int = 0) -> Message:
         """A stranger's forgery of an event: a delete dated ahead, signed with another secret or not at all.
@@ -234,7 +237,7 @@ class System(ABC):
         lie = replace(change, event_type=f"{change.event_type.rpartition('.')[0]}.deleted", at=change.at + AHEAD)
         body = self.body(lie, subscription).ljust(size)
         guessed = self.credentials(replace(subscription, secret=self.wire.token(32)))
-        sealed, headers = self.verifier.sign(body, guessed) if signed else (body, {})
+        sealed, headers = self.verifier.sign(WebhookRequest(body), guessed) if signed else (body, {})
         return replace(self.post(lie, subscription, body, sealed, headers), number=0, forged=True)
 
     def post(

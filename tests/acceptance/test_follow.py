@@ -147,7 +147,7 @@ def test_dead_changes_are_listed_with_their_reason_and_sent_again_by_the_process
         (("--to", "http://e.example/", "--source", "nobody"), "There is no source 'nobody'"),
         (("--to", "http://e.example/", "--secret-file", "/nowhere"), "cannot be read"),
         (("--to", "http://e.example/", "--from", "12"), "--from 12 lies beyond"),
-        (("--retry-dead",), "--name takes one of those that --list shows"),
+        (("--retry-dead",), "--name takes a name that --list shows"),
         (("--retry-dead", "--name", "nobody"), "There is no follower 'nobody'"),
         (("--list", "--forget", "--name", "erp"), "one of --list, --retry-dead, --drop-dead and --forget at a time"),
     ],
@@ -163,7 +163,7 @@ def test_what_cannot_be_meant_is_refused_with_what_to_do(folders, arguments, say
 def folders(forks, tmp_path_factory):
     """Runs commands quickly on one installation that is never written to by them."""
     here = Folder(tmp_path_factory.mktemp("refused"))
-    assert forks.run(here, "migrate").returncode == 0
+    here.migrate()
     return lambda *arguments: forks.run(here, *arguments)
 
 
@@ -174,5 +174,5 @@ def forks():
 
 
 def test_without_a_follower_the_list_says_how_to_begin_one(folders):
-    assert "begins one" in folders("follow", "--list").stdout
+    assert "creates one" in folders("follow", "--list").stdout
     assert json.loads(folders("follow", "--list", "--json").stdout) == {"followers": [], "dead": []}

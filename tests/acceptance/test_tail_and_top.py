@@ -109,7 +109,7 @@ def test_top_shows_sources_processes_and_as_of_when(served):
     ("arguments", "says"),
     [
         (("tail", "--after", "x"), "copy all of it"),
-        (("tail", "--after", "x", "--since", "2h"), "give one of them"),
+        (("tail", "--after", "x", "--since", "2h"), "give only one of them"),
         (("tail", "--since", "yesterday"), "takes a time with its offset"),
         (("tail", "--to", "http://127.0.0.1:9", "--token", "x"), "Nobody answers"),
         (("top", "--to", "http://127.0.0.1:9", "--token", "x"), "Nobody answers"),

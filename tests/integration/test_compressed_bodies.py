@@ -13,6 +13,7 @@ from shopping import NOON, named
 from handlers.catalog import Product
 from receiver import Dialect, EncryptedBody
 from receiver.testing import TEST_APP_KEY, Webhooks
+from receiver.verify.request import WebhookRequest
 
 GZIP = {"content-encoding": "gzip"}
 
@@ -29,7 +30,7 @@ def allowing(shop: Dialect) -> None:
 
 def signature(kit: Webhooks, content: bytes) -> dict[str, str]:
     source = kit.source("shop")
-    return source.dialect.verifier.sign(content, source.credentials)[1]
+    return source.dialect.verifier.sign(WebhookRequest(content), source.credentials)[1]
 
 
 def packed_at(year: int, content: bytes) -> bytes:
@@ -151,7 +152,7 @@ def with_key(body: bytes) -> bytes:
 @pytest.mark.usefixtures("sealing")
 def test_an_encrypted_body_may_come_compressed_too(kit, body):
     source = kit.source("shop")
-    sealed, headers = source.dialect.verifier.sign(with_key(body), source.credentials)
+    sealed, headers = source.dialect.verifier.sign(WebhookRequest(with_key(body)), source.credentials)
     delivery = kit.delivery(kit.post("shop", gzip.compress(sealed), headers))
     assert (delivery["state"], TEST_APP_KEY in delivery["plain"]) == ("pending", False)
     assert b64decode(delivery["body"])[:2] == b"\x1f\x8b"

@@ -51,7 +51,7 @@ def write(database: Database, *external_ids: str, table: str = "products", sourc
         record(connection, rows, now=NOON)
 
 
-class Run:
+class Follower:
     """A follower under way on a thread of its own."""
 
     def __init__(self, database: Database, target: Target, options: FollowOptions) -> None:
@@ -82,11 +82,11 @@ class Run:
 @contextmanager
 def following(
     database: Database, url: str, *, secret: bytes | None = None, timeout: float = 5.0, ask: Any = None, **options: Any
-) -> Iterator[Run]:
+) -> Iterator[Follower]:
     """A follower until the end of the block, with waits that suit a test."""
     target = Target(url, follower=NAME, secret=secret, timeout=timeout, **({"ask": ask} if ask else {}))
     usual = {"name": NAME, "begin": "start", "poll": 0.02, "first_backoff": 0.04, "tries": 2}
-    run = Run(database, target, FollowOptions(**{**usual, **options}))
+    run = Follower(database, target, FollowOptions(**{**usual, **options}))
     try:
         yield run
     finally:
@@ -299,7 +299,7 @@ def test_a_name_that_leads_to_another_kind_of_address_than_before_is_not_followe
         with following(database, url, ask=lambda *_: ["127.0.0.1"]):
             wait_until(lambda: follower(database)["trouble"], "the trouble to be told")
             assert (
-                "leads to this machine (127.0.0.1), but before to the public network before"
+                "resolves to this machine (127.0.0.1), but before to the public network"
                 in (follower(database)["trouble"])
             )
         assert endpoint.ids() == ["A"]
@@ -315,7 +315,7 @@ def test_a_name_without_an_address_is_trouble_and_no_end(database):
     with following(database, "http://erp.example/changes", ask=nowhere) as run:
         wait_until(lambda: (follower(database) or {}).get("trouble"), "the trouble to be told")
         assert not run.is_over
-        assert "addresses of erp.example cannot be found" in follower(database)["trouble"]
+        assert "host erp.example cannot be resolved" in follower(database)["trouble"]
 
 
 # ── what is refused ───────────────────────────────────────────────────────────────────────────────────────────
@@ -468,7 +468,7 @@ def test_a_cursor_that_is_not_one_of_this_feed_stops_the_follower_until_it_is_mo
         with following(database, endpoint.url) as run:
             wait_until(lambda: run.is_over, "the end")
         assert isinstance(run.error, NotThisFeed)
-        assert ("ends with 1" if lost == "the end" else "is another one now") in str(run.error)
+        assert ("ends with 1" if lost == "the end" else "another change of this number") in str(run.error)
         assert "--move" in str(run.error)
         with following(database, endpoint.url, begin="now", move=True):
             wait_until(lambda: follower(database)["holder"], "the follower to go on")

@@ -19,7 +19,8 @@ from receiver.errors import ConfigurationError
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retention import Retention
-from receiver.verify.signatures import Credentials, HmacSha256, Secret
+from receiver.verify.signatures import HmacSha256
+from receiver.verify.verifiers import Credentials, Secret
 
 
 def test_a_retry_after_something_else_than_a_timedelta_fails_that_attempt_and_nothing_else(shop, kit, worker):

@@ -33,7 +33,9 @@ from receiver.ingest.reverifying import verify_again
 from receiver.runs import actions
 from receiver.runs.refused import verify_refused
 from receiver.testing import Webhooks
-from receiver.verify.signatures import Credentials, HmacSha256, Secret
+from receiver.verify.request import WebhookRequest
+from receiver.verify.signatures import HmacSha256
+from receiver.verify.verifiers import Credentials, Secret
 
 BOUNDS = Bounds(1_000, 1 << 24, timedelta(hours=24))
 NEW = Credentials(secrets=(Secret(b"the new secret"),))
@@ -147,7 +149,7 @@ def source(kit: Webhooks) -> Source:
 
 
 def signed(source: Source, content: bytes, credentials: Credentials = NEW) -> Request:
-    _, headers = source.dialect.verifier.sign(content, credentials)
+    _, headers = source.dialect.verifier.sign(WebhookRequest(content), credentials)
     return Request(source, [(name.lower().encode(), value.encode()) for name, value in headers.items()], content)
 
 

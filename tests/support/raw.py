@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import text
 
 from receiver.database.database import Database
-from receiver.verify.signatures import RawHeaders
+from receiver.verify.request import RawHeaders
 
 
 def raw_headers(headers: Mapping[str, str]) -> RawHeaders:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from html import unescape
+from html.parser import HTMLParser
 from typing import Any
 
 import httpx
 from serving import SECRET_KEY, TIMEOUT, Served, serving
 
+from receiver.console.rendering import HTMX_ATTRIBUTES
 from receiver.sessions.links import Links
 from receiver.sessions.roles import Role
 
@@ -19,17 +21,36 @@ from receiver.sessions.roles import Role
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: What templates are made of.
+ELEMENTS = words("""
+    a bdi body button code dd details div dl dt em fieldset footer form h1 h2 h3 head header html input label
+    legend li link main meta nav ol option p path pre progress rect script section select small span strong
+    summary svg table tbody td textarea tfoot th thead time title tr ul
+""")
+ATTRIBUTES = HTMX_ATTRIBUTES | words("""
+    action aria-controls aria-current aria-describedby aria-label aria-live autocomplete autofocus charset
+    checked class colspan content cols data-label data-live datetime defer dir download for height hidden href
+    http-equiv id inputmode lang max maxlength method min minlength name nonce open pattern placeholder
+    preserveaspectratio rel required role rows scope selected src tabindex title type value viewbox width x y
+""")
+
+
 class Visitor:
     """One person at the console."""
 
     def __init__(self, base: str) -> None:
+        self.base = base
         self.client = httpx.Client(base_url=f"{base}/console", timeout=TIMEOUT)
 
-    def sign_in(self, role: Role = Role.OPERATOR, name: str = "ops-1") -> httpx.Response:
-        return self.client.post("/sign-in", data={"link": new_link(role, name)}, headers=SAME_ORIGIN)
+    def sign_in(self, role: Role = Role.OPERATOR, name: str = "ops-1", *, link: str | None = None) -> httpx.Response:
+        return self.client.post("/sign-in", data={"link": link or new_link(role, name)}, headers=SAME_ORIGIN)
 
-    def get(self, path: str, **query: Any) -> httpx.Response:
-        return self.client.get(path, params=query or None)
+    def get(self, path: str, headers: Mapping[str, str] | None = None, **query: Any) -> httpx.Response:
+        return self.client.get(path, params=query or None, headers=headers)
 
     def page(self, path: str, **query: Any) -> str:
         """The page, which must be there."""
@@ -37,22 +58,13 @@ class Visitor:
         assert answer.status_code == 200, answer.text
         return answer.text
 
-    def post(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
-        """Post a form, as a page of ours would, with the token of this session."""
-        fields.setdefault("form_token", self.form_token())
-        return self.client.post(path, data=fields, headers=SAME_ORIGIN if headers is None else headers)
+    def post(self, path: str, headers: Mapping[str, str] = SAME_ORIGIN, **fields: str) -> httpx.Response:
+        """Post a form with these fields alone."""
+        return self.client.post(path, data=fields, headers=headers)
 
     def press(self, path: str, **fields: str) -> httpx.Response:
-        """Open the form of a button, fill it in, post it, and follow to the page after it."""
-        form = self.page(path)
-        answer = self.post(path, **(hidden_fields(form) | fields))
-        assert answer.status_code == 303, answer.text
-        return self.client.get(answer.headers["location"].removeprefix("/console"))
-
-    def form_token(self) -> str:
-        """The token that the forms of this session carry."""
-        found = re.search(r'name="form_token" value="([^"]*)"', self.page("/deliveries/0/replay"))
-        return unescape(found[1]) if found else ""
+        """Open the form of a button, fill it in, and post it."""
+        return self.post(path, **(hidden_fields(self.page(path)) | fields))
 
     def close(self) -> None:
         self.client.close()
@@ -66,10 +78,28 @@ def new_link(role: Role = Role.OPERATOR, name: str = "ops-1", *, now: datetime |
 def hidden_fields(page: str) -> dict[str, str]:
     """The hidden fields of the page's last form."""
     form = page.rpartition("<form")[2]
-    return {
-        unescape(name): unescape(text)
-        for name, text in re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', form)
-    }
+    found = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', form)
+    return {unescape(name): unescape(text) for name, text in found}
+
+
+class _Markup(HTMLParser):
+    """Collects the elements and attributes of a page that no template of ours writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strange: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = {name for name, _ in attrs}
+        if tag not in ELEMENTS or names - ATTRIBUTES or (tag == "script" and "nonce" not in names):
+            self.strange.append(f"{tag} {sorted(names)}")
+
+
+def strange_markup(page: str) -> list[str]:
+    """The elements of the page that no template of ours writes, with the names of their attributes."""
+    parser = _Markup()
+    parser.feed(page)
+    return parser.strange
 
 
 def text_of(page: str) -> str:

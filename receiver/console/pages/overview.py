@@ -56,9 +56,10 @@ class Overview(NamedTuple):
 def show_overview(visit: Visit) -> Overview:
     """Findings first; then the sources, and the chart."""
     found = visit.ask(FindingList, "list_findings")
-    sources = visit.ask(Statistics, "show_stats").sources
+    sources = visit.ask(Statistics, "show_stats", brief="true").sources
     period = visit.value(PERIOD)
-    bars = _bars(visit, period)
+    # What was refused under no source's name is of the source "".
+    bars = _bars(visit, period, ["", *(each.source for each in sources)])
     return Overview(
         findings=found.items,
         sources=sources,
@@ -69,11 +70,11 @@ def show_overview(visit: Visit) -> Overview:
     )
 
 
-def _bars(visit: Visit, period: Period) -> list[Bar]:
+def _bars(visit: Visit, period: Period, sources: list[str]) -> list[Bar]:
     length, width = PERIODS[period]
     first = tallies.beginning(visit.now - length, width) + width
     with visit.database.read() as connection:
-        counted = tallies.by_kind(connection, ("ended", "refused"), first, visit.now)
+        counted = tallies.by_kind(connection, sources, ("ended", "refused"), first, visit.now)
     numbers: dict[tuple[datetime, str], int] = {}
     for each in counted:
         kind = each.kind if each.kind == "refused" else each.detail.partition("/")[0]

@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from receiver import codec
-from receiver.verify.signatures import HmacSha256, Verifier
+from receiver.verify.signatures import HmacSha256
+from receiver.verify.verifiers import Verifier
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from receiver import codec
-from receiver.verify.signatures import HmacSha256, Verifier
+from receiver.verify.signatures import HmacSha256
+from receiver.verify.verifiers import Verifier
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key

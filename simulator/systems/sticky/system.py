@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from receiver import codec
 from receiver.verify.ciphers import CIPHERS, EncryptedBody
-from receiver.verify.signatures import Credentials, Secret
+from receiver.verify.verifiers import Credentials, Secret
 from simulator.clock import Clock
 from simulator.families import Families
 from simulator.oracle import Key

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from receiver import codec
+from receiver.verify.request import WebhookRequest
 from simulator.answers import is_url, json_answer, json_object
 from simulator.systems.base import Change, Message, Subscription
 from simulator.systems.sticky.api import Api, failure
@@ -77,7 +78,7 @@ def test_message(system: Sticky, hook: Subscription) -> Message:
     reference = system.wire.uuid()
     body = codec.encode({"message": "This is a test.", "reference": reference, "URL": hook.url})
     change = Change(number=0, event_type="test", at=system.clock.now(), family="test", data=None)
-    return system.post(change, hook, body, *system.verifier.sign(body, system.credentials(hook)))
+    return system.post(change, hook, body, *system.verifier.sign(WebhookRequest(body), system.credentials(hook)))
 
 
 def told(hook: Subscription, system: Sticky, *, status: int = 200) -> Response:

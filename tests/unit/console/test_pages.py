@@ -1,31 +1,81 @@
-"""Pages of the console over a socket: what they show, and how they are asked."""
+"""Pages over a socket: what they show, and how the same is asked without them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import csv
+import io
+import json
+import re
+from html import unescape
 
-import pytest
 from serving import Served
-from visiting import Visitor, text_of, visiting
+from visiting import Visitor, text_of
 
 
-@pytest.fixture(scope="module")
-def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Visitor]]:
-    folder: Path = tmp_path_factory.mktemp("console")
-    with visiting(f"sqlite:///{folder}/console.db", with_worker=True) as opened:
-        yield opened
+def test_the_overview_says_in_a_sentence_that_nothing_needs_anybody(operator: Visitor) -> None:
+    assert "Nothing needs you." in text_of(operator.page("/"))
 
 
-def test_the_overview_says_in_a_sentence_that_nothing_needs_anybody(looked: tuple[Served, Visitor]) -> None:
-    assert "Nothing needs you." in text_of(looked[1].page("/"))
+def test_each_bar_of_the_chart_is_a_link_to_its_deliveries(operator: Visitor) -> None:
+    page = operator.page("/", period="day")
+    bars = re.findall(r"<svg.*?</svg>", page, re.S)[0]
+    links = [unescape(link) for link in re.findall(r'<a href="([^"]*)"', bars)]
+    assert len(links) == 72
+    assert all(link.startswith("/console/deliveries?from=") for link in links)
+    assert operator.client.get(links[0].removeprefix("/console")).status_code == 200
 
 
-def test_a_delivery_is_listed_and_shown_with_what_became_of_it(looked: tuple[Served, Visitor]) -> None:
-    served, visitor = looked
-    delivery = served.send("sigma")
-    served.ended(delivery)
-    assert f"/console/deliveries/{delivery}" in visitor.page("/deliveries")
-    page = text_of(visitor.page(f"/deliveries/{delivery}"))
+def test_a_delivery_is_listed_and_shown_with_what_became_of_it(shown: Served, operator: Visitor) -> None:
+    delivery = shown.send("sigma", key="listed")
+    shown.ended(delivery)
+    assert f"/console/deliveries/{delivery}" in operator.page("/deliveries")
+    page = text_of(operator.page(f"/deliveries/{delivery}"))
     assert "accepted, verified by secret 0" in page
+    assert f"GET /api/v1/deliveries/{delivery}" in page
     assert f"hookmirror show {delivery}" in page
+
+
+def test_the_filters_of_a_list_stand_in_the_footer_as_address_and_as_command(operator: Visitor) -> None:
+    page = text_of(operator.page("/deliveries", source="sigma", event_type="it's", **{"from": "2h"}))
+    assert "GET /api/v1/deliveries?source=sigma&event_type=it%27s&from=2h" in page
+    assert """hookmirror deliveries --source sigma --event-type 'it'"'"'s' --since 2h""" in page
+
+
+def test_a_list_that_matches_nothing_says_so_and_leads_to_all(operator: Visitor) -> None:
+    page = operator.page("/deliveries", reason="no reason has this")
+    assert "No delivery matches. Show all" in text_of(page)
+    assert 'href="/console/deliveries">Show all' in page
+
+
+def test_fields_of_a_filter_form_that_were_left_empty_filter_nothing(operator: Visitor) -> None:
+    answer = operator.get("/deliveries", source="", state="", **{"from": ""})
+    assert answer.status_code == 200
+
+
+def test_a_filter_that_does_not_exist_or_cannot_be_read_is_a_page_that_says_so(operator: Visitor) -> None:
+    unknown = operator.get("/deliveries", colour="red")
+    assert (unknown.status_code, "no filter 'colour'" in text_of(unknown.text)) == (400, True)
+    wrong = operator.get("/deliveries", state="lost")
+    assert (wrong.status_code, "takes one of pending" in text_of(wrong.text)) == (400, True)
+
+
+def test_what_does_not_exist_is_a_page_that_says_so(operator: Visitor) -> None:
+    for path in ("/deliveries/1", "/deliveries/x", "/nothing", "/static/none.js"):
+        answer = operator.get(path)
+        assert answer.status_code == 404
+        assert '<p class="refusal" role="alert">' in answer.text, path
+
+
+def test_a_list_is_downloaded_whole_as_csv_and_as_json_lines(shown: Served, operator: Visitor) -> None:
+    ids = {shown.send("indexed", id=f"=1+{number}", key=f"d{number}") for number in range(3)}
+    lines = [json.loads(line) for line in operator.page("/deliveries.jsonl", source="indexed").splitlines()]
+    assert {line["id"] for line in lines} == ids
+    answer = operator.get("/deliveries.csv", source="indexed")
+    assert answer.headers["content-disposition"] == 'attachment; filename="deliveries.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert {row["id"] for row in rows} == ids
+
+
+def test_an_address_without_its_slash_leads_to_the_overview(operator: Visitor) -> None:
+    answer = operator.client.get(f"{operator.base}/console")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/")

@@ -31,7 +31,8 @@ from handlers.iimmpact import RESOURCES, iimmpact
 from handlers.iimmpact_auth import SignedRequests
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Unreadable
 from receiver.settings.settings import SourceSettings
-from receiver.verify.signatures import Credentials, Secret
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Secret
 
 SAMPLE = fixture("iimmpact", "product.updated")
 OPTION = fixture("iimmpact", "option.updated")
@@ -228,9 +229,14 @@ def test_the_signature_needs_its_prefix():
     body = json_body(SAMPLE)
     digits = hmac.new(b"secret", body, hashlib.sha256).hexdigest().encode()
     credentials = Credentials(secrets=(Secret(b"secret"),))
-    assert iimmpact.verifier.verify(body, [(b"x-webhook-signature", b"sha256=" + digits)], credentials).secret == 0
+    assert (
+        iimmpact.verifier.verify(
+            WebhookRequest(body, [(b"x-webhook-signature", b"sha256=" + digits)]), credentials
+        ).secret
+        == 0
+    )
     with pytest.raises(NotVerified, match="64 hexadecimal digits"):
-        iimmpact.verifier.verify(body, [(b"x-webhook-signature", digits)], credentials)
+        iimmpact.verifier.verify(WebhookRequest(body, [(b"x-webhook-signature", digits)]), credentials)
 
 
 # The API.

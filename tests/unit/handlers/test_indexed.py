@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from handlers.indexed import indexed, kind_of, webhook_of
 from receiver.errors import NotVerified, Unreadable
-from receiver.verify.signatures import Credentials, Secret
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Secret
 
 SAMPLE = fixture("indexed", "product.updated")
 UNIT = fixture("indexed", "unit.updated")
@@ -282,11 +283,11 @@ def signed(secret, prefix=b""):
 @pytest.mark.parametrize("prefix", [b"", b"sha256="])
 @pytest.mark.parametrize(("secret", "position"), [(b"first", 0), (b"second", 1), (b"third", 2)])
 def test_any_secret_of_the_source_verifies_whatever_the_hint_with_and_without_prefix(secret, position, prefix):
-    verified = indexed.verifier.verify(json_body(SAMPLE), signed(secret, prefix), SECRETS)
+    verified = indexed.verifier.verify(WebhookRequest(json_body(SAMPLE), signed(secret, prefix)), SECRETS)
     assert verified.secret == position
 
 
 def test_a_body_cannot_hint_its_way_in():
     with pytest.raises(NotVerified) as caught:
-        indexed.verifier.verify(json_body(SAMPLE), signed(b"guess"), SECRETS)
+        indexed.verifier.verify(WebhookRequest(json_body(SAMPLE), signed(b"guess")), SECRETS)
     assert caught.value.code == "signature_wrong"

@@ -31,7 +31,8 @@ from handlers.sigma import GONE, EntityRecord, sigma
 from receiver import Wanted
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Retry, Unreadable
 from receiver.settings.settings import SourceSettings
-from receiver.verify.signatures import Credentials, Secret
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Secret
 
 #: As long as a source's API may be behind, unless its settings say otherwise.
 LAG = timedelta(minutes=1)
@@ -167,9 +168,12 @@ def test_the_signature_needs_its_prefix():
     body = json_body(UPDATED)
     digits = hmac.new(b"secret", body, hashlib.sha256).hexdigest().encode()
     credentials = Credentials(secrets=(Secret(b"secret"),))
-    assert sigma.verifier.verify(body, [(b"x-sigma-signature", b"sha256=" + digits)], credentials).secret == 0
+    assert (
+        sigma.verifier.verify(WebhookRequest(body, [(b"x-sigma-signature", b"sha256=" + digits)]), credentials).secret
+        == 0
+    )
     with pytest.raises(NotVerified, match="64 hexadecimal digits"):
-        sigma.verifier.verify(body, [(b"x-sigma-signature", digits)], credentials)
+        sigma.verifier.verify(WebhookRequest(body, [(b"x-sigma-signature", digits)]), credentials)
 
 
 @pytest.mark.parametrize("handler", sorted({pattern.pattern.text for pattern in sigma.handlers}))

@@ -30,7 +30,8 @@ from receiver import Wanted
 from receiver.errors import ApiError, ConfigurationError, NotVerified, Unreadable
 from receiver.settings.settings import SourceSettings
 from receiver.verify.ciphers import CIPHERS
-from receiver.verify.signatures import Credentials, Secret
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Secret
 
 REGULAR = fixture("sticky", "product.created.regular")
 DELETED = fixture("sticky", "product.deleted")
@@ -241,8 +242,8 @@ def test_a_body_goes_over_the_wire_and_comes_back_in_every_cipher(cipher):
     credentials = Credentials(
         secrets=(Secret(b"0123456789abcdefghijABCDEFGHIJ45"),), app_key="app_key_here", cipher=cipher
     )
-    sealed, _ = sticky.verifier.sign(json_body(REGULAR), credentials)
-    assert sticky.read(sticky.verifier.verify(sealed, [], credentials).plain).entity == ("product", "49")
+    sealed, _ = sticky.verifier.sign(WebhookRequest(json_body(REGULAR)), credentials)
+    assert sticky.read(sticky.verifier.verify(WebhookRequest(sealed), credentials).plain).entity == ("product", "49")
 
 
 @pytest.mark.parametrize("cipher", sorted(set(CIPHERS) - {"none"}))
@@ -250,9 +251,9 @@ def test_an_encrypted_body_that_was_cut_short_is_refused(cipher):
     credentials = Credentials(
         secrets=(Secret(b"0123456789abcdefghijABCDEFGHIJ45"),), app_key="app_key_here", cipher=cipher
     )
-    sealed, _ = sticky.verifier.sign(json_body(REGULAR), credentials)
+    sealed, _ = sticky.verifier.sign(WebhookRequest(json_body(REGULAR)), credentials)
     with pytest.raises(NotVerified, match="does not decrypt"):
-        sticky.verifier.verify(sealed[:-8], [], credentials)
+        sticky.verifier.verify(WebhookRequest(sealed[:-8]), credentials)
 
 
 @pytest.mark.parametrize("event_type", sorted({handler.pattern.text for handler in sticky.handlers}))

@@ -10,6 +10,7 @@ from raw import raw_headers
 from simulator_receiver import START, courier_for, message, served
 
 from receiver.errors import NotVerified
+from receiver.verify.request import WebhookRequest
 from simulator.clock import RunningClock
 from simulator.fault_plan import TOO_LARGE, FaultPlan, Stranger, Trouble, damaged
 from simulator.faults import Faults, names, parse
@@ -181,7 +182,7 @@ def test_a_forgery_is_refused_by_the_systems_own_verification(name, fault):
     (lie,) = forged
     hook = next(hook for hook in system.subscriptions if hook.id == lie.subscription)
     with pytest.raises(NotVerified):
-        system.verifier.verify(lie.body, raw_headers(lie.headers), system.credentials(hook))
+        system.verifier.verify(WebhookRequest(lie.body, raw_headers(lie.headers)), system.credentials(hook))
     assert lie.event_type.endswith(".deleted")
     assert (lie.number, lie.forged) == (0, True)
 

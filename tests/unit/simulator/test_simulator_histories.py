@@ -12,6 +12,7 @@ from raw import raw_headers
 
 from receiver import codec
 from receiver.verify.ciphers import CIPHERS
+from receiver.verify.request import WebhookRequest
 from simulator.clock import SteppedClock
 from simulator.systems import SYSTEMS
 from simulator.systems.indexed.entities import KINDS
@@ -79,7 +80,7 @@ def test_every_message_is_verified_with_the_secrets_of_the_settings(name):
             if hook.wants(change.event_type):
                 message = system.message(change, hook)
                 headers = raw_headers(message.headers)
-                assert system.verifier.verify(message.body, headers, system.credentials(hook)).plain
+                assert system.verifier.verify(WebhookRequest(message.body, headers), system.credentials(hook)).plain
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -210,7 +211,7 @@ def test_iimmpact_products_have_the_documented_members():
 def test_sticky_bodies_are_encrypted_in_every_cipher(cipher):
     system = system_of("sticky", cipher=cipher)
     message = system.messages(system.create(START)[0])[0]
-    plain = system.verifier.verify(message.body, [], system.credentials(system.subscriptions[0])).plain
+    plain = system.verifier.verify(WebhookRequest(message.body), system.credentials(system.subscriptions[0])).plain
     assert b"clientAppKey" not in message.body
     assert codec.decode(plain)["type"] == "product.created"
 

@@ -10,6 +10,7 @@ from raw import raw_headers
 from simulator_asking import ask, sign_request
 
 from receiver import codec
+from receiver.verify.request import WebhookRequest
 from simulator.clock import SteppedClock
 from simulator.systems.iimmpact.system import Iimmpact
 
@@ -102,7 +103,9 @@ def test_a_rotated_secret_signs_from_now_on(system):
     message = system.messages(system.create(START)[0])[0]
     hook = system.subscriptions[0]
     assert hook.secret == answer.json()["secret"]
-    assert system.verifier.verify(message.body, raw_headers(message.headers), system.credentials(hook)).plain
+    assert system.verifier.verify(
+        WebhookRequest(message.body, raw_headers(message.headers)), system.credentials(hook)
+    ).plain
 
 
 def test_a_removed_webhook_receives_nothing(system):

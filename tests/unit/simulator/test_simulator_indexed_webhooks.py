@@ -9,6 +9,7 @@ from raw import raw_headers
 from simulator_asking import ask
 
 from receiver import codec
+from receiver.verify.request import WebhookRequest
 from simulator.clock import SteppedClock
 from simulator.systems.base import Attempt
 from simulator.systems.indexed.system import Indexed
@@ -79,7 +80,9 @@ def test_a_body_is_signed_with_the_secret_of_its_record(system):
     records = [created(system), created(system)]
     for hook, record, message in zip(system.subscriptions, records, system.messages(product(system)), strict=True):
         assert hook.secret == record["secret"]
-        assert system.verifier.verify(message.body, raw_headers(message.headers), system.credentials(hook)).plain
+        assert system.verifier.verify(
+            WebhookRequest(message.body, raw_headers(message.headers)), system.credentials(hook)
+        ).plain
 
 
 def test_a_record_can_be_edited_and_keeps_its_secret(system):

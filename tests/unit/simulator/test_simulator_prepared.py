@@ -9,6 +9,7 @@ import pytest
 from raw import raw_headers
 from simulator_receiver import START, served
 
+from receiver.verify.request import WebhookRequest
 from simulator.clock import SteppedClock
 from simulator.connection import NoAnswerError
 from simulator.load import blast, body_length, make, send_load
@@ -88,7 +89,7 @@ def test_the_length_of_an_answer_is_what_its_header_says(answer, length):
 def test_prepared_messages_are_signed():
     system, made = messages("http://127.0.0.1:1/")
     credentials = system.credentials(system.subscriptions[0])
-    assert all(system.verifier.verify(m.body, raw_headers(m.headers), credentials).plain for m in made)
+    assert all(system.verifier.verify(WebhookRequest(m.body, raw_headers(m.headers)), credentials).plain for m in made)
 
 
 def test_the_report_counts_what_was_refused_as_given_up():

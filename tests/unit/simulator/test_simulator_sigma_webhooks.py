@@ -8,6 +8,7 @@ import pytest
 from raw import raw_headers
 from simulator_asking import ask, replay
 
+from receiver.verify.request import WebhookRequest
 from simulator.clock import SteppedClock
 from simulator.systems.sigma.system import Sigma
 
@@ -104,7 +105,12 @@ def test_only_a_webhook_with_a_secret_signs(system):
     plain, signed = system.messages(system.create(START)[0])
     assert "X-Sigma-Signature" not in plain.headers
     hook = system.subscriptions[1]
-    assert system.verifier.verify(signed.body, raw_headers(signed.headers), system.credentials(hook)).secret == 0
+    assert (
+        system.verifier.verify(
+            WebhookRequest(signed.body, raw_headers(signed.headers)), system.credentials(hook)
+        ).secret
+        == 0
+    )
 
 
 def test_a_webhook_gets_only_the_events_it_names(system):

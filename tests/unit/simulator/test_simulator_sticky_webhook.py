@@ -9,6 +9,7 @@ from simulator_asking import ask
 
 from receiver import codec
 from receiver.verify.ciphers import CIPHERS
+from receiver.verify.request import WebhookRequest
 from simulator.clock import SteppedClock
 from simulator.systems.sticky.system import Sticky
 
@@ -40,7 +41,7 @@ def test_bodies_are_encrypted_under_the_phrase_that_was_registered(cipher):
     call(system, "POST", json=VALID)
     assert system.settings(api_url=None)["secrets"] == [PHRASE]
     (message,) = system.messages(system.create(START)[0])
-    plain = system.verifier.verify(message.body, [], system.credentials(system.subscriptions[0])).plain
+    plain = system.verifier.verify(WebhookRequest(message.body), system.credentials(system.subscriptions[0])).plain
     assert codec.decode(plain)["clientAppKey"] == system.app_key
 
 
@@ -64,7 +65,7 @@ def test_the_test_event_has_three_members_and_no_type():
     call(system, "POST", json=VALID)
     assert call(system, "POST", f"{PATH}/test").status_code == 202
     (message,) = system.outbox
-    plain = system.verifier.verify(message.body, [], system.credentials(system.subscriptions[0])).plain
+    plain = system.verifier.verify(WebhookRequest(message.body), system.credentials(system.subscriptions[0])).plain
     assert set(codec.decode(plain)) == {"message", "reference", "URL"}
     assert message.number == 0
 

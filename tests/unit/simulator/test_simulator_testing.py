@@ -14,6 +14,7 @@ import pytest
 from raw import raw_headers
 from simulator_asking import sign_request
 
+from receiver.verify.request import WebhookRequest
 from simulator.faults import Faults
 from simulator.systems import SYSTEMS
 from simulator.testing import Simulated
@@ -86,7 +87,7 @@ def try_one(system, hook, headers, body):
     from receiver.errors import NotVerified
 
     try:
-        return system.verifier.verify(body, headers, system.credentials(hook)).plain
+        return system.verifier.verify(WebhookRequest(body, headers), system.credentials(hook)).plain
     except NotVerified:
         return None
 

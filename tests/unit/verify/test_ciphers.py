@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from receiver import codec
 from receiver.errors import NotVerified
 from receiver.verify.ciphers import CIPHERS, LAYOUTS, EncryptedBody, Undecryptable
-from receiver.verify.signatures import Credentials, Secret
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Secret
 
 PHRASE = b"0123456789abcdefghijABCDEFGHIJ45"
 OTHER = b"ZYXWVUTSRQPONMLKJIHGFEDCBA987654"
@@ -37,7 +38,7 @@ def credentials(cipher: str = "auto", *phrases: bytes, app_key: str | None = "ap
 
 def refusal(body: bytes, with_credentials: Credentials) -> str:
     with pytest.raises(NotVerified) as caught:
-        verifier.verify(body, [], with_credentials)
+        verifier.verify(WebhookRequest(body), with_credentials)
     return caught.value.code
 
 
@@ -57,32 +58,32 @@ def test_bytes_of_a_stranger_are_undecryptable_or_decrypt_to_something(layout, s
 @pytest.mark.parametrize("setting", ["auto", "same"])
 @pytest.mark.parametrize("layout", ENCRYPTED)
 def test_a_body_is_read_by_its_own_cipher_and_by_auto(layout, setting):
-    sealed, headers = verifier.sign(BODY, credentials(layout))
+    sealed, headers = verifier.sign(WebhookRequest(BODY), credentials(layout))
     assert headers == {}
-    assert verifier.verify(sealed, [], credentials(layout if setting == "same" else "auto")).plain == BODY
+    assert verifier.verify(WebhookRequest(sealed), credentials(layout if setting == "same" else "auto")).plain == BODY
 
 
 @pytest.mark.parametrize("layout", ENCRYPTED)
 def test_a_body_of_another_cipher_is_refused(layout):
     other = "aes-256-gcm" if layout != "aes-256-gcm" else "aes-256-cbc"
-    sealed, _ = verifier.sign(BODY, credentials(layout))
+    sealed, _ = verifier.sign(WebhookRequest(BODY), credentials(layout))
     assert refusal(sealed, credentials(other)) == "not_decryptable"
 
 
 @pytest.mark.parametrize("layout", ENCRYPTED)
 def test_a_wrong_phrase_is_refused(layout):
-    sealed, _ = verifier.sign(BODY, credentials(layout, OTHER))
+    sealed, _ = verifier.sign(WebhookRequest(BODY), credentials(layout, OTHER))
     assert refusal(sealed, credentials(layout, PHRASE)) == "not_decryptable"
 
 
 def test_a_body_as_openssl_itself_writes_it_is_read():
-    assert verifier.verify(OPENSSL_SAMPLE, [], credentials("openssl-salted")).plain == BODY
+    assert verifier.verify(WebhookRequest(OPENSSL_SAMPLE), credentials("openssl-salted")).plain == BODY
 
 
 def test_while_a_phrase_is_rotated_both_are_valid_and_the_one_that_decrypted_is_told():
-    sealed, _ = verifier.sign(BODY, credentials("aes-256-cbc", OTHER))
-    assert verifier.verify(sealed, [], credentials("auto", PHRASE, OTHER)).secret == 1
-    assert verifier.verify(sealed, [], credentials("auto", OTHER, PHRASE)).secret == 0
+    sealed, _ = verifier.sign(WebhookRequest(BODY), credentials("aes-256-cbc", OTHER))
+    assert verifier.verify(WebhookRequest(sealed), credentials("auto", PHRASE, OTHER)).secret == 1
+    assert verifier.verify(WebhookRequest(sealed), credentials("auto", OTHER, PHRASE)).secret == 0
 
 
 @pytest.mark.parametrize(
@@ -99,8 +100,8 @@ def test_while_a_phrase_is_rotated_both_are_valid_and_the_one_that_decrypted_is_
     ],
 )
 def test_wrapped_bodies_are_unwrapped(wrap):
-    sealed, _ = verifier.sign(BODY, credentials())
-    assert verifier.verify(wrap(sealed), [], credentials()).plain == BODY
+    sealed, _ = verifier.sign(WebhookRequest(BODY), credentials())
+    assert verifier.verify(WebhookRequest(wrap(sealed)), credentials()).plain == BODY
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_what_is_not_an_encrypted_body_is_refused_as_not_decryptable(cipher, bod
 
 
 def test_an_encrypted_body_that_is_no_object_is_refused():
-    sealed, _ = verifier.sign(b"[1, 2]", credentials())
+    sealed, _ = verifier.sign(WebhookRequest(b"[1, 2]"), credentials())
     assert refusal(sealed, credentials()) == "not_decryptable"
 
 
@@ -139,27 +140,29 @@ def test_any_bytes_of_a_stranger_are_refused_with_a_reason(cipher, body):
 
 @pytest.mark.parametrize("found", ['"app_key_herE"', '""', "null", "1", '["app_key_here"]', '"\\u00e9"'])
 def test_a_body_with_another_application_key_is_refused(found):
-    sealed, _ = verifier.sign(b'{"clientAppKey":%s,"type":"x"}' % found.encode(), credentials())
+    sealed, _ = verifier.sign(WebhookRequest(b'{"clientAppKey":%s,"type":"x"}' % found.encode()), credentials())
     assert refusal(sealed, credentials()) == "app_key_wrong"
 
 
 def test_a_body_without_an_application_key_is_refused():
-    sealed, _ = verifier.sign(b'{"type":"product.deleted"}', credentials())
+    sealed, _ = verifier.sign(WebhookRequest(b'{"type":"product.deleted"}'), credentials())
     assert refusal(sealed, credentials()) == "app_key_wrong"
 
 
 def test_the_senders_test_event_needs_no_application_key():
-    sealed, _ = verifier.sign(b'{"message":"m","reference":"r","URL":"u"}', credentials())
-    assert verifier.verify(sealed, [], credentials()).secret == 0
+    sealed, _ = verifier.sign(WebhookRequest(b'{"message":"m","reference":"r","URL":"u"}'), credentials())
+    assert verifier.verify(WebhookRequest(sealed), credentials()).secret == 0
 
 
 def test_the_test_event_with_anything_more_needs_the_application_key():
-    sealed, _ = verifier.sign(b'{"message":"m","reference":"r","URL":"u","type":"product.deleted"}', credentials())
+    sealed, _ = verifier.sign(
+        WebhookRequest(b'{"message":"m","reference":"r","URL":"u","type":"product.deleted"}'), credentials()
+    )
     assert refusal(sealed, credentials()) == "app_key_wrong"
 
 
 def test_without_a_cipher_a_plain_body_is_taken_with_its_application_key():
-    verified = verifier.verify(BODY, [], credentials("none"))
+    verified = verifier.verify(WebhookRequest(BODY), credentials("none"))
     assert (verified.plain, verified.secret) == (BODY, None)
 
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from raw import raw_headers
 
 from receiver.errors import NotVerified, WiringError
-from receiver.verify.signatures import Credentials, HmacSha256, Secret, Unsigned
+from receiver.verify.request import WebhookRequest
+from receiver.verify.signatures import HmacSha256, Unsigned
+from receiver.verify.verifiers import Credentials, Secret
 
 BODY = b'{"event":"entity.updated"}'
 NEW, OLD = b"whsec_a1b2c3d4e5f6g7h8i9j0", b"whsec_the_one_before"
@@ -31,28 +33,28 @@ def digits(body: bytes = BODY, secret: bytes = NEW) -> bytes:
 def refusal(signature: bytes | None, verifier: HmacSha256 = strict, credentials: Credentials = one) -> str:
     headers = [] if signature is None else [(HEADER, signature)]
     with pytest.raises(NotVerified) as caught:
-        verifier.verify(BODY, headers, credentials)
+        verifier.verify(WebhookRequest(BODY, headers), credentials)
     return caught.value.code
 
 
 @given(body=st.binary(), secret=st.binary(min_size=1))
 def test_what_is_signed_verifies(body, secret):
     credentials = Credentials(secrets=(Secret(secret),))
-    sent, headers = strict.sign(body, credentials)
-    verified = strict.verify(sent, raw_headers(headers), credentials)
+    sent, headers = strict.sign(WebhookRequest(body), credentials)
+    verified = strict.verify(WebhookRequest(sent, raw_headers(headers)), credentials)
     assert (verified.plain, verified.secret) == (body, 0)
 
 
 def test_the_signature_is_the_senders_own_construction():
-    assert strict.verify(BODY, [(HEADER, b"sha256=" + digits())], one).plain == BODY
+    assert strict.verify(WebhookRequest(BODY, [(HEADER, b"sha256=" + digits())]), one).plain == BODY
 
 
 def test_digits_in_capitals_verify():
-    assert strict.verify(BODY, [(HEADER, b"sha256=" + digits().upper())], one).secret == 0
+    assert strict.verify(WebhookRequest(BODY, [(HEADER, b"sha256=" + digits().upper())]), one).secret == 0
 
 
 def test_bare_digits_verify_only_where_the_prefix_is_optional():
-    assert lenient.verify(BODY, [(HEADER, digits())], one).secret == 0
+    assert lenient.verify(WebhookRequest(BODY, [(HEADER, digits())]), one).secret == 0
     assert refusal(digits(), strict) == "signature_malformed"
 
 
@@ -63,14 +65,14 @@ def test_an_encoding_that_there_is_not_is_refused():
 
 def test_without_a_prefix_none_can_be_missing():
     bare = HmacSha256(header="X-Signature", prefix="", prefix_required=True)
-    assert bare.verify(BODY, [(HEADER, digits())], one).secret == 0
+    assert bare.verify(WebhookRequest(BODY, [(HEADER, digits())]), one).secret == 0
 
 
 def test_a_signature_in_base64_verifies_and_what_is_sent_is_written_so():
     in_base64 = HmacSha256(header="X-Signature", prefix="", encoding="base64")
     digest = hmac.new(NEW, BODY, hashlib.sha256).digest()
-    assert in_base64.verify(BODY, [(HEADER, base64.b64encode(digest))], one).secret == 0
-    assert in_base64.sign(BODY, one) == (BODY, {"X-Signature": base64.b64encode(digest).decode()})
+    assert in_base64.verify(WebhookRequest(BODY, [(HEADER, base64.b64encode(digest))]), one).secret == 0
+    assert in_base64.sign(WebhookRequest(BODY), one) == (BODY, {"X-Signature": base64.b64encode(digest).decode()})
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_a_signature_in_base64_verifies_and_what_is_sent_is_written_so():
 def test_what_is_no_base64_of_a_digest_is_malformed(signature):
     in_base64 = HmacSha256(header="X-Signature", prefix="", encoding="base64")
     with pytest.raises(NotVerified, match=r"^X-Signature is not the base64 of 32 bytes\.$") as caught:
-        in_base64.verify(BODY, [(HEADER, signature)], one)
+        in_base64.verify(WebhookRequest(BODY, [(HEADER, signature)]), one)
     assert caught.value.code == "signature_malformed"
 
 
@@ -109,7 +111,7 @@ def test_a_missing_signature_is_refused():
 def test_a_header_sent_twice_is_refused_even_if_both_are_right():
     right = (HEADER, b"sha256=" + digits())
     with pytest.raises(NotVerified) as caught:
-        strict.verify(BODY, [right, right], one)
+        strict.verify(WebhookRequest(BODY, [right, right]), one)
     assert caught.value.code == "signature_repeated"
 
 
@@ -124,16 +126,16 @@ def test_a_signature_with_another_secret_is_refused():
 def test_every_refusal_says_what_to_do():
     for signature in (None, b"", b"sha256=" + digits(secret=b"guess")):
         with pytest.raises(NotVerified, match="X-Signature"):
-            strict.verify(BODY, [] if signature is None else [(HEADER, signature)], one)
+            strict.verify(WebhookRequest(BODY, [] if signature is None else [(HEADER, signature)]), one)
 
 
 @pytest.mark.parametrize(("secret", "position"), [(NEW, 0), (OLD, 1)])
 def test_while_a_secret_is_rotated_both_are_valid_and_the_one_that_verified_is_told(secret, position):
-    assert strict.verify(BODY, [(HEADER, b"sha256=" + digits(secret=secret))], both).secret == position
+    assert strict.verify(WebhookRequest(BODY, [(HEADER, b"sha256=" + digits(secret=secret))]), both).secret == position
 
 
 def test_the_newest_secret_signs():
-    _, headers = strict.sign(BODY, both)
+    _, headers = strict.sign(WebhookRequest(BODY), both)
     assert headers == {"X-Signature": f"sha256={digits().decode()}"}
 
 
@@ -141,13 +143,13 @@ def test_a_hint_names_the_secret_to_try_first_and_decides_nothing():
     named = Credentials(secrets=(Secret(NEW, "web_new"), Secret(OLD, "web_old")))
     for hint in ("web_new", "web_old", "web_unknown", None):
         hinted = HmacSha256(header="X-Signature", hint=lambda body, hint=hint: hint)
-        assert hinted.verify(BODY, [(HEADER, digits(secret=OLD))], named).secret == 1
+        assert hinted.verify(WebhookRequest(BODY, [(HEADER, digits(secret=OLD))]), named).secret == 1
         assert refusal(digits(secret=b"guess"), hinted, named) == "signature_wrong"
 
 
 def test_an_unsigned_body_is_taken_only_with_allow_unsigned():
     allowed = Credentials(allow_unsigned=True)
-    verified = strict.verify(BODY, [], allowed)
+    verified = strict.verify(WebhookRequest(BODY), allowed)
     assert (verified.plain, verified.secret) == (BODY, None)
     assert refusal(None, credentials=Credentials(secrets=(Secret(NEW),))) == "signature_missing"
 
@@ -165,9 +167,9 @@ def test_a_source_without_a_secret_is_told_to_set_one():
 
 def test_a_dialect_without_any_proof_needs_allow_unsigned():
     assert "allow_unsigned = true" in (Unsigned().check(Credentials()) or "")
-    assert Unsigned().verify(BODY, [], Credentials(allow_unsigned=True)).secret is None
+    assert Unsigned().verify(WebhookRequest(BODY), Credentials(allow_unsigned=True)).secret is None
     with pytest.raises(NotVerified) as caught:
-        Unsigned().verify(BODY, [], Credentials())
+        Unsigned().verify(WebhookRequest(BODY), Credentials())
     assert caught.value.code == "signature_missing"
 
 
@@ -179,6 +181,6 @@ def test_secrets_do_not_show_in_a_repr():
 @pytest.mark.parametrize("verifier", [strict, lenient])
 def test_any_headers_of_a_stranger_are_refused_with_a_401(verifier, headers):
     with pytest.raises(NotVerified) as caught:
-        verifier.verify(BODY, headers, both)
+        verifier.verify(WebhookRequest(BODY, headers), both)
     assert caught.value.status == 401
     assert caught.value.code.startswith("signature_")

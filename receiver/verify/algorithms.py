@@ -1,0 +1,187 @@
+"""Algorithms of signatures, and how the text of a secret becomes the key of one.
+
+Secrets are few and signatures many, so that keys are made once and remembered.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64decode
+from binascii import unhexlify
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from cryptography.x509 import load_pem_x509_certificate
+
+AlgorithmName = Literal[
+    "hmac_sha256",
+    "hmac_sha1",
+    "hmac_sha512",
+    "sha256",
+    "ed25519",
+    "rsa_sha256",
+    "rsa_sha1",
+    "rsa_sha512",
+    "ecdsa_sha256",
+]
+
+#: How a secret is written: as it is, in hexadecimal digits, in base64, with a prefix before the base64, or as PEM.
+KeyForm = Literal["text", "hex", "base64", "whsec", "whpk", "pem"]
+
+#: By algorithm: the hash, and the bytes of the digest. All of them prove that the sender knows the secret itself.
+DIGESTS = {
+    "hmac_sha256": ("sha256", 32),
+    "hmac_sha1": ("sha1", 20),
+    "hmac_sha512": ("sha512", 64),
+    "sha256": ("sha256", 32),
+}
+
+#: With a public key: anybody may know it, and only the sender can sign.
+PUBLIC = ("ed25519", "rsa_sha256", "rsa_sha1", "rsa_sha512", "ecdsa_sha256")
+
+ALGORITHMS = (*DIGESTS, *PUBLIC)
+
+_HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
+    "rsa_sha256": hashes.SHA256,
+    "rsa_sha1": hashes.SHA1,
+    "rsa_sha512": hashes.SHA512,
+    "ecdsa_sha256": hashes.SHA256,
+}
+
+#: The class of public key that each algorithm takes, and its name for people.
+_KINDS: dict[str, tuple[type[Any], str]] = {
+    "ed25519": (ed25519.Ed25519PublicKey, "an Ed25519"),
+    "rsa_sha256": (rsa.RSAPublicKey, "an RSA"),
+    "rsa_sha1": (rsa.RSAPublicKey, "an RSA"),
+    "rsa_sha512": (rsa.RSAPublicKey, "an RSA"),
+    "ecdsa_sha256": (ec.EllipticCurvePublicKey, "an elliptic curve"),
+}
+
+
+class WrongKey(ValueError):
+    """A secret that is no key of the wanted form; the message says what it is not, and never quotes it."""
+
+
+# ── from a secret to a key ────────────────────────────────────────────────────────────────────────────────────
+
+
+def key_bytes(secret: bytes, form: KeyForm) -> bytes:
+    """The key that a secret stands for. Raises `WrongKey`."""
+    if form == "text":
+        return secret
+    if form == "hex":
+        try:
+            return unhexlify(secret.strip())
+        except ValueError:
+            raise WrongKey("is not hexadecimal digits, which its sender gives") from None
+    if form == "base64":
+        return _from_base64(secret, "is not base64, which its sender gives")
+    prefix = b"whsec_" if form == "whsec" else b"whpk_"
+    return _from_base64(secret.strip().removeprefix(prefix), f"is not base64 behind `{prefix.decode()}`")
+
+
+def _from_base64(text: bytes, otherwise: str) -> bytes:
+    """The bytes in base64 whose padding may lack, as libraries take a secret."""
+    bare = text.strip().rstrip(b"=")
+    try:
+        content = b64decode(bare + b"=" * (-len(bare) % 4), validate=True)
+    except ValueError:
+        raise WrongKey(otherwise) from None
+    if not content:
+        raise WrongKey(otherwise)
+    return content
+
+
+@lru_cache(maxsize=4_096)
+def public_key(secret: bytes, algorithm: str, form: KeyForm) -> Any:
+    """The public key in a secret: PEM (of the key, or of a certificate), or the raw bytes of an Ed25519 key.
+
+    Raises `WrongKey`.
+    """
+    if form == "pem":
+        return _of_kind(_from_pem(secret), algorithm)
+    raw = key_bytes(secret, form)
+    if algorithm != "ed25519" or len(raw) != 32:
+        raise WrongKey("is not the 32 bytes of an Ed25519 public key")
+    return ed25519.Ed25519PublicKey.from_public_bytes(raw)
+
+
+def _from_pem(text: bytes) -> Any:
+    # In an environment variable or one line of a file, line ends are written `\n`.
+    content = text.replace(b"\\n", b"\n").strip()
+    if b"PRIVATE KEY" in content:
+        try:
+            return load_pem_private_key(content, password=None).public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise WrongKey("is not a private key in PEM without a password") from None
+    try:
+        if b"CERTIFICATE" in content:
+            return load_pem_x509_certificate(content).public_key()
+        return load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm):
+        raise WrongKey("is not a public key in PEM, which begins with `-----BEGIN PUBLIC KEY-----`") from None
+
+
+def _of_kind(key: Any, algorithm: str) -> Any:
+    kind, name = _KINDS[algorithm]
+    if not isinstance(key, kind):
+        raise WrongKey(f"is not {name} key, which its sender signs with")
+    return key
+
+
+def identity_of(public: Any) -> bytes:
+    """The same bytes for the same public key, however it was written."""
+    return bytes(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+def private_key(secret: bytes, algorithm: str, form: KeyForm) -> Any:
+    """The private key in a secret, for tests and `hookmirror send`. Raises `WrongKey` for a public one."""
+    content = secret.replace(b"\\n", b"\n").strip()
+    if form != "pem" or b"PRIVATE KEY" not in content:
+        raise WrongKey("is a public key, and only the private one signs: give it, in PEM, to send like the sender")
+    public_key(secret, algorithm, form)
+    return load_pem_private_key(content, password=None)
+
+
+# ── computing and comparing ───────────────────────────────────────────────────────────────────────────────────
+
+
+def keyed(algorithm: str, form: KeyForm, secret: bytes) -> hmac.HMAC:
+    """An HMAC with the secret in it, to be copied for each text. Raises `WrongKey`."""
+    return hmac.new(key_bytes(secret, form), digestmod=DIGESTS[algorithm][0])
+
+
+def is_signed(algorithm: str, key: Any, signature: bytes, text: bytes) -> bool:
+    """Whether the owner of the public key signed the text."""
+    try:
+        if algorithm == "ed25519":
+            key.verify(signature, text)
+        elif algorithm == "ecdsa_sha256":
+            key.verify(signature, text, ec.ECDSA(_HASHES[algorithm]()))
+        else:
+            key.verify(signature, text, padding.PKCS1v15(), _HASHES[algorithm]())
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def signed(algorithm: str, key: Any, text: bytes) -> bytes:
+    """The signature of the text by the private key."""
+    made: bytes
+    if algorithm == "ed25519":
+        made = key.sign(text)
+    elif algorithm == "ecdsa_sha256":
+        made = key.sign(text, ec.ECDSA(_HASHES[algorithm]()))
+    else:
+        made = key.sign(text, padding.PKCS1v15(), _HASHES[algorithm]())
+    return made

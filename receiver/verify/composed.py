@@ -1,0 +1,209 @@
+"""Signatures composed of values: these bytes, by this algorithm and key, proved there, written so, this old at most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from receiver.errors import ConfigurationError, NotVerified, WiringError
+from receiver.verify import algorithms
+from receiver.verify.algorithms import ALGORITHMS, DIGESTS, AlgorithmName, KeyForm, WrongKey
+from receiver.verify.encodings import ENCODINGS
+from receiver.verify.freshness import Fresh
+from receiver.verify.places import SignaturePlace
+from receiver.verify.request import WebhookRequest, wire_text
+from receiver.verify.signature_plan import SignaturePlan, TextOf
+from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Secret, Verified, Verifier
+
+#: Secrets of a source that a request is tried with.
+MOST_SECRETS = 16
+
+
+@dataclass(frozen=True)
+class Signature(Verifier):
+    """A signature as a sender's documentation describes it.
+
+    `signed` is a template, such as `"{webhook-timestamp}.{body}"`, or a function from the request to the signed bytes,
+    which names in `covers` the headers that it uses. Raises `WiringError` for values that do not fit together.
+    """
+
+    signed: str | TextOf
+    #: Where the signature stands: its header, or a `Header`, `Headers` or `BodyMember`.
+    at: SignaturePlace
+    #: The algorithm.
+    by: AlgorithmName = "hmac_sha256"
+    #: How the secret becomes the key.
+    key: KeyForm = "text"
+    #: How the signature is written: `hex`, `base64` or `base64url`.
+    written: Literal["hex", "base64", "base64url"] = "hex"
+    #: Which signed time is compared with the arrival; None where the sender signs none.
+    fresh: Fresh | None = None
+    #: The headers that a function as `signed` covers.
+    covers: tuple[str, ...] = ()
+    #: The header whose list names those of `covers` that this request's signature really covers.
+    listed_in: str = ""
+    #: Whether the function uses the URL that the sender called.
+    needs_url: bool = False
+    #: Reads the unverified body and names the secret to try first.
+    hint: Callable[[bytes], str | None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.by not in ALGORITHMS:
+            raise WiringError(f"Signature knows no algorithm {self.by!r}: write one of {', '.join(ALGORITHMS)}.")
+        if self.key not in ("text", "hex", "base64", "whsec", "whpk", "pem"):
+            raise WiringError(f'Signature knows no key {self.key!r}: write "text", "hex", "base64", "whsec" or "pem".')
+        if self.written not in ENCODINGS:
+            raise WiringError(f"Signature knows no encoding {self.written!r}: write one of {', '.join(ENCODINGS)}.")
+        if self.by not in DIGESTS and self.key == "text":
+            raise WiringError(f'{self.by} takes a public key: say key="pem", or key="whpk" for Ed25519 in base64.')
+        # Worked out now, so that wrong wiring is found here and not at a webhook.
+        _ = self._plan
+
+    @cached_property
+    def _plan(self) -> SignaturePlan:
+        return SignaturePlan(self)
+
+    @property
+    def signature_headers(self) -> tuple[str, ...]:
+        """The headers that it reads. They may be kept, because a signature does not reveal the secret."""
+        return self._plan.names
+
+    @property
+    def signed_headers(self) -> frozenset[str]:
+        """The names of the headers that the signature covers, in lower case."""
+        return self._plan.signed
+
+    # ── at start ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self, credentials: Credentials) -> str | None:
+        if credentials.has_empty_secret:
+            return EMPTY_SECRET
+        if credentials.has_names and self.hint is None:
+            return NAMED_SECRET
+        if self._plan.needs_url and not credentials.public_url:
+            return (
+                "its sender signs the URL that it calls: set `public_url` to the address under which senders reach "
+                "this installation, or `registered_url` in its table to its own"
+            )
+        if not credentials.secrets and not credentials.allow_unsigned:
+            return (
+                f"it has no secret, and {self.at.name} cannot be verified without one: "
+                'set `secrets = ["…"]` or `secrets_file`'
+            )
+        return self._wrong_secret(credentials.secrets) or credentials.unused_without_encryption
+
+    def _wrong_secret(self, secrets: Sequence[Secret]) -> str | None:
+        if len(secrets) > MOST_SECRETS:
+            return f"it has {len(secrets)} secrets, and a request is tried with {MOST_SECRETS}: remove the oldest"
+        known: dict[Any, int] = {}
+        for place, secret in enumerate(secrets, start=1):
+            try:
+                key = self._key_of(secret)
+            except WrongKey as wrong:
+                return f"secret {place} of {len(secrets)} {wrong}: copy it from the sender again"
+            first = known.setdefault(key, place)
+            if first != place:
+                return f"its secrets {first} and {place} are the same key, written in two ways: remove one"
+        return None
+
+    def _key_of(self, secret: Secret) -> Any:
+        if self.by in DIGESTS:
+            return algorithms.key_bytes(secret.value, self.key)
+        return algorithms.identity_of(algorithms.public_key(secret.value, self.by, self.key))
+
+    # ── each webhook ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def verify(self, request: WebhookRequest, credentials: Credentials) -> Verified:
+        plan, secrets, body = self._plan, credentials.secrets, request.body
+        headers = plan.headers_of(request.headers)
+        found = self.at.find(request, headers)
+        if found is None:
+            if credentials.allow_unsigned:
+                return Verified(body, None)
+            raise NotVerified(
+                "signature_missing",
+                f"There is no {self.at.name}. Set a secret at the sender, and the same one in this source.",
+            )
+        if not secrets:
+            return Verified(body, None)
+        signatures, fields = found
+        text = None if plan.has_secret else plan.text_of(request, headers, fields, b"")
+        for position in (0,) if len(secrets) == 1 else self._order(body, secrets):
+            secret = secrets[position].value
+            if plan.fits(secret, plan.text_of(request, headers, fields, secret) if text is None else text, signatures):
+                break
+        else:
+            raise self._refusal(signatures)
+        if plan.freshness is not None:
+            plan.freshness.check(headers, fields, request.at)
+        return Verified(body, position, self._covered(headers) if self.listed_in else plan.signed)
+
+    def _covered(self, headers: dict[bytes, bytes]) -> frozenset[str]:
+        """The signed headers of a request whose sender says in a header which they are."""
+        listed = headers.get(wire_text(self.listed_in.lower()), b"").decode("latin-1").lower()
+        return self._plan.signed.intersection(name.strip() for name in listed.split(","))
+
+    def _order(self, body: bytes, secrets: tuple[Secret, ...]) -> Sequence[int]:
+        if self.hint is None:
+            return range(len(secrets))
+        name = self.hint(body)
+        return sorted(range(len(secrets)), key=lambda position: secrets[position].name != name)
+
+    def _refusal(self, signatures: list[bytes]) -> NotVerified:
+        """What is wrong with signatures of which none fits."""
+        if not any(map(self._plan.is_well_formed, signatures)):
+            form = ENCODINGS[self.written].form
+            size = self._plan.size
+            shape = form(size) if size else f"in {self.written}"
+            return NotVerified("signature_malformed", f"The signature in {self.at.name} is not {shape}.")
+        return NotVerified(
+            "signature_wrong",
+            f"{self.at.name} does not fit this request with any secret of this source. "
+            "Compare the secrets on both sides, and sign the exact bytes that are sent.",
+        )
+
+    # ── the sender's side ─────────────────────────────────────────────────────────────────────────────────────
+
+    def sign(self, request: WebhookRequest, credentials: Credentials) -> tuple[bytes, dict[str, str]]:
+        """The body, and the headers that the sender would send with it.
+
+        Headers that the template names and `request` does not have are made up, and the time of a `Fresh` is
+        `request.at`. Raises `ConfigurationError` for a public key, which cannot sign.
+        """
+        if not credentials.secrets:
+            return request.body, {}
+        made, fields = self._made_up(request)
+        sent = [*request.headers, *((wire_text(name.lower()), value.encode("latin-1")) for name, value in made.items())]
+        whole = WebhookRequest(
+            request.body,
+            sent,
+            method=request.method,
+            target=request.target,
+            public_url=request.public_url or credentials.public_url,
+            at=request.at,
+        )
+        known = {wire_text(name): value.encode() for name, value in fields.items()}
+        secret = credentials.secrets[0].value
+        try:
+            text = self._plan.text_of(whole, self._plan.headers_of(sent), known, secret)
+            signature = self._plan.signature(secret, text)
+        except WrongKey as wrong:
+            raise ConfigurationError(f"This cannot be signed: the secret {wrong}.") from None
+        except NotVerified as missing:
+            raise ConfigurationError(f"This cannot be signed: {missing.message}") from None
+        return request.body, {**made, **self.at.write([signature], fields)}
+
+    def _made_up(self, request: WebhookRequest) -> tuple[dict[str, str], dict[str, str]]:
+        """The signed headers that the request lacks, and the fields beside the signature."""
+        present = {name for name, _ in request.headers}
+        made = {name: "example" for name in self._plan.signed if wire_text(name) not in present}
+        fields = {each.name: "example" for each in self._plan.placeholders if each.kind == "field"}
+        if self.fresh is not None:
+            place, time = self.fresh.stands_in, self.fresh.write(request.at)
+            if place.kind == "field":
+                fields[place.name] = time
+            elif place.name in made:
+                made[place.name] = time
+        return made, fields

@@ -1,0 +1,47 @@
+"""One server with the console for all tests of this folder that change nothing another could notice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from serving import Served
+from visiting import Visitor, visiting
+
+from receiver.sessions.roles import Role
+
+
+@pytest.fixture(scope="session")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("console")
+    with visiting(f"sqlite:///{folder}/console.db", role=None, with_worker=True) as (served, _):
+        yield served
+
+
+@pytest.fixture(scope="session")
+def operator(shown: Served) -> Iterator[Visitor]:
+    yield from _signed_in(shown, Role.OPERATOR)
+
+
+@pytest.fixture(scope="session")
+def viewer(shown: Served) -> Iterator[Visitor]:
+    yield from _signed_in(shown, Role.VIEWER)
+
+
+@pytest.fixture
+def leaving(shown: Served) -> Iterator[Visitor]:
+    """An operator whose session the test ends."""
+    yield from _signed_in(shown, Role.OPERATOR)
+
+
+@pytest.fixture
+def stranger(shown: Served) -> Iterator[Visitor]:
+    yield from _signed_in(shown, None)
+
+
+def _signed_in(served: Served, role: Role | None) -> Iterator[Visitor]:
+    visitor = Visitor(str(served.client.base_url).rstrip("/"))
+    if role is not None:
+        assert visitor.sign_in(role).status_code == 303
+    yield visitor
+    visitor.close()

@@ -1,0 +1,104 @@
+"""The table of pages and buttons: each has its address, its operation of the API, and its command."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+from api_alone import api_of
+
+from receiver import cli
+from receiver.api.operations import Operation
+from receiver.api.tokens import Scope
+from receiver.console.contents import BUTTONS, MENU, PAGES, lead
+from receiver.console.footers import option
+from receiver.console.page import Button, ConsolePage
+from receiver.database.database import Database
+
+
+@pytest.fixture(scope="module")
+def operations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Operation]:
+    folder: Path = tmp_path_factory.mktemp("contents")
+    return {each.name: each for each in api_of(Database(f"sqlite:///{folder / 'none.db'}")).operations}
+
+
+@cache
+def command(name: str) -> click.Command:
+    whole = typer.Typer(add_completion=False)
+    whole.registered_commands = [*cli.app.registered_commands]
+    group: Any = typer.main.get_command(whole)
+    return group.commands[name]
+
+
+def options(line: str) -> set[str]:
+    """The options of the command that the line begins with."""
+    found = command(line.split()[1]).params
+    return {name for parameter in found for name in [*parameter.opts, *parameter.secondary_opts]}
+
+
+def named(each: ConsolePage | Button) -> str:
+    return each.name
+
+
+def test_no_two_have_one_name_or_one_address() -> None:
+    for table in (PAGES, BUTTONS):
+        assert len({each.name for each in table}) == len({each.path for each in table}) == len(table)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_a_page_reads_with_an_operation_and_a_command_that_exist(
+    page: ConsolePage, operations: dict[str, Operation]
+) -> None:
+    operation = operations[page.operation]
+    assert (operation.method, operation.scope) == ("get", Scope.READ)
+    assert operation.parts_of_path <= set(re.findall(r"{(\w+)", page.path))
+    assert set(re.findall(r"--[a-z-]+", page.command)) <= options(page.command)
+    assert set(re.findall(r"{(\w+)", page.command)) <= set(re.findall(r"{(\w+)", page.path))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_each_filter_of_a_page_is_an_option_of_its_command(page: ConsolePage, operations: dict[str, Operation]) -> None:
+    offered = options(page.command)
+    for parameter in operations[page.operation].query:
+        text = "true" if parameter.schema.get("type") == "boolean" else "x"
+        assert option(page, parameter.name, text).split()[0] in offered, parameter.name
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.follows_in], ids=named)
+def test_a_list_goes_on_with_a_parameter_of_its_operation(page: ConsolePage, operations: dict[str, Operation]) -> None:
+    assert page.follows_in in {parameter.name for parameter in operations[page.operation].query}
+
+
+@pytest.mark.parametrize("button", BUTTONS, ids=named)
+def test_a_button_does_what_an_operation_and_a_command_do(button: Button, operations: dict[str, Operation]) -> None:
+    operation = operations[button.operation]
+    assert (operation.method, operation.scope) == ("post", Scope.OPERATE)
+    parameters = {parameter.name for parameter in operation.parameters}
+    assert operation.parts_of_path <= set(re.findall(r"{(\w+)", button.path))
+    assert set(button.fields) <= parameters
+    assert set(re.findall(r"--[a-z-]+", button.command)) <= options(button.command)
+    assert button.says.endswith((".", "?"))
+
+
+def test_the_navigation_begins_with_the_overview() -> None:
+    assert MENU[0].path == "/"
+
+
+@pytest.mark.parametrize(
+    ("link", "page"),
+    [
+        ("/api/v1/deliveries?state=dead&source=a%26b", "/deliveries?state=dead&source=a%26b"),
+        ("/api/v1/deliveries/17", "/deliveries/17"),
+        ("/api/v1/nothing", None),
+        ("https://evil.example/api/v1/deliveries", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_an_address_of_the_api_leads_to_the_page_that_shows_the_same(link: str | None, page: str | None) -> None:
+    assert lead(link) == page

@@ -1,0 +1,273 @@
+"""Signing in, and what is refused: links, cookies, forms and roles."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from serving import Served, serving
+from visiting import SAME_ORIGIN, Visitor, hidden_fields, new_link, text_of, visiting
+
+from receiver.api.tokens import Scope
+from receiver.sessions.links import LINK_LIFETIME, Links
+from receiver.sessions.roles import Role
+
+PAGES = ("/", "/deliveries", "/deliveries.csv", "/deliveries/1", "/deliveries/1/body", "/deliveries/1/replay")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nobody_sees_a_page_without_having_signed_in(stranger: Visitor, path: str) -> None:
+    answer = stranger.get(path)
+    assert answer.status_code == 401
+    assert "hookmirror console-link" in answer.text
+
+
+def test_opening_a_link_uses_nothing_up_and_pressing_its_button_signs_in_once(stranger: Visitor) -> None:
+    link = new_link(Role.VIEWER, "eve")
+    for _ in range(2):
+        page = stranger.page("/sign-in", link=link, next="/deliveries")
+        assert "Sign in as eve" in text_of(page)
+    answer = stranger.post("/sign-in", **hidden_fields(page))
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/deliveries")
+    assert "eve , viewer" in text_of(stranger.page("/"))
+    again = stranger.sign_in(link=link)
+    assert (again.status_code, "was used before" in again.text) == (401, True)
+
+
+def test_a_link_s_page_tells_its_address_to_nobody(stranger: Visitor) -> None:
+    assert stranger.get("/sign-in", link=new_link()).headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    ("link", "why"),
+    [
+        ("", "not signed in"),
+        ("x", "not one of this server"),
+        (new_link()[:-3], "not one of this server"),
+        (Links(["another key of 16"]).issue("eve", Role.OPERATOR, now=datetime.now(UTC)), "not one of this server"),
+        (new_link(now=datetime.now(UTC) - LINK_LIFETIME), "has expired"),
+        ("\udcff\x00é" * 10, "not one of this server"),
+        ("x" * 5_000, "not one of this server"),
+    ],
+)
+def test_a_link_that_is_forged_cut_or_expired_is_refused_with_the_way_to_another(
+    stranger: Visitor, link: str, why: str
+) -> None:
+    link = link.encode("utf-8", "replace").decode()
+    for answer in (stranger.get("/sign-in", link=link), stranger.post("/sign-in", link=link)):
+        assert answer.status_code == 401
+        assert why in text_of(answer.text) or why == "not signed in"
+        assert "hookmirror console-link" in answer.text
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "/console/", "/a\r\nb"],
+)
+def test_signing_in_leads_to_pages_of_ours_alone(stranger: Visitor, page: str) -> None:
+    answer = stranger.post("/sign-in", link=new_link(), next=page)
+    assert answer.headers["location"] == "/console/"
+
+
+@pytest.mark.parametrize("cookie", ["x", "x.y", "..", "é", "a" * 4_000, '"', "null"])
+def test_a_forged_cookie_is_nobody_s(stranger: Visitor, cookie: str) -> None:
+    answer = stranger.client.get("/", headers=[(b"Cookie", f"hookmirror-console={cookie}".encode("latin-1"))])
+    assert answer.status_code == 401
+
+
+def test_the_cookie_is_for_this_host_and_no_script(stranger: Visitor) -> None:
+    cookie = stranger.sign_in().headers["set-cookie"]
+    assert cookie.endswith("; Path=/; Max-Age=43199; HttpOnly; SameSite=Lax") or "Max-Age=43200" in cookie
+    assert "Secure" not in cookie
+
+
+def test_with_https_the_cookie_is_for_https_alone(tmp_path: Path) -> None:
+    url = "https://hooks.example"
+    with visiting(f"sqlite:///{tmp_path}/c.db", role=None, console_url=url) as (_, visitor):
+        cookie = visitor.client.post(
+            "/sign-in", data={"link": new_link()}, headers=SAME_ORIGIN | {"Host": "hooks.example"}
+        ).headers["set-cookie"]
+    assert cookie.startswith("__Host-hookmirror-console=")
+    assert cookie.endswith("HttpOnly; SameSite=Lax; Secure")
+
+
+def test_signing_out_ends_the_session_for_every_copy_of_its_cookie(leaving: Visitor, stranger: Visitor) -> None:
+    stranger.client.cookies.update(leaving.client.cookies)
+    assert stranger.get("/").status_code == 200
+    assert leaving.post("/sign-out").headers["location"] == "/console/sign-in"
+    assert stranger.get("/").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "settings", [{"console_session_hours": 0.00001}, {"console_idle_minutes": 0.0001}], ids=["lifetime", "idle"]
+)
+def test_a_session_ends_by_itself(tmp_path: Path, settings: dict[str, float]) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", **settings) as (served, visitor):
+        with served.beside.write() as connection:
+            connection.exec_driver_sql("UPDATE sessions SET seen_at = '2026-01-01 00:00:00.000000'")
+        assert visitor.get("/").status_code == 401
+
+
+def test_a_session_is_listed_and_ended_over_the_api_and_that_is_recorded(shown: Served, leaving: Visitor) -> None:
+    newest = shown.get("/api/v1/sessions").json()["items"][0]
+    assert (newest["name"], newest["role"]) == ("ops-1", "operator")
+    assert shown.get(f"/api/v1/sessions/{newest['id']}/end", scope=Scope.OPERATE, method="POST").status_code == 200
+    assert leaving.get("/").status_code == 401
+    did = shown.get("/api/v1/actions").json()["items"]
+    assert [each["what"] for each in did[:2]] == ["end session", "sign in"]
+
+
+def test_the_database_holds_no_cookie(shown: Served, operator: Visitor) -> None:
+    secret = operator.client.cookies["hookmirror-console"].partition(".")[0]
+    assert shown.count("sessions", f"id = '{secret}' OR link = '{secret}'") == 0
+
+
+# ── forms ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://127.0.0.1"},
+    ],
+)
+def test_a_form_from_another_site_does_nothing(shown: Served, operator: Visitor, headers: dict[str, str]) -> None:
+    delivery = shown.send("sigma", key="csrf")
+    shown.ended(delivery)
+    fields = hidden_fields(operator.page(f"/deliveries/{delivery}/replay"))
+    for path in (f"/deliveries/{delivery}/replay", "/sign-out", "/sign-in"):
+        answer = operator.post(path, headers, **fields)
+        assert answer.status_code == 403
+        assert "so nothing was done" in answer.text
+    assert shown.delivery(delivery)["rounds"][-1]["number"] == 1
+
+
+def test_a_browser_that_sends_only_its_origin_may_post(shown: Served, operator: Visitor) -> None:
+    delivery = shown.send("sigma", key="origin")
+    shown.ended(delivery)
+    fields = hidden_fields(operator.page(f"/deliveries/{delivery}/replay"))
+    answer = operator.post(f"/deliveries/{delivery}/replay", {"Origin": operator.base}, **fields)
+    assert answer.status_code == 303
+
+
+@pytest.mark.parametrize("token", ["", "x", "é"])
+def test_a_form_without_the_token_of_its_session_does_nothing(shown: Served, operator: Visitor, token: str) -> None:
+    delivery = shown.send("sigma", key="token")
+    shown.ended(delivery)
+    answer = operator.post(f"/deliveries/{delivery}/replay", form_token=token)
+    assert (answer.status_code, "not of your session" in answer.text) == (403, True)
+
+
+def test_the_token_of_another_session_does_nothing(shown: Served, operator: Visitor, stranger: Visitor) -> None:
+    delivery = shown.send("sigma", key="other")
+    shown.ended(delivery)
+    fields = hidden_fields(operator.page(f"/deliveries/{delivery}/replay"))
+    stranger.sign_in()
+    assert stranger.post(f"/deliveries/{delivery}/replay", **fields).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "status"),
+    [
+        (b"{}", "application/json", 400),
+        (b"a=1&a=2", "application/x-www-form-urlencoded", 400),
+        (b"a=%ff", "application/x-www-form-urlencoded", 400),
+        (b"\xff=1", "application/x-www-form-urlencoded", 400),
+        (b"a=1&" * 200, "application/x-www-form-urlencoded", 400),
+        (b"a=" + b"x" * 70_000, "application/x-www-form-urlencoded", 413),
+        (b"", "application/x-www-form-urlencoded", 403),
+    ],
+)
+def test_what_is_no_form_of_ours_is_refused(operator: Visitor, content: bytes, media_type: str, status: int) -> None:
+    headers = SAME_ORIGIN | {"Content-Type": media_type}
+    assert operator.client.post("/deliveries/1/replay", content=content, headers=headers).status_code == status
+
+
+def test_a_double_click_is_one_action(shown: Served, operator: Visitor) -> None:
+    delivery = shown.send("sigma", key="double")
+    shown.ended(delivery)
+    path = f"/deliveries/{delivery}/replay"
+    fields = hidden_fields(operator.page(path)) | {"reason": "twice at once"}
+    answers = [operator.post(path, **fields) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [303, 303]
+    assert shown.count("actions", "reason = 'twice at once'") == 1
+    with shown.beside.read() as connection:
+        row = connection.exec_driver_sql("SELECT who, via FROM actions WHERE reason = 'twice at once'").one()
+    assert tuple(row) == ("ops-1", "console")
+
+
+def test_what_cannot_be_done_is_said_on_the_form_with_what_was_typed(shown: Served, operator: Visitor) -> None:
+    delivery = shown.send("sigma", key="short")
+    shown.ended(delivery)
+    answer = operator.press(f"/deliveries/{delivery}/replay", reason="no")
+    assert answer.status_code == 400
+    assert "The reason has 2 characters" in text_of(answer.text)
+    assert 'value="no"' in answer.text
+
+
+# ── roles ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_viewer_sees_no_button_and_may_press_none(shown: Served, viewer: Visitor) -> None:
+    delivery = shown.send("sigma", key="viewed")
+    shown.ended(delivery)
+    assert "Replay this delivery" not in viewer.page(f"/deliveries/{delivery}")
+    path = f"/deliveries/{delivery}/replay"
+    for answer in (viewer.get(path), viewer.post(path, form_token="")):
+        assert (answer.status_code, "--role operator" in answer.text) == (403, True)
+
+
+def test_bodies_can_be_kept_from_viewers(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", role=Role.VIEWER, console_hide_bodies=True) as (served, visitor):
+        delivery = served.send("sigma", data={"lifecycleState": "secret state"})
+        assert "secret state" not in visitor.page(f"/deliveries/{delivery}")
+        assert visitor.get(f"/deliveries/{delivery}/body").status_code == 403
+        visitor.sign_in(Role.OPERATOR)
+        assert "secret state" in visitor.page(f"/deliveries/{delivery}")
+
+
+# ── proxies ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SECRET = "a secret of the proxy"
+BY_PROXY = {"X-Hookmirror-Proxy-Secret": SECRET, "X-Forwarded-User": "mia@example.com"}
+
+
+def test_a_trusted_proxy_says_who_asks_and_forms_work(tmp_path: Path) -> None:
+    settings = {"console_trusted_proxies": ["127.0.0.0/8"], "console_proxy_secret": SECRET}
+    with visiting(f"sqlite:///{tmp_path}/c.db", role=None, with_worker=True, **settings) as (served, visitor):
+        assert "mia@example.com , viewer" in text_of(visitor.get("/", BY_PROXY).text)
+        visitor.client.headers.update(BY_PROXY | {"X-Forwarded-Role": "operator"})
+        delivery = served.send("sigma")
+        served.ended(delivery)
+        assert visitor.press(f"/deliveries/{delivery}/replay").status_code == 303
+        assert served.count("actions", "who = 'mia@example.com' AND via = 'console'") == 1
+
+
+@pytest.mark.parametrize("wrong", [{"X-Hookmirror-Proxy-Secret": "x"}, {"X-Forwarded-User": ""}])
+def test_without_secret_or_name_a_proxy_is_not_believed(tmp_path: Path, wrong: dict[str, str]) -> None:
+    settings = {"console_trusted_proxies": ["127.0.0.1"], "console_proxy_secret": SECRET}
+    with visiting(f"sqlite:///{tmp_path}/c.db", role=None, **settings) as (_, visitor):
+        assert visitor.get("/", BY_PROXY | wrong).status_code == 401
+
+
+def test_from_another_address_a_proxy_is_not_believed(tmp_path: Path) -> None:
+    settings = {"console_trusted_proxies": ["10.0.0.0/8"], "console_proxy_secret": SECRET}
+    with visiting(f"sqlite:///{tmp_path}/c.db", role=None, **settings) as (_, visitor):
+        assert visitor.get("/", BY_PROXY).status_code == 401
+
+
+def test_by_default_no_header_is_believed(stranger: Visitor) -> None:
+    assert stranger.get("/", BY_PROXY).status_code == 401
+
+
+def test_without_the_setting_there_is_no_console(tmp_path: Path) -> None:
+    with serving(f"sqlite:///{tmp_path}/c.db") as served:
+        answer = served.client.get("/console/")
+    assert answer.status_code == 404
