@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from hostile_texts import HOSTILE_BODIES, HOSTILE_TEXTS, as_body, hostile_event
 from senders import sent
 from serving import SECRET_KEY, Served, serving, wait_until
 from sqlalchemy import delete, insert, select
@@ -77,9 +78,16 @@ class ConsoleStock:
         self.settle()
         return delivery
 
+    def refuse(self, content: bytes, text: str) -> None:
+        """Post what no secret verifies, with this text in the headers that are kept, as far as HTTP takes it."""
+        name = "".join(letter for letter in text if " " <= letter <= "~")[:200].strip()
+        headers = {"X-Webhook-Signature": f"sha256={name}", "User-Agent": name or "-", "Content-Type": name or "-"}
+        assert self.served.post(SOURCE, content, headers).status_code in (400, 401)
+
     def settle(self) -> None:
-        """Wait until the worker has ended whatever arrived."""
-        wait_until(lambda: self.served.count("deliveries", "ended_at IS NULL") == 0, "the worker")
+        """Wait until the worker has ended whatever arrived, or has tried it in vain."""
+        untried = "ended_at IS NULL AND (attempts = 0 OR state = 'processing')"
+        wait_until(lambda: self.served.count("deliveries", untried) == 0, "the worker")
 
     def plan(self, **query: str) -> str:
         """Plan a run; returns its id once it is planned."""
@@ -114,6 +122,36 @@ class ConsoleStock:
         answer = self.served.get(f"{path}?{query_text}".replace(" ", "%20"), scope=Scope.OPERATE, method="POST")
         assert answer.status_code in (200, 202), answer.text
         return answer.json()
+
+
+@contextmanager
+def hostile_console(database_url: str) -> Iterator[ConsoleStock]:
+    """An installation whose senders write hostile texts wherever they can."""
+    simulated = Simulated()
+    try:
+        # Nobody listens there: only its secret and its API are wanted.
+        system = simulated.start(SOURCE, to="http://127.0.0.1:9/hooks")
+        settings = {"with_worker": True, "console": True, "sources": {SOURCE: system.settings}}
+        with serving(database_url, **settings) as served:
+            stock = ConsoleStock(served, {SOURCE: system})
+            _tell_hostile(stock)
+            yield stock
+    finally:
+        simulated.close()
+
+
+def _tell_hostile(stock: ConsoleStock) -> None:
+    for name, text in HOSTILE_TEXTS.items():
+        stock.deliveries[name] = stock.tell(as_body(hostile_event(text)))
+        stock.deliveries[f"{name} unhandled"] = stock.tell(as_body(hostile_event(text, verb=text)))
+        stock.refuse(as_body(hostile_event(text)), text)
+    for name, content in HOSTILE_BODIES.items():
+        stock.deliveries[name] = stock.tell(content)
+        stock.refuse(content, name)
+    rows = stock.ask(f"/api/v1/catalog/{TABLE}")["items"]
+    stock.rows = {row["external_id"]: (TABLE, SOURCE, row["external_id"]) for row in rows}
+    stock.runs["planned"] = stock.plan(source=SOURCE)
+    stock.examine()
 
 
 @contextmanager
