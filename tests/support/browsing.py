@@ -41,7 +41,11 @@ SERIOUS = {"serious", "critical"}
 ROWS_FOR_AXE = 8
 
 #: Switches of Chromium: no name is looked up, so that nothing is fetched from elsewhere whatever a page says.
-SWITCHES = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost", "--disable-gpu")
+SWITCHES = (
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+    "--disable-gpu",
+    "--disable-lcd-text",
+)
 
 
 class Scheme(StrEnum):
