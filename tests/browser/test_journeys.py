@@ -97,3 +97,44 @@ def test_a_row_is_repaired_by_the_third_click(at_work, bad_day):
     assert on_call.clicks == MOST_CLICKS
     (action,) = [each for each in bad_day.ask("/api/v1/actions")["items"] if each["what"] == "repair"]
     assert (action["who"], action["via"], action["reason"]) == ("operator-1", "console", "the ERP showed an old name")
+
+
+# ── 2 to 5: from the overview ────────────────────────────────────────────────────────────────────────────────────
+
+
+@BOTH
+def test_that_nothing_came_from_a_source_is_explained_before_any_click(at_work, scripts):
+    on_call = OnCall(at_work.open("/console/", scripts=scripts))
+    on_call.sees("every signature of indexed fails", "was the secret changed at the sender?")
+    assert on_call.clicks == 0
+
+
+@BOTH
+def test_deliveries_that_no_handler_takes_are_a_click_away_from_the_overview(at_work, scripts):
+    on_call = OnCall(at_work.open("/console/", scripts=scripts))
+    on_call.sees("1 delivery product.painted of iimmpact was ignored")
+    finding = on_call.page.get_by_role("listitem").filter(has_text="product.painted")
+    with on_call.page.expect_navigation():
+        finding.get_by_role("link", name="See").click()
+    on_call.sees("No handler takes product.painted.")
+
+
+def test_what_to_do_after_a_rotation_stands_beside_its_finding(at_work):
+    on_call = OnCall(at_work.open("/console/"))
+    on_call.sees("Put the sender's new secret first", "12 refused requests are kept, and verified again then.")
+
+
+@BOTH
+def test_dead_deliveries_of_a_source_are_a_click_away_and_the_reason_with_them(at_work, bad_day, scripts):
+    on_call = OnCall(at_work.open("/console/", scripts=scripts))
+    row = on_call.page.get_by_role("row").filter(has_text="iimmpact")
+    with on_call.page.expect_navigation():
+        row.get_by_role("link", name="4", exact=True).click()
+    on_call.sees("is_active: Input should be a valid boolean")
+    assert path_of(on_call.page) == "/console/deliveries?source=iimmpact&state=dead"
+
+
+def test_a_storm_is_seen_as_the_work_that_waits(at_work):
+    on_call = OnCall(at_work.open("/console/"))
+    (headings,) = [each.all_inner_texts() for each in [on_call.page.locator("thead").first.get_by_role("columnheader")]]
+    assert {"Last delivery", "Pending", "Dead"} <= set(headings)
