@@ -157,7 +157,7 @@ def test_runs_are_planned_started_and_shown_over_the_api(served):
         planned = json.loads(forks.run(folder, "runs", "plan", "--source", "iimmpact", *there, "--json").stdout)
         assert (planned["state"], planned["planned_by"], planned["worker"]) == ("planned", "ops-1", True)
         without = forks.run(folder, "runs", "start", planned["id"], *there)
-        assert "Say why the run is started" in without.stderr
+        assert "A start needs a reason" in without.stderr
         ids = forks.run(folder, "runs", "plan", planned["id"], *there)
         assert "leave out the ids" in ids.stderr
         assert forks.run(folder, "runs", "start", planned["id"], *there, "--reason", "a test").returncode == 0
