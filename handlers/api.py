@@ -1,4 +1,4 @@
-"""Asking a source's own API, for a delivery that waits or for a walk through a list.
+"""Requests to a source's own API, for a waiting delivery or for a walk through a list.
 
 `fetch` asks once, and its errors decide what happens to the delivery. `fetch_patiently` is for walks, and tries again
 by itself. `wait_for_api` is for answers that are behind the event.
@@ -49,7 +49,7 @@ def client(
 
 
 def required(source: SourceSettings, name: str, value: SecretStr | None) -> str:
-    """The setting's text. Raises `ConfigurationError` if it is not set."""
+    """The text of a required setting. Raises `ConfigurationError` if it is not set."""
     if value is None or not value.get_secret_value():
         raise ConfigurationError(
             f"The source {source.name} has an api_url but no {name}: set both, or neither to do without its API."
@@ -65,7 +65,7 @@ def segment(text: str) -> str:
 def fetch(api: httpx.Client, path: str, **query: str | int) -> Any:
     """The JSON of one GET, fractions as Decimal.
 
-    Raises `NotFoundError` for 404, `Retry` for what passes by itself (429, 5xx, no connection), else `ApiError`.
+    Raises `NotFoundError` for 404, `Retry` for temporary failures (429, 5xx, no connection), else `ApiError`.
     """
     try:
         response, content = _ask(api, path, query)
@@ -96,7 +96,7 @@ def _ask(api: httpx.Client, path: str, query: dict[str, Any]) -> tuple[httpx.Res
 
 
 def fetch_patiently(api: httpx.Client, path: str, **query: str | int) -> Any:
-    """As `fetch`, but asks again for a while after errors that may pass. Raises `NotFoundError` and `ApiError` only."""
+    """Fetch as `fetch` does, repeating after temporary failures. Raises only `NotFoundError` and `ApiError`."""
     try:
         for attempt in stamina.retry_context(on=_backoff, attempts=ATTEMPTS, timeout=RETRY_TIMEOUT):
             with attempt:
@@ -110,7 +110,7 @@ def wait_for_api(event: Event[Any], row: MirrorRow | None, what: str) -> None:
     """Raise `Retry` while the API may be behind the event; return to take its answer, `what`, as it is.
 
     Many APIs answer from a copy that lags a little behind. `row` is the mirror's row: if it has newer news than this
-    event, a later answer of the API is there already, and there is nothing to wait for.
+    event, a later answer of the API was applied already, and waiting is unnecessary.
     """
     is_overtaken = row is not None and row.changed_at > event.occurred_at
     if is_overtaken or event.is_last or event.waited >= event.api_lag:
@@ -120,7 +120,7 @@ def wait_for_api(event: Event[Any], row: MirrorRow | None, what: str) -> None:
 
 
 def shaped(model: type[Model], answer: Any, path: str) -> Model:
-    """The answer as the model. Raises `ApiError` for one of another shape."""
+    """Validate an answer by the model. Raises `ApiError` for another shape."""
     try:
         return model.model_validate(answer)
     except ValidationError as error:
@@ -149,7 +149,7 @@ def _error_code(content: bytes) -> str | None:
 
 
 def _object(content: bytes) -> dict[str, Any] | None:
-    """The JSON object that the answer is; None for anything else."""
+    """Parse the answer as a JSON object; None for anything else."""
     try:
         answer = decode(content)
     except Unreadable:
@@ -158,7 +158,7 @@ def _object(content: bytes) -> dict[str, Any] | None:
 
 
 def _wait(response: httpx.Response) -> timedelta | None:
-    """Retry-After in seconds; its other form, a date, is not worth trusting two clocks for."""
+    """Parse Retry-After in seconds; a date is ignored, because it depends on two clocks."""
     text = response.headers.get("retry-after", "").strip()
     if not (text.isascii() and text.isdecimal()):
         return None

@@ -22,7 +22,7 @@ class CatalogRow(MirrorRow):
     #: The external id of its parent: a variant's product, a product's category, an option's product.
     parent: str | None = Field(default=None, index=True)
     lifecycle_state: str | None = None
-    #: The source's own object, as it sent it.
+    #: The source's own object, unchanged.
     data: dict[str, Any] | None = document_field()
 
 
@@ -31,7 +31,7 @@ class Product(CatalogRow, table=True):
 
 
 class Variant(CatalogRow, table=True):
-    """A variant goes when its product goes."""
+    """A variant; it is deactivated with its product."""
 
     __tablename__ = "variants"
     parent_table = Product

@@ -41,6 +41,7 @@ from receiver.commands.show import show
 from receiver.commands.tail import tail
 from receiver.commands.token import token
 from receiver.commands.top import top
+from receiver.commands.wording import words_of
 from receiver.commands.worker import worker
 from receiver.database.errors import explain
 from receiver.errors import HookmirrorError
@@ -71,7 +72,7 @@ def main() -> None:
     except typer.TyperException as error:
         _fail(_usage(error), error.exit_code)
     except HookmirrorError as error:
-        _fail(str(error))
+        _fail(words_of(error))
     except SQLAlchemyError as error:
         settings = load()
         _fail(explain(error, settings.database_url, setting=settings.place_of("database_url")))

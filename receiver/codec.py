@@ -84,6 +84,12 @@ def canonical(value: Any) -> bytes:
     return _canonical.encode(value)
 
 
+def shortened(value: Any, longest: int = 80) -> str:
+    """Compact JSON for people, cut with `…` where it is longer than so many characters."""
+    text = encode(value).decode()
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def storable(text: str) -> str:
     """The text with every NUL and lone surrogate replaced by U+FFFD: no database column takes them.
 

@@ -17,16 +17,16 @@ HookmirrorError
 │   ├── NotEnded          409    a replay of a delivery that is not done
 │   ├── BodyExpired       409    a replay of a delivery whose body has expired
 │   ├── NotAskable        409    a row whose source cannot be asked for it
-│   ├── NotWaiting        409    a delivery to be tried now that waits for no attempt
-│   ├── KeyUsed           409    an idempotency key that another request had
-│   ├── RunConflict       409    what a run cannot do as it stands: started twice, outdated, another at work
-│   ├── ReasonWanted      400    an action on many deliveries without a reason, or with one that says nothing
+│   ├── NotWaiting        409    an attempt requested for a delivery that waits for none
+│   ├── KeyUsed           409    an idempotency key that another request has used
+│   ├── RunConflict       409    a verb that the run's state forbids: started twice, outdated, another at work
+│   ├── ReasonWanted      400    an action on many deliveries without a reason of 3 to 200 characters
 │   ├── NotThisFeed       410    a place in the change feed that this database does not have
 │   ├── BodyTooLarge      413
 │   ├── UrlTooLong        414
 │   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
 │   ├── SourceAway        502    a source's own API does not answer, or not as it should
-│   └── Unavailable       503    our own trouble: never a 4xx, because senders treat that as final
+│   └── Unavailable       503    our own failure: never a 4xx, because senders treat that as final
 │       └── Limited       503    a limit for strangers: too slow, too much at once, too many connections
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
@@ -36,7 +36,7 @@ HookmirrorError
 ├── CopyError                    a database cannot be copied, or not all of it; the message says what to do
 └── Verdict                      raised by a handler to decide how its delivery ends
     ├── Retry                    try it again later
-    └── Discard                  it has nothing for us
+    └── Discard                  do not process it; it is recorded as ignored
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ class PoolerError(ConfigurationError):
     """A pooler between us and PostgreSQL gives every transaction another session, where our settings do not last."""
 
 
+#: Of an error answer: the parameters and addresses that its message names in backticks, with blanks between them.
+NAMES_HEADER = "Hookmirror-Names"
+
+
 class Refused(HookmirrorError):
     """A request that gets an error answer: `status`, and the body `{"error": code, "message": …}`."""
 
@@ -67,10 +71,15 @@ class Refused(HookmirrorError):
     code = "refused"
     #: The setting whose bound the request met; empty if it met none.
     limit = ""
+    #: The parameters and addresses of the API that the message names, in backticks: who asks in another way than over
+    #: the API puts its own words there.
+    names: tuple[str, ...] = ()
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, names: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.message = message
+        if names:
+            self.names = names
 
 
 class NotVerified(Refused):

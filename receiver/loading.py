@@ -1,4 +1,4 @@
-"""Importing and running what others wrote: whatever it raises becomes one line that says where."""
+"""Imports and runs foreign code, and turns its exceptions into one line with the place."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from receiver.logs import safe_text
 #: The name of the frame that runs a module from its top.
 TOP_LEVEL = "<module>"
 
-#: The code that runs what others wrote: this package, and the module that passes on a block's exceptions.
+#: Code that runs foreign code: this package, and the module that passes on a block's exceptions.
 OURS, CARRIER = f"{Path(__file__).parent}{os.sep}", contextlib.__file__
 
 
 def import_foreign(name: str) -> ModuleType:
-    """The module. Raises `ModuleNotFoundError` if there is none of this name, and `WiringError` if it fails itself."""
+    """Import a module. Raises `ModuleNotFoundError` for an unknown name, and `WiringError` if the module fails."""
     if not all(name.split(".")):
         raise ModuleNotFoundError(name=name)
     try:
@@ -53,7 +53,7 @@ def foreign_code(what: str, *, holds_secrets: bool = False) -> Iterator[None]:
 
 
 def told_with_place(error: BaseException) -> str:
-    """What went wrong in code that others wrote, in one line: where in it, the error's type, and what it says."""
+    """Describe an error in foreign code in one line: its place, its type, and its text."""
     return f"{place_of(error)}{safe_text.told_with_type(error)}".rstrip(".")
 
 
@@ -66,7 +66,7 @@ def place_of(error: BaseException) -> str:
 
 
 def _told(error: BaseException) -> str:
-    """Where a module failed while it was imported, and what it says, in one line."""
+    """Describe a failed import in one line: its place and the error's text."""
     if isinstance(error, SyntaxError) and type(error.filename) is type(error.msg) is str:
         return f"{error.filename}, line {error.lineno}: {safe_text.name_of(error)}: {error.msg}"
     said = safe_text.told(error) if isinstance(error, HookmirrorError) else safe_text.told_with_type(error)
@@ -74,7 +74,7 @@ def _told(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """The line of the innermost module that was being imported: what it called is seldom what is wrong."""
+    """The line of the innermost module being imported, which is more often at fault than the code that it called."""
     frames = traceback.extract_tb(error.__traceback__)
     module = next((frame.filename for frame in reversed(frames) if frame.name == TOP_LEVEL), None)
     lines = [frame.lineno for frame in frames if frame.filename == module]

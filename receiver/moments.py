@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-#: Where programs begin to count: what they write as this has usually never been set.
+#: The beginning of Unix time, which programs usually write for a time that was never set.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -1,6 +1,6 @@
 """Schemas of the JSON that is answered: the base of all of them, and that of an error.
 
-A schema is both: its instances are what is encoded, and its class is what the OpenAPI document describes.
+A schema has two uses: its instances are encoded as answers, and its class is described in the OpenAPI document.
 """
 
 from __future__ import annotations

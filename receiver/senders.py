@@ -155,7 +155,7 @@ _ESCAPES_OF_HUBSPOT = ("3A", "2F", "3F", "40", "21", "24", "27", "28", "29", "2A
 def hubspot_text(request: WebhookRequest) -> bytes:
     """Method, URL, body and time in milliseconds, one after the other."""
     url = request.url
-    for code in _ESCAPES_OF_HUBSPOT:
+    for code in _ESCAPES_OF_HUBSPOT if "%" in url else ():
         url = url.replace(f"%{code}", unquote(f"%{code}")).replace(f"%{code.lower()}", unquote(f"%{code}"))
     time = request.header("X-HubSpot-Request-Timestamp") or b""
     return request.method.encode() + url.encode("latin-1") + request.body + time

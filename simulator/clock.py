@@ -18,7 +18,7 @@ class Clock(Protocol):
         """The moment, in UTC."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for so many seconds of this clock."""
+        """Wait for `seconds` of this clock."""
 
 
 class RunningClock:

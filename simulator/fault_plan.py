@@ -134,7 +134,7 @@ class Stranger:
 
 
 def damaged(body: bytes, trouble: Trouble) -> bytes:
-    """The body as it arrives."""
+    """Damage the body as the fault plan says."""
     if trouble.damage == "truncate":
         return body[: len(body) // 2]
     if trouble.damage == "corrupt" and body:

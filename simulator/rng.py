@@ -32,7 +32,7 @@ class Rng(Random):
         return "".join(self.choices(string.ascii_uppercase + string.digits, k=10))
 
     def price(self, digits: int = 2) -> Decimal:
-        """A price with exactly so many digits after the point, trailing zeros included."""
+        """A price with exactly this many digits after the point, trailing zeros included."""
         cents = self.randrange(100, 200_000)
         return Decimal(cents).scaleb(-2).quantize(Decimal(1).scaleb(-digits))
 

@@ -83,7 +83,7 @@ class SimulatedSystem:
         self._announce(self.system.erase(entity.family, self._now()))
 
     def live(self, events: int) -> None:
-        """A random history, until so many more events have happened."""
+        """Run a random history until `events` more events have happened."""
         goal = self.events + events
         while self.events < goal:
             self._announce(self.system.step(self._now()))

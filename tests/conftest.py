@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from hypothesis import settings
+from memory import claim_folder, remove_abandoned
 from postgresql_server import PostgresServer
 from sqlalchemy import make_url
 
@@ -37,6 +38,9 @@ settings.load_profile("fixed")
 #: Where Linux keeps files in memory, and the bytes that must be free there for the suite to use it.
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 
+#: The folder there of this process, if it has one: the workers of a run share that of the process that started them.
+_claimed: list[Path] = []
+
 #: Lends a database for a block: a file in this folder, or a database on the server.
 LendDatabase = Callable[[Path], AbstractContextManager[str]]
 
@@ -52,8 +56,18 @@ def pytest_configure() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.pop("COVERAGE_PROCESS_START", None)
     if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM:
-        os.environ["TMPDIR"] = str(MEMORY)
+        # Tests that were killed have left files behind.
+        remove_abandoned(MEMORY)
+        _claimed.append(claim_folder(MEMORY))
+        os.environ["TMPDIR"] = str(_claimed[0])
         tempfile.tempdir = None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Remove this process's temporary files, unless somebody will want to look at those of a failed test."""
+    if exitstatus == pytest.ExitCode.OK and _claimed:
+        shutil.rmtree(_claimed.pop(), ignore_errors=True)
 
 
 #: Folders and files of tests that take long: they begin first, so that no core waits for the last of them at the end.
@@ -88,8 +102,7 @@ class Databases:
         """A new database with the tables of the inbox and the catalog; returns its name."""
         if self._template is None:
             self._template = self.create()
-            with closing(Database(self.url(self._template))) as database:
-                Schema(database).upgrade()
+            _make_tables(self.url(self._template))
         return self.create(self._template)
 
     @contextmanager
@@ -167,12 +180,27 @@ def database_system(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def file_with_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the tables of the inbox and the catalog, and nothing in them."""
+    path = tmp_path_factory.mktemp("template") / "hookmirror.db"
+    _make_tables(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture(scope="module")
 def lend_database(database_system: str, request: pytest.FixtureRequest) -> LendDatabase:
     """Lends databases of the kind at hand, for what a fixture of one test does not fit."""
-    if database_system == "sqlite":
-        return _lend_file
-    return request.getfixturevalue("databases").lend
+    if database_system == "postgresql":
+        return request.getfixturevalue("databases").lend
+    template = request.getfixturevalue("file_with_tables")
+
+    @contextmanager
+    def lend(folder: Path) -> Iterator[str]:
+        shutil.copy(template, folder / template.name)
+        yield _file(folder)
+
+    return lend
 
 
 @pytest.fixture
@@ -185,14 +213,14 @@ def database_url(database_system: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def mirror_url(lend_database: LendDatabase, tmp_path: Path) -> Iterator[str]:
-    """A fresh database of either kind. On PostgreSQL the tables are there, because copying them is quick."""
+    """A fresh database of either kind. The tables are there, because copying them is quick."""
     with lend_database(tmp_path) as url:
         yield url
 
 
-@contextmanager
-def _lend_file(folder: Path) -> Iterator[str]:
-    yield _file(folder)
+def _make_tables(url: str) -> None:
+    with closing(Database(url)) as database:
+        Schema(database).upgrade()
 
 
 def _file(folder: Path) -> str:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 #: The folders and modules of `receiver`, from the bottom up: each may import from its own row and from those before it.
 LAYERS = (
-    ("errors", "moments", "sniffing", "codec", "release", "schemas"),
+    ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas"),
     ("logs", "metrics"),
     ("envelope", "loading"),
     ("verify",),
@@ -46,9 +46,19 @@ HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 
 #: Modules that do no I/O and read no clock: what they need comes in as arguments.
 PURE = (
-    *("errors", "moments", "sniffing", "codec", "schemas", "envelope", "verify.signatures", "verify.ciphers"),
+    *(
+        "errors",
+        "moments",
+        "sniffing",
+        "likeness",
+        "codec",
+        "schemas",
+        "envelope",
+        "verify.signatures",
+        "verify.ciphers",
+    ),
     *("verify.request", "verify.verifiers", "verify.encodings", "verify.templates", "verify.places"),
-    *("verify.algorithms", "verify.freshness", "verify.composed", "senders"),
+    *("verify.algorithms", "verify.freshness", "verify.composed", "verify.signature_plan", "senders"),
     *("logs.escapes", "logs.rates", "logs.safe_text", "settings.settings", "settings.account", "settings.environment"),
     *(
         "settings.limits",

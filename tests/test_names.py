@@ -181,6 +181,7 @@ PLAIN = {
     "of security": [
         "signatures",
         "composed",
+        "signature_plan",
         "algorithms",
         "freshness",
         "encodings",

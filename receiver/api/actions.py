@@ -58,7 +58,7 @@ def asked_by(question: Question, what: str, **arguments: Any) -> Asked:
 
 
 class Actions:
-    """The operation on actions."""
+    """Lists actions: `/api/v1/actions`."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup

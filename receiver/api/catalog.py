@@ -138,7 +138,7 @@ class Catalog:
         name = asked[self._table]
         table, shapes, database = self._tables[name], self._shapes[name], self._lookup.database
         if asked[SKU] is not None and "sku" not in sql_table(table).c:
-            raise BadRequest(f"The rows of {name} have no SKU: leave `sku` out.")
+            raise BadRequest(f"The rows of {name} have no SKU: leave `sku` out.", names=("sku",))
         wanted = RowFilter(
             source=self._lookup.source(asked[SOURCE]),
             active=asked[ACTIVE_PARAMETER],
@@ -156,7 +156,7 @@ class Catalog:
         name, source, external_id = asked[self._table], asked[ROW_SOURCE], asked[EXTERNAL_ID]
         found = rows.row(self._lookup.database, self._tables[name], source, external_id)
         if found is None:
-            raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} is known.")
+            raise self._lookup.no_row(source, external_id)
         history = self._lookup.page(changes.about(name, source, external_id), show_change, LARGEST_PAGE)
         shapes = self._shapes[name]
         return shapes.history(shapes.show(found), history.items)

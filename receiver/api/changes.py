@@ -32,8 +32,10 @@ BEGIN = "begin"
 
 BEGIN_ANEW = (
     "This database is another one, or was restored from an older state: remember the newest `seq` "
-    "(`newest=true&limit=1`), read the rows anew from /api/v1/catalog, and continue with that `seq` as `after`."
+    "(`/api/v1/changes?newest=true&limit=1`), read the rows anew (`/api/v1/catalog`), and continue with that `seq` as "
+    "`after`."
 )
+NAMED_TO_BEGIN_ANEW = ("/api/v1/changes?newest=true&limit=1", "/api/v1/catalog", "after")
 
 
 class ChangeHorizon(Shape, frozen=True):
@@ -79,7 +81,7 @@ WHOLE: Parameter[bool | None] = Parameter(
 
 
 class ChangeFeed:
-    """The operation on the change feed."""
+    """Lists changes: `/api/v1/changes`."""
 
     def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]]) -> None:
         self._lookup = lookup
@@ -102,7 +104,8 @@ class ChangeFeed:
     def list_changes(self, asked: Question) -> ChangePage:
         """List the changes after a place in the feed, in commit order; or the newest changes first."""
         if asked[AFTER] is not None and (asked[FEED_CURSOR] is not None or asked[NEWEST]):
-            raise BadRequest("`after` goes neither with `cursor` nor with `newest`: leave one of them out.")
+            other = "cursor" if asked[FEED_CURSOR] is not None else "newest"
+            raise BadRequest(f"`after` does not go with `{other}`: leave one of them out.", names=("after", other))
         wanted = self._wanted(asked)
         return self._newest(asked, wanted) if asked[NEWEST] else self._following(asked, wanted)
 
@@ -111,7 +114,10 @@ class ChangeFeed:
         after = self._place(listed, asked)
         page = follow_changes(self._lookup.database, wanted, show_change, self._bounds((after,), asked))
         if after > page.end:
-            raise NotThisFeed(f"The change feed ends with {page.end}, and {after} lies beyond. {BEGIN_ANEW}")
+            raise NotThisFeed(
+                f"The change feed ends with {page.end}, and {after} lies beyond. {BEGIN_ANEW}",
+                names=NAMED_TO_BEGIN_ANEW,
+            )
         shown = self._show(page.listing, page.next, asked)
         if asked[FEED_CURSOR] is None:
             return shown
@@ -172,7 +178,8 @@ class ChangeFeed:
                 is_of_here = mark_of(connection, after) == mark
         if not is_of_here:
             raise NotThisFeed(
-                f"`cursor` comes from another database, or from the time before this one was restored. {BEGIN_ANEW}"
+                f"`cursor` comes from another database, or from the time before this one was restored. {BEGIN_ANEW}",
+                names=("cursor", *NAMED_TO_BEGIN_ANEW),
             )
         return after
 
@@ -180,7 +187,8 @@ class ChangeFeed:
         table = asked[TABLE]
         if table is not None and table not in self._tables:
             raise BadRequest(
-                f"There is no table {table[:64]!r}: `table` takes one of {', '.join(sorted(self._tables))}."
+                f"There is no table {table[:64]!r}: `table` takes one of {', '.join(sorted(self._tables))}.",
+                names=("table",),
             )
         source = self._lookup.source(asked[SOURCE])
         return ChangeFilter(table=table, source=source, since=asked[SINCE], delivery=asked[DELIVERY])

@@ -61,9 +61,16 @@ def _show_horizon(horizon: Horizon) -> DeliveryHorizon:
 # ── parameters ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def no_delivery(text: str) -> NotFound:
+    """The error about an id that no delivery has."""
+    return NotFound(
+        f"There is no delivery {text[:64]!r}: `/api/v1/deliveries` lists them.", names=("/api/v1/deliveries",)
+    )
+
+
 def _delivery_id(text: str) -> int:
     if not is_id(text):
-        raise NotFound(f"There is no delivery {text[:64]!r}.")
+        raise no_delivery(text)
     return int(text)
 
 
@@ -91,7 +98,7 @@ DELIVERY_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON
 
 
 class Deliveries:
-    """The operations on deliveries."""
+    """Lists, shows and replays deliveries: `/api/v1/deliveries`."""
 
     def __init__(self, lookup: Lookup, inbox: Inbox, *, wake: Callable[[], None]) -> None:
         """`wake` is called when there is new work for the worker of this process."""
@@ -200,5 +207,5 @@ class Deliveries:
     def _found(self, delivery_id: int) -> KeptDelivery:
         found = deliveries.delivery(self._lookup.database, delivery_id)
         if found is None:
-            raise NotFound(f"There is no delivery {delivery_id}.")
+            raise no_delivery(str(delivery_id))
         return found

@@ -134,7 +134,9 @@ def _moment(text: str) -> datetime:
             return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise BadRequest("`after` takes a time in ISO 8601 with its offset from UTC, such as 2026-03-04T12:00:00Z.")
+    raise BadRequest(
+        "`after` takes a time in ISO 8601 with its offset from UTC, such as 2026-03-04T12:00:00Z.", names=("after",)
+    )
 
 
 TALLIES_AFTER: Parameter[datetime | None] = Parameter(
@@ -143,7 +145,7 @@ TALLIES_AFTER: Parameter[datetime | None] = Parameter(
 
 
 class Findings:
-    """The operations on findings, faults and tallies."""
+    """Lists findings, faults and tallies, and acknowledges findings."""
 
     def __init__(self, lookup: Lookup, facts: Facts) -> None:
         self._lookup = lookup

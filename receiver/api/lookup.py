@@ -10,7 +10,8 @@ from sqlalchemy import RowMapping, Select
 from receiver.database.database import Database
 from receiver.database.identity import identity_of
 from receiver.database.pages import Page, read_page
-from receiver.errors import BadRequest
+from receiver.errors import BadRequest, NotFound
+from receiver.likeness import choice_of
 from receiver.search.cursors import Cursors, ListedIn
 from receiver.search.filters import ChangeFilter, DeliveryFilter, RowFilter
 from receiver.search.pages import PageBounds
@@ -48,7 +49,16 @@ class Lookup:
         """
         if name is None or name in self.sources or is_source(self.database, name):
             return name
-        known = ", ".join(self.sources) or "the settings, which name none"
-        raise BadRequest(
-            f"There is no source {name[:64]!r}, and nothing is stored of one: `source` takes one of {known}."
+        known = choice_of(name, self.sources, named="`source` takes one of")
+        raise BadRequest(f"There is no source {name[:64]!r}, and nothing is stored of one: {known}.", names=("source",))
+
+    def no_row(self, source: str, external_id: str) -> NotFound:
+        """The error for an unknown row, or for an unknown source."""
+        if source not in self.sources and not is_source(self.database, source):
+            known = choice_of(source, self.sources)
+            return NotFound(f"There is no source {source[:64]!r}, and nothing is stored of one: {known}.")
+        return NotFound(
+            f"No row {external_id[:64]!r} of {source[:64]!r} is known: `/api/v1/search` finds rows and "
+            "deliveries by any id or SKU.",
+            names=("/api/v1/search",),
         )

@@ -33,7 +33,7 @@ def ask(request: Request, operation: Operation, *, by: By = NOBODY) -> Question:
         return Question({})
     for name in request.query_params:
         if len(request.query_params.getlist(name)) > 1:
-            raise BadRequest(f"`{name}` is given more than once: give it once.")
+            raise BadRequest(f"`{name}` is given more than once: give it once.", names=(name,))
     return question(operation, request.path_params, request.query_params, by=by)
 
 
@@ -61,7 +61,7 @@ def number(name: str) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not is_id(text):
-            raise BadRequest(f"`{name}` takes a whole number, as returned by this API.")
+            raise BadRequest(f"`{name}` takes a whole number, as returned by this API.", names=(name,))
         return int(text)
 
     return read
@@ -72,7 +72,7 @@ def flag(name: str) -> Callable[[str], bool]:
 
     def read(text: str) -> bool:
         if text not in ("true", "false"):
-            raise BadRequest(f"`{name}` takes true or false.")
+            raise BadRequest(f"`{name}` takes true or false.", names=(name,))
         return text == "true"
 
     return read
@@ -85,7 +85,7 @@ def one_of(kind: type[Word], name: str) -> Callable[[str], Word]:
         try:
             return kind(text)
         except ValueError:
-            raise BadRequest(f"`{name}` takes one of {', '.join(kind)}.") from None
+            raise BadRequest(f"`{name}` takes one of {', '.join(kind)}.", names=(name,)) from None
 
     return read
 
@@ -111,7 +111,7 @@ def moment(name: str, description: str) -> Parameter[datetime | None]:
 def _limit(text: str) -> int:
     items = number("limit")(text)
     if not 1 <= items <= LARGEST_PAGE:
-        raise BadRequest(f"`limit` takes a whole number from 1 to {LARGEST_PAGE}.")
+        raise BadRequest(f"`limit` takes a whole number from 1 to {LARGEST_PAGE}.", names=("limit",))
     return items
 
 

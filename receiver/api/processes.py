@@ -33,7 +33,7 @@ class ProcessList(Shape, frozen=True):
 
 
 class Processes:
-    """The operation on processes."""
+    """Lists running processes: `/api/v1/processes`."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._database = lookup.database

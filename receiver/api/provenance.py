@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from receiver.api.deliveries import ID
+from receiver.api.deliveries import ID, no_delivery
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.pages import NEXT
@@ -44,13 +44,15 @@ class ValueOrigin(Shape, frozen=True):
     kind: Annotated[Bringer, Meta(description="`forgotten`: older than every delivery that is kept.")]
     delivery: Annotated[str | None, Meta(description="The id of the delivery.")]
     event_type: str | None
-    arrived_at: Annotated[Moment, Meta(description="Here; for a reconcile, when its list was asked for.")]
+    arrived_at: Annotated[Moment, Meta(description="Here; for a reconcile or a repair, when the source was asked.")]
+    run: Annotated[str | None, Meta(description="The run that let it in, of a reconcile or a repair.")]
+    run_kind: Annotated[str | None, Meta(description="`reconcile` or `repair`.")]
 
 
 class LostValue(Shape, frozen=True):
     """The last different news that lost against a value."""
 
-    value: Annotated[Any, Meta(description="Null for a document.")]
+    value: Any
     absent: Annotated[bool, Meta(description="Whether the news was a document without this member.")]
     changed_at: Annotated[Moment, Meta(description="At the source.")]
     delivery: str
@@ -60,18 +62,35 @@ class LostValue(Shape, frozen=True):
     ]
 
 
+class UnreadValue(Shape, frozen=True):
+    """What the source's own object says under the name of an empty column."""
+
+    path: Annotated[str, Meta(description="Where it stands, such as `data.price`.")]
+    value: Any
+
+
 class WhyColumn(Shape, frozen=True):
     """The explanation of a column, or of a member of a document."""
 
     column: Annotated[str, Meta(description="`price`; for a member `data.price`.")]
-    value: Annotated[Any, Meta(description="Null for a document: its first 200 members follow one by one.")]
+    value: Annotated[
+        Any,
+        Meta(description="Null for a document whose members follow one by one, the first 200."),
+    ]
     changed_at: Annotated[Moment, Meta(description="The time of the news, at the source.")]
     rank: Annotated[str, Meta(description="What wins at one time: `delete` over `update` over `absent`.")]
     origin: ValueOrigin
     lost: LostValue | None
-    check: Annotated[Checked, Meta(description="Whether running the deliveries again gives this value.")]
+    check: Annotated[
+        Checked,
+        Meta(
+            description="Whether running the deliveries again gives this value; `recorded`: what brought it cannot be "
+            "run, and the change that it made says so."
+        ),
+    ]
     because: Annotated[str | None, Meta(description="Why that is unknown, or how they differ.")]
     tie: Annotated[bool, Meta(description="Whether the order of arrival alone decided it.")]
+    unread: Annotated[UnreadValue | None, Meta(description="What an empty column could not hold.")]
 
 
 class LostWithParent(Shape, frozen=True):
@@ -160,7 +179,7 @@ def show_why(why: Why) -> WhyRow:
 def _show_reason(reason: Reason) -> WhyColumn:
     return WhyColumn(
         column=reason.path,
-        value=_shown(reason.value),
+        value=_shown(reason.path, reason.value),
         changed_at=reason.version.moment,
         rank=Rank(reason.version.rank).name.lower(),
         origin=_show_origin(reason.origin),
@@ -168,13 +187,14 @@ def _show_reason(reason: Reason) -> WhyColumn:
         check=reason.check,
         because=reason.because,
         tie=reason.is_tie,
+        unread=None if reason.unread is None else UnreadValue(*reason.unread),
     )
 
 
 def _show_loss(lost: Loss) -> LostValue:
     absent = lost.value is NO_VALUE
     return LostValue(
-        value=None if absent else _shown(lost.value),
+        value=None if absent else plain(lost.value),
         absent=absent,
         changed_at=lost.version.moment,
         delivery=str(lost.version.arrival),
@@ -184,7 +204,9 @@ def _show_loss(lost: Loss) -> LostValue:
 
 def _show_origin(origin: Origin) -> ValueOrigin:
     delivery = None if origin.delivery_id is None else str(origin.delivery_id)
-    return ValueOrigin(origin.kind, delivery, origin.event_type, origin.arrived_at)
+    run = None if origin.run is None else str(origin.run.id)
+    kind = None if origin.run is None else origin.run.kind
+    return ValueOrigin(origin.kind, delivery, origin.event_type, origin.arrived_at, run, kind)
 
 
 def _show_parted(why: Why) -> LostWithParent | None:
@@ -195,8 +217,9 @@ def _show_parted(why: Why) -> LostWithParent | None:
     return LostWithParent(why.row.parent.external_id, version.moment, _show_origin(why.lost_with_parent[1]))
 
 
-def _shown(value: Any) -> Any:
-    return None if isinstance(value, dict) else plain(value)
+def _shown(path: str, value: Any) -> Any:
+    """The value; not that of a document in a column, whose members are shown one by one."""
+    return None if isinstance(value, dict) and value and "." not in path else plain(value)
 
 
 # ── parameters ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,7 +229,7 @@ WHY_ID = Parameter("external_id", {"type": "string"}, "The id at the source; its
 
 
 class Provenance:
-    """The operations on provenance."""
+    """Explains rows, and lists the changes of a delivery."""
 
     def __init__(self, lookup: Lookup, tables: Iterable[type[MirrorRow]], explain: Explain) -> None:
         self._lookup = lookup
@@ -250,7 +273,7 @@ class Provenance:
         finally:
             self._turn.release()
         if why is None:
-            raise NotFound(f"No row {external_id[:64]!r} of {source[:64]!r} is known.")
+            raise self._lookup.no_row(source, external_id)
         return show_why(why)
 
     def changes(self, asked: Question) -> ChangesOfDelivery:
@@ -260,7 +283,7 @@ class Provenance:
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
         page = follow_changes(database, wanted, show_change, bounds).listing
         if not page.items and unknown_ids(database, [asked[ID]]):
-            raise NotFound(f"There is no delivery {asked[ID]}.")
+            raise no_delivery(str(asked[ID]))
         return ChangesOfDelivery(page.items, self._lookup.cursors.write(listed, page.next))
 
     def _known(self, name: str) -> str:

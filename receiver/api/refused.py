@@ -76,7 +76,7 @@ REFUSED_BEFORE: Parameter[int | None] = Parameter(
 
 
 class RefusedRequests:
-    """The operations on refused requests."""
+    """Lists, verifies and drops kept refused requests: `/api/v1/refused`."""
 
     def __init__(self, lookup: Lookup, inbox: Inbox, facts: Facts, *, wake: Callable[[], None]) -> None:
         """`wake` is called when there is new work for the worker of this process."""

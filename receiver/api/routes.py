@@ -6,7 +6,7 @@ The document in `receiver.api.openapi` is made of the same operations.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from typing import Any
@@ -28,7 +28,7 @@ from receiver.api.reads import Reads
 from receiver.api.resources import Resource
 from receiver.api.tokens import Tokens
 from receiver.codec import encode
-from receiver.errors import NotAuthorized, Refused, Unavailable
+from receiver.errors import NAMES_HEADER, NotAuthorized, Refused, Unavailable
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 from receiver.runs.actions import By, Via
@@ -111,19 +111,28 @@ def answer_refused(_: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
+    if error.names:
+        headers[NAMES_HEADER] = " ".join(error.names)
     return _respond(Error.of(error), error.status, headers)
 
 
-def answer_http_error(request: Request, error: Exception) -> Response:
-    """Answer a request that routing refuses. A POST to an unknown address may be a webhook with a wrong URL."""
-    assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
-    if request.method == "POST":
-        metrics.REFUSED.labels("", code).inc()
-        log.warning("refused what may be a webhook with a wrong address", about={"code": code}, path=request.url.path)
-    message = {404: "There is nothing here: see docs/api.md.", 405: "This method is not for this path."}
-    told = Error(code, message.get(error.status_code, error.detail))
-    return _respond(told, error.status_code, dict(error.headers or {}))
+def http_errors(meant: Callable[[str], Mapping[str, str]] = lambda _: {}) -> Callable[[Request, Exception], Response]:
+    """Answers requests that routing refuses. `meant` says what the log adds about the path of what may be a webhook."""
+
+    def answer_http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        path = request.url.path
+        if request.method == "POST":
+            metrics.REFUSED.labels("", code).inc()
+            log.warning(
+                "refused what may be a webhook with a wrong address", about={"code": code}, path=path, **meant(path)
+            )
+        message = {404: "There is nothing here: see docs/api.md.", 405: "This method is not for this path."}
+        told = Error(code, message.get(error.status_code, error.detail))
+        return _respond(told, error.status_code, dict(error.headers or {}))
+
+    return answer_http_error
 
 
 def answer_database_error(request: Request, _: Exception) -> Response:

@@ -97,7 +97,7 @@ class RunChanged(Shape, frozen=True):
 
 def _run_id(text: str) -> int:
     if not is_id(text):
-        raise NotFound(f"There is no run {text[:64]!r}.")
+        raise NotFound(f"There is no run {text[:64]!r}: `/api/v1/runs` lists them.", names=("/api/v1/runs",))
     return int(text)
 
 
@@ -119,7 +119,7 @@ FORCE: Parameter[bool | None] = Parameter(
 
 
 class Runs:
-    """The operations on runs."""
+    """Plans, lists, shows, starts and ends runs: `/api/v1/runs`."""
 
     def __init__(self, lookup: Lookup, verbs: Verbs, sources: Callable[[], Mapping[str, Source]]) -> None:
         """`sources` returns the sources of the settings in force."""
@@ -210,10 +210,12 @@ class Runs:
         others: tuple[Parameter[Any], ...] = PLAN_FILTERS[1:]
         given = [each.name for each in others if asked[each] is not None]
         if given:
-            raise BadRequest(f"A reconcile compares a whole source: leave `{given[0]}` out, or plan a replay.")
+            raise BadRequest(
+                f"A reconcile compares a whole source: leave `{given[0]}` out, or plan a replay.", names=(given[0],)
+            )
         source = self._sources().get(asked[SOURCE] or "")
         if source is None:
-            raise BadRequest("The source is missing: `source` takes a name in the settings.")
+            raise BadRequest("The source is missing: `source` takes a name in the settings.", names=("source",))
         try:
             check_reconcilable(source)
         except ConfigurationError as error:
@@ -226,7 +228,7 @@ class Runs:
     def _plan_replay(self, asked: Question) -> RunChanged:
         """Begin the plan of a replay. Raises `BadRequest` without a filter, or for a state that is not final."""
         if asked[FORCE] is not None:
-            raise BadRequest("`force` is for a reconcile: leave it out, or set `kind=reconcile`.")
+            raise BadRequest("`force` is for a reconcile: leave it out, or set `kind=reconcile`.", names=("force",))
         wanted = DeliveryFilter(
             source=self._lookup.source(asked[SOURCE]),
             state=asked[STATE],
@@ -238,10 +240,14 @@ class Runs:
             conflict=asked[CONFLICT],
         )
         if wanted == DeliveryFilter():
-            raise BadRequest("No deliveries are selected: give `source`, `state`, `event_type` or another filter.")
+            raise BadRequest(
+                "No deliveries are selected: give `source`, `state`, `event_type` or another filter.",
+                names=("source", "state", "event_type"),
+            )
         if wanted.state not in (None, *ENDED):
             raise BadRequest(
-                f"Deliveries that are {wanted.state} cannot be replayed: `state` takes one of {', '.join(ENDED)} here."
+                f"Deliveries that are {wanted.state} cannot be replayed: `state` takes one of {', '.join(ENDED)} here.",
+                names=("state",),
             )
         request = Asked(by=asked.by, what="plan replay", arguments=as_text(wanted), key=asked[IDEMPOTENCY_KEY])
         return _changed(self._verbs.plan(request, REPLAY, now=datetime.now(UTC)))

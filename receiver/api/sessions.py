@@ -37,7 +37,7 @@ SESSION_ID = Parameter("id", {"type": "string"}, "The id of a session.", str, ""
 
 
 class ConsoleSessions:
-    """The operations on sessions of the console."""
+    """Lists and ends sessions of the console."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup

@@ -76,7 +76,7 @@ BRIEF: Parameter[bool] = Parameter(
 
 
 class Stats:
-    """The operation on statistics."""
+    """Returns the statistics of each source: `/api/v1/stats`."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts

@@ -67,7 +67,7 @@ class Turns:
             raise
 
     def give_back(self, turn: Turn, *, used: float) -> None:
-        """End a turn whose read has used so many seconds of CPU time."""
+        """End a turn whose read has used `used` seconds of CPU time."""
         self._running -= 1
         if self._budget is not None:
             self._budget.end(turn.key, advance=turn.advance, used=used)

@@ -24,7 +24,8 @@ from receiver.api.provenance import Provenance
 from receiver.api.search import Search
 from receiver.api.stats import Counts, Stats
 from receiver.codec import decode, encode, storable
-from receiver.errors import ConfigurationError, HookmirrorError, NotFound, Unreadable
+from receiver.commands.wording import command_words, words_of
+from receiver.errors import NAMES_HEADER, ConfigurationError, HookmirrorError, NotFound, Refused, Unreadable
 from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import mirror_tables
@@ -99,8 +100,11 @@ class LocalClient:
     def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
         operation = self._operations[path]
         assert operation.answer is not None
-        asked = question(operation, {name: storable(part) for name, part in parts.items()}, _words(query))
-        return decode(encode(operation.answer(asked)))
+        given = {name: storable(part) for name, part in parts.items()}
+        try:
+            return decode(encode(operation.answer(question(operation, given, _words(query)))))
+        except Refused as error:
+            raise _kind_of(error.status)(words_of(error)) from None
 
 
 class RemoteClient:
@@ -137,7 +141,8 @@ class RemoteClient:
         if response.status_code == 200 and isinstance(answer, dict):
             return answer
         if isinstance(answer, dict) and isinstance(answer.get("message"), str):
-            raise _kind_of(response.status_code)(answer["message"])
+            names = response.headers.get(NAMES_HEADER, "").split()
+            raise _kind_of(response.status_code)(command_words(answer["message"], names))
         no_receiver = NoAnswer if response.status_code >= 500 else HookmirrorError
         raise no_receiver(
             f"What answers at {shown(self._to)} is not a receiver (status {response.status_code}): correct --to."

@@ -8,6 +8,7 @@ import typer
 
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.pagination import USUAL_LIMIT, CursorOption, JsonLines, LimitOption, show_list
+from receiver.errors import ConfigurationError
 from receiver.inbox.tables import State
 from receiver.mirror.versions import Outcome
 
@@ -36,6 +37,7 @@ def deliveries(
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Arrived before: a time, or 2h ago.")] = None,
     reason: Annotated[str | None, typer.Option(help="With this text in the reason.")] = None,
     conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With a used dedup key.")] = None,
+    sku: Annotated[str | None, typer.Option(hidden=True)] = None,
     count: Annotated[bool, typer.Option("--count", help="Also count what matches.")] = False,
     limit: LimitOption = USUAL_LIMIT,
     cursor: CursorOption = None,
@@ -44,6 +46,11 @@ def deliveries(
     as_json: JsonLines = False,
 ) -> None:
     """List deliveries, newest first."""
+    if sku is not None:
+        raise ConfigurationError(
+            "Deliveries have no SKU, rows have: `hookmirror search SKU` finds the rows, and `--entity ID` the "
+            "deliveries about one of them."
+        )
     query = {
         "source": source,
         "state": state,

@@ -13,7 +13,10 @@ from receiver.settings.settings import load, settings_folder
 
 
 def doctor(as_json: JsonFlag = False) -> None:
-    """Check settings, secrets, wiring and database, and say what to mend."""
+    """Check settings, secrets, wiring and database, and say what to mend; exit code 1 if anything is wrong here.
+
+    Findings about senders and deliveries are shown too, and do not change the exit code: `findings` has one for them.
+    """
     checks = list(examine(load, beside=settings_folder()))
     if as_json:
         typer.echo(encode([asdict(check) for check in checks]))

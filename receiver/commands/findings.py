@@ -15,6 +15,7 @@ from receiver.errors import ConfigurationError
 from receiver.findings import record
 from receiver.findings.standing import Standing, standing
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import sentence
 from receiver.runs.actions import Asked, by_command
 from receiver.server.runtime import Runtime, install
 
@@ -55,7 +56,7 @@ def lines(found: Sequence[Standing]) -> Iterator[str]:
     if not found:
         yield "Nothing needs you."
     for each in found:
-        yield visible(f"{each.rule} ({each.id}): {each.says}.")
+        yield visible(f"{each.rule} ({each.id}): {sentence(each.says)}")
         if each.closed_at is not None:
             yield f"    Closed at {each.closed_at:%Y-%m-%d %H:%M UTC}."
             continue

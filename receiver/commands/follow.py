@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import threading
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
 import typer
+from sqlalchemy import RowMapping
 
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag
+from receiver.commands.options import JsonFlag, once_source
 from receiver.commands.tables import print_table
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError, NotThisFeed
@@ -29,13 +31,13 @@ from receiver.mirror.rows import mirror_tables, sql_table
 from receiver.runs.actions import by_command
 from receiver.search.arguments import is_id
 from receiver.search.filters import ChangeFilter
-from receiver.search.sources import is_source
 from receiver.server import server
 from receiver.server.health import vitals
 from receiver.server.interpreter import tune_interpreter
 from receiver.server.runtime import Runtime, install
 from receiver.settings.account import lines_of_secrets
 from receiver.settings.environment import VITALS_VARIABLE
+from receiver.worker.liveness import dead, host_and_pid
 
 log = structlog.get_logger(__name__)
 
@@ -51,10 +53,19 @@ LONGEST_FOLLOWER_NAME = 100
 #: The most dead changes that are listed.
 MOST_DEAD_LISTED = 1_000
 
+#: Without a sign of life for so long, a process is told as silent: it shows one every few seconds.
+SILENT = timedelta(minutes=2)
+
 FOLLOWER_COLUMNS = (
     *("name", "target", "table", "source", "seq", "behind", "behind_seconds", "dead", "waiting"),
     *("accepted_at", "process", "trouble", "trouble_since"),
 )
+#: Said at the end to those who gave no name, and so may not know that there is something that stays.
+LASTS = (
+    "The follower {name} keeps its place, and an alarm tells when it falls behind. The same command goes on; "
+    "`hookmirror follow --forget --name {quoted}` removes it."
+)
+
 DEAD_COLUMNS = ("follower", "seq", "table", "source", "external_id", "state", "attempts", "since", "reason")
 
 TargetOption = Annotated[str | None, typer.Option("--to", metavar="URL", help="The URL to post each change to.")]
@@ -114,6 +125,8 @@ def follow(
     options = replace(options, lease=LEASE_GRACE + 2 * timeout)
     secret = None if secret_file is None else _secret(secret_file)
     _hand_on(options, Target(to, follower=named, secret=secret, timeout=timeout), metrics_port, metrics_host)
+    if name is None:
+        typer.echo(visible(LASTS.format(name=named, quoted=shlex.quote(named))), err=True)
 
 
 # ── options ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,10 +167,7 @@ def _refuse_unknown(runtime: Runtime, wanted: ChangeFilter) -> None:
     tables = sorted(str(sql_table(each).name) for each in mirror_tables())
     if wanted.table is not None and wanted.table not in tables:
         raise ConfigurationError(f"There is no table {wanted.table!r}: --table takes one of {', '.join(tables)}.")
-    source = wanted.source
-    if source is not None and source not in runtime.sources and not is_source(runtime.database, source):
-        known = ", ".join(sorted(runtime.sources)) or "none"
-        raise ConfigurationError(f"There is no source {source!r}. In the settings: {known}.")
+    once_source(runtime.database, runtime.sources, wanted.source)
 
 
 # ── following ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,20 +226,33 @@ def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) 
 def _show(database: Database, as_json: bool) -> None:
     with database.read() as connection:
         followers = [_row_of(lag) for lag in lags(connection, now=datetime.now(UTC))]
-        dead = [dict(row) for row in dead_changes.listed(connection, limit=MOST_DEAD_LISTED)]
+        listed = dead_changes.listed(connection, limit=MOST_DEAD_LISTED)
+        given_up = [{str(name): row[name] for name in row} for row in listed]
     if as_json:
-        typer.echo(encode({"followers": followers, "dead": [{str(name): row[name] for name in row} for row in dead]}))
+        typer.echo(encode({"followers": followers, "dead": given_up}))
         return
     if not followers:
         typer.echo("There are no followers: `hookmirror follow --to URL` creates one.")
         return
     print_table(FOLLOWER_COLUMNS, [[row[name] for name in FOLLOWER_COLUMNS] for row in followers])
-    if dead:
+    if given_up:
         typer.echo("")
-        print_table(DEAD_COLUMNS, [[row[name] for name in DEAD_COLUMNS] for row in dead])
+        print_table(DEAD_COLUMNS, [[row[name] for name in DEAD_COLUMNS] for row in given_up])
 
 
 def _row_of(lag: Lag) -> dict[str, Any]:
     told = {"behind": lag.changes, "behind_seconds": round(lag.seconds, 1), "dead": lag.dead, "waiting": lag.waiting}
     names = ("name", "target", "table", "source", "seq", "accepted_at", "trouble", "trouble_since")
-    return {**{name: lag.follower[name] for name in names}, **told, "process": lag.follower["holder"]}
+    return {**{name: lag.follower[name] for name in names}, **told, "process": _process(lag.follower)}
+
+
+def _process(follower: RowMapping) -> str | None:
+    """The process that hands on, and whether it is there; None if none does."""
+    holder = follower["holder"]
+    if holder is None:
+        return None
+    if dead([holder]):
+        return f"{host_and_pid(holder)}, which has ended"
+    if datetime.now(UTC) - follower["seen_at"] > SILENT:
+        return f"{host_and_pid(holder)}, silent since {follower['seen_at']:%Y-%m-%d %H:%M:%S UTC}"
+    return host_and_pid(holder)

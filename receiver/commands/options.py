@@ -11,6 +11,7 @@ from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.inbox.tables import ENDED
+from receiver.likeness import choice_of
 from receiver.release import release
 from receiver.search.filters import DeliveryFilter, as_text
 from receiver.search.replayable import unknown_ids
@@ -49,9 +50,17 @@ def source_named(sources: Mapping[str, Source], name: str) -> Source:
         )
     if name not in sources:
         raise ConfigurationError(
-            f"There is no source {name!r} in the settings: choose one of {', '.join(sorted(sources))}."
+            f"There is no source {name[:64]!r} in the settings: {choice_of(name, sources, named='choose one of')}."
         )
     return sources[name]
+
+
+def once_source(database: Database, sources: Mapping[str, Source], name: str | None) -> None:
+    """Raises `ConfigurationError` for the name of a source that the settings do not have, and never had."""
+    if name is not None and name not in sources and not is_source(database, name):
+        raise ConfigurationError(
+            f"There is no source {name[:64]!r}, and nothing is stored of one: {choice_of(name, sources)}."
+        )
 
 
 def meant_deliveries(
@@ -70,10 +79,9 @@ def meant_deliveries(
     if unknown:
         raise ConfigurationError(
             f"No delivery has the id {', '.join(map(str, unknown))}, so nothing is replayed: correct or leave out what "
-            "is wrong. /api/v1/deliveries lists the ids."
+            "is wrong. `hookmirror deliveries` lists the ids."
         )
-    if wanted.source is not None and not is_source(database, wanted.source):
-        source_named(sources, wanted.source)
+    once_source(database, sources, wanted.source)
     if ids:
         return {"ids": [str(each) for each in sorted(set(ids))[:MOST_RECORDED]], "deliveries": len(set(ids))}
     return as_text(wanted)

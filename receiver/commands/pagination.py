@@ -10,7 +10,7 @@ import typer
 
 from receiver.codec import encode
 from receiver.commands.client import Client
-from receiver.commands.tables import print_table
+from receiver.commands.tables import print_table, tell_cut
 from receiver.database.pages import LARGEST_PAGE
 from receiver.logs.escapes import visible
 
@@ -68,6 +68,7 @@ def _show(shown: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     if shown:
         there = [name for name in columns if name in shown[0]]
         print_table(there, [[item[name] for name in there] for item in shown])
+        tell_cut(item[name] for item in shown for name in there)
     else:
         typer.echo("None.")
 

@@ -9,7 +9,7 @@ import typer
 
 from receiver.api.refused import show_refused
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, source_named
+from receiver.commands.options import JsonFlag, once_source, source_named
 from receiver.database.pages import read_page
 from receiver.errors import ConfigurationError
 from receiver.inbox import refused as kept_requests
@@ -46,10 +46,12 @@ def refused(
         done = _verified(runtime, source, reason)
         typer.echo(encode(done) if as_json else "\n".join(_told(name, each) for name, each in done.items()))
     elif drop:
+        once_source(runtime.database, runtime.sources, source)
         asked = Asked(by=by_command(), what="drop refused", arguments={"source": source}, reason=reason)
         number = drop_refused(runtime.database, asked, source, now=datetime.now(UTC))
         typer.echo(encode({"dropped": number}) if as_json else f"Dropped requests: {number}.")
     else:
+        once_source(runtime.database, runtime.sources, source)
         _list(runtime, source, as_json)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from receiver.codec import encode
+from receiver.codec import encode, shortened
 from receiver.commands.options import JsonFlag, source_named
+from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
 from receiver.logs.escapes import visible
 from receiver.rehearsal.differences import Differences, Took
@@ -32,10 +33,12 @@ WHY_NOT_RUN = {
 
 
 def rehearse(
-    source: Annotated[str, typer.Option(help="The source whose deliveries to run.")],
     reference: Annotated[
         str | None,
         typer.Argument(metavar="[MODULE:DIALECT]", help="The new code; by default, the code in the settings."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="The source whose deliveries to run; needed if the settings have several.")
     ] = None,
     last: Annotated[
         int, typer.Option(min=1, max=MOST_REHEARSED, help="The number of deliveries, newest ones.")
@@ -51,9 +54,9 @@ def rehearse(
     settings is compared with the mirror and the inbox. Nothing is written to the database.
     """
     runtime = install()
-    source_named(runtime.sources, source)
+    name = _source(runtime.sources, source)
     named = None if reference is None else _module_and_name(reference)
-    found = compare(runtime.database, source, last=last, reference=named, hydrate=hydrate)
+    found = compare(runtime.database, name, last=last, reference=named, hydrate=hydrate)
     if as_json:
         typer.echo(encode(_as_json(found)))
     else:
@@ -61,6 +64,13 @@ def rehearse(
             typer.echo(visible(line))
     if found.found:
         raise typer.Exit(1)
+
+
+def _source(sources: Mapping[str, Source], name: str | None) -> str:
+    """The source that is named, or the only one. Raises `ConfigurationError`."""
+    if name is None and len(sources) > 1:
+        raise ConfigurationError(f"Say whose deliveries are run: --source takes one of {', '.join(sorted(sources))}.")
+    return source_named(sources, next(iter(sources), "shop") if name is None else name).name
 
 
 def _module_and_name(reference: str) -> str:
@@ -89,7 +99,7 @@ def _lines(found: Differences) -> Iterator[str]:
     for row in found.rows[:SHOWN_DIFFERENCES]:
         yield f"{row.table} {row.external_id}" + (f" ({row.kind})" if row.kind != "differs" else "")
         for name, (old, new) in row.columns.items():
-            yield f"    {name}: {_short(old)} -> {_short(new)}"
+            yield f"    {name}: {shortened(old, SHOWN_VALUE)} -> {shortened(new, SHOWN_VALUE)}"
     for end in found.ends[:SHOWN_DIFFERENCES]:
         yield f"delivery {end.delivery} ({end.event_type or 'unreadable'}, {end.entity or 'nothing in particular'})"
         yield f"    {end.old} -> {end.new}"
@@ -112,8 +122,3 @@ def _told_times(found: Differences) -> Iterator[str]:
                 f"Handlers of {name}: {took.total:.1f} ms for {took.handlers} deliveries, {took.median:.3f} ms at the "
                 f"median, {took.longest:.3f} ms at most."
             )
-
-
-def _short(value: Any) -> str:
-    text = encode(value).decode()
-    return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}…"

@@ -10,7 +10,7 @@ from receiver.codec import encode
 from receiver.commands.changes import CHANGE_COLUMNS, SHOWN_CHANGES
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
-from receiver.commands.tables import print_members, print_table
+from receiver.commands.tables import print_members, print_table, tell_cut
 from receiver.commands.why import ask_why, print_why
 
 ROW_PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}"
@@ -39,6 +39,8 @@ def row(
         print_why(found["why"])
     typer.echo("\nchanges")
     history = found["history"]
-    print_table(CHANGE_COLUMNS, [[change[name] for name in CHANGE_COLUMNS] for change in history[:SHOWN_CHANGES]])
+    changes = history[:SHOWN_CHANGES]
+    print_table(CHANGE_COLUMNS, [[change[name] for name in CHANGE_COLUMNS] for change in changes])
     if len(history) > SHOWN_CHANGES:
         typer.echo(f"and older ones: {len(history) - SHOWN_CHANGES}; --json has them all.")
+    tell_cut([*found["row"].values(), *(change[name] for change in changes for name in ("before", "after"))])

@@ -33,6 +33,8 @@ def send(
     url = sending.address(to, source)
     moment = sending.moment(at) if at else datetime.now(UTC)
     sent = sending.send(speaking, sending.body_of(speaking, what, entity_id=entity_id, at=moment, data=data), url)
-    typer.echo(encode(asdict(sent)) if as_json else f"{sent.status} {sent.answer}")
+    typer.echo(
+        encode(asdict(sent)) if as_json else "\n".join(filter(None, [f"{sent.status} {sent.answer}", sent.says]))
+    )
     if sent.status != 200:
         raise typer.Exit(1)

@@ -13,9 +13,9 @@ from receiver.codec import encode
 from receiver.commands.changes import SHOWN_CHANGES
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
-from receiver.commands.tables import print_members, print_table
+from receiver.commands.tables import is_cut, print_members, print_table
 from receiver.errors import ConfigurationError
-from receiver.logs.escapes import hex_lines, visible_lines
+from receiver.logs.escapes import hex_lines, visible, visible_lines
 
 DELIVERY_PATH = "/api/v1/deliveries/{id}"
 
@@ -41,7 +41,7 @@ def show(
         sys.stdout.buffer.write(_bytes(found))
     else:
         _print(found)
-        _print_changes(client.ask(f"{DELIVERY_PATH}/changes", {"id": delivery}, {"limit": SHOWN_CHANGES}))
+        _print_changes(client.ask(f"{DELIVERY_PATH}/changes", {"id": delivery}, {"limit": SHOWN_CHANGES}), delivery)
 
 
 def _bytes(found: Mapping[str, Any]) -> bytes:
@@ -69,16 +69,19 @@ def _print(found: Mapping[str, Any]) -> None:
         _print_round(each)
 
 
-def _print_changes(page: Mapping[str, Any]) -> None:
-    """Print the rows that the delivery changed."""
+def _print_changes(page: Mapping[str, Any], delivery: str) -> None:
+    """The rows that the delivery changed."""
     typer.echo("\nrows it changed")
     if not page["items"]:
         typer.echo("none")
         return
     names = ("table", "external_id", "operation", "before", "after")
     print_table(names, [[change[name] for name in names] for change in page["items"]])
+    more = f"`hookmirror changes --delivery {visible(delivery)}`"
     if page["next"] is not None:
-        typer.echo("and more: `hookmirror changes --delivery` lists all.")
+        typer.echo(f"and more: {more} lists all.")
+    if is_cut(change[name] for change in page["items"] for name in names):
+        typer.echo(f"A value that ends in … is cut: {more} with --json shows the whole.")
 
 
 def _print_round(each: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,11 +12,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from receiver.codec import encode
+from receiver.codec import encode, shortened
 from receiver.logs.escapes import visible
+from receiver.mirror.unit_of_work import plain
 
 #: The width for output that is not a terminal, so that no line is folded.
 UNFOLDED = 100_000
+
+#: Characters of an object or a list that are shown, and of one member of an object that has more.
+LONGEST_JSON, LONGEST_MEMBER = 160, 40
+
+#: Said below a table in which something is cut.
+CUT = "A value that ends in … is cut: --json shows the whole."
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -39,14 +47,34 @@ def print_members(members: Mapping[str, Any]) -> None:
 
 
 def cell(value: Any) -> str:
-    """Format a JSON value as text, with all digits of a number."""
+    """A value of JSON as a person reads it: all digits of a number, and objects and lists cut."""
     if value is None:
         return "–"
     if isinstance(value, str):
         return visible(value)
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return visible(encode(value).decode())
+    if isinstance(value, (Decimal, datetime)):
+        return str(plain(value))
+    return visible(_json(value))
+
+
+def tell_cut(values: Iterable[Any]) -> None:
+    """Say where the whole is shown, if one of these values is cut in its cell."""
+    if is_cut(values):
+        typer.echo(CUT)
+
+
+def is_cut(values: Iterable[Any]) -> bool:
+    """Whether one of these values is cut in its cell."""
+    return any(isinstance(value, (dict, list)) and len(encode(value).decode()) > LONGEST_JSON for value in values)
+
+
+def _json(value: Any) -> str:
+    """Compact JSON, cut: of an object that is too long each member first, so that all names are seen."""
+    if not isinstance(value, dict) or len(encode(value).decode()) <= LONGEST_JSON:
+        return shortened(value, LONGEST_JSON)
+    members = (f"{encode(name).decode()}:{shortened(member, LONGEST_MEMBER)}" for name, member in value.items())
+    text = f"{{{','.join(members)}}}"
+    return text if len(text) <= LONGEST_JSON else f"{text[: LONGEST_JSON - 1]}…"
 
 
 def _print(table: Table) -> None:

@@ -42,7 +42,7 @@ SHORTEST_SLICE = 1_000 * MOST_PROCESSES
 
 
 class TailEvent(NamedTuple):
-    """One event of a delivery."""
+    """The arrival or the end of a delivery, printed as one line."""
 
     #: `arrived` or `ended`.
     event: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -11,8 +11,12 @@ from receiver.commands.client import Client
 from receiver.commands.tables import cell, print_table
 from receiver.errors import HookmirrorError
 from receiver.logs.escapes import visible
+from receiver.logs.safe_text import sentence
 
 WHY_PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}/why"
+
+#: Characters of a value that are shown, and columns that one cause is named with.
+LONGEST_VALUE, NAMED_COLUMNS = 80, 6
 
 HEADINGS = ("column", "value", "as of", "from", "last lost against it", "checked")
 
@@ -31,23 +35,33 @@ def print_why(found: Mapping[str, Any]) -> None:
     if "error" in found:
         typer.echo(visible(found["error"]))
         return
-    print_table(HEADINGS, [_row(each) for each in found["columns"]])
-    for sentence in found["says"]:
-        typer.echo(visible(sentence))
-    for each in found["columns"]:
-        if each["because"] is not None:
-            typer.echo(visible(f"{each['column']}: {each['because']}."))
+    print_table(HEADINGS, [_row(each, found["columns"]) for each in found["columns"]])
+    for line in found["says"]:
+        typer.echo(visible(line))
+    for line in _open_questions(found["columns"]):
+        typer.echo(visible(line))
     if found["not_in_force"]:
         typer.echo("\ndeliveries about it that were never processed")
         columns = list(found["not_in_force"][0])
         print_table(columns, [[each[name] for name in columns] for each in found["not_in_force"]])
 
 
-def _row(column: Mapping[str, Any]) -> list[Any]:
-    value = "(a document)" if column["column"] == "data" and column["value"] is None else column["value"]
+def _open_questions(columns: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What is not known or differs, each cause once with the columns that it is about."""
+    about: dict[str, list[str]] = {}
+    for each in columns:
+        if each["because"] is not None:
+            about.setdefault(each["because"], []).append(each["column"])
+    for because, names in about.items():
+        named = ", ".join(names[:NAMED_COLUMNS]) if len(names) <= NAMED_COLUMNS else f"{len(names)} columns and members"
+        yield f"{named if len(names) < len(columns) else 'the whole row'}: {sentence(because)}"
+
+
+def _row(column: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> list[Any]:
+    is_document = column["value"] is None and any(each["column"].startswith(f"{column['column']}.") for each in columns)
     return [
         column["column"] + (" (tie)" if column["tie"] else ""),
-        value,
+        "(a document)" if is_document else _value(column["value"]),
         column["changed_at"],
         _origin(column["origin"]),
         None if column["lost"] is None else _lost(column["lost"]),
@@ -55,14 +69,21 @@ def _row(column: Mapping[str, Any]) -> list[Any]:
     ]
 
 
+def _value(value: Any) -> str:
+    text = cell(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
 def _origin(origin: Mapping[str, Any]) -> str:
     if origin["kind"] == "delivery":
         return f"delivery {origin['delivery']}"
+    if origin["run"] is not None:
+        return f"{origin['run_kind']} run {origin['run']} of {origin['arrived_at']}"
     if origin["kind"] == "reconcile":
         return f"reconcile of {origin['arrived_at']}"
     return f"not kept any more, {origin['arrived_at']}"
 
 
 def _lost(lost: Mapping[str, Any]) -> str:
-    value = "no such member" if lost["absent"] else cell(lost["value"])
+    value = "no such member" if lost["absent"] else _value(lost["value"])
     return f"{value} of {lost['changed_at']}, {lost['how']}, by delivery {lost['delivery']}"

@@ -1,1 +1,1 @@
-"""`hookmirror copy`: everything in one database into another."""
+"""`hookmirror copy`: copies everything in one database into another."""

@@ -1,4 +1,4 @@
-"""How the values of a column travel between databases: read exactly, in one form on both, and written as they were.
+"""Converts column values between databases: reads them exactly, carries them in one form, and writes them unchanged.
 
 Text is carried as it is, JSON as its very text, a decimal as its digits, a time as ISO 8601 in UTC. Columns of other
 types, which only users' own tables have, are carried as SQLAlchemy's values for them.
@@ -39,7 +39,7 @@ from sqlmodel import AutoString
 from receiver import codec
 from receiver.database.columns import Document, ExactDecimal, UtcDateTime, iso_text
 
-#: Digits of a number on PostgreSQL: before the point and behind it.
+#: The most digits of a number on PostgreSQL, before and after the point.
 MOST_DIGITS, MOST_FRACTION = 131_072, 16_383
 
 #: Characters of a value that a message shows.
@@ -52,7 +52,7 @@ class NotPortable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """How the values of one column travel."""
+    """The conversion of one column's values."""
 
     name: str
     #: The selected expression.
@@ -66,7 +66,7 @@ class Conversion:
 
 
 def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conversion:
-    """How this column is read on a database of `dialect`, to be held against, or written to, one of `other`."""
+    """Make the conversion of a column read on a database of `dialect`, for a database of `other`."""
     kind = _kind(column.type)
     postgresql, to_postgresql = dialect.name == "postgresql", other.name == "postgresql"
     raw = type_coerce(column, NullType())
@@ -87,7 +87,7 @@ def conversion(column: Column[Any], dialect: Dialect, *, other: Dialect) -> Conv
     if kind is UtcDateTime:
         return Conversion(column.name, as_text, None, _moment, None)
     if kind is Numeric:
-        # SQLite makes a float of it, so it must be one exactly.
+        # SQLite converts it to a float, so the value must be exact as a float.
         return Conversion(column.name, as_text, None, _number if to_postgresql and postgresql else _float_number, None)
     written = cast(column, Text)
     size = func.octet_length(written) if postgresql else func.length(column)
@@ -122,7 +122,7 @@ def _bits(kind: TypeEngine[Any]) -> int:
     return 16 if isinstance(kind, SmallInteger) else 32
 
 
-# ── what a driver gives, as it is carried ─────────────────────────────────────────────────────────────────────────
+# ── from the driver to the carried form ────────────────────────────────────────────────────────────────────────
 
 
 def _text(value: Any) -> str:
@@ -169,13 +169,13 @@ def _float(value: Any) -> float:
 
 
 def _digits(value: Any) -> str:
-    """A decimal with all its digits, as both databases would write it."""
+    """Format a decimal with all its digits, in a form that both databases write."""
     number = _decimal(value)
     if not number.is_finite():
         return str(number)
     if number.adjusted() >= MOST_DIGITS or -int(number.as_tuple().exponent) > MOST_FRACTION:
         raise NotPortable("holds a number with more digits than PostgreSQL keeps")
-    # PostgreSQL knows no negative zero.
+    # PostgreSQL has no negative zero.
     return format(number if number else number.copy_abs(), "f")
 
 
@@ -217,7 +217,7 @@ def _shown(value: Any) -> str:
 
 
 def _what(value: Any) -> str:
-    """Only the kind of a value, since the value itself may be private."""
+    """Name the kind of a value for a message, since the value itself may be private."""
     names: dict[type, str] = {str: "text", bytes: "bytes", float: "a fraction", int: "a number"}
     return names.get(type(value), type(value).__name__)
 
@@ -231,7 +231,7 @@ def _comparable_at_all(value: Any) -> Any:
 
 
 def _comparable(value: Any) -> Any:
-    """A form that is equal on both databases where the values are."""
+    """Convert a value into a form that is equal on both databases for equal values."""
     match value:
         case None | bool() | int() | float() | bytes():
             return value
@@ -240,7 +240,7 @@ def _comparable(value: Any) -> Any:
         case str():
             return value
         case datetime():
-            # One of the two databases forgets the offset, and all times are in UTC here.
+            # One of the two databases drops the offset, and all times here are in UTC.
             return (value if value.tzinfo is None else value.astimezone(UTC)).replace(tzinfo=None).isoformat()
         case date() | time():
             return value.isoformat()

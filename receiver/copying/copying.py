@@ -36,7 +36,7 @@ from receiver.database.identity import IDENTITY
 from receiver.database.unfinished import Note, Part
 from receiver.errors import CopyError
 
-#: Problems that are named at once.
+#: The most problems that one message lists.
 MOST_PROBLEMS = 10
 
 #: Called at each step with the activity, the table, the number of new rows, and the total number, if it is known.
@@ -45,7 +45,7 @@ CopyProgress = Callable[[str, str, int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """One table on both sides."""
+    """The comparison of one table."""
 
     table: str
     rows: int
@@ -64,7 +64,7 @@ class CopyReport:
 
     source: str
     target: str
-    #: Rows that this run copied: after an interruption not all of them.
+    #: Rows copied by this call; fewer than all if an interrupted copy was continued.
     copied: int
     resumed: bool
     tables: list[TableReport]
@@ -153,7 +153,7 @@ class Copier:
         return parts
 
     def _begin(self, parts: dict[str, Part]) -> tuple[Note, bool]:
-        """The note of the copy, and whether it had begun before."""
+        """Begin or continue a copy: return its note, and whether it had begun before."""
         with self._target.told(), self._target.database.write() as connection:
             note = unfinished.read_note(connection)
             if note is not None and not note.is_of(parts):
@@ -194,7 +194,7 @@ class Copier:
             if not differing:
                 go_on_from(connection, tables, numbers)
                 if self._target.database.is_postgresql:
-                    # Else its first statements would be planned for empty tables.
+                    # Otherwise the database would plan its first statements for empty tables.
                     names = ", ".join(map(connection.dialect.identifier_preparer.format_table, tables))
                     connection.execute(text(f"ANALYZE {names}"))
                 unfinished.drop_note(connection)
@@ -222,7 +222,7 @@ class Copier:
         return digest(reader, lambda rows: self._progress(doing, table.name, rows, of))
 
     def _empty(self) -> None:
-        """Drop what an unfinished copy left."""
+        """Drop the rows of an unfinished copy."""
         with self._target.told(), self._target.database.write() as connection:
             without_limits(connection)
             if unfinished.read_note(connection) is None:

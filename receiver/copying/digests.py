@@ -1,4 +1,4 @@
-"""Whether two tables hold the same rows: by count and digest, and where they differ, by key.
+"""Compares two tables by count and digest, and finds differing rows by their keys.
 
 A digest is a sum over all rows, so the order in which a database reads them, which follows its own rules for text, does
 not matter.
@@ -16,13 +16,13 @@ import msgspec
 
 from receiver.copying.slices import RowKey, TableReader
 
-#: Bytes of a row's hash, and of a digest.
+#: The length of a row's hash, and of a digest, in bytes.
 SIZE = 16
 
 #: Parts that a table is cut into to find where it differs.
 BUCKETS = 4_096
 
-#: Differences of one table that are named.
+#: The most differences of one table that are listed.
 MOST_DIFFERENCES = 5
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -32,7 +32,7 @@ class Digest(NamedTuple):
     """A summary of a table's content."""
 
     rows: int
-    #: In hexadecimal.
+    #: The digest in hexadecimal.
     digest: str
 
 
@@ -60,7 +60,7 @@ def differences(source: TableReader, target: TableReader) -> list[Difference]:
     """The first rows that are not the same on both sides; none if the tables are equal."""
     ours, theirs = _sums(source), _sums(target)
     differing = sorted(bucket for bucket in ours.keys() | theirs.keys() if ours.get(bucket) != theirs.get(bucket))
-    # Each holds a row that differs, and the rows of more would have to be kept in memory.
+    # Each part has a differing row; more parts would need more rows in memory.
     buckets = set(differing[:MOST_DIFFERENCES])
     ours, theirs = _hashes(source, buckets), _hashes(target, buckets)
     found = sorted((key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)), key=str)

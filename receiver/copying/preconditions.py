@@ -33,7 +33,7 @@ TIMELESS = (
     text("SET LOCAL datestyle = ISO"),
 )
 
-#: How long the lock is waited for that keeps others from writing.
+#: How long to wait for the lock that keeps others from writing.
 COPY_LOCK_TIMEOUT = "10s"
 
 #: The columns of every mirror table, in any package.
@@ -44,14 +44,14 @@ class Side:
     """One of the two databases of a copy. Declare every table before: import the dialects first."""
 
     def __init__(self, name: str, url: str) -> None:
-        """`name` is FROM or TO. Raises `ConfigurationError` for a URL that cannot be used."""
+        """`name` is FROM or TO. Raises `ConfigurationError` for an unusable URL."""
         self.name = name
         self.database = Database(url, setting=name)
         self._url = url
 
     @property
     def place(self) -> str:
-        """Where it is, without its password."""
+        """The URL without its password."""
         return redaction.shown(urls.parse(self._url))
 
     @property
@@ -79,14 +79,14 @@ class Side:
 
 
 def without_limits(connection: Connection) -> None:
-    """Let the transaction take its time."""
+    """Lift the time limits of a transaction."""
     if connection.dialect.name == "postgresql":
         for statement in TIMELESS:
             connection.execute(statement)
 
 
 def refuse_same(source: Side, target: Side) -> None:
-    """Raises `CopyError` if both are the same database."""
+    """Raise `CopyError` if both are the same database."""
     if _identity(source) == _identity(target):
         raise CopyError(f"FROM and TO are the same database, {source.place}: name another one as TO.")
 
@@ -110,7 +110,7 @@ _SERVER = text(
 
 
 def demand_source(side: Side, *, now: datetime | None = None, without: Sequence[str] = ()) -> list[str]:
-    """The tables of other programs, which are left out. Raises `CopyError` if the database cannot be copied as it is.
+    """Check the database to copy, and return the tables of other programs, which are left out. Raises `CopyError`.
 
     With `now`, a database that a process uses is refused.
     """
@@ -140,7 +140,7 @@ def demand_source(side: Side, *, now: datetime | None = None, without: Sequence[
 
 
 def refuse_users(connection: Connection, side: Side, now: datetime) -> None:
-    """Raises `CopyError` naming the processes that use this database."""
+    """Raise `CopyError`, which lists them, if processes use this database."""
     users = [shown(process) for process in running(connection, now)]
     if not users:
         holding = select(DELIVERIES.c.claimed_by).distinct()
@@ -201,7 +201,7 @@ def hold_still(side: Side, *, now: datetime) -> Iterator[Connection]:
     with side.database.engine.connect() as connection, connection.execution_options(**snapshot).begin():
         without_limits(connection)
         connection.execute(text(f"SET LOCAL lock_timeout = '{COPY_LOCK_TIMEOUT}'"))
-        # Before anything is read, so that nothing is missed. The feed is written with what these hold.
+        # Locked before the first read, so that no change is missed. Every write to the feed needs these locks.
         names = [table for table in side.tables() if table is not CHANGES]
         held = ", ".join(map(connection.dialect.identifier_preparer.format_table, names))
         connection.execute(text(f"LOCK TABLE {held} IN SHARE ROW EXCLUSIVE MODE"))
@@ -213,7 +213,7 @@ def hold_still(side: Side, *, now: datetime) -> Iterator[Connection]:
 
 
 def demand_target(side: Side, *, now: datetime) -> None:
-    """Bring it to this release's schema. Raises `CopyError` unless it is empty, or an unfinished copy."""
+    """Migrate the target to this release's schema. Raises `CopyError` unless it is empty, or an unfinished copy."""
     with side.told():
         _demand_unicode(side)
         with side.database.read() as connection:
@@ -238,7 +238,7 @@ def demand_target(side: Side, *, now: datetime) -> None:
 
 
 def demand_copied(side: Side) -> None:
-    """Raises `CopyError` if there is nothing to compare with; makes nothing."""
+    """Raise `CopyError` if the target has no tables to compare with. Creates nothing."""
     absent = side.file is not None and not side.file.exists()
     with side.told():
         if absent or Schema(side.database).plan().is_needed:

@@ -1,4 +1,4 @@
-"""The numbers that a database generates: how far they have come, and where they continue after a copy."""
+"""Reads the last generated numbers of a database, and lets a copy continue after them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from sqlalchemy import Connection, Integer, Table, func, inspect, select, text
 
 
 def last_numbers(connection: Connection, tables: Iterable[Table]) -> dict[str, int]:
-    """By table, the last number that was given to a row of it, even if that row is gone; none where nothing counts."""
+    """By table with generated numbers, the last number given to a row, even if that row is gone."""
     found = {table.name: _last(connection, table) for table in tables}
     return {name: last for name, last in found.items() if last is not None}
 
 
 def go_on_from(connection: Connection, tables: Iterable[Table], last: Mapping[str, int]) -> None:
-    """Let the next row of each table get a number above these, and above those that are there."""
+    """Make the next generated number of each table larger than these and all existing ones."""
     for table in tables:
         at_least = max(last.get(table.name, 0), _highest(connection, table) or 0)
         if at_least > (_last(connection, table) or 0):
@@ -50,7 +50,7 @@ def _set(connection: Connection, table: Table, number: int) -> None:
 
 
 def _counted(table: Table) -> str | None:
-    """The one column whose numbers the database gives, if there is one."""
+    """The column with generated numbers, if the table has one."""
     columns = list(table.primary_key.columns)
     counts = len(columns) == 1 and isinstance(columns[0].type, Integer) and columns[0].autoincrement is not False
     return columns[0].name if counts else None
@@ -62,7 +62,7 @@ def _sequence(connection: Connection, table: Table) -> str | None:
 
 
 def _remembers(connection: Connection, table: Table) -> bool:
-    """Whether SQLite notes the last number of this table, instead of looking for the highest each time."""
+    """Whether SQLite records the last number of this table, instead of searching for the highest one."""
     return bool(table.dialect_options["sqlite"]["autoincrement"]) and inspect(connection).has_table("sqlite_sequence")
 
 

@@ -1,4 +1,4 @@
-"""A table read, and written, in slices: in the order of its key, bounded in rows and in bytes."""
+"""Reads and writes a table in slices, in the order of its key, bounded in rows and in bytes."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from receiver.database.errors import is_fault_of_values
 from receiver.errors import CopyError
 from receiver.logs.safe_text import told
 
-#: Characters that are shown of each part of a key.
+#: Characters shown of each part of a key.
 SHOWN_OF_KEY = 80
 
-#: Rows of one slice, and bytes of it; a row that is larger than that is a slice by itself.
+#: The most rows and bytes of a slice; a larger row is a slice by itself.
 ROWS, BYTES = 2_000, 4 * 1_024 * 1_024
 
 RowKey = tuple[Any, ...]
@@ -45,7 +45,7 @@ RowValues = tuple[Any, ...]
 
 
 class Problem(NamedTuple):
-    """A value that does not travel."""
+    """A value that cannot be copied."""
 
     table: str
     key: str
@@ -57,10 +57,10 @@ class Problem(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """Some rows that follow each other."""
+    """Consecutive rows of a table."""
 
     rows: list[RowValues]
-    #: Of the last one, in JSON.
+    #: The key of the last row, as JSON.
     last: str
 
 
@@ -69,7 +69,7 @@ def refuse(problem: Problem) -> None:
 
 
 class TableReader:
-    """Reads one table, in a transaction of the caller's that sees one state throughout."""
+    """Reads one table, within the caller's transaction on one snapshot."""
 
     def __init__(
         self, connection: Connection, table: Table, *, other: Dialect, problem: Callable[[Problem], None] = refuse
@@ -89,7 +89,7 @@ class TableReader:
         return int(self._connection.execute(select(func.count()).select_from(self.table)).scalar_one())
 
     def slices(self, after: str | None = None) -> Iterator[Slice]:
-        """All rows that follow the one with this key, in the order of their keys."""
+        """Read all rows after the one with this key, in the order of their keys."""
         last: RowKey | None = None if after is None else tuple(map(_key_value, codec.decode(after)))
         while page := self._page(last):
             for end in _ends(page):
@@ -97,19 +97,19 @@ class TableReader:
                 last = end
 
     def comparable(self, rows: list[RowValues]) -> list[RowValues]:
-        """The rows in a form that is equal on both databases."""
+        """Convert rows into a form that is equal on both databases."""
         return _by_column(rows, self._compared) if self._compared else rows
 
     def key_of(self, row: RowValues) -> RowKey:
         return tuple(row[at] for at in self._key_at)
 
     def show(self, key: RowKey) -> str:
-        """A key as people read it."""
+        """Format a key for a message."""
         names = self.table.primary_key.columns.keys()
         return ", ".join(f"{name}={_printable(value)}" for name, value in zip(names, key, strict=True))
 
     def _page(self, last: RowKey | None) -> list[tuple[RowKey, int]]:
-        """The keys of the next rows, each with the bytes that its row has, roughly."""
+        """The keys of the next rows, each with the approximate size of its row in bytes."""
         sizes = [func.coalesce(each.size, 0) for each in self._conversions if each.size is not None]
         size: ColumnElement[Any] = sum(sizes[1:], sizes[0]) if sizes else literal(0)
         statement = select(*(key.selected for key in self._key), size).order_by(*(key.column for key in self._key))
@@ -165,7 +165,7 @@ class TableReader:
 
 
 class _KeyColumn:
-    """A column of a key, as the driver gives it and takes it again; on PostgreSQL as text what JSON has no form for."""
+    """A column of a key in a form that JSON and the driver accept; on PostgreSQL, other types become text."""
 
     def __init__(self, column: Column[Any], dialect: Dialect) -> None:
         self.column = column
@@ -187,7 +187,7 @@ class _KeyColumn:
 
 
 def _printable(value: Any) -> str:
-    """The text as a terminal may show it."""
+    """Make a text safe for a terminal."""
     text = str(value)[:SHOWN_OF_KEY]
     return text if text.isprintable() else repr(text)[1:-1]
 
@@ -216,7 +216,7 @@ def _as_bytes(text: str) -> bytes:
 
 
 def _ends(page: Sequence[tuple[RowKey, int]]) -> Iterator[RowKey]:
-    """The keys at which slices of so many bytes at most end."""
+    """Yield the keys at which slices end, so that each is within the bound of bytes."""
     held = 0
     for at, (_, size) in enumerate(page):
         if held and held + size > BYTES:
@@ -254,7 +254,7 @@ def _problems(conversions: Sequence[Conversion], row: RowValues) -> Iterator[tup
 
 
 class Writer:
-    """Writes rows into one table, in a transaction of the caller's."""
+    """Writes rows into one table, within the caller's transaction."""
 
     def __init__(self, connection: Connection, reader: TableReader) -> None:
         self._connection = connection
@@ -268,7 +268,7 @@ class Writer:
         self._insert = f"INSERT INTO {target} VALUES ({', '.join('?' * len(table.columns))})"  # noqa: S608 (our names)
 
     def write(self, rows: list[RowValues]) -> None:
-        """Raises `CopyError` naming the row that the database refuses, and SQLAlchemy's error if it is in trouble."""
+        """Write rows. Raises `CopyError` for a row that the database refuses, and SQLAlchemy's error otherwise."""
         written = _by_column(rows, self._changes) if self._changes else rows
         try:
             with self._connection.begin_nested():
@@ -303,7 +303,7 @@ class Writer:
 
 @contextmanager
 def _errors_of(connection: Connection) -> Iterator[None]:
-    """Raise the driver's errors as SQLAlchemy would."""
+    """Convert the driver's errors into SQLAlchemy's."""
     base: Any = connection.dialect.dbapi and connection.dialect.dbapi.Error
     try:
         yield

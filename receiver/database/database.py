@@ -1,15 +1,17 @@
-"""The database behind the inbox and the mirror: connections, transactions, and what differs between the two systems."""
+"""The database of the inbox and the mirror: its connections, transactions, and differences between the two systems."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from copy import copy
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlmodel import SQLModel
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     import psycopg
 
 Result = TypeVar("Result")
+
+#: Seconds between two doubts of readers: one who asks for a broken page again and again must not stop the acks.
+READERS_DOUBT_PAUSE = 60.0
 
 #: Seconds that opening a PostgreSQL connection may take, so that a database that is away is noticed quickly.
 CONNECT_TIMEOUT = 5
@@ -110,7 +115,7 @@ class Database:
         return 0 if self.is_postgresql else wal.size(self.engine.url.database or "")
 
     def beside(self, *, connections: int, seconds: float | None = None) -> Database:
-        """The same database over connections of its own, at most so many, reserved for one purpose.
+        """The same database over at most `connections` connections of its own, reserved for one purpose.
 
         A statement that takes longer than `seconds` is ended with SQLAlchemy's error. Closed along with this one.
         """
@@ -119,7 +124,7 @@ class Database:
         other.engine = _engine(url, connections, self.setting, overflow=0)
         other._others = []
         if seconds is not None:
-            limit = _limit_statements if self.is_postgresql else sqlite.limit_statements
+            limit = postgresql.limit_statements if self.is_postgresql else sqlite.limit_statements
             limit(other.engine, seconds)
         self._others.append(other)
         return other
@@ -155,12 +160,20 @@ class Database:
         # The turn is given up after the doubt is raised, so that no waiting writer commits in between.
         with self._writer:
             self._refuse_if_doubtful()
-            try:
+            with self._doubting():
                 yield
-            except DBAPIError as error:
-                if self._care.checkpoints is not None and sqlite.is_io_error(error.orig):
-                    self._care.checkpoints.soundness.doubt()
-                raise
+
+    @contextmanager
+    def _doubting(self, *, pause: float = 0.0) -> Iterator[None]:
+        """Make the file doubtful after an I/O error inside the block, if the last such doubt is older than `pause`."""
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error) as error:
+            # What sets a connection up raises the driver's own errors.
+            original = error.orig if isinstance(error, DBAPIError) else error
+            if sqlite.is_io_error(original):
+                self._care.doubt(pause)
+            raise
 
     def _refuse_if_doubtful(self) -> None:
         if not self.is_sound:
@@ -216,9 +229,16 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, on one snapshot of the database."""
+        """A transaction that only reads, on one snapshot of the database.
+
+        An I/O error makes a SQLite file doubtful, as in `write`. A doubtful file can still be read.
+        """
         options = {"isolation_level": READERS_SEE} if self.is_postgresql else {}
-        with self.engine.connect() as connection, connection.execution_options(**options).begin():
+        with (
+            self._doubting(pause=READERS_DOUBT_PAUSE),
+            self.engine.connect() as connection,
+            connection.execution_options(**options).begin(),
+        ):
             yield connection
 
     def create_tables(self) -> None:
@@ -247,6 +267,13 @@ class _Care:
     """The thread that copies the log of a SQLite file, if there is one."""
 
     checkpoints: Checkpoints | None = None
+    _doubted_at = -inf
+
+    def doubt(self, pause: float) -> None:
+        """Make the file doubtful, unless that was done in the last `pause` seconds."""
+        if self.checkpoints is not None and time.monotonic() - self._doubted_at >= pause:
+            self._doubted_at = time.monotonic()
+            self.checkpoints.soundness.doubt()
 
 
 def _unusable(error: OSError, path: str) -> ConfigurationError:
@@ -255,18 +282,6 @@ def _unusable(error: OSError, path: str) -> ConfigurationError:
         f"{error.filename or path} cannot be used: {error.strerror or error}. Give it the owner, group and mode of "
         f"{path} with chown and chmod, and the disk some room; if something else has its name, move it away."
     )
-
-
-def _limit_statements(engine: Engine, seconds: float) -> None:
-    """Set the time limit of statements and of waits for locks on PostgreSQL."""
-
-    def limit(connection: Any, _: object) -> None:
-        milliseconds = int(seconds * 1_000)
-        for name in ("statement_timeout", "lock_timeout"):
-            connection.execute(f"SET {name} = {milliseconds}")
-        connection.commit()
-
-    event.listen(engine, "connect", limit)
 
 
 def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Engine:
@@ -279,7 +294,7 @@ def _engine(url: str, pool_size: int, setting: str, *, overflow: int = 4) -> Eng
             "pool_timeout": CONNECT_TIMEOUT,
             # Parameters contain bodies and decrypted content, which must not be logged.
             "hide_parameters": True,
-            # The connection used last has its statements prepared and its pages at hand.
+            # The connection used last has prepared statements and cached pages.
             "pool_use_lifo": True,
             "connect_args": connect_arguments(parsed),
         }

@@ -192,7 +192,7 @@ _ADVICE = (
     ("disk is full", "Free some space on its disk; nothing that was acked is lost."),
     ("disk i/o error", "Look at its disk: is there space left, and may this user write there?"),
     ("not a database", "The file is something else: name another in {setting}."),
-    ("malformed", "The file is damaged: restore it from a backup."),
+    ("malformed", "The file is damaged, or cannot be read: look at its disk, or restore it from a backup."),
     ("locked", "Another program holds it: stop that one, or wait."),
     ("refused", "Start PostgreSQL, or correct host and port in {setting}."),
     ("password authentication", "Correct user and password in {setting}."),

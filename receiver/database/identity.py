@@ -1,6 +1,6 @@
 """The identity of a database: a random name, assigned when its tables were made and shared by its copies.
 
-What is handed out and comes back, such as a cursor, names it, so that another database does not take it for its own.
+Cursors and keys contain it, so that another database does not accept them as its own.
 """
 
 from __future__ import annotations

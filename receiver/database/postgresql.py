@@ -75,6 +75,18 @@ def look_after(engine: Engine, *, setting: str = SETTING) -> None:
         event.listen(engine, "checkout", _leave_demoted)
 
 
+def limit_statements(engine: Engine, seconds: float) -> None:
+    """Set the time limit of statements and of waits for locks on PostgreSQL."""
+
+    def limit(connection: Any, _: object) -> None:
+        milliseconds = int(seconds * 1_000)
+        for name in ("statement_timeout", "lock_timeout"):
+            connection.execute(f"SET {name} = {milliseconds}")
+        connection.commit()
+
+    event.listen(engine, "connect", limit)
+
+
 def open_session(engine: Engine, arguments: Mapping[str, Any]) -> Connection[Any]:
     """Open a session beside the engine's pool, set up like those of the pool, in autocommit mode."""
     import psycopg
@@ -127,7 +139,7 @@ def shares_sessions(connection: Connection[Any]) -> bool:
         with closing(psycopg.connect(**same, autocommit=True)) as other:
             had = [(_session(connection.pgconn), _session(other.pgconn)) for _ in range(SESSION_TRIALS)]
     except (psycopg.OperationalError, TimeoutError) as error:
-        log.warning("could not find out whether the pooler pools sessions", error=str(error).strip().splitlines()[0])
+        log.warning("cannot find out whether the pooler shares sessions", error=str(error).strip().splitlines()[0])
         return False
     ours, theirs = map(set, zip(*had, strict=True))
     return len(ours) > 1 or len(theirs) > 1 or ours == theirs

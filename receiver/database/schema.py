@@ -5,6 +5,7 @@ Tables of packages without migrations are made as they are declared.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +30,9 @@ MIGRATION_LOCK_TIMEOUT = "10s"
 ENCODING = "UTF8"
 
 MIGRATE = "run `hookmirror migrate`"
+
+#: Held by the thread that migrates: Alembic keeps the connection of a migration in a global of its module.
+_migrating = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,7 @@ class Schema:
         context = MigrationContext.configure(connection, opts={"version_table": branch.version_table})
         if status.revision is not None:
             context.stamp(script, status.revision)
-        with Operations.context(context):
+        with _migrating, Operations.context(context):
             for revision in status.pending:
                 script.get_revision(revision).module.upgrade()
                 context.stamp(script, revision)

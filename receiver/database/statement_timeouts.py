@@ -1,4 +1,4 @@
-"""Statement timeouts for one block, inside a transaction that goes on after it."""
+"""Statement timeouts for one block within a transaction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST_MILLISECONDS = 1
 
 @contextmanager
 def statement_timeout(connection: Connection, seconds: float) -> Iterator[None]:
-    """Have a statement of the block ended that still runs after so many seconds, counted from here on SQLite.
+    """End a statement of the block that runs for longer than `seconds`, on SQLite counted from the block's beginning.
 
     Raises SQLAlchemy's error, which `is_overdue` knows. Nothing that is written inside the block is kept.
     """

@@ -74,7 +74,7 @@ def write_note(connection: Connection, note: Note, runner: str) -> None:
 
 
 def keep_note(connection: Connection, note: Note, runner: str) -> bool:
-    """Write down how far the copy is. False if somebody else goes on with it by now."""
+    """Record the progress of the copy. False if another process has continued it meanwhile."""
     mine = UNFINISHED.update().where(UNFINISHED.c.runner == runner)
     return connection.execute(mine.values(note=_text(note))).rowcount == 1
 

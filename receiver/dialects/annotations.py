@@ -13,7 +13,7 @@ from receiver.errors import WiringError
 
 
 def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
-    """Raises `WiringError` if the annotations show that parameters are in the wrong order."""
+    """Raise `WiringError` if the annotations show that parameters are in the wrong order."""
     found = hints(function)
     for parameter, kind in zip(inspect.signature(function).parameters, wanted.values(), strict=True):
         annotation = found.get(parameter)
@@ -24,7 +24,7 @@ def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None
 
 
 def event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
-    """What T is in the `Event[T]` of the function's first parameter."""
+    """The validator of T in the `Event[T]` of the function's first parameter."""
     parameter = next(iter(inspect.signature(function).parameters))
     annotation = hints(function).get(parameter)
     if get_origin(annotation) is not Event:
@@ -33,7 +33,7 @@ def event_model(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
 
 
 def adapter(kind: Any) -> TypeAdapter[Any] | None:
-    """What validates values of this type; None for a type that takes everything."""
+    """The validator of values of this type; None for a type that accepts everything."""
     if kind in (Any, None, type(None)):
         return None
     return TypeAdapter(kind)

@@ -1,4 +1,4 @@
-"""Compressed bodies: gzip and deflate, told from their first bytes, decompressed within a bound."""
+"""Compressed bodies: gzip and deflate, recognised by their first bytes, decompressed within a bound."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from receiver.errors import Unreadable
 from receiver.sniffing import is_gzip, is_zlib
 
-#: Parts that one gzip file may consist of; each costs a copy of what follows.
+#: The most members of a gzip file; each costs a copy of the rest.
 MOST_MEMBERS = 16
 
 #: Lets zlib tell its own format from gzip's.
@@ -15,7 +15,7 @@ _EITHER = zlib.MAX_WBITS | 32
 
 
 def is_compressed(content: bytes) -> bool:
-    """Whether it begins as gzip or deflate does, and so as no JSON does."""
+    """Whether the content begins like gzip or deflate, which JSON never does."""
     return is_gzip(content) or is_zlib(content)
 
 
@@ -40,7 +40,7 @@ def decompressed(content: bytes, *, largest: int) -> bytes:
 
 
 def _member(content: bytes, room: int) -> tuple[bytes, bytes]:
-    """The first member, one byte more than there is room for at most, and what follows it."""
+    """Decompress the first member, up to one byte beyond `room`; return it with the rest of the content."""
     reader = zlib.decompressobj(_EITHER)
     try:
         part = reader.decompress(content, room + 1)

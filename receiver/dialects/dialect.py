@@ -39,7 +39,7 @@ class Handler:
     function: Callable[..., Any]
     #: None for a handler that takes the data as it is.
     model: TypeAdapter[Any] | None
-    #: Where it is written: "module.function".
+    #: The function's name: "module.function".
     name: str
 
     def parse(self, data: Any) -> Any:
@@ -83,7 +83,7 @@ class Dialect:
     def __repr__(self) -> str:
         return f"Dialect({self.name!r})"
 
-    # ── what a dialect's author writes ────────────────────────────────────────────────────────────────────────
+    # ── for the author of a dialect ───────────────────────────────────────────────────────────────────────
 
     def envelope(self, function: Function) -> Function:
         """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is."""
@@ -178,7 +178,7 @@ class Dialect:
         self._compose = function
         return function
 
-    # ── what the framework asks ───────────────────────────────────────────────────────────────────────────────
+    # ── for the framework ────────────────────────────────────────────────────────────────────────────────
 
     def read(self, plain: bytes) -> Envelope:
         """The envelope of a verified body.
@@ -194,7 +194,7 @@ class Dialect:
         except (Unreadable, RecursionError) as error:
             raise Unreadable(told(error)) from None
         except BaseException as error:
-            # An authentic body is never lost: what its dialect stumbles over is kept with the reason, to be replayed.
+            # An authentic body is never lost: if its dialect fails, it is stored with the reason, and can be replayed.
             # SystemExit, too, which would end the endpoint for every source.
             raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
         if type(envelope) is not Envelope:
@@ -311,7 +311,7 @@ def _most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
 
 def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
     try:
-        # Straight to the core: the adapter's own method is made for many options, and costs as much as the validation.
+        # Calls pydantic's core directly, because the adapter's own method costs as much as the validation.
         return model.validator.validate_python(value)
     except ValidationError as error:
         raise Unreadable(f"The {what} is not what the dialect expects: {_mistakes(error, what)}.") from None
@@ -320,7 +320,7 @@ def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
 
 
 def _mistakes(error: ValidationError, what: str) -> str:
-    """The first few of the model's complaints; the model's own validators may have put anything into them."""
+    """Format the first few errors of the model, safely, because a model's own validators may put any text into them."""
     try:
         found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
         return "; ".join(f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in found)

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from receiver.errors import WiringError
 from receiver.logs.safe_text import quoted
 
-#: Of every dialect: what says how a webhook was sent.
+#: Headers kept for every dialect, which show how a webhook was sent.
 USUAL_HEADERS = ("content-type", "content-encoding", "user-agent", "x-request-id")
 
-#: These carry secrets, and kept headers are shown to people.
+#: Headers that carry secrets and must not be kept, because kept headers are shown to people.
 NEVER_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 #: A header's name (RFC 9110, section 5.6.2).

@@ -14,11 +14,11 @@ from receiver.envelope import Envelope
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.loading import foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
-from receiver.mirror.rows import mirror_tables
+from receiver.mirror.rows import MirrorRow, mirror_tables
 from receiver.settings.settings import Settings, SourceSettings
 from receiver.verify.verifiers import Credentials
 
-#: Where installed packages announce their dialects.
+#: The entry point group in which installed packages announce their dialects.
 DIALECT_ENTRY_POINTS = "hookmirror.dialects"
 
 
@@ -30,7 +30,7 @@ class Source:
     dialect: Dialect
     credentials: Credentials
     settings: SourceSettings
-    #: Bytes that a body may have, decompressed too.
+    #: The largest body in bytes, also when decompressed.
     max_body_bytes: int = Settings.model_fields["max_body_bytes"].default
 
     def open(self, content: bytes) -> bytes:
@@ -43,22 +43,34 @@ class Source:
         """The envelope of a verified body, which depends on these bytes alone. Raises `Unreadable`."""
         return self.dialect.read(self.open(verified))
 
+    def can_look_up(self, table: type[MirrorRow]) -> bool:
+        """Whether its dialect can ask its API for one row of the table."""
+        lookup = self.dialect.lookup_of
+        return self.settings.api_url is not None and lookup is not None and table in lookup.tables
+
+    def can_list(self) -> bool:
+        """Whether its dialect can ask its API for all rows, as a reconcile does."""
+        return self.settings.api_url is not None and self.dialect.listing_of is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What names a dialect, as "module:name", and who says so."""
+    """The reference to a dialect, as "module:name", and its origin."""
 
     text: str
     #: The installed package whose entry point it is; None for one that the settings name.
     package: str | None = None
+    #: Where else somebody has named it, such as in a command; None for the settings.
+    named: str | None = None
 
     @classmethod
     def of(cls, point: EntryPoint) -> Reference:
         return cls(point.value, point.dist.name if point.dist is not None else point.name)
 
     def __str__(self) -> str:
-        named_by = "in `dialects`" if self.package is None else f"of the installed package {self.package}"
-        return f"{self.text!r} {named_by}"
+        if self.package is not None:
+            return f"{self.text!r} of the installed package {self.package}"
+        return f"{self.text!r} {self.named or 'in `dialects`'}"
 
     @property
     def module(self) -> str:
@@ -69,7 +81,7 @@ class Reference:
         return self.text.partition(":")[2] or "dialect"
 
     def load(self) -> Dialect:
-        """Raises `WiringError` that says what is wrong and how to mend it."""
+        """Import the dialect. Raises `WiringError` with the mistake and its mend."""
         try:
             module = import_foreign(self.module)
         except ModuleNotFoundError:
@@ -118,7 +130,7 @@ def survey_dialects(
     failed: set[str] = set()
     for reference in [*map(Reference.of, installed), *map(Reference, references)]:
         if reference.module in failed:
-            # A second import would fail for another reason: the tables of the first one exist already.
+            # A second import would fail for another reason, because the tables of the first one exist already.
             continue
         try:
             dialect = reference.load()

@@ -36,6 +36,9 @@ RUNNING, WATCHED = "running", "watched"
 #: Bodies over `max_body_bytes`; the detail is the size of the largest.
 TOO_LARGE = "too_large"
 
+#: Webhooks for a source that there is not, by its name, from so many in one process on: strangers try names once.
+UNKNOWN_SOURCE, FEW_OF_A_NAME = "unknown_source", 3
+
 #: For each counter the kind of its tallies (None: the value of its label `status`) and the label that gives the detail.
 _COUNTERS: tuple[tuple[MetricWrapperBase, str | None, str | None], ...] = (
     (metrics.ACCEPTED_DELIVERIES, None, None),
@@ -74,7 +77,7 @@ class ProcessCounts:
 
 def take_snapshot() -> dict[TallyKey, KindCount]:
     """Read all counts of this process since its start."""
-    return dict(_counters()) | dict(_ended()) | dict(_lag())
+    return dict(_counters()) | dict(_ended()) | dict(_lag()) | _unknown()
 
 
 def _counters() -> Iterator[tuple[TallyKey, KindCount]]:
@@ -83,6 +86,14 @@ def _counters() -> Iterator[tuple[TallyKey, KindCount]]:
             of_source = labels.get("source", "")
             detail = labels[label] if label is not None else ""
             yield TallyKey(of_source, kind or labels["status"], detail), KindCount(int(value))
+
+
+def _unknown() -> dict[TallyKey, KindCount]:
+    return {
+        TallyKey("", UNKNOWN_SOURCE, name): KindCount(number)
+        for name, number in few_names.unknown_asked.copy().items()
+        if number >= FEW_OF_A_NAME
+    }
 
 
 def _ended() -> Iterator[tuple[TallyKey, KindCount]]:

@@ -33,6 +33,7 @@ from receiver.inbox import refused
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import DELIVERIES, State, in_state
+from receiver.likeness import likely_event_type
 from receiver.metrics.few_names import OTHERS
 
 #: Periods to look back: for ignored deliveries, for ignored ones that have a handler now, and for releases that ran.
@@ -153,7 +154,10 @@ def _unhandled(
         for row in tallies.details(connection, name, "unhandled", after, now):
             handler = None if row["detail"] == OTHERS else source.dialect.handler_for(row["detail"])
             named = handler.name if handler is not None else None
-            yield Unhandled(name, row["detail"], int(row["number"]), row["first"], row["last"], named)
+            likely = None
+            if named is None and row["detail"] != OTHERS:
+                likely = likely_event_type(row["detail"], tuple(source.dialect.event_types))
+            yield Unhandled(name, row["detail"], int(row["number"]), row["first"], row["last"], named, likely)
 
 
 def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime) -> Iterator[Unhandled]:
@@ -168,7 +172,8 @@ def _wanted(connection: Connection, sources: Mapping[str, Source], now: datetime
                 DELIVERIES.c.source == each.source,
                 DELIVERIES.c.event_type == each.event_type,
                 DELIVERIES.c.id >= first_id_at(each.first - LATE),
-                DELIVERIES.c.reason == f"No handler takes {each.event_type}.",
+                # Behind it may stand which event type was perhaps meant.
+                DELIVERIES.c.reason.startswith(f"No handler takes {each.event_type}.", autoescape=True),
             )
             .limit(MOST_WANTED)
             .subquery()

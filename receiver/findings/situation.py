@@ -77,6 +77,8 @@ class Unhandled:
     last: datetime
     #: The handler that takes this event type now; None without one.
     handler: str | None = None
+    #: The event type that was most likely meant, of those that handlers take; None if none is similar.
+    likely: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

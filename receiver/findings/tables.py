@@ -19,7 +19,7 @@ class Tally(SQLModel, table=True):
 
     #: Seconds: a minute or an hour.
     span: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
-    #: Empty for what is of no source.
+    #: Empty if it concerns no single source.
     source: str = Field(primary_key=True)
     #: The kind of event, see `receiver.findings.counting`.
     kind: str = Field(primary_key=True)
@@ -53,7 +53,7 @@ class FindingRow(SQLModel, table=True):
     id: str = Field(primary_key=True)
     opened_at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
     rule: str
-    #: Empty for what is of no source.
+    #: Empty if it concerns no single source.
     source: str
     #: When the condition began.
     since: datetime = Field(sa_type=UtcDateTime)

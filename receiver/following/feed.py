@@ -81,7 +81,7 @@ class Feed:
             return [_item(row, identity) for row in found.mappings()]
 
     def place(self, seq: int) -> FeedPlace:
-        """The place behind the change of this number."""
+        """The place after the change with this number."""
         with self._database.read() as connection:
             return FeedPlace(seq, mark_of(connection, seq))
 

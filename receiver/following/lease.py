@@ -93,7 +93,7 @@ class FollowerLease:
                 return False
             self._go_on(connection, row)
         self._saved_at, self._unsaved, self._other = monotonic(), False, None
-        log.info("hands on", follower=name, target=self._target.shown, after=self.place.seq)
+        log.info("took over the follower", follower=name, target=self._target.shown, after=self.place.seq)
         return True
 
     def _begin(self, now: datetime) -> None:

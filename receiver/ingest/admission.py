@@ -17,6 +17,7 @@ from receiver.inbox.arrival import Arrival
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
 from receiver.ingest.unhandled import tell_unhandled
+from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import quoted, told
@@ -89,7 +90,7 @@ def _admitted(request: Request, *, now: datetime) -> Arrival:
         log.warning("kept a webhook that cannot be read", about={"source": source.name}, reason=arrival.reason)
     else:
         if source.dialect.handler_for(arrival.event_type) is None:
-            arrival.ignore(f"No handler takes {arrival.event_type}.")
+            arrival.ignore(no_handler_takes(arrival.event_type, source.dialect.event_types))
             tell_unhandled(source, arrival.event_type)
     return arrival
 

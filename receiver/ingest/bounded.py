@@ -37,7 +37,7 @@ UNREAD_SECONDS = 60.0
 #: Seconds that a body which is arriving gets to be complete when the server stops.
 STOP_SECONDS = 5.0
 
-#: Requests that may wait on one connection behind the one that is being answered.
+#: The most requests that may wait on one connection for the current one's answer.
 LONGEST_PIPELINE = 64
 
 #: The errors with which the parser stops.
@@ -59,7 +59,7 @@ class BoundedProtocol(ClosingProtocol):
         #: Bytes received since the parser last completed a head or a part of a body.
         self._unframed = 0
         self._head: Piece | None = None
-        #: The bodies that wait behind the request that is being answered.
+        #: The bodies that wait for the current request's answer.
         self._queue: Piece | None = None
         #: By the loop's clock: the times at which the wait for a head, for a body, and for a reader of answers began.
         self._head_since: float | None = None
@@ -145,7 +145,7 @@ class BoundedProtocol(ClosingProtocol):
             self._head = None
 
     def _hold_queue(self) -> None:
-        """Count the bodies of requests that wait behind another, which are not read yet."""
+        """Count the bodies of requests that wait for an earlier one's answer, and are not read yet."""
         if self.pipeline:
             if self._queue is None:
                 self._queue = self._connections.incoming.head(self._drop_queue)

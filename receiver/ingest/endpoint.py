@@ -20,7 +20,8 @@ from receiver.ingest.admission import Request, admit
 from receiver.ingest.backpressure import Backpressure
 from receiver.ingest.group_commit import PendingReply
 from receiver.ingest.incoming import Incoming
-from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, nearest_source, source_named
+from receiver.ingest.misspelt import Misspelt
+from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, source_named
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.metrics import few_names, metrics
@@ -31,10 +32,6 @@ from receiver.verify.request import RawHeaders
 HeaderPair = tuple[bytes, bytes]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-#: Seconds between two searches for a source with a similar name: comparing is expensive, and a stranger may send any
-#: number of requests.
-COMPARISON_INTERVAL = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +86,7 @@ class Endpoint:
         self._admit = admit
         self._accept = accept
         self._keep = keep
-        self._compared_at = 0.0
+        self._misspelt = Misspelt()
         self._incoming = incoming
         #: Counts complete bodies that are not answered yet.
         self.waiting = Backpressure(limits.max_waiting_bytes)
@@ -188,7 +185,7 @@ class Endpoint:
                     raise self._too_large(body.size)
                 more = message.get("more_body", False)
         if not body.size and b"upgrade" in named and (length.strip(b"0") or b"transfer-encoding" in named):
-            # Other servers than ours read no body behind such a head. Taken for empty, it would be acked and lost.
+            # Other servers than ours read no body after such a head; acked as empty, the body would be lost.
             raise Unavailable("The body did not arrive. Send it again, without the header Upgrade.")
         self.waiting.hold(body.size)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -205,20 +202,15 @@ class Endpoint:
         metrics.REFUSED.labels(known, refusal.code).inc()
         if isinstance(refusal, BodyTooLarge) and known:
             few_names.note_too_large(known, refusal.size)
-        if isinstance(refusal, UnknownSource):
-            self._compare(name)
         about = {"source": known, "code": refusal.code}
-        self._log.warning("refused a webhook", about=about, asked_for=name[:SHOWN_OF_NAME], peer=peer[:SHOWN_OF_NAME])
+        perhaps = self._misspelt.meant(name, self.sources) if isinstance(refusal, UnknownSource) else {}
+        asked = {"asked_for": name[:SHOWN_OF_NAME], **perhaps}
+        self._log.warning("refused a webhook", about=about, **asked, peer=peer[:SHOWN_OF_NAME])
         return reply_to(refusal)
 
-    def _compare(self, name: str) -> None:
-        """Search for a known source whose name resembles the requested one."""
-        now = perf_counter()
-        if now - self._compared_at >= COMPARISON_INTERVAL:
-            self._compared_at = now
-            meant = nearest_source(name, self.sources)
-            if meant is not None:
-                few_names.count_misspelt(meant, name)
+    def meant_elsewhere(self, path: str) -> Mapping[str, str]:
+        """What the log adds for a webhook that came to an address outside of `HOOKS_PATH`: the one perhaps meant."""
+        return self._misspelt.meant_elsewhere(path, self.sources)
 
 
 def inner_path(scope: Mapping[str, Any]) -> str:

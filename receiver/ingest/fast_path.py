@@ -59,7 +59,7 @@ class FastPathProtocol(BoundedProtocol):
         if self._source is None:
             self._begin_in_uvicorn()
         else:
-            # Not later: lines behind a chunked body are no part of the head.
+            # Not later, because trailers of a chunked body are not part of the head.
             self._stays = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
 
     def on_body(self, body: bytes) -> None:
@@ -114,7 +114,7 @@ class FastPathProtocol(BoundedProtocol):
         return source
 
     def _source_at(self, url: bytes) -> str | None:
-        """The name of the source whose address this is, letter for letter but for one slash at the end."""
+        """The name of the source with exactly this address, except for one trailing slash."""
         name = _name_at(url)
         return name if name in self._endpoint.sources else None
 

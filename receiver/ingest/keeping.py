@@ -189,7 +189,7 @@ class Keeper:
                 headers = _chosen(source, waiting.request.headers, needed)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
         except Exception as error:
-            self._log.warning("a refused request could not be kept", about={"source": name}, error=told(error))
+            self._log.warning("cannot keep a refused request", about={"source": name}, error=told(error))
         metrics.REFUSED_LOST.labels(name, "secret").inc()
         return None
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from difflib import get_close_matches
 
+from receiver.likeness import nearest
 from receiver.verify.request import HOOKS_PATH as HOOKS_PATH
 
 #: Characters of a stranger's text that a message repeats.
 SHOWN_OF_NAME = 64
 
 #: From 0 to 1: how much a name must be like that of a source to count as a misspelt one.
-LIKE = 0.75
+LIKE_SOURCE = 0.75
+
+#: Characters of a path that are looked at.
+LONGEST_ADDRESS = 1_000
 
 
 def is_meant_for_hooks(path: str) -> bool:
@@ -42,8 +45,22 @@ def nearest_source(name: str, sources: Collection[str]) -> str | None:
     meant = name[:SHOWN_OF_NAME].strip(" /").lower()
     if meant in sources:
         return meant
-    close = get_close_matches(meant, list(sources), n=1, cutoff=LIKE)
-    return close[0] if close else None
+    return nearest(meant, sources, like=LIKE_SOURCE)
+
+
+def meant_source(path: str, sources: Collection[str]) -> str | None:
+    """The source whose address a path outside of `HOOKS_PATH` was most likely meant as; None if it is not clear.
+
+    It ends in the name of a source, or it begins like `HOOKS_PATH` and ends in a name like a source's: what strangers
+    try does neither.
+    """
+    parts = _parts(path[:LONGEST_ADDRESS])
+    if not parts:
+        return None
+    if parts[-1] in sources:
+        return parts[-1]
+    is_like_hooks = len(parts) > 1 and nearest(parts[0], ["hooks", "webhooks"], like=LIKE_SOURCE) is not None
+    return nearest_source(parts[-1], sources) if is_like_hooks else None
 
 
 def _oddity(name: str, parts: list[str]) -> str:

@@ -26,7 +26,7 @@ class SpokenDialect(Protocol):
         """The names of the request headers that are kept with a delivery, by their bytes on the wire."""
 
     def handler_for(self, event_type: str, /) -> Any | None:
-        """The handler that takes this event type; None if there is none."""
+        """The handler that takes this event type; None without one."""
 
 
 class VerifiableSource(Protocol):

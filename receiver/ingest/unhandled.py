@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 import structlog
 
@@ -11,6 +10,7 @@ from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.tables import State
 from receiver.ingest.paths import SHOWN_OF_NAME
 from receiver.ingest.source import VerifiableSource
+from receiver.likeness import likely_event_type
 from receiver.metrics.few_names import MOST_TYPES, OTHERS, Names, count_unhandled
 
 log = structlog.get_logger(__name__)
@@ -24,8 +24,8 @@ def tell_unhandled(source: VerifiableSource, event_type: str) -> None:
     if not is_first:
         return
     shown = "and others" if name == OTHERS else name[:SHOWN_OF_NAME]
-    close = get_close_matches(event_type[:SHOWN_OF_NAME], source.dialect.event_types, n=1)
-    perhaps = {"perhaps": close[0]} if close else {}
+    close = likely_event_type(event_type, tuple(source.dialect.event_types))
+    perhaps = {"perhaps": close} if close is not None else {}
     log.warning(
         "no handler takes an event type: its deliveries are kept as ignored",
         source=source.name,

@@ -97,3 +97,8 @@ _TRACEBACK = BaseException.__dict__["__traceback__"].__get__
 #: Abbreviates long values, so that a list of a million costs no more than one of six.
 _short = Repr()
 _short.maxstring = _short.maxother = LONGEST_QUOTE
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop, unless it ends with a sign of its own."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."

@@ -46,6 +46,10 @@ _types = Names(MOST_TYPES)
 asked_instead: dict[str, str] = {}
 largest_refused: dict[str, int] = {}
 
+#: Names that are neither a source's nor like one, as many as are counted apart; and how often each was asked for.
+MOST_UNKNOWN = 50
+unknown_asked: dict[str, int] = {}
+
 
 def count_unhandled(source: str, event_type: str) -> bool:
     """Count a delivery without a handler; return whether its event type is new in this process."""
@@ -58,6 +62,14 @@ def count_misspelt(source: str, asked: str) -> None:
     """Count a webhook for an unknown source whose name resembles that of `source`."""
     asked_instead[source] = storable(asked[:LONGEST_ASKED])
     metrics.MISSPELT.labels(source).inc()
+
+
+def count_unknown(asked: str) -> None:
+    """Count a webhook for a source that there is not, with a name like no other. The rarest name makes room."""
+    name = storable(asked[:LONGEST_ASKED])
+    if name not in unknown_asked and len(unknown_asked) >= MOST_UNKNOWN:
+        del unknown_asked[min(unknown_asked, key=unknown_asked.__getitem__)]
+    unknown_asked[name] = unknown_asked.get(name, 0) + 1
 
 
 def note_too_large(source: str, size: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Row, Select, Text, bindparam, func, select, text
@@ -16,7 +17,6 @@ from receiver.database.columns import Many, among
 from receiver.inbox.tables import BODIES, DELIVERIES, IDS, ROUNDS, State, in_state
 from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import Key, sql_table
-from receiver.mirror.versions import microseconds
 from receiver.provenance.stored import StoredRow
 
 #: The most deliveries that are run for one row, and the most bytes of their bodies together.
@@ -28,27 +28,31 @@ MOST_CHANGES, MOST_ENTITIES = 500, 16
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The candidates for one row, in the order of arrival."""
+    """The candidates for one row, in the order in which they took effect."""
 
     #: Deliveries that were processed at least once, and so contributed to the row.
     processed: Sequence[Row[Any]]
+    #: When each of them was processed first, by id: a replay may have done so long after newer news came.
+    took_effect: Mapping[int, datetime]
     #: Deliveries about the row that were never processed: dead, ignored, or unfinished.
     others: Sequence[Row[Any]]
-    #: Deliveries that changed the row according to the change feed, whether or not they are kept.
-    changed_it: frozenset[int]
-    #: The times at the source, in microseconds, of changes by a reconcile.
-    reconciled_at: frozenset[int]
+    #: The newest changes of the row, the newest first.
+    changes: Sequence[Row[Any]]
     #: Why some candidates were left out; None if none is known to be.
     partial: str | None
+
+    @property
+    def changed_it(self) -> frozenset[int]:
+        """Deliveries that changed the row, as its changes say, whether or not they are kept."""
+        return _brought(self.changes)
 
 
 def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
     """Find the deliveries that may have brought news of the row, within the bounds above."""
     changes = connection.execute(_CHANGES, _named(row.key) | {"limit": MOST_CHANGES}).all()
-    changed_it = frozenset(change.delivery_id for change in changes if change.delivery_id is not None)
     winners = {version.arrival for version in row.registers.versions.values()}
     winners |= {row.children_gone.arrival} if row.children_gone is not None else set()
-    known = changed_it | winners
+    known = _brought(changes) | winners
     by_id = connection.execute(_BY_ID, {"ids": sorted(known)})
     found = {each.id: each for each in by_id if each.source == row.key.source}
     own = _names(row.key.external_id)
@@ -59,13 +63,13 @@ def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
         about = {"source": row.key.source, "name": name, "limit": MOST_CANDIDATES + 1}
         found |= {each.id: each for each in connection.execute(_ABOUT, about)}
     found |= {each.id: each for each in _not_ended(connection, row.key.source, wanted)}
-    processed = _once_processed(connection, found)
-    others = [each for each in found.values() if each.id not in processed and each.entity_id in own]
-    run, partial = _bounded([found[each] for each in sorted(processed)], winners)
+    took_effect = _first_processed(connection, found)
+    others = [each for each in found.values() if each.id not in took_effect and each.entity_id in own]
+    processed = sorted(took_effect, key=lambda each: (took_effect[each], each))
+    run, partial = _bounded([found[each] for each in processed], winners)
     if partial is None and left_out:
         partial = f"of the {len(names)} entities whose deliveries may be about it, {len(wanted)} were searched"
-    reconciled_at = frozenset(microseconds(each.changed_at) for each in changes if each.delivery_id is None)
-    return Candidates(run, sorted(others, key=lambda each: each.id), changed_it, reconciled_at, partial)
+    return Candidates(run, took_effect, sorted(others, key=lambda each: each.id), changes, partial)
 
 
 def bodies_of(connection: Connection, ids: Sequence[int]) -> Mapping[int, bytes]:
@@ -89,6 +93,10 @@ def _bounded(processed: Sequence[Row[Any]], winners: Collection[int]) -> tuple[l
     return [each for each in processed if each.id in newest or each.id in winners], partial
 
 
+def _brought(changes: Iterable[Row[Any]]) -> frozenset[int]:
+    return frozenset(change.delivery_id for change in changes if change.delivery_id is not None)
+
+
 def _names(external_id: str) -> list[str]:
     """The possible entity ids of a row: its external id, and the part after a kind in it."""
     kind, colon, rest = external_id.partition(":")
@@ -110,13 +118,15 @@ def _not_ended(connection: Connection, source: str, names: Sequence[str]) -> lis
     return [row for waiting in _WAITING for row in connection.execute(waiting, given)]
 
 
-def _once_processed(connection: Connection, found: Mapping[int, Row[Any]]) -> set[int]:
-    """Select the deliveries that were processed in one of their rounds."""
-    processed = {each.id for each in found.values() if each.state == State.PROCESSED}
-    again = [each.id for each in found.values() if each.round > 1 and each.id not in processed]
+def _first_processed(connection: Connection, found: Mapping[int, Row[Any]]) -> dict[int, datetime]:
+    """When those that ended as processed in one of their rounds did so first."""
+    ended = {each.id: each.ended_at or each.received_at for each in found.values() if each.state == State.PROCESSED}
+    again = [each.id for each in found.values() if each.round > 1]
     if again:
-        processed |= set(connection.execute(_PROCESSED_BEFORE, {"ids": sorted(again)}).scalars())
-    return processed
+        ended |= {
+            row.delivery_id: row.ended_at for row in connection.execute(_PROCESSED_BEFORE, {"ids": sorted(again)})
+        }
+    return ended
 
 
 def _named(key: Key) -> dict[str, str]:
@@ -159,12 +169,16 @@ def _about_in(state: State) -> Select[Any]:
 #: One query per state, because each has a partial index of its few rows.
 _WAITING = [_about_in(state) for state in (State.PENDING, State.PROCESSING)]
 
-_PROCESSED_BEFORE = select(ROUNDS.c.delivery_id).where(
-    among(ROUNDS.c.delivery_id, bindparam("ids", type_=Many(BigInteger))), ROUNDS.c.state == State.PROCESSED.value
+_PROCESSED_BEFORE = (
+    select(ROUNDS.c.delivery_id, func.min(ROUNDS.c.ended_at, type_=ROUNDS.c.ended_at.type).label("ended_at"))
+    .where(
+        among(ROUNDS.c.delivery_id, bindparam("ids", type_=Many(BigInteger))), ROUNDS.c.state == State.PROCESSED.value
+    )
+    .group_by(ROUNDS.c.delivery_id)
 )
 
 _CHANGES = (
-    select(*CHANGES.c["delivery_id", "changed_at", "before", "after"])
+    select(*CHANGES.c["seq", "delivery_id", "run", "changed_at", "recorded_at", "before", "after"])
     .where(
         CHANGES.c.table == bindparam("table"),
         CHANGES.c.source == bindparam("source"),

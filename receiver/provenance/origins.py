@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import BigInteger, Connection, Row, bindparam, func, select
 
+from receiver.database.columns import Many, among
 from receiver.inbox.ids import arrived
 from receiver.inbox.tables import DELIVERIES, IDS
-from receiver.mirror.versions import Version
+from receiver.mirror.versions import Version, microseconds
 from receiver.moments import EPOCH
 from receiver.provenance.candidates import Candidates
+from receiver.runs.tables import RUNS
 
 
 class Bringer(StrEnum):
@@ -25,6 +27,16 @@ class Bringer(StrEnum):
     FORGOTTEN = "forgotten"
 
 
+class OriginRun(NamedTuple):
+    """The run that let news in, and what its starter said."""
+
+    id: int
+    #: `reconcile`, or `repair` for one row that was asked for.
+    kind: str
+    started_by: str | None
+    reason: str | None
+
+
 class Origin(NamedTuple):
     """The origin of a value."""
 
@@ -32,8 +44,10 @@ class Origin(NamedTuple):
     #: The delivery's id; None for a reconcile.
     delivery_id: int | None
     event_type: str | None
-    #: When the delivery arrived; for a reconcile, when its list was requested.
+    #: When it arrived here; for a reconcile or a repair, when the source was asked.
     arrived_at: datetime
+    #: Of a reconcile or a repair; None where no change of the row names it.
+    run: OriginRun | None = None
 
 
 def origins_of(
@@ -43,23 +57,54 @@ def origins_of(
     by_arrival = {version.arrival: version for version in versions}
     known = {row.id: row for row in connection.execute(_KNOWN, {"ids": sorted(by_arrival)}) if row.source == source}
     oldest = connection.execute(select(func.min(DELIVERIES.c.id))).scalar()
-    return {
-        arrival: _of_delivery(known[arrival]) if arrival in known else _of_what_is_not_kept(version, candidates, oldest)
-        for arrival, version in by_arrival.items()
-    }
+    others = [version for arrival, version in by_arrival.items() if arrival not in known]
+    let_in = {version.arrival: _change_of(version, candidates.changes) for version in others}
+    runs = _runs(connection, [change.run for change in let_in.values() if change is not None])
+    told = {arrival: _of_delivery(row) for arrival, row in known.items()}
+    for version in others:
+        change = let_in[version.arrival]
+        run = None if change is None else runs.get(change.run)
+        told[version.arrival] = _of_what_is_not_kept(version, candidates, oldest, change is not None, run)
+    return told
 
 
 def _of_delivery(row: Row[Any]) -> Origin:
     return Origin(Bringer.DELIVERY, row.id, row.event_type, row.received_at)
 
 
-def _of_what_is_not_kept(version: Version, candidates: Candidates, oldest: int | None) -> Origin:
+def _of_what_is_not_kept(
+    version: Version, candidates: Candidates, oldest: int | None, is_let_in: bool, run: OriginRun | None
+) -> Origin:
     moment = EPOCH + timedelta(microseconds=arrived(version.arrival))
     if version.arrival in candidates.changed_it:
         return Origin(Bringer.DELIVERY, version.arrival, None, moment)
     # Deliveries are dropped in the order of ids, so an unknown id above the oldest kept one was never a delivery.
-    is_reconcile = version.time in candidates.reconciled_at or (oldest is not None and version.arrival > oldest)
-    return Origin(Bringer.RECONCILE if is_reconcile else Bringer.FORGOTTEN, None, None, moment)
+    is_reconcile = is_let_in or (oldest is not None and version.arrival > oldest)
+    return Origin(Bringer.RECONCILE if is_reconcile else Bringer.FORGOTTEN, None, None, moment, run)
+
+
+def _change_of(version: Version, changes: Sequence[Row[Any]]) -> Row[Any] | None:
+    """The first change without a delivery that was recorded with this news: its time is that of the version.
+
+    Before its own window opened nothing can have been recorded with it.
+    """
+    opened = EPOCH + timedelta(microseconds=arrived(version.arrival))
+    of_its_time = [
+        change for change in changes if change.delivery_id is None and microseconds(change.changed_at) == version.time
+    ]
+    after = [change for change in of_its_time if change.recorded_at >= opened]
+    return min(after or of_its_time, key=lambda change: change.seq, default=None)
+
+
+def _runs(connection: Connection, numbers: Iterable[int | None]) -> dict[int, OriginRun]:
+    wanted = sorted({number for number in numbers if number is not None})
+    if not wanted:
+        return {}
+    return {row.id: OriginRun(*row) for row in connection.execute(_RUNS, {"ids": wanted})}
 
 
 _KNOWN = select(*DELIVERIES.c["id", "source", "event_type", "received_at"]).where(IDS)
+
+_RUNS = select(*RUNS.c["id", "kind", "started_by", "reason"]).where(
+    among(RUNS.c.id, bindparam("ids", type_=Many(BigInteger)))
+)

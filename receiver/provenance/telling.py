@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 
-from receiver.provenance.why import Checked, Why
+from receiver.codec import shortened
+from receiver.logs.safe_text import sentence
+from receiver.mirror.rows import Key, sql_table
+from receiver.provenance.why import Checked, Reason, Why
 from receiver.worker.trial import Obstacle
 
 #: Why groups of deliveries were not run; `{}` is their number.
@@ -36,8 +41,11 @@ def overall(why: Why) -> Checked:
     """Whether the recomputed row equals the stored one."""
     if why.differing:
         return Checked.DIFFERS
-    unknown = not why.is_complete or any(each.check is Checked.UNKNOWN for each in why.reasons)
-    return Checked.UNKNOWN if unknown else Checked.AGREES
+    if why.candidates.partial is not None or any(each.check is Checked.UNKNOWN for each in why.reasons):
+        return Checked.UNKNOWN
+    if any(each.check is Checked.RECORDED for each in why.reasons):
+        return Checked.RECORDED
+    return Checked.AGREES if why.is_complete else Checked.UNKNOWN
 
 
 def _sentences(why: Why) -> Iterator[str]:
@@ -48,6 +56,8 @@ def _sentences(why: Why) -> Iterator[str]:
         yield f"{told}: their result differs from the row in {', '.join(why.differing)}."
     elif overall(why) is Checked.AGREES:
         yield f"{told}: their result equals the row."
+    elif overall(why) is Checked.RECORDED:
+        yield f"{told}: with the recorded changes of the others, their result equals the row."
     elif any(each.check is Checked.AGREES for each in why.reasons):
         yield f"{told}: their result agrees with the row, to which others contributed, too."
     else:
@@ -55,6 +65,10 @@ def _sentences(why: Why) -> Iterator[str]:
     if counted := obstacles(why):
         parts = "; ".join(NOT_RUN[kind].format(number) for kind, number in counted.most_common())
         yield f"Not run: {parts}. News that lost against a value may be among them."
+    if why.is_askable and overall(why) in (Checked.UNKNOWN, Checked.RECORDED):
+        yield f"To compare the row with its source as it is now, run `hookmirror ask {_named(why.row.key)}`."
+    yield from dict.fromkeys(_let_in(each) for each in why.reasons if each.origin.run is not None)
+    yield from (_unread(each) for each in why.reasons if each.unread is not None)
     if why.candidates.partial is not None:
         yield f"Some deliveries were left out: {why.candidates.partial}."
     if around := len(why.recomputation.looked_around):
@@ -62,3 +76,30 @@ def _sentences(why: Why) -> Iterator[str]:
     if why.lost_with_parent is not None:
         assert why.row.parent is not None
         yield f"The row is inactive because its parent {why.row.parent.external_id} lost its children."
+
+
+def _named(key: Key) -> str:
+    """The arguments of a command that name the row."""
+    return shlex.join((str(sql_table(key.table).name), key.source, key.external_id))
+
+
+def _let_in(reason: Reason) -> str:
+    """How a run brought what the row holds; the same sentence for all columns that it brought."""
+    run = reason.origin.run
+    assert run is not None
+    who = f" of {run.started_by}" if run.started_by is not None else ""
+    why = f": {run.reason}" if run.reason is not None else ""
+    return sentence(
+        f"What is as of {_moment(reason.version.moment)} came by run {run.id}, a {run.kind}{who}, which asked the "
+        f"source at {_moment(reason.origin.arrived_at)}{why}"
+    )
+
+
+def _unread(reason: Reason) -> str:
+    assert reason.unread is not None
+    path, value = reason.unread
+    return f"{reason.path} is empty, because the dialect could not read {shortened(value)} in {path}."
+
+
+def _moment(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

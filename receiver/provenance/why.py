@@ -22,14 +22,19 @@ from receiver.mirror.versions import Version
 from receiver.provenance.candidates import Candidates, find_candidates
 from receiver.provenance.origins import Bringer, Origin, origins_of
 from receiver.provenance.recomputation import RECOMPUTATION_SECONDS, Recomputation, recompute
+from receiver.provenance.recorded import is_as_recorded, recorded_change
 from receiver.provenance.stored import StoredRow, stored_row
 from receiver.provenance.traces import Defeat, Loss, Told, paths_of, told_of
+from receiver.provenance.unread import Unread, unread_value
+from receiver.worker.trial import Obstacle
 
 
 class Checked(StrEnum):
     """The result of checking a value against the kept deliveries."""
 
     AGREES = "agrees"
+    #: What brought the value could not be run, and the change that it made is recorded and says so.
+    RECORDED = "recorded"
     DIFFERS = "differs"
     #: The delivery that brought the value could not be run.
     UNKNOWN = "unknown"
@@ -51,6 +56,8 @@ class Reason:
     because: str | None
     #: Whether the order of arrival alone decided the value.
     is_tie: bool
+    #: For an empty column, what the source's own object says that it cannot hold; None if nothing.
+    unread: Unread | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,8 @@ class Why:
     asked_at: datetime
     #: Columns that the deliveries have news of and the row does not.
     missing: list[str] = field(default_factory=list)
+    #: Whether the source can be asked what it says of the row now.
+    is_askable: bool = False
 
     @property
     def differing(self) -> list[str]:
@@ -111,10 +120,20 @@ def explain_row(
     recomputation = recompute(
         database, sources, row, candidates.processed, retries=retries or RetrySchedule(), seconds=seconds
     )
-    judge = _Judge(row, recomputation, origins)
+    judge = _Judge(row, candidates, recomputation, origins)
     reasons = [judge.reason(column, path) for column, path in _paths(row)]
     parted = _lost_with_parent(row, origins)
-    return Why(row, reasons, parted, candidates, recomputation, asked_at, judge.missing())
+    source = sources.get(key.source)
+    return Why(
+        row,
+        reasons,
+        parted,
+        candidates,
+        recomputation,
+        asked_at,
+        judge.missing(),
+        is_askable=source is not None and source.can_look_up(key.table),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +141,7 @@ class _Judge:
     """Compares the stored row with the recomputed one."""
 
     row: StoredRow
+    candidates: Candidates
     recomputation: Recomputation
     origins: Mapping[int, Origin]
 
@@ -139,6 +159,7 @@ class _Judge:
             check=check,
             because=because,
             is_tie=path in self.row.registers.ties,
+            unread=unread_value(self.row.key.table, self.row.registers, path),
         )
 
     def missing(self) -> list[str]:
@@ -159,7 +180,12 @@ class _Judge:
             return Checked.DIFFERS, f"delivery {newest.arrival} has newer news"
         if arrival in self.recomputation.ran:
             return Checked.DIFFERS, f"with today's code, delivery {arrival} does not bring this value"
-        return Checked.UNKNOWN, f"unknown: {self._obstacle(arrival)}"
+        change = recorded_change(self.candidates.changes, self.origins[arrival], column)
+        if change is None:
+            return Checked.UNKNOWN, f"unknown: {self._obstacle(arrival)}"
+        if is_as_recorded(change, column, path, held, self.row.registers):
+            return Checked.RECORDED, self._why_not_run(change.seq, arrival)
+        return Checked.DIFFERS, f"change {change.seq}, which brought it, says something else"
 
     def _is_same(self, column: str, path: str, held: Told, recomputed: Told) -> bool:
         if held.version != recomputed.version:
@@ -175,13 +201,20 @@ class _Judge:
         back = self.recomputation.trace.dated_back
         return None if back is None else told_of(back, column, path)
 
+    def _why_not_run(self, seq: int, arrival: int) -> str | None:
+        """Why the recorded change has to do; None where that is said of the whole row, or is no question."""
+        known = self.recomputation.obstacles.get(arrival)
+        if known is None or known[0] is Obstacle.THIN:
+            return None
+        return f"change {seq} says so, because {self._obstacle(arrival)}"
+
     def _obstacle(self, arrival: int) -> str:
         known = self.recomputation.obstacles.get(arrival)
         if known is not None:
             return f"delivery {arrival} gives no news, because {known[1]}"
         origin = self.origins[arrival]
         if origin.kind is Bringer.RECONCILE:
-            return "a reconcile brought it, and the source's list is not kept"
+            return "a reconcile or a repair brought it, and what the source said is not kept"
         if origin.kind is Bringer.DELIVERY:
             return f"delivery {arrival} is no longer kept, or was left out"
         return "its news is older than every delivery that is kept"
@@ -191,8 +224,13 @@ class _Judge:
             return None
         if recomputed.version >= held.version or recomputed.value == held.value:
             return self.recomputation.trace.losses.get(path)
-        later = recomputed.version.arrival > held.version.arrival
+        later = self._took_effect(recomputed.version) > self._took_effect(held.version)
         return Loss(recomputed.value, recomputed.version, Defeat.STALE if later else Defeat.OVERTAKEN)
+
+    def _took_effect(self, version: Version) -> tuple[datetime, int]:
+        """When news came into the mirror: of a delivery, when it was first processed; else, when it arrived."""
+        at = self.candidates.took_effect.get(version.arrival)
+        return at or self.origins[version.arrival].arrived_at, version.arrival
 
 
 def _is_held_as(back: Told, held: Told) -> bool:

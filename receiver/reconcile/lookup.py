@@ -19,9 +19,10 @@ def check_lookup(source: Source, table: type[MirrorRow]) -> None:
     """Raise `ConfigurationError` if the dialect has no lookup for the table."""
     lookup = source.dialect.lookup_of
     if lookup is None or table not in lookup.tables:
+        others = f"run `hookmirror reconcile {source.name}`, which compares all rows, or " if source.can_list() else ""
         raise ConfigurationError(
-            f"The dialect {source.dialect.name} has no lookup for rows of {sql_table(table).name}: reconcile the "
-            f"source, or write one with @{source.dialect.name}.lookup(…)."
+            f"The dialect {source.dialect.name} has no lookup for rows of {sql_table(table).name}: {others}write one "
+            f"with @{source.dialect.name}.lookup(…)."
         )
 
 

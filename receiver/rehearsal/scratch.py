@@ -171,7 +171,7 @@ def _dialect(settings: Settings, job: Job) -> Dialect:
         return find_dialects(settings.dialects, beside=folder)[settings.sources[job.source].dialect]
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    return Reference(job.reference).load()
+    return Reference(job.reference, named="to be rehearsed").load()
 
 
 def _pick_up(database: Database, *, alone: bool) -> None:

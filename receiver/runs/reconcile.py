@@ -1,4 +1,4 @@
-"""Reconcile as a run: a walk through a source's own list, page by page, behind live work.
+"""Reconcile as a run: a walk through a source's own list, page by page, that gives way to live deliveries.
 
 Each transaction of the walk also stores the mark, from which any process can continue, and the run's progress.
 """
@@ -32,7 +32,7 @@ RECONCILE_LEASE = timedelta(minutes=15)
 #: Seconds: a page waits while a delivery has been due for the first, for at most the second, polling at the third.
 LIVE_WORK_WAITS, LONGEST_WAY, LIVE_WORK_POLL = 1.0, 30.0, 0.2
 
-#: A walk that stood still for longer begins anew, because too much may have changed on the pages behind it.
+#: A walk that stood still for longer begins anew, because too much may have changed on earlier pages.
 RESUMED_WITHIN = timedelta(hours=1)
 
 #: The age at which the keys of an abandoned walk are dropped.

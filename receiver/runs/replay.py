@@ -1,4 +1,4 @@
-"""Replay as a run: a frozen set of deliveries, fed in slices behind live work.
+"""Replay as a run: feeds a frozen set of deliveries in slices, giving way to live deliveries.
 
 At most one batch of it is pending or processing at any time, fed in two halves, so that a worker never waits for the
 next half, and a live delivery waits for one batch at most.

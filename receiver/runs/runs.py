@@ -203,7 +203,7 @@ def new_run(kind: str, asked: Asked, sources: Sequence[str], wiring: Wiring, now
 
 def _found(row: RowMapping | None, run: int) -> RowMapping:
     if row is None:
-        raise NotFound(f"There is no run {run}: `hookmirror runs` lists them.")
+        raise NotFound(f"There is no run {run}: `/api/v1/runs` lists them.", names=("/api/v1/runs",))
     return row
 
 

@@ -21,9 +21,11 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def parse_text(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
     """Check that a text could be stored in a column. Raises `BadRequest` if it is empty or too long."""
     if not text:
-        raise BadRequest(f"`{name}` is empty: give it a value, or leave it out.")
+        raise BadRequest(f"`{name}` is empty: give it a value, or leave it out.", names=(name,))
     if len(text) > longest:
-        raise BadRequest(f"`{name}` takes at most {longest:,} characters, because nothing that is stored has more.")
+        raise BadRequest(
+            f"`{name}` takes at most {longest:,} characters, because nothing that is stored has more.", names=(name,)
+        )
     return storable(text)
 
 
@@ -40,7 +42,8 @@ def parse_moment(name: str, text: str, *, now: datetime) -> datetime:
         pass
     raise BadRequest(
         f"`{name}` takes a time with its offset from UTC, such as 2026-11-21T12:00:00Z or 2026-11-21T20:00:00+08:00, "
-        "or how long ago it was, such as 90m, 2h or 3d."
+        "or how long ago it was, such as 90m, 2h or 3d.",
+        names=(name,),
     )
 
 

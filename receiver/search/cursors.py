@@ -21,6 +21,9 @@ CURSOR_SALT = "hookmirror-cursor"
 #: The longest cursor, in characters; enough for the longest key with every character escaped.
 LONGEST_CURSOR = 16_384
 
+#: What an error about a cursor names.
+NAMES_CURSOR = ("cursor",)
+
 
 class ListedIn:
     """The list that a cursor belongs to: its name, its filters, and the database."""
@@ -50,7 +53,9 @@ class Cursors:
         name, filters, identity, key, _ = self._content(cursor)
         _refuse_other_list(listed, name, filters)
         if identity != listed.identity:
-            raise BadRequest("`cursor` belongs to another database: leave it out, to begin with the first page.")
+            raise BadRequest(
+                "`cursor` belongs to another database: leave it out, to begin with the first page.", names=NAMES_CURSOR
+            )
         return tuple(key)
 
     def read_feed(self, listed: ListedIn, cursor: str) -> tuple[int, str, bool]:
@@ -69,12 +74,18 @@ class Cursors:
                 return list(content)
         raise BadRequest(
             "`cursor` was not signed by this installation: give `next` of the page before unchanged, under the same "
-            "HOOKMIRROR_SECRET_KEY, or leave it out, to begin with the first page."
+            "HOOKMIRROR_SECRET_KEY, or leave it out, to begin with the first page.",
+            names=NAMES_CURSOR,
         )
 
 
 def _refuse_other_list(listed: ListedIn, name: str, filters: str) -> None:
     if name != listed.name:
-        raise BadRequest(f"`cursor` belongs to the list {name}, not {listed.name}: leave it out, or use it there.")
+        raise BadRequest(
+            f"`cursor` belongs to the list {name}, not {listed.name}: leave it out, or use it there.",
+            names=NAMES_CURSOR,
+        )
     if filters != listed.filters:
-        raise BadRequest("`cursor` belongs to other filters: repeat those of its first page, or leave it out.")
+        raise BadRequest(
+            "`cursor` belongs to other filters: repeat those of its first page, or leave it out.", names=NAMES_CURSOR
+        )

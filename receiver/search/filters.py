@@ -32,7 +32,9 @@ class DeliveryFilter:
     def __post_init__(self) -> None:
         """Raise `BadRequest` if the time ends before it begins."""
         if self.begin is not None and self.end is not None and self.begin > self.end:
-            raise BadRequest("`from` is later than `to`, so nothing lies between them: swap them.")
+            raise BadRequest(
+                "`from` is later than `to`, so nothing lies between them: swap them.", names=("from", "to")
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ MOST_COUNTED = 10_000
 
 
 class Horizon(NamedTuple):
-    """How far a search has got: to this key, after examining so many rows."""
+    """How far a search has got: to this key, after examining this number of rows."""
 
     key: SortKey
     looked_at: int

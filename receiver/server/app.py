@@ -20,7 +20,7 @@ from receiver.api.ask import SourceQuestions
 from receiver.api.read_budget import ReadBudget
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.routes import answer_database_error, answer_http_error, answer_refused
+from receiver.api.routes import answer_database_error, answer_refused, http_errors
 from receiver.console.site import Console
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
@@ -44,10 +44,10 @@ from receiver.worker.thread import WorkerThread
 
 log = structlog.get_logger(__name__)
 
-#: Seconds within which the event loop takes new settings, at a moment between two requests.
+#: Seconds for the event loop to adopt new settings, between two requests.
 TAKING = 10.0
 
-#: What uvicorn and gunicorn take as: another process of this application would not start either.
+#: The exit code by which uvicorn and gunicorn know that a further process would not start either.
 EXIT_CANNOT_START = 3
 
 
@@ -63,13 +63,13 @@ class App:
     """The ASGI application: webhooks go to the endpoint, everything else to Starlette."""
 
     def __init__(self, runtime: Runtime, *, with_worker: bool = True, requests: Requests | None = None) -> None:
-        """`requests` ask for new settings; without it there are none until the next start."""
+        """`requests` delivers requests to reload; without it the process cannot reload."""
         settings = runtime.settings
         self._runtime = runtime
         kind = Kind.BOTH if with_worker else Kind.ENDPOINT
         self._registration = runtime.registration(kind)
         self._watch = watch(runtime.database, self._registration.name, kind, runtime.facts)
-        # Over a connection of its own, so that an ack never waits for another part's statement.
+        # With a connection of its own, so that an ack never waits for another part's statement.
         self._group_commit = GroupCommit(Inbox(runtime.database.beside(connections=1)), accepted=self._wake)
         new_worker = partial(runtime.worker, self._group_commit.is_busy)
         self._worker = WorkerThread(new_worker, runtime.database) if with_worker else None
@@ -117,14 +117,14 @@ class App:
         )
 
     def _api(self, settings: Settings, sources: Mapping[str, Source], lifespan: Any = None) -> Rest:
-        """Everything but the endpoint. Raises `ConfigurationError` for settings that it cannot work with."""
+        """Make the application without the endpoint. Raises `ConfigurationError` for unusable settings."""
         api = new_api(self._served, settings, sources)
         rest = Starlette(
             routes=api.routes(),
             lifespan=lifespan,
             exception_handlers={
                 Refused: answer_refused,
-                HTTPException: answer_http_error,
+                HTTPException: http_errors(self.endpoint.meant_elsewhere),
                 SQLAlchemyError: answer_database_error,
             },
         )
@@ -145,7 +145,7 @@ class App:
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
-        """Everything behind the application, from start to stop: for an outer application that mounts this one."""
+        """Run the application's threads from start to stop, for an outer application that mounts this one."""
         self._runtime.prepare()
         self._loop = asyncio.get_running_loop()
         working = (self._worker, self._feeder, self._reconciler)
@@ -161,7 +161,7 @@ class App:
         self._runtime.database.close()
 
     def _trouble(self) -> str | None:
-        """What keeps deliveries from being stored; a failure counts until something was written since."""
+        """Why deliveries cannot be stored; a failure counts until a later write succeeds."""
         return self._group_commit.trouble(since=self._registration.wrote_at)
 
     def _make_reloader(self, requests: Requests) -> Reloader:
@@ -188,11 +188,11 @@ class App:
             done.result(TAKING)
         except (RuntimeError, TimeoutError):
             if done.cancel():
-                raise ConfigurationError("This process is ending, or too busy to take any.") from None
+                raise ConfigurationError("This process is ending, or too busy to adopt new settings.") from None
             done.result()
 
     def _renew(self, renewal: Renewal) -> None:
-        # First the steps that may raise: settings come into force as a whole or not at all.
+        # The steps that may raise come first, so that settings come into force as a whole or not at all.
         rest = self._api(renewal.settings, renewal.sources)
         self._runtime.adopt(renewal)
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
@@ -216,7 +216,7 @@ def _is_for_hooks(path: str) -> bool:
 
 
 def create() -> App:
-    """The application that the settings describe, for other servers: `uvicorn --factory receiver.server.app:create`.
+    """Make the application from the settings, for other servers: `uvicorn --factory receiver.server.app:create`.
 
     It has no worker, because such a server starts any number of processes. An error is one line, and ends the process.
     """

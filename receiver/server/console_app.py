@@ -17,7 +17,7 @@ from receiver.api import exposition, readiness
 from receiver.api.ask import SourceQuestions
 from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
-from receiver.api.routes import answer_database_error, answer_http_error, answer_refused
+from receiver.api.routes import answer_database_error, answer_refused, http_errors
 from receiver.errors import Refused
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.connections import Connections
@@ -54,7 +54,7 @@ class ConsoleApp:
         self._console = new_console(settings, api, self._served)
         handlers: dict[Any, Any] = {
             Refused: answer_refused,
-            HTTPException: answer_http_error,
+            HTTPException: http_errors(),
             SQLAlchemyError: answer_database_error,
         }
         routes = [route for route in api.routes() if getattr(route, "path", "") in PROBES]

@@ -1,6 +1,6 @@
-"""`hookmirror doctor`: look at everything that must hold before the first webhook, and say what to mend.
+"""`hookmirror doctor`: checks an installation before the first webhook, and reports what to mend.
 
-It looks, and changes nothing.
+It changes nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.findings.standing import standing
 from receiver.inbox.inbox import Inbox, pending_sources
+from receiver.logs.safe_text import sentence
 from receiver.mirror.rows import mirror_tables
 from receiver.runs.schedule import statuses
 from receiver.server.permissions import exposures
@@ -35,25 +36,25 @@ from receiver.worker.processes import Kind, Wiring, differences, running, shown
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """One check and its result."""
 
     subject: str
     good: bool
     #: The result of the check; for a fault or a doubt, with what to do.
     says: str
-    #: Nothing is wrong, but a person should look at it.
+    #: Whether the result is a warning: no fault, but a person should check it.
     doubtful: bool = False
 
     @property
     def verdict(self) -> str:
-        """One word for it."""
+        """The result in one word."""
         if not self.good:
             return "MEND"
         return "LOOK" if self.doubtful else "ok"
 
 
 def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Check]:
-    """Everything in turn. What rests on something broken is left out."""
+    """Run all checks in order, except those that depend on a failed one."""
     try:
         settings = load()
     except HookmirrorError as error:
@@ -68,7 +69,7 @@ def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Check]:
 
 
 def _exposed(settings: Settings) -> Iterator[Check]:
-    """Files of settings and secrets that others may read or write."""
+    """Check that others may not read or write files of settings and secrets."""
     for file in settings.files:
         for exposure in exposures(file):
             yield Check("files", not exposure.writable, exposure.says, doubtful=not exposure.writable)
@@ -84,7 +85,7 @@ def _secret_key(settings: Settings) -> Iterator[Check]:
 
 
 def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> Iterator[Check]:
-    """Fills `sources` with those that can be listened to."""
+    """Check each source, and add the usable ones to `sources`."""
     dialects, refused = survey_dialects(settings.dialects, beside=beside)
     wrong = [*refused, *_misfits(dialects)]
     yield from (Check("wiring", False, str(error)) for error in wrong)
@@ -94,7 +95,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         yield Check("sources", False, "there is none: add a table [sources.<name>] to the settings file")
     for name, source in settings.sources.items():
         if refused and source.dialect not in dialects:
-            yield Check(f"source {name}", False, f"speaks `{source.dialect}`, which is not there: mend the wiring")
+            yield Check(f"source {name}", False, f"speaks `{source.dialect}`, an unknown dialect: mend the wiring")
             continue
         try:
             built = sources[name] = build_source(source, dialects)
@@ -109,7 +110,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
 
 
 def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:
-    """What `build_sources` would refuse, whichever the sources are."""
+    """The errors of `build_sources` that do not depend on the sources."""
     for check in (mirror_tables, *(dialect.check for dialect in dialects.values())):
         try:
             check()
@@ -141,9 +142,9 @@ def _database(settings: Settings, sources: Mapping[str, Source]) -> Iterator[Che
 
 def _to_be_made(file: Path) -> Check:
     if file.parent.is_dir() and os.access(file.parent, os.W_OK):
-        return Check("database", True, f"{file} is not there yet: the first start makes it")
+        return Check("database", True, f"{file} does not exist yet: the first start creates it")
     mend = "create its folder, or give this user the right to write there"
-    return Check("database", False, f"{file} is not there and cannot be made: {mend}")
+    return Check("database", False, f"{file} does not exist and cannot be created: {mend}")
 
 
 def _contents(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:
@@ -173,7 +174,7 @@ def _backlog(database: Database, settings: Settings) -> Check:
 
 
 def _reconciles(database: Database, sources: Mapping[str, Source]) -> Iterator[Check]:
-    """When each source was reconciled last, and will be next, where that is known."""
+    """Report the latest and the next reconcile of each source."""
     for status in statuses(database, sources, now=datetime.now(UTC)):
         if status.schedule is None and status.began_at is None:
             continue
@@ -181,7 +182,7 @@ def _reconciles(database: Database, sources: Mapping[str, Source]) -> Iterator[C
         if status.under_way:
             said.append("is under way" if status.error is None else f"is under way, and waits: {status.error}")
         elif status.error is not None:
-            said.append(f"broke off: {status.error}")
+            said.append(f"failed: {status.error}")
         elif status.ended_at is not None:
             said.append(f"ended {_shown(status.ended_at)}")
         said.append("next by hand" if status.next_at is None else f"next {_shown(status.next_at)}")
@@ -196,14 +197,14 @@ def _shown(moment: datetime | None) -> str:
 
 
 def _findings(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:
-    """The findings of the rules, in the words of API, log and command."""
+    """Report the open findings, worded as in API, log and command."""
     for each in standing(database, facts_of(settings, sources), now=datetime.now(UTC)):
-        known = f" {each.acknowledged_by} knows." if each.acknowledged_by is not None else ""
-        yield Check(f"finding {each.rule}", True, f"{each.says}. {each.mend}{known}", doubtful=True)
+        known = f" Acknowledged by {each.acknowledged_by}." if each.acknowledged_by is not None else ""
+        yield Check(f"finding {each.rule}", True, f"{sentence(each.says)} {each.mend}{known}", doubtful=True)
 
 
 def _strangers(database: Database, settings: Settings) -> Iterator[Check]:
-    """Deliveries that no process with these settings will ever work on."""
+    """Report pending deliveries of sources that are not in the settings."""
     for source in pending_sources(database):
         if source not in settings.sources:
             says = "is in no settings, and deliveries of it are pending: add it until they are done"
@@ -211,7 +212,7 @@ def _strangers(database: Database, settings: Settings) -> Iterator[Check]:
 
 
 def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
-    """Those that run must agree with each other. That these settings are others yet is said, and no fault."""
+    """Check that running processes agree. A difference from these settings is reported, but is not a fault."""
     with database.read() as connection:
         found = running(connection, datetime.now(UTC))
     if not found:
@@ -230,7 +231,7 @@ def _processes(database: Database, wiring: Wiring) -> Iterator[Check]:
 
 
 def _refusals(found: Iterable[RowMapping]) -> Iterator[Check]:
-    """Who runs with older settings than it was given."""
+    """Report processes that refused their latest settings."""
     for process in found:
         reading = Reading.of(process)
         if reading is not None and reading.refused is not None:
@@ -239,9 +240,9 @@ def _refusals(found: Iterable[RowMapping]) -> Iterator[Check]:
 
 
 def _unread(found: Iterable[RowMapping]) -> Iterator[Check]:
-    """Processes of this machine that have not read their settings since a file of them changed.
+    """Report processes of this machine that have not read their settings since one of their files changed.
 
-    Only a process itself knows its files: those of these settings may be others.
+    Uses the files that each process registered, which may differ from the files of these settings.
     """
     for process in found:
         reading = Reading.of(process)
@@ -254,7 +255,7 @@ def _unread(found: Iterable[RowMapping]) -> Iterator[Check]:
 
 
 def _has_changed(file: Path, *, since: datetime) -> bool:
-    """Whether it was written since then; not if it cannot be seen, which the process will tell when it reads it."""
+    """Whether the file was written since then; False for an unreadable file, which its process reports itself."""
     try:
         return datetime.fromtimestamp(file.stat().st_mtime, UTC) > since
     except OSError:
@@ -262,9 +263,9 @@ def _has_changed(file: Path, *, since: datetime) -> bool:
 
 
 def _missing(kinds: set[str]) -> Iterator[Check]:
-    """Endpoints and workers need each other: one kind alone does half of the work."""
+    """Report a missing endpoint or worker, because either alone does half of the work."""
     if kinds == {Kind.ENDPOINT}:
         mend = "start `hookmirror worker`, or let `serve` run one"
         yield Check("worker", False, f"none runs, so what is accepted waits: {mend}")
     if kinds == {Kind.WORKER}:
-        yield Check("endpoint", False, "none runs, so senders reach nobody: start `hookmirror serve`")
+        yield Check("endpoint", False, "none runs, so no webhook is received: start `hookmirror serve`")

@@ -27,7 +27,7 @@ def new_feeder(
     claims_of: Callable[[], Collection[str]] = lambda: (),
     forecasts: bool = True,
 ) -> Feeder:
-    """A feeder of runs on the database alone; `claims_of` says what the worker beside it claims at the moment."""
+    """Make a feeder of runs that use only the database; `claims_of` returns the sources that the worker claims."""
     retries = RetrySchedule(attempts=settings.max_attempts)
     replay = Replay(
         inbox.database,
@@ -43,14 +43,14 @@ def new_feeder(
 
 
 def new_reconciler(inbox: Inbox, sources: Mapping[str, Source], verbs: Verbs, *, with_schedule: bool = False) -> Feeder:
-    """A feeder of runs that ask the sources' APIs, which take their time; `with_schedule` it begins what is due."""
+    """Make a feeder of runs that call the sources' APIs; with `with_schedule`, it also begins due reconciles."""
     kinds = [Reconcile(inbox, sources, _now, only_misdated=only) for only in (False, True)]
     look = ReconcileSchedule(verbs, sources, clock=_now).look if with_schedule else _nothing
     return Feeder(inbox.database, kinds, look=look)
 
 
 def _nothing() -> None:
-    """Nothing is due."""
+    """Do nothing, in place of a schedule."""
 
 
 def _now() -> datetime:

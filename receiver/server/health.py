@@ -1,4 +1,4 @@
-"""`/healthz` and `/metrics` of a worker that runs alone, on a port of its own: plain HTTP for machines nearby."""
+"""`/healthz` and `/metrics` of a worker that runs alone, on a port of its own, over plain HTTP."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class HealthAnswer(NamedTuple):
 
 
 def vital_signs(trouble: Callable[[], str | None]) -> HealthAnswer:
-    """The answer of /healthz; `trouble` says what is wrong, None while all is well."""
+    """Answer /healthz; `trouble` returns a description of a failure, or None."""
     reason = trouble()
     if reason is None:
         return HealthAnswer(200, "application/json", encode(Alive("alive")))
@@ -71,7 +71,7 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
         """Ignore clients that have gone, log our own errors, and continue with the next request."""
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
-            log.exception("a question about the worker was not answered", about={})
+            log.exception("cannot answer a request for health or metrics", about={})
 
 
 class _Request(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Who else may read or write a file that holds settings or secrets: what its mode says, and that of its folders."""
+"""Finds files of settings or secrets that others may read or write, by the modes of files and folders."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """A sentence about what others may do with a file, and how to change that."""
+    """A sentence about the rights of others on a file, and how to change them."""
 
     says: str
-    #: Whether they may change it, and so decide what verifies.
+    #: Whether others may change the file, and so decide what verifies.
     writable: bool
 
 

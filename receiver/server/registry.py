@@ -30,15 +30,15 @@ from receiver.worker.processes import PROCESSES, Kind, Wiring, differences, drop
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two signs of life.
+#: Seconds between two heartbeats.
 HEARTBEAT = 10.0
 
-#: Seconds that deregistering a process may hold up its end.
+#: The time limit of deregistering at the end of a process, in seconds.
 DEREGISTER_TIMEOUT = 2.0
 
 NEWER_SCHEMA = (
-    "The database has the schema of a later release than this process: it works on as before. Install that release "
-    "here too, and restart."
+    "The database has the schema of a later release than this process, which continues as before. Install that "
+    "release here, too, and restart."
 )
 
 
@@ -56,7 +56,7 @@ class Reading(NamedTuple):
 
     @classmethod
     def of(cls, process: RowMapping) -> Reading | None:
-        """As the process says itself; None if it takes no settings while it runs."""
+        """Read it from the row of a process; None for a process that cannot reload."""
         said = process["settings"]
         if said is None:
             return None
@@ -92,9 +92,9 @@ class Registration:
     ) -> None:
         """`files` are those that the settings in force were read from."""
         self.name = new_name()
-        #: What an operator should know, a sentence each; as of the last heartbeat.
+        #: Warnings for operators, a sentence each, as of the last heartbeat.
         self.warnings: list[str] = []
-        #: By the monotonic clock: when it last wrote something.
+        #: The monotonic time of the last successful write.
         self.wrote_at = -math.inf
         self._database = database
         self._schema = schema
@@ -104,7 +104,7 @@ class Registration:
         self._started_at = clock()
         self._settings: dict[str, Any] | None = None
         self._stopping = threading.Event()
-        #: Set when there is something to say at once.
+        #: Set when the row must be written at once.
         self._turn = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
 
@@ -119,7 +119,7 @@ class Registration:
         deregister(self.name)
 
     def renew(self, sources: Mapping[str, Source]) -> None:
-        """From now on this process is wired so."""
+        """Replace the wiring in this process's row."""
         self._wiring = Wiring.of(sources)
 
     def note_settings(self, read_at: datetime, refused: str | None, needs_restart: Sequence[str]) -> None:
@@ -127,7 +127,7 @@ class Registration:
 
         Safe to call from any thread.
         """
-        # Absolute, because who looks at them is in another folder.
+        # Absolute, because `doctor` may run in another folder.
         files = tuple(str(file.absolute()) for file in self._files())
         self._settings = Reading(read_at, refused, tuple(needs_restart), files).as_json()
         self._turn.set()
@@ -158,7 +158,7 @@ class Registration:
             do()
         except (SQLAlchemyError, HookmirrorError):
             # The code that needs the database reports its errors; the heartbeat can wait for the next turn.
-            log.debug("could not write the heartbeat, or read the other processes", exc_info=True)
+            log.debug("cannot write the heartbeat or read the other processes", exc_info=True)
 
     def _leave(self) -> None:
         with self._database.write() as connection:

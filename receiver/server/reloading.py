@@ -17,6 +17,7 @@ from sqlalchemy import RowMapping
 
 from receiver.database.database import Database
 from receiver.errors import ConfigurationError
+from receiver.logs.safe_text import sentence
 from receiver.server.registry import Reading
 from receiver.worker import liveness
 from receiver.worker.processes import running, shown
@@ -38,7 +39,7 @@ class ReloadResult:
 def ask_all(database: Database, *, pid: int | None = None, timeout: float = RELOAD_TIMEOUT) -> list[ReloadResult]:
     """Ask every process, or the one with this process id, and wait for their results.
 
-    Raises `ConfigurationError` if there is none.
+    Raises `ConfigurationError` if no such process runs.
     """
     asked_at = datetime.now(UTC)
     found = [row for row in _registered(database) if pid is None or pid in (row["pid"], _parent_of(row))]
@@ -73,22 +74,24 @@ def _registered(database: Database) -> list[RowMapping]:
 def _ask(process: RowMapping) -> ReloadResult | None:
     """Send the signal, or return the reason why it cannot be sent."""
     if not liveness.is_here(process["name"]):
-        return ReloadResult(shown(process), None, "runs on another machine or in another container: run this there")
+        return ReloadResult(
+            shown(process), None, "runs on another machine or in another container: run this command there"
+        )
     if Reading.of(process) is None:
         return ReloadResult(
-            shown(process), False, "takes no settings while it runs: start it again, or have its server do it"
+            shown(process), False, "cannot reload while it runs: restart it, or let its server restart it"
         )
     try:
         liveness.signal_to(process["name"], signal.SIGHUP)
     except ProcessLookupError:
         return ReloadResult(shown(process), None, "has ended")
     except PermissionError:
-        return ReloadResult(shown(process), False, "belongs to another user: run this as that one")
+        return ReloadResult(shown(process), False, "belongs to another user: run this command as that user")
     return None
 
 
 def _wait(database: Database, names: Iterable[str], asked_at: datetime, timeout: float) -> Mapping[str, Reading]:
-    """The results by name, of readings that began after the question. A process that has ended has none."""
+    """Wait for readings that began after `asked_at`, by name. A process that has ended has none."""
     heard: dict[str, Reading] = {}
     waiting = set(names)
     end = time.monotonic() + timeout
@@ -106,13 +109,15 @@ def _wait(database: Database, names: Iterable[str], asked_at: datetime, timeout:
 
 def _answer(process: RowMapping, reading: Reading | None) -> ReloadResult:
     if reading is None:
-        return ReloadResult(shown(process), False, "has not said what came of it: look into its log")
+        return ReloadResult(shown(process), False, "has not reported a result: check its log")
     if reading.refused is not None:
         return ReloadResult(shown(process), False, f"refused them, and keeps the old ones: {reading.refused}")
-    waits = f"; needs a restart for {', '.join(reading.needs_restart)}" if reading.needs_restart else ""
-    return ReloadResult(shown(process), True, f"has the settings as its environment and its file say now{waits}")
+    if reading.needs_restart:
+        waits = f"needs a restart for {', '.join(reading.needs_restart)}; all other settings are in force"
+        return ReloadResult(shown(process), True, waits)
+    return ReloadResult(shown(process), True, "has the present settings of its environment and its file")
 
 
 def lines(answers: Sequence[ReloadResult]) -> list[str]:
-    """The answers for people."""
-    return [f"{answer.process} {answer.says}." for answer in answers]
+    """Format the results as lines of text."""
+    return [sentence(f"{answer.process} {answer.says}") for answer in answers]

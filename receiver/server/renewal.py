@@ -1,6 +1,6 @@
-"""New settings while a process runs: read whole, and refused whole or in force from one moment on.
+"""Reads new settings while a process runs, and adopts or refuses them as a whole.
 
-Code stays as it is: of dialects, those are there that were there at the start.
+Code is not reloaded: the dialects stay those of the start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from receiver.settings.settings import Settings, load
 
 log = structlog.get_logger(__name__)
 
-#: Settings that are taken while a process runs; every other one needs a restart.
+#: Settings that can change while a process runs; every other one needs a restart.
 TAKEN = (
     "secret_key",
     "max_body_bytes",
@@ -47,9 +47,9 @@ RELOAD_STOP_TIMEOUT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The settings as they are now, and their changes."""
+    """The new settings, and their differences from the old ones."""
 
-    #: As they are to be in force: what needs a restart is as it was.
+    #: The settings to adopt, in which those that need a restart keep their old values.
     settings: Settings
     sources: Mapping[str, Source]
     #: Names of settings, and of sources as `sources.<name>`; a source whose file of secrets changed among them.
@@ -58,7 +58,7 @@ class Renewal:
 
 
 def read_anew(old: Settings, sources: Mapping[str, Source], dialects: Mapping[str, Dialect]) -> Renewal:
-    """The settings as they are now. Raises `ConfigurationError` for settings that a start would refuse."""
+    """Read the settings again. Raises `ConfigurationError` for settings that a start would refuse."""
     new = load()
     changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(old, name)]
     needs_restart = [name for name in changed if name not in TAKEN]
@@ -77,24 +77,29 @@ def read_anew(old: Settings, sources: Mapping[str, Source], dialects: Mapping[st
 
 def _built(settings: Settings, dialects: Mapping[str, Dialect], needs_restart: list[str]) -> dict[str, Source]:
     if not settings.sources:
-        raise ConfigurationError("There is no source in the settings any more: a process without any does nothing.")
+        raise ConfigurationError(
+            "The settings have no source any more: add one, because a process without sources does nothing."
+        )
     try:
         return build_sources(settings, dialects)
     except ConfigurationError as error:
         if "dialects" not in needs_restart:
             raise
-        raise ConfigurationError(f"{error} What is new in `dialects` needs a restart.") from None
+        raise ConfigurationError(
+            "`dialects` has changed, and new code is loaded at a start only: restart the process. Until then, its old "
+            f"code cannot take the new settings: {error}"
+        ) from None
 
 
 class Requests:
     """The requests to reload that were not served yet: one for each SIGHUP since `listen`."""
 
     def __init__(self) -> None:
-        # Of all queues this one may be put to from a signal handler.
+        # The only kind of queue that a signal handler may put to.
         self._queue: SimpleQueue[bool] = SimpleQueue()
 
     def listen(self) -> None:
-        """From now on, SIGHUP asks. To be called by the main thread, before the settings are read."""
+        """Handle SIGHUP as a request. To be called by the main thread, before the settings are read."""
         signal.signal(signal.SIGHUP, lambda *_: self.ask())
 
     def ask(self) -> None:
@@ -113,7 +118,7 @@ class Requests:
 
 
 def stop_listening() -> None:
-    """SIGHUP does nothing any more: a process that ends would die of it, with all that it has still to do."""
+    """Ignore SIGHUP from now on, which would otherwise kill a process that is ending in order."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
@@ -149,7 +154,7 @@ class Reloader:
         self._thread.join(RELOAD_STOP_TIMEOUT)
 
     def reload(self) -> None:
-        """Read the settings, put them in force or refuse them, and say so."""
+        """Read the settings, adopt or refuse them, and log and record the result."""
         began = self._clock()
         try:
             renewal = self._read()
@@ -157,9 +162,9 @@ class Reloader:
                 self._adopt(renewal)
         except Exception as error:
             said = str(error) if isinstance(error, HookmirrorError) else f"An error here: {type(error).__name__}."
-            log.error("the new settings are refused, and the old ones stay", reason=said)
+            log.error("refused the new settings; the old ones stay", reason=said)
             if not isinstance(error, HookmirrorError):
-                log.exception("they could not be read")
+                log.exception("cannot read the new settings")
             self._note(began, said, ())
         else:
             _tell(renewal)
@@ -174,7 +179,7 @@ def _tell(renewal: Renewal) -> None:
     if renewal.changed:
         log.info("the new settings are in force", changed=", ".join(renewal.changed))
     else:
-        log.info("the settings were read again, and nothing is new that can be taken")
+        log.info("read the settings again; no setting that can be adopted has changed")
     for doubt in renewal.settings.doubts:
         log.warning(doubt)
     if renewal.needs_restart:

@@ -1,4 +1,4 @@
-"""The runtime of a process: what the settings describe, ready to be served or worked with."""
+"""The runtime of a process: its sources and its database, made from the settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Runtime:
     """The sources and the database of the settings, and the parts of the program that work on them."""
 
     def __init__(self, settings: Settings, *, beside: Path | None = None) -> None:
-        """Raises `ConfigurationError` for faults that would show only later. `beside` is the settings file's folder."""
+        """Raise `ConfigurationError` for mistakes in the settings. `beside` is the settings file's folder."""
         self.settings = settings
         self.dialects = find_dialects(settings.dialects, beside=beside)
         self.sources: Mapping[str, Source] = build_sources(settings, self.dialects)
@@ -53,23 +53,23 @@ class Runtime:
         self._derive()
 
     def adopt(self, renewal: Renewal) -> None:
-        """Be what these settings describe from now on. Who was given something of it before keeps that."""
+        """Adopt new settings. Objects handed out before keep the old ones."""
         self.settings, self.sources = renewal.settings, renewal.sources
         logs.configure(self.settings.log_level, self.settings.log_format)
         self.exposition.renew(sorted(self.sources))
         self._derive()
 
     def read_anew(self) -> Renewal:
-        """The settings as they are now, and their differences from those in force. Raises `ConfigurationError`."""
+        """Read the settings again, and compare them with those in force. Raises `ConfigurationError`."""
         return read_anew(self.settings, self.sources, self.dialects)
 
     def _derive(self) -> None:
         self.retention = retention_of(self.settings)
 
     def prepare(self) -> None:
-        """Make the database ready. Raises `ConfigurationError` that says what is wrong with it."""
+        """Make the database ready for use. Raises `ConfigurationError` with the reason if it is not usable."""
         try:
-            # Of a file that has become doubtful since it was prepared before, nothing may be written now.
+            # A file that has become doubtful since an earlier call must not be written.
             if self.database.is_sound:
                 self.schema.prepare()
             self.database.look_after()
@@ -78,7 +78,7 @@ class Runtime:
             raise ConfigurationError(told) from error
 
     def open(self) -> None:
-        """Make a database ready that exists. Raises `ConfigurationError` for a SQLite file that does not exist."""
+        """Make an existing database ready. Raises `ConfigurationError` for a SQLite file that does not exist."""
         absent = absent_file(self.database.engine.url)
         if absent is not None:
             raise ConfigurationError(
@@ -88,7 +88,7 @@ class Runtime:
         self.prepare()
 
     def worker(self, requests_wait: Callable[[], bool] = lambda: False) -> Worker:
-        """`requests_wait` as `Worker` has it."""
+        """Make a worker; `requests_wait` is that of `Worker`."""
         return Worker(
             self.inbox,
             self.sources,
@@ -110,13 +110,13 @@ class Runtime:
         return Verbs(self.database, Wiring.of(self.sources))
 
     def feeder(self, claims_of: Callable[[], Collection[str]] = lambda: (), *, forecasts: bool = True) -> Feeder:
-        """Steps runs beside a worker, which says what it claims deliveries of at the moment."""
+        """Make the feeder of runs on the database; `claims_of` returns the sources that the worker claims."""
         return new_feeder(
             self.inbox, self.sources, self.settings, self.retention, claims_of=claims_of, forecasts=forecasts
         )
 
     def reconciler(self, *, with_schedule: bool = False) -> Feeder:
-        """Steps runs that ask the sources' APIs; `with_schedule` it begins what the settings ask for."""
+        """Make the feeder of runs that call the sources' APIs; with `with_schedule`, it begins due reconciles."""
         return new_reconciler(self.inbox, self.sources, self.runs, with_schedule=with_schedule)
 
     def registration(self, kind: Kind) -> Registration:
@@ -124,14 +124,14 @@ class Runtime:
 
 
 def install() -> Runtime:
-    """The runtime of the settings in force. Raises `ConfigurationError` for a fault that would show only later."""
+    """Make the runtime from the settings, and set up logging. Raises `ConfigurationError` for mistakes."""
     settings = load()
     logs.configure(settings.log_level, settings.log_format)
     if sharing.unshared() is not None:
-        log.warning("the metrics of this process are its own", reason=sharing.unshared())
+        log.warning("this process does not share its metrics", reason=sharing.unshared())
     if not settings.sources:
         raise ConfigurationError(
-            f"No source is set, so there is nothing to listen to: name a TOML file in {CONFIG_VARIABLE} with a table "
+            f"The settings have no source: name a TOML file in {CONFIG_VARIABLE} with a table "
             "[sources.<name>] for each account. docs/operations.md has an example."
         )
     for doubt in settings.doubts:
@@ -140,9 +140,9 @@ def install() -> Runtime:
 
 
 def schema_of_packages() -> Schema:
-    """The schema that the installed packages and the settings' dialects want. It needs neither sources nor secrets.
+    """The schema that the installed packages and the settings' dialects need, without regard to sources and secrets.
 
-    Raises `ConfigurationError` for a database's URL that cannot be used, or a mirror table that cannot work.
+    Raises `ConfigurationError` for an unusable URL of the database, or an invalid mirror table.
     """
     settings = load()
     logs.configure(settings.log_level, settings.log_format)

@@ -33,6 +33,19 @@ class Sent:
     status: int
     answer: str
 
+    @property
+    def says(self) -> str | None:
+        """What became of it, and where to look further; None where the receiver did not take it."""
+        try:
+            found = codec.decode(self.answer)
+        except Unreadable:
+            return None
+        match found if self.status == 200 else None:
+            case {"status": str(status), "delivery": str(delivery)} if delivery.isdigit():
+                stored = "Stored before" if status == "duplicate" else "Stored"
+                return f"{stored} as delivery {delivery}: `hookmirror show {delivery}` tells what becomes of it."
+        return None
+
 
 def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: str | None) -> bytes:
     """The body to send: the bytes of the file `what`, or a body for the event type `what`.
@@ -45,7 +58,7 @@ def body_of(source: Source, what: str, *, entity_id: str, at: datetime, data: st
             return path.read_bytes()
         except OSError as error:
             raise ConfigurationError(
-                f"The fixture {what!r} cannot be read ({error.strerror}): correct the path."
+                f"The file {what!r} cannot be read ({error.strerror}): correct the path."
             ) from None
     content = _json(data)
     try:

@@ -1,4 +1,4 @@
-"""The server around the application: where it listens, how it ends, and in how many processes it runs."""
+"""Runs the application in a server: opens the socket, serves in one process or several, and stops."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from receiver.settings.environment import VITALS_VARIABLE
 #: Connections that may wait until a process takes them.
 QUEUED_CONNECTIONS = 2_048
 
-#: Seconds that requests under way get when the server stops.
+#: Seconds for requests in progress when the server stops.
 REQUEST_GRACE = 15
 
 #: Seconds after which a process that was asked to end is killed: for requests, the worker's delivery, and some more.
@@ -39,7 +39,7 @@ STOP_TIMEOUT = 40.0
 
 
 def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
-    """A socket on this address. Raises `ConfigurationError` that says why it cannot be opened.
+    """Open a socket on this address. Raises `ConfigurationError` with the reason if that fails.
 
     `option` is the option for another port; the one for the host has a similar name.
     """
@@ -58,7 +58,7 @@ def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
 
 
 def _mend(error: Exception, option: str) -> str:
-    """What to do about an address that cannot be listened on."""
+    """Advise what to do about an address on which the server cannot listen."""
     if isinstance(error, PermissionError):
         return f"choose another {option}, from 1024 on, or let systemd open the socket, as docs/deployment.md says"
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
@@ -85,7 +85,7 @@ def run(application: App | ConsoleApp, listening: socket.socket, *, root_path: s
     config = uvicorn.Config(
         application,
         http=FastPathProtocol if isinstance(application, App) else BoundedProtocol,
-        # There are no web sockets here, and one that a stranger asks for in vain could spoil the end of the server.
+        # No web sockets: a refused request for one could prevent a graceful stop.
         ws="none",
         log_config=None,
         access_log=False,
@@ -106,7 +106,7 @@ def run(application: App | ConsoleApp, listening: socket.socket, *, root_path: s
 
 
 def run_processes(listening: socket.socket, *, processes: int, worker: bool, root_path: str = "") -> None:
-    """Serve in so many processes that share the socket, and a worker in one more, until a signal says to end.
+    """Serve in several processes that share the socket, and run a worker in one more, until a signal to end.
 
     A connection waits in the socket's one queue until any of the processes takes it, so none is lost with a process.
     """
@@ -115,7 +115,7 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool, roo
     commands = [serve] * processes
     if worker:
         commands.append([*hookmirror, "worker"])
-    # A connection from now on waits for the first process that is ready, instead of being refused.
+    # From here on, a connection waits for the first ready process instead of being refused.
     listening.listen(QUEUED_CONNECTIONS)
     _say_where(listening, f"{HOOKS_PATH}<source>")
     with _shared_folder() as shared:
@@ -132,7 +132,7 @@ def run_processes(listening: socket.socket, *, processes: int, worker: bool, roo
 
 @contextmanager
 def _shared_folder() -> Iterator[Path | None]:
-    """Where the processes share their metrics; None if nothing can be made for temporary files."""
+    """Make the folder in which the processes share their metrics; None if there is no room for temporary files."""
     with ExitStack() as stack:
         try:
             made = stack.enter_context(
@@ -140,7 +140,7 @@ def _shared_folder() -> Iterator[Path | None]:
             )
         except OSError as error:
             reason = f"nothing can be made for temporary files ({error.strerror})"
-            structlog.get_logger(__name__).warning("the metrics of each process are its own", reason=reason)
+            structlog.get_logger(__name__).warning("processes do not share their metrics", reason=reason)
             yield None
         else:
             yield Path(made)

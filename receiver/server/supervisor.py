@@ -1,4 +1,4 @@
-"""Keeps processes running: a process that ends is replaced, and all end together. It does not know their work.
+"""Keeps processes running: replaces a process that ends, and ends all of them together.
 
 SIGHUP is passed on to all of them.
 """
@@ -104,7 +104,7 @@ class _Post:
         self._pause = FIRST_RESTART_PAUSE
 
     def fill(self) -> None:
-        """See to it that a process runs here, though not at once if they keep ending."""
+        """Start a process here if none runs, after a pause if processes keep ending."""
         if self._process is not None and self._process.poll() is not None:
             self._plan_another(self._process)
             self._ended(self._process.pid)
@@ -114,7 +114,7 @@ class _Post:
             self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes] | None:
-        """The process; None if the system has no room for it now."""
+        """Start the process; None if the system lacks resources at present."""
         try:
             return subprocess.Popen(  # noqa: S603 (the commands are ours)
                 self._command,
@@ -124,7 +124,7 @@ class _Post:
             )
         except OSError as error:
             self._pause_before_the_next()
-            log.error("a process cannot be started; trying again", error=told(error), seconds=self._pause)
+            log.error("cannot start a process; trying again", error=told(error), seconds=self._pause)
             return None
 
     def _plan_another(self, ended: subprocess.Popen[bytes]) -> None:
@@ -142,18 +142,18 @@ class _Post:
         self.send(signal.SIGTERM)
 
     def send(self, number: signal.Signals) -> None:
-        """Give the signal to the process, if there is one."""
+        """Send the signal to the process, if it is running."""
         if self._process is not None:
             self._process.send_signal(number)
 
     def wait(self, deadline: float) -> None:
-        """Until it has ended; past the deadline it is killed, which loses nothing that was acked."""
+        """Wait until the process has ended, and kill it at the deadline, which loses no acked webhook."""
         if self._process is None:
             return
         try:
             self._process.wait(max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
-            log.error("a process did not end in time and is killed", pid=self._process.pid)
+            log.error("a process did not end in time; killing it", pid=self._process.pid)
             self._process.kill()
             self._process.wait()
 

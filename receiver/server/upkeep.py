@@ -1,4 +1,4 @@
-"""Upkeep: the retention periods of the settings, and the parts of the program that keep tallies and findings."""
+"""Makes retention, findings and tallies from the settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from receiver.worker.processes import Kind, Wiring, running, shown
 
 
 def retention_of(settings: Settings) -> Retention:
-    """How long everything is kept."""
+    """The retention periods in the settings."""
     bounds = bounds_of(settings)
 
     def drop_refused(database: Database, now: datetime) -> int:
@@ -56,7 +56,7 @@ def facts_of(settings: Settings, sources: Mapping[str, Source]) -> Facts:
 
 
 def processes(connection: Connection, now: datetime) -> Sequence[RunningProcess]:
-    """Those that are registered, as the rules want to know them."""
+    """The registered processes, in the form that the rules need."""
     return [
         RunningProcess(
             shown(row), works=row["kind"] in (Kind.WORKER, Kind.BOTH), serves=row["kind"] in (Kind.ENDPOINT, Kind.BOTH)
@@ -66,12 +66,12 @@ def processes(connection: Connection, now: datetime) -> Sequence[RunningProcess]
 
 
 def reconciles(connection: Connection, now: datetime) -> Sequence[Reconciled]:
-    """The latest of each source, as the rules want to know them."""
+    """The latest reconcile of each source, in the form that the rules need."""
     return [Reconciled(*found) for found in latest_comparisons(connection, now)]
 
 
 def watch(database: Database, process: str, kind: Kind, facts: Callable[[], Facts]) -> FindingsWatch:
-    """Tallies and findings of one process, over a connection of its own."""
+    """Make the writer of one process's tallies and findings, with a connection of its own."""
     own = database.beside(connections=1, seconds=watching.WATCH_STATEMENT_SECONDS)
 
     def what_runs() -> str:

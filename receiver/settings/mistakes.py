@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from receiver.likeness import nearest
 from receiver.settings.environment import VARIABLE_PREFIX, value
 
 #: By pydantic's type of error, what the setting takes.
@@ -55,8 +55,8 @@ def told(error: ValidationError, known: Iterable[str], known_of_source: Iterable
 
 def perhaps(name: str, known: Iterable[str], prefix: str = "") -> str:
     """Suggest a setting with a similar name, if there is one."""
-    close = get_close_matches(name, list(known), n=1)
-    return f" (perhaps `{prefix}{close[0]}`)" if close else ""
+    close = nearest(name, known)
+    return f" (perhaps `{prefix}{close}`)" if close is not None else ""
 
 
 def _told(

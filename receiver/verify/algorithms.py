@@ -5,7 +5,6 @@ Secrets are few and signatures many, so that keys are made once and remembered.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from base64 import b64decode
 from binascii import unhexlify
@@ -157,17 +156,8 @@ def private_key(secret: bytes, algorithm: str, form: KeyForm) -> Any:
 # ── computing and comparing ───────────────────────────────────────────────────────────────────────────────────
 
 
-def digest(algorithm: str, form: KeyForm, secret: bytes, text: bytes) -> bytes:
-    """What the sender computes who knows the secret. Raises `WrongKey`."""
-    if algorithm == "sha256":
-        return hashlib.sha256(text).digest()
-    keyed = _keyed(algorithm, form, secret).copy()
-    keyed.update(text)
-    return keyed.digest()
-
-
-@lru_cache(maxsize=4_096)
-def _keyed(algorithm: str, form: KeyForm, secret: bytes) -> hmac.HMAC:
+def keyed(algorithm: str, form: KeyForm, secret: bytes) -> hmac.HMAC:
+    """An HMAC with the secret in it, to be copied for each text. Raises `WrongKey`."""
     return hmac.new(key_bytes(secret, form), digestmod=DIGESTS[algorithm][0])
 
 

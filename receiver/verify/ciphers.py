@@ -54,7 +54,7 @@ class Layout(Protocol):
     def encrypt(self, plain: bytes, phrase: bytes, random: Random = os.urandom) -> bytes: ...
 
     def decrypt(self, sealed: bytes, phrase: bytes) -> bytes:
-        """Raises `Undecryptable`."""
+        """Decrypt a body. Raises `Undecryptable`."""
 
 
 class Cbc:
@@ -203,7 +203,7 @@ class EncryptedBody(Verifier):
             "not_decryptable",
             "The body does not decrypt to a JSON object with any key phrase of this source. "
             f"Compare the key phrases on both sides, and the cipher (here: {credentials.cipher}).",
-            # Text was not encrypted at all, and may hold an application key.
+            # Plain text was never encrypted, and may contain an application key.
             final=_is_text(sealed),
         )
 

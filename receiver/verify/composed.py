@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,17 +11,14 @@ from receiver.errors import ConfigurationError, NotVerified, WiringError
 from receiver.verify import algorithms
 from receiver.verify.algorithms import ALGORITHMS, DIGESTS, AlgorithmName, KeyForm, WrongKey
 from receiver.verify.encodings import ENCODINGS
-from receiver.verify.freshness import Fresh, FreshnessCheck
-from receiver.verify.places import FoundSignatures, SignaturePlace
-from receiver.verify.request import RawHeaders, WebhookRequest, repeated, wire_text
-from receiver.verify.templates import Template
+from receiver.verify.freshness import Fresh
+from receiver.verify.places import SignaturePlace
+from receiver.verify.request import WebhookRequest, wire_text
+from receiver.verify.signature_plan import SignaturePlan, TextOf
 from receiver.verify.verifiers import EMPTY_SECRET, NAMED_SECRET, Credentials, Secret, Verified, Verifier
 
 #: Secrets of a source that a request is tried with.
 MOST_SECRETS = 16
-
-#: Makes the signed text where no template can: pure, without I/O or a clock.
-TextOf = Callable[[WebhookRequest], bytes]
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,8 @@ class Signature(Verifier):
         _ = self._plan
 
     @cached_property
-    def _plan(self) -> _Plan:
-        return _Plan(self)
+    def _plan(self) -> SignaturePlan:
+        return SignaturePlan(self)
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
@@ -120,39 +116,29 @@ class Signature(Verifier):
     # ── each webhook ──────────────────────────────────────────────────────────────────────────────────────────
 
     def verify(self, request: WebhookRequest, credentials: Credentials) -> Verified:
-        plan = self._plan
+        plan, secrets, body = self._plan, credentials.secrets, request.body
         headers = plan.headers_of(request.headers)
         found = self.at.find(request, headers)
         if found is None:
             if credentials.allow_unsigned:
-                return Verified(request.body, None)
+                return Verified(body, None)
             raise NotVerified(
                 "signature_missing",
                 f"There is no {self.at.name}. Set a secret at the sender, and the same one in this source.",
             )
-        secrets = credentials.secrets
         if not secrets:
-            return Verified(request.body, None)
-        position = self._fitting(request, headers, found, secrets)
-        if position is None:
-            raise self._refusal(found)
-        if plan.freshness is not None:
-            plan.freshness.check(headers, found.fields, request.at)
-        return Verified(request.body, position, self._covered(headers) if self.listed_in else plan.signed)
-
-    def _fitting(
-        self, request: WebhookRequest, headers: dict[bytes, bytes], found: FoundSignatures, secrets: tuple[Secret, ...]
-    ) -> int | None:
-        """The position of the secret that one of the signatures fits; None if there is none."""
-        plan = self._plan
-        text = b"" if plan.has_secret else plan.text_of(request, headers, found, b"")
-        for position in self._order(request.body, secrets):
+            return Verified(body, None)
+        signatures, fields = found
+        text = None if plan.has_secret else plan.text_of(request, headers, fields, b"")
+        for position in (0,) if len(secrets) == 1 else self._order(body, secrets):
             secret = secrets[position].value
-            if plan.has_secret:
-                text = plan.text_of(request, headers, found, secret)
-            if plan.fits(secret, text, found.signatures):
-                return position
-        return None
+            if plan.fits(secret, plan.text_of(request, headers, fields, secret) if text is None else text, signatures):
+                break
+        else:
+            raise self._refusal(signatures)
+        if plan.freshness is not None:
+            plan.freshness.check(headers, fields, request.at)
+        return Verified(body, position, self._covered(headers) if self.listed_in else plan.signed)
 
     def _covered(self, headers: dict[bytes, bytes]) -> frozenset[str]:
         """The signed headers of a request whose sender says in a header which they are."""
@@ -160,14 +146,14 @@ class Signature(Verifier):
         return self._plan.signed.intersection(name.strip() for name in listed.split(","))
 
     def _order(self, body: bytes, secrets: tuple[Secret, ...]) -> Sequence[int]:
-        if self.hint is None or len(secrets) == 1:
+        if self.hint is None:
             return range(len(secrets))
         name = self.hint(body)
         return sorted(range(len(secrets)), key=lambda position: secrets[position].name != name)
 
-    def _refusal(self, found: FoundSignatures) -> NotVerified:
+    def _refusal(self, signatures: list[bytes]) -> NotVerified:
         """What is wrong with signatures of which none fits."""
-        if not any(map(self._plan.is_well_formed, found.signatures)):
+        if not any(map(self._plan.is_well_formed, signatures)):
             form = ENCODINGS[self.written].form
             size = self._plan.size
             shape = form(size) if size else f"in {self.written}"
@@ -198,7 +184,7 @@ class Signature(Verifier):
             public_url=request.public_url or credentials.public_url,
             at=request.at,
         )
-        known = FoundSignatures([], {wire_text(name): value.encode() for name, value in fields.items()})
+        known = {wire_text(name): value.encode() for name, value in fields.items()}
         secret = credentials.secrets[0].value
         try:
             text = self._plan.text_of(whole, self._plan.headers_of(sent), known, secret)
@@ -221,106 +207,3 @@ class Signature(Verifier):
             elif place.name in made:
                 made[place.name] = time
         return made, fields
-
-
-def _covers_time(fresh: Fresh, covers: Sequence[str]) -> bool:
-    """Whether a function covers the signed time. What it does with the signature's own header is its own affair."""
-    place = fresh.stands_in
-    return place.kind == "field" or place.name in map(str.lower, covers)
-
-
-class _Plan:
-    """What follows from the values of a signature, worked out once."""
-
-    def __init__(self, of: Signature) -> None:
-        """Raises `WiringError` for values that do not fit together."""
-        self._by, self._key = of.by, of.key
-        self._encoding, self._is_hex = ENCODINGS[of.written], of.written == "hex"
-        self._is_digest = of.by in DIGESTS
-        #: Bytes of the signature; 0 if they depend on the key.
-        self.size = DIGESTS[of.by][1] if self._is_digest else 64 if of.by == "ed25519" else 0
-        self._template = Template(of.signed) if isinstance(of.signed, str) else None
-        self._function = None if isinstance(of.signed, str) else of.signed
-        self.placeholders = [] if self._template is None else self._template.placeholders
-        self._check_names(of)
-        covered = of.covers if self._template is None else self._template.headers
-        self.signed = frozenset(name.lower() for name in covered)
-        time = () if of.fresh is None or of.fresh.stands_in.kind != "header" else (of.fresh.stands_in.name,)
-        self.names = tuple(dict.fromkeys([*(name.lower() for name in of.at.headers), *sorted(self.signed), *time]))
-        self._wanted = frozenset(map(wire_text, self.names))
-        self.freshness = None if of.fresh is None or of.fresh.within is None else FreshnessCheck(of.fresh)
-        self.has_secret = any(each.kind == "secret" for each in self.placeholders)
-        self.needs_url = of.needs_url or any(each.kind == "url" for each in self.placeholders)
-
-    def _check_names(self, of: Signature) -> None:
-        places = [*self.placeholders, *([of.fresh.stands_in] if of.fresh is not None else [])]
-        for each in places:
-            if each.kind == "field" and not of.at.has_fields:
-                raise WiringError(
-                    f"{{{each.name}}} would be a field of {of.at.name}, which has none: write {{header:{each.name}}} "
-                    "for a header, or say the `items` and the `field` of its Header(…)."
-                )
-        if of.fresh is not None and self._template is not None and of.fresh.stands_in not in self.placeholders:
-            raise WiringError(f"{of.fresh.time} is not in the template, so anybody could set it: remove `fresh`.")
-        if self._template is None and of.fresh is not None and not _covers_time(of.fresh, of.covers):
-            raise WiringError(
-                f"{of.fresh.time} is not in `covers`, so anybody could set it: add it, or remove `fresh`."
-            )
-        if self._template is not None and not any(each.kind in ("body", "url") for each in self.placeholders):
-            raise WiringError(
-                f"The template {self._template.text!r} does not cover the {{body}}, so anybody could write it."
-            )
-        if (of.by == "sha256") != any(
-            each.kind == "secret" for each in self.placeholders
-        ) and self._template is not None:
-            raise WiringError('{secret} stands in a template with by="sha256", and only there.')
-
-    def headers_of(self, headers: RawHeaders) -> dict[bytes, bytes]:
-        """The headers that count. Raises `NotVerified` for one that stands in the request twice."""
-        found: dict[bytes, bytes] = {}
-        wanted = self._wanted
-        for name, value in headers:
-            if name in wanted:
-                if name in found:
-                    raise repeated(name.decode(), sum(each == name for each, _ in headers))
-                found[name] = value
-        return found
-
-    def text_of(
-        self, request: WebhookRequest, headers: dict[bytes, bytes], found: FoundSignatures, secret: bytes
-    ) -> bytes:
-        """The signed text. Raises `NotVerified`."""
-        if self._template is not None:
-            return self._template.text_of(request, headers, found.fields, secret)
-        assert self._function is not None
-        text = self._function(request)
-        if type(text) is not bytes:
-            raise TypeError(f"the function for the signed text returned {type(text).__name__} instead of bytes")
-        return text
-
-    def fits(self, secret: bytes, text: bytes, signatures: list[bytes]) -> bool:
-        """Whether one of the signatures is that of the text with this secret."""
-        if self._is_digest:
-            digest = algorithms.digest(self._by, self._key, secret, text)
-            return any(hmac.compare_digest(digest, self._read(each)) for each in signatures)
-        key = algorithms.public_key(secret, self._by, self._key)
-        return any(algorithms.is_signed(self._by, key, self._read(each), text) for each in signatures)
-
-    def signature(self, secret: bytes, text: bytes) -> str:
-        """The signature as it is written. Raises `WrongKey`."""
-        if self._is_digest:
-            return self._encoding.write(algorithms.digest(self._by, self._key, secret, text))
-        key = algorithms.private_key(secret, self._by, self._key)
-        return self._encoding.write(algorithms.signed(self._by, key, text))
-
-    def is_well_formed(self, signature: bytes) -> bool:
-        """Whether this is how a signature is written, whatever it signs."""
-        read = self._read(signature)
-        return bool(read) and self.size in (0, len(read))
-
-    def _read(self, signature: bytes) -> bytes:
-        """The bytes of a signature; none if it is not written as it should be."""
-        try:
-            return self._encoding.read(signature)
-        except ValueError:
-            return b""

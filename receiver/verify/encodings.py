@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode, urlsafe_b64encode
-from binascii import unhexlify
+from binascii import b2a_base64, hexlify, unhexlify
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,6 +20,9 @@ class Encoding(NamedTuple):
     write: Callable[[bytes], str]
     #: Raises `ValueError` for text in another form.
     read: Callable[[bytes], bytes]
+    #: These bytes as a signature has them, and a signature in the same spelling, to be compared in constant time.
+    expected: Callable[[bytes], bytes]
+    spelled: Callable[[bytes], bytes]
 
 
 def read_base64(text: bytes) -> bytes:
@@ -47,10 +50,33 @@ def write_base64url(content: bytes) -> str:
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
+def _as_base64(content: bytes) -> bytes:
+    return b2a_base64(content, newline=False)
+
+
+def _as_base64url(content: bytes) -> bytes:
+    return urlsafe_b64encode(content).rstrip(b"=")
+
+
+def _without_padding(text: bytes) -> bytes:
+    """The text without padding that is right; wrong padding stays, and makes it another text."""
+    return text.rstrip(b"=") if len(text) % 4 == 0 else text
+
+
+def _unchanged(text: bytes) -> bytes:
+    return text
+
+
 ENCODINGS = {
-    "hex": Encoding(lambda size: f"{2 * size} hexadecimal digits", bytes.hex, unhexlify),
+    "hex": Encoding(lambda size: f"{2 * size} hexadecimal digits", bytes.hex, unhexlify, hexlify, bytes.lower),
     "base64": Encoding(
-        lambda size: f"the base64 of {size} bytes", lambda content: b64encode(content).decode(), read_base64
+        lambda size: f"the base64 of {size} bytes",
+        lambda content: b64encode(content).decode(),
+        read_base64,
+        _as_base64,
+        _unchanged,
     ),
-    "base64url": Encoding(lambda size: f"the base64url of {size} bytes", write_base64url, read_base64url),
+    "base64url": Encoding(
+        lambda size: f"the base64url of {size} bytes", write_base64url, read_base64url, _as_base64url, _without_padding
+    ),
 }

@@ -56,16 +56,18 @@ class FreshnessCheck:
     def __init__(self, fresh: Fresh) -> None:
         self._fresh = fresh
         self._place = fresh.stands_in
+        self._is_header = self._place.kind == "header"
         self._wanted = wire_text(self._place.name)
+        self._is_number = fresh.unit != "iso"
         self._divisor = 1_000 if fresh.unit == "milliseconds" else 1
         self._seconds = (fresh.within or timedelta.max).total_seconds()
 
     def check(self, headers: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], at: datetime) -> None:
         """Raises `NotVerified` for a time that cannot be read, and for one that is too far from `at`."""
-        value = (headers if self._place.kind == "header" else fields).get(self._wanted)
+        value = (headers if self._is_header else fields).get(self._wanted)
         if value is None:
             raise NotVerified("signature_missing", f"There is no {described(self._place)}, the time that is signed.")
-        if self._fresh.unit != "iso" and value.isdigit() and len(value) <= LONGEST_TIME:
+        if self._is_number and value.isdigit() and len(value) <= LONGEST_TIME:
             signed_at = int(value) / self._divisor
         else:
             signed_at = self._read_iso(value)

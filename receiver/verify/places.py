@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 from receiver import codec
 from receiver.errors import NotVerified, Unreadable, WiringError
@@ -15,14 +16,8 @@ from receiver.verify.templates import REPEATED
 MOST_SIGNATURES = 16
 
 
-class FoundSignatures(NamedTuple):
-    """What stands in the place of the signature."""
-
-    #: The signatures as they are written, not decoded yet.
-    signatures: list[bytes]
-    #: The other fields beside them, such as `t`.
-    fields: Mapping[bytes, bytes]
-
+#: The signatures as they are written, not decoded yet; and the other fields beside them, such as `t`.
+FoundSignatures = tuple[list[bytes], Mapping[bytes, bytes]]
 
 NO_FIELDS: Mapping[bytes, bytes] = {}
 
@@ -49,7 +44,7 @@ class SignaturePlace(Protocol):
         """The headers that carry these signatures, the newest first. Raises `WiringError` if no header can."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Header(SignaturePlace):
     """A header: its whole value behind a `prefix`, or one field of several.
 
@@ -86,23 +81,29 @@ class Header(SignaturePlace):
         return bool(self.field)
 
     def find(self, request: WebhookRequest, headers: Mapping[bytes, bytes]) -> FoundSignatures | None:  # noqa: ARG002 (protocol)
-        value = headers.get(wire_text(self.header.lower()))
+        name, prefix, *_ = self._wire
+        value = headers.get(name)
         if value is None:
             return None
         if self.field:
             return self._items(value)
-        prefix = wire_text(self.prefix)
         if value.startswith(prefix):
-            return FoundSignatures([value[len(prefix) :]], NO_FIELDS)
+            return [value[len(prefix) :]], NO_FIELDS
         if self.prefix_optional:
-            return FoundSignatures([value], NO_FIELDS)
+            return [value], NO_FIELDS
         raise NotVerified("signature_malformed", f"{self.header} does not begin with `{self.prefix}`.")
 
+    @cached_property
+    def _wire(self) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+        """Its parts as bytes: each webhook is compared with them."""
+        name, *parts = self.header.lower(), self.prefix, self.items, self.between, self.field
+        return name.encode(), *(part.encode() for part in parts)  # type: ignore[return-value]
+
     def _items(self, value: bytes) -> FoundSignatures:
-        between, wanted = wire_text(self.between), wire_text(self.field)
+        _, _, items, between, wanted = self._wire
         signatures: list[bytes] = []
         fields: dict[bytes, bytes] = {}
-        for item in value.split(wire_text(self.items)):
+        for item in value.split(items):
             name, _, content = item.strip().partition(between)
             if name == wanted:
                 signatures.append(content)
@@ -117,12 +118,12 @@ class Header(SignaturePlace):
             raise NotVerified(
                 "signature_malformed", f"{self.header} holds no `{self.field}`, the signature that counts."
             )
-        return FoundSignatures(signatures, fields)
+        return signatures, fields
 
     def fields(self, request: WebhookRequest) -> Mapping[bytes, bytes]:
         """The other fields beside the signature, for a function that makes the signed text. Raises `NotVerified`."""
         value = request.header(self.header)
-        return NO_FIELDS if value is None or not self.field else self._items(value).fields
+        return NO_FIELDS if value is None or not self.field else self._items(value)[1]
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:
         if not self.field:
@@ -161,7 +162,7 @@ class Headers(SignaturePlace):
         found = [value[len(prefix) :] for value in values if value.startswith(prefix)]
         if values and not found:
             raise NotVerified("signature_malformed", f"{self.name} does not begin with `{self._prefix}`.")
-        return FoundSignatures(found, NO_FIELDS) if found else None
+        return (found, NO_FIELDS) if found else None
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002 (protocol)
         return {name: f"{self._prefix}{signature}" for name, signature in zip(self.headers, signatures, strict=False)}
@@ -196,7 +197,7 @@ class BodyMember(SignaturePlace):
             return None
         if not isinstance(value, str):
             raise NotVerified("signature_malformed", f"{self.name} is not text.")
-        return FoundSignatures([value.encode("utf-8", "replace")], NO_FIELDS)
+        return [value.encode("utf-8", "replace")], NO_FIELDS
 
     def write(self, signatures: list[str], fields: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002 (protocol)
         raise WiringError(

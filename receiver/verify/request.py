@@ -46,10 +46,12 @@ class WebhookRequest:
 
         Never made of `Host` or `X-Forwarded-…`, which anybody can send. Empty without `public_url`.
         """
-        if not self.public_url:
-            return ""
+        if b"?" not in self.target and not self.target.endswith(b"/"):
+            return self.public_url
         path, mark, query = self.target.partition(b"?")
         # A slash at the end leads to the same source, and the sender signs what it calls.
+        if not self.public_url:
+            return ""
         slash = "/" if path.endswith(b"/") and not self.public_url.endswith("/") else ""
         return f"{self.public_url}{slash}{mark.decode()}{query.decode('latin-1')}"
 

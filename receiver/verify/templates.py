@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from receiver.errors import NotVerified, WiringError
-from receiver.verify.request import WebhookRequest, wire_text
+from receiver.verify.request import WebhookRequest
 
 #: Names that do not stand for a header or a field.
 RESERVED = ("body", "method", "url", "path", "secret")
@@ -78,6 +78,9 @@ class Template:
         self._format = b"%b".join(literal.replace("%", "%%").encode() for literal in self._literals)
         #: Texts between two values. A value that held one could be cut at another place than the sender's.
         self.separators = tuple({literal.encode() for literal in self._literals[1:-1] if literal})
+        self._only_separator = self.separators[0] if len(self.separators) == 1 else None
+        self._steps = [(each.kind, each.name.encode()) for each in self.placeholders]
+        self._is_body_alone = text == "{body}"
         self._check_neighbours()
 
     def __repr__(self) -> str:
@@ -106,41 +109,38 @@ class Template:
         self, request: WebhookRequest, headers: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], secret: bytes
     ) -> bytes:
         """The text that the sender signed. Raises `NotVerified` for a value that is missing or holds a separator."""
-        return self._format % tuple(
-            [
-                request.body if each.kind == "body" else self._value(each, request, headers, fields, secret)
-                for each in self.placeholders
-            ]
-        )
+        if self._is_body_alone:
+            return request.body
+        values: list[bytes] = []
+        for kind, name in self._steps:
+            if kind == "body":
+                values.append(request.body)
+            elif kind == "header" or kind == "field":
+                value = (headers if kind == "header" else fields).get(name)
+                if value is None or value is REPEATED or self._is_divided(value):
+                    raise self._flaw(Placeholder(kind, name.decode()), value)
+                values.append(value)
+            elif kind == "secret":
+                values.append(secret)
+            else:
+                values.append(getattr(request, kind).encode("latin-1"))
+        return self._format % tuple(values)
 
-    def _value(
-        self,
-        wanted: Placeholder,
-        request: WebhookRequest,
-        headers: Mapping[bytes, bytes],
-        fields: Mapping[bytes, bytes],
-        secret: bytes,
-    ) -> bytes:
-        kind, name = wanted
-        if kind == "header" or kind == "field":
-            value = (headers if kind == "header" else fields).get(wire_text(name))
-            if value is None:
-                raise NotVerified("signature_missing", f"There is no {described(wanted)}, which its sender signs.")
-            if value is REPEATED:
-                raise NotVerified(
-                    "signature_repeated", f"The {described(wanted)} is there more than once. Send it once."
-                )
-            for separator in self.separators:
-                if separator in value:
-                    raise NotVerified(
-                        "signature_malformed",
-                        f"The {described(wanted)} holds `{separator.decode()}`, which separates the signed values.",
-                    )
-            return value
-        if kind == "secret":
-            return secret
-        return (request.method if kind == "method" else request.url if kind == "url" else request.path).encode(
-            "latin-1"
+    def _is_divided(self, value: bytes) -> bool:
+        """Whether it holds a text that separates two values."""
+        if self._only_separator is not None:
+            return self._only_separator in value
+        return any(separator in value for separator in self.separators)
+
+    def _flaw(self, wanted: Placeholder, value: bytes | None) -> NotVerified:
+        """The refusal of a value that cannot be signed so."""
+        if value is None:
+            return NotVerified("signature_missing", f"There is no {described(wanted)}, which its sender signs.")
+        if value is REPEATED:
+            return NotVerified("signature_repeated", f"The {described(wanted)} is there more than once. Send it once.")
+        separators = " or ".join(f"`{separator.decode()}`" for separator in self.separators)
+        return NotVerified(
+            "signature_malformed", f"The {described(wanted)} holds {separators}, which separates the signed values."
         )
 
 

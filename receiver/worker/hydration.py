@@ -126,7 +126,7 @@ class Hydration:
                 attempt.hydrated = not self._is_thin(attempt)
 
     def fetch(self, attempts: Sequence[Attempt]) -> Iterator[None]:
-        """Hydrate the events of these attempts, yielding now and then; one whose turn has not come stays as it is."""
+        """Hydrate the events of these attempts, yielding now and then; those beyond this pass stay unchanged."""
         self._fetched = 0
         waiting: dict[str, deque[Attempt]] = {}
         for attempt in attempts:
@@ -290,7 +290,7 @@ class Hydration:
 
 
 def ready(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Those that wait neither for an API nor behind another of their source that does, in their order."""
+    """The attempts that need no API and do not follow one of their source that waits for an API, in order."""
     held_up: set[str] = set()
     found = []
     for attempt in attempts:

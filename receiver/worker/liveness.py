@@ -56,6 +56,12 @@ def dead(workers: Iterable[str]) -> list[str]:
     return [worker for worker in workers if worker not in _LIVING and _is_dead(worker)]
 
 
+def host_and_pid(worker: str) -> str:
+    """A worker's name as people look for its process: `host:pid`."""
+    place = _place(worker)
+    return worker if place is None else f"{worker.rsplit(':', 4)[0]}:{place.pid}"
+
+
 def is_here(worker: str) -> bool:
     """Whether it runs on this machine and in this container, so that its process id means something here."""
     place = _place(worker)

@@ -12,6 +12,7 @@ from receiver.envelope import Envelope, Event
 from receiver.errors import Discard, Unreadable
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
+from receiver.likeness import no_handler_takes
 from receiver.metrics import metrics
 from receiver.mirror.versions import AHEAD
 from receiver.worker.attempt import Attempt
@@ -55,7 +56,7 @@ def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedul
     envelope = attempt.envelope = source.read(delivery.plain)
     attempt.handler = source.dialect.handler_for(envelope.event_type)
     if attempt.handler is None:
-        raise Discard(f"No handler takes {envelope.event_type}.")
+        raise Discard(no_handler_takes(envelope.event_type, source.dialect.event_types))
     attempt.details.handler = attempt.handler.name
     kind, entity_id = envelope.entity or ("", "")
     attempt.event = Event(

@@ -99,7 +99,7 @@ class RetryPolicy:
     retried: Callable[[int | None], bool]
 
     def delay(self, failures: int, status: int | None) -> float | None:
-        """Seconds until the next try after so many failures; None if it was the last."""
+        """Seconds until the next attempt after this many failures; None after the last attempt."""
         if failures > len(self.delays) or not self.retried(status):
             return None
         return self.delays[failures - 1]
@@ -186,7 +186,7 @@ class System(ABC):
         return {}
 
     def logged(self, attempt: Attempt) -> None:  # noqa: B027 (only Indexed keeps a log)
-        """Told of every attempt to deliver something."""
+        """Called with every attempt to deliver a message."""
 
     def is_sealed(self, subscription: Subscription) -> bool:
         """Whether the receiver can notice that a body was changed."""

@@ -131,18 +131,20 @@ def test_changes_come_newest_first_or_behind_a_number(asking, over):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["show", "1"], "There is no delivery 1."),
+        (["show", "1"], "There is no delivery '1': `hookmirror deliveries` lists them."),
+        (["deliveries", "--since", "yesterday"], "--since takes a time with its offset"),
+        (["deliveries", "--sku", "A1"], "`hookmirror search SKU` finds the rows"),
+        (["row", "products", "iimmpct", "P1"], "perhaps 'iimmpact' was meant"),
         (["show", "x\n\x1b"], "There is no delivery"),
         (["row", "moons", "iimmpact", "P1"], "There is no table 'moons'"),
         (["rows", "moons"], "There is no table 'moons'"),
-        (["rows", "products", "--sku", ""], "`sku` is empty"),
+        (["rows", "products", "--sku", ""], "--sku is empty"),
         (["row", "products", "iimmpact", "../P1"], "is known"),
         (["deliveries", "--source", "nosuch"], "There is no source 'nosuch'"),
-        (["deliveries", "--since", "yesterday"], "`from` takes a time with its offset"),
-        (["deliveries", "--cursor", "x"], "`cursor` was not signed by this installation"),
-        (["deliveries", "--entity", ""], "`entity` is empty"),
+        (["deliveries", "--cursor", "x"], "--cursor was not signed by this installation"),
+        (["deliveries", "--entity", ""], "--entity is empty"),
         (["changes", "--after", "999"], "The change feed ends with 3"),
-        (["search", ""], "`q` is empty"),
+        (["search", ""], "TEXT is empty"),
     ],
 )
 def test_what_cannot_be_answered_is_one_line_that_says_why(asking, over, arguments, reason):

@@ -72,7 +72,7 @@ def test_a_copy_of_the_file_that_was_made_while_it_runs_can_be_put_in_its_place(
 def test_a_dump_of_postgresql_can_be_restored_into_an_empty_database(tmp_path, new_postgresql_url):
     old, new = new_postgresql_url(), new_postgresql_url()
     folder = Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": old})
-    assert folder.run("migrate").returncode == 0
+    folder.migrate()
     kept = post_some(folder, "before", numbers=range(20))
     with folder.serving():
         postgresql(old, documented("pg_dump"), tmp_path)

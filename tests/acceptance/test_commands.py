@@ -178,7 +178,7 @@ def test_doctor_and_the_start_say_that_a_secret_has_blanks_around_it(tmp_path, f
 
 def test_doctor_says_nothing_good_of_a_file_that_cannot_be_written_to(tmp_path, forks):
     folder = Folder(tmp_path)
-    forks.run(folder, "migrate")
+    folder.migrate()
     read_only = Folder(
         tmp_path, environment={"HOOKMIRROR_DATABASE_URL": f"sqlite:///file:{folder.database}?mode=ro&uri=true"}
     )
@@ -225,7 +225,7 @@ def test_doctor_goes_on_past_a_dialect_that_cannot_be_used(tmp_path, forks):
     assert "The dialect shop has no envelope" in wiring[2]
     assert said["source lost"] == (False, "speaks `lost`, which is not there: mend the wiring")
     assert said["source sigma"][0]
-    assert "is not there yet" in said["database"][1]
+    assert "does not exist yet" in said["database"][1]
 
 
 def test_migrate_makes_the_tables_once_and_may_be_run_again(tmp_path, forks):

@@ -9,34 +9,18 @@ from typing import Any
 
 import pytest
 from commanding import SECRET, SECRET_KEY, Folder, Forks, product, wait_until
+from modules import dialect_module
 from serving import serving, token
 
 from receiver.api.tokens import Scope
 
 BOTH = pytest.mark.parametrize("over", ["", "the API"])
 
-SHOP = """
-from typing import Any
-from pydantic import AwareDatetime, BaseModel
-from handlers.catalog import Product
-from receiver import Dialect, Envelope, Event, HmacSha256, Mirror
-
-shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
-
-class Body(BaseModel):
-    type: str
-    id: str
-    timestamp: AwareDatetime
-    data: Any = None
-
-@shop.envelope
-def read(body: Body) -> Envelope:
-    return Envelope(event_type=body.type, entity=("product", body.id), occurred_at=body.timestamp, data=body.data)
-
-@shop.on("product.updated")
-def upsert(event: Event[Any], mirror: Mirror) -> None:
-    mirror.upsert(Product, event.entity_id, name=event.data["name"], price=event.data.get("price"))
-"""
+SHOP = dialect_module(
+    "shop",
+    variable="shop",
+    handler='mirror.upsert(Product, event.entity_id, name=event.data["name"], price=event.data.get("price"))',
+)
 
 
 class Journey:
@@ -152,8 +136,8 @@ def test_a_new_handler_is_tried_on_what_was_sent_before_it_is_in_force(tmp_path)
 )
 def test_a_rehearsal_that_cannot_be_is_refused_with_the_reason(tmp_path, arguments, reason):
     folder = Folder(tmp_path)
+    folder.migrate()
     with Forks(1) as forks:
-        assert forks.run(folder, "migrate").returncode == 0
         done = forks.run(folder, "rehearse", *arguments)
     assert (done.returncode, reason in done.stderr) == (1, True), done.stderr
 

@@ -127,7 +127,7 @@ def test_a_silent_source_is_named_proved_from_our_side_reconciled_and_the_findin
 
 
 def test_silence_of_all_sources_is_one_finding_about_the_way_to_here(on_call: OnCall):
-    on_call.run("migrate")
+    on_call.folder.migrate()
     tell_tallies(on_call.folder, silent=timedelta(hours=1), sources=("sigma", "iimmpact"))
     (found,) = on_call.ask("findings", code=1)["items"]
     assert (found["rule"], found["source"]) == ("all_sources_silent", "")

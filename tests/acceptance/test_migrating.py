@@ -207,7 +207,7 @@ def test_two_workers_with_different_sources_are_told_at_start_and_by_doctor(on_p
         wait_until(lambda: processes(on_postgresql)[1].startswith("worker "), "the worker")
         assert finding(forks.run(other, "doctor", "--json"), "endpoint") == (
             False,
-            "none runs, so senders reach nobody: start `hookmirror serve`",
+            "none runs, so no webhook is received: start `hookmirror serve`",
         )
         good, says = processes(other)
         assert good

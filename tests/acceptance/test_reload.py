@@ -22,7 +22,7 @@ from simulator.receiver_process import free_port
 
 OLD, NEW = "the-old-secret-of-the-source", "the-new-secret-of-the-source"
 
-IN_FORCE, REFUSED = "the new settings are in force", "the new settings are refused"
+IN_FORCE, REFUSED = "the new settings are in force", "refused the new settings"
 
 
 def settings(*secrets: str, more: str = "", key: str = SECRET_KEY) -> str:
@@ -124,13 +124,13 @@ WRONG = {
     "a misspelt setting": (settings(NEW, more="batch_sise = 1"), "perhaps `batch_size`"),
     "a source without a secret": (settings(), "it has no secret"),
     "a dialect that is not there": (settings(NEW) + '[sources.x]\nsecrets = ["y"]', "which is not among the dialects"),
-    "no source": (f'secret_key = "{SECRET_KEY}"', "no source in the settings any more"),
+    "no source": (f'secret_key = "{SECRET_KEY}"', "The settings have no source any more"),
     "no secret key": (settings(NEW, key=""), "HOOKMIRROR_SECRET_KEY is not set"),
     "a short secret key": (settings(NEW, key="short"), "less than 16 characters"),
     "a secrets_file that is not there": (settings(NEW) + 'secrets_file = "absent"', "which cannot be read"),
     "a new dialect and a source of it": (
         'dialects = ["x:y"]\n' + settings(NEW) + '[sources.y]\nsecrets = ["y"]',
-        "What is new in `dialects` needs a restart.",
+        "`dialects` has changed, and new code is loaded at a start only: restart the process.",
     ),
 }
 
@@ -300,7 +300,7 @@ def test_reload_asks_every_process_and_waits_until_it_has_the_settings(folder):
         code, answers = asked(folder)
         assert (post(client, NEW), post(client, OLD)) == (200, 401)
         assert (code, [answer["taken"] for answer in answers]) == (0, [True, True])
-        assert {answer["says"] for answer in answers} == {"has the settings as its environment and its file say now"}
+        assert {answer["says"] for answer in answers} == {"has the present settings of its environment and its file"}
         assert {answer["process"].split()[0] for answer in answers} == {"endpoint", "worker"}
 
 
@@ -359,7 +359,7 @@ def test_reload_gives_no_signal_to_a_process_that_bears_the_number_of_another_or
         assert code == 0
         assert [answer["taken"] for answer in answers].count(True) == 1
         assert {answer["says"] for answer in answers if answer["taken"] is None} == {
-            "runs on another machine or in another container: run this there"
+            "runs on another machine or in another container: run this command there"
         }
 
 
@@ -369,11 +369,11 @@ def test_reload_gives_no_signal_to_a_process_that_would_die_of_it(folder):
         folder.query("UPDATE processes SET settings = NULL")
         code, (answer,) = asked(folder)
         assert (code, answer["taken"]) == (1, False)
-        assert answer["says"].startswith("takes no settings while it runs")
+        assert answer["says"].startswith("cannot reload while it runs")
 
 
 def test_reload_where_nobody_runs_says_so(folder):
-    folder.run("migrate")
+    folder.migrate()
     done = folder.run("reload")
     assert (done.returncode, done.stdout) == (1, "")
     assert "No process is running on this database" in done.stderr

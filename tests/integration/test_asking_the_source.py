@@ -7,13 +7,20 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from paging import PagedSource, listened_to, mirrored
+from receiver.runs.repair import repair as repair_with_action
 from shopping import named
 
 from handlers.catalog import Product, Variant
 from receiver import ApiError, Listed
 from receiver.errors import ConfigurationError
 from receiver.mirror.changes import after
+from receiver.mirror.rows import Key
+from receiver.provenance import telling
+from receiver.provenance.why import explain_row
 from receiver.reconcile.ask import ask_source, repair_row
+from receiver.runs.actions import By, Via
+from receiver.runs.runs import Verbs
+from receiver.worker.processes import Wiring
 
 EARLIER = datetime.now(UTC) - timedelta(hours=1)
 
@@ -132,8 +139,29 @@ def test_a_repair_wants_a_reason(kit, source, reason: str):
 
 
 def test_a_dialect_without_a_lookup_says_so(kit, source):
-    with pytest.raises(ConfigurationError, match="has no lookup for rows of variants: reconcile"):
+    said = "has no lookup for rows of variants: run `hookmirror reconcile shop`, which compares"
+    with pytest.raises(ConfigurationError, match=said):
         ask(kit, table=Variant)
+
+
+def test_a_dialect_with_neither_lookup_nor_list_does_not_advise_a_reconcile(kit):
+    listened_to(kit)
+    with pytest.raises(ConfigurationError, match=r"rows of products: write one with @shop\.lookup"):
+        ask(kit)
+
+
+def test_a_repaired_row_names_the_run_that_repaired_it_its_starter_and_the_reason(kit, source):
+    source.names["A1"] = "Lantern"
+    verbs = Verbs(kit.database, Wiring(()))
+    repair_with_action(verbs, kit.source("shop"), Product, "A1", by=By("ops", Via.COMMAND), reason="the ERP says so")
+    found = explain_row(kit.database, {"shop": kit.source("shop")}, Key(Product, "shop", "A1"))
+    assert found is not None
+    name = next(each for each in found.reasons if each.path == "name")
+    assert (name.origin.kind, name.origin.run) == ("reconcile", (1, "repair", "ops", "the ERP says so"))
+    assert (name.check, name.lost.value, name.lost.how) == ("recorded", "Lamp", "overtaken")
+    said = next(each for each in telling.sentences(found) if "run 1" in each)
+    assert "came by run 1, a repair of ops, which asked the source at " in said
+    assert said.endswith(": the ERP says so.")
 
 
 def test_an_api_that_is_away_is_told(kit, source):

@@ -215,7 +215,7 @@ def test_a_finding_is_logged_when_it_opens_and_when_it_closes(watch, clock, seen
         watching.evaluate()
     opened, closed = (line for line in lines if line["event"].startswith("a finding"))
     assert (opened["rule"], opened["source"], opened["log_level"]) == ("misspelt_source", "shop", "warning")
-    assert "'shopp'" in opened["says"]
+    assert "'/hooks/shopp'" in opened["says"]
     assert (closed["event"], closed["lasted"]) == ("a finding has closed", "2:00:00")
 
 
@@ -311,6 +311,25 @@ def test_an_event_type_without_a_handler_is_told_once_in_the_log_with_what_it_is
             kit.send("shop", "prodct.updated", id=f"A{number}", data=named())
     (line,) = (line for line in lines if line["event"].startswith("no handler takes"))
     assert (line["source"], line["event_type"], line["perhaps"]) == ("shop", "prodct.updated", "product.updated")
+
+
+def test_a_misspelt_event_type_is_named_with_the_likely_one_in_the_reason_and_the_finding(kit, shop: Dialect):
+    counts = ProcessCounts()
+    ignored = kit.send("shop", "prodct.updated", id="A1", data=named()).delivery
+    with kit.database.write() as connection:
+        tallies.add(connection, "one", counts.look(), at=now())
+    reason = "No handler takes prodct.updated. Perhaps product.updated was meant."
+    assert kit.delivery(ignored)["reason"] == reason
+    (told,) = examine(kit.database, facts(kit), now=now())
+    assert (told.rule, told.evidence["likely"]) == ("no_handler", "product.updated")
+    kit.inbox.replay([int(ignored)], now=now())
+    kit.drain()
+    assert kit.delivery(ignored)["reason"] == reason, "the worker says the same"
+
+    @shop.on("prodct.updated")
+    def take(event: Event[Any], mirror: Mirror) -> None: ...
+
+    assert [each.rule for each in examine(kit.database, facts(kit), now=now())] == ["handler_appeared"]
 
 
 def test_what_was_ignored_is_found_the_same_day_and_offered_once_a_handler_takes_it(kit, shop: Dialect):

@@ -51,7 +51,7 @@ def write(database: Database, *external_ids: str, table: str = "products", sourc
         record(connection, rows, now=NOON)
 
 
-class Run:
+class Follower:
     """A follower under way on a thread of its own."""
 
     def __init__(self, database: Database, target: Target, options: FollowOptions) -> None:
@@ -82,11 +82,11 @@ class Run:
 @contextmanager
 def following(
     database: Database, url: str, *, secret: bytes | None = None, timeout: float = 5.0, ask: Any = None, **options: Any
-) -> Iterator[Run]:
+) -> Iterator[Follower]:
     """A follower until the end of the block, with waits that suit a test."""
     target = Target(url, follower=NAME, secret=secret, timeout=timeout, **({"ask": ask} if ask else {}))
     usual = {"name": NAME, "begin": "start", "poll": 0.02, "first_backoff": 0.04, "tries": 2}
-    run = Run(database, target, FollowOptions(**{**usual, **options}))
+    run = Follower(database, target, FollowOptions(**{**usual, **options}))
     try:
         yield run
     finally:

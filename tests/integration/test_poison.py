@@ -15,17 +15,18 @@ from typing import Any
 import httpx
 import pytest
 from odd_errors import ODD, TextRaises
-from serving import wait_until
 from shopping import NOON, named, new_shop, new_worker
 from sqlalchemy import text
 from sqlalchemy.exc import InvalidRequestError
 from trouble import refusing_changes
+from waiting import wait_until
 
 from handlers.catalog import Product
 from receiver import Discard, Event, Mirror, Retry, SourceSettings, Unreadable
 from receiver.codec import encode
 from receiver.database import bulk
 from receiver.inbox.retries import RetrySchedule
+from receiver.worker import worker
 from receiver.worker.thread import WorkerThread
 
 #: The shortest that an installation may set, and longer than that, but not for ever: the thread must end with the test.
@@ -109,6 +110,14 @@ def shop():
 
 
 @pytest.fixture
+def _short_pauses(monkeypatch):
+    """The worker pauses for an instant: after trouble, and between suspects while others cannot be claimed."""
+    monkeypatch.setattr(worker, "POLL_INTERVAL", 0.02)
+    monkeypatch.setattr(worker, "FIRST_RETRY_PAUSE", 0.02)
+    monkeypatch.setattr(worker, "LONGEST_RETRY_PAUSE", 0.2)
+
+
+@pytest.fixture
 def _picky(monkeypatch):
     """A driver that refuses some values, and says of others that the database is in trouble."""
     insert = bulk.insert_rows
@@ -157,7 +166,7 @@ def send_all(kit, chance: random.Random) -> dict[str, list[str]]:
     return sent
 
 
-@pytest.mark.usefixtures("_picky")
+@pytest.mark.usefixtures("_picky", "_short_pauses")
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 8))])
 def test_whatever_some_deliveries_do_the_good_ones_of_every_source_are_applied(kit, seed):
     for name in SOURCES:

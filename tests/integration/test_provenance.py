@@ -20,6 +20,7 @@ from receiver import Discard, Event, Mirror
 from receiver.dialects.sources import build_source
 from receiver.errors import Unavailable
 from receiver.inbox.tables import BODIES, DELIVERIES
+from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import Key, sql_table
 from receiver.provenance import candidates, telling
 from receiver.provenance.stored import stored_row
@@ -73,6 +74,33 @@ def test_the_value_before_is_what_lost_where_nothing_came_late(catalog):
     catalog.tell("product.updated", "A1", 9, {"price": "19.90"})
     lost = reason(why(catalog.kit), "price").lost
     assert (lost.value, lost.how, str(lost.version.arrival)) == (Decimal("17.00"), "overtaken", first)
+
+
+def test_what_was_ignored_and_is_replayed_after_newer_news_never_was_the_value(kit, shop):
+    early = kit.send("shop", "product.painted", id="A1", at=NOON, data={"name": "Old lamp"}).delivery
+    kit.send("shop", "product.updated", id="A1", at=NOON + timedelta(seconds=9), data={"name": "Lamp"})
+    kit.drain()
+
+    @shop.on("product.painted")
+    def paint(event: Event[Any], mirror: Mirror) -> None:
+        mirror.upsert(Product, event.entity_id, **event.data)
+
+    kit.advance(seconds=60)
+    kit.inbox.replay([int(early)], now=kit.now())
+    kit.drain()
+    assert kit.delivery(early)["outcome"] == "stale"
+    lost = reason(why(kit), "name").lost
+    assert (lost.value, lost.how, str(lost.version.arrival)) == ("Old lamp", "stale", early)
+
+
+def test_what_is_replayed_again_was_the_value_since_it_was_processed_first(catalog):
+    first = catalog.tell("product.updated", "A1", 1, {"name": "Old lamp"})
+    catalog.tell("product.updated", "A1", 9, {"name": "Lamp"})
+    catalog.kit.advance(seconds=60)
+    catalog.kit.inbox.replay([int(first)], now=catalog.kit.now())
+    catalog.kit.drain()
+    lost = reason(why(catalog.kit), "name").lost
+    assert (lost.value, lost.how, str(lost.version.arrival)) == ("Old lamp", "overtaken", first)
 
 
 def test_of_two_of_one_time_the_earlier_arrival_lost_by_a_tie(catalog):
@@ -207,7 +235,32 @@ def test_for_any_history_the_registers_that_are_retold_are_those_of_the_row(lend
     holds()
 
 
-# ── values without an answer ──── ───────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        ({"price": "21,90"}, "data.price"),
+        ({"values": {"price": [{"scope": {}, "value": "21,90"}]}}, "data.values.price"),
+        ({"price": {"amount": "on request"}}, "data.price"),
+    ],
+)
+def test_a_value_that_the_dialect_could_not_read_is_told_with_its_text(catalog, data, path):
+    catalog.tell("product.updated", "A1", 1, {"name": "Lamp", "price": None, "data": data})
+    found = why(catalog.kit)
+    assert reason(found, "price").unread.path == path
+    said = next(each for each in telling.sentences(found) if "could not read" in each)
+    assert "21,90" in said or "on request" in said
+    assert said.endswith(f" in {path}.")
+
+
+@pytest.mark.parametrize(
+    "data", [{"price": None}, {"price": ""}, {"price": "5"}, {"other": "21,90"}, {"parts": [{"price": "21,90"}]}]
+)
+def test_an_empty_price_alone_says_nothing_of_what_could_not_be_read(catalog, data):
+    catalog.tell("product.updated", "A1", 1, {"name": None, "price": None, "data": {**data, "name": ["x"]}})
+    assert [each.unread for each in why(catalog.kit).reasons if each.unread is not None] == []
+
+
+# ── values without an answer ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_expired_body_is_named_where_its_value_cannot_be_checked(catalog):
@@ -215,12 +268,11 @@ def test_an_expired_body_is_named_where_its_value_cannot_be_checked(catalog):
     catalog.tell("product.updated", "A1", 2, {"price": "5"})
     with catalog.kit.database.write() as connection:
         connection.execute(delete(BODIES).where(BODIES.c.delivery_id == int(old)))
+        connection.execute(delete(CHANGES))
     found = why(catalog.kit)
     name = reason(found, "name")
-    assert (name.check, name.because) == (
-        Checked.UNKNOWN,
-        f"unknown: delivery {old} gives no news, because its body has expired",
-    )
+    told = f"unknown: delivery {old} gives no news, because its body has expired"
+    assert (name.check, name.because) == (Checked.UNKNOWN, told)
     assert reason(found, "price").check is Checked.AGREES
     assert telling.overall(found) is Checked.UNKNOWN
     assert "Not run: the bodies of 1 have expired." in telling.sentences(found)[1]
@@ -232,7 +284,29 @@ def test_a_delivery_that_is_not_kept_any_more_is_still_named(catalog):
         connection.execute(delete(BODIES))
         connection.execute(delete(DELIVERIES))
     name = reason(why(catalog.kit), "name")
-    assert (name.origin.kind, str(name.origin.delivery_id), name.check) == ("delivery", old, Checked.UNKNOWN)
+    assert (name.origin.kind, str(name.origin.delivery_id), name.check) == ("delivery", old, Checked.RECORDED)
+
+
+def test_what_cannot_be_run_again_is_held_against_its_recorded_change(catalog):
+    old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp", "data": {"a": 1}})
+    catalog.tell("product.patched", "A1", 2, {"b": 2})
+    with catalog.kit.database.write() as connection:
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id == int(old)))
+    found = why(catalog.kit)
+    checks = {each.path: each.check for each in found.reasons}
+    assert (checks["name"], checks["data.a"], checks["data.b"]) == ("recorded", "recorded", "agrees")
+    assert (found.differing, telling.overall(found)) == ([], Checked.RECORDED)
+    assert "its body has expired" in reason(found, "name").because
+
+
+def test_a_row_that_somebody_changed_by_hand_differs_from_the_recorded_change(catalog):
+    old = catalog.tell("product.updated", "A1", 1, {"name": "Lamp"})
+    with catalog.kit.database.write() as connection:
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id == int(old)))
+        connection.execute(update(sql_table(Product)).values(name="Tent"))
+    found = why(catalog.kit)
+    assert found.differing == ["name"]
+    assert "which brought it, says something else" in reason(found, "name").because
 
 
 def test_the_answer_to_a_thin_event_is_not_guessed(kit, shop):
@@ -253,7 +327,16 @@ def test_the_answer_to_a_thin_event_is_not_guessed(kit, shop):
     source = build_source(source_settings("shop", thin), {"shop": shop})
     found = explain_row(kit.database, {"shop": source}, Key(Product, "shop", "A1"))
     assert [each for each, _ in found.recomputation.obstacles.values()] == [Obstacle.THIN]
-    assert "not kept" in reason(found, "name").because
+    assert (reason(found, "name").check, reason(found, "name").because) == (Checked.RECORDED, None)
+    assert "1 were hydrated" in telling.sentences(found)[1]
+    assert not any("hookmirror ask" in each for each in telling.sentences(found)), "its dialect has no lookup"
+
+    @shop.lookup(Product)
+    def look_up(api, wanted):
+        raise AssertionError("nobody asks the API here")
+
+    found = explain_row(kit.database, {"shop": source}, Key(Product, "shop", "A1"))
+    assert "run `hookmirror ask products shop A1`" in telling.sentences(found)[2]
 
 
 def test_a_handler_that_takes_a_session_is_not_run(kit, shop):
@@ -269,6 +352,7 @@ def test_a_handler_that_takes_a_session_is_not_run(kit, shop):
     times = len(ran)
     found = why(kit)
     assert len(ran) == times
+    assert reason(found, "name").check is Checked.RECORDED
     assert "takes mirror.session" in reason(found, "name").because
 
 
@@ -283,7 +367,7 @@ def test_a_handler_that_raises_today_harms_nobody_and_is_told(kit, shop, error):
 
     found = why(kit)
     assert "with today's code" in reason(found, "name").because
-    assert telling.overall(found) is Checked.UNKNOWN
+    assert telling.overall(found) is Checked.RECORDED
 
 
 def test_a_handler_that_hangs_is_left_behind_and_the_others_are_run(kit, shop, monkeypatch):

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import httpx
 import pytest
+from faults import Killed
 from paging import PagedSource, listened_to, mirrored
 from running import reconciled
 from shopping import named
@@ -360,10 +361,6 @@ def test_a_walk_that_broke_off_hours_ago_begins_anew(kit, lamps):
     kit.advance(hours=2)
     assert run(kit).resumed is None
     assert lamps.requests == [0, 3, 6, 0, 3, 6, 9]
-
-
-class Killed(BaseException):
-    """The process ended."""
 
 
 @contextmanager

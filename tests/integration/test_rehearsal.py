@@ -10,6 +10,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from modules import dialect_module
 from sqlalchemy import delete, update
 from telling import NOON
 
@@ -25,32 +26,6 @@ from receiver.rehearsal.rehearsal import NothingKept, rehearse
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.testing import TEST_SECRET, Webhooks
 
-#: A dialect; `{name}` and the body of its handler of updates are filled in.
-MODULE = """
-import os
-from datetime import datetime
-from typing import Any
-from pydantic import AwareDatetime, BaseModel
-from handlers.catalog import Product
-from receiver import Dialect, Envelope, Event, HmacSha256, Mirror
-
-dialect = Dialect("rehearsed", verify=HmacSha256(header="X-Webhook-Signature"))
-
-class Body(BaseModel):
-    type: str
-    id: str
-    timestamp: AwareDatetime
-    data: Any = None
-
-@dialect.envelope
-def read(body: Body) -> Envelope:
-    return Envelope(event_type=body.type, entity=("product", body.id), occurred_at=body.timestamp, data=body.data)
-
-@dialect.on("product.updated")
-def upsert(event: Event[Any], mirror: Mirror) -> None:
-    {handler}
-"""
-
 SETTINGS = f"""
 dialects = ["rehearsed_now"]
 [sources.rehearsed]
@@ -65,7 +40,7 @@ def write(tmp_path):
     """Writes a module with this handler beside the settings file."""
 
     def write(name: str, handler: str) -> str:
-        (tmp_path / f"{name}.py").write_text(MODULE.replace("{handler}", handler), "utf-8")
+        (tmp_path / f"{name}.py").write_text(dialect_module("rehearsed", handler=handler), "utf-8")
         return name
 
     return write

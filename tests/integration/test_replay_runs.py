@@ -241,12 +241,18 @@ def test_a_second_run_of_the_same_kind_and_source_is_refused_while_the_first_is_
     runs.finish(second)
 
 
-def test_a_paused_run_feeds_nothing_until_it_is_resumed(kit, runs):
+def begun(kit):
+    """A run of five deliveries, two of which are fed at a time, after its first step; and its number."""
     ids = send_and_drain(kit, *map(str, range(5)))
     runs = Runs(kit, batch_size=2)
     run = runs.plan(*ids)
     runs.start(run)
     runs.feeder.step(run)
+    return runs, run
+
+
+def test_a_paused_run_feeds_nothing_until_it_is_resumed(kit):
+    runs, run = begun(kit)
     runs.verbs.pause(asked("pause run"), run, now=kit.now())
     kit.drain()
     assert not runs.new_feeder().step(run)
@@ -256,12 +262,8 @@ def test_a_paused_run_feeds_nothing_until_it_is_resumed(kit, runs):
     assert runs.run(run)["tally"] == {"unchanged": 5}
 
 
-def test_a_cancelled_run_leaves_the_rest_as_it_is(kit, runs):
-    ids = send_and_drain(kit, *map(str, range(5)))
-    runs = Runs(kit, batch_size=2)
-    run = runs.plan(*ids)
-    runs.start(run)
-    runs.feeder.step(run)
+def test_a_cancelled_run_leaves_the_rest_as_it_is(kit):
+    runs, run = begun(kit)
     runs.verbs.cancel(asked("cancel run"), run, now=kit.now())
     kit.drain()
     assert not runs.new_feeder().step(run)

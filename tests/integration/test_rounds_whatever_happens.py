@@ -6,7 +6,8 @@ import random
 from contextlib import suppress
 
 import pytest
-from histories import FaultPlan, Killed
+from faults import Killed
+from histories import FaultPlan
 from shopping import NOON, drain, named, new_worker
 
 from receiver import Event, Mirror

@@ -150,6 +150,29 @@ def test_several_processes_that_start_at_once_migrate_one_after_the_other(databa
     assert sorted(done) == [False] * 5 + [True]
 
 
+def test_threads_that_bring_two_databases_up_at_once_do_not_disturb_each_other(tmp_path):
+    ready = threading.Barrier(2)
+    made = {}
+
+    def migrate(name):
+        with closing(Database(f"sqlite:///{tmp_path / name}")) as own:
+            ready.wait()
+            try:
+                Schema(own).upgrade()
+            except Exception as error:
+                made[name] = error
+            else:
+                made[name] = noted(own), column_of(own, "SELECT sql FROM sqlite_schema WHERE sql <> '' ORDER BY name")
+
+    threads = [threading.Thread(target=migrate, args=(name,)) for name in ("one.db", "two.db")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made["one.db"] == made["two.db"]
+    assert made["one.db"][0] == newest()
+
+
 def test_tables_made_without_a_note_of_a_revision_are_taken_as_the_first_release(database):
     database.create_tables()
     assert noted(database) == dict.fromkeys(newest(), "0001")

@@ -4,6 +4,8 @@
    kept in the folder FAILING_DISK_SHADOW, as the disk would have it after a power cut. A sync that fails returns EIO and
    forgets what was to be written: the kernel marks such pages clean, so that the next sync succeeds without them.
 
+   Reads fail, too, when they are told to.
+
    The words of the file `state` in the shadow folder, shared by all processes, are described in failing_disk.py. */
 
 #define _GNU_SOURCE
@@ -21,7 +23,8 @@
 #include <unistd.h>
 
 enum { LOG, DATA, KINDS };
-enum { SYNCS = 0, FAIL_FROM = 2, FAIL_UNTIL = 4, FAILED = 6, POWER_CUT = 8, COMMITS = 9, FAIL_COVERING = 10, WORDS = 11 };
+enum { SYNCS = 0, FAIL_FROM = 2, FAIL_UNTIL = 4, FAILED = 6, POWER_CUT = 8, COMMITS = 9, FAIL_COVERING = 10,
+       FAIL_READS = 11, WORDS = 12 };
 struct record { int64_t offset, length; }; /* a length of -1: the file was cut to `offset` bytes */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -35,6 +38,11 @@ static const char *root, *shadow;
 
 static ssize_t plain_pwrite(int fd, const void *data, size_t size, off64_t offset) {
     REAL(ssize_t, pwrite64, int, const void *, size_t, off64_t);
+    return real(fd, data, size, offset);
+}
+
+static ssize_t plain_pread(int fd, void *data, size_t size, off64_t offset) {
+    REAL(ssize_t, pread64, int, void *, size_t, off64_t);
     return real(fd, data, size, offset);
 }
 
@@ -113,11 +121,11 @@ static void confirm(int fd, int kind, const char *name) {
     static char page[1 << 16];
     struct record record;
     int copy = open_in_shadow(name, O_RDWR);
-    for (off64_t at = 0; pread(dirty_fd[kind], &record, sizeof record, at) == sizeof record; at += sizeof record) {
+    for (off64_t at = 0; plain_pread(dirty_fd[kind], &record, sizeof record, at) == sizeof record; at += sizeof record) {
         if (record.length < 0) plain_ftruncate(copy, record.offset);
         while (record.length > 0) {
             size_t wanted = record.length < (int64_t)sizeof page ? (size_t)record.length : sizeof page;
-            ssize_t found = pread(fd, page, wanted, record.offset);
+            ssize_t found = plain_pread(fd, page, wanted, record.offset);
             if (found <= 0) break;
             plain_pwrite(copy, page, found, record.offset);
             record.offset += found;
@@ -160,6 +168,21 @@ static ssize_t write_at(int fd, const void *data, size_t size, off64_t offset) {
 
 ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) { return write_at(fd, data, size, offset); }
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) { return write_at(fd, data, size, offset); }
+
+static ssize_t read_at(int fd, void *data, size_t size, off64_t offset) {
+    char name[PATH_MAX];
+    if (!state || state[FAIL_READS] <= 0 || kind_of(fd, name) < 0) return plain_pread(fd, data, size, offset);
+    lock();
+    int fails = state[FAIL_READS] > 0;
+    if (fails) state[FAIL_READS]--;
+    unlock();
+    if (!fails) return plain_pread(fd, data, size, offset);
+    errno = EIO;
+    return -1;
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t offset) { return read_at(fd, data, size, offset); }
+ssize_t pread64(int fd, void *data, size_t size, off64_t offset) { return read_at(fd, data, size, offset); }
 
 static int cut_to(int fd, off64_t size) {
     char name[PATH_MAX];

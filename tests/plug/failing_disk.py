@@ -20,8 +20,8 @@ import pytest
 SOURCE = Path(__file__).with_name("failing_disk.c")
 
 #: Places of the words that the library shares, each a signed integer of 8 bytes. The first four have one for each kind;
-#: the tenth counts the commits that are written and not flushed.
-SYNCS, FAIL_FROM, FAIL_UNTIL, FAILED, POWER_CUT, FAIL_COVERING, WORDS = 0, 2, 4, 6, 8, 10, 11
+#: the tenth counts the commits that are written and not flushed, and the last the reads that are still to fail.
+SYNCS, FAIL_FROM, FAIL_UNTIL, FAILED, POWER_CUT, FAIL_COVERING, FAIL_READS, WORDS = 0, 2, 4, 6, 8, 10, 11, 12
 
 #: Bytes that reach a disk together.
 SECTOR = 4_096

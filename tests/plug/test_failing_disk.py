@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
-from failing_disk import Kind
+from failing_disk import FAIL_READS, FailingDisk, Kind
 from power import SCENARIOS, SENDERS, SETUPS, Machine, machine, play
 
 #: For each scenario in each set-up; `python tests/plug/power.py --runs 10` tries more.
@@ -57,3 +61,61 @@ def test_while_every_sync_fails_nothing_is_acked_and_acks_go_on_when_they_succee
         running.senders.wait_for_acks(50)
         verdict = running.verdict("every sync", 0.0)
     assert verdict.good, str(verdict)
+
+
+#: A reader whose pages are no longer at hand, since another connection has written, meets one read that fails. Says
+#: whether the file is doubtful then, how a write fares, and how it fares once the file is shown to be sound.
+READING = f"""
+import mmap, os, struct, sys, time
+from receiver.database.database import Database
+from receiver.database.sqlite import checkpoints
+
+checkpoints.QUIET = checkpoints.POLL = checkpoints.IDLE_POLL = 2.0
+database = Database(sys.argv[1])
+database.look_after()
+beside = database.beside(connections=1)
+
+def write():
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS notes (words TEXT)")
+        connection.exec_driver_sql("INSERT INTO notes VALUES ('a')")
+
+def read():
+    with beside.read() as connection:
+        return connection.exec_driver_sql("SELECT count(*) FROM notes").scalar()
+
+write()
+read()
+write()
+with open(os.environ["FAILING_DISK_SHADOW"] + "/state", "r+b") as state:
+    struct.pack_into("q", mmap.mmap(state.fileno(), 0), {FAIL_READS} * 8, 1)
+for attempt in (read, write):
+    try:
+        attempt()
+    except Exception as error:
+        print(error.orig, database.is_sound)
+while not database.is_sound:
+    time.sleep(0.01)
+write()
+print(read())
+database.close()
+"""
+
+
+def test_a_read_that_fails_makes_the_file_doubtful_and_writes_go_on_once_it_is_shown_to_be_sound(tmp_path):
+    root = tmp_path / "disk"
+    root.mkdir()
+    disk = FailingDisk(root, tmp_path / "shadow")
+    done = subprocess.run(
+        [sys.executable, "-c", READING, f"sqlite:///{root}/mirror.db"],
+        env={**os.environ, **disk.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    disk.close()
+    assert done.stdout.splitlines() == [
+        "database disk image is malformed False",
+        "after an error of the disk the database is not yet shown to be sound False",
+        "3",
+    ], done.stderr

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -19,12 +18,12 @@ from typing import Any
 import httpx
 from forked import Forked
 from sqlalchemy import text
+from waiting import TIMEOUT, wait_until
 
+import handlers.catalog  # noqa: F401 (its tables are part of the mirror)
 from receiver.database.database import Database
+from receiver.database.schema import Schema
 from simulator.receiver_process import free_port
-
-#: Seconds that anything may take that a test waits for.
-TIMEOUT = 60.0
 
 SECRET = "secret-of-these-tests-only"
 PHRASE = "KeyPhraseOf32CharactersForTests1"
@@ -48,15 +47,6 @@ app_key = "app-key-of-these-tests"
 """
 
 HEADERS = {"sigma": "X-Sigma-Signature", "iimmpact": "X-Webhook-Signature", "indexed": "X-Webhook-Signature"}
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """What the condition says as soon as it is true. Fails after a while."""
-    end = time.monotonic() + TIMEOUT
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited {TIMEOUT:.0f} s for {what}"
-        time.sleep(0.01)
-    return found
 
 
 def signed(source: str, content: bytes) -> dict[str, str]:
@@ -98,6 +88,11 @@ class Folder:
         with closing(Database(self.url)) as beside, beside.write() as connection:
             found = connection.execute(text(sql))
             return [tuple(row) for row in found] if found.returns_rows else []
+
+    def migrate(self) -> None:
+        """Make the tables, for commands that want a database which is there."""
+        with closing(Database(self.url)) as database:
+            Schema(database).upgrade()
 
     def count(self, where: str = "true", table: str = "deliveries") -> int:
         return int(self.query(f"SELECT count(*) FROM {table} WHERE {where}")[0][0])

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
+from faults import Killed
 from serving import wait_until
 from sqlalchemy import event, func, select
 from starlette.applications import Starlette
@@ -48,10 +49,6 @@ STARTS = [
     datetime(2026, 11, 1, 5, 40, tzinfo=UTC),
     datetime(2026, 3, 8, 6, 55, tzinfo=UTC),
 ]
-
-
-class Killed(BaseException):
-    """The worker's process is gone: nothing of it runs any more, and what it did not commit never was."""
 
 
 def new_system(name: str, *, seed: int, start: datetime, **options: Any) -> Any:

@@ -31,7 +31,14 @@ with warnings.catch_warnings():
 TIMEOUT = 60.0
 
 #: A killed process loses nothing that it handed to the system, so these tests need not wait for the disk as well.
-SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "unix_socket_directories": ""}
+#: Shared memory is in the data folder, with which it goes.
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "unix_socket_directories": "",
+    "dynamic_shared_memory_type": "mmap",
+}
 
 #: From <linux/prctl.h>: the signal that a process is sent when its parent ends.
 PR_SET_PDEATHSIG = 1

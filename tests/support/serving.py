@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import httpx
 import uvicorn
 from senders import SOURCES, body, sent
 from sqlalchemy import text
+from waiting import TIMEOUT, wait_until
 
 from receiver.api.tokens import Scope, Tokens
 from receiver.database.database import Database
@@ -27,19 +27,7 @@ from receiver.settings.settings import Settings
 
 SECRET_KEY = "secret-key-of-these-tests-only"
 
-#: Seconds that anything may take that a test waits for.
-TIMEOUT = 60.0
-
 Headers = Mapping[str, str] | Sequence[tuple[bytes, bytes]]
-
-
-def wait_until(condition: Callable[[], Any], what: str = "the condition") -> Any:
-    """What the condition says as soon as it is true. Fails after a while."""
-    end = time.monotonic() + TIMEOUT
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited {TIMEOUT:.0f} s for {what}"
-        time.sleep(0.005)
-    return found
 
 
 class OneWrite(httpx.BaseTransport):

@@ -20,7 +20,7 @@ INDEXES = (
     ("ix_deliveries_entity", ("entity_id", "id"), "ended_at IS NOT NULL"),
 )
 
-#: Only a derived key is 64 hexadecimal digits behind the second of its change.
+#: Recognises derived keys: the second of the change, followed by 64 hexadecimal digits.
 #: The second is cut out of the text, because `strftime` would round the microseconds.
 REKEY_ON_SQLITE = """
 UPDATE {table} SET dedup_key = (

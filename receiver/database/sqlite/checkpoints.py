@@ -99,7 +99,7 @@ class Checkpoints:
                     pause = self._poll()
         finally:
             if not self._stopping.is_set():
-                log.critical("no checkpoints are made any more by this process; restart it")
+                log.critical("this process makes no checkpoints any more; restart it")
                 # Another process may succeed.
                 self._in_charge = False
                 self.soundness.let_go()
@@ -118,7 +118,10 @@ class Checkpoints:
         except Exception as error:
             # Any error may have occurred between a copy and its flush.
             self._doubt()
-            log.error("an odd error of a checkpoint; no acks until the database is shown to be sound", **_shown(error))
+            log.error(
+                "a checkpoint failed in an unexpected way; no acks until the database is shown to be sound",
+                **_shown(error),
+            )
             self._flush_again()
 
     def _flush_again(self) -> None:

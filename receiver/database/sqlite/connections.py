@@ -31,10 +31,10 @@ IMMEDIATELY = "BEGIN IMMEDIATE"
 #: Instructions of SQLite's between two checks whether a statement has taken too long: well below a millisecond.
 STEPS = 20_000
 
-#: SQLite goes on writing to a file that was moved or removed, so that acks would be lost with it.
+#: SQLite continues to write to a file that was moved or removed, so that acked webhooks would be lost with it.
 MOVED = "the file was moved or removed while it was open"
 
-#: After an I/O error, what was written before may be lost, although a later flush succeeds.
+#: After an I/O error, earlier writes may be lost, although a later flush succeeds.
 DOUBTFUL = "after an error of the disk the database is not yet shown to be sound"
 
 #: Bytes of the log that stay on the disk when it begins anew; what it had grown beyond is given back.
@@ -68,7 +68,7 @@ def look_after(engine: Engine) -> None:
 
 
 def limit_statements(engine: Engine, seconds: float) -> None:
-    """Have SQLite end every statement that runs later than so many seconds after its transaction began."""
+    """Make SQLite end statements that still run `seconds` after the beginning of their transaction."""
 
     def watch(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         connection.set_progress_handler(lambda: time.monotonic() > record.info.get("until", inf), STEPS)
@@ -83,7 +83,7 @@ def limit_statements(engine: Engine, seconds: float) -> None:
 
 @contextmanager
 def ending_statements(pooled: PoolProxiedConnection, seconds: float) -> Iterator[None]:
-    """Have SQLite end a statement of the block that runs later than so many seconds from now.
+    """Make SQLite end a statement of the block that still runs `seconds` after now.
 
     Where the connection's statements are limited anyway, the earlier moment counts.
     """
@@ -173,7 +173,7 @@ def _begin(connection: Connection) -> None:
 def take_turn(
     pooled: PoolProxiedConnection, run: Callable[[sqlite3.Connection], Result], autocheckpoint: int
 ) -> Result:
-    """What `run` returns, which needs the writer's lock. Raises what it raises: after `BUSY_TIMEOUT`, if that is taken.
+    """Call `run`, which needs the writer's lock, and return its result. Raises its error, after `BUSY_TIMEOUT` if busy.
 
     SQLite by itself would look for the lock ever more rarely, ten times a second in the end. Beside a process that
     writes all the time, as a worker does with a backlog, that misses most of the moments when it is free.
@@ -195,7 +195,7 @@ def when_free(run: Callable[[], Result]) -> Result:
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether somebody else was in the way."""
+    """Whether the error means that another connection held a lock."""
     return _code(error) == sqlite3.SQLITE_BUSY
 
 
@@ -203,7 +203,8 @@ def is_io_error(error: BaseException | None) -> bool:
     """Whether the system could not read or write, or flush: what was written before may be lost, too."""
     if not isinstance(error, sqlite3.Error) or isinstance(error, Doubtful):
         return False
-    return _code(error) == sqlite3.SQLITE_IOERR
+    # SQLite calls a database corrupt where the system could not read it (EIO), too.
+    return _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT)
 
 
 def give_back(driver: sqlite3.Connection, pages: int) -> int:

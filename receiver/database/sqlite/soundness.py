@@ -47,7 +47,7 @@ class Soundness:
         return not self._untold and len(marks) == 2 * MARK and marks[:MARK] == marks[MARK:]
 
     def doubt(self) -> None:
-        """No process gives acks from now on; not this one, even if the disk does not take that it doubts."""
+        """Stop all processes from acking; this one also if the disk refuses the record of the doubt."""
         with self._telling:
             self._untold = True
             with suppress(OSError):

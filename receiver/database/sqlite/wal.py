@@ -20,7 +20,7 @@ PORTION = 1 << 20
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC
 
-#: Flushes what was written, and of the file's data only what is needed to read it.
+#: Flushes the written data, and the file's metadata only as far as reading needs it.
 sync = getattr(os, "fdatasync", os.fsync)
 
 
@@ -58,7 +58,7 @@ class Wal:
         sync(self._data)
 
     def write_again(self, frames: int) -> None:
-        """Write so many frames again as they are, and flush them. Raises `OSError`.
+        """Write this many frames again unchanged, and flush them. Raises `OSError`.
 
         What was to be flushed and was not may count as flushed, so that only writing it again brings it to the disk.
         Hold a read transaction that keeps the log from beginning anew.

@@ -20,6 +20,7 @@ RULES: tuple[Rule, ...] = (
     work.api_fails,
     silence.source_silent,
     refusals.misspelt_source,
+    refusals.unknown_source,
     refusals.body_too_large,
     signatures.some_signatures_wrong,
     signatures.sender_not_switched,

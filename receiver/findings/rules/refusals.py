@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from receiver.findings.counting import TOO_LARGE
+from receiver.findings.counting import TOO_LARGE, UNKNOWN_SOURCE
 from receiver.findings.finding import Finding, clock_time, times
 from receiver.findings.situation import Situation, total
+from receiver.ingest.paths import HOOKS_PATH
 
 #: The least number of webhooks for a misspelt source; fewer may be chance.
 FEW_MISSPELT = 3
+
+#: So many webhooks for a name like no source's, over at least so long, come from a sender and not from a stranger.
+FEW_UNKNOWN, KEEPS_COMING = 10, timedelta(minutes=10)
 
 #: The least number of 503s, and the period within which they count.
 FEW_503, STILL_503 = 3, timedelta(minutes=10)
@@ -26,13 +30,38 @@ def misspelt_source(situation: Situation) -> Iterator[Finding]:
         if total(tallies) < FEW_MISSPELT:
             continue
         asked = tallies[-1].detail
+        address = asked if asked.startswith("/") else f"{HOOKS_PATH}{asked}"
         yield Finding(
             "misspelt_source",
             name,
             tallies[0].at,
-            f"{times(total(tallies), 'webhook')} came for the unknown source {asked!r}: was {name} meant?",
+            f"{times(total(tallies), 'webhook')} came to the address {address!r}, which is unknown: was "
+            f"{HOOKS_PATH}{name} meant?",
             f"Correct the URL at the sender: it ends in /hooks/{name}. Or name the source so in the settings.",
             {"refused": total(tallies), "asked_for": asked, "link": "/api/v1/tallies?kind=misspelt"},
+        )
+
+
+def unknown_source(situation: Situation) -> Iterator[Finding]:
+    """Webhooks keep coming for one name that is neither a source's nor like one.
+
+    Strangers try many names, each a few times at once: a sender comes back with the same one.
+    """
+    for name in sorted({each.detail for each in situation.tallied("", UNKNOWN_SOURCE)}):
+        tallies = situation.tallied("", UNKNOWN_SOURCE, {name})
+        if total(tallies) < FEW_UNKNOWN or tallies[-1].at - tallies[0].at < KEEPS_COMING:
+            continue
+        yield Finding(
+            "unknown_source",
+            "",
+            tallies[0].at,
+            f"{times(total(tallies), 'webhook')} came to {HOOKS_PATH}{name} since "
+            f"{clock_time(tallies[0].at, situation.now)}, and the settings have no source {name!r}",
+            f"If it is yours, add a table [sources.{name}] to the settings, and run `hookmirror reload`; if it was "
+            "yours, remove the address at the sender. If nobody knows it, a stranger tries and nothing is lost: "
+            "acknowledge this.",
+            {"refused": total(tallies), "asked_for": name, "link": f"/api/v1/tallies?kind={UNKNOWN_SOURCE}"},
+            about=name,
         )
 
 

@@ -23,13 +23,15 @@ def no_handler(situation: Situation) -> Iterator[Finding]:
             each.first,
             f"{times(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
             f"{'was' if each.number == 1 else 'were'} ignored since {clock_time(each.first, situation.now)}, because "
-            "no handler takes this event type",
-            "If it is wanted, write a handler, or correct the event type of the one that should take it; afterwards "
+            "no handler takes this event type" + (f": was {each.likely} meant?" if each.likely is not None else ""),
+            (f"If {each.likely} was meant, correct the event type at the sender. " if each.likely is not None else "")
+            + "If it is wanted, write a handler, or correct the event type of the one that should take it; afterwards "
             "the ignored ones are offered for replay. If not, acknowledge this, or register a handler that raises "
             "Discard.",
             {
                 "ignored": each.number,
                 "event_type": each.event_type,
+                "likely": each.likely,
                 "link": f"/api/v1/deliveries?source={each.source}&state=ignored",
             },
             about=each.event_type,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -92,7 +93,8 @@ def api_fails(situation: Situation) -> Iterator[Finding]:
 
 
 def one_cause(situation: Situation) -> Iterator[Finding]:
-    """Deliveries die or fail repeatedly with one cause, possibly since a new release."""
+    """Deliveries die, or fail again and again, for one cause; perhaps since another release."""
+    causes = Counter(fault.source for fault in situation.faults if fault.dead)
     for fault in situation.faults:
         if not fault.dead and (fault.waiting < FEW_WAITING or _is_of_the_api(situation, fault)):
             continue
@@ -106,7 +108,7 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
             f"{fault.cause}",
             "Mend the handler or the source, "
             + ("or return to the earlier release, " if start is not None else "")
-            + f"then run `hookmirror replay --source {fault.source} --state dead`.",
+            + _replay(fault, causes[fault.source]),
             {
                 "dead": fault.dead,
                 "waiting": fault.waiting,
@@ -116,6 +118,14 @@ def one_cause(situation: Situation) -> Iterator[Finding]:
             },
             about=fault.id,
         )
+
+
+def _replay(fault: Fault, causes: int) -> str:
+    """The command that sends the deliveries through again, and how many findings it is enough for."""
+    if not fault.dead:
+        return "then wait for the next attempts."
+    command = f"then run `hookmirror replay --source {fault.source} --state dead`"
+    return f"{command}." if causes == 1 else f"{command} once: it is for all {causes} causes of {fault.source}."
 
 
 def _came_with(fault: Fault, start: Start) -> bool:

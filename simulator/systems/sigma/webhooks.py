@@ -85,7 +85,7 @@ class Webhooks:
 
 
 def shown(hook: Subscription) -> dict[str, Any]:
-    """A webhook as the API answers with it: no description or secret where there is none."""
+    """Format a webhook for the API's answer, without a description or secret if it has none."""
     return {
         "id": hook.id,
         "name": hook.name,

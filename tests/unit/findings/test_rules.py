@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from receiver.findings.counting import RUNNING, TOO_LARGE, WATCHED
+from receiver.findings.counting import RUNNING, TOO_LARGE, UNKNOWN_SOURCE, WATCHED
 from receiver.findings.faults import Fault
 from receiver.findings.finding import Finding
 from receiver.findings.rules import findings
@@ -172,8 +172,37 @@ def test_secrets_that_belong_to_different_webhook_records_are_no_rotation():
 def test_a_misspelt_address_is_told_with_the_name_that_was_meant():
     finding = the_finding(with_tallies(tally("misspelt", 9, 5, 1, detail="shopp")))
     assert finding.rule == "misspelt_source"
-    assert "'shopp'" in finding.says
+    assert finding.says == "3 webhooks came to the address '/hooks/shopp', which is unknown: was /hooks/shop meant?"
     assert "/hooks/shop" in finding.mend
+
+
+def test_an_address_outside_of_hooks_is_told_as_it_was_asked_for():
+    finding = the_finding(with_tallies(tally("misspelt", 9, 5, 1, detail="/hook/shop")))
+    assert "'/hook/shop'" in finding.says
+
+
+def test_two_webhooks_to_a_misspelt_address_are_chance():
+    assert rules_of(with_tallies(tally("misspelt", 9, 5, detail="shopp"))) == []
+
+
+def test_a_sender_that_keeps_coming_for_a_source_that_is_not_there_is_told():
+    finding = the_finding(with_tallies(tally(UNKNOWN_SOURCE, *range(0, 20, 2), source="", detail="erp")))
+    assert (finding.rule, finding.source, finding.evidence["asked_for"]) == ("unknown_source", "", "erp")
+    assert finding.says == "10 webhooks came to /hooks/erp since 11:42 UTC, and the settings have no source 'erp'"
+    assert "[sources.erp]" in finding.mend
+
+
+def test_strangers_who_try_names_are_no_finding():
+    names = (tally(UNKNOWN_SOURCE, minute, source="", detail=f"name {minute}", number=9) for minute in range(60))
+    assert rules_of(with_tallies(*names)) == [], "each name a few times"
+    assert rules_of(with_tallies(tally(UNKNOWN_SOURCE, 4, 3, source="", detail="erp", number=500))) == [], "at once"
+
+
+def test_a_likely_event_type_is_named_in_the_finding():
+    ignored = Unhandled("shop", "prodct.updated", 4, NOW - HOUR, NOW, likely="product.updated")
+    finding = the_finding(replace(WELL, unhandled=[ignored]))
+    assert finding.says.endswith("no handler takes this event type: was product.updated meant?")
+    assert finding.mend.startswith("If product.updated was meant, correct the event type at the sender.")
 
 
 def test_a_body_that_is_too_large_is_told_with_the_bound_that_would_take_it():

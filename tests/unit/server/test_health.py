@@ -66,7 +66,7 @@ def test_an_error_of_ours_is_told_once_with_its_traceback_and_a_gone_asker_not_a
             with socket.create_connection(address) as asking:
                 asking.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
                 assert asking.recv(1) == b""
-    told = [line for line in logs if "a question about the worker" in line["event"]]
+    told = [line for line in logs if "cannot answer a request for health" in line["event"]]
     assert [line["exception"].splitlines()[-1] for line in told] == ["ValueError"]
 
 

@@ -188,6 +188,22 @@ def test_an_io_error_of_a_commit_makes_the_file_doubtful(looked_after):
     assert not looked_after.is_sound
 
 
+def meets_an_io_error(transaction):
+    with suppress(OperationalError), transaction():
+        raise io_error()
+
+
+def test_a_reader_that_meets_errors_again_and_again_stops_the_acks_only_once_and_a_writer_each_time(looked_after):
+    soundness = looked_after._care.checkpoints.soundness
+    looked_after._care.checkpoints.stop()
+    marks = [soundness.last_doubt()]
+    for transaction in (looked_after.read, looked_after.read, looked_after.write):
+        meets_an_io_error(transaction)
+        marks.append(soundness.last_doubt())
+        soundness.confirm(marks[-1])
+    assert marks[0] != marks[1] == marks[2] != marks[3]
+
+
 class CountedLock:
     """A lock that tells how many wait for it."""
 

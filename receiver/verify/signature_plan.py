@@ -1,0 +1,163 @@
+"""The plan of a composed signature: what follows from its values, worked out once, and run for each webhook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from hmac import HMAC, compare_digest
+from typing import Protocol
+
+from receiver.errors import WiringError
+from receiver.verify import algorithms
+from receiver.verify.algorithms import DIGESTS, AlgorithmName, KeyForm
+from receiver.verify.encodings import ENCODINGS
+from receiver.verify.freshness import Fresh, FreshnessCheck
+from receiver.verify.places import SignaturePlace
+from receiver.verify.request import RawHeaders, WebhookRequest, repeated, wire_text
+from receiver.verify.templates import Template
+
+#: Secrets whose HMAC is remembered.
+MOST_KEYS = 1_024
+
+#: Makes the signed text where no template can: pure, without I/O or a clock.
+TextOf = Callable[[WebhookRequest], bytes]
+
+
+class SignatureValues(Protocol):
+    """The values that a signature is composed of; `receiver.verify.composed.Signature` has them."""
+
+    @property
+    def signed(self) -> str | TextOf: ...
+    @property
+    def at(self) -> SignaturePlace: ...
+    @property
+    def by(self) -> AlgorithmName: ...
+    @property
+    def key(self) -> KeyForm: ...
+    @property
+    def written(self) -> str: ...
+    @property
+    def fresh(self) -> Fresh | None: ...
+    @property
+    def covers(self) -> tuple[str, ...]: ...
+    @property
+    def needs_url(self) -> bool: ...
+
+
+def _covers_time(fresh: Fresh, covers: Sequence[str]) -> bool:
+    """Whether a function covers the signed time. What it does with the signature's own header is its own affair."""
+    place = fresh.stands_in
+    return place.kind == "field" or place.name in map(str.lower, covers)
+
+
+class SignaturePlan:
+    """What follows from the values of a signature, worked out once."""
+
+    def __init__(self, of: SignatureValues) -> None:
+        """Raises `WiringError` for values that do not fit together."""
+        self._by, self._key = of.by, of.key
+        self._encoding = ENCODINGS[of.written]
+        #: HMACs with their secret already in them: setting one up costs more than the hash of a usual body.
+        self._keyed: dict[bytes, HMAC] = {}
+        self._is_digest = of.by in DIGESTS
+        #: Bytes of the signature; 0 if they depend on the key.
+        self.size = DIGESTS[of.by][1] if self._is_digest else 64 if of.by == "ed25519" else 0
+        self._template = Template(of.signed) if isinstance(of.signed, str) else None
+        self._function = None if isinstance(of.signed, str) else of.signed
+        self.placeholders = [] if self._template is None else self._template.placeholders
+        self._check_names(of)
+        covered = of.covers if self._template is None else self._template.headers
+        self.signed = frozenset(name.lower() for name in covered)
+        time = () if of.fresh is None or of.fresh.stands_in.kind != "header" else (of.fresh.stands_in.name,)
+        self.names = tuple(dict.fromkeys([*(name.lower() for name in of.at.headers), *sorted(self.signed), *time]))
+        self._wanted = frozenset(map(wire_text, self.names))
+        self.freshness = None if of.fresh is None or of.fresh.within is None else FreshnessCheck(of.fresh)
+        self.has_secret = any(each.kind == "secret" for each in self.placeholders)
+        self.needs_url = of.needs_url or any(each.kind == "url" for each in self.placeholders)
+
+    def _check_names(self, of: SignatureValues) -> None:
+        places = [*self.placeholders, *([of.fresh.stands_in] if of.fresh is not None else [])]
+        for each in places:
+            if each.kind == "field" and not of.at.has_fields:
+                raise WiringError(
+                    f"{{{each.name}}} would be a field of {of.at.name}, which has none: write {{header:{each.name}}} "
+                    "for a header, or say the `items` and the `field` of its Header(…)."
+                )
+        if of.fresh is not None and self._template is not None and of.fresh.stands_in not in self.placeholders:
+            raise WiringError(f"{of.fresh.time} is not in the template, so anybody could set it: remove `fresh`.")
+        if self._template is None and of.fresh is not None and not _covers_time(of.fresh, of.covers):
+            raise WiringError(
+                f"{of.fresh.time} is not in `covers`, so anybody could set it: add it, or remove `fresh`."
+            )
+        if self._template is not None and not any(each.kind in ("body", "url") for each in self.placeholders):
+            raise WiringError(
+                f"The template {self._template.text!r} does not cover the {{body}}, so anybody could write it."
+            )
+        if (of.by == "sha256") != any(
+            each.kind == "secret" for each in self.placeholders
+        ) and self._template is not None:
+            raise WiringError('{secret} stands in a template with by="sha256", and only there.')
+
+    def headers_of(self, headers: RawHeaders) -> dict[bytes, bytes]:
+        """The headers that count. Raises `NotVerified` for one that stands in the request twice."""
+        wanted = self._wanted
+        chosen = [pair for pair in headers if pair[0] in wanted]
+        found = dict(chosen)
+        if len(found) != len(chosen):
+            names = [name for name, _ in chosen]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise repeated(twice.decode(), names.count(twice))
+        return found
+
+    def text_of(
+        self, request: WebhookRequest, headers: dict[bytes, bytes], fields: Mapping[bytes, bytes], secret: bytes
+    ) -> bytes:
+        """The signed text. Raises `NotVerified`."""
+        if self._template is not None:
+            return self._template.text_of(request, headers, fields, secret)
+        assert self._function is not None
+        text = self._function(request)
+        if type(text) is not bytes:
+            raise TypeError(f"the function for the signed text returned {type(text).__name__} instead of bytes")
+        return text
+
+    def fits(self, secret: bytes, text: bytes, signatures: list[bytes]) -> bool:
+        """Whether one of the signatures is that of the text with this secret."""
+        if self._is_digest:
+            expected = self._encoding.expected(self._digest(secret, text))
+            spelled = self._encoding.spelled
+            # A generator would cost as much as the comparison of the one signature that nearly every request has.
+            return True in [compare_digest(spelled(each), expected) for each in signatures]
+        key = algorithms.public_key(secret, self._by, self._key)
+        return any(algorithms.is_signed(self._by, key, self._read(each), text) for each in signatures)
+
+    def _digest(self, secret: bytes, text: bytes) -> bytes:
+        if self._by == "sha256":
+            return sha256(text).digest()
+        keyed = self._keyed.get(secret)
+        if keyed is None:
+            if len(self._keyed) >= MOST_KEYS:
+                self._keyed.clear()
+            keyed = self._keyed[secret] = algorithms.keyed(self._by, self._key, secret)
+        made = keyed.copy()
+        made.update(text)
+        return made.digest()
+
+    def signature(self, secret: bytes, text: bytes) -> str:
+        """The signature as it is written. Raises `WrongKey`."""
+        if self._is_digest:
+            return self._encoding.write(self._digest(secret, text))
+        key = algorithms.private_key(secret, self._by, self._key)
+        return self._encoding.write(algorithms.signed(self._by, key, text))
+
+    def is_well_formed(self, signature: bytes) -> bool:
+        """Whether this is how a signature is written, whatever it signs."""
+        read = self._read(signature)
+        return bool(read) and self.size in (0, len(read))
+
+    def _read(self, signature: bytes) -> bytes:
+        """The bytes of a signature; none if it is not written as it should be."""
+        try:
+            return self._encoding.read(signature)
+        except ValueError:
+            return b""

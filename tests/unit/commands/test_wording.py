@@ -1,0 +1,85 @@
+"""Messages of the API as commands say them, in the database of the settings and over the API alike."""
+
+from __future__ import annotations
+
+import ast
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+
+import receiver
+from receiver.api.routes import answer_refused
+from receiver.api.search import Q
+from receiver.cli import app
+from receiver.commands.wording import COMMANDS_OF_ADDRESSES, command_words, words_of
+from receiver.errors import NAMES_HEADER, BadRequest, HookmirrorError
+from receiver.search.arguments import parse_moment, parse_text
+from receiver.search.filters import DeliveryFilter
+
+
+def refusal(ask) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
+        ask()
+    return caught.value
+
+
+def test_a_parameter_is_named_as_the_option_that_gives_it():
+    error = refusal(lambda: parse_moment("from", "yesterday", now=datetime.now(UTC)))
+    assert words_of(error).startswith("--since takes a time")
+    assert str(error).startswith("`from` takes a time"), "over the API it is called so"
+
+
+def test_a_parameter_without_an_option_of_another_name_is_named_as_options_are_written():
+    assert words_of(refusal(lambda: parse_text("event_type", ""))).startswith("--event-type is empty")
+
+
+def test_an_argument_is_named_as_the_help_shows_it():
+    assert words_of(refusal(lambda: Q.read("x" * 10_000))).startswith("TEXT takes at most")
+
+
+def test_two_times_in_the_wrong_order_are_named_as_both_options():
+    noon = datetime(2026, 3, 4, 12, tzinfo=UTC)
+    wrong = refusal(lambda: DeliveryFilter(begin=noon, end=noon - timedelta(hours=1)))
+    assert words_of(wrong) == "--since is later than --until, so nothing lies between them: swap them."
+
+
+def test_an_address_becomes_the_command_that_lists_the_same():
+    said = command_words("See `/api/v1/deliveries`.", ["/api/v1/deliveries"])
+    assert said == "See `hookmirror deliveries`."
+
+
+def test_what_a_message_quotes_otherwise_is_left_as_it_is():
+    assert command_words("`from` stands in `text`", ["from"]) == "--since stands in `text`"
+    assert words_of(HookmirrorError("`from` is a word")) == "`from` is a word"
+
+
+def test_the_answer_of_the_api_says_what_its_message_names():
+    answer = answer_refused(Request({"type": "http"}), refusal(lambda: parse_text("reason", "")))
+    assert answer.headers[NAMES_HEADER] == "reason"
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS_OF_ADDRESSES.values()))
+def test_every_command_that_a_message_can_name_exists(command):
+    name = command.split()[1]
+    assert name in {each.name or each.callback.__name__ for each in app.registered_commands}
+
+
+def test_every_error_that_quotes_a_parameter_says_so():
+    """The mechanism works only where the names are given along: no BadRequest may quote a parameter without."""
+    wrong = []
+    folder = Path(receiver.__file__).parent
+    # What the console refuses is read by people in a browser, and names settings.
+    for path in sorted(each for each in folder.rglob("*.py") if "console" not in each.parts):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("BadRequest", "NotFound", "NotThisFeed"):
+                said = "".join(
+                    each.value
+                    for each in ast.walk(node)
+                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                )
+                if re.search(r"`[a-z_/]", said) and not any(each.arg == "names" for each in node.keywords):
+                    wrong.append(f"{path.name}:{node.lineno}")
+    assert wrong == []

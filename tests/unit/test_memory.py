@@ -1,0 +1,34 @@
+"""Temporary files in memory: of a process that was killed they go at the next start, of one that runs they stay."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from memory import claim_folder, remove_abandoned
+
+
+def claim_in_another_process(memory) -> int:
+    """Its process, which has claimed a folder and waits to be killed."""
+    claimed, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        (claim_folder(memory) / "left").touch()
+        os.write(tell, b"x")
+        signal.pause()
+    os.read(claimed, 1)
+    os.close(claimed)
+    os.close(tell)
+    return child
+
+
+def test_files_of_a_killed_process_are_removed_and_those_of_others_are_left(tmp_path):
+    (tmp_path / "another-programs").mkdir()
+    child = claim_in_another_process(tmp_path)
+    (folder,) = tmp_path.glob("hookmirror-tests-*")
+    remove_abandoned(tmp_path)
+    assert (folder / "left").exists()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    remove_abandoned(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["another-programs"]
