@@ -247,6 +247,12 @@ class Dialect:
         return tuple(self._handlers)
 
     @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """The functions that decide what becomes of a delivery, in the order of their registration."""
+        read = () if self._read is None else (self._read,)
+        return (*read, *(each.function for each in (*self._hydrators, *self._handlers)))
+
+    @property
     def event_types(self) -> list[str]:
         """The event types that handlers take, as their patterns say them."""
         return [handler.pattern.text for handler in self._handlers]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, update
 
+from receiver.database.columns import UtcDateTime
 from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused
 from receiver.inbox import refused
@@ -15,6 +17,7 @@ from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Refusal
+from receiver.inbox.tables import DELIVERIES, IDS, State, in_state
 from receiver.ingest.admission import Request, admit
 from receiver.ingest.source import VerifiableSource
 from receiver.ingest.unhandled import count_ignored
@@ -74,8 +77,9 @@ def _verify_batch(
         (each.id, arrival) for each, arrival in zip(some, admitted, strict=True) if isinstance(arrival, Arrival)
     ]
     left = sum(isinstance(each, Refused) for each in admitted)
-    for _, arrival in verified:
-        arrival.id = ids.draw()
+    came = {each.id: each.received_at for each in some}
+    for kept_id, arrival in verified:
+        arrival.id, arrival.received_at = ids.draw(), came[kept_id]
     answers = _accept(inbox, verified, along) if verified else []
     metrics.count_accepted((arrival.source, arrival.secret, answer.status) for arrival, answer in answers)
     count_ignored(answers)
@@ -108,5 +112,10 @@ def _take_and_accept(
         if not arrivals:
             return []
         answers = resolve_duplicates(connection, arrivals)
+        # They came long ago, and yet nobody has kept them waiting: else the backlog would look as old as they are.
+        connection.execute(_DUE_NOW, {"ids": [arrival.id for arrival in arrivals], "now": datetime.now(UTC)})
         along(connection, answers)
         return list(zip(arrivals, answers, strict=True))
+
+
+_DUE_NOW = update(DELIVERIES).where(IDS, in_state(State.PENDING)).values(due_at=bindparam("now", type_=UtcDateTime()))

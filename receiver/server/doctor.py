@@ -25,6 +25,7 @@ from receiver.findings.standing import standing
 from receiver.inbox.inbox import Inbox, pending_sources
 from receiver.logs.safe_text import sentence
 from receiver.mirror.rows import mirror_tables
+from receiver.moments import time_text
 from receiver.runs.schedule import statuses
 from receiver.server.permissions import exposures
 from receiver.server.registry import Reading
@@ -193,7 +194,7 @@ def _reconciles(database: Database, sources: Mapping[str, Source]) -> Iterator[C
 
 
 def _shown(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
+    return "never" if moment is None else time_text(moment)
 
 
 def _findings(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:

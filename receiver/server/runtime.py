@@ -123,10 +123,14 @@ class Runtime:
         return Registration(self.database, self.schema, self.sources, kind=kind, files=lambda: self.settings.files)
 
 
-def install() -> Runtime:
-    """Make the runtime from the settings, and set up logging. Raises `ConfigurationError` for mistakes."""
+def install(*, quiet: bool = False) -> Runtime:
+    """Make the runtime from the settings, and set up logging. Raises `ConfigurationError` for mistakes.
+
+    With `quiet`, as for a command that answers a person, the log has warnings and no lines of progress, unless the
+    settings ask for `debug`.
+    """
     settings = load()
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure("warning" if quiet and settings.log_level == "info" else settings.log_level, settings.log_format)
     if sharing.unshared() is not None:
         log.warning("this process does not share its metrics", reason=sharing.unshared())
     if not settings.sources:
