@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures"),
     ("logs", "metrics"),
+    ("header_values",),
     ("envelope", "loading", "shadowing"),
     ("verify",),
     ("senders", "settings"),
@@ -58,7 +59,17 @@ PURE = (
         "verify.ciphers",
     ),
     *("verify.request", "verify.verifiers", "verify.encodings", "verify.templates", "verify.places"),
-    *("verify.algorithms", "verify.freshness", "verify.composed", "verify.signature_plan", "senders"),
+    *(
+        "verify.algorithms",
+        "verify.freshness",
+        "verify.composed",
+        "verify.signature_plan",
+        "verify.secret_forms",
+        "verify.diagnosis",
+        "header_values",
+        "dialects.taking_headers",
+        "senders",
+    ),
     *("logs.escapes", "logs.rates", "logs.safe_text", "settings.settings", "settings.account", "settings.environment"),
     *(
         "settings.limits",

@@ -72,6 +72,17 @@ def _mistakes(error: ValidationError, what: str) -> str:
         return f"{error.error_count()} mistakes, which cannot be told ({name_of(failed)})"
 
 
+def check_plain(dialect: str, function: Any, what: str, parameters: tuple[str, ...]) -> None:
+    """Raises `WiringError` for an async function, and for one with other parameters."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise WiringError(
+            f"{called(function)} is async, and {what} is a plain `def`: move what waits for I/O into a "
+            f"function under @{dialect}.hydrate(…)."
+        )
+    if len(inspect.signature(function).parameters) != len(parameters):
+        raise WiringError(f"{called(function)} is {what}, so it takes ({', '.join(parameters)}).")
+
+
 def called(function: Any) -> str:
     """The name of a function, or of whatever else is called."""
     return str(getattr(function, "__qualname__", type(function).__name__))

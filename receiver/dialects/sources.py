@@ -11,8 +11,10 @@ from pathlib import Path
 from receiver.dialects.compression import decompressed, is_compressed
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.items import MOST_EVENTS
+from receiver.dialects.own_settings import adopt_own_settings
 from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
+from receiver.header_values import KeptBody
 from receiver.loading import foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
@@ -45,7 +47,10 @@ class Source:
 
     def read(self, verified: bytes) -> ReadBody:
         """What a verified body says, which depends on these bytes alone. Raises `Unreadable`."""
-        return self.dialect.read(self.open(verified), most_events=self.max_events)
+        opened = self.open(verified)
+        if isinstance(verified, KeptBody) and opened is not verified:
+            opened = KeptBody.of(opened, verified.headers)
+        return self.dialect.read(opened, most_events=self.max_events)
 
     def can_look_up(self, table: type[MirrorRow]) -> bool:
         """Whether its dialect can ask its API for one row of the table."""
@@ -177,7 +182,7 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
             f"The source {settings.name} speaks `{settings.dialect}`, which is not among the dialects: choose one of "
             f"{', '.join(sorted(dialects))}, or name your own under `dialects`."
         )
-    credentials = settings.credentials()
+    credentials = replace(settings.credentials(), own=adopt_own_settings(settings, dialect.settings_model))
     with foreign_code(f"The verifier of {dialect.name}, asked about the source {settings.name},", holds_secrets=True):
         wrong = dialect.verifier.check(credentials)
     if wrong is not None:

@@ -16,6 +16,7 @@ from receiver.dialects.compression import is_compressed
 from receiver.dialects.replies import SenderReply
 from receiver.envelope import Bundle
 from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
+from receiver.header_values import KeptBody, mark
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.bundles import spread
 from receiver.inbox.tables import State
@@ -26,7 +27,7 @@ from receiver.ingest.unhandled import tell_unhandled
 from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
-from receiver.logs.safe_text import quoted, told
+from receiver.logs.safe_text import name_of, quoted, told
 from receiver.verify.request import RawHeaders, WebhookRequest
 from receiver.verify.verifiers import Verified
 
@@ -89,7 +90,9 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
         return refusal
     except BaseException:
         # Raised by a dialect's verifier. Even SystemExit concerns this one request only.
-        log.exception("cannot verify a webhook; its sender is asked to retry", about={"source": request.source.name})
+        verifier = name_of(request.source.dialect.verifier)
+        about = {"source": request.source.name, "verifier": verifier}
+        log.exception("cannot verify a webhook; its sender is asked to retry", about=about)
         return Unavailable("This cannot be verified now, because of an error here. Send it again later.")
 
 
@@ -106,16 +109,16 @@ def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
 
     A challenge is answered instead. Raises `NotVerified`, and what `answer_challenge` raises.
     """
-    source, headers, body = request.source, _trimmed(request.headers), request.body
-    judged = WebhookRequest(body, headers, target=request.target, public_url=source.credentials.public_url, at=now)
-    verified, encrypted = _verify(source, judged)
+    source, body = request.source, request.body
+    asked = judged(request, at=now)
+    verified, encrypted = _verify(source, asked)
     opened = _opened(source, verified.plain)
     plain = source.dialect.verifier.redact(opened, source.credentials)
     if type(plain) is not bytes or type(verified.secret) not in (int, NoneType):
         # A wrong result of a foreign verifier must not fail a batch that holds other webhooks.
         raise TypeError(f"the verifier of {source.dialect.name} returned {quoted(plain)}, {quoted(verified.secret)}")
     if source.dialect.challenges:
-        reply = answer_challenge(source, "POST", request.target, headers, plain, verified=True)
+        reply = answer_challenge(source, "POST", request.target, asked.headers, plain, verified=True)
         if reply is not None:
             return reply
     # Stored as received, unless credentials were redacted from the content.
@@ -124,10 +127,12 @@ def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
         source=source.name,
         body=kept,
         plain=None if plain is kept or plain == kept else plain,
-        headers=_kept(headers, source.dialect.kept_headers),
+        headers=_kept(asked.headers, source.dialect.kept_headers),
         received_at=now,
         secret=verified.secret,
     )
+    if source.dialect.reads_headers:
+        plain = _with_headers(arrival, plain, asked, verified, source.dialect.trusts_header)
     try:
         found = source.read(plain)
         if isinstance(found, Bundle):
@@ -139,6 +144,17 @@ def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
     else:
         _ignore_unhandled(source, arrival)
     return arrival
+
+
+def _with_headers(
+    arrival: Arrival, plain: bytes, asked: WebhookRequest, verified: Verified, trusted: str | None
+) -> KeptBody:
+    """The body with the headers that its envelope may read, which the arrival keeps. Raises `NotVerified`."""
+    if trusted is not None:
+        # Of two values nobody knows which was meant, so the request is refused as for a repeated signature.
+        asked.header(trusted)
+    arrival.headers = mark(arrival.headers, verified.signed, trusted)
+    return KeptBody.of(plain, arrival.headers)
 
 
 def _bundled(source: VerifiableSource, arrival: Arrival, bundle: Bundle) -> Arrival:
@@ -160,6 +176,12 @@ def _ignore_unhandled(source: VerifiableSource, arrival: Arrival) -> None:
 
 def _tell_unreadable(arrival: Arrival) -> None:
     log.warning("kept a webhook that cannot be read", about={"source": arrival.source}, reason=arrival.reason)
+
+
+def judged(request: Request, *, at: datetime) -> WebhookRequest:
+    """The request as a verifier gets it; `at` is its arrival."""
+    public_url = request.source.credentials.public_url
+    return WebhookRequest(request.body, _trimmed(request.headers), target=request.target, public_url=public_url, at=at)
 
 
 def _verify(source: VerifiableSource, request: WebhookRequest) -> tuple[Verified, bool]:

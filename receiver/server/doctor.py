@@ -19,6 +19,7 @@ from receiver.database.errors import explain
 from receiver.database.schema import Schema
 from receiver.database.urls import absent_file
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.findings.standing import standing
@@ -110,6 +111,18 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         unsigned = ", takes unsigned webhooks" if source.allow_unsigned else ""
         yield Check(f"source {name}", True, f"speaks {built.dialect.name}, secrets: {secrets}{unsigned}, {api}")
         yield from (Check(f"source {name}", True, doubt, doubtful=True) for doubt in source.doubts)
+        yield from _trust(built)
+    yield from (Check("secrets", True, doubt, doubtful=True) for doubt in doubts_about_sources(sources))
+
+
+def _trust(source: Source) -> Iterator[Check]:
+    """The header that decides although nobody signed it."""
+    trusted = source.dialect.trusts_header
+    if trusted is not None:
+        says = (
+            f"trusts the header {trusted}, which its signature does not cover: it chooses the handler, and nothing else"
+        )
+        yield Check(f"source {source.name}", True, says, doubtful=True)
 
 
 def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:
