@@ -52,6 +52,14 @@ class Dialect:
     `@shop.envelope` then says how to read its bodies, and `@shop.on(…)` what to do with its events.
     """
 
+    #: Asked in this order, whether a request is a challenge.
+    challenges: tuple[Challenge, ...] = ()
+    listing_of: SourceListing | None = None
+    lookup_of: SourceLookup | None = None
+    _read: Callable[[Any], Any] | None = None
+    _takes: tuple[str, ...] = ()
+    _connect: Callable[[SourceSettings], httpx.Client] | None = None
+
     def __init__(
         self,
         name: str,
@@ -88,14 +96,7 @@ class Dialect:
         self.form = form
         self.on_accept = accepting(name, on_accept)
         self.on_refusal = refusing(name, on_refusal)
-        #: ChallengeRequest in this order, whether a request is a challenge.
-        self.challenges: tuple[Challenge, ...] = ()
-        self.listing_of: SourceListing | None = None
-        self.lookup_of: SourceLookup | None = None
-        self._read: Callable[[Any], Any] | None = None
-        self._takes: tuple[str, ...] = ()
         self._compose: Callable[..., Any] = _compose_by_convention
-        self._connect: Callable[[SourceSettings], httpx.Client] | None = None
         self._handlers: list[Handler] = []
         self._hydrators: list[Handler] = []
         self._found: dict[str, Handler | None] = {}
