@@ -185,6 +185,8 @@ PLAIN = {
         "signatures",
         "composed",
         "signature_plan",
+        "key_sets",
+        "web_signatures",
         "header_values",
         "taking_headers",
         "own_settings",
