@@ -133,8 +133,20 @@ PLAIN = {
         ),
     ],
     "of sites that people look at": [
-        *("answers", "charts", "contents", "downloads", "footers", "forms", "hosts", "lists", "overview", "rendering"),
-        *("console_link", "page_reads", "sign_in", "site", "static_files", "console_app", "api_parts"),
+        *(
+            "answers",
+            "asked_source",
+            "charts",
+            "contents",
+            "downloads",
+            "footers",
+            "forms",
+            "hosts",
+            "lists",
+            "overview",
+            "rendering",
+        ),
+        *("console_link", "page_reads", "timeline", "sign_in", "site", "static_files", "console_app", "api_parts"),
     ],
     "of databases": [
         *("database", "columns", "tables", "rows", "changes", "bulk", "insert", "postgresql", "sqlite", "wal", "locks"),

@@ -150,13 +150,13 @@ class Endpoint:
         admitted = self._admit([request for request, _ in waiting])
         arrivals: list[tuple[Arrival, PendingReply]] = []
         for (request, answer), result in zip(waiting, admitted, strict=True):
-            if isinstance(result, Arrival):
-                arrivals.append((result, answer))
-            elif isinstance(result, Refused):
+            if isinstance(result, Refused):
                 self._keep(request, result)
                 answer.set_exception(result)
-            else:
+            elif isinstance(result, SenderReply):
                 answer.set_result(result)
+            else:
+                arrivals.append((result, answer))
         self._accept(arrivals)
 
     # ── their parts ───────────────────────────────────────────────────────────────────────────────────────────
