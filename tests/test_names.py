@@ -197,6 +197,8 @@ PLAIN = {
         "signatures",
         "composed",
         "signature_plan",
+        "key_sets",
+        "web_signatures",
         "header_values",
         "taking_headers",
         "own_settings",
