@@ -207,12 +207,16 @@ class Console:
         return StreamingResponse(downloads.lines(ask, first=first, end=end), 200, headers, FORMATS[end])
 
     async def _live_hints(self, request: Request) -> Response:
-        """Hints of changes, for pages that are open. Raises `NotAuthorized`, and `Unavailable` for one too many."""
+        """Hints of changes, for pages that are open. One too many gets none. Raises `NotAuthorized`."""
         now = datetime.now(UTC)
         guest = await self._reads.run(request, "live", lambda: self._guests.guest(request, now=now))
         if guest is None:
             raise NotAuthorized("You are not signed in.")
-        hints = self.live.stream(self._guests.bound_to(guest))
+        try:
+            hints = self.live.stream(self._guests.bound_to(guest))
+        except Unavailable:
+            # To browsers that is no error, and they try no more: the page asks by itself from then on.
+            return Response(status_code=204)
         return StreamingResponse(hints, 200, {"Cache-Control": "no-store"}, "text/event-stream")
 
     # ── what is no page ───────────────────────────────────────────────────────────────────────────────────────

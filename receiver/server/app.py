@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -217,7 +217,9 @@ class App:
     def end_streams(self) -> None:
         """End the answers that have no end of their own, because the process stops. To be called in any thread."""
         if self._rest.console is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._rest.console.live.end)
+            # A loop that has ended has no streams.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._rest.console.live.end)
 
     def _wake(self) -> None:
         if self._worker is not None:

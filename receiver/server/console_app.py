@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -72,7 +72,9 @@ class ConsoleApp:
     def end_streams(self) -> None:
         """End the answers that have no end of their own, because the process stops. To be called in any thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._console.live.end)
+            # A loop that has ended has no streams.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._console.live.end)
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:

@@ -51,7 +51,7 @@ def test_one_person_has_so_many_streams_and_gets_another_when_one_ends(shown: Se
         for _ in range(MOST_OF_ONE):
             answer, lines = open_streams.enter_context(listening(leaving))
             assert (answer.status_code, next(lines)) == (200, "retry: 5000")
-        assert leaving.get("/live").status_code == 503
+        assert leaving.get("/live").status_code == 204
 
 
 def test_all_streams_end_when_the_process_is_to_end(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_all_streams_end_when_the_process_is_to_end(tmp_path: Path) -> None:
         assert next(lines) == "retry: 5000"
         served.app.end_streams()
         assert [line for line in lines if line] == []
-        assert visitor.get("/live").status_code == 503
+        assert visitor.get("/live").status_code == 204
 
 
 def test_a_page_says_upon_which_hints_it_is_fetched_again(operator: Visitor) -> None:
