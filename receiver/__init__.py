@@ -1,9 +1,12 @@
 """Hookmirror's framework: verified webhooks in, a correct mirror out. What dialects and handlers are written with."""
 
+from receiver.dialects.challenges import ChallengeRequest, Consent, EchoBody, EchoQuery, FormPing, SignedToken
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.items import each
 from receiver.dialects.listing import Listed, ListPage, Wanted
-from receiver.envelope import Envelope, Event
-from receiver.errors import ApiError, Discard, HookmirrorError, NotVerified, Retry, Unreadable
+from receiver.dialects.replies import SenderReply
+from receiver.envelope import ARRIVAL, Envelope, Event
+from receiver.errors import ApiError, ChallengeRefused, Discard, HookmirrorError, NotVerified, Retry, Unreadable
 from receiver.mirror import changes as changes
 from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
 from receiver.mirror.versions import Patch
@@ -17,14 +20,21 @@ from receiver.verify.signatures import HmacSha256, Unsigned
 from receiver.verify.verifiers import Credentials, Secret, Verified, Verifier
 
 __all__ = [
+    "ARRIVAL",
     "ApiError",
     "BodyMember",
+    "ChallengeRefused",
+    "ChallengeRequest",
+    "Consent",
     "Credentials",
     "Dialect",
     "Discard",
+    "EchoBody",
+    "EchoQuery",
     "EncryptedBody",
     "Envelope",
     "Event",
+    "FormPing",
     "Fresh",
     "Header",
     "Headers",
@@ -38,8 +48,10 @@ __all__ = [
     "Patch",
     "Retry",
     "Secret",
+    "SenderReply",
     "Signature",
     "SignaturePlace",
+    "SignedToken",
     "SourceSettings",
     "Unreadable",
     "Unsigned",
@@ -48,6 +60,7 @@ __all__ = [
     "Wanted",
     "WebhookRequest",
     "document_field",
+    "each",
     "price_field",
     "time_field",
 ]

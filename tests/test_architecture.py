@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 #: The folders and modules of `receiver`, from the bottom up: each may import from its own row and from those before it.
 LAYERS = (
-    ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas"),
+    ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures"),
     ("logs", "metrics"),
     ("envelope", "loading"),
     ("verify",),
@@ -58,7 +58,15 @@ PURE = (
         "verify.ciphers",
     ),
     *("verify.request", "verify.verifiers", "verify.encodings", "verify.templates", "verify.places"),
-    *("verify.algorithms", "verify.freshness", "verify.composed", "verify.signature_plan", "senders"),
+    *(
+        "verify.algorithms",
+        "verify.freshness",
+        "verify.composed",
+        "verify.signature_plan",
+        "verify.secret_forms",
+        "verify.diagnosis",
+        "senders",
+    ),
     *("logs.escapes", "logs.rates", "logs.safe_text", "settings.settings", "settings.account", "settings.environment"),
     *(
         "settings.limits",

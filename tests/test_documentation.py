@@ -364,7 +364,9 @@ def anchors(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_says_payload(page: str) -> None:
-    assert "payload" not in text_of(page).lower(), "say body, data or event"
+    # But for the name that some senders give to a field of a form.
+    said = text_of(page).lower().replace('form="payload"', "")
+    assert "payload" not in said, "say body, data or event"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -43,6 +43,8 @@ FORMS = {
     "watching": "duty",
     "standing": "finding",
     "upkeep": "retention",
+    "challenging": "challenge",
+    "replies": "reply",
     "pressing": "button",
 }
 
@@ -182,6 +184,9 @@ PLAIN = {
         "signatures",
         "composed",
         "signature_plan",
+        "secret_forms",
+        "diagnosis",
+        "doubts",
         "algorithms",
         "freshness",
         "encodings",

@@ -198,7 +198,7 @@ def is_called(name: str) -> bool:
     """Whether its user calls it with arguments that no table of fields shows."""
     value = PUBLIC[name]
     if not inspect.isclass(value):
-        return True
+        return callable(value)
     return "__init__" in vars(value) and name not in (*WITH_FIELDS, *MADE_FOR_THE_USER)
 
 

@@ -39,6 +39,10 @@ class Delivery(Shape, frozen=True):
         int | None,
         Meta(description="Which secret verified it, from 0, newest first; null for an unsigned one."),
     ]
+    item: Annotated[
+        int | None,
+        Meta(description="Its place in a body that tells of several events, from 0; null for the only event of one."),
+    ]
 
 
 class Attempt(Shape, frozen=True):
@@ -113,6 +117,7 @@ def show_delivery(row: RowMapping) -> Delivery:
         conflict=row["conflict"],
         dedup_key=row["dedup_key"],
         secret=row["secret"],
+        item=row["item"],
     )
 
 

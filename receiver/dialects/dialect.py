@@ -13,17 +13,21 @@ from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from receiver import codec
-from receiver.dialects.annotations import adapter, check_order, event_model, hints
+from receiver.dialects.annotations import adapter, check_order, event_model, hints, validate
+from receiver.dialects.challenges import METHODS, Challenge
+from receiver.dialects.forms import read_form, write_form
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
+from receiver.dialects.items import MOST_EVENTS, collect
 from receiver.dialects.listing import ListPart, SourceListing, SourceLookup
 from receiver.dialects.patterns import Pattern
-from receiver.envelope import Envelope, Event
+from receiver.dialects.replies import SenderReply, accepting, refusing
+from receiver.envelope import Bundle, Envelope, Event, ReadBody
 from receiver.errors import ConfigurationError, Unreadable, WiringError
 from receiver.loading import told_with_place
-from receiver.logs.safe_text import name_of, name_of_function, quoted, told, told_with_type
+from receiver.logs.safe_text import name_of_function, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings
 from receiver.verify.verifiers import Verifier, signature_headers
@@ -44,7 +48,7 @@ class Handler:
 
     def parse(self, data: Any) -> Any:
         """The data as the handler wants it. Raises `Unreadable` if it does not fit the model."""
-        return data if self.model is None else _validate(self.model, data, "data")
+        return data if self.model is None else validate(self.model, data, "data")
 
 
 class Dialect:
@@ -56,11 +60,21 @@ class Dialect:
     """
 
     def __init__(
-        self, name: str, *, verify: Verifier, decompress: bool = False, keep_headers: Iterable[str] = ()
+        self,
+        name: str,
+        *,
+        verify: Verifier,
+        decompress: bool = False,
+        keep_headers: Iterable[str] = (),
+        form: bool | str = False,
+        on_accept: SenderReply | None = None,
+        on_refusal: SenderReply | int | None = None,
     ) -> None:
         """With `decompress`, bodies may be compressed with gzip or deflate, and signed before or after compression.
 
         `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
+        With `form`, bodies may be forms: read as the JSON in the field that it names, or, if True, as all fields.
+        `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
         Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
         """
         _check_takes_request(name, verify)
@@ -71,9 +85,14 @@ class Dialect:
         for header in signature_headers(verify) or ():
             if header not in NEVER_KEPT:
                 self.kept_headers[header.encode()] = header
+        self.form = form
+        self.on_accept = accepting(name, on_accept)
+        self.on_refusal = refusing(name, on_refusal)
+        #: ChallengeRequest in this order, whether a request is a challenge.
+        self.challenges: tuple[Challenge, ...] = ()
         self.listing_of: SourceListing | None = None
         self.lookup_of: SourceLookup | None = None
-        self._read: Callable[[Any], Envelope] | None = None
+        self._read: Callable[[Any], Any] | None = None
         self._compose: Callable[..., Any] = _compose_by_convention
         self._connect: Callable[[SourceSettings], httpx.Client] | None = None
         self._handlers: list[Handler] = []
@@ -86,11 +105,26 @@ class Dialect:
     # ── for the author of a dialect ───────────────────────────────────────────────────────────────────────
 
     def envelope(self, function: Function) -> Function:
-        """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is."""
+        """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is.
+
+        For bodies that tell of several events it returns a list, an envelope for each in their order: see `each`.
+        """
         self._check_plain(function, "an envelope", ("body",))
         if self._read is not None:
             raise WiringError(f"The dialect {self.name} has an envelope already: {self._read.__qualname__}.")
         self._read = function
+        return function
+
+    def challenge(self, function: Function, *, before_verifying: bool = False) -> Function:
+        """Register what answers challenges: `def answer(asked: ChallengeRequest) -> SenderReply | None`.
+
+        None is for a request that is no challenge. It is asked about every GET and OPTIONS, and about a POST once it is
+        verified; with `before_verifying`, which ready-made ones say themselves, about every POST before that.
+        """
+        self._check_plain(function, "a challenge function", ("asked",))
+        before = getattr(function, "before_verifying", before_verifying)
+        methods = getattr(function, "methods", METHODS)
+        self.challenges += (Challenge(function, methods, before),)
         return function
 
     def on(self, *event_types: str, override: bool = False) -> Callable[[Function], Function]:
@@ -180,15 +214,19 @@ class Dialect:
 
     # ── for the framework ────────────────────────────────────────────────────────────────────────────────
 
-    def read(self, plain: bytes) -> Envelope:
-        """The envelope of a verified body.
+    def read(self, plain: bytes, *, most_events: int = MOST_EVENTS) -> ReadBody:
+        """The envelope of a verified body; a bundle of them where the envelope function returns a list.
 
-        Raises `Unreadable` for every error of the envelope function but MemoryError, which says nothing about the body.
+        Raises `Unreadable` for every error of the envelope function but MemoryError, which says nothing about the body,
+        and for more than `most_events` items.
         """
         assert self._read is not None, "check() comes first"
-        document = codec.decode(plain)
+        document = read_form(plain, self.form) if self.form else codec.decode(plain)
         try:
-            envelope = self._read(document if self._body is None else _validate(self._body, document, "body"))
+            envelope = self._read(document if self._body is None else validate(self._body, document, "body"))
+            if type(envelope) is Envelope:
+                return envelope
+            return collect(envelope, self.name, most=most_events)
         except MemoryError:
             raise
         except (Unreadable, RecursionError) as error:
@@ -197,9 +235,6 @@ class Dialect:
             # An authentic body is never lost: if its dialect fails, it is stored with the reason, and can be replayed.
             # SystemExit, too, which would end the endpoint for every source.
             raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
-        if type(envelope) is not Envelope:
-            raise Unreadable(f"The envelope of {self.name} returned {quoted(envelope)} instead of an Envelope.")
-        return envelope
 
     def handler_for(self, event_type: str) -> Handler | None:
         """The one handler for this event type; None if there is none."""
@@ -223,11 +258,13 @@ class Dialect:
     def write(self, event_type: str, entity_id: str, *, at: datetime, data: Any) -> bytes:
         """A body for this event in the sender's form. Raises `ConfigurationError` if it reads as another event."""
         try:
-            body = codec.encode(self._compose(event_type, entity_id, at, data))
+            document = self._compose(event_type, entity_id, at, data)
+            body = write_form(document, self.form) if self.form else codec.encode(document)
         except Exception as error:
             self._refuse_composed(told_with_place(error))
         try:
-            envelope = self.read(body)
+            read = self.read(body)
+            envelope = read.item(0) if isinstance(read, Bundle) else read
         except Unreadable as error:
             self._refuse_composed(told(error))
         if envelope.event_type != event_type:
@@ -283,11 +320,11 @@ class Dialect:
     def _check_plain(self, function: Any, what: str, parameters: tuple[str, ...]) -> None:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise WiringError(
-                f"{function.__qualname__} is async, and {what} is a plain `def`: move what waits for I/O into a "
+                f"{_called(function)} is async, and {what} is a plain `def`: move what waits for I/O into a "
                 f"function under @{self.name}.hydrate(…)."
             )
         if len(inspect.signature(function).parameters) != len(parameters):
-            raise WiringError(f"{function.__qualname__} is {what}, so it takes ({', '.join(parameters)}).")
+            raise WiringError(f"{_called(function)} is {what}, so it takes ({', '.join(parameters)}).")
 
     def _refuse_composed(self, reason: str) -> NoReturn:
         raise ConfigurationError(
@@ -306,6 +343,10 @@ def _check_takes_request(dialect: str, verifier: Verifier) -> None:
             )
 
 
+def _called(function: Any) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))
+
+
 def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
     return {"type": event_type, "id": entity_id, "timestamp": at, "data": data}
 
@@ -313,22 +354,3 @@ def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: 
 def _most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
     fitting = [handler for handler in handlers if handler.pattern.matches(event_type)]
     return max(fitting, key=lambda handler: handler.pattern.specificity, default=None)
-
-
-def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
-    try:
-        # Calls pydantic's core directly, because the adapter's own method costs as much as the validation.
-        return model.validator.validate_python(value)
-    except ValidationError as error:
-        raise Unreadable(f"The {what} is not what the dialect expects: {_mistakes(error, what)}.") from None
-    except (RecursionError, ValueError, ArithmeticError) as error:
-        raise Unreadable(f"The {what} cannot be read: {told_with_type(error)}.") from None
-
-
-def _mistakes(error: ValidationError, what: str) -> str:
-    """Format the first few errors of the model, safely, because a model's own validators may put any text into them."""
-    try:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
-        return "; ".join(f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in found)
-    except Exception as failed:
-        return f"{error.error_count()} mistakes, which cannot be told ({name_of(failed)})"

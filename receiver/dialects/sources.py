@@ -10,7 +10,8 @@ from pathlib import Path
 
 from receiver.dialects.compression import decompressed, is_compressed
 from receiver.dialects.dialect import Dialect
-from receiver.envelope import Envelope
+from receiver.dialects.items import MOST_EVENTS
+from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.loading import foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
@@ -32,6 +33,8 @@ class Source:
     settings: SourceSettings
     #: The largest body in bytes, also when decompressed.
     max_body_bytes: int = Settings.model_fields["max_body_bytes"].default
+    #: Events that a body may tell of.
+    max_events: int = MOST_EVENTS
 
     def open(self, content: bytes) -> bytes:
         """The content, decompressed if its dialect allows that and it is compressed. Raises `Unreadable`."""
@@ -39,9 +42,9 @@ class Source:
             return content
         return decompressed(content, largest=self.max_body_bytes)
 
-    def read(self, verified: bytes) -> Envelope:
-        """The envelope of a verified body, which depends on these bytes alone. Raises `Unreadable`."""
-        return self.dialect.read(self.open(verified))
+    def read(self, verified: bytes) -> ReadBody:
+        """What a verified body says, which depends on these bytes alone. Raises `Unreadable`."""
+        return self.dialect.read(self.open(verified), most_events=self.max_events)
 
     def can_look_up(self, table: type[MirrorRow]) -> bool:
         """Whether its dialect can ask its API for one row of the table."""
@@ -154,7 +157,10 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
     for dialect in dialects.values():
         dialect.check()
     built = {name: build_source(source, dialects) for name, source in settings.sources.items()}
-    return {name: replace(source, max_body_bytes=settings.max_body_bytes) for name, source in built.items()}
+    return {
+        name: replace(source, max_body_bytes=settings.max_body_bytes, max_events=settings.max_events_per_body)
+        for name, source in built.items()
+    }
 
 
 def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:
@@ -170,6 +176,11 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
         wrong = dialect.verifier.check(credentials)
     if wrong is not None:
         raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
+    for challenge in dialect.challenges:
+        check = getattr(challenge.function, "check", None)
+        missing = None if check is None else check(settings)
+        if missing is not None:
+            raise ConfigurationError(f"The source {settings.name} cannot answer its sender: {missing}.")
     _try_client(settings, dialect)
     return Source(settings.name, dialect, credentials, settings)
 

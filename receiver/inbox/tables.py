@@ -21,6 +21,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    Connection,
     Index,
     Integer,
     LargeBinary,
@@ -28,7 +29,10 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    exists,
     false,
+    func,
+    select,
     text,
 )
 from sqlmodel import Field, SQLModel
@@ -102,8 +106,19 @@ class Delivery(SQLModel, table=True):
     secret: int | None = None
     #: The number of its latest round, from 1. Earlier rounds are in `rounds`.
     round: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
+    #: Its place in a body that tells of several events, from 0; None for the only event of a body.
+    item: int | None = None
+    #: The id under which its body is kept; None for its own.
+    body_id: int | None = Field(default=None, sa_type=BigInteger)
 
     __table_args__ = (
+        # To know when a body may go: few deliveries share one.
+        Index(
+            "ix_deliveries_body",
+            "body_id",
+            sqlite_where=text("body_id IS NOT NULL"),
+            postgresql_where=text("body_id IS NOT NULL"),
+        ),
         Index(
             "ix_deliveries_due",
             "suspect",
@@ -152,6 +167,7 @@ class Body(SQLModel, table=True):
 
     __tablename__ = "bodies"
 
+    #: Of a body that tells of several events: the id that was drawn for the first.
     delivery_id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
     #: The exact bytes received, except for an application key in plain text, which is removed.
     body: bytes = Field(sa_type=LargeBinary)
@@ -270,6 +286,21 @@ ATTEMPTS: Table = FailedAttempt.__table__  # type: ignore[attr-defined]
 SETTLEMENTS: Table = KeptSettlement.__table__  # type: ignore[attr-defined]
 
 
+#: The id under which a delivery's body is kept.
+BODY_ID = func.coalesce(DELIVERIES.c.body_id, DELIVERIES.c.id)
+
+#: The condition that a delivery's body is kept, and that it has not expired.
+HAS_BODY = exists().where(BODIES.c.delivery_id == BODY_ID)
+
+#: Bytes of what is worked on: of the body, or of what it decrypted to. Both databases know them without reading it.
+#: Looked up for each delivery, so that no join changes the order in which an index is walked.
+BODY_SIZE = (
+    select(func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)))
+    .where(BODIES.c.delivery_id == BODY_ID)
+    .correlate(DELIVERIES)
+    .scalar_subquery()
+)
+
 #: The condition for deliveries whose ids are in the parameter `ids`.
 IDS = among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger)))
 
@@ -290,6 +321,17 @@ def dedup_keys_in(keys: Iterable[tuple[str, str]]) -> list[ColumnElement[bool]]:
         and_(DEDUP_KEYS.c.source == source, DEDUP_KEYS.c.dedup_key.in_(sorted(some)))
         for source, some in by_source.items()
     ]
+
+
+def bodies_of(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:
+    """The verified bodies that are kept under these ids, which `BODY_ID` gives; those that have expired are missing."""
+    found = connection.execute(_PLAIN, {"ids": sorted(set(ids))})
+    return {row.delivery_id: row.plain for row in found}
+
+
+_PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")).where(
+    among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
+)
 
 
 def kept_reason(reason: str | None) -> str | None:

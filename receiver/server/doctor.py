@@ -19,6 +19,7 @@ from receiver.database.errors import explain
 from receiver.database.schema import Schema
 from receiver.database.urls import absent_file
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.doubts import doubts_about
 from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.findings.standing import standing
@@ -108,6 +109,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         unsigned = ", takes unsigned webhooks" if source.allow_unsigned else ""
         yield Check(f"source {name}", True, f"speaks {built.dialect.name}, secrets: {secrets}{unsigned}, {api}")
         yield from (Check(f"source {name}", True, doubt, doubtful=True) for doubt in source.doubts)
+    yield from (Check("secrets", True, doubt, doubtful=True) for doubt in doubts_about(sources))
 
 
 def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:

@@ -14,6 +14,7 @@ from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.database.schema import Schema
 from receiver.database.urls import absent_file
+from receiver.dialects.doubts import doubts_about
 from receiver.dialects.sources import Source, build_sources, find_dialects
 from receiver.errors import ConfigurationError
 from receiver.findings.gathering import Facts
@@ -138,9 +139,10 @@ def install(*, quiet: bool = False) -> Runtime:
             f"The settings have no source: name a TOML file in {CONFIG_VARIABLE} with a table "
             "[sources.<name>] for each account. docs/operations.md has an example."
         )
-    for doubt in settings.doubts:
+    runtime = Runtime(settings, beside=settings_folder())
+    for doubt in [*settings.doubts, *doubts_about(runtime.sources)]:
         log.warning(doubt)
-    return Runtime(settings, beside=settings_folder())
+    return runtime
 
 
 def schema_of_packages() -> Schema:

@@ -37,6 +37,10 @@ class SourceSettings(BaseModel):
     allow_unsigned: bool = False
     #: The application key inside the bodies, where they are encrypted.
     app_key: SecretStr | None = None
+    #: The token that the sender shows when it asks whether the address is ours.
+    challenge_token: SecretStr | None = None
+    #: The origins that may ask for consent to send here, such as "eventgrid.azure.net".
+    allowed_origins: list[str] = []
     #: The layout of encrypted bodies.
     cipher: str = "auto"
     #: The address of this source as it is registered at its sender, where that is another than `public_url` of the
@@ -53,7 +57,7 @@ class SourceSettings(BaseModel):
     #: When workers reconcile the source by themselves, in UTC: "daily 02:10" and the like; never, unless set.
     reconcile: str | None = None
 
-    @field_validator("secrets", "webhook_secrets", "app_key", "api_key", "api_secret")
+    @field_validator("secrets", "webhook_secrets", "app_key", "challenge_token", "api_key", "api_secret")
     @classmethod
     def _ends_in_no_line_end(cls, given: Any) -> Any:
         if any(text.strip("\r\n") != text for _, text in _texts(given)):
@@ -99,7 +103,7 @@ class SourceSettings(BaseModel):
         return [
             f"{name} of the source {self.name} has blanks around it, which are part of it: remove them, unless the "
             "sender has them too."
-            for field in ("secrets", "webhook_secrets", "app_key", "api_key", "api_secret")
+            for field in ("secrets", "webhook_secrets", "app_key", "challenge_token", "api_key", "api_secret")
             for name, text in _texts(getattr(self, field), field)
             if text.strip() != text and text.strip()
         ]

@@ -17,7 +17,10 @@ from serving import SECRET_KEY, Served, serving, wait_until
 from sqlalchemy import delete, insert, text
 from sqlmodel import SQLModel
 
+from handlers.sigma import sigma
+from receiver import ChallengeRefused, ChallengeRequest, SenderReply
 from receiver.api.tokens import Scope
+from receiver.dialects.challenges import METHODS, Challenge
 from receiver.findings.finding import Finding
 from receiver.findings.record import update_record
 from receiver.inbox.tables import BODIES
@@ -377,6 +380,37 @@ def test_a_webhook_that_cannot_be_stored_is_answered_as_the_document_says(ill: S
     check(document, "POST", "/hooks/sigma", answer)
 
 
+#: What a source answers to requests that may be challenges, by what they ask.
+CHALLENGED = {"right": 200, "wrong": 403, "nobody": 404, "other": 405, "broken": 503}
+
+
+@pytest.fixture
+def challenged(monkeypatch):
+    def answer(asked: ChallengeRequest) -> SenderReply | None:
+        if asked.query.get("c") == "wrong":
+            raise ChallengeRefused("The token is not the one of this source.")
+        if asked.query.get("c") == "broken":
+            raise ZeroDivisionError
+        return asked.echo("c") if asked.query.get("c") == "right" else None
+
+    monkeypatch.setattr(sigma, "challenges", (Challenge(answer, METHODS, before_verifying=True),))
+
+
+@pytest.mark.parametrize("asked", CHALLENGED)
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_a_challenge_is_answered_as_the_document_says(served: Served, document, challenged, method, asked):
+    path = f"/hooks/{'nobody' if asked == 'nobody' else 'sigma'}"
+    answer = served.client.request(method, f"{path}?c={asked}")
+    assert answer.status_code == CHALLENGED[asked], answer.text
+    check(document, method, path, answer)
+
+
+def test_a_challenge_by_post_is_refused_as_the_document_says(served: Served, document, challenged):
+    answer = served.client.post("/hooks/sigma?c=wrong", content=b"")
+    assert answer.status_code == 403
+    check(document, "POST", "/hooks/sigma", answer)
+
+
 def test_every_answer_in_the_document_is_given_above(document):
     shown = {
         (method.upper(), path, int(status))
@@ -393,7 +427,8 @@ def test_every_answer_in_the_document_is_given_above(document):
         (each.method, template(document, each.path.format_map(anything)), each.status)
         for each in [*ASKED, *ASKED_IN_VAIN]
     }
-    posted = {("POST", "/hooks/{source}", status) for status in (*(status for status, *_ in POSTED.values()), 503)}
+    posted = {("POST", "/hooks/{source}", status) for status in (*(status for status, *_ in POSTED.values()), 403, 503)}
+    posted |= {(method, "/hooks/{source}", status) for method in ("GET", "OPTIONS") for status in CHALLENGED.values()}
     assert shown == asked | posted
 
 
