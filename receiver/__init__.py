@@ -7,6 +7,7 @@ from receiver.dialects.listing import Listed, ListPage, Wanted
 from receiver.dialects.replies import SenderReply
 from receiver.envelope import ARRIVAL, Envelope, Event
 from receiver.errors import ApiError, ChallengeRefused, Discard, HookmirrorError, NotVerified, Retry, Unreadable
+from receiver.header_values import TrustedValue
 from receiver.mirror import changes as changes
 from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
 from receiver.mirror.versions import Patch
@@ -53,6 +54,7 @@ __all__ = [
     "SignaturePlace",
     "SignedToken",
     "SourceSettings",
+    "TrustedValue",
     "Unreadable",
     "Unsigned",
     "Verified",

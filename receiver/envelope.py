@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from receiver.codec import encode, storable
 from receiver.errors import Unreadable
+from receiver.header_values import TrustedValue
 from receiver.logs.safe_text import quoted, told
 from receiver.moments import EPOCH, in_utc, is_zero
 
@@ -64,6 +65,9 @@ class Envelope:
             self.dedup_key = _text("dedup key", self.dedup_key)
         if self.fingerprint is not None and type(self.fingerprint) is not bytes:
             raise Unreadable(f"The fingerprint is {quoted(self.fingerprint)}, and not bytes.")
+        given: Any = self.event_type
+        if type(given) is TrustedValue:
+            self.event_type = given.as_event_type()
         self.event_type = _name("event type", self.event_type)
         if self.entity is not None:
             kind, entity_id = self.entity

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from receiver import codec
-from receiver.errors import ConfigurationError
+from receiver.errors import ConfigurationError, Unreadable
 
 #: The ending of the file beside a fixture that says what the fixture must leave behind.
 EXPECTED = ".expected.json"
+
+#: The ending of the file beside a fixture with the headers that are sent with it, besides the signature's: an object.
+HEADERS_BESIDE = ".headers.json"
 
 
 def fixture_files(folder: Path | str) -> list[Path]:
@@ -18,7 +21,7 @@ def fixture_files(folder: Path | str) -> list[Path]:
 
     Raises `ConfigurationError` if there are none, or if one has no expected rows beside it.
     """
-    found = sorted(path for path in Path(folder).rglob("*.json") if not path.name.endswith(EXPECTED))
+    found = sorted(path for path in Path(folder).rglob("*.json") if not path.name.endswith((EXPECTED, HEADERS_BESIDE)))
     if not found:
         # An empty list would make a test that is skipped without notice.
         raise ConfigurationError(f"There are no fixtures below {str(folder)!r}: correct the path.")
@@ -31,6 +34,22 @@ def expected_of(fixture: Path) -> dict[str, Any]:
     """The expected state and rows of the fixture."""
     _refuse_missing(fixture)
     return dict(codec.decode(_beside(fixture).read_bytes()))
+
+
+def headers_beside(fixture: Path) -> dict[str, str]:
+    """The headers to send with a fixture; none without such a file. Raises `ConfigurationError` for other content."""
+    file = fixture.with_name(fixture.name.removesuffix(".json") + HEADERS_BESIDE)
+    try:
+        found = codec.decode(file.read_bytes())
+    except OSError:
+        return {}
+    except Unreadable as error:
+        raise ConfigurationError(f"{file} is not JSON: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ConfigurationError(
+            f'{file} is not an object of texts: write such as {{"X-Shop-Topic": "product.updated"}}.'
+        )
+    return found
 
 
 def _beside(fixture: Path) -> Path:

@@ -38,7 +38,8 @@ from receiver.dialects.dialect import Dialect
 from receiver.dialects.purity import impurity
 from receiver.dialects.sources import Source, build_source, find_dialects
 from receiver.errors import ConfigurationError, Unreadable
-from receiver.fixtures import EXPECTED, expected_of, fixture_files, refuse_unknown
+from receiver.fixtures import EXPECTED, expected_of, fixture_files, headers_beside, refuse_unknown
+from receiver.header_values import NO_HEADERS
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import DELIVERIES, State
 from receiver.ingest.endpoint import Endpoint
@@ -138,20 +139,38 @@ class Webhooks:
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def send(self, source: str, event_type: str, *, id: str, at: datetime | None = None, data: Any = None) -> Answer:  # noqa: A002 (the word that senders use)
+    def send(
+        self,
+        source: str,
+        event_type: str,
+        *,
+        id: str,  # noqa: A002 (the word that senders use)
+        at: datetime | None = None,
+        data: Any = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Answer:
         """Send an event, in a body that the dialect composes. `at` is now unless given. Fails if it is refused."""
         dialect = self.source(source).dialect
-        answer = self.send_body(source, dialect.write(event_type, id, at=at or self.now(), data=data))
+        body, usual = dialect.write(event_type, id, at=at or self.now(), data=data), dialect.usual_headers(event_type)
+        answer = self.send_body(source, body, headers=usual | dict(headers))
         assert answer.status == 200, f"{event_type} was refused: {answer.body}"
         return answer
 
-    def send_body(self, source: str, body: bytes, *, credentials: Credentials | None = None) -> Answer:
+    def send_body(
+        self,
+        source: str,
+        body: bytes,
+        *,
+        credentials: Credentials | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Answer:
         """Sign or encrypt the body as the sender does, with the source's credentials unless given, and post it.
 
         Fails if the envelope function reads the clock, or reads the body in another way when it is asked again.
         """
         listening = self.source(source)
-        impure = impurity(listening.read, body)
+        signed = dict.fromkeys(getattr(listening.dialect.verifier, "signed_headers", ()), "example")
+        impure = impurity(listening.read, listening.dialect.as_kept(body, signed | dict(headers)))
         assert impure is None, (
             f"The envelope of {listening.dialect.name} does not depend on the body alone ({impure}), so a replay would "
             "read something else: take everything from the body, and say occurred_at=ARRIVAL where it has no time."
@@ -159,12 +178,13 @@ class Webhooks:
         verifier, used = listening.dialect.verifier, credentials or listening.credentials
         request = WebhookRequest(
             verifier.prepare(body, used),
+            [(name.lower().encode(), value.encode()) for name, value in headers.items()],
             target=f"{HOOKS_PATH}{source}".encode(),
             public_url=used.public_url,
             at=datetime.now(UTC),
         )
-        sealed, headers = verifier.sign(request, used)
-        return self.post(source, sealed, headers)
+        sealed, signature = verifier.sign(request, used)
+        return self.post(source, sealed, {**headers, **signature})
 
     def post(self, source: str, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]] = ()) -> Answer:
         """Post exactly these bytes with these headers, signed or not."""
@@ -227,7 +247,7 @@ class Webhooks:
         """
         expected = expected_of(fixture)
         source = fixture.parent.name
-        answer = self.send_body(source, fixture.read_bytes())
+        answer = self.send_body(source, fixture.read_bytes(), headers=headers_beside(fixture))
         assert answer.status == 200, f"{fixture.name} was refused: {answer.body}"
         self.drain()
         delivery = self.delivery(answer)
@@ -263,10 +283,11 @@ def _object(content: bytes) -> dict[str, Any]:
 def _usual_settings(verifier: Verifier) -> dict[str, Any]:
     """The settings of a source without settings of its own: all the secrets that its verifier accepts."""
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
-    signed: dict[str, Any] = {"secrets": [TEST_SECRET]}
-    in_hex = {"secrets": [TEST_SECRET.encode().hex()]}
     called = {"registered_url": "https://receiver.test/hooks/source"}
-    for usual in (everything, signed, signed | called, in_hex, in_hex | called, {"allow_unsigned": True}):
+    signed = [
+        {"secrets": [secret], **url} for secret in (TEST_SECRET, TEST_SECRET.encode().hex()) for url in ({}, called)
+    ]
+    for usual in (everything, *signed, {"allow_unsigned": True}):
         if verifier.check(source_settings("test", usual).credentials()) is None:
             return usual
     return everything

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures"),
     ("logs", "metrics"),
-    ("envelope", "loading"),
+    ("header_values",),
+    ("envelope", "loading", "shadowing"),
     ("verify",),
     ("senders", "settings"),
     ("database",),
@@ -65,6 +66,8 @@ PURE = (
         "verify.signature_plan",
         "verify.secret_forms",
         "verify.diagnosis",
+        "header_values",
+        "dialects.taking_headers",
         "senders",
     ),
     *("logs.escapes", "logs.rates", "logs.safe_text", "settings.settings", "settings.account", "settings.environment"),

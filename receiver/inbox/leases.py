@@ -13,17 +13,8 @@ from sqlalchemy import Connection, Select, bindparam, literal, select, text, upd
 
 from receiver.database.columns import UtcDateTime
 from receiver.database.errors import is_fault_of_values, is_infrastructure_error
-from receiver.inbox.tables import (
-    BODY_ID,
-    BODY_SIZE,
-    DELIVERIES,
-    IDS,
-    OF_SOURCES,
-    State,
-    bodies_of,
-    in_state,
-    kept_reason,
-)
+from receiver.inbox.bodies import bodies_of
+from receiver.inbox.tables import BODY_ID, BODY_SIZE, DELIVERIES, IDS, OF_SOURCES, State, in_state, kept_reason
 from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)

@@ -21,7 +21,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
-    Connection,
     Index,
     Integer,
     LargeBinary,
@@ -321,17 +320,6 @@ def dedup_keys_in(keys: Iterable[tuple[str, str]]) -> list[ColumnElement[bool]]:
         and_(DEDUP_KEYS.c.source == source, DEDUP_KEYS.c.dedup_key.in_(sorted(some)))
         for source, some in by_source.items()
     ]
-
-
-def bodies_of(connection: Connection, ids: Iterable[int]) -> dict[int, bytes]:
-    """The verified bodies that are kept under these ids, which `BODY_ID` gives; those that have expired are missing."""
-    found = connection.execute(_PLAIN, {"ids": sorted(set(ids))})
-    return {row.delivery_id: row.plain for row in found}
-
-
-_PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")).where(
-    among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
-)
 
 
 def kept_reason(reason: str | None) -> str | None:

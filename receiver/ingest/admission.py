@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from time import perf_counter
 from types import NoneType
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from receiver.dialects.compression import is_compressed
 from receiver.dialects.replies import SenderReply
 from receiver.envelope import Bundle
 from receiver.errors import NotVerified, Refused, Unavailable, Unreadable
+from receiver.header_values import KeptBody, mark
 from receiver.inbox.arrival import Arrival
 from receiver.inbox.bundles import spread
 from receiver.inbox.tables import State
@@ -25,7 +27,7 @@ from receiver.ingest.unhandled import tell_unhandled
 from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
-from receiver.logs.safe_text import quoted, told
+from receiver.logs.safe_text import name_of, quoted, told
 from receiver.verify.request import RawHeaders, WebhookRequest
 from receiver.verify.verifiers import Verified
 
@@ -36,6 +38,10 @@ LONGEST_HEADER = 512
 
 #: The error codes after which the decompressed bytes are verified, too.
 OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
+
+
+#: Seconds for one webhook, on average, after which admitting is slow.
+SLOW_SECONDS = 0.1
 
 
 class Request(NamedTuple):
@@ -58,7 +64,23 @@ def admit(requests: Sequence[Request], *, now: datetime | None = None) -> list[A
     They arrive now, unless they did earlier.
     """
     now = now or datetime.now(UTC)
-    return [_admit_one(request, now) for request in requests]
+    began = perf_counter()
+    admitted = [_admit_one(request, now) for request in requests]
+    seconds = perf_counter() - began
+    if seconds > SLOW_SECONDS * len(requests):
+        _tell_slow(requests, seconds)
+    return admitted
+
+
+def _tell_slow(requests: Sequence[Request], seconds: float) -> None:
+    """Log the sources of requests that took long to admit, since all other acks waited for them."""
+    for name in sorted({request.source.name for request in requests}):
+        log.warning(
+            "verifying and reading webhooks takes long, and every ack waits for it: make the envelope function quicker",
+            about={"source": name},
+            seconds=round(seconds, 3),
+            webhooks=len(requests),
+        )
 
 
 def _admit_one(request: Request, now: datetime) -> Admitted:
@@ -68,7 +90,9 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
         return refusal
     except BaseException:
         # Raised by a dialect's verifier. Even SystemExit concerns this one request only.
-        log.exception("cannot verify a webhook; its sender is asked to retry", about={"source": request.source.name})
+        verifier = name_of(request.source.dialect.verifier)
+        about = {"source": request.source.name, "verifier": verifier}
+        log.exception("cannot verify a webhook; its sender is asked to retry", about=about)
         return Unavailable("This cannot be verified now, because of an error here. Send it again later.")
 
 
@@ -107,6 +131,8 @@ def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
         received_at=now,
         secret=verified.secret,
     )
+    if source.dialect.reads_headers:
+        plain = _with_headers(arrival, plain, asked, verified, source.dialect.trusts_header)
     try:
         found = source.read(plain)
         if isinstance(found, Bundle):
@@ -118,6 +144,17 @@ def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
     else:
         _ignore_unhandled(source, arrival)
     return arrival
+
+
+def _with_headers(
+    arrival: Arrival, plain: bytes, asked: WebhookRequest, verified: Verified, trusted: str | None
+) -> KeptBody:
+    """The body with the headers that its envelope may read, which the arrival keeps. Raises `NotVerified`."""
+    if trusted is not None:
+        # Of two values nobody knows which was meant, so the request is refused as for a repeated signature.
+        asked.header(trusted)
+    arrival.headers = mark(arrival.headers, verified.signed, trusted)
+    return KeptBody.of(plain, arrival.headers)
 
 
 def _bundled(source: VerifiableSource, arrival: Arrival, bundle: Bundle) -> Arrival:

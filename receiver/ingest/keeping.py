@@ -24,7 +24,7 @@ from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Bounds, Refusal
 from receiver.ingest.admission import Request, judged
-from receiver.ingest.reverifying import Reverified, WithinAccept, verify_again
+from receiver.ingest.reverifying import TARGET, Reverified, WithinAccept, verify_again
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
@@ -210,6 +210,9 @@ class Keeper:
             holds_none = verifier.redact(body, source.credentials) == body
             if needed is not None and NEVER_KEPT.isdisjoint(needed) and holds_none:
                 headers = _chosen(source, waiting.request.headers, needed)
+                if b"?" in waiting.request.target:
+                    # The sender may have signed the URL, and only its query is not in the settings.
+                    headers = [*headers, (TARGET, waiting.request.target)]
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
         except Exception as error:
             self._log.warning("cannot keep a refused request", about={"source": name}, error=told(error))

@@ -25,6 +25,9 @@ from receiver.ingest.source import VerifiableSource
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
+#: Stands among the kept headers for path and query, under a name that no header can have.
+TARGET = b":target"
+
 #: The most requests, and the most bytes of them, that one transaction accepts.
 VERIFIED_AT_ONCE, VERIFIED_BYTES = 50, 1 << 20
 
@@ -73,9 +76,7 @@ def verify_again(
 def _verify_batch(
     inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal], ids: DeliveryIds, along: WithinAccept
 ) -> Reverified:
-    admitted = [
-        result for each in some for result in admit([Request(source, each.headers, each.body)], now=each.received_at)
-    ]
+    admitted = [result for each in some for result in admit([_request(source, each)], now=each.received_at)]
     verified = [
         (each.id, arrival) for each, arrival in zip(some, admitted, strict=True) if isinstance(arrival, Arrival)
     ]
@@ -86,6 +87,12 @@ def _verify_batch(
     metrics.REFUSED_VERIFIED.labels(source.name).inc(len(accepted))
     new = sum(answer.status == "accepted" for _, answer in accepted)
     return Reverified(len(accepted), new, len(accepted) - new, left)
+
+
+def _request(source: VerifiableSource, kept: Refusal) -> Request:
+    """The kept request as it came."""
+    target = next((value for name, value in kept.headers if name == TARGET), b"")
+    return Request(source, [pair for pair in kept.headers if pair[0] != TARGET], kept.body, target)
 
 
 def _accept(

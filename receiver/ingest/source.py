@@ -25,6 +25,14 @@ class SpokenDialect(Protocol):
         """The event types, or patterns of them, that handlers take."""
 
     @property
+    def trusts_header(self) -> str | None:
+        """The header that chooses the handler although no signature covers it, in lower case."""
+
+    @property
+    def reads_headers(self) -> bool:
+        """Whether an envelope depends on headers."""
+
+    @property
     def kept_headers(self) -> Mapping[bytes, str]:
         """The names of the request headers that are kept with a delivery, by their bytes on the wire."""
 

@@ -15,9 +15,9 @@ from sqlalchemy import Row
 
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
+from receiver.inbox.bodies import bodies_of
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
-from receiver.inbox.tables import bodies_of
 from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import Registers, Version

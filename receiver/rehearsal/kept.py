@@ -12,7 +12,8 @@ from sqlmodel import SQLModel
 
 from receiver.database.bulk import insert_mappings
 from receiver.database.database import Database
-from receiver.inbox.tables import BODIES, BODY_ID, DELIVERIES, HAS_ENDED, State, bodies_of
+from receiver.inbox.bodies import bodies_of
+from receiver.inbox.tables import BODIES, BODY_ID, DELIVERIES, HAS_ENDED, State
 
 #: The most deliveries, and the most bytes of bodies, that one transaction copies.
 AT_ONCE, BYTES_AT_ONCE = 200, 4 * 1024 * 1024

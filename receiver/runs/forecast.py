@@ -20,9 +20,10 @@ from sqlalchemy import BigInteger, Connection, bindparam, literal_column, select
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
+from receiver.inbox.bodies import bodies_of
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
-from receiver.inbox.tables import BODY_ID, DELIVERIES, HAS_ENDED, bodies_of
+from receiver.inbox.tables import BODY_ID, DELIVERIES, HAS_ENDED
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.mirror.unit_of_work import UnitOfWork
