@@ -26,3 +26,14 @@ def is_zero(moment: datetime) -> bool:
     if moment.year > 1970:
         return False
     return moment.year == 1 or moment == EPOCH or moment.replace(tzinfo=UTC) == EPOCH
+
+
+def time_text(moment: datetime | str) -> str:
+    """A time as commands show it, to the second: `2026-11-21 12:00:00Z`. A text is one that JSON holds."""
+    known = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return f"{in_utc(known):%Y-%m-%d %H:%M:%S}Z"
+
+
+def clock_time(moment: datetime, now: datetime) -> str:
+    """A time as a sentence names it: `10:42 UTC`, with the day where it was not today."""
+    return moment.strftime("%H:%M UTC" if moment.date() == now.date() else "%Y-%m-%d %H:%M UTC")

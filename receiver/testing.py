@@ -149,13 +149,10 @@ class Webhooks:
         data: Any = None,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> Answer:
-        """Send an event, in a body that the dialect composes. `at` is now unless given. Fails if it is refused.
-
-        `headers` go with it, besides the signature's and the trusted one, which says the event type.
-        """
+        """Send an event, in a body that the dialect composes. `at` is now unless given. Fails if it is refused."""
         dialect = self.source(source).dialect
-        body = dialect.write(event_type, id, at=at or self.now(), data=data)
-        answer = self.send_body(source, body, headers=dialect.usual_headers(event_type) | dict(headers))
+        body, usual = dialect.write(event_type, id, at=at or self.now(), data=data), dialect.usual_headers(event_type)
+        answer = self.send_body(source, body, headers=usual | dict(headers))
         assert answer.status == 200, f"{event_type} was refused: {answer.body}"
         return answer
 

@@ -17,7 +17,7 @@ LAYERS = (
     ("errors", "moments", "sniffing", "likeness", "codec", "release", "schemas", "fixtures"),
     ("logs", "metrics"),
     ("header_values",),
-    ("envelope", "loading"),
+    ("envelope", "loading", "shadowing"),
     ("verify",),
     ("senders", "settings"),
     ("database",),

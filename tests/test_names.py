@@ -44,6 +44,7 @@ FORMS = {
     "standing": "finding",
     "upkeep": "retention",
     "challenging": "challenge",
+    "shadowing": "shadow",
     "replies": "reply",
     "pressing": "button",
 }
@@ -132,8 +133,20 @@ PLAIN = {
         ),
     ],
     "of sites that people look at": [
-        *("answers", "charts", "contents", "downloads", "footers", "forms", "hosts", "lists", "overview", "rendering"),
-        *("console_link", "page_reads", "sign_in", "site", "static_files", "console_app", "api_parts"),
+        *(
+            "answers",
+            "asked_source",
+            "charts",
+            "contents",
+            "downloads",
+            "footers",
+            "forms",
+            "hosts",
+            "lists",
+            "overview",
+            "rendering",
+        ),
+        *("console_link", "page_reads", "timeline", "sign_in", "site", "static_files", "console_app", "api_parts"),
     ],
     "of databases": [
         *("database", "columns", "tables", "rows", "changes", "bulk", "insert", "postgresql", "sqlite", "wal", "locks"),
@@ -186,6 +199,7 @@ PLAIN = {
         "signature_plan",
         "header_values",
         "taking_headers",
+        "own_settings",
         "bodies",
         "secret_forms",
         "diagnosis",
@@ -206,7 +220,7 @@ PLAIN = {
     "of settings": ["settings", "environment", "account", "loading", "reloading", "renewal", "mistakes", "release"],
     "English nouns and verbs for what the module's first line says": [
         *("bounded", "closing", "copying", "incoming", "moments", "patterns", "preconditions", "reading", "repeats"),
-        *("sending", "soundness", "unfinished"),
+        *("sending", "soundness", "unfinished", "planning", "wording"),
         *(
             "candidates",
             "differences",

@@ -226,7 +226,10 @@ def members_of(kind: type) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(kind).items()
-        if not name.startswith("_") and name not in above and (inspect.isfunction(value) or isinstance(value, property))
+        # pydantic adds this one to a model with private attributes.
+        if not name.startswith(("_", "model_post_init"))
+        and name not in above
+        and (inspect.isfunction(value) or isinstance(value, property))
     }
 
 

@@ -42,7 +42,8 @@ class Action(Shape, frozen=True):
     what: str
     arguments: dict[str, Any]
     run: Annotated[str | None, Meta(description="The run that it began or changed.")]
-    count: Annotated[int, Meta(description="Deliveries concerned.")]
+    count: Annotated[int, Meta(description="What it concerns, by number.")]
+    counts: Annotated[str, Meta(description="What is counted, such as `delivery` or `row`.")]
     reason: str | None
     result: Annotated[dict[str, Any], Meta(description="The answer to the request.")]
 

@@ -21,6 +21,7 @@ from receiver.findings.faults import Fault
 from receiver.findings.gathering import Facts, read_faults
 from receiver.findings.standing import Standing, standing
 from receiver.schemas import Moment, Shape
+from receiver.search.arguments import parse_moment
 
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -128,15 +129,7 @@ SPAN: Parameter[Span] = Parameter(
 
 
 def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text.replace(" ", "+"))
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise BadRequest(
-        "`after` takes a time in ISO 8601 with its offset from UTC, such as 2026-03-04T12:00:00Z.", names=("after",)
-    )
+    return parse_moment("after", text, now=datetime.now(UTC))
 
 
 TALLIES_AFTER: Parameter[datetime | None] = Parameter(

@@ -13,6 +13,8 @@ from receiver.runs.actions import By, Via
 
 Value = TypeVar("Value")
 
+Method = Literal["get", "options", "post"]
+
 #: The author of requests that need no token.
 NOBODY = By("", Via.API)
 
@@ -62,7 +64,7 @@ class Operation:
     #: The schemas of successful answers by status.
     answers: Mapping[int, Any] = field(default_factory=dict)
     refusals: tuple[type[Refused], ...] = ()
-    method: Literal["get", "options", "post"] = "get"
+    method: Method = "get"
     #: Parameters whose names occur in the path belong to it, the others to the query.
     parameters: tuple[Parameter[Any], ...] = ()
     #: The scope that the token needs; None if no token is needed.

@@ -22,9 +22,10 @@ from receiver.errors import BadRequest, ConfigurationError, KeyUsed, NotFound, R
 from receiver.inbox.tables import ENDED
 from receiver.runs import formatting
 from receiver.runs.actions import Asked, Done
+from receiver.runs.overlap import MOST_IN_COMMON
 from receiver.runs.reconcile import RECONCILE, check_reconcilable
 from receiver.runs.replay import REPLAY
-from receiver.runs.runs import Verbs, find, recent
+from receiver.runs.runs import Verbs, recent
 from receiver.runs.tables import RunState
 from receiver.schemas import Moment, Shape
 from receiver.search.arguments import is_id
@@ -77,10 +78,22 @@ class ForecastRow(Shape, frozen=True):
     after: dict[str, Any]
 
 
+class OverlappingRun(Shape, frozen=True):
+    """Another run that is not over and has deliveries of this one."""
+
+    run: str
+    state: RunState
+    deliveries: Annotated[int, Meta(description=f"Counted up to {MOST_IN_COMMON:,}.")]
+    says: str
+
+
 class WholeRun(Run, frozen=True):
     """A run with the rows of its forecast."""
 
     rows: Annotated[list[ForecastRow], Meta(description=f"The first {LARGEST_PAGE} in key order.")]
+    overlaps: Annotated[
+        list[OverlappingRun], Meta(description="Whichever is fed first outdates the plans of the others.")
+    ]
 
 
 class RunPage(Shape, frozen=True):
@@ -198,9 +211,10 @@ class Runs:
 
     def show(self, asked: Question) -> WholeRun:
         with self._lookup.database.read() as connection:
-            run = find(connection, asked[RUN_ID])
-            rows = formatting.forecast_rows(connection, asked[RUN_ID], limit=LARGEST_PAGE)
-        return WholeRun(**formatting.run_as_json(run), rows=[ForecastRow(**row) for row in rows])
+            run = formatting.whole_run(connection, asked[RUN_ID], rows=LARGEST_PAGE)
+        rows = [ForecastRow(**row) for row in run.pop("rows")]
+        overlaps = [OverlappingRun(**each) for each in run.pop("overlaps")]
+        return WholeRun(**run, rows=rows, overlaps=overlaps)
 
     def plan(self, asked: Question) -> RunChanged:
         """Begin the plan of a run. Raises `BadRequest` for an invalid selection."""

@@ -29,6 +29,9 @@ COUNT_REUSE, LEAST_REUSE = 20, 1.0
 #: The longest wait for a count that another request has begun, in seconds.
 COUNT_TIMEOUT = 5.0
 
+#: Deliveries of a source, the newest by id, among which the latest is looked for.
+NEWEST_LOOKED_AT = 200
+
 #: The states of a backlog, each with a partial index of its own.
 BACKLOG = (State.PENDING, State.PROCESSING, State.DEAD)
 
@@ -197,9 +200,11 @@ class Counts:
         )
 
     def _last(self, name: str) -> datetime | None:
-        statement = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name)
+        newest = select(DELIVERIES.c.received_at).where(DELIVERIES.c.source == name).order_by(DELIVERIES.c.id.desc())
+        # The newest by id may be requests that were refused when they came, hours before.
+        latest = func.max(newest.limit(NEWEST_LOOKED_AT).subquery().c.received_at, type_=DELIVERIES.c.received_at.type)
         with self._database.read() as connection:
-            return connection.execute(statement.order_by(DELIVERIES.c.id.desc()).limit(1)).scalar()
+            return connection.execute(select(latest)).scalar()
 
     def _freshness(self, name: str) -> float | None:
         """Seconds from the change to the end, of the newest processed delivery."""

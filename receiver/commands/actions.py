@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,8 @@ from receiver.codec import encode
 from receiver.commands.client import TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
 from receiver.logs.escapes import visible
+from receiver.logs.wording import counted
+from receiver.moments import time_text
 
 
 def actions(
@@ -26,8 +27,10 @@ def actions(
 
 
 def _line(action: dict[str, Any]) -> str:
-    of_run = f", run {action['run']}" if action["run"] else ""
+    number = counted(action["count"], action["counts"]) if action["count"] else None
+    of_run = f"run {action['run']}" if action["run"] else None
+    concerned = ", ".join(filter(None, (number, of_run)))
+    beside = f" ({concerned})" if concerned else ""
     reason = f": {action['reason']}" if action["reason"] else ""
-    concerned = f" ({action['count']} deliveries{of_run})" if action["count"] != 1 else of_run
-    when = f"{datetime.fromisoformat(action['at']):%Y-%m-%d %H:%M:%S}Z"
-    return visible(f"{when}  {action['who']} ({action['via']})  {action['what']}{concerned}{reason}")
+    when = time_text(action["at"])
+    return visible(f"{when}  {action['who']} ({action['via']})  {action['what']}{beside}{reason}")

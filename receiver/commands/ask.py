@@ -28,7 +28,7 @@ def ask(
     """Ask the source for one row, and show where the mirror differs; the exit code is 1 if it still does."""
     if reason and not repair:
         raise ConfigurationError("--reason is for a repair: add --repair, or leave it out.")
-    runtime = install()
+    runtime = install(quiet=True)
     runtime.open()
     listening = source_named(runtime.sources, source)
     kind = table_named(table)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from receiver.commands.client import TokenOption, ToOption, client_of
+from receiver.commands.options import time_option
 from receiver.commands.pagination import USUAL_LIMIT, CursorOption, JsonLines, LimitOption, show_list
 
 CHANGES_PATH = "/api/v1/changes"
@@ -23,7 +24,7 @@ CHANGE_COLUMNS = (
 def changes(
     table: Annotated[str | None, typer.Option(help="Of this table.")] = None,
     source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Recorded since: a time, or 2h ago.")] = None,
+    since: Annotated[str | None, time_option("Recorded since.")] = None,
     delivery: Annotated[str | None, typer.Option(metavar="ID", help="Caused by this delivery.")] = None,
     after: Annotated[int | None, typer.Option(min=0, help="Oldest first, after this number.")] = None,
     limit: LimitOption = USUAL_LIMIT,

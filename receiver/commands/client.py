@@ -18,9 +18,11 @@ from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
 from receiver.api.findings import Findings
 from receiver.api.lookup import Lookup
+from receiver.api.operations import Method
 from receiver.api.parameters import question
 from receiver.api.processes import Processes
 from receiver.api.provenance import Provenance
+from receiver.api.runs import Runs
 from receiver.api.search import Search
 from receiver.api.stats import Counts, Stats
 from receiver.codec import decode, encode, storable
@@ -30,6 +32,7 @@ from receiver.inbox.retries import RetrySchedule
 from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import mirror_tables
 from receiver.provenance.why import explainer
+from receiver.runs.actions import by_command
 from receiver.search.cursors import Cursors
 from receiver.server.runtime import Runtime, install
 from receiver.server.sending import shown
@@ -59,11 +62,14 @@ class Client(Protocol):
     def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
         """Call the operation at this path, and return its answer. Raises `HookmirrorError` with the reason."""
 
+    def do(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
+        """Have the operation at this path done, and say what it answers. Raises as `ask` does."""
+
 
 def client_of(to: str | None, token: str | None) -> Client:
     """Make a client of the receiver at `to`, or without it of the database. Raises `ConfigurationError`."""
     if to is None:
-        return LocalClient(install())
+        return LocalClient(install(quiet=True))
     if not token:
         raise ConfigurationError(
             f"--to wants a token: put what `hookmirror token` prints there into {TOKEN_VARIABLE}, or give --token."
@@ -77,6 +83,7 @@ class LocalClient:
     def __init__(self, runtime: Runtime) -> None:
         """Raise `ConfigurationError` if the database is not usable."""
         runtime.open()
+        self.runtime = runtime
         settings = runtime.settings
         cursors = Cursors(settings.secret_keys if settings.secret_key else [OWN_KEY])
         names = sorted(runtime.sources)
@@ -88,21 +95,26 @@ class LocalClient:
             Catalog(lookup, tables),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
+            Runs(lookup, runtime.runs, lambda: runtime.sources),
             Actions(lookup),
             Stats(Counts(runtime.database, names)),
             Processes(lookup),
             Findings(lookup, runtime.facts()),
         )
-        self._operations = {
-            each.path: each for resource in resources for each in resource.operations() if each.method == "get"
-        }
+        self._operations = {(each.method, each.path): each for resource in resources for each in resource.operations()}
 
     def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
-        operation = self._operations[path]
+        return self._answer("get", path, parts, query)
+
+    def do(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
+        return self._answer("post", path, parts, query)
+
+    def _answer(self, method: Method, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
+        operation = self._operations[method, path]
         assert operation.answer is not None
         given = {name: storable(part) for name, part in parts.items()}
         try:
-            return decode(encode(operation.answer(question(operation, given, _words(query)))))
+            return decode(encode(operation.answer(question(operation, given, _words(query), by=by_command()))))
         except Refused as error:
             raise _kind_of(error.status)(words_of(error)) from None
 
@@ -126,10 +138,18 @@ class RemoteClient:
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def ask(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
+        return self._answer("get", path, parts, query)
+
+    def do(self, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
+        return self._answer("post", path, parts, query)
+
+    def _answer(self, method: Method, path: str, parts: Mapping[str, str], query: Mapping[str, Any]) -> Any:
         place = path.replace(":path", "").format_map({name: _escaped(part) for name, part in parts.items()})
         words = {name: storable(word) for name, word in _words(query).items()}
         try:
-            response = httpx.get(self._to + place, params=words, headers=self._headers, timeout=ANSWER_TIMEOUT)
+            response = httpx.request(
+                method, self._to + place, params=words, headers=self._headers, timeout=ANSWER_TIMEOUT
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoAnswer(
                 f"Nobody answers at {shown(self._to)} ({told_with_type(error)}): start it, or correct --to."
@@ -138,7 +158,7 @@ class RemoteClient:
             answer = decode(response.content)
         except Unreadable:
             answer = None
-        if response.status_code == 200 and isinstance(answer, dict):
+        if response.is_success and isinstance(answer, dict):
             return answer
         if isinstance(answer, dict) and isinstance(answer.get("message"), str):
             names = response.headers.get(NAMES_HEADER, "").split()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from receiver.commands.client import TokenOption, ToOption, client_of
+from receiver.commands.options import time_option
 from receiver.commands.pagination import USUAL_LIMIT, CursorOption, JsonLines, LimitOption, show_list
 from receiver.errors import ConfigurationError
 from receiver.inbox.tables import State
@@ -33,8 +34,8 @@ def deliveries(
     outcome: Annotated[Outcome | None, typer.Option(help="With this outcome.")] = None,
     event_type: Annotated[str | None, typer.Option(help="Of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="About this entity, as kind:id or id.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Arrived then or later: a time, or 2h ago.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Arrived before: a time, or 2h ago.")] = None,
+    since: Annotated[str | None, time_option("Arrived then or later.")] = None,
+    until: Annotated[str | None, time_option("Arrived before.")] = None,
     reason: Annotated[str | None, typer.Option(help="With this text in the reason.")] = None,
     conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With a used dedup key.")] = None,
     sku: Annotated[str | None, typer.Option(hidden=True)] = None,

@@ -16,6 +16,7 @@ from receiver.findings import record
 from receiver.findings.standing import Standing, standing
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import sentence
+from receiver.moments import time_text
 from receiver.runs.actions import Asked, by_command
 from receiver.server.runtime import Runtime, install
 
@@ -28,7 +29,7 @@ def findings(
     as_json: JsonFlag = False,
 ) -> None:
     """List what needs a person, since when, and what to do. Exit code 1 if a finding is not acknowledged."""
-    runtime = install()
+    runtime = install(quiet=True)
     runtime.open()
     if acknowledge is not None:
         _acknowledge(runtime, acknowledge)
@@ -58,7 +59,7 @@ def lines(found: Sequence[Standing]) -> Iterator[str]:
     for each in found:
         yield visible(f"{each.rule} ({each.id}): {sentence(each.says)}")
         if each.closed_at is not None:
-            yield f"    Closed at {each.closed_at:%Y-%m-%d %H:%M UTC}."
+            yield f"    Closed at {time_text(each.closed_at)}."
             continue
         if each.acknowledged_by is not None:
             yield visible(f"    Acknowledged by {each.acknowledged_by}.")

@@ -202,7 +202,7 @@ def _hand_on(options: FollowOptions, target: Target, port: int | None, host: str
 def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) -> None:
     if sum(wanted.values()) > 1:
         raise ConfigurationError("Give one of --list, --retry-dead, --drop-dead and --forget at a time.")
-    runtime = install()
+    runtime = install(quiet=True)
     runtime.open()
     with closing(runtime.database) as database:
         if wanted["show"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from receiver.errors import ConfigurationError
 from receiver.inbox.tables import ENDED
 from receiver.likeness import choice_of
 from receiver.release import release
+from receiver.search.arguments import parse_moment
 from receiver.search.filters import DeliveryFilter, as_text
 from receiver.search.replayable import unknown_ids
 from receiver.search.sources import is_source
@@ -23,6 +25,9 @@ RECEIVER = "http://127.0.0.1:8000"
 
 #: The most ids that an action lists one by one.
 MOST_RECORDED = 100
+
+#: The forms of a time that every option takes, as its help says them.
+TIME_FORMS = "As 2026-11-21T12:00:00Z, 14:02 of today in UTC, or 2h ago."
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 
@@ -39,6 +44,24 @@ def hookmirror(
     ] = False,
 ) -> None:
     """The receiving end for product-catalog webhooks."""
+
+
+def time_option(what: str, *, metavar: str = "TIME") -> Any:
+    """An option that is a time, for `parse_moment` or the API, which take the same forms."""
+    return typer.Option(metavar=metavar, help=f"{what} {TIME_FORMS}")
+
+
+def no_reason(command: str) -> str:
+    """The reason that is recorded where nobody says why."""
+    return f"by hookmirror {command}, without a reason"
+
+
+def deliveries_filter(*, since: str | None, until: str | None, **named: Any) -> DeliveryFilter:
+    """The deliveries that the options of a command mean. Raises `BadRequest` for a text that is no time."""
+    now = datetime.now(UTC)
+    begin = None if since is None else parse_moment("--since", since, now=now)
+    end = None if until is None else parse_moment("--until", until, now=now)
+    return DeliveryFilter(**named, begin=begin, end=end)
 
 
 def source_named(sources: Mapping[str, Source], name: str) -> Source:

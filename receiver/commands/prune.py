@@ -16,7 +16,7 @@ from receiver.server.runtime import install
 
 def prune(as_json: JsonFlag = False) -> None:
     """Drop expired bodies, dedup keys, refused requests and tallies. Workers do the same in small batches."""
-    runtime = install()
+    runtime = install(quiet=True)
     runtime.open()
     dropped = 0
     with progress("deliveries pruned") as seen:

@@ -9,7 +9,7 @@ import typer
 
 from receiver.codec import encode
 from receiver.commands.ask import ask
-from receiver.commands.options import JsonFlag, source_named
+from receiver.commands.options import JsonFlag, no_reason, source_named
 from receiver.commands.progress import progress
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError
@@ -19,9 +19,6 @@ from receiver.reconcile import reconcile as compare
 from receiver.runs.actions import by_command
 from receiver.runs.reconciling import reconcile_now
 from receiver.server.runtime import Runtime, install
-
-#: The recorded reason without --reason.
-NO_RECONCILE_REASON = "by hookmirror reconcile, without a reason"
 
 
 def reconcile(
@@ -34,7 +31,7 @@ def reconcile(
     entity: Annotated[
         str | None, typer.Option(metavar="TABLE:ID", help="Repair only this row, by one lookup at the source.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = NO_RECONCILE_REASON,
+    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("reconcile"),
     as_json: JsonFlag = False,
 ) -> None:
     """Compare the mirror with the source's own list, and repair rows that differ."""
@@ -43,7 +40,7 @@ def reconcile(
     if entity is not None:
         _one_row(source, entity, dry_run=dry_run, is_whole=force or misdated, reason=reason, as_json=as_json)
         return
-    runtime = install()
+    runtime = install(quiet=True)
     listening = source_named(runtime.sources, source)
     # A first reconcile fills an empty mirror, so it may create the database.
     runtime.prepare()

@@ -9,21 +9,20 @@ import typer
 
 from receiver.api.refused import show_refused
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, once_source, source_named
+from receiver.commands.options import JsonFlag, no_reason, once_source, source_named
 from receiver.database.pages import read_page
 from receiver.errors import ConfigurationError
 from receiver.inbox import refused as kept_requests
 from receiver.ingest.reverifying import Reverified
 from receiver.logs.escapes import visible
+from receiver.logs.wording import counted
+from receiver.moments import time_text
 from receiver.runs.actions import Asked, by_command
-from receiver.runs.refused import drop_refused, verify_refused
+from receiver.runs.refused import VERIFY_REFUSED, drop_refused, verify_refused
 from receiver.server.runtime import Runtime, install
 
 #: The most requests that are listed.
 MOST_REFUSED_LISTED = 100
-
-#: The recorded reason without --reason.
-NO_REASON_TO_VERIFY = "by hookmirror refused, without a reason"
 
 
 def refused(
@@ -32,15 +31,15 @@ def refused(
         bool, typer.Option("--verify", help="Accept requests that verify with a present secret.")
     ] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them.")] = False,
-    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = NO_REASON_TO_VERIFY,
+    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("refused"),
     as_json: JsonFlag = False,
 ) -> None:
     """List kept refused requests, which a secret added later may verify."""
     if verify and drop:
         raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
-    if reason != NO_REASON_TO_VERIFY and not (verify or drop):
+    if reason != no_reason("refused") and not (verify or drop):
         raise ConfigurationError("--reason is for --verify and --drop: add one of them, or leave it out.")
-    runtime = install()
+    runtime = install(quiet=True)
     runtime.open()
     if verify:
         done = _verified(runtime, source, reason)
@@ -60,16 +59,21 @@ def _verified(runtime: Runtime, name: str | None, reason: str) -> dict[str, dict
     listening = [source_named(runtime.sources, each) for each in names]
     done = {}
     for each in listening:
-        asked = Asked(by=by_command(), what="verify refused", arguments={"source": each.name}, reason=reason)
+        asked = Asked(by=by_command(), what=VERIFY_REFUSED, arguments={"source": each.name}, reason=reason)
         done[each.name] = verify_refused(runtime.inbox, each, asked)._asdict()
     return done
 
 
 def _told(name: str, done: dict[str, int]) -> str:
     verified = Reverified(**done)
+    if not verified.number and not verified.left:
+        return (
+            f"{name}: no request is kept. `hookmirror serve` accepts those that a secret verifies as soon as it has "
+            "the secret; `hookmirror actions` tells when."
+        )
     return (
-        f"{name}: {verified.number} verified ({verified.accepted} new, {verified.duplicates} duplicates), "
-        f"{verified.left} still do not."
+        f"{name}: {verified.number:,} verified ({verified.accepted:,} new, "
+        f"{counted(verified.duplicates, 'duplicate')}), {verified.left:,} still do not."
     )
 
 
@@ -82,7 +86,7 @@ def _list(runtime: Runtime, source: str | None, as_json: bool) -> None:
         return
     for each in shown:
         begins = visible(each.begins)[:60]
-        typer.echo(f"{each.received_at:%Y-%m-%d %H:%M:%S} {each.source} {each.code} {each.size} bytes {begins}")
+        typer.echo(f"{time_text(each.received_at)} {each.source} {each.code} {counted(each.size, 'byte')} {begins}")
     with runtime.database.read() as connection:
         totals = kept_requests.totals(connection)
     number = sum(total.number for total in totals if source in (None, total.source))

@@ -53,7 +53,7 @@ def rehearse(
     MODULE:DIALECT is compared with the code in the settings, over the same deliveries. Without it, the code in the
     settings is compared with the mirror and the inbox. Nothing is written to the database.
     """
-    runtime = install()
+    runtime = install(quiet=True)
     name = _source(runtime.sources, source)
     named = None if reference is None else _module_and_name(reference)
     found = compare(runtime.database, name, last=last, reference=named, hydrate=hydrate)

@@ -19,7 +19,7 @@ def reload(
 ) -> None:
     """Make the processes of this machine read their settings again; they keep the old ones if the new are invalid."""
     # Invalid settings are reported here, before any process refuses them.
-    runtime = install()
+    runtime = install(quiet=True)
     answers = reloading.ask_all(runtime.database, pid=pid)
     typer.echo(encode([asdict(each) for each in answers]) if as_json else "\n".join(reloading.lines(answers)))
     if any(each.taken is False for each in answers):

@@ -12,13 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, meant_deliveries
+from receiver.commands.options import JsonFlag, deliveries_filter, meant_deliveries, no_reason, time_option
+from receiver.commands.planning import Wish, plan_here
 from receiver.commands.runs import NO_WORKER
-from receiver.commands.runs import plan as plan_run
 from receiver.errors import RunTaken
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
+from receiver.logs.wording import counted
+from receiver.mirror.versions import Outcome
 from receiver.runs import formatting
 from receiver.runs.actions import Asked, by_command
 from receiver.runs.forecast import Forecast, forecast
@@ -28,9 +30,6 @@ from receiver.search.filters import DeliveryFilter
 from receiver.search.replayable import replayable_ids
 from receiver.server.runtime import Runtime, install
 
-#: The recorded reason without --reason.
-NO_REASON = "by hookmirror replay, without a reason"
-
 
 def replay(
     ids: Annotated[list[int] | None, typer.Argument(help="Delivery ids; without ids, the options select.")] = None,
@@ -38,14 +37,19 @@ def replay(
     state: Annotated[State | None, typer.Option(help="Only in this state: processed, ignored, dead.")] = None,
     event_type: Annotated[str | None, typer.Option(help="Only of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="Only about this entity, as kind:id or id.")] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only with this outcome.")] = None,
+    since: Annotated[str | None, time_option("Only arrived then or later.")] = None,
+    until: Annotated[str | None, time_option("Only arrived before.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print a forecast, and record nothing.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only plan it: `hookmirror runs start` starts it.")] = False,
-    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = NO_REASON,
+    reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("replay"),
     as_json: JsonFlag = False,
 ) -> None:
     """Replay deliveries, as after a fix. Older news never overwrites newer, replayed or not."""
-    wanted = DeliveryFilter(source=source, state=state, event_type=event_type, entity=entity)
-    runtime = install()
+    wanted = deliveries_filter(
+        source=source, state=state, outcome=outcome, event_type=event_type, entity=entity, since=since, until=until
+    )
+    runtime = install(quiet=True)
     runtime.open()
     arguments = meant_deliveries(runtime.database, runtime.sources, ids or [], wanted)
     if ids:
@@ -72,8 +76,8 @@ def _at_once(runtime: Runtime, ids: Sequence[int], arguments: dict[str, Any], re
 
 def _as_run(runtime: Runtime, ids: list[int], wanted: DeliveryFilter, reason: str, *, start: bool) -> dict[str, Any]:
     """Plan a run; with `start`, also start it and feed its first slices."""
-    meant = wanted if not ids else DeliveryFilter()
-    run = plan_run(runtime, ids, meant, reason=reason, forecasts=not start)
+    wish = Wish(ids=tuple(ids), wanted=wanted if not ids else DeliveryFilter(), reason=reason)
+    run = plan_here(runtime, wish, forecasts=not start)
     if start:
         asked = Asked(by=by_command(), what="start run", arguments={"run": str(run)}, reason=reason)
         runtime.runs.start(asked, run, now=datetime.now(UTC))
@@ -100,11 +104,11 @@ def _lines(runtime: Runtime, answer: dict[str, Any]) -> list[str]:
     found, run = answer["replayed"], answer["run"]
     lines = [f"Deliveries that {'would be' if answer['dry_run'] else 'are'} pending again: {found}."]
     if run is not None:
-        lines = [f"Run {run} replays {found} deliveries; `hookmirror runs show {run}` shows its progress."]
+        lines = [f"Run {run} replays {counted(found, 'delivery')}; `hookmirror runs show {run}` shows its progress."]
         if not answer["started"]:
             with runtime.database.read() as connection:
-                rows = formatting.forecast_rows(connection, int(run), limit=formatting.MOST_FORECAST_LINES)
-                return list(formatting.run_lines(find(connection, int(run)), rows))
+                whole = formatting.whole_run(connection, int(run), rows=formatting.MOST_FORECAST_LINES)
+            return list(formatting.run_lines(whole))
         if not has_worker(runtime.database, now=datetime.now(UTC)):
             lines.append(NO_WORKER)
     if answer["left"]:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from receiver.codec import encode
-from receiver.commands.options import JsonFlag, meant_deliveries, source_named
-from receiver.commands.progress import progress
+from receiver.commands.client import Client, TokenOption, ToOption, client_of
+from receiver.commands.options import JsonFlag, deliveries_filter, time_option
+from receiver.commands.planning import RUN_PATH, RUNS_PATH, KindOfRun, Wish, has_worker, plan_with
 from receiver.errors import ConfigurationError
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
-from receiver.logs.safe_text import told
 from receiver.mirror.versions import Outcome
 from receiver.runs import formatting
-from receiver.runs.actions import Asked, Done, by_command
-from receiver.runs.reconcile import check_reconcilable
-from receiver.runs.runs import Verbs, find, has_worker, recent
-from receiver.search.arguments import is_id, parse_moment
+from receiver.runs.tables import RunState
+from receiver.search.arguments import is_id
 from receiver.search.filters import DeliveryFilter
-from receiver.server.runtime import Runtime, install
 
 #: The most runs that are listed.
 MOST_LISTED = 50
@@ -43,12 +38,6 @@ class Verb(StrEnum):
     CANCEL = "cancel"
 
 
-class KindOfRun(StrEnum):
-    REPLAY = "replay"
-    RECONCILE = "reconcile"
-    PRUNE = "prune"
-
-
 def runs(
     verb: Annotated[Verb, typer.Argument(help="What to do.")] = Verb.LIST,
     words: Annotated[
@@ -62,9 +51,11 @@ def runs(
     entity: Annotated[str | None, typer.Option(help="With plan: deliveries about this entity.")] = None,
     force: Annotated[bool, typer.Option("--force", help="With a reconcile: deactivate beyond the brake.")] = False,
     outcome: Annotated[Outcome | None, typer.Option(help="With plan: deliveries with this outcome.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="With plan: arrived then or later; or 2h.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="With plan: arrived before; or 2h ago.")] = None,
+    since: Annotated[str | None, time_option("With plan: arrived then or later.")] = None,
+    until: Annotated[str | None, time_option("With plan: arrived before.")] = None,
     reason: Annotated[str | None, typer.Option(help="The reason; start requires it.")] = None,
+    to: ToOption = None,
+    token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Plan, forecast, start and watch work on many deliveries."""
@@ -72,69 +63,32 @@ def runs(
     if verb is Verb.PLAN and named and named[0] in list(KindOfRun):
         kind, source, named = _kind_and_source(named, source)
     ids = [_number(word) for word in named]
-    begin, end = _time("--since", since), _time("--until", until)
-    wanted = DeliveryFilter(
-        source=source, state=state, outcome=outcome, event_type=event_type, entity=entity, begin=begin, end=end
+    wanted = deliveries_filter(
+        source=source, state=state, outcome=outcome, event_type=event_type, entity=entity, since=since, until=until
     )
     if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY or force):
         raise ConfigurationError(f"`{verb}` takes a run and no filters, which are for `plan`.")
-    if verb is Verb.LIST and ids:
-        raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
-    runtime = install()
-    runtime.open()
+    run = None if verb is Verb.PLAN else _only(ids, verb)
+    client = client_of(to, token)
     if verb is Verb.LIST:
-        _list(runtime, as_json)
-    elif verb is Verb.PLAN:
-        _show(runtime, plan(runtime, ids, wanted, kind=kind, force=force, reason=reason), as_json)
-    else:
-        _show(runtime, _change(runtime.runs, verb, _only(ids, verb), reason), as_json)
+        _list(client, as_json)
+        return
+    if run is None:
+        run = plan_with(client, Wish(kind=kind, ids=tuple(ids), wanted=wanted, force=force, reason=reason))
+    elif verb is not Verb.SHOW:
+        client.do(f"{RUN_PATH}/{verb}", {"id": str(run)}, {"reason": reason})
+    _show(client, run, as_json)
 
 
-def _only(ids: list[int] | None, verb: Verb) -> int:
-    """Parse the single run in the arguments. Raises `ConfigurationError` for any other number of runs."""
-    if not ids or len(ids) != 1:
+def _only(ids: list[int], verb: Verb) -> int | None:
+    """The single run in the arguments; None for a list. Raises `ConfigurationError` for any other number of runs."""
+    if verb is Verb.LIST:
+        if ids:
+            raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
+        return None
+    if len(ids) != 1:
         raise ConfigurationError(f"Give one run: `hookmirror runs {verb} ID`; `hookmirror runs` lists them.")
     return ids[0]
-
-
-def _time(option: str, text: str | None) -> datetime | None:
-    return None if text is None else parse_moment(option, text, now=datetime.now(UTC))
-
-
-def plan(
-    runtime: Runtime,
-    ids: list[int],
-    wanted: DeliveryFilter,
-    *,
-    kind: KindOfRun = KindOfRun.REPLAY,
-    force: bool = False,
-    reason: str | None = None,
-    forecasts: bool = True,
-) -> int:
-    """Plan a run to its end in this process, and return its number. Raises `ConfigurationError` without a selection."""
-    arguments: dict[str, Any] = {}
-    sources: list[str] = []
-    if force and kind is not KindOfRun.RECONCILE:
-        raise ConfigurationError("--force is for a reconcile: leave it out.")
-    if kind is KindOfRun.REPLAY:
-        arguments = meant_deliveries(runtime.database, runtime.sources, ids, wanted)
-    elif kind is KindOfRun.RECONCILE:
-        sources = [_reconcilable(runtime, ids, wanted)]
-        arguments = {"source": sources[0], "force": force}
-    asked = Asked(by=by_command(), what=f"plan {kind}", arguments=arguments, reason=reason)
-    done = runtime.runs.plan(asked, kind.value, ids=sorted(set(ids)), sources=sources, now=datetime.now(UTC))
-    run = int(done.result["run"])
-    feeder = runtime.reconciler() if kind is KindOfRun.RECONCILE else runtime.feeder(forecasts=forecasts)
-    try:
-        with progress("steps of the plan") as seen:
-            for steps, _ in enumerate(feeder.steps(run), start=1):
-                seen(steps)
-    except Exception as error:
-        feeder.break_off(run, told(error))
-        raise
-    finally:
-        feeder.close()
-    return run
 
 
 def _kind_and_source(words: list[str], source: str | None) -> tuple[KindOfRun, str | None, list[str]]:
@@ -153,47 +107,19 @@ def _number(word: str) -> int:
     return int(word)
 
 
-def _reconcilable(runtime: Runtime, ids: list[int], wanted: DeliveryFilter) -> str:
-    """The source of a reconcile. Raises `ConfigurationError` without one, or with filters that do not apply."""
-    if wanted.source is None:
-        raise ConfigurationError("The source is missing: `hookmirror runs plan reconcile SOURCE`.")
-    if ids or wanted != DeliveryFilter(source=wanted.source):
-        raise ConfigurationError("A reconcile compares a whole source: give the source, and no deliveries.")
-    source = source_named(runtime.sources, wanted.source)
-    check_reconcilable(source)
-    return source.name
-
-
-def _change(verbs: Verbs, verb: Verb, run: int, reason: str | None) -> int:
-    """Apply the verb to the run, and return its number."""
-    if verb is Verb.SHOW:
-        return run
-    do: dict[Verb, Callable[..., Done]] = {
-        Verb.START: verbs.start,
-        Verb.PAUSE: verbs.pause,
-        Verb.RESUME: verbs.resume,
-        Verb.CANCEL: verbs.cancel,
-    }
-    asked = Asked(by=by_command(), what=f"{verb} run", arguments={"run": str(run)}, reason=reason)
-    do[verb](asked, run, now=datetime.now(UTC))
-    return run
-
-
-def _list(runtime: Runtime, as_json: bool) -> None:
-    with runtime.database.read() as connection:
-        found = connection.execute(recent().limit(MOST_LISTED)).mappings().all()
+def _list(client: Client, as_json: bool) -> None:
+    found = client.ask(RUNS_PATH, {}, {"limit": MOST_LISTED})["items"]
     lines = "\n".join(visible(formatting.run_line(run)) for run in found) or NO_RUN
-    typer.echo(encode([formatting.run_as_json(run) for run in found]) if as_json else lines)
+    typer.echo(encode(found) if as_json else lines)
 
 
-def _show(runtime: Runtime, run: int, as_json: bool) -> None:
-    with runtime.database.read() as connection:
-        found = find(connection, run)
-        rows = formatting.forecast_rows(connection, run, limit=1_000)
-    waits = found["state"] == "running" and not has_worker(runtime.database, now=datetime.now(UTC))
+def _show(client: Client, run: int, as_json: bool) -> None:
+    found: dict[str, Any] = client.ask(RUN_PATH, {"id": str(run)}, {})
+    moves = found["state"] in (RunState.PLANNING, RunState.RUNNING)
+    waits = moves and not has_worker(client)
     if as_json:
-        typer.echo(encode(formatting.run_as_json(found) | {"rows": rows, "worker": not waits}))
+        typer.echo(encode(found | {"worker": not waits}))
         return
-    typer.echo("\n".join(map(visible, formatting.run_lines(found, rows))))
+    typer.echo("\n".join(map(visible, formatting.run_lines(found))))
     if waits:
         typer.echo(NO_WORKER)

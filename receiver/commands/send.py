@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from receiver.codec import encode
-from receiver.commands.options import RECEIVER, JsonFlag, source_named
+from receiver.commands.options import RECEIVER, JsonFlag, source_named, time_option
 from receiver.dialects.sources import build_sources, find_dialects
+from receiver.search.arguments import parse_moment
 from receiver.server import sending
 from receiver.settings.settings import load, settings_folder
 
@@ -20,9 +21,7 @@ def send(
     what: Annotated[str, typer.Argument(metavar="EVENT_TYPE|FILE", help="The event type, or a file with the body.")],
     to: Annotated[str, typer.Option(help="The receiver's URL; a path replaces /hooks/SOURCE.")] = RECEIVER,
     entity_id: Annotated[str, typer.Option("--id", help="The id of the entity.")] = sending.USUAL_ID,
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The time of change in ISO 8601; now by default.")
-    ] = None,
+    at: Annotated[str | None, time_option("The time of change; now by default.")] = None,
     data: Annotated[str | None, typer.Option(help="The dialect's object, as JSON.")] = None,
     header: Annotated[
         list[str] | None, typer.Option(metavar="NAME:VALUE", help="A header to send; may be given several times.")
@@ -34,7 +33,7 @@ def send(
     sources = build_sources(settings, find_dialects(settings.dialects, beside=settings_folder()))
     speaking = source_named(sources, source)
     url = sending.address(to, source)
-    moment = sending.moment(at) if at else datetime.now(UTC)
+    moment = parse_moment("--at", at, now=datetime.now(UTC)) if at else datetime.now(UTC)
     body = sending.body_of(speaking, what, entity_id=entity_id, at=moment, data=data)
     headers = sending.headers_of(speaking, what, header or [])
     sent = sending.send(speaking, body, url, headers)

@@ -24,7 +24,7 @@ def sessions(
     as_json: JsonFlag = False,
 ) -> None:
     """List who is signed in to the console, the newest session first."""
-    runtime, now = install(), datetime.now(UTC)
+    runtime, now = install(quiet=True), datetime.now(UTC)
     runtime.open()
     database = runtime.database
     if end is not None:

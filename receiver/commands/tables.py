@@ -15,6 +15,7 @@ from rich.text import Text
 from receiver.codec import encode, shortened
 from receiver.logs.escapes import visible
 from receiver.mirror.unit_of_work import plain
+from receiver.moments import time_text
 
 #: The width for output that is not a terminal, so that no line is folded.
 UNFOLDED = 100_000
@@ -32,7 +33,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for column in columns:
         table.add_column(column.upper(), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
+        table.add_row(*(Text(_of_column(name, value)) for name, value in zip(columns, row, strict=True)))
     _print(table)
 
 
@@ -42,7 +43,7 @@ def print_members(members: Mapping[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in members.items():
-        table.add_row(Text(visible(name)), Text(cell(value)))
+        table.add_row(Text(visible(name)), Text(_of_column(name, value)))
     _print(table)
 
 
@@ -75,6 +76,15 @@ def _json(value: Any) -> str:
     members = (f"{encode(name).decode()}:{shortened(member, LONGEST_MEMBER)}" for name, member in value.items())
     text = f"{{{','.join(members)}}}"
     return text if len(text) <= LONGEST_JSON else f"{text[: LONGEST_JSON - 1]}…"
+
+
+def _of_column(name: str, value: Any) -> str:
+    """A value below this name: times of our own to the second, everything else as it is."""
+    is_time = isinstance(value, str) and (name.endswith("_at") or name == "as of")
+    try:
+        return time_text(value) if is_time else cell(value)
+    except ValueError:
+        return cell(value)
 
 
 def _print(table: Table) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.codec import encode
 from receiver.commands.client import Client, NoAnswer, TokenOption, ToOption, client_of
+from receiver.commands.options import time_option
 from receiver.commands.pagination import JsonLines
 from receiver.commands.tailing import Tail, TailEvent, TailPlace
 from receiver.errors import ConfigurationError, Unavailable
@@ -23,6 +24,7 @@ from receiver.inbox.ids import first_id_at
 from receiver.inbox.tables import State
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import told
+from receiver.moments import time_text
 from receiver.search.arguments import is_id, parse_moment
 
 #: Seconds between polls, and the longest wait for a receiver that does not answer.
@@ -37,9 +39,7 @@ def tail(
     state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
     event_type: Annotated[str | None, typer.Option("--type", help="Of this event type.")] = None,
     entity: Annotated[str | None, typer.Option(help="About this entity, as kind:id or id.")] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME|ID", help="Begin here: a time, 2h ago, or a delivery's id.")
-    ] = None,
+    since: Annotated[str | None, time_option("Begin here, or at the delivery with this id.", metavar="TIME|ID")] = None,
     after: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Resume a tail, with the cursor it printed.")
     ] = None,
@@ -149,7 +149,7 @@ class _Lost:
             word = "lost" if self._since is None else "still lost"
             self._since = self._since or datetime.now(UTC)
             self._told_at = self._clock()
-            says = f"The connection is {word} since {self._since:%H:%M:%S} UTC: {reason}"
+            says = f"The connection is {word} since {time_text(self._since)}: {reason}"
             self._lines.tell("lost", says, since=self._since, reason=reason)
         self._tries += 1
         return min(2.0 ** (self._tries - 1) / 2, LONGEST_TAIL_WAIT)
@@ -157,6 +157,6 @@ class _Lost:
     def found(self) -> None:
         """Report that the connection is back, if it was lost."""
         if self._since is not None:
-            says = f"The connection is back; it was lost since {self._since:%H:%M:%S} UTC. Nothing was missed."
+            says = f"The connection is back; it was lost since {time_text(self._since)}. Nothing was missed."
             self._lines.tell("back", says, since=self._since)
         self._since, self._tries = None, 0

@@ -20,9 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.codec import encode
 from receiver.commands.client import Client, NoAnswer, TokenOption, ToOption, client_of
 from receiver.commands.options import JsonFlag
+from receiver.commands.pace import PACE_KINDS, PACE_WINDOW, pace_of
 from receiver.commands.tables import UNFOLDED, cell
+from receiver.database.pages import LARGEST_PAGE
 from receiver.errors import Unavailable
 from receiver.logs.safe_text import told
+from receiver.moments import time_text
 
 #: Seconds between two frames.
 REFRESH = 2.0
@@ -30,7 +33,10 @@ REFRESH = 2.0
 #: The most findings in one frame.
 MOST_SHOWN_FINDINGS = 8
 
-SOURCE_HEADINGS = ("source", "last delivery", "per minute", "pending", "dead", "oldest pending", "freshness")
+SOURCE_HEADINGS = (
+    *("source", "last delivery", "per minute", "ended per minute", "unchanged", "pending", "drains in", "dead"),
+    *("oldest pending", "freshness"),
+)
 PROCESS_HEADINGS = ("process", "pid", "kind", "release", "since")
 
 
@@ -80,7 +86,8 @@ def top(
 def look(asked: Client) -> Frame:
     """Read the data of one frame. Raises `HookmirrorError` if a request fails."""
     as_of = datetime.now(UTC)
-    sources = [_source(asked, each) for each in asked.ask("/api/v1/stats", {}, {})["sources"]]
+    tallies = _tallies(asked)
+    sources = [_source(asked, each, tallies) for each in asked.ask("/api/v1/stats", {}, {})["sources"]]
     processes = asked.ask("/api/v1/processes", {}, {})["items"]
     findings = asked.ask("/api/v1/findings", {}, {})["items"]
     return Frame(as_of, sources, processes, findings)
@@ -95,19 +102,28 @@ def _next(asked: Client, last: Frame) -> Frame:
         return Frame(last.as_of, last.sources, last.processes, last.findings, (since, told(error)))
 
 
-def _source(asked: Client, each: Mapping[str, Any]) -> dict[str, Any]:
-    """One source, with the number of deliveries in the last minute."""
+def _tallies(asked: Client) -> list[dict[str, Any]]:
+    """The tallies of the last minutes that the pace of the sources is made of."""
+    query = {"after": f"{PACE_WINDOW.total_seconds():.0f}s", "limit": LARGEST_PAGE}
+    return [each for kind in PACE_KINDS for each in asked.ask("/api/v1/tallies", {}, {**query, "kind": kind})["items"]]
+
+
+def _source(asked: Client, each: Mapping[str, Any], tallies: list[dict[str, Any]]) -> dict[str, Any]:
+    """One source, with how many deliveries came in the last minute, and its pace."""
     query = {"source": each["source"], "from": "1m", "limit": 1, "count": True}
     counted = asked.ask("/api/v1/deliveries", {}, query)["matching"]
     states = each["states"]
+    pending = states.get("pending", 0) + states.get("processing", 0)
+    pace = pace_of((tally for tally in tallies if tally["source"] == each["source"]), pending)
     return {
         "source": each["source"],
         "last_delivery_at": each["last_delivery_at"],
         "per_minute": counted["says"],
-        "pending": states.get("pending", 0) + states.get("processing", 0),
+        "pending": pending,
         "dead": states.get("dead", 0),
         "oldest_pending_seconds": each["oldest_pending_seconds"],
         "freshness_seconds": each["freshness_seconds"],
+        **pace._asdict(),
     }
 
 
@@ -117,10 +133,10 @@ def _source(asked: Client, each: Mapping[str, Any]) -> dict[str, Any]:
 def drawn(frame: Frame, now: datetime) -> Group:
     """Draw the frame."""
     if frame.lost is None:
-        state = Text(f"as of {frame.as_of:%H:%M:%S} UTC", style="bold")
+        state = Text(f"as of {time_text(frame.as_of)}", style="bold")
     else:
         since, reason = frame.lost
-        words = f"as of {frame.as_of:%H:%M:%S} UTC: no answer since {since:%H:%M:%S}, {cell(reason)}"
+        words = f"as of {time_text(frame.as_of)}: no answer since {time_text(since)}, {cell(reason)}"
         state = Text(words, style="bold red")
     parts: list[Any] = [state, Text(""), _sources(frame, now), Text(""), _processes(frame, now), Text("")]
     return Group(*parts, *_findings(frame))
@@ -130,10 +146,22 @@ def _sources(frame: Frame, now: datetime) -> Table:
     table = _table(SOURCE_HEADINGS)
     for each in frame.sources:
         ages = [_seconds(each[name]) for name in ("oldest_pending_seconds", "freshness_seconds")]
-        numbers = [cell(each[name]) for name in ("per_minute", "pending", "dead")]
-        values = [cell(each["source"]), _ago(each["last_delivery_at"], now), *numbers, *ages]
+        share = each["unchanged_share"]
+        unchanged = "–" if share is None else f"{share:.0%}"
+        came = [cell(each["per_minute"]), cell(each["ended_per_minute"]), unchanged]
+        left = [cell(each["pending"]), _drains_in(each), cell(each["dead"])]
+        values = [cell(each["source"]), _ago(each["last_delivery_at"], now), *came, *left, *ages]
         table.add_row(*(Text(value) for value in values), style="red" if each["dead"] else "")
     return table
+
+
+def _drains_in(each: Mapping[str, Any]) -> str:
+    """Until nothing is pending; where it grows, counted from when the sender pauses."""
+    if not each["pending"]:
+        return "–"
+    if each["drains_in_seconds"] is None:
+        return "unknown"
+    return _seconds(each["drains_in_seconds"]) + (" after it ends" if each["grows"] else "")
 
 
 def _processes(frame: Frame, now: datetime) -> Table | Text:

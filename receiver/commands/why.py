@@ -12,6 +12,7 @@ from receiver.commands.tables import cell, print_table
 from receiver.errors import HookmirrorError
 from receiver.logs.escapes import visible
 from receiver.logs.safe_text import sentence
+from receiver.moments import time_text
 
 WHY_PATH = "/api/v1/catalog/{table}/{source}/{external_id:path}/why"
 
@@ -80,10 +81,11 @@ def _origin(origin: Mapping[str, Any]) -> str:
     if origin["run"] is not None:
         return f"{origin['run_kind']} run {origin['run']} of {origin['arrived_at']}"
     if origin["kind"] == "reconcile":
-        return f"reconcile of {origin['arrived_at']}"
-    return f"not kept any more, {origin['arrived_at']}"
+        of_run = f", run {origin['run']}" if origin["run"] is not None else ""
+        return f"reconcile of {time_text(origin['arrived_at'])}{of_run}"
+    return f"not kept any more, {time_text(origin['arrived_at'])}"
 
 
 def _lost(lost: Mapping[str, Any]) -> str:
     value = "no such member" if lost["absent"] else _value(lost["value"])
-    return f"{value} of {lost['changed_at']}, {lost['how']}, by delivery {lost['delivery']}"
+    return f"{value} of {time_text(lost['changed_at'])}, {lost['how']}, by delivery {lost['delivery']}"

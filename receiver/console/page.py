@@ -37,7 +37,7 @@ class ConsolePage:
     menu: str = ""
     #: Parameters that only the page has.
     parameters: tuple[Parameter[Any], ...] = ()
-    #: Options of the command by the name of the parameter, where they differ.
+    #: Options of the command by the name of the parameter, where they differ; empty for an argument without a name.
     options: tuple[tuple[str, str], ...] = ()
     #: The parameter that the address of the next page is given in; empty unless it is a list that can be downloaded.
     follows_in: str = ""

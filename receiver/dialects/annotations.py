@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from receiver.envelope import Event
 from receiver.errors import Unreadable, WiringError
 from receiver.logs.safe_text import name_of, told_with_type
+from receiver.verify.verifiers import Verifier
 
 
 def check_order(function: Callable[..., Any], what: str, **wanted: type) -> None:
@@ -83,5 +84,15 @@ def check_plain(dialect: str, function: Any, what: str, parameters: tuple[str, .
 
 
 def called(function: Any) -> str:
-    """What messages call a function, or another thing that can be called."""
+    """The name of a function, or of whatever else is called."""
     return str(getattr(function, "__qualname__", type(function).__name__))
+
+
+def check_takes_request(dialect: str, verifier: Verifier) -> None:
+    """Raises `WiringError` for a verifier whose methods do not take the request as one value."""
+    for method in ("verify", "sign"):
+        if len(inspect.signature(getattr(verifier, method)).parameters) != 2:
+            raise WiringError(
+                f"The verifier of {dialect} has a method `{method}` that does not take (request, credentials), where "
+                "`request` is a WebhookRequest: write it so."
+            )

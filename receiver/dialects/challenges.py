@@ -10,7 +10,6 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar
 
 from receiver import codec
@@ -42,7 +41,7 @@ class ChallengeRequest:
     settings: SourceSettings = field(repr=False)
     credentials: Credentials = field(repr=False)
 
-    @cached_property
+    @property
     def document(self) -> Any:
         """The body's JSON; None if it is not JSON."""
         try:
@@ -141,9 +140,10 @@ class EchoBody:
         if any(value.encode() not in asked.body for value in self.where.values()):
             # Nearly every body: it need not be parsed here.
             return None
-        if any(member(asked.document, path) != value for path, value in self.where.items()):
+        document = asked.document
+        if any(member(document, path) != value for path, value in self.where.items()):
             return None
-        value = member(asked.document, self.path)
+        value = member(document, self.path)
         if not isinstance(value, str):
             raise ChallengeRefused(f"The challenge has no text at {self.path}.")
         return asked.json(**{self.answer: value})
@@ -183,10 +183,11 @@ class SignedToken:
     before_verifying: ClassVar[bool] = False
 
     def __call__(self, asked: ChallengeRequest) -> SenderReply | None:
-        if self.event.encode() not in asked.body or member(asked.document, "event") != self.event:
+        document = asked.document if self.event.encode() in asked.body else None
+        if not isinstance(document, dict) or document.get("event") != self.event:
             return None
         # In the one object beside the name of the event.
-        inside = [each for each in asked.document.values() if isinstance(each, dict)]
+        inside = [each for each in document.values() if isinstance(each, dict)]
         token = inside[0].get("plainToken") if inside else None
         if not isinstance(token, str):
             raise ChallengeRefused("The challenge has no plainToken.")

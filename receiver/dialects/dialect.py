@@ -7,24 +7,32 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from receiver import codec
-from receiver.dialects.annotations import adapter, check_order, check_plain, event_model, hints, validate
+from receiver.dialects.annotations import (
+    adapter,
+    check_order,
+    check_plain,
+    check_takes_request,
+    event_model,
+    hints,
+    validate,
+)
 from receiver.dialects.challenges import METHODS, Challenge
 from receiver.dialects.forms import read_form, write_form
+from receiver.dialects.handlers import Handler, most_specific
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
 from receiver.dialects.items import MOST_EVENTS, collect
 from receiver.dialects.listing import ListPart, SourceListing, SourceLookup
 from receiver.dialects.patterns import Pattern
 from receiver.dialects.replies import SenderReply, accepting, refusing
-from receiver.dialects.taking_headers import as_kept, check_takes_request, headers_taken, values_of
+from receiver.dialects.taking_headers import as_kept, headers_taken, values_of
 from receiver.envelope import Bundle, Envelope, Event, ReadBody
 from receiver.errors import ConfigurationError, Unreadable, WiringError
 from receiver.loading import told_with_place
@@ -34,22 +42,6 @@ from receiver.settings.settings import SourceSettings
 from receiver.verify.verifiers import Verifier, signature_headers
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """A function registered for a pattern, with the model that its event's data must fit."""
-
-    pattern: Pattern
-    function: Callable[..., Any]
-    #: None for a handler that takes the data as it is.
-    model: TypeAdapter[Any] | None
-    #: The function's name: "module.function".
-    name: str
-
-    def parse(self, data: Any) -> Any:
-        """The data as the handler wants it. Raises `Unreadable` if it does not fit the model."""
-        return data if self.model is None else validate(self.model, data, "data")
 
 
 class Dialect:
@@ -68,6 +60,7 @@ class Dialect:
         decompress: bool = False,
         keep_headers: Iterable[str] = (),
         trusts_header: str | None = None,
+        settings: type[BaseModel] | None = None,
         form: bool | str = False,
         on_accept: SenderReply | None = None,
         on_refusal: SenderReply | int | None = None,
@@ -76,6 +69,7 @@ class Dialect:
 
         `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
         `trusts_header` is one that chooses the handler although no signature covers it, and nothing else.
+        `settings` is the model of what only this dialect knows: a source's table `[sources.<name>.settings]`.
         With `form`, bodies may be forms: read as the JSON in the field that it names, or, if True, as all fields.
         `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
         Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
@@ -90,6 +84,7 @@ class Dialect:
         for header in signature_headers(verify) or ():
             if header not in NEVER_KEPT:
                 self.kept_headers[header.encode()] = header
+        self.settings_model = settings
         self.form = form
         self.on_accept = accepting(name, on_accept)
         self.on_refusal = refusing(name, on_refusal)
@@ -250,13 +245,13 @@ class Dialect:
         try:
             return self._found[event_type]
         except KeyError:
-            found = _most_specific(self._handlers, event_type)
+            found = most_specific(self._handlers, event_type)
             if len(self._found) < 1_000:
                 self._found[event_type] = found
             return found
 
     def hydrator_for(self, event_type: str) -> Handler | None:
-        return _most_specific(self._hydrators, event_type)
+        return most_specific(self._hydrators, event_type)
 
     def client(self, source: SourceSettings) -> httpx.Client | None:
         """A client of the source's own API; None if the source has no `api_url`, or the dialect knows no API."""
@@ -307,6 +302,12 @@ class Dialect:
         return tuple(self._handlers)
 
     @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """The functions that decide what becomes of a delivery, in the order of their registration."""
+        read = () if self._read is None else (self._read,)
+        return (*read, *(each.function for each in (*self._hydrators, *self._handlers)))
+
+    @property
     def event_types(self) -> list[str]:
         """The event types that handlers take, as their patterns say them."""
         return [handler.pattern.text for handler in self._handlers]
@@ -343,8 +344,3 @@ class Dialect:
 
 def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
     return {"type": event_type, "id": entity_id, "timestamp": at, "data": data}
-
-
-def _most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
-    fitting = [handler for handler in handlers if handler.pattern.matches(event_type)]
-    return max(fitting, key=lambda handler: handler.pattern.specificity, default=None)

@@ -9,7 +9,7 @@ from receiver.loading import foreign_code
 from receiver.verify.secret_forms import doubtful_secrets, shared_secrets
 
 
-def doubts_about(sources: Mapping[str, Source]) -> list[str]:
+def doubts_about_sources(sources: Mapping[str, Source]) -> list[str]:
     """Warnings, a sentence each: secrets that do not look like their sender's, or that two sources share."""
     found: list[str] = []
     for name, source in sources.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 from receiver.dialects.compression import decompressed, is_compressed
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.items import MOST_EVENTS
+from receiver.dialects.own_settings import adopt_own_settings
 from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
 from receiver.header_values import KeptBody
@@ -18,6 +19,7 @@ from receiver.loading import foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
 from receiver.settings.settings import Settings, SourceSettings
+from receiver.shadowing import add_folder, shadowed, stolen_name, taken_name
 from receiver.verify.verifiers import Credentials
 
 #: The entry point group in which installed packages announce their dialects.
@@ -87,17 +89,22 @@ class Reference:
     def name(self) -> str:
         return self.text.partition(":")[2] or "dialect"
 
-    def load(self) -> Dialect:
-        """Import the dialect. Raises `WiringError` with the mistake and its mend."""
+    def load(self, beside: Path | None = None) -> Dialect:
+        """Import the dialect, perhaps from the folder `beside`. Raises `WiringError` with the mistake and its mend."""
         try:
             module = import_foreign(self.module)
         except ModuleNotFoundError:
-            raise self._refusal(f"there is no module {self.module!r}. {self._where_modules_are()}") from None
+            wrong = taken_name(self.module, beside) if self.package is None else stolen_name(self.module)
+            wrong = wrong or f"there is no module {self.module!r}. {self._where_modules_are()}"
+            raise self._refusal(wrong) from None
         except WiringError as error:
             raise self._refusal(str(error)) from error
         found = getattr(module, self.name, None)
         if isinstance(found, Dialect):
             return found
+        hidden = shadowed(self.module, beside)
+        if hidden is not None:
+            raise self._refusal(hidden)
         wrong = f"its `{self.name}` is no Dialect" if hasattr(module, self.name) else f"it has no `{self.name}`"
         there = sorted(f"{self.module}:{name}" for name, value in vars(module).items() if isinstance(value, Dialect))
         if there:
@@ -129,8 +136,8 @@ def survey_dialects(
     references: Iterable[str] = (), *, beside: Path | None = None
 ) -> tuple[dict[str, Dialect], list[WiringError]]:
     """The usable dialects by name, and an error message for each of the others."""
-    if beside is not None and str(beside) not in sys.path:
-        sys.path.insert(0, str(beside))
+    if beside is not None:
+        add_folder(beside)
     installed = sorted(entry_points(group=DIALECT_ENTRY_POINTS), key=lambda point: point.name)
     dialects: dict[str, Dialect] = {}
     refused: list[WiringError] = []
@@ -140,7 +147,7 @@ def survey_dialects(
             # A second import would fail for another reason, because the tables of the first one exist already.
             continue
         try:
-            dialect = reference.load()
+            dialect = reference.load(beside)
         except WiringError as error:
             refused.append(error)
             if reference.module not in sys.modules:
@@ -175,7 +182,7 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
             f"The source {settings.name} speaks `{settings.dialect}`, which is not among the dialects: choose one of "
             f"{', '.join(sorted(dialects))}, or name your own under `dialects`."
         )
-    credentials = settings.credentials()
+    credentials = replace(settings.credentials(), own=adopt_own_settings(settings, dialect.settings_model))
     with foreign_code(f"The verifier of {dialect.name}, asked about the source {settings.name},", holds_secrets=True):
         wrong = dialect.verifier.check(credentials)
     if wrong is not None:

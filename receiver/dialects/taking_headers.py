@@ -10,7 +10,7 @@ from receiver.errors import WiringError
 from receiver.header_values import KeptBody, mark, signed_values, trusted_value
 
 #: The names of these parameters, and what makes the value of each from a body with its headers.
-TAKES: dict[str, Callable[[bytes], Any]] = {"signed": signed_values, "trusted": trusted_value}
+VALUES_TAKEN: dict[str, Callable[[bytes], Any]] = {"signed": signed_values, "trusted": trusted_value}
 
 
 def headers_taken(function: Callable[..., Any], dialect: str, verifier: Any, trusts: str | None) -> tuple[str, ...]:
@@ -19,7 +19,7 @@ def headers_taken(function: Callable[..., Any], dialect: str, verifier: Any, tru
         names = list(inspect.signature(function).parameters)[1:]
     except (TypeError, ValueError):
         return ()
-    taken = tuple(name for name in names if name in TAKES)
+    taken = tuple(name for name in names if name in VALUES_TAKEN)
     if "trusted" in taken and trusts is None:
         raise WiringError(
             f'The envelope of {dialect} takes `trusted`, and the dialect trusts no header: say trusts_header="…", or '
@@ -41,14 +41,4 @@ def as_kept(body: bytes, headers: Mapping[str, str], verifier: Any, trusts: str 
 
 def values_of(body: bytes, names: Iterable[str]) -> dict[str, Any]:
     """The values of these parameters."""
-    return {name: TAKES[name](body) for name in names}
-
-
-def check_takes_request(dialect: str, verifier: Any) -> None:
-    """Raises `WiringError` for a verifier whose methods do not take the request as one value."""
-    for method in ("verify", "sign"):
-        if len(inspect.signature(getattr(verifier, method)).parameters) != 2:
-            raise WiringError(
-                f"The verifier of {dialect} has a method `{method}` that does not take (request, credentials), where "
-                "`request` is a WebhookRequest: write it so."
-            )
+    return {name: VALUES_TAKEN[name](body) for name in names}

@@ -35,13 +35,3 @@ class Finding:
         """An id that is stable for as long as the rule finds the same condition."""
         named = "\n".join((self.rule, self.source, self.about)).encode()
         return hashlib.blake2s(named, digest_size=ID_BYTES).hexdigest()
-
-
-def clock_time(moment: datetime, now: datetime) -> str:
-    """Format a time for a sentence: `10:42 UTC`, preceded by the date if it is not today's."""
-    return moment.strftime("%H:%M UTC" if moment.date() == now.date() else "%Y-%m-%d %H:%M UTC")
-
-
-def times(number: int, noun: str, plural: str = "") -> str:
-    """Format a number with its noun: `1 webhook`, `31 webhooks`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -83,7 +83,7 @@ def acknowledge(database: Database, asked: Asked, finding_id: str, *, now: datet
         noted = update(FINDINGS).where(FINDINGS.c.id == finding_id, _IS_OPEN)
         values = {"acknowledged_at": now, "acknowledged_by": storable(asked.by.who)}
         found = connection.execute(noted.values(**values)).rowcount
-        return Effect(0, {"finding": finding_id}, wants_reason=False) if found else None
+        return Effect(1, {"finding": finding_id}, thing="finding", wants_reason=False) if found else None
 
     if perform(database, asked, effect, now=now) is None:
         return None

@@ -70,7 +70,7 @@ def _act(database: Database, name: str, asked: Asked, change: Callable[[Connecti
             raise ConfigurationError(f"There is no follower {name!r}. There are: {known}.")
         number = change(connection, row)
         result: dict[str, Any] = {"changes": number}
-        return Effect(number, result, wants_reason=False)
+        return Effect(number, result, thing="dead change", wants_reason=False)
 
     done = perform(database, asked, effect, now=datetime.now(UTC))
     return 0 if done is None else int(done.result["changes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from time import perf_counter
 from types import NoneType
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from receiver.ingest.unhandled import tell_unhandled
 from receiver.likeness import no_handler_takes
 from receiver.logs.escapes import visible
 from receiver.logs.repeats import Repeats
-from receiver.logs.safe_text import quoted, told
+from receiver.logs.safe_text import name_of, quoted, told
 from receiver.verify.request import RawHeaders, WebhookRequest
 from receiver.verify.verifiers import Verified
 
@@ -37,6 +38,10 @@ LONGEST_HEADER = 512
 
 #: The error codes after which the decompressed bytes are verified, too.
 OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
+
+
+#: Seconds for one webhook, on average, after which admitting is slow.
+SLOW_SECONDS = 0.1
 
 
 class Request(NamedTuple):
@@ -59,7 +64,23 @@ def admit(requests: Sequence[Request], *, now: datetime | None = None) -> list[A
     They arrive now, unless they did earlier.
     """
     now = now or datetime.now(UTC)
-    return [_admit_one(request, now) for request in requests]
+    began = perf_counter()
+    admitted = [_admit_one(request, now) for request in requests]
+    seconds = perf_counter() - began
+    if seconds > SLOW_SECONDS * len(requests):
+        _tell_slow(requests, seconds)
+    return admitted
+
+
+def _tell_slow(requests: Sequence[Request], seconds: float) -> None:
+    """Log the sources of requests that took long to admit, since all other acks waited for them."""
+    for name in sorted({request.source.name for request in requests}):
+        log.warning(
+            "verifying and reading webhooks takes long, and every ack waits for it: make the envelope function quicker",
+            about={"source": name},
+            seconds=round(seconds, 3),
+            webhooks=len(requests),
+        )
 
 
 def _admit_one(request: Request, now: datetime) -> Admitted:
@@ -69,7 +90,9 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
         return refusal
     except BaseException:
         # Raised by a dialect's verifier. Even SystemExit concerns this one request only.
-        log.exception("cannot verify a webhook; its sender is asked to retry", about={"source": request.source.name})
+        verifier = name_of(request.source.dialect.verifier)
+        about = {"source": request.source.name, "verifier": verifier}
+        log.exception("cannot verify a webhook; its sender is asked to retry", about=about)
         return Unavailable("This cannot be verified now, because of an error here. Send it again later.")
 
 

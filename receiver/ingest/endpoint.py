@@ -150,13 +150,13 @@ class Endpoint:
         admitted = self._admit([request for request, _ in waiting])
         arrivals: list[tuple[Arrival, PendingReply]] = []
         for (request, answer), result in zip(waiting, admitted, strict=True):
-            if isinstance(result, Arrival):
-                arrivals.append((result, answer))
-            elif isinstance(result, Refused):
+            if isinstance(result, Refused):
                 self._keep(request, result)
                 answer.set_exception(result)
-            else:
+            elif isinstance(result, SenderReply):
                 answer.set_result(result)
+            else:
+                arrivals.append((result, answer))
         self._accept(arrivals)
 
     # ── their parts ───────────────────────────────────────────────────────────────────────────────────────────
@@ -209,6 +209,9 @@ class Endpoint:
         about = {"source": known, "code": refusal.code}
         perhaps = self._misspelt.meant(name, self.sources) if isinstance(refusal, UnknownSource) else {}
         asked = {"asked_for": name[:SHOWN_OF_NAME], **perhaps}
+        if refusal.code == "signature_stale":
+            # Only of an authentic request, so no stranger chooses what is written.
+            asked["says"] = refusal.message
         self._log.warning("refused a webhook", about=about, **asked, peer=peer[:SHOWN_OF_NAME])
         if self._refusals and name in self._refusals and isinstance(refusal, FINAL):
             return refused_as(self._refusals[name], refusal)

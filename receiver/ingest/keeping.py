@@ -24,7 +24,7 @@ from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Bounds, Refusal
 from receiver.ingest.admission import Request, judged
-from receiver.ingest.reverifying import Reverified, verify_again
+from receiver.ingest.reverifying import TARGET, Reverified, WithinAccept, verify_again
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
@@ -71,6 +71,7 @@ class Keeper:
         bounds: Bounds | None,
         *,
         accepted: Callable[[], None] = lambda: None,
+        along: Callable[[str], WithinAccept] = lambda _: lambda *_: None,
         rng: random.Random | None = None,
     ) -> None:
         """`inbox` is one with a connection of its own. Without `bounds` nothing is kept.
@@ -80,7 +81,7 @@ class Keeper:
         self._inbox = inbox
         self._ids = DeliveryIds()
         self._sources, self._bounds = sources, bounds
-        self._accepted = accepted
+        self._accepted, self._along = accepted, along
         self._rng = rng or random.Random()  # noqa: S311 (who is kept is no secret)
         self._log = Repeats(log)
         self._lock = threading.Lock()
@@ -209,6 +210,9 @@ class Keeper:
             holds_none = verifier.redact(body, source.credentials) == body
             if needed is not None and NEVER_KEPT.isdisjoint(needed) and holds_none:
                 headers = _chosen(source, waiting.request.headers, needed)
+                if b"?" in waiting.request.target:
+                    # The sender may have signed the URL, and only its query is not in the settings.
+                    headers = [*headers, (TARGET, waiting.request.target)]
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
         except Exception as error:
             self._log.warning("cannot keep a refused request", about={"source": name}, error=told(error))
@@ -224,7 +228,7 @@ class Keeper:
             for name in sorted(names.intersection(refused.sources_with_any(self._inbox.database))):
                 source = self._sources.get(name)
                 if source is not None:
-                    tell(name, verify_again(self._inbox, source, accepted=self._accepted))
+                    tell(name, verify_again(self._inbox, source, accepted=self._accepted, along=self._along(name)))
         except Exception:
             self.verify_later(names)
             raise

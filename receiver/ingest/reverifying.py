@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, update
 
+from receiver.database.columns import UtcDateTime
 from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused
 from receiver.inbox import refused
@@ -16,11 +18,15 @@ from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Refusal
+from receiver.inbox.tables import DELIVERIES, IDS, State, in_state
 from receiver.ingest.admission import Request, admit
 from receiver.ingest.group_commit import count_answers
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
+
+#: Stands among the kept headers for path and query, under a name that no header can have.
+TARGET = b":target"
 
 #: The most requests, and the most bytes of them, that one transaction accepts.
 VERIFIED_AT_ONCE, VERIFIED_BYTES = 50, 1 << 20
@@ -70,9 +76,7 @@ def verify_again(
 def _verify_batch(
     inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal], ids: DeliveryIds, along: WithinAccept
 ) -> Reverified:
-    admitted = [
-        result for each in some for result in admit([Request(source, each.headers, each.body)], now=each.received_at)
-    ]
+    admitted = [result for each in some for result in admit([_request(source, each)], now=each.received_at)]
     verified = [
         (each.id, arrival) for each, arrival in zip(some, admitted, strict=True) if isinstance(arrival, Arrival)
     ]
@@ -83,6 +87,12 @@ def _verify_batch(
     metrics.REFUSED_VERIFIED.labels(source.name).inc(len(accepted))
     new = sum(answer.status == "accepted" for _, answer in accepted)
     return Reverified(len(accepted), new, len(accepted) - new, left)
+
+
+def _request(source: VerifiableSource, kept: Refusal) -> Request:
+    """The kept request as it came."""
+    target = next((value for name, value in kept.headers if name == TARGET), b"")
+    return Request(source, [pair for pair in kept.headers if pair[0] != TARGET], kept.body, target)
 
 
 def _accept(
@@ -110,5 +120,10 @@ def _take_and_accept(
             return []
         items = [each for arrival in arrivals for each in arrival.each()]
         answers = gathered(arrivals, resolve_duplicates(connection, items))
+        # They came long ago, and yet nobody has kept them waiting: else the backlog would look as old as they are.
+        connection.execute(_DUE_NOW, {"ids": [each.id for each in items], "now": datetime.now(UTC)})
         along(connection, answers)
         return list(zip(arrivals, answers, strict=True))
+
+
+_DUE_NOW = update(DELIVERIES).where(IDS, in_state(State.PENDING)).values(due_at=bindparam("now", type_=UtcDateTime()))

@@ -19,7 +19,7 @@ from receiver.mirror.versions import Registers
 DEEPEST, MOST_LOOKED_THROUGH = 3, 1_000
 
 #: What stands for no value at all.
-NOTHING: tuple[Any, ...] = (None, "", [], {})
+EMPTY_MEMBERS: tuple[Any, ...] = (None, "", [], {})
 
 
 class Unread(NamedTuple):
@@ -64,7 +64,7 @@ def _named(wanted: str, value: Any, path: str, depth: int) -> Iterator[Unread]:
     """The members of this name, the nearest first; objects within lists are about something else."""
     if not isinstance(value, dict):
         return
-    if value.get(wanted) not in NOTHING:
+    if value.get(wanted) not in EMPTY_MEMBERS:
         yield Unread(f"{path}.{wanted}", value[wanted])
     if depth > 1:
         for member, inner in list(value.items())[:MOST_LOOKED_THROUGH]:

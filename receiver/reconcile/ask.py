@@ -24,6 +24,7 @@ from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import ACTIVE, Key, MirrorRow, Write
 from receiver.mirror.unit_of_work import UnitOfWork, plain
 from receiver.mirror.versions import Rank
+from receiver.moments import time_text
 from receiver.reconcile.lookup import check_lookup, look_up, wanted
 from receiver.reconcile.question import Asking
 from receiver.reconcile.repair import Repair, RepairedRows, RunOf
@@ -102,7 +103,7 @@ class SourceAnswer:
         if self.equal:
             lines.append("The mirror agrees.")
         lines += [
-            f"Last change {where}: {moment.isoformat(timespec='seconds')}."
+            f"Last change {where}: {time_text(moment)}."
             for where, moment in (("there", self.changed_there), ("here", self.changed_here))
             if moment is not None
         ]

@@ -10,6 +10,7 @@ from typing import Any
 from receiver import codec
 from receiver.logs.escapes import visible
 from receiver.mirror.changes import RowChange
+from receiver.moments import time_text
 from receiver.reconcile.mark import Mark
 
 #: The share of a table's active rows that may be missing; deactivating more requires `force`.
@@ -68,7 +69,7 @@ class Report:
         lines = []
         did = "would be repaired" if self.dry_run else "repaired"
         if self.resumed is not None:
-            lines.append(f"Resumed the walk that began at {self.resumed.isoformat(timespec='seconds')}.")
+            lines.append(f"Resumed the walk that began at {time_text(self.resumed)}.")
         if self.listed is not None:
             lines.append(f"{self.source}: {self.listed} rows listed, {self.repairs} {did}, {self.newer} changed since.")
         if self.left:

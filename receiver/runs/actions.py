@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, RowMapping, Select, Table, insert, select
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, RowMapping, Select, Table, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel
 
@@ -23,12 +23,19 @@ from receiver.database.columns import Document, UtcDateTime
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.errors import KeyUsed, ReasonWanted
+from receiver.logs.wording import counted
 
 #: Bounds of a reason, in characters.
 SHORTEST_ACTION_REASON, LONGEST_ACTION_REASON = 3, 200
 
 #: The longest idempotency key, in characters.
 LONGEST_KEY = 200
+
+#: What actions count, if they do not say otherwise.
+COUNTED_DELIVERY = "delivery"
+
+#: The member of a kept result that names what was counted.
+THING = "counts"
 
 
 class Via(StrEnum):
@@ -72,7 +79,7 @@ class Action(SQLModel, table=True):
     arguments: Any = Field(sa_type=Document)
     #: The run that the action began or changed.
     run: int | None = Field(default=None, sa_type=BigInteger)
-    #: How many deliveries it concerned, or rows if it is about rows.
+    #: How many deliveries it concerned, or what else `result` says is counted.
     count: int = Field(sa_type=BigInteger)
     reason: str | None = None
     #: The answer to the request.
@@ -103,8 +110,8 @@ class Effect:
     count: int
     result: Mapping[str, Any]
     run: int | None = None
-    #: The plural noun for `count` in messages.
-    things: str = "deliveries"
+    #: The singular noun for `count` in messages.
+    thing: str = COUNTED_DELIVERY
     #: Whether a `count` above one requires a reason. A plan changes no delivery, and stopping needs no justification.
     wants_reason: bool = True
     #: Called with the action's id in the same transaction, to store the id.
@@ -160,7 +167,7 @@ def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetim
     reason = checked_reason(asked.reason)
     if effect.wants_reason and effect.count > 1 and reason is None:
         raise ReasonWanted(
-            f"This concerns {effect.count} {effect.things}: say why, in {SHORTEST_ACTION_REASON} to "
+            f"This concerns {counted(effect.count, effect.thing)}: say why, in {SHORTEST_ACTION_REASON} to "
             f"{LONGEST_ACTION_REASON} characters."
         )
     row = {
@@ -172,7 +179,7 @@ def record(connection: Connection, asked: Asked, effect: Effect, *, now: datetim
         "run": effect.run,
         "count": effect.count,
         "reason": reason,
-        "result": dict(effect.result),
+        "result": {**effect.result, THING: effect.thing},
         "key": asked.key,
     }
     return int(connection.execute(insert(ACTIONS).values(**row).returning(ACTIONS.c.id)).scalar_one())
@@ -194,7 +201,7 @@ def earlier(connection: Connection, asked: Asked) -> Done | None:
             f"The idempotency key {asked.key[:64]!r} was used for another request, {row['what']!r} of {row['who']}: "
             "draw a new key for each request."
         )
-    return Done(row["result"], again=True)
+    return Done(_answered(row["result"]), again=True)
 
 
 def checked_reason(reason: str | None) -> str | None:
@@ -231,4 +238,23 @@ def recent(*, before: int | None = None, run: int | None = None) -> Select[Any]:
 
 def show(row: RowMapping) -> dict[str, Any]:
     """Format an action for the API and `hookmirror actions`."""
-    return {**row, "id": str(row["id"]), "run": None if row["run"] is None else str(row["run"])}
+    run = None if row["run"] is None else str(row["run"])
+    return {**row, "id": str(row["id"]), "run": run, "result": _answered(row["result"]), "counts": _thing(row)}
+
+
+def note_count(connection: Connection, run: int, count: int, thing: str) -> None:
+    """Complete the action that planned this run: its count is known only when the plan is made."""
+    planned = select(ACTIONS).where(ACTIONS.c.run == run, ACTIONS.c.what.startswith("plan ")).order_by(ACTIONS.c.id)
+    row = connection.execute(planned.limit(1)).mappings().first()
+    if row is not None:
+        result = {**row["result"], THING: thing}
+        connection.execute(update(ACTIONS).where(ACTIONS.c.id == row["id"]).values(count=count, result=result))
+
+
+def _thing(row: RowMapping) -> str:
+    """The noun of what an action counts. Those that were recorded before it was noted counted deliveries."""
+    return str(row["result"].get(THING, COUNTED_DELIVERY))
+
+
+def _answered(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name != THING}

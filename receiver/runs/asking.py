@@ -31,7 +31,7 @@ def ask(verbs: Verbs, source: Source, table: type[MirrorRow], external_id: str, 
     asked = _asked(ASK, source, table, external_id, by=by)
 
     with verbs.database.write() as connection:
-        effect = Effect(0, answered(answer))
+        effect = Effect(1, answered(answer), thing="row")
         answer.action = record(connection, asked, effect, now=datetime.now(UTC))
     return answer
 
@@ -51,7 +51,8 @@ def repair(
         changed = len(answer.repaired or ())
         tally = {answer.left or "repaired": 1} if changed or answer.left else {}
         connection.execute(update(RUNS).where(RUNS.c.id == begun[0]).values(tally=tally))
-        effect = Effect(0, answered(answer) | {"rows": changed, "left": answer.left}, run=begun[0])
+        result = answered(answer) | {"rows": changed, "left": answer.left}
+        effect = Effect(changed, result, run=begun[0], thing="row", wants_reason=False)
         answer.action = record(connection, asked, effect, now=datetime.now(UTC))
 
     return repair_row(verbs.database, source, table, external_id, reason=reason, run=begin, record=note)

@@ -18,6 +18,7 @@ from receiver.database.database import Database
 from receiver.errors import ConfigurationError, HookmirrorError, RunTaken, UnsteadyListError
 from receiver.logs.safe_text import told, told_with_type
 from receiver.metrics import metrics
+from receiver.moments import time_text
 from receiver.runs import runs
 from receiver.runs.leases import LeasedRun, lease_run, open_runs
 from receiver.runs.retention import drop_old
@@ -181,7 +182,7 @@ class Feeder:
                 held.break_off(trouble)
                 self._forget({run})
             else:
-                held.note(f"{trouble} It is tried again, since {began_at:%H:%M:%S} UTC, next in {pause:.0f} s.")
+                held.note(f"{trouble} It is tried again, since {time_text(began_at)}, next in {pause:.0f} s.")
         except RunTaken:
             self._forget({run})
         return pause

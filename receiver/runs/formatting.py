@@ -8,6 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, select
 
 from receiver import codec
+from receiver.logs.wording import counted
+from receiver.moments import time_text
+from receiver.runs.overlap import overlapping
+from receiver.runs.runs import find, thing_of
 from receiver.runs.tables import RUN_ROWS, RunState
 
 #: The most rows of a forecast that are printed as text.
@@ -22,6 +26,13 @@ def run_as_json(run: RowMapping) -> dict[str, Any]:
     return {**{name: value for name, value in run.items() if name not in _HIDDEN}, "id": str(run["id"])}
 
 
+def whole_run(connection: Connection, run: int, *, rows: int) -> dict[str, Any]:
+    """A run with the first `rows` rows of its forecast, and the runs that it overlaps with. Raises `NotFound`."""
+    found = find(connection, run)
+    overlaps = [each.as_json() for each in overlapping(connection, found)]
+    return run_as_json(found) | {"rows": forecast_rows(connection, run, limit=rows), "overlaps": overlaps}
+
+
 def forecast_rows(connection: Connection, run: int, *, limit: int) -> list[dict[str, Any]]:
     """The rows that the run would change, as of its plan, in key order."""
     found = select(RUN_ROWS).where(RUN_ROWS.c.run == run)
@@ -34,7 +45,7 @@ def forecast_row_as_json(row: RowMapping) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "run"}
 
 
-def run_line(run: RowMapping) -> str:
+def run_line(run: Mapping[str, Any]) -> str:
     """Format a run as one line of text."""
     of = f" of {', '.join(run['sources'])}" if any(run["sources"]) else ""
     who = run["started_by"] or run["planned_by"]
@@ -43,20 +54,22 @@ def run_line(run: RowMapping) -> str:
     return f"Run {run['id']}: {run['kind']}{of}, {_how_far(run)}, by {who}{reason}{trouble}"
 
 
-def run_lines(run: RowMapping, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Format a run with its details and forecast as lines of text."""
+def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
+    """Format a run, as `whole_run` returns it, as lines of text."""
     yield run_line(run)
     if run["tally"]:
         yield f"Became: {tally_text(run['tally'])}."
     if run["forecast"]:
-        yield from forecast_lines(run["forecast"], rows)
+        yield from forecast_lines(run["forecast"], run["rows"])
+    for each in run["overlaps"]:
+        yield each["says"]
     if run["state"] == RunState.PLANNED:
         yield f"Start it with `hookmirror runs start {run['id']} --reason '…'`."
 
 
 def forecast_lines(forecast: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Format a forecast as lines of text: the totals, the reasons, and the first rows."""
-    yield f"Would become, as of {forecast['made_at']}: {tally_text(forecast['outcomes']) or 'nothing'}."
+    yield f"Would become, as of {time_text(forecast['made_at'])}: {tally_text(forecast['outcomes']) or 'nothing'}."
     if forecast["partial"]:
         yield f"The forecast is partial: {forecast['partial']}"
     for each in forecast["reasons"]:
@@ -75,12 +88,12 @@ def tally_text(tally: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in sorted(tally.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _how_far(run: RowMapping) -> str:
+def _how_far(run: Mapping[str, Any]) -> str:
     if run["state"] == RunState.PLANNED:
-        return f"planned, {run['total']} to do, none done"
+        return f"planned, {counted(run['total'], thing_of(run['kind']))} to do, none done"
     if run["state"] in (RunState.RUNNING, RunState.PAUSED):
-        return f"{run['state']}, {run['done']} of {run['total']}"
-    return f"{run['state']}, {run['done']}" if run["state"] == RunState.DONE else str(run["state"])
+        return f"{run['state']}, {run['done']:,} of {counted(run['total'], thing_of(run['kind']))}"
+    return f"{run['state']}, {counted(run['done'], thing_of(run['kind']))}" if run["done"] else str(run["state"])
 
 
 def _difference(row: Mapping[str, Any]) -> str:

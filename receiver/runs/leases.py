@@ -13,8 +13,9 @@ from sqlalchemy import Connection, RowMapping, select, text, update
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.errors import RunTaken
+from receiver.runs.actions import note_count
 from receiver.runs.run_kind import Progress, RunView
-from receiver.runs.runs import finish, locked
+from receiver.runs.runs import finish, locked, thing_of
 from receiver.runs.tables import RUNS, RunState
 from receiver.worker.liveness import dead
 
@@ -98,6 +99,8 @@ class LeasedRun:
         if self.run.state == RunState.RUNNING:
             finish(connection, self.run.id, RunState.DONE, now=self._clock())
             return
+        total = locked(connection, self.run.id)["total"]
+        note_count(connection, self.run.id, total, thing_of(self.kind))
         planned = {"state": RunState.PLANNED.value, "fed_by": None, "fed_until": None}
         connection.execute(update(RUNS).where(RUNS.c.id == self.run.id).values(**planned))
 

@@ -11,9 +11,15 @@ from receiver.database.database import Database
 from receiver.inbox import refused
 from receiver.inbox.arrival import Accepted
 from receiver.inbox.inbox import Inbox
-from receiver.ingest.reverifying import Reverified, verify_again
+from receiver.ingest.reverifying import Reverified, WithinAccept, verify_again
 from receiver.ingest.source import VerifiableSource
-from receiver.runs.actions import Asked, Effect, checked_reason, perform, record
+from receiver.runs.actions import Asked, By, Effect, Via, checked_reason, perform, record
+
+#: As actions call it.
+VERIFY_REFUSED = "verify refused"
+
+#: Who verifies when a secret is added.
+BY_SETTINGS = By("settings", Via.SCHEDULE)
 
 
 def verify_refused(
@@ -26,13 +32,26 @@ def verify_refused(
     """
     checked_reason(asked.reason)
 
+    return verify_again(inbox, source, accepted=accepted, along=recorded(asked))
+
+
+def by_settings(source: str) -> WithinAccept:
+    """Records what is accepted as soon as a secret in force verifies it, without anybody's asking."""
+    arguments = {"source": source}
+    return recorded(Asked(by=BY_SETTINGS, what=VERIFY_REFUSED, arguments=arguments, reason="by a secret in force"))
+
+
+def recorded(asked: Asked) -> WithinAccept:
+    """Records an action in each transaction that accepts kept requests."""
+
     def along(connection: Connection, answers: Sequence[Accepted]) -> None:
         new = sum(answer.status == "accepted" for answer in answers)
         result = {"verified": len(answers), "accepted": new, "duplicates": len(answers) - new}
         # No reason is required, because adding a secret accepts authentic requests without a person's request, too.
-        record(connection, asked, Effect(len(answers), result, wants_reason=False), now=datetime.now(UTC))
+        effect = Effect(len(answers), result, thing="request", wants_reason=False)
+        record(connection, asked, effect, now=datetime.now(UTC))
 
-    return verify_again(inbox, source, accepted=accepted, along=along)
+    return along
 
 
 def drop_refused(database: Database, asked: Asked, source: str | None, *, now: datetime) -> int:
@@ -43,7 +62,7 @@ def drop_refused(database: Database, asked: Asked, source: str | None, *, now: d
 
     def drop(connection: Connection) -> Effect | None:
         number = refused.drop(connection, source)
-        return Effect(number, {"dropped": number}, things="requests") if number else None
+        return Effect(number, {"dropped": number}, thing="request") if number else None
 
     done = perform(database, asked, drop, now=now)
     return 0 if done is None else int(done.result["dropped"])

@@ -12,8 +12,10 @@ from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, sel
 
 from receiver.database.database import Database
 from receiver.errors import NotFound, ReasonWanted, RunConflict
+from receiver.moments import time_text
 from receiver.release import release
-from receiver.runs.actions import Asked, Done, Effect, perform
+from receiver.runs.actions import COUNTED_DELIVERY, Asked, Done, Effect, perform
+from receiver.runs.overlap import refuse_replayed_since
 from receiver.runs.tables import OVER, RUN_DELIVERIES, RUNS, TURNS, ItemState, RunState, in_item_state
 from receiver.worker.processes import Kind, Wiring, running, shown
 
@@ -21,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 #: The key of the advisory lock under which runs are started and fed on PostgreSQL.
 RUNS_LOCK = 0x686F6F6B0006
+
+#: The kinds of runs that count deliveries; the others count rows.
+COUNT_DELIVERIES = ("replay", "prune")
 
 #: The reason stored on deliveries that were in progress when their run was cancelled.
 LEFT_ALONE = "The run was cancelled while it was under way: it goes on by itself."
@@ -47,7 +52,8 @@ class Verbs:
             if ids:
                 items = [{"run": run, "delivery_id": each, "state": ItemState.WAITING.value} for each in sorted(ids)]
                 connection.execute(insert(RUN_DELIVERIES), items)
-            return Effect(len(ids), {"run": str(run), "state": RunState.PLANNING.value}, run=run, wants_reason=False)
+            result = {"run": str(run), "state": RunState.PLANNING.value}
+            return Effect(len(ids), result, run=run, thing=thing_of(kind), wants_reason=False)
 
         done = certain(perform(self.database, asked, begin, now=now))
         log.info("a run is being planned", run=done.result["run"], kind=kind, by=asked.by.who)
@@ -119,6 +125,7 @@ class Verbs:
 
     def _refuse_start(self, connection: Connection, row: RowMapping, now: datetime) -> None:
         _demand(row, "started", RunState.PLANNED)
+        refuse_replayed_since(connection, row)
         if row["release"] != release() or row["wiring"] != self.wiring.fingerprint:
             raise RunConflict(
                 f"Run {row['id']} was planned by hookmirror {row['release']} with other handlers or sources than this "
@@ -186,6 +193,11 @@ def left(connection: Connection) -> int:
     return int(connection.execute(select(func.sum(RUNS.c.total - RUNS.c.done)).where(at_work)).scalar() or 0)
 
 
+def thing_of(kind: str) -> str:
+    """The noun of what runs of this kind count."""
+    return COUNTED_DELIVERY if kind in COUNT_DELIVERIES else "row"
+
+
 def new_run(kind: str, asked: Asked, sources: Sequence[str], wiring: Wiring, now: datetime) -> dict[str, Any]:
     return {
         "kind": kind,
@@ -211,7 +223,7 @@ def _demand(row: RowMapping, verb: str, *states: RunState) -> None:
     """Raise `RunConflict`, with the run's state in its message, unless the run is in one of these states."""
     if row["state"] in states:
         return
-    by = f", started by {row['started_by']} at {row['started_at']:%Y-%m-%d %H:%M:%S}Z" if row["started_by"] else ""
+    by = f", started by {row['started_by']} at {time_text(row['started_at'])}" if row["started_by"] else ""
     stands = "still being planned" if row["state"] == RunState.PLANNING else row["state"]
     raise RunConflict(f"Run {row['id']} is {stands}{by}, so it cannot be {verb}.")
 
@@ -224,7 +236,8 @@ def _effect(row: RowMapping, state: RunState, *, count: int | None = None) -> Ef
     """The effect of a change of the run's state, of which only a start requires a reason."""
     result = {"run": str(row["id"]), "state": state.value}
     concerned = row["total"] - row["done"] if count is None else count
-    return Effect(concerned, result, run=row["id"], wants_reason=count is not None)
+    thing = thing_of(row["kind"])
+    return Effect(concerned, result, run=row["id"], thing=thing, wants_reason=count is not None)
 
 
 def certain(done: Done | None) -> Done:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from receiver.errors import RunConflict
+from receiver.moments import time_text
 from receiver.runs.actions import Asked, Done, Effect, perform
 from receiver.runs.leases import is_held
 from receiver.runs.runs import Verbs, be_alone, finish, locked, new_run, set_state
@@ -71,11 +72,11 @@ def _refuse_beside(row: RowMapping, wanted: UnplannedRun, now: datetime) -> None
         )
     if row["state"] == RunState.RUNNING and is_held(row, wanted.lease, now):
         raise RunConflict(
-            f"{wanted.source} is being reconciled already, by run {row['id']} since {row['started_at']:%H:%M:%S} "
-            f"UTC: wait for its end; `hookmirror runs show {row['id']}` shows its progress."
+            f"{wanted.source} is being reconciled already, by run {row['id']} since {time_text(row['started_at'])}: "
+            f"wait for its end; `hookmirror runs show {row['id']}` shows its progress."
         )
 
 
 def _effect(run: int, *, is_resumed: bool) -> Effect:
     result = {"run": str(run), "state": RunState.RUNNING.value, "resumed": is_resumed}
-    return Effect(0, result, run=run, wants_reason=False)
+    return Effect(0, result, run=run, thing="row", wants_reason=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from receiver.codec import storable
 from receiver.envelope import LONGEST_NAME
@@ -12,6 +12,9 @@ from receiver.moments import in_utc
 
 #: Characters of a kind, a colon and an id.
 LONGEST_ENTITY = 2 * LONGEST_NAME + 1
+
+#: A time of today in UTC: `14:02`, `9:05:30`.
+_TODAY = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?")
 
 #: A time span before now: `90m`, `2h`, `3d`.
 _AGO = re.compile(r"([0-9]{1,6})([smhd])")
@@ -30,8 +33,14 @@ def parse_text(name: str, text: str, *, longest: int = LONGEST_NAME) -> str:
 
 
 def parse_moment(name: str, text: str, *, now: datetime) -> datetime:
-    """Parse ISO 8601 with an offset, or a span before now such as `2h`, into UTC. Raises `BadRequest`."""
+    """Parse ISO 8601 with an offset, `14:02` of today in UTC, or a span before now such as `2h`, into UTC.
+
+    Raises `BadRequest` for any other text.
+    """
     try:
+        if today := _TODAY.fullmatch(text):
+            hour, minute, second = (int(part or 0) for part in today.groups())
+            return now.astimezone(UTC).replace(hour=hour, minute=minute, second=second, microsecond=0)
         if ago := _AGO.fullmatch(text):
             return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         # An unescaped plus sign in an address arrives as a blank.
@@ -42,7 +51,7 @@ def parse_moment(name: str, text: str, *, now: datetime) -> datetime:
         pass
     raise BadRequest(
         f"`{name}` takes a time with its offset from UTC, such as 2026-11-21T12:00:00Z or 2026-11-21T20:00:00+08:00, "
-        "or how long ago it was, such as 90m, 2h or 3d.",
+        "or of today in UTC, such as 14:02, or how long ago it was, such as 90m, 2h or 3d.",
         names=(name,),
     )
 

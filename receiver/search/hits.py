@@ -17,6 +17,7 @@ from receiver.database.columns import Many, among, raw_columns
 from receiver.database.database import Database
 from receiver.inbox.tables import DEDUP_KEYS, DELIVERIES
 from receiver.logs.escapes import visible
+from receiver.logs.wording import counted
 from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.search.arguments import LONGEST_ENTITY, is_id, parse_text
 from receiver.search.deliveries import among_ids, ways_to
@@ -92,7 +93,7 @@ class Hits:
             return f"Not in the mirror; {naming}."
         if self.deliveries:
             kinds = " and ".join(dict.fromkeys(hit.kind for hit in self.deliveries))
-            return f"Not in the mirror, but the {kinds} of {_plural(len(self.deliveries), 'delivery', 'deliveries')}."
+            return f"Not in the mirror, but the {kinds} of {counted(len(self.deliveries), 'delivery')}."
         quoted = visible(self.text[:QUOTED_CHARACTERS])
         return f"{quoted!r} was not found, neither as {', nor as '.join(HitKind)}."
 
@@ -179,9 +180,5 @@ def _deliveries(about: Count) -> str:
     if about.more:
         return f"more than {about.number:,} deliveries name it"
     verb = "names" if about.number == 1 else "name"
-    number = _plural(about.number, "delivery", "deliveries") if about.number else "no delivery"
+    number = counted(about.number, "delivery") if about.number else "no delivery"
     return f"{number} {verb if about.number else 'names'} it"
-
-
-def _plural(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

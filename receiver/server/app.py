@@ -32,6 +32,7 @@ from receiver.ingest.incoming import Incoming
 from receiver.ingest.keeping import Keeper
 from receiver.ingest.paths import HOOKS_PATH, is_meant_for_hooks
 from receiver.runs.feeder import FeederThread
+from receiver.runs.refused import by_settings
 from receiver.server.api_parts import ServedParts, new_api
 from receiver.server.console import is_for_console, new_console
 from receiver.server.interpreter import tune_interpreter
@@ -76,7 +77,11 @@ class App:
         scheduled = partial(runtime.reconciler, with_schedule=True)
         self._reconciler = FeederThread(scheduled, name="reconciler") if with_worker else None
         self._keeper = Keeper(
-            Inbox(runtime.database.beside(connections=1)), runtime.sources, bounds_of(settings), accepted=self._wake
+            Inbox(runtime.database.beside(connections=1)),
+            runtime.sources,
+            bounds_of(settings),
+            accepted=self._wake,
+            along=by_settings,
         )
         self._feeder = None if self._worker is None else FeederThread(partial(runtime.feeder, self._worker.claims_of))
         incoming = Incoming(settings)

@@ -19,18 +19,20 @@ from receiver.database.errors import explain
 from receiver.database.schema import Schema
 from receiver.database.urls import absent_file
 from receiver.dialects.dialect import Dialect
-from receiver.dialects.doubts import doubts_about
+from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.findings.standing import standing
 from receiver.inbox.inbox import Inbox, pending_sources
 from receiver.logs.safe_text import sentence
 from receiver.mirror.rows import mirror_tables
+from receiver.moments import time_text
 from receiver.runs.schedule import statuses
 from receiver.server.permissions import exposures
 from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
+from receiver.shadowing import doubts_about
 from receiver.worker.liveness import is_here
 from receiver.worker.processes import Kind, Wiring, differences, running, shown
 
@@ -92,6 +94,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
     yield from (Check("wiring", False, str(error)) for error in wrong)
     if not wrong:
         yield Check("wiring", True, f"dialects {', '.join(sorted(dialects))}")
+    yield from (Check("wiring", True, doubt, doubtful=True) for doubt in doubts_about(settings.dialects, beside))
     if not settings.sources:
         yield Check("sources", False, "there is none: add a table [sources.<name>] to the settings file")
     for name, source in settings.sources.items():
@@ -109,7 +112,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         yield Check(f"source {name}", True, f"speaks {built.dialect.name}, secrets: {secrets}{unsigned}, {api}")
         yield from (Check(f"source {name}", True, doubt, doubtful=True) for doubt in source.doubts)
         yield from _trust(built)
-    yield from (Check("secrets", True, doubt, doubtful=True) for doubt in doubts_about(sources))
+    yield from (Check("secrets", True, doubt, doubtful=True) for doubt in doubts_about_sources(sources))
 
 
 def _trust(source: Source) -> Iterator[Check]:
@@ -206,7 +209,7 @@ def _reconciles(database: Database, sources: Mapping[str, Source]) -> Iterator[C
 
 
 def _shown(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
+    return "never" if moment is None else time_text(moment)
 
 
 def _findings(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:

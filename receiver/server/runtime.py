@@ -14,7 +14,7 @@ from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.database.schema import Schema
 from receiver.database.urls import absent_file
-from receiver.dialects.doubts import doubts_about
+from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_sources, find_dialects
 from receiver.errors import ConfigurationError
 from receiver.findings.gathering import Facts
@@ -31,6 +31,7 @@ from receiver.server.renewal import Renewal, read_anew
 from receiver.server.upkeep import facts_of, retention_of
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.settings import Settings, load, settings_folder
+from receiver.shadowing import doubts_about
 from receiver.worker.processes import Kind, Wiring
 from receiver.worker.worker import Worker
 
@@ -124,10 +125,14 @@ class Runtime:
         return Registration(self.database, self.schema, self.sources, kind=kind, files=lambda: self.settings.files)
 
 
-def install() -> Runtime:
-    """Make the runtime from the settings, and set up logging. Raises `ConfigurationError` for mistakes."""
+def install(*, quiet: bool = False) -> Runtime:
+    """Make the runtime from the settings, and set up logging. Raises `ConfigurationError` for mistakes.
+
+    With `quiet`, as for a command that answers a person, the log has warnings and no lines of progress, unless the
+    settings ask for `debug`.
+    """
     settings = load()
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure("warning" if quiet and settings.log_level == "info" else settings.log_level, settings.log_format)
     if sharing.unshared() is not None:
         log.warning("this process does not share its metrics", reason=sharing.unshared())
     if not settings.sources:
@@ -136,7 +141,11 @@ def install() -> Runtime:
             "[sources.<name>] for each account. docs/operations.md has an example."
         )
     runtime = Runtime(settings, beside=settings_folder())
-    for doubt in [*settings.doubts, *doubts_about(runtime.sources)]:
+    for doubt in [
+        *settings.doubts,
+        *doubts_about(settings.dialects, settings_folder()),
+        *doubts_about_sources(runtime.sources),
+    ]:
         log.warning(doubt)
     return runtime
 

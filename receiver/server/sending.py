@@ -20,7 +20,6 @@ from receiver.header_values import NO_HEADERS
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import told_with_type
-from receiver.moments import in_utc
 from receiver.verify.request import WebhookRequest
 
 #: Seconds that the receiver may take to answer.
@@ -84,20 +83,6 @@ def address(to: str, source: str) -> str:
             f"--to takes a URL that begins with http:// or https://, such as http://127.0.0.1:8000, and not {to!r}."
         )
     return to if parts.path.strip("/") else f"{to.rstrip('/')}{HOOKS_PATH}{source}"
-
-
-def moment(text: str) -> datetime:
-    """The time in UTC, read from ISO 8601. Raises `ConfigurationError` for another form, or a missing offset."""
-    try:
-        written = datetime.fromisoformat(text)
-        if written.tzinfo is not None:
-            return in_utc(written)
-    except ValueError:
-        pass
-    raise ConfigurationError(
-        "--at takes a time with its offset from UTC, such as 2026-11-21T12:00:00Z or 2026-11-21T20:00:00+08:00, "
-        f"and not {text!r}."
-    )
 
 
 def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str]:

@@ -69,7 +69,7 @@ class Sessions:
         def insert_row(connection: Any) -> Effect:
             connection.execute(delete(SESSIONS).where(SESSIONS.c.ends_at < now - ENDED_KEPT))
             connection.execute(insert(SESSIONS).values(**row))
-            return Effect(0, {"session": row["id"]})
+            return Effect(1, {"session": row["id"]}, thing="session")
 
         try:
             perform(self.database, asked, insert_row, now=now)
@@ -120,7 +120,7 @@ def end(database: Database, asked: Asked, session: str, *, now: datetime) -> Row
     def end_row(connection: Any) -> Effect | None:
         ending = update(SESSIONS).where(SESSIONS.c.id == session, SESSIONS.c.ends_at > now).values(ends_at=now)
         ended[:] = connection.execute(ending.returning(*SESSIONS.c)).mappings().all()
-        return Effect(0, {"session": session}) if ended else None
+        return Effect(1, {"session": session}, thing="session") if ended else None
 
     perform(database, asked, end_row, now=now)
     return ended[0] if ended else None

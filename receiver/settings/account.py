@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from receiver.errors import ConfigurationError
 from receiver.settings.timetable import Timetable, read_timetable
@@ -46,6 +46,8 @@ class SourceSettings(BaseModel):
     #: The address of this source as it is registered at its sender, where that is another than `public_url` of the
     #: installation says.
     registered_url: str | None = None
+    #: What only its dialect knows: the table `[sources.<name>.settings]`, which the dialect's own model checks.
+    settings: dict[str, Any] = Field(default={}, repr=False)
     #: The source's own API, for hydrating and reconciling.
     api_url: str | None = None
     #: The API's key or user name.
@@ -56,6 +58,8 @@ class SourceSettings(BaseModel):
     api_lag_seconds: float = Field(default=60.0, ge=0, le=3_600)
     #: When workers reconcile the source by themselves, in UTC: "daily 02:10" and the like; never, unless set.
     reconcile: str | None = None
+
+    _own: Any = PrivateAttr(None)
 
     @field_validator("secrets", "webhook_secrets", "app_key", "challenge_token", "api_key", "api_secret")
     @classmethod
@@ -85,6 +89,11 @@ class SourceSettings(BaseModel):
         if text:
             read_timetable(text)
         return text or None
+
+    @property
+    def own(self) -> Any:
+        """`settings` as the model that the dialect declares; None if it declares none, or nothing was wired yet."""
+        return self._own
 
     @property
     def reconcile_timetable(self) -> Timetable | None:

@@ -17,7 +17,7 @@ from receiver.verify.request import RawHeaders, WebhookRequest, repeated, wire_t
 from receiver.verify.templates import Template
 
 #: Secrets whose HMAC is remembered.
-MOST_KEYS = 1_024
+MOST_CACHED_KEYS = 1_024
 
 #: Makes the signed text where no template can: pure, without I/O or a clock.
 TextOf = Callable[[WebhookRequest], bytes]
@@ -136,7 +136,7 @@ class SignaturePlan:
             return sha256(text).digest()
         keyed = self._keyed.get(secret)
         if keyed is None:
-            if len(self._keyed) >= MOST_KEYS:
+            if len(self._keyed) >= MOST_CACHED_KEYS:
                 self._keyed.clear()
             keyed = self._keyed[secret] = algorithms.keyed(self._by, self._key, secret)
         made = keyed.copy()

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from receiver.database.errors import RUNS_AGAIN, is_transient
-from receiver.dialects.dialect import Handler
+from receiver.dialects.handlers import Handler
 from receiver.envelope import Bundle, Envelope, Event
 from receiver.errors import Discard, Retry, Unreadable
 from receiver.inbox.attempts import AttemptDetails, AttemptResult, shortened

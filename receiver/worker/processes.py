@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, delete, select
@@ -21,6 +18,7 @@ from sqlmodel import Field, SQLModel
 from receiver.database.columns import Document, UtcDateTime
 from receiver.dialects.sources import Source
 from receiver.worker.liveness import dead
+from receiver.worker.source_texts import source_texts
 
 #: How long after its last heartbeat a process counts as running.
 STALE = timedelta(minutes=1)
@@ -66,7 +64,11 @@ PROCESSES: Table = Process.__table__  # type: ignore[attr-defined]
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """The wiring of a process: its sources, and the handler of each event type."""
+    """The wiring of a process: its sources, and the handler of each event type.
+
+    The texts of the modules that the dialects are written in, and of those that these use, belong to it: an edit of a
+    helper changes what a handler does.
+    """
 
     lines: tuple[str, ...]
 
@@ -79,9 +81,8 @@ class Wiring:
             for name, dialect in dialects.items()
             for handler in dialect.handlers
         ]
-        modules = {handler.function.__module__ for dialect in dialects.values() for handler in dialect.handlers}
-        written = [f"module {name} has the source text {digest}" for name in modules if (digest := source_digest(name))]
-        return cls((*sorted(listening), *sorted(handling), *sorted(written)))
+        written = source_texts(each for dialect in dialects.values() for each in dialect.functions)
+        return cls((*sorted(listening), *sorted(handling), *written))
 
     @property
     def fingerprint(self) -> str:
@@ -94,19 +95,6 @@ class Wiring:
         has = [line for line in other if line not in ours]
         parts = [f"{verb}: {_some(lines)}" for verb, lines in (("lacks", lacks), ("has besides", has)) if lines]
         return "; ".join(parts)
-
-
-@cache
-def source_digest(module: str) -> str:
-    """A hash of a module's source text; empty for a module without one, such as compiled code.
-
-    Cached, because a file edited later is not the code that runs.
-    """
-    try:
-        text = inspect.getsource(sys.modules[module])
-    except (KeyError, OSError, TypeError, SyntaxError, UnicodeError):
-        return ""
-    return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def running(connection: Connection, now: datetime) -> list[RowMapping]:

@@ -237,7 +237,7 @@ def test_hangups_in_the_first_moments_and_during_the_stop_harm_nothing(folder, c
         while ready not in folder.log:
             process.send_signal(signal.SIGHUP)
             time.sleep(0.005)
-        folder.logged("nothing is new")
+        folder.logged("no setting that can be adopted has changed")
         process.terminate()
         while process.poll() is None:
             process.send_signal(signal.SIGHUP)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import signal
+import struct
+import subprocess
+import sys
+import termios
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from commanding import Folder, Forks, post, product, wait_until
+
+from receiver.commands.pace import Pace
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +109,66 @@ def test_top_shows_sources_processes_and_as_of_when(served):
         assert (sources["iimmpact"]["pending"], sources["sigma"]["last_delivery_at"]) == (0, None)
         assert [each["kind"] for each in frame["processes"]] == ["endpoint and worker"]
         assert frame["as_of"]
+        assert set(Pace._fields) <= set(sources["iimmpact"])
     assert for_people.startswith("as of ")
+    assert "DRAINS IN" in for_people
     assert "iimmpact" in for_people
     assert "endpoint and worker" in for_people
+
+
+def test_top_refreshes_its_screen_in_a_terminal_until_it_is_interrupted(served):
+    folder, _ = served
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    shown = bytearray()
+    command = [sys.executable, "-m", "receiver", "top"]
+    surroundings = {**folder.surroundings(), "TERM": "xterm-256color"}
+    with subprocess.Popen(command, cwd=folder.path, env=surroundings, stdin=theirs, stdout=theirs) as process:
+        os.close(theirs)
+        reading = threading.Thread(target=_read_all, args=(ours, shown))
+        reading.start()
+        try:
+            wait_until(lambda: shown.count(b"as of ") >= 2 or process.poll() is not None, "a second frame")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    reading.join(10)
+    os.close(ours)
+    assert b"iimmpact" in shown
+    assert 0 <= shown.find(b"\x1b[?1049h") < shown.find(b"as of "), "a screen of its own"
+    assert b"\x1b[?1049l" in shown, "the screen of before is back"
+
+
+def _read_all(terminal: int, into: bytearray) -> None:
+    # A terminal that nobody writes to any more is an error for its reader.
+    with suppress(OSError):
+        while some := os.read(terminal, 4096):
+            into += some
+
+
+def test_runs_are_planned_started_and_shown_over_the_api(served):
+    folder, client = served
+    post(client, product(21, key="for a run", name="Lamp"))
+    wait_until(lambda: folder.states().keys() == {"processed"}, "all to be processed")
+    operate = folder.run("token", "--scope", "operate", "--name", "ops-1").stdout.strip()
+    there = ("--to", str(client.base_url), "--token", operate)
+    with Forks(1) as forks:
+        planned = json.loads(forks.run(folder, "runs", "plan", "--source", "iimmpact", *there, "--json").stdout)
+        assert (planned["state"], planned["planned_by"], planned["worker"]) == ("planned", "ops-1", True)
+        without = forks.run(folder, "runs", "start", planned["id"], *there)
+        assert "A start needs a reason" in without.stderr
+        ids = forks.run(folder, "runs", "plan", planned["id"], *there)
+        assert "leave out the ids" in ids.stderr
+        assert forks.run(folder, "runs", "start", planned["id"], *there, "--reason", "a test").returncode == 0
+
+        def shown():
+            return json.loads(forks.run(folder, "runs", "show", planned["id"], *there, "--json").stdout)
+
+        wait_until(lambda: shown()["state"] == "done", "the run")
+        listed = forks.run(folder, "runs", *there).stdout
+    assert f"Run {planned['id']}: replay of iimmpact, done" in listed
+    assert "by ops-1: a test" in listed
 
 
 @pytest.mark.parametrize(

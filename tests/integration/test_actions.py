@@ -73,6 +73,7 @@ def test_an_action_says_who_did_what_why_and_with_what_result(database):
         "count": 2,
         "reason": "it is dark",
         "result": {"lit": [1, 2]},
+        "counts": "delivery",
         "key": None,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -298,3 +299,19 @@ def test_items_of_one_entity_are_handled_in_the_order_of_the_body(kit, worker):
 def test_items_that_are_no_list_are_told(shop, kit):
     kit.send_body("shop", b'{"events": {"id": "A1"}}')
     assert kit.deliveries()[0]["reason"] == "The items are {'id': 'A1'}, and not a list."
+
+
+def test_an_envelope_that_takes_long_is_told(shop, kit, monkeypatch):
+    told = []
+    monkeypatch.setattr("receiver.ingest.admission.log.warning", lambda event, **more: told.append((event, more)))
+    readable = shop._read
+
+    def slow(body: dict) -> list[Envelope]:
+        time.sleep(0.15)
+        return readable(body)
+
+    shop._read = slow
+    kit.send_body("shop", bundle(item(1)))
+    assert [(more["about"], more["webhooks"]) for event, more in told if "takes long" in event] == [
+        ({"source": "shop"}, 1)
+    ]

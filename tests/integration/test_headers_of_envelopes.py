@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hmac
+from base64 import b64encode
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from receiver import Dialect, Discard, Envelope, Event, Mirror, senders
-from receiver.errors import WiringError
+from receiver import Dialect, Discard, Envelope, Event, Mirror, Unsigned, WebhookRequest, senders
+from receiver.errors import ConfigurationError, WiringError
 from receiver.header_values import TrustedValue
 from receiver.testing import Webhooks
 
@@ -59,15 +63,9 @@ def kit(tmp_path, database_url):
 
 def topic(kit: Webhooks, body: bytes, *topics: str) -> Any:
     kit.source("topical")
-    _, signature = topical.verifier.sign(request(body), kit.source("topical").credentials)
+    _, signature = topical.verifier.sign(WebhookRequest(body), kit.source("topical").credentials)
     headers = [(name.encode(), value.encode()) for name, value in signature.items()]
     return kit.post("topical", body, [*headers, *((b"X-Shopify-Topic", each.encode()) for each in topics)])
-
-
-def request(body: bytes) -> Any:
-    from receiver import WebhookRequest
-
-    return WebhookRequest(body)
 
 
 def test_a_signed_header_may_be_the_dedup_key_and_is_kept_shown_and_read_again_by_the_worker(kit):
@@ -137,3 +135,50 @@ def test_an_envelope_that_takes_what_its_dialect_does_not_have_is_refused(parame
 def test_a_header_that_carries_a_secret_cannot_be_trusted():
     with pytest.raises(WiringError, match="carries a secret"):
         Dialect("plain", verify=senders.GitHub(), trusts_header="Authorization")
+
+
+# ── what an endpoint says of signatures ───────────────────────────────────────────────────────────────────────
+
+square = Dialect("square", verify=senders.Square())
+
+
+@square.envelope
+def read_square(body: dict) -> Envelope:
+    return Envelope(event_type="a", entity=None, occurred_at=NOON, data=None)
+
+
+class Broken(Unsigned):
+    def verify(self, request, credentials):
+        raise KeyError("of a user")
+
+
+broken = Dialect("broken", verify=Broken())
+broken.envelope(lambda body: None)
+
+
+def test_an_old_request_is_told_from_a_wrong_one_in_the_answer_and_the_log(kit):
+    headers = {"webhook-timestamp": "1780315200"}
+    with capture_logs() as logs:
+        answer = kit.send_body("signed-shop", b'{"type": "a"}', headers=headers)
+    assert (answer.status, answer.body["error"]) == (401, "signature_stale")
+    assert "was made at 2026-06-01T12:00:00Z" in answer.body["message"]
+    assert [line["says"] for line in logs if "says" in line] == [answer.body["message"]]
+
+
+def test_whatever_a_verifier_of_ones_own_raises_is_a_503_and_named_in_the_log(tmp_path):
+    with closing(Webhooks(tmp_path, {"broken": broken})) as kit, capture_logs() as logs:
+        kit.source("broken", allow_unsigned=True)
+        answer = kit.post("broken", b"{}")
+    assert answer.status == 503
+    assert [line["verifier"] for line in logs if "verifier" in line] == ["Broken"]
+
+
+def test_a_source_whose_sender_signs_the_url_needs_it_and_takes_no_other(tmp_path):
+    with closing(Webhooks(tmp_path, {"square": square})) as kit:
+        with pytest.raises(ConfigurationError, match="its sender signs the URL that it calls: set `public_url`"):
+            kit.source("square", secrets=["s"], registered_url=None)
+        kit.source("square", secrets=["s"], registered_url="https://hooks.example/square")
+        digest = hmac.new(b"s", b"https://hooks.example/square?shop=1{}", "sha256").digest()
+        signature = {"x-square-hmacsha256-signature": b64encode(digest).decode(), "host": "elsewhere.example"}
+        assert kit.post("square?shop=1", b"{}", signature).status == 200
+        assert kit.post("square?shop=2", b"{}", signature).body["error"] == "signature_wrong"

@@ -175,7 +175,8 @@ def test_what_is_not_found_in_time_is_answered_with_how_far_was_looked(stock):
 
 
 def test_the_last_page_has_no_horizon_although_nothing_was_found(stock):
-    page = list_deliveries(stock.database, DeliveryFilter(event_type="sun.set"), lambda row: row["id"], PageBounds())
+    with_time = PageBounds(seconds=60)
+    page = list_deliveries(stock.database, DeliveryFilter(event_type="sun.set"), lambda row: row["id"], with_time)
     assert page == ([], None, None)
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from paging import PagedSource, listened_to, mirrored
 from running import OPS, Runs, asked, new_reconciler, reconciled
-from shopping import named, sources_of
+from shopping import named, new_shop, sources_of
 from sqlalchemy import func, select
 
 from handlers.catalog import Product
 from receiver import ApiError
 from receiver.errors import RunConflict, RunTaken
 from receiver.mirror.changes import after, of_run
+from receiver.mirror.rows import Key
+from receiver.provenance.why import explain_row
 from receiver.reconcile import reconcile
 from receiver.reconcile.tables import SEEN
 from receiver.runs import formatting
@@ -22,6 +29,7 @@ from receiver.runs import reconcile as kind
 from receiver.runs.actions import ACTIONS
 from receiver.runs.asking import repair
 from receiver.runs.tables import RUN_ROWS, RUNS, RunState
+from receiver.testing import Webhooks
 from receiver.worker.liveness import deregister
 
 EARLIER = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
@@ -107,8 +115,66 @@ def test_a_plan_says_what_a_dry_run_says(kit, lamps, runs):
     rows = {row["external_id"]: (row["operation"], row["after"]) for row in runs.rows(run)}
     assert rows == {change.external_id: (change.operation, change.after) for change in told.repaired}
     with kit.database.read() as connection:
-        lines = list(formatting.run_lines(runs.run(run), formatting.forecast_rows(connection, run, limit=10)))
+        lines = list(formatting.run_lines(formatting.whole_run(connection, run, rows=10)))
     assert 'update products shop A1: name "Lamp" -> "Lantern"' in [line.strip() for line in lines]
+
+
+#: What happens at the source, or arrives here: an id, and its name then; None for one that is gone.
+EDITS = st.lists(
+    st.tuples(st.sampled_from([f"A{number}" for number in range(7)]), st.sampled_from(["Lamp", "Desk", None]))
+)
+
+
+@settings(max_examples=5, deadline=None, phases=(Phase.explicit, Phase.generate))
+@given(missed=EDITS, arrived=EDITS)
+def test_a_forecast_is_what_the_run_does_but_for_what_arrives_between(lend_database, missed, arrived):
+    with TemporaryDirectory() as folder, lend_database(Path(folder)) as url:
+        shop, lamps = new_shop(), PagedSource()
+        lamps.speak(shop)
+        with closing(Webhooks(Path(folder), {"shop": shop}, database_url=url)) as kit:
+            listened_to(kit)
+            lamps.hold(f"A{number}" for number in range(5))
+            for each in lamps.names:
+                kit.send("shop", "product.updated", id=each, at=EARLIER, data=named())
+            kit.drain()
+            runs = Runs(kit)
+            runs.feeder = new_reconciler(kit)
+            for each in missed:
+                change_at_source(lamps, *each)
+            run = plan(runs, force=True)
+            foreseen = {row["external_id"]: (row["operation"], row["after"]) for row in runs.rows(run)}
+            for external_id, name in arrived:
+                change_at_source(lamps, external_id, name)
+                event = "product.deleted" if name is None else "product.updated"
+                kit.send("shop", event, id=external_id, at=datetime.now(UTC), data=named(name or "Lamp"))
+            kit.drain()
+            runs.start(run)
+            finish(runs, run)
+            with kit.database.read() as connection:
+                changed = of_run(connection, run, limit=100)
+            done = {each.external_id: (each.operation, each.after) for each in changed}
+            came = {external_id for external_id, _ in arrived}
+            assert {id_: of for id_, of in done.items() if id_ not in came} == {
+                id_: of for id_, of in foreseen.items() if id_ not in came
+            }
+            assert mirrored(kit) == lamps.names
+
+
+def change_at_source(lamps: PagedSource, external_id: str, name: str | None) -> None:
+    if name is None:
+        lamps.names.pop(external_id, None)
+    else:
+        lamps.hold([external_id], name)
+
+
+def test_why_a_row_is_as_it_is_names_the_run_that_repaired_it(kit, lamps, runs):
+    edit(lamps, kit)
+    run = start(runs)
+    finish(runs, run)
+    for external_id, by in (("A1", run), ("NEW", run), ("A2", None)):
+        found = explain_row(kit.database, sources_of(kit), Key(Product, "shop", external_id))
+        (name,) = [each.origin for each in found.reasons if each.path == "name"]
+        assert (name.run and name.run.id, name.delivery_id is None) == (by, by is not None)
 
 
 def test_a_row_that_would_come_back_to_what_it_was_is_not_foretold(kit, lamps, runs):

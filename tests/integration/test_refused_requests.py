@@ -26,13 +26,14 @@ from handlers.catalog import Product
 from receiver.dialects.sources import Source
 from receiver.errors import NotVerified
 from receiver.inbox import refused
-from receiver.inbox.refused import REQUESTS, Bounds
+from receiver.inbox.ids import first_id_at
+from receiver.inbox.refused import REQUESTS, Bounds, Refusal
 from receiver.ingest import reverifying
 from receiver.ingest.admission import Request
 from receiver.ingest.keeping import QUEUE, Keeper
 from receiver.ingest.reverifying import verify_again
 from receiver.runs import actions
-from receiver.runs.refused import verify_refused
+from receiver.runs.refused import by_settings, verify_refused
 from receiver.testing import Webhooks
 from receiver.verify.request import WebhookRequest
 from receiver.verify.signatures import HmacSha256
@@ -271,6 +272,31 @@ def test_what_is_older_than_a_day_goes(kit, source):
     assert refused.prune(kit.database, age=BOUNDS.age, now=now) == 0
     assert refused.prune(kit.database, age=BOUNDS.age, now=now + timedelta(hours=25)) == 1
     assert all_kept(kit) == []
+
+
+def test_a_request_that_verifies_later_keeps_the_time_at_which_it_came(kit, source):
+    came = datetime.now(UTC) - timedelta(hours=3)
+    request = signed(source, _event("A1", 0, "Lamp"))
+    kept_then = Refusal(first_id_at(came), "shop", "signature_wrong", came, request.headers, request.body)
+    with kit.database.write() as connection:
+        refused.keep(connection, [kept_then], BOUNDS)
+    verify_again(kit.inbox, replace(source, credentials=BOTH))
+    (delivery,) = kit.deliveries()
+    assert datetime.fromisoformat(str(delivery["received_at"])) == came
+    # It does not count as having waited for a worker since then.
+    assert kit.inbox.oldest_due_seconds(["shop"], now=datetime.now(UTC)) < 60
+
+
+def test_what_a_new_secret_verifies_without_being_asked_is_an_action_of_the_settings(kit, source):
+    keeper = Keeper(kit.inbox, {"shop": source}, BOUNDS, along=by_settings)
+    keeper.offer(signed(source, _event("A1", 0, "Lamp")), WRONG)
+    keeper.flush()
+    keeper.renew({"shop": replace(source, credentials=BOTH)}, BOUNDS)
+    keeper._verify_those_asked_for()
+    with kit.database.read() as connection:
+        (action,) = connection.execute(actions.recent()).mappings()
+    assert (action["who"], action["via"], action["what"]) == ("settings", "schedule", "verify refused")
+    assert (action["count"], actions.show(action)["counts"]) == (1, "request")
 
 
 # ── the property ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,10 +16,11 @@ from sqlalchemy import select
 from handlers.catalog import Product
 from receiver import Discard, Retry
 from receiver.errors import NotFound, ReasonWanted, RunConflict
-from receiver.runs import forecast, replay
+from receiver.runs import actions, forecast, formatting, replay
 from receiver.runs.actions import By, Via
+from receiver.runs.immediate_actions import replay_now
 from receiver.runs.tables import RunState
-from receiver.worker import isolation, processes
+from receiver.worker import isolation, processes, source_texts
 
 
 @pytest.fixture
@@ -219,7 +220,7 @@ def test_a_plan_is_outdated_by_an_edit_of_a_handler(kit, runs, monkeypatch):
     send(kit, "A")
     kit.drain()
     run = runs.plan(source="shop")
-    monkeypatch.setattr(processes, "source_digest", lambda module: "another text")
+    monkeypatch.setattr(source_texts, "source_digest", lambda module: "another text")
     runs.verbs = replace(runs.verbs, wiring=processes.Wiring.of(runs.sources))
     with pytest.raises(RunConflict, match="with other handlers"):
         runs.start(run)
@@ -237,8 +238,62 @@ def test_a_second_run_of_the_same_kind_and_source_is_refused_while_the_first_is_
     with pytest.raises(RunConflict, match=f"Run {first} is a replay of the same source"):
         runs.start(second)
     runs.finish(first)
+    third = runs.plan(*ids)
+    runs.start(third)
+    runs.finish(third)
+
+
+def test_a_plan_is_outdated_once_another_run_has_replayed_deliveries_of_it(kit, runs):
+    ids = send_and_drain(kit, "A", "B", "C")
+    first, second = runs.plan(*ids[:2]), runs.plan(*ids[1:])
+    runs.start(first)
+    runs.finish(first)
+    with pytest.raises(
+        RunConflict, match=f"1 delivery of run {second} was replayed by run {first} since this plan.*plan again"
+    ):
+        runs.start(second)
+    assert runs.run(second)["state"] == "planned"
+
+
+def test_a_plan_is_outdated_once_somebody_has_replayed_deliveries_of_it_at_once(kit, runs):
+    ids = send_and_drain(kit, "A", "B")
+    run = runs.plan(*ids)
+    replay_now(kit.inbox, asked("replay", reason="after a fix"), ids, now=kit.now())
+    kit.drain()
+    with pytest.raises(RunConflict, match=f"2 deliveries of run {run} were replayed by ops-1 since this plan"):
+        runs.start(run)
+
+
+def test_a_plan_stands_whatever_else_was_replayed_since(kit, runs):
+    ids = send_and_drain(kit, "A", "B")
+    first, second = runs.plan(ids[0]), runs.plan(ids[1])
+    runs.start(first)
+    runs.finish(first)
     runs.start(second)
     runs.finish(second)
+
+
+def test_a_plan_of_deliveries_that_another_plan_has_tells_so(kit, runs):
+    ids = send_and_drain(kit, "A", "B", "C")
+    first, second, alone = runs.plan(*ids[:2]), runs.plan(ids[1]), runs.plan(ids[2])
+
+    def told(run):
+        with kit.database.read() as connection:
+            return list(formatting.run_lines(formatting.whole_run(connection, run, rows=10)))
+
+    says = f"Run {first}, which is planned, has 1 delivery of this one, too"
+    assert [line for line in told(second) if line.startswith(says)]
+    assert not [line for line in told(alone) if line.startswith("Run ") and "too" in line]
+    runs.verbs.cancel(asked("cancel run"), first, now=kit.now())
+    assert not [line for line in told(second) if line.startswith(says)]
+
+
+def test_the_action_of_a_plan_counts_the_deliveries_that_it_found(kit, runs):
+    send_and_drain(kit, "A", "B", "C")
+    run = runs.plan(source="shop")
+    with kit.database.read() as connection:
+        (action,) = connection.execute(actions.recent(run=run)).mappings()
+    assert (action["what"], action["count"], actions.show(action)["counts"]) == ("plan replay", 3, "delivery")
 
 
 def begun(kit):

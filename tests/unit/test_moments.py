@@ -18,11 +18,11 @@ from handlers.sigma import EntityRecord, sigma
 from handlers.sticky import sticky
 from handlers.values import as_moment, as_moment_or_none
 from receiver.database.columns import UtcDateTime, normalizer
-from receiver.errors import LONGEST_RETRY, ConfigurationError, Retry, Unreadable
+from receiver.errors import LONGEST_RETRY, BadRequest, Retry, Unreadable
 from receiver.mirror.rows import Mirror
 from receiver.mirror.versions import microseconds
-from receiver.moments import in_utc, is_zero
-from receiver.server.sending import moment
+from receiver.moments import in_utc, is_zero, time_text
+from receiver.search.arguments import parse_moment
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -158,8 +158,13 @@ def test_news_as_of_a_time_beyond_all_years_is_unreadable(written: str):
 
 @pytest.mark.parametrize("written", [*BEYOND, "0001-01-01T00:00:00+01:00"])
 def test_send_refuses_a_time_beyond_all_years_in_one_line(written: str):
-    with pytest.raises(ConfigurationError, match=r"^--at takes a time"):
-        moment(written)
+    with pytest.raises(BadRequest, match=r"^`--at` takes a time"):
+        parse_moment("--at", written, now=NOON)
+
+
+@pytest.mark.parametrize("given", ["2026-11-28T14:02:07.5+02:00", datetime(2026, 11, 28, 12, 2, 7, 5, tzinfo=UTC)])
+def test_commands_show_a_time_in_utc_to_the_second(given: datetime | str):
+    assert time_text(given) == "2026-11-28 12:02:07Z"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from receiver.findings.counting import TOO_LARGE, UNKNOWN_SOURCE
-from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, total
 from receiver.ingest.paths import HOOKS_PATH
+from receiver.logs.wording import counted
+from receiver.moments import clock_time
 
 #: The least number of webhooks for a misspelt source; fewer may be chance.
 FEW_MISSPELT = 3
@@ -35,7 +37,7 @@ def misspelt_source(situation: Situation) -> Iterator[Finding]:
             "misspelt_source",
             name,
             tallies[0].at,
-            f"{times(total(tallies), 'webhook')} came to the address {address!r}, which is unknown: was "
+            f"{counted(total(tallies), 'webhook')} came to the address {address!r}, which is unknown: was "
             f"{HOOKS_PATH}{name} meant?",
             f"Correct the URL at the sender: it ends in /hooks/{name}. Or name the source so in the settings.",
             {"refused": total(tallies), "asked_for": asked, "link": "/api/v1/tallies?kind=misspelt"},
@@ -55,7 +57,7 @@ def unknown_source(situation: Situation) -> Iterator[Finding]:
             "unknown_source",
             "",
             tallies[0].at,
-            f"{times(total(tallies), 'webhook')} came to {HOOKS_PATH}{name} since "
+            f"{counted(total(tallies), 'webhook')} came to {HOOKS_PATH}{name} since "
             f"{clock_time(tallies[0].at, situation.now)}, and the settings have no source {name!r}",
             f"If it is yours, add a table [sources.{name}] to the settings, and run `hookmirror reload`; if it was "
             "yours, remove the address at the sender. If nobody knows it, a stranger tries and nothing is lost: "
@@ -80,7 +82,7 @@ def body_too_large(situation: Situation) -> Iterator[Finding]:
             "body_too_large",
             name,
             tallies[0].at,
-            f"{times(total(tallies), 'body', 'bodies')} of {name} had more than {situation.max_body_bytes:,} bytes, "
+            f"{counted(total(tallies), 'body', 'bodies')} of {name} had more than {situation.max_body_bytes:,} bytes, "
             f"{largest:,} at most, and were refused",
             f"{mend} Reconcile afterwards, because senders do not retry after a 413.",
             {"refused": total(tallies), "largest": largest, "link": f"/api/v1/tallies?source={name}&kind=refused"},
@@ -97,8 +99,8 @@ def cannot_be_stored(situation: Situation) -> Iterator[Finding]:
         "cannot_be_stored",
         "",
         since,
-        f"{times(total(tallies), 'webhook')} got a 503 since {clock_time(since, situation.now)}, because the database "
-        "was unreachable, full or slow",
+        f"{counted(total(tallies), 'webhook')} got a 503 since {clock_time(since, situation.now)}, because the "
+        "database was unreachable, full or slow",
         "Check whether the database answers, whether its disk has room, and which session holds locks. Senders retry; "
         "`hookmirror reconcile` repairs what they gave up on.",
         {"refused": total(tallies), "link": "/api/v1/tallies?kind=refused"},

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, SourceFacts, total
 from receiver.findings.tallies import Tallied
+from receiver.logs.wording import counted
+from receiver.moments import clock_time
 
 #: The error codes that a wrong secret causes.
 WRONG = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
@@ -39,7 +41,7 @@ def secret_changed(situation: Situation) -> Iterator[Finding]:
             f"every signature of {name} fails since {clock_time(since, situation.now)}, and {before}: "
             "was the secret changed at the sender?",
             f"Put the sender's new secret first in `secrets` of {name}, and run `hookmirror reload`. "
-            f"{times(kept, 'refused request')} {'is' if kept == 1 else 'are'} kept, and verified again then.",
+            f"{counted(kept, 'refused request')} {'is' if kept == 1 else 'are'} kept, and verified again then.",
             {"refused": total(wrong), "kept": kept, "link": f"/api/v1/refused?source={name}"},
         )
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from receiver.findings.finding import Finding, clock_time
+from receiver.findings.finding import Finding
 from receiver.findings.situation import Silence, Situation
+from receiver.moments import clock_time
 
 #: The least number of minutes with webhooks, and the least age of the first, before a usual gap is known.
 FEWEST_ARRIVALS, SHORTEST_HISTORY = 20, timedelta(days=1)

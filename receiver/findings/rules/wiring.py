@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, total
+from receiver.logs.wording import counted
+from receiver.moments import clock_time
 
 #: The share and the least number of differing rows that show that webhooks alone do not suffice.
 DIFFERS, FEW_ROWS = 0.001, 2
@@ -21,7 +23,7 @@ def no_handler(situation: Situation) -> Iterator[Finding]:
             "no_handler",
             each.source,
             each.first,
-            f"{times(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
+            f"{counted(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
             f"{'was' if each.number == 1 else 'were'} ignored since {clock_time(each.first, situation.now)}, because "
             "no handler takes this event type" + (f": was {each.likely} meant?" if each.likely is not None else ""),
             (f"If {each.likely} was meant, correct the event type at the sender. " if each.likely is not None else "")
@@ -47,7 +49,7 @@ def handler_appeared(situation: Situation) -> Iterator[Finding]:
             "handler_appeared",
             each.source,
             each.first,
-            f"{times(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
+            f"{counted(each.number, 'delivery', 'deliveries')} {each.event_type} of {each.source} "
             f"{'was' if each.number == 1 else 'were'} ignored, and {each.handler} would take "
             f"{'it' if each.number == 1 else 'them'} now",
             f"Replay the ignored deliveries: `{command}`.",
@@ -66,7 +68,7 @@ def dated_in_the_future(situation: Situation) -> Iterator[Finding]:
             "dated_in_the_future",
             name,
             tallies[0].at,
-            f"{times(total(tallies), 'event')} of {name} came dated more than a day in the future, so its sender's "
+            f"{counted(total(tallies), 'event')} of {name} came dated more than a day in the future, so its sender's "
             "clock is wrong",
             "Set the clock at the sender, or check the format in which it writes times. Then run "
             f"`hookmirror reconcile {name} --misdated`, so that the rows concerned take news again.",

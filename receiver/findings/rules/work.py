@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from receiver.findings.faults import Fault
-from receiver.findings.finding import Finding, clock_time, times
+from receiver.findings.finding import Finding
 from receiver.findings.situation import Situation, Start, total
+from receiver.logs.wording import counted
+from receiver.moments import clock_time
 
 #: Seconds for which the oldest due delivery must have waited.
 WAITED = 60.0
@@ -84,7 +86,7 @@ def api_fails(situation: Situation) -> Iterator[Finding]:
             fault.source,
             fault.first,
             f"the API of {fault.source} has failed since {clock_time(fault.first, situation.now)} ({fault.cause}), "
-            f"and {times(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
+            f"and {counted(fault.waiting, 'delivery waits', 'deliveries wait')} for it{until}",
             f"Check whether the system behind `api_url` of {fault.source} is down, and whether `api_key` is valid. "
             "Deliveries are tried again for about a day.",
             {"waiting": fault.waiting, "link": f"/api/v1/faults?source={fault.source}"},
@@ -144,8 +146,10 @@ def _is_of_the_api(situation: Situation, fault: Fault) -> bool:
 
 def _how_many(fault: Fault) -> str:
     source = fault.source
-    dead = times(fault.dead, f"delivery of {source} is dead", f"deliveries of {source} are dead") if fault.dead else ""
+    dead = (
+        counted(fault.dead, f"delivery of {source} is dead", f"deliveries of {source} are dead") if fault.dead else ""
+    )
     waiting = (
-        times(fault.waiting, f"delivery of {source} fails", f"deliveries of {source} fail") if fault.waiting else ""
+        counted(fault.waiting, f"delivery of {source} fails", f"deliveries of {source} fail") if fault.waiting else ""
     )
     return " and ".join(filter(None, (dead, waiting)))

@@ -1,0 +1,130 @@
+"""Planning a run by a command: here and now with the own database, or by a worker of the receiver that is asked."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from receiver.commands.client import Client, LocalClient
+from receiver.commands.options import meant_deliveries, source_named
+from receiver.commands.progress import progress
+from receiver.errors import ConfigurationError
+from receiver.logs.safe_text import told
+from receiver.runs.actions import Asked, by_command
+from receiver.runs.reconcile import check_reconcilable
+from receiver.runs.tables import RunState
+from receiver.search.filters import DeliveryFilter
+from receiver.server.runtime import Runtime
+from receiver.worker.processes import Kind
+
+RUNS_PATH = "/api/v1/runs"
+RUN_PATH = "/api/v1/runs/{id}"
+
+#: Seconds between two questions how far a plan is, and until the command leaves it to itself.
+PLAN_POLL, PLAN_TIMEOUT = 0.3, 600.0
+
+
+class KindOfRun(StrEnum):
+    REPLAY = "replay"
+    RECONCILE = "reconcile"
+    PRUNE = "prune"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to be planned."""
+
+    kind: KindOfRun = KindOfRun.REPLAY
+    #: Deliveries, named one by one.
+    ids: tuple[int, ...] = ()
+    wanted: DeliveryFilter = field(default_factory=DeliveryFilter)
+    force: bool = False
+    reason: str | None = None
+
+    def check(self) -> None:
+        """Raises `ConfigurationError` for options that do not belong to this kind of run."""
+        if self.force and self.kind is not KindOfRun.RECONCILE:
+            raise ConfigurationError("--force is for a reconcile: leave it out.")
+        if self.kind is KindOfRun.RECONCILE and self.wanted.source is None:
+            raise ConfigurationError("Say which source: `hookmirror runs plan reconcile SOURCE`.")
+        if self.kind is KindOfRun.RECONCILE and (self.ids or self.wanted != DeliveryFilter(source=self.wanted.source)):
+            raise ConfigurationError("A reconcile compares a whole source: name it, and no deliveries.")
+        if self.kind is KindOfRun.PRUNE and (self.ids or self.wanted != DeliveryFilter()):
+            raise ConfigurationError("A prune drops all that has expired: name no deliveries.")
+
+
+def plan_with(client: Client, wish: Wish) -> int:
+    """Plan a run to its end; returns its number. Raises `ConfigurationError` where nothing is meant."""
+    wish.check()
+    return plan_here(client.runtime, wish) if isinstance(client, LocalClient) else _plan_there(client, wish)
+
+
+def plan_here(runtime: Runtime, wish: Wish, *, forecasts: bool = True) -> int:
+    """Plan a run in this process; returns its number. Raises `ConfigurationError` where nothing is meant."""
+    kind, arguments, sources = wish.kind, dict[str, Any](), list[str]()
+    if kind is KindOfRun.REPLAY:
+        arguments = meant_deliveries(runtime.database, runtime.sources, wish.ids, wish.wanted)
+    elif kind is KindOfRun.RECONCILE:
+        source = source_named(runtime.sources, str(wish.wanted.source))
+        check_reconcilable(source)
+        sources, arguments = [source.name], {"source": source.name, "force": wish.force}
+    asked = Asked(by=by_command(), what=f"plan {kind}", arguments=arguments, reason=wish.reason)
+    done = runtime.runs.plan(asked, kind.value, ids=sorted(set(wish.ids)), sources=sources, now=datetime.now(UTC))
+    run = int(done.result["run"])
+    _step(runtime, run, kind, forecasts=forecasts)
+    return run
+
+
+def has_worker(client: Client) -> bool:
+    """Whether a process with a worker, which plans and feeds runs, is alive."""
+    processes = client.ask("/api/v1/processes", {}, {})["items"]
+    return any(process["kind"] != Kind.ENDPOINT for process in processes)
+
+
+def _step(runtime: Runtime, run: int, kind: KindOfRun, *, forecasts: bool) -> None:
+    feeder = runtime.reconciler() if kind is KindOfRun.RECONCILE else runtime.feeder(forecasts=forecasts)
+    try:
+        with progress("steps of the plan") as seen:
+            for steps, _ in enumerate(feeder.steps(run), start=1):
+                seen(steps)
+    except Exception as error:
+        feeder.break_off(run, told(error))
+        raise
+    finally:
+        feeder.close()
+
+
+def _plan_there(client: Client, wish: Wish) -> int:
+    if wish.kind is KindOfRun.PRUNE or wish.ids:
+        raise ConfigurationError(
+            "With --to, a replay is planned of what filters mean, such as --source and --state, or a reconcile of a "
+            "source: leave out the ids, or plan it on the machine of the receiver, without --to."
+        )
+    wanted = wish.wanted
+    query = {
+        "kind": wish.kind.value,
+        "source": wanted.source,
+        "state": wanted.state,
+        "outcome": wanted.outcome,
+        "event_type": wanted.event_type,
+        "entity": wanted.entity,
+        "from": None if wanted.begin is None else wanted.begin.isoformat(),
+        "to": None if wanted.end is None else wanted.end.isoformat(),
+        "force": True if wish.force else None,
+    }
+    run = int(client.do(RUNS_PATH, {}, query)["run"])
+    until = time.monotonic() + PLAN_TIMEOUT
+    with progress("seconds until it is planned") as seen:
+        while _is_being_planned(client, run) and time.monotonic() < until:
+            seen(int(PLAN_TIMEOUT - (until - time.monotonic())))
+            time.sleep(PLAN_POLL)
+    return run
+
+
+def _is_being_planned(client: Client, run: int) -> bool:
+    """Whether it is, and a process is alive that goes on with it."""
+    state = client.ask(RUN_PATH, {"id": str(run)}, {})["state"]
+    return bool(state == RunState.PLANNING and has_worker(client))

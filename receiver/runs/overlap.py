@@ -1,0 +1,110 @@
+"""Overlap: other replays of the same deliveries, which make a plan's forecast wrong once they are fed."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, exists, func, or_, select
+
+from receiver.database.columns import UtcDateTime
+from receiver.errors import RunConflict
+from receiver.inbox.rounds import Cause
+from receiver.inbox.tables import ROUNDS
+from receiver.logs.wording import counted
+from receiver.runs.actions import ACTIONS
+from receiver.runs.tables import OVER, RUN_DELIVERIES, RUNS, RunState
+
+#: Other runs that are named, and deliveries of one that are counted.
+MOST_OVERLAPPING, MOST_IN_COMMON = 10, 10_000
+
+
+class Overlap(NamedTuple):
+    """A run that is not over, and how many deliveries it has in common with another one."""
+
+    run: int
+    state: RunState
+    #: At most `MOST_IN_COMMON`.
+    deliveries: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As the API and `--json` show it."""
+        return {"run": str(self.run), "state": self.state, "deliveries": self.deliveries, "says": self.says()}
+
+    def says(self) -> str:
+        """A sentence for people."""
+        number = "more than " * (self.deliveries == MOST_IN_COMMON) + counted(self.deliveries, "delivery")
+        return (
+            f"Run {self.run}, which is {self.state}, has {number} of this one, too: once one of the two has replayed "
+            "them, the plan of the other is outdated."
+        )
+
+
+def overlapping(connection: Connection, run: RowMapping) -> list[Overlap]:
+    """The other runs that are not over and have deliveries of this one, the newest first; none for one that is over."""
+    if run["state"] in OVER:
+        return []
+    others = select(RUNS.c.id, RUNS.c.state).where(
+        RUNS.c.kind == run["kind"], RUNS.c.id != run["id"], RUNS.c.state.not_in([state.value for state in OVER])
+    )
+    newest = connection.execute(others.order_by(RUNS.c.id.desc()).limit(MOST_OVERLAPPING)).all()
+    shared = [(each, connection.execute(_SHARED, {"run": run["id"], "other": each.id}).scalar_one()) for each in newest]
+    return [Overlap(each.id, RunState(each.state), number) for each, number in shared if number]
+
+
+def refuse_replayed_since(connection: Connection, run: RowMapping) -> None:
+    """Raises `RunConflict` if deliveries of a planned run were replayed since its plan was begun."""
+    parameters = {"run": run["id"], "since": run["planned_at"]}
+    if connection.execute(_ANY_REPLAY, parameters).first() is None:
+        return
+    found = connection.execute(_REPLAYED, parameters).first()
+    if found is not None:
+        who = found.who or "somebody" if found.by is None else f"run {found.by}"
+        were = "was" if found.number == 1 else "were"
+        raise RunConflict(
+            f"{counted(found.number, 'delivery')} of run {run['id']} {were} replayed by {who} since this plan, so its "
+            "forecast does not hold any more: plan again."
+        )
+
+
+_RUN: BindParameter[Any] = bindparam("run")
+
+_SINCE = bindparam("since", type_=UtcDateTime())
+
+_OTHER = RUN_DELIVERIES.alias("others")
+
+_SHARED = select(func.count()).select_from(
+    select(RUN_DELIVERIES.c.delivery_id)
+    .join(_OTHER, _OTHER.c.delivery_id == RUN_DELIVERIES.c.delivery_id)
+    .where(RUN_DELIVERIES.c.run == _RUN, _OTHER.c.run == bindparam("other"))
+    .limit(MOST_IN_COMMON)
+    .subquery()
+)
+
+#: Whether anybody has replayed anything since, which is quick to say; the whole set is looked at only then.
+_ANY_REPLAY = (
+    select(RUNS.c.id)
+    .where(
+        or_(
+            exists().where(
+                RUNS.c.kind == "replay",
+                RUNS.c.id != _RUN,
+                RUNS.c.started_at.is_not(None),
+                or_(RUNS.c.ended_at.is_(None), RUNS.c.ended_at > _SINCE),
+            ),
+            exists().where(ACTIONS.c.what == "replay", ACTIONS.c.at > _SINCE),
+        )
+    )
+    .limit(1)
+)
+
+#: The run or the person that has replayed most of the set since.
+_REPLAYED = (
+    select(ROUNDS.c.run.label("by"), ACTIONS.c.who, func.count().label("number"))
+    .select_from(RUN_DELIVERIES)
+    .join(ROUNDS, ROUNDS.c.delivery_id == RUN_DELIVERIES.c.delivery_id)
+    .outerjoin(ACTIONS, ACTIONS.c.id == ROUNDS.c.action)
+    .where(RUN_DELIVERIES.c.run == _RUN, ROUNDS.c.cause == Cause.REPLAY.value, ROUNDS.c.began_at > _SINCE)
+    .group_by(ROUNDS.c.run, ACTIONS.c.who)
+    .order_by(func.count().desc())
+    .limit(1)
+)

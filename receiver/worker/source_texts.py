@@ -1,0 +1,107 @@
+"""Source texts: hashes of the modules whose code decides what becomes of a delivery."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, resolve_name
+from typing import Any
+
+#: Parts of a path below which libraries are installed.
+INSTALLED = ("site-packages", "dist-packages")
+
+
+def source_texts(functions: Iterable[Callable[..., Any]]) -> Iterator[str]:
+    """A line for each module behind these functions, in the order of their names."""
+    for module in modules_behind(functions):
+        if digest := source_digest(module):
+            yield f"module {module} has the source text {digest}"
+
+
+def modules_behind(functions: Iterable[Callable[..., Any]]) -> list[str]:
+    """The modules that these functions are written in and those that they import, one behind the other, sorted.
+
+    Of what is imported only modules of the same package count, and files that are not installed as a library: Python
+    and libraries are not edited, and hookmirror has its release.
+    """
+    waiting = sorted({inspect.unwrap(function).__module__ for function in functions})
+    packages = {_package(module) for module in waiting}
+    found: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += (each for each in _imports(module) if _is_own(each, packages))
+    return sorted(found)
+
+
+@cache
+def source_digest(module: str) -> str:
+    """A hash of a module's source text; empty where there is none, as for compiled code."""
+    text = _text(module)
+    return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest() if text else ""
+
+
+@cache
+def _text(module: str) -> str:
+    """A module's source text; read once in a process, since what is edited later does not run in it."""
+    loader = getattr(sys.modules.get(module), "__loader__", None) or getattr(_spec(module), "loader", None)
+    try:
+        return loader.get_source(module) or "" if loader is not None else ""
+    except (AttributeError, ImportError, OSError, SyntaxError, UnicodeError):
+        return ""
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """The modules that a module names in its imports, wherever they stand in it."""
+    try:
+        tree = ast.parse(_text(module))
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+    loaded = sys.modules.get(module)
+    package = str(getattr(loaded, "__package__", None) or module.rpartition(".")[0])
+    return tuple(sorted({name for node in ast.walk(tree) for name in _named(node, package)}))
+
+
+def _named(node: ast.AST, package: str) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        try:
+            base = resolve_name("." * node.level + (node.module or ""), package)
+        except ImportError:
+            return
+        yield base
+        # What is imported of a package may be a module.
+        yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _is_own(module: str, packages: Iterable[str]) -> bool:
+    package = _package(module)
+    if package == "receiver" or package in sys.stdlib_module_names:
+        return False
+    spec = _spec(module)
+    file = None if spec is None else spec.origin
+    return file is not None and (package in packages or not any(part in file for part in INSTALLED))
+
+
+@cache
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module is found; None for a name that is none, or whose package nobody has imported."""
+    parent = module.rpartition(".")[0]
+    if parent and parent not in sys.modules:
+        return None
+    try:
+        return find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        return None
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]

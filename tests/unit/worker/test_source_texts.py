@@ -1,0 +1,75 @@
+"""The modules whose texts decide what becomes of a delivery."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers import sigma
+from receiver.worker import source_texts
+from receiver.worker.source_texts import modules_behind
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Writes modules, and imports the one that is named first."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def written(**texts: str) -> Any:
+        for name, text in texts.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        return importlib.import_module(next(iter(texts)))
+
+    yield written
+    for path in tmp_path.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+    for known in (source_texts._text, source_texts._imports, source_texts._spec, source_texts.source_digest):
+        known.cache_clear()
+
+
+def test_the_helpers_of_a_handler_count_one_behind_the_other(write: Callable[..., Any]):
+    shop = write(
+        acme_shop="from acme_prices import FACTOR\ndef handle(event, mirror): return FACTOR\n",
+        acme_prices="import acme_rates\nFACTOR = acme_rates.RATE\n",
+        acme_rates="RATE = 2\n",
+        acme_other="RATE = 3\n",
+    )
+    assert modules_behind([shop.handle]) == ["acme_prices", "acme_rates", "acme_shop"]
+
+
+def test_a_helper_that_a_handler_imports_only_when_it_runs_counts(write: Callable[..., Any]):
+    shop = write(
+        acme_shop="def handle(event, mirror):\n    from acme_prices import FACTOR\n    return FACTOR\n",
+        acme_prices="FACTOR = 2\n",
+    )
+    assert modules_behind([shop.handle]) == ["acme_prices", "acme_shop"]
+
+
+def test_modules_that_import_each_other_come_to_an_end(write: Callable[..., Any]):
+    shop = write(
+        acme_shop="import acme_prices\ndef handle(event, mirror): pass\n", acme_prices="import acme_shop\nFACTOR = 2\n"
+    )
+    assert modules_behind([shop.handle]) == ["acme_prices", "acme_shop"]
+
+
+def test_neither_python_nor_libraries_nor_hookmirror_count():
+    behind = modules_behind(sigma.sigma.functions)
+    assert {"handlers.sigma", "handlers.values", "handlers.catalog"} <= set(behind)
+    assert {name.partition(".")[0] for name in behind} == {"handlers"}
+
+
+def test_the_text_of_a_helper_is_a_part_of_the_lines(write: Callable[..., Any]):
+    shop = write(acme_shop="import acme_prices\ndef handle(event, mirror): pass\n", acme_prices="FACTOR = 2\n")
+    before = list(source_texts.source_texts([shop.handle]))
+    Path(shop.__file__).with_name("acme_prices.py").write_text("FACTOR = 3\n")
+    # Only another process runs the new text.
+    assert list(source_texts.source_texts([shop.handle])) == before
+    source_texts._text.cache_clear()
+    source_texts.source_digest.cache_clear()
+    after = list(source_texts.source_texts([shop.handle]))
+    assert [line.split()[1] for line in after if line not in before] == ["acme_prices"]
