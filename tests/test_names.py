@@ -75,6 +75,7 @@ PLAIN = {
             "migrate",
             "prune",
             "reload",
+            "retry",
             "rehearse",
             "send",
             "serve",
