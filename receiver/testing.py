@@ -281,10 +281,8 @@ def _object(content: bytes) -> dict[str, Any]:
 def _usual_settings(verifier: Verifier) -> dict[str, Any]:
     """The settings of a source without settings of its own: all the secrets that its verifier accepts."""
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
-    called = {"registered_url": "https://receiver.test/hooks/source"}
-    signed = [
-        {"secrets": [secret], **url} for secret in (TEST_SECRET, TEST_SECRET.encode().hex()) for url in ({}, called)
-    ]
+    urls: tuple[dict[str, Any], ...] = ({}, {"registered_url": "https://receiver.test/hooks/source"})
+    signed = [{"secrets": [text]} | url for text in (TEST_SECRET, TEST_SECRET.encode().hex()) for url in urls]
     for usual in (everything, *signed, {"allow_unsigned": True}):
         if verifier.check(source_settings("test", usual).credentials()) is None:
             return usual

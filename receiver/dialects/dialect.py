@@ -50,6 +50,13 @@ class Dialect:
         shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
 
     `@shop.envelope` then says how to read its bodies, and `@shop.on(…)` what to do with its events.
+
+    With `decompress`, bodies may be compressed with gzip or deflate, and signed before or after compression.
+    `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
+    `trusts_header` is one that chooses the handler although no signature covers it, and nothing else.
+    `settings` is the model of what only this dialect knows: a source's table `[sources.<name>.settings]`.
+    With `form`, bodies may be forms: read as the JSON in the field that it names, or, if True, as all fields.
+    `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
     """
 
     #: Asked in this order, whether a request is a challenge.
@@ -73,15 +80,7 @@ class Dialect:
         on_accept: SenderReply | None = None,
         on_refusal: SenderReply | int | None = None,
     ) -> None:
-        """With `decompress`, bodies may be compressed with gzip or deflate, and signed before or after compression.
-
-        `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
-        `trusts_header` is one that chooses the handler although no signature covers it, and nothing else.
-        `settings` is the model of what only this dialect knows: a source's table `[sources.<name>.settings]`.
-        With `form`, bodies may be forms: read as the JSON in the field that it names, or, if True, as all fields.
-        `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
-        Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
-        """
+        """Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret."""
         check_takes_request(name, verify)
         self.name = name
         self.verifier = verify
@@ -89,9 +88,7 @@ class Dialect:
         #: In lower case.
         self.trusts_header = None if trusts_header is None else trusts_header.lower()
         self.kept_headers = kept_headers(keep_headers, name) | kept_headers(filter(None, [trusts_header]), name)
-        for header in signature_headers(verify) or ():
-            if header not in NEVER_KEPT:
-                self.kept_headers[header.encode()] = header
+        self.kept_headers |= {each.encode(): each for each in signature_headers(verify) or () if each not in NEVER_KEPT}
         self.settings_model = settings
         self.form = form
         self.on_accept = accepting(name, on_accept)
