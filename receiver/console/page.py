@@ -41,6 +41,8 @@ class ConsolePage:
     options: tuple[tuple[str, str], ...] = ()
     #: The parameter that the address of the next page is given in; empty unless it is a list that can be downloaded.
     follows_in: str = ""
+    #: The hints upon which it is fetched again, such as `deliveries`; none for a page that stays as it was.
+    live: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

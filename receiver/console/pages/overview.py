@@ -100,6 +100,7 @@ PAGES = (
         show=show_overview,
         menu="Overview",
         parameters=(PERIOD,),
+        live=("deliveries", "runs", "findings"),
     ),
 )
 
