@@ -131,6 +131,7 @@ PLAIN = {
     ],
     "of sites that people look at": [
         *("answers", "charts", "contents", "downloads", "footers", "forms", "hosts", "lists", "overview", "rendering"),
+        "periods",
         *("console_link", "page_reads", "sign_in", "site", "static_files", "console_app", "api_parts"),
     ],
     "of databases": [

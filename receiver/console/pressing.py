@@ -67,7 +67,8 @@ class Pressing:
         answer = operation.answer
         assert answer is not None
         names = {parameter.name for parameter in operation.parameters}
-        words = {name: text for name, text in {**visit.query, **visit.path}.items() if name in names}
+        given = {**visit.query, **visit.path, **dict(button.given)}
+        words = {name: text for name, text in given.items() if name in names}
         question = visit.question(operation, words)
         if iscoroutinefunction(answer):
             return await answer(question)
