@@ -4,12 +4,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test neighbours browser explore check format plug bench clean
+.PHONY: help demo test neighbours browser pictures explore check format plug bench clean
 
 help:
 	@echo "make demo    run the simulator against a receiver and show that the mirror is right"
 	@echo "make test    check style and types, run every test"
 	@echo "make explore try the properties with new random examples (some minutes)"
+	@echo "make pictures rewrite the pictures of the console in docs/pictures"
 	@echo "make check   style and types only"
 	@echo "make format  lay the code out"
 	@echo "make plug    kill processes hundreds of times, and show that nothing is lost (a quarter of an hour)"
@@ -40,6 +41,10 @@ neighbours:
 # Chromium for the tests in a browser, from Debian's packages where root runs this; without it their tests are skipped.
 browser:
 	@sh tests/browser/fetch.sh
+
+# The pictures of the console in the docs, from the simulators' data.
+pictures: $(VENV)/installed-dev browser
+	$(BIN)/python -m pytest tests/browser/test_pictures.py --pictures
 
 # What it finds goes into the test as an `@example`, which `make test` tries from then on.
 explore: $(VENV)/installed-dev

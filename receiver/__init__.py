@@ -1,9 +1,13 @@
 """Hookmirror's framework: verified webhooks in, a correct mirror out. What dialects and handlers are written with."""
 
+from receiver.dialects.challenges import ChallengeRequest, Consent, EchoBody, EchoQuery, FormPing, SignedToken
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.items import each
 from receiver.dialects.listing import Listed, ListPage, Wanted
-from receiver.envelope import Envelope, Event
-from receiver.errors import ApiError, Discard, HookmirrorError, NotVerified, Retry, Unreadable
+from receiver.dialects.replies import SenderReply
+from receiver.envelope import ARRIVAL, Envelope, Event
+from receiver.errors import ApiError, ChallengeRefused, Discard, HookmirrorError, NotVerified, Retry, Unreadable
+from receiver.header_values import TrustedValue
 from receiver.mirror import changes as changes
 from receiver.mirror.rows import Mirror, MirrorRow, document_field, price_field, time_field
 from receiver.mirror.versions import Patch
@@ -15,16 +19,26 @@ from receiver.verify.places import BodyMember, Header, Headers, SignaturePlace
 from receiver.verify.request import WebhookRequest
 from receiver.verify.signatures import HmacSha256, Unsigned
 from receiver.verify.verifiers import Credentials, Secret, Verified, Verifier
+from receiver.verify.web_signatures import BodyHashJwt, DetachedJws
 
 __all__ = [
+    "ARRIVAL",
     "ApiError",
+    "BodyHashJwt",
     "BodyMember",
+    "ChallengeRefused",
+    "ChallengeRequest",
+    "Consent",
     "Credentials",
+    "DetachedJws",
     "Dialect",
     "Discard",
+    "EchoBody",
+    "EchoQuery",
     "EncryptedBody",
     "Envelope",
     "Event",
+    "FormPing",
     "Fresh",
     "Header",
     "Headers",
@@ -38,9 +52,12 @@ __all__ = [
     "Patch",
     "Retry",
     "Secret",
+    "SenderReply",
     "Signature",
     "SignaturePlace",
+    "SignedToken",
     "SourceSettings",
+    "TrustedValue",
     "Unreadable",
     "Unsigned",
     "Verified",
@@ -48,6 +65,7 @@ __all__ = [
     "Wanted",
     "WebhookRequest",
     "document_field",
+    "each",
     "price_field",
     "time_field",
 ]

@@ -30,6 +30,7 @@ from receiver.commands.refused import refused
 from receiver.commands.rehearse import rehearse
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
+from receiver.commands.retry import retry
 from receiver.commands.row import row
 from receiver.commands.rows import rows
 from receiver.commands.runs import runs
@@ -56,7 +57,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 COMMANDS = (
     *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, refused, send),
     *(top, tail, sources, search, deliveries, show, rows, row, changes),
-    *(replay, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
+    *(replay, retry, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from receiver.codec import storable
+from receiver.codec import encode, storable
 from receiver.errors import Unreadable
+from receiver.header_values import TrustedValue
 from receiver.logs.safe_text import quoted, told
 from receiver.moments import EPOCH, in_utc, is_zero
 
@@ -22,6 +24,18 @@ LONGEST_NAME = 512
 LONGEST_KIND = 512
 
 
+class _ArrivalTime(datetime):
+    """A moment that only its identity tells."""
+
+    def __repr__(self) -> str:
+        return "ARRIVAL"
+
+
+#: The time of a change that its body does not date: when the delivery arrived, which is kept, and used again by every
+#: attempt and replay. A datetime only by its type.
+ARRIVAL: datetime = _ArrivalTime(1, 1, 1, tzinfo=UTC)
+
+
 @dataclass(slots=True, kw_only=True)
 class Envelope:
     """The parts of a body that decide how it is handled, taken from the signed bytes alone.
@@ -33,7 +47,7 @@ class Envelope:
     event_type: str
     #: The kind and the id of the entity; None for an event about nothing in particular.
     entity: tuple[str, str] | None
-    #: When the change occurred, with its offset.
+    #: When the change occurred, with its offset; `ARRIVAL` where the body does not say it.
     occurred_at: datetime
     #: The dialect's object, parsed but not validated.
     data: Any
@@ -51,6 +65,9 @@ class Envelope:
             self.dedup_key = _text("dedup key", self.dedup_key)
         if self.fingerprint is not None and type(self.fingerprint) is not bytes:
             raise Unreadable(f"The fingerprint is {quoted(self.fingerprint)}, and not bytes.")
+        given: Any = self.event_type
+        if type(given) is TrustedValue:
+            self.event_type = given.as_event_type()
         self.event_type = _name("event type", self.event_type)
         if self.entity is not None:
             kind, entity_id = self.entity
@@ -70,14 +87,67 @@ class Envelope:
         replaced by its hash.
         """
         fingerprint = self.fingerprint or hashlib.sha256(plain).digest()
-        if not self.dedup_key:
-            # With an empty key, all deliveries would count as duplicates of one.
-            moment = f"{int(self.occurred_at.timestamp())}{self.occurred_at.microsecond:06d}"
-            return f"{moment}-{fingerprint.hex()}", fingerprint
-        key = self.dedup_key
-        if len(key) > LONGEST_NAME or storable(key) != key:
-            key = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        return key, fingerprint
+        # With an empty key, all deliveries would count as duplicates of one.
+        return (_key(self.dedup_key) if self.dedup_key else self._derived_key(fingerprint.hex())), fingerprint
+
+    def identity_of_item(self, body: bytes, place: int) -> tuple[str, bytes]:
+        """As `identity`, for one item of a bundle: `body` is the SHA-256 of the whole, `place` counts from 0.
+
+        An item with an id of the sender's is the same wherever it comes again, so its fingerprint is of the item alone.
+        """
+        if self.dedup_key:
+            return _key(self.dedup_key), self.fingerprint or self._digest(body, place)
+        if self.fingerprint:
+            return self._derived_key(self.fingerprint.hex()), self.fingerprint
+        return self._derived_key(f"{body.hex()}-{place}"), body
+
+    def date(self, received_at: datetime) -> None:
+        """Fill in the time of a change that its body does not date."""
+        if self.occurred_at is ARRIVAL:
+            self.occurred_at = received_at
+
+    def _derived_key(self, content: str) -> str:
+        if self.occurred_at is ARRIVAL:
+            return content
+        return f"{int(self.occurred_at.timestamp())}{self.occurred_at.microsecond:06d}-{content}"
+
+    def _digest(self, body: bytes, place: int) -> bytes:
+        """A hash of what the item says."""
+        moment = None if self.occurred_at is ARRIVAL else self.occurred_at
+        try:
+            said = encode([self.event_type, self.entity, moment, self.data])
+        except Exception:
+            # An object of the dialect's own, which only the body is sure to identify.
+            said = body + place.to_bytes(8)
+        return hashlib.sha256(said).digest()
+
+
+class Bundle(NamedTuple):
+    """The items of a body that tells of several events, in their order: each an envelope, or why it cannot be read."""
+
+    items: Sequence[Envelope | Unreadable]
+
+    def item(self, place: int | None) -> Envelope:
+        """The envelope at this place, from 0. Raises `Unreadable` if it cannot be read, or there is none."""
+        if place is None or place >= len(self.items):
+            raise Unreadable(
+                f"The body holds {len(self.items)} events with the code of today, and this delivery is number "
+                f"{(place or 0) + 1}: let the envelope return one item for each event, in the order of the body."
+            )
+        found = self.items[place]
+        if isinstance(found, Unreadable):
+            raise found
+        return found
+
+
+#: What a body is read as.
+ReadBody = Envelope | Bundle
+
+
+def _key(key: str) -> str:
+    if len(key) > LONGEST_NAME or storable(key) != key:
+        return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return key
 
 
 def _text(what: str, value: Any) -> str:
@@ -104,6 +174,8 @@ def _kind(name: str) -> str:
 
 
 def _moment(moment: datetime) -> datetime:
+    if moment is ARRIVAL:
+        return moment
     if is_zero(moment):
         raise Unreadable(f"The time of the change is {moment.isoformat()}, which says that there is none.")
     try:

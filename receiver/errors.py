@@ -10,6 +10,7 @@ HookmirrorError
 │   ├── NotVerified       401    signature missing or wrong, body not decryptable, another application's key
 │   ├── NotAuthorized     401    the API's token is missing, wrong or expired
 │   ├── Forbidden         403    the API's token does not allow it
+│   ├── ChallengeRefused  403    a sender's challenge with a wrong token, or one that must not be sent back
 │   ├── UnknownSource     404
 │   ├── NotFound          404
 │   ├── MethodNotAllowed  405
@@ -118,6 +119,13 @@ class Forbidden(Refused):
 
     status = 403
     code = "forbidden"
+
+
+class ChallengeRefused(Refused):
+    """A challenge without the right token or from another origin, or whose value must not be sent back."""
+
+    status = 403
+    code = "challenge_refused"
 
 
 class NotFound(Refused):

@@ -69,6 +69,7 @@ Stripe: Sender = partial(
     "{t}.{body}",
     at=Header("Stripe-Signature", items=",", field="v1"),
     fresh=Fresh("{t}", past_only=True),
+    looks_like="whsec_.+",
 )
 
 GitHub: Sender = partial(Signature, "{body}", at=Header("X-Hub-Signature-256", prefix="sha256="))
@@ -253,6 +254,7 @@ Contentful: Sender = partial(
     at=Header("X-Contentful-Signature"),
     covers=("X-Contentful-Topic", _CONTENTFUL_NAMES, "X-Contentful-Timestamp"),
     listed_in=_CONTENTFUL_NAMES,
+    looks_like=".{64}",
     fresh=Fresh("{X-Contentful-Timestamp}", unit="milliseconds", within=timedelta(seconds=30), past_only=True),
 )
 

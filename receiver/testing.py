@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -34,8 +35,11 @@ from receiver.api.delivery_shapes import show_delivery, show_whole_delivery
 from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.purity import impurity
 from receiver.dialects.sources import Source, build_source, find_dialects
-from receiver.errors import ConfigurationError
+from receiver.errors import ConfigurationError, Unreadable
+from receiver.fixtures import EXPECTED, expected_of, fixture_files, headers_beside, refuse_unknown
+from receiver.header_values import NO_HEADERS
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.tables import DELIVERIES, State
 from receiver.ingest.endpoint import Endpoint
@@ -69,17 +73,17 @@ Row = TypeVar("Row", bound=MirrorRow)
 TEST_SECRET = "TestSecretOf32CharactersForTests"  # noqa: S105 (a secret of tests only)
 TEST_APP_KEY = "test-app-key"
 
-#: The ending of the file beside a fixture that says what the fixture must leave behind.
-EXPECTED = ".expected.json"
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The answer that the sender gets."""
 
     status: int
+    #: Empty where the answer is not a JSON object.
     body: dict[str, Any]
     headers: Mapping[str, str]
+    #: The whole of it as text.
+    text: str = ""
 
     @property
     def delivery(self) -> str:
@@ -100,7 +104,7 @@ class Webhooks:
         self.worker = Worker(self.inbox, self._sources, clock=self.now)
         self._group_commit = GroupCommit(self.inbox)
         self._group_commit.start()
-        limits = Limits()
+        self._limits = limits = Limits()
         self._endpoint = Endpoint(self._sources, self._group_commit.accept, limits=limits, incoming=Incoming(limits))
         self._runner = asyncio.Runner()
 
@@ -122,6 +126,7 @@ class Webhooks:
             dialect = self._dialects.get(settings.get("dialect") or name)
             usual = _usual_settings(dialect.verifier) if dialect is not None else {}
             self._sources[name] = build_source(source_settings(name, usual | settings), self._dialects)
+            self._endpoint.renew(self._sources, self._limits)
         return self._sources[name]
 
     def now(self) -> datetime:
@@ -134,30 +139,70 @@ class Webhooks:
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def send(self, source: str, event_type: str, *, id: str, at: datetime | None = None, data: Any = None) -> Answer:  # noqa: A002 (the word that senders use)
+    def send(
+        self,
+        source: str,
+        event_type: str,
+        *,
+        id: str,  # noqa: A002 (the word that senders use)
+        at: datetime | None = None,
+        data: Any = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Answer:
         """Send an event, in a body that the dialect composes. `at` is now unless given. Fails if it is refused."""
         dialect = self.source(source).dialect
-        answer = self.send_body(source, dialect.write(event_type, id, at=at or self.now(), data=data))
+        body, usual = dialect.write(event_type, id, at=at or self.now(), data=data), dialect.usual_headers(event_type)
+        answer = self.send_body(source, body, headers=usual | dict(headers))
         assert answer.status == 200, f"{event_type} was refused: {answer.body}"
         return answer
 
-    def send_body(self, source: str, body: bytes, *, credentials: Credentials | None = None) -> Answer:
-        """Sign or encrypt the body as the sender does, with the source's credentials unless given, and post it."""
+    def send_body(
+        self,
+        source: str,
+        body: bytes,
+        *,
+        credentials: Credentials | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Answer:
+        """Sign or encrypt the body as the sender does, with the source's credentials unless given, and post it.
+
+        Fails if the envelope function reads the clock, or reads the body in another way when it is asked again.
+        """
         listening = self.source(source)
+        signed = dict.fromkeys(getattr(listening.dialect.verifier, "signed_headers", ()), "example")
+        impure = impurity(listening.read, listening.dialect.as_kept(body, signed | dict(headers)))
+        assert impure is None, (
+            f"The envelope of {listening.dialect.name} does not depend on the body alone ({impure}), so a replay would "
+            "read something else: take everything from the body, and say occurred_at=ARRIVAL where it has no time."
+        )
         verifier, used = listening.dialect.verifier, credentials or listening.credentials
         request = WebhookRequest(
             verifier.prepare(body, used),
+            [(name.lower().encode(), value.encode()) for name, value in headers.items()],
             target=f"{HOOKS_PATH}{source}".encode(),
             public_url=used.public_url,
             at=datetime.now(UTC),
         )
-        sealed, headers = verifier.sign(request, used)
-        return self.post(source, sealed, headers)
+        sealed, signature = verifier.sign(request, used)
+        return self.post(source, sealed, {**headers, **signature})
 
     def post(self, source: str, body: bytes, headers: Mapping[str, str] | Sequence[tuple[bytes, bytes]] = ()) -> Answer:
         """Post exactly these bytes with these headers, signed or not."""
         sent = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
-        return self._runner.run(self._post(HOOKS_PATH + source, body, sent))
+        return self._runner.run(self._request("POST", HOOKS_PATH + source, body, sent))
+
+    def ask(
+        self,
+        source: str,
+        method: str = "GET",
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send what a sender asks before it sends webhooks: a request without a body, with this query."""
+        self.source(source)
+        path = f"{HOOKS_PATH}{source}?{urlencode(query)}" if query else HOOKS_PATH + source
+        return self._runner.run(self._request(method, path, b"", list((headers or {}).items())))
 
     # ── what became of it ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -200,9 +245,9 @@ class Webhooks:
 
         Raises `ConfigurationError` if one of the files is not there, or a row names an unknown table or column.
         """
-        expected = _expected(fixture)
+        expected = expected_of(fixture)
         source = fixture.parent.name
-        answer = self.send_body(source, fixture.read_bytes())
+        answer = self.send_body(source, fixture.read_bytes(), headers=headers_beside(fixture))
         assert answer.status == 200, f"{fixture.name} was refused: {answer.body}"
         self.drain()
         delivery = self.delivery(answer)
@@ -210,73 +255,42 @@ class Webhooks:
         for wanted in expected["rows"]:
             columns = {name: value for name, value in wanted.items() if name != "table"}
             row = self._shown(source, wanted["table"], wanted["external_id"])
-            _refuse_unknown(f"column of {wanted['table']}", columns, row)
+            refuse_unknown(f"column of {wanted['table']}", columns, row)
             assert {name: row[name] for name in columns} == columns
 
     def _shown(self, source: str, table: str, external_id: str) -> dict[str, Any]:
         kinds = {sql_table(kind).name: kind for kind in mirror_tables()}
-        _refuse_unknown("table", [table], kinds)
+        refuse_unknown("table", [table], kinds)
         row = rows.row(self.database, kinds[table], source, external_id)
         assert row is not None, f"there was no news about {table} {external_id!r}"
         return dict(codec.decode(codec.encode(shapes_of(kinds[table]).show(row))))
 
-    async def _post(self, path: str, body: bytes, headers: Any) -> Answer:
+    async def _request(self, method: str, path: str, body: bytes, headers: Any) -> Answer:
         transport = httpx.ASGITransport(self._endpoint)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
-            response = await client.post(path, content=body, headers=headers)
-        return Answer(response.status_code, response.json(), response.headers)
+            response = await client.request(method, path, content=body, headers=headers)
+        return Answer(response.status_code, _object(response.content), response.headers, response.text)
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        found = codec.decode(content)
+    except Unreadable:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _usual_settings(verifier: Verifier) -> dict[str, Any]:
     """The settings of a source without settings of its own: all the secrets that its verifier accepts."""
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
-    signed: dict[str, Any] = {"secrets": [TEST_SECRET]}
-    in_hex = {"secrets": [TEST_SECRET.encode().hex()]}
     called = {"registered_url": "https://receiver.test/hooks/source"}
-    for usual in (everything, signed, signed | called, in_hex, in_hex | called, {"allow_unsigned": True}):
+    signed = [
+        {"secrets": [secret], **url} for secret in (TEST_SECRET, TEST_SECRET.encode().hex()) for url in ({}, called)
+    ]
+    for usual in (everything, *signed, {"allow_unsigned": True}):
         if verifier.check(source_settings("test", usual).credentials()) is None:
             return usual
     return everything
-
-
-def fixture_files(folder: Path | str) -> list[Path]:
-    """The fixtures below a folder: `<source or dialect>/<event type>[.<variant>].json`.
-
-    Raises `ConfigurationError` if there are none, or if one has no expected rows beside it.
-    """
-    found = sorted(path for path in Path(folder).rglob("*.json") if not path.name.endswith(EXPECTED))
-    if not found:
-        # An empty list would make a test that is skipped without notice.
-        raise ConfigurationError(f"There are no fixtures below {str(folder)!r}: correct the path.")
-    for path in found:
-        _refuse_missing(path)
-    return found
-
-
-def _expected(fixture: Path) -> dict[str, Any]:
-    """The expected state and rows of the fixture."""
-    _refuse_missing(fixture)
-    return dict(codec.decode(_beside(fixture).read_bytes()))
-
-
-def _beside(fixture: Path) -> Path:
-    return fixture.with_name(fixture.name.removesuffix(".json") + EXPECTED)
-
-
-def _refuse_missing(fixture: Path) -> None:
-    if not fixture.exists():
-        raise ConfigurationError(f"There is no fixture {str(fixture)!r}: correct the path.")
-    if not _beside(fixture).exists():
-        raise ConfigurationError(f"The fixture {fixture} has no {EXPECTED} beside it that says what it must leave.")
-
-
-def _refuse_unknown(what: str, names: Iterable[str], known: Iterable[str]) -> None:
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise ConfigurationError(
-            f"The fixture expects something of {unknown[0]!r}, which is no {what}: choose one of "
-            f"{', '.join(sorted(known))}."
-        )
 
 
 @contextmanager

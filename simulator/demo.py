@@ -142,8 +142,10 @@ async def compared(client: httpx.AsyncClient, system: System, log: Log) -> Compa
 
 
 async def look_around(receiver: Receiver, console: Console) -> None:
-    """Leave the receiver up for a look at its API, until Ctrl-C."""
-    console.print(f"\nThe receiver stays up at {receiver.url} until Ctrl-C. For example:")
+    """Leave the receiver up for a look at its console and its API, until Ctrl-C."""
+    console.print("\nThe receiver stays up until Ctrl-C. Its console, by a link that is good once, for ten minutes:")
+    console.print(await receiver.link(), soft_wrap=True, markup=False, highlight=False)
+    console.print("Its API, for example:")
     curl = f"curl -H 'Authorization: Bearer {receiver.token}' '{receiver.url}/api/v1/catalog/products?limit=3'"
     console.print(curl, soft_wrap=True, markup=False, highlight=False)
     with contextlib.suppress(asyncio.CancelledError):

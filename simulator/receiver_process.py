@@ -8,15 +8,15 @@ import os
 import random
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
 import httpx
 
-#: Seconds that the receiver may take to start, to print a token, and to stop.
-START, TOKEN, STOP = 60.0, 60.0, 15.0
+#: Seconds that the receiver may take to start, to print a token or a link, and to stop.
+START, PRINTED, STOP = 60.0, 60.0, 15.0
 
 #: Where a free port is looked for: below the ports that systems give to outgoing connections, since one of these could
 #: take the port before the receiver listens on it.
@@ -36,6 +36,13 @@ class Receiver:
     token: str
     process: asyncio.subprocess.Process
     log: Path
+    environment: Mapping[str, str]
+
+    async def link(self) -> str:
+        """An address that signs a person in to its console, once. Raises `ReceiverFailedError`."""
+        return await printed(
+            self.environment, "console-link", "--role", "operator", "--name", "demo", "--url", self.url
+        )
 
     def check(self) -> None:
         """Raises `ReceiverFailedError` if it is no longer running."""
@@ -66,7 +73,7 @@ async def receiving(
     log = directory / "receiver.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "receiver", "serve", "--port", str(port)),
+            *(sys.executable, "-m", "receiver", "serve", "--port", str(port), "--console"),
             stdin=DEVNULL,
             stdout=output,
             stderr=output,
@@ -75,7 +82,8 @@ async def receiving(
         )
     try:
         await wait_ready(f"http://127.0.0.1:{port}", process, log)
-        yield Receiver(f"http://127.0.0.1:{port}", await print_token(environment), process, log)
+        token = await printed(environment, "token", "--scope", "operate")
+        yield Receiver(f"http://127.0.0.1:{port}", token, process, log, environment)
     finally:
         await end(process)
 
@@ -103,22 +111,25 @@ async def wait_ready(url: str, process: asyncio.subprocess.Process, log: Path) -
     raise ReceiverFailedError(f"The receiver was not ready within {START:.0f} s.\n{tail(log)}")
 
 
-async def print_token(environment: dict[str, str]) -> str:
+async def printed(environment: Mapping[str, str], *command: str) -> str:
+    """What a command of the receiver prints. Raises `ReceiverFailedError`."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "receiver", "token", "--scope", "operate"),
+        *(sys.executable, "-m", "receiver", *command),
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=PIPE,
         env=environment,
     )
     try:
-        output, errors = await asyncio.wait_for(process.communicate(), TOKEN)
+        output, errors = await asyncio.wait_for(process.communicate(), PRINTED)
     except TimeoutError:
-        raise ReceiverFailedError(f"`token` did not answer within {TOKEN:.0f} s.") from None
+        raise ReceiverFailedError(f"`{command[0]}` did not answer within {PRINTED:.0f} s.") from None
     finally:
         await end(process)
     if process.returncode:
-        raise ReceiverFailedError(f"`token` ended with code {process.returncode}: {errors.decode(errors='replace')}")
+        raise ReceiverFailedError(
+            f"`{command[0]}` ended with code {process.returncode}: {errors.decode(errors='replace')}"
+        )
     return output.decode().strip()
 
 

@@ -45,6 +45,10 @@ _claimed: list[Path] = []
 LendDatabase = Callable[[Path], AbstractContextManager[str]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pictures", action="store_true", help="Rewrite the pictures of the console in docs/pictures.")
+
+
 def pytest_configure() -> None:
     """Measure no process but this one, and keep temporary files in memory where there is room.
 

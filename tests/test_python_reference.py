@@ -198,7 +198,7 @@ def is_called(name: str) -> bool:
     """Whether its user calls it with arguments that no table of fields shows."""
     value = PUBLIC[name]
     if not inspect.isclass(value):
-        return True
+        return callable(value)
     return "__init__" in vars(value) and name not in (*WITH_FIELDS, *MADE_FOR_THE_USER)
 
 
@@ -226,7 +226,10 @@ def members_of(kind: type) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(kind).items()
-        if not name.startswith("_") and name not in above and (inspect.isfunction(value) or isinstance(value, property))
+        # pydantic adds this one to a model with private attributes.
+        if not name.startswith(("_", "model_post_init"))
+        and name not in above
+        and (inspect.isfunction(value) or isinstance(value, property))
     }
 
 

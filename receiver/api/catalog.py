@@ -84,6 +84,8 @@ TIE: Parameter[bool | None] = Parameter(
     None,
 )
 SKU = plain_text("sku", "The exact SKU; only of tables that have one.")
+#: What a list of rows is filtered by.
+ROW_FILTERS = (SOURCE, ACTIVE_PARAMETER, TIE, SKU)
 ROW_SOURCE = Parameter("source", {"type": "string"}, "The name of a source.", str, "")
 EXTERNAL_ID = Parameter("external_id", {"type": "string"}, "The id at the source. It may hold slashes.", str, "")
 
@@ -115,7 +117,7 @@ class Catalog:
                 answer=self.list_rows,
                 by_table={name: {200: shapes.page} for name, shapes in self._shapes.items()},
                 scope=Scope.READ,
-                parameters=(self._table, SOURCE, ACTIVE_PARAMETER, TIE, SKU, CURSOR, LIMIT, COUNT),
+                parameters=(self._table, *ROW_FILTERS, CURSOR, LIMIT, COUNT),
                 refusals=(BadRequest, Unavailable),
             ),
             Operation(

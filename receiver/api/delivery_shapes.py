@@ -9,6 +9,7 @@ from msgspec import Meta
 from msgspec.structs import asdict
 from sqlalchemy import RowMapping
 
+from receiver.header_values import SIGNED_MARK, TRUSTED_MARK, unmarked
 from receiver.inbox.tables import State
 from receiver.mirror.versions import Outcome
 from receiver.schemas import Moment, Shape
@@ -38,6 +39,10 @@ class Delivery(Shape, frozen=True):
     secret: Annotated[
         int | None,
         Meta(description="Which secret verified it, from 0, newest first; null for an unsigned one."),
+    ]
+    item: Annotated[
+        int | None,
+        Meta(description="Its place in a body that tells of several events, from 0; null for the only event of one."),
     ]
 
 
@@ -87,6 +92,8 @@ class WholeDelivery(Delivery, frozen=True):
     """One stored webhook with its headers, body, rounds and attempts."""
 
     headers: dict[str, str]
+    signed: Annotated[list[str], Meta(description="The headers that the signature covers and the envelope may read.")]
+    trusted: Annotated[str | None, Meta(description="The header that chose the handler although nobody signed it.")]
     body: Annotated[str | None, Meta(description="The bytes received; null after their retention.")]
     body_encoding: Literal["utf-8", "base64"] | None
     plain: Annotated[str | None, Meta(description="The decrypted or decompressed body.")]
@@ -113,6 +120,7 @@ def show_delivery(row: RowMapping) -> Delivery:
         conflict=row["conflict"],
         dedup_key=row["dedup_key"],
         secret=row["secret"],
+        item=row["item"],
     )
 
 
@@ -120,9 +128,12 @@ def show_whole_delivery(found: KeptDelivery) -> WholeDelivery:
     """Format a delivery with its body, headers, rounds and attempts."""
     row = found.row
     body, encoding = _readable(row["body"])
+    headers: dict[str, str] = row["headers"] or {}
     return WholeDelivery(
         **asdict(show_delivery(row)),
-        headers=row["headers"] or {},
+        headers=unmarked(headers),
+        signed=[name for name in headers.get(SIGNED_MARK, "").split(",") if name],
+        trusted=headers.get(TRUSTED_MARK),
         body=body,
         body_encoding=encoding,
         plain=_readable(row["plain"])[0],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from receiver.api.operations import Operation
 from receiver.api.parameters import SOURCE
-from receiver.errors import BodyTooLarge, NotVerified, Unavailable, UnknownSource
-from receiver.ingest.endpoint import Receipt
+from receiver.errors import BodyTooLarge, ChallengeRefused, MethodNotAllowed, NotVerified, Unavailable, UnknownSource
+from receiver.ingest.replies import Receipt
 
 RECEIVE = Operation(
     name="receive",
@@ -14,7 +16,25 @@ RECEIVE = Operation(
     summary="Accept a webhook, signed or encrypted as its sender's system does",
     answer=None,
     answers={200: Receipt},
-    refusals=(NotVerified, UnknownSource, BodyTooLarge, Unavailable),
+    refusals=(NotVerified, ChallengeRefused, UnknownSource, BodyTooLarge, Unavailable),
     parameters=(SOURCE,),
     takes_body=True,
 )
+
+
+def _challenge(method: Literal["get", "options"]) -> Operation:
+    return Operation(
+        name=f"challenge_by_{method}",
+        method=method,
+        path="/hooks/{source}",
+        summary="Answer what a sender asks before it sends webhooks, if its dialect knows of such challenges",
+        answer=None,
+        answers={200: str},
+        media_type="text/plain",
+        refusals=(ChallengeRefused, UnknownSource, MethodNotAllowed, Unavailable),
+        parameters=(SOURCE,),
+    )
+
+
+#: What the endpoint answers.
+HOOKS = (RECEIVE, _challenge("get"), _challenge("options"))

@@ -13,7 +13,7 @@ from receiver.runs.actions import By, Via
 
 Value = TypeVar("Value")
 
-Method = Literal["get", "post"]
+Method = Literal["get", "options", "post"]
 
 #: The author of requests that need no token.
 NOBODY = By("", Via.API)

@@ -16,6 +16,7 @@ from receiver.api.exposition import Exposition
 from receiver.api.findings import Findings
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation
+from receiver.api.plans import Plans
 from receiver.api.probes import Probes
 from receiver.api.processes import Processes
 from receiver.api.provenance import Provenance
@@ -73,6 +74,7 @@ class ApiParts:
         """All resources, in the order of the document."""
         tables, database = mirror_tables(), self.inbox.database
         questions = self.questions or SourceQuestions(database, dict)
+        verbs = Verbs(database, self.wiring)
         lookup = Lookup(database, self.sources, page_bytes=self.page_bytes, cursors=self.cursors)
         counts = Counts(database, self.sources, reconciles=self.reconciles)
         return (
@@ -84,7 +86,8 @@ class ApiParts:
             questions,
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
-            Runs(lookup, Verbs(database, self.wiring), questions.sources),
+            Runs(lookup, verbs),
+            Plans(lookup, verbs, questions.sources),
             Actions(lookup),
             Stats(counts),
             Sources(lookup, self.facts, counts),

@@ -21,7 +21,7 @@ from starlette.types import Scope as RequestScope
 from receiver.api import parameters
 from receiver.api.docs_page import DocsPage
 from receiver.api.etags import with_etag
-from receiver.api.hooks import RECEIVE
+from receiver.api.hooks import HOOKS
 from receiver.api.openapi import OpenApi, describe
 from receiver.api.operations import NOBODY, Operation
 from receiver.api.reads import Reads
@@ -62,7 +62,7 @@ class Api:
         """`reads` runs the operations that read the database."""
         self._tokens, self._reads = tokens, reads
         page = DocsPage(lambda: describe(self.operations))
-        described = [RECEIVE, *(each for resource in (*resources, page) for each in resource.operations())]
+        described = [*HOOKS, *(each for resource in (*resources, page) for each in resource.operations())]
         #: All operations, webhooks included.
         self.operations: Sequence[Operation] = [*described, *OpenApi(described).operations()]
 

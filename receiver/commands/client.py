@@ -20,6 +20,7 @@ from receiver.api.findings import Findings
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Method
 from receiver.api.parameters import question
+from receiver.api.plans import Plans
 from receiver.api.processes import Processes
 from receiver.api.provenance import Provenance
 from receiver.api.runs import Runs
@@ -100,7 +101,8 @@ class LocalClient:
             Catalog(lookup, tables),
             ChangeFeed(lookup, tables),
             Search(lookup, tables),
-            Runs(lookup, runtime.runs, lambda: runtime.sources),
+            Runs(lookup, runtime.runs),
+            Plans(lookup, runtime.runs, lambda: runtime.sources),
             Actions(lookup),
             Stats(counts),
             Sources(lookup, runtime.facts(), counts),

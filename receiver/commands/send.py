@@ -23,6 +23,9 @@ def send(
     entity_id: Annotated[str, typer.Option("--id", help="The id of the entity.")] = sending.USUAL_ID,
     at: Annotated[str | None, time_option("The time of change; now by default.")] = None,
     data: Annotated[str | None, typer.Option(help="The dialect's object, as JSON.")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="A header to send; may be given several times.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Send one webhook, signed or encrypted like those of the source."""
@@ -31,7 +34,9 @@ def send(
     speaking = source_named(sources, source)
     url = sending.address(to, source)
     moment = parse_moment("--at", at, now=datetime.now(UTC)) if at else datetime.now(UTC)
-    sent = sending.send(speaking, sending.body_of(speaking, what, entity_id=entity_id, at=moment, data=data), url)
+    body = sending.body_of(speaking, what, entity_id=entity_id, at=moment, data=data)
+    headers = sending.headers_of(speaking, what, header or [])
+    sent = sending.send(speaking, body, url, headers)
     typer.echo(
         encode(asdict(sent)) if as_json else "\n".join(filter(None, [f"{sent.status} {sent.answer}", sent.says]))
     )

@@ -15,7 +15,7 @@ from receiver.logs.escapes import visible
 _UNITS = ((1, "s", 90), (60, "min", 90), (3_600, "h", 36), (86_400, "days", None))
 
 #: What stands where there is nothing.
-NOTHING = Markup('<span class="nothing">–</span>')
+BLANK = Markup('<span class="nothing">–</span>')
 
 YES, NO = Markup("yes"), Markup("no")
 
@@ -23,7 +23,7 @@ YES, NO = Markup("yes"), Markup("no")
 def moment(at: datetime | None) -> Markup:
     """A time: UTC, which the page's script puts into the reader's zone; the title keeps UTC."""
     if at is None:
-        return NOTHING
+        return BLANK
     utc = at.astimezone(UTC)
     exact = f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03d} UTC"
     shown = f"{utc:%Y-%m-%d %H:%M:%S} UTC"
@@ -33,7 +33,7 @@ def moment(at: datetime | None) -> Markup:
 def ago(at: datetime | None, now: datetime) -> Markup:
     """How long ago a time was, such as `3 s ago`, with the time as title."""
     if at is None:
-        return NOTHING
+        return BLANK
     utc = at.astimezone(UTC)
     told = f"{duration(now - at)} ago" if at <= now else f"in {duration(at - now)}"
     exact = f"{utc:%Y-%m-%d %H:%M:%S} UTC"
@@ -59,14 +59,14 @@ def number(value: int) -> str:
 def sent(text: object) -> Markup:
     """What a sender wrote: never markup, never read by htmx, each invisible character written out."""
     if text is None or text == "":
-        return NOTHING
+        return BLANK
     return Markup("<bdi hx-ignore>{}</bdi>").format(visible(str(text)))
 
 
 def plain(value: Any) -> Markup:
     """A value of a row, each digit as it is."""
     if value is None:
-        return NOTHING
+        return BLANK
     if isinstance(value, bool):
         return YES if value else NO
     if isinstance(value, datetime):

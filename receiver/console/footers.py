@@ -25,7 +25,7 @@ def footer_of(page: ConsolePage, visit: Visit) -> Footer:
     known = {parameter.name for parameter in operation.query}
     query = {name: text for name, text in visit.query.items() if name in known}
     api = filled(operation.path, _quoted(visit.path)) + (f"?{urlencode(query)}" if query else "")
-    words = [filled(page.command, {name: shlex.quote(text) for name, text in visit.path.items()})]
+    words = [filled(page.command, {name: shell_word(text) for name, text in visit.path.items()})]
     for name, text in query.items():
         words.append(option(page, name, text))
     return Footer(f"{operation.method.upper()} {api}", " ".join(words))
@@ -34,17 +34,34 @@ def footer_of(page: ConsolePage, visit: Visit) -> Footer:
 def option(page: ConsolePage, name: str, text: str) -> str:
     """The command's option for a parameter: `--name text`, or the flag itself for true and false."""
     named = dict(page.options).get(name, name).replace("_", "-")
+    if not named:
+        return shell_word(text)
     if text in ("true", "false"):
         return f"--{named}" if text == "true" else f"--no-{named}"
-    return f"--{named} {shlex.quote(text)}"
+    return f"--{named} {shell_word(text)}"
 
 
 def footer_of_button(button: Button, visit: Visit, path: Mapping[str, str]) -> Footer:
     """Of a button: the API's address and the command that do the same."""
     operation = visit.operations[button.operation]
     api = filled(operation.path, _quoted(path))
-    command = filled(button.command, {name: shlex.quote(text) for name, text in path.items()})
+    command = filled(button.command, {name: shell_word(text) for name, text in path.items()})
     return Footer(f"{operation.method.upper()} {api}", command)
+
+
+def shell_word(text: str) -> str:
+    """One word for a shell, exactly this text. What cannot be seen is written as bytes, so that nothing hides in it."""
+    if text.isprintable():
+        return shlex.quote(text)
+    written = (
+        letter if letter.isprintable() and letter not in "'\\" else "".join(f"\\x{byte:02x}" for byte in _bytes(letter))
+        for letter in text
+    )
+    return f"$'{''.join(written)}'"
+
+
+def _bytes(letter: str) -> bytes:
+    return letter.encode("utf-8", "surrogatepass")
 
 
 def _quoted(path: Mapping[str, str]) -> dict[str, str]:

@@ -37,10 +37,12 @@ class ConsolePage:
     menu: str = ""
     #: Parameters that only the page has.
     parameters: tuple[Parameter[Any], ...] = ()
-    #: Options of the command by the name of the parameter, where they differ.
+    #: Options of the command by the name of the parameter, where they differ; empty for an argument without a name.
     options: tuple[tuple[str, str], ...] = ()
     #: The parameter that the address of the next page is given in; empty unless it is a list that can be downloaded.
     follows_in: str = ""
+    #: The hints upon which it is fetched again, such as `deliveries`; none for a page that stays as it was.
+    live: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,7 @@ from receiver.console.filters import FILTERS
 from receiver.console.static_files import name_of
 
 #: Attributes of htmx that templates may use: what else it knows wants to run text as a script.
-HTMX_ATTRIBUTES = frozenset(
-    {"hx-get", "hx-trigger", "hx-target", "hx-swap", "hx-select", "hx-sse:connect", "hx-nonce", "hx-ignore"}
-)
+HTMX_ATTRIBUTES = frozenset({"hx-get", "hx-trigger", "hx-target", "hx-swap", "hx-select", "hx-nonce", "hx-ignore"})
 
 
 def new_environment() -> Environment:

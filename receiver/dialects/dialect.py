@@ -6,45 +6,42 @@ Wrong wiring is refused at import, with a message that says what to do.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from receiver import codec
-from receiver.dialects.annotations import adapter, check_order, event_model, hints
+from receiver.dialects.annotations import (
+    adapter,
+    check_order,
+    check_plain,
+    check_takes_request,
+    event_model,
+    hints,
+    validate,
+)
+from receiver.dialects.challenges import METHODS, Challenge
+from receiver.dialects.forms import read_form, write_form
+from receiver.dialects.handlers import Handler, most_specific
 from receiver.dialects.headers import NEVER_KEPT, kept_headers
+from receiver.dialects.items import MOST_EVENTS, collect
 from receiver.dialects.listing import ListPart, SourceListing, SourceLookup
 from receiver.dialects.patterns import Pattern
-from receiver.envelope import Envelope, Event
+from receiver.dialects.replies import SenderReply, accepting, refusing
+from receiver.dialects.taking_headers import as_kept, headers_taken, values_of
+from receiver.envelope import Bundle, Envelope, Event, ReadBody
 from receiver.errors import ConfigurationError, Unreadable, WiringError
 from receiver.loading import told_with_place
-from receiver.logs.safe_text import name_of, name_of_function, quoted, told, told_with_type
+from receiver.logs.safe_text import name_of_function, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings
 from receiver.verify.verifiers import Verifier, signature_headers
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """A function registered for a pattern, with the model that its event's data must fit."""
-
-    pattern: Pattern
-    function: Callable[..., Any]
-    #: None for a handler that takes the data as it is.
-    model: TypeAdapter[Any] | None
-    #: The function's name: "module.function".
-    name: str
-
-    def parse(self, data: Any) -> Any:
-        """The data as the handler wants it. Raises `Unreadable` if it does not fit the model."""
-        return data if self.model is None else _validate(self.model, data, "data")
 
 
 class Dialect:
@@ -56,24 +53,47 @@ class Dialect:
     """
 
     def __init__(
-        self, name: str, *, verify: Verifier, decompress: bool = False, keep_headers: Iterable[str] = ()
+        self,
+        name: str,
+        *,
+        verify: Verifier,
+        decompress: bool = False,
+        keep_headers: Iterable[str] = (),
+        trusts_header: str | None = None,
+        settings: type[BaseModel] | None = None,
+        form: bool | str = False,
+        on_accept: SenderReply | None = None,
+        on_refusal: SenderReply | int | None = None,
     ) -> None:
         """With `decompress`, bodies may be compressed with gzip or deflate, and signed before or after compression.
 
         `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
+        `trusts_header` is one that chooses the handler although no signature covers it, and nothing else.
+        `settings` is the model of what only this dialect knows: a source's table `[sources.<name>.settings]`.
+        With `form`, bodies may be forms: read as the JSON in the field that it names, or, if True, as all fields.
+        `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
         Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
         """
-        _check_takes_request(name, verify)
+        check_takes_request(name, verify)
         self.name = name
         self.verifier = verify
         self.decompress = decompress
-        self.kept_headers = kept_headers(keep_headers, name)
+        #: In lower case.
+        self.trusts_header = None if trusts_header is None else trusts_header.lower()
+        self.kept_headers = kept_headers(keep_headers, name) | kept_headers(filter(None, [trusts_header]), name)
         for header in signature_headers(verify) or ():
             if header not in NEVER_KEPT:
                 self.kept_headers[header.encode()] = header
+        self.settings_model = settings
+        self.form = form
+        self.on_accept = accepting(name, on_accept)
+        self.on_refusal = refusing(name, on_refusal)
+        #: ChallengeRequest in this order, whether a request is a challenge.
+        self.challenges: tuple[Challenge, ...] = ()
         self.listing_of: SourceListing | None = None
         self.lookup_of: SourceLookup | None = None
-        self._read: Callable[[Any], Envelope] | None = None
+        self._read: Callable[[Any], Any] | None = None
+        self._takes: tuple[str, ...] = ()
         self._compose: Callable[..., Any] = _compose_by_convention
         self._connect: Callable[[SourceSettings], httpx.Client] | None = None
         self._handlers: list[Handler] = []
@@ -86,11 +106,28 @@ class Dialect:
     # ── for the author of a dialect ───────────────────────────────────────────────────────────────────────
 
     def envelope(self, function: Function) -> Function:
-        """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is."""
-        self._check_plain(function, "an envelope", ("body",))
+        """Register how a body is read: `def read(body: Model) -> Envelope`; `dict` takes the parsed JSON as it is.
+
+        It may also take `signed`, the headers that the signature covers, and `trusted`, the value of `trusts_header`.
+        For bodies that tell of several events it returns a list, an envelope for each in their order: see `each`.
+        """
+        taken = headers_taken(function, self.name, self.verifier, self.trusts_header)
+        check_plain(self.name, function, "an envelope", ("body", *taken))
         if self._read is not None:
             raise WiringError(f"The dialect {self.name} has an envelope already: {self._read.__qualname__}.")
-        self._read = function
+        self._read, self._takes = function, taken
+        return function
+
+    def challenge(self, function: Function, *, before_verifying: bool = False) -> Function:
+        """Register what answers challenges: `def answer(asked: ChallengeRequest) -> SenderReply | None`.
+
+        None is for a request that is no challenge. It is asked about every GET and OPTIONS, and about a POST once it is
+        verified; with `before_verifying`, which ready-made ones say themselves, about every POST before that.
+        """
+        check_plain(self.name, function, "a challenge function", ("asked",))
+        before = getattr(function, "before_verifying", before_verifying)
+        methods = getattr(function, "methods", METHODS)
+        self.challenges += (Challenge(function, methods, before),)
         return function
 
     def on(self, *event_types: str, override: bool = False) -> Callable[[Function], Function]:
@@ -101,7 +138,7 @@ class Dialect:
         """
 
         def register(function: Function) -> Function:
-            self._check_plain(function, "a handler", ("event", "mirror"))
+            check_plain(self.name, function, "a handler", ("event", "mirror"))
             check_order(function, "a handler", event=Event, mirror=Mirror)
             self._register(self._handlers, event_types, function, override)
             self._found.clear()
@@ -117,7 +154,7 @@ class Dialect:
         """
 
         def register(function: Function) -> Function:
-            self._check_plain(function, "a hydrate function", ("event", "api"))
+            check_plain(self.name, function, "a hydrate function", ("event", "api"))
             check_order(function, "a hydrate function", event=Event, api=httpx.Client)
             self._register(self._hydrators, event_types, function, False)
             return function
@@ -126,7 +163,7 @@ class Dialect:
 
     def connect(self, function: Function) -> Function:
         """Register how a client of a source's API is made: `def client(source: SourceSettings) -> httpx.Client`."""
-        self._check_plain(function, "a connect function", ("source",))
+        check_plain(self.name, function, "a connect function", ("source",))
         self._connect = function
         return function
 
@@ -134,7 +171,7 @@ class Dialect:
         """Register the walk through a source's list in one go: `def walk(api: httpx.Client) -> Iterator[Listed]`."""
 
         def register(function: Function) -> Function:
-            self._check_plain(function, "a listing", ("api",))
+            check_plain(self.name, function, "a listing", ("api",))
             self.listing_of = SourceListing((ListPart(tables, walk=function),))
             return function
 
@@ -148,7 +185,7 @@ class Dialect:
         """
 
         def register(function: Function) -> Function:
-            self._check_plain(function, "a function for pages", ("api", "start"))
+            check_plain(self.name, function, "a function for pages", ("api", "start"))
             part = ListPart(tables, read=function, names_only=names_only)
             self.listing_of = (self.listing_of or SourceListing(())).with_part(part, self.name)
             return function
@@ -162,7 +199,7 @@ class Dialect:
         """
 
         def register(function: Function) -> Function:
-            self._check_plain(function, "a lookup", ("api", "wanted"))
+            check_plain(self.name, function, "a lookup", ("api", "wanted"))
             self.lookup_of = SourceLookup(tables, function)
             return function
 
@@ -174,21 +211,26 @@ class Dialect:
         `def write(event_type: str, entity_id: str, at: datetime, data: Any) -> Any`, the body as a JSON value. Not
         needed where the body is `{"type", "id", "timestamp", "data"}`.
         """
-        self._check_plain(function, "a compose function", ("event_type", "entity_id", "at", "data"))
+        check_plain(self.name, function, "a compose function", ("event_type", "entity_id", "at", "data"))
         self._compose = function
         return function
 
     # ── for the framework ────────────────────────────────────────────────────────────────────────────────
 
-    def read(self, plain: bytes) -> Envelope:
-        """The envelope of a verified body.
+    def read(self, plain: bytes, *, most_events: int = MOST_EVENTS) -> ReadBody:
+        """The envelope of a verified body; a bundle of them where the envelope function returns a list.
 
-        Raises `Unreadable` for every error of the envelope function but MemoryError, which says nothing about the body.
+        Raises `Unreadable` for every error of the envelope function but MemoryError, which says nothing about the body,
+        and for more than `most_events` items.
         """
         assert self._read is not None, "check() comes first"
-        document = codec.decode(plain)
+        document = read_form(plain, self.form) if self.form else codec.decode(plain)
         try:
-            envelope = self._read(document if self._body is None else _validate(self._body, document, "body"))
+            body = document if self._body is None else validate(self._body, document, "body")
+            envelope = self._read(body, **values_of(plain, self._takes)) if self._takes else self._read(body)
+            if type(envelope) is Envelope:
+                return envelope
+            return collect(envelope, self.name, most=most_events)
         except MemoryError:
             raise
         except (Unreadable, RecursionError) as error:
@@ -197,22 +239,19 @@ class Dialect:
             # An authentic body is never lost: if its dialect fails, it is stored with the reason, and can be replayed.
             # SystemExit, too, which would end the endpoint for every source.
             raise Unreadable(f"The envelope of {self.name} failed: {told_with_type(error)}.") from None
-        if type(envelope) is not Envelope:
-            raise Unreadable(f"The envelope of {self.name} returned {quoted(envelope)} instead of an Envelope.")
-        return envelope
 
     def handler_for(self, event_type: str) -> Handler | None:
         """The one handler for this event type; None if there is none."""
         try:
             return self._found[event_type]
         except KeyError:
-            found = _most_specific(self._handlers, event_type)
+            found = most_specific(self._handlers, event_type)
             if len(self._found) < 1_000:
                 self._found[event_type] = found
             return found
 
     def hydrator_for(self, event_type: str) -> Handler | None:
-        return _most_specific(self._hydrators, event_type)
+        return most_specific(self._hydrators, event_type)
 
     def client(self, source: SourceSettings) -> httpx.Client | None:
         """A client of the source's own API; None if the source has no `api_url`, or the dialect knows no API."""
@@ -223,16 +262,27 @@ class Dialect:
     def write(self, event_type: str, entity_id: str, *, at: datetime, data: Any) -> bytes:
         """A body for this event in the sender's form. Raises `ConfigurationError` if it reads as another event."""
         try:
-            body = codec.encode(self._compose(event_type, entity_id, at, data))
+            document = self._compose(event_type, entity_id, at, data)
+            body = write_form(document, self.form) if self.form else codec.encode(document)
         except Exception as error:
             self._refuse_composed(told_with_place(error))
         try:
-            envelope = self.read(body)
+            signed = dict.fromkeys(getattr(self.verifier, "signed_headers", ()), "example")
+            read = self.read(self.as_kept(body, signed | self.usual_headers(event_type)))
+            envelope = read.item(0) if isinstance(read, Bundle) else read
         except Unreadable as error:
             self._refuse_composed(told(error))
         if envelope.event_type != event_type:
             self._refuse_composed(f"it reads as {envelope.event_type}")
         return body
+
+    def usual_headers(self, event_type: str) -> dict[str, str]:
+        """The headers that a sender adds for this event: the trusted one, which names the event type."""
+        return {} if self.trusts_header is None else {self.trusts_header: event_type}
+
+    def as_kept(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """The body as the envelope gets it if it was sent with these headers."""
+        return as_kept(body, headers, self.verifier, self.trusts_header) if self._takes else body
 
     def check(self) -> None:
         """Raises `WiringError` if the dialect cannot work."""
@@ -241,6 +291,11 @@ class Dialect:
         _ = self._body
         if self.listing_of is not None:
             self.listing_of.check(self.lookup_of, self.name)
+
+    @property
+    def reads_headers(self) -> bool:
+        """Whether an envelope depends on headers."""
+        return bool(self._takes)
 
     @property
     def handlers(self) -> tuple[Handler, ...]:
@@ -280,15 +335,6 @@ class Dialect:
             handlers[:] = [handler for handler in handlers if handler not in replaced]
             handlers.append(Handler(pattern, function, model, name_of_function(function)))
 
-    def _check_plain(self, function: Any, what: str, parameters: tuple[str, ...]) -> None:
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise WiringError(
-                f"{function.__qualname__} is async, and {what} is a plain `def`: move what waits for I/O into a "
-                f"function under @{self.name}.hydrate(…)."
-            )
-        if len(inspect.signature(function).parameters) != len(parameters):
-            raise WiringError(f"{function.__qualname__} is {what}, so it takes ({', '.join(parameters)}).")
-
     def _refuse_composed(self, reason: str) -> NoReturn:
         raise ConfigurationError(
             f"A body for {self.name} made from flags is not what its envelope reads ({reason.rstrip('.')}): "
@@ -296,39 +342,5 @@ class Dialect:
         )
 
 
-def _check_takes_request(dialect: str, verifier: Verifier) -> None:
-    """Raises `WiringError` for a verifier whose methods do not take the request as one value."""
-    for method in ("verify", "sign"):
-        if len(inspect.signature(getattr(verifier, method)).parameters) != 2:
-            raise WiringError(
-                f"The verifier of {dialect} has a method `{method}` that does not take (request, credentials), where "
-                "`request` is a WebhookRequest: write it so."
-            )
-
-
 def _compose_by_convention(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
     return {"type": event_type, "id": entity_id, "timestamp": at, "data": data}
-
-
-def _most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
-    fitting = [handler for handler in handlers if handler.pattern.matches(event_type)]
-    return max(fitting, key=lambda handler: handler.pattern.specificity, default=None)
-
-
-def _validate(model: TypeAdapter[Any], value: Any, what: str) -> Any:
-    try:
-        # Calls pydantic's core directly, because the adapter's own method costs as much as the validation.
-        return model.validator.validate_python(value)
-    except ValidationError as error:
-        raise Unreadable(f"The {what} is not what the dialect expects: {_mistakes(error, what)}.") from None
-    except (RecursionError, ValueError, ArithmeticError) as error:
-        raise Unreadable(f"The {what} cannot be read: {told_with_type(error)}.") from None
-
-
-def _mistakes(error: ValidationError, what: str) -> str:
-    """Format the first few errors of the model, safely, because a model's own validators may put any text into them."""
-    try:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
-        return "; ".join(f"{'.'.join(map(str, each['loc'])) or what}: {each['msg']}" for each in found)
-    except Exception as failed:
-        return f"{error.error_count()} mistakes, which cannot be told ({name_of(failed)})"

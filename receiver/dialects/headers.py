@@ -18,6 +18,11 @@ NEVER_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "x-api
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
+def is_header_name(text: str) -> bool:
+    """Whether a header can have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def kept_headers(names: Iterable[str], dialect: str) -> dict[bytes, str]:
     """The usual headers and these, in lower case, by their bytes on the wire. Raises `WiringError`."""
     if isinstance(names, str):

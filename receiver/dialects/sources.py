@@ -10,12 +10,16 @@ from pathlib import Path
 
 from receiver.dialects.compression import decompressed, is_compressed
 from receiver.dialects.dialect import Dialect
-from receiver.envelope import Envelope
+from receiver.dialects.items import MOST_EVENTS
+from receiver.dialects.own_settings import adopt_own_settings
+from receiver.envelope import ReadBody
 from receiver.errors import ConfigurationError, HookmirrorError, WiringError
+from receiver.header_values import KeptBody
 from receiver.loading import foreign_code, import_foreign, place_of
 from receiver.logs.safe_text import name_of
 from receiver.mirror.rows import MirrorRow, mirror_tables
 from receiver.settings.settings import Settings, SourceSettings
+from receiver.shadowing import add_folder, shadowed, stolen_name, taken_name
 from receiver.verify.verifiers import Credentials
 
 #: The entry point group in which installed packages announce their dialects.
@@ -32,6 +36,8 @@ class Source:
     settings: SourceSettings
     #: The largest body in bytes, also when decompressed.
     max_body_bytes: int = Settings.model_fields["max_body_bytes"].default
+    #: Events that a body may tell of.
+    max_events: int = MOST_EVENTS
 
     def open(self, content: bytes) -> bytes:
         """The content, decompressed if its dialect allows that and it is compressed. Raises `Unreadable`."""
@@ -39,9 +45,12 @@ class Source:
             return content
         return decompressed(content, largest=self.max_body_bytes)
 
-    def read(self, verified: bytes) -> Envelope:
-        """The envelope of a verified body, which depends on these bytes alone. Raises `Unreadable`."""
-        return self.dialect.read(self.open(verified))
+    def read(self, verified: bytes) -> ReadBody:
+        """What a verified body says, which depends on these bytes alone. Raises `Unreadable`."""
+        opened = self.open(verified)
+        if isinstance(verified, KeptBody) and opened is not verified:
+            opened = KeptBody.of(opened, verified.headers)
+        return self.dialect.read(opened, most_events=self.max_events)
 
     def can_look_up(self, table: type[MirrorRow]) -> bool:
         """Whether its dialect can ask its API for one row of the table."""
@@ -80,17 +89,22 @@ class Reference:
     def name(self) -> str:
         return self.text.partition(":")[2] or "dialect"
 
-    def load(self) -> Dialect:
-        """Import the dialect. Raises `WiringError` with the mistake and its mend."""
+    def load(self, beside: Path | None = None) -> Dialect:
+        """Import the dialect, perhaps from the folder `beside`. Raises `WiringError` with the mistake and its mend."""
         try:
             module = import_foreign(self.module)
         except ModuleNotFoundError:
-            raise self._refusal(f"there is no module {self.module!r}. {self._where_modules_are()}") from None
+            wrong = taken_name(self.module, beside) if self.package is None else stolen_name(self.module)
+            wrong = wrong or f"there is no module {self.module!r}. {self._where_modules_are()}"
+            raise self._refusal(wrong) from None
         except WiringError as error:
             raise self._refusal(str(error)) from error
         found = getattr(module, self.name, None)
         if isinstance(found, Dialect):
             return found
+        hidden = shadowed(self.module, beside)
+        if hidden is not None:
+            raise self._refusal(hidden)
         wrong = f"its `{self.name}` is no Dialect" if hasattr(module, self.name) else f"it has no `{self.name}`"
         there = sorted(f"{self.module}:{name}" for name, value in vars(module).items() if isinstance(value, Dialect))
         if there:
@@ -122,8 +136,8 @@ def survey_dialects(
     references: Iterable[str] = (), *, beside: Path | None = None
 ) -> tuple[dict[str, Dialect], list[WiringError]]:
     """The usable dialects by name, and an error message for each of the others."""
-    if beside is not None and str(beside) not in sys.path:
-        sys.path.insert(0, str(beside))
+    if beside is not None:
+        add_folder(beside)
     installed = sorted(entry_points(group=DIALECT_ENTRY_POINTS), key=lambda point: point.name)
     dialects: dict[str, Dialect] = {}
     refused: list[WiringError] = []
@@ -133,7 +147,7 @@ def survey_dialects(
             # A second import would fail for another reason, because the tables of the first one exist already.
             continue
         try:
-            dialect = reference.load()
+            dialect = reference.load(beside)
         except WiringError as error:
             refused.append(error)
             if reference.module not in sys.modules:
@@ -154,7 +168,10 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
     for dialect in dialects.values():
         dialect.check()
     built = {name: build_source(source, dialects) for name, source in settings.sources.items()}
-    return {name: replace(source, max_body_bytes=settings.max_body_bytes) for name, source in built.items()}
+    return {
+        name: replace(source, max_body_bytes=settings.max_body_bytes, max_events=settings.max_events_per_body)
+        for name, source in built.items()
+    }
 
 
 def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:
@@ -165,11 +182,16 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
             f"The source {settings.name} speaks `{settings.dialect}`, which is not among the dialects: choose one of "
             f"{', '.join(sorted(dialects))}, or name your own under `dialects`."
         )
-    credentials = settings.credentials()
+    credentials = replace(settings.credentials(), own=adopt_own_settings(settings, dialect.settings_model))
     with foreign_code(f"The verifier of {dialect.name}, asked about the source {settings.name},", holds_secrets=True):
         wrong = dialect.verifier.check(credentials)
     if wrong is not None:
         raise ConfigurationError(f"The source {settings.name} cannot be listened to: {wrong}.")
+    for challenge in dialect.challenges:
+        check = getattr(challenge.function, "check", None)
+        missing = None if check is None else check(settings)
+        if missing is not None:
+            raise ConfigurationError(f"The source {settings.name} cannot answer its sender: {missing}.")
     _try_client(settings, dialect)
     return Source(settings.name, dialect, credentials, settings)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from receiver.envelope import Envelope, unread_identity
+from receiver.envelope import ARRIVAL, Envelope, unread_identity
 from receiver.inbox.tables import State
 
 
@@ -33,19 +34,42 @@ class Arrival:
     event_type: str = ""
     entity: tuple[str, str] | None = None
     occurred_at: datetime | None = None
+    #: Its place in a body that tells of several events, from 0; None for the only event of a body.
+    item: int | None = None
+    #: The id under which its body is kept; 0 for its own.
+    body_id: int = 0
+    #: Of the first item of a body: the arrivals of the others, in their order.
+    others: Sequence[Arrival] = ()
 
     def know(self, envelope: Envelope) -> None:
         """Take over event type, dedup key, entity and time from the envelope."""
-        self.event_type, self.entity, self.occurred_at = envelope.event_type, envelope.entity, envelope.occurred_at
+        self._take(envelope)
         self.dedup_key, self.fingerprint = envelope.identity(self.verified)
+
+    def know_item(self, envelope: Envelope, body: bytes) -> None:
+        """Fill in what the item says; `body` is the SHA-256 of the whole body."""
+        assert self.item is not None
+        self._take(envelope)
+        self.dedup_key, self.fingerprint = envelope.identity_of_item(body, self.item)
+
+    def _take(self, envelope: Envelope) -> None:
+        self.event_type, self.entity, self.occurred_at = envelope.event_type, envelope.entity, envelope.occurred_at
+        if self.occurred_at is ARRIVAL:
+            self.occurred_at = self.received_at
 
     def give_up(self, reason: str) -> None:
         """Mark it dead, because its body cannot be read. It is stored all the same, and can be replayed after a fix."""
         self.state, self.reason = State.DEAD, reason
         self.dedup_key, self.fingerprint = unread_identity(self.verified)
 
+    def give_up_item(self, reason: str, body: bytes) -> None:
+        """Mark it dead, because this item cannot be read; `body` is the SHA-256 of the whole body."""
+        self.state, self.reason = State.DEAD, reason
+        self.dedup_key, self.fingerprint = f"{body.hex()}-{self.item}", body
+
     def keep_body_alone(self, reason: str) -> None:
         """Drop all values read from the body, because the database refuses one; the arrival is then dead."""
+        self.item, self.others = None, ()
         self.give_up(reason.encode("ascii", "backslashreplace").decode())
         self.event_type, self.entity, self.occurred_at = "", None, None
         self.headers, self.secret, self.conflict = {}, None, False
@@ -59,9 +83,24 @@ class Arrival:
         """The verified content: of an encrypted or compressed body, the decoded bytes."""
         return self.body if self.plain is None else self.plain
 
+    def each(self) -> Iterator[Arrival]:
+        """It, and the other items of its body."""
+        yield self
+        yield from self.others
+
 
 class Accepted(NamedTuple):
-    """The answer to the sender: accepted or duplicate, with the id of the stored delivery."""
+    """The answer to the sender: accepted or duplicate, with the id of the stored delivery.
+
+    For a body that tells of several events: accepted if any of them is new, and the id of the first.
+    """
 
     status: Literal["accepted", "duplicate"]
     delivery_id: int
+    #: The answers to all items of such a body, in their order.
+    items: Sequence[Accepted] = ()
+
+
+def each_event(arrival: Arrival, answer: Accepted) -> list[tuple[Arrival, Accepted]]:
+    """The events of a body, each with its answer."""
+    return list(zip(arrival.each(), answer.items or (answer,), strict=True))

@@ -5,7 +5,7 @@ The primary key decides which arrival comes first: the insert of a dedup key suc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, and_, bindparam, case, select, update
@@ -15,7 +15,7 @@ from receiver.database.columns import UtcDateTime
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.insert import insert_new
 from receiver.inbox.rounds import Beginning, Cause, supersede
-from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, IDS, State, dedup_keys_in, in_state
+from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES, HAS_BODY, IDS, State, dedup_keys_in, in_state
 
 BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
 
@@ -35,6 +35,7 @@ def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> l
     for match in conflicting:
         match.mark_conflict()
     _insert(connection, conflicting)
+    _keep_shared_bodies(connection, matches)
     duplicates = [match for match in matches if not match.is_new]
     if duplicates:
         _note_duplicates(connection, duplicates)
@@ -119,8 +120,37 @@ _NOTE = (
 )
 
 
+def _keep_shared_bodies(connection: Connection, matches: Sequence[_Match]) -> None:
+    """Keep the body of each bundle with a new item whose first item is known already."""
+    shared = {match.arrival.body_id: match.arrival for match in matches if match.arrival.body_id and match.is_new}
+    _keep_bodies(connection, shared)
+
+
 def _restore_bodies(connection: Connection, revived: Sequence[_Match]) -> None:
-    """Store expired bodies of dead deliveries again."""
+    """Store expired bodies of dead deliveries again.
+
+    An item of a bundle may come again in another one: then its delivery belongs to that from now on.
+    """
     again = {match.delivery_id: match.arrival for match in revived}
-    rows = [(delivery_id, found.body, found.plain, found.headers) for delivery_id, found in again.items()]
+    items = {each: found for each, found in again.items() if found.item is not None}
+    if items:
+        expired = set(connection.execute(_WITHOUT_BODY, {"ids": sorted(items)}).scalars())
+        moved = {each: found for each, found in items.items() if each in expired}
+        for each, found in moved.items():
+            connection.execute(_MOVE, {"moved": each, "to": found.body_id or found.id, "place": found.item})
+        _keep_bodies(connection, {found.body_id or found.id: found for found in moved.values()})
+    _keep_bodies(connection, {each: found for each, found in again.items() if each not in items})
+
+
+def _keep_bodies(connection: Connection, bodies: Mapping[int, Arrival]) -> None:
+    rows = [(body_id, found.body, found.plain, found.headers) for body_id, found in bodies.items()]
     insert_rows(connection, BODIES, BODY_COLUMNS, rows, conflict="ON CONFLICT DO NOTHING")
+
+
+_WITHOUT_BODY = select(DELIVERIES.c.id).where(IDS, ~HAS_BODY)
+
+_MOVE = (
+    update(DELIVERIES)
+    .where(DELIVERIES.c.id == bindparam("moved"))
+    .values(body_id=bindparam("to"), item=bindparam("place"))
+)

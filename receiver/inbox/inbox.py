@@ -12,9 +12,11 @@ from sqlalchemy import Connection, Update, and_, bindparam, select, update
 
 from receiver.database.database import Database
 from receiver.database.errors import is_infrastructure_error, retry_transaction
+from receiver.envelope import Bundle
 from receiver.inbox import leases, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.attempts import AttemptResult
+from receiver.inbox.bundles import draw_ids, gathered, unfolded
 from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.insert import insert_all
@@ -40,15 +42,26 @@ class Inbox:
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """Store the arrivals durably, and return answers in the same order. Repeating the call is safe.
 
+        An arrival whose body tells of several events is kept with all of them, or not at all.
+
         One statement suffices if all are new, the usual case. Returns only after the commit. Raises SQLAlchemy's error
         if it is not certain that all were stored.
         """
-        for arrival in arrivals:
-            arrival.id = arrival.id or self._ids.draw()
-        if insert_all(self.database, arrivals):
-            return [Accepted("accepted", arrival.id) for arrival in arrivals]
+        items = draw_ids(arrivals, self._ids)
+        if insert_all(self.database, items):
+            return gathered(arrivals, [Accepted("accepted", each.id) for each in items])
         with self.database.write() as connection:
-            return resolve_duplicates(connection, arrivals)
+            return gathered(arrivals, resolve_duplicates(connection, items))
+
+    def unfold(self, delivery: Claimed, bundle: Bundle) -> None:
+        """Make the delivery of a whole body that of its first item, and keep a delivery for each of the others."""
+        retry_transaction(lambda: self._unfold(delivery, bundle))
+
+    def _unfold(self, delivery: Claimed, bundle: Bundle) -> None:
+        with self.database.write() as connection:
+            items = draw_ids([unfolded(connection, delivery, bundle)], self._ids)
+            if len(items) > 1:
+                resolve_duplicates(connection, items[1:])
 
     # ── claim and settle ──────────────────────────────────────────────────────────────────────────────────────
 

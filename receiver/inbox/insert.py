@@ -33,26 +33,31 @@ def insert_all(database: Database, arrivals: Sequence[Arrival]) -> bool:
 
     Otherwise returns False, with none or some of them inserted.
     """
+    kind = _kind_of(arrivals)
     if database.is_postgresql:
-        return bool(database.run_at_once(*_postgresql_query(arrivals))[0][0] == len(arrivals))
+        return bool(database.run_at_once(*kind.query(arrivals))[0][0] == len(arrivals))
     try:
-        if len(arrivals) <= SIZES[-1]:
-            for statement in _sqlite_inserts(_ALL, arrivals):
+        if len(arrivals) <= kind.sizes[-1]:
+            for statement in kind.inserts(kind.all_new, arrivals):
                 database.run_at_once(*statement, after=_VIEWS)
         else:
             with database.write() as connection:
-                _insert_into_sqlite(connection, _ALL, arrivals)
+                _insert_into_sqlite(connection, kind, kind.all_new, arrivals)
     except IntegrityError:
         return False
     return True
 
 
 def insert_new(connection: Connection, arrivals: Sequence[Arrival]) -> None:
-    """Insert each arrival whose dedup key is new, under its own id; of several with one key, the first."""
+    """Insert each arrival whose dedup key is new, under its own id; of several with one key, the first.
+
+    On SQLite, the body of a bundle whose first item is known is left out: `receiver.inbox.duplicates` adds it.
+    """
+    kind = _kind_of(arrivals)
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(*_postgresql_query(arrivals))
+        connection.exec_driver_sql(*kind.query(arrivals))
     else:
-        _insert_into_sqlite(connection, _NEW, arrivals)
+        _insert_into_sqlite(connection, kind, kind.some_new, arrivals)
 
 
 # ── the columns of an arrival ─────────────────────────────────────────────────────────────────────────────────────
@@ -92,6 +97,18 @@ _COLUMNS = (
     _Column("headers", "text", "encode(arrival.headers).decode()"),
 )
 
+_OF_THE_BODY = ("body", "plain", "headers")
+
+#: Of an item of a bundle: its body comes with the first item, and with it alone.
+_ITEM_COLUMNS = (
+    *(
+        column._replace(value=f"None if arrival.body_id else {column.value}") if column.name in _OF_THE_BODY else column
+        for column in _COLUMNS
+    ),
+    _Column("item", "integer", "arrival.item"),
+    _Column("body_id", "bigint", "arrival.body_id or None"),
+)
+
 #: Further columns of each table, computed from those of an arrival, written in braces.
 _FOLLOWING: dict[Table, dict[str, str]] = {
     DEDUP_KEYS: {"delivery_id": "{id}"},
@@ -124,43 +141,29 @@ def _compiled(row: str) -> Callable[[Arrival], Any]:
 #: Stands for NULL, which the driver takes several times as long to bind. No nullable column is ever empty text.
 _ABSENT = ""
 
-#: The two views: inserts into the first fail for a known dedup key, inserts into the second skip it.
-_ALL, _NEW = "arrivals", "arrivals_or_duplicates"
 
-#: The references to columns in a trigger.
-_NEW_ROW = {each.name: f"nullif(NEW.{each.name}, '')" if each.is_nullable else f"NEW.{each.name}" for each in _COLUMNS}
-
-
-def _view(view: str, conflict: str) -> tuple[str, str]:
+def _view(view: str, columns: Sequence[_Column], conflict: str) -> tuple[str, str]:
     """The statements that make a view and its trigger."""
-    columns = ", ".join(f"NULL AS {column.name}" for column in _COLUMNS)
+    #: How the trigger reads each column.
+    new = {each.name: f"nullif(NEW.{each.name}, '')" if each.is_nullable else f"NEW.{each.name}" for each in columns}
+    has_body = "" if columns is _COLUMNS else "AND NEW.body IS NOT NULL"
     return (
-        f"CREATE TEMP VIEW IF NOT EXISTS {view} AS SELECT {columns}",
+        f"CREATE TEMP VIEW IF NOT EXISTS {view} AS SELECT {', '.join(f'NULL AS {column.name}' for column in columns)}",
         f"""
         CREATE TEMP TRIGGER IF NOT EXISTS insert_{view} INSTEAD OF INSERT ON {view} BEGIN
-            {_fill(DEDUP_KEYS, _NEW_ROW)} WHERE true {conflict};
-            {_fill(DELIVERIES, _NEW_ROW)} WHERE changes() = 1;
-            {_fill(BODIES, _NEW_ROW)} WHERE changes() = 1;
+            {_fill(DEDUP_KEYS, new)} WHERE true {conflict};
+            {_fill(DELIVERIES, new)} WHERE changes() = 1;
+            {_fill(BODIES, new)} WHERE changes() = 1 {has_body};
         END
         """,
     )
 
 
-#: Temporary views of a connection, so that they change with this code and need no migration.
-_VIEWS = (*_view(_ALL, ""), *_view(_NEW, "ON CONFLICT DO NOTHING"))
-
-
-def _insert_into_sqlite(connection: Connection, view: str, arrivals: Sequence[Arrival]) -> None:
+def _insert_into_sqlite(connection: Connection, kind: _Kind, view: str, arrivals: Sequence[Arrival]) -> None:
     for statement in _VIEWS:
         connection.exec_driver_sql(statement)
-    for statement, parameters in _sqlite_inserts(view, arrivals):
+    for statement, parameters in kind.inserts(view, arrivals):
         connection.exec_driver_sql(statement, parameters)
-
-
-def _sqlite_inserts(view: str, arrivals: Sequence[Arrival]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield as few statements as the driver's limit on parameters permits, each with its parameters."""
-    for rows, size in portions([_sqlite_row(arrival) for arrival in arrivals]):
-        yield f"INSERT INTO {view} {values(len(_COLUMNS), size)}", padded(rows, size, len(_COLUMNS))
 
 
 def _sqlite_value(column: _Column) -> str:
@@ -178,36 +181,97 @@ def _sqlite_value(column: _Column) -> str:
     return f"{value} or {_ABSENT!r}"
 
 
-_sqlite_row = _compiled(f"({', '.join(map(_sqlite_value, _COLUMNS))})")
-
-
 # ── PostgreSQL ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#: The references to columns in the query: bytes arrive as Base64.
-_GIVEN = {each.name: f"decode({each.name}, 'base64')" if each.kind == "bytea" else each.name for each in _COLUMNS}
 
-#: Keys are inserted in sorted order, so that two processes inserting the same keys wait for each other instead of
-#: deadlocking; of two arrivals with one key, the earlier is inserted.
-_QUERY = f"""
+def _query(columns: Sequence[_Column]) -> str:
+    """The statement, which returns how many are new; its parameter is a JSON document, in which bytes are Base64.
+
+    Keys are inserted in their order, so that two processes that insert the same ones wait for each other instead of
+    deadlocking; of two arrivals with one key, the earlier is kept. A bundle's body is kept if any of its items is new.
+    """
+    given = {each.name: f"decode({each.name}, 'base64')" if each.kind == "bytea" else each.name for each in columns}
+    kept = "JOIN new ON new.delivery_id = arrivals.id"
+    if columns is not _COLUMNS:
+        kept = (
+            "WHERE arrivals.body IS NOT NULL AND arrivals.id IN "
+            "(SELECT coalesce(each.body_id, each.id) FROM arrivals AS each JOIN new ON new.delivery_id = each.id)"
+        )
+    return f"""
 WITH arrivals AS (
     SELECT * FROM json_to_recordset(CAST(%s AS json)) AS given (
-        {", ".join(f"{each.name} {'text' if each.kind == 'bytea' else each.kind}" for each in _COLUMNS)}
+        {", ".join(f"{each.name} {'text' if each.kind == 'bytea' else each.kind}" for each in columns)}
     )
 ), new AS (
-    {_fill(DEDUP_KEYS, _GIVEN)} FROM arrivals ORDER BY source, dedup_key, id
+    {_fill(DEDUP_KEYS, given)} FROM arrivals ORDER BY source, dedup_key, id
     ON CONFLICT DO NOTHING
     RETURNING delivery_id
 ), delivered AS (
-    {_fill(DELIVERIES, _GIVEN)} FROM arrivals JOIN new ON new.delivery_id = arrivals.id
+    {_fill(DELIVERIES, given)} FROM arrivals JOIN new ON new.delivery_id = arrivals.id
 ), kept AS (
-    {_fill(BODIES, _GIVEN)} FROM arrivals JOIN new ON new.delivery_id = arrivals.id
+    {_fill(BODIES, given)} FROM arrivals {kept}
 )
 SELECT count(*), pg_notify('{CHANNEL}', '') FROM new
 """  # noqa: S608 (our own names)
 
-_json_row = _compiled(f"{{{', '.join(f'{column.name!r}: {column.value}' for column in _COLUMNS)}}}")
+
+# ── the two kinds of batches ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _postgresql_query(arrivals: Sequence[Arrival]) -> tuple[str, tuple[str]]:
-    """The statement, which returns the number of new arrivals, with its parameter."""
-    return _QUERY, (codec.encode([_json_row(arrival) for arrival in arrivals]).decode(),)
+class _Kind(NamedTuple):
+    """How arrivals with these columns are inserted on either database."""
+
+    #: The two views: what goes into the first must be new, what goes into the second may be known, and then is left
+    #: out.
+    all_new: str
+    some_new: str
+    columns: Sequence[_Column]
+    sqlite_row: Callable[[Arrival], Any]
+    json_row: Callable[[Arrival], Any]
+    statement: str
+    #: Rows of one statement on SQLite.
+    sizes: Sequence[int]
+
+    def inserts(self, view: str, arrivals: Sequence[Arrival]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """The fewest possible statements for SQLite, each with its parameters."""
+        width = len(self.columns)
+        for rows, size in portions([self.sqlite_row(arrival) for arrival in arrivals], self.sizes):
+            yield f"INSERT INTO {view} {values(width, size)}", padded(rows, size, width)
+
+    def query(self, arrivals: Sequence[Arrival]) -> tuple[str, tuple[str]]:
+        """The statement for PostgreSQL, which returns how many are new, with its parameter."""
+        return self.statement, (codec.encode([self.json_row(arrival) for arrival in arrivals]).decode(),)
+
+
+def _kind(view: str, columns: Sequence[_Column], sizes: Sequence[int]) -> _Kind:
+    return _Kind(
+        all_new=view,
+        some_new=f"{view}_or_duplicates",
+        columns=columns,
+        sqlite_row=_compiled(f"({', '.join(map(_sqlite_value, columns))})"),
+        json_row=_compiled(f"{{{', '.join(f'{column.name!r}: {column.value}' for column in columns)}}}"),
+        statement=_query(columns),
+        sizes=sizes,
+    )
+
+
+#: Nearly all batches hold nothing but bodies with one event, which need two columns less. The views have names that no
+#: table of a dialect has: they would hide it.
+#: A body of a hundred events is one statement, and so the transaction.
+_SINGLE = _kind("hookmirror_arrivals", _COLUMNS, SIZES)
+_ITEMS = _kind("hookmirror_items", _ITEM_COLUMNS, (*SIZES, 128, 256))
+
+#: They are of a connection, not of the file: they change with this code, not with a migration.
+_VIEWS = tuple(
+    statement
+    for kind in (_SINGLE, _ITEMS)
+    for view, conflict in ((kind.all_new, ""), (kind.some_new, "ON CONFLICT DO NOTHING"))
+    for statement in _view(view, kind.columns, conflict)
+)
+
+
+def _kind_of(arrivals: Sequence[Arrival]) -> _Kind:
+    for arrival in arrivals:
+        if arrival.item is not None:
+            return _ITEMS
+    return _SINGLE

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import BigInteger, Connection, Select, bindparam, func, literal, select, text, update
+from sqlalchemy import Connection, Select, bindparam, literal, select, text, update
 
-from receiver.database.columns import Many, UtcDateTime, among
+from receiver.database.columns import UtcDateTime
 from receiver.database.errors import is_fault_of_values, is_infrastructure_error
-from receiver.inbox.tables import BODIES, DELIVERIES, IDS, OF_SOURCES, State, in_state, kept_reason
+from receiver.inbox.bodies import bodies_of
+from receiver.inbox.tables import BODY_ID, BODY_SIZE, DELIVERIES, IDS, OF_SOURCES, State, in_state, kept_reason
 from receiver.logs.safe_text import told
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,10 @@ class Claimed(NamedTuple):
     plain: bytes | None
     #: The entity as read when the delivery was accepted.
     entity: tuple[str, str] | None
+    #: Its place in a body that tells of several events; None for the only event of a body, or one not read yet.
+    item: int | None = None
+    #: The id under which the body is kept.
+    body_id: int = 0
 
 
 class Due(NamedTuple):
@@ -63,7 +68,7 @@ def claim(
     _be_alone(connection)
     parameters = {"sources": sorted(sources), "now": now, "suspect": suspect, "limit": limit}
     due = connection.execute(_DUE, parameters).all()
-    return _claim(connection, due[: _how_many([row.size for row in due], max_bytes)], worker, now + lease)
+    return _claim(connection, due[: _how_many(due, max_bytes)], worker, now + lease)
 
 
 def claim_around(
@@ -122,7 +127,7 @@ class _Detour:
         try:
             with self.connection.begin_nested():
                 rows = self.connection.execute(_ROWS, {"ids": ids}).all()
-                fitting = rows[: _how_many([row.size for row in rows], self.left_bytes)]
+                fitting = rows[: _how_many(rows, self.left_bytes)]
                 taken = _claim(self.connection, fitting, self.worker, self.until)
         except Exception as error:
             if is_infrastructure_error(error):
@@ -135,7 +140,7 @@ class _Detour:
             self.claim(ids[half:])
         else:
             self.claimed += taken
-            self._count_bytes(sum(row.size or 0 for row in fitting), all_fit=len(fitting) == len(rows))
+            self._count_bytes(sum(_sizes(fitting)), all_fit=len(fitting) == len(rows))
 
     def _count_bytes(self, size: int, *, all_fit: bool) -> None:
         if self.left_bytes is not None:
@@ -219,20 +224,6 @@ _BY_INDEX = text(
 
 _CLAIM_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 
-#: The size of the verified content, body or plain, which both databases know without reading it.
-#: A subquery per delivery, because a join might change the order in which the index is read.
-_SIZE = (
-    select(func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)))
-    .where(BODIES.c.delivery_id == DELIVERIES.c.id)
-    .correlate(DELIVERIES)
-    .scalar_subquery()
-)
-
-#: The verified content of the deliveries in the parameter `ids`.
-_PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")).where(
-    among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
-)
-
 #: The statement of `_claim`.
 _COLUMNS = (
     DELIVERIES.c.id,
@@ -240,7 +231,9 @@ _COLUMNS = (
     DELIVERIES.c.round,
     (DELIVERIES.c.attempts + 1).label("attempt"),
     DELIVERIES.c.received_at,
-    _SIZE.label("size"),
+    BODY_SIZE.label("size"),
+    BODY_ID.label("body_id"),
+    DELIVERIES.c.item,
     DELIVERIES.c.entity_kind,
     DELIVERIES.c.entity_id,
 )
@@ -280,19 +273,26 @@ def _claim(connection: Connection, rows: Sequence[Any], worker: str, until: date
         return []
     ids = [row.id for row in rows]
     connection.execute(_TAKE, {"ids": ids, "worker": worker, "until": until})
-    plain = {row.delivery_id: row.plain for row in connection.execute(_PLAIN, {"ids": ids})}
-    return [_claimed(row, plain.get(row.id)) for row in sorted(rows, key=lambda row: row.id)]
+    plain = bodies_of(connection, [row.body_id for row in rows])
+    return [_claimed(row, plain.get(row.body_id)) for row in sorted(rows, key=lambda row: row.id)]
 
 
-def _how_many(sizes: Sequence[int | None], max_bytes: int | None) -> int:
-    """How many of the first sizes fit into `max_bytes` together, at least one."""
+def _how_many(rows: Sequence[Any], max_bytes: int | None) -> int:
+    """How many of these, from the first on, fit into `max_bytes` together: at least one. A shared body counts once."""
     if max_bytes is None:
-        return len(sizes)
-    totals = accumulate(size or 0 for size in sizes)
-    return max(sum(total <= max_bytes for total in totals), 1)
+        return len(rows)
+    return max(sum(total <= max_bytes for total in accumulate(_sizes(rows))), 1)
+
+
+def _sizes(rows: Sequence[Any]) -> Iterator[int]:
+    """The bytes of each delivery's body; 0 where it is that of an earlier one."""
+    seen = set()
+    for row in rows:
+        yield 0 if row.body_id in seen else row.size or 0
+        seen.add(row.body_id)
 
 
 def _claimed(row: Any, plain: bytes | None) -> Claimed:
     has_entity = row.entity_kind is not None and row.entity_id is not None
     entity = (row.entity_kind, row.entity_id) if has_entity else None
-    return Claimed(row.id, row.source, row.round, row.attempt, row.received_at, plain, entity)
+    return Claimed(row.id, row.source, row.round, row.attempt, row.received_at, plain, entity, row.item, row.body_id)

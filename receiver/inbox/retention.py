@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, literal, literal_column, select, text, update
 
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
@@ -14,6 +15,7 @@ from receiver.inbox.ids import arrived, first_id_at
 from receiver.inbox.tables import (
     ATTEMPTS,
     BODIES,
+    BODY_ID,
     DEDUP_KEYS,
     DELIVERIES,
     HAS_ENDED,
@@ -31,10 +33,21 @@ CLOCK_MARGIN = timedelta(days=1)
 #: How many free pages of a SQLite file one transaction returns to the disk.
 PAGES = 1_000
 
-#: The OFFSET keeps PostgreSQL from a join that would begin with deliveries whose bodies are long gone.
-_DELIVERY_HAS_ENDED = (
-    select(literal(1)).where(DELIVERIES.c.id == BODIES.c.delivery_id, HAS_ENDED).offset(0).correlate(BODIES).exists()
-)
+
+def _some_delivery(*conditions: Any) -> Any:
+    """Whether there is a delivery of the body at hand.
+
+    The offset keeps PostgreSQL from making a join of it, which may begin with deliveries whose bodies are long gone.
+    """
+    return select(literal(1)).where(*conditions).offset(0).correlate(BODIES).exists()
+
+
+_OWN, _SHARED = DELIVERIES.c.id == BODIES.c.delivery_id, DELIVERIES.c.body_id == BODIES.c.delivery_id
+
+_IS_OPEN: Any = text(f"NOT {HAS_ENDED}")
+
+#: Of every event that the body tells of.
+_ALL_HAVE_ENDED = ~_some_delivery(_OWN, _IS_OPEN) & ~_some_delivery(_SHARED, _IS_OPEN)
 
 
 #: Drops one small batch of rows expired by a time, and returns their number; 0 when none are left.
@@ -67,7 +80,7 @@ class Retention:
     def _drop_bodies(self, database: Database, now: datetime) -> int:
         expired = (
             select(BODIES.c.delivery_id)
-            .where(BODIES.c.delivery_id < first_id_at(now - self.bodies), _DELIVERY_HAS_ENDED)
+            .where(BODIES.c.delivery_id < first_id_at(now - self.bodies), _ALL_HAVE_ENDED)
             .order_by(BODIES.c.delivery_id)
             .limit(BATCH)
         )
@@ -116,9 +129,12 @@ def _delete_settlements(database: Database, keys: Sequence[Row[datetime, int]]) 
 
 
 def _delete_bodies(database: Database, ids: Sequence[int]) -> None:
+    """Delete the bodies with these ids, of which every delivery is still finished."""
     with database.write() as connection:
-        ended = _still_ended(connection, ids)
-        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ended)))
+        of_them = [*_locked(connection, DELIVERIES.c.id, ids), *_locked(connection, DELIVERIES.c.body_id, ids)]
+        needed = {row.body_id for row in of_them if not row.has_ended}
+        ended = [row.id for row in of_them if row.body_id not in needed]
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(set(ids) - needed)))
         # Tracebacks are as large as bodies, and quote them.
         of_ended = ATTEMPTS.c.delivery_id.in_(ended), ATTEMPTS.c.traceback.is_not(None)
         connection.execute(update(ATTEMPTS).where(*of_ended).values(traceback=None))
@@ -133,8 +149,20 @@ def _delete_deliveries(database: Database, rows: Sequence[Row[int, str, str]]) -
             connection.execute(delete(DEDUP_KEYS).where(condition, DEDUP_KEYS.c.delivery_id.in_(ids)))
         connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.delivery_id.in_(ids)))
         connection.execute(delete(ROUNDS).where(ROUNDS.c.delivery_id.in_(ids)))
-        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(ids)))
+        bodies = select(BODY_ID).where(DELIVERIES.c.id.in_(ids))
+        body_ids = connection.execute(bodies).scalars().all()
         connection.execute(delete(DELIVERIES).where(DELIVERIES.c.id.in_(ids)))
+        # One that other deliveries share stays for them.
+        unused = ~_some_delivery(_OWN) & ~_some_delivery(_SHARED)
+        connection.execute(delete(BODIES).where(BODIES.c.delivery_id.in_(body_ids), unused))
+
+
+def _locked(connection: Connection, column: ColumnElement[int], ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """The deliveries whose column is one of these, as they are until the transaction ends."""
+    has_ended: ColumnElement[bool] = literal_column(str(HAS_ENDED))
+    columns: list[ColumnElement[Any]] = [DELIVERIES.c.id, BODY_ID.label("body_id"), has_ended.label("has_ended")]
+    statement = select(*columns).where(column.in_(ids)).order_by(DELIVERIES.c.id)
+    return connection.execute(statement.with_for_update()).all()
 
 
 def _still_ended(connection: Connection, ids: Sequence[int]) -> set[int]:

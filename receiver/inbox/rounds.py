@@ -19,7 +19,6 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
-    exists,
     insert,
     literal,
     select,
@@ -28,7 +27,7 @@ from sqlalchemy import (
 
 from receiver.database.columns import UtcDateTime
 from receiver.inbox import attempts
-from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS, ROUNDS, State, in_state
+from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED, IDS, ROUNDS, State, in_state
 
 #: The most rounds, and the most attempts, that are read of one delivery: the newest.
 MOST_READ = 1_000
@@ -124,7 +123,7 @@ def _locked(*conditions: Any) -> Select[Any]:
 
 _NOW = bindparam("now", type_=UtcDateTime())
 
-_ENDED_WITH_BODY = _locked(HAS_ENDED, exists().where(BODIES.c.delivery_id == DELIVERIES.c.id))
+_ENDED_WITH_BODY = _locked(HAS_ENDED, HAS_BODY)
 
 _AGAIN = (
     update(DELIVERIES)

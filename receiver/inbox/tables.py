@@ -28,7 +28,10 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    exists,
     false,
+    func,
+    select,
     text,
 )
 from sqlmodel import Field, SQLModel
@@ -102,8 +105,19 @@ class Delivery(SQLModel, table=True):
     secret: int | None = None
     #: The number of its latest round, from 1. Earlier rounds are in `rounds`.
     round: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
+    #: Its place in a body that tells of several events, from 0; None for the only event of a body.
+    item: int | None = None
+    #: The id under which its body is kept; None for its own.
+    body_id: int | None = Field(default=None, sa_type=BigInteger)
 
     __table_args__ = (
+        # To know when a body may go: few deliveries share one.
+        Index(
+            "ix_deliveries_body",
+            "body_id",
+            sqlite_where=text("body_id IS NOT NULL"),
+            postgresql_where=text("body_id IS NOT NULL"),
+        ),
         Index(
             "ix_deliveries_due",
             "suspect",
@@ -152,6 +166,7 @@ class Body(SQLModel, table=True):
 
     __tablename__ = "bodies"
 
+    #: Of a body that tells of several events: the id that was drawn for the first.
     delivery_id: int = Field(sa_column=Column(DeliveryId, primary_key=True, autoincrement=False))
     #: The exact bytes received, except for an application key in plain text, which is removed.
     body: bytes = Field(sa_type=LargeBinary)
@@ -269,6 +284,21 @@ ROUNDS: Table = Round.__table__  # type: ignore[attr-defined]
 ATTEMPTS: Table = FailedAttempt.__table__  # type: ignore[attr-defined]
 SETTLEMENTS: Table = KeptSettlement.__table__  # type: ignore[attr-defined]
 
+
+#: The id under which a delivery's body is kept.
+BODY_ID = func.coalesce(DELIVERIES.c.body_id, DELIVERIES.c.id)
+
+#: The condition that a delivery's body is kept, and that it has not expired.
+HAS_BODY = exists().where(BODIES.c.delivery_id == BODY_ID)
+
+#: Bytes of what is worked on: of the body, or of what it decrypted to. Both databases know them without reading it.
+#: Looked up for each delivery, so that no join changes the order in which an index is walked.
+BODY_SIZE = (
+    select(func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)))
+    .where(BODIES.c.delivery_id == BODY_ID)
+    .correlate(DELIVERIES)
+    .scalar_subquery()
+)
 
 #: The condition for deliveries whose ids are in the parameter `ids`.
 IDS = among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger)))

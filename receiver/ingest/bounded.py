@@ -24,8 +24,8 @@ from receiver.errors import (
 from receiver.errors import Refused as Refusal
 from receiver.ingest.closing import LINGER_BYTES, ClosingProtocol
 from receiver.ingest.connections import TOO_MANY, Awaited, Connections, Wait
-from receiver.ingest.endpoint import Reply, reply_to
 from receiver.ingest.incoming import Piece, limited
+from receiver.ingest.replies import Reply, reply_to
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 

@@ -12,8 +12,8 @@ from typing import Any
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from receiver.ingest.endpoint import HeaderPair, Reply, framed
 from receiver.ingest.line import Flow, Line
+from receiver.ingest.replies import HeaderPair, Reply, framed
 
 #: Seconds and bytes for which a request is still read after an early answer, so that its sender sees the answer.
 LINGER_SECONDS = 10.0

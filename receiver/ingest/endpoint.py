@@ -6,34 +6,45 @@ A plain ASGI application: request and response objects would cost nearly half of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any
 
 import structlog
-from msgspec import Meta
 
-from receiver.codec import encode
-from receiver.errors import BodyTooLarge, MethodNotAllowed, Refused, Unavailable, UnknownSource
+from receiver.dialects.replies import SenderReply
+from receiver.errors import (
+    BodyTooLarge,
+    ChallengeRefused,
+    MethodNotAllowed,
+    NotVerified,
+    Refused,
+    Unavailable,
+    UnknownSource,
+)
 from receiver.inbox.arrival import Accepted, Arrival
-from receiver.ingest.admission import Request, admit
+from receiver.ingest.admission import Admitted, Request, admit
 from receiver.ingest.backpressure import Backpressure
+from receiver.ingest.challenging import answer_challenge
 from receiver.ingest.group_commit import PendingReply
 from receiver.ingest.incoming import Incoming
 from receiver.ingest.misspelt import Misspelt
 from receiver.ingest.paths import HOOKS_PATH, SHOWN_OF_NAME, flaw, source_named
+from receiver.ingest.replies import Reply, ack, framed, own_reply, refused_as, reply_to
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.metrics import few_names, metrics
-from receiver.schemas import Error, Shape
 from receiver.settings.limits import Limits
 from receiver.verify.request import RawHeaders
 
-HeaderPair = tuple[bytes, bytes]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
+
+
+#: Refusals that senders take for final, so that some of them delete a subscription.
+FINAL = (NotVerified, BodyTooLarge, ChallengeRefused, MethodNotAllowed)
 
 
 def keep_nothing(_request: Request, _refusal: Refused) -> None:
@@ -42,23 +53,6 @@ def keep_nothing(_request: Request, _refusal: Refused) -> None:
 
 class SenderGone(Exception):
     """The sender closed the connection before its body was complete, so there is no request to answer."""
-
-
-class Reply(NamedTuple):
-    """The answer to the sender: JSON, and headers such as Retry-After."""
-
-    status: int
-    body: bytes
-    headers: tuple[HeaderPair, ...] = ()
-    #: Whether the connection ends with it, since the rest of the body is not read.
-    closes: bool = False
-
-
-class Receipt(Shape, frozen=True):
-    """The answer to a stored webhook."""
-
-    status: Literal["accepted", "duplicate"]
-    delivery: Annotated[str, Meta(description="The id of the delivery; for a duplicate, of the first.")]
 
 
 class Endpoint:
@@ -76,7 +70,7 @@ class Endpoint:
         *,
         limits: Limits,
         incoming: Incoming,
-        admit: Callable[[Sequence[Request]], list[Arrival | Refused]] = admit,
+        admit: Callable[[Sequence[Request]], list[Admitted]] = admit,
         keep: Callable[[Request, Refused], None] = keep_nothing,
     ) -> None:
         """`accept` gives each answer once its arrival is committed, as `GroupCommit.accept` does.
@@ -101,6 +95,11 @@ class Endpoint:
         To be called in the event loop.
         """
         self.sources = sources
+        #: Of the few sources whose senders want another answer than ours.
+        self._acks = {
+            name: own_reply(each.dialect.on_accept) for name, each in sources.items() if each.dialect.on_accept
+        }
+        self._refusals = {name: each.dialect.on_refusal for name, each in sources.items() if each.dialect.on_refusal}
         self.max_body_bytes = limits.max_body_bytes
         self.waiting.max_bytes = limits.max_waiting_bytes
 
@@ -112,6 +111,9 @@ class Endpoint:
         path = inner_path(scope)
         try:
             source = self._source(path, scope["method"])
+            if scope["method"] != "POST":
+                await _send(send, _challenged(source, scope))
+                return
             body = await self._read(scope["headers"], receive)
             accepted = await self._accepted(Request(source, scope["headers"], body, _target(scope)))
         except Refused as refusal:
@@ -120,11 +122,11 @@ class Endpoint:
         except SenderGone:
             return
         else:
-            await _send(send, ack(accepted))
+            await _send(send, self.ack(source.name, accepted))
             metrics.ACK_SECONDS.observe(perf_counter() - began)
 
-    async def _accepted(self, request: Request) -> Accepted:
-        answer: asyncio.Future[Accepted] = self._incoming.loop.create_future()
+    async def _accepted(self, request: Request) -> Accepted | SenderReply:
+        answer: asyncio.Future[Accepted | SenderReply] = self._incoming.loop.create_future()
         try:
             self.submit(request, answer)
             return await answer
@@ -151,6 +153,8 @@ class Endpoint:
             if isinstance(result, Refused):
                 self._keep(request, result)
                 answer.set_exception(result)
+            elif isinstance(result, SenderReply):
+                answer.set_result(result)
             else:
                 arrivals.append((result, answer))
         self._accept(arrivals)
@@ -161,7 +165,7 @@ class Endpoint:
         source = self.sources.get(source_named(path)) if path.startswith(HOOKS_PATH) else None
         if source is None:
             raise UnknownSource(flaw(path, self.sources))
-        if method != "POST":
+        if method != "POST" and not any(each.about(method, verified=False) for each in source.dialect.challenges):
             raise MethodNotAllowed("Webhooks are sent with POST.")
         return source
 
@@ -205,8 +209,21 @@ class Endpoint:
         about = {"source": known, "code": refusal.code}
         perhaps = self._misspelt.meant(name, self.sources) if isinstance(refusal, UnknownSource) else {}
         asked = {"asked_for": name[:SHOWN_OF_NAME], **perhaps}
+        if refusal.code == "signature_stale":
+            # Only of an authentic request, so no stranger chooses what is written.
+            asked["says"] = refusal.message
         self._log.warning("refused a webhook", about=about, **asked, peer=peer[:SHOWN_OF_NAME])
+        if self._refusals and name in self._refusals and isinstance(refusal, FINAL):
+            return refused_as(self._refusals[name], refusal)
         return reply_to(refusal)
+
+    def ack(self, name: str, outcome: Accepted | SenderReply) -> Reply:
+        """The answer to a webhook of this source that is safe, or to a challenge."""
+        if not isinstance(outcome, Accepted):
+            return own_reply(outcome)
+        if self._acks and name in self._acks:
+            return self._acks[name]
+        return ack(outcome)
 
     def meant_elsewhere(self, path: str) -> Mapping[str, str]:
         """What the log adds for a webhook that came to an address outside of `HOOKS_PATH`: the one perhaps meant."""
@@ -231,32 +248,16 @@ def _target(scope: Mapping[str, Any]) -> bytes:
     return b"%b?%b" % (path, query) if query else path
 
 
-def reply_to(refusal: Refused) -> Reply:
-    """Make the reply to a refused request."""
-    headers: tuple[HeaderPair, ...] = ()
-    if isinstance(refusal, Unavailable):
-        headers = ((b"retry-after", str(refusal.retry_after).encode()),)
-    if isinstance(refusal, MethodNotAllowed):
-        headers = ((b"allow", b"POST"),)
-    return Reply(
-        refusal.status, encode(Error.of(refusal)), headers, closes=isinstance(refusal, (BodyTooLarge, Unavailable))
-    )
-
-
-def framed(headers: Iterable[HeaderPair], length: int, *, closes: bool) -> list[HeaderPair]:
-    """The headers of an answer with a body of `length` bytes; with `closes`, the connection ends after it."""
-    lines = [*headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
-    if closes:
-        lines.append((b"connection", b"close"))
-    return lines
+def _challenged(source: VerifiableSource, scope: Mapping[str, Any]) -> Reply:
+    """The answer to a challenge by another method than POST. Raises `MethodNotAllowed` if it is none."""
+    method = scope["method"]
+    reply = answer_challenge(source, method, _target(scope), scope["headers"], b"", verified=False)
+    if reply is None:
+        raise MethodNotAllowed("Webhooks are sent with POST.")
+    return own_reply(reply)
 
 
 async def _send(send: Send, reply: Reply) -> None:
     headers = framed(reply.headers, len(reply.body), closes=reply.closes)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
-
-
-def ack(accepted: Accepted) -> Reply:
-    """Make the 2xx: accepted or duplicate, with the id of the delivery."""
-    return Reply(200, encode(Receipt(accepted.status, str(accepted.delivery_id))))

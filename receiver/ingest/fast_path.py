@@ -16,12 +16,14 @@ from typing import Any
 import structlog
 from uvicorn import Config
 
+from receiver.dialects.replies import SenderReply
 from receiver.errors import Refused, Unavailable
 from receiver.inbox.arrival import Accepted
 from receiver.ingest.admission import Request
 from receiver.ingest.bounded import BoundedProtocol
-from receiver.ingest.endpoint import Endpoint, Reply, ack
+from receiver.ingest.endpoint import Endpoint
 from receiver.ingest.paths import HOOKS_PATH
+from receiver.ingest.replies import Reply
 from receiver.logs.repeats import Repeats
 from receiver.metrics import metrics
 
@@ -185,8 +187,8 @@ class FastPathRequest:
     def done(self) -> bool:
         return self._replied
 
-    def set_result(self, accepted: Accepted) -> None:
-        self._end(ack, accepted)
+    def set_result(self, accepted: Accepted | SenderReply) -> None:
+        self._end(self._endpoint.ack, self._name, accepted)
         metrics.ACK_SECONDS.observe(perf_counter() - self._began)
 
     def set_exception(self, refusal: Refused) -> None:

@@ -12,20 +12,20 @@ import time
 from collections.abc import Callable, Sequence
 from math import inf
 from queue import SimpleQueue
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
 from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused, Unavailable
-from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.arrival import Accepted, Arrival, each_event
 from receiver.ingest.unhandled import count_ignored
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
 
 log = structlog.get_logger(__name__)
 
-#: Arrivals in one batch at most.
+#: Arrivals in one batch at most, unless one body tells of more events.
 LARGEST_BATCH = 256
 
 #: Turns of the event loop without an arrival after which it counts as quiet: as many as a request that is there takes
@@ -67,7 +67,7 @@ class PendingReply(Protocol):
     def done(self) -> bool:
         """Whether the answer was given, or the request no longer waits for it."""
 
-    def set_result(self, accepted: Accepted, /) -> None: ...
+    def set_result(self, outcome: Any, /) -> None: ...
 
     def set_exception(self, error: Refused, /) -> None: ...
 
@@ -164,7 +164,8 @@ class GroupCommit:
     def _hand_over(self) -> None:
         # Senders that got a 503 meanwhile will send again, so their arrivals need not be stored now.
         live = [waiting for waiting in self._gathering if not waiting.answer.done()]
-        self._committing, self._gathering = live[:LARGEST_BATCH], live[LARGEST_BATCH:]
+        taken = _how_many(live)
+        self._committing, self._gathering = live[:taken], live[taken:]
         if self._committing:
             self._committing_since = time.monotonic()
             self._batches.put(self._committing)
@@ -179,10 +180,7 @@ class GroupCommit:
         refused = [waiting for waiting, answer in zip(batch, answers, strict=True) if answer is None]
         _send_away(refused, Unavailable("The database cannot store this now. Send it again later."))
         self._accepted()
-        metrics.count_accepted(
-            (waiting.arrival.source, waiting.arrival.secret, answer.status) for waiting, answer in kept
-        )
-        count_ignored((waiting.arrival, answer) for waiting, answer in kept)
+        count_answers([(waiting.arrival, answer) for waiting, answer in kept])
 
     def _failed(self, batch: Sequence[_Waiting]) -> None:
         self._failed_at = time.monotonic()
@@ -269,6 +267,29 @@ class GroupCommit:
             self._loop.call_soon_threadsafe(outcome, *told)
         except RuntimeError:
             log.warning("requests ended before their answer; their deliveries are kept")
+
+
+def _how_many(waiting: Sequence[_Waiting]) -> int:
+    """How many of these make a batch: at least one, whatever number of events it tells of."""
+    events = 0
+    for number, each in enumerate(waiting[:LARGEST_BATCH]):
+        events += 1 + len(each.arrival.others)
+        if events > LARGEST_BATCH:
+            return number or 1
+    return min(len(waiting), LARGEST_BATCH)
+
+
+def count_answers(answered: Sequence[tuple[Arrival, Accepted]]) -> None:
+    """Count bodies that were committed, with all the events that they tell of."""
+    metrics.count_accepted(
+        (arrival.source, arrival.secret, answer.items[0].status if answer.items else answer.status)
+        for arrival, answer in answered
+    )
+    count_ignored(answered)
+    others = [pair for arrival, answer in answered if arrival.others for pair in each_event(arrival, answer)[1:]]
+    if others:
+        metrics.count_items((arrival.source, answer.status) for arrival, answer in others)
+        count_ignored(others)
 
 
 def _stalled() -> Unavailable:

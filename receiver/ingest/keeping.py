@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from time import monotonic
 from typing import NamedTuple
 
 import structlog
@@ -22,12 +23,13 @@ from receiver.inbox import refused
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Bounds, Refusal
-from receiver.ingest.admission import Request
-from receiver.ingest.reverifying import Reverified, WithinAccept, verify_again
+from receiver.ingest.admission import Request, judged
+from receiver.ingest.reverifying import TARGET, Reverified, WithinAccept, verify_again
 from receiver.ingest.source import VerifiableSource
 from receiver.logs.repeats import Repeats
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
+from receiver.verify.diagnosis import likely_mistake
 from receiver.verify.request import RawHeaders
 from receiver.verify.verifiers import signature_headers
 
@@ -44,6 +46,9 @@ KEEPING_SECONDS = 0.5
 
 #: Seconds between two attempts to write while the database fails.
 TROUBLE_PAUSE = 5.0
+
+#: Seconds between two looks for the reason why signatures of a source are wrong.
+DIAGNOSIS_PAUSE = 60.0
 
 #: Seconds that the last batch gets when the process stops.
 KEEPER_STOP_SECONDS = 2.0
@@ -85,6 +90,8 @@ class Keeper:
         self._offered: dict[str, int] = {}
         self._bytes = 0
         self._to_verify: set[str] = set()
+        #: By source, when it was last looked for a reason.
+        self._diagnosed: dict[str, float] = {}
         self._turn, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -166,6 +173,8 @@ class Keeper:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             self._offered, self._bytes = {}, 0
+        for some in filter(None, waiting.values()):
+            self._diagnose(some[-1])
         bounds = self._bounds
         refusals = sorted(each for some in waiting.values() for each in map(self._refusal, some) if each is not None)
         if not refusals or bounds is None:
@@ -178,6 +187,19 @@ class Keeper:
                 metrics.REFUSED_LOST.labels(each.source, "database").inc()
             raise
 
+    def _diagnose(self, waiting: _Waiting) -> None:
+        """Say in the log which mistake a request was likely refused for, at most once in a while for each source."""
+        name = waiting.request.source.name
+        now = monotonic()
+        if waiting.code != "signature_wrong" or now - self._diagnosed.get(name, -DIAGNOSIS_PAUSE) < DIAGNOSIS_PAUSE:
+            return
+        self._diagnosed[name] = now
+        others = {other: each.credentials for other, each in self._sources.items() if other != name}
+        source, request = waiting.request.source, judged(waiting.request, at=waiting.received_at)
+        likely = likely_mistake(source.dialect.verifier, request, source.credentials, others)
+        if likely is not None:
+            log.warning("the likely reason why signatures of a source are wrong", source=name, likely=likely)
+
     def _refusal(self, waiting: _Waiting) -> Refusal | None:
         """Make the row to store; None if it would contain a secret, or could not be verified again."""
         source, name = waiting.request.source, waiting.request.source.name
@@ -188,6 +210,9 @@ class Keeper:
             holds_none = verifier.redact(body, source.credentials) == body
             if needed is not None and NEVER_KEPT.isdisjoint(needed) and holds_none:
                 headers = _chosen(source, waiting.request.headers, needed)
+                if b"?" in waiting.request.target:
+                    # The sender may have signed the URL, and only its query is not in the settings.
+                    headers = [*headers, (TARGET, waiting.request.target)]
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
         except Exception as error:
             self._log.warning("cannot keep a refused request", about={"source": name}, error=told(error))

@@ -13,16 +13,20 @@ from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused
 from receiver.inbox import refused
 from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.bundles import draw_ids, gathered
 from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Refusal
 from receiver.inbox.tables import DELIVERIES, IDS, State, in_state
 from receiver.ingest.admission import Request, admit
+from receiver.ingest.group_commit import count_answers
 from receiver.ingest.source import VerifiableSource
-from receiver.ingest.unhandled import count_ignored
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
+
+#: Stands among the kept headers for path and query, under a name that no header can have.
+TARGET = b":target"
 
 #: The most requests, and the most bytes of them, that one transaction accepts.
 VERIFIED_AT_ONCE, VERIFIED_BYTES = 50, 1 << 20
@@ -72,20 +76,23 @@ def verify_again(
 def _verify_batch(
     inbox: Inbox, source: VerifiableSource, some: Sequence[Refusal], ids: DeliveryIds, along: WithinAccept
 ) -> Reverified:
-    admitted = admit([Request(source, each.headers, each.body) for each in some])
+    admitted = [result for each in some for result in admit([_request(source, each)], now=each.received_at)]
     verified = [
         (each.id, arrival) for each, arrival in zip(some, admitted, strict=True) if isinstance(arrival, Arrival)
     ]
     left = sum(isinstance(each, Refused) for each in admitted)
-    came = {each.id: each.received_at for each in some}
-    for kept_id, arrival in verified:
-        arrival.id, arrival.received_at = ids.draw(), came[kept_id]
-    answers = _accept(inbox, verified, along) if verified else []
-    metrics.count_accepted((arrival.source, arrival.secret, answer.status) for arrival, answer in answers)
-    count_ignored(answers)
-    metrics.REFUSED_VERIFIED.labels(source.name).inc(len(answers))
-    new = sum(answer.status == "accepted" for _, answer in answers)
-    return Reverified(len(answers), new, len(answers) - new, left)
+    draw_ids([arrival for _, arrival in verified], ids)
+    accepted = _accept(inbox, verified, along) if verified else []
+    count_answers(accepted)
+    metrics.REFUSED_VERIFIED.labels(source.name).inc(len(accepted))
+    new = sum(answer.status == "accepted" for _, answer in accepted)
+    return Reverified(len(accepted), new, len(accepted) - new, left)
+
+
+def _request(source: VerifiableSource, kept: Refusal) -> Request:
+    """The kept request as it came."""
+    target = next((value for name, value in kept.headers if name == TARGET), b"")
+    return Request(source, [pair for pair in kept.headers if pair[0] != TARGET], kept.body, target)
 
 
 def _accept(
@@ -111,9 +118,10 @@ def _take_and_accept(
         arrivals = [arrival for kept_id, arrival in verified if kept_id in taken]
         if not arrivals:
             return []
-        answers = resolve_duplicates(connection, arrivals)
+        items = [each for arrival in arrivals for each in arrival.each()]
+        answers = gathered(arrivals, resolve_duplicates(connection, items))
         # They came long ago, and yet nobody has kept them waiting: else the backlog would look as old as they are.
-        connection.execute(_DUE_NOW, {"ids": [arrival.id for arrival in arrivals], "now": datetime.now(UTC)})
+        connection.execute(_DUE_NOW, {"ids": [each.id for each in items], "now": datetime.now(UTC)})
         along(connection, answers)
         return list(zip(arrivals, answers, strict=True))
 

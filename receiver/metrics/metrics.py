@@ -28,6 +28,12 @@ ACCEPTED_DELIVERIES = Counter(
 REFUSED = Counter(
     "hookmirror_refused", "Webhooks answered with an error, by its code", ["source", "code"], registry=REGISTRY
 )
+CHALLENGES = Counter(
+    "hookmirror_challenges",
+    "Challenges of senders, by what became of them: `answered`, `refused` or `failed`",
+    ["source", "result"],
+    registry=REGISTRY,
+)
 VERIFIED = Counter(
     "hookmirror_verified",
     "Webhooks verified, by the position of the secret (0 is the newest) or `unsigned`",
@@ -201,6 +207,12 @@ def text() -> bytes:
 def forget(pid: int, folder: Path) -> None:
     """Forget the gauges of a process that shared this folder and has ended; its counters stay."""
     mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+
+
+def count_items(items: Iterable[tuple[str, str]]) -> None:
+    """Count the events behind the first of a body, each entry a source and the answer."""
+    for (source, status), number in Tally(items).items():
+        ACCEPTED_DELIVERIES.labels(source, status).inc(number)
 
 
 def count_accepted(batch: Iterable[tuple[str, int | None, str]]) -> None:

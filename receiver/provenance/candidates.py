@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Row, Select, Text, bindparam, func, select, text
 
 from receiver.database.columns import Many, among
-from receiver.inbox.tables import BODIES, DELIVERIES, IDS, ROUNDS, State, in_state
+from receiver.inbox.tables import BODY_ID, BODY_SIZE, DELIVERIES, IDS, ROUNDS, State, in_state
 from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import Key, sql_table
 from receiver.provenance.stored import StoredRow
@@ -70,11 +70,6 @@ def find_candidates(connection: Connection, row: StoredRow) -> Candidates:
     if partial is None and left_out:
         partial = f"of the {len(names)} entities whose deliveries may be about it, {len(wanted)} were searched"
     return Candidates(run, took_effect, sorted(others, key=lambda each: each.id), changes, partial)
-
-
-def bodies_of(connection: Connection, ids: Sequence[int]) -> Mapping[int, bytes]:
-    """The verified bodies of these deliveries, by id; those that have expired are missing."""
-    return {row.delivery_id: row.plain for row in connection.execute(_PLAIN, {"ids": list(ids)})}
 
 
 def _bounded(processed: Sequence[Row[Any]], winners: Collection[int]) -> tuple[list[Row[Any]], str | None]:
@@ -135,17 +130,12 @@ def _named(key: Key) -> dict[str, str]:
 
 # ── the statements, built once ────────────────────────────────────────────────────────────────────────────────────
 
-_SIZE = (
-    select(func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)))
-    .where(BODIES.c.delivery_id == DELIVERIES.c.id)
-    .correlate(DELIVERIES)
-    .scalar_subquery()
-)
-
 _COLUMNS = (
     *DELIVERIES.c["id", "source", "event_type", "entity_kind", "entity_id", "occurred_at", "received_at", "state"],
     *DELIVERIES.c["outcome", "reason", "attempts", "round", "ended_at"],
-    _SIZE.label("size"),
+    DELIVERIES.c.item,
+    BODY_ID.label("body_id"),
+    BODY_SIZE.label("size"),
 )
 
 _BY_ID = select(*_COLUMNS).where(IDS)
@@ -186,8 +176,4 @@ _CHANGES = (
     )
     .order_by(CHANGES.c.seq.desc())
     .limit(bindparam("limit"))
-)
-
-_PLAIN = select(BODIES.c.delivery_id, func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")).where(
-    among(BODIES.c.delivery_id, bindparam("ids", type_=Many(BigInteger)))
 )

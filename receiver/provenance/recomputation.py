@@ -15,12 +15,12 @@ from sqlalchemy import Row
 
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
+from receiver.inbox.bodies import bodies_of
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
 from receiver.mirror.unit_of_work import UnitOfWork
 from receiver.mirror.versions import Registers, Version
-from receiver.provenance.candidates import bodies_of
 from receiver.provenance.stored import StoredRow, parent_of, row_of
 from receiver.provenance.traces import Trace
 from receiver.worker.isolation import IsolatedRun
@@ -161,7 +161,7 @@ def _windows(deliveries: Sequence[Row[Any]]) -> Iterator[list[Row[Any]]]:
 def _claimed(database: Database, window: Sequence[Row[Any]]) -> list[Claimed]:
     """Read the deliveries as a worker claimed them for their last attempt."""
     with database.read() as connection:
-        bodies = bodies_of(connection, [each.id for each in window])
+        bodies = bodies_of(connection, [each.body_id for each in window])
     return [
         Claimed(
             id=each.id,
@@ -169,7 +169,9 @@ def _claimed(database: Database, window: Sequence[Row[Any]]) -> list[Claimed]:
             round=each.round,
             attempt=max(each.attempts, 1),
             received_at=each.received_at,
-            plain=bodies.get(each.id),
+            plain=bodies.get(each.body_id),
+            item=each.item,
+            body_id=each.body_id,
             entity=(each.entity_kind, each.entity_id) if each.entity_kind and each.entity_id else None,
         )
         for each in window

@@ -12,13 +12,17 @@ from sqlmodel import SQLModel
 
 from receiver.database.bulk import insert_mappings
 from receiver.database.database import Database
-from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State
+from receiver.inbox.bodies import bodies_of
+from receiver.inbox.tables import BODIES, BODY_ID, DELIVERIES, HAS_ENDED, State
 
 #: The most deliveries, and the most bytes of bodies, that one transaction copies.
 AT_ONCE, BYTES_AT_ONCE = 200, 4 * 1024 * 1024
 
 #: The columns of a delivery that are copied: its content, not its results.
-KEPT_COLUMNS = ("id", "source", "event_type", "entity_kind", "entity_id", "occurred_at", "received_at", "dedup_key")
+KEPT_COLUMNS = (
+    *("id", "source", "event_type", "entity_kind", "entity_id", "occurred_at", "received_at", "dedup_key"),
+    *("item", "body_id"),
+)
 
 
 def copy_kept(database: Database, source: str, last: int, file: Path) -> list[RowMapping]:
@@ -31,22 +35,22 @@ def copy_kept(database: Database, source: str, last: int, file: Path) -> list[Ro
         with kept.write() as connection:
             SQLModel.metadata.create_all(connection, tables=[DELIVERIES, BODIES])
         for some in _portions(found):
-            bodies = _bodies(database, [row["id"] for row in some])
+            bodies = _bodies(database, some)
             with kept.write() as connection:
-                add_pending(connection, [row for row in some if row["id"] in bodies], bodies)
+                add_pending(connection, [row for row in some if _body_id(row) in bodies], bodies)
     return found
 
 
 def read_kept(file: Path) -> Iterator[tuple[list[RowMapping], dict[int, bytes]]]:
-    """Read the copied deliveries with their bodies, a few at a time."""
+    """Read the copied deliveries, a few at a time, with their bodies by the bodies' ids."""
     with closing(Database(f"sqlite:///{file}")) as kept:
         with kept.read() as connection:
             columns = (*DELIVERIES.c[KEPT_COLUMNS], func.length(BODIES.c.body).label("size"))
-            joined = DELIVERIES.join(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
+            joined = DELIVERIES.join(BODIES, BODIES.c.delivery_id == BODY_ID)
             wanted = select(*columns).select_from(joined).order_by(DELIVERIES.c.id)
             rows = list(connection.execute(wanted).mappings())
         for some in _portions(rows):
-            yield some, _bodies(kept, [row["id"] for row in some])
+            yield some, _bodies(kept, some)
 
 
 def add_pending(connection: Connection, rows: Sequence[RowMapping], bodies: dict[int, bytes]) -> None:
@@ -55,7 +59,11 @@ def add_pending(connection: Connection, rows: Sequence[RowMapping], bodies: dict
     insert_mappings(
         connection,
         BODIES,
-        [{"delivery_id": row["id"], "body": bodies[row["id"]], "plain": None, "headers": {}} for row in rows],
+        [
+            {"delivery_id": body_id, "body": bodies[body_id], "plain": None, "headers": {}}
+            for body_id in dict.fromkeys(map(_body_id, rows))
+        ],
+        conflict="ON CONFLICT DO NOTHING",
     )
 
 
@@ -69,7 +77,7 @@ def _last(database: Database, source: str, last: int) -> list[RowMapping]:
     size = func.coalesce(func.length(BODIES.c.plain), func.length(BODIES.c.body)).label("size")
     wanted = (
         select(*columns, size)
-        .join(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
+        .join(BODIES, BODIES.c.delivery_id == BODY_ID)
         .where(DELIVERIES.c.source == source, HAS_ENDED)
         .order_by(DELIVERIES.c.id.desc())
         .limit(last)
@@ -78,12 +86,14 @@ def _last(database: Database, source: str, last: int) -> list[RowMapping]:
         return list(connection.execute(wanted).mappings())[::-1]
 
 
-def _bodies(database: Database, ids: Sequence[int]) -> dict[int, bytes]:
-    """Read verified bodies by delivery; a rehearsal's file has no others."""
-    plain = func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain")
+def _bodies(database: Database, rows: Sequence[RowMapping]) -> dict[int, bytes]:
+    """Read verified bodies by their ids; a rehearsal's file has no others."""
     with database.read() as connection:
-        found = connection.execute(select(BODIES.c.delivery_id, plain).where(BODIES.c.delivery_id.in_(ids)))
-        return {row.delivery_id: row.plain for row in found}
+        return bodies_of(connection, map(_body_id, rows))
+
+
+def _body_id(row: RowMapping) -> int:
+    return int(row["body_id"] or row["id"])
 
 
 def _portions(rows: Sequence[RowMapping]) -> Iterator[list[RowMapping]]:

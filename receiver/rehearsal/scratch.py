@@ -40,6 +40,7 @@ from receiver.rehearsal.outcomes import (
     RehearsedSide,
 )
 from receiver.settings.settings import Settings, load, settings_folder
+from receiver.shadowing import add_folder
 from receiver.worker.worker import Worker
 
 #: Names of files in the folder of a side.
@@ -169,9 +170,8 @@ def _dialect(settings: Settings, job: Job) -> Dialect:
     folder = settings_folder()
     if job.reference is None:
         return find_dialects(settings.dialects, beside=folder)[settings.sources[job.source].dialect]
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    return Reference(job.reference, named="to be rehearsed").load()
+    add_folder(folder)
+    return Reference(job.reference, named="to be rehearsed").load(folder)
 
 
 def _pick_up(database: Database, *, alone: bool) -> None:

@@ -15,14 +15,15 @@ from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, bindparam, func, literal_column, select
+from sqlalchemy import BigInteger, Connection, bindparam, literal_column, select
 
 from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
+from receiver.inbox.bodies import bodies_of
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
-from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED
+from receiver.inbox.tables import BODY_ID, DELIVERIES, HAS_ENDED
 from receiver.mirror.changes import RowChange
 from receiver.mirror.rows import Key, MirrorRow, Write
 from receiver.mirror.unit_of_work import UnitOfWork
@@ -172,15 +173,16 @@ class _Trial:
     def _claimed(self, ids: Sequence[int]) -> Iterator[Claimed | DeliveryForecast]:
         """Each delivery as a worker would claim it, or the reason why it cannot be replayed."""
         rows = {row.id: row for row in self._connection.execute(_ROWS, {"ids": list(ids)})}
+        bodies = bodies_of(self._connection, [row.body_id for row in rows.values()])
+        self._bytes += sum(map(len, bodies.values()))
         for delivery_id in ids:
             row = rows.get(delivery_id)
-            why = why_skipped(row)
-            if row is None or why is not None:
-                yield DeliveryForecast(delivery_id, SKIPPED, why)
+            plain = bodies.get(row.body_id) if row is not None else None
+            if row is None or not row.has_ended or plain is None:
+                yield DeliveryForecast(delivery_id, SKIPPED, _why_skipped(row))
                 continue
-            self._bytes += len(row.plain)
             entity = (row.entity_kind, row.entity_id) if row.entity_kind and row.entity_id else None
-            yield Claimed(row.id, row.source, row.round + 1, 1, row.received_at, row.plain, entity)
+            yield Claimed(row.id, row.source, row.round + 1, 1, row.received_at, plain, entity, row.item, row.body_id)
 
     def _try(self, claimed: Claimed) -> Trial:
         reader = self._reader(claimed.source)
@@ -236,13 +238,11 @@ _UNKNOWN = {
 }
 
 
-def why_skipped(row: Any) -> str | None:
-    """The reason why a delivery, as `_ROWS` selects it, cannot be replayed; None if it can."""
+def _why_skipped(row: Any) -> str:
+    """The reason why a delivery, as `_ROWS` selects it, cannot be replayed."""
     if row is None:
         return "The delivery is not kept any more."
-    if not row.has_ended:
-        return "It is not done yet."
-    return "Its body has expired." if row.plain is None else None
+    return "Its body has expired." if row.has_ended else "It is not done yet."
 
 
 def joined(earlier: RowChange, later: RowChange) -> RowChange:
@@ -272,17 +272,8 @@ def _windows(ids: Iterable[int]) -> Iterator[list[int]]:
         yield window
 
 
-_ROWS = (
-    select(
-        DELIVERIES.c.id,
-        DELIVERIES.c.source,
-        DELIVERIES.c.round,
-        DELIVERIES.c.received_at,
-        DELIVERIES.c.entity_kind,
-        DELIVERIES.c.entity_id,
-        literal_column(str(HAS_ENDED)).label("has_ended"),
-        func.coalesce(BODIES.c.plain, BODIES.c.body).label("plain"),
-    )
-    .outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id)
-    .where(among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger))))
-)
+_ROWS = select(
+    *DELIVERIES.c["id", "source", "round", "received_at", "entity_kind", "entity_id", "item"],
+    BODY_ID.label("body_id"),
+    literal_column(str(HAS_ENDED)).label("has_ended"),
+).where(among(DELIVERIES.c.id, bindparam("ids", type_=Many(BigInteger))))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, select
 
 from receiver.inbox.inbox import Inbox
-from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, IDS
+from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED, IDS
 from receiver.runs.actions import Asked, Done, Effect, perform
 
 #: The most deliveries that are replayed without a run: half a batch, which delays live work little.
@@ -51,9 +51,4 @@ def try_now(inbox: Inbox, asked: Asked, ids: Sequence[int], *, now: datetime) ->
     return perform(inbox.database, asked, hurry, now=now)
 
 
-_REPLAYABLE = (
-    select(DELIVERIES.c.id)
-    .where(IDS, HAS_ENDED, exists().where(BODIES.c.delivery_id == DELIVERIES.c.id))
-    .order_by(DELIVERIES.c.id)
-    .with_for_update()
-)
+_REPLAYABLE = select(DELIVERIES.c.id).where(IDS, HAS_ENDED, HAS_BODY).order_by(DELIVERIES.c.id).with_for_update()

@@ -20,7 +20,7 @@ from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
-from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED, State, in_state
+from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED, State, in_state
 from receiver.mirror.versions import Outcome
 from receiver.runs.forecast import MOST_DELIVERIES, MOST_ROWS, SKIPPED, Forecast, forecast
 from receiver.runs.immediate_actions import lock_replayable
@@ -72,7 +72,7 @@ class Replay(OnDatabase):
 
     def _next_meant(self, arguments: Mapping[str, Any], mark: Mapping[str, Any]) -> tuple[int, list[int]]:
         """The next matching deliveries that can be replayed and arrived before the plan began, and where to go on."""
-        meant = select(DELIVERIES.c.id).where(*conditions_of(wanted(arguments)), HAS_ENDED, _HAS_BODY)
+        meant = select(DELIVERIES.c.id).where(*conditions_of(wanted(arguments)), HAS_ENDED, HAS_BODY)
         with self.database.read() as connection:
             until = mark["until"] or connection.execute(select(func.max(DELIVERIES.c.id))).scalar() or 0
             meant = meant.where(DELIVERIES.c.id > mark["after"], DELIVERIES.c.id <= until)
@@ -258,8 +258,6 @@ _OF_RUN = update(RUN_DELIVERIES).where(
 )
 
 _FORESEE = _OF_RUN.values(forecast=bindparam("becomes"), forecast_reason=bindparam("why"))
-
-_HAS_BODY = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
 
 _SOURCES = (
     select(DELIVERIES.c.source)

@@ -17,7 +17,7 @@ from receiver.database.columns import Many, among, place_of
 from receiver.database.database import Database
 from receiver.inbox.ids import first_id_at
 from receiver.inbox.rounds import history
-from receiver.inbox.tables import BODIES, DELIVERIES, State, in_state
+from receiver.inbox.tables import BODIES, BODY_ID, DELIVERIES, State, in_state
 from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import Count, FoundPage, Items, PageBounds, count, read_found_page
 from receiver.search.windows import SECONDS, Few, Look, Path, SortKey, equals
@@ -41,7 +41,7 @@ class KeptDelivery(NamedTuple):
 def delivery(database: Database, delivery_id: int) -> KeptDelivery | None:
     """One delivery with its body, headers and rounds; None for an unknown id."""
     found = select(DELIVERIES, BODIES.c.body, BODIES.c.plain, BODIES.c.headers)
-    found = found.outerjoin(BODIES, BODIES.c.delivery_id == DELIVERIES.c.id).where(DELIVERIES.c.id == delivery_id)
+    found = found.outerjoin(BODIES, BODIES.c.delivery_id == BODY_ID).where(DELIVERIES.c.id == delivery_id)
     with database.read() as connection:
         row = connection.execute(found).mappings().first()
         if row is None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
 from receiver.database.database import Database
-from receiver.inbox.tables import BODIES, DELIVERIES, HAS_ENDED
+from receiver.inbox.tables import DELIVERIES, HAS_BODY, HAS_ENDED
 from receiver.search.deliveries import among_ids, conditions_of
 from receiver.search.filters import DeliveryFilter
 
@@ -17,10 +17,9 @@ IDS_AT_ONCE = 500
 
 def replayable_ids(database: Database, wanted: DeliveryFilter) -> Iterator[list[int]]:
     """The ids of deliveries that have ended and whose body has not expired, in pages, oldest first."""
-    has_body = exists().where(BODIES.c.delivery_id == DELIVERIES.c.id)
     wanted_ones, last = conditions_of(wanted), 0
     while True:
-        statement = select(DELIVERIES.c.id).where(*wanted_ones, DELIVERIES.c.id > last, HAS_ENDED, has_body)
+        statement = select(DELIVERIES.c.id).where(*wanted_ones, DELIVERIES.c.id > last, HAS_ENDED, HAS_BODY)
         with database.read() as connection:
             ids = list(connection.execute(statement.order_by(DELIVERIES.c.id).limit(IDS_AT_ONCE)).scalars())
         if not ids:

@@ -19,6 +19,7 @@ from receiver.database.errors import explain
 from receiver.database.schema import Schema
 from receiver.database.urls import absent_file
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_source, survey_dialects
 from receiver.errors import HookmirrorError, PoolerError, WiringError
 from receiver.findings.standing import standing
@@ -31,6 +32,7 @@ from receiver.server.permissions import exposures
 from receiver.server.registry import Reading
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
+from receiver.shadowing import doubts_about
 from receiver.worker.liveness import is_here
 from receiver.worker.processes import Kind, Wiring, differences, running, shown
 
@@ -92,6 +94,7 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
     yield from (Check("wiring", False, str(error)) for error in wrong)
     if not wrong:
         yield Check("wiring", True, f"dialects {', '.join(sorted(dialects))}")
+    yield from (Check("wiring", True, doubt, doubtful=True) for doubt in doubts_about(settings.dialects, beside))
     if not settings.sources:
         yield Check("sources", False, "there is none: add a table [sources.<name>] to the settings file")
     for name, source in settings.sources.items():
@@ -108,6 +111,18 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         unsigned = ", takes unsigned webhooks" if source.allow_unsigned else ""
         yield Check(f"source {name}", True, f"speaks {built.dialect.name}, secrets: {secrets}{unsigned}, {api}")
         yield from (Check(f"source {name}", True, doubt, doubtful=True) for doubt in source.doubts)
+        yield from _trust(built)
+    yield from (Check("secrets", True, doubt, doubtful=True) for doubt in doubts_about_sources(sources))
+
+
+def _trust(source: Source) -> Iterator[Check]:
+    """The header that decides although nobody signed it."""
+    trusted = source.dialect.trusts_header
+    if trusted is not None:
+        says = (
+            f"trusts the header {trusted}, which its signature does not cover: it chooses the handler, and nothing else"
+        )
+        yield Check(f"source {source.name}", True, says, doubtful=True)
 
 
 def _misfits(dialects: Mapping[str, Dialect]) -> Iterator[WiringError]:

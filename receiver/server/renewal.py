@@ -15,6 +15,7 @@ from queue import SimpleQueue
 import structlog
 
 from receiver.dialects.dialect import Dialect
+from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_sources
 from receiver.errors import ConfigurationError, HookmirrorError
 from receiver.settings.settings import Settings, load
@@ -180,7 +181,7 @@ def _tell(renewal: Renewal) -> None:
         log.info("the new settings are in force", changed=", ".join(renewal.changed))
     else:
         log.info("read the settings again; no setting that can be adopted has changed")
-    for doubt in renewal.settings.doubts:
+    for doubt in [*renewal.settings.doubts, *doubts_about_sources(renewal.sources)]:
         log.warning(doubt)
     if renewal.needs_restart:
         log.warning("some new settings need a restart", settings=", ".join(renewal.needs_restart))

@@ -14,6 +14,7 @@ from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.database.schema import Schema
 from receiver.database.urls import absent_file
+from receiver.dialects.doubts import doubts_about_sources
 from receiver.dialects.sources import Source, build_sources, find_dialects
 from receiver.errors import ConfigurationError
 from receiver.findings.gathering import Facts
@@ -30,6 +31,7 @@ from receiver.server.renewal import Renewal, read_anew
 from receiver.server.upkeep import facts_of, retention_of
 from receiver.settings.environment import CONFIG_VARIABLE
 from receiver.settings.settings import Settings, load, settings_folder
+from receiver.shadowing import doubts_about
 from receiver.worker.processes import Kind, Wiring
 from receiver.worker.worker import Worker
 
@@ -138,9 +140,14 @@ def install(*, quiet: bool = False) -> Runtime:
             f"The settings have no source: name a TOML file in {CONFIG_VARIABLE} with a table "
             "[sources.<name>] for each account. docs/operations.md has an example."
         )
-    for doubt in settings.doubts:
+    runtime = Runtime(settings, beside=settings_folder())
+    for doubt in [
+        *settings.doubts,
+        *doubts_about(settings.dialects, settings_folder()),
+        *doubts_about_sources(runtime.sources),
+    ]:
         log.warning(doubt)
-    return Runtime(settings, beside=settings_folder())
+    return runtime
 
 
 def schema_of_packages() -> Schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from receiver import codec
+from receiver.dialects.headers import is_header_name
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
+from receiver.fixtures import headers_beside
+from receiver.header_values import NO_HEADERS
 from receiver.ingest.paths import HOOKS_PATH
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import told_with_type
@@ -81,20 +85,41 @@ def address(to: str, source: str) -> str:
     return to if parts.path.strip("/") else f"{to.rstrip('/')}{HOOKS_PATH}{source}"
 
 
-def send(source: Source, body: bytes, url: str) -> Sent:
-    """Sign or encrypt the body and post it. Raises `HookmirrorError` if there is no answer."""
+def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str]:
+    """The headers to send: those beside a fixture file or those usual for an event type, and those given as NAME:VALUE.
+
+    Raises `ConfigurationError` for one that is not valid as a header.
+    """
+    path = Path(what)
+    is_file = path.suffix == ".json" or path.exists()
+    headers = headers_beside(path) if is_file else source.dialect.usual_headers(what)
+    for each in given:
+        name, colon, value = each.partition(":")
+        if not colon or not is_header_name(name.strip()) or not value.isprintable() or not value.isascii():
+            raise ConfigurationError(f"--header takes NAME:VALUE in printable ASCII, and not {each!r}.")
+        headers = {old: text for old, text in headers.items() if old.lower() != name.strip().lower()}
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_HEADERS) -> Sent:
+    """Sign or encrypt the body and post it with these headers. Raises `HookmirrorError` if there is no answer."""
     verifier = source.dialect.verifier
     with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
         request = WebhookRequest(
             verifier.prepare(body, source.credentials),
+            [(name.lower().encode(), value.encode()) for name, value in headers.items()],
             target=_target_of(url),
             public_url=source.credentials.public_url,
             at=datetime.now(UTC),
         )
-        sealed, headers = verifier.sign(request, source.credentials)
+        sealed, signature = verifier.sign(request, source.credentials)
     try:
         response = httpx.post(
-            url, content=sealed, headers={"content-type": "application/json", **headers}, timeout=SEND_TIMEOUT
+            url,
+            content=sealed,
+            headers={"content-type": "application/json", **headers, **signature},
+            timeout=SEND_TIMEOUT,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HookmirrorError(

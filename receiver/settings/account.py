@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from receiver.errors import ConfigurationError
 from receiver.settings.timetable import Timetable, read_timetable
@@ -37,11 +37,17 @@ class SourceSettings(BaseModel):
     allow_unsigned: bool = False
     #: The application key inside the bodies, where they are encrypted.
     app_key: SecretStr | None = None
+    #: The token that the sender shows when it asks whether the address is ours.
+    challenge_token: SecretStr | None = None
+    #: The origins that may ask for consent to send here, such as "eventgrid.azure.net".
+    allowed_origins: list[str] = []
     #: The layout of encrypted bodies.
     cipher: str = "auto"
     #: The address of this source as it is registered at its sender, where that is another than `public_url` of the
     #: installation says.
     registered_url: str | None = None
+    #: What only its dialect knows: the table `[sources.<name>.settings]`, which the dialect's own model checks.
+    settings: dict[str, Any] = Field(default={}, repr=False)
     #: The source's own API, for hydrating and reconciling.
     api_url: str | None = None
     #: The API's key or user name.
@@ -53,7 +59,9 @@ class SourceSettings(BaseModel):
     #: When workers reconcile the source by themselves, in UTC: "daily 02:10" and the like; never, unless set.
     reconcile: str | None = None
 
-    @field_validator("secrets", "webhook_secrets", "app_key", "api_key", "api_secret")
+    _own: Any = PrivateAttr(None)
+
+    @field_validator("secrets", "webhook_secrets", "app_key", "challenge_token", "api_key", "api_secret")
     @classmethod
     def _ends_in_no_line_end(cls, given: Any) -> Any:
         if any(text.strip("\r\n") != text for _, text in _texts(given)):
@@ -83,6 +91,11 @@ class SourceSettings(BaseModel):
         return text or None
 
     @property
+    def own(self) -> Any:
+        """`settings` as the model that the dialect declares; None if it declares none, or nothing was wired yet."""
+        return self._own
+
+    @property
     def reconcile_timetable(self) -> Timetable | None:
         return None if self.reconcile is None else read_timetable(self.reconcile)
 
@@ -99,7 +112,7 @@ class SourceSettings(BaseModel):
         return [
             f"{name} of the source {self.name} has blanks around it, which are part of it: remove them, unless the "
             "sender has them too."
-            for field in ("secrets", "webhook_secrets", "app_key", "api_key", "api_secret")
+            for field in ("secrets", "webhook_secrets", "app_key", "challenge_token", "api_key", "api_secret")
             for name, text in _texts(getattr(self, field), field)
             if text.strip() != text and text.strip()
         ]

@@ -12,6 +12,8 @@ class Limits(BaseModel):
 
     #: Bytes of the largest body that is read.
     max_body_bytes: int = Field(default=1_048_576, ge=1_024)
+    #: Events that one body may tell of; a body with more is kept as one dead delivery.
+    max_events_per_body: int = Field(default=1_000, ge=1, le=10_000)
     #: Bytes of complete bodies that may wait in memory for their commit; past it the answer is 503.
     max_waiting_bytes: int = Field(default=67_108_864, ge=1_048_576)
     #: Bytes of heads and bodies that have begun to arrive; past it the largest and slowest are ended.

@@ -46,6 +46,8 @@ class Signature(Verifier):
     listed_in: str = ""
     #: Whether the function uses the URL that the sender called.
     needs_url: bool = False
+    #: A regular expression that a secret of this sender matches as it is written; another one is told at start.
+    looks_like: str = ""
     #: Reads the unverified body and names the secret to try first.
     hint: Callable[[bytes], str | None] | None = None
 

@@ -6,7 +6,7 @@ Verifying and signing do no I/O and read no clock: a request comes in, a verdict
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from receiver.verify.request import WebhookRequest
 
@@ -37,6 +37,8 @@ class Credentials:
     cipher: str = "auto"
     #: The address of the source as its sender knows it; empty if the settings do not say it.
     public_url: str = ""
+    #: The settings that only the dialect knows, as its own model; None if it declares none.
+    own: Any = field(default=None, repr=False)
 
     @property
     def unused_without_encryption(self) -> str | None:

@@ -15,8 +15,8 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from receiver.database.errors import RUNS_AGAIN, is_transient
-from receiver.dialects.dialect import Handler
-from receiver.envelope import Envelope, Event
+from receiver.dialects.handlers import Handler
+from receiver.envelope import Bundle, Envelope, Event
 from receiver.errors import Discard, Retry, Unreadable
 from receiver.inbox.attempts import AttemptDetails, AttemptResult, shortened
 from receiver.inbox.leases import Claimed
@@ -40,6 +40,8 @@ class Attempt:
 
     delivery: Claimed
     envelope: Envelope | None = None
+    #: The body tells of several events, and the delivery has been all of it so far.
+    unfolds: Bundle | None = None
     handler: Handler | None = None
     event: Event[object] | None = None
     writes: list[Write] = field(default_factory=list)
@@ -71,7 +73,7 @@ class Attempt:
     def forget(self) -> None:
         """Drop all large fields, after the attempt was settled."""
         self.delivery = self.delivery._replace(plain=None)
-        self.envelope = self.event = None
+        self.envelope = self.event = self.unfolds = None
         self.writes = []
 
     def note(self, error: BaseException) -> str:

@@ -19,7 +19,7 @@ from time import monotonic, perf_counter_ns
 import httpx
 import structlog
 
-from receiver.dialects.dialect import Handler
+from receiver.dialects.handlers import Handler
 from receiver.dialects.sources import Source
 from receiver.errors import ApiError
 from receiver.inbox.attempts import microseconds_since

@@ -1,15 +1,17 @@
-"""Reading: from the bodies of claimed deliveries to the events that handlers take."""
+"""ReadBody: from the bodies of claimed deliveries to the events that handlers take."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
 from receiver.dialects.sources import Source
-from receiver.envelope import Envelope, Event
+from receiver.envelope import Bundle, Envelope, Event, ReadBody
 from receiver.errors import Discard, Unreadable
+from receiver.inbox.bundles import NO_EVENTS
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.likeness import no_handler_takes
@@ -24,17 +26,23 @@ PORTION_BYTES = 1024 * 1024
 
 
 def portions(attempts: Sequence[Attempt]) -> Iterator[Sequence[Attempt]]:
-    """Divide attempts into portions by the bytes of their bodies, to bound the memory of parsed data."""
+    """Divide attempts into portions by the bytes of their bodies, to bound the memory of parsed data.
+
+    A body that several share counts once.
+    """
     portion: list[Attempt] = []
-    size = 0
+    size, before = 0, 0
     for attempt in attempts:
-        bytes_of_body = len(attempt.delivery.plain or b"")
+        delivery = attempt.delivery
+        bytes_of_body = 0 if delivery.body_id == before else len(delivery.plain or b"")
         if portion and size + bytes_of_body > PORTION_BYTES:
             yield portion
             portion, size = [], 0
         portion.append(attempt)
         size += bytes_of_body
+        before = delivery.body_id
     yield portion
+    _last.forget()
 
 
 def read(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedule, *, now: datetime) -> None:
@@ -53,7 +61,8 @@ def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedul
     if delivery.plain is None:
         raise Unreadable("The body has expired, so the delivery cannot be processed.")
     source = sources[delivery.source]
-    envelope = attempt.envelope = source.read(delivery.plain)
+    envelope = attempt.envelope = _envelope(attempt, source, delivery.plain)
+    envelope.date(delivery.received_at)
     attempt.handler = source.dialect.handler_for(envelope.event_type)
     if attempt.handler is None:
         raise Discard(no_handler_takes(envelope.event_type, source.dialect.event_types))
@@ -73,6 +82,46 @@ def parse(attempt: Attempt, sources: Mapping[str, Source], retries: RetrySchedul
         is_last=retries.exhausted(delivery.attempt),
         api_lag=timedelta(seconds=source.settings.api_lag_seconds),
     )
+
+
+def _envelope(attempt: Attempt, source: Source, plain: bytes) -> Envelope:
+    """What the delivery's body says, or its item of that.
+
+    Raises `Unreadable`, and `Discard` for a body without events.
+    """
+    item = attempt.delivery.item
+    if item is not None:
+        found = _last.read(source, plain)
+        return (Bundle((found,)) if isinstance(found, Envelope) else found).item(item)
+    found = source.read(plain)
+    if isinstance(found, Envelope):
+        return found
+    if not found.items:
+        raise Discard(NO_EVENTS)
+    attempt.unfolds = found
+    return found.item(0)
+
+
+class _LastBundle(threading.local):
+    """What was read last on this thread: the items of one body come one behind the other, and it is parsed once."""
+
+    plain: bytes | None = None
+    source: Source | None = None
+    found: ReadBody | None = None
+
+    def read(self, source: Source, plain: bytes) -> ReadBody:
+        if self.found is None or self.plain is not plain or self.source is not source:
+            self.forget()
+            self.found = source.read(plain)
+            self.plain, self.source = plain, source
+        return self.found
+
+    def forget(self) -> None:
+        """Let go of what may be a hundred times as large as its body."""
+        self.plain = self.source = self.found = None
+
+
+_last = _LastBundle()
 
 
 def _warn_of_the_future(delivery: Claimed, envelope: Envelope) -> None:

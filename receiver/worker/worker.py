@@ -137,6 +137,7 @@ class Worker:
         for attempt in attempts:
             with self._guarded(attempt, "the dialect's envelope"):
                 read(attempt, self._sources, self._retries, now=self._clock())
+        self._unfold(attempts)
         self._hydration.sort(attempts)
         left = self._settle_ready(attempts, ready)
         while left:
@@ -146,6 +147,13 @@ class Worker:
                 break
         left = self._settle_ready(left, apart)
         self._put_back([attempt for attempt in left if not attempt.under_way])
+
+    def _unfold(self, attempts: Sequence[Attempt]) -> None:
+        """Of bodies that were not readable before and tell of several events: make each event a delivery."""
+        for attempt in attempts:
+            if attempt.unfolds is not None:
+                self._inbox.unfold(attempt.delivery, attempt.unfolds)
+                attempt.delivery = attempt.delivery._replace(item=0)
 
     def _settle_ready(
         self, attempts: Sequence[Attempt], choose: Callable[[Sequence[Attempt]], Sequence[Attempt]]

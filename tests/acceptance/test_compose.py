@@ -140,6 +140,19 @@ def test_everything_passes_on_the_private_port(composition: Composition):
     assert httpx.get(f"{url}/readyz").json()["status"] == "ready"
 
 
+def test_people_reach_the_console_on_the_private_port_alone(composition: Composition, outside: httpx.Client):
+    command = [composition.command("console", "console")[0], "console-link"]
+    environment = composition.environment("console")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    link = done.stdout.strip()
+    assert link.startswith("http://127.0.0.1:8081/console/sign-in?link=")
+    query = link.partition("/console")[2]
+    headers = {"Host": "127.0.0.1:8081"}
+    answer = httpx.get(f"{composition.url('proxy', 8081)}/console{query}", headers=headers, timeout=TIMEOUT)
+    assert (answer.status_code, "Sign in as" in answer.text) == (200, True)
+    assert outside.get(f"/console{query}").status_code == 404
+
+
 def test_a_body_that_an_endpoint_would_take_passes_and_a_larger_one_does_not(outside: httpx.Client):
     largest = Settings.model_fields["max_body_bytes"].default
     content = b" " * largest

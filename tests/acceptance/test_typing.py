@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
-import venv
-import zipfile
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from wheels import build_wheel, install_wheel
 
 #: Every `ignore` stands for an error that must be found: strict refuses one that is not needed.
 SHOP = """
@@ -77,15 +73,7 @@ def test_it(webhooks: Webhooks) -> None:
 def python(tmp_path_factory) -> Path:
     """The Python of an environment that has the wheel, beside what else is installed here."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=60)
-    venv.create(folder / "environment", with_pip=False)
-    (packages,) = (folder / "environment").glob("lib/python*/site-packages")
-    (wheel,) = (folder / "dist").glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(packages)
-    (packages / "beside.pth").write_text(sysconfig.get_path("purelib"))
-    return folder / "environment" / "bin" / "python"
+    return install_wheel(build_wheel(folder / "dist"), folder / "environment")
 
 
 def test_a_users_project_passes_strict_type_checks_on_the_installed_wheel(python, tmp_path):

@@ -5,13 +5,10 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from browsing import DESKTOP, HEIGHTS, PHONE, Scheme, barriers, overflow, shorten, widest
+from browsing import DESKTOP, HEAVIEST, HEIGHTS, PHONE, Scheme, barriers, overflow, shorten, widest
 from console_addresses import addresses, pages_by_name
 
 PAGES = pages_by_name()
-
-#: Bytes of a page with everything that it loads.
-HEAVIEST = 120_000
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -41,7 +38,7 @@ def test_a_page_weighs_at_most_120_kilobytes_with_all_that_it_loads(browsing, st
     for address in addresses(PAGES[name], stock):
         browsing.watch.responses.clear()
         browsing.open(address)
-        weights = {each.url: len(each.body()) for each in browsing.watch.responses if each.status == 200}
+        weights = browsing.watch.weights()
         assert sum(weights.values()) <= HEAVIEST, weights
 
 

@@ -17,7 +17,10 @@ from serving import SECRET_KEY, Served, serving, wait_until
 from sqlalchemy import delete, insert, text
 from sqlmodel import SQLModel
 
+from handlers.sigma import sigma
+from receiver import ChallengeRefused, ChallengeRequest, SenderReply
 from receiver.api.tokens import Scope
+from receiver.dialects.challenges import METHODS, Challenge
 from receiver.findings.finding import Finding
 from receiver.findings.record import update_record
 from receiver.inbox.tables import BODIES
@@ -98,6 +101,11 @@ ASKED = [
     Asked(403, "/api/v1/deliveries/{processed}/try", "POST", scope=Scope.READ),
     Asked(404, "/api/v1/deliveries/1/try", "POST"),
     Asked(409, "/api/v1/deliveries/{processed}/try", "POST"),
+    Asked(202, "/api/v1/try?ids={waiting},{processed}", "POST"),
+    Asked(400, "/api/v1/try", "POST"),
+    Asked(401, "/api/v1/try?ids={waiting}", "POST", scope=None),
+    Asked(403, "/api/v1/try?ids={waiting}", "POST", scope=Scope.READ),
+    Asked(409, "/api/v1/try?ids={processed}", "POST"),
     Asked(200, "/api/v1/actions?limit=1"),
     Asked(400, "/api/v1/actions?run=x"),
     Asked(401, "/api/v1/actions", scope=None),
@@ -113,6 +121,10 @@ ASKED = [
     Asked(400, "/api/v1/runs/{paused_run}?colour=red"),
     Asked(401, "/api/v1/runs/{paused_run}", scope=None),
     Asked(404, "/api/v1/runs/999"),
+    Asked(200, "/api/v1/runs/{paused_run}/rows?after=1&limit=1"),
+    Asked(400, "/api/v1/runs/{paused_run}/rows?after=x"),
+    Asked(401, "/api/v1/runs/{paused_run}/rows", scope=None),
+    Asked(404, "/api/v1/runs/999/rows"),
     Asked(200, "/api/v1/runs/{planned_run}/start?reason=because", "POST"),
     Asked(200, "/api/v1/runs/{paused_run}/resume", "POST"),
     Asked(200, "/api/v1/runs/{running_run}/pause", "POST"),
@@ -180,6 +192,10 @@ ASKED = [
     Asked(200, "/api/v1/findings?all=true"),
     Asked(400, "/api/v1/findings?all=perhaps"),
     Asked(401, "/api/v1/findings", scope=None),
+    Asked(200, "/api/v1/findings/{finding}"),
+    Asked(400, "/api/v1/findings/{finding}?all=true"),
+    Asked(401, "/api/v1/findings/{finding}", scope=None),
+    Asked(404, "/api/v1/findings/nothing"),
     Asked(200, "/api/v1/findings/{finding}/acknowledge", "POST"),
     Asked(400, "/api/v1/findings/{finding}/acknowledge?colour=red", "POST"),
     Asked(401, "/api/v1/findings/{finding}/acknowledge", "POST", scope=None),
@@ -200,6 +216,10 @@ ASKED = [
     Asked(200, "/api/v1/refused?source=sigma&limit=1"),
     Asked(400, "/api/v1/refused?cursor=x"),
     Asked(401, "/api/v1/refused", scope=None),
+    Asked(200, "/api/v1/refused/{refused}"),
+    Asked(400, "/api/v1/refused/{refused}?source=sigma"),
+    Asked(401, "/api/v1/refused/{refused}", scope=None),
+    Asked(404, "/api/v1/refused/1"),
     *(Asked(200, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
     *(Asked(400, f"/api/v1/refused/sticky/{verb}?reason=no", "POST") for verb in ("verify", "drop")),
     *(Asked(401, f"/api/v1/refused/sticky/{verb}", "POST", scope=None) for verb in ("verify", "drop")),
@@ -215,10 +235,12 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/deliveries/1"),
     Asked(503, "/api/v1/deliveries/1/replay", "POST"),
     Asked(503, "/api/v1/deliveries/1/try", "POST"),
+    Asked(503, "/api/v1/try?ids=1", "POST"),
     Asked(503, "/api/v1/actions"),
     Asked(503, "/api/v1/runs"),
     Asked(503, "/api/v1/runs?state=dead", "POST"),
     Asked(503, "/api/v1/runs/1"),
+    Asked(503, "/api/v1/runs/1/rows"),
     *(Asked(503, f"/api/v1/runs/1/{verb}?reason=because", "POST") for verb in ("start", "pause", "resume", "cancel")),
     *(Asked(503, f"/api/v1/catalog/{table}") for table in TABLES),
     *(Asked(503, f"/api/v1/catalog/{table}/made/1") for table in TABLES),
@@ -230,7 +252,9 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/sources"),
     Asked(503, "/api/v1/sources/sigma"),
     *(Asked(503, f"/api/v1/{noun}") for noun in ("findings", "faults", "tallies", "refused", "processes")),
+    Asked(503, "/api/v1/findings/nothing"),
     Asked(503, "/api/v1/findings/nothing/acknowledge", "POST"),
+    Asked(503, "/api/v1/refused/1"),
     *(Asked(503, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
 ]
 
@@ -290,7 +314,8 @@ def ids(served: Served) -> dict[str, str]:
     update_record(served.beside, [finding], now=now)
     served.post("sigma", b"\xff", {"X-Sigma-Signature": "sha256=" + "0" * 64})
     served.app._keeper.flush()
-    return found | {"waiting": waiting, "finding": finding.id} | _runs(served)
+    refused = served.get("/api/v1/refused").json()["items"][0]["id"]
+    return found | {"waiting": waiting, "finding": finding.id, "refused": refused} | _runs(served)
 
 
 def _runs(served: Served) -> dict[str, str]:
@@ -386,6 +411,37 @@ def test_a_webhook_that_cannot_be_stored_is_answered_as_the_document_says(ill: S
     check(document, "POST", "/hooks/sigma", answer)
 
 
+#: What a source answers to requests that may be challenges, by what they ask.
+CHALLENGED = {"right": 200, "wrong": 403, "nobody": 404, "other": 405, "broken": 503}
+
+
+@pytest.fixture
+def challenged(monkeypatch):
+    def answer(asked: ChallengeRequest) -> SenderReply | None:
+        if asked.query.get("c") == "wrong":
+            raise ChallengeRefused("The token is not the one of this source.")
+        if asked.query.get("c") == "broken":
+            raise ZeroDivisionError
+        return asked.echo("c") if asked.query.get("c") == "right" else None
+
+    monkeypatch.setattr(sigma, "challenges", (Challenge(answer, METHODS, before_verifying=True),))
+
+
+@pytest.mark.parametrize("asked", CHALLENGED)
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_a_challenge_is_answered_as_the_document_says(served: Served, document, challenged, method, asked):
+    path = f"/hooks/{'nobody' if asked == 'nobody' else 'sigma'}"
+    answer = served.client.request(method, f"{path}?c={asked}")
+    assert answer.status_code == CHALLENGED[asked], answer.text
+    check(document, method, path, answer)
+
+
+def test_a_challenge_by_post_is_refused_as_the_document_says(served: Served, document, challenged):
+    answer = served.client.post("/hooks/sigma?c=wrong", content=b"")
+    assert answer.status_code == 403
+    check(document, "POST", "/hooks/sigma", answer)
+
+
 def test_every_answer_in_the_document_is_given_above(document):
     shown = {
         (method.upper(), path, int(status))
@@ -402,7 +458,8 @@ def test_every_answer_in_the_document_is_given_above(document):
         (each.method, template(document, each.path.format_map(anything)), each.status)
         for each in [*ASKED, *ASKED_IN_VAIN]
     }
-    posted = {("POST", "/hooks/{source}", status) for status in (*(status for status, *_ in POSTED.values()), 503)}
+    posted = {("POST", "/hooks/{source}", status) for status in (*(status for status, *_ in POSTED.values()), 403, 503)}
+    posted |= {(method, "/hooks/{source}", status) for method in ("GET", "OPTIONS") for status in CHALLENGED.values()}
     assert shown == asked | posted
 
 

@@ -20,6 +20,7 @@ from serving import Served, serving, wait_until
 from shopping import NOON, named, new_shop
 from sqlalchemy import select
 from sqlalchemy.exc import DataError
+from structlog.testing import capture_logs
 
 from handlers.catalog import Product
 from receiver.dialects.sources import Source
@@ -346,3 +347,14 @@ def _history(lend_database, folder, events: Sequence[tuple[str, int, str | None]
             assert verify_again(kit.inbox, listening).left == 0
         kit.drain()
         return _outcome(kit)
+
+
+def test_the_log_and_not_the_answer_names_the_likely_mistake_once(kit, source):
+    theirs = replace(source, name="other", credentials=NEW)
+    keeper = Keeper(kit.inbox, {"shop": source, "other": theirs}, BOUNDS)
+    with capture_logs() as logs:
+        for _ in range(3):
+            keeper.offer(signed(source, b"{}"), WRONG)
+            keeper.flush()
+    told = [line for line in logs if line["event"] == "the likely reason why signatures of a source are wrong"]
+    assert [line["likely"].partition(":")[0] for line in told] == ["It fits with a secret of the source other"]

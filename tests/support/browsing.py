@@ -31,6 +31,9 @@ HEIGHTS = {PHONE: 740, DESKTOP: 800}
 #: Milliseconds for whatever a page is waited for.
 TIMEOUT_MS = 15_000
 
+#: Bytes of a page with everything that it loads.
+HEAVIEST = 120_000
+
 #: Ranks of axe's findings that no page may have.
 SERIOUS = {"serious", "critical"}
 
@@ -38,7 +41,11 @@ SERIOUS = {"serious", "critical"}
 ROWS_FOR_AXE = 8
 
 #: Switches of Chromium: no name is looked up, so that nothing is fetched from elsewhere whatever a page says.
-SWITCHES = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost", "--disable-gpu")
+SWITCHES = (
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+    "--disable-gpu",
+    "--disable-lcd-text",
+)
 
 
 class Scheme(StrEnum):
@@ -89,6 +96,10 @@ class Watch:
         """Fail with what was noted, once."""
         faults, self.faults = self.faults, []
         assert not faults, "\n".join(faults)
+
+    def weights(self) -> dict[str, int]:
+        """Bytes of everything that was loaded, by its address."""
+        return {each.url: len(each.body()) for each in self.responses if each.status == 200}
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type not in {"error", "warning"}:

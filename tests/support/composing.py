@@ -80,6 +80,8 @@ class Composition:
         text = text.replace("/run/secrets/hookmirror.toml", str(self.folder / "hookmirror.toml"))
         if self._postgres is not None:
             text = text.replace("@postgres:5432", f"@127.0.0.1:{self._postgres.port}")
+        # The console's name is also a word of its own: a path, a command, an upstream.
+        text = re.sub(r"(?<![\w./-])console(?=:8000)", lambda _: self.address("console"), text)
         for name in ("endpoint-1", "endpoint-2", "proxy", "simulator"):
             text = re.sub(rf"(?<![\w.-]){name}(?![\w.-])", self.address(name), text)
         if container:

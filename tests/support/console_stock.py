@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from hostile_texts import HOSTILE_BODIES, HOSTILE_TEXTS, as_body, hostile_event
 from senders import sent
 from serving import SECRET_KEY, Served, serving, wait_until
 from sqlalchemy import delete, insert, select
@@ -29,8 +30,10 @@ from simulator.testing import Simulated, SimulatedSystem
 #: Events of each simulated system's random history.
 EVENTS = 12
 
+MINUTE = timedelta(minutes=1)
+
 #: The past that is made up: how often the history is repeated, and how far apart.
-REMEMBERED, REMEMBERED_EVERY = 40, timedelta(minutes=6)
+REMEMBERED, REMEMBERED_EVERY = 40, 6 * MINUTE
 
 #: The SKU that journeys look for, and its row.
 SKU, TABLE, SOURCE = "4711", "products", "iimmpact"
@@ -75,9 +78,16 @@ class ConsoleStock:
         self.settle()
         return delivery
 
+    def refuse(self, content: bytes, text: str) -> None:
+        """Post what no secret verifies, with this text in the headers that are kept, as far as HTTP takes it."""
+        name = "".join(letter for letter in text if " " <= letter <= "~")[:200].strip()
+        headers = {"X-Webhook-Signature": f"sha256={name}", "User-Agent": name or "-", "Content-Type": name or "-"}
+        assert self.served.post(SOURCE, content, headers).status_code in (400, 401)
+
     def settle(self) -> None:
-        """Wait until the worker has ended whatever arrived."""
-        wait_until(lambda: self.served.count("deliveries", "ended_at IS NULL") == 0, "the worker")
+        """Wait until the worker has ended whatever arrived, or has tried it in vain."""
+        untried = "ended_at IS NULL AND (attempts = 0 OR state = 'processing')"
+        wait_until(lambda: self.served.count("deliveries", untried) == 0, "the worker")
 
     def plan(self, **query: str) -> str:
         """Plan a run; returns its id once it is planned."""
@@ -112,6 +122,36 @@ class ConsoleStock:
         answer = self.served.get(f"{path}?{query_text}".replace(" ", "%20"), scope=Scope.OPERATE, method="POST")
         assert answer.status_code in (200, 202), answer.text
         return answer.json()
+
+
+@contextmanager
+def hostile_console(database_url: str) -> Iterator[ConsoleStock]:
+    """An installation whose senders write hostile texts wherever they can."""
+    simulated = Simulated()
+    try:
+        # Nobody listens there: only its secret and its API are wanted.
+        system = simulated.start(SOURCE, to="http://127.0.0.1:9/hooks")
+        settings = {"with_worker": True, "console": True, "sources": {SOURCE: system.settings}}
+        with serving(database_url, **settings) as served:
+            stock = ConsoleStock(served, {SOURCE: system})
+            _tell_hostile(stock)
+            yield stock
+    finally:
+        simulated.close()
+
+
+def _tell_hostile(stock: ConsoleStock) -> None:
+    for name, text in HOSTILE_TEXTS.items():
+        stock.deliveries[name] = stock.tell(as_body(hostile_event(text)))
+        stock.deliveries[f"{name} unhandled"] = stock.tell(as_body(hostile_event(text, verb=text)))
+        stock.refuse(as_body(hostile_event(text)), text)
+    for name, content in HOSTILE_BODIES.items():
+        stock.deliveries[name] = stock.tell(content)
+        stock.refuse(content, name)
+    rows = stock.ask(f"/api/v1/catalog/{TABLE}")["items"]
+    stock.rows = {row["external_id"]: (TABLE, SOURCE, row["external_id"]) for row in rows}
+    stock.runs["planned"] = stock.plan(source=SOURCE)
+    stock.examine()
 
 
 @contextmanager
@@ -167,18 +207,17 @@ def _remember(stock: ConsoleStock) -> None:
 def _contradict(stock: ConsoleStock) -> None:
     """One product with a late delivery, whose source then changes it without telling."""
     shop = stock.systems[SOURCE]
-    shop.create(kind="product", product_code=SKU, display_name="Lamp")
-    # Its id there is another than its SKU.
-    product = next(each for each in shop.system.alive("product") if each.data["product_code"] == SKU)
-    stock.rows["contradicted"] = (TABLE, SOURCE, product.id)
+    lamp = shop.create(kind="product", product_code=SKU, display_name="Lamp")
+    stock.rows["contradicted"] = (TABLE, SOURCE, lamp.external_id)
+    shop.update(lamp, display_name="Bright lamp")
     shop.wait()
     stock.settle()
+    newest, first = stock.ask(f"/api/v1/deliveries?source={SOURCE}&entity=product:{SKU}")["items"]
+    stock.deliveries |= {"first": first["id"], "newest": newest["id"]}
+    data = shop.system.resources[lamp.family].data
     now = datetime.now(UTC)
-    minutes = {"first": 30, "newest": -1, "late": 15}
-    for name, told in (("first", "Lamp"), ("newest", "Bright lamp"), ("late", "Old lamp")):
-        at = now - timedelta(minutes=minutes[name])
-        stock.deliveries[name] = stock.tell(_body(product.id, product.data | {"display_name": told}, at))
-    shop.system.alter(product.family, now + timedelta(minutes=2), display_name="Brightest lamp")
+    stock.deliveries["late"] = stock.tell(_body(SKU, data | {"display_name": "Old lamp"}, now - 15 * MINUTE))
+    shop.system.alter(lamp.family, now, display_name="Brightest lamp")
 
 
 def _break(stock: ConsoleStock) -> None:

@@ -46,6 +46,7 @@ PAGES = (
         show=show_overview,
         menu="Overview",
         parameters=(PERIOD,),
+        live=("deliveries", "runs", "findings"),
     ),
 )
 

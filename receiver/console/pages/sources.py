@@ -64,6 +64,7 @@ PAGES = (
         command="hookmirror sources",
         show=show_sources,
         menu="Sources",
+        live=("deliveries", "runs", "findings"),
     ),
     ConsolePage(
         name="source",
@@ -74,6 +75,7 @@ PAGES = (
         command="hookmirror sources {source}",
         show=show_one_source,
         parameters=(PERIOD,),
+        live=("deliveries", "runs", "findings"),
     ),
 )
 

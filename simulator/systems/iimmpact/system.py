@@ -133,6 +133,9 @@ class Iimmpact(SingleEntitySystem[Resource]):
         resource = self._invent(kind, parent)
         only(attributes, [*resource.data])
         resource.data |= attributes
+        if kind == "product":
+            # Its code is its id.
+            resource.id = resource.data["product_code"]
         self.resources.add(resource.family, resource, at=at)
         return [*before, self._announce(resource, "created", at)]
 

@@ -75,6 +75,19 @@ def test_its_wheel_holds_every_module_and_everything_else_that_is_read(wheel: zi
         assert {str(path.relative_to(ROOT)) for path in files} <= set(names)
 
 
+def test_a_page_of_the_console_opens_from_its_wheel(wheel: zipfile.ZipFile, tmp_path: Path):
+    wheel.extractall(tmp_path)
+    script = (
+        "import receiver.console.rendering as rendering\n"
+        "from receiver.console.static_files import static_files\n"
+        "print(rendering.__file__, len(static_files()))\n"
+        "rendering.compile_templates()\n"
+    )
+    command, environment = [sys.executable, "-P", "-c", script], os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(tmp_path / "receiver" / "console" / "rendering.py"), "5"]
+
+
 def test_its_wheel_has_the_entry_points(wheel: zipfile.ZipFile):
     (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     assert "hookmirror = receiver.cli:main" in wheel.read(name).decode()

@@ -37,8 +37,13 @@ def service(request) -> dict[str, list[str]]:
     return settings(request.param)
 
 
-def test_there_is_a_unit_for_the_endpoint_one_for_workers_and_one_for_followers():
-    names = ["hookmirror-follow@.service", "hookmirror-worker@.service", "hookmirror.service"]
+def test_there_is_a_unit_for_each_kind_of_process():
+    names = [
+        "hookmirror-console.service",
+        "hookmirror-follow@.service",
+        "hookmirror-worker@.service",
+        "hookmirror.service",
+    ]
     assert [unit.name for unit in SERVICES] == names
 
 

@@ -9,6 +9,7 @@ import re
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -80,7 +81,9 @@ class Application:
         self.incoming = Incoming(limits)
         self.connections = Connections(limits, self.incoming)
         parts: Any = {"limits": limits, "incoming": self.incoming, "admit": self._admit}
-        self.endpoint = Endpoint({"shop": object()}, _accept, **parts)  # type: ignore[dict-item]
+        dialect = SimpleNamespace(challenges=(), on_accept=None, on_refusal=None)
+        shop: Any = SimpleNamespace(name="shop", dialect=dialect)
+        self.endpoint = Endpoint({"shop": shop}, _accept, **parts)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked += 1

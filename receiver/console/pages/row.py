@@ -1,0 +1,187 @@
+"""A row: why each of its values is what it is, what its source says now, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from receiver.api.ask import AskedRow
+from receiver.api.catalog import Tables
+from receiver.api.operations import Parameter
+from receiver.api.parameters import number
+from receiver.api.provenance import WhyColumn, WhyRow
+from receiver.console.asked_source import AnsweredQuestion, answered_question
+from receiver.console.page import Button, ConsolePage
+from receiver.console.timeline import TimelineEntry, timeline
+from receiver.console.visit import Visit
+from receiver.errors import NotFound, Unavailable
+from receiver.mirror.versions import AHEAD
+from receiver.schemas import Moment
+from receiver.search.changes import Change
+
+#: The action that asked the source, whose answer the page shows.
+ASKED: Parameter[int | None] = Parameter(
+    "asked", {"type": "string"}, "The action that asked the source.", number("asked"), None
+)
+
+PATH_OF_A_ROW = "/mirror/{table}/{source}/{external_id:path}"
+
+#: Columns of every row, which the page tells in words.
+SHARED = frozenset({"source", "external_id", "active", "changed_at", "deactivated_at", "tie"})
+
+
+class HeldRow(msgspec.Struct, frozen=True):
+    """The columns that every row has."""
+
+    source: str
+    external_id: str
+    active: bool
+    changed_at: Moment
+    deactivated_at: Moment | None
+    tie: bool
+
+
+class RowWithHistory(msgspec.Struct, frozen=True):
+    """A row of any table, with its newest changes."""
+
+    row: msgspec.Raw
+    history: list[Change]
+
+
+class RowShown(NamedTuple):
+    """What the template shows."""
+
+    table: str
+    source: str
+    external_id: str
+    #: None if nothing has ever been heard of it.
+    held: HeldRow | None
+    #: The columns of its own, by name.
+    values: dict[str, Any]
+    why: WhyRow | None
+    #: Why nobody could say why; empty if somebody could.
+    why_not: str
+    #: What is said on top, because it matters more than the values.
+    notes: list[str]
+    #: The run of the reconcile that brought a column, where it is known.
+    runs: dict[str, str]
+    asked: AnsweredQuestion | None
+    timeline: list[TimelineEntry]
+
+
+def show_row(visit: Visit) -> RowShown:
+    """All about one row. Raises `NotFound` for a table that the mirror does not have."""
+    table, source, external_id = (visit.path[name] for name in ("table", "source", "external_id"))
+    if table not in visit.ask(Tables, "list_tables").tables:
+        raise NotFound(f"The mirror has no table {table[:64]!r}: see the tables of the mirror.")
+    found = _found(visit)
+    why, why_not = _why(visit) if found is not None else (None, "")
+    history = found.history if found is not None else []
+    held = None if found is None else msgspec.json.decode(found.row, type=HeldRow)
+    return RowShown(
+        table=table,
+        source=source,
+        external_id=external_id,
+        held=held,
+        values={} if found is None else _own_values(found.row),
+        why=why,
+        why_not=why_not,
+        notes=[*_notes(why)],
+        runs=_runs(history),
+        asked=answered_question(visit, visit.value(ASKED), why, history),
+        timeline=timeline(history, why),
+    )
+
+
+def path_of_row(table: str, source: str, external_id: str, **query: str) -> str:
+    """The path of a row's page below the console."""
+    path = "/".join(quote(part, safe="") for part in (table, source, external_id))
+    return f"/mirror/{path}" + (f"?{urlencode(query)}" if query else "")
+
+
+def _found(visit: Visit) -> RowWithHistory | None:
+    try:
+        return visit.ask(RowWithHistory, "show_row", **visit.path)
+    except NotFound:
+        return None
+
+
+def _why(visit: Visit) -> tuple[WhyRow | None, str]:
+    """Why it is as it is; or why that cannot be said now, for the values are worth showing anyway."""
+    try:
+        return visit.ask(WhyRow, "explain_row", **visit.path), ""
+    except Unavailable as error:
+        return None, error.message
+
+
+def _own_values(row: msgspec.Raw) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.json.decode(row).items() if name not in SHARED}
+
+
+def _notes(why: WhyRow | None) -> Iterator[str]:
+    for column in why.columns if why else ():
+        if column.tie:
+            yield f"{column.column}: two deliveries of the same moment disagreed; the later arrival won."
+        if _is_misdated(column):
+            yield f"{column.column}: dated in the future by its source, so no newer news can win; a reconcile mends it."
+    if why and why.differing:
+        yield f"The kept deliveries, run again, say something else about {', '.join(why.differing)}."
+    if why and why.lost_with_parent:
+        yield f"It is not active because {why.lost_with_parent.external_id}, which it belongs to, lost its rows."
+
+
+def _is_misdated(column: WhyColumn) -> bool:
+    return column.changed_at > column.origin.arrived_at + AHEAD
+
+
+def _runs(history: list[Change]) -> dict[str, str]:
+    """The run that last changed each column, for columns that a run changed last."""
+    newest: dict[str, str | None] = {}
+    for change in history:
+        for column in change.after:
+            newest.setdefault(column, change.run)
+    return {column: run for column, run in newest.items() if run is not None}
+
+
+def _asked_at(_: Visit, answer: AskedRow) -> str:
+    """The row's page with what the source answered."""
+    return path_of_row(answer.table, answer.source, answer.external_id, asked=answer.action)
+
+
+PAGES = (
+    ConsolePage(
+        name="row",
+        path=PATH_OF_A_ROW,
+        title="A row",
+        template="row.html",
+        operation="show_row",
+        command="hookmirror row {table} {source} {external_id}",
+        show=show_row,
+        parameters=(ASKED,),
+    ),
+)
+
+BUTTONS = (
+    Button(
+        name="ask_source",
+        path=f"{PATH_OF_A_ROW}/ask",
+        label="Ask the source",
+        operation="ask_source",
+        command="hookmirror ask {table} {source} {external_id}",
+        says="The source has answered.",
+        then=_asked_at,
+    ),
+    Button(
+        name="repair_row",
+        path=f"{PATH_OF_A_ROW}/repair",
+        label="Repair this row",
+        operation="repair_row",
+        command="hookmirror ask {table} {source} {external_id} --repair",
+        says="The source has answered, and its answer is in force unless newer news was here.",
+        then=_asked_at,
+        fields=("reason",),
+    ),
+)

@@ -1,0 +1,86 @@
+"""A timeline: what became of a row, newest first, with the deliveries that changed nothing in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from receiver.api.provenance import LostValue, WhyRow
+from receiver.inbox.ids import arrived
+from receiver.moments import EPOCH
+from receiver.search.changes import Change
+
+#: Entries of a timeline.
+MOST_ENTRIES = 50
+
+
+class ChangedColumn(NamedTuple):
+    """A column before and after a change."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+class TimelineEntry(NamedTuple):
+    """Something that happened to the row, or that did not because it lost."""
+
+    at: datetime
+    #: In a word or two, such as `update` or `stale`.
+    what: str
+    columns: list[ChangedColumn]
+    delivery: str | None
+    run: str | None = None
+    #: The number in the change feed; None for what is not in it.
+    seq: int | None = None
+    #: What else there is to say; empty for nothing.
+    says: str = ""
+
+
+def timeline(history: list[Change], why: WhyRow | None) -> list[TimelineEntry]:
+    """All that is known of the row, the newest first."""
+    entries = [_of_change(each) for each in history]
+    if why is not None:
+        entries += [*_of_losses(why), *_not_in_force(why)]
+    return sorted(entries, key=lambda entry: entry.at, reverse=True)[:MOST_ENTRIES]
+
+
+def _of_change(change: Change) -> TimelineEntry:
+    columns = [*_changed_columns(change)]
+    return TimelineEntry(change.recorded_at, change.operation, columns, change.delivery_id, change.run, change.seq)
+
+
+def _changed_columns(change: Change) -> Iterator[ChangedColumn]:
+    """Columns, and members of documents, that are other than before."""
+    for name, after in change.after.items():
+        before = change.before.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            for member in {**before, **after}:
+                if before.get(member) != after.get(member):
+                    yield ChangedColumn(f"{name}.{member}", before.get(member), after.get(member))
+        elif before != after:
+            yield ChangedColumn(name, before, after)
+
+
+def _of_losses(why: WhyRow) -> Iterator[TimelineEntry]:
+    """Values that came too late, or lost a tie; those that were the value are among the changes."""
+    by_delivery: dict[tuple[str, str], list[tuple[str, LostValue]]] = {}
+    for column in why.columns:
+        # Of a document, its members tell.
+        is_document = column.lost is not None and column.lost.value is None and not column.lost.absent
+        if column.lost is not None and column.lost.how != "overtaken" and not is_document:
+            by_delivery.setdefault((column.lost.delivery, column.lost.how), []).append((column.column, column.lost))
+    for (delivery, how), lost in by_delivery.items():
+        told = [ChangedColumn(name, None, each.value) for name, each in lost]
+        yield TimelineEntry(arrival_of(delivery), str(how), told, delivery, says="It was not the newest news.")
+
+
+def _not_in_force(why: WhyRow) -> Iterator[TimelineEntry]:
+    for each in why.not_in_force:
+        yield TimelineEntry(arrival_of(each.id), str(each.state), [], each.id, says=each.reason or "")
+
+
+def arrival_of(delivery: str) -> datetime:
+    """When the delivery of this id arrived."""
+    return EPOCH + timedelta(microseconds=arrived(int(delivery)))

@@ -1,0 +1,34 @@
+"""Handlers of a dialect, each registered for a pattern of event types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from receiver.dialects.annotations import validate
+from receiver.dialects.patterns import Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function registered for a pattern, with the model that its event's data must fit."""
+
+    pattern: Pattern
+    function: Callable[..., Any]
+    #: None for a handler that takes the data as it is.
+    model: TypeAdapter[Any] | None
+    #: The function's name: "module.function".
+    name: str
+
+    def parse(self, data: Any) -> Any:
+        """The data as the handler wants it. Raises `Unreadable` if it does not fit the model."""
+        return data if self.model is None else validate(self.model, data, "data")
+
+
+def most_specific(handlers: list[Handler], event_type: str) -> Handler | None:
+    """The handler whose pattern fits this event type best; None if none does."""
+    fitting = [handler for handler in handlers if handler.pattern.matches(event_type)]
+    return max(fitting, key=lambda handler: handler.pattern.specificity, default=None)

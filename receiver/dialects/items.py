@@ -1,0 +1,71 @@
+"""Items: the events of a body that tells of several, read one by one, so that one that is wrong harms no other."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from receiver.dialects.annotations import adapter, hints, validate
+from receiver.envelope import Bundle, Envelope
+from receiver.errors import Unreadable
+from receiver.logs.safe_text import name_of_function, quoted, told, told_with_type
+
+#: Events of one body, unless the settings say otherwise.
+MOST_EVENTS = 1_000
+
+
+def each(items: Iterable[Any], read: Callable[[Any], Envelope]) -> Iterator[Envelope | Unreadable]:
+    """The envelope of each item, for an envelope function to return: `return each(body["events"], read_event)`.
+
+    `read` takes one item; its annotation names the model that the item must fit, as that of an envelope function does.
+    An item that does not fit, or that `read` fails at, is kept as a dead delivery of its own, and the others go on.
+    Raises `Unreadable` if there is no list of items.
+    """
+    if not isinstance(items, (list, tuple, Iterator)):
+        raise Unreadable(f"The items are {quoted(items)}, and not a list.")
+    return (_read_one(item, read) for item in items)
+
+
+def collect(returned: Any, dialect: str, *, most: int) -> Bundle:
+    """The items that an envelope function returned or yields, at most `most`. Raises `Unreadable`."""
+    if not isinstance(returned, (list, tuple, Iterator)):
+        raise Unreadable(
+            f"The envelope of {dialect} returned {quoted(returned)} instead of an Envelope or a list of them."
+        )
+    items = list(islice(returned, most + 1))
+    if len(items) > most:
+        raise Unreadable(
+            f"The body holds more than {most} events: send fewer at once, or raise max_events_per_body in the settings "
+            "and replay this delivery."
+        )
+    return Bundle([_checked(item, dialect) for item in items])
+
+
+def _checked(item: Any, dialect: str) -> Envelope | Unreadable:
+    if type(item) is Envelope or type(item) is Unreadable:
+        return item
+    return Unreadable(f"The envelope of {dialect} has {quoted(item)} in its list instead of an Envelope.")
+
+
+def _read_one(item: Any, read: Callable[[Any], Envelope]) -> Envelope | Unreadable:
+    try:
+        model = _model_of(read)
+        return read(item if model is None else validate(model, item, "item"))
+    except MemoryError:
+        raise
+    except Unreadable as error:
+        return Unreadable(told(error))
+    except BaseException as error:
+        # As for a whole body: what its dialect stumbles over is kept, and SystemExit ends nothing.
+        return Unreadable(f"{name_of_function(read)} failed: {told_with_type(error)}.")
+
+
+@lru_cache(maxsize=256)
+def _model_of(read: Callable[[Any], Envelope]) -> TypeAdapter[Any] | None:
+    parameter = next(iter(inspect.signature(read).parameters))
+    return adapter(hints(read).get(parameter))

@@ -1,0 +1,101 @@
+"""Bundles: bodies that tell of several events. Each item becomes a delivery; the body is kept once, with the first.
+
+So an item's delivery names the body that it is in and its place there (docs/decisions/0040).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, bindparam, update
+
+from receiver.envelope import Bundle, unread_identity
+from receiver.errors import Unreadable
+from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.ids import DeliveryIds
+from receiver.inbox.leases import Claimed
+from receiver.inbox.tables import DELIVERIES
+from receiver.logs.safe_text import told
+
+#: Why an authentic body without any event is ignored.
+NO_EVENTS = "The body holds no events."
+
+
+def spread(arrival: Arrival, bundle: Bundle) -> None:
+    """Make the arrival that of the first item, with those of the others; one that cannot be read is dead alone."""
+    if not bundle.items:
+        arrival.ignore(NO_EVENTS)
+        arrival.dedup_key, arrival.fingerprint = unread_identity(arrival.verified)
+        return
+    arrival.item = 0
+    arrival.others = [_other(arrival, place) for place in range(1, len(bundle.items))]
+    body = hashlib.sha256(arrival.verified).digest()
+    for each, item in zip(arrival.each(), bundle.items, strict=True):
+        if isinstance(item, Unreadable):
+            each.give_up_item(told(item), body)
+        else:
+            each.know_item(item, body)
+
+
+def draw_ids(arrivals: Sequence[Arrival], ids: DeliveryIds) -> Sequence[Arrival]:
+    """Give every arrival and every item of it an id, unless it has one; all of them, in the order of their ids."""
+    for arrival in arrivals:
+        arrival.id = arrival.id or ids.draw()
+        for other in arrival.others:
+            other.id = other.id or ids.draw()
+            other.body_id = arrival.id
+    if not any(arrival.others for arrival in arrivals):
+        return arrivals
+    return [each for arrival in arrivals for each in arrival.each()]
+
+
+def gathered(arrivals: Sequence[Arrival], answers: Sequence[Accepted]) -> list[Accepted]:
+    """One answer for each body, given those to all items."""
+    left = iter(answers)
+    return [_answer(arrival, left) for arrival in arrivals]
+
+
+def unfolded(connection: Connection, delivery: Claimed, bundle: Bundle) -> Arrival:
+    """The arrival of a delivery that was kept before its body could be read, with those of the other items.
+
+    From now on the delivery is that of the first item.
+    """
+    assert delivery.plain is not None
+    secret = connection.execute(_BECOME_FIRST, {"of": delivery.id}).scalar()
+    first = Arrival(
+        source=delivery.source,
+        body=delivery.plain,
+        plain=None,
+        headers={},
+        received_at=delivery.received_at,
+        secret=secret,
+        id=delivery.id,
+    )
+    spread(first, bundle)
+    return first
+
+
+_BECOME_FIRST = (
+    update(DELIVERIES).where(DELIVERIES.c.id == bindparam("of")).values(item=0).returning(DELIVERIES.c.secret)
+)
+
+
+def _answer(arrival: Arrival, answers: Iterator[Accepted]) -> Accepted:
+    if arrival.item is None:
+        return next(answers)
+    items = [next(answers) for _ in arrival.each()]
+    is_new = any(item.status == "accepted" for item in items)
+    return Accepted("accepted" if is_new else "duplicate", items[0].delivery_id, items)
+
+
+def _other(first: Arrival, place: int) -> Arrival:
+    return Arrival(
+        source=first.source,
+        body=first.body,
+        plain=first.plain,
+        headers=first.headers,
+        received_at=first.received_at,
+        secret=first.secret,
+        item=place,
+    )

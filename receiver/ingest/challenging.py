@@ -1,0 +1,67 @@
+"""Challenging: putting a request to its dialect's challenge functions, which say whether it is one, and the answer."""
+
+from __future__ import annotations
+
+import structlog
+
+from receiver.dialects.challenges import ChallengeRequest, query_of
+from receiver.dialects.replies import SenderReply
+from receiver.errors import ChallengeRefused, Unavailable
+from receiver.ingest.source import VerifiableSource
+from receiver.logs.repeats import Repeats
+from receiver.logs.safe_text import quoted
+from receiver.metrics import metrics
+from receiver.verify.request import RawHeaders
+
+log = Repeats(structlog.get_logger(__name__))
+
+
+def answer_challenge(
+    source: VerifiableSource, method: str, target: bytes, headers: RawHeaders, body: bytes, *, verified: bool
+) -> SenderReply | None:
+    """What a challenge is answered with; None for any other request. `target` is its path with the query.
+
+    Raises `ChallengeRefused`, and `Unavailable` for every error of the dialect's code.
+    """
+    asked_about = [each for each in source.dialect.challenges if each.about(method, verified=verified)]
+    if not asked_about:
+        return None
+    try:
+        asked = _asked(source, method, target, headers, body, verified=verified)
+        answers = (_checked(challenge.function(asked), source) for challenge in asked_about)
+        reply = next((answer for answer in answers if answer is not None), None)
+    except ChallengeRefused:
+        metrics.CHALLENGES.labels(source.name, "refused").inc()
+        raise
+    except BaseException:
+        # Raised by the dialect's code. Even SystemExit concerns this one request only.
+        metrics.CHALLENGES.labels(source.name, "failed").inc()
+        log.exception("a challenge could not be answered", about={"source": source.name})
+        raise Unavailable("This cannot be answered now, because of an error here. Send it again later.") from None
+    if reply is not None:
+        metrics.CHALLENGES.labels(source.name, "answered").inc()
+        log.warning("answered a challenge of a sender", about={"source": source.name, "method": method})
+    return reply
+
+
+def _asked(
+    source: VerifiableSource, method: str, target: bytes, headers: RawHeaders, body: bytes, *, verified: bool
+) -> ChallengeRequest:
+    _, _, query = target.partition(b"?")
+    return ChallengeRequest(
+        method=method,
+        query=query_of(query),
+        headers={name.decode("latin-1"): value.strip(b" \t").decode("latin-1") for name, value in headers},
+        body=body,
+        verified=verified,
+        settings=source.settings,
+        credentials=source.credentials,
+    )
+
+
+def _checked(answer: object, source: VerifiableSource) -> SenderReply | None:
+    if answer is None or isinstance(answer, SenderReply):
+        return answer
+    raise TypeError(
+        f"a challenge function of {source.dialect.name} returned {quoted(answer)}, not a SenderReply or None"
+    )

@@ -1,0 +1,94 @@
+"""Shadowing: modules of a user's own that have the name of another module, so that one of the two is hidden.
+
+Our own packages win over folders beside the settings. A file that hides an installed package or a module of Python's is
+told, because whatever else imports that name gets the file instead.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+#: The packages of this distribution, and the folder where they are.
+OWN_PACKAGES = ("receiver", "handlers", "simulator")
+HOME = Path(__file__).parent.parent
+
+
+class _OwnPackages:
+    """Finds our own packages where they are, whatever stands before them on the path."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if path is not None or name not in OWN_PACKAGES:
+            return None
+        return PathFinder.find_spec(name, [str(HOME)], target)
+
+
+def add_folder(folder: Path) -> None:
+    """Have modules imported from this folder, too, but none in the place of a package of ours."""
+    if _OwnPackages not in sys.meta_path:
+        sys.meta_path.insert(0, _OwnPackages)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def taken_name(module: str, folder: Path | None) -> str | None:
+    """An error message for a module in the folder whose name is that of a package of ours; None for any other."""
+    top = module.partition(".")[0]
+    file = _file(top, folder)
+    if file is None or top not in OWN_PACKAGES or folder is None or folder.resolve() == HOME:
+        return None
+    return (
+        f"the name {top!r} is taken by a package of Hookmirror's own, which is used in the place of {file}. "
+        f"Rename yours, such as my_{top}"
+    )
+
+
+def stolen_name(module: str) -> str | None:
+    """An error message for a module of ours whose package was imported from elsewhere before; None if it was not."""
+    top = module.partition(".")[0]
+    found = getattr(sys.modules.get(top), "__file__", None)
+    if top not in OWN_PACKAGES or found is None or Path(found).resolve().is_relative_to(HOME):
+        return None
+    return (
+        f"{found} was imported under the name {top!r} before, which is that of a package of Hookmirror's own: rename it"
+    )
+
+
+def shadowed(module: str, folder: Path | None) -> str | None:
+    """A warning for a module in the folder that has the name of another one; None if it has not."""
+    top = module.partition(".")[0]
+    file = _file(top, folder)
+    if file is None or folder is None or top in OWN_PACKAGES:
+        return None
+    if top in sys.stdlib_module_names:
+        other = "a module of Python's own"
+    else:
+        elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != folder.resolve()]
+        found = PathFinder.find_spec(top, elsewhere)
+        if found is None or found.origin is None:
+            return None
+        other = f"the installed {found.origin}"
+    return f"{file} has the name of {other}, and one of the two is hidden: rename yours, such as my_{top}."
+
+
+def doubts_about(references: Iterable[str], folder: Path | None) -> list[str]:
+    """Warnings, a sentence each, about modules and packages in the folder whose names others have."""
+    found = [shadowed(reference.partition(":")[0], folder) for reference in references]
+    if folder is not None and folder.resolve() != HOME:
+        taken = [taken_name(name, folder) for name in OWN_PACKAGES]
+        found += [f"{message[0].upper()}{message[1:]}." for message in taken if message is not None]
+    return list(dict.fromkeys(doubt for doubt in found if doubt is not None))
+
+
+def _file(top: str, folder: Path | None) -> Path | None:
+    """The package or module of this name in the folder."""
+    if folder is None or not top.isidentifier():
+        return None
+    package, module = folder / top, folder / f"{top}.py"
+    if package.is_dir() and any(package.rglob("*.py")):
+        return package
+    return module if module.is_file() else None

@@ -1,0 +1,87 @@
+"""What senders wrote to harm is shown as text: no script runs, nothing is requested, and no line is too wide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from browsing import DESKTOP, HEAVIEST, PHONE, Browsing, overflow, sign_in, widest
+from console_addresses import addresses, pages_by_name
+from console_stock import SOURCE, ConsoleStock, hostile_console
+from hostile_texts import ELEMENT, HOSTILE_BODIES, LURE
+
+from receiver.sessions.roles import Role
+
+PAGES = pages_by_name()
+
+#: Elements that are there only if a page took a text for markup.
+BELIEVED = f"{ELEMENT}, [onerror], [hx-on\\:load], [href^='javascript:'], [hx-get='{LURE}']"
+
+
+@pytest.fixture(scope="module")
+def hostile(databases) -> Iterator[ConsoleStock]:
+    """On PostgreSQL, which keeps fewer texts than SQLite does."""
+    name = databases.create_with_tables()
+    with hostile_console(databases.url(name)) as stocked:
+        yield stocked
+    databases.drop(name)
+
+
+@pytest.fixture(scope="module")
+def on_guard(chromium, hostile) -> object:
+    return sign_in(chromium, hostile.site, hostile.link(Role.OPERATOR))
+
+
+@pytest.fixture
+def watched(chromium, hostile, on_guard) -> Iterator[Browsing]:
+    opened = Browsing(chromium, hostile.site, on_guard)
+    yield opened
+    opened.close()
+    opened.watch.check()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_hostile_values_are_text(watched, hostile, name):
+    page = watched.context(width=PHONE).new_page()
+    page.on("dialog", lambda dialog: watched.watch.faults.append(f"dialog: {dialog.message}"))
+    for address in addresses(PAGES[name], hostile):
+        page.goto(hostile.site + address)
+        assert page.locator(BELIEVED).count() == 0, address
+        assert page.title() != ELEMENT
+        assert "\u202e" not in page.content()
+        for width in (PHONE, DESKTOP):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert overflow(page) == 0, f"{address} at {width} px: {widest(page)}"
+    watched.watch.check()
+    assert not [each.url for each in watched.watch.responses if LURE in each.url]
+
+
+def test_hostile_values_are_shown_letter_for_letter(watched, hostile):
+    said = watched.open(f"/console/mirror/products?source={SOURCE}").locator("main").inner_text()
+    for text in (f"<{ELEMENT}>", "{{ 7 * 7 }}", "javascript:alert(1)", "\\u202egpj.exe"):
+        assert text in said
+
+
+@pytest.mark.parametrize("body", HOSTILE_BODIES)
+def test_the_page_of_a_hostile_body_is_light(watched, hostile, body):
+    watched.open(f"/console/deliveries/{hostile.deliveries[body]}")
+    assert sum(watched.watch.weights().values()) <= HEAVIEST
+
+
+def test_a_hostile_row_leads_to_itself(watched, hostile):
+    """Whatever its id is, its page is found from the list, and its buttons lead back to it."""
+    page = watched.open("/console/mirror/products")
+    links = page.locator("main tbody th a")
+    for address in [links.nth(number).get_attribute("href") for number in range(links.count())]:
+        page.goto(hostile.site + address)
+        form = page.locator("form[action$='/ask']")
+        assert form.get_attribute("action") == f"{address}/ask"
+
+
+def test_what_is_searched_for_is_text_too(watched, hostile):
+    page = watched.open("/console/search")
+    page.get_by_role("searchbox").fill(f"<{ELEMENT}>")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search?q=*")
+    assert page.locator(ELEMENT).count() == 0
+    assert f"<{ELEMENT}>" in page.locator("main").inner_text()

@@ -1,0 +1,59 @@
+"""Pictures of the console in the docs: each shows a page that exists, and `make pictures` makes them anew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from browsing import DESKTOP, Browsing
+from console_addresses import pages_by_name
+from console_stock import ConsoleStock
+
+from receiver.console.page import CONSOLE_PATH, filled
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "pictures"
+
+#: Bytes of one picture, which everybody downloads who clones the repository.
+LARGEST = 150_000
+
+#: Pages, each with a word for the thing of the stock that its picture shows; empty for a page without one.
+PICTURES = {"overview": "", "deliveries": "", "delivery": "dead", "row": "contradicted"}
+
+
+def parts_of(stock: ConsoleStock, name: str, thing: str) -> dict[str, str]:
+    if name == "row":
+        return dict(zip(("table", "source", "external_id"), stock.rows[thing], strict=True))
+    return {"id": stock.deliveries[thing]} if thing else {}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_shows_a_page_that_exists(browsing: Browsing, stock: ConsoleStock, name: str, request):
+    page = pages_by_name().get(name)
+    assert page is not None, f"docs/pictures/{name}.png shows a page that is no more: remove it from the docs and here"
+    opened = browsing.open(CONSOLE_PATH + filled(page.path, parts_of(stock, name, PICTURES[name])))
+    assert opened.locator("main h1").is_visible()
+    if request.config.getoption("--pictures"):
+        if name == "row":
+            with opened.expect_navigation():
+                opened.get_by_role("button", name="Ask the source").click()
+        FOLDER.mkdir(exist_ok=True)
+        opened.screenshot(path=FOLDER / f"{name}.png", clip={"x": 0, "y": 0, "width": DESKTOP, "height": 800})
+
+
+def test_every_picture_is_of_one_of_these_pages_and_small():
+    pictures = sorted(FOLDER.glob("*"))
+    assert [each.stem for each in pictures] == sorted(PICTURES)
+    assert [each.name for each in pictures if each.stat().st_size > LARGEST] == []
+
+
+def test_every_picture_is_shown_in_the_docs_with_words_for_those_who_do_not_see_it():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = {Path(path).stem: words for each in pages for words, path in pictures_of(each)}
+    assert shown.keys() == PICTURES.keys()
+    assert all(words.strip() for words in shown.values())
+
+
+def pictures_of(page: Path) -> list[tuple[str, str]]:
+    return re.findall(r"!\[([^\]]*)\]\(([^)]*pictures/[^)]*)\)", page.read_text("utf-8"))

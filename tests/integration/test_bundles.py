@@ -1,0 +1,317 @@
+"""Bodies that tell of several events: one delivery each, all in one commit, and the body kept once."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from bundling import bundle, item, new_batcher
+from faults import each_death
+from shopping import NOON, drain, new_worker
+
+from handlers.catalog import Product
+from receiver import Envelope
+from receiver.inbox.retention import Retention
+from receiver.ingest.admission import Request, admit
+from receiver.mirror.rows import Key
+from receiver.provenance.why import explain_row
+from receiver.testing import Webhooks
+from receiver.verify.request import WebhookRequest
+
+KEPT = Retention(bodies=timedelta(days=30), dedup_keys=timedelta(days=400))
+
+
+@pytest.fixture
+def shop():
+    return new_batcher()
+
+
+def count(kit, table, where="true"):
+    with kit.database.read() as connection:
+        return connection.exec_driver_sql(f"SELECT count(*) FROM {table} WHERE {where}").scalar()
+
+
+def statuses(answer):
+    return [each["status"] for each in answer.body["deliveries"]]
+
+
+def prune(kit):
+    return sum(iter(lambda: KEPT.prune(kit.database, now=kit.now()), 0))
+
+
+# ── accepting ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_event_is_a_delivery_and_the_body_is_kept_once(kit, worker):
+    answer = kit.send_body("shop", bundle(item(1), item(2), item(3)))
+    drain(worker)
+    assert answer.body["status"] == "accepted"
+    assert [each["delivery"] for each in answer.body["deliveries"]] == [each["id"] for each in kit.deliveries()]
+    assert answer.delivery == answer.body["deliveries"][0]["delivery"]
+    assert (count(kit, "deliveries"), count(kit, "bodies")) == (3, 1)
+    assert [row.name for row in kit.rows(Product)] == ["Lamp 1", "Lamp 2", "Lamp 3"]
+
+
+def test_every_delivery_shows_the_whole_body_and_its_place_in_it(kit):
+    body = bundle(item(1), item(2))
+    answer = kit.send_body("shop", body)
+    shown = [kit.delivery(each["delivery"]) for each in answer.body["deliveries"]]
+    assert [each["body"] for each in shown] == [body.decode()] * 2
+    assert [each["item"] for each in shown] == [0, 1]
+    assert shown[1]["headers"].keys() >= {"x-webhook-signature"}
+
+
+def test_the_same_body_again_is_told_as_duplicates_item_by_item(kit):
+    body = bundle(item(1), item(2))
+    first, again = kit.send_body("shop", body), kit.send_body("shop", body)
+    assert again.body["status"] == "duplicate"
+    assert statuses(again) == ["duplicate", "duplicate"]
+    assert [each["delivery"] for each in again.body["deliveries"]] == [
+        each["delivery"] for each in first.body["deliveries"]
+    ]
+    assert [each["duplicates"] for each in kit.deliveries()] == [1, 1]
+    assert count(kit, "bodies") == 1
+
+
+def test_an_item_that_came_in_another_body_is_a_duplicate_and_the_new_one_beside_it_is_not(kit, worker):
+    kit.send_body("shop", bundle(item(1, event="e1"), item(2, event="e2")))
+    answer = kit.send_body("shop", bundle(item(2, event="e2"), item(3, event="e3")))
+    drain(worker)
+    assert answer.body["status"] == "accepted"
+    assert statuses(answer) == ["duplicate", "accepted"]
+    assert kit.row(Product, "A3").name == "Lamp 3"
+    assert kit.delivery(answer.body["deliveries"][1]["delivery"])["body"] is not None
+    assert count(kit, "deliveries", "conflict") == 0
+
+
+def test_one_event_twice_in_a_body_is_one_delivery_and_its_duplicate(kit):
+    answer = kit.send_body("shop", bundle(item(1, event="e1"), item(1, event="e1")))
+    assert statuses(answer) == ["accepted", "duplicate"]
+    assert [each["duplicates"] for each in kit.deliveries()] == [1]
+
+
+def test_an_id_with_another_item_under_it_is_kept_as_a_conflict(kit):
+    kit.send_body("shop", bundle(item(1, event="e1")))
+    answer = kit.send_body("shop", bundle(item(2, event="e1")))
+    assert statuses(answer) == ["accepted"]
+    assert kit.delivery(answer)["conflict"]
+
+
+def test_an_item_that_cannot_be_read_is_dead_alone(kit, worker):
+    answer = kit.send_body("shop", bundle(item(1), {"id": "A2"}, item(3)))
+    drain(worker)
+    assert statuses(answer) == ["accepted"] * 3
+    assert [each["state"] for each in kit.deliveries()] == ["processed", "dead", "processed"]
+    assert "at: Field required" in kit.deliveries()[1]["reason"]
+
+
+def test_an_item_without_a_handler_is_ignored_alone(kit, worker):
+    kit.send_body("shop", bundle(item(1), item(2, type="cart.seen")))
+    drain(worker)
+    assert [each["state"] for each in kit.deliveries()] == ["processed", "ignored"]
+
+
+def test_an_empty_list_is_acked_and_kept_as_ignored(kit, worker):
+    answer = kit.send_body("shop", bundle())
+    again = kit.send_body("shop", bundle())
+    assert (answer.body["status"], again.body["status"]) == ("accepted", "duplicate")
+    assert kit.deliveries()[0]["state"] == "ignored"
+    assert kit.deliveries()[0]["reason"] == "The body holds no events."
+    kit.inbox.replay([int(answer.delivery)], now=kit.now())
+    drain(worker)
+    assert (kit.deliveries()[0]["state"], kit.deliveries()[0]["reason"]) == ("ignored", "The body holds no events.")
+
+
+def test_a_body_with_more_events_than_allowed_is_dead_with_the_setting_that_allows_it(kit, worker):
+    answer = kit.send_body("shop", bundle(*map(item, range(1_001))))
+    assert (answer.status, len(kit.deliveries())) == (200, 1)
+    assert kit.deliveries()[0]["state"] == "dead"
+    assert "more than 1000 events" in kit.deliveries()[0]["reason"]
+    assert "max_events_per_body" in kit.deliveries()[0]["reason"]
+
+
+def test_a_thousand_events_are_one_commit(kit, worker):
+    answer = kit.send_body("shop", bundle(*map(item, range(1_000))))
+    assert set(statuses(answer)) == {"accepted"}
+    assert count(kit, "bodies") == 1
+    drain(worker)
+    assert count(kit, "products", "active") == 1_000
+
+
+def test_a_generator_that_never_ends_is_stopped_at_the_bound(tmp_path, mirror_url):
+    shop = new_batcher()
+
+    def endless(body: dict) -> Envelope:
+        while True:
+            yield Envelope(event_type="product.updated", entity=None, occurred_at=NOON, data=None)
+
+    shop._read = endless
+    kit = Webhooks(tmp_path, {"shop": shop}, database_url=mirror_url)
+    kit.send_body("shop", b"{}")
+    assert "more than 1000 events" in kit.deliveries()[0]["reason"]
+    kit.close()
+
+
+def test_all_items_are_kept_or_none_wherever_it_is_killed(kit):
+    body = bundle(item(1, event="e1"), item(2, event="e2"), item(3, event="e3"))
+    source = kit.source("shop")
+    signed, headers = source.dialect.verifier.sign(WebhookRequest(body), source.credentials)
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    def accept():
+        kit.inbox.accept(admit([Request(source, raw, signed)]))
+
+    kit.send_body("shop", bundle(item(2, event="e2")))
+    for _ in each_death(kit.database, accept):
+        assert count(kit, "deliveries") in (1, 3)
+        assert count(kit, "deliveries") == 1 or count(kit, "bodies") == 2
+    assert (count(kit, "deliveries"), count(kit, "bodies")) == (3, 2)
+
+
+# ── afterwards ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_item_is_replayed_without_the_others(kit, worker):
+    answer = kit.send_body("shop", bundle(item(1), item(2)))
+    drain(worker)
+    kit.inbox.replay([int(answer.body["deliveries"][1]["delivery"])], now=kit.now())
+    drain(worker)
+    assert [len(kit.delivery(each["id"])["rounds"]) for each in kit.deliveries()] == [1, 2]
+    assert kit.deliveries()[1]["outcome"] == "unchanged"
+
+
+def test_a_body_that_could_not_be_read_becomes_all_its_events_once_it_can(shop, kit, worker):
+    readable, shop._read = shop._read, lambda body: 1 / 0
+    answer = kit.send_body("shop", bundle(item(1), {"id": "A2"}, item(3)))
+    assert [each["state"] for each in kit.deliveries()] == ["dead"]
+    shop._read = readable
+    kit.inbox.replay([int(answer.delivery)], now=kit.now())
+    drain(worker)
+    assert [each["state"] for each in kit.deliveries()] == ["processed", "dead", "processed"]
+    assert [kit.delivery(each["id"])["item"] for each in kit.deliveries()] == [0, 1, 2]
+    assert {each["received_at"] for each in kit.deliveries()} == {kit.deliveries()[0]["received_at"]}
+    assert count(kit, "bodies") == 1
+
+
+def test_a_body_is_unfolded_once_wherever_it_is_killed(shop, kit):
+    readable, shop._read = shop._read, lambda body: 1 / 0
+    answer = kit.send_body("shop", bundle(item(1), item(2)))
+    shop._read = readable
+    kit.inbox.replay([int(answer.delivery)], now=kit.now())
+    claimed = kit.inbox.claim("w", ["shop"], limit=1, now=kit.now(), lease=timedelta(minutes=1))
+    unfolding = shop.read(claimed[0].plain)
+    for _ in each_death(kit.database, lambda: kit.inbox.unfold(claimed[0], unfolding)):
+        whole = count(kit, "deliveries", "item IS NULL")
+        assert (count(kit, "deliveries"), whole) in ((1, 1), (2, 0))
+    assert [kit.delivery(each["id"])["item"] for each in kit.deliveries()] == [0, 1]
+
+
+def test_the_body_goes_when_its_last_delivery_has_ended(shop, kit, worker):
+    @shop.on("product.slow")
+    def fail(event, mirror):
+        raise ValueError("not yet")
+
+    kit.send_body("shop", bundle(item(1), item(2, type="product.slow")))
+    drain(worker)
+    kit.advance(days=31)
+    assert prune(kit) == 0
+    assert count(kit, "bodies") == 1
+    for _ in range(12):
+        kit.advance(days=2)
+        drain(worker)
+    assert [each["state"] for each in kit.deliveries()] == ["processed", "dead"]
+    assert prune(kit) > 0
+    assert count(kit, "bodies") == 0
+    assert [kit.delivery(each["id"])["body"] for each in kit.deliveries()] == [None, None]
+
+
+def test_a_body_whose_first_item_was_known_before_goes_too(kit, worker):
+    kit.send_body("shop", bundle(item(1, event="e1")))
+    kit.send_body("shop", bundle(item(1, event="e1"), item(2, event="e2")))
+    drain(worker)
+    assert count(kit, "bodies") == 2
+    kit.advance(days=31)
+    prune(kit)
+    assert count(kit, "bodies") == 0
+    kit.advance(days=400)
+    prune(kit)
+    assert (count(kit, "deliveries"), count(kit, "dedup_keys")) == (0, 0)
+
+
+def test_a_dead_item_whose_body_has_expired_comes_again_in_another_body(shop, kit, worker):
+    @shop.on("product.broken")
+    def fail(event, mirror):
+        raise ValueError("not yet")
+
+    broken = item(2, event="e2", type="product.broken")
+    answer = kit.send_body("shop", bundle(item(1, event="e1"), broken))
+    for _ in range(12):
+        drain(worker)
+        kit.advance(days=2)
+    kit.advance(days=31)
+    prune(kit)
+    assert count(kit, "bodies") == 0
+    again = kit.send_body("shop", bundle(broken, item(3, event="e3")))
+    assert statuses(again) == ["duplicate", "accepted"]
+    revived = kit.delivery(answer.body["deliveries"][1]["delivery"])
+    assert (revived["state"], revived["item"]) == ("pending", 0)
+    shop._handlers[:] = [each for each in shop._handlers if each.pattern.text != "product.broken"]
+    shop._found.clear()
+
+    @shop.on("product.broken")
+    def mended(event, mirror):
+        mirror.upsert(Product, event.entity_id, name="mended")
+
+    drain(worker)
+    assert kit.row(Product, "A2").name == "mended"
+
+
+def test_provenance_names_the_item_that_brought_a_value(kit, worker):
+    answer = kit.send_body("shop", bundle(item(1), item(2)))
+    drain(worker)
+    told = explain_row(kit.database, {"shop": kit.source("shop")}, Key(Product, "shop", "A2"))
+    assert told.recomputation.ran == {int(answer.body["deliveries"][1]["delivery"])}
+    assert told.recomputation.trace.registers.values["name"] == "Lamp 2"
+
+
+def test_a_worker_parses_a_shared_body_once(shop, kit):
+    read = []
+    original = shop._read
+
+    def counting(body: dict) -> list[Envelope]:
+        read.append(1)
+        return list(original(body))
+
+    shop._read = counting
+    kit.send_body("shop", bundle(*map(item, range(50))))
+    at_accept = len(read)
+    drain(new_worker(kit))
+    assert len(read) - at_accept == 1
+
+
+def test_items_of_one_entity_are_handled_in_the_order_of_the_body(kit, worker):
+    kit.send_body("shop", bundle(item(1, name="first"), item(1, name="second")))
+    drain(worker)
+    assert kit.row(Product, "A1").name == "second"
+
+
+def test_items_that_are_no_list_are_told(shop, kit):
+    kit.send_body("shop", b'{"events": {"id": "A1"}}')
+    assert kit.deliveries()[0]["reason"] == "The items are {'id': 'A1'}, and not a list."
+
+
+def test_an_envelope_that_takes_long_is_told(shop, kit, monkeypatch):
+    told = []
+    monkeypatch.setattr("receiver.ingest.admission.log.warning", lambda event, **more: told.append((event, more)))
+    readable = shop._read
+
+    def slow(body: dict) -> list[Envelope]:
+        time.sleep(0.15)
+        return readable(body)
+
+    shop._read = slow
+    kit.send_body("shop", bundle(item(1)))
+    assert [(more["about"], more["webhooks"]) for event, more in told if "takes long" in event] == [
+        ({"source": "shop"}, 1)
+    ]

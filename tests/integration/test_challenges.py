@@ -1,0 +1,280 @@
+"""Challenges of senders are answered by their dialect, within bounds, and never stored."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+
+import pytest
+from shopping import NOON, named, new_shop
+
+from receiver import ChallengeRequest, Consent, EchoBody, EchoQuery, FormPing, HmacSha256, SenderReply, SignedToken
+from receiver.errors import ConfigurationError, WiringError
+from receiver.metrics import metrics
+from receiver.testing import TEST_SECRET, Webhooks
+
+
+def stored(kit) -> int:
+    return len(kit.deliveries())
+
+
+def counted(result: str) -> float:
+    return metrics.CHALLENGES.labels("shop", result)._value.get()
+
+
+# ── by the address ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_token_in_the_address_comes_back_as_plain_text(shop, kit, method):
+    shop.challenge(EchoQuery("validationToken"))
+    before = counted("answered")
+    answer = kit.ask("shop", method, query={"validationToken": "abc 123"})
+    assert (answer.status, answer.text) == (200, "abc 123")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (stored(kit), counted("answered") - before) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("<script>alert(1)</script>", "holds markup"),
+        ("x" * 1_025, "printable ASCII"),
+        ("two\nlines", "printable ASCII"),
+        ("caf\u00e9", "printable ASCII"),
+        ("nul\0", "printable ASCII"),
+    ],
+)
+def test_what_could_do_harm_does_not_come_back(shop, kit, value, told):
+    shop.challenge(EchoQuery("validationToken"))
+    answer = kit.ask("shop", query={"validationToken": value})
+    assert (answer.status, answer.body["error"]) == (403, "challenge_refused")
+    assert told in answer.body["message"]
+    assert value not in answer.text
+
+
+def test_a_query_that_is_no_text_is_refused(shop, kit):
+    shop.challenge(EchoQuery("validationToken"))
+    kit.source("shop")
+    assert kit.post("shop?validationToken=%ff%fe", b"").body["error"] == "challenge_refused"
+
+
+def test_a_challenge_with_a_token_is_answered_to_who_knows_it_only(shop, kit):
+    shop.challenge(EchoQuery("hub.challenge", token="hub.verify_token"))
+    kit.source("shop", challenge_token="between us")
+    right = kit.ask("shop", query={"hub.challenge": "42", "hub.verify_token": "between us"})
+    wrong = kit.ask("shop", query={"hub.challenge": "42", "hub.verify_token": "guessed"})
+    none = kit.ask("shop", query={"hub.challenge": "42"})
+    assert (right.status, right.text) == (200, "42")
+    assert [each.body["error"] for each in (wrong, none)] == ["challenge_refused"] * 2
+    assert "42" not in wrong.text
+
+
+def test_a_source_without_the_token_that_its_dialect_needs_does_not_start(shop, kit):
+    shop.challenge(EchoQuery("hub.challenge", token="hub.verify_token"))
+    with pytest.raises(ConfigurationError, match="set `challenge_token`"):
+        kit.source("shop")
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "HEAD", "PUT"])
+def test_without_challenges_only_post_is_taken(kit, method):
+    kit.source("shop")
+    answer = kit.ask("shop", method, query={"validationToken": "abc"})
+    assert answer.status == 405
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_a_request_that_is_no_challenge_stays_a_405(shop, kit, method):
+    shop.challenge(EchoQuery("validationToken"))
+    assert kit.ask("shop", method).status == 405
+
+
+def test_an_unknown_source_answers_no_challenge(shop, kit):
+    shop.challenge(EchoQuery("validationToken"))
+    kit.source("shop")
+    assert kit.post("shopp?validationToken=x", b"").status == 404
+
+
+def test_an_ordinary_webhook_of_such_a_source_is_taken_as_ever(shop, kit):
+    shop.challenge(EchoQuery("validationToken"))
+    assert kit.send("shop", "product.updated", id="A1", at=NOON, data=named()).body["status"] == "accepted"
+
+
+# ── consent ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_origin_of_the_settings_gets_consent(shop, kit):
+    shop.challenge(Consent(rate="120"))
+    kit.source("shop", allowed_origins=["eventgrid.azure.net"])
+    answer = kit.ask("shop", "OPTIONS", headers={"WebHook-Request-Origin": "eventgrid.azure.net"})
+    assert answer.status == 200
+    assert answer.headers["webhook-allowed-origin"] == "eventgrid.azure.net"
+    assert (answer.headers["webhook-allowed-rate"], answer.headers["allow"]) == ("120", "POST")
+    other = kit.ask("shop", "OPTIONS", headers={"WebHook-Request-Origin": "evil.example"})
+    assert (other.status, "webhook-allowed-origin" in other.headers) == (403, False)
+
+
+# ── in a body ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def slack(shop):
+    shop.challenge(EchoBody("challenge", where={"type": "url_verification"}, answer="challenge"))
+    return shop
+
+
+def test_a_signed_challenge_is_answered_and_not_stored(slack, kit):
+    answer = kit.send_body("shop", b'{"type": "url_verification", "challenge": "3eZbrw"}')
+    assert (answer.status, answer.body, stored(kit)) == (200, {"challenge": "3eZbrw"}, 0)
+
+
+def test_a_challenge_without_a_right_signature_is_refused(slack, kit):
+    kit.source("shop")
+    answer = kit.post("shop", b'{"type": "url_verification", "challenge": "3eZbrw"}', {"X-Webhook-Signature": "0" * 64})
+    assert (answer.status, "3eZbrw" in answer.text) == (401, False)
+
+
+@pytest.mark.parametrize("value", ['"<img>"', "7", "null", '["a"]'])
+def test_a_signed_challenge_of_another_form_is_refused(slack, kit, value):
+    answer = kit.send_body("shop", f'{{"type": "url_verification", "challenge": {value}}}'.encode())
+    assert (answer.body["error"], stored(kit)) == ("challenge_refused", 0)
+
+
+def test_a_body_that_only_mentions_a_challenge_is_a_webhook(slack, kit):
+    answer = kit.send("shop", "product.updated", id="A1", at=NOON, data=named("url_verification"))
+    assert answer.body["status"] == "accepted"
+
+
+def test_a_code_comes_back_under_another_name(shop, kit):
+    shop.challenge(EchoBody("0.data.validationCode", where={"0.eventType": "Validation"}, answer="validationResponse"))
+    answer = kit.send_body("shop", b'[{"eventType": "Validation", "data": {"validationCode": "512d38b6"}}]')
+    assert answer.body == {"validationResponse": "512d38b6"}
+
+
+def test_a_token_comes_back_with_its_hmac(shop, kit):
+    shop.challenge(SignedToken())
+    asked = {"event": "endpoint.url_validation", "inside": {"plainToken": "qgg8vlvZRS6UYooatFL8Aw"}}
+    answer = kit.send_body("shop", json.dumps(asked).encode())
+    digest = hmac.new(TEST_SECRET.encode(), b"qgg8vlvZRS6UYooatFL8Aw", hashlib.sha256).hexdigest()
+    assert answer.body == {"plainToken": "qgg8vlvZRS6UYooatFL8Aw", "encryptedToken": digest}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"webhook_id=17", 200), (b"webhook_id=", 401), (b"webhook_id=17&more=1", 401), (b"other=17", 401), (b"", 401)],
+)
+def test_an_unsigned_form_ping_is_acked_in_that_form_only(shop, kit, body, status):
+    shop.challenge(FormPing("webhook_id"))
+    kit.source("shop")
+    answer = kit.post("shop", body, {"content-type": "application/x-www-form-urlencoded"})
+    assert (answer.status, stored(kit)) == (status, 0)
+
+
+# ── a function of one's own ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_function_of_ones_own_answers(shop, kit):
+    @shop.challenge
+    def prove(asked: ChallengeRequest) -> SenderReply | None:
+        if asked.method != "GET" or "shop-id" not in asked.query:
+            return None
+        return asked.json(proof=asked.hmac_sha256(asked.query["shop-id"]))
+
+    digest = hmac.new(TEST_SECRET.encode(), b"s1", hashlib.sha256).hexdigest()
+    assert kit.ask("shop", query={"shop-id": "s1"}).body == {"proof": digest}
+
+
+def test_a_function_of_ones_own_gets_a_post_only_once_it_is_verified(shop, kit):
+    seen = []
+
+    @shop.challenge
+    def look(asked: ChallengeRequest) -> SenderReply | None:
+        seen.append(asked.verified)
+
+    kit.source("shop")
+    kit.post("shop", b"{}", {"X-Webhook-Signature": "0" * 64})
+    kit.send("shop", "product.updated", id="A1", at=NOON, data=named())
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("wrong", [lambda: 1 / 0, lambda: exit(3), lambda: "abc", lambda: SenderReply(302)])
+def test_a_function_that_fails_costs_its_request_a_503_and_nothing_else(shop, kit, wrong):
+    @shop.challenge
+    def fail(asked: ChallengeRequest) -> SenderReply | None:
+        return wrong() if asked.method == "GET" else None
+
+    before = counted("failed")
+    answer = kit.ask("shop", query={"a": "b"})
+    assert (answer.status, answer.body["error"], counted("failed") - before) == (503, "unavailable", 1)
+    assert kit.send("shop", "product.updated", id="A1", at=NOON, data=named()).status == 200
+
+
+def test_an_async_challenge_is_refused_at_import(shop):
+    async def later(asked):
+        return None
+
+    with pytest.raises(WiringError, match="is async"):
+        shop.challenge(later)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"status": 302},
+        {"status": 100},
+        {"status": 200, "body": "x" * 4_097},
+        {"status": 200, "content_type": "text/html"},
+        {"status": 200, "headers": {"Set-Cookie": "a=b"}},
+        {"status": 200, "headers": {"Allow": "POST\r\nX-Evil: 1"}},
+    ],
+)
+def test_a_reply_that_could_do_harm_is_refused(reply):
+    with pytest.raises(WiringError):
+        SenderReply(**reply)
+
+
+# ── what a 2xx and a refusal look like ────────────────────────────────────────────────────────────────────────────
+
+
+def replying(**more):
+    dialect = new_shop()
+    told = type(dialect)("shop", verify=HmacSha256(header="X-Webhook-Signature"), **more)
+    told.envelope(dialect._read)
+    return told
+
+
+def test_a_sender_that_wants_its_own_2xx_gets_it(tmp_path, mirror_url):
+
+    kit = Webhooks(tmp_path, {"shop": replying(on_accept=SenderReply(200, "[accepted]"))}, database_url=mirror_url)
+    body = json.dumps({"type": "a", "id": "1", "timestamp": NOON.isoformat()}).encode()
+    answer = kit.send_body("shop", body)
+    assert (answer.status, answer.text, stored(kit)) == (200, "[accepted]", 1)
+    kit.close()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "text"),
+    [(503, 503, "signature_missing"), (SenderReply(401), 401, ""), (SenderReply(503, "wait"), 503, "wait")],
+)
+def test_a_refusal_looks_as_the_dialect_says(tmp_path, mirror_url, wanted, status, text):
+
+    kit = Webhooks(tmp_path, {"shop": replying(on_refusal=wanted)}, database_url=mirror_url)
+    kit.source("shop")
+    answer = kit.post("shop", b"{}")
+    assert answer.status == status
+    assert text in answer.text
+    assert ("retry-after" in answer.headers) == (status == 503)
+    kit.close()
+
+
+@pytest.mark.parametrize("wrong", [200, 302, 99, "503", SenderReply(204)])
+def test_a_refusal_that_would_ack_is_refused_at_import(wrong):
+    with pytest.raises(WiringError, match="on_refusal"):
+        replying(on_refusal=wrong)
+
+
+def test_an_ack_that_would_have_it_sent_again_is_refused_at_import():
+    with pytest.raises(WiringError, match="on_accept"):
+        replying(on_accept=SenderReply(503))

@@ -1,0 +1,107 @@
+"""Folders and files of a user's own, beside the settings, with names that are taken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SETTINGS = """
+secret_key = "secret-key-of-these-tests-only"
+dialects = [{dialects}]
+
+[sources.sigma]
+secrets = ["TestSecretOf32CharactersForTests"]
+"""
+
+DIALECT = """
+from datetime import UTC, datetime
+from receiver import Dialect, Envelope, Unsigned
+
+mine = Dialect("mine", verify=Unsigned())
+
+@mine.envelope
+def read(body: dict) -> Envelope:
+    return Envelope(event_type="a", entity=None, occurred_at=datetime(2026, 1, 1, tzinfo=UTC), data=None)
+"""
+
+
+def doctor(folder: Path, *dialects: str) -> str:
+    """What `hookmirror doctor` says where these dialects are set."""
+    settings = folder / "hookmirror.toml"
+    settings.write_text(SETTINGS.format(dialects=", ".join(f'"{each}"' for each in dialects)))
+    command = Path(sys.executable).with_name("hookmirror")
+    environment = {**os.environ, "HOOKMIRROR_CONFIG": str(settings)}
+    return subprocess.run(
+        [command, "doctor"], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
+    ).stdout
+
+
+def package(folder: Path, name: str) -> None:
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").touch()
+    (folder / name / "mine.py").write_text(DIALECT)
+
+
+@pytest.mark.parametrize("name", ["handlers", "receiver", "simulator"])
+def test_a_folder_with_the_name_of_a_package_of_ours_breaks_nothing_and_is_told(tmp_path, name):
+    package(tmp_path, name)
+    said = doctor(tmp_path)
+    assert "dialects iimmpact, indexed, sigma, sticky" in said
+    assert f"LOOK wiring: The name '{name}' is taken by a package of Hookmirror's own" in said
+    assert "MEND wiring" not in said
+
+
+def test_a_dialect_in_such_a_folder_is_refused_with_the_name_that_is_taken(tmp_path):
+    package(tmp_path, "handlers")
+    said = doctor(tmp_path, "handlers.mine:mine")
+    assert (
+        "MEND wiring: The dialect 'handlers.mine:mine' in `dialects` cannot be used: the name 'handlers' is taken"
+        in said
+    )
+    assert "Rename yours, such as my_handlers." in said
+
+
+def test_a_dialect_in_a_folder_with_a_name_of_its_own_is_found(tmp_path):
+    package(tmp_path, "my_handlers")
+    assert "mine" in doctor(tmp_path, "my_handlers.mine:mine").split("dialects ")[1].splitlines()[0]
+
+
+def test_a_file_with_the_name_of_an_installed_package_is_told(tmp_path):
+    (tmp_path / "hypothesis.py").write_text(DIALECT)
+    said = doctor(tmp_path, "hypothesis:mine")
+    assert "hypothesis.py has the name of the installed" in said
+    assert "rename yours, such as my_hypothesis" in said
+
+
+def test_a_file_with_the_name_of_a_module_of_pythons_is_told(tmp_path):
+    (tmp_path / "calendar.py").write_text(DIALECT)
+    assert "calendar.py has the name of a module of Python's own" in doctor(tmp_path, "calendar:mine")
+
+
+def test_folders_without_code_are_left_alone(tmp_path):
+    (tmp_path / "handlers").mkdir()
+    (tmp_path / "handlers" / "notes.txt").touch()
+    assert "is taken" not in doctor(tmp_path)
+
+
+def test_a_pytest_run_in_such_a_folder_uses_our_packages(tmp_path):
+    package(tmp_path, "handlers")
+    (tmp_path / "test_ours.py").write_text(
+        "from receiver.testing import *\n\n"
+        "def test_ours(webhooks):\n"
+        "    from handlers.catalog import Product\n"
+        "    assert webhooks.source('sigma').dialect.name == 'sigma'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_ours.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,159 @@
+"""The console's pages of the mirror over a socket: tables, rows, one row, and the search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from commanding import SECRET, product
+from serving import Served, wait_until
+from visiting import Visitor, text_of, visiting
+
+from receiver.sessions.roles import Role
+
+
+class Shop:
+    """A server with a history, and a person at its console."""
+
+    def __init__(self, served: Served, visitor: Visitor) -> None:
+        self.served, self.visitor = served, visitor
+
+    def tell(self, name: str, at: str, *, number: int = 1, **changed: str) -> str:
+        content = json.loads(product(number, key=f"SKU-{number}", name=name, at=f"2026-03-04T{at}:00Z")) | changed
+        delivery = self.served.send("iimmpact", json.dumps(content).encode(), secret=SECRET)
+        wait_until(lambda: self.served.count("deliveries", "ended_at IS NULL") == 0, "the worker")
+        return delivery
+
+    def text(self, path: str, **query: str) -> str:
+        return text_of(self.visitor.page(path, **query))
+
+
+@pytest.fixture(scope="module")
+def shop(lend_database, tmp_path_factory) -> Iterator[Shop]:
+    with (
+        lend_database(tmp_path_factory.mktemp("rows")) as url,
+        visiting(url, sources={"iimmpact": {"secrets": [SECRET]}}, with_worker=True) as (served, visitor),
+    ):
+        opened = Shop(served, visitor)
+        opened.tell("Lamp", "10:00")
+        opened.tell("Chair", "10:00", number=2)
+        opened.tell("Twin", "10:00", number=3, id="SKU-1")
+        yield opened
+
+
+def test_the_tables_of_the_mirror_are_a_page_of_links(shop: Shop):
+    assert 'href="/console/mirror/products"' in shop.visitor.page("/mirror")
+
+
+def test_rows_are_listed_with_their_sku_and_name(shop: Shop):
+    page = shop.visitor.page("/mirror/products")
+    assert 'href="/console/mirror/products/iimmpact/P1"' in page
+    assert "SKU-2 Chair – active" in text_of(page)
+    assert "hookmirror rows products" in text_of(page)
+
+
+def test_rows_are_filtered_and_an_empty_list_leads_back(shop: Shop):
+    assert "Chair" not in shop.text("/mirror/products", sku="SKU-1")
+    page = shop.visitor.page("/mirror/products", active="false")
+    assert "No row matches." in text_of(page)
+    assert '<a href="/console/mirror/products">Show all</a>' in page
+
+
+def test_a_table_without_rows_says_what_fills_it(shop: Shop):
+    assert "No row yet" in shop.text("/mirror/records")
+
+
+def test_rows_are_downloaded_as_csv(shop: Shop):
+    lines = shop.visitor.get("/mirror/products.csv").text.splitlines()
+    assert lines[0].startswith("source,external_id,active")
+    assert len(lines) == 4
+
+
+def test_each_column_has_its_value_what_brought_it_and_what_lost(shop: Shop):
+    newest, late = shop.tell("Bright lamp", "12:00"), shop.tell("Old lamp", "11:00")
+    page = shop.visitor.page("/mirror/products/iimmpact/P1")
+    (name,) = [row for row in page.split("<tr>") if ">name</bdi></th>" in row]
+    assert "Bright lamp" in text_of(name)
+    assert f'href="/console/deliveries/{newest}"' in name
+    assert "Old lamp of 2026-03-04 11:00:00 UTC , stale, by" in text_of(name)
+    assert f'href="/console/deliveries/{late}"' in name
+    assert "their result equals the row" in text_of(page)
+
+
+def test_the_timeline_tells_what_changed_and_what_changed_nothing(shop: Shop):
+    shop.tell("White chair", "12:00", number=2)
+    ignored = shop.tell("Chair", "13:00", number=2, type="product.painted")
+    said = shop.text("/mirror/products/iimmpact/P2").partition("Timeline")[2]
+    assert "ignored by delivery" in said
+    assert ignored[-4:] in said
+    assert "No handler takes product.painted" in said
+    assert "Chair → White chair" in said
+
+
+def test_the_only_hit_of_a_search_is_gone_to(shop: Shop):
+    answer = shop.visitor.get("/search", q="SKU-2")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/mirror/products/iimmpact/P2")
+
+
+def test_several_hits_are_listed_by_what_they_are_called(shop: Shop):
+    said = shop.text("/search", q="SKU-1")
+    assert "products / iimmpact / P1 SKU" in said
+    assert "products / iimmpact / SKU-1 external id" in said
+
+
+def test_a_search_without_a_hit_says_where_it_was_looked_for(shop: Shop):
+    said = shop.text("/search", q="p1")
+    assert "as external id" in said
+    assert "as dedup key, in dedup_keys: 0" in said
+    assert "hookmirror search p1" in said
+
+
+def test_the_search_says_what_can_be_looked_for(shop: Shop):
+    assert "letter for letter" in shop.text("/search")
+
+
+def test_a_row_that_nobody_has_heard_of_offers_to_ask_its_source(shop: Shop):
+    page = shop.visitor.page("/mirror/products/iimmpact/nosuch")
+    assert "Never heard of. Ask the source?" in text_of(page)
+    assert 'action="/console/mirror/products/iimmpact/nosuch/ask"' in page
+
+
+def test_a_table_that_does_not_exist_is_said_not_to(shop: Shop):
+    answer = shop.visitor.get("/mirror/moons/iimmpact/P1")
+    assert (answer.status_code, "The mirror has no table" in answer.text) == (404, True)
+
+
+@pytest.mark.parametrize("external_id", ["a/b", "a/ask", "..", "ä ?#&%", "line\nend", "{source}", "<b>"])
+def test_any_external_id_has_a_page_and_leads_back_to_it(shop: Shop, external_id: str):
+    quoted = quote(external_id, safe="")
+    page = shop.visitor.page(f"/mirror/products/iimmpact/{quoted.replace('.', '%2E')}")
+    assert f'action="/console/mirror/products/iimmpact/{quoted}/ask"' in page
+
+
+@pytest.mark.parametrize("asked", ["1", "999999", "0"])
+def test_an_action_that_asked_for_another_row_or_nothing_is_not_shown(shop: Shop, asked: str):
+    assert "What the source says" not in shop.text("/mirror/products/iimmpact/P1", asked=asked)
+
+
+@pytest.mark.parametrize("asked", ["x", "-1", "9" * 40])
+def test_what_is_no_action_is_refused(shop: Shop, asked: str):
+    assert shop.visitor.get("/mirror/products/iimmpact/P1", asked=asked).status_code == 400
+
+
+def test_a_source_that_cannot_be_asked_is_told_with_what_to_set(shop: Shop):
+    answer = shop.visitor.post("/mirror/products/iimmpact/P1/ask")
+    assert answer.status_code == 409
+    assert "api_url" in text_of(answer.text)
+
+
+def test_a_viewer_sees_the_row_and_no_button(shop: Shop):
+    viewer = Visitor(str(shop.served.client.base_url).rstrip("/"))
+    viewer.sign_in(Role.VIEWER, "viewer-1")
+    assert "Ask the source" not in viewer.page("/mirror/products/iimmpact/P1")
+    assert (
+        viewer.client.post("/mirror/products/iimmpact/P1/ask", headers={"Sec-Fetch-Site": "same-origin"}).status_code
+        == 400
+    )
+    viewer.close()

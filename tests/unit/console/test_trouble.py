@@ -1,0 +1,76 @@
+"""Pages while the database is away, and below a path of a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from api_alone import api_of
+from itsdangerous import Signer
+from serving import SECRET_KEY, serving
+from visiting import new_link, text_of
+
+from receiver.api.reads import Reads
+from receiver.console.site import Console, ConsoleParts
+from receiver.database.database import Database
+from receiver.sessions.links import Links
+from receiver.sessions.sessions import COOKIE_SALT, Sessions
+from receiver.settings.settings import Settings
+
+
+@pytest.fixture
+def away() -> Iterator[Console]:
+    """A console whose database refuses connections."""
+    database = Database("postgresql://127.0.0.1:1/none")
+    sessions = Sessions(database, [SECRET_KEY], lifetime=timedelta(hours=1), idle=timedelta(hours=1))
+    reads = Reads(at_once=1, seconds=1)
+    operations = {each.name: each for each in api_of(database).operations}
+    yield Console(
+        ConsoleParts(
+            operations=operations,
+            reads=reads,
+            sessions=sessions,
+            links=Links([SECRET_KEY]),
+            settings=Settings(secret_key=SECRET_KEY),
+        )
+    )
+    reads.close()
+    database.close()
+
+
+def ask(console: Console, method: str, path: str, **parts: object) -> httpx.Response:
+    async def asked() -> httpx.Response:
+        transport = httpx.ASGITransport(app=console)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, f"/console{path}", **parts)
+
+    return asyncio.run(asked())
+
+
+def test_while_the_database_is_away_a_page_says_so_and_tries_again_by_itself(away: Console) -> None:
+    signed = Signer([SECRET_KEY], salt=COOKIE_SALT, digest_method=hashlib.sha256).sign(b"anybody").decode()
+    answer = ask(away, "GET", "/deliveries", headers={"Cookie": f"hookmirror-console={signed}"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "The database does not answer." in text_of(answer.text)
+    assert '<meta http-equiv="refresh" content="10">' in answer.text
+
+
+def test_while_the_database_is_away_nobody_signs_in_and_the_link_stays_good(away: Console) -> None:
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    assert ask(away, "POST", "/sign-in", data={"link": new_link()}, headers=headers).status_code == 503
+
+
+def test_below_a_path_of_a_proxy_all_addresses_begin_with_it(tmp_path: Path) -> None:
+    with serving(f"sqlite:///{tmp_path}/c.db", console=True, root_path="/pim") as served:
+        page = served.client.get("/console/sign-in", params={"link": new_link()})
+        assert page.status_code == 200
+        assert 'action="/pim/console/sign-in"' in page.text
+        assert 'href="/pim/console/static/console.' in page.text
+        form = {"link": new_link()}
+        answer = served.client.post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": "same-origin"})
+        assert answer.headers["location"] == "/pim/console/"

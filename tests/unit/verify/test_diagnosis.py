@@ -1,0 +1,86 @@
+"""Why a signature may be wrong: each mistake that people make is recognised, and nothing is made up."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from datetime import UTC, datetime
+
+import pytest
+from raw import raw_headers
+
+from receiver import senders
+from receiver.verify.diagnosis import likely_mistake
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials, Secret, Verifier
+
+AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
+BODY = '{"name": "Lampe é", "path": "a/b", "price": 1.5}'.encode()
+
+
+def credentials(*secrets: bytes) -> Credentials:
+    return Credentials(secrets=tuple(map(Secret, secrets)))
+
+
+def posted(verifier: Verifier, secret: bytes, signed: bytes = BODY, body: bytes = BODY) -> WebhookRequest:
+    _, headers = verifier.sign(WebhookRequest(signed, at=AT), credentials(secret))
+    return WebhookRequest(body, raw_headers(headers), at=AT)
+
+
+def told(verifier: Verifier, request: WebhookRequest, *ours: bytes, **others: bytes) -> str:
+    of_others = {name: credentials(secret) for name, secret in others.items()}
+    return likely_mistake(verifier, request, credentials(*ours), of_others) or ""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "says"),
+    [
+        (b"secret", b" secret ", "without the blanks"),
+        (b"whsec_abc", b"v1,whsec_abc", "without `v1,`"),
+        (b"abc", b"whsec_abc", "without `whsec_`"),
+        (b"\x01\x02\x03", b64encode(b"\x01\x02\x03"), "decoded from base64"),
+        (b"\x01\x02\xff", b"0102ff", "decoded from hexadecimal digits"),
+    ],
+)
+def test_a_secret_that_is_read_in_another_way_is_recognised(theirs, ours, says):
+    github = senders.GitHub()
+    assert says in told(github, posted(github, theirs), ours)
+
+
+def test_a_secret_that_the_sender_takes_as_text_is_recognised_where_it_is_decoded():
+    key = b64encode(b"abcdefgh")
+    assert "taken as it is written" in told(senders.StandardWebhooks(), posted(senders.BigCommerce(), key), key)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        json.dumps(json.loads(BODY), separators=(",", ":")).encode(),
+        json.dumps(json.loads(BODY), separators=(",", ":"), ensure_ascii=False).encode(),
+        json.dumps(json.loads(BODY)).encode(),
+        json.dumps(json.loads(BODY), separators=(",", ":")).replace("/", "\\/").encode(),
+    ],
+)
+def test_a_body_that_was_encoded_again_is_recognised(sent):
+    github = senders.GitHub()
+    request = posted(github, b"secret", signed=sent, body=json.dumps(json.loads(BODY), indent=1).encode())
+    assert "decoded and encoded again" in told(github, request, b"secret")
+
+
+@pytest.mark.parametrize(
+    ("signed", "body"), [(BODY, BODY + b"\n"), (BODY + b"\n", BODY), (BODY, b"\xef\xbb\xbf" + BODY)]
+)
+def test_a_body_with_another_end_or_beginning_is_recognised(signed, body):
+    github = senders.GitHub()
+    assert "the body with" in told(github, posted(github, b"secret", signed, body), b"secret")
+
+
+def test_the_secret_of_another_source_is_recognised():
+    stripe = senders.Stripe()
+    assert "the source other" in told(stripe, posted(stripe, b"theirs"), b"ours", other=b"theirs")
+
+
+@pytest.mark.parametrize("body", [BODY, b"", b"[" * 100_000, b"\xff\xfe", b"NaN"])
+def test_nothing_is_made_up(body):
+    github = senders.GitHub()
+    assert told(github, posted(github, b"guess", body, body), b"secret", other=b"another") == ""
