@@ -145,6 +145,7 @@ PLAIN = {
             "hosts",
             "lists",
             "overview",
+            "periods",
             "rendering",
         ),
         *(
