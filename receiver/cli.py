@@ -40,6 +40,7 @@ from receiver.commands.send import send
 from receiver.commands.serve import serve
 from receiver.commands.sessions import sessions
 from receiver.commands.show import show
+from receiver.commands.sources import sources
 from receiver.commands.tail import tail
 from receiver.commands.token import token
 from receiver.commands.top import top
@@ -56,7 +57,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 #: In the order in which the help shows them.
 COMMANDS = (
     *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, faults, refused, send),
-    *(top, tail, search, deliveries, show, rows, row, changes),
+    *(top, tail, sources, search, deliveries, show, rows, row, changes),
     *(replay, retry, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 

@@ -26,6 +26,7 @@ from receiver.api.refused import RefusedRequests
 from receiver.api.runs import Runs
 from receiver.api.search import Search
 from receiver.api.sessions import ConsoleSessions
+from receiver.api.sources import Sources
 from receiver.api.stats import Counts, Stats
 from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
@@ -75,6 +76,7 @@ class ApiParts:
         questions = self.questions or SourceQuestions(database, dict)
         verbs = Verbs(database, self.wiring)
         lookup = Lookup(database, self.sources, page_bytes=self.page_bytes, cursors=self.cursors)
+        counts = Counts(database, self.sources, reconciles=self.reconciles)
         return (
             Probes(self.readiness, self.exposition, measuring=self.measuring, warnings=self.warnings),
             Deliveries(lookup, self.inbox, wake=self.wake),
@@ -87,7 +89,8 @@ class ApiParts:
             Runs(lookup, verbs),
             Plans(lookup, verbs, questions.sources),
             Actions(lookup),
-            Stats(Counts(database, self.sources, reconciles=self.reconciles)),
+            Stats(counts),
+            Sources(lookup, self.facts, counts),
             Processes(lookup),
             Findings(lookup, self.facts),
             ConsoleSessions(lookup),

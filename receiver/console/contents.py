@@ -20,9 +20,10 @@ from receiver.console.pages import (
     run,
     runs,
     search,
+    sources,
 )
 
-PAGE_MODULES = (overview, findings, deliveries, delivery, refused, rows, row, search, runs, run, actions)
+PAGE_MODULES = (overview, findings, deliveries, delivery, refused, rows, row, sources, search, runs, run, actions)
 
 PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)
 BUTTONS: tuple[Button, ...] = tuple(button for module in PAGE_MODULES for button in module.BUTTONS)

@@ -64,7 +64,7 @@ def sent(text: object) -> Markup:
 
 
 def exact(text: object) -> Markup:
-    """The value of a field that nobody sees, exactly; what is invisible is written as references, so that none hides."""
+    """The value of a hidden field, exactly; what is invisible is written as references, so that nothing hides in it."""
     written = (letter if letter.isprintable() else Markup("&#x{:x};").format(ord(letter)) for letter in str(text))
     return Markup("").join(written)
 

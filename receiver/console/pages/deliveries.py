@@ -76,6 +76,7 @@ DELIVERIES_PAGE = ConsolePage(
     menu="Deliveries",
     options=(("from", "since"), ("to", "until")),
     follows_in="cursor",
+    live=("deliveries",),
 )
 
 PAGES = (DELIVERIES_PAGE,)

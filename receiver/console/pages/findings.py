@@ -10,17 +10,10 @@ from receiver.console.remedies import Remedy, remedy_of, remedy_of_fault
 from receiver.console.visit import Visit
 
 
-class RemediedFinding(NamedTuple):
-    """A finding with its button."""
-
-    finding: FindingShown
-    remedy: Remedy | None
-
-
 class ListedFindings(NamedTuple):
     """What the template of the list shows."""
 
-    items: list[RemediedFinding]
+    items: list[FindingShown]
     #: Whether closed ones are listed, too.
     is_all: bool
 
@@ -44,7 +37,7 @@ class RemediedFault(NamedTuple):
 def show_findings(visit: Visit) -> ListedFindings:
     """What is found now, or also what was."""
     found = visit.ask_listed(FindingList, "list_findings").items
-    return ListedFindings([RemediedFinding(each, remedy_of(each)) for each in found], visit.query.get("all") == "true")
+    return ListedFindings(found, visit.query.get("all") == "true")
 
 
 def show_one_finding(visit: Visit) -> OneFinding:
