@@ -8,9 +8,22 @@ from __future__ import annotations
 import re
 
 from receiver.console.page import Button, ConsolePage
-from receiver.console.pages import deliveries, delivery, overview, row, rows, run, runs, search, sources
+from receiver.console.pages import (
+    actions,
+    deliveries,
+    delivery,
+    findings,
+    overview,
+    refused,
+    row,
+    rows,
+    run,
+    runs,
+    search,
+    sources,
+)
 
-PAGE_MODULES = (overview, deliveries, delivery, rows, row, sources, search, runs, run)
+PAGE_MODULES = (overview, findings, deliveries, delivery, refused, rows, row, sources, search, runs, run, actions)
 
 PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)
 BUTTONS: tuple[Button, ...] = tuple(button for module in PAGE_MODULES for button in module.BUTTONS)
