@@ -18,6 +18,8 @@ FILTERED = {
     "deliveries": [{"state": "dead"}, {"source": "iimmpact", "state": "ignored"}, {"event_type": "nothing.happened"}],
     "search": [{"q": "4711"}, {"q": "nothing is called so"}],
     "rows": [{"active": "false"}, {"sku": "nothing has it"}],
+    "source": [{"period": "week"}],
+    "changes": [{"source": "sigma"}, {"table": "records", "source": "iimmpact", "since": "1s"}],
     "refused": [{"source": "indexed"}],
 }
 
@@ -41,6 +43,8 @@ def parts_of(page: ConsolePage, stock: ConsoleStock) -> list[dict[str, str]]:
         return [{"table": table} for table in sorted({table for table, *_ in stock.rows.values()})]
     if "{name" in names or "{source" in names:
         return [{"name": name, "source": name} for name in stock.sources]
+    if "{seq" in names:
+        return [{"seq": stock.newest_change}]
     things = {"delivery": stock.deliveries, "run": stock.runs, "fault": stock.faults}
     kind = next((kind for kind in things if page.name.startswith(kind)), None)
     assert kind is not None, f"say in console_addresses.py what the address of the page {page.name} is made of"
