@@ -64,6 +64,10 @@ class Button:
     then: str | Callable[[Visit, Any], str] = "/"
     #: The form's further fields, by the name of the operation's parameter.
     fields: tuple[str, ...] = ()
+    #: What the operation is given besides, whatever the form says.
+    given: tuple[tuple[str, str], ...] = ()
+    #: As those of a page.
+    options: tuple[tuple[str, str], ...] = ()
     #: Whether a reason is asked for on a page of its own before it is done.
     confirms: str = ""
 

@@ -324,7 +324,7 @@ def _imports(drafting: _Drafting, context: Mapping[str, Any]) -> list[str]:
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     proof = drafting.proof
     short = proof.call.name if proof is not None and proof.is_short_form else None
-    times = [name for name in ("UTC", "datetime") if name in used]
+    times: list[str] = [name for name in ("UTC", "datetime") if name in used]
     standard: list[tuple[str, list[str]]] = [
         ("collections.abc", ["Iterator"]),
         ("datetime", times),
