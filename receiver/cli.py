@@ -23,6 +23,7 @@ from receiver.commands.doctor import doctor
 from receiver.commands.findings import findings
 from receiver.commands.follow import follow
 from receiver.commands.migrate import migrate
+from receiver.commands.new_dialect import new_dialect
 from receiver.commands.options import hookmirror
 from receiver.commands.prune import prune
 from receiver.commands.reconcile import reconcile
@@ -53,7 +54,21 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, refused, send),
+    *(
+        serve,
+        worker,
+        console,
+        follow,
+        reload,
+        token,
+        console_link,
+        sessions,
+        doctor,
+        findings,
+        refused,
+        send,
+        new_dialect,
+    ),
     *(top, tail, search, deliveries, show, rows, row, changes),
     *(replay, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
