@@ -1,11 +1,13 @@
 """Requests to a source's own API, for a waiting delivery or for a walk through a list.
 
-`fetch` asks once, and its errors decide what happens to the delivery. `fetch_patiently` is for walks, and tries again
-by itself. `wait_for_api` is for answers that are behind the event.
+`fetch` and `post` ask once, and their errors decide what happens to the delivery. `fetch_patiently` and `patiently` are
+for walks, and try again by themselves. `wait_for_api` is for answers that are behind the event.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from time import monotonic
 from typing import Any, TypeVar
@@ -20,6 +22,7 @@ from receiver.codec import decode
 from receiver.errors import ConfigurationError
 
 Model = TypeVar("Model", bound=BaseModel)
+Answered = TypeVar("Answered")
 
 TIMEOUT = 10.0  #: seconds, for connecting and for each read
 LONGEST_ANSWER = 30.0  #: seconds, from the question to the end of its answer
@@ -67,8 +70,17 @@ def fetch(api: httpx.Client, path: str, **query: str | int) -> Any:
 
     Raises `NotFoundError` for 404, `Retry` for temporary failures (429, 5xx, no connection), else `ApiError`.
     """
+    return _answer(api, api.build_request("GET", path, params=query or None), path)
+
+
+def post(api: httpx.Client, path: str, question: Any) -> Any:
+    """The JSON that answers a POST of this JSON, as for `fetch`: for APIs that are asked so, such as GraphQL."""
+    return _answer(api, api.build_request("POST", path, json=question), path)
+
+
+def _answer(api: httpx.Client, request: httpx.Request, path: str) -> Any:
     try:
-        response, content = _ask(api, path, query)
+        response, content = _ask(api, request, path)
     except httpx.HTTPError as error:
         raise Retry(f"{path} of the source's API cannot be reached: {type(error).__name__}.") from error
     if response.status_code == 429 or response.status_code >= 500:
@@ -80,11 +92,12 @@ def fetch(api: httpx.Client, path: str, **query: str | int) -> Any:
         raise ApiError(f"{path} of the source's API answered with something else than JSON: check api_url.") from None
 
 
-def _ask(api: httpx.Client, path: str, query: dict[str, Any]) -> tuple[httpx.Response, bytes]:
+def _ask(api: httpx.Client, request: httpx.Request, path: str) -> tuple[httpx.Response, bytes]:
     """Status and content of the answer, which is read with a bound: an API may answer without end, or drop by drop."""
     end = monotonic() + LONGEST_ANSWER
     content = bytearray()
-    with api.stream("GET", path, params=query or None) as response:
+    response = api.send(request, stream=True)
+    with closing(response):
         for part in response.iter_bytes():
             content += part
             if len(content) > MOST_ANSWERED:
@@ -97,10 +110,15 @@ def _ask(api: httpx.Client, path: str, query: dict[str, Any]) -> tuple[httpx.Res
 
 def fetch_patiently(api: httpx.Client, path: str, **query: str | int) -> Any:
     """Fetch as `fetch` does, repeating after temporary failures. Raises only `NotFoundError` and `ApiError`."""
+    return patiently(lambda: fetch(api, path, **query))
+
+
+def patiently(ask: Callable[[], Answered]) -> Answered:
+    """Ask, repeating after each `Retry` for a while. Raises `ApiError` in the place of the last one."""
     try:
         for attempt in stamina.retry_context(on=_backoff, attempts=ATTEMPTS, timeout=RETRY_TIMEOUT):
             with attempt:
-                return fetch(api, path, **query)
+                return ask()
     except Retry as error:
         raise ApiError(f"{error} Tried for a while; run this again later.") from error
     raise AssertionError("the loop ends by returning or raising")

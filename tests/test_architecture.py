@@ -199,7 +199,7 @@ def test_the_receiver_never_imports_its_own_front_door(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
 def test_the_receiver_knows_neither_handlers_nor_the_simulator(path: Path) -> None:
-    assert {name.partition(".")[0] for name in imports(path)} & {"handlers", "simulator"} == set()
+    assert {name.partition(".")[0] for name in imports(path)} & {"handlers", "simulator", "vendors"} == set()
 
 
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
@@ -219,6 +219,16 @@ def test_the_simulator_shares_only_pure_modules_with_the_receiver(path: Path) ->
 def test_handlers_use_nothing_above_the_dialects(path: Path) -> None:
     used = {room(name) for name in receiver_imports(path)} - {""}
     assert {name for name in used if HEIGHT[name] > HEIGHT["dialects"]} == set()
+    assert {name for name in imports(path) if name.partition(".")[0] == "simulator"} == set()
+
+
+#: What the ready dialects may import of ours, since they are examples: the front door, and what docs name for users.
+FOR_USERS = {"receiver", "receiver.senders", "receiver.codec"}
+
+
+@pytest.mark.parametrize("path", files("vendors"), ids=module_name)
+def test_ready_dialects_use_only_what_users_may(path: Path) -> None:
+    assert {name for name in receiver_imports(path) if name not in FOR_USERS} == set()
     assert {name for name in imports(path) if name.partition(".")[0] == "simulator"} == set()
 
 
@@ -246,7 +256,7 @@ def test_pure_modules_do_no_io_and_read_no_clock(module: str) -> None:
     assert called & IMPURE_CALLS == set()
 
 
-@pytest.mark.parametrize("package", ["receiver", "handlers", "simulator"])
+@pytest.mark.parametrize("package", ["receiver", "handlers", "simulator", "vendors"])
 def test_no_import_goes_in_a_circle(package: str) -> None:
     graph = {
         module_name(path): {name for name in imports(path) if name.startswith(f"{package}.")} for path in files(package)

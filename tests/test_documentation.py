@@ -34,7 +34,9 @@ from receiver import cli, testing
 from receiver.api.openapi import describe
 from receiver.database.database import Database
 from receiver.dialects.sources import find_dialects
+from receiver.envelope import Bundle
 from receiver.errors import Refused
+from receiver.fixtures import headers_beside
 from receiver.inbox.tables import State
 from receiver.metrics import metrics
 from receiver.mirror.rows import BOOKKEEPING, mirror_tables, own_columns, sql_table
@@ -65,6 +67,12 @@ ROLES = {"hookmirror_owner"}
 
 #: Seconds that a server of the README may take to start.
 TIMEOUT = 30
+
+
+#: The dialects that come along without being announced, as the settings name them.
+READY_DIALECTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"][
+    "hookmirror_dialects"
+]
 
 
 def text_of(page: str) -> str:
@@ -330,12 +338,14 @@ def test_every_verb_of_the_test_kit_is_documented(name: str) -> None:
 def test_the_rule_for_fixtures_is_documented_and_ours_keep_it() -> None:
     assert "`<dialect>/<event type>[.<variant>].json`" in TESTING
     assert f"`{EXPECTED}`" in TESTING
-    dialects = find_dialects()
+    dialects = find_dialects(READY_DIALECTS, beside=ROOT)
     found = fixture_files(ROOT / "fixtures")
     assert {path.parent.name for path in found} <= dialects.keys()
     for path in found:
-        event_type = dialects[path.parent.name].read(path.read_bytes()).event_type
-        assert f"{path.name}".startswith(f"{event_type}."), path
+        dialect = dialects[path.parent.name]
+        read = dialect.read(dialect.as_kept(path.read_bytes(), {"webhook-id": "example", **headers_beside(path)}))
+        event_type = (read.item(0) if isinstance(read, Bundle) else read).event_type
+        assert f"{path.name}".startswith(f"{event_type.replace('/', '-')}."), path
         expected = json.loads(path.with_name(path.name.removesuffix(".json") + EXPECTED).read_bytes())
         assert expected.keys() <= {"state", "rows"}
         assert all({"table", "external_id"} <= row.keys() for row in expected["rows"])
@@ -371,7 +381,9 @@ def test_no_page_says_payload(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_that_a_page_names_exist(page: str) -> None:
-    for name in re.findall(r"`((?:receiver|handlers|simulator|tests|benchmarks|docs)/[\w./-]*)`", text_of(page)):
+    for name in re.findall(
+        r"`((?:receiver|handlers|simulator|vendors|tests|benchmarks|docs)/[\w./-]*)`", text_of(page)
+    ):
         assert (ROOT / name).exists(), f"{name} in {page}"
 
 
@@ -383,11 +395,11 @@ def test_the_path_of_a_webhook_names_places_that_exist() -> None:
 
 
 #: In text: a name in quotes is a part of a path that is put together.
-PAGE_NAMES = re.compile(r"(?<![\w./\"-])(?:docs/decisions/\d{4}|(?:docs/)?[\w-]+\.md\b)")
+PAGE_NAMES = re.compile(r"(?<![\w./\"-])(?:docs/decisions/\d{4}|(?:docs/)?(?:senders/)?[\w-]+\.md\b)")
 
 
 def test_pages_that_the_source_names_exist() -> None:
-    for package in ("receiver", "handlers", "simulator", "benchmarks", "tests"):
+    for package in ("receiver", "handlers", "simulator", "vendors", "benchmarks", "tests"):
         for path in (ROOT / package).rglob("*.py"):
             for name in PAGE_NAMES.findall(path.read_text("utf-8")):
                 found = list(DOCS.glob(f"decisions/{name[-4:]}-*.md")) if "decisions" in name else [ROOT / name]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 from receiver.console.page import Button, ConsolePage
-from receiver.console.pages import deliveries, delivery, overview, row, rows, search
+from receiver.console.pages import deliveries, delivery, overview, row, rows, run, runs, search, sources
 
-PAGE_MODULES = (overview, deliveries, delivery, rows, row, search)
+PAGE_MODULES = (overview, deliveries, delivery, rows, row, sources, search, runs, run)
 
 PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)
 BUTTONS: tuple[Button, ...] = tuple(button for module in PAGE_MODULES for button in module.BUTTONS)

@@ -41,6 +41,8 @@ class ConsolePage:
     options: tuple[tuple[str, str], ...] = ()
     #: The parameter that the address of the next page is given in; empty unless it is a list that can be downloaded.
     follows_in: str = ""
+    #: The hints upon which it is fetched again, such as `deliveries`; none for a page that stays as it was.
+    live: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,10 @@ class Button:
     then: str | Callable[[Visit, Any], str] = "/"
     #: The form's further fields, by the name of the operation's parameter.
     fields: tuple[str, ...] = ()
+    #: What the operation is given besides, whatever the form says.
+    given: tuple[tuple[str, str], ...] = ()
+    #: As those of a page.
+    options: tuple[tuple[str, str], ...] = ()
     #: Whether a reason is asked for on a page of its own before it is done.
     confirms: str = ""
 

@@ -101,6 +101,11 @@ ASKED = [
     Asked(403, "/api/v1/deliveries/{processed}/try", "POST", scope=Scope.READ),
     Asked(404, "/api/v1/deliveries/1/try", "POST"),
     Asked(409, "/api/v1/deliveries/{processed}/try", "POST"),
+    Asked(202, "/api/v1/try?ids={waiting},{processed}", "POST"),
+    Asked(400, "/api/v1/try", "POST"),
+    Asked(401, "/api/v1/try?ids={waiting}", "POST", scope=None),
+    Asked(403, "/api/v1/try?ids={waiting}", "POST", scope=Scope.READ),
+    Asked(409, "/api/v1/try?ids={processed}", "POST"),
     Asked(200, "/api/v1/actions?limit=1"),
     Asked(400, "/api/v1/actions?run=x"),
     Asked(401, "/api/v1/actions", scope=None),
@@ -116,6 +121,10 @@ ASKED = [
     Asked(400, "/api/v1/runs/{paused_run}?colour=red"),
     Asked(401, "/api/v1/runs/{paused_run}", scope=None),
     Asked(404, "/api/v1/runs/999"),
+    Asked(200, "/api/v1/runs/{paused_run}/rows?after=1&limit=1"),
+    Asked(400, "/api/v1/runs/{paused_run}/rows?after=x"),
+    Asked(401, "/api/v1/runs/{paused_run}/rows", scope=None),
+    Asked(404, "/api/v1/runs/999/rows"),
     Asked(200, "/api/v1/runs/{planned_run}/start?reason=because", "POST"),
     Asked(200, "/api/v1/runs/{paused_run}/resume", "POST"),
     Asked(200, "/api/v1/runs/{running_run}/pause", "POST"),
@@ -172,10 +181,21 @@ ASKED = [
     Asked(200, "/api/v1/stats"),
     Asked(400, "/api/v1/stats?colour=red"),
     Asked(401, "/api/v1/stats", scope=None),
+    Asked(200, "/api/v1/sources"),
+    Asked(400, "/api/v1/sources?colour=red"),
+    Asked(401, "/api/v1/sources", scope=None),
+    Asked(200, "/api/v1/sources/sigma"),
+    Asked(400, "/api/v1/sources/sigma?colour=red"),
+    Asked(401, "/api/v1/sources/sigma", scope=None),
+    Asked(404, "/api/v1/sources/nobody"),
     Asked(200, "/api/v1/findings"),
     Asked(200, "/api/v1/findings?all=true"),
     Asked(400, "/api/v1/findings?all=perhaps"),
     Asked(401, "/api/v1/findings", scope=None),
+    Asked(200, "/api/v1/findings/{finding}"),
+    Asked(400, "/api/v1/findings/{finding}?all=true"),
+    Asked(401, "/api/v1/findings/{finding}", scope=None),
+    Asked(404, "/api/v1/findings/nothing"),
     Asked(200, "/api/v1/findings/{finding}/acknowledge", "POST"),
     Asked(400, "/api/v1/findings/{finding}/acknowledge?colour=red", "POST"),
     Asked(401, "/api/v1/findings/{finding}/acknowledge", "POST", scope=None),
@@ -196,6 +216,10 @@ ASKED = [
     Asked(200, "/api/v1/refused?source=sigma&limit=1"),
     Asked(400, "/api/v1/refused?cursor=x"),
     Asked(401, "/api/v1/refused", scope=None),
+    Asked(200, "/api/v1/refused/{refused}"),
+    Asked(400, "/api/v1/refused/{refused}?source=sigma"),
+    Asked(401, "/api/v1/refused/{refused}", scope=None),
+    Asked(404, "/api/v1/refused/1"),
     *(Asked(200, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
     *(Asked(400, f"/api/v1/refused/sticky/{verb}?reason=no", "POST") for verb in ("verify", "drop")),
     *(Asked(401, f"/api/v1/refused/sticky/{verb}", "POST", scope=None) for verb in ("verify", "drop")),
@@ -211,10 +235,12 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/deliveries/1"),
     Asked(503, "/api/v1/deliveries/1/replay", "POST"),
     Asked(503, "/api/v1/deliveries/1/try", "POST"),
+    Asked(503, "/api/v1/try?ids=1", "POST"),
     Asked(503, "/api/v1/actions"),
     Asked(503, "/api/v1/runs"),
     Asked(503, "/api/v1/runs?state=dead", "POST"),
     Asked(503, "/api/v1/runs/1"),
+    Asked(503, "/api/v1/runs/1/rows"),
     *(Asked(503, f"/api/v1/runs/1/{verb}?reason=because", "POST") for verb in ("start", "pause", "resume", "cancel")),
     *(Asked(503, f"/api/v1/catalog/{table}") for table in TABLES),
     *(Asked(503, f"/api/v1/catalog/{table}/made/1") for table in TABLES),
@@ -223,8 +249,12 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/changes"),
     Asked(503, "/api/v1/search?q=A1"),
     Asked(503, "/api/v1/stats"),
+    Asked(503, "/api/v1/sources"),
+    Asked(503, "/api/v1/sources/sigma"),
     *(Asked(503, f"/api/v1/{noun}") for noun in ("findings", "faults", "tallies", "refused", "processes")),
+    Asked(503, "/api/v1/findings/nothing"),
     Asked(503, "/api/v1/findings/nothing/acknowledge", "POST"),
+    Asked(503, "/api/v1/refused/1"),
     *(Asked(503, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
 ]
 
@@ -284,7 +314,8 @@ def ids(served: Served) -> dict[str, str]:
     update_record(served.beside, [finding], now=now)
     served.post("sigma", b"\xff", {"X-Sigma-Signature": "sha256=" + "0" * 64})
     served.app._keeper.flush()
-    return found | {"waiting": waiting, "finding": finding.id} | _runs(served)
+    refused = served.get("/api/v1/refused").json()["items"][0]["id"]
+    return found | {"waiting": waiting, "finding": finding.id, "refused": refused} | _runs(served)
 
 
 def _runs(served: Served) -> dict[str, str]:

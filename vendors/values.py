@@ -1,0 +1,57 @@
+"""Members of bodies that decide, read strictly: each is what the sender documents, or the reason says what is wrong."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from handlers.values import as_moment
+from receiver import Unreadable
+
+
+def member(document: Any, path: str) -> Any:
+    """The value at a path of members, such as "data.object"; None where one of them is missing."""
+    for name in path.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
+
+
+def moment_at(body: Any, path: str) -> datetime:
+    """The ISO 8601 time there, with its offset. Raises `Unreadable`."""
+    try:
+        return as_moment(member(body, path))
+    except ValueError as error:
+        raise Unreadable(f"`{path}` is not the time of a change: {error}.") from None
+
+
+def utc_moment_at(body: Any, path: str) -> datetime:
+    """The ISO 8601 time there, which the sender writes in UTC without an offset. Raises `Unreadable`."""
+    value = member(body, path)
+    try:
+        return as_moment(f"{value}Z" if isinstance(value, str) and len(value) == len("2026-06-01T12:00:00") else value)
+    except ValueError as error:
+        raise Unreadable(f"`{path}` is not the time of a change: {error}.") from None
+
+
+def unix_moment_at(body: Any, path: str) -> datetime:
+    """The time there, in whole seconds since 1970. Raises `Unreadable`."""
+    value = member(body, path)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Unreadable(f"`{path}` is not the time of a change in whole seconds since 1970.")
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise Unreadable(f"`{path}` is a number of seconds that no calendar has.") from None
+
+
+def text_at(body: Any, path: str) -> str:
+    """The text there, which is not empty. Raises `Unreadable`."""
+    value = member(body, path)
+    if not isinstance(value, str) or not value:
+        raise Unreadable(f"`{path}` is missing or not text.")
+    return value
+
+
+def number_or_text(entity_id: str) -> int | str:
+    """An id as a sender writes it: digits as a number."""
+    return int(entity_id) if entity_id.isascii() and entity_id.isdecimal() and entity_id[0] != "0" else entity_id
