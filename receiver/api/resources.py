@@ -14,6 +14,7 @@ from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
 from receiver.api.exposition import Exposition
 from receiver.api.findings import Findings
+from receiver.api.followers import Followers
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation
 from receiver.api.plans import Plans
@@ -85,6 +86,7 @@ class ApiParts:
             Catalog(lookup, tables),
             questions,
             ChangeFeed(lookup, tables),
+            Followers(lookup),
             Search(lookup, tables),
             Runs(lookup, verbs),
             Plans(lookup, verbs, questions.sources),

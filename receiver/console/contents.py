@@ -10,9 +10,11 @@ import re
 from receiver.console.page import Button, ConsolePage
 from receiver.console.pages import (
     actions,
+    changes,
     deliveries,
     delivery,
     findings,
+    followers,
     overview,
     refused,
     row,
@@ -23,7 +25,10 @@ from receiver.console.pages import (
     sources,
 )
 
-PAGE_MODULES = (overview, findings, deliveries, delivery, refused, rows, row, sources, search, runs, run, actions)
+PAGE_MODULES = (
+    *(overview, findings, deliveries, delivery, refused, rows, row, sources, changes, followers),
+    *(search, runs, run, actions),
+)
 
 PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)
 BUTTONS: tuple[Button, ...] = tuple(button for module in PAGE_MODULES for button in module.BUTTONS)

@@ -22,6 +22,8 @@ FILTERED = {
     "findings": [{"all": "true"}],
     "faults": [{"source": "sigma"}],
     "actions": [{"run": "999"}],
+    "source": [{"period": "week"}],
+    "changes": [{"source": "sigma"}, {"table": "records", "source": "iimmpact", "since": "1s"}],
 }
 
 
@@ -44,6 +46,8 @@ def parts_of(page: ConsolePage, stock: ConsoleStock) -> list[dict[str, str]]:
         return [{"table": table} for table in sorted({table for table, *_ in stock.rows.values()})]
     if "{name" in names or "{source" in names:
         return [{"name": name, "source": name} for name in stock.sources]
+    if "{seq" in names:
+        return [{"seq": stock.newest_change}]
     things = {
         "delivery": stock.deliveries,
         "run": stock.runs,

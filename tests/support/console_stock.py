@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+import followed
 from hostile_texts import HOSTILE_BODIES, HOSTILE_TEXTS, as_body, hostile_event
 from senders import sent
 from serving import SECRET_KEY, Served, serving, wait_until
@@ -55,6 +56,10 @@ class ConsoleStock:
     @property
     def sources(self) -> list[str]:
         return sorted(self.systems)
+
+    @property
+    def newest_change(self) -> str:
+        return str(self.ask("/api/v1/changes?newest=true&limit=1")["items"][0]["seq"])
 
     @property
     def faults(self) -> dict[str, str]:
@@ -190,6 +195,7 @@ def _tell(stock: ConsoleStock) -> None:
     stock.runs["reconciled"] = stock.plan(kind="reconcile", source="sigma")
     stock.start(stock.runs["reconciled"], "the first look at the catalog")
     stock.runs["planned"] = stock.plan(state="dead", source=SOURCE)
+    followed.add(stock.served.beside)
     stock.examine()
 
 
