@@ -14,6 +14,7 @@ from benchmarks import (
     against_another,
     against_dbos,
     apply,
+    bundles,
     copying,
     history,
     latency,
@@ -28,6 +29,7 @@ from benchmarks import (
 MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "acks": ("Durable acks, 64 connections, bodies of 1 kB, one server process", acks.report),
     "apply": ("Events applied by one worker", apply.report),
+    "bundles": ("Events in a body of a hundred, against events with bodies of their own", bundles.report),
     "workers": ("Events applied by two workers, on PostgreSQL", workers.report),
     "dbos": ("Events applied by one worker, and by DBOS Transact on the same PostgreSQL", against_dbos.report),
     "latency": ("Ack latency beside a worker", latency.report),

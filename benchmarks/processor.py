@@ -7,8 +7,11 @@ from collections import defaultdict
 from pathlib import Path
 
 
-def seconds() -> float:
-    """What they have used so far, as long as they live; 0 where the system does not say."""
+def seconds(of: int | None = None) -> float:
+    """What they, or a process and those that it started, have used so far, as long as they live.
+
+    0 where the system does not say.
+    """
     children: dict[int, list[int]] = defaultdict(list)
     used: dict[int, float] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -20,7 +23,7 @@ def seconds() -> float:
         process = int(path.parent.name)
         children[int(fields[1])].append(process)
         used[process] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    total, waiting = 0.0, [os.getpid()]
+    total, waiting = 0.0, [of or os.getpid()]
     while waiting:
         process = waiting.pop()
         total += used.get(process, 0.0)

@@ -118,17 +118,25 @@ def _orm(*, in_threads: bool) -> Any:
 
 @contextmanager
 def running(
-    name: str, folder: Path, *arguments: str, database_url: str | None = None, tree: Path | None = None
+    name: str,
+    folder: Path,
+    *arguments: str,
+    database_url: str | None = None,
+    tree: Path | None = None,
+    config: Path | None = None,
 ) -> Iterator[tuple[str, int]]:
     """One of the servers in a process of its own, on an empty database: its base URL and its process id.
 
     The database is a SQLite file in `folder`; Hookmirror takes another, if one is given that has its tables. What runs
-    is the code in `tree`, if one is given.
+    is the code in `tree`, if one is given, with the settings in `config`.
     """
     port = free_port()
     environment = dict(os.environ)
     if name == "hookmirror":
         environment |= settings(folder, database_url)
+        if config is not None:
+            # With dialects of the benchmarks' own.
+            environment |= {"HOOKMIRROR_CONFIG": str(config), "PYTHONPATH": str(Path(__file__).parents[1])}
         command = ["-m", "receiver", "serve", "--port", str(port), *arguments]
     else:
         environment |= {"BENCHMARK_DATABASE": f"sqlite:///{folder / 'orm.db'}"}

@@ -19,15 +19,18 @@ from receiver.verify.places import BodyMember, Header, Headers, SignaturePlace
 from receiver.verify.request import WebhookRequest
 from receiver.verify.signatures import HmacSha256, Unsigned
 from receiver.verify.verifiers import Credentials, Secret, Verified, Verifier
+from receiver.verify.web_signatures import BodyHashJwt, DetachedJws
 
 __all__ = [
     "ARRIVAL",
     "ApiError",
+    "BodyHashJwt",
     "BodyMember",
     "ChallengeRefused",
     "ChallengeRequest",
     "Consent",
     "Credentials",
+    "DetachedJws",
     "Dialect",
     "Discard",
     "EchoBody",

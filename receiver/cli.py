@@ -20,9 +20,11 @@ from receiver.commands.console_link import console_link
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
 from receiver.commands.doctor import doctor
+from receiver.commands.faults import faults
 from receiver.commands.findings import findings
 from receiver.commands.follow import follow
 from receiver.commands.migrate import migrate
+from receiver.commands.new_dialect import new_dialect
 from receiver.commands.options import hookmirror
 from receiver.commands.prune import prune
 from receiver.commands.reconcile import reconcile
@@ -30,6 +32,7 @@ from receiver.commands.refused import refused
 from receiver.commands.rehearse import rehearse
 from receiver.commands.reload import reload
 from receiver.commands.replay import replay
+from receiver.commands.retry import retry
 from receiver.commands.row import row
 from receiver.commands.rows import rows
 from receiver.commands.runs import runs
@@ -38,6 +41,7 @@ from receiver.commands.send import send
 from receiver.commands.serve import serve
 from receiver.commands.sessions import sessions
 from receiver.commands.show import show
+from receiver.commands.sources import sources
 from receiver.commands.tail import tail
 from receiver.commands.token import token
 from receiver.commands.top import top
@@ -53,9 +57,9 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, refused, send),
-    *(top, tail, search, deliveries, show, rows, row, changes),
-    *(replay, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
+    *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, faults, refused, send),
+    *(new_dialect, top, tail, sources, search, deliveries, show, rows, row, changes),
+    *(replay, retry, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 
 app = typer.Typer(name="hookmirror", add_completion=False, pretty_exceptions_enable=False)

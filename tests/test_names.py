@@ -47,6 +47,9 @@ FORMS = {
     "shadowing": "shadow",
     "replies": "reply",
     "pressing": "button",
+    "remedies": "remedy",
+    "drafting": "draft",
+    "new_dialect": "dialect",
 }
 
 #: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
@@ -63,6 +66,7 @@ PLAIN = {
         "errors",
         "logs",
         "annotations",
+        *("code", "naming", "members"),
     ],
     "what one types as a command, in docs/operations.md": [
         *(
@@ -75,6 +79,7 @@ PLAIN = {
             "migrate",
             "prune",
             "reload",
+            "retry",
             "rehearse",
             "send",
             "serve",
@@ -144,9 +149,20 @@ PLAIN = {
             "hosts",
             "lists",
             "overview",
+            "periods",
             "rendering",
         ),
-        *("console_link", "page_reads", "timeline", "sign_in", "site", "static_files", "console_app", "api_parts"),
+        *(
+            "console_link",
+            "live",
+            "page_reads",
+            "timeline",
+            "sign_in",
+            "site",
+            "static_files",
+            "console_app",
+            "api_parts",
+        ),
     ],
     "of databases": [
         *("database", "columns", "tables", "rows", "changes", "bulk", "insert", "postgresql", "sqlite", "wal", "locks"),
@@ -197,6 +213,8 @@ PLAIN = {
         "signatures",
         "composed",
         "signature_plan",
+        "key_sets",
+        "web_signatures",
         "header_values",
         "taking_headers",
         "own_settings",
@@ -232,6 +250,7 @@ PLAIN = {
             "recorded",
             "scratch",
         ),
+        *("proofs", "remarks"),
         *("outcomes", "stored", "telling", "traces", "trial", "why"),
     ],
 }

@@ -29,6 +29,9 @@ from receiver.search.deliveries import KeptDelivery
 from receiver.search.filters import DeliveryFilter
 from receiver.search.pages import Horizon
 
+#: The most deliveries that one request names one by one.
+MOST_NAMED = 200
+
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -50,6 +53,11 @@ class DeliveryPage(Shape, frozen=True):
 class Replayed(Shape, frozen=True):
     status: Literal["pending"]
     delivery: str
+
+
+class Tried(Shape, frozen=True):
+    status: Literal["pending"]
+    deliveries: Annotated[int, Meta(description="Those that were waiting for an attempt; the others stay as they are.")]
 
 
 def _show_horizon(horizon: Horizon) -> DeliveryHorizon:
@@ -95,6 +103,22 @@ FROM = moment("from", "Arrived at this time or later.")
 TO = moment("to", "Arrived before this time.")
 
 DELIVERY_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON, CONFLICT)
+
+
+def parse_ids(text: str) -> tuple[int, ...]:
+    """Parse ids with commas between them. Raises `BadRequest` for anything else, and for too many."""
+    words = [word.strip() for word in text.split(",")]
+    wrong = next((word for word in words if not is_id(word)), None)
+    if wrong is not None:
+        raise BadRequest(f"`ids` takes ids of deliveries with commas between them, not {wrong[:64]!r}.", names=("ids",))
+    if len(words) > MOST_NAMED:
+        raise BadRequest(f"`ids` takes at most {MOST_NAMED} deliveries at once: give fewer.", names=("ids",))
+    return tuple(sorted({int(word) for word in words}))
+
+
+DELIVERY_IDS: Parameter[tuple[int, ...] | None] = Parameter(
+    "ids", {"type": "string"}, f"Ids of deliveries with commas between them, at most {MOST_NAMED}.", parse_ids, None
+)
 
 
 class Deliveries:
@@ -155,6 +179,17 @@ class Deliveries:
                 parameters=(ID, WHY, IDEMPOTENCY_KEY),
                 refusals=(BadRequest, NotFound, NotWaiting, ReasonWanted, KeyUsed, Unavailable),
             ),
+            Operation(
+                name="try_deliveries",
+                method="post",
+                path="/api/v1/try",
+                summary="Try those of the deliveries now that wait for their next attempt",
+                answer=self.try_many,
+                answers={202: Tried},
+                scope=Scope.OPERATE,
+                parameters=(DELIVERY_IDS, WHY, IDEMPOTENCY_KEY),
+                refusals=(BadRequest, NotWaiting, ReasonWanted, KeyUsed, Unavailable),
+            ),
         ]
 
     def list_deliveries(self, asked: Question) -> DeliveryPage:
@@ -203,6 +238,18 @@ class Deliveries:
             return Replayed("pending", str(asked[ID]))
         state = self._found(asked[ID]).row["state"]
         raise NotWaiting(f"This delivery is {state} and waits for no attempt: one that has ended is replayed instead.")
+
+    def try_many(self, asked: Question) -> Tried:
+        """Make the next attempt of several deliveries due now. Raises `NotWaiting` if none waits for one."""
+        ids = asked[DELIVERY_IDS]
+        if ids is None:
+            raise BadRequest("No deliveries are named: give `ids`.", names=("ids",))
+        request = asked_by(asked, "try now", deliveries=[str(each) for each in ids])
+        done = try_now(self._inbox, request, ids, now=datetime.now(UTC))
+        if done is None:
+            raise NotWaiting("None of these deliveries waits for an attempt: those that have ended are replayed.")
+        self._wake()
+        return Tried("pending", done.result["deliveries"])
 
     def _found(self, delivery_id: int) -> KeptDelivery:
         found = deliveries.delivery(self._lookup.database, delivery_id)

@@ -17,9 +17,10 @@ from receiver.api.tokens import Scope
 from receiver.database.database import Database
 from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, Unavailable
 from receiver.findings import record, tallies
+from receiver.findings.circumstances import circumstances
 from receiver.findings.faults import Fault
 from receiver.findings.gathering import Facts, read_faults
-from receiver.findings.standing import Standing, standing
+from receiver.findings.standing import Standing, history, standing
 from receiver.schemas import Moment, Shape
 from receiver.search.arguments import parse_moment
 
@@ -44,6 +45,28 @@ class FindingShown(Shape, frozen=True):
 
 class FindingList(Shape, frozen=True):
     items: list[FindingShown]
+
+
+class CircumstanceShown(Shape, frozen=True):
+    """What changed about the time at which a finding began."""
+
+    at: Moment
+    says: str
+    link: Annotated[str | None, Meta(description="An address of this API that shows more.")]
+
+
+class Occurrence(Shape, frozen=True):
+    """One time for which a finding was open."""
+
+    opened_at: Moment
+    closed_at: Moment | None
+
+
+class WholeFinding(FindingShown, frozen=True):
+    """A finding with what else changed when it began, and when it was open before."""
+
+    circumstances: Annotated[list[CircumstanceShown], Meta(description="Releases, runs and actions, oldest first.")]
+    before: Annotated[list[Occurrence], Meta(description="Earlier times for which it was open, the latest first.")]
 
 
 class FaultShown(Shape, frozen=True):
@@ -88,6 +111,21 @@ class TallyPage(Shape, frozen=True):
 def show_standing(each: Standing) -> FindingShown:
     """Format a finding for the API and the command."""
     return FindingShown(**each._asdict())
+
+
+def show_finding(database: Database, facts: Facts, finding_id: str, *, now: datetime) -> WholeFinding:
+    """Read and format one finding for the API and the command. Raises `NotFound` for an unknown id."""
+    occurrences = history(database, facts, finding_id, now=now)
+    if not occurrences:
+        raise NotFound(
+            f"There is no finding {finding_id[:64]!r}: `/api/v1/findings` lists them.", names=("/api/v1/findings",)
+        )
+    latest, *others = occurrences
+    return WholeFinding(
+        **latest._asdict(),
+        circumstances=[CircumstanceShown(*each) for each in circumstances(database, latest.since)],
+        before=[Occurrence(each.opened_at, each.closed_at) for each in others if each.opened_at is not None],
+    )
 
 
 def show_fault(fault: Fault) -> FaultShown:
@@ -161,6 +199,16 @@ class Findings:
                 refusals=(BadRequest, Unavailable),
             ),
             Operation(
+                name="show_finding",
+                path="/api/v1/findings/{id}",
+                summary="One finding, what else changed when it began, and when it was open before",
+                answer=self.show,
+                answers={200: WholeFinding},
+                scope=Scope.READ,
+                parameters=(FINDING_ID,),
+                refusals=(BadRequest, NotFound, Unavailable),
+            ),
+            Operation(
                 name="acknowledge_finding",
                 method="post",
                 path="/api/v1/findings/{id}/acknowledge",
@@ -200,6 +248,9 @@ class Findings:
     def list_findings(self, asked: Question) -> FindingList:
         found = standing(self._database, self._facts, now=datetime.now(UTC), closed=asked[ALL])
         return FindingList([show_standing(each) for each in found])
+
+    def show(self, asked: Question) -> WholeFinding:
+        return show_finding(self._database, self._facts, asked[FINDING_ID] or "", now=datetime.now(UTC))
 
     def acknowledge(self, asked: Question) -> FindingShown:
         """Acknowledge a finding. Raises `NotFound` if no open finding has this id."""

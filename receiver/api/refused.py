@@ -21,6 +21,7 @@ from receiver.inbox.inbox import Inbox
 from receiver.runs.actions import Asked
 from receiver.runs.refused import drop_refused, verify_refused
 from receiver.schemas import Moment, Shape
+from receiver.search.arguments import is_id
 
 
 class RefusedRequest(Shape, frozen=True):
@@ -75,6 +76,24 @@ REFUSED_BEFORE: Parameter[int | None] = Parameter(
 )
 
 
+def no_refused(text: str) -> NotFound:
+    """The error about a request that is not kept."""
+    return NotFound(
+        f"There is no refused request {text[:64]!r}: it was accepted since, it was dropped, or a day has passed. "
+        "`/api/v1/refused` lists those that are kept.",
+        names=("/api/v1/refused",),
+    )
+
+
+def _refused_id(text: str) -> int:
+    if not is_id(text):
+        raise no_refused(text)
+    return int(text)
+
+
+REFUSED_ID = Parameter("id", {"type": "string"}, "The id of a refused request.", _refused_id, 0)
+
+
 class RefusedRequests:
     """Lists, verifies and drops kept refused requests: `/api/v1/refused`."""
 
@@ -97,6 +116,21 @@ class RefusedRequests:
                 parameters=(SOURCE, REFUSED_BEFORE, LIMIT),
                 refusals=(BadRequest, Unavailable),
             ),
+            Operation(
+                name="show_refused",
+                path="/api/v1/refused/{id}",
+                summary="One refused request that is kept",
+                answer=self.show,
+                answers={200: RefusedRequest},
+                scope=Scope.READ,
+                parameters=(REFUSED_ID,),
+                refusals=(BadRequest, NotFound, Unavailable),
+            ),
+            *self._verbs(),
+        ]
+
+    def _verbs(self) -> list[Operation]:
+        return [
             Operation(
                 name="verify_refused",
                 method="post",
@@ -125,6 +159,13 @@ class RefusedRequests:
         source, limit = self._lookup.source(asked[SOURCE]), asked[LIMIT]
         page = self._lookup.page(refused.listed(source=source, before=asked[REFUSED_BEFORE]), show_refused, limit)
         return RefusedPage(page.items, str(page.last["id"]) if page.last and page.more else None)
+
+    def show(self, asked: Question) -> RefusedRequest:
+        with self._lookup.database.read() as connection:
+            row = refused.one(connection, asked[REFUSED_ID])
+        if row is None:
+            raise no_refused(str(asked[REFUSED_ID]))
+        return show_refused(row)
 
     def verify(self, asked: Question) -> VerifiedAgain:
         source = self._facts.sources.get(asked[NAMED])

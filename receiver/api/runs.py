@@ -1,44 +1,30 @@
-"""Runs over HTTP: planned, shown, started, paused, resumed and cancelled."""
+"""Runs over HTTP: shown, started, paused, resumed and cancelled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 from sqlalchemy import RowMapping
 
 from receiver.api.actions import BEFORE, IDEMPOTENCY_KEY, WHY, asked_by
-from receiver.api.deliveries import CONFLICT, ENTITY, EVENT_TYPE, FROM, OUTCOME, STATE, TO
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.parameters import LIMIT, SOURCE, flag, one_of
+from receiver.api.parameters import LIMIT, number
 from receiver.api.tokens import Scope
 from receiver.database.pages import LARGEST_PAGE
-from receiver.dialects.sources import Source
-from receiver.errors import BadRequest, ConfigurationError, KeyUsed, NotFound, ReasonWanted, RunConflict, Unavailable
-from receiver.inbox.tables import ENDED
+from receiver.errors import BadRequest, KeyUsed, NotFound, ReasonWanted, RunConflict, Unavailable
 from receiver.runs import formatting
-from receiver.runs.actions import Asked, Done
+from receiver.runs.actions import Done
 from receiver.runs.overlap import MOST_IN_COMMON
-from receiver.runs.reconcile import RECONCILE, check_reconcilable
-from receiver.runs.replay import REPLAY
-from receiver.runs.runs import Verbs, recent
+from receiver.runs.runs import Verbs, find, recent
 from receiver.runs.tables import RunState
 from receiver.schemas import Moment, Shape
 from receiver.search.arguments import is_id
-from receiver.search.filters import DeliveryFilter, as_text
 
 KindName = Literal["replay", "reconcile", "date_back", "repair", "prune"]
-
-
-class PlannedKind(StrEnum):
-    """The kinds of runs that can be planned over HTTP."""
-
-    REPLAY = REPLAY
-    RECONCILE = RECONCILE
 
 
 class Run(Shape, frozen=True):
@@ -96,6 +82,11 @@ class WholeRun(Run, frozen=True):
     ]
 
 
+class ForecastPage(Shape, frozen=True):
+    items: list[ForecastRow]
+    next: Annotated[str | None, Meta(description="The value for the next `after`; null at the end.")]
+
+
 class RunPage(Shape, frozen=True):
     items: list[Run]
     next: Annotated[str | None, Meta(description="The value for the next `before`; null at the end.")]
@@ -116,27 +107,20 @@ def _run_id(text: str) -> int:
 
 RUN_ID = Parameter("id", {"type": "string"}, "The id of a run.", _run_id, 0)
 
-#: The filters of a planned replay.
-PLAN_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, CONFLICT)
-
-PLANNED_KIND: Parameter[PlannedKind] = Parameter(
-    "kind",
-    {"type": "string", "enum": [*map(str, PlannedKind)]},
-    "The kind of run. A reconcile takes only `source` and `force`.",
-    one_of(PlannedKind, "kind"),
-    PlannedKind.REPLAY,
-)
-FORCE: Parameter[bool | None] = Parameter(
-    "force", {"type": "boolean"}, "With a reconcile: deactivate missing rows beyond the brake.", flag("force"), None
+RUN_ROWS_AFTER: Parameter[int] = Parameter(
+    "after",
+    {"type": "integer", "minimum": 0, "default": 0},
+    "The value of `next` in the page before.",
+    number("after"),
+    0,
 )
 
 
 class Runs:
-    """Plans, lists, shows, starts and ends runs: `/api/v1/runs`."""
+    """Lists, shows, starts and ends runs: `/api/v1/runs`."""
 
-    def __init__(self, lookup: Lookup, verbs: Verbs, sources: Callable[[], Mapping[str, Source]]) -> None:
-        """`sources` returns the sources of the settings in force."""
-        self._lookup, self._verbs, self._sources = lookup, verbs, sources
+    def __init__(self, lookup: Lookup, verbs: Verbs) -> None:
+        self._lookup, self._verbs = lookup, verbs
 
     def operations(self) -> list[Operation]:
         refusals = (BadRequest, NotFound, Unavailable)
@@ -162,16 +146,14 @@ class Runs:
                 refusals=refusals,
             ),
             Operation(
-                name="plan_run",
-                method="post",
-                path="/api/v1/runs",
-                summary="Plan a replay of the deliveries that match the filters, or a reconcile of a source; a process "
-                "with a worker makes the plan",
-                answer=self.plan,
-                answers={202: RunChanged},
-                scope=Scope.OPERATE,
-                parameters=(PLANNED_KIND, *PLAN_FILTERS, FORCE, IDEMPOTENCY_KEY),
-                refusals=(BadRequest, KeyUsed, Unavailable),
+                name="list_run_rows",
+                path="/api/v1/runs/{id}/rows",
+                summary="The rows that a run would change according to its plan, in key order",
+                answer=self.list_rows,
+                answers={200: ForecastPage},
+                scope=Scope.READ,
+                parameters=(RUN_ID, RUN_ROWS_AFTER, LIMIT),
+                refusals=refusals,
             ),
             *(self._verb(name, answer, scope) for name, answer, scope in self._changes()),
         ]
@@ -201,7 +183,7 @@ class Runs:
         def answer(asked: Question) -> RunChanged:
             run = asked[RUN_ID]
             done = do(asked_by(asked, what, run=str(run)), run, now=datetime.now(UTC))
-            return _changed(done)
+            return show_changed(done)
 
         return answer
 
@@ -216,60 +198,20 @@ class Runs:
         overlaps = [OverlappingRun(**each) for each in run.pop("overlaps")]
         return WholeRun(**run, rows=rows, overlaps=overlaps)
 
-    def plan(self, asked: Question) -> RunChanged:
-        """Begin the plan of a run. Raises `BadRequest` for an invalid selection."""
-        return self._plan_reconcile(asked) if asked[PLANNED_KIND] is PlannedKind.RECONCILE else self._plan_replay(asked)
-
-    def _plan_reconcile(self, asked: Question) -> RunChanged:
-        others: tuple[Parameter[Any], ...] = PLAN_FILTERS[1:]
-        given = [each.name for each in others if asked[each] is not None]
-        if given:
-            raise BadRequest(
-                f"A reconcile compares a whole source: leave `{given[0]}` out, or plan a replay.", names=(given[0],)
-            )
-        source = self._sources().get(asked[SOURCE] or "")
-        if source is None:
-            raise BadRequest("The source is missing: `source` takes a name in the settings.", names=("source",))
-        try:
-            check_reconcilable(source)
-        except ConfigurationError as error:
-            raise BadRequest(str(error)) from None
-        arguments = {"source": source.name, "force": bool(asked[FORCE])}
-        request = Asked(by=asked.by, what="plan reconcile", arguments=arguments, key=asked[IDEMPOTENCY_KEY])
-        done = self._verbs.plan(request, RECONCILE, sources=[source.name], now=datetime.now(UTC))
-        return _changed(done)
-
-    def _plan_replay(self, asked: Question) -> RunChanged:
-        """Begin the plan of a replay. Raises `BadRequest` without a filter, or for a state that is not final."""
-        if asked[FORCE] is not None:
-            raise BadRequest("`force` is for a reconcile: leave it out, or set `kind=reconcile`.", names=("force",))
-        wanted = DeliveryFilter(
-            source=self._lookup.source(asked[SOURCE]),
-            state=asked[STATE],
-            outcome=asked[OUTCOME],
-            event_type=asked[EVENT_TYPE],
-            entity=asked[ENTITY],
-            begin=asked[FROM],
-            end=asked[TO],
-            conflict=asked[CONFLICT],
-        )
-        if wanted == DeliveryFilter():
-            raise BadRequest(
-                "No deliveries are selected: give `source`, `state`, `event_type` or another filter.",
-                names=("source", "state", "event_type"),
-            )
-        if wanted.state not in (None, *ENDED):
-            raise BadRequest(
-                f"Deliveries that are {wanted.state} cannot be replayed: `state` takes one of {', '.join(ENDED)} here.",
-                names=("state",),
-            )
-        request = Asked(by=asked.by, what="plan replay", arguments=as_text(wanted), key=asked[IDEMPOTENCY_KEY])
-        return _changed(self._verbs.plan(request, REPLAY, now=datetime.now(UTC)))
+    def list_rows(self, asked: Question) -> ForecastPage:
+        after, limit = asked[RUN_ROWS_AFTER], asked[LIMIT]
+        with self._lookup.database.read() as connection:
+            find(connection, asked[RUN_ID])
+            # A forecast keeps a few thousand rows at most, so skipping some costs little.
+            rows = formatting.forecast_rows(connection, asked[RUN_ID], limit=limit + 1, after=after)
+        following = str(after + limit) if len(rows) > limit else None
+        return ForecastPage([ForecastRow(**row) for row in rows[:limit]], following)
 
 
 def _show(row: RowMapping) -> Run:
     return Run(**formatting.run_as_json(row))
 
 
-def _changed(done: Done) -> RunChanged:
+def show_changed(done: Done) -> RunChanged:
+    """Format the result of a verb for the API."""
     return RunChanged(done.result["run"], RunState(done.result["state"]))

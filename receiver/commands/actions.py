@@ -16,13 +16,14 @@ from receiver.moments import time_text
 
 def actions(
     run: Annotated[int | None, typer.Option(help="Only actions of this run.")] = None,
+    before: Annotated[int | None, typer.Option(help="Only actions older than this one.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
     to: ToOption = None,
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """List who did what, newest first."""
-    shown = client_of(to, token).ask("/api/v1/actions", {}, {"run": run, "limit": limit})["items"]
+    shown = client_of(to, token).ask("/api/v1/actions", {}, {"run": run, "before": before, "limit": limit})["items"]
     typer.echo(encode(shown) if as_json else "\n".join(map(_line, shown)) or "No actions are recorded yet.")
 
 

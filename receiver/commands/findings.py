@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from receiver.api.findings import FindingList, show_standing
+from receiver.api.findings import FindingList, WholeFinding, show_finding, show_standing
 from receiver.codec import encode
 from receiver.commands.options import JsonFlag
-from receiver.errors import ConfigurationError
+from receiver.errors import ConfigurationError, NotFound
 from receiver.findings import record
 from receiver.findings.standing import Standing, standing
 from receiver.logs.escapes import visible
@@ -22,17 +22,28 @@ from receiver.server.runtime import Runtime, install
 
 
 def findings(
+    finding: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Only this one, with what else changed when it began.")
+    ] = None,
     acknowledge: Annotated[
         str | None, typer.Option(metavar="ID", help="Mark it as known: its alarm is silent until it closes.")
     ] = None,
+    reason: Annotated[str | None, typer.Option(help="A note, for the record of actions.")] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Also show closed ones, of the last year.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List what needs a person, since when, and what to do. Exit code 1 if a finding is not acknowledged."""
+    if finding is not None and (acknowledge is not None or show_all):
+        raise ConfigurationError("One finding is shown by its id alone: leave --acknowledge and --all out.")
+    if reason is not None and acknowledge is None:
+        raise ConfigurationError("--reason is a note on an acknowledgement: add --acknowledge ID, or leave it out.")
     runtime = install(quiet=True)
     runtime.open()
+    if finding is not None:
+        _show_one(runtime, finding, as_json=as_json)
+        return
     if acknowledge is not None:
-        _acknowledge(runtime, acknowledge)
+        _acknowledge(runtime, acknowledge, reason)
     found = standing(runtime.database, runtime.facts(), now=datetime.now(UTC), closed=show_all)
     if as_json:
         typer.echo(encode(FindingList([show_standing(each) for each in found])))
@@ -42,9 +53,30 @@ def findings(
         raise typer.Exit(1)
 
 
-def _acknowledge(runtime: Runtime, finding_id: str) -> None:
+def _show_one(runtime: Runtime, finding_id: str, *, as_json: bool) -> None:
+    """Print one finding. Raises `ConfigurationError` for an unknown id."""
+    try:
+        found = show_finding(runtime.database, runtime.facts(), finding_id, now=datetime.now(UTC))
+    except NotFound:
+        raise ConfigurationError(
+            f"There is no finding {finding_id[:64]!r}: `hookmirror findings` lists them, with `--all` also closed ones."
+        ) from None
+    typer.echo(encode(found) if as_json else "\n".join(map(visible, _details(found))))
+
+
+def _details(found: WholeFinding) -> Iterator[str]:
+    yield f"{found.rule} ({found.id}): {sentence(found.says)}"
+    yield f"    Since {found.since:%Y-%m-%d %H:%M UTC}. {found.mend}"
+    for each in found.circumstances:
+        yield f"    {each.at:%Y-%m-%d %H:%M UTC}  {sentence(each.says)}"
+    for earlier in found.before:
+        until = f"until {earlier.closed_at:%Y-%m-%d %H:%M UTC}" if earlier.closed_at is not None else "and still"
+        yield f"    It was open from {earlier.opened_at:%Y-%m-%d %H:%M UTC} {until}."
+
+
+def _acknowledge(runtime: Runtime, finding_id: str, reason: str | None) -> None:
     """Acknowledge a finding. Raises `ConfigurationError` if no open finding has this id."""
-    asked = Asked(by=by_command(), what="acknowledge finding", arguments={"finding": finding_id})
+    asked = Asked(by=by_command(), what="acknowledge finding", arguments={"finding": finding_id}, reason=reason)
     if record.acknowledge(runtime.database, asked, finding_id, now=datetime.now(UTC)) is None:
         raise ConfigurationError(
             f"No finding with the id {finding_id[:64]!r} is open, or no process has recorded it yet: "

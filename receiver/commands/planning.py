@@ -98,14 +98,10 @@ def _step(runtime: Runtime, run: int, kind: KindOfRun, *, forecasts: bool) -> No
 
 
 def _plan_there(client: Client, wish: Wish) -> int:
-    if wish.kind is KindOfRun.PRUNE or wish.ids:
-        raise ConfigurationError(
-            "With --to, a replay is planned of what filters mean, such as --source and --state, or a reconcile of a "
-            "source: leave out the ids, or plan it on the machine of the receiver, without --to."
-        )
     wanted = wish.wanted
     query = {
         "kind": wish.kind.value,
+        "ids": ",".join(map(str, wish.ids)) or None,
         "source": wanted.source,
         "state": wanted.state,
         "outcome": wanted.outcome,
@@ -113,6 +109,8 @@ def _plan_there(client: Client, wish: Wish) -> int:
         "entity": wanted.entity,
         "from": None if wanted.begin is None else wanted.begin.isoformat(),
         "to": None if wanted.end is None else wanted.end.isoformat(),
+        "reason_has": wanted.reason,
+        "conflict": wanted.conflict,
         "force": True if wish.force else None,
     }
     run = int(client.do(RUNS_PATH, {}, query)["run"])

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from receiver.api.refused import show_refused
+from receiver.api.refused import RefusedRequest, show_refused
 from receiver.codec import encode
 from receiver.commands.options import JsonFlag, no_reason, once_source, source_named
 from receiver.database.pages import read_page
@@ -32,11 +32,16 @@ def refused(
     ] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them.")] = False,
     reason: Annotated[str, typer.Option(help="The reason, for the record of actions.")] = no_reason("refused"),
+    show: Annotated[int | None, typer.Option(metavar="ID", help="Only this one, with its headers.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="List at most so many.")] = MOST_REFUSED_LISTED,
+    cursor: Annotated[int | None, typer.Option(help="List those older than this one.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """List kept refused requests, which a secret added later may verify."""
     if verify and drop:
         raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
+    if show is not None and (verify or drop or source is not None):
+        raise ConfigurationError("--show takes the id of one request, and nothing else: leave the other words out.")
     if reason != no_reason("refused") and not (verify or drop):
         raise ConfigurationError("--reason is for --verify and --drop: add one of them, or leave it out.")
     runtime = install(quiet=True)
@@ -49,9 +54,11 @@ def refused(
         asked = Asked(by=by_command(), what="drop refused", arguments={"source": source}, reason=reason)
         number = drop_refused(runtime.database, asked, source, now=datetime.now(UTC))
         typer.echo(encode({"dropped": number}) if as_json else f"Dropped requests: {number}.")
+    elif show is not None:
+        _show_kept(runtime, show, as_json)
     else:
         once_source(runtime.database, runtime.sources, source)
-        _list(runtime, source, as_json)
+        _list(runtime, source, as_json, before=cursor, limit=limit)
 
 
 def _verified(runtime: Runtime, name: str | None, reason: str) -> dict[str, dict[str, int]]:
@@ -77,16 +84,36 @@ def _told(name: str, done: dict[str, int]) -> str:
     )
 
 
-def _list(runtime: Runtime, source: str | None, as_json: bool) -> None:
-    wanted = kept_requests.listed(source=source, before=None)
+def _show_kept(runtime: Runtime, request_id: int, as_json: bool) -> None:
+    """Print one kept request. Raises `ConfigurationError` for an id that is not kept."""
+    with runtime.database.read() as connection:
+        row = kept_requests.one(connection, request_id) if request_id.bit_length() < 64 else None
+    if row is None:
+        raise ConfigurationError(f"No request {request_id} is kept: `hookmirror refused` lists those that are.")
+    kept = show_refused(row)
+    if as_json:
+        typer.echo(encode(kept))
+        return
+    typer.echo(_kept_line(kept))
+    for name, value in kept.headers:
+        typer.echo(visible(f"{name}: {value}"))
+    typer.echo(f"The body begins ({kept.begins_encoding}):")
+    typer.echo("\n".join(visible(line) for line in kept.begins.splitlines()))
+
+
+def _kept_line(kept: RefusedRequest) -> str:
+    return visible(f"{time_text(kept.received_at)} {kept.source} {kept.code} {counted(kept.size, 'byte')}")
+
+
+def _list(runtime: Runtime, source: str | None, as_json: bool, *, before: int | None, limit: int) -> None:
+    wanted = kept_requests.listed(source=source, before=before)
     shown: list[Any] = []
-    read_page(runtime.database, wanted, lambda row: shown.append(show_refused(row)), limit=MOST_REFUSED_LISTED)
+    read_page(runtime.database, wanted, lambda row: shown.append(show_refused(row)), limit=limit)
     if as_json:
         typer.echo(encode({"items": shown}))
         return
     for each in shown:
-        begins = visible(each.begins)[:60]
-        typer.echo(f"{time_text(each.received_at)} {each.source} {each.code} {counted(each.size, 'byte')} {begins}")
+        typer.echo(f"{_kept_line(each)} {visible(each.begins)[:60]}")
     with runtime.database.read() as connection:
         totals = kept_requests.totals(connection)
     number = sum(total.number for total in totals if source in (None, total.source))

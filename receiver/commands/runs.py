@@ -53,35 +53,42 @@ def runs(
     outcome: Annotated[Outcome | None, typer.Option(help="With plan: deliveries with this outcome.")] = None,
     since: Annotated[str | None, time_option("With plan: arrived then or later.")] = None,
     until: Annotated[str | None, time_option("With plan: arrived before.")] = None,
+    reason_has: Annotated[str | None, typer.Option(help="With plan: with this text in their reason.")] = None,
+    conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With plan: a used key.")] = None,
     reason: Annotated[str | None, typer.Option(help="The reason; start requires it.")] = None,
+    before: Annotated[int | None, typer.Option(help="With list: runs older than this one.")] = None,
+    after: Annotated[int, typer.Option(min=0, help="With show: skip so many rows of the forecast.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, max=1_000, help="At most so many runs, or rows.")] = None,
     to: ToOption = None,
     token: TokenOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Plan, forecast, start and watch work on many deliveries."""
-    named = words or []
-    if verb is Verb.PLAN and named and named[0] in list(KindOfRun):
-        kind, source, named = _kind_and_source(named, source)
+    kind, source, named = _kind_and_source(verb, words or [], kind, source)
     ids = [_number(word) for word in named]
-    wanted = deliveries_filter(
-        source=source, state=state, outcome=outcome, event_type=event_type, entity=entity, since=since, until=until
-    )
-    if verb is not Verb.PLAN and (wanted != DeliveryFilter() or kind is not KindOfRun.REPLAY or force):
-        raise ConfigurationError(f"`{verb}` takes a run and no filters, which are for `plan`.")
-    run = None if verb is Verb.PLAN else _only(ids, verb)
+    of = {"source": source, "state": state, "outcome": outcome, "event_type": event_type, "entity": entity}
+    wanted = deliveries_filter(since=since, until=until, reason=reason_has, conflict=conflict, **of)
+    wish = Wish(kind=kind, ids=tuple(ids), wanted=wanted, force=force, reason=reason)
+    run = None if verb is Verb.PLAN else _only(ids, verb, wish)
     client = client_of(to, token)
     if verb is Verb.LIST:
-        _list(client, as_json)
+        _list(client, as_json, before=before, limit=limit)
         return
-    if run is None:
-        run = plan_with(client, Wish(kind=kind, ids=tuple(ids), wanted=wanted, force=force, reason=reason))
-    elif verb is not Verb.SHOW:
+    run = plan_with(client, wish) if run is None else _change(client, verb, run, reason)
+    _show(client, run, as_json, after=after, limit=limit)
+
+
+def _change(client: Client, verb: Verb, run: int, reason: str | None) -> int:
+    """Apply the verb to the run, and return its number."""
+    if verb is not Verb.SHOW:
         client.do(f"{RUN_PATH}/{verb}", {"id": str(run)}, {"reason": reason})
-    _show(client, run, as_json)
+    return run
 
 
-def _only(ids: list[int], verb: Verb) -> int | None:
+def _only(ids: list[int], verb: Verb, wish: Wish) -> int | None:
     """The single run in the arguments; None for a list. Raises `ConfigurationError` for any other number of runs."""
+    if wish.wanted != DeliveryFilter() or wish.kind is not KindOfRun.REPLAY or wish.force:
+        raise ConfigurationError(f"`{verb}` takes a run and no filters, which are for `plan`.")
     if verb is Verb.LIST:
         if ids:
             raise ConfigurationError("`list` takes no run: `hookmirror runs show ID` shows one.")
@@ -91,12 +98,16 @@ def _only(ids: list[int], verb: Verb) -> int | None:
     return ids[0]
 
 
-def _kind_and_source(words: list[str], source: str | None) -> tuple[KindOfRun, str | None, list[str]]:
+def _kind_and_source(
+    verb: Verb, words: list[str], kind: KindOfRun, source: str | None
+) -> tuple[KindOfRun, str | None, list[str]]:
     """Parse the words of `plan reconcile SOURCE` and the like; return the kind, the source, and the other words."""
-    kind, *rest = words
-    if kind == KindOfRun.RECONCILE and rest:
+    if verb is not Verb.PLAN or not words or words[0] not in list(KindOfRun):
+        return kind, source, words
+    named, *rest = words
+    if named == KindOfRun.RECONCILE and rest:
         source, *rest = rest
-    return KindOfRun(kind), source, rest
+    return KindOfRun(named), source, rest
 
 
 def _number(word: str) -> int:
@@ -107,14 +118,16 @@ def _number(word: str) -> int:
     return int(word)
 
 
-def _list(client: Client, as_json: bool) -> None:
-    found = client.ask(RUNS_PATH, {}, {"limit": MOST_LISTED})["items"]
+def _list(client: Client, as_json: bool, *, before: int | None, limit: int | None) -> None:
+    found = client.ask(RUNS_PATH, {}, {"before": before, "limit": limit or MOST_LISTED})["items"]
     lines = "\n".join(visible(formatting.run_line(run)) for run in found) or NO_RUN
     typer.echo(encode(found) if as_json else lines)
 
 
-def _show(client: Client, run: int, as_json: bool) -> None:
+def _show(client: Client, run: int, as_json: bool, *, after: int, limit: int | None) -> None:
     found: dict[str, Any] = client.ask(RUN_PATH, {"id": str(run)}, {})
+    if after or limit:
+        found |= {"rows": client.ask(f"{RUN_PATH}/rows", {"id": str(run)}, {"after": after, "limit": limit})["items"]}
     moves = found["state"] in (RunState.PLANNING, RunState.RUNNING)
     waits = moves and not has_worker(client)
     if as_json:

@@ -37,10 +37,15 @@ class ConsolePage:
     menu: str = ""
     #: Parameters that only the page has.
     parameters: tuple[Parameter[Any], ...] = ()
+    #: What the page itself gives the operation, which no address changes; and parameters that it does without.
+    given: tuple[tuple[str, str], ...] = ()
+    leaves_out: tuple[str, ...] = ()
     #: Options of the command by the name of the parameter, where they differ; empty for an argument without a name.
     options: tuple[tuple[str, str], ...] = ()
     #: The parameter that the address of the next page is given in; empty unless it is a list that can be downloaded.
     follows_in: str = ""
+    #: The hints upon which it is fetched again, such as `deliveries`; none for a page that stays as it was.
+    live: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,10 @@ class Button:
     then: str | Callable[[Visit, Any], str] = "/"
     #: The form's further fields, by the name of the operation's parameter.
     fields: tuple[str, ...] = ()
+    #: What the operation is given besides, whatever the form says.
+    given: tuple[tuple[str, str], ...] = ()
+    #: As those of a page.
+    options: tuple[tuple[str, str], ...] = ()
     #: Whether a reason is asked for on a page of its own before it is done.
     confirms: str = ""
 

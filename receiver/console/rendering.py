@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from receiver.console.filters import FILTERS
+from receiver.console.remedies import remedy_of
 from receiver.console.static_files import name_of
 
 #: Attributes of htmx that templates may use: what else it knows wants to run text as a script.
-HTMX_ATTRIBUTES = frozenset(
-    {"hx-get", "hx-trigger", "hx-target", "hx-swap", "hx-select", "hx-sse:connect", "hx-nonce", "hx-ignore"}
-)
+HTMX_ATTRIBUTES = frozenset({"hx-get", "hx-trigger", "hx-target", "hx-swap", "hx-select", "hx-nonce", "hx-ignore"})
+
+#: Bytes of a form's key.
+KEY_BYTES = 16
+
+
+def new_key() -> str:
+    """A key for one form, by which a second press is recognised."""
+    return secrets.token_urlsafe(KEY_BYTES)
 
 
 def new_environment() -> Environment:
@@ -26,7 +34,7 @@ def new_environment() -> Environment:
         auto_reload=False,
     )
     environment.filters.update(FILTERS)
-    environment.globals["static"] = name_of
+    environment.globals |= {"static": name_of, "new_key": new_key, "remedy_of": remedy_of}
     return environment
 
 

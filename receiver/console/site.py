@@ -38,6 +38,7 @@ from receiver.console.footers import footer_of
 from receiver.console.guests import Guests
 from receiver.console.headers import DOWNLOAD_HEADERS
 from receiver.console.hosts import refuse_other_hosts
+from receiver.console.live import Live
 from receiver.console.page import CONSOLE_PATH, ConsolePage
 from receiver.console.page_reads import PageReads
 from receiver.console.pressing import Pressing
@@ -82,6 +83,7 @@ class Console:
         self._reads = PageReads(parts.reads, cookie=self._guests.cookie_name)
         self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads)
         self._pressing = Pressing(parts.operations, parts.sessions, self._guests, self._reads)
+        self.live = Live(parts.sessions.database, parts.reads)
         routes = [
             Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method])
             for method, path, handler in self._addresses()
@@ -103,6 +105,7 @@ class Console:
         found: list[tuple[str, str, PageHandler]] = [
             ("GET", "", self._go_home),
             ("GET", "/static/{name}", self._static),
+            ("GET", "/live", self._live_hints),
             ("GET", "/sign-in", self._sign_in.show),
             ("POST", "/sign-in", self._sign_in.begin),
             ("POST", "/sign-out", self._sign_in.end),
@@ -181,7 +184,7 @@ class Console:
             hides_bodies=self._parts.settings.console_hide_bodies,
         )
         own = {parameter.name for parameter in (*self._parts.operations[page.operation].query, *page.parameters)}
-        visit.refuse_unknown(frozenset(own | {DONE}))
+        visit.refuse_unknown(frozenset((own | {DONE}) - {*page.leaves_out, *dict(page.given)}))
         return visit
 
     async def _download(self, page: ConsolePage, end: str, request: Request) -> Response:
@@ -202,6 +205,19 @@ class Console:
         name = f"{page.name}.{end}"
         headers = DOWNLOAD_HEADERS | {"Content-Disposition": f'attachment; filename="{name}"'}
         return StreamingResponse(downloads.lines(ask, first=first, end=end), 200, headers, FORMATS[end])
+
+    async def _live_hints(self, request: Request) -> Response:
+        """Hints of changes, for pages that are open. One too many gets none. Raises `NotAuthorized`."""
+        now = datetime.now(UTC)
+        guest = await self._reads.run(request, "live", lambda: self._guests.guest(request, now=now))
+        if guest is None:
+            raise NotAuthorized("You are not signed in.")
+        try:
+            hints = self.live.stream(self._guests.bound_to(guest))
+        except Unavailable:
+            # To browsers that is no error, and they try no more: the page asks by itself from then on.
+            return Response(status_code=204)
+        return StreamingResponse(hints, 200, {"Cache-Control": "no-store"}, "text/event-stream")
 
     # ── what is no page ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -55,11 +55,13 @@ def insert_mappings(
     return insert_rows(connection, table, tuple(rows[0]), [tuple(row.values()) for row in rows], conflict=conflict)
 
 
-def portions(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Sequence[tuple[Any, ...]], int]]:
-    """Divide the rows into portions, each with the size of its statement."""
-    largest = SIZES[-1]
+def portions(
+    rows: Sequence[tuple[Any, ...]], sizes: Sequence[int] = SIZES
+) -> list[tuple[Sequence[tuple[Any, ...]], int]]:
+    """Divide the rows into portions, each with the size of its statement, one of `sizes`."""
+    largest = sizes[-1]
     some = [rows[start : start + largest] for start in range(0, len(rows), largest)]
-    return [(portion, next(size for size in SIZES if size >= len(portion))) for portion in some]
+    return [(portion, next(size for size in sizes if size >= len(portion))) for portion in some]
 
 
 def padded(rows: Sequence[tuple[Any, ...]], size: int, width: int) -> tuple[Any, ...]:

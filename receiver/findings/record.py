@@ -110,6 +110,12 @@ def listed(*, before: datetime | None, limit: int) -> Select[Any]:
     return found if before is None else found.where(FINDINGS.c.opened_at < before)
 
 
+def occurrences(connection: Connection, finding_id: str, *, limit: int) -> list[RowMapping]:
+    """The records of one finding, the latest first: it opens again where its condition comes back."""
+    found = select(FINDINGS).where(FINDINGS.c.id == finding_id).order_by(FINDINGS.c.opened_at.desc()).limit(limit)
+    return list(connection.execute(found).mappings())
+
+
 def prune(database: Database, now: datetime) -> int:
     """Drop one batch of closed findings past their retention, and return their number."""
     expired = (

@@ -16,6 +16,9 @@ from receiver.findings.gathering import Facts, examine
 #: Findings that are shown with those that are closed.
 MOST_FINDINGS = 500
 
+#: Occurrences that are shown of one finding.
+MOST_OCCURRENCES = 20
+
 
 class Standing(NamedTuple):
     """A finding with its record, as shown to people."""
@@ -52,6 +55,16 @@ def standing(database: Database, facts: Facts, *, now: datetime, closed: bool = 
             recorded = [Standing.of(row) for row in rows]
             return [*(_merged(each, None) for each in found if each.id not in known), *recorded]
     return [_merged(finding, known.get(finding.id)) for finding in found]
+
+
+def history(database: Database, facts: Facts, finding_id: str, *, now: datetime) -> list[Standing]:
+    """One finding as it stands now, and then its earlier occurrences, the latest first; empty for an unknown id."""
+    with database.read() as connection:
+        recorded = record.occurrences(connection, finding_id, limit=MOST_OCCURRENCES)
+    current = [each for each in standing(database, facts, now=now) if each.id == finding_id]
+    # A rule may find nothing any more while the record is still open.
+    past = [Standing.of(row) for row in recorded if row["closed_at"] is not None or not current]
+    return [*current, *past]
 
 
 def _merged(finding: Finding, row: RowMapping | None) -> Standing:

@@ -37,7 +37,7 @@ def insert_all(database: Database, arrivals: Sequence[Arrival]) -> bool:
     if database.is_postgresql:
         return bool(database.run_at_once(*kind.query(arrivals))[0][0] == len(arrivals))
     try:
-        if len(arrivals) <= SIZES[-1]:
+        if len(arrivals) <= kind.sizes[-1]:
             for statement in kind.inserts(kind.all_new, arrivals):
                 database.run_at_once(*statement, after=_VIEWS)
         else:
@@ -229,11 +229,13 @@ class _Kind(NamedTuple):
     sqlite_row: Callable[[Arrival], Any]
     json_row: Callable[[Arrival], Any]
     statement: str
+    #: Rows of one statement on SQLite.
+    sizes: Sequence[int]
 
     def inserts(self, view: str, arrivals: Sequence[Arrival]) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """The fewest possible statements for SQLite, each with its parameters."""
         width = len(self.columns)
-        for rows, size in portions([self.sqlite_row(arrival) for arrival in arrivals]):
+        for rows, size in portions([self.sqlite_row(arrival) for arrival in arrivals], self.sizes):
             yield f"INSERT INTO {view} {values(width, size)}", padded(rows, size, width)
 
     def query(self, arrivals: Sequence[Arrival]) -> tuple[str, tuple[str]]:
@@ -241,7 +243,7 @@ class _Kind(NamedTuple):
         return self.statement, (codec.encode([self.json_row(arrival) for arrival in arrivals]).decode(),)
 
 
-def _kind(view: str, columns: Sequence[_Column]) -> _Kind:
+def _kind(view: str, columns: Sequence[_Column], sizes: Sequence[int]) -> _Kind:
     return _Kind(
         all_new=view,
         some_new=f"{view}_or_duplicates",
@@ -249,12 +251,15 @@ def _kind(view: str, columns: Sequence[_Column]) -> _Kind:
         sqlite_row=_compiled(f"({', '.join(map(_sqlite_value, columns))})"),
         json_row=_compiled(f"{{{', '.join(f'{column.name!r}: {column.value}' for column in columns)}}}"),
         statement=_query(columns),
+        sizes=sizes,
     )
 
 
 #: Nearly all batches hold nothing but bodies with one event, which need two columns less. The views have names that no
 #: table of a dialect has: they would hide it.
-_SINGLE, _ITEMS = _kind("hookmirror_arrivals", _COLUMNS), _kind("hookmirror_items", _ITEM_COLUMNS)
+#: A body of a hundred events is one statement, and so the transaction.
+_SINGLE = _kind("hookmirror_arrivals", _COLUMNS, SIZES)
+_ITEMS = _kind("hookmirror_items", _ITEM_COLUMNS, (*SIZES, 128, 256))
 
 #: They are of a connection, not of the file: they change with this code, not with a migration.
 _VIEWS = tuple(

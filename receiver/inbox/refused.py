@@ -192,11 +192,19 @@ def sources_with_any(database: Database) -> list[str]:
         return sorted(connection.execute(select(REQUESTS.c.source).distinct()).scalars())
 
 
+def _beginnings() -> Select[Any]:
+    shown = func.substr(REQUESTS.c.body, 1, SHOWN_BYTES).label("begins")
+    return select(*(column for column in REQUESTS.columns if column is not REQUESTS.c.body), shown)
+
+
+def one(connection: Connection, request_id: int) -> RowMapping | None:
+    """A kept request with the first bytes of its body; None if it is not kept, or not any more."""
+    return connection.execute(_beginnings().where(REQUESTS.c.id == request_id)).mappings().first()
+
+
 def listed(*, source: str | None, before: int | None) -> Select[Any]:
     """Select the kept requests of one source or of all, newest first, each with the first bytes of its body."""
-    shown = func.substr(REQUESTS.c.body, 1, SHOWN_BYTES).label("begins")
-    columns = [column for column in REQUESTS.columns if column is not REQUESTS.c.body]
-    found = select(*columns, shown).order_by(REQUESTS.c.id.desc())
+    found = _beginnings().order_by(REQUESTS.c.id.desc())
     if source is not None:
         found = found.where(REQUESTS.c.source == source)
     return found if before is None else found.where(REQUESTS.c.id < before)

@@ -33,11 +33,11 @@ def whole_run(connection: Connection, run: int, *, rows: int) -> dict[str, Any]:
     return run_as_json(found) | {"rows": forecast_rows(connection, run, limit=rows), "overlaps": overlaps}
 
 
-def forecast_rows(connection: Connection, run: int, *, limit: int) -> list[dict[str, Any]]:
-    """The rows that the run would change, as of its plan, in key order."""
+def forecast_rows(connection: Connection, run: int, *, limit: int, after: int = 0) -> list[dict[str, Any]]:
+    """The rows that the run would change, as of its plan, in key order, without the first `after`."""
     found = select(RUN_ROWS).where(RUN_ROWS.c.run == run)
     ordered = found.order_by(RUN_ROWS.c.table, RUN_ROWS.c.source, RUN_ROWS.c.external_id)
-    return [forecast_row_as_json(row) for row in connection.execute(ordered.limit(limit)).mappings()]
+    return [forecast_row_as_json(row) for row in connection.execute(ordered.limit(limit).offset(after)).mappings()]
 
 
 def forecast_row_as_json(row: RowMapping) -> dict[str, Any]:

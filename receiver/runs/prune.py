@@ -10,6 +10,9 @@ from receiver.database.database import Database
 from receiver.inbox.retention import Retention
 from receiver.runs.run_kind import OnDatabase, Progress, RunLease
 
+#: The name of the kind in commands and the API.
+PRUNE = "prune"
+
 
 @dataclass(frozen=True, slots=True)
 class Prune(OnDatabase):
@@ -21,7 +24,7 @@ class Prune(OnDatabase):
 
     @property
     def name(self) -> str:
-        return "prune"
+        return PRUNE
 
     def plan(self, held: RunLease) -> Progress:
         """Freeze nothing, because an expired body stays expired."""

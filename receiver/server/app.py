@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -201,6 +201,9 @@ class App:
         rest = self._api(renewal.settings, renewal.sources)
         self._runtime.adopt(renewal)
         self._readiness.renew(sorted(renewal.sources), max_backlog_seconds=renewal.settings.max_backlog_seconds)
+        if self._rest.console is not None:
+            # Its pages come back, to the console of the new settings.
+            self._rest.console.live.end()
         self._rest = rest
         self.endpoint.renew(renewal.sources, renewal.settings)
         self._keeper.renew(renewal.sources, bounds_of(renewal.settings))
@@ -210,6 +213,13 @@ class App:
         for feeder in (self._feeder, self._reconciler):
             if feeder is not None:
                 feeder.renew()
+
+    def end_streams(self) -> None:
+        """End the answers that have no end of their own, because the process stops. To be called in any thread."""
+        if self._rest.console is not None and self._loop is not None:
+            # A loop that has ended has no streams.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._rest.console.live.end)
 
     def _wake(self) -> None:
         if self._worker is not None:

@@ -5,8 +5,9 @@ So however many people look, they take no time from the acks.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,6 +38,7 @@ class ConsoleApp:
     def __init__(self, runtime: Runtime) -> None:
         settings, sources = runtime.settings, runtime.sources
         self._runtime = runtime
+        self._loop: asyncio.AbstractEventLoop | None = None
         asked = runtime.database.beside(connections=1, seconds=readiness.READINESS_STATEMENT_SECONDS)
         at_once, seconds = settings.api_reads_at_once, settings.api_read_seconds
         self._served = ServedParts(
@@ -67,9 +69,17 @@ class ConsoleApp:
         else:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
 
+    def end_streams(self) -> None:
+        """End the answers that have no end of their own, because the process stops. To be called in any thread."""
+        if self._loop is not None:
+            # A loop that has ended has no streams.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._console.live.end)
+
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
         """Everything behind the application, from start to stop."""
+        self._loop = asyncio.get_running_loop()
         yield
         served = self._served
         for each in (served.reads, served.measuring, served.questions, served.readiness):

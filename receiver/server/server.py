@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -77,6 +78,18 @@ def inherit(number: int) -> socket.socket:
         ) from None
 
 
+class _Server(uvicorn.Server):
+    """Ends the streams of the console with the first signal, so that they hold up no end."""
+
+    def __init__(self, config: uvicorn.Config, application: App | ConsoleApp) -> None:
+        super().__init__(config)
+        self._application = application
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._application.end_streams()
+        super().handle_exit(sig, frame)
+
+
 def run(application: App | ConsoleApp, listening: socket.socket, *, root_path: str = "") -> None:
     """Serve in this process, until a signal says to end: requests under way are answered first.
 
@@ -100,7 +113,7 @@ def run(application: App | ConsoleApp, listening: socket.socket, *, root_path: s
         signal.signal(number, lambda *_: sys.exit(0))
     _say_where(listening, f"{HOOKS_PATH}<source>" if isinstance(application, App) else f"{CONSOLE_PATH}/")
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        _Server(config, application).run(sockets=[listening])
     finally:
         stop_listening()
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import followed
 import httpx
 import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
@@ -101,6 +102,11 @@ ASKED = [
     Asked(403, "/api/v1/deliveries/{processed}/try", "POST", scope=Scope.READ),
     Asked(404, "/api/v1/deliveries/1/try", "POST"),
     Asked(409, "/api/v1/deliveries/{processed}/try", "POST"),
+    Asked(202, "/api/v1/try?ids={waiting},{processed}", "POST"),
+    Asked(400, "/api/v1/try", "POST"),
+    Asked(401, "/api/v1/try?ids={waiting}", "POST", scope=None),
+    Asked(403, "/api/v1/try?ids={waiting}", "POST", scope=Scope.READ),
+    Asked(409, "/api/v1/try?ids={processed}", "POST"),
     Asked(200, "/api/v1/actions?limit=1"),
     Asked(400, "/api/v1/actions?run=x"),
     Asked(401, "/api/v1/actions", scope=None),
@@ -116,6 +122,10 @@ ASKED = [
     Asked(400, "/api/v1/runs/{paused_run}?colour=red"),
     Asked(401, "/api/v1/runs/{paused_run}", scope=None),
     Asked(404, "/api/v1/runs/999"),
+    Asked(200, "/api/v1/runs/{paused_run}/rows?after=1&limit=1"),
+    Asked(400, "/api/v1/runs/{paused_run}/rows?after=x"),
+    Asked(401, "/api/v1/runs/{paused_run}/rows", scope=None),
+    Asked(404, "/api/v1/runs/999/rows"),
     Asked(200, "/api/v1/runs/{planned_run}/start?reason=because", "POST"),
     Asked(200, "/api/v1/runs/{paused_run}/resume", "POST"),
     Asked(200, "/api/v1/runs/{running_run}/pause", "POST"),
@@ -165,6 +175,27 @@ ASKED = [
     Asked(200, "/api/v1/changes?cursor=begin"),
     Asked(200, "/api/v1/changes?newest=true&whole=true&source=sticky"),
     Asked(410, "/api/v1/changes?after=9999"),
+    Asked(200, "/api/v1/changes/1"),
+    Asked(400, "/api/v1/changes/1?colour=red"),
+    Asked(401, "/api/v1/changes/1", scope=None),
+    Asked(404, "/api/v1/changes/9999"),
+    Asked(404, "/api/v1/changes/x"),
+    Asked(200, "/api/v1/followers"),
+    Asked(400, "/api/v1/followers?colour=red"),
+    Asked(401, "/api/v1/followers", scope=None),
+    Asked(200, "/api/v1/followers/erp/retry", "POST"),
+    Asked(200, "/api/v1/followers/erp/dead/1/drop", "POST"),
+    *(
+        each
+        for verb in ("retry", "dead/1/drop")
+        for each in (
+            Asked(400, f"/api/v1/followers/erp/{verb}?reason=no", "POST"),
+            Asked(401, f"/api/v1/followers/erp/{verb}", "POST", scope=None),
+            Asked(403, f"/api/v1/followers/erp/{verb}", "POST", scope=Scope.READ),
+            Asked(404, f"/api/v1/followers/nobody/{verb}", "POST"),
+            Asked(409, f"/api/v1/followers/erp/{verb}?idempotency_key=taken", "POST"),
+        )
+    ),
     Asked(200, "/api/v1/search?q=product:1"),
     Asked(400, "/api/v1/search"),
     Asked(401, "/api/v1/search", scope=None),
@@ -172,10 +203,21 @@ ASKED = [
     Asked(200, "/api/v1/stats"),
     Asked(400, "/api/v1/stats?colour=red"),
     Asked(401, "/api/v1/stats", scope=None),
+    Asked(200, "/api/v1/sources"),
+    Asked(400, "/api/v1/sources?colour=red"),
+    Asked(401, "/api/v1/sources", scope=None),
+    Asked(200, "/api/v1/sources/sigma"),
+    Asked(400, "/api/v1/sources/sigma?colour=red"),
+    Asked(401, "/api/v1/sources/sigma", scope=None),
+    Asked(404, "/api/v1/sources/nobody"),
     Asked(200, "/api/v1/findings"),
     Asked(200, "/api/v1/findings?all=true"),
     Asked(400, "/api/v1/findings?all=perhaps"),
     Asked(401, "/api/v1/findings", scope=None),
+    Asked(200, "/api/v1/findings/{finding}"),
+    Asked(400, "/api/v1/findings/{finding}?all=true"),
+    Asked(401, "/api/v1/findings/{finding}", scope=None),
+    Asked(404, "/api/v1/findings/nothing"),
     Asked(200, "/api/v1/findings/{finding}/acknowledge", "POST"),
     Asked(400, "/api/v1/findings/{finding}/acknowledge?colour=red", "POST"),
     Asked(401, "/api/v1/findings/{finding}/acknowledge", "POST", scope=None),
@@ -196,6 +238,10 @@ ASKED = [
     Asked(200, "/api/v1/refused?source=sigma&limit=1"),
     Asked(400, "/api/v1/refused?cursor=x"),
     Asked(401, "/api/v1/refused", scope=None),
+    Asked(200, "/api/v1/refused/{refused}"),
+    Asked(400, "/api/v1/refused/{refused}?source=sigma"),
+    Asked(401, "/api/v1/refused/{refused}", scope=None),
+    Asked(404, "/api/v1/refused/1"),
     *(Asked(200, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
     *(Asked(400, f"/api/v1/refused/sticky/{verb}?reason=no", "POST") for verb in ("verify", "drop")),
     *(Asked(401, f"/api/v1/refused/sticky/{verb}", "POST", scope=None) for verb in ("verify", "drop")),
@@ -211,20 +257,29 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/deliveries/1"),
     Asked(503, "/api/v1/deliveries/1/replay", "POST"),
     Asked(503, "/api/v1/deliveries/1/try", "POST"),
+    Asked(503, "/api/v1/try?ids=1", "POST"),
     Asked(503, "/api/v1/actions"),
     Asked(503, "/api/v1/runs"),
     Asked(503, "/api/v1/runs?state=dead", "POST"),
     Asked(503, "/api/v1/runs/1"),
+    Asked(503, "/api/v1/runs/1/rows"),
     *(Asked(503, f"/api/v1/runs/1/{verb}?reason=because", "POST") for verb in ("start", "pause", "resume", "cancel")),
     *(Asked(503, f"/api/v1/catalog/{table}") for table in TABLES),
     *(Asked(503, f"/api/v1/catalog/{table}/made/1") for table in TABLES),
     *(Asked(503, f"/api/v1/catalog/{table}/made/1/why") for table in TABLES),
     Asked(503, "/api/v1/deliveries/1/changes"),
     Asked(503, "/api/v1/changes"),
+    Asked(503, "/api/v1/changes/1"),
+    Asked(503, "/api/v1/followers"),
+    *(Asked(503, f"/api/v1/followers/erp/{verb}", "POST") for verb in ("retry", "dead/1/drop")),
     Asked(503, "/api/v1/search?q=A1"),
     Asked(503, "/api/v1/stats"),
+    Asked(503, "/api/v1/sources"),
+    Asked(503, "/api/v1/sources/sigma"),
     *(Asked(503, f"/api/v1/{noun}") for noun in ("findings", "faults", "tallies", "refused", "processes")),
+    Asked(503, "/api/v1/findings/nothing"),
     Asked(503, "/api/v1/findings/nothing/acknowledge", "POST"),
+    Asked(503, "/api/v1/refused/1"),
     *(Asked(503, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
 ]
 
@@ -282,9 +337,11 @@ def ids(served: Served) -> dict[str, str]:
     now = datetime.now(UTC)
     finding = Finding("one_cause", "sigma", now, "one delivery is dead", "Mend it.")
     update_record(served.beside, [finding], now=now)
+    followed.add(served.beside)
     served.post("sigma", b"\xff", {"X-Sigma-Signature": "sha256=" + "0" * 64})
     served.app._keeper.flush()
-    return found | {"waiting": waiting, "finding": finding.id} | _runs(served)
+    refused = served.get("/api/v1/refused").json()["items"][0]["id"]
+    return found | {"waiting": waiting, "finding": finding.id, "refused": refused} | _runs(served)
 
 
 def _runs(served: Served) -> dict[str, str]:
@@ -314,7 +371,18 @@ def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
     """A receiver whose tables have gone."""
     with lend_database(tmp_path_factory.mktemp("ill")) as url, serving(url) as running:
         with running.beside.write() as beside:
-            nouns = ("deliveries", "changes", "actions", "runs", "findings", "tallies", "refused", "processes")
+            nouns = (
+                "deliveries",
+                "changes",
+                "followers",
+                "dead_changes",
+                "actions",
+                "runs",
+                "findings",
+                "tallies",
+                "refused",
+                "processes",
+            )
             for name in (*nouns, *TABLES):
                 beside.execute(text(f"ALTER TABLE {name} RENAME TO {name}_away"))
         yield running

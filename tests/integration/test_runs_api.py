@@ -132,9 +132,61 @@ def test_a_delivery_that_waits_for_its_next_attempt_is_tried_now(idle: Served):
         ("kind=reconcile&source=iimmpact", "has no `api_url`: set it"),
         ("kind=reconcile&source=indexed", "has no list of its source"),
         ("source=iimmpact&force=true", "`force` is for a reconcile"),
-        ("kind=prune&source=iimmpact", "`kind` takes one of"),
+        ("kind=everything", "`kind` takes one of"),
     ],
 )
 def test_a_reconcile_that_cannot_be_planned_is_refused_with_advice(idle: Served, query: str, told: str):
     answer = post(idle, f"runs?{query}")
     assert (answer.status_code, told in answer.json()["message"]) == (400, True), answer.text
+
+
+def test_a_replay_of_named_deliveries_is_frozen_to_exactly_these(served: Served):
+    ids = [each["id"] for each in served.get("/api/v1/deliveries?limit=2").json()["items"]]
+    planned = run_in(served, post(served, f"runs?ids={','.join(ids)}").json()["run"], "planned")
+    assert (planned["total"], sorted(planned["arguments"]["ids"])) == (2, sorted(ids))
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("ids=,", "takes ids of deliveries"),
+        ("ids=1,x", "not 'x'"),
+        ("ids=1", "There is no delivery 1"),
+        (f"ids={','.join(['1'] * 201)}", "at most 200"),
+        ("ids=1&source=iimmpact", "leave `source` out"),
+        ("kind=prune&state=dead", "A prune drops what has expired"),
+        ("kind=reconcile&source=iimmpact&ids=1", "leave `ids` out"),
+    ],
+)
+def test_a_selection_that_contradicts_itself_is_refused_with_the_way_out(served: Served, query, told):
+    answer = post(served, f"runs?{query}")
+    assert (answer.status_code, told in answer.json()["message"]) == (400, True), answer.text
+
+
+def test_a_replay_of_what_a_list_finds_by_reason_takes_the_same_deliveries(served: Served):
+    (dead,) = served.get("/api/v1/deliveries?state=dead").json()["items"]
+    planned = run_in(served, post(served, "runs?reason_has=JSON&state=dead").json()["run"], "planned")
+    assert "JSON" in dead["reason"]
+    assert planned["total"] == 1
+
+
+def test_a_prune_is_planned_and_done_over_http(served: Served):
+    run = post(served, "runs?kind=prune").json()["run"]
+    run_in(served, run, "planned")
+    assert post(served, f"runs/{run}/start?reason=the+disk+is+full").status_code == 200
+    assert run_in(served, run, "done")["kind"] == "prune"
+
+
+def test_the_rows_of_a_forecast_come_page_by_page(served: Served):
+    run = post(served, "runs?source=iimmpact").json()["run"]
+    run_in(served, run, "planned")
+    with served.beside.write() as connection:
+        for number in range(5):
+            connection.exec_driver_sql(
+                'INSERT INTO run_rows (run, "table", source, external_id, operation, before, after) '
+                f"VALUES ({run}, 'products', 'iimmpact', 'A{number}', 'update', '{{}}', '{{}}')"
+            )
+    first = served.get(f"/api/v1/runs/{run}/rows?limit=3").json()
+    last = served.get(f"/api/v1/runs/{run}/rows?limit=3&after={first['next']}").json()
+    assert [row["external_id"] for page in (first, last) for row in page["items"]] == [f"A{n}" for n in range(5)]
+    assert last["next"] is None

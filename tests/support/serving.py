@@ -173,6 +173,8 @@ def serving(
             ):
                 yield Served(app, server, port, client, one_by_one if one_write else client, beside)
         finally:
+            # As `hookmirror serve` does with the first signal.
+            app.end_streams()
             server.should_exit = True
             thread.join(TIMEOUT)
             assert not thread.is_alive(), "the server did not stop"

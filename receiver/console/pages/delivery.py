@@ -56,6 +56,7 @@ PAGES = (
         operation="show_delivery",
         command="hookmirror show {id}",
         show=show_one_delivery,
+        live=("deliveries", "runs"),
     ),
     ConsolePage(
         name="delivery_body",

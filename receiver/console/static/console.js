@@ -56,6 +56,78 @@
     else if (event.key === "k") step(-1);
   });
 
+  // Live: the server hints that something changed, and the page is fetched again. Without hints it asks every 15 seconds.
+  const live = document.getElementById("live");
+  const parts = live?.dataset.live?.split(" ") ?? [];
+  let source = null, paused = false, lost = null, due = null;
+  const say = (words, state) => {
+    live.querySelector("span").textContent = ` · ${words}`;
+    live.className = `live ${state}`;
+  };
+  const isTyping = () => document.activeElement?.closest("#page :is(input, select, textarea)");
+  const opened = () => new Set([...document.querySelectorAll("#page details[open] > summary")].map((each) => each.textContent));
+  const refresh = async () => {
+    due = null;
+    if (paused || document.hidden || isTyping() || !window.htmx) return;
+    const open = opened();
+    await htmx.ajax("GET", location.href, { target: "#page", select: "#page", swap: "outerMorph" });
+    for (const summary of document.querySelectorAll("#page details > summary"))
+      if (open.has(summary.textContent)) summary.parentElement.open = true;
+    const time = document.querySelector("#page footer time");
+    if (time) live.querySelector("time").replaceWith(time.cloneNode(true));
+  };
+  const refreshSoon = () => (due ??= setTimeout(refresh, 500));
+  const stop = () => {
+    source?.close();
+    source = null;
+  };
+  const listen = () => {
+    stop();
+    source = new EventSource(live.dataset.address);
+    source.onopen = () => {
+      if (lost) refreshSoon();
+      lost = null;
+      say("live", "on");
+    };
+    source.onerror = () => {
+      lost ??= new Date();
+      say(`not live since ${lost.toLocaleTimeString()}`, "lost");
+    };
+    source.addEventListener("changed", (event) => {
+      if (JSON.parse(event.data).some((part) => parts.includes(part))) refreshSoon();
+    });
+  };
+  if (parts.length) {
+    const button = live.querySelector("button");
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      paused = !paused;
+      button.textContent = paused ? "go on" : "pause";
+      if (paused) {
+        stop();
+        say("paused", "");
+      } else {
+        lost = new Date();
+        listen();
+      }
+    });
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) stop();
+      else if (!paused) {
+        lost ??= new Date();
+        listen();
+      }
+    });
+    addEventListener("pagehide", stop);
+    setInterval(() => {
+      if (!lost || paused || document.hidden) return;
+      refreshSoon();
+      // A browser gives up for good where the answer was an error.
+      if (source?.readyState === EventSource.CLOSED) listen();
+    }, 15000);
+    listen();
+  }
+
   const enhance = (root) => {
     putInZone(root);
     showCopyButtons(root);

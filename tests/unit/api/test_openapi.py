@@ -58,7 +58,8 @@ def test_it_has_every_route_that_is_served_and_no_other(api, document):
         # What a source is asked is answered alike for all tables.
         for table in (TABLES if "{table}" in path and not path.endswith(("/ask", "/repair")) else ["{table}"])
     }
-    assert described(document) == served | {("POST", "/hooks/{source}")}
+    hooks = {(method, "/hooks/{source}") for method in ("POST", "GET", "OPTIONS")}
+    assert described(document) == served | hooks
 
 
 def test_an_address_with_a_part_that_nothing_describes_is_refused():

@@ -19,7 +19,6 @@ PUBLISHED = {
     "LICENSE.htmx": "d3d2456f76414f2456104660ebd65aff1c04cd7966b942bdabd63f3cdb316a38",
     "htmx.js": "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130",
     "hx-csp.js": "a7e1e6711ae6c3e50ad300fba7936cbe8d07599cdae313414a179ddd6b26e143",
-    "hx-sse.js": "18ef2761356ec1fe0bb6d92612315b37517a7c1e9856b661c5ae81fef239d103",
 }
 
 
@@ -37,7 +36,7 @@ def test_the_sheet_and_the_script_are_small() -> None:
 def test_a_page_with_all_its_assets_is_small(operator: Visitor) -> None:
     page = operator.page("/", period="week")
     links = re.findall(r'(?:src|href)="/console(/static/[^"]*)"', page)
-    assert len(links) == 6
+    assert len(links) == 5
     assert len(page) + sum(len(operator.get(link).content) for link in links) <= 120_000
 
 

@@ -85,7 +85,7 @@ def test_a_page_of_the_console_opens_from_its_wheel(wheel: zipfile.ZipFile, tmp_
     )
     command, environment = [sys.executable, "-P", "-c", script], os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(tmp_path / "receiver" / "console" / "rendering.py"), "6"]
+    assert done.stdout.split() == [str(tmp_path / "receiver" / "console" / "rendering.py"), "5"]
 
 
 def test_its_wheel_has_the_entry_points(wheel: zipfile.ZipFile):

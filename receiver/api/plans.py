@@ -1,0 +1,158 @@
+"""Plans of runs over HTTP: a replay of chosen deliveries, a reconcile of a source, or a prune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from receiver.api.actions import IDEMPOTENCY_KEY
+from receiver.api.deliveries import CONFLICT, DELIVERY_IDS, ENTITY, EVENT_TYPE, FROM, OUTCOME, STATE, TO
+from receiver.api.lookup import Lookup
+from receiver.api.operations import Operation, Parameter, Question
+from receiver.api.parameters import SOURCE, flag, one_of, plain_text
+from receiver.api.runs import RunChanged, show_changed
+from receiver.api.tokens import Scope
+from receiver.dialects.sources import Source
+from receiver.errors import BadRequest, ConfigurationError, KeyUsed, Unavailable
+from receiver.inbox.tables import ENDED, LONGEST_REASON
+from receiver.runs.actions import Asked
+from receiver.runs.prune import PRUNE
+from receiver.runs.reconcile import RECONCILE, check_reconcilable
+from receiver.runs.replay import REPLAY
+from receiver.runs.runs import Verbs
+from receiver.search.filters import DeliveryFilter, as_text
+from receiver.search.replayable import unknown_ids
+
+
+class PlannedKind(StrEnum):
+    """The kinds of runs that can be planned over HTTP."""
+
+    REPLAY = REPLAY
+    RECONCILE = RECONCILE
+    PRUNE = PRUNE
+
+
+REASON_HAS = plain_text("reason_has", "Text that the delivery's reason contains.", longest=LONGEST_REASON)
+
+#: The filters of a planned replay.
+PLAN_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON_HAS, CONFLICT)
+
+PLANNED_KIND: Parameter[PlannedKind] = Parameter(
+    "kind",
+    {"type": "string", "enum": [*map(str, PlannedKind)]},
+    "The kind of run. A reconcile takes only `source` and `force`, a prune nothing.",
+    one_of(PlannedKind, "kind"),
+    PlannedKind.REPLAY,
+)
+FORCE: Parameter[bool | None] = Parameter(
+    "force", {"type": "boolean"}, "With a reconcile: deactivate missing rows beyond the brake.", flag("force"), None
+)
+
+
+class Plans:
+    """Plans runs: `POST /api/v1/runs`."""
+
+    def __init__(self, lookup: Lookup, verbs: Verbs, sources: Callable[[], Mapping[str, Source]]) -> None:
+        """`sources` returns the sources of the settings in force."""
+        self._lookup, self._verbs, self._sources = lookup, verbs, sources
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                name="plan_run",
+                method="post",
+                path="/api/v1/runs",
+                summary="Plan a replay of the deliveries that match the filters, a reconcile of a source, or a prune; "
+                "a process with a worker makes the plan",
+                answer=self.plan,
+                answers={202: RunChanged},
+                scope=Scope.OPERATE,
+                parameters=(PLANNED_KIND, DELIVERY_IDS, *PLAN_FILTERS, FORCE, IDEMPOTENCY_KEY),
+                refusals=(BadRequest, KeyUsed, Unavailable),
+            )
+        ]
+
+    def plan(self, asked: Question) -> RunChanged:
+        """Begin the plan of a run. Raises `BadRequest` for an invalid selection."""
+        kind = asked[PLANNED_KIND]
+        if kind is not PlannedKind.RECONCILE and asked[FORCE] is not None:
+            raise BadRequest("`force` is for a reconcile: leave it out, or set `kind=reconcile`.", names=("force",))
+        if kind is PlannedKind.RECONCILE:
+            return self._plan_reconcile(asked)
+        return self._plan_prune(asked) if kind is PlannedKind.PRUNE else self._plan_replay(asked)
+
+    def _plan_reconcile(self, asked: Question) -> RunChanged:
+        _refuse_filters(asked, "A reconcile compares a whole source", but=(SOURCE,))
+        source = self._sources().get(asked[SOURCE] or "")
+        if source is None:
+            raise BadRequest("The source is missing: `source` takes a name in the settings.", names=("source",))
+        try:
+            check_reconcilable(source)
+        except ConfigurationError as error:
+            raise BadRequest(str(error)) from None
+        return self._begin(asked, RECONCILE, {"source": source.name, "force": bool(asked[FORCE])}, [source.name])
+
+    def _plan_prune(self, asked: Question) -> RunChanged:
+        _refuse_filters(asked, "A prune drops what has expired, whatever it is")
+        return self._begin(asked, PRUNE, {})
+
+    def _plan_replay(self, asked: Question) -> RunChanged:
+        """Begin the plan of a replay. Raises `BadRequest` without a filter, or for a state that is not final."""
+        ids = asked[DELIVERY_IDS] or ()
+        if ids:
+            return self._plan_named(asked, ids)
+        wanted = DeliveryFilter(
+            source=self._lookup.source(asked[SOURCE]),
+            state=asked[STATE],
+            outcome=asked[OUTCOME],
+            event_type=asked[EVENT_TYPE],
+            entity=asked[ENTITY],
+            begin=asked[FROM],
+            end=asked[TO],
+            reason=asked[REASON_HAS],
+            conflict=asked[CONFLICT],
+        )
+        if wanted == DeliveryFilter():
+            raise BadRequest(
+                "No deliveries are selected: give `source`, `state`, `event_type` or another filter.",
+                names=("source", "state", "event_type"),
+            )
+        if wanted.state not in (None, *ENDED):
+            raise BadRequest(
+                f"Deliveries that are {wanted.state} cannot be replayed: `state` takes one of {', '.join(ENDED)} here.",
+                names=("state",),
+            )
+        return self._begin(asked, REPLAY, as_text(wanted))
+
+    def _plan_named(self, asked: Question, ids: tuple[int, ...]) -> RunChanged:
+        """Begin the plan of a replay of these deliveries alone. Raises `BadRequest` for an unknown id."""
+        _refuse_filters(asked, "`ids` names the deliveries one by one", but=(DELIVERY_IDS,))
+        unknown = unknown_ids(self._lookup.database, ids)
+        if unknown:
+            raise BadRequest(
+                f"There is no delivery {unknown[0]}, so nothing is planned: leave it out of `ids`.", names=("ids",)
+            )
+        arguments = {"ids": [str(each) for each in ids], "deliveries": len(ids)}
+        return self._begin(asked, REPLAY, arguments, ids=ids)
+
+    def _begin(
+        self,
+        asked: Question,
+        kind: str,
+        arguments: dict[str, Any],
+        sources: list[str] | None = None,
+        *,
+        ids: tuple[int, ...] = (),
+    ) -> RunChanged:
+        request = Asked(by=asked.by, what=f"plan {kind}", arguments=arguments, key=asked[IDEMPOTENCY_KEY])
+        return show_changed(self._verbs.plan(request, kind, ids=ids, sources=sources or (), now=datetime.now(UTC)))
+
+
+def _refuse_filters(asked: Question, why: str, *, but: tuple[Parameter[Any], ...] = ()) -> None:
+    """Raise `BadRequest` for a filter that this kind of run does not take."""
+    filters: tuple[Parameter[Any], ...] = (DELIVERY_IDS, *PLAN_FILTERS)
+    given = [each.name for each in filters if each not in but and asked[each] is not None]
+    if given:
+        raise BadRequest(f"{why}: leave `{given[0]}` out, or plan a replay with it alone.", names=(given[0],))

@@ -1,0 +1,142 @@
+"""Live: one reader tells all open pages that something changed, and they ask for themselves what.
+
+A hint holds names of what changed, and no content: a page is fetched again with its own session and filters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Hashable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import structlog
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.api.reads import Reads
+from receiver.codec import encode
+from receiver.database.database import Database
+from receiver.errors import Refused, Unavailable
+from receiver.findings import record
+from receiver.inbox.tables import DELIVERIES
+from receiver.mirror.changes import CHANGES
+from receiver.runs.actions import ACTIONS
+from receiver.runs.tables import RUNS, RunState
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at the database, and after which a stream says that it is still there.
+LOOK_INTERVAL, SIGN_OF_LIFE = 1.0, 15.0
+
+#: Streams of one process, and of one person.
+MOST_STREAMS, MOST_OF_ONE = 20, 2
+
+#: Seconds after which a stream ends; the page then opens another one.
+LONGEST_STREAM = 1_800.0
+
+
+class Marks(NamedTuple):
+    """What differs when something changed: by the names that hints have."""
+
+    deliveries: Any
+    changes: Any
+    runs: Any
+    findings: Any
+
+
+class Live:
+    """The streams of one process, in its event loop."""
+
+    def __init__(self, database: Database, reads: Reads) -> None:
+        self._database = database
+        self._reads = reads
+        #: Of each stream, who reads it; and the hints that it has not sent yet.
+        self._streams: dict[asyncio.Queue[list[str] | None], Hashable] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._ending = False
+
+    def stream(self, reader: Hashable) -> AsyncIterator[bytes]:
+        """Server-sent events for this person. Raises `Unavailable` for one stream too many."""
+        if self._ending:
+            raise Unavailable("This process is ending.")
+        of_one = list(self._streams.values()).count(reader)
+        if len(self._streams) >= MOST_STREAMS or of_one >= MOST_OF_ONE:
+            raise Unavailable("As many pages as may be live are live. This one asks every 15 seconds instead.")
+        hints: asyncio.Queue[list[str] | None] = asyncio.Queue(8)
+        self._streams[hints] = reader
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+        return self._told(hints)
+
+    def end(self) -> None:
+        """End all streams: the process stops."""
+        self._ending = True
+        self._tell(None)
+
+    async def _told(self, hints: asyncio.Queue[list[str] | None]) -> AsyncIterator[bytes]:
+        began = time.monotonic()
+        try:
+            yield b"retry: 5000\n\n"
+            while time.monotonic() - began < LONGEST_STREAM:
+                try:
+                    async with asyncio.timeout(SIGN_OF_LIFE):
+                        changed = await hints.get()
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                if changed is None:
+                    return
+                yield b"event: changed\ndata: " + encode(changed) + b"\n\n"
+        finally:
+            self._streams.pop(hints, None)
+
+    async def _look(self) -> None:
+        """Look for changes as long as somebody wants to know of them."""
+        before: Marks | None = None
+        while self._streams:
+            try:
+                now = await self._reads.run(self._read, key="live")
+                if before is not None and now != before:
+                    self._tell([name for name in Marks._fields if getattr(now, name) != getattr(before, name)])
+                before = now
+            except (Refused, SQLAlchemyError):
+                # While the database is away nothing changes that could be shown.
+                pass
+            except Exception:
+                # Without hints pages would look as if nothing happened: without a stream they ask by themselves.
+                log.exception("changes cannot be told to open pages")
+                self._tell(None)
+                return
+            await asyncio.sleep(LOOK_INTERVAL)
+
+    def _tell(self, changed: list[str] | None) -> None:
+        for hints in self._streams:
+            # Who does not read gets the rest later: a hint that is missing costs nothing but time.
+            if changed is None and hints.full():
+                hints.get_nowait()
+            with suppress(asyncio.QueueFull):
+                hints.put_nowait(changed)
+
+    def _read(self) -> Marks:
+        with self._database.read() as connection:
+            return read_marks(connection)
+
+
+def read_marks(connection: Connection) -> Marks:
+    """The marks of now: each statement reads the end of an index, or a few rows."""
+
+    def newest(column: Any) -> Any:
+        return connection.execute(select(func.max(column))).scalar()
+
+    at_work = RUNS.c.state.in_([RunState.PLANNING, RunState.RUNNING])
+    going = select(RUNS.c.id, RUNS.c.state, RUNS.c.done).where(at_work).order_by(RUNS.c.id)
+    seq = newest(CHANGES.c.seq)
+    return Marks(
+        # A delivery that was processed has changed something, too.
+        deliveries=(newest(DELIVERIES.c.id), seq),
+        changes=seq,
+        runs=(newest(RUNS.c.id), newest(ACTIONS.c.id), connection.execute(going).all()),
+        findings=[(row["id"], row["acknowledged_at"]) for row in record.open_findings(connection)],
+    )

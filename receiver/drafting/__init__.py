@@ -1,0 +1,1 @@
+"""Drafting: a dialect's module, fixture and test, written from a captured request."""

@@ -1,0 +1,167 @@
+"""Code: the expressions of a drafted envelope function and of its inverse, from where the parts stand in a body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from receiver.drafting.members import GuessedEnvelope, Member
+from receiver.drafting.naming import literal, snake_case
+
+#: How the inverse of an envelope writes a time of each form.
+_WRITTEN_TIMES = {
+    "aware": "at.isoformat()",
+    "naive": "at.astimezone(UTC).replace(tzinfo=None).isoformat()",
+    "seconds": "int(at.timestamp())",
+    "milliseconds": "int(at.timestamp() * 1000)",
+}
+
+
+#: The key of what is spread in a dict: `**(data or {})`.
+SPREAD = "**"
+
+#: Columns of a line of code.
+ROOM = 120
+
+
+@dataclass(slots=True)
+class BodyModel:
+    """The pydantic model of the members that tell of an event; without fields where the body itself is the object."""
+
+    argument: str
+    is_model: bool
+    #: By the sender's name.
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def text(self, member: Member) -> str:
+        """The code that reads a member as text."""
+        is_number = not isinstance(member.value, str)
+        found = self._code(member, "int | str" if is_number else "str")
+        return f"str({found})" if is_number else found
+
+    def object(self, member: Member) -> str:
+        """The code that reads an object."""
+        if not member.path:
+            return self.argument
+        return self._code(member, "dict[str, Any] | None", default="None")
+
+    def time(self, member: Member, form: str) -> str:
+        """The code that reads a time."""
+        if self.is_model and len(member.path) == 1:
+            found = self._code(member, "datetime" if form == "naive" else "AwareDatetime")
+            return f"{found}.replace(tzinfo=UTC)" if form == "naive" else found
+        found = self._code(member, "")
+        if form in ("aware", "naive"):
+            return f"datetime.fromisoformat({found})" + (".replace(tzinfo=UTC)" if form == "naive" else "")
+        return f"datetime.fromtimestamp(int({found}){' / 1000' if form == 'milliseconds' else ''}, UTC)"
+
+    def lines(self, example: Mapping[str, Any]) -> list[str]:
+        """The fields of the model, in the order of an example body."""
+        return [self.fields[name] for name in example if name in self.fields]
+
+    def _code(self, member: Member, kind: str, default: str = "") -> str:
+        first, *rest = member.path
+        behind = "".join(f"[{literal(name)}]" for name in rest)
+        if not self.is_model:
+            return f"{self.argument}[{literal(first)}]{behind}"
+        name = field_name(first)
+        if rest:
+            self.fields.setdefault(first, _field(name, first, "dict[str, Any]", ""))
+        else:
+            self.fields[first] = _field(name, first, kind, default)
+        return f"{self.argument}.{name}{behind}"
+
+
+def field_name(member: str) -> str:
+    """The name of a model's field for a member of the sender's."""
+    name = snake_case(member) or "member"
+    return f"its_{name}" if hasattr(BaseModel, name) or name.startswith("model_") else name
+
+
+def fits_a_model(guess: GuessedEnvelope) -> bool:
+    """Whether the members can be the fields of one model: that of a body that is not itself the object."""
+    first = [each.path[0] for each in (guess.event_type, guess.resource, guess.key, guess.time) if each is not None]
+    names = [field_name(name) for name in {*first, *guess.data.path[:1]}]
+    return bool(guess.data.path) and len(set(names)) == len(names) and all(snake_case(name) for name in first)
+
+
+def is_readable(member: Member, form: str) -> bool:
+    """Whether the standard library reads this time as `BodyModel.time` writes it down."""
+    if form not in ("aware", "naive"):
+        return True
+    try:
+        return (datetime.fromisoformat(member.value).tzinfo is None) == (form == "naive")
+    except ValueError:
+        return False
+
+
+def inverse(guess: GuessedEnvelope, example: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """The first lines of a compose function for one event, and the body: its parts in code, in the example's order."""
+    lines: list[str] = []
+    parts: dict[str, Any] = {}
+    if guess.data.path:
+        _put(parts, guess.data.path, "data")
+    else:
+        parts[SPREAD] = "(data or {})"
+    if guess.event_type is not None and guess.resource is not None:
+        lines.append('thing, _, verb = event_type.rpartition(".")')
+        _put(parts, guess.resource.path, "thing")
+        _put(parts, guess.event_type.path, "verb")
+    elif guess.event_type is not None:
+        _put(parts, guess.event_type.path, "event_type")
+    if guess.key is not None:
+        _put(parts, guess.key.path, 'f"{event_type} {entity_id} {at.isoformat()}"')
+    if guess.entity_id is not None:
+        _put(parts, guess.entity_id.path, "entity_id")
+    if guess.time is not None:
+        _put(parts, guess.time.path, _WRITTEN_TIMES[guess.time_form])
+    return lines, _ordered(parts, example)
+
+
+def _put(parts: dict[str, Any], path: tuple[str, ...], code: str) -> None:
+    """Put code at a path. The data, into which something else is put, becomes the first of its parts."""
+    for name in path[:-1]:
+        inner = parts.get(name)
+        if not isinstance(inner, dict):
+            inner = parts[name] = {} if inner is None else {SPREAD: f"({inner} or {{}})"}
+        parts = inner
+    parts[path[-1]] = code
+
+
+def _ordered(parts: dict[str, Any], example: Any) -> dict[str, Any]:
+    names = list(example) if isinstance(example, Mapping) else []
+    found = sorted(parts, key=lambda name: -1 if name == SPREAD else names.index(name))
+    return {
+        name: _ordered(parts[name], example[name]) if isinstance(parts[name], dict) else parts[name] for name in found
+    }
+
+
+def written(value: Any, indent: int) -> str:
+    """The code of an object, a list or what stands in them, broken where a line would be too long."""
+    if isinstance(value, dict):
+        opening, closing = "{", "}"
+        items = [
+            f"**{inner}" if name == SPREAD else f"{literal(name)}: {written(inner, indent + 4)}"
+            for name, inner in value.items()
+        ]
+    elif isinstance(value, list):
+        opening, closing = "[", "]"
+        items = [written(inner, indent + 4) for inner in value]
+    else:
+        return str(value)
+    line = opening + ", ".join(items) + closing
+    if "\n" not in line and len(line) + indent + len("return ") <= ROOM:
+        return line
+    inside = "".join(f"\n{' ' * (indent + 4)}{item}," for item in items)
+    return f"{opening}{inside}\n{' ' * indent}{closing}"
+
+
+def _field(name: str, member: str, kind: str, default: str) -> str:
+    if name == member:
+        return f"{name}: {kind}" + (f" = {default}" if default else "")
+    given = f"default={default}, " if default else ""
+    return f"{name}: {kind} = Field({given}alias={literal(member)})"

@@ -1,0 +1,124 @@
+"""Columns: what a mirror table can hold of a sender's object, guessed from one example."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
+
+from receiver.codec import storable
+from receiver.drafting.naming import literal, snake_case, words_in
+from receiver.mirror.rows import ACTIVE, MirrorRow
+from receiver.moments import in_utc, is_zero
+
+#: Columns of a drafted table.
+MOST_COLUMNS = 30
+
+#: Whole numbers that every database takes.
+LARGEST_COUNT = 2**31
+
+ColumnKind = Literal["text", "whole", "flag", "exact", "time", "object", "list"]
+
+#: For each kind, its type in the model, its type in the table, and the field of the table.
+_TYPES: Mapping[ColumnKind, tuple[str, str, str]] = {
+    "text": ("str", "str", "None"),
+    "whole": ("int", "int", "None"),
+    "flag": ("bool", "bool", "None"),
+    "exact": ("Decimal", "Decimal", "price_field()"),
+    "time": ("AwareDatetime", "datetime", "time_field()"),
+    "object": ("dict[str, Any]", "dict[str, Any]", "document_field()"),
+    "list": ("list[Any]", "list[Any]", "document_field()"),
+}
+
+#: Words in the name of an exact number, which some senders write as text.
+_EXACT = frozenset({"price", "amount", "cost", "total", "rate", "tax", "discount", "fee"})
+
+_DECIMAL = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
+
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}")
+
+_AWARE: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+
+#: Names that a table or a model has a meaning of its own for.
+_TAKEN = frozenset({ACTIVE, "parent", "parent_table", "data"})
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a drafted table, and the member of the sender's object that fills it."""
+
+    member: str
+    name: str
+    kind: ColumnKind
+    #: The example, as the API will show it.
+    shown: Any
+
+    @property
+    def in_table(self) -> str:
+        """Its line in the table."""
+        _, kind, field = _TYPES[self.kind]
+        return f"{self.name}: {kind} | None = {field}"
+
+    @property
+    def in_model(self) -> str:
+        """Its line in the model of the sender's object."""
+        kind = _TYPES[self.kind][0]
+        default = "None" if self.name == self.member else f"Field(default=None, alias={literal(self.member)})"
+        return f"{self.name}: {kind} | None = {default}"
+
+
+def columns_of(data: Mapping[str, Any], *, but: Collection[str], kind: str) -> tuple[list[Column], list[str]]:
+    """The columns for the members of an object, except those named in `but`; and the members that have none.
+
+    `kind` is that of the entity.
+    """
+    found: dict[str, Column] = {}
+    for column in _columns(data, but, kind):
+        if len(found) < MOST_COLUMNS:
+            found.setdefault(column.name, column)
+    having = {column.member for column in found.values()}
+    return list(found.values()), [member for member in data if member not in having and member not in but]
+
+
+def _columns(data: Mapping[str, Any], but: Collection[str], kind: str) -> Iterator[Column]:
+    for member, value in data.items():
+        name = snake_case(member)
+        if name in _TAKEN or hasattr(MirrorRow, name) or name in MirrorRow.model_fields or hasattr(BaseModel, name):
+            name = snake_case(f"{kind}_{name}")
+        if name and member not in but and value is not None:
+            yield Column(member, name, *_kind_of(name, value))
+
+
+def _kind_of(name: str, value: Any) -> tuple[ColumnKind, Any]:
+    """The kind of a column for this value, and how the API shows the value."""
+    if isinstance(value, bool):
+        return "flag", value
+    if isinstance(value, (dict, list)):
+        return "object" if isinstance(value, dict) else "list", value
+    is_exact = not _EXACT.isdisjoint(words_in(name))
+    if isinstance(value, str):
+        moment = moment_in(value)
+        if moment is not None:
+            return "time", moment.isoformat().replace("+00:00", "Z")
+        return ("exact", value) if is_exact and _DECIMAL.fullmatch(value) else ("text", storable(value))
+    if isinstance(value, Decimal) or is_exact:
+        return "exact", str(value)
+    if words_in(name)[-1:] in (["id"], ["ids"], ["number"]) or abs(value) >= LARGEST_COUNT:
+        return "text", str(value)
+    return "whole", value
+
+
+def moment_in(text: str) -> datetime | None:
+    """The moment in UTC that a text says with its offset; None if it says none."""
+    if not _MOMENT.match(text):
+        return None
+    try:
+        moment = in_utc(_AWARE.validate_python(text))
+    except (ValidationError, ValueError):
+        return None
+    return None if is_zero(moment) else moment.replace(tzinfo=UTC)

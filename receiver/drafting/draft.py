@@ -1,0 +1,258 @@
+"""The draft of a dialect: its module, a fixture and a test, which are green at once, and what was guessed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from receiver import codec
+from receiver.drafting.captures import Capture
+from receiver.drafting.code import ROOM, BodyModel, field_name, fits_a_model, inverse, written
+from receiver.drafting.columns import Column, moment_in
+from receiver.drafting.guess import Guess
+from receiver.drafting.members import Member
+from receiver.drafting.naming import camel_case, literal, plural, words_in
+from receiver.drafting.proofs import unsigned
+from receiver.drafting.remarks import guessed, unknown
+from receiver.fixtures import EXPECTED, HEADERS_BESIDE
+
+#: Names of `receiver` that a module may use.
+_PUBLIC = frozenset(
+    {
+        *("ARRIVAL", "Dialect", "Discard", "Envelope", "Event", "Fresh", "Header", "HmacSha256", "Mirror", "MirrorRow"),
+        *("Signature", "Unreadable", "Unsigned", "document_field", "each", "price_field", "time_field"),
+    }
+)
+
+#: Names that the module uses itself.
+_OWN_NAMES = frozenset({"Body", "Change", "Data", "Event", "Mirror", "Dialect", "Envelope", "Field", "Decimal", "Any"})
+
+_templates = Environment(
+    loader=PackageLoader("receiver.drafting"),
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    autoescape=False,  # noqa: S701 (it is Python)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The files of a drafted dialect by their paths, and what to check in them."""
+
+    files: Mapping[str, bytes]
+    #: A line for each part that was guessed.
+    guessed: Sequence[str]
+    #: A line for each part that could not be.
+    unknown: Sequence[str]
+
+
+def draft(name: str, capture: Capture, *, origin: str, secrets: Sequence[bytes] = ()) -> Draft:
+    """Draft the dialect `name` from a captured request. Raises `ConfigurationError` for one that tells of no event.
+
+    `origin` is what the module says that it was drafted from. A secret confirms the signature.
+    """
+    guess = Guess(name, capture, secrets)
+    context = _Module(guess, origin).context()
+    stem = re.sub(r"[^\w.-]+", "-", guess.types.example)[:100]
+    fixture = f"fixtures/{name}/{stem}"
+    files = {
+        f"{name}.py": _rendered("module", context),
+        f"{fixture}.json": codec.encode(capture.document) if capture.form else capture.body,
+        f"{fixture}{EXPECTED}": _expected(guess),
+        f"test_{name}.py": _rendered("test", context),
+    }
+    if guess.topic is not None:
+        files[f"{fixture}{HEADERS_BESIDE}"] = _json({guess.topic.title(): guess.types.example})
+    return Draft(files, [*guessed(guess)], [*unknown(guess)])
+
+
+class _Module:
+    """The text of one module in the making."""
+
+    def __init__(self, guess: Guess, origin: str) -> None:
+        self.all, self.origin = guess, origin
+        self.name, self.event, self.items, self.columns = guess.name, guess.event, guess.items, guess.columns
+        self.guess, self.types = guess.envelope, guess.types
+
+    def context(self) -> dict[str, Any]:
+        guess, types, name = self.guess, self.types, self.name
+        one = "change" if self.items is not None else "body"
+        model = BodyModel(one, fits_a_model(guess))
+        table = camel_case(types.kind)
+        table = f"{table}Row" if table in _OWN_NAMES else table
+        parts = self._parts(model)
+        call = self.all.proof.call if self.all.proof is not None else unsigned()
+        given = [literal(name), f"verify={_within(call.code, len('    verify=,'))}"]
+        if self.all.topic is not None:
+            given.append(f"trusts_header={literal(self.all.topic.title())}")
+        if self.all.capture.form:
+            given.append(f"form={written_form(self.all.capture.form)}")
+        context = parts | {
+            "name": name,
+            "title": " ".join(words_in(name)).title() or name,
+            "origin": self.origin,
+            "dialect": _called(f"{name} = Dialect", given),
+            "entity": guess.entity_id is not None,
+            "kind": types.kind,
+            "table": table,
+            "table_name": f"{name}_{plural(types.kind)}"[:60],
+            "columns": self.columns,
+            "numbers_as_text": any(_is_number_as_text(column, guess.data.value) for column in self.columns),
+            "fields": model.lines(self.event),
+            "body_class": "Change" if self.items is not None else "Body",
+            "argument": one,
+            "argument_type": ("Change" if self.items is not None else "Body") if model.is_model else "dict[str, Any]",
+            "reader": "read_change" if self.items is not None else "read",
+            "items": self._items(),
+            "compose": self._compose(),
+            "upserts": literal(types.upserts),
+            "update": literal(types.update),
+            "delete": None if types.delete is None or guess.entity_id is None else literal(types.delete),
+            "signed": self.all.proof is not None,
+            "taken": "" if self.all.topic is None else ", trusted: Any",
+        }
+        says_type = guess.event_type is not None or self.all.topic is not None
+        context["late"] = bool(context["delete"]) and guess.time is not None and says_type
+        return context | {"imports": _imports(self.all, context)}
+
+    def _parts(self, model: BodyModel) -> dict[str, Any]:
+        """The code of each part of the envelope; `model` learns the fields that it needs."""
+        guess, types = self.guess, self.types
+        key = None if guess.key is None else model.text(guess.key)
+        event_type = literal(types.example) if self.all.topic is None else "trusted"
+        if guess.event_type is not None:
+            event_type = model.text(guess.event_type)
+            if guess.resource is not None:
+                both = f"{{{model.text(guess.resource)}}}.{{{event_type}}}"
+                # Python 3.11 takes no double quotes inside of an f-string in double quotes.
+                event_type = f'f"{both}"' if '"' not in both else f"f'{both}'"
+        data = model.object(guess.data)
+        entity = "None"
+        if guess.entity_id is not None:
+            entity = f"({literal(types.kind)}, {self._entity_id(model, guess.entity_id)})"
+        occurred_at = "ARRIVAL" if guess.time is None else model.time(guess.time, guess.time_form)
+        return {
+            "dedup_key": key,
+            "event_type": event_type,
+            "entity_code": entity,
+            "occurred_at": occurred_at,
+            "data_code": data,
+        }
+
+    def _entity_id(self, model: BodyModel, member: Member) -> str:
+        path = self.guess.data.path
+        if not path or len(path) > 1 or member.path[:-1] != path or not model.is_model:
+            return model.text(member)
+        # The data is optional for other events, and this one cannot be read without it.
+        found = f"{model.argument}.{field_name(path[0])}[{literal(member.path[-1])}]"
+        model.fields[path[0]] = f"{field_name(path[0])}: dict[str, Any]" + (
+            "" if field_name(path[0]) == path[0] else f" = Field(alias={literal(path[0])})"
+        )
+        return found if isinstance(member.value, str) else f"str({found})"
+
+    def _items(self) -> dict[str, str] | None:
+        if self.items is None:
+            return None
+        name = self.items[0]
+        if name is None:
+            return {"type": "list[Any]", "code": "body"}
+        return {"type": "dict[str, Any]", "code": f"body[{literal(name)}]"}
+
+    def _compose(self) -> list[str]:
+        lines, body = inverse(self.guess, self.event)
+        whole: Any = body
+        if self.items is not None:
+            whole = [body] if self.items[0] is None else {self.items[0]: [body]}
+        return [*lines, f"return {written(whole, 4)}"]
+
+
+# ── the parts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _is_number_as_text(column: Column, data: Mapping[str, Any]) -> bool:
+    return column.kind == "text" and not isinstance(data[column.member], str)
+
+
+def _expected(found: Guess) -> bytes:
+    """The state and the row that the captured body leaves behind."""
+    guess, types = found.envelope, found.types
+    if guess.entity_id is None:
+        return _json({"state": "ignored", "rows": []})
+    row: dict[str, Any] = {
+        "table": f"{found.name}_{plural(types.kind)}"[:60],
+        "external_id": str(guess.entity_id.value),
+        "active": not types.is_delete,
+    }
+    if guess.time is not None and guess.time_form == "aware":
+        moment = moment_in(guess.time.value)
+        row["changed_at"] = None if moment is None else moment.isoformat().replace("+00:00", "Z")
+    if not types.is_delete:
+        row |= {column.name: column.shown for column in found.columns}
+    return _json({"state": "processed", "rows": [row]})
+
+
+def _json(value: Any) -> bytes:
+    return msgspec.json.format(codec.encode(value), indent=2) + b"\n"
+
+
+def _imports(found: Guess, context: Mapping[str, Any]) -> list[str]:
+    """The imports of the module, as its text needs them."""
+    tree = ast.parse(_rendered("module", {**context, "imports": []}))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    proof = found.proof
+    short = proof.call.name if proof is not None and proof.is_short_form else None
+    standard = {
+        "collections.abc": ["Iterator"],
+        "datetime": ["UTC", "datetime"],
+        "decimal": ["Decimal"],
+        "typing": ["Any"],
+    }
+    needed = {module: [name for name in names if name in used] for module, names in standard.items()}
+    lines = [f"from {module} import {', '.join(names)}" for module, names in needed.items() if names]
+    models = sorted(used & {"AwareDatetime", "BaseModel", "ConfigDict", "Field"})
+    lines += ["", *([f"from pydantic import {', '.join(models)}"] if models else [])]
+    lines += [_wrapped(f"from receiver import {', '.join(sorted(used & _PUBLIC, key=_by_case))}")]
+    return lines + ([f"from receiver.senders import {short}"] if short is not None else [])
+
+
+def _by_case(name: str) -> tuple[int, str]:
+    """The order of names in an import: constants, classes, functions."""
+    return 0 if name.isupper() else 1 if name[0].isupper() else 2, name
+
+
+def written_form(form: bool | str) -> str:
+    """How a form is read, as an argument."""
+    return literal(form) if isinstance(form, str) else str(form)
+
+
+def _called(name: str, given: Sequence[str]) -> str:
+    """A call, with each argument on a line of its own where they do not fit into one."""
+    line = f"{name}({', '.join(given)})"
+    if len(line) <= ROOM and "\n" not in line:
+        return line
+    return "\n".join([f"{name}(", *(f"    {each}," for each in given), ")"])
+
+
+def _within(code: str, around: int) -> str:
+    """The code of a call on a line with `around` other characters, its arguments on the next line if it is too long."""
+    if len(code) + around <= ROOM:
+        return code
+    name, _, rest = code.partition("(")
+    return f"{name}(\n        {rest[:-1]}\n    )"
+
+
+def _wrapped(line: str) -> str:
+    if len(line) <= ROOM:
+        return line
+    head, _, names = line.partition(" import ")
+    return "\n".join([f"{head} import (", *(f"    {name}," for name in names.split(", ")), ")"])
+
+
+def _rendered(template: str, context: Mapping[str, Any]) -> bytes:
+    return _templates.get_template(f"{template}.py.jinja").render(context).rstrip().encode() + b"\n"

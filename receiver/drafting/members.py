@@ -1,0 +1,249 @@
+"""Members: where a captured body says what happened, to what and when, guessed by their names and values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from receiver.drafting.columns import moment_in
+from receiver.drafting.naming import snake_case, words_in
+
+#: Levels of a body that are searched for the parts of its envelope.
+DEEPEST_MEMBER = 2
+
+#: How a time is written.
+TimeForm = Literal["aware", "naive", "seconds", "milliseconds"]
+
+#: Names, in the order in which they are believed.
+_EVENT_TYPES = (
+    *("event_type", "event_name", "type", "event", "topic", "trigger", "action", "what", "event_kind", "operation"),
+    *("message_type", "notification_type", "webhook_type", "hook", "verb", "subject", "kind", "name"),
+)
+
+_KINDS = ("resource_type", "entity_type", "object_type", "model", "resource", "entity", "object", "kind", "subject")
+
+_KEYS = (
+    *("event_id", "message_id", "delivery_id", "notification_id", "correlation_id", "request_id"),
+    *("idempotency_key", "event_uuid", "message", "uuid", "guid"),
+)
+
+_TIMES = (
+    *("occurred_at", "changed_at", "event_time", "event_timestamp", "timestamp", "event_date", "occurred", "when"),
+    *("updated_at", "modified_at", "updated", "modified", "date_modified", "last_modified", "time", "at", "date", "ts"),
+    *("sent_at", "created_at", "created", "date_created"),
+)
+
+_TIME_WORDS = frozenset({"at", "on", "time", "date", "datetime", "timestamp", "ts"})
+
+_IDS = ("id", "entity_id", "object_id", "resource_id", "uuid", "guid", "gid", "sku", "code", "key", "number", "slug")
+
+#: Members whose object is what the event is about.
+_DATA = ("data", "object", "resource", "entity", "record", "content", "body", "item", "attributes", "details", "model")
+
+#: What is done to things, without its ending.
+VERB = re.compile(r"(?:creat|updat|delet|remov|add|chang|modif|insert|archiv|publish|upsert|destroy|restor)\w*", re.I)
+
+_NAME = re.compile(r"[A-Za-z][\w./:-]{1,80}")
+
+_NAIVE: TypeAdapter[datetime] = TypeAdapter(datetime)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a body: its path, and its value in the example."""
+
+    path: tuple[str, ...]
+    value: Any
+
+    @property
+    def shown(self) -> str:
+        """Its path as messages show it."""
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class GuessedEnvelope:
+    """Where the parts of an envelope stand; None for one that was not found."""
+
+    event_type: Member | None
+    #: What an event type that is only a verb is about: a member with the kind.
+    resource: Member | None
+    key: Member | None
+    entity_id: Member | None
+    time: Member | None
+    #: The object that the event is about; its path is empty where that is the whole body.
+    data: Member
+    time_form: TimeForm = "aware"
+
+
+def items_in(document: Any) -> tuple[str | None, Sequence[Any]] | None:
+    """The member that lists several events, None for the body itself, and its items; None for a body of one event."""
+    if isinstance(document, list):
+        return None, document
+    lists = [
+        (name, value)
+        for name, value in document.items()
+        if isinstance(value, list) and value and isinstance(value[0], dict) and _says_events(name, value[0])
+    ]
+    is_one = _event_type(document) is not None and _first(document, _IDS, depth=1) is not None
+    return lists[0] if len(lists) == 1 and not is_one else None
+
+
+def guess_envelope(document: Mapping[str, Any]) -> GuessedEnvelope:
+    """Where this object, which tells of one event, says the parts of its envelope."""
+    event_type = _event_type(document)
+    data = _data_of(document)
+    about = {name: value for name, value in document.items() if (name,) != data.path[:1]}
+    time, form = _time(about) or (_time(data.value) if data.path else None) or (None, "aware")
+    if time is not None and data.path and time.path[:1] not in {(name,) for name in about}:
+        time = Member((*data.path, *time.path), time.value)
+    entity_id = _entity_id(about, data)
+    resource = None
+    if event_type is not None and VERB.fullmatch(event_type.value):
+        others = {name: value for name, value in about.items() if (name,) != event_type.path}
+        resource = _first(others, _KINDS, depth=1, fits=_is_name)
+    used = {each.path for each in (event_type, resource, entity_id, time) if each is not None}
+    return GuessedEnvelope(event_type, resource, _key(about, used, entity_id), entity_id, time, data, form)
+
+
+def is_event_type(text: str) -> bool:
+    """Whether a text is a thing and what was done to it: `product.updated`, `products/update`, `PRODUCT_UPDATED`."""
+    head = re.split(r"[./:_-]|(?<=[a-z])(?=[A-Z])", text)
+    return len(head) > 1 and VERB.fullmatch(head[-1]) is not None
+
+
+# ── the parts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _event_type(document: Mapping[str, Any]) -> Member | None:
+    def looks_so(value: Any) -> bool:
+        return _is_name(value) and (VERB.search(value) is not None or any(each in value for each in "./:"))
+
+    found = _first(document, _EVENT_TYPES, fits=looks_so)
+    if found is None:
+        told = [Member((name,), value) for name, value in document.items() if _is_name(value) and is_event_type(value)]
+        found = told[0] if told else None
+    return found or _first(document, _EVENT_TYPES[:8], depth=1, fits=_is_name)
+
+
+def _data_of(document: Mapping[str, Any]) -> Member:
+    """The object that the event is about."""
+    objects = {name: value for name, value in document.items() if isinstance(value, dict) and value}
+    named = [name for name in objects if snake_case(name) in _DATA]
+    if named:
+        inner = objects[named[0]]
+        nested = [name for name, value in inner.items() if isinstance(value, dict) and value]
+        wanted = [name for name in nested if snake_case(name) in _DATA] or (nested if len(inner) == 1 else [])
+        if wanted and _first(inner, _IDS, depth=1) is None:
+            return Member((named[0], wanted[0]), inner[wanted[0]])
+        return Member((named[0],), inner)
+    # An object under the name of a kind, such as `product`, beside members that tell of the event.
+    having_ids = [name for name in objects if _first(objects[name], _IDS, depth=1) is not None]
+    if len(having_ids) == 1 and _first(document, ("id", "sku"), depth=1) is None:
+        return Member((having_ids[0],), objects[having_ids[0]])
+    return Member((), document)
+
+
+def _entity_id(about: Mapping[str, Any], data: Member) -> Member | None:
+    """The id of what the event is about: of the object itself, or beside it."""
+    inside = _first(data.value, _IDS[:8], depth=1, fits=_is_id) or _ending_in_id(data.value)
+    if inside is not None:
+        return Member((*data.path, *inside.path), inside.value)
+    beside = _first(about, _IDS[1:], depth=1, fits=_is_id) or _ending_in_id(about)
+    beside = beside or _first(about, ("item", "product", "entity", "object", "resource"), depth=1, fits=_is_id)
+    return (
+        beside
+        or _first(about, _IDS, depth=DEEPEST_MEMBER, fits=_is_id)
+        or _first(data.value, _IDS, depth=1, fits=_is_id)
+    )
+
+
+def _ending_in_id(document: Mapping[str, Any]) -> Member | None:
+    for name, value in document.items():
+        words = words_in(name)
+        if words[-1:] == ["id"] and len(words) > 1 and snake_case(name) not in _KEYS and _is_id(value):
+            return Member((name,), value)
+    return None
+
+
+def _key(about: Mapping[str, Any], used: set[tuple[str, ...]], entity_id: Member | None) -> Member | None:
+    """The sender's id of this change: not that of the thing, nor what the webhook was set up with."""
+    found = _first(about, _KEYS, fits=_is_id) or _first(about, ("id",), depth=1, fits=_is_id)
+    return None if found is None or found.path in used or entity_id is None else found
+
+
+def _time(document: Mapping[str, Any]) -> tuple[Member, TimeForm] | None:
+    for name in _TIMES:
+        for member in _named(document, name, DEEPEST_MEMBER):
+            form = _time_form(member.value)
+            if form is not None:
+                return member, form
+    for name, value in document.items():
+        form = _time_form(value) if _TIME_WORDS.intersection(words_in(name)) or isinstance(value, str) else None
+        if form is not None:
+            return Member((name,), value), form
+    return None
+
+
+def _time_form(value: Any) -> TimeForm | None:
+    if isinstance(value, str):
+        if moment_in(value) is not None:
+            return "aware"
+        try:
+            moment = _NAIVE.validate_python(value, strict=False) if len(value) > 15 and not value.isdigit() else None
+        except ValidationError:
+            return None
+        return "naive" if moment is not None and moment.tzinfo is None and moment.year > 1970 else None
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        if 10**9 <= value < 10**10:
+            return "seconds"
+        return "milliseconds" if 10**12 <= value < 10**13 else None
+    return None
+
+
+# ── the search ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _first(document: Any, names: Sequence[str], *, depth: int = DEEPEST_MEMBER, fits: Any = None) -> Member | None:
+    """The first member with one of these names, in their order, the outermost first."""
+    fits = fits or _is_id
+    for level in range(1, depth + 1):
+        for name in names:
+            for member in _named(document, name, level):
+                if len(member.path) == level and fits(member.value):
+                    return member
+    return None
+
+
+def _named(document: Any, name: str, depth: int) -> Iterator[Member]:
+    """The members with this name, however it is written, down to so many levels."""
+    if not isinstance(document, dict):
+        return
+    for key, value in document.items():
+        if snake_case(key) == name or key == name:
+            yield Member((key,), value)
+    if depth > 1:
+        for key, value in document.items():
+            yield from (Member((key, *each.path), each.value) for each in _named(value, name, depth - 1))
+
+
+def _says_events(name: str, item: Mapping[str, Any]) -> bool:
+    words = words_in(name)
+    named = bool({"events", "notifications", "changes", "messages", "value", "records", "items"}.intersection(words))
+    return named and (_event_type(item) is not None or _time(item) is not None)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return 0 < len(value) <= 200
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,75 @@
+"""Circumstances of a finding: what else changed about the time at which its condition began."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from receiver.database.database import Database
+from receiver.findings import tallies
+from receiver.findings.counting import RUNNING
+from receiver.runs.actions import ACTIONS
+from receiver.runs.tables import RUNS
+
+#: How long before and after the beginning of a condition a change may have to do with it.
+SHORTLY_BEFORE, SHORTLY_AFTER = timedelta(hours=1), timedelta(minutes=5)
+
+#: How far back to look for releases that ran before.
+RAN_BEFORE = timedelta(days=2)
+
+#: Of the newest runs and actions, how many are examined; and how many circumstances are told.
+MOST_EXAMINED, MOST_CIRCUMSTANCES = 1_000, 20
+
+#: Actions that change nothing that a rule could find.
+UNRELATED = ("sign in", "sign out", "end session", "acknowledge finding", "ask")
+
+
+class Circumstance(NamedTuple):
+    """One thing that changed."""
+
+    at: datetime
+    #: One sentence without its full stop.
+    says: str
+    #: The address of the API that shows more; None if there is none.
+    link: str | None
+
+
+def circumstances(database: Database, since: datetime) -> list[Circumstance]:
+    """What changed about this time, oldest first: releases, runs, and actions of people. Raises SQLAlchemy's error."""
+    with database.read() as connection:
+        found = [*_starts(connection, since), *_runs(connection, since), *_actions(connection, since)]
+    return sorted(found, key=lambda each: each.at)[:MOST_CIRCUMSTANCES]
+
+
+def _starts(connection: Connection, since: datetime) -> Iterator[Circumstance]:
+    rows = tallies.details(connection, "", RUNNING, since - RAN_BEFORE, since + SHORTLY_AFTER)
+    first = min((row["first"] for row in rows), default=since)
+    for row in rows:
+        if row["first"] > max(first, since - SHORTLY_BEFORE):
+            release = row["detail"].partition(" ")[0]
+            says = f"A process started with release {release} and other handlers, sources or code than before"
+            yield Circumstance(row["first"], says, "/api/v1/processes")
+
+
+def _runs(connection: Connection, since: datetime) -> Iterator[Circumstance]:
+    columns = (RUNS.c.id, RUNS.c.kind, RUNS.c.sources, RUNS.c.started_at, RUNS.c.started_by)
+    newest = select(*columns).order_by(RUNS.c.id.desc()).limit(MOST_EXAMINED).subquery()
+    near = select(newest).where(newest.c.started_at.between(since - SHORTLY_BEFORE, since + SHORTLY_AFTER))
+    for row in connection.execute(near):
+        of = f" of {', '.join(row.sources)}" if any(row.sources) else ""
+        says = f"{row.started_by} started run {row.id}, a {row.kind}{of}"
+        yield Circumstance(row.started_at, says, f"/api/v1/runs/{row.id}")
+
+
+def _actions(connection: Connection, since: datetime) -> Iterator[Circumstance]:
+    columns = (ACTIONS.c.at, ACTIONS.c.who, ACTIONS.c.via, ACTIONS.c.what, ACTIONS.c.run, ACTIONS.c.reason)
+    newest = select(*columns).order_by(ACTIONS.c.id.desc()).limit(MOST_EXAMINED).subquery()
+    # Of a run, its start is told already.
+    wanted = (newest.c.run.is_(None), newest.c.what.not_in(UNRELATED))
+    near = select(newest).where(newest.c.at.between(since - SHORTLY_BEFORE, since + SHORTLY_AFTER), *wanted)
+    for row in connection.execute(near):
+        reason = f": {row.reason}" if row.reason else ""
+        yield Circumstance(row.at, f"{row.who} did “{row.what}” by {row.via}{reason}", "/api/v1/actions")

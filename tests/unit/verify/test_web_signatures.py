@@ -1,0 +1,204 @@
+"""Web signatures by keys that are fetched: what verifies, what is refused, and what waits for the keys."""
+
+from __future__ import annotations
+
+import json
+import threading
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from receiver.errors import NotVerified, Unavailable, WiringError
+from receiver.verify.key_sets import KeySet, public_keys
+from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import Credentials
+from receiver.verify.web_signatures import BodyHashJwt, DetachedJws
+
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
+BODY = b'{"id": "lamp"}'
+
+
+def b64(content: bytes) -> bytes:
+    return urlsafe_b64encode(content).rstrip(b"=")
+
+
+def number(value: int) -> str:
+    return b64(value.to_bytes((value.bit_length() + 7) // 8)).decode()
+
+
+def key_document() -> bytes:
+    r, e = RSA.public_key().public_numbers(), EC.public_key().public_numbers()
+    keys = [
+        {"kty": "RSA", "kid": "r1", "use": "sig", "n": number(r.n), "e": number(r.e)},
+        {
+            "kty": "EC",
+            "kid": "e1",
+            "crv": "P-256",
+            "x": b64(e.x.to_bytes(32)).decode(),
+            "y": b64(e.y.to_bytes(32)).decode(),
+        },
+        {"kty": "oct", "kid": "secret", "k": "AAAA"},
+        {"kty": "RSA", "kid": "bad", "n": "!"},
+        "nothing",
+    ]
+    return json.dumps({"keys": keys}).encode()
+
+
+class Keys(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path in ("/elsewhere", "/moved"):
+            self.send_response(302)
+            self.send_header("Location", "http://localhost:9/keys" if self.path == "/elsewhere" else "/keys")
+            self.end_headers()
+            return
+        self.send_response(500 if self.path == "/broken" else 200)
+        self.end_headers()
+        self.wfile.write(b"x" * 300_000 if self.path == "/huge" else key_document())
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def host():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keys) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def rs256(text: bytes) -> bytes:
+    return RSA.sign(text, padding.PKCS1v15(), hashes.SHA256())
+
+
+def es256(text: bytes) -> bytes:
+    r, s = decode_dss_signature(EC.sign(text, ec.ECDSA(hashes.SHA256())))
+    return r.to_bytes(32) + s.to_bytes(32)
+
+
+def head(**fields: Any) -> bytes:
+    return b64(json.dumps(fields).encode())
+
+
+UNENCODED = head(alg="RS256", kid="r1", b64=False, crit=["b64"])
+
+
+def verified(verifier: Any, value: bytes, body: bytes = BODY) -> Any:
+    """The verdict, once the keys are there."""
+    until = monotonic() + 10
+    while True:
+        try:
+            return verifier.verify(WebhookRequest(body, [(b"x-jws", value)], at=AT), Credentials())
+        except Unavailable:
+            assert monotonic() < until
+            sleep(0.01)
+
+
+def code(verifier: Any, value: bytes, body: bytes = BODY) -> str:
+    with pytest.raises(NotVerified) as caught:
+        verified(verifier, value, body)
+    return caught.value.code
+
+
+def test_a_detached_signature_over_the_body_as_it_is_verifies(host):
+    jws = DetachedJws(header="X-Jws", keys=f"{host}/keys")
+    value = UNENCODED + b".." + b64(rs256(UNENCODED + b"." + BODY))
+    assert verified(jws, value).plain == BODY
+    assert code(jws, value, BODY + b" ") == "signature_wrong"
+
+
+def test_one_over_the_encoded_body_verifies_too_and_from_a_redirect_on_the_same_host(host):
+    jws = DetachedJws(header="X-Jws", keys=lambda credentials: f"{host}/moved")
+    first = head(alg="ES256", kid="e1")
+    assert verified(jws, first + b".." + b64(es256(first + b"." + b64(BODY)))).plain == BODY
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"alg": "none", "kid": "r1"}, "signature_malformed"),
+        ({"alg": "HS256", "kid": "r1"}, "signature_malformed"),
+        ({"alg": "ES256", "kid": "r1"}, "signature_wrong"),
+        ({"alg": "RS256"}, "signature_malformed"),
+        ({"alg": "RS256", "kid": "secret"}, "signature_wrong"),
+        ({"alg": "RS256", "kid": "r1", "crit": ["exp"]}, "signature_malformed"),
+    ],
+)
+def test_another_algorithm_or_key_is_refused(host, fields, expected):
+    jws, first = DetachedJws(header="X-Jws", keys=f"{host}/keys"), head(**fields)
+    assert code(jws, first + b".." + b64(rs256(first + b"." + b64(BODY)))) == expected
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b".", b"..", b"a.b.c", UNENCODED + b"..", UNENCODED + b".x.AAAA", b"\xff.." * 3, b"." * 9_000]
+)
+def test_whatever_stands_in_the_header_is_refused(host, value):
+    assert code(DetachedJws(header="X-Jws", keys=f"{host}/keys"), value) in ("signature_malformed", "signature_wrong")
+
+
+def test_a_token_with_the_hash_of_the_body_verifies_within_its_time(host):
+    jwt = BodyHashJwt(header="X-Jws", keys=f"{host}/keys")
+    first = head(alg="ES256", kid="e1")
+
+    def token(at: datetime) -> bytes:
+        claims = b64(json.dumps({"iat": int(at.timestamp()), "request_body_sha256": sha256(BODY).hexdigest()}).encode())
+        return b".".join([first, claims, b64(es256(first + b"." + claims))])
+
+    assert verified(jwt, token(AT)).plain == BODY
+    assert code(jwt, token(AT), b"{}") == "signature_wrong"
+    assert code(jwt, token(AT - timedelta(minutes=6))) == "signature_stale"
+
+
+@pytest.mark.parametrize("path", ["/elsewhere", "/broken", "/huge"])
+def test_keys_that_cannot_be_fetched_are_a_503_and_a_line_in_the_log(host, path):
+    keys = KeySet(f"{host}{path}")
+    with pytest.raises(Unavailable, match="are being fetched"):
+        keys.key("r1")
+    assert keys._thread is not None
+    keys._thread.join(10)
+    with pytest.raises(Unavailable):
+        keys.key("r1")
+
+
+def test_a_set_that_is_too_old_no_longer_counts(host):
+    now = [0.0]
+    keys = KeySet(f"{host}/keys", clock=lambda: now[0])
+    with pytest.raises(Unavailable):
+        keys.key("r1")
+    keys._thread.join(10)
+    assert keys.key("r1") is not None
+    keys.url = f"{host}/broken"
+    now[0] = 90_000.0
+    with pytest.raises(Unavailable):
+        keys.key("r1")
+    keys._thread.join(10)
+
+
+@pytest.mark.parametrize("url", ["http://shop.example/keys", "ftp://127.0.0.1/keys", "keys"])
+def test_keys_come_by_https_alone(url):
+    with pytest.raises(WiringError, match="by https"):
+        KeySet(url)
+
+
+@pytest.mark.parametrize("document", [b"", b"[]", b'{"keys": 1}', b'{"keys": %s}' % json.dumps(["x"] * 65).encode()])
+def test_what_is_no_key_set_is_refused(document):
+    with pytest.raises(ValueError, match="it "):
+        public_keys(document)
+
+
+def test_a_secret_beside_a_key_set_is_refused_at_start():
+    jws = DetachedJws(header="X-Jws", keys="https://shop.example/keys")
+    assert "has no effect" in (jws.check(Credentials(allow_unsigned=True)) or "")
+    assert jws.check(Credentials()) is None
