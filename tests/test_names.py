@@ -47,6 +47,7 @@ FORMS = {
     "shadowing": "shadow",
     "replies": "reply",
     "pressing": "button",
+    "remedies": "remedy",
 }
 
 #: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
@@ -145,6 +146,7 @@ PLAIN = {
             "hosts",
             "lists",
             "overview",
+            "periods",
             "rendering",
         ),
         *(

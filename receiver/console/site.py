@@ -184,7 +184,7 @@ class Console:
             hides_bodies=self._parts.settings.console_hide_bodies,
         )
         own = {parameter.name for parameter in (*self._parts.operations[page.operation].query, *page.parameters)}
-        visit.refuse_unknown(frozenset(own | {DONE}))
+        visit.refuse_unknown(frozenset((own | {DONE}) - {*page.leaves_out, *dict(page.given)}))
         return visit
 
     async def _download(self, page: ConsolePage, end: str, request: Request) -> Response:
