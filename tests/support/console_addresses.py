@@ -66,5 +66,7 @@ def addresses(page: ConsolePage, stock: ConsoleStock) -> Iterator[str]:
         quoted = {name: quote(text, safe="") for name, text in parts.items()}
         yield CONSOLE_PATH + filled(page.path, quoted)
     for query in FILTERED.get(page.name, []):
+        if query.get("source", stock.sources[0]) not in stock.sources:
+            continue
         quoted = {name: quote(text, safe="") for name, text in parts_of(page, stock)[0].items()}
         yield f"{CONSOLE_PATH}{filled(page.path, quoted)}?{urlencode(query)}"
