@@ -35,7 +35,7 @@ from receiver.api.delivery_shapes import show_delivery, show_whole_delivery
 from receiver.database.database import Database
 from receiver.database.errors import explain
 from receiver.dialects.dialect import Dialect
-from receiver.dialects.purity import impurity
+from receiver.dialects.purity import HOW_TO_BE_PURE, impurity
 from receiver.dialects.sources import Source, build_source, find_dialects
 from receiver.errors import ConfigurationError, Unreadable
 from receiver.fixtures import EXPECTED, expected_of, fixture_files, headers_beside, refuse_unknown
@@ -166,16 +166,14 @@ class Webhooks:
     ) -> Answer:
         """Sign or encrypt the body as the sender does, with the source's credentials unless given, and post it.
 
-        Fails if the envelope function reads the clock, or reads the body in another way when it is asked again.
+        Fails if the envelope function reads the clock, or reads the body in another way when asked again.
         """
         listening = self.source(source)
-        signed = dict.fromkeys(getattr(listening.dialect.verifier, "signed_headers", ()), "example")
-        impure = impurity(listening.read, listening.dialect.as_kept(body, signed | dict(headers)))
-        assert impure is None, (
-            f"The envelope of {listening.dialect.name} does not depend on the body alone ({impure}), so a replay would "
-            "read something else: take everything from the body, and say occurred_at=ARRIVAL where it has no time."
-        )
         verifier, used = listening.dialect.verifier, credentials or listening.credentials
+        signed = dict.fromkeys(getattr(verifier, "signed_headers", ()), "example")
+        impure = impurity(listening.read, listening.dialect.as_kept(body, signed | dict(headers)))
+        name = listening.dialect.name
+        assert impure is None, f"The envelope of {name} depends on more than the body ({impure}): {HOW_TO_BE_PURE}."
         request = WebhookRequest(
             verifier.prepare(body, used),
             [(name.lower().encode(), value.encode()) for name, value in headers.items()],
@@ -283,10 +281,8 @@ def _object(content: bytes) -> dict[str, Any]:
 def _usual_settings(verifier: Verifier) -> dict[str, Any]:
     """The settings of a source without settings of its own: all the secrets that its verifier accepts."""
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
-    called = {"registered_url": "https://receiver.test/hooks/source"}
-    signed = [
-        {"secrets": [secret], **url} for secret in (TEST_SECRET, TEST_SECRET.encode().hex()) for url in ({}, called)
-    ]
+    urls: tuple[dict[str, Any], ...] = ({}, {"registered_url": "https://receiver.test/hooks/source"})
+    signed = [{"secrets": [text]} | url for text in (TEST_SECRET, TEST_SECRET.encode().hex()) for url in urls]
     for usual in (everything, *signed, {"allow_unsigned": True}):
         if verifier.check(source_settings("test", usual).credentials()) is None:
             return usual

@@ -148,7 +148,17 @@ PLAIN = {
             "periods",
             "rendering",
         ),
-        *("console_link", "page_reads", "timeline", "sign_in", "site", "static_files", "console_app", "api_parts"),
+        *(
+            "console_link",
+            "live",
+            "page_reads",
+            "timeline",
+            "sign_in",
+            "site",
+            "static_files",
+            "console_app",
+            "api_parts",
+        ),
     ],
     "of databases": [
         *("database", "columns", "tables", "rows", "changes", "bulk", "insert", "postgresql", "sqlite", "wal", "locks"),

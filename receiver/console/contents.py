@@ -8,9 +8,21 @@ from __future__ import annotations
 import re
 
 from receiver.console.page import Button, ConsolePage
-from receiver.console.pages import changes, deliveries, delivery, followers, overview, row, rows, search, sources
+from receiver.console.pages import (
+    changes,
+    deliveries,
+    delivery,
+    followers,
+    overview,
+    row,
+    rows,
+    run,
+    runs,
+    search,
+    sources,
+)
 
-PAGE_MODULES = (overview, deliveries, delivery, rows, row, sources, changes, followers, search)
+PAGE_MODULES = (overview, deliveries, delivery, rows, row, sources, changes, followers, runs, run, search)
 
 PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)
 BUTTONS: tuple[Button, ...] = tuple(button for module in PAGE_MODULES for button in module.BUTTONS)

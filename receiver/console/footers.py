@@ -32,22 +32,28 @@ def footer_of(page: ConsolePage, visit: Visit) -> Footer:
     return Footer(f"{operation.method.upper()} {api}", " ".join(words))
 
 
-def option(page: ConsolePage, name: str, text: str) -> str:
-    """The command's option for a parameter: `--name text`, or the flag itself for true and false."""
+def option(page: ConsolePage | Button, name: str, text: str) -> str:
+    """The command's option for a parameter: `--name text`, or the flag itself for true and false.
+
+    Where the command has an argument instead of an option, its words: several have commas between them.
+    """
     named = dict(page.options).get(name, name).replace("_", "-")
     if not named:
-        return shell_word(text)
+        return " ".join(shell_word(word) for word in text.split(","))
     if text in ("true", "false"):
         return f"--{named}" if text == "true" else f"--no-{named}"
     return f"--{named} {shell_word(text)}"
 
 
 def footer_of_button(button: Button, visit: Visit, path: Mapping[str, str]) -> Footer:
-    """Of a button: the API's address and the command that do the same."""
-    operation = visit.operations[button.operation]
-    api = filled(operation.path, _quoted(path))
-    command = filled(button.command, {name: shell_word(text) for name, text in path.items()})
-    return Footer(f"{operation.method.upper()} {api}", command)
+    """Of a button: the API's address and the command that do the same, with what the form says already."""
+    operation, given = visit.operations[button.operation], dict(button.given)
+    known = {parameter.name for parameter in operation.query} - {"idempotency_key"}
+    query = {name: text for name, text in {**visit.query, **given}.items() if name in known}
+    api = filled(operation.path, _quoted(path)) + (f"?{urlencode(query)}" if query else "")
+    words = [filled(button.command, {name: shell_word(text) for name, text in path.items()})]
+    words += [option(button, name, text) for name, text in query.items() if name not in given]
+    return Footer(f"{operation.method.upper()} {api}", " ".join(words))
 
 
 def shell_word(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
@@ -10,12 +10,15 @@ from starlette.requests import Request
 from receiver.errors import BadRequest, BodyTooLarge, Forbidden
 
 #: Bytes of a form, and its fields.
-LARGEST_FORM, MOST_FIELDS = 65_536, 100
+LARGEST_FORM, MOST_FIELDS = 65_536, 120
 
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
 
 #: The field that ties a form to its session.
 TOKEN_FIELD = "form_token"  # noqa: S105 (a name)
+
+#: Fields that a form may have several times: the marks in a list. Their values are joined with commas.
+MARKS = ("ids",)
 
 ELSEWHERE = (
     "This came from a page of another site, or from a program, so nothing was done: open the console and press the "
@@ -36,9 +39,19 @@ async def read_form(request: Request) -> dict[str, str]:
         pairs = parse_qsl(content.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
     except ValueError:
         raise BadRequest("The form is not written as browsers write forms: press the button on the page.") from None
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise BadRequest("A field of the form is given twice: go back to the page, and press the button again.")
+    return joined(pairs)
+
+
+def joined(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The fields by name, marks as one. Raises `BadRequest` for another field that is given twice."""
+    fields: dict[str, str] = {}
+    for name, text in pairs:
+        if name not in fields:
+            fields[name] = text
+        elif name in MARKS:
+            fields[name] += f",{text}"
+        else:
+            raise BadRequest("A field of the form is given twice: go back to the page, and press the button again.")
     return fields
 
 

@@ -69,6 +69,8 @@ class Button:
     fields: tuple[str, ...] = ()
     #: What the operation is given besides, whatever the form says.
     given: tuple[tuple[str, str], ...] = ()
+    #: As those of a page.
+    options: tuple[tuple[str, str], ...] = ()
     #: Whether a reason is asked for on a page of its own before it is done.
     confirms: str = ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
@@ -21,6 +21,7 @@ from receiver.console.footers import footer_of_button
 from receiver.console.guests import Guests
 from receiver.console.page import Button, filled
 from receiver.console.page_reads import PageReads
+from receiver.console.rendering import new_key
 from receiver.console.visit import Visit
 from receiver.errors import Forbidden, NotAuthorized, Refused
 from receiver.sessions.roles import Guest, Role
@@ -44,7 +45,7 @@ class Pressing:
         """The form, on a page of its own: it says what will be done, and asks for what must be known."""
 
         def answer() -> Response:
-            visit = self._visit(button, request, dict(request.query_params))
+            visit = self._visit(button, request, forms.joined(request.query_params.multi_items()))
             return self._form(button, request, visit)
 
         return await self._reads.run(request, button.name, answer)
@@ -69,6 +70,8 @@ class Pressing:
         names = {parameter.name for parameter in operation.parameters}
         given = {**visit.query, **visit.path, **dict(button.given)}
         words = {name: text for name, text in given.items() if name in names}
+        if KEY_FIELD in words:
+            words[KEY_FIELD] = _key_of(words)
         question = visit.question(operation, words)
         if iscoroutinefunction(answer):
             return await answer(question)
@@ -114,11 +117,21 @@ class Pressing:
                 name: text for name, text in visit.query.items() if name in described and name not in button.fields
             },
             takes_key=KEY_FIELD in described,
-            key=visit.query.get(KEY_FIELD) or secrets.token_urlsafe(16),
+            key=visit.query.get(KEY_FIELD) or new_key(),
             refusal=refusal,
+            back=filled(button.then, _quoted(visit.path)) if isinstance(button.then, str) else None,
             menu=MENU,
             footer=footer_of_button(button, visit, visit.path),
         )
+
+
+def _key_of(words: Mapping[str, str]) -> str:
+    """The key of this request: the form's, for these fields alone.
+
+    A form that is pressed twice is one request. One that a browser kept, and that was filled in otherwise, is another.
+    """
+    said = "\n".join(f"{name}={quote(text)}" for name, text in sorted(words.items()))
+    return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()
 
 
 def _quoted(path: Mapping[str, str]) -> dict[str, str]:

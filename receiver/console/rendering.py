@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,6 +12,14 @@ from receiver.console.static_files import name_of
 
 #: Attributes of htmx that templates may use: what else it knows wants to run text as a script.
 HTMX_ATTRIBUTES = frozenset({"hx-get", "hx-trigger", "hx-target", "hx-swap", "hx-select", "hx-nonce", "hx-ignore"})
+
+#: Bytes of a form's key.
+KEY_BYTES = 16
+
+
+def new_key() -> str:
+    """A key for one form, by which a second press is recognised."""
+    return secrets.token_urlsafe(KEY_BYTES)
 
 
 def new_environment() -> Environment:
@@ -24,7 +33,7 @@ def new_environment() -> Environment:
         auto_reload=False,
     )
     environment.filters.update(FILTERS)
-    environment.globals["static"] = name_of
+    environment.globals |= {"static": name_of, "new_key": new_key}
     return environment
 
 

@@ -50,7 +50,22 @@ class Dialect:
         shop = Dialect("shop", verify=HmacSha256(header="X-Webhook-Signature"))
 
     `@shop.envelope` then says how to read its bodies, and `@shop.on(…)` what to do with its events.
+
+    With `decompress`, bodies may be compressed with gzip or deflate, and signed before or after compression.
+    `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
+    `trusts_header` is one that chooses the handler although no signature covers it, and nothing else.
+    `settings` is the model of what only this dialect knows: a source's table `[sources.<name>.settings]`.
+    With `form`, bodies may be forms: read as the JSON in the field that it names, or, if True, as all fields.
+    `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
     """
+
+    #: Asked in this order, whether a request is a challenge.
+    challenges: tuple[Challenge, ...] = ()
+    listing_of: SourceListing | None = None
+    lookup_of: SourceLookup | None = None
+    _read: Callable[[Any], Any] | None = None
+    _takes: tuple[str, ...] = ()
+    _connect: Callable[[SourceSettings], httpx.Client] | None = None
 
     def __init__(
         self,
@@ -65,15 +80,7 @@ class Dialect:
         on_accept: SenderReply | None = None,
         on_refusal: SenderReply | int | None = None,
     ) -> None:
-        """With `decompress`, bodies may be compressed with gzip or deflate, and signed before or after compression.
-
-        `keep_headers` are request headers to keep with each delivery, besides the usual ones and the signature's.
-        `trusts_header` is one that chooses the handler although no signature covers it, and nothing else.
-        `settings` is the model of what only this dialect knows: a source's table `[sources.<name>.settings]`.
-        With `form`, bodies may be forms: read as the JSON in the field that it names, or, if True, as all fields.
-        `on_accept` and `on_refusal` are what the sender is told instead of our JSON.
-        Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret.
-        """
+        """Raises `WiringError` for a name that is not valid for a header, and for a header that carries a secret."""
         check_takes_request(name, verify)
         self.name = name
         self.verifier = verify
@@ -81,21 +88,12 @@ class Dialect:
         #: In lower case.
         self.trusts_header = None if trusts_header is None else trusts_header.lower()
         self.kept_headers = kept_headers(keep_headers, name) | kept_headers(filter(None, [trusts_header]), name)
-        for header in signature_headers(verify) or ():
-            if header not in NEVER_KEPT:
-                self.kept_headers[header.encode()] = header
+        self.kept_headers |= {each.encode(): each for each in signature_headers(verify) or () if each not in NEVER_KEPT}
         self.settings_model = settings
         self.form = form
         self.on_accept = accepting(name, on_accept)
         self.on_refusal = refusing(name, on_refusal)
-        #: ChallengeRequest in this order, whether a request is a challenge.
-        self.challenges: tuple[Challenge, ...] = ()
-        self.listing_of: SourceListing | None = None
-        self.lookup_of: SourceLookup | None = None
-        self._read: Callable[[Any], Any] | None = None
-        self._takes: tuple[str, ...] = ()
         self._compose: Callable[..., Any] = _compose_by_convention
-        self._connect: Callable[[SourceSettings], httpx.Client] | None = None
         self._handlers: list[Handler] = []
         self._hydrators: list[Handler] = []
         self._found: dict[str, Handler | None] = {}

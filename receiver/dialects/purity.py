@@ -14,6 +14,9 @@ from typing import Any
 from receiver.envelope import ARRIVAL, Bundle, Envelope, ReadBody
 from receiver.errors import Unreadable
 
+#: What to do about it, behind the reason.
+HOW_TO_BE_PURE = "take everything from the body, and say occurred_at=ARRIVAL where it has no time"
+
 #: Functions of the interpreter that read the clock, and how they are written.
 _CLOCKS = {"now": "datetime.now", "utcnow": "datetime.utcnow", "today": "date.today"}
 _CLOCKS_OF_TIME = frozenset({"time", "time_ns", "localtime", "gmtime"})

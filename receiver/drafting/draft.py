@@ -324,8 +324,13 @@ def _imports(drafting: _Drafting, context: Mapping[str, Any]) -> list[str]:
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     proof = drafting.proof
     short = proof.call.name if proof is not None and proof.is_short_form else None
-    times = [name for name in ("UTC", "datetime") if name in used]
-    standard = [("collections.abc", ["Iterator"]), ("datetime", times), ("decimal", ["Decimal"]), ("typing", ["Any"])]
+    times: list[str] = [name for name in ("UTC", "datetime") if name in used]
+    standard: list[tuple[str, list[str]]] = [
+        ("collections.abc", ["Iterator"]),
+        ("datetime", times),
+        ("decimal", ["Decimal"]),
+        ("typing", ["Any"]),
+    ]
     lines = [f"from {module} import {', '.join(names)}" for module, names in standard if used.issuperset(names)]
     models = sorted(used & {"AwareDatetime", "BaseModel", "ConfigDict", "Field"})
     lines += ["", *([f"from pydantic import {', '.join(models)}"] if models else [])]

@@ -143,7 +143,9 @@ def _is_written_so(verifier: Signature, headers: Mapping[str, str]) -> bool:
         found = verifier.at.find(WebhookRequest(b"", wire), dict(wire))
     except (NotVerified, ValueError):
         return False
-    return bool(found and found[0]) and _digest_in(found[0][0].decode("latin-1")) in (
+    if not found or not found[0]:
+        return False
+    return _digest_in(found[0][0].decode("latin-1")) in (
         (verifier.written, verifier.by),
         *(((verifier.written, None),) if not verifier.by.startswith("hmac") else ()),
     )

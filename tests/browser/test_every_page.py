@@ -2,49 +2,93 @@
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Callable
+from itertools import chain
 
 import pytest
-from browsing import DESKTOP, HEAVIEST, HEIGHTS, PHONE, Scheme, barriers, overflow, shorten, widest
+from browsing import HEAVIEST, Browsing
 from console_addresses import addresses, pages_by_name
+from crawling import SeenPage, SeenPages, crawl
+
+from receiver.console.contents import BUTTONS
 
 PAGES = pages_by_name()
 
+LABELS = {button.label for button in BUTTONS}
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_readable_at_both_widths_and_in_both_schemes(browsing, stock, name):
-    page = browsing.context().new_page()
-    first, *others = addresses(PAGES[name], stock)
-    for address in (first, *others):
-        page.goto(stock.site + address)
-        whole = overflow(page)
-        shorten(page)
-        for scheme, width in product(Scheme, (DESKTOP, PHONE)) if address == first else [(Scheme.DARK, PHONE)]:
-            page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
-            page.emulate_media(color_scheme=scheme.value)
-            assert (whole, overflow(page)) == (0, 0), f"{address} at {width} px: {widest(page)}"
-            assert barriers(page) == [], f"{address} at {width} px, {scheme}"
+EACH = pytest.mark.parametrize("name", PAGES)
+
+See = Callable[[str], SeenPages]
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_without_scripts_says_the_same(browsing, stock, name):
-    address = next(addresses(PAGES[name], stock))
-    said = [browsing.open(address, scripts=scripts).locator("main h1").inner_text() for scripts in (True, False)]
-    assert said[0] == said[1] != ""
+@pytest.fixture(scope="module")
+def see(chromium, stock, operator) -> See:
+    """Opens all addresses of a page when it is first asked for."""
+    seen: dict[str, SeenPages] = {}
+
+    def look(name: str) -> SeenPages:
+        if name not in seen:
+            seen[name] = crawl(Browsing(chromium, stock.site, operator), PAGES[name], stock)
+        return seen[name]
+
+    return look
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_weighs_at_most_120_kilobytes_with_all_that_it_loads(browsing, stock, name):
-    for address in addresses(PAGES[name], stock):
-        browsing.watch.responses.clear()
-        browsing.open(address)
-        weights = browsing.watch.weights()
-        assert sum(weights.values()) <= HEAVIEST, weights
+def those(seen: SeenPages, is_wrong: Callable[[SeenPage], object]) -> dict[str, object]:
+    """What is wrong with each address with which anything is."""
+    return {page.address: wrong for page in seen.pages if (wrong := is_wrong(page))}
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_says_as_of_when_and_how_else_to_ask(browsing, stock, name):
+@EACH
+def test_a_page_does_nothing_that_no_page_may(see: See, name: str):
+    assert see(name).faults == []
+
+
+@EACH
+def test_axe_finds_no_serious_barrier_at_both_widths_and_in_both_schemes(see: See, name: str):
+    assert those(see(name), lambda page: page.barriers) == {}
+
+
+@EACH
+def test_a_page_is_not_wider_than_its_window(see: See, name: str):
+    assert those(see(name), lambda page: page.wide) == {}
+
+
+@EACH
+def test_a_page_weighs_at_most_120_kilobytes_with_all_that_it_loads(see: See, name: str):
+    assert those(see(name), lambda page: page.weight > HEAVIEST and page.weight) == {}
+
+
+@EACH
+def test_a_page_says_as_of_when_and_how_else_to_ask(see: See, name: str):
+    wanted = ("As of", "GET /api/v1/", "hookmirror ")
+    assert those(see(name), lambda page: [words for words in wanted if words not in page.footer]) == {}
+
+
+@EACH
+def test_every_button_of_a_page_is_in_the_table(see: See, name: str):
+    assert those(see(name), lambda page: page.buttons - LABELS) == {}
+
+
+@EACH
+def test_a_page_without_scripts_has_the_same_heading(see: See, browsing: Browsing, stock, name: str):
+    first = see(name).pages[0]
+    heading = browsing.open(first.address, scripts=False).locator("main h1").inner_text()
+    assert heading == first.heading != ""
+
+
+@EACH
+def test_a_viewer_sees_no_button_that_acts(chromium, stock, viewer, name: str):
+    browsing = Browsing(chromium, stock.site, viewer)
     page = browsing.open(next(addresses(PAGES[name], stock)))
-    assert page.locator("footer").get_by_text("/api/v1/").first.is_visible()
-    assert page.locator("footer").get_by_text("hookmirror ").first.is_visible()
-    assert page.get_by_text("as of").first.is_visible()
+    shown = {text.strip() for text in page.locator("button:visible, a.button:visible").all_inner_texts()}
+    browsing.close()
+    assert shown & LABELS == set()
+
+
+def test_no_page_changes_anything_by_being_opened(see: See, stock):
+    for name in PAGES:
+        see(name)
+    told = {each["what"] for each in stock.ask("/api/v1/actions")["items"]}
+    assert told <= {"plan reconcile", "plan replay", "start run", "sign in"}
+    assert [*chain.from_iterable(see(name).faults for name in PAGES)] == []

@@ -98,8 +98,9 @@ class Watch:
         assert not faults, "\n".join(faults)
 
     def weights(self) -> dict[str, int]:
-        """Bytes of everything that was loaded, by its address."""
-        return {each.url: len(each.body()) for each in self.responses if each.status == 200}
+        """Bytes of everything that was loaded since this was asked, by address. Ask before going to another page."""
+        responses, self.responses = self.responses, []
+        return {each.url: len(each.body()) for each in responses if each.status == 200}
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type not in {"error", "warning"}:

@@ -33,8 +33,8 @@ ELEMENTS = words("""
 """)
 ATTRIBUTES = HTMX_ATTRIBUTES | words("""
     action aria-controls aria-current aria-describedby aria-label aria-live autocomplete autofocus charset
-    checked class colspan content cols data-address data-label data-live datetime defer dir download for height hidden
-    href http-equiv id inputmode lang max maxlength method min minlength name nonce open pattern placeholder
+    checked class colspan content cols data-address data-label data-live datetime defer dir download for formaction
+    height hidden href http-equiv id inputmode lang max maxlength method min minlength name nonce open pattern placeholder
     preserveaspectratio rel required role rows scope selected src tabindex title type value viewbox width x y
 """)
 

@@ -11,6 +11,9 @@ from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 from receiver.inbox.tables import State
 
+#: The filters that a plan calls otherwise, because there `reason` is why somebody acts.
+PLANNED_AS = {"reason": "reason_has"}
+
 #: Items of a page.
 DELIVERIES_SHOWN = "50"
 
@@ -25,6 +28,11 @@ class DeliveryList(NamedTuple):
     #: How many match, in words.
     matching: str
     states: list[State]
+    #: The fields of a plan to replay all that match; None where nothing is filtered, or none has ended.
+    replay: dict[str, str] | None
+    #: Whether some on this page can be marked for a replay, or to be tried now.
+    may_replay: bool
+    may_try: bool
 
 
 def show_deliveries(visit: Visit) -> DeliveryList:
@@ -37,7 +45,18 @@ def show_deliveries(visit: Visit) -> DeliveryList:
         listing=listing(visit, DELIVERIES_PAGE, following=page.next, horizon=horizon),
         matching=page.matching.says if page.matching else "",
         states=[*State],
+        replay=_replay_of(visit) if page.items else None,
+        may_replay=any(each.ended_at is not None for each in page.items),
+        may_try=any(each.state is State.PENDING and each.attempts_made > 0 for each in page.items),
     )
+
+
+def _replay_of(visit: Visit) -> dict[str, str] | None:
+    """What plans a replay of all that the filters find, on whatever page."""
+    filters = visit.without()
+    if not filters or filters.get("state") in (State.PENDING, State.PROCESSING):
+        return None
+    return {"kind": "replay"} | {PLANNED_AS.get(name, name): text for name, text in filters.items()}
 
 
 class TypedDeliveryPage(DeliveryPage, frozen=True):
@@ -62,4 +81,16 @@ DELIVERIES_PAGE = ConsolePage(
 
 PAGES = (DELIVERIES_PAGE,)
 
-BUTTONS: tuple[Button, ...] = ()
+BUTTONS: tuple[Button, ...] = (
+    Button(
+        name="try_deliveries",
+        path="/deliveries/try",
+        label="Try the marked ones now",
+        operation="try_deliveries",
+        command="hookmirror retry",
+        says="Those that waited for their next attempt are tried now.",
+        then="/deliveries?state=pending",
+        fields=("reason",),
+        options=(("ids", ""),),
+    ),
+)

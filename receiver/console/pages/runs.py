@@ -1,0 +1,75 @@
+"""Runs: the plans and the work on many deliveries, newest first, and the way to a new plan."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from receiver.api.runs import Run, RunChanged, RunPage
+from receiver.api.stats import Statistics
+from receiver.console.lists import Listing, listing
+from receiver.console.page import Button, ConsolePage
+from receiver.console.visit import Visit
+
+#: Runs of a page.
+RUNS_SHOWN = "50"
+
+
+class TypedRunPage(RunPage, frozen=True):
+    """A page whose items are values again."""
+
+    items: list[Run]
+
+
+class RunList(NamedTuple):
+    """What the template shows."""
+
+    items: list[Run]
+    listing: Listing
+    #: Names of the sources, of which one can be reconciled.
+    sources: list[str]
+
+
+def show_runs(visit: Visit) -> RunList:
+    """The newest runs."""
+    page = visit.ask_listed(TypedRunPage, "list_runs", limit=RUNS_SHOWN)
+    sources = [each.source for each in visit.ask(Statistics, "show_stats", brief="true").sources]
+    return RunList(page.items, listing(visit, RUNS_PAGE, following=page.next), sources)
+
+
+def after_plan(_: Visit, answer: RunChanged) -> str:
+    """The page of the run that was planned."""
+    return f"/runs/{answer.run}"
+
+
+RUNS_PAGE = ConsolePage(
+    name="runs",
+    path="/runs",
+    title="Runs",
+    template="runs.html",
+    operation="list_runs",
+    command="hookmirror runs",
+    show=show_runs,
+    menu="Runs",
+    follows_in="before",
+    live=("runs",),
+)
+
+PAGES = (RUNS_PAGE,)
+
+_PLANNED_BY: tuple[str, ...] = (
+    *("kind", "source", "state", "outcome", "event_type", "entity", "from", "to", "reason_has", "conflict"),
+)
+
+BUTTONS: tuple[Button, ...] = (
+    Button(
+        name="plan_run",
+        path="/runs/plan",
+        label="Plan it",
+        operation="plan_run",
+        command="hookmirror runs plan",
+        says="The plan is being made, and nothing is changed before somebody starts it.",
+        then=after_plan,
+        fields=_PLANNED_BY,
+        options=(("ids", ""), ("from", "since"), ("to", "until")),
+    ),
+)

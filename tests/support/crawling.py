@@ -1,0 +1,81 @@
+"""A crawl: every address of a page is opened once, and everything that tests ask about it is noted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+
+from browsing import DESKTOP, HEIGHTS, PHONE, Browsing, Page, Scheme, barriers, overflow, shorten, widest
+from console_addresses import addresses
+from console_stock import ConsoleStock
+
+from receiver.console.page import ConsolePage
+
+#: Buttons that do nothing to deliveries, rows or sources: a search, filters, signing out, copying, and going somewhere.
+NO_DEEDS = frozenset({"Find", "Sign out", "copy", "See"})
+
+
+@dataclass
+class SeenPage:
+    """One address as it was seen."""
+
+    address: str
+    heading: str
+    footer: str
+    #: Labels of the buttons, and of the links that lead to the form of one.
+    buttons: frozenset[str]
+    #: Bytes of the page and of all that it loads.
+    weight: int
+    #: Elements that stick out of the window, by its width.
+    wide: dict[str, list[str]] = field(default_factory=dict)
+    #: What axe finds, by width and scheme.
+    barriers: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass
+class SeenPages:
+    """All addresses of one page of the console's table."""
+
+    pages: list[SeenPage]
+    #: What no page may do, and these did.
+    faults: list[str]
+
+
+def crawl(browsing: Browsing, page: ConsolePage, stock: ConsoleStock) -> SeenPages:
+    """Open each address: the first at both widths and in both schemes, the others on a phone in the dark."""
+    opened = browsing.context().new_page()
+    first, *others = addresses(page, stock)
+    assets: dict[str, int] = {}
+    seen = [_look(opened, browsing, first, [*product(Scheme, (DESKTOP, PHONE))], assets)]
+    seen += [_look(opened, browsing, each, [(Scheme.DARK, PHONE)], assets) for each in others]
+    faults, browsing.watch.faults = browsing.watch.faults, []
+    browsing.close()
+    return SeenPages(seen, faults)
+
+
+def _look(
+    page: Page, browsing: Browsing, address: str, combinations: list[tuple[Scheme, int]], assets: dict[str, int]
+) -> SeenPage:
+    page.goto(browsing.site + address)
+    weights = browsing.watch.weights()
+    # What is loaded once is kept by the browser, and counts for each page.
+    assets.update({url: weight for url, weight in weights.items() if "/static/" in url})
+    buttons = page.locator("button:visible, a.button:visible").all_inner_texts()
+    seen = SeenPage(
+        address=address,
+        heading=page.locator("main h1").inner_text(),
+        footer=page.locator("footer").inner_text(),
+        buttons=frozenset(map(str.strip, buttons)) - NO_DEEDS,
+        weight=sum({**weights, **assets}.values()),
+    )
+    for width in (DESKTOP, PHONE):
+        page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
+        if overflow(page):
+            seen.wide[f"{width} px"] = widest(page)
+    shorten(page)
+    for scheme, width in combinations:
+        page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
+        page.emulate_media(color_scheme=scheme.value)
+        if found := barriers(page):
+            seen.barriers[f"{width} px, {scheme}"] = found
+    return seen

@@ -1,0 +1,198 @@
+"""The pages of runs: planned, looked at, started, watched and ended, without a script."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import Served, wait_until
+from visiting import Visitor, hidden_fields, text_of, visiting
+
+from receiver.sessions.roles import Role
+
+#: Three deliveries of one product, the last with another price.
+SHOP = "iimmpact"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Visitor, Visitor]]:
+    """A server whose worker has ended three deliveries, an operator and a viewer."""
+    folder: Path = tmp_path_factory.mktemp("runs")
+    with visiting(f"sqlite:///{folder}/runs.db", with_worker=True) as (served, operator):
+        for number in range(2):
+            served.ended(served.send(SHOP, id=f"A{number}", key=f"k{number}"))
+        served.ended(served.send(SHOP, b"not JSON"))
+        viewer = Visitor(operator.base)
+        assert viewer.sign_in(Role.VIEWER, "eve").status_code == 303
+        yield served, operator, viewer
+        viewer.close()
+
+
+def planned(served: Served, operator: Visitor, answer) -> str:
+    """The number of the run that a form planned, once its plan is made."""
+    assert answer.status_code == 303, answer.text
+    run = re.fullmatch(r"/console/runs/(\d+)\?done=plan_run", answer.headers["location"])[1]
+    in_state(served, run, "planned")
+    return run
+
+
+def in_state(served: Served, run: str, state: str) -> None:
+    wait_until(lambda: served.get(f"/api/v1/runs/{run}").json()["state"] == state, f"run {run} to be {state}")
+
+
+def form(page: str, label: str) -> tuple[str, dict[str, str]]:
+    """The address below the console and the hidden fields of the form whose button says this."""
+    found = re.findall(r"<form method=\"post\" action=\"/console([^\"]*)\"[^>]*>(.*?)</form>", page, re.S)
+    address, inside = next((address, inside) for address, inside in found if f">{label}</button>" in inside)
+    return address.replace("&amp;", "&"), hidden_fields(f"<form{inside}")
+
+
+def press(operator: Visitor, path: str, label: str, **more: str):
+    """Press the button of a page, as a browser without scripts does."""
+    address, fields = form(operator.page(path), label)
+    return operator.post(address, **(fields | more))
+
+
+def test_all_that_match_are_planned_looked_at_started_and_done(desk) -> None:
+    served, operator, _ = desk
+    listed = "/deliveries?source=iimmpact"
+    run = planned(served, operator, press(operator, listed, "Plan a replay of all 3 that match"))
+    page = text_of(operator.page(f"/runs/{run}", done="plan_run"))
+    assert "The plan is being made, and nothing is changed before somebody starts it." in page
+    assert f"Run {run}: replay of 3 deliveries of iimmpact" in page
+    assert "2 unchanged , 1 dead" in page
+    started = press(operator, f"/runs/{run}", "Start it", reason="the parser was mended")
+    assert started.headers["location"] == f"/console/runs/{run}?done=start_run"
+    in_state(served, run, "done")
+    page = text_of(operator.page(f"/runs/{run}"))
+    assert "Why: the parser was mended" in page
+    assert "3 of 3" in page
+    assert "ops-1 by console start run the parser was mended" in page
+
+
+def test_the_marked_ones_are_planned_and_no_others(desk) -> None:
+    served, operator, _ = desk
+    ids = [each["id"] for each in served.get("/api/v1/deliveries?limit=2").json()["items"]]
+    address, fields = form(operator.page("/deliveries"), "Plan a replay of the marked ones")
+    answer = operator.client.post(address, data=fields | {"ids": ids}, headers={"Sec-Fetch-Site": "same-origin"})
+    run = planned(served, operator, answer)
+    assert sorted(served.get(f"/api/v1/runs/{run}").json()["arguments"]["ids"]) == sorted(ids)
+    press(operator, f"/runs/{run}", "Drop the plan")
+
+
+def test_nothing_marked_is_a_page_that_says_what_to_choose(desk) -> None:
+    _, operator, _ = desk
+    answer = press(operator, "/deliveries", "Plan a replay of the marked ones")
+    assert answer.status_code == 400
+    assert "No deliveries are selected" in text_of(answer.text)
+
+
+def test_a_form_pressed_twice_plans_one_run_and_filled_in_otherwise_another(desk) -> None:
+    served, operator, _ = desk
+    address, fields = form(operator.page("/runs"), "Plan a prune")
+    first, second = (operator.post(address, **fields) for _ in range(2))
+    assert first.headers["location"] == second.headers["location"]
+    other = operator.post(address, **(fields | {"kind": "replay", "state": "dead"}))
+    assert other.headers["location"] != first.headers["location"]
+    for answer in (first, other):
+        press(operator, f"/runs/{planned(served, operator, answer)}", "Drop the plan")
+
+
+def test_a_run_that_another_operator_ended_is_a_page_that_says_so_and_leads_to_it(desk) -> None:
+    served, operator, _ = desk
+    run = planned(served, operator, press(operator, "/runs", "Plan a prune"))
+    looked_at = operator.page(f"/runs/{run}")
+    press(operator, f"/runs/{run}", "Drop the plan")
+    address, fields = form(looked_at, "Start it")
+    answer = operator.post(address, **fields, reason="the disk is full")
+    assert answer.status_code == 409
+    assert f"Run {run} is cancelled, so it cannot be started." in text_of(answer.text)
+    assert f'href="/console/runs/{run}">See how it stands now' in answer.text
+
+
+def test_a_start_without_a_reason_asks_for_one(desk) -> None:
+    served, operator, _ = desk
+    run = planned(served, operator, press(operator, "/runs", "Plan a prune"))
+    answer = press(operator, f"/runs/{run}", "Start it", reason=" ")
+    assert (answer.status_code, "A start needs a reason" in text_of(answer.text)) == (400, True)
+    assert press(operator, f"/runs/{run}", "Start it", reason="the disk is full").status_code == 303
+    in_state(served, run, "done")
+
+
+def test_a_plan_is_made_again_with_the_same_filters(desk) -> None:
+    served, operator, _ = desk
+    listed = "/deliveries?state=dead&reason=JSON"
+    run = planned(served, operator, press(operator, listed, "Plan a replay of all 1 that match"))
+    again = planned(served, operator, press(operator, f"/runs/{run}", "Plan it again"))
+    first, second = (served.get(f"/api/v1/runs/{each}").json() for each in (run, again))
+    assert first["arguments"] == second["arguments"] == {"state": "dead", "reason": "JSON"}
+    assert f"Run {run} , which is planned, has 1 delivery" in text_of(operator.page(f"/runs/{again}")).replace(
+        f"Run {run}, which", f"Run {run} , which"
+    )
+    for each in (run, again):
+        press(operator, f"/runs/{each}", "Drop the plan")
+
+
+def test_a_viewer_sees_runs_and_no_button(desk) -> None:
+    served, operator, viewer = desk
+    run = planned(served, operator, press(operator, "/runs", "Plan a prune"))
+    for path in ("/runs", f"/runs/{run}", f"/runs/{run}/rows", "/deliveries?source=iimmpact"):
+        page = viewer.page(path)
+        assert re.findall(r"<form method=\"post\" action=\"([^\"]*)\"", page) == ["/console/sign-out"], path
+        assert 'type="checkbox"' not in page
+    for address in ("/runs/plan", f"/runs/{run}/start", f"/runs/{run}/cancel", "/deliveries/try"):
+        token = hidden_fields(operator.page(f"/runs/{run}"))["form_token"]
+        answer = viewer.post(address, form_token=token, kind="prune", reason="because")
+        assert (answer.status_code, "is for operators" in text_of(answer.text)) == (403, True), address
+    press(operator, f"/runs/{run}", "Drop the plan")
+
+
+def test_the_forecast_says_each_row_and_is_downloaded_whole(desk) -> None:
+    served, operator, _ = desk
+    run = planned(served, operator, press(operator, "/runs", "Plan a prune"))
+    with served.beside.write() as connection:
+        for number in range(120):
+            connection.exec_driver_sql(
+                'INSERT INTO run_rows (run, "table", source, external_id, operation, before, after) VALUES '
+                f"({run}, 'products', 'shop', 'A{number:03}', 'update', '{{\"price\": 4.50}}', '{{\"price\": 5.00}}')"
+            )
+        connection.exec_driver_sql(
+            'UPDATE runs SET forecast = \'{"made_at": "2026-03-04T12:00:00+00:00", "outcomes": {"applied": 120}, '
+            f'"partial": null, "reasons": [], "rows": {{"products": {{"update": 120}}}}}}\' WHERE id = {run}'
+        )
+    page = text_of(operator.page(f"/runs/{run}"))
+    assert "products shop A000 update price 4.50 → 5.00" in page
+    assert "90 more: all rows" in page
+    second = operator.page(f"/runs/{run}/rows", after="100")
+    assert "A100" in second
+    assert "A099" not in second
+    rows = list(csv.DictReader(io.StringIO(operator.page(f"/runs/{run}/rows.csv"))))
+    assert [row["external_id"] for row in rows] == [f"A{number:03}" for number in range(120)]
+    press(operator, f"/runs/{run}", "Drop the plan")
+
+
+def test_what_cannot_be_planned_is_a_page_that_says_what_to_do(desk) -> None:
+    _, operator, _ = desk
+    form_of_plan = operator.page("/runs/plan", kind="reconcile", source="indexed")
+    answer = operator.post("/runs/plan", **hidden_fields(form_of_plan), kind="reconcile", source="indexed")
+    assert (answer.status_code, "has no list of its source" in text_of(answer.text)) == (400, True)
+    for path in ("/runs/999", "/runs/x", "/runs/999/rows"):
+        answer = operator.get(path)
+        assert (answer.status_code, "There is no run" in text_of(answer.text)) == (404, True)
+
+
+def test_several_waiting_deliveries_are_tried_now_with_a_reason(desk) -> None:
+    served, operator, _ = desk
+    ids = [each["id"] for each in served.get("/api/v1/deliveries?limit=2").json()["items"]]
+    token = hidden_fields(operator.page("/runs"))
+    answer = operator.client.post(
+        "/deliveries/try",
+        data=token | {"ids": ids, "reason": "the API is back"},
+        headers={"Sec-Fetch-Site": "same-origin"},
+    )
+    assert (answer.status_code, "None of these deliveries waits" in text_of(answer.text)) == (409, True)
+    assert f"hookmirror retry {' '.join(ids)} --reason" in text_of(answer.text)
