@@ -146,6 +146,7 @@ PLAIN = {
             "lists",
             "overview",
             "periods",
+            "system",
             "rendering",
         ),
         *(

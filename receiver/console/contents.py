@@ -20,9 +20,10 @@ from receiver.console.pages import (
     runs,
     search,
     sources,
+    system,
 )
 
-PAGE_MODULES = (overview, deliveries, delivery, rows, row, sources, changes, followers, runs, run, search)
+PAGE_MODULES = (overview, deliveries, delivery, rows, row, sources, changes, followers, runs, run, search, system)
 
 PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)
 BUTTONS: tuple[Button, ...] = tuple(button for module in PAGE_MODULES for button in module.BUTTONS)
