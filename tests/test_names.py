@@ -47,6 +47,9 @@ FORMS = {
     "shadowing": "shadow",
     "replies": "reply",
     "pressing": "button",
+    "remedies": "remedy",
+    "drafting": "draft",
+    "new_dialect": "dialect",
 }
 
 #: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
@@ -63,6 +66,7 @@ PLAIN = {
         "errors",
         "logs",
         "annotations",
+        *("code", "naming", "members"),
     ],
     "what one types as a command, in docs/operations.md": [
         *(
@@ -247,6 +251,7 @@ PLAIN = {
             "recorded",
             "scratch",
         ),
+        *("proofs", "remarks"),
         *("outcomes", "stored", "telling", "traces", "trial", "why"),
     ],
 }

@@ -9,11 +9,14 @@ import re
 
 from receiver.console.page import Button, ConsolePage
 from receiver.console.pages import (
+    actions,
     changes,
     deliveries,
     delivery,
+    findings,
     followers,
     overview,
+    refused,
     row,
     rows,
     run,
@@ -23,7 +26,11 @@ from receiver.console.pages import (
     system,
 )
 
-PAGE_MODULES = (overview, deliveries, delivery, rows, row, sources, changes, followers, runs, run, search, system)
+PAGE_MODULES = (
+    *(overview, findings, deliveries, delivery, refused, rows, row, sources, followers, changes, followers),
+    *(search, runs, run, actions),
+    system,
+)
 
 PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)
 BUTTONS: tuple[Button, ...] = tuple(button for module in PAGE_MODULES for button in module.BUTTONS)

@@ -18,9 +18,12 @@ FILTERED = {
     "deliveries": [{"state": "dead"}, {"source": "iimmpact", "state": "ignored"}, {"event_type": "nothing.happened"}],
     "search": [{"q": "4711"}, {"q": "nothing is called so"}],
     "rows": [{"active": "false"}, {"sku": "nothing has it"}],
+    "refused": [{"source": "indexed"}, {"source": "sigma"}],
+    "findings": [{"all": "true"}],
+    "faults": [{"source": "sigma"}],
+    "actions": [{"run": "999"}],
     "source": [{"period": "week"}],
     "changes": [{"source": "sigma"}, {"table": "records", "source": "iimmpact", "since": "1s"}],
-    "refused": [{"source": "indexed"}],
 }
 
 
@@ -45,7 +48,13 @@ def parts_of(page: ConsolePage, stock: ConsoleStock) -> list[dict[str, str]]:
         return [{"name": name, "source": name} for name in stock.sources]
     if "{seq" in names:
         return [{"seq": stock.newest_change}]
-    things = {"delivery": stock.deliveries, "run": stock.runs, "fault": stock.faults}
+    things = {
+        "delivery": stock.deliveries,
+        "run": stock.runs,
+        "fault": stock.faults,
+        "finding": stock.findings,
+        "refused": stock.refused,
+    }
     kind = next((kind for kind in things if page.name.startswith(kind)), None)
     assert kind is not None, f"say in console_addresses.py what the address of the page {page.name} is made of"
     return [{"id": each} for each in things[kind].values()]

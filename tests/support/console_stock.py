@@ -67,6 +67,17 @@ class ConsoleStock:
         return {each["cause"]: each["id"] for each in self.ask("/api/v1/faults")["items"]}
 
     @property
+    def findings(self) -> dict[str, str]:
+        """The ids of findings by their rules."""
+        return {each["rule"]: each["id"] for each in self.ask("/api/v1/findings")["items"]}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The ids of the newest and the oldest kept request."""
+        kept = [each["id"] for each in self.ask("/api/v1/refused")["items"]]
+        return {"newest": kept[0], "oldest": kept[-1]}
+
+    @property
     def site(self) -> str:
         return str(self.served.client.base_url).rstrip("/")
 

@@ -12,7 +12,7 @@ from console_stock import ConsoleStock
 from receiver.console.page import ConsolePage
 
 #: Buttons that do nothing to deliveries, rows or sources: a search, filters, signing out, copying, and going somewhere.
-NO_DEEDS = frozenset({"Find", "Sign out", "copy", "See"})
+NO_DEEDS = frozenset({"Find", "Sign out", "copy", "See", "pause", "go on"})
 
 
 @dataclass
