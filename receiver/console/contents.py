@@ -27,9 +27,8 @@ from receiver.console.pages import (
 )
 
 PAGE_MODULES = (
-    *(overview, findings, deliveries, delivery, refused, rows, row, sources, followers, changes, followers),
-    *(search, runs, run, actions),
-    system,
+    *(overview, findings, deliveries, delivery, refused, rows, row, sources, changes, followers),
+    *(search, runs, run, actions, system),
 )
 
 PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)
