@@ -150,6 +150,7 @@ PLAIN = {
             "lists",
             "overview",
             "periods",
+            "system",
             "rendering",
         ),
         *(

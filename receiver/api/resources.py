@@ -29,6 +29,7 @@ from receiver.api.search import Search
 from receiver.api.sessions import ConsoleSessions
 from receiver.api.sources import Sources
 from receiver.api.stats import Counts, Stats
+from receiver.api.system import InstallationFacts, System
 from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.rows import mirror_tables
@@ -68,6 +69,8 @@ class ApiParts:
     reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: ()
     #: Asks the sources' own APIs.
     questions: SourceQuestions | None = None
+    #: What the process knows of the installation.
+    installation: InstallationFacts = field(default_factory=InstallationFacts)
     #: Explains rows.
     explain: Explain = field(default_factory=lambda: explainer({}))
 
@@ -94,6 +97,7 @@ class ApiParts:
             Stats(counts),
             Sources(lookup, self.facts, counts),
             Processes(lookup),
+            System(lookup, self.installation),
             Findings(lookup, self.facts),
             ConsoleSessions(lookup),
             RefusedRequests(lookup, self.inbox, self.facts, wake=self.wake),

@@ -23,11 +23,12 @@ from receiver.console.pages import (
     runs,
     search,
     sources,
+    system,
 )
 
 PAGE_MODULES = (
     *(overview, findings, deliveries, delivery, refused, rows, row, sources, changes, followers),
-    *(search, runs, run, actions),
+    *(search, runs, run, actions, system),
 )
 
 PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)

@@ -83,7 +83,7 @@ class Console:
         self._reads = PageReads(parts.reads, cookie=self._guests.cookie_name)
         self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads)
         self._pressing = Pressing(parts.operations, parts.sessions, self._guests, self._reads)
-        self.live = Live(parts.sessions.database, parts.reads)
+        self.live = Live(parts.sessions.database, parts.reads, most=parts.settings.console_streams)
         routes = [
             Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method])
             for method, path, handler in self._addresses()

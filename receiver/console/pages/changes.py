@@ -21,7 +21,7 @@ class TypedChangePage(ChangePage, frozen=True):
     items: list[Change]
 
 
-class ColumnChange(NamedTuple):
+class ColumnOfChange(NamedTuple):
     """One column that changed."""
 
     name: str
@@ -44,7 +44,7 @@ class ChangeShown(NamedTuple):
     """What the template of one change shows."""
 
     change: Change
-    columns: list[ColumnChange]
+    columns: list[ColumnOfChange]
 
 
 def show_changes(visit: Visit) -> ChangeList:
@@ -63,7 +63,9 @@ def show_one_change(visit: Visit) -> ChangeShown:
     """One change, column by column."""
     change = visit.ask(Change, "show_change", seq=visit.path["seq"])
     names = [*change.after, *(name for name in change.before if name not in change.after)]
-    return ChangeShown(change, [ColumnChange(name, change.before.get(name), change.after.get(name)) for name in names])
+    return ChangeShown(
+        change, [ColumnOfChange(name, change.before.get(name), change.after.get(name)) for name in names]
+    )
 
 
 CHANGES_PAGE = ConsolePage(
