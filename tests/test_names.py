@@ -48,6 +48,7 @@ FORMS = {
     "replies": "reply",
     "pressing": "button",
     "drafting": "draft",
+    "capturing": "capture",
     "new_dialect": "dialect",
 }
 
