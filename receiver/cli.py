@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.commands.actions import actions
 from receiver.commands.ask import ask
+from receiver.commands.capture import capture
 from receiver.commands.changes import changes
 from receiver.commands.console import console
 from receiver.commands.console_link import console_link
@@ -58,7 +59,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 #: In the order in which the help shows them.
 COMMANDS = (
     *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, faults, refused, send),
-    *(new_dialect, top, tail, sources, search, deliveries, show, rows, row, changes),
+    *(capture, new_dialect, top, tail, sources, search, deliveries, show, rows, row, changes),
     *(replay, retry, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 

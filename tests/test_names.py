@@ -49,6 +49,7 @@ FORMS = {
     "pressing": "button",
     "remedies": "remedy",
     "drafting": "draft",
+    "capturing": "capture",
     "new_dialect": "dialect",
 }
 

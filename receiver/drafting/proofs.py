@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from receiver import senders
+from receiver.dialects.headers import names_secret
 from receiver.drafting.naming import literal, words_in
 from receiver.errors import HookmirrorError, NotVerified
 from receiver.verify.composed import Signature
@@ -20,9 +21,6 @@ from receiver.verify.verifiers import Credentials, Secret, Verifier
 
 #: Words in the names of headers that carry a proof.
 _PROOF = frozenset({"signature", "sig", "hmac", "sign", "digest"})
-
-#: Words in the names of headers that carry the secret itself.
-SECRET_WORDS = frozenset({"token", "secret", "password", "key", "authorization", "auth", "cookie", "credential"})
 
 #: Words in the names of headers that carry a time.
 _TIME = frozenset({"timestamp", "time", "ts"})
@@ -96,7 +94,7 @@ def proof_of(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes] =
 
 def secret_header(headers: Mapping[str, str]) -> str | None:
     """The name of a header that seems to carry the secret itself; None without one."""
-    return next((name for name in headers if not SECRET_WORDS.isdisjoint(words_in(name))), None)
+    return next(filter(names_secret, headers), None)
 
 
 def unsigned() -> CodeCall:

@@ -28,7 +28,7 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "pump": (
         '{"meta": {"type": "item_changed", "ts": "2026-06-01 12:00:00"}, "thing": {"sku": "A", "unitPrice": "12.50"}}',
-        {"x-pump-token": "…"},
+        {"x-pump-token": "(hidden)"},
     ),
     "quay": ('{"action": "updated", "model": "berth", "entry": {"id": 3, "length": 12}}', {}),
     "raft": ('{"type": "raft.removed", "timestamp": "2026-06-01T12:00:00Z", "raftId": 9}', {"x-sig": BASE64}),
