@@ -26,7 +26,7 @@ from receiver.fixtures import EXPECTED, HEADERS_BESIDE
 _PUBLIC = frozenset(
     {
         *("ARRIVAL", "Dialect", "Discard", "Envelope", "Event", "Fresh", "Header", "HmacSha256", "Mirror", "MirrorRow"),
-        *("Signature", "Unreadable", "Unsigned", "document_field", "each", "price_field", "time_field"),
+        *("Signature", "TrustedValue", "Unreadable", "Unsigned", "document_field", "each", "price_field", "time_field"),
     }
 )
 
@@ -115,7 +115,7 @@ class _Module:
             "update": literal(types.update),
             "delete": None if types.delete is None or guess.entity_id is None else literal(types.delete),
             "signed": self.all.proof is not None,
-            "taken": "" if self.all.topic is None else ", trusted: Any",
+            "taken": "" if self.all.topic is None else ", trusted: TrustedValue | None",
         }
         says_type = guess.event_type is not None or self.all.topic is not None
         context["late"] = bool(context["delete"]) and guess.time is not None and says_type
@@ -125,7 +125,7 @@ class _Module:
         """The code of each part of the envelope; `model` learns the fields that it needs."""
         guess, types = self.guess, self.types
         key = None if guess.key is None else model.text(guess.key)
-        event_type = literal(types.example) if self.all.topic is None else "trusted"
+        event_type = literal(types.example) if self.all.topic is None else 'trusted or "unknown"'
         if guess.event_type is not None:
             event_type = model.text(guess.event_type)
             if guess.resource is not None:
