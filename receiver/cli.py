@@ -21,6 +21,7 @@ from receiver.commands.console_link import console_link
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
 from receiver.commands.doctor import doctor
+from receiver.commands.faults import faults
 from receiver.commands.findings import findings
 from receiver.commands.follow import follow
 from receiver.commands.migrate import migrate
@@ -57,7 +58,7 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, refused, send),
+    *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, faults, refused, send),
     *(capture, new_dialect, top, tail, sources, search, deliveries, show, rows, row, changes),
     *(replay, retry, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )

@@ -47,6 +47,7 @@ FORMS = {
     "shadowing": "shadow",
     "replies": "reply",
     "pressing": "button",
+    "remedies": "remedy",
     "drafting": "draft",
     "capturing": "capture",
     "new_dialect": "dialect",
@@ -150,6 +151,7 @@ PLAIN = {
             "lists",
             "overview",
             "periods",
+            "system",
             "rendering",
         ),
         *(
