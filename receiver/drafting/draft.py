@@ -18,7 +18,7 @@ from receiver.drafting.columns import Column, moment_in
 from receiver.drafting.guess import Guess
 from receiver.drafting.members import Member
 from receiver.drafting.naming import camel_case, literal, plural, words_in
-from receiver.drafting.proofs import unsigned
+from receiver.drafting.proofs import CodeCall, unsigned
 from receiver.drafting.remarks import guessed, unknown
 from receiver.fixtures import EXPECTED, HEADERS_BESIDE
 
@@ -88,7 +88,7 @@ class _Module:
         table = f"{table}Row" if table in _OWN_NAMES else table
         parts = self._parts(model)
         call = self.all.proof.call if self.all.proof is not None else unsigned()
-        given = [literal(name), f"verify={_within(call.code, len('    verify=,'))}"]
+        given = [literal(name), f"verify={_within(call, len('    verify=,'))}"]
         if self.all.topic is not None:
             given.append(f"trusts_header={literal(self.all.topic.title())}")
         if self.all.capture.form:
@@ -239,12 +239,13 @@ def _called(name: str, given: Sequence[str]) -> str:
     return "\n".join([f"{name}(", *(f"    {each}," for each in given), ")"])
 
 
-def _within(code: str, around: int) -> str:
-    """The code of a call on a line with `around` other characters, its arguments on the next line if it is too long."""
-    if len(code) + around <= ROOM:
-        return code
-    name, _, rest = code.partition("(")
-    return f"{name}(\n        {rest[:-1]}\n    )"
+def _within(call: CodeCall, around: int) -> str:
+    """The code of a call on a line with `around` other characters, or its arguments on lines of their own."""
+    if len(call.code) + around <= ROOM:
+        return call.code
+    line = f"        {', '.join(call.parts)}"
+    lines = [line] if len(line) <= ROOM else [f"        {part}," for part in call.parts]
+    return "\n".join([f"{call.name}(", *lines, "    )"])
 
 
 def _wrapped(line: str) -> str:
