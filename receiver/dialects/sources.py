@@ -199,6 +199,15 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
     return Source(settings.name, dialect, credentials, settings)
 
 
+def begin_fetching(sources: Iterable[Source]) -> None:
+    """Have the verifiers fetch what they need from outside, such as keys, before the first webhook. Does not block."""
+    for source in sources:
+        begin = getattr(source.dialect.verifier, "begin", None)
+        if begin is not None:
+            with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
+                begin(source.credentials)
+
+
 def _try_client(settings: SourceSettings, dialect: Dialect) -> None:
     """Make a client of the source's API once, so that a missing setting is found now and not at a webhook."""
     try:

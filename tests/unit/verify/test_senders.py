@@ -8,6 +8,7 @@ import pytest
 
 from receiver import senders
 from receiver.verify.composed import Signature
+from receiver.verify.token import Token
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "writing-a-dialect.md").read_text("utf-8")
 
@@ -17,6 +18,6 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_short_form_is_a_signature_and_stands_in_the_guide(name):
-    assert isinstance(FORMS[name](), Signature)
+def test_a_short_form_is_a_verifier_and_stands_in_the_guide(name):
+    assert isinstance(FORMS[name](), (Signature, Token))
     assert f"`{name}`" in GUIDE
