@@ -44,7 +44,7 @@ class Arrival:
     def know(self, envelope: Envelope) -> None:
         """Take over event type, dedup key, entity and time from the envelope."""
         self._take(envelope)
-        self.dedup_key, self.fingerprint = envelope.identity(self.verified)
+        self.dedup_key, self.fingerprint = envelope.identity(self.body if self.plain is None else self.plain)
 
     def know_item(self, envelope: Envelope, body: bytes) -> None:
         """Fill in what the item says; `body` is the SHA-256 of the whole body."""
