@@ -4,6 +4,7 @@ WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY receiver receiver
 COPY handlers handlers
+COPY vendors vendors
 COPY simulator simulator
 RUN python -m venv /opt/hookmirror \
  && /opt/hookmirror/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt .

@@ -37,11 +37,13 @@ FIRST_WAIT = timedelta(seconds=5)
 
 
 class NotFoundError(ApiError):
-    """The API answered 404. `code` is the `error` in its JSON body, if there is one; `is_json` whether there is one."""
+    """The API answered 404. `code` and `said` are the error's code and text in its JSON body, where it has them;
+    `is_json` whether there is such a body at all.
+    """
 
-    def __init__(self, message: str, code: str | None, *, is_json: bool) -> None:
+    def __init__(self, message: str, code: str | None, *, is_json: bool, said: str | None = None) -> None:
         super().__init__(message)
-        self.code, self.is_json = code, is_json
+        self.code, self.is_json, self.said = code, is_json, said
 
 
 def client(
@@ -156,14 +158,22 @@ def _refuse(path: str, status: int, content: bytes) -> None:
             f"{path} of the source's API answered 404: check api_url.",
             _error_code(content),
             is_json=_object(content) is not None,
+            said=_text_in(_object(content), "message") or _text_in(_object(content), "title"),
         )
     if not 200 <= status < 300:
         raise ApiError(f"{path} of the source's API answered {status} ({_error_code(content) or 'no error code'}).")
 
 
 def _error_code(content: bytes) -> str | None:
-    code = (_object(content) or {}).get("error")
-    return code if isinstance(code, str) else None
+    """The code of an error, under one of the names that APIs give it: `error`, `error.code` or `code`."""
+    answer = _object(content)
+    error = (answer or {}).get("error")
+    return _text_in(answer, "error") or _text_in(error, "code") or _text_in(answer, "code")
+
+
+def _text_in(document: Any, name: str) -> str | None:
+    value = document.get(name) if isinstance(document, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

@@ -14,15 +14,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.commands.actions import actions
 from receiver.commands.ask import ask
+from receiver.commands.capture import capture
 from receiver.commands.changes import changes
 from receiver.commands.console import console
 from receiver.commands.console_link import console_link
 from receiver.commands.copy import copy
 from receiver.commands.deliveries import deliveries
 from receiver.commands.doctor import doctor
+from receiver.commands.faults import faults
 from receiver.commands.findings import findings
 from receiver.commands.follow import follow
 from receiver.commands.migrate import migrate
+from receiver.commands.new_dialect import new_dialect
 from receiver.commands.options import hookmirror
 from receiver.commands.prune import prune
 from receiver.commands.reconcile import reconcile
@@ -39,6 +42,7 @@ from receiver.commands.send import send
 from receiver.commands.serve import serve
 from receiver.commands.sessions import sessions
 from receiver.commands.show import show
+from receiver.commands.sources import sources
 from receiver.commands.tail import tail
 from receiver.commands.token import token
 from receiver.commands.top import top
@@ -54,8 +58,8 @@ COMMAND_ENTRY_POINTS = "hookmirror.commands"
 
 #: In the order in which the help shows them.
 COMMANDS = (
-    *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, refused, send),
-    *(top, tail, search, deliveries, show, rows, row, changes),
+    *(serve, worker, console, follow, reload, token, console_link, sessions, doctor, findings, faults, refused, send),
+    *(capture, new_dialect, top, tail, sources, search, deliveries, show, rows, row, changes),
     *(replay, retry, reconcile, ask, rehearse, prune, runs, actions, migrate, copy),
 )
 

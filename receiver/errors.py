@@ -28,6 +28,7 @@ HookmirrorError
 │   ├── HeadTooLarge      431    the head of a request, one header, their number, or the trailers of a body
 │   ├── SourceAway        502    a source's own API does not answer, or not as it should
 │   └── Unavailable       503    our own failure: never a 4xx, because senders treat that as final
+│       ├── Captured      503    the source only captures what an unknown sender posts
 │       └── Limited       503    a limit for strangers: too slow, too much at once, too many connections
 ├── Unreadable                   authentic, but not what the dialect expects: stored as dead, never lost
 ├── HandlerError                 a handler used the mirror wrongly
@@ -265,6 +266,12 @@ class Limited(Unavailable):
     """A limit for strangers ended it. The sender may come back, and nothing here is broken."""
 
     code = "limited"
+
+
+class Captured(Unavailable):
+    """The source captures requests until its dialect is written, so its sender is asked to come back."""
+
+    code = "captured"
 
 
 class Unreadable(HookmirrorError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 #: The packages of this distribution, and the folder where they are.
-OWN_PACKAGES = ("receiver", "handlers", "simulator")
+OWN_PACKAGES = ("receiver", "handlers", "simulator", "vendors")
 HOME = Path(__file__).parent.parent
 
 

@@ -32,7 +32,7 @@ LAYERS = (
     ("api",),
     ("console",),
     ("server",),
-    ("copying",),
+    ("copying", "drafting"),
     ("commands",),
     ("cli", "__main__", "testing"),
 )

@@ -47,6 +47,10 @@ FORMS = {
     "shadowing": "shadow",
     "replies": "reply",
     "pressing": "button",
+    "remedies": "remedy",
+    "drafting": "draft",
+    "capturing": "capture",
+    "new_dialect": "dialect",
 }
 
 #: Modules whose names a newcomer knows: by the reason, words that mean here what they mean elsewhere.
@@ -63,6 +67,7 @@ PLAIN = {
         "errors",
         "logs",
         "annotations",
+        *("code", "naming", "members"),
     ],
     "what one types as a command, in docs/operations.md": [
         *(
@@ -145,6 +150,8 @@ PLAIN = {
             "hosts",
             "lists",
             "overview",
+            "periods",
+            "system",
             "rendering",
         ),
         *(
@@ -245,6 +252,7 @@ PLAIN = {
             "recorded",
             "scratch",
         ),
+        *("proofs", "remarks"),
         *("outcomes", "stored", "telling", "traces", "trial", "why"),
     ],
 }

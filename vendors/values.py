@@ -55,3 +55,24 @@ def text_at(body: Any, path: str) -> str:
 def number_or_text(entity_id: str) -> int | str:
     """An id as a sender writes it: digits as a number."""
     return int(entity_id) if entity_id.isascii() and entity_id.isdecimal() and entity_id[0] != "0" else entity_id
+
+
+def list_at(body: Any, path: str) -> list[Any]:
+    """The list there. Raises `Unreadable`."""
+    value = member(body, path)
+    if not isinstance(value, list):
+        raise Unreadable(f"`{path}` is missing or not a list.")
+    return value
+
+
+def in_seconds(moment: datetime) -> int:
+    """A time as senders write it that count whole seconds since 1970."""
+    return int(moment.timestamp())
+
+
+def unix_moment_or_none(value: Any) -> datetime | None:
+    """Whole seconds since 1970 as a time that only helps."""
+    try:
+        return unix_moment_at({"it": value}, "it")
+    except Unreadable:
+        return None

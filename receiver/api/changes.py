@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType, structs
 
 from receiver.api.lookup import Lookup
@@ -14,10 +16,11 @@ from receiver.api.parameters import LIMIT, SOURCE, flag, moment, number, plain_t
 from receiver.api.row_shapes import row_shape, show_row
 from receiver.api.tokens import Scope
 from receiver.codec import decode, encode
-from receiver.errors import BadRequest, NotThisFeed, Unavailable
+from receiver.errors import BadRequest, NotFound, NotThisFeed, Unavailable
 from receiver.mirror.rows import MirrorRow, sql_table
 from receiver.schemas import Shape
 from receiver.search import rows
+from receiver.search.arguments import is_id
 from receiver.search.changes import Change, follow_changes, mark_of, newest_changes, show_change
 from receiver.search.cursors import ListedIn
 from receiver.search.filters import ChangeFilter
@@ -80,6 +83,18 @@ WHOLE: Parameter[bool | None] = Parameter(
 )
 
 
+_CHANGE = msgspec.json.Decoder(Change, float_hook=Decimal)
+
+
+def _change_seq(text: str) -> int:
+    if not is_id(text) or int(text) == 0:
+        raise NotFound(f"There is no change {text[:64]!r}: `/api/v1/changes` lists them.", names=("/api/v1/changes",))
+    return int(text)
+
+
+CHANGE_SEQ = Parameter("seq", {"type": "integer", "minimum": 1}, "The number of a change.", _change_seq, 0)
+
+
 class ChangeFeed:
     """Lists changes: `/api/v1/changes`."""
 
@@ -98,8 +113,28 @@ class ChangeFeed:
                 scope=Scope.READ,
                 parameters=(AFTER, FEED_CURSOR, TABLE, SOURCE, SINCE, DELIVERY, NEWEST, WHOLE, LIMIT),
                 refusals=(BadRequest, NotThisFeed, Unavailable),
-            )
+            ),
+            Operation(
+                name="show_change",
+                path="/api/v1/changes/{seq}",
+                summary="One change",
+                answer=self.show_one,
+                answers={200: Change},
+                scope=Scope.READ,
+                parameters=(CHANGE_SEQ,),
+                refusals=(BadRequest, NotFound, Unavailable),
+            ),
         ]
+
+    def show_one(self, asked: Question) -> Change:
+        """Show one change. Raises `NotFound` if no change has this number."""
+        seq = asked[CHANGE_SEQ]
+        bounds = PageBounds(behind=(seq - 1,), limit=1, most_bytes=self._lookup.page_bytes)
+        found = follow_changes(self._lookup.database, ChangeFilter(), show_change, bounds).listing.items
+        change = _CHANGE.decode(bytes(found[0])) if found else None
+        if change is None or change.seq != seq:
+            raise NotFound(f"There is no change {seq}: `/api/v1/changes` lists them.", names=("/api/v1/changes",))
+        return change
 
     def list_changes(self, asked: Question) -> ChangePage:
         """List the changes after a place in the feed, in commit order; or the newest changes first."""

@@ -14,6 +14,7 @@ from receiver.api.changes import ChangeFeed
 from receiver.api.deliveries import Deliveries
 from receiver.api.exposition import Exposition
 from receiver.api.findings import Findings
+from receiver.api.followers import Followers
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation
 from receiver.api.plans import Plans
@@ -26,7 +27,9 @@ from receiver.api.refused import RefusedRequests
 from receiver.api.runs import Runs
 from receiver.api.search import Search
 from receiver.api.sessions import ConsoleSessions
+from receiver.api.sources import Sources
 from receiver.api.stats import Counts, Stats
+from receiver.api.system import InstallationFacts, System
 from receiver.findings.gathering import Facts
 from receiver.inbox.inbox import Inbox
 from receiver.mirror.rows import mirror_tables
@@ -66,6 +69,8 @@ class ApiParts:
     reconciles: Callable[[datetime], Sequence[ReconcileStatus]] = lambda _: ()
     #: Asks the sources' own APIs.
     questions: SourceQuestions | None = None
+    #: What the process knows of the installation.
+    installation: InstallationFacts = field(default_factory=InstallationFacts)
     #: Explains rows.
     explain: Explain = field(default_factory=lambda: explainer({}))
 
@@ -75,6 +80,7 @@ class ApiParts:
         questions = self.questions or SourceQuestions(database, dict)
         verbs = Verbs(database, self.wiring)
         lookup = Lookup(database, self.sources, page_bytes=self.page_bytes, cursors=self.cursors)
+        counts = Counts(database, self.sources, reconciles=self.reconciles)
         return (
             Probes(self.readiness, self.exposition, measuring=self.measuring, warnings=self.warnings),
             Deliveries(lookup, self.inbox, wake=self.wake),
@@ -83,12 +89,15 @@ class ApiParts:
             Catalog(lookup, tables),
             questions,
             ChangeFeed(lookup, tables),
+            Followers(lookup),
             Search(lookup, tables),
             Runs(lookup, verbs),
             Plans(lookup, verbs, questions.sources),
             Actions(lookup),
-            Stats(Counts(database, self.sources, reconciles=self.reconciles)),
+            Stats(counts),
+            Sources(lookup, self.facts, counts),
             Processes(lookup),
+            System(lookup, self.installation),
             Findings(lookup, self.facts),
             ConsoleSessions(lookup),
             RefusedRequests(lookup, self.inbox, self.facts, wake=self.wake),

@@ -25,6 +25,7 @@ from receiver.api.processes import Processes
 from receiver.api.provenance import Provenance
 from receiver.api.runs import Runs
 from receiver.api.search import Search
+from receiver.api.sources import Sources
 from receiver.api.stats import Counts, Stats
 from receiver.codec import decode, encode, storable
 from receiver.commands.wording import command_words, words_of
@@ -34,6 +35,7 @@ from receiver.logs.safe_text import told_with_type
 from receiver.mirror.rows import mirror_tables
 from receiver.provenance.why import explainer
 from receiver.runs.actions import by_command
+from receiver.runs.schedule import statuses
 from receiver.search.cursors import Cursors
 from receiver.server.runtime import Runtime, install
 from receiver.server.sending import shown
@@ -90,6 +92,9 @@ class LocalClient:
         names = sorted(runtime.sources)
         lookup = Lookup(runtime.database, names, page_bytes=settings.api_page_bytes, cursors=cursors)
         tables = mirror_tables()
+        counts = Counts(
+            runtime.database, names, reconciles=lambda now: statuses(runtime.database, runtime.sources, now=now)
+        )
         resources = (
             Deliveries(lookup, runtime.inbox, wake=lambda: None),
             Provenance(lookup, tables, explainer(runtime.sources, RetrySchedule(attempts=settings.max_attempts))),
@@ -99,7 +104,8 @@ class LocalClient:
             Runs(lookup, runtime.runs),
             Plans(lookup, runtime.runs, lambda: runtime.sources),
             Actions(lookup),
-            Stats(Counts(runtime.database, names)),
+            Stats(counts),
+            Sources(lookup, runtime.facts(), counts),
             Processes(lookup),
             Findings(lookup, runtime.facts()),
         )

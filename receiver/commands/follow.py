@@ -8,14 +8,14 @@ import sys
 import threading
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
 import typer
-from sqlalchemy import RowMapping
 
+from receiver.api.followers import MOST_DEAD_LISTED, FollowerList, show_dead, show_follower
 from receiver.codec import encode
 from receiver.commands.options import JsonFlag, once_source
 from receiver.commands.tables import print_table
@@ -23,7 +23,7 @@ from receiver.database.database import Database
 from receiver.errors import ConfigurationError, NotThisFeed
 from receiver.following import dead_changes, repair
 from receiver.following.following import Following, TargetGone
-from receiver.following.lag import Lag, lags
+from receiver.following.lag import lags
 from receiver.following.lease import NOW, START, FollowOptions
 from receiver.following.target import Target, target_url
 from receiver.logs.escapes import visible
@@ -37,7 +37,6 @@ from receiver.server.interpreter import tune_interpreter
 from receiver.server.runtime import Runtime, install
 from receiver.settings.account import lines_of_secrets
 from receiver.settings.environment import VITALS_VARIABLE
-from receiver.worker.liveness import dead, host_and_pid
 
 log = structlog.get_logger(__name__)
 
@@ -49,12 +48,6 @@ LEASE_GRACE = 15.0
 
 #: The longest name of a follower, in characters.
 LONGEST_FOLLOWER_NAME = 100
-
-#: The most dead changes that are listed.
-MOST_DEAD_LISTED = 1_000
-
-#: Without a sign of life for so long, a process is told as silent: it shows one every few seconds.
-SILENT = timedelta(minutes=2)
 
 FOLLOWER_COLUMNS = (
     *("name", "target", "table", "source", "seq", "behind", "behind_seconds", "dead", "waiting"),
@@ -224,35 +217,17 @@ def _repair(wanted: dict[str, bool], name: str, seq: int | None, as_json: bool) 
 
 
 def _show(database: Database, as_json: bool) -> None:
+    now = datetime.now(UTC)
     with database.read() as connection:
-        followers = [_row_of(lag) for lag in lags(connection, now=datetime.now(UTC))]
-        listed = dead_changes.listed(connection, limit=MOST_DEAD_LISTED)
-        given_up = [{str(name): row[name] for name in row} for row in listed]
+        found = [show_follower(lag, now) for lag in lags(connection, now=now)]
+        given_up = [show_dead(row) for row in dead_changes.listed(connection, limit=MOST_DEAD_LISTED)]
     if as_json:
-        typer.echo(encode({"followers": followers, "dead": given_up}))
+        typer.echo(encode(FollowerList(found, given_up)))
         return
-    if not followers:
+    if not found:
         typer.echo("There are no followers: `hookmirror follow --to URL` creates one.")
         return
-    print_table(FOLLOWER_COLUMNS, [[row[name] for name in FOLLOWER_COLUMNS] for row in followers])
+    print_table(FOLLOWER_COLUMNS, [[getattr(each, name) for name in FOLLOWER_COLUMNS] for each in found])
     if given_up:
         typer.echo("")
-        print_table(DEAD_COLUMNS, [[row[name] for name in DEAD_COLUMNS] for row in given_up])
-
-
-def _row_of(lag: Lag) -> dict[str, Any]:
-    told = {"behind": lag.changes, "behind_seconds": round(lag.seconds, 1), "dead": lag.dead, "waiting": lag.waiting}
-    names = ("name", "target", "table", "source", "seq", "accepted_at", "trouble", "trouble_since")
-    return {**{name: lag.follower[name] for name in names}, **told, "process": _process(lag.follower)}
-
-
-def _process(follower: RowMapping) -> str | None:
-    """The process that hands on, and whether it is there; None if none does."""
-    holder = follower["holder"]
-    if holder is None:
-        return None
-    if dead([holder]):
-        return f"{host_and_pid(holder)}, which has ended"
-    if datetime.now(UTC) - follower["seen_at"] > SILENT:
-        return f"{host_and_pid(holder)}, silent since {follower['seen_at']:%Y-%m-%d %H:%M:%S UTC}"
-    return host_and_pid(holder)
+        print_table(DEAD_COLUMNS, [[getattr(each, name) for name in DEAD_COLUMNS] for each in given_up])

@@ -41,15 +41,15 @@ def bytes_of(body: str, encoding: str | None) -> bytes:
     return b64decode(body) if encoding == "base64" else body.encode()
 
 
-def shown_body(body: str, encoding: str | None) -> ShownBody:
-    """The body in lines: JSON with each member on its own, as it was written otherwise."""
+def shown_body(body: str, encoding: str | None, *, as_sent: bool = False) -> ShownBody:
+    """The body in lines: JSON with each member on its own, unless `as_sent`; otherwise as it was written."""
     content = bytes_of(body, encoding)
     some = content[:MOST_BODY_SHOWN]
     is_hex = encoding == "base64"
     if is_hex:
         lines = hex_lines(some)
     else:
-        text = _laid_out(content) if len(some) == len(content) else some.decode("utf-8", "ignore")
+        text = _laid_out(content) if len(some) == len(content) and not as_sent else some.decode("utf-8", "ignore")
         # A line end is ours to make; what else cannot be seen is written out.
         lines = [visible(line.replace("\t", "    ")) for line in text.splitlines()]
     shown = _light(lines)

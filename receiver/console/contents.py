@@ -8,9 +8,28 @@ from __future__ import annotations
 import re
 
 from receiver.console.page import Button, ConsolePage
-from receiver.console.pages import deliveries, delivery, overview, row, rows, run, runs, search
+from receiver.console.pages import (
+    actions,
+    changes,
+    deliveries,
+    delivery,
+    findings,
+    followers,
+    overview,
+    refused,
+    row,
+    rows,
+    run,
+    runs,
+    search,
+    sources,
+    system,
+)
 
-PAGE_MODULES = (overview, deliveries, delivery, rows, row, search, runs, run)
+PAGE_MODULES = (
+    *(overview, findings, deliveries, delivery, refused, rows, row, sources, changes, followers),
+    *(search, runs, run, actions, system),
+)
 
 PAGES: tuple[ConsolePage, ...] = tuple(page for module in PAGE_MODULES for page in module.PAGES)
 BUTTONS: tuple[Button, ...] = tuple(button for module in PAGE_MODULES for button in module.BUTTONS)

@@ -29,7 +29,9 @@ def part_of(answer: Any, words: Mapping[str, str], *, follows_in: str) -> Downlo
     whole = msgspec.json.decode(encode(answer), type=dict[str, msgspec.Raw])
     items = msgspec.json.decode(whole["items"], type=list[msgspec.Raw])
     following = msgspec.json.decode(whole["next"]) if "next" in whole else None
-    goes_on = None if following is None else {**words, follows_in: str(following)}
+    # The change feed always says where it will go on: at its end, where it stands.
+    is_end = following is None or words.get(follows_in) == str(following)
+    goes_on = None if is_end else {**words, follows_in: str(following)}
     return DownloadPart([bytes(item) for item in items], goes_on)
 
 

@@ -63,6 +63,12 @@ def sent(text: object) -> Markup:
     return Markup("<bdi hx-ignore>{}</bdi>").format(visible(str(text)))
 
 
+def exact(text: object) -> Markup:
+    """The value of a hidden field, exactly; what is invisible is written as references, so that nothing hides in it."""
+    written = (letter if letter.isprintable() else Markup("&#x{:x};").format(ord(letter)) for letter in str(text))
+    return Markup("").join(written)
+
+
 def plain(value: Any) -> Markup:
     """A value of a row, each digit as it is."""
     if value is None:
@@ -78,5 +84,6 @@ def plain(value: Any) -> Markup:
 
 #: All filters, by the name that templates use.
 FILTERS = {"moment": moment, "ago": ago, "duration": duration, "number": number, "sent": sent, "plain": plain} | {
-    "visible": visible
+    "visible": visible,
+    "exact": exact,
 }

@@ -24,7 +24,8 @@ def footer_of(page: ConsolePage, visit: Visit) -> Footer:
     operation = visit.operations[page.operation]
     known = {parameter.name for parameter in operation.query}
     query = {name: text for name, text in visit.query.items() if name in known}
-    api = filled(operation.path, _quoted(visit.path)) + (f"?{urlencode(query)}" if query else "")
+    asked = dict(page.given) | query
+    api = filled(operation.path, _quoted(visit.path)) + (f"?{urlencode(asked)}" if asked else "")
     words = [filled(page.command, {name: shell_word(text) for name, text in visit.path.items()})]
     for name, text in query.items():
         words.append(option(page, name, text))

@@ -53,12 +53,23 @@ def filter_fields(visit: Visit, parameters: Sequence[Parameter[Any]]) -> list[Fi
     ]
 
 
-def listing(visit: Visit, page: ConsolePage, *, following: str | None, horizon: datetime | None = None) -> Listing:
-    """The addresses around a page of a list. `following` is what the API says goes on from here."""
-    around, here = visit.without(page.follows_in), visit.path
-    is_first = page.follows_in not in visit.query
+def listing(
+    visit: Visit,
+    page: ConsolePage,
+    *,
+    following: str | None,
+    horizon: datetime | None = None,
+    follows_in: str | None = None,
+) -> Listing:
+    """The addresses around a page of a list. `following` is what the API says goes on from here.
+
+    `follows_in` is the parameter for it, where that is another than the one of the downloads.
+    """
+    follows_in = follows_in or page.follows_in
+    around, here = visit.without(follows_in), visit.path
+    is_first = follows_in not in visit.query
     return Listing(
-        next=None if following is None else visit.to(page.path, {**around, page.follows_in: following}, **here),
+        next=None if following is None else visit.to(page.path, {**around, follows_in: following}, **here),
         first=None if is_first else visit.to(page.path, around, **here),
         csv=visit.to(f"{page.path}.csv", around, **here),
         json_lines=visit.to(f"{page.path}.jsonl", around, **here),

@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 #: Seconds between two looks at the database, and after which a stream says that it is still there.
 LOOK_INTERVAL, SIGN_OF_LIFE = 1.0, 15.0
 
-#: Streams of one process, and of one person.
-MOST_STREAMS, MOST_OF_ONE = 20, 2
+#: Streams of one person.
+MOST_OF_ONE = 2
 
 #: Seconds after which a stream ends; the page then opens another one.
 LONGEST_STREAM = 1_800.0
@@ -49,7 +49,9 @@ class Marks(NamedTuple):
 class Live:
     """The streams of one process, in its event loop."""
 
-    def __init__(self, database: Database, reads: Reads) -> None:
+    def __init__(self, database: Database, reads: Reads, *, most: int) -> None:
+        """`most` bounds the streams."""
+        self._most = most
         self._database = database
         self._reads = reads
         #: Of each stream, who reads it; and the hints that it has not sent yet.
@@ -62,7 +64,7 @@ class Live:
         if self._ending:
             raise Unavailable("This process is ending.")
         of_one = list(self._streams.values()).count(reader)
-        if len(self._streams) >= MOST_STREAMS or of_one >= MOST_OF_ONE:
+        if len(self._streams) >= self._most or of_one >= MOST_OF_ONE:
             raise Unavailable("As many pages as may be live are live. This one asks every 15 seconds instead.")
         hints: asyncio.Queue[list[str] | None] = asyncio.Queue(8)
         self._streams[hints] = reader

@@ -37,6 +37,9 @@ class ConsolePage:
     menu: str = ""
     #: Parameters that only the page has.
     parameters: tuple[Parameter[Any], ...] = ()
+    #: What the page itself gives the operation, which no address changes; and parameters that it does without.
+    given: tuple[tuple[str, str], ...] = ()
+    leaves_out: tuple[str, ...] = ()
     #: Options of the command by the name of the parameter, where they differ; empty for an argument without a name.
     options: tuple[tuple[str, str], ...] = ()
     #: The parameter that the address of the next page is given in; empty unless it is a list that can be downloaded.

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from receiver.console.filters import FILTERS
+from receiver.console.remedies import remedy_of
 from receiver.console.static_files import name_of
 
 #: Attributes of htmx that templates may use: what else it knows wants to run text as a script.
@@ -33,7 +34,7 @@ def new_environment() -> Environment:
         auto_reload=False,
     )
     environment.filters.update(FILTERS)
-    environment.globals |= {"static": name_of, "new_key": new_key}
+    environment.globals |= {"static": name_of, "new_key": new_key, "remedy_of": remedy_of}
     return environment
 
 

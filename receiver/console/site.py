@@ -83,7 +83,7 @@ class Console:
         self._reads = PageReads(parts.reads, cookie=self._guests.cookie_name)
         self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads)
         self._pressing = Pressing(parts.operations, parts.sessions, self._guests, self._reads)
-        self.live = Live(parts.sessions.database, parts.reads)
+        self.live = Live(parts.sessions.database, parts.reads, most=parts.settings.console_streams)
         routes = [
             Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method])
             for method, path, handler in self._addresses()
@@ -184,7 +184,7 @@ class Console:
             hides_bodies=self._parts.settings.console_hide_bodies,
         )
         own = {parameter.name for parameter in (*self._parts.operations[page.operation].query, *page.parameters)}
-        visit.refuse_unknown(frozenset(own | {DONE}))
+        visit.refuse_unknown(frozenset((own | {DONE}) - {*page.leaves_out, *dict(page.given)}))
         return visit
 
     async def _download(self, page: ConsolePage, end: str, request: Request) -> Response:

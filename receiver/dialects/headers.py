@@ -7,12 +7,22 @@ from collections.abc import Iterable
 
 from receiver.errors import WiringError
 from receiver.logs.safe_text import quoted
+from receiver.verify.request import RawHeaders
 
 #: Headers kept for every dialect, which show how a webhook was sent.
 USUAL_HEADERS = ("content-type", "content-encoding", "user-agent", "x-request-id")
 
 #: Headers that carry secrets and must not be kept, because kept headers are shown to people.
 NEVER_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+#: Headers of one captured request, and bytes of all their values.
+MOST_CAPTURED_HEADERS, MOST_CAPTURED_BYTES = 60, 16_384
+
+#: What is kept of a value that may be a secret.
+HIDDEN = "(hidden)"
+
+#: Headers of the connection, which say nothing about a webhook.
+_OF_THE_CONNECTION = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"})
 
 #: A header's name (RFC 9110, section 5.6.2).
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -21,6 +31,19 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 def is_header_name(text: str) -> bool:
     """Whether a header can have this name."""
     return _NAME.fullmatch(text) is not None
+
+
+#: Words in the names of headers that carry a secret as it is.
+SECRET_WORDS = frozenset({"token", "secret", "password", "key", "authorization", "cookie", "credential", "credentials"})
+
+#: Words in the names of headers that carry a proof, which does not reveal the secret, or a name.
+_NO_SECRET = frozenset({"signature", "sig", "sign", "hmac", "digest", "idempotency", "id"})
+
+
+def names_secret(header: str) -> bool:
+    """Whether a header of this name may carry a secret as it is."""
+    words = set(re.split(r"[^a-z0-9]+", header.lower()))
+    return not words.isdisjoint(SECRET_WORDS) and words.isdisjoint(_NO_SECRET)
 
 
 def kept_headers(names: Iterable[str], dialect: str) -> dict[bytes, str]:
@@ -41,3 +64,19 @@ def kept_headers(names: Iterable[str], dialect: str) -> dict[bytes, str]:
             )
         kept.append(name.lower())
     return {name.encode(): name for name in kept}
+
+
+def captured_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """The headers to keep of a captured request, within bounds. The values of those that may be secrets are hidden."""
+    kept: list[tuple[bytes, bytes]] = []
+    left = MOST_CAPTURED_BYTES
+    for name, value in headers[:MOST_CAPTURED_HEADERS]:
+        text = name.decode("latin-1").lower()
+        if text in _OF_THE_CONNECTION:
+            continue
+        shown = HIDDEN.encode() if text in NEVER_KEPT or names_secret(text) else value
+        left -= len(shown)
+        if left < 0:
+            break
+        kept.append((name, shown))
+    return kept

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from receiver.dialects.capturing import CAPTURE_DIALECT, capturing
 from receiver.dialects.compression import decompressed, is_compressed
 from receiver.dialects.dialect import Dialect
 from receiver.dialects.items import MOST_EVENTS
@@ -177,6 +178,8 @@ def build_sources(settings: Settings, dialects: Mapping[str, Dialect]) -> dict[s
 def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> Source:
     """One source, ready to be listened to. Raises `ConfigurationError`."""
     dialect = dialects.get(settings.dialect)
+    if dialect is None and settings.dialect == CAPTURE_DIALECT:
+        dialect = capturing
     if dialect is None:
         raise ConfigurationError(
             f"The source {settings.name} speaks `{settings.dialect}`, which is not among the dialects: choose one of "

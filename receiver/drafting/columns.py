@@ -20,7 +20,7 @@ from receiver.moments import in_utc, is_zero
 MOST_COLUMNS = 30
 
 #: Whole numbers that every database takes.
-LARGEST_WHOLE = 2**31
+LARGEST_COUNT = 2**31
 
 ColumnKind = Literal["text", "whole", "flag", "exact", "time", "object", "list"]
 
@@ -108,7 +108,7 @@ def _kind_of(name: str, value: Any) -> tuple[ColumnKind, Any]:
         return ("exact", value) if is_exact and _DECIMAL.fullmatch(value) else ("text", storable(value))
     if isinstance(value, Decimal) or is_exact:
         return "exact", str(value)
-    if words_in(name)[-1:] in (["id"], ["ids"], ["number"]) or abs(value) >= LARGEST_WHOLE:
+    if words_in(name)[-1:] in (["id"], ["ids"], ["number"]) or abs(value) >= LARGEST_COUNT:
         return "text", str(value)
     return "whole", value
 

@@ -15,7 +15,7 @@ from receiver.drafting.columns import moment_in
 from receiver.drafting.naming import snake_case, words_in
 
 #: Levels of a body that are searched for the parts of its envelope.
-DEEPEST = 2
+DEEPEST_MEMBER = 2
 
 #: How a time is written.
 TimeForm = Literal["aware", "naive", "seconds", "milliseconds"]
@@ -157,7 +157,11 @@ def _entity_id(about: Mapping[str, Any], data: Member) -> Member | None:
         return Member((*data.path, *inside.path), inside.value)
     beside = _first(about, _IDS[1:], depth=1, fits=_is_id) or _ending_in_id(about)
     beside = beside or _first(about, ("item", "product", "entity", "object", "resource"), depth=1, fits=_is_id)
-    return beside or _first(about, _IDS, depth=DEEPEST, fits=_is_id) or _first(data.value, _IDS, depth=1, fits=_is_id)
+    return (
+        beside
+        or _first(about, _IDS, depth=DEEPEST_MEMBER, fits=_is_id)
+        or _first(data.value, _IDS, depth=1, fits=_is_id)
+    )
 
 
 def _ending_in_id(document: Mapping[str, Any]) -> Member | None:
@@ -176,7 +180,7 @@ def _key(about: Mapping[str, Any], used: set[tuple[str, ...]], entity_id: Member
 
 def _time(document: Mapping[str, Any]) -> tuple[Member, TimeForm] | None:
     for name in _TIMES:
-        for member in _named(document, name, DEEPEST):
+        for member in _named(document, name, DEEPEST_MEMBER):
             form = _time_form(member.value)
             if form is not None:
                 return member, form
@@ -206,7 +210,7 @@ def _time_form(value: Any) -> TimeForm | None:
 # ── the search ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _first(document: Any, names: Sequence[str], *, depth: int = DEEPEST, fits: Any = None) -> Member | None:
+def _first(document: Any, names: Sequence[str], *, depth: int = DEEPEST_MEMBER, fits: Any = None) -> Member | None:
     """The first member with one of these names, in their order, the outermost first."""
     fits = fits or _is_id
     for level in range(1, depth + 1):

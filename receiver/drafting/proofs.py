@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from receiver import senders
+from receiver.dialects.headers import names_secret
 from receiver.drafting.naming import literal, words_in
 from receiver.errors import HookmirrorError, NotVerified
 from receiver.verify.composed import Signature
@@ -21,14 +22,11 @@ from receiver.verify.verifiers import Credentials, Secret, Verifier
 #: Words in the names of headers that carry a proof.
 _PROOF = frozenset({"signature", "sig", "hmac", "sign", "digest"})
 
-#: Words in the names of headers that carry the secret itself.
-SECRET_WORDS = frozenset({"token", "secret", "password", "key", "authorization", "auth", "cookie", "credential"})
-
 #: Words in the names of headers that carry a time.
 _TIME = frozenset({"timestamp", "time", "ts"})
 
 #: The digits of a digest in hexadecimal, and the algorithm that makes so many.
-_HEX = {64: "hmac_sha256", 40: "hmac_sha1", 128: "hmac_sha512"}
+_HEX: Mapping[int, str] = {64: "hmac_sha256", 40: "hmac_sha1", 128: "hmac_sha512"}
 
 #: The same for base64.
 _BASE64 = {44: "hmac_sha256", 43: "hmac_sha256", 28: "hmac_sha1", 88: "hmac_sha512"}
@@ -44,7 +42,7 @@ _MADE_BY: Mapping[str, Any] = {"HmacSha256": HmacSha256, "Signature": Signature,
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CodeCall:
     """A call of a public name, to be written down and to be made."""
 
     name: str
@@ -60,13 +58,13 @@ class Call:
     @property
     def names(self) -> set[str]:
         """The names that a module imports for it."""
-        inner = [each for each in (*self.args, *self.named.values()) if isinstance(each, Call)]
+        inner = [each for each in (*self.args, *self.named.values()) if isinstance(each, CodeCall)]
         return {self.name}.union(*(each.names for each in inner))
 
     def make(self) -> Any:
         """The value that the call returns."""
-        made = [each.make() if isinstance(each, Call) else each for each in self.args]
-        named = {name: each.make() if isinstance(each, Call) else each for name, each in self.named.items()}
+        made = [each.make() if isinstance(each, CodeCall) else each for each in self.args]
+        named = {name: each.make() if isinstance(each, CodeCall) else each for name, each in self.named.items()}
         return (_MADE_BY.get(self.name) or getattr(senders, self.name))(*made, **named)
 
 
@@ -74,7 +72,7 @@ class Call:
 class Proof:
     """How a sender proves itself, by its headers."""
 
-    call: Call
+    call: CodeCall
     #: The headers that it reads, in lower case.
     headers: tuple[str, ...]
     #: What it is believed by.
@@ -96,12 +94,12 @@ def proof_of(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes] =
 
 def secret_header(headers: Mapping[str, str]) -> str | None:
     """The name of a header that seems to carry the secret itself; None without one."""
-    return next((name for name in headers if not SECRET_WORDS.isdisjoint(words_in(name))), None)
+    return next(filter(names_secret, headers), None)
 
 
-def unsigned() -> Call:
+def unsigned() -> CodeCall:
     """No proof at all."""
-    return Call(Unsigned.__name__)
+    return CodeCall(Unsigned.__name__)
 
 
 def _verifies(verifier: Verifier, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
@@ -133,7 +131,7 @@ def _known(headers: Mapping[str, str]) -> Iterator[Proof]:
         verifier = make()
         needed = tuple(each.lower() for each in getattr(verifier, "signature_headers", ()))
         if needed and all(each in headers for each in needed) and _is_written_so(verifier, headers):
-            yield Proof(Call(name), needed, f"by {', '.join(needed).title()}", is_short_form=True)
+            yield Proof(CodeCall(name), needed, f"by {', '.join(needed).title()}", is_short_form=True)
 
 
 def _is_written_so(verifier: Signature, headers: Mapping[str, str]) -> bool:
@@ -143,12 +141,10 @@ def _is_written_so(verifier: Signature, headers: Mapping[str, str]) -> bool:
         found = verifier.at.find(WebhookRequest(b"", wire), dict(wire))
     except (NotVerified, ValueError):
         return False
-    if not found or not found[0]:
+    if found is None or not found[0]:
         return False
-    return _digest_in(found[0][0].decode("latin-1")) in (
-        (verifier.written, verifier.by),
-        *(((verifier.written, None),) if not verifier.by.startswith("hmac") else ()),
-    )
+    written, by = _digest_in(found[0][0].decode("latin-1"))
+    return written == verifier.written and by in (verifier.by, None)
 
 
 def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:
@@ -158,8 +154,8 @@ def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:
     fields = dict(item.strip().partition("=")[::2] for item in value.split(","))
     if "t" in fields and len(fields) > 1:
         version = next(each for each in fields if each != "t")
-        place = Call("Header", (shown,), {"items": ",", "field": version})
-        call = Call("Signature", ("{t}.{body}",), {"at": place, "fresh": Call("Fresh", ("{t}",))})
+        place = CodeCall("Header", (shown,), {"items": ",", "field": version})
+        call = CodeCall("Signature", ("{t}.{body}",), {"at": place, "fresh": CodeCall("Fresh", ("{t}",))})
         yield Proof(call, (name,), because)
         return
     prefixed = _PREFIXED.fullmatch(value)
@@ -175,16 +171,16 @@ def _composed(name: str, headers: Mapping[str, str]) -> Iterator[Proof]:
     yield Proof(plain, (name,), because)
 
 
-def _over_body(name: str, prefix: str, written: str, by: str) -> Call:
+def _over_body(name: str, prefix: str, written: str, by: str) -> CodeCall:
     if by == "hmac_sha256" and written in ("hex", "base64") and prefix in ("", "sha256="):
         given: dict[str, Any] = {"header": name}
         if written == "base64":
             given |= {"encoding": "base64", "prefix": prefix}
-        return Call("HmacSha256", (), given)
-    return Call("Signature", ("{body}",), _parts(name, prefix, written, by))
+        return CodeCall("HmacSha256", (), given)
+    return CodeCall("Signature", ("{body}",), _parts(name, prefix, written, by))
 
 
-def _over_time(name: str, headers: Mapping[str, str], prefix: str, written: str, by: str) -> list[tuple[Call, str]]:
+def _over_time(name: str, headers: Mapping[str, str], prefix: str, written: str, by: str) -> list[tuple[CodeCall, str]]:
     """Signatures over the body and a time that another header says, each with that header."""
     found = []
     for time, value in headers.items():
@@ -192,15 +188,15 @@ def _over_time(name: str, headers: Mapping[str, str], prefix: str, written: str,
         if _TIME.isdisjoint(words_in(time)) or unit is None:
             continue
         place = f"{{{time.title()}}}"
-        fresh = Call("Fresh", (place,), {} if unit == "seconds" else {"unit": unit})
+        fresh = CodeCall("Fresh", (place,), {} if unit == "seconds" else {"unit": unit})
         for between in (".", "", ":"):
             parts = {**_parts(name, prefix, written, by), "fresh": fresh}
-            found.append((Call("Signature", (f"{place}{between}{{body}}",), parts), time))
+            found.append((CodeCall("Signature", (f"{place}{between}{{body}}",), parts), time))
     return found
 
 
 def _parts(name: str, prefix: str, written: str, by: str) -> dict[str, Any]:
-    parts: dict[str, Any] = {"at": Call("Header", (name,), {"prefix": prefix} if prefix else {})}
+    parts: dict[str, Any] = {"at": CodeCall("Header", (name,), {"prefix": prefix} if prefix else {})}
     if by != "hmac_sha256":
         parts["by"] = by
     if written != "hex":
@@ -229,6 +225,6 @@ def _digest_in(text: str) -> tuple[str, str] | tuple[None, None] | tuple[str, No
 
 
 def _code(value: Any) -> str:
-    if isinstance(value, Call):
+    if isinstance(value, CodeCall):
         return value.code
     return literal(value) if isinstance(value, str) else repr(value)

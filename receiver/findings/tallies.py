@@ -88,6 +88,28 @@ def by_kind(
     return [Tallied(at, "", kind, detail, int(number)) for at, kind, detail, number in rows]
 
 
+class SourceTotal(NamedTuple):
+    """How often something happened at a source, and the last minute in which it did."""
+
+    source: str
+    kind: str
+    detail: str
+    number: int
+    last: datetime
+
+
+def totals(
+    connection: Connection, sources: Sequence[str], kinds: Sequence[str], after: datetime, until: datetime
+) -> list[SourceTotal]:
+    """Sum the minutes of these sources and kinds from `after` on and before `until`, by source, kind and detail."""
+    columns = (TALLIES.c.source, TALLIES.c.kind, TALLIES.c.detail)
+    # Each source and kind is a range of the primary key.
+    wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.source.in_(sources), TALLIES.c.kind.in_(kinds))
+    found = select(*columns, func.sum(TALLIES.c.number), func.max(TALLIES.c.at, type_=TALLIES.c.at.type))
+    rows = connection.execute(found.where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until).group_by(*columns))
+    return [SourceTotal(source, kind, detail, int(number), last) for source, kind, detail, number, last in rows]
+
+
 def minutes_of(
     connection: Connection, source: str, kinds: Sequence[str], after: datetime, until: datetime
 ) -> list[datetime]:
@@ -100,9 +122,13 @@ def minutes_of(
     return sorted(found)
 
 
-def last(connection: Connection, source: str, kind: str, until: datetime) -> datetime | None:
+def last(
+    connection: Connection, source: str, kind: str, until: datetime, *, detail: str | None = None
+) -> datetime | None:
     """The last minute up to `until` with a tally of this kind; None if no tally by the minute is left."""
-    wanted = (TALLIES.c.span == 60, TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at <= until)
+    wanted = [TALLIES.c.span == 60, TALLIES.c.source == source, TALLIES.c.kind == kind, TALLIES.c.at <= until]
+    if detail is not None:
+        wanted.append(TALLIES.c.detail == detail)
     found = select(TALLIES.c.at).where(*wanted).order_by(TALLIES.c.at.desc()).limit(1)
     at: datetime | None = connection.execute(found).scalar()
     return at

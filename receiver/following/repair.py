@@ -17,7 +17,7 @@ from receiver.runs.actions import Asked, By, Effect, perform
 from receiver.worker.liveness import dead
 
 
-def retry_dead(database: Database, name: str, *, by: By) -> int:
+def retry_dead(database: Database, name: str, *, by: By, reason: str | None = None, key: str | None = None) -> int:
     """Make the follower's dead changes due, each followed by those that wait for it; return the number of dead ones.
 
     The follower's process posts them at its next poll. Raises `ConfigurationError` for an unknown follower.
@@ -26,10 +26,13 @@ def retry_dead(database: Database, name: str, *, by: By) -> int:
     def retry(connection: Connection, _: RowMapping) -> int:
         return dead_changes.retry(connection, name)
 
-    return _act(database, name, Asked(by=by, what="retry dead changes", arguments={"follower": name}), retry)
+    asked = Asked(by=by, what="retry dead changes", arguments={"follower": name}, reason=reason, key=key)
+    return _act(database, name, asked, retry)
 
 
-def drop_dead(database: Database, name: str, seq: int, *, by: By) -> None:
+def drop_dead(
+    database: Database, name: str, seq: int, *, by: By, reason: str | None = None, key: str | None = None
+) -> None:
     """Drop one dead change, so that the changes that wait for it are posted.
 
     Raises `ConfigurationError` if the follower has no dead change with this number.
@@ -42,7 +45,8 @@ def drop_dead(database: Database, name: str, seq: int, *, by: By) -> None:
             )
         return 1
 
-    _act(database, name, Asked(by=by, what="drop dead change", arguments={"follower": name, "seq": seq}), drop)
+    arguments = {"follower": name, "seq": seq}
+    _act(database, name, Asked(by=by, what="drop dead change", arguments=arguments, reason=reason, key=key), drop)
 
 
 def forget(database: Database, name: str, *, by: By) -> None:

@@ -149,6 +149,15 @@ def behind(connection: Connection, source: str, after: int, *, most: int, most_b
     return [Refusal.of(row) for row in connection.execute(found).mappings()]
 
 
+def found(connection: Connection, source: str, request_id: int | None) -> Refusal | None:
+    """One kept request of a source, the newest unless its id is given; None if there is none."""
+    wanted = select(REQUESTS).where(REQUESTS.c.source == source).order_by(REQUESTS.c.id.desc()).limit(1)
+    if request_id is not None:
+        wanted = wanted.where(REQUESTS.c.id == request_id)
+    row = connection.execute(wanted).mappings().one_or_none()
+    return None if row is None else Refusal.of(row)
+
+
 def take(connection: Connection, ids: Collection[int]) -> set[int]:
     """Drop these, which the same transaction accepts, and return the ids of those that still existed."""
     return set(connection.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(ids)).returning(REQUESTS.c.id)).scalars())

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.dialects.headers import NEVER_KEPT
-from receiver.errors import HookmirrorError, NotVerified, Refused
+from receiver.dialects.headers import NEVER_KEPT, captured_headers
+from receiver.errors import Captured, HookmirrorError, NotVerified, Refused
 from receiver.inbox import refused
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
@@ -37,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 #: The codes of refusals that a wrong secret causes.
 CODES = frozenset({"signature_wrong", "not_decryptable"})
+
+#: Captured requests of one source, and their bytes.
+MOST_CAPTURED, MOST_CAPTURED_SIZE = 50, 4 * 1024 * 1024
 
 #: Requests of one source, and bytes of all, that wait to be written.
 QUEUE, QUEUE_BYTES = 64, 8 * 1024 * 1024
@@ -120,9 +123,7 @@ class Keeper:
 
     def offer(self, request: Request, refusal: Refused) -> None:
         """Have a refused request kept, if another secret may verify it and there is room for it."""
-        if self._bounds is None or refusal.code not in CODES:
-            return
-        if not isinstance(refusal, NotVerified) or refusal.final:
+        if self._bounds is None or not (isinstance(refusal, Captured) or _is_of_wrong_secret(refusal)):
             return
         name = request.source.name
         with self._lock:
@@ -181,7 +182,8 @@ class Keeper:
             return
         try:
             with self._inbox.database.write() as connection:
-                refused.keep(connection, refusals, bounds)
+                for those, within in _by_bounds(refusals, bounds):
+                    refused.keep(connection, those, within)
         except Exception:
             for each in refusals:
                 metrics.REFUSED_LOST.labels(each.source, "database").inc()
@@ -206,13 +208,13 @@ class Keeper:
         verifier = source.dialect.verifier
         try:
             needed, body = signature_headers(verifier), waiting.request.body
+            if waiting.code == Captured.code:
+                headers = _with_target(captured_headers(waiting.request.headers), waiting.request.target)
+                return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
             # A body without the secret could not be verified again.
             holds_none = verifier.redact(body, source.credentials) == body
             if needed is not None and NEVER_KEPT.isdisjoint(needed) and holds_none:
-                headers = _chosen(source, waiting.request.headers, needed)
-                if b"?" in waiting.request.target:
-                    # The sender may have signed the URL, and only its query is not in the settings.
-                    headers = [*headers, (TARGET, waiting.request.target)]
+                headers = _with_target(_chosen(source, waiting.request.headers, needed), waiting.request.target)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
         except Exception as error:
             self._log.warning("cannot keep a refused request", about={"source": name}, error=told(error))
@@ -234,10 +236,28 @@ class Keeper:
             raise
 
 
+def _is_of_wrong_secret(refusal: Refused) -> bool:
+    """Whether another secret may verify the request."""
+    return refusal.code in CODES and isinstance(refusal, NotVerified) and not refusal.final
+
+
 def tell(source: str, verified: Reverified) -> None:
     """Log the result of verifying again."""
     if verified.number:
         log.info("kept requests verify with a new secret", source=source, **verified._asdict())
+
+
+def _by_bounds(refusals: Sequence[Refusal], bounds: Bounds) -> list[tuple[list[Refusal], Bounds]]:
+    """The requests to keep within these bounds, and those that are captured within closer ones."""
+    captured = [each for each in refusals if each.code == Captured.code]
+    others = [each for each in refusals if each.code != Captured.code]
+    closer = Bounds(min(bounds.number, MOST_CAPTURED), min(bounds.bytes, MOST_CAPTURED_SIZE), bounds.age)
+    return [(some, within) for some, within in ((others, bounds), (captured, closer)) if some]
+
+
+def _with_target(headers: RawHeaders, target: bytes) -> RawHeaders:
+    """The headers, and the query: the sender may have signed the URL, and only its query is not in the settings."""
+    return [*headers, (TARGET, target)] if b"?" in target else headers
 
 
 def _chosen(source: VerifiableSource, headers: RawHeaders, needed: Sequence[str]) -> RawHeaders:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from receiver.api.ask import SourceQuestions
 from receiver.api.exposition import Exposition
@@ -11,13 +12,16 @@ from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.resources import ApiParts
 from receiver.api.routes import Api
+from receiver.api.system import CheckShown, InstallationFacts
 from receiver.api.tokens import Tokens
 from receiver.dialects.sources import Source
+from receiver.findings import record, tallies
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.retries import RetrySchedule
 from receiver.provenance.why import explainer
 from receiver.runs.schedule import statuses
 from receiver.search.cursors import Cursors
+from receiver.server.doctor import examine_running
 from receiver.server.upkeep import facts_of
 from receiver.settings.settings import Settings
 from receiver.worker.processes import Wiring
@@ -55,7 +59,25 @@ def new_api(served: ServedParts, settings: Settings, sources: Mapping[str, Sourc
         wiring=Wiring.of(sources),
         warnings=served.warnings,
         questions=served.questions,
+        installation=_installation(served, settings, sources),
         explain=explainer(sources, RetrySchedule(attempts=settings.max_attempts)),
         reconciles=lambda now: statuses(served.inbox.database, sources, now=now),
     )
     return Api(Tokens(settings.secret_keys), served.reads, parts.resources())
+
+
+def _installation(served: ServedParts, settings: Settings, sources: Mapping[str, Source]) -> InstallationFacts:
+    def checks() -> list[CheckShown]:
+        found = examine_running(settings, sources, served.inbox.database)
+        return [CheckShown(each.subject, each.verdict, each.says) for each in found]
+
+    hours = settings.refused_retention_hours if settings.keep_refused else 0
+    kept = (
+        ("bodies", float(settings.body_retention_days)),
+        ("deliveries", float(settings.dedup_retention_days)),
+        ("refused requests", hours / 24),
+        ("tallies by the minute", tallies.MINUTES_KEPT / timedelta(days=1)),
+        ("tallies by the hour", tallies.HOURS_KEPT / timedelta(days=1)),
+        ("closed findings", record.KEPT / timedelta(days=1)),
+    )
+    return InstallationFacts(checks, kept)

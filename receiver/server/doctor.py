@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
@@ -49,7 +50,7 @@ class Check:
     doubtful: bool = False
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Literal["ok", "LOOK", "MEND"]:
         """The result in one word."""
         if not self.good:
             return "MEND"
@@ -69,6 +70,19 @@ def examine(load: Callable[[], Settings], *, beside: Path) -> Iterator[Check]:
     sources: dict[str, Source] = {}
     yield from _sources(settings, beside, sources)
     yield from _database(settings, sources)
+
+
+def examine_running(settings: Settings, sources: Mapping[str, Source], database: Database) -> Iterator[Check]:
+    """Run the checks of a process that works already: they read no settings and import no code.
+
+    Unlike `examine`, they take no lock of the database. Raises SQLAlchemy's error.
+    """
+    yield from _exposed(settings)
+    yield from _secret_key(settings)
+    for source in sources.values():
+        yield from _of_source(source)
+    yield from (Check("secrets", True, doubt, doubtful=True) for doubt in doubts_about_sources(sources))
+    yield from _work(database, settings, sources)
 
 
 def _exposed(settings: Settings) -> Iterator[Check]:
@@ -106,13 +120,19 @@ def _sources(settings: Settings, beside: Path, sources: dict[str, Source]) -> It
         except HookmirrorError as error:
             yield Check(f"source {name}", False, str(error))
             continue
-        secrets = len(built.credentials.secrets)
-        api = "with its API" if source.api_url else "without an API, so it can be neither hydrated nor reconciled"
-        unsigned = ", takes unsigned webhooks" if source.allow_unsigned else ""
-        yield Check(f"source {name}", True, f"speaks {built.dialect.name}, secrets: {secrets}{unsigned}, {api}")
-        yield from (Check(f"source {name}", True, doubt, doubtful=True) for doubt in source.doubts)
-        yield from _trust(built)
+        yield from _of_source(built)
     yield from (Check("secrets", True, doubt, doubtful=True) for doubt in doubts_about_sources(sources))
+
+
+def _of_source(source: Source) -> Iterator[Check]:
+    """Describe one usable source, with its doubts."""
+    settings, subject = source.settings, f"source {source.name}"
+    secrets = len(source.credentials.secrets)
+    api = "with its API" if settings.api_url else "without an API, so it can be neither hydrated nor reconciled"
+    unsigned = ", takes unsigned webhooks" if settings.allow_unsigned else ""
+    yield Check(subject, True, f"speaks {source.dialect.name}, secrets: {secrets}{unsigned}, {api}")
+    yield from (Check(subject, True, doubt, doubtful=True) for doubt in settings.doubts)
+    yield from _trust(source)
 
 
 def _trust(source: Source) -> Iterator[Check]:
@@ -175,6 +195,11 @@ def _contents(database: Database, settings: Settings, sources: Mapping[str, Sour
     schema.check()
     yield Check("database", True, "answers")
     yield Check("schema", True, f"is this release's: {schema.release}")
+    yield from _work(database, settings, sources)
+
+
+def _work(database: Database, settings: Settings, sources: Mapping[str, Source]) -> Iterator[Check]:
+    """Check what the processes do with the database."""
     yield _backlog(database, settings)
     yield from _strangers(database, settings)
     yield from _reconciles(database, sources)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from receiver import codec
-from receiver.dialects.headers import is_header_name
+from receiver.dialects.headers import HIDDEN, is_header_name
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.fixtures import headers_beside
@@ -21,6 +21,7 @@ from receiver.ingest.paths import HOOKS_PATH
 from receiver.loading import foreign_code
 from receiver.logs.safe_text import told_with_type
 from receiver.verify.request import WebhookRequest
+from receiver.verify.verifiers import headers_made_anew
 
 #: Seconds that the receiver may take to answer.
 SEND_TIMEOUT = 30.0
@@ -105,10 +106,13 @@ def headers_of(source: Source, what: str, given: Iterable[str]) -> dict[str, str
 def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_HEADERS) -> Sent:
     """Sign or encrypt the body and post it with these headers. Raises `HookmirrorError` if there is no answer."""
     verifier = source.dialect.verifier
+    anew = headers_made_anew(verifier)
+    # Those of a capture hold the signature and the time of another moment, and marks where secrets were.
+    sent = {name: value for name, value in headers.items() if name.lower() not in anew and value != HIDDEN}
     with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
         request = WebhookRequest(
             verifier.prepare(body, source.credentials),
-            [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            [(name.lower().encode(), value.encode()) for name, value in sent.items()],
             target=_target_of(url),
             public_url=source.credentials.public_url,
             at=datetime.now(UTC),
@@ -118,7 +122,7 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
         response = httpx.post(
             url,
             content=sealed,
-            headers={"content-type": "application/json", **headers, **signature},
+            headers=_on_the_wire({"content-type": "application/json"}, sent, signature),
             timeout=SEND_TIMEOUT,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -126,6 +130,12 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
             f"Nobody answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
         ) from None
     return Sent(response.status_code, response.text)
+
+
+def _on_the_wire(*parts: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """The headers of all parts, each name once: the last part that has it counts."""
+    found = {name.lower(): (name, value) for part in parts for name, value in part.items()}
+    return [(name.encode(), value.encode()) for name, value in found.values()]
 
 
 def _target_of(url: str) -> bytes:

@@ -21,6 +21,8 @@ class ConsoleSettings(BaseModel):
     #: Hours after which a session ends, and minutes without a page after which it does.
     console_session_hours: float = Field(default=12.0, gt=0, le=720)
     console_idle_minutes: float = Field(default=60.0, gt=0, le=43_200)
+    #: Pages of one process that are told at once what changed; all others ask by themselves now and then.
+    console_streams: int = Field(default=20, ge=0, le=1_000)
     #: Keep the bodies of webhooks from viewers; operators see them.
     console_hide_bodies: bool = False
     #: Addresses and networks of proxies that say who asks; without any, nobody is believed.

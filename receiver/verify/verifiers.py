@@ -97,3 +97,12 @@ def signature_headers(verifier: Verifier) -> tuple[str, ...] | None:
     """
     named: tuple[str, ...] | None = getattr(verifier, "signature_headers", None)
     return None if named is None else tuple(name.lower() for name in named)
+
+
+def headers_made_anew(verifier: Verifier) -> frozenset[str]:
+    """The headers with the signature and its time, in lower case, which a request that is sent again must not keep."""
+    place, fresh = getattr(verifier, "at", None), getattr(verifier, "fresh", None)
+    if place is None:
+        return frozenset(signature_headers(verifier) or ())
+    time = () if fresh is None or fresh.stands_in.kind != "header" else (fresh.stands_in.name,)
+    return frozenset(name.lower() for name in (*place.headers, *time))

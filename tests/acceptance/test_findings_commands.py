@@ -114,3 +114,22 @@ def test_where_all_is_well_nothing_needs_anybody(folder: Folder):
     folder.migrate()
     done = folder.run("findings")
     assert (done.returncode, done.stdout) == (0, "Nothing needs you.\n")
+
+
+def test_one_finding_one_refused_request_and_faults_are_shown_by_commands(folder: Folder):
+    with served_until_the_end(folder) as client:
+        assert [post(client, number, secret=NEW_SECRET) for number in range(4)] == [401] * 4
+        wait_until(lambda: folder.count(table="refused") == 4, "the requests to be kept")
+    kept = json.loads(folder.run("refused", "--json").stdout)["items"][0]
+    shown = folder.run("refused", "--show", kept["id"]).stdout
+    assert "signature_wrong" in shown
+    assert "The body begins (text):" in shown
+    gone = folder.run("refused", "--show", "1")
+    assert (gone.returncode, "No request 1 is kept" in gone.stderr) == (1, True)
+    found = findings(folder)[0]
+    assert found["says"] in folder.run("findings", found["id"]).stdout
+    unknown = folder.run("findings", "nothing")
+    assert (unknown.returncode, "There is no finding 'nothing'" in unknown.stderr) == (1, True)
+    assert folder.run("faults").stdout == "No dead delivery, no failing attempt.\n"
+    waiting = folder.run("retry", "1")
+    assert (waiting.returncode, "None of these deliveries waits" in waiting.stderr) == (1, True)

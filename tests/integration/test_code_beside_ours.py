@@ -46,7 +46,7 @@ def package(folder: Path, name: str) -> None:
     (folder / name / "mine.py").write_text(DIALECT)
 
 
-@pytest.mark.parametrize("name", ["handlers", "receiver", "simulator"])
+@pytest.mark.parametrize("name", ["handlers", "receiver", "simulator", "vendors"])
 def test_a_folder_with_the_name_of_a_package_of_ours_breaks_nothing_and_is_told(tmp_path, name):
     package(tmp_path, name)
     said = doctor(tmp_path)

@@ -143,7 +143,7 @@ def test_what_is_no_action_is_refused(shop: Shop, asked: str):
 
 
 def test_a_source_that_cannot_be_asked_is_told_with_what_to_set(shop: Shop):
-    answer = shop.visitor.post("/mirror/products/iimmpact/P1/ask")
+    answer = shop.visitor.press("/mirror/products/iimmpact/P1/ask")
     assert answer.status_code == 409
     assert "api_url" in text_of(answer.text)
 

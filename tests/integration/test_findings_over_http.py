@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from senders import SOURCES, body, sent
 from serving import Served, error, serving, wait_until
+from sqlalchemy import insert
 
 from receiver.api.tokens import Scope
 from receiver.findings.finding import Finding
 from receiver.findings.record import update_record
+from receiver.runs.tables import RUNS
 
 OLD = {**SOURCES, "sigma": {"secrets": ["the old secret"]}}
 
@@ -157,3 +159,43 @@ def test_faults_are_shown_by_source(mirror_url):
 def test_a_refusal_names_the_address_at_the_other_end_in_the_log(served: Served, capsys):
     served.post("sigma", b"{}")
     wait_until(lambda: "peer=" in (shown := capsys.readouterr().out) and "127.0.0.1" in shown, "the line")
+
+
+def test_a_finding_tells_what_else_changed_when_it_began_and_when_it_was_open_before(served: Served):
+    now = datetime.now(UTC)
+    with served.beside.write() as connection:
+        values = {"release": "0", "wiring": "x", "tally": {}, "total": 1, "done": 1, "arguments": {}}
+        times = {"planned_at": now, "started_at": now - timedelta(minutes=20), "started_by": "eve", "planned_by": "eve"}
+        connection.execute(insert(RUNS).values(kind="reconcile", sources=["sigma"], state="done", **values, **times))
+    found = Finding("one_cause", "sigma", now - timedelta(minutes=10), "It is so", "Mend it.")
+    for ago in (timedelta(days=2), timedelta()):
+        update_record(served.beside, [found], now=now - ago)
+        update_record(served.beside, [], now=now - ago + timedelta(minutes=4))
+    shown = served.get(f"/api/v1/findings/{found.id}").json()
+    assert [each["says"] for each in shown["circumstances"]] == ["eve started run 1, a reconcile of sigma"]
+    assert shown["circumstances"][0]["link"] == "/api/v1/runs/1"
+    assert len(shown["before"]) == 1
+
+
+def test_one_refused_request_is_shown_while_it_is_kept(served: Served):
+    refuse(served, 1)
+    (kept,) = served.get("/api/v1/refused").json()["items"]
+    assert served.get(f"/api/v1/refused/{kept['id']}").json() == kept
+    served.get("/api/v1/refused/sigma/drop", scope=Scope.OPERATE, method="POST")
+    answer = served.get(f"/api/v1/refused/{kept['id']}")
+    assert (answer.status_code, "it was dropped" in answer.json()["message"]) == (404, True)
+
+
+def test_several_deliveries_that_wait_are_tried_now_and_the_others_stay(served: Served):
+    waiting = [served.send("iimmpact", id=f"W{number}", key=f"w{number}") for number in range(2)]
+    other = served.send("iimmpact", id="O", key="o")
+    with served.beside.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE deliveries SET attempts = 1, due_at = '2099-01-01T00:00:00.000000Z' "
+            f"WHERE id IN ({', '.join(waiting)})"
+        )
+    path = f"/api/v1/try?ids={','.join([*waiting, other])}"
+    assert error(served.get(path, scope=Scope.OPERATE, method="POST")) == (400, "reason_wanted")
+    answer = served.get(f"{path}&reason=the+API+is+back", scope=Scope.OPERATE, method="POST")
+    assert (answer.status_code, answer.json()) == (202, {"status": "pending", "deliveries": 2})
+    assert all(served.delivery(each)["next_attempt_at"] < "2099" for each in waiting)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import followed
 import httpx
 import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
@@ -174,6 +175,27 @@ ASKED = [
     Asked(200, "/api/v1/changes?cursor=begin"),
     Asked(200, "/api/v1/changes?newest=true&whole=true&source=sticky"),
     Asked(410, "/api/v1/changes?after=9999"),
+    Asked(200, "/api/v1/changes/1"),
+    Asked(400, "/api/v1/changes/1?colour=red"),
+    Asked(401, "/api/v1/changes/1", scope=None),
+    Asked(404, "/api/v1/changes/9999"),
+    Asked(404, "/api/v1/changes/x"),
+    Asked(200, "/api/v1/followers"),
+    Asked(400, "/api/v1/followers?colour=red"),
+    Asked(401, "/api/v1/followers", scope=None),
+    Asked(200, "/api/v1/followers/erp/retry", "POST"),
+    Asked(200, "/api/v1/followers/erp/dead/1/drop", "POST"),
+    *(
+        each
+        for verb in ("retry", "dead/1/drop")
+        for each in (
+            Asked(400, f"/api/v1/followers/erp/{verb}?reason=no", "POST"),
+            Asked(401, f"/api/v1/followers/erp/{verb}", "POST", scope=None),
+            Asked(403, f"/api/v1/followers/erp/{verb}", "POST", scope=Scope.READ),
+            Asked(404, f"/api/v1/followers/nobody/{verb}", "POST"),
+            Asked(409, f"/api/v1/followers/erp/{verb}?idempotency_key=taken", "POST"),
+        )
+    ),
     Asked(200, "/api/v1/search?q=product:1"),
     Asked(400, "/api/v1/search"),
     Asked(401, "/api/v1/search", scope=None),
@@ -181,6 +203,13 @@ ASKED = [
     Asked(200, "/api/v1/stats"),
     Asked(400, "/api/v1/stats?colour=red"),
     Asked(401, "/api/v1/stats", scope=None),
+    Asked(200, "/api/v1/sources"),
+    Asked(400, "/api/v1/sources?colour=red"),
+    Asked(401, "/api/v1/sources", scope=None),
+    Asked(200, "/api/v1/sources/sigma"),
+    Asked(400, "/api/v1/sources/sigma?colour=red"),
+    Asked(401, "/api/v1/sources/sigma", scope=None),
+    Asked(404, "/api/v1/sources/nobody"),
     Asked(200, "/api/v1/findings"),
     Asked(200, "/api/v1/findings?all=true"),
     Asked(400, "/api/v1/findings?all=perhaps"),
@@ -198,6 +227,9 @@ ASKED = [
     Asked(200, "/api/v1/processes"),
     Asked(400, "/api/v1/processes?colour=red"),
     Asked(401, "/api/v1/processes", scope=None),
+    Asked(200, "/api/v1/system"),
+    Asked(400, "/api/v1/system?colour=red"),
+    Asked(401, "/api/v1/system", scope=None),
     Asked(200, "/api/v1/faults"),
     Asked(400, "/api/v1/faults?source=nobody"),
     Asked(401, "/api/v1/faults", scope=None),
@@ -240,8 +272,14 @@ ASKED_IN_VAIN = [
     *(Asked(503, f"/api/v1/catalog/{table}/made/1/why") for table in TABLES),
     Asked(503, "/api/v1/deliveries/1/changes"),
     Asked(503, "/api/v1/changes"),
+    Asked(503, "/api/v1/changes/1"),
+    Asked(503, "/api/v1/followers"),
+    Asked(503, "/api/v1/system"),
+    *(Asked(503, f"/api/v1/followers/erp/{verb}", "POST") for verb in ("retry", "dead/1/drop")),
     Asked(503, "/api/v1/search?q=A1"),
     Asked(503, "/api/v1/stats"),
+    Asked(503, "/api/v1/sources"),
+    Asked(503, "/api/v1/sources/sigma"),
     *(Asked(503, f"/api/v1/{noun}") for noun in ("findings", "faults", "tallies", "refused", "processes")),
     Asked(503, "/api/v1/findings/nothing"),
     Asked(503, "/api/v1/findings/nothing/acknowledge", "POST"),
@@ -303,6 +341,7 @@ def ids(served: Served) -> dict[str, str]:
     now = datetime.now(UTC)
     finding = Finding("one_cause", "sigma", now, "one delivery is dead", "Mend it.")
     update_record(served.beside, [finding], now=now)
+    followed.add(served.beside)
     served.post("sigma", b"\xff", {"X-Sigma-Signature": "sha256=" + "0" * 64})
     served.app._keeper.flush()
     refused = served.get("/api/v1/refused").json()["items"][0]["id"]
@@ -336,7 +375,18 @@ def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
     """A receiver whose tables have gone."""
     with lend_database(tmp_path_factory.mktemp("ill")) as url, serving(url) as running:
         with running.beside.write() as beside:
-            nouns = ("deliveries", "changes", "actions", "runs", "findings", "tallies", "refused", "processes")
+            nouns = (
+                "deliveries",
+                "changes",
+                "followers",
+                "dead_changes",
+                "actions",
+                "runs",
+                "findings",
+                "tallies",
+                "refused",
+                "processes",
+            )
             for name in (*nouns, *TABLES):
                 beside.execute(text(f"ALTER TABLE {name} RENAME TO {name}_away"))
         yield running

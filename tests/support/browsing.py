@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -20,6 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 #: Names of Chromium, the quickest first: the headless shell opens a page in a third of the time that the whole needs.
 CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -100,7 +101,12 @@ class Watch:
     def weights(self) -> dict[str, int]:
         """Bytes of everything that was loaded since this was asked, by address. Ask before going to another page."""
         responses, self.responses = self.responses, []
-        return {each.url: len(each.body()) for each in responses if each.status == 200}
+        weights = {}
+        # A stream has no end. What a page that was left still asked for is gone.
+        for each in (each for each in responses if each.status == 200 and not _is_stream(each)):
+            with suppress(PlaywrightError):
+                weights[each.url] = len(each.body())
+        return weights
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type not in {"error", "warning"}:
@@ -118,6 +124,10 @@ class Watch:
         self.responses.append(response)
         if response.status >= 400 and response.status not in self.expected:
             self.faults.append(f"status {response.status}: {response.request.method} {response.url}")
+
+
+def _is_stream(response: Response) -> bool:
+    return response.headers.get("content-type", "").startswith("text/event-stream")
 
 
 @dataclass

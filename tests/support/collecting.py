@@ -17,6 +17,7 @@ import stamina
 
 from receiver import Dialect, Event, Mirror
 from receiver.codec import decode
+from receiver.envelope import Bundle
 from receiver.mirror.rows import Key, MirrorRow, Write, sql_table
 from receiver.mirror.versions import Registers, row_status
 from receiver.settings.settings import SourceSettings
@@ -27,8 +28,9 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 
 def event_of(dialect: Dialect, body: bytes) -> Event[Any]:
-    """The event that a body announces, its data parsed as the handler wants it."""
-    envelope = dialect.read(body)
+    """The event that a body announces, the first of several, its data parsed as the handler wants it."""
+    read = dialect.read(body)
+    envelope = read.item(0) if isinstance(read, Bundle) else read
     handler = dialect.handler_for(envelope.event_type)
     assert handler is not None, envelope.event_type
     assert envelope.entity is not None

@@ -18,7 +18,12 @@ FILTERED = {
     "deliveries": [{"state": "dead"}, {"source": "iimmpact", "state": "ignored"}, {"event_type": "nothing.happened"}],
     "search": [{"q": "4711"}, {"q": "nothing is called so"}],
     "rows": [{"active": "false"}, {"sku": "nothing has it"}],
-    "refused": [{"source": "indexed"}],
+    "refused": [{"source": "indexed"}, {"source": "sigma"}],
+    "findings": [{"all": "true"}],
+    "faults": [{"source": "sigma"}],
+    "actions": [{"run": "999"}],
+    "source": [{"period": "week"}],
+    "changes": [{"source": "sigma"}, {"table": "records", "source": "iimmpact", "since": "1s"}],
 }
 
 
@@ -41,7 +46,15 @@ def parts_of(page: ConsolePage, stock: ConsoleStock) -> list[dict[str, str]]:
         return [{"table": table} for table in sorted({table for table, *_ in stock.rows.values()})]
     if "{name" in names or "{source" in names:
         return [{"name": name, "source": name} for name in stock.sources]
-    things = {"delivery": stock.deliveries, "run": stock.runs, "fault": stock.faults}
+    if "{seq" in names:
+        return [{"seq": stock.newest_change}]
+    things = {
+        "delivery": stock.deliveries,
+        "run": stock.runs,
+        "fault": stock.faults,
+        "finding": stock.findings,
+        "refused": stock.refused,
+    }
     kind = next((kind for kind in things if page.name.startswith(kind)), None)
     assert kind is not None, f"say in console_addresses.py what the address of the page {page.name} is made of"
     return [{"id": each} for each in things[kind].values()]
@@ -53,5 +66,7 @@ def addresses(page: ConsolePage, stock: ConsoleStock) -> Iterator[str]:
         quoted = {name: quote(text, safe="") for name, text in parts.items()}
         yield CONSOLE_PATH + filled(page.path, quoted)
     for query in FILTERED.get(page.name, []):
+        if query.get("source", stock.sources[0]) not in stock.sources:
+            continue
         quoted = {name: quote(text, safe="") for name, text in parts_of(page, stock)[0].items()}
         yield f"{CONSOLE_PATH}{filled(page.path, quoted)}?{urlencode(query)}"

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+import followed
 from hostile_texts import HOSTILE_BODIES, HOSTILE_TEXTS, as_body, hostile_event
 from senders import sent
 from serving import SECRET_KEY, Served, serving, wait_until
@@ -57,9 +58,24 @@ class ConsoleStock:
         return sorted(self.systems)
 
     @property
+    def newest_change(self) -> str:
+        return str(self.ask("/api/v1/changes?newest=true&limit=1")["items"][0]["seq"])
+
+    @property
     def faults(self) -> dict[str, str]:
         """The ids of faults by their causes."""
         return {each["cause"]: each["id"] for each in self.ask("/api/v1/faults")["items"]}
+
+    @property
+    def findings(self) -> dict[str, str]:
+        """The ids of findings by their rules."""
+        return {each["rule"]: each["id"] for each in self.ask("/api/v1/findings")["items"]}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The ids of the newest and the oldest kept request."""
+        kept = [each["id"] for each in self.ask("/api/v1/refused")["items"]]
+        return {"newest": kept[0], "oldest": kept[-1]}
 
     @property
     def site(self) -> str:
@@ -81,7 +97,7 @@ class ConsoleStock:
     def refuse(self, content: bytes, text: str) -> None:
         """Post what no secret verifies, with this text in the headers that are kept, as far as HTTP takes it."""
         name = "".join(letter for letter in text if " " <= letter <= "~")[:200].strip()
-        headers = {"X-Webhook-Signature": f"sha256={name}", "User-Agent": name or "-", "Content-Type": name or "-"}
+        headers = {"X-Webhook-Signature": f"sha256={'0' * 64}", "User-Agent": name or "-", "Content-Type": name or "-"}
         assert self.served.post(SOURCE, content, headers).status_code in (400, 401)
 
     def settle(self) -> None:
@@ -179,6 +195,7 @@ def _tell(stock: ConsoleStock) -> None:
     stock.runs["reconciled"] = stock.plan(kind="reconcile", source="sigma")
     stock.start(stock.runs["reconciled"], "the first look at the catalog")
     stock.runs["planned"] = stock.plan(state="dead", source=SOURCE)
+    followed.add(stock.served.beside)
     stock.examine()
 
 

@@ -11,8 +11,9 @@ from console_stock import ConsoleStock
 
 from receiver.console.page import ConsolePage
 
-#: Buttons that do nothing to deliveries, rows or sources: a search, filters, signing out, copying, and going somewhere.
-NO_DEEDS = frozenset({"Find", "Sign out", "copy", "See"})
+#: The addresses to which the forms of a page are posted, one for each button.
+POSTS = """() => [...document.querySelectorAll('form[method=post] button')]
+    .map(button => new URL(button.hasAttribute('formaction') ? button.formAction : button.form.action).pathname)"""
 
 
 @dataclass
@@ -22,8 +23,8 @@ class SeenPage:
     address: str
     heading: str
     footer: str
-    #: Labels of the buttons, and of the links that lead to the form of one.
-    buttons: frozenset[str]
+    #: The paths to which its buttons post.
+    posts: frozenset[str]
     #: Bytes of the page and of all that it loads.
     weight: int
     #: Elements that stick out of the window, by its width.
@@ -60,12 +61,11 @@ def _look(
     weights = browsing.watch.weights()
     # What is loaded once is kept by the browser, and counts for each page.
     assets.update({url: weight for url, weight in weights.items() if "/static/" in url})
-    buttons = page.locator("button:visible, a.button:visible").all_inner_texts()
     seen = SeenPage(
         address=address,
         heading=page.locator("main h1").inner_text(),
         footer=page.locator("footer").inner_text(),
-        buttons=frozenset(map(str.strip, buttons)) - NO_DEEDS,
+        posts=frozenset(page.evaluate(POSTS)),
         weight=sum({**weights, **assets}.values()),
     )
     for width in (DESKTOP, PHONE):

@@ -33,10 +33,10 @@ ELEMENTS = words("""
 """)
 ATTRIBUTES = HTMX_ATTRIBUTES | words("""
     action aria-controls aria-current aria-describedby aria-label aria-live autocomplete autofocus charset
-    checked class colspan content cols data-address data-label data-live datetime defer dir download for formaction height
-    hidden
-    href http-equiv id inputmode lang max maxlength method min minlength name nonce open pattern placeholder
-    preserveaspectratio rel required role rows scope selected src tabindex title type value viewbox width x y
+    checked class colspan content cols data-address data-label data-live datetime defer dir download for formaction
+    height hidden href http-equiv id inputmode lang max maxlength method min minlength name nonce open pattern
+    placeholder preserveaspectratio rel required role rows scope selected src tabindex title type value viewbox
+    width x y
 """)
 
 

@@ -85,7 +85,7 @@ BUTTONS = (
         path="/deliveries/{id}/try",
         label="Try it now",
         operation="try_delivery",
-        command="hookmirror replay {id}",
+        command="hookmirror retry {id}",
         says="It waits no longer for its next attempt.",
         then="/deliveries/{id}",
     ),

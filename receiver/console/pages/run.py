@@ -31,7 +31,7 @@ DEEDS = {
 }
 
 
-class ColumnChange(NamedTuple):
+class ForecastColumn(NamedTuple):
     """A column that a row would have another value in."""
 
     name: str
@@ -43,7 +43,7 @@ class ForeseenRow(NamedTuple):
     """A row of a forecast, and what would change in it."""
 
     row: ForecastRow
-    changes: list[ColumnChange]
+    changes: list[ForecastColumn]
 
 
 class RunShown(NamedTuple):
@@ -96,7 +96,7 @@ def show_one_run(visit: Visit) -> RunShown:
 def foreseen(row: ForecastRow) -> ForeseenRow:
     """A row with the columns that would have another value."""
     changes = [
-        ColumnChange(name, row.before.get(name), after)
+        ForecastColumn(name, row.before.get(name), after)
         for name, after in row.after.items()
         if row.before.get(name) != after
     ]

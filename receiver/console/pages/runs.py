@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from receiver.api.runs import Run, RunChanged, RunPage
+from receiver.api.runs import Run, RunChanged
 from receiver.api.stats import Statistics
 from receiver.console.lists import Listing, listing
 from receiver.console.page import Button, ConsolePage
+from receiver.console.periods import TypedRunPage
 from receiver.console.visit import Visit
 
 #: Runs of a page.
 RUNS_SHOWN = "50"
-
-
-class TypedRunPage(RunPage, frozen=True):
-    """A page whose items are values again."""
-
-    items: list[Run]
 
 
 class RunList(NamedTuple):

@@ -59,7 +59,7 @@
   // Live: the server hints that something changed, and the page is fetched again. Without hints it asks every 15 seconds.
   const live = document.getElementById("live");
   const parts = live?.dataset.live?.split(" ") ?? [];
-  let source = null, paused = false, lost = null, due = null;
+  let source = null, paused = false, lost = null, due = null, rest = 500;
   const say = (words, state) => {
     live.querySelector("span").textContent = ` · ${words}`;
     live.className = `live ${state}`;
@@ -70,13 +70,16 @@
     due = null;
     if (paused || document.hidden || isTyping() || !window.htmx) return;
     const open = opened();
+    const began = performance.now();
     await htmx.ajax("GET", location.href, { target: "#page", select: "#page", swap: "outerMorph" });
+    // However much happens, a page that is slow to make is asked for less often.
+    rest = Math.min(Math.max(500, 4 * (performance.now() - began)), 15000);
     for (const summary of document.querySelectorAll("#page details > summary"))
       if (open.has(summary.textContent)) summary.parentElement.open = true;
     const time = document.querySelector("#page footer time");
     if (time) live.querySelector("time").replaceWith(time.cloneNode(true));
   };
-  const refreshSoon = () => (due ??= setTimeout(refresh, 500));
+  const refreshSoon = () => (due ??= setTimeout(refresh, rest));
   const stop = () => {
     source?.close();
     source = null;

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import statistics
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
-from serving import Served
+from serving import Served, serving, wait_until
 from visiting import Visitor, visiting
 
 from receiver.console.live import MOST_OF_ONE
@@ -68,3 +71,66 @@ def test_all_streams_end_when_the_process_is_to_end(tmp_path: Path) -> None:
 def test_a_page_says_upon_which_hints_it_is_fetched_again(operator: Visitor) -> None:
     assert 'data-live="deliveries runs findings" data-address="/console/live"' in operator.page("/")
     assert "data-live" not in operator.page("/deliveries/1/replay")
+
+
+# ── many streams ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+#: Streams of the test, the acks of one batch, and batches before, beside and after the streams.
+MANY, ACKS, BATCHES = 200, 20, 3
+
+#: The share of their rate that acks must keep; the loose bound of a busy machine.
+KEPT_RATE = 0.5
+
+PROXY_SECRET = "the secret of a trusted proxy"
+
+
+def open_stream(served: Served, person: int) -> socket.socket:
+    """A stream of a person whom a trusted proxy vouches for, with what was answered to be read."""
+    connection = served.connect()
+    lines = ["GET /console/live HTTP/1.1", "Host: localhost", f"X-Forwarded-User: person-{person}"]
+    lines += [f"X-Hookmirror-Proxy-Secret: {PROXY_SECRET}", "", ""]
+    connection.sendall("\r\n".join(lines).encode())
+    return connection
+
+
+def status_of(connection: socket.socket) -> bytes:
+    return connection.recv(12)[9:12]
+
+
+def seconds_of_acks(served: Served, batch: str) -> float:
+    began = time.perf_counter()
+    for number in range(ACKS):
+        served.send("sigma", key=f"{batch}-{number}")
+    return time.perf_counter() - began
+
+
+def test_two_hundred_streams_slow_no_ack_and_one_more_is_refused(tmp_path: Path) -> None:
+    settings = {
+        "console": True,
+        "console_streams": MANY,
+        "console_trusted_proxies": ["127.0.0.1"],
+        "console_proxy_secret": PROXY_SECRET,
+    }
+    with serving(f"sqlite:///{tmp_path}/c.db", **settings) as served:
+        seconds_of_acks(served, "warm")
+        alone = [seconds_of_acks(served, f"before{turn}") for turn in range(BATCHES)]
+        with ExitStack() as streams:
+            for person in range(MANY):
+                # One after the other: so many reads at once would be refused, as those of pages are.
+                assert status_of(streams.enter_context(closing(open_stream(served, person)))) == b"200"
+            with closing(open_stream(served, MANY)) as one_more:
+                assert status_of(one_more) == b"204"
+            beside = [seconds_of_acks(served, f"beside{turn}") for turn in range(BATCHES)]
+        live = served.app._rest.console.live  # type: ignore[union-attr]
+        wait_until(lambda: not live._streams, "the streams to end with their connections")
+        alone += [seconds_of_acks(served, f"after{turn}") for turn in range(BATCHES)]
+        share = statistics.median(alone) / statistics.median(beside)
+        assert share >= KEPT_RATE, f"acks keep {share:.0%} of their rate beside {MANY} streams"
+        with closing(open_stream(served, 0)) as again:
+            assert status_of(again) == b"200"
+
+
+def test_without_streams_in_the_settings_every_page_asks_by_itself(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", console_streams=0) as (_, visitor):
+        assert visitor.get("/live").status_code == 204
+        assert "data-live" in visitor.page("/")

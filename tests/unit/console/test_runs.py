@@ -114,6 +114,19 @@ def test_a_run_that_another_operator_ended_is_a_page_that_says_so_and_leads_to_i
     assert f'href="/console/runs/{run}">See how it stands now' in answer.text
 
 
+def test_a_plan_that_two_operators_start_is_started_once_and_the_second_learns_by_whom(desk) -> None:
+    served, operator, _ = desk
+    other = Visitor(operator.base)
+    assert other.sign_in(Role.OPERATOR, "ops-2").status_code == 303
+    run = planned(served, operator, press(operator, "/runs", "Plan a prune"))
+    forms = [(person, *form(person.page(f"/runs/{run}"), "Start it")) for person in (operator, other)]
+    first, second = (person.post(path, **fields, reason="the disk is full") for person, path, fields in forms)
+    assert first.status_code == 303
+    assert (second.status_code, "started by ops-1" in text_of(second.text)) == (409, True)
+    in_state(served, run, "done")
+    other.close()
+
+
 def test_a_start_without_a_reason_asks_for_one(desk) -> None:
     served, operator, _ = desk
     run = planned(served, operator, press(operator, "/runs", "Plan a prune"))

@@ -1,0 +1,280 @@
+"""Sources over HTTP: how each one stands, its settings without secrets, and the handlers of its event types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from msgspec import Meta
+from msgspec.structs import asdict
+from sqlalchemy import Connection
+
+from receiver.api.findings import FindingShown, show_standing
+from receiver.api.lookup import Lookup
+from receiver.api.operations import Operation, Question
+from receiver.api.parameters import SOURCE
+from receiver.api.stats import Counts, SourceReconcile, SourceStatistics
+from receiver.api.tokens import Scope
+from receiver.dialects.sources import Source
+from receiver.errors import BadRequest, NotFound, Unavailable
+from receiver.findings import tallies
+from receiver.findings.gathering import Facts
+from receiver.findings.standing import standing
+from receiver.findings.tallies import SourceTotal
+from receiver.inbox.tables import State
+from receiver.ingest.paths import HOOKS_PATH
+from receiver.schemas import Moment, Shape
+
+LISTED_AT = "/api/v1/sources"
+
+#: The periods that are counted: of all sources, and of one.
+LIST_COUNTS, SOURCE_COUNTS = timedelta(hours=1), timedelta(days=1)
+
+#: How far back event types without a handler are looked for.
+UNHANDLED_SINCE = timedelta(days=30)
+
+#: The settings that are shown. All others stay hidden, so that a new one is no secret told by mistake.
+SHOWN_SETTINGS = (
+    *("dialect", "allow_unsigned", "cipher", "registered_url", "api_url", "api_lag_seconds", "reconcile"),
+    "secrets_file",
+)
+
+_COUNTED = ("accepted", "duplicate", "refused", "ended", "failed_attempt", "verified")
+
+
+class Health(StrEnum):
+    """How a source stands. Without any delivery that is unknown."""
+
+    WELL = "well"
+    UNWELL = "unwell"
+    UNKNOWN = "unknown"
+
+
+class SecretUse(Shape, frozen=True):
+    """How often a secret verified a webhook; the secret itself is not shown."""
+
+    position: Annotated[str, Meta(description="The position in the settings, 0 for the newest; or `unsigned`.")]
+    verified: int
+    last_at: Annotated[Moment | None, Meta(description="The minute of the last one, as far as it was looked for.")]
+    configured: Annotated[bool, Meta(description="Whether the settings have a secret at this position.")]
+
+
+class SourceShown(Shape, frozen=True):
+    """A source and how it stands."""
+
+    source: str
+    dialect: Annotated[str | None, Meta(description="Null for a source that is not in the settings.")]
+    health: Health
+    says: Annotated[str, Meta(description="The health in one sentence.")]
+    counted_from: Annotated[Moment, Meta(description="The beginning of the period that is counted.")]
+    came: Annotated[int, Meta(description="Webhooks that were accepted, duplicates included.")]
+    refused: int
+    failed: Annotated[int, Meta(description="Attempts that failed.")]
+    died: Annotated[int, Meta(description="Deliveries that ended as dead.")]
+    pending: Annotated[int, Meta(description="Deliveries that are not done yet.")]
+    dead: Annotated[int, Meta(description="All dead deliveries.")]
+    last_delivery_at: Moment | None
+    oldest_pending_seconds: float | None
+    freshness_seconds: Annotated[
+        float | None, Meta(description="Of the newest processed delivery: from its change to its end.")
+    ]
+    secrets: list[SecretUse]
+    reconcile: SourceReconcile | None
+    findings: list[FindingShown]
+
+
+class EventTypeHandler(Shape, frozen=True):
+    """The handler of an event type or of a family of them."""
+
+    event_type: str
+    handler: str
+
+
+class EventTypeIgnored(Shape, frozen=True):
+    """An event type whose deliveries were ignored for want of a handler."""
+
+    event_type: str
+    number: int
+    first: Moment
+    last: Moment
+    handler: Annotated[str | None, Meta(description="The handler that takes it by now; null if none does.")]
+
+
+class WholeSource(SourceShown, frozen=True):
+    """A source with its settings and event types."""
+
+    address: Annotated[str, Meta(description="The path of the address to give to the sender.")]
+    settings: Annotated[dict[str, Any], Meta(description="Without secrets.")]
+    can_list: Annotated[bool, Meta(description="Whether it can be reconciled.")]
+    handlers: list[EventTypeHandler]
+    ignored: Annotated[list[EventTypeIgnored], Meta(description="Of the last 30 days.")]
+
+
+class AllSources(Shape, frozen=True):
+    items: list[SourceShown]
+
+
+class Sources:
+    """Lists and shows sources: `/api/v1/sources`."""
+
+    def __init__(self, lookup: Lookup, facts: Facts, counts: Counts) -> None:
+        self._database = lookup.database
+        self._facts = facts
+        self._counts = counts
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                name="list_sources",
+                path=LISTED_AT,
+                summary="How each source stands: what came, what failed, and what needs a person",
+                answer=self.list_sources,
+                answers={200: AllSources},
+                scope=Scope.READ,
+                refusals=(BadRequest, Unavailable),
+            ),
+            Operation(
+                name="show_source",
+                path="/api/v1/sources/{source}",
+                summary="One source, with its settings without secrets and the handlers of its event types",
+                answer=self.show_source,
+                answers={200: WholeSource},
+                scope=Scope.READ,
+                parameters=(SOURCE,),
+                refusals=(BadRequest, NotFound, Unavailable),
+            ),
+        ]
+
+    def list_sources(self, _: Question) -> AllSources:
+        now = datetime.now(UTC)
+        found = self._counts.per_source(now=now, brief=True)
+        return AllSources(self._shown(found, now - LIST_COUNTS, now))
+
+    def show_source(self, asked: Question) -> WholeSource:
+        """Show one source. Raises `NotFound` if it is neither in the settings nor has a backlog."""
+        now, name = datetime.now(UTC), asked[SOURCE] or ""
+        found = [each for each in self._counts.per_source(now=now, brief=True) if each.source == name]
+        if not found:
+            raise NotFound(f"There is no source {name[:64]!r}: `{LISTED_AT}` lists them.", names=(LISTED_AT,))
+        [shown] = self._shown(found, now - SOURCE_COUNTS, now)
+        source = self._facts.sources.get(name)
+        with self._database.read() as connection:
+            secrets = [_with_last(connection, name, each, now) for each in shown.secrets]
+            ignored = _ignored(connection, name, source, now)
+        return WholeSource(
+            **{**asdict(shown), "secrets": secrets},
+            address=f"{HOOKS_PATH}{name}",
+            settings={} if source is None else harmless_settings(source),
+            can_list=source is not None and source.can_list(),
+            handlers=[] if source is None else _handlers(source),
+            ignored=ignored,
+        )
+
+    def _shown(self, found: Sequence[SourceStatistics], since: datetime, now: datetime) -> list[SourceShown]:
+        needs = [show_standing(each) for each in standing(self._database, self._facts, now=now)]
+        names = [each.source for each in found]
+        with self._database.read() as connection:
+            counted = tallies.totals(connection, names, _COUNTED, since, now)
+        return [self._one(each, needs, counted, since) for each in found]
+
+    def _one(
+        self,
+        each: SourceStatistics,
+        needs: Sequence[FindingShown],
+        counted: Sequence[SourceTotal],
+        since: datetime,
+    ) -> SourceShown:
+        source = self._facts.sources.get(each.source)
+        own = [total for total in counted if total.source == each.source]
+        findings = [finding for finding in needs if finding.source == each.source]
+        health, says = _health(each, findings, is_known=source is not None)
+        return SourceShown(
+            source=each.source,
+            dialect=None if source is None else source.dialect.name,
+            health=health,
+            says=says,
+            counted_from=since,
+            came=_sum(own, "accepted") + _sum(own, "duplicate"),
+            refused=_sum(own, "refused"),
+            failed=_sum(own, "failed_attempt"),
+            died=sum(total.number for total in own if total.kind == "ended" and total.detail.startswith(State.DEAD)),
+            pending=each.states[State.PENDING] + each.states[State.PROCESSING],
+            dead=each.states[State.DEAD],
+            last_delivery_at=each.last_delivery_at,
+            oldest_pending_seconds=each.oldest_pending_seconds,
+            freshness_seconds=each.freshness_seconds,
+            secrets=_secrets(source, own),
+            reconcile=each.reconcile,
+            findings=findings,
+        )
+
+
+def _health(each: SourceStatistics, findings: Sequence[FindingShown], *, is_known: bool) -> tuple[Health, str]:
+    if findings:
+        more = f" And {len(findings) - 1} more." if len(findings) > 1 else ""
+        says = findings[0].says
+        return Health.UNWELL, f"{says[:1].upper()}{says[1:]}{'' if says.endswith(('.', '?', '!')) else '.'}{more}"
+    if not is_known:
+        return Health.UNWELL, "It is not in the settings, and deliveries of it are not done."
+    if each.last_delivery_at is None:
+        return Health.UNKNOWN, "Nothing came yet."
+    return Health.WELL, "Nothing needs you."
+
+
+def _sum(totals: Sequence[SourceTotal], kind: str) -> int:
+    return sum(each.number for each in totals if each.kind == kind)
+
+
+def _secrets(source: Source | None, totals: Sequence[SourceTotal]) -> list[SecretUse]:
+    """Each secret of the settings in their order, then what else has verified webhooks."""
+    used = {each.detail: each for each in totals if each.kind == "verified"}
+    configured = [] if source is None else [str(position) for position in range(len(source.credentials.secrets))]
+    return [
+        SecretUse(
+            position,
+            used[position].number if position in used else 0,
+            used[position].last if position in used else None,
+            position in configured,
+        )
+        for position in [*configured, *sorted(used.keys() - set(configured))]
+    ]
+
+
+def _with_last(connection: Connection, source: str, use: SecretUse, now: datetime) -> SecretUse:
+    """The use with the last minute of all that are kept."""
+    last = use.last_at or tallies.last(connection, source, "verified", now, detail=use.position)
+    return SecretUse(use.position, use.verified, last, use.configured)
+
+
+def harmless_settings(source: Source) -> dict[str, Any]:
+    """The settings of the source that tell no secret; addresses without the parts that may hold one."""
+    given = source.settings.model_dump(mode="json", include=set(SHOWN_SETTINGS))
+    return {
+        name: _without_secrets(given[name]) if name.endswith("_url") else given[name]
+        for name in SHOWN_SETTINGS
+        if given.get(name) is not None
+    }
+
+
+def _without_secrets(url: str) -> str:
+    """The URL without user, password, query and fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _handlers(source: Source) -> list[EventTypeHandler]:
+    found = [EventTypeHandler(each.pattern.text, each.name) for each in source.dialect.handlers]
+    return sorted(found, key=lambda each: each.event_type)
+
+
+def _ignored(connection: Connection, name: str, source: Source | None, now: datetime) -> list[EventTypeIgnored]:
+    rows = tallies.details(connection, name, "unhandled", now - UNHANDLED_SINCE, now)
+    handlers = [None if source is None else source.dialect.handler_for(row["detail"]) for row in rows]
+    names = [None if handler is None else handler.name for handler in handlers]
+    return [
+        EventTypeIgnored(row["detail"], int(row["number"]), row["first"], row["last"], named)
+        for row, named in zip(rows, names, strict=True)
+    ]

@@ -1,0 +1,126 @@
+"""`hookmirror capture`: shows what an unknown sender posts, and writes it to files for `new-dialect` and `send`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from receiver.api.refused import show_refused
+from receiver.codec import encode
+from receiver.commands.new_dialect import write_files
+from receiver.commands.options import JsonFlag, once_source
+from receiver.commands.refused import MOST_REFUSED_LISTED
+from receiver.database.pages import read_page
+from receiver.dialects.capturing import CAPTURE_DIALECT
+from receiver.errors import ConfigurationError
+from receiver.fixtures import HEADERS_BESIDE
+from receiver.inbox import refused as kept_requests
+from receiver.inbox.refused import Refusal
+from receiver.logs.escapes import visible
+from receiver.logs.wording import counted
+from receiver.moments import time_text
+from receiver.server.runtime import Runtime, install
+
+UNVERIFIED = "This is not verified: anybody may have posted it. Nothing of it is in the mirror."
+
+
+def capture(
+    source: Annotated[str, typer.Argument(help="The source that captures.")],
+    request_id: Annotated[
+        int | None, typer.Argument(metavar="[ID]", help="The id of one captured request, to show it whole.")
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write its body there, its headers beside; the newest without ID."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what an unknown sender posts, and write it to files for new-dialect."""
+    runtime = install(quiet=True)
+    runtime.open()
+    once_source(runtime.database, runtime.sources, source)
+    if request_id is None and write is None:
+        _list_captured(runtime, source, as_json)
+        return
+    with runtime.database.read() as connection:
+        found = kept_requests.found(connection, source, request_id)
+    if found is None:
+        raise ConfigurationError(_nothing(runtime, source, request_id))
+    if write is not None:
+        _write(found, write)
+    elif as_json:
+        typer.echo(encode(_whole(found)))
+    else:
+        shown = _whole(found)
+        lines = [f"{name}: {visible(value)}" for name, value in headers_of(found).items()]
+        body = shown["body"] if shown["encoding"] == "hex" else "\n".join(map(visible, shown["body"].split("\n")))
+        typer.echo("\n".join([UNVERIFIED, f"{time_text(found.received_at)} {found.code}", *lines, "", body]))
+
+
+def headers_of(request: Refusal) -> dict[str, str]:
+    """The headers of a kept request, those that came twice joined."""
+    joined: dict[str, str] = {}
+    for name, value in request.headers:
+        # Our own notes, such as the query, begin with a colon.
+        if not name.startswith(b":"):
+            text, key = value.decode("utf-8", "replace"), name.decode("latin-1").lower()
+            joined[key] = f"{joined[key]}, {text}" if key in joined else text
+    return joined
+
+
+def _list_captured(runtime: Runtime, source: str, as_json: bool) -> None:
+    shown: list[Any] = []
+    wanted = kept_requests.listed(source=source, before=None)
+    read_page(runtime.database, wanted, lambda row: shown.append(show_refused(row)), limit=MOST_REFUSED_LISTED)
+    if as_json:
+        typer.echo(encode({"items": shown}))
+        return
+    if not shown:
+        typer.echo(_nothing(runtime, source, None))
+        return
+    typer.echo(UNVERIFIED)
+    for each in shown:
+        typer.echo(f"{each.id} {time_text(each.received_at)} {counted(each.size, 'byte')} {visible(each.begins)[:80]}")
+    typer.echo(f"hookmirror capture {source} {shown[0].id} shows one; --write captured.json writes it to files.")
+
+
+def _write(found: Refusal, file: Path) -> None:
+    beside = file.with_name(file.name.removesuffix(".json") + HEADERS_BESIDE)
+    headers = encode(headers_of(found)) + b"\n"
+    write_files(file.parent, {file.name: found.body, beside.name: headers})
+    typer.echo(f"Wrote {file} and {beside}. {UNVERIFIED}")
+    typer.echo(f"Next: hookmirror new-dialect NAME --from {file}")
+
+
+def _whole(found: Refusal) -> dict[str, Any]:
+    try:
+        body, encoding = found.body.decode(), "text"
+    except UnicodeDecodeError:
+        body, encoding = found.body.hex(), "hex"
+    return {
+        "id": str(found.id),
+        "source": found.source,
+        "received_at": found.received_at,
+        "code": found.code,
+        "verified": False,
+        "headers": headers_of(found),
+        "body": body,
+        "encoding": encoding,
+    }
+
+
+def _nothing(runtime: Runtime, source: str, request_id: int | None) -> str:
+    """Why there is nothing to show, and what to do."""
+    if request_id is not None:
+        return f"No request {request_id} of {source} is kept: `hookmirror capture {source}` lists those that are."
+    if not runtime.settings.keep_refused:
+        return "Nothing is captured, because `keep_refused` is false: set it to true."
+    known = runtime.sources.get(source)
+    if known is not None and known.dialect.name == CAPTURE_DIALECT:
+        return f"Nothing was captured yet: let the sender post to /hooks/{source}, and ask again after a second."
+    return (
+        f'Nothing of {source} is kept, and it does not capture: say dialect = "{CAPTURE_DIALECT}" in '
+        f"[sources.{source}], and restart `hookmirror serve`."
+    )

@@ -1,0 +1,148 @@
+"""`hookmirror new-dialect`: writes the module, a fixture and a test of a dialect, from a captured request."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib.machinery import PathFinder
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from receiver.codec import encode
+from receiver.commands.options import JsonFlag
+from receiver.dialects.sources import DIALECT_ENTRY_POINTS
+from receiver.drafting.captures import Capture, capture_of, read_capture
+from receiver.drafting.draft import Draft, draft
+from receiver.drafting.naming import snake_case
+from receiver.errors import ConfigurationError
+from receiver.fixtures import headers_beside
+from receiver.settings.account import lines_of_secrets
+from receiver.shadowing import OWN_PACKAGES
+
+#: Names that the drafted module uses, or the tests have a meaning for.
+_USED = frozenset({"read", "write", "each", "read_change", "conftest", "test", "tests", "fixtures"})
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def new_dialect(
+    name: Annotated[str, typer.Argument(help="The dialect's name, which is that of its module.")],
+    capture: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="The body of a captured webhook, its headers beside it."),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="A header of it; may be given several times.")
+    ] = None,
+    secrets_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its secret in a file, which confirms the signature.")
+    ] = None,
+    into: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write; here by default.")] = Path(),
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a dialect with a fixture and a test, guessed from a captured webhook."""
+    refuse_name(name, into)
+    if capture is None:
+        captured, origin = example_of(name, header or []), "an invented webhook"
+    else:
+        captured = read_capture(capture, headers_beside(capture), header or [])
+        origin = f"the captured webhook {capture.name}" if capture.name.isprintable() else "a captured webhook"
+    named = f"--secrets-file names {str(secrets_file)!r}"
+    secrets = lines_of_secrets(secrets_file, named=named, setting="--secrets-file") if secrets_file is not None else []
+    made = draft(name, captured, origin=origin, secrets=secrets)
+    write_files(into, made.files)
+    if as_json:
+        typer.echo(encode({"files": list(made.files), "guessed": made.guessed, "unknown": made.unknown}))
+    else:
+        typer.echo("\n".join(_told(name, made, into, is_invented=capture is None)))
+
+
+def refuse_name(name: str, folder: Path) -> None:
+    """Raises `ConfigurationError` for a name that no module, or no dialect, should have."""
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        likely = snake_case(name)
+        perhaps = f", such as {likely}" if likely != name and _NAME.fullmatch(likely) else ""
+        raise ConfigurationError(
+            "A dialect's name is that of its module: a small letter, then up to 39 small letters, digits and "
+            f"`_`{perhaps}."
+        )
+    if name in _USED or name in OWN_PACKAGES or name.startswith("test_"):
+        raise ConfigurationError(f"The name {name} has a meaning of its own here: choose another, such as my_{name}.")
+    taken = name in sys.stdlib_module_names or PathFinder.find_spec(name, _elsewhere(folder)) is not None
+    if taken:
+        raise ConfigurationError(
+            f"There is an installed module {name} already, and one of the two would be hidden: choose another name, "
+            f"such as my_{name}."
+        )
+    if name in {point.name for point in entry_points(group=DIALECT_ENTRY_POINTS)}:
+        raise ConfigurationError(
+            f"There is an installed dialect {name} already: choose another name, such as my_{name}."
+        )
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write these files below the folder, all or none. Raises `ConfigurationError` if one is there, or cannot be."""
+    there = [name for name in files if (folder / name).exists()]
+    if there:
+        raise ConfigurationError(
+            f"{' and '.join(there)} exist{'s' if len(there) == 1 else ''}, and nothing is overwritten: choose another "
+            "name, another folder with --into, or move what is there."
+        )
+    written: list[Path] = []
+    try:
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                written.append(path)
+                file.write(content)
+    except OSError as error:
+        for path in written:
+            with suppress(OSError):
+                path.unlink()
+        raise ConfigurationError(
+            f"{str(path)!r} cannot be written ({error.strerror}): make room or mend its folder, or choose another with "
+            "--into. Nothing was written."
+        ) from None
+
+
+def _elsewhere(folder: Path) -> list[str]:
+    """Where installed modules are."""
+    return [entry for entry in sys.path if entry and Path(entry).resolve() not in (folder.resolve(), Path().resolve())]
+
+
+def example_of(name: str, given: Iterable[str]) -> Capture:
+    """A webhook in the usual form, for a dialect that is begun without one."""
+    if list(given):
+        raise ConfigurationError("--header is one of the webhook in --from: name its file, too.")
+    body = {
+        "id": "m-1",
+        "type": "product.updated",
+        "timestamp": "2026-06-01T12:00:00Z",
+        "data": {"id": "A1", "name": "Lamp", "price": "19.90"},
+    }
+    header = f"x-{name.replace('_', '-')}-signature"
+    return capture_of(encode(body), {header: f"sha256={'0' * 64}"}, name="the example")
+
+
+def _told(name: str, made: Draft, into: Path, *, is_invented: bool) -> Iterable[Any]:
+    yield f"Wrote {', '.join(str(into / file) for file in made.files)}."
+    if is_invented:
+        yield "They speak of an invented webhook: replace what differs, or begin with --from and a captured one."
+    else:
+        yield "Guessed from one webhook. Compare it with the documentation of the sender:"
+        yield from (f"  {line}" for line in made.guessed)
+        yield "Not known from it:"
+        yield from (f"  {line}" for line in made.unknown)
+    yield f"Next: pytest {into / f'test_{name}.py'}; then, in the settings,"
+    yield f'  dialects = ["{name}:{name}"]'
+    yield f"  [sources.{name.replace('_', '-')}]"
+    yield f'  dialect = "{name}"'
+    signed = not any(line.startswith("proof:") for line in made.unknown)
+    yield '  secrets = ["…"]' if signed else "  allow_unsigned = true"

@@ -1,0 +1,60 @@
+"""`hookmirror sources`: shows how sources stand."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from receiver.codec import encode
+from receiver.commands.client import TokenOption, ToOption, client_of
+from receiver.commands.options import JsonFlag
+from receiver.commands.tables import print_table
+from receiver.logs.escapes import visible
+
+SOURCES_PATH = "/api/v1/sources"
+
+STANDING_COLUMNS = (
+    *("source", "dialect", "health", "last_delivery_at", "came", "refused", "failed", "pending", "dead"),
+    "freshness_seconds",
+)
+
+
+def sources(
+    source: Annotated[str | None, typer.Argument(help="Only this one, with its settings; all without it.")] = None,
+    to: ToOption = None,
+    token: TokenOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how sources stand; of one source also its settings without secrets, and its event types."""
+    asked = client_of(to, token)
+    if source is None:
+        found = asked.ask(SOURCES_PATH, {}, {})
+        if as_json:
+            typer.echo(encode(found))
+            return
+        print_table(STANDING_COLUMNS, [[each[name] for name in STANDING_COLUMNS] for each in found["items"]])
+        return
+    found = asked.ask(f"{SOURCES_PATH}/{{source}}", {"source": source}, {})
+    typer.echo(encode(found) if as_json else "\n".join(map(visible, _lines(found))))
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    """One source as lines of text."""
+    settings = [f"{name} = {encode(value).decode()}" for name, value in found["settings"].items()]
+    secrets = [
+        f"secret {each['position']}: {each['verified']} verified, last {each['last_at'] or 'never'}"
+        for each in found["secrets"]
+    ]
+    handled = [f"{each['event_type']}: {each['handler']}" for each in found["handlers"]]
+    ignored = [
+        f"{each['event_type']}: {each['number']} ignored, handler now: {each['handler'] or 'none'}"
+        for each in found["ignored"]
+    ]
+    head = [
+        f"{found['source']}, {found['dialect'] or 'in no settings'}: {found['health']}. {found['says']}",
+        f"Since {found['counted_from']}: {found['came']} came, {found['refused']} refused, {found['failed']} failed.",
+        f"Pending {found['pending']}, dead {found['dead']}; last delivery {found['last_delivery_at'] or 'never'}.",
+        f"Address for the sender: {found['address']}",
+    ]
+    return [*head, *settings, *secrets, *handled, *ignored]

@@ -1,0 +1,69 @@
+"""Followers: how far each one is behind the change feed, and the repair of what its target refused."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from receiver.api.followers import DeadChangeShown, FollowerList, FollowerShown
+from receiver.console.page import Button, ConsolePage
+from receiver.console.visit import Visit
+
+#: Dead changes that a page shows.
+DEAD_CHANGES_SHOWN = 100
+
+
+class FollowersShown(NamedTuple):
+    """What the template shows."""
+
+    followers: list[FollowerShown]
+    dead: list[DeadChangeShown]
+    #: How many dead and waiting changes there are in all.
+    number: int
+    #: Followers that hand nothing on at present.
+    troubled: list[str]
+
+
+def show_followers(visit: Visit) -> FollowersShown:
+    """All followers, and the first of their dead changes."""
+    found = visit.ask(FollowerList, "list_followers")
+    troubled = [each.name for each in found.followers if each.dead or each.trouble]
+    number = sum(each.dead + each.waiting for each in found.followers)
+    return FollowersShown(found.followers, found.dead[:DEAD_CHANGES_SHOWN], number, troubled)
+
+
+PAGES = (
+    ConsolePage(
+        name="followers",
+        path="/followers",
+        title="Followers",
+        template="followers.html",
+        operation="list_followers",
+        command="hookmirror follow --list",
+        show=show_followers,
+        live=("changes",),
+    ),
+)
+
+BUTTONS = (
+    Button(
+        name="retry_dead_changes",
+        path="/followers/{name}/retry",
+        label="Send the dead ones again",
+        operation="retry_dead_changes",
+        command="hookmirror follow --retry-dead --name {name}",
+        says="The follower sends its dead changes again, each followed by those that wait for it.",
+        then="/followers",
+        fields=("reason",),
+    ),
+    Button(
+        name="drop_dead_change",
+        path="/followers/{name}/dead/{seq}/drop",
+        label="Give this change up",
+        operation="drop_dead_change",
+        command="hookmirror follow --drop-dead {seq} --name {name}",
+        says="It was given up: those that waited for it are sent.",
+        then="/followers",
+        fields=("reason",),
+        confirms="The target never gets this change. Changes that wait for it are sent.",
+    ),
+)

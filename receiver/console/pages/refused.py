@@ -1,0 +1,142 @@
+"""Refused requests: how many by code, those that are kept, and verifying them again."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections import Counter
+from datetime import timedelta
+from typing import NamedTuple
+
+from receiver.api.parameters import SOURCE
+from receiver.api.refused import RefusedPage, RefusedRequest
+from receiver.api.stats import Statistics
+from receiver.console.bodies import ShownBody, shown_body
+from receiver.console.lists import FilterField, Listing, filter_fields, listing
+from receiver.console.page import Button, ConsolePage
+from receiver.console.visit import Visit
+from receiver.findings import tallies
+from receiver.inbox.refused import totals
+
+#: Items of a page, and how far back refusals are counted.
+REFUSED_SHOWN, REFUSED_COUNTED = "50", timedelta(days=1)
+
+
+class TypedRefusedPage(RefusedPage, frozen=True):
+    """A page whose items are values again."""
+
+    items: list[RefusedRequest]
+
+
+class RefusedList(NamedTuple):
+    """What the template shows."""
+
+    items: list[RefusedRequest]
+    fields: list[FilterField]
+    listing: Listing
+    #: Refused requests of the last day by code, the largest number first.
+    codes: list[tuple[str, int]]
+    #: Number of kept requests by source, of those that are listed.
+    kept: list[tuple[str, int]]
+    #: Those whose settings are there, so that their requests can be verified.
+    known: frozenset[str]
+
+
+class RefusedShown(NamedTuple):
+    """What the template of one shows."""
+
+    request: RefusedRequest
+    #: The beginning of the body; None where it is not shown to this person.
+    body: ShownBody | None
+    is_known: bool
+
+
+def show_refused_list(visit: Visit) -> RefusedList:
+    """What was refused in the last day, and the newest of those that are kept."""
+    page = visit.ask_listed(TypedRefusedPage, "list_refused", limit=REFUSED_SHOWN)
+    sources, only = _sources(visit), visit.query.get("source")
+    with visit.database.read() as connection:
+        # What was refused under no source's name is of the source "".
+        of = [only] if only else ["", *sources]
+        counted = tallies.by_kind(connection, of, ("refused",), visit.now - REFUSED_COUNTED, visit.now)
+        kept = [(each.source, each.number) for each in totals(connection) if only in (None, each.source)]
+    codes: Counter[str] = Counter()
+    for each in counted:
+        codes[each.detail] += each.number
+    return RefusedList(
+        items=page.items,
+        fields=filter_fields(visit, (SOURCE,)),
+        listing=listing(visit, REFUSED_PAGE, following=page.next),
+        codes=codes.most_common(),
+        kept=kept,
+        known=frozenset(sources),
+    )
+
+
+def show_one_refused(visit: Visit) -> RefusedShown:
+    """What is kept of one, with the first bytes of its body."""
+    found = visit.ask(RefusedRequest, "show_refused", id=visit.path["id"])
+    body = _beginning(found) if visit.sees_bodies else None
+    return RefusedShown(found, body, found.source in _sources(visit))
+
+
+def _beginning(request: RefusedRequest) -> ShownBody:
+    if request.begins_encoding == "hex":
+        return shown_body(b64encode(bytes.fromhex(request.begins)).decode(), "base64")
+    # What a stranger sent is never parsed.
+    return shown_body(request.begins, "utf-8", as_sent=True)
+
+
+def _sources(visit: Visit) -> list[str]:
+    return [each.source for each in visit.ask(Statistics, "show_stats", brief="true").sources]
+
+
+REFUSED_PAGE = ConsolePage(
+    name="refused",
+    path="/refused",
+    title="Refused requests",
+    template="refused.html",
+    operation="list_refused",
+    command="hookmirror refused",
+    show=show_refused_list,
+    menu="Refused",
+    options=(("source", ""),),
+    follows_in="cursor",
+    live=("findings",),
+)
+
+PAGES = (
+    REFUSED_PAGE,
+    ConsolePage(
+        name="refused_request",
+        path="/refused/{id}",
+        title="A refused request",
+        template="refused_request.html",
+        operation="show_refused",
+        command="hookmirror refused --show {id}",
+        show=show_one_refused,
+    ),
+)
+
+BUTTONS = (
+    Button(
+        name="verify_refused",
+        path="/refused/{source}/verify",
+        label="Verify again",
+        operation="verify_refused",
+        command="hookmirror refused {source} --verify",
+        says="They were verified with the present secrets: those that are authentic are deliveries now.",
+        then="/refused?source={source}",
+        fields=("reason",),
+    ),
+    Button(
+        name="drop_refused",
+        path="/refused/{source}/drop",
+        label="Drop them",
+        operation="drop_refused",
+        command="hookmirror refused {source} --drop",
+        says="They are dropped.",
+        then="/refused?source={source}",
+        fields=("reason",),
+        confirms="Kept requests are dropped for good: nothing can verify them any more.",
+    ),
+)

@@ -1,0 +1,93 @@
+"""Sources: how each one stands, one line each; and one source with its chart, secrets, event types and settings."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from receiver.api.runs import RunChanged
+from receiver.api.sources import AllSources, Health, SourceShown, WholeSource
+from receiver.console.page import Button, ConsolePage
+from receiver.console.periods import PERIOD, Chart, charted
+from receiver.console.visit import Visit, shaped
+
+
+class SourcesShown(NamedTuple):
+    """What the template of all shows."""
+
+    items: list[SourceShown]
+    unwell: int
+    #: How they stand, in one sentence.
+    says: str
+
+
+class SourcePage(NamedTuple):
+    """What the template of one shows."""
+
+    source: WholeSource
+    chart: Chart
+
+
+def show_sources(visit: Visit) -> SourcesShown:
+    """All sources, those that need somebody first."""
+    found = visit.ask(AllSources, "list_sources").items
+    order = {Health.UNWELL: 0, Health.UNKNOWN: 1, Health.WELL: 2}
+    unwell = sum(each.health is Health.UNWELL for each in found)
+    unknown = sum(each.health is Health.UNKNOWN for each in found)
+    return SourcesShown(sorted(found, key=lambda each: order[each.health]), unwell, _says(len(found), unwell, unknown))
+
+
+def _says(number: int, unwell: int, unknown: int) -> str:
+    silent = f" Nothing came yet from {unknown}." if unknown else ""
+    if unwell:
+        return f"{unwell} of {number} {'needs' if unwell == 1 else 'need'} you.{silent}"
+    return f"None of {number} needs you.{silent}"
+
+
+def show_one_source(visit: Visit) -> SourcePage:
+    """One source, with how it went."""
+    found = visit.ask(WholeSource, "show_source", source=visit.path["source"])
+    return SourcePage(found, charted(visit, [found.source], only=found.source, title=f"Deliveries of {found.source}"))
+
+
+def _planned(_: Visit, answer: Any) -> str:
+    return f"/runs/{quote(shaped(answer, RunChanged).run, safe='')}"
+
+
+PAGES = (
+    ConsolePage(
+        name="sources",
+        path="/sources",
+        title="Sources",
+        template="sources.html",
+        operation="list_sources",
+        command="hookmirror sources",
+        show=show_sources,
+        menu="Sources",
+        live=("deliveries", "runs", "findings"),
+    ),
+    ConsolePage(
+        name="source",
+        path="/sources/{source}",
+        title="A source",
+        template="source.html",
+        operation="show_source",
+        command="hookmirror sources {source}",
+        show=show_one_source,
+        parameters=(PERIOD,),
+        live=("deliveries", "runs", "findings"),
+    ),
+)
+
+BUTTONS = (
+    Button(
+        name="plan_reconcile",
+        path="/sources/{source}/reconcile",
+        label="Plan a reconcile",
+        operation="plan_run",
+        command="hookmirror runs plan reconcile {source}",
+        says="The plan is being made: nothing is changed before it is started.",
+        then=_planned,
+        given=(("kind", "reconcile"),),
+    ),
+)

@@ -1,0 +1,55 @@
+"""System: what must be mended in the installation, its processes, its database, and what is kept for how long."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from receiver.api.system import ProcessState, SystemShown
+from receiver.console.page import Button, ConsolePage
+from receiver.console.visit import Visit
+
+
+class SystemPage(NamedTuple):
+    """What the template shows."""
+
+    system: SystemShown
+    #: How it stands, in one sentence, and whether somebody is needed.
+    says: str
+    is_well: bool
+    #: Whether some process differs from the others, or refused its settings.
+    differs: bool
+
+
+def show_the_system(visit: Visit) -> SystemPage:
+    """The installation, what must be mended first."""
+    system = visit.ask(SystemShown, "show_system")
+    mend = sum(each.verdict == "MEND" for each in system.checks)
+    look = sum(each.verdict == "LOOK" for each in system.checks)
+    odd = sum(each.state is not ProcessState.ALIVE for each in system.processes)
+    said = [
+        f"{mend} {'check says' if mend == 1 else 'checks say'} what to mend." if mend else "Nothing must be mended."
+    ]
+    if look:
+        said.append(f"{look} {'is' if look == 1 else 'are'} worth a look.")
+    if odd:
+        said.append(f"{odd} of {len(system.processes)} processes {'is' if odd == 1 else 'are'} not alive and well.")
+    if not system.processes:
+        said.append("No process is registered.")
+    differs = any(each.differs or each.refused or each.needs_restart for each in system.processes)
+    return SystemPage(system, " ".join(said), not (mend or odd), differs)
+
+
+PAGES = (
+    ConsolePage(
+        name="system",
+        path="/system",
+        title="System",
+        template="system.html",
+        operation="show_system",
+        command="hookmirror doctor",
+        show=show_the_system,
+        menu="System",
+    ),
+)
+
+BUTTONS: tuple[Button, ...] = ()

@@ -1,0 +1,110 @@
+"""Periods: how it went in the last hour, day or week, as bars that lead to the deliveries behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from receiver.api.operations import Parameter
+from receiver.api.parameters import one_of
+from receiver.api.runs import Run, RunPage
+from receiver.console.charts import Bar, Segment, drawn
+from receiver.console.visit import Visit
+from receiver.findings import tallies
+from receiver.findings.counting import RUNNING
+
+
+class Period(StrEnum):
+    """How far back the chart goes."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+
+
+#: The length of each period, and that of one bar.
+PERIODS = {
+    Period.HOUR: (timedelta(hours=1), timedelta(minutes=1)),
+    Period.DAY: (timedelta(days=1), timedelta(minutes=20)),
+    Period.WEEK: (timedelta(days=7), timedelta(hours=2)),
+}
+
+PERIOD: Parameter[Period] = Parameter(
+    "period", {"type": "string", "enum": [*map(str, Period)]}, "How far back.", one_of(Period, "period"), Period.HOUR
+)
+
+#: What the chart shows, from the bottom up; the first three are states in which deliveries ended.
+CHARTED = ("processed", "ignored", "dead", "refused")
+
+#: Runs that are looked at for marks, newest first.
+MOST_MARKED_RUNS = "50"
+
+
+class Chart(NamedTuple):
+    """What the template draws and lists."""
+
+    period: Period
+    bars: list[Bar]
+    drawing: Markup
+
+
+class TypedRunPage(RunPage, frozen=True):
+    """A page whose items are values again."""
+
+    items: list[Run]
+
+
+def charted(visit: Visit, sources: Sequence[str], *, only: str | None = None, title: str) -> Chart:
+    """The chart of these sources in the period of the page; `only` is the one that its links lead to."""
+    period = visit.value(PERIOD)
+    length, width = PERIODS[period]
+    first = tallies.beginning(visit.now - length, width) + width
+    with visit.database.read() as connection:
+        counted = tallies.by_kind(connection, sources, ("ended", "refused"), first, visit.now)
+        ran = tallies.details(connection, "", RUNNING, first - width, visit.now)
+    numbers: dict[tuple[datetime, str], int] = {}
+    for each in counted:
+        kind = each.kind if each.kind == "refused" else each.detail.partition("/")[0]
+        key = (tallies.beginning(each.at, width), kind)
+        numbers[key] = numbers.get(key, 0) + each.number
+    began = [(row["first"], f"release {row['detail'].partition(' ')[0]} started") for row in ran]
+    # What ran at the beginning already has not started in this time.
+    started = [each for each in began if each[0] > min(at for at, _ in began)]
+    marks = _marks([*started, *_runs(visit, only)], width)
+    places = [first + place * width for place in range(int(length / width))]
+    bars = [_bar(visit, at, width, numbers, marks.get(at, ""), only) for at in places]
+    return Chart(period, bars, drawn(bars, title=f"{title} of the last {period}"))
+
+
+def _runs(visit: Visit, only: str | None) -> list[tuple[datetime, str]]:
+    found = visit.ask(TypedRunPage, "list_runs", limit=MOST_MARKED_RUNS).items
+    return [
+        (run.started_at, f"{run.kind} {run.id} started")
+        for run in found
+        if run.started_at is not None and (only is None or only in run.sources)
+    ]
+
+
+def _marks(events: Sequence[tuple[datetime, str]], width: timedelta) -> Mapping[datetime, str]:
+    """What happened in each span, in words."""
+    found: dict[datetime, list[str]] = {}
+    for at, says in events:
+        found.setdefault(tallies.beginning(at, width), []).append(says)
+    return {at: ", ".join(said) for at, said in found.items()}
+
+
+def _bar(
+    visit: Visit,
+    at: datetime,
+    width: timedelta,
+    numbers: Mapping[tuple[datetime, str], int],
+    mark: str,
+    only: str | None,
+) -> Bar:
+    segments = tuple(Segment(kind, numbers.get((at, kind), 0)) for kind in CHARTED)
+    link = visit.to("/deliveries", {"source": only, "from": at.isoformat(), "to": (at + width).isoformat()})
+    return Bar(at, segments, link, mark)

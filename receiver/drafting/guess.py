@@ -1,0 +1,84 @@
+"""The guess: all that a capture tells of how its sender speaks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from receiver.drafting.captures import Capture
+from receiver.drafting.code import fits_a_model, is_readable
+from receiver.drafting.columns import columns_of
+from receiver.drafting.event_types import EventTypes, guess_event_types, singular
+from receiver.drafting.members import GuessedEnvelope, Member, guess_envelope, items_in
+from receiver.drafting.naming import words_in
+from receiver.drafting.proofs import proof_of
+from receiver.errors import ConfigurationError
+
+#: Words in the names of headers that say what happened.
+_TOPICS = frozenset({"topic", "event", "action"})
+
+#: Words in the names of members that say nothing about what they hold.
+_NO_KIND = frozenset(
+    {
+        *("id", "uuid", "guid", "gid", "sku", "code", "key", "number", "slug"),
+        *("data", "object", "content", "entity", "entry", "body", "attributes", "details"),
+    }
+)
+
+
+class Guess:
+    """What is guessed of a sender from one captured request.
+
+    `name` is that of the dialect, and `secrets` confirm the signature. Raises `ConfigurationError` for a capture that
+    tells of no event.
+    """
+
+    def __init__(self, name: str, capture: Capture, secrets: Sequence[bytes] = ()) -> None:
+        self.name, self.capture = name, capture
+        found = items_in(capture.document)
+        self.items = None if found is None else (found[0],)
+        event = capture.document if found is None else next(iter(found[1]), None)
+        if not isinstance(event, dict) or not event:
+            raise ConfigurationError("The capture is a list without objects: capture a webhook that tells of an event.")
+        self.event = event
+        self.proof = proof_of(capture.headers, capture.body, secrets)
+        self.envelope = _usable(guess_envelope(event))
+        self.topic = self._topic()
+        self.types = self._event_types()
+        used = {each.path for each in _members(self.envelope)}
+        inside = {path[-1] for path in used if path[:-1] == self.envelope.data.path}
+        self.columns, self.left_out = columns_of(self.envelope.data.value, but=inside, kind=self.types.kind)
+
+    def _topic(self) -> str | None:
+        """The header that says what happened, where the body of one event does not; None without one."""
+        if self.envelope.event_type is not None or self.items is not None:
+            return None
+        named = [name for name in self.capture.headers if not _TOPICS.isdisjoint(words_in(name))]
+        return next((name for name in named if re.fullmatch(r"[\w./:-]{1,80}", self.capture.headers[name])), None)
+
+    def _event_types(self) -> EventTypes:
+        guess = self.envelope
+        about = guess.data.path[-1:] or (guess.entity_id.path[-1:] if guess.entity_id is not None else ())
+        words = [word for word in words_in(" ".join(about)) if word not in _NO_KIND]
+        kind = singular(words[-1] if words else "record")
+        if self.topic is not None:
+            return guess_event_types(self.capture.headers[self.topic], kind=kind)
+        if guess.event_type is None:
+            return guess_event_types(f"{kind}.updated", kind=kind)
+        if guess.resource is not None:
+            return guess_event_types(f"{guess.resource.value}.{guess.event_type.value}", kind=kind)
+        return guess_event_types(guess.event_type.value, kind=kind)
+
+
+def _members(guess: GuessedEnvelope) -> list[Member]:
+    found = (guess.event_type, guess.resource, guess.key, guess.entity_id, guess.time)
+    return [each for each in found if each is not None]
+
+
+def _usable(guess: GuessedEnvelope) -> GuessedEnvelope:
+    """The guess without a time that the code cannot read."""
+    time = guess.time
+    typed = time is not None and fits_a_model(guess) and len(time.path) == 1
+    if time is None or typed or is_readable(time, guess.time_form):
+        return guess
+    return GuessedEnvelope(guess.event_type, guess.resource, guess.key, guess.entity_id, None, guess.data)

@@ -1,0 +1,111 @@
+"""Drafted dialects run as they are written, side by side in one folder, and look as a formatter leaves them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from captured import CAPTURED
+
+from receiver.commands.new_dialect import example_of, refuse_name, write_files
+from receiver.drafting.captures import capture_of
+from receiver.drafting.draft import draft
+from receiver.errors import ConfigurationError
+
+
+def hookmirror(folder, *arguments):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOOKMIRROR_", "COV_"))}
+    command = [sys.executable, "-m", "receiver", "new-dialect", *arguments]
+    return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a dialect for each captured webhook, written by one process."""
+    folder = tmp_path_factory.mktemp("dialects")
+    for name, (body, headers) in CAPTURED.items():
+        write_files(folder, draft(name, capture_of(body.encode(), headers, name=name), origin="a test").files)
+    return folder
+
+
+def test_drafted_tests_are_green_at_once(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
+
+
+def test_drafted_code_is_formatted_and_clean(folder):
+    rules = ["--isolated", "--line-length", "120"]
+    for command in (["format", "--check"], ["check", "--select", "E,F,W,I,B,UP,SIM,RET"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, *rules, "."],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_command_tells_what_it_guessed_and_what_it_could_not(tmp_path):
+    body, headers = CAPTURED["kiln"]
+    (tmp_path / "captured.json").write_text(body)
+    (tmp_path / "captured.headers.json").write_text(json.dumps(headers))
+    done = hookmirror(tmp_path, "kiln", "--from", "captured.json")
+    assert done.returncode == 0, done.stderr
+    assert "event type: `what` (item.updated)" in done.stdout
+    assert "Not known from it:" in done.stdout
+    assert "[sources.kiln]" in done.stdout
+
+
+def test_files_that_exist_are_not_overwritten(tmp_path):
+    (tmp_path / "kiln.py").write_text("mine")
+    with pytest.raises(ConfigurationError, match="exists, and nothing is overwritten"):
+        write_files(tmp_path, {"kiln.py": b"", "test_kiln.py": b""})
+    assert [path.name for path in tmp_path.iterdir()] == ["kiln.py"]
+
+
+def test_without_a_capture_an_invented_webhook_is_the_example():
+    assert example_of("big_shop", []).headers == {"x-big-shop-signature": f"sha256={'0' * 64}"}
+    with pytest.raises(ConfigurationError, match="--from"):
+        example_of("shop", ["X-A: 1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("my-shop", "such as my_shop"),
+        ("Shop", "such as shop"),
+        ("1a", "small letter"),
+        ("", "small letter"),
+        ("a" * 41, "small letter"),
+        ("ключ", "small letter"),
+        ("../x", "small letter"),
+        ("class", "small letter"),
+        ("json", "installed module json"),
+        ("httpx", "installed module httpx"),
+        ("handlers", "a meaning of its own"),
+        ("read", "a meaning of its own"),
+        ("sigma", "installed dialect sigma"),
+    ],
+)
+def test_a_name_that_would_hide_or_break_something_is_refused(tmp_path, name, says):
+    with pytest.raises(ConfigurationError, match=says):
+        refuse_name(name, tmp_path)
+
+
+def test_nothing_is_left_of_files_that_cannot_all_be_written(tmp_path):
+    (tmp_path / "fixtures").write_text("a file where a folder should be")
+    with pytest.raises(ConfigurationError, match="Nothing was written"):
+        write_files(tmp_path, {"shop.py": b"", "fixtures/shop/a.json": b""})
+    assert not (tmp_path / "shop.py").exists()

@@ -1,0 +1,166 @@
+"""Akeneo: thin events of the Event Platform, several full ones in a body of the Events API, and the API."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from hmac import new as hmac
+
+import httpx
+import pytest
+from collecting import api
+from listings import listed_by
+from vendor_bodies import says_why
+
+from handlers.catalog import Group, Product
+from receiver import Wanted
+from receiver.errors import ApiError
+from receiver.reconcile import reconcile
+from receiver.testing import TEST_SECRET
+from vendors.akeneo import PLATFORM, akeneo, akeneo_events
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+CREATED, UPDATED = f"{PLATFORM}product.created", f"{PLATFORM}product.updated"
+
+
+def hook(**parts):
+    return {"id": "e1", "type": UPDATED, "time": "2026-06-01T12:00:00Z", "data": {"product": {"uuid": "u1"}}} | parts
+
+
+def event(**parts):
+    resource = {"uuid": "u1", "identifier": "lamp"}
+    own = {"action": "product.updated", "event_id": "e1", "event_datetime": "2026-06-01T12:00:00+00:00"}
+    return {**own, "data": {"resource": resource}} | parts
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"[]", "dict"),
+        ({}, "`type` is missing"),
+        (hook(id=None), "`id` is missing or not text"),
+        (hook(time="2026-06-01T12:00:00"), "needs its offset"),
+        (hook(data={"product": {}}), "has no uuid"),
+        (hook(data=["product"]), "has no uuid"),
+        (hook(type=f"{PLATFORM}product-model.updated"), "has no code"),
+    ],
+)
+def test_a_body_of_the_platform_that_cannot_be_read_says_why(body, says):
+    says_why(akeneo, body, says)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({}, "`events` is missing or not a list"),
+        ({"events": {}}, "`events` is missing or not a list"),
+        ({"events": [7]}, "dict"),
+        ({"events": [event(action=None)]}, "`action` is missing"),
+        ({"events": [event(event_id=1)]}, "`event_id` is missing or not text"),
+        ({"events": [event(event_datetime="2026-06-01T12:00:00")]}, "needs its offset"),
+        ({"events": [event(data=None)]}, "has no uuid or identifier"),
+    ],
+)
+def test_a_body_of_the_events_api_that_cannot_be_read_says_why(body, says):
+    says_why(akeneo_events, body, says)
+
+
+def test_one_event_that_cannot_be_read_is_dead_alone(webhooks):
+    events = [event(), event(event_id="e2", event_datetime="yesterday"), event(event_id="e3", data={"resource": {}})]
+    answer = webhooks.send_body("akeneo-events", json.dumps({"events": events}).encode())
+    webhooks.drain()
+    states = [webhooks.delivery(each["delivery"])["state"] for each in answer.body["deliveries"]]
+    assert states == ["processed", "dead", "dead"]
+    assert webhooks.row(Product, "u1").sku == "lamp"
+
+
+def test_an_event_in_another_body_is_a_duplicate(webhooks):
+    webhooks.send_body("akeneo-events", json.dumps({"events": [event()]}).encode())
+    again = webhooks.send_body("akeneo-events", json.dumps({"events": [event(), event(event_id="e2")]}).encode())
+    assert [each["status"] for each in again.body["deliveries"]] == ["duplicate", "accepted"]
+
+
+def test_a_product_of_before_uuids_is_known_by_its_identifier(webhooks):
+    body = {"events": [event(data={"resource": {"identifier": "lamp"}})]}
+    webhooks.send_body("akeneo-events", json.dumps(body).encode())
+    webhooks.drain()
+    assert webhooks.row(Product, "lamp").active
+
+
+def test_either_of_two_signature_headers_may_fit(webhooks):
+    webhooks.source("akeneo")
+    body = json.dumps(hook()).encode()
+    right = hmac(TEST_SECRET.encode(), body, sha256).hexdigest()
+    headers = {"X-AKENEO-SIGNATURE-PRIMARY": "0" * 64, "X-AKENEO-SIGNATURE-SECONDARY": right}
+    assert webhooks.post("akeneo", body, headers).status == 200
+
+
+def test_without_an_api_a_thin_event_says_that_the_thing_exists(webhooks):
+    webhooks.send("akeneo", CREATED, id="u1", at=NOON)
+    webhooks.drain()
+    assert (webhooks.row(Product, "u1").active, webhooks.row(Product, "u1").sku) == (True, None)
+
+
+# ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+PRODUCT = {"uuid": "u1", "identifier": "lamp", "parent": "m1", "enabled": False, "updated": "2026-06-01T13:00:00+00:00"}
+MODEL = {"code": "m1", "parent": None, "updated": "2026-06-01T13:00:00+00:00", "values": {}}
+
+
+def pim(request: httpx.Request) -> httpx.Response:
+    """A PIM with one product on the second page of its list, and one model."""
+    assert request.headers["Authorization"] == "Bearer key"
+    path = request.url.path.removeprefix("/v1")
+    if path == "/products-uuid" and "search_after" not in request.url.params:
+        href = f"{request.url.copy_merge_params({'search_after': 'u0'})}"
+        return httpx.Response(200, json={"_embedded": {"items": []}, "_links": {"next": {"href": href}}})
+    if path in ("/products-uuid", "/product-models"):
+        rows = [PRODUCT] if path == "/products-uuid" else [MODEL]
+        return httpx.Response(200, json={"_embedded": {"items": rows}, "_links": {}})
+    found = {"/products-uuid/u1": PRODUCT, "/product-models/m1": MODEL}.get(path)
+    said = f'"{path}" does not exist or you do not have permission to access it.'
+    return httpx.Response(200, json=found) if found else httpx.Response(404, json={"code": 404, "message": said})
+
+
+def test_a_thin_event_leaves_what_the_api_says_now(webhooks, with_api):
+    with_api("akeneo", pim)
+    webhooks.send("akeneo", UPDATED, id="u1", at=NOON)
+    webhooks.send("akeneo", UPDATED, id="u2", at=NOON)
+    webhooks.send("akeneo", f"{PLATFORM}product-model.updated", id="m1", at=NOON)
+    webhooks.drain()
+    row = webhooks.row(Product, "u1")
+    assert (row.sku, row.parent, row.lifecycle_state, row.changed_at) == ("lamp", "m1", "disabled", NOON + HOUR)
+    assert not webhooks.row(Product, "u2").active
+    assert webhooks.row(Group, "m1").sku == "m1"
+
+
+def test_a_404_of_another_kind_says_nothing(webhooks, with_api):
+    with_api("akeneo", lambda _: httpx.Response(404, json={"code": 404, "message": "No route found"}))
+    answer = webhooks.send("akeneo", UPDATED, id="u1", at=NOON)
+    webhooks.drain()
+    assert "check api_url" in webhooks.delivery(answer)["reason"]
+    assert webhooks.rows(Product) == []
+
+
+@pytest.mark.parametrize("dialect", [akeneo, akeneo_events], ids=lambda dialect: dialect.name)
+def test_every_row_of_the_lists_is_found_again_by_its_id(dialect):
+    client = api(dialect, pim, api_url="http://api.test/v1")
+    rows = list(listed_by(dialect, client))
+    assert [row.external_id for row in rows] == ["u1", "m1"]
+    for row in rows:
+        assert dialect.lookup_of.ask(client, Wanted(row.table, row.external_id)) == [row]
+    assert dialect.lookup_of.ask(client, Wanted(Product, "u2")) == []
+
+
+def test_reconcile_finds_what_never_arrived(webhooks, with_api):
+    reconcile(webhooks.database, with_api("akeneo", pim))
+    assert (webhooks.row(Product, "u1").parent, webhooks.row(Group, "m1").active) == ("m1", True)
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"_embedded": {"items": None}}])
+def test_an_answer_that_is_no_page_ends_the_walk(answer):
+    part = akeneo.listing_of.parts[0]
+    with pytest.raises(ApiError, match="undocumented shape"):
+        part.read(api(akeneo, lambda _: httpx.Response(200, json=answer)), None)

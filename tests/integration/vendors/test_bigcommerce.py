@@ -1,0 +1,140 @@
+"""BigCommerce: thin events, the signed id, and the API that says what holds now."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import httpx
+import pytest
+from collecting import api
+from vendor_bodies import says_why
+
+from handlers.catalog import Product, Variant
+from receiver import Wanted
+from receiver.errors import ApiError
+from receiver.reconcile import reconcile
+from vendors.bigcommerce import bigcommerce
+from vendors.tables import StockLevel
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def hook(**parts):
+    return {"scope": "store/product/updated", "data": {"type": "product", "id": 205}, "created_at": 1780000000} | parts
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"[]", "dict"),
+        ({}, "`scope` is missing"),
+        (hook(scope=7), "`scope` is missing or not text"),
+        (hook(created_at="1780000000"), "whole seconds"),
+        (hook(created_at=None), "whole seconds"),
+        (hook(data={"type": "product"}), "has no id"),
+        (hook(data={"type": "product", "id": 1.5}), "is not a valid id"),
+        (hook(data={"type": "sku", "id": 1}), "has no product_id"),
+        (hook(data={"type": "sku", "id": 1, "sku": [2]}), "has no product_id"),
+        (hook(scope="store/sku/deleted", data={"type": "sku", "id": 1, "inventory": {"product_id": 2}}), "variant_id"),
+    ],
+)
+def test_a_body_that_cannot_be_read_says_why(body, says):
+    says_why(bigcommerce, body, says)
+
+
+def test_the_signed_id_makes_a_repetition_a_duplicate(webhooks):
+    body = b'{"scope": "store/product/created", "data": {"type": "product", "id": 205}, "created_at": 1780000000}'
+    sent = [webhooks.send_body("bigcommerce", body, headers={"webhook-id": name}) for name in ("m1", "m1", "m2")]
+    assert [answer.body["status"] for answer in sent] == ["accepted", "duplicate", "accepted"]
+
+
+def test_without_an_api_a_quantity_is_not_applied_and_the_reason_says_so(webhooks):
+    answer = webhooks.send("bigcommerce", "store/product/inventory/updated", id="205", at=NOON)
+    webhooks.drain()
+    delivery = webhooks.delivery(answer)
+    assert (delivery["state"], "set api_url" in delivery["reason"]) == ("ignored", True)
+
+
+# ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+LAMP = {
+    "id": 205,
+    "name": "Lamp",
+    "sku": "L",
+    "price": 19.90,
+    "is_visible": False,
+    "inventory_tracking": "variant",
+    "date_modified": "2026-06-01T13:00:00+00:00",
+    "variants": [
+        {"id": 509, "sku": "L-R", "price": None, "inventory_level": 3},
+        {"id": 510, "sku": "", "price": 21, "inventory_level": 0},
+    ],
+}
+
+
+def store(request: httpx.Request) -> httpx.Response:
+    """A store with one product."""
+    assert request.headers["X-Auth-Token"] == "key"
+    if request.url.path == "/v1/catalog/products":
+        pages = {"total": 1, "current_page": 1, "total_pages": 1}
+        return httpx.Response(200, json={"data": [LAMP], "meta": {"pagination": pages}})
+    if request.url.path == "/v1/catalog/products/205":
+        return httpx.Response(200, json={"data": LAMP, "meta": {}})
+    return httpx.Response(404, json={"status": 404, "title": "The requested Product was not found", "type": "x"})
+
+
+@pytest.mark.parametrize("event_type", ["store/product/updated", "store/product/inventory/order/updated"])
+def test_an_event_leaves_what_the_api_says_now(webhooks, with_api, event_type):
+    with_api("bigcommerce", store)
+    webhooks.send("bigcommerce", event_type, id="205", at=NOON)
+    webhooks.drain()
+    row, price = webhooks.row(Product, "205"), Decimal("19.9")
+    assert (row.name, row.price, row.lifecycle_state, row.changed_at) == ("Lamp", price, "hidden", NOON + HOUR)
+    assert [(each.sku, each.price) for each in webhooks.rows(Variant)] == [("L-R", price), (None, Decimal(21))]
+    assert [each.available for each in webhooks.rows(StockLevel)] == [Decimal(3), Decimal(0)]
+
+
+def test_a_variant_that_the_api_no_longer_names_is_gone(webhooks, with_api):
+    before = {**LAMP, "date_modified": None, "variants": [*LAMP["variants"], {"id": 511}]}
+    answers = iter([before, LAMP])
+    with_api("bigcommerce", lambda _: httpx.Response(200, json={"data": next(answers)}))
+    for at in (NOON - HOUR, NOON):
+        webhooks.send("bigcommerce", "store/product/updated", id="205", at=at)
+        webhooks.drain()
+    assert [(row.external_id, row.active) for row in webhooks.rows(Variant)] == [
+        ("509", True),
+        ("510", True),
+        ("511", False),
+    ]
+
+
+def test_a_product_that_the_api_does_not_have_is_gone(webhooks, with_api):
+    with_api("bigcommerce", store)
+    webhooks.send("bigcommerce", "store/product/updated", id="206", at=NOON)
+    webhooks.drain()
+    assert not webhooks.row(Product, "206").active
+
+
+def test_a_404_of_another_kind_says_nothing(webhooks, with_api):
+    with_api("bigcommerce", lambda _: httpx.Response(404, json={"title": "Not found"}))
+    answer = webhooks.send("bigcommerce", "store/product/updated", id="205", at=NOON)
+    webhooks.drain()
+    assert "check api_url" in webhooks.delivery(answer)["reason"]
+    assert webhooks.rows(Product) == []
+
+
+def test_reconcile_finds_what_never_arrived(webhooks, with_api):
+    reconcile(webhooks.database, with_api("bigcommerce", store))
+    assert webhooks.row(Product, "205").name == "Lamp"
+    assert webhooks.row(StockLevel, "509").available == Decimal(3)
+
+
+def test_one_product_is_asked_for_with_its_variants():
+    client = api(bigcommerce, store, api_url="http://api.test/v1")
+    assert bigcommerce.lookup_of is not None
+    found = bigcommerce.lookup_of.ask(client, Wanted(Product, "205"))
+    assert [row.external_id for row in found] == ["205", "509", "509", "510", "510"]
+    with pytest.raises(ApiError, match="undocumented shape"):
+        bigcommerce.lookup_of.ask(api(bigcommerce, lambda _: httpx.Response(200, json={})), Wanted(Product, "205"))

@@ -1,0 +1,144 @@
+"""Stripe: products and prices, their times in whole seconds, and the API."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import httpx
+import pytest
+from collecting import api
+from listings import listed_by
+from vendor_bodies import rows_of, says_why
+
+from handlers.catalog import Product
+from receiver import Wanted
+from receiver.errors import ApiError
+from receiver.reconcile import reconcile
+from vendors.stripe import stripe
+from vendors.tables import Price
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def event(event_type: str = "product.updated", **parts):
+    thing = {"id": "prod_1", "object": "product", "name": "Lamp"}
+    return {"id": "evt_1", "type": event_type, "created": 1780000000, "data": {"object": thing}} | parts
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"[]", "dict"),
+        ({}, "`type` is missing"),
+        (event(id=None), "`id` is missing or not text"),
+        (event(id=7), "`id` is missing or not text"),
+        (event(type=["product.updated"]), "`type` is missing or not text"),
+        (event(created=None), "whole seconds"),
+        (event(created=True), "whole seconds"),
+        (event(created=1780000000.5), "whole seconds"),
+        (event(created=10**30), "no calendar"),
+        (event(created=0), "1970"),
+        (event(created="2026-06-01T12:00:00"), "needs its offset"),
+        (event(data=None), "has no id"),
+        (event(data={"object": []}), "has no id"),
+        (event("price.updated", data={"object": {"id": "price_1", "product": {"name": "no id"}}}), "product"),
+        (event(data={"object": {"id": "prod_1", "active": "perhaps"}}), "active"),
+    ],
+)
+def test_a_body_that_cannot_be_read_says_why(body, says):
+    says_why(stripe, body, says)
+
+
+def price(**members):
+    return rows_of(stripe, event("price.updated", data={"object": {"id": "price_1", **members}}))["prices", "price_1"]
+
+
+@pytest.mark.parametrize(
+    ("members", "kept"),
+    [
+        ({"unit_amount": 1000, "unit_amount_decimal": "1000"}, "1000"),
+        ({"unit_amount": None, "unit_amount_decimal": "0.05"}, "0.05"),
+        ({"unit_amount": "1000"}, "1000"),
+        ({"unit_amount": 9007199254740993}, "9007199254740993"),
+        ({"unit_amount": None, "unit_amount_decimal": None}, None),
+        ({"unit_amount": {"tiers": []}}, None),
+    ],
+)
+def test_an_amount_is_exact_as_number_or_text_and_unknown_otherwise(members, kept):
+    assert price(**members)["unit_amount"] == (None if kept is None else Decimal(kept))
+
+
+def test_the_product_of_a_price_may_be_expanded():
+    assert price(product={"id": "prod_1", "name": "Lamp"})["product"] == "prod_1"
+
+
+def test_a_thin_event_of_the_second_api_is_ignored(webhooks):
+    body = b'{"id": "evt_2", "object": "v2.core.event", "type": "v2.core.x", "created": "2026-06-01T12:00:00.000Z"}'
+    answer = webhooks.send_body("stripe", body)
+    webhooks.drain()
+    assert webhooks.delivery(answer)["state"] == "ignored"
+
+
+def test_the_same_event_sent_again_is_a_duplicate_although_its_body_differs(webhooks):
+    first = webhooks.send("stripe", "product.updated", id="prod_1", at=NOON, data={"name": "Lamp"})
+    again = webhooks.send("stripe", "product.updated", id="prod_1", at=NOON, data={"name": "Lamp"})
+    assert [first.body["status"], again.body["status"]] == ["accepted", "duplicate"]
+
+
+def test_a_late_update_does_not_revive(webhooks):
+    webhooks.send("stripe", "product.deleted", id="prod_1", at=NOON)
+    webhooks.send("stripe", "product.updated", id="prod_1", at=NOON - timedelta(seconds=1), data={"name": "Lamp"})
+    webhooks.drain()
+    assert not webhooks.row(Product, "prod_1").active
+
+
+# ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+PRODUCT = {"id": "prod_1", "name": "Lamp", "active": False, "updated": 1780000000}
+PRICE = {"id": "price_1", "product": "prod_1", "currency": "eur", "unit_amount": 1990, "active": True}
+
+
+def account(request: httpx.Request) -> httpx.Response:
+    """An account with one product and two prices, a page for each."""
+    assert request.headers["Authorization"] == "Bearer key"
+    path, after = request.url.path.removeprefix("/v1"), request.url.params.get("starting_after")
+    if path == "/products":
+        return httpx.Response(200, json={"data": [PRODUCT], "has_more": False})
+    if path == "/prices":
+        row = PRICE if after is None else PRICE | {"id": "price_2"}
+        return httpx.Response(200, json={"data": [row], "has_more": after is None})
+    found = {"/products/prod_1": PRODUCT, "/prices/price_1": PRICE, "/prices/price_2": PRICE | {"id": "price_2"}}
+    found["/products/prod_3"] = {"id": "prod_3", "deleted": True}
+    if path in found:
+        return httpx.Response(200, json=found[path])
+    return httpx.Response(404, json={"error": {"code": "resource_missing", "type": "invalid_request_error"}})
+
+
+def test_every_row_of_the_lists_is_found_again_by_its_id():
+    client = api(stripe, account, api_url="http://api.test/v1")
+    rows = list(listed_by(stripe, client))
+    assert [row.external_id for row in rows] == ["prod_1", "price_1", "price_2"]
+    assert stripe.lookup_of is not None
+    for row in rows:
+        assert stripe.lookup_of.ask(client, Wanted(row.table, row.external_id)) == [row]
+
+
+@pytest.mark.parametrize("external_id", ["prod_2", "prod_3"])
+def test_a_product_that_is_missing_or_marked_deleted_is_gone(external_id):
+    client = api(stripe, account, api_url="http://api.test/v1")
+    assert stripe.lookup_of is not None
+    assert stripe.lookup_of.ask(client, Wanted(Product, external_id)) == []
+
+
+def test_a_404_of_another_kind_is_not_gone():
+    client = api(stripe, lambda _: httpx.Response(404, text="nothing here"))
+    assert stripe.lookup_of is not None
+    with pytest.raises(ApiError, match="check api_url"):
+        stripe.lookup_of.ask(client, Wanted(Product, "prod_1"))
+
+
+def test_reconcile_finds_what_never_arrived(webhooks, with_api):
+    reconcile(webhooks.database, with_api("stripe", account))
+    assert webhooks.row(Product, "prod_1").lifecycle_state == "archived"
+    assert webhooks.row(Price, "price_2").unit_amount == Decimal(1990)

@@ -1,0 +1,168 @@
+"""WooCommerce: what a body says by its shape, the unsigned ping, deletes without a time, and the API."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import httpx
+import pytest
+from collecting import api, quick_retries
+from vendor_bodies import rows_of, says_why
+
+from handlers.catalog import Product, Variant
+from receiver import Wanted
+from receiver.errors import ApiError
+from receiver.reconcile import reconcile
+from vendors.tables import StockLevel
+from vendors.woocommerce import woocommerce
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SHIRT = {"id": 7, "name": "Shirt", "type": "simple", "sku": "S-1", "price": "19.90", "status": "publish"}
+SHIRT |= {"date_modified_gmt": "2026-06-01T12:00:00"}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"[]", "dict"),
+        ({}, "has no id"),
+        ({"id": None}, "has no id"),
+        ({"id": [7]}, "is not a valid id"),
+        ({"id": 7, "sku": "x", "type": "simple"}, "`date_modified_gmt` is not the time of a change"),
+        (SHIRT | {"date_modified_gmt": None}, "`date_modified_gmt` is not the time of a change"),
+        (SHIRT | {"date_modified_gmt": "0000-00-00T00:00:00"}, "`date_modified_gmt`"),
+        (SHIRT | {"date_modified_gmt": 1780000000}, "ISO 8601"),
+        (SHIRT | {"type": "variation", "parent_id": {}}, "parent_id"),
+    ],
+)
+def test_a_body_that_cannot_be_read_says_why(body, says):
+    says_why(woocommerce, body, says)
+
+
+@pytest.mark.parametrize(("price", "kept"), [("", None), ("1e400000", None), (19.90, "19.9"), ("19.90", "19.90")])
+def test_a_price_is_exact_and_an_empty_one_unknown(price, kept):
+    row = rows_of(woocommerce, SHIRT | {"price": price})["products", "7"]
+    assert row["price"] == (None if kept is None else Decimal(kept))
+
+
+def test_ids_above_two_to_the_53_keep_every_digit():
+    assert ("products", "9007199254740993") in rows_of(woocommerce, b'{"id": 9007199254740993}')
+
+
+def test_a_time_is_read_as_utc_and_not_as_the_shop_s():
+    row = rows_of(woocommerce, SHIRT | {"date_modified": "2026-06-01T14:00:00"})["products", "7"]
+    assert row["changed_at"] == NOON
+
+
+def test_the_ping_on_saving_gets_200_and_leaves_nothing(webhooks):
+    webhooks.source("woocommerce")
+    answer = webhooks.post("woocommerce", b"webhook_id=17", {"content-type": "application/x-www-form-urlencoded"})
+    assert answer.status == 200
+    assert webhooks.deliveries() == []
+
+
+@pytest.mark.parametrize("body", [b"webhook_id=17&id=7", b'{"id": 7}', b"webhook_id=", b"webhook_id=" + b"1" * 100])
+def test_no_other_unsigned_body_passes_as_the_ping(webhooks, body):
+    webhooks.source("woocommerce")
+    answer = webhooks.post("woocommerce", body)
+    assert (answer.status, answer.body["error"]) == (401, "signature_missing")
+
+
+def test_a_delete_that_arrives_before_its_variation_is_known_holds_for_it(webhooks):
+    webhooks.send("woocommerce", "product.deleted", id="8")
+    variation = {"type": "variation", "parent_id": 7, "sku": "S-8"}
+    webhooks.send("woocommerce", "product.updated", id="8", at=NOON, data=variation)
+    webhooks.drain()
+    assert not webhooks.row(Variant, "8").active
+
+
+def test_one_change_that_is_sent_three_times_is_applied_once(webhooks):
+    states = [webhooks.send("woocommerce", "product.updated", id="7", at=NOON).body["status"] for _ in range(3)]
+    assert states == ["accepted", "duplicate", "duplicate"]
+
+
+# ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def shop(request: httpx.Request) -> httpx.Response:
+    """A shop with product 7, product 8 in the trash, and no other."""
+    assert b64decode(request.headers["Authorization"].removeprefix("Basic ")) == b"key:secret"
+    if request.url.path == "/v1/products":
+        assert (request.url.params["orderby"], request.url.params["per_page"]) == ("id", "100")
+        return httpx.Response(200, json=[SHIRT] if request.url.params["page"] == "1" else [])
+    found = {"/v1/products/7": SHIRT, "/v1/products/8": SHIRT | {"id": 8, "status": "trash"}}.get(request.url.path)
+    return httpx.Response(200, json=found) if found else missing("woocommerce_rest_product_invalid_id")
+
+
+def missing(code: str) -> httpx.Response:
+    return httpx.Response(404, json={"code": code, "message": "No", "data": {"status": 404}})
+
+
+@pytest.mark.parametrize("external_id", ["8", "9"])
+def test_a_delete_that_the_api_confirms_counts(webhooks, with_api, external_id):
+    with_api("woocommerce", shop)
+    webhooks.send("woocommerce", "product.deleted", id=external_id)
+    webhooks.drain()
+    assert not webhooks.row(Product, external_id).active
+
+
+def test_a_product_that_was_restored_since_is_not_deleted(webhooks, with_api):
+    with_api("woocommerce", shop)
+    webhooks.send("woocommerce", "product.deleted", id="7")
+    webhooks.drain()
+    webhooks.advance(minutes=5)
+    webhooks.drain()
+    row = webhooks.row(Product, "7")
+    assert (row.active, row.name, row.changed_at) == (True, "Shirt", NOON)
+
+
+@pytest.mark.parametrize("answer", [missing("rest_no_route"), httpx.Response(404, text="<h1>Not found</h1>")])
+def test_a_404_of_another_kind_confirms_nothing(webhooks, with_api, answer):
+    with_api("woocommerce", lambda _: answer)
+    sent = webhooks.send("woocommerce", "product.deleted", id="7")
+    webhooks.drain()
+    assert "check api_url" in webhooks.delivery(sent)["reason"]
+    assert webhooks.rows(Product) == []
+
+
+def test_reconcile_finds_what_never_arrived(webhooks, with_api):
+    source = with_api("woocommerce", shop)
+    webhooks.send("woocommerce", "product.updated", id="9", at=NOON - timedelta(days=1), data={"name": "Gone"})
+    webhooks.drain()
+    reconcile(webhooks.database, source, force=True)
+    assert [(row.external_id, row.active) for row in webhooks.rows(Product)] == [("7", True), ("9", False)]
+
+
+def test_a_full_page_is_followed_by_another():
+    answer = json.dumps([SHIRT | {"id": number} for number in range(1, 101)]).encode()
+    client = api(woocommerce, lambda _: httpx.Response(200, content=answer), api_secret="secret")
+    assert woocommerce.listing_of is not None
+    (part,) = woocommerce.listing_of.parts
+    assert part.read is not None
+    assert part.read(client, None).next == 2
+
+
+def test_an_answer_that_is_no_list_ends_the_walk():
+    client = api(woocommerce, lambda _: httpx.Response(200, json={"products": []}))
+    assert woocommerce.listing_of is not None
+    (part,) = woocommerce.listing_of.parts
+    assert part.read is not None
+    with quick_retries(1), pytest.raises(ApiError, match="undocumented shape"):
+        part.read(client, None)
+
+
+def test_one_product_is_asked_for_by_its_id():
+    client = api(woocommerce, shop, api_url="http://api.test/v1", api_secret="secret")
+    assert woocommerce.lookup_of is not None
+    assert [row.columns["sku"] for row in woocommerce.lookup_of.ask(client, Wanted(Product, "7"))] == ["S-1"]
+    assert woocommerce.lookup_of.ask(client, Wanted(Product, "9")) == []
+
+
+def test_stock_goes_with_a_deleted_product(webhooks):
+    webhooks.send("woocommerce", "product.updated", id="7", at=NOON, data={"stock_quantity": 3})
+    webhooks.send("woocommerce", "product.deleted", id="7")
+    webhooks.drain()
+    assert not webhooks.row(StockLevel, "7").active

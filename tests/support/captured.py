@@ -1,0 +1,40 @@
+"""Webhooks of senders that are in no list, as one would capture them: the body and the headers of each."""
+
+from __future__ import annotations
+
+HEX = "a1" * 32
+BASE64 = "QUFB" * 10 + "QUE="
+
+#: By the name of a dialect.
+CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
+    "kiln": (
+        '{"message": "m-7", "what": "item.updated", "item": "A1", "when": "2026-06-01T12:00:00+02:00", '
+        '"content": {"name": "Lamp", "price": 19.90, "class": "b", "schema": 3, "madeAt": "2026-01-01T00:00:00Z"}}',
+        {"x-kiln-signature": f"sha256={HEX}"},
+    ),
+    "loom": (
+        '{"id": "evt_1", "type": "product.updated", "created": 1700000000, "data": {"object": {"id": "prod_1", '
+        '"active": true, "metadata": {"a": 1.50}, "prices": [1, 2], "ownerId": 7}}}',
+        {"x-loom-signature": f"t=1700000000,s={HEX}"},
+    ),
+    "mill": (
+        '{"id": 788032119674292922, "title": "Über", "updated_at": "2021-12-31T19:00:00-05:00", "nothing": null}',
+        {"x-mill-hmac": BASE64, "x-mill-topic": "products/update"},
+    ),
+    "oven": (
+        '{"batch": 3, "events": [{"event_id": "e1", "type": "PRODUCT_UPDATED", "event_datetime": 1700000000123, '
+        '"data": {"product": {"uuid": "u-1", "family": "a"}}}, {"event_id": "e2", "type": "PRODUCT_DELETED"}]}',
+        {"x-oven-signature": "a1" * 64, "x-oven-timestamp": "1700000000"},
+    ),
+    "pump": (
+        '{"meta": {"type": "item_changed", "ts": "2026-06-01 12:00:00"}, "thing": {"sku": "A", "unitPrice": "12.50"}}',
+        {"x-pump-token": "(hidden)"},
+    ),
+    "quay": ('{"action": "updated", "model": "berth", "entry": {"id": 3, "length": 12}}', {}),
+    "raft": ('{"type": "raft.removed", "timestamp": "2026-06-01T12:00:00Z", "raftId": 9}', {"x-sig": BASE64}),
+    "silo": (
+        "data=%7B%22event%22%3A%22bin.filled%22%2C%22bin%22%3A%7B%22id%22%3A%22b1%22%7D%7D&x=1",
+        {"content-type": "application/x-www-form-urlencoded"},
+    ),
+    "tarn": ('{"a": 1}', {}),
+}

@@ -1,0 +1,156 @@
+"""Pages of sources: how they stand in words, no secret of theirs, and the plan of a reconcile."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from unittest.mock import ANY
+
+from senders import SOURCES, body, sent
+from serving import Served
+from visiting import Visitor, text_of, visiting
+
+from receiver.api.tokens import Scope
+from receiver.findings import tallies
+from receiver.findings.counting import KindCount, TallyKey
+from receiver.sessions.roles import Role
+
+#: A source that can be reconciled, with secrets wherever the settings take some.
+SHOP = SOURCES["sigma"] | {
+    "dialect": "sigma",
+    "secrets": ["first-secret-here", "second-secret-here"],
+    "api_url": "http://reader:hidden-password@127.0.0.1:9/api/v1?key=hidden-query",
+    "api_key": "hidden-api-key",
+}
+
+TOLD = ("first-secret-here", "second-secret-here", "hidden-password", "hidden-query", "hidden-api-key")
+
+
+def test_each_source_is_listed_in_a_line_and_one_that_never_sent_is_not_called_well(
+    shown: Served, operator: Visitor
+) -> None:
+    shown.send("sigma", key="a source's first")
+    page = text_of(operator.page("/sources"))
+    assert "GET /api/v1/sources" in page
+    assert "hookmirror sources" in page
+    items = {each["source"]: each for each in shown.get("/api/v1/sources").json()["items"]}
+    assert items.keys() == SOURCES.keys()
+    for name, each in items.items():
+        assert (each["health"] == "unknown") == (each["last_delivery_at"] is None), name
+
+
+def test_a_source_that_never_sent_shows_the_address_to_give_to_its_sender(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor):
+        page = text_of(visitor.page("/sources/sigma"))
+        assert "unknown Nothing came yet. Address to give to the sender: /hooks/sigma" in page
+        assert "Nothing came yet from 4." in text_of(visitor.page("/sources"))
+
+
+def test_what_came_and_which_secret_verified_it_is_counted_by_position(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", sources={"shop": SHOP}) as (served, visitor):
+        for number, secret in enumerate(["first-secret-here", "second-secret-here", "second-secret-here"]):
+            content, headers = sent_by(secret, number)
+            assert served.post("shop", content, headers).status_code == 200
+        served.app._watch.tally()
+        [found] = served.get("/api/v1/sources").json()["items"]
+        counted = [(each["position"], each["verified"], each["configured"]) for each in found["secrets"]]
+        assert counted == [("0", 1, True), ("1", 2, True)]
+        assert found["came"] == 3
+        assert "0, the newest 1" in text_of(visitor.page("/sources/shop"))
+
+
+def sent_by(secret: str, number: int) -> tuple[bytes, dict[str, str]]:
+    return sent("sigma", body("sigma", key=f"by {number}"), secret)
+
+
+def test_the_settings_of_a_source_are_shown_without_any_secret(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", sources={"shop": SHOP}) as (served, visitor):
+        page, answer = visitor.page("/sources/shop"), served.get("/api/v1/sources/shop").text
+        for secret in TOLD:
+            assert secret not in page
+            assert secret not in answer
+        assert "http://127.0.0.1:9/api/v1" in page
+        assert served.get("/api/v1/sources/shop").json()["settings"] == {
+            "dialect": "sigma",
+            "allow_unsigned": False,
+            "cipher": "auto",
+            "api_url": "http://127.0.0.1:9/api/v1",
+            "api_lag_seconds": 60.0,
+        }
+
+
+def test_event_types_stand_there_with_their_handlers_and_those_without_one(tmp_path: Path) -> None:
+    # Under a name of its own: counts are of the whole process, which the other tests' server shares.
+    moons = {"moons": SOURCES["sigma"] | {"dialect": "sigma"}}
+    with visiting(f"sqlite:///{tmp_path}/c.db", with_worker=True, sources=moons) as (served, visitor):
+        content, headers = sent("sigma", body("sigma", key="moon", event_type="moon.<b>eclipsed"))
+        served.ended(served.post("moons", content, headers).json()["delivery"])
+        served.app._watch.tally()
+        page = visitor.page("/sources/moons")
+        assert "moon.&lt;b&gt;eclipsed" in page
+        found = served.get("/api/v1/sources/moons").json()
+        assert {"event_type": "entity.updated", "handler": ANY} in found["handlers"]
+        assert [(each["event_type"], each["number"], each["handler"]) for each in found["ignored"]] == [
+            ("moon.<b>eclipsed", 1, None)
+        ]
+
+
+def test_each_bar_of_a_source_leads_to_its_deliveries_of_that_time(shown: Served, operator: Visitor) -> None:
+    page = operator.page("/sources/sigma", period="day")
+    assert (
+        page.partition("<svg")[2].partition("</svg>")[0].count('href="/console/deliveries?source=sigma&amp;from=') == 72
+    )
+    assert operator.get("/sources/sigma", period="year").status_code == 400
+
+
+def test_a_release_that_starts_is_marked_in_the_chart(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db") as (served, visitor):
+        now = datetime.now(UTC)
+        with served.beside.write() as connection:
+            for minutes, release in ((50, "0.1.0 a"), (20, "<i>0.2.0</i> b")):
+                counted = {TallyKey("", "running", release): KindCount(1)}
+                tallies.add(connection, f"p{minutes}", counted, at=now - timedelta(minutes=minutes))
+        page = visitor.page("/sources/sigma")
+        assert "release &lt;i&gt;0.2.0&lt;/i&gt; started" in page
+        assert "release 0.1.0 started" not in page
+
+
+def test_a_source_that_does_not_exist_is_a_page_that_says_so(operator: Visitor, shown: Served) -> None:
+    for name in ("nobody", "%3Cb%3E", "x" * 300):
+        answer = operator.get(f"/sources/{name}")
+        assert answer.status_code in (400, 404), name
+        assert '<p class="refusal" role="alert">' in answer.text
+        assert "<b>" not in answer.text
+    assert "There is no source 'nobody'" in shown.get("/api/v1/sources/nobody").json()["message"]
+
+
+def test_a_reconcile_is_planned_by_one_button_and_not_begun(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", sources={"shop": SHOP}) as (served, visitor):
+        token = {"form_token": form_token(visitor.page("/sources/shop"))}
+        # Whatever the form says, it is a reconcile of this source.
+        answer = visitor.post("/sources/shop/reconcile", kind="replay", source="other", **token)
+        assert answer.status_code == 303
+        [run] = served.get("/api/v1/runs").json()["items"]
+        assert answer.headers["location"] == f"/console/runs/{run['id']}?done=plan_reconcile"
+        assert (run["kind"], run["sources"], run["started_at"]) == ("reconcile", ["shop"], None)
+        [action] = served.get("/api/v1/actions").json()["items"][:1]
+        assert (action["what"], action["via"], action["who"]) == ("plan reconcile", "console", "ops-1")
+
+
+def form_token(page: str) -> str:
+    return page.partition('action="/console/sources/shop/reconcile"')[2].partition('value="')[2].partition('"')[0]
+
+
+def test_a_source_without_a_list_has_no_button_and_says_why(operator: Visitor) -> None:
+    page = operator.page("/sources/sigma")
+    assert "/sources/sigma/reconcile" not in page
+    assert "It cannot be reconciled" in page
+
+
+def test_a_viewer_sees_no_button_and_can_plan_nothing(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/c.db", role=Role.VIEWER, sources={"shop": SHOP}) as (served, visitor):
+        page = visitor.page("/sources/shop")
+        assert "Plan a reconcile" not in page
+        assert "<button>" not in page.partition("<main")[2]
+        assert visitor.post("/sources/shop/reconcile", kind="reconcile").status_code == 403
+        assert served.get("/api/v1/runs", scope=Scope.READ).json()["items"] == []

@@ -1,0 +1,63 @@
+import base64
+import hashlib
+import hmac
+
+import pytest
+
+from receiver.drafting.proofs import proof_of, secret_header
+
+DIGEST = hmac.new(b"secret", b"{}", hashlib.sha256)
+HEX, BASE64 = DIGEST.hexdigest(), base64.b64encode(DIGEST.digest()).decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"x-shop-signature": HEX}, 'HmacSha256(header="X-Shop-Signature")'),
+        ({"x-shop-hmac": BASE64}, 'HmacSha256(header="X-Shop-Hmac", encoding="base64", prefix="")'),
+        ({"x-sign": "v0=" + HEX}, 'Signature("{body}", at=Header("X-Sign", prefix="v0="))'),
+        ({"x-sign": HEX[:40]}, 'Signature("{body}", at=Header("X-Sign"), by="hmac_sha1")'),
+        ({"x-shop-signature": "zz"}, None),
+        ({"x-request-id": HEX}, None),
+        ({"stripe-signature": f"t=1,v1={HEX}"}, "Stripe()"),
+        ({"x-hub-signature-256": f"sha256={HEX}", "x-hub-signature": f"sha1={HEX[:40]}"}, "GitHub()"),
+        (
+            {"webhook-id": "1", "webhook-timestamp": "1700000000", "webhook-signature": f"v1,{BASE64}"},
+            "StandardWebhooks()",
+        ),
+        ({"webhook-signature": HEX[:40]}, "Storyblok()"),
+    ],
+)
+def test_the_form_of_a_header_tells_which_signature_it_carries(headers, code):
+    found = proof_of(headers, b"{}")
+    assert (found and found.call.code) == code
+    if found is not None:
+        assert found.call.make() is not None
+
+
+def test_a_time_beside_the_signature_is_taken_for_signed():
+    found = proof_of({"x-sign": HEX, "x-timestamp": "1700000000"}, b"{}")
+    assert found.call.code == 'Signature("{X-Timestamp}.{body}", at=Header("X-Sign"), fresh=Fresh("{X-Timestamp}"))'
+    assert not found.is_confirmed
+
+
+@pytest.mark.parametrize(("between", "time"), [(".", "{X-Timestamp}."), ("", "{X-Timestamp}"), (":", "{X-Timestamp}:")])
+def test_a_secret_confirms_what_is_signed(between, time):
+    signed = hmac.new(b"secret", f"1700000000{between}{{}}".encode(), hashlib.sha256).hexdigest()
+    found = proof_of({"x-sign": signed, "x-timestamp": "1700000000"}, b"{}", [b"other", b"secret"])
+    assert f'Signature("{time}{{body}}"' in found.call.code
+    assert found.is_confirmed
+
+
+def test_a_secret_confirms_that_a_time_is_not_signed():
+    found = proof_of({"x-sign": HEX, "x-timestamp": "1700000000"}, b"{}", [b"secret"])
+    assert (found.call.code, found.is_confirmed) == ('HmacSha256(header="X-Sign")', True)
+
+
+def test_a_wrong_secret_confirms_nothing():
+    assert not proof_of({"x-sign": HEX}, b"{}", [b"other"]).is_confirmed
+
+
+def test_a_header_with_the_secret_itself_is_no_signature():
+    assert proof_of({"x-pump-token": "abc"}, b"{}") is None
+    assert secret_header({"user-agent": "x", "x-pump-token": "abc"}) == "x-pump-token"

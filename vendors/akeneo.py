@@ -1,0 +1,225 @@
+"""Akeneo: products and product models, by its Event Platform and by the older Events API (docs/senders/akeneo.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from handlers.api import NotFoundError, client, fetch, patiently, required, segment, shaped
+from handlers.catalog import Group, Product
+from handlers.values import Id, MomentOrNone, Sent, Text, id_of
+from receiver import Dialect, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Unreadable, Wanted, each
+from receiver.senders import Akeneo, AkeneoEvents
+from vendors.values import list_at, member, moment_at, text_at
+
+PAGE = 100  #: rows of one page, the most that the API gives
+
+#: What `event.hydrated` is for a thing that the API does not have.
+GONE = "gone"
+
+PLATFORM = "com.akeneo.pim.v1."
+
+akeneo = Dialect("akeneo", verify=Akeneo())
+akeneo_events = Dialect("akeneo-events", verify=AkeneoEvents())
+
+
+class ProductData(Sent):
+    uuid: Text = None
+    identifier: Text = None
+    #: The code of its product model.
+    parent: Text = None
+    enabled: bool | None = None
+    updated: MomentOrNone = None
+
+    def columns(self) -> dict[str, Any]:
+        state = {} if self.enabled is None else {"lifecycle_state": "enabled" if self.enabled else "disabled"}
+        return self.news(sku="identifier", parent="parent") | state
+
+
+class ModelData(Sent):
+    """A product model: what the variants of a product have in common."""
+
+    code: Id
+    parent: Text = None
+    updated: MomentOrNone = None
+
+    def columns(self) -> dict[str, Any]:
+        return {"sku": self.code} | self.news(parent="parent")
+
+
+def _upsert(kind: str, external_id: str, thing: ProductData | ModelData, mirror: Mirror, at: datetime) -> None:
+    table = Product if kind == "product" else Group
+    mirror.upsert(table, external_id, at=at, **thing.columns(), data=thing.whole)
+
+
+# ── the Event Platform: one thin event in a body ──────────────────────────────────────────────────────────────
+
+
+@akeneo.envelope
+def read(body: dict[str, Any]) -> Envelope:
+    event_type = text_at(body, "type")
+    kind = event_type.removeprefix(PLATFORM).partition(".")[0]
+    return Envelope(
+        event_type=event_type,
+        entity=_named(kind, body.get("data")),
+        occurred_at=moment_at(body, "time"),
+        data=body.get("data"),
+        dedup_key=text_at(body, "id"),
+    )
+
+
+def _named(kind: str, data: Any) -> tuple[str, str] | None:
+    if kind == "product":
+        return "product", id_of(member(data, "product"), ("uuid",), what="data.product")
+    if kind == "product-model":
+        return "product-model", id_of(member(data, "product_model"), ("code",), what="data.product_model")
+    return None
+
+
+@akeneo.compose
+def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    is_product = event_type.startswith(f"{PLATFORM}product.")
+    named = {"product": {"uuid": entity_id}} if is_product else {"product_model": {"code": entity_id}}
+    event_id = f"{event_type} {entity_id} {at.isoformat()}"
+    return {"specversion": "1.0", "id": event_id, "type": event_type, "time": at, "data": {**named, **(data or {})}}
+
+
+UPSERTS = [f"{PLATFORM}{kind}.{what}" for kind in ("product", "product-model") for what in ("created", "updated")]
+
+
+@akeneo.hydrate(*UPSERTS)
+def fetch_thing(event: Event[Any], api: httpx.Client) -> ProductData | ModelData | str:
+    return _thing(api, event.entity_kind, event.entity_id) or GONE
+
+
+@akeneo.on(*UPSERTS)
+def upsert_thing(event: Event[Any], mirror: Mirror) -> None:
+    """Without an `api_url`, the event says only that the thing exists."""
+    table, answer = Product if event.entity_kind == "product" else Group, event.hydrated
+    if answer is None:
+        mirror.upsert(table, event.entity_id)
+    elif answer == GONE:
+        mirror.deactivate(table, event.entity_id)
+    else:
+        at = max(event.occurred_at, answer.updated or event.occurred_at)
+        _upsert(event.entity_kind, event.entity_id, answer, mirror, at)
+
+
+@akeneo.on(f"{PLATFORM}product.deleted", f"{PLATFORM}product-model.deleted")
+def deactivate_thing(event: Event[Any], mirror: Mirror) -> None:
+    mirror.deactivate(Product if event.entity_kind == "product" else Group, event.entity_id)
+
+
+# ── the Events API: up to ten full events in a body ───────────────────────────────────────────────────────────
+
+
+@akeneo_events.envelope
+def read_events(body: dict[str, Any]) -> Iterator[Envelope | Unreadable]:
+    return each(list_at(body, "events"), read_event)
+
+
+def read_event(event: dict[str, Any]) -> Envelope:
+    action, resource = text_at(event, "action"), member(event, "data.resource")
+    kind = action.partition(".")[0]
+    members = {"product": ("uuid", "identifier"), "product_model": ("code",)}.get(kind)
+    return Envelope(
+        event_type=action,
+        entity=(kind, id_of(resource, members, what="data.resource")) if members else None,
+        occurred_at=moment_at(event, "event_datetime"),
+        data=resource,
+        dedup_key=text_at(event, "event_id"),
+    )
+
+
+@akeneo_events.compose
+def write_events(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    name = "uuid" if event_type.startswith("product.") else "code"
+    event = {"action": event_type, "event_id": f"{event_type} {entity_id} {at.isoformat()}", "event_datetime": at}
+    return {"events": [{**event, "data": {"resource": {name: entity_id, **(data or {})}}}]}
+
+
+@akeneo_events.on("product.created", "product.updated")
+def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
+    _upsert("product", event.entity_id, event.data, mirror, event.occurred_at)
+
+
+@akeneo_events.on("product_model.created", "product_model.updated")
+def upsert_model(event: Event[ModelData], mirror: Mirror) -> None:
+    _upsert("product-model", event.entity_id, event.data, mirror, event.occurred_at)
+
+
+@akeneo_events.on("product.removed", "product_model.removed")
+def deactivate(event: Event[Any], mirror: Mirror) -> None:
+    mirror.deactivate(Product if event.entity_kind == "product" else Group, event.entity_id)
+
+
+# ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@akeneo.connect
+@akeneo_events.connect
+def connect(source: SourceSettings) -> httpx.Client:
+    """`api_url` is the address of the PIM with /api/rest/v1; `api_key` the access token of an app."""
+    return client(source, headers={"Authorization": f"Bearer {required(source, 'api_key', source.api_key)}"})
+
+
+class Page(Sent):
+    items: list[Any]
+
+
+def _thing(api: httpx.Client, kind: str, external_id: str) -> ProductData | ModelData | None:
+    model: type[ProductData | ModelData] = ProductData if kind == "product" else ModelData
+    path = f"/{'products-uuid' if kind == 'product' else 'product-models'}/{segment(external_id)}"
+    try:
+        return shaped(model, fetch(api, path), path)
+    except NotFoundError as error:
+        # A wrong api_url is answered with another text, or with no JSON.
+        if "does not exist" in (error.said or ""):
+            return None
+        raise
+
+
+@akeneo.pages(Product)
+@akeneo_events.pages(Product)
+def read_products(api: httpx.Client, start: str | None) -> ListPage:
+    items, following = _page(api, "/products-uuid", start)
+    rows = [_listed_product(shaped(ProductData, item, "/products-uuid")) for item in items]
+    return ListPage(rows, next=following)
+
+
+@akeneo.pages(Group)
+@akeneo_events.pages(Group)
+def read_models(api: httpx.Client, start: str | None) -> ListPage:
+    items, following = _page(api, "/product-models", start)
+    return ListPage([_listed_model(shaped(ModelData, item, "/product-models")) for item in items], next=following)
+
+
+def _listed_product(product: ProductData) -> Listed:
+    uuid = id_of(product.whole, ("uuid",), what="product")
+    return Listed(Product, uuid, product.columns(), changed_at=product.updated)
+
+
+def _listed_model(model: ModelData) -> Listed:
+    return Listed(Group, model.code, model.columns(), changed_at=model.updated)
+
+
+def _page(api: httpx.Client, path: str, start: str | None) -> tuple[list[Any], str | None]:
+    """A page, and the `search_after` of the next one, which stands in the link to it."""
+    after = {"search_after": start} if start else {}
+    answer = patiently(lambda: fetch(api, path, pagination_type="search_after", limit=PAGE, **after))
+    page = shaped(Page, {"items": member(answer, "_embedded.items")}, path)
+    link = member(answer, "_links.next.href")
+    return page.items, httpx.URL(link).params.get("search_after") if isinstance(link, str) else None
+
+
+@akeneo.lookup(Product, Group)
+@akeneo_events.lookup(Product, Group)
+def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
+    kind = "product" if wanted.table is Product else "product-model"
+    found = patiently(lambda: _thing(api, kind, wanted.external_id))
+    if isinstance(found, ProductData):
+        return [_listed_product(found)]
+    return [] if found is None else [_listed_model(found)]

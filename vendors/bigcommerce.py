@@ -1,0 +1,179 @@
+"""BigCommerce: its webhooks name what changed, and the API says how (docs/senders/bigcommerce.md has the facts)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from handlers.api import NotFoundError, client, fetch, patiently, required, shaped
+from handlers.catalog import Product, Variant
+from handlers.values import Id, MomentOrNone, Price, Sent, Text, as_id, id_of
+from receiver import Dialect, Discard, Envelope, Event, Listed, ListPage, Mirror, SourceSettings, Wanted
+from receiver.senders import BigCommerce
+from vendors.tables import StockLevel
+from vendors.values import in_seconds, member, number_or_text, text_at, unix_moment_at
+
+PAGE = 50  #: products of one page, each with its variants
+
+#: What `event.hydrated` is for a product that the API does not have.
+GONE = "gone"
+
+bigcommerce = Dialect("bigcommerce", verify=BigCommerce())
+
+
+@bigcommerce.envelope
+def read(body: dict[str, Any], signed: Mapping[str, str]) -> Envelope:
+    scope, data = text_at(body, "scope"), body.get("data")
+    return Envelope(
+        event_type=scope,
+        entity=_entity(data),
+        occurred_at=unix_moment_at(body, "created_at"),
+        data=data,
+        dedup_key=signed["webhook-id"],
+    )
+
+
+def _entity(data: Any) -> tuple[str, str] | None:
+    """A SKU counts as news about its product, whose answer holds all its variants."""
+    kind = member(data, "type")
+    if kind == "product":
+        return "product", id_of(data, ("id",), what="data")
+    if kind == "sku":
+        owner = data.get("sku") or data.get("inventory")
+        return "product", id_of(owner, ("product_id",), what="data.sku")
+    return None
+
+
+@bigcommerce.compose
+def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    own = {"type": "product", "id": number_or_text(entity_id), **(data or {})}
+    return {"scope": event_type, "store_id": "1", "data": own, "created_at": in_seconds(at), "producer": "stores/test"}
+
+
+class VariantAnswer(Sent):
+    id: Id
+    sku: Text = None
+    price: Price = None
+    calculated_price: Price = None
+    inventory_level: Price = None
+
+
+class ProductAnswer(Sent):
+    id: Id
+    name: Text = None
+    sku: Text = None
+    price: Price = None
+    is_visible: bool | None = None
+    inventory_tracking: Text = None
+    date_modified: MomentOrNone = None
+    variants: list[VariantAnswer]
+
+    def listed(self) -> Iterable[Listed]:
+        state = {None: None, True: "visible", False: "hidden"}[self.is_visible]
+        columns = {"name": self.name, "sku": self.sku, "price": self.price, "lifecycle_state": state}
+        yield Listed(Product, self.id, columns)
+        for variant in self.variants:
+            # A variant without a price of its own has its product's.
+            price = self.price if variant.price is None else variant.price
+            yield Listed(Variant, variant.id, {"parent": self.id, "sku": variant.sku or None, "price": price})
+            available = None if self.inventory_tracking == "none" else variant.inventory_level
+            yield Listed(StockLevel, variant.id, {"item": variant.id, "available": available})
+
+
+@bigcommerce.hydrate("store/product/*", "store/sku/*")
+def fetch_product(event: Event[Any], api: httpx.Client) -> ProductAnswer | str:
+    return _product(api, event.entity_id) or GONE
+
+
+@bigcommerce.on("store/product/*", "store/sku/*")
+def upsert_product(event: Event[Any], mirror: Mirror) -> None:
+    answer = event.hydrated
+    if answer is None:
+        _take_the_name_alone(event, mirror)
+    elif answer == GONE:
+        mirror.deactivate(Product, event.entity_id)
+    else:
+        at = max(event.occurred_at, answer.date_modified or event.occurred_at)
+        for row in answer.listed():
+            documents = {"data": answer.whole} if row.table is Product else {}
+            mirror.upsert(row.table, row.external_id, at=at, **row.columns, **documents)
+        mirror.keep_only(Variant, [variant.id for variant in answer.variants], parent=event.entity_id, at=at)
+
+
+def _take_the_name_alone(event: Event[Any], mirror: Mirror) -> None:
+    """Without an API, an event says that its product exists. Raises `Discard` for one that says only a quantity."""
+    if "/inventory/" in event.event_type:
+        raise Discard("Whether the quantity is absolute or a difference is not documented clearly: set api_url.")
+    mirror.upsert(Product, event.entity_id)
+    variant = member(event.data, "sku.variant_id")
+    if variant is not None:
+        mirror.upsert(Variant, as_id(variant), parent=event.entity_id)
+
+
+@bigcommerce.on("store/product/deleted")
+def deactivate_product(event: Event[Any], mirror: Mirror) -> None:
+    mirror.deactivate(Product, event.entity_id)
+
+
+@bigcommerce.on("store/sku/deleted")
+def deactivate_variant(event: Event[Any], mirror: Mirror) -> None:
+    variant = id_of(member(event.data, "sku"), ("variant_id",), what="data.sku")
+    mirror.deactivate(Variant, variant)
+    mirror.deactivate(StockLevel, variant)
+
+
+# ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@bigcommerce.connect
+def connect(source: SourceSettings) -> httpx.Client:
+    """`api_url` is https://api.bigcommerce.com/stores/<store hash>/v3; `api_key` the token of an API account."""
+    return client(source, headers={"X-Auth-Token": required(source, "api_key", source.api_key)})
+
+
+class One(Sent):
+    data: ProductAnswer
+
+
+class Pagination(Sent):
+    total: int
+    total_pages: int
+
+
+class Meta(Sent):
+    pagination: Pagination
+
+
+class Page(Sent):
+    data: list[ProductAnswer]
+    meta: Meta
+
+
+def _product(api: httpx.Client, external_id: str) -> ProductAnswer | None:
+    path = f"/catalog/products/{external_id}"
+    try:
+        return shaped(One, fetch(api, path, include="variants"), path).data
+    except NotFoundError as error:
+        # Its own answer says so; a web server's under a wrong api_url does not.
+        if "product" in (error.said or "").lower():
+            return None
+        raise
+
+
+@bigcommerce.pages(Product, Variant, StockLevel)
+def read_products(api: httpx.Client, start: int | None) -> ListPage:
+    number, path = start or 1, "/catalog/products"
+    query: dict[str, str | int] = {"include": "variants", "sort": "id", "limit": PAGE, "page": number}
+    page = shaped(Page, patiently(lambda: fetch(api, path, **query)), path)
+    rows = [row for product in page.data for row in product.listed()]
+    pages = page.meta.pagination
+    return ListPage(rows, next=number + 1 if number < pages.total_pages else None, total=pages.total)
+
+
+@bigcommerce.lookup(Product)
+def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
+    found = patiently(lambda: _product(api, wanted.external_id))
+    return [] if found is None else list(found.listed())

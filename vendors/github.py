@@ -1,0 +1,110 @@
+"""GitHub: repositories as products, and their releases as the variants on offer (docs/senders/github.md has the facts).
+
+The event's name stands in a header that the signature does not cover. So the body's members say what it is about.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from handlers.catalog import Product, Variant
+from handlers.values import Id, Sent, Text, id_of
+from receiver import ARRIVAL, Dialect, Envelope, Event, Mirror, Unreadable
+from receiver.senders import GitHub
+from vendors.values import number_or_text, text_at
+
+github = Dialect("github", verify=GitHub(), form="payload", keep_headers=("X-GitHub-Event", "X-GitHub-Delivery"))
+
+#: What an event has besides its own members, whatever it is about.
+AROUND = {"action", "repository", "sender", "organization", "installation", "enterprise", "changes"}
+
+
+@github.envelope
+def read(body: dict[str, Any]) -> Envelope:
+    """No event says when it occurred, so all count as of their arrival."""
+    kind = _kind(body)
+    if kind == "ping":
+        return Envelope(event_type="ping", entity=None, occurred_at=ARRIVAL, data=None)
+    event_type = f"{kind}.{text_at(body, 'action') if 'action' in body else 'none'}"
+    entity = (kind, id_of(body.get(kind), ("id",), what=kind)) if kind in ("repository", "release") else None
+    return Envelope(event_type=event_type, entity=entity, occurred_at=ARRIVAL, data=body)
+
+
+def _kind(body: dict[str, Any]) -> str:
+    if "zen" in body and "hook_id" in body:
+        return "ping"
+    own = body.keys() - AROUND
+    if not own and "repository" in body:
+        return "repository"
+    if own == {"release"}:
+        return "release"
+    if not body:
+        raise Unreadable("The body is empty, so it says nothing of a repository or release.")
+    return "other"
+
+
+@github.compose
+def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:  # noqa: ARG001 (it has no time)
+    kind, _, action = event_type.partition(".")
+    own = {"id": number_or_text(entity_id), **(data or {})}
+    if kind == "release":
+        return {"action": action, "release": own, "repository": own.pop("repository", {"id": 1, "full_name": "a/b"})}
+    return {"action": action, kind: own}
+
+
+class Repository(Sent):
+    id: Id
+    full_name: Text = None
+    archived: bool | None = None
+    visibility: Text = None
+
+    def upsert(self, mirror: Mirror) -> None:
+        state = "archived" if self.archived else self.visibility
+        mirror.upsert(Product, self.id, **self.news(name="full_name"), lifecycle_state=state, data=self.whole)
+
+
+class Release(Sent):
+    id: Id
+    tag_name: Text = None
+    name: Text = None
+    draft: bool = False
+    prerelease: bool = False
+
+    def columns(self) -> dict[str, Any]:
+        state = "draft" if self.draft else "prerelease" if self.prerelease else "released"
+        return {"sku": self.tag_name, "name": self.name or self.tag_name, "lifecycle_state": state}
+
+
+class RepositoryEvent(Sent):
+    repository: Repository
+
+
+class ReleaseEvent(RepositoryEvent):
+    release: Release
+
+
+CHANGES = ("created", "edited", "renamed", "archived", "unarchived", "publicized", "privatized", "transferred")
+
+
+@github.on(*(f"repository.{action}" for action in CHANGES))
+def upsert_repository(event: Event[RepositoryEvent], mirror: Mirror) -> None:
+    event.data.repository.upsert(mirror)
+
+
+@github.on("repository.deleted")
+def deactivate_repository(event: Event[Any], mirror: Mirror) -> None:
+    mirror.deactivate(Product, event.entity_id)
+
+
+@github.on(*(f"release.{action}" for action in ("created", "edited", "published", "released", "prereleased")))
+@github.on("release.unpublished")
+def upsert_release(event: Event[ReleaseEvent], mirror: Mirror) -> None:
+    event.data.repository.upsert(mirror)
+    parent, release = event.data.repository.id, event.data.release
+    mirror.upsert(Variant, event.entity_id, parent=parent, **release.columns(), data=release.whole)
+
+
+@github.on("release.deleted")
+def deactivate_release(event: Event[Any], mirror: Mirror) -> None:
+    mirror.deactivate(Variant, event.entity_id)

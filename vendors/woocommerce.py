@@ -1,0 +1,143 @@
+"""WooCommerce: products, variations and their stock (docs/senders/woocommerce.md has every fact and its source).
+
+The topic stands in a header that the signature does not cover. So the body's shape says what happened.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from handlers.api import NotFoundError, client, fetch, patiently, required, shaped, wait_for_api
+from handlers.catalog import Product, Variant
+from handlers.values import Id, Price, Sent, Text, id_of
+from receiver import ARRIVAL, Dialect, Envelope, Event, FormPing, Listed, ListPage, Mirror, SourceSettings, Wanted
+from receiver.senders import WooCommerce
+from vendors.tables import StockLevel
+from vendors.values import number_or_text, utc_moment_at
+
+PAGE = 100  #: products of one page, the most that the API gives
+
+woocommerce = Dialect("woocommerce", verify=WooCommerce(), keep_headers=("X-WC-Webhook-Topic",))
+
+# On saving a webhook it posts `webhook_id=<number>` without a signature, and wants 200.
+woocommerce.challenge(FormPing("webhook_id"))
+
+
+@woocommerce.envelope
+def read(body: dict[str, Any]) -> Envelope:
+    product = ("product", id_of(body, ("id",), what="body"))
+    if body.keys() == {"id"}:
+        return Envelope(event_type="product.deleted", entity=product, occurred_at=ARRIVAL, data=None)
+    at = utc_moment_at(body, "date_modified_gmt")
+    # Orders, coupons and customers lack one of the two.
+    event_type = "product.updated" if {"sku", "type"} <= body.keys() else "other.updated"
+    return Envelope(event_type=event_type, entity=product, occurred_at=at, data=body)
+
+
+@woocommerce.compose
+def write(event_type: str, entity_id: str, at: datetime, data: Any) -> dict[str, Any]:
+    own = {"id": number_or_text(entity_id)}
+    if event_type == "product.deleted":
+        return own
+    modified = at.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat()
+    return {**own, "type": "simple", "sku": "", "date_modified_gmt": modified, **(data or {})}
+
+
+class ProductData(Sent):
+    name: Text = None
+    sku: Text = None
+    price: Price = None
+    status: Text = None
+    type: Text = None
+    parent_id: Id | None = None
+    stock_quantity: Price = None
+
+    @property
+    def is_variation(self) -> bool:
+        return self.type == "variation"
+
+    def columns(self) -> dict[str, Any]:
+        news = self.news(name="name", sku="sku", price="price", lifecycle_state="status")
+        return news | {"sku": self.sku or None}
+
+
+@woocommerce.on("product.updated")
+def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
+    product, columns = event.data, event.data.columns() | {"data": event.data.whole}
+    if product.is_variation:
+        mirror.upsert(Variant, event.entity_id, parent=product.parent_id, **columns)
+    else:
+        mirror.upsert(Product, event.entity_id, **columns)
+    if "stock_quantity" in product.model_fields_set:
+        mirror.upsert(StockLevel, event.entity_id, item=event.entity_id, available=product.stock_quantity)
+
+
+@woocommerce.on("product.deleted")
+def deactivate_product(event: Event[Any], mirror: Mirror) -> None:
+    """The body does not tell a product from a variation, and their ids never collide: so neither is there any more."""
+    if event.hydrated:
+        wait_for_api(event, mirror.get(Product, event.entity_id), "the deleted product is still there")
+        for row in event.hydrated:
+            mirror.upsert(row.table, row.external_id, at=row.changed_at, **row.columns)
+        return
+    for table in (Product, Variant, StockLevel):
+        mirror.deactivate(table, event.entity_id)
+
+
+# ── the API ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@woocommerce.connect
+def connect(source: SourceSettings) -> httpx.Client:
+    """`api_url` is the shop's address with /wp-json/wc/v3; key and secret are those of an API key that may read."""
+    key, secret = required(source, "api_key", source.api_key), required(source, "api_secret", source.api_secret)
+    return client(source, auth=httpx.BasicAuth(key, secret))
+
+
+class ListedProduct(ProductData):
+    id: Id
+    date_modified_gmt: Any = None
+
+    def listed(self) -> Listed:
+        columns = self.columns() | ({"parent": self.parent_id} if self.is_variation else {})
+        at = utc_moment_at(self.whole, "date_modified_gmt")
+        return Listed(Variant if self.is_variation else Product, self.id, columns, changed_at=at)
+
+
+@woocommerce.hydrate("product.deleted")
+def find(event: Event[Any], api: httpx.Client) -> list[Listed]:
+    return _product(api, event.entity_id)
+
+
+@woocommerce.pages(Product)
+def read_products(api: httpx.Client, start: int | None) -> ListPage:
+    page = start or 1
+    query: dict[str, str | int] = {"page": page, "per_page": PAGE, "orderby": "id", "order": "asc"}
+    found = patiently(lambda: fetch(api, "/products", **query))
+    rows = [each.listed() for each in shaped(Products, {"products": found}, "/products").products]
+    return ListPage(rows, next=page + 1 if len(rows) == PAGE else None)
+
+
+class Products(Sent):
+    products: list[ListedProduct]
+
+
+@woocommerce.lookup(Product)
+def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
+    return [row for row in patiently(lambda: _product(api, wanted.external_id)) if row.table is wanted.table]
+
+
+def _product(api: httpx.Client, external_id: str) -> list[Listed]:
+    """What the API says of one product or variation; nothing of one that is gone or in the trash."""
+    path = f"/products/{external_id}"
+    try:
+        found = shaped(ListedProduct, fetch(api, path), path)
+    except NotFoundError as error:
+        # Only this code is an answer: WordPress says 404 to a wrong api_url, too.
+        if error.code == "woocommerce_rest_product_invalid_id":
+            return []
+        raise
+    return [] if found.status == "trash" else [found.listed()]
