@@ -99,8 +99,3 @@ class Accepted(NamedTuple):
     delivery_id: int
     #: The answers to all items of such a body, in their order.
     items: Sequence[Accepted] = ()
-
-
-def each_event(arrival: Arrival, answer: Accepted) -> list[tuple[Arrival, Accepted]]:
-    """The events of a body, each with its answer."""
-    return list(zip(arrival.each(), answer.items or (answer,), strict=True))
