@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,9 +71,14 @@ class Arrival:
     def keep_body_alone(self, reason: str) -> None:
         """Drop all values read from the body, because the database refuses one; the arrival is then dead."""
         self.item, self.others = None, ()
-        self.give_up(reason.encode("ascii", "backslashreplace").decode())
+        self.give_up(_in_ascii(reason))
         self.event_type, self.entity, self.occurred_at = "", None, None
         self.headers, self.secret, self.conflict = {}, None, False
+
+    def keep_item_alone(self, reason: str) -> None:
+        """Drop what this item of a bundle says, because the database refuses that; the item is then dead."""
+        self.give_up_item(_in_ascii(reason), hashlib.sha256(self.verified).digest())
+        self.event_type, self.entity, self.occurred_at, self.conflict = "", None, None, False
 
     def ignore(self, reason: str) -> None:
         """Mark it ignored."""
@@ -87,6 +93,11 @@ class Arrival:
         """It, and the other items of its body."""
         yield self
         yield from self.others
+
+
+def _in_ascii(reason: str) -> str:
+    """The reason as every database takes it: it may quote what was refused."""
+    return reason.encode("ascii", "backslashreplace").decode()
 
 
 class Accepted(NamedTuple):

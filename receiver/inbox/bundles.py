@@ -9,15 +9,20 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+import structlog
 from sqlalchemy import Connection, bindparam, update
 
+from receiver.database.errors import is_fault_of_values
 from receiver.envelope import Bundle, unread_identity
 from receiver.errors import Unreadable
 from receiver.inbox.arrival import Accepted, Arrival
+from receiver.inbox.duplicates import resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.leases import Claimed
 from receiver.inbox.tables import DELIVERIES
 from receiver.logs.safe_text import told
+
+log = structlog.get_logger(__name__)
 
 #: Why an authentic body without any event is ignored.
 NO_EVENTS = "The body holds no events."
@@ -55,6 +60,26 @@ def gathered(arrivals: Sequence[Arrival], answers: Sequence[Accepted]) -> list[A
     """One answer for each body, given those to all items."""
     left = iter(answers)
     return [_answer(arrival, left) for arrival in arrivals]
+
+
+def resolve_one_by_one(connection: Connection, items: Sequence[Arrival]) -> list[Accepted]:
+    """As `resolve_duplicates`, for items of one body of which the database refuses some: these alone are dead.
+
+    Raises the database's error if it refuses more of an item than what the item says.
+    """
+    return [_resolve_one(connection, item) for item in items]
+
+
+def _resolve_one(connection: Connection, item: Arrival) -> Accepted:
+    try:
+        with connection.begin_nested():
+            return resolve_duplicates(connection, [item])[0]
+    except Exception as error:
+        if not is_fault_of_values(error):
+            raise
+        item.keep_item_alone(f"The database refused its content: {told(error)}")
+        log.warning("kept an event that the database refuses", source=item.source, item=item.item, reason=item.reason)
+    return resolve_duplicates(connection, [item])[0]
 
 
 def unfolded(connection: Connection, delivery: Claimed, bundle: Bundle) -> Arrival:

@@ -5,7 +5,7 @@ The primary key decides which arrival comes first: the insert of a dedup key suc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, and_, bindparam, case, select, update
@@ -21,6 +21,9 @@ BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
 
 #: Separates a dedup key from the fingerprint that tells two bodies under one key apart.
 CONFLICT_MARK = "#"
+
+#: Inserts the new ones among arrivals, and answers in the same order.
+Resolve = Callable[[Connection, Sequence[Arrival]], list[Accepted]]
 
 
 def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:

@@ -11,13 +11,13 @@ import structlog
 from sqlalchemy import Connection, Update, and_, bindparam, select, update
 
 from receiver.database.database import Database
-from receiver.database.errors import is_infrastructure_error, retry_transaction
+from receiver.database.errors import is_fault_of_values, is_infrastructure_error, retry_transaction
 from receiver.envelope import Bundle
 from receiver.inbox import leases, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.attempts import AttemptResult
-from receiver.inbox.bundles import draw_ids, gathered, unfolded
-from receiver.inbox.duplicates import resolve_duplicates
+from receiver.inbox.bundles import draw_ids, gathered, resolve_one_by_one, unfolded
+from receiver.inbox.duplicates import Resolve, resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.insert import insert_all
 from receiver.inbox.leases import Claimed, Due
@@ -48,6 +48,17 @@ class Inbox:
         if it is not certain that all were stored.
         """
         items = draw_ids(arrivals, self._ids)
+        try:
+            return self._accept_together(arrivals, items)
+        except Exception as error:
+            is_one_bundle = len(arrivals) == 1 and bool(arrivals[0].others)
+            if not is_one_bundle or not is_fault_of_values(error):
+                raise
+        # One of its items is refused: the others are kept, in one transaction as ever.
+        with self.database.write() as connection:
+            return gathered(arrivals, resolve_one_by_one(connection, items))
+
+    def _accept_together(self, arrivals: Sequence[Arrival], items: Sequence[Arrival]) -> list[Accepted]:
         if insert_all(self.database, items):
             return gathered(arrivals, [Accepted("accepted", each.id) for each in items])
         with self.database.write() as connection:
@@ -55,13 +66,18 @@ class Inbox:
 
     def unfold(self, delivery: Claimed, bundle: Bundle) -> None:
         """Make the delivery of a whole body that of its first item, and keep a delivery for each of the others."""
-        retry_transaction(lambda: self._unfold(delivery, bundle))
+        try:
+            retry_transaction(lambda: self._unfold(delivery, bundle, resolve_duplicates))
+        except Exception as error:
+            if not is_fault_of_values(error):
+                raise
+            retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one))
 
-    def _unfold(self, delivery: Claimed, bundle: Bundle) -> None:
+    def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: Resolve) -> None:
         with self.database.write() as connection:
             items = draw_ids([unfolded(connection, delivery, bundle)], self._ids)
             if len(items) > 1:
-                resolve_duplicates(connection, items[1:])
+                resolve(connection, items[1:])
 
     # ── claim and settle ──────────────────────────────────────────────────────────────────────────────────────
 

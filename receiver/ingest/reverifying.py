@@ -13,8 +13,8 @@ from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused
 from receiver.inbox import refused
 from receiver.inbox.arrival import Accepted, Arrival
-from receiver.inbox.bundles import draw_ids, gathered
-from receiver.inbox.duplicates import resolve_duplicates
+from receiver.inbox.bundles import draw_ids, gathered, resolve_one_by_one
+from receiver.inbox.duplicates import Resolve, resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Refusal
@@ -105,13 +105,30 @@ def _accept(
         if not is_fault_of_values(error):
             raise
         if len(verified) == 1:
-            verified[0][1].keep_body_alone(f"The database refused its content: {told(error)}")
-            return retry_transaction(lambda: _take_and_accept(inbox, verified, along))
+            return _accept_refused(inbox, verified, along, told(error))
     return [answer for one in verified for answer in _accept(inbox, [one], along)]
 
 
+def _accept_refused(
+    inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: WithinAccept, reason: str
+) -> list[tuple[Arrival, Accepted]]:
+    """Accept one request whose content the database refuses: of a bundle all items but those, or else its body."""
+    arrival = verified[0][1]
+    if arrival.others:
+        try:
+            return retry_transaction(lambda: _take_and_accept(inbox, verified, along, resolve_one_by_one))
+        except Exception as error:
+            if not is_fault_of_values(error):
+                raise
+    arrival.keep_body_alone(f"The database refused its content: {reason}")
+    return retry_transaction(lambda: _take_and_accept(inbox, verified, along))
+
+
 def _take_and_accept(
-    inbox: Inbox, verified: Sequence[tuple[int, Arrival]], along: WithinAccept
+    inbox: Inbox,
+    verified: Sequence[tuple[int, Arrival]],
+    along: WithinAccept,
+    resolve: Resolve | None = None,
 ) -> list[tuple[Arrival, Accepted]]:
     with inbox.database.write() as connection:
         taken = refused.take(connection, [kept_id for kept_id, _ in verified])
@@ -119,7 +136,7 @@ def _take_and_accept(
         if not arrivals:
             return []
         items = [each for arrival in arrivals for each in arrival.each()]
-        answers = gathered(arrivals, resolve_duplicates(connection, items))
+        answers = gathered(arrivals, (resolve or resolve_duplicates)(connection, items))
         # They came long ago, and yet nobody has kept them waiting: else the backlog would look as old as they are.
         connection.execute(_DUE_NOW, {"ids": [each.id for each in items], "now": datetime.now(UTC)})
         along(connection, answers)

@@ -21,6 +21,7 @@ from receiver.database.columns import Many, among
 from receiver.database.database import Database
 from receiver.dialects.sources import Source
 from receiver.inbox.bodies import bodies_of
+from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.leases import Claimed
 from receiver.inbox.retries import RetrySchedule
 from receiver.inbox.tables import BODY_ID, DELIVERIES, HAS_ENDED
@@ -142,6 +143,9 @@ class _Trial:
         #: The writes so far, by source and table, for handlers that read a row.
         self._said: dict[tuple[str, type[MirrorRow]], list[Write]] = defaultdict(list)
         self._writes = self._bytes = 0
+        #: The events behind the first of bodies that could not be read before, as the deliveries that they will be.
+        self._further: list[Claimed] = []
+        self._ids, self._drawn = DeliveryIds(), set[int]()
         #: Guards the connection, because an abandoned handler may still use it.
         self._reading = threading.Lock()
 
@@ -150,14 +154,17 @@ class _Trial:
         for window in _windows(ids):
             found = list(self._claimed(window))
             self._made.deliveries += (each for each in found if isinstance(each, DeliveryForecast))
-            isolated.run([each for each in found if isinstance(each, Claimed)])
-            bound = self._bound_reached(elapsed() > until, isolated.left_behind)
-            if bound is not None and len(self._made.deliveries) < self._made.of:
-                self._made.partial = (
-                    f"{len(self._made.deliveries)} of {self._made.of} deliveries were tried, until {bound}: the "
-                    "numbers count these alone."
-                )
-                return
+            trying = [each for each in found if isinstance(each, Claimed)]
+            while trying:
+                isolated.run(trying)
+                bound = self._bound_reached(elapsed() > until, isolated.left_behind)
+                trying, self._further = self._further[:WINDOW], self._further[WINDOW:]
+                if bound is not None and (trying or len(self._made.deliveries) < self._made.of):
+                    self._made.partial = (
+                        f"{len(self._made.deliveries)} of {self._made.of} deliveries were tried, until {bound}: the "
+                        "numbers count these alone."
+                    )
+                    return
 
     def _bound_reached(self, is_late: bool, left_behind: int) -> str | None:
         if left_behind >= MOST_LEFT_BEHIND:
@@ -190,7 +197,19 @@ class _Trial:
 
     def _take(self, claimed: Claimed, trial: Trial) -> None:
         with self._reading:
-            self._made.deliveries.append(self._result(claimed, trial))
+            result = self._result(claimed, trial)
+            if claimed.id not in self._drawn:
+                self._made.deliveries.append(self._with_others(claimed, trial, result))
+
+    def _with_others(self, claimed: Claimed, trial: Trial, result: DeliveryForecast) -> DeliveryForecast:
+        """The result, once the other events of its body wait for their trial."""
+        for place in range(1, trial.further + 1):
+            drawn = self._ids.draw()
+            self._drawn.add(drawn)
+            self._further.append(claimed._replace(id=drawn, item=place))
+        if not trial.further or result.reason is not None:
+            return result
+        return result._replace(reason=f"It is the first of {trial.further + 1} events, each of which gets a delivery.")
 
     def _result(self, claimed: Claimed, trial: Trial) -> DeliveryForecast:
         if trial.obstacle is None:

@@ -129,7 +129,7 @@ def install(*, quiet: bool = False) -> Runtime:
     """Make the runtime from the settings, and set up logging. Raises `ConfigurationError` for mistakes.
 
     With `quiet`, as for a command that answers a person, the log has warnings and no lines of progress, unless the
-    settings ask for `debug`.
+    settings ask for `debug`; doubts about sources and their code are left to `doctor` and to what serves.
     """
     settings = load()
     logs.configure("warning" if quiet and settings.log_level == "info" else settings.log_level, settings.log_format)
@@ -141,11 +141,9 @@ def install(*, quiet: bool = False) -> Runtime:
             "[sources.<name>] for each account. docs/operations.md has an example."
         )
     runtime = Runtime(settings, beside=settings_folder())
-    for doubt in [
-        *settings.doubts,
-        *doubts_about(settings.dialects, settings_folder()),
-        *doubts_about_sources(runtime.sources),
-    ]:
+    about_code = [] if quiet else doubts_about(settings.dialects, settings_folder())
+    about_sources = [] if quiet else doubts_about_sources(runtime.sources)
+    for doubt in [*settings.doubts, *about_code, *about_sources]:
         log.warning(doubt)
     return runtime
 

@@ -52,6 +52,8 @@ class Trial(NamedTuple):
     obstacle: Obstacle | None = None
     #: The reason given by the code, if that is the obstacle; for a session, the handler's name.
     reason: str | None = None
+    #: Of a delivery that was kept before its body could be read: how many events stand behind the first.
+    further: int = 0
 
 
 def run_trial(
@@ -70,11 +72,14 @@ def run_trial(
         return Trial([], Obstacle.NO_SOURCE)
     with guard:
         parse(attempt, sources, retries, now=now)
-        if _is_thin(source, attempt):
-            return Trial([], Obstacle.THIN)
-        return _handle(attempt, read_row)
+        ended = Trial([], Obstacle.THIN) if _is_thin(source, attempt) else _handle(attempt, read_row)
+        return ended._replace(further=_further(attempt))
     assert guard.ended is not None
-    return guard.ended
+    return guard.ended._replace(further=_further(attempt))
+
+
+def _further(attempt: Attempt) -> int:
+    return 0 if attempt.unfolds is None else len(attempt.unfolds.items) - 1
 
 
 def _is_thin(source: Source, attempt: Attempt) -> bool:

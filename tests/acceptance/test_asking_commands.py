@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 from typing import NamedTuple
 
 import pytest
-from commanding import SECRET, Folder, Forks, product
+from commanding import SECRET, SECRETS, Folder, Forks, product
 from serving import serving, token, wait_until
 
 from receiver.api.tokens import Scope
@@ -41,11 +41,11 @@ class Asking(NamedTuple):
 @pytest.fixture(scope="module")
 def asking(tmp_path_factory) -> Iterator[Asking]:
     folder = Folder(tmp_path_factory.mktemp("asking"))
-    sources = {"iimmpact": {"secrets": [SECRET]}, "sigma": {"secrets": [SECRET]}}
+    sources = {"iimmpact": {"secrets": [SECRET]}, "sigma": {"secrets": [SECRETS["sigma"]]}}
     with serving(folder.url, sources=sources, with_worker=True) as running, Forks(1) as forks:
         for number in range(3):
             running.send("iimmpact", product(number, key=f"SKU-{number}", name=HOSTILE), secret=SECRET)
-        running.send("sigma", b"\xff\xfe not JSON", secret=SECRET)
+        running.send("sigma", b"\xff\xfe not JSON", secret=SECRETS["sigma"])
         wait_until(lambda: running.count("deliveries", "ended_at IS NULL") == 0, "the worker")
         yield Asking(folder, str(running.client.base_url).rstrip("/"), forks)
 

@@ -14,9 +14,11 @@ from handlers.catalog import Product
 from receiver import Envelope
 from receiver.database.database import Database
 from receiver.inbox.retention import Retention
+from receiver.inbox.retries import RetrySchedule
 from receiver.ingest.admission import Request, admit
 from receiver.mirror.rows import Key
 from receiver.provenance.why import explain_row
+from receiver.runs.forecast import forecast
 from receiver.testing import Webhooks
 from receiver.verify.request import WebhookRequest
 
@@ -206,6 +208,20 @@ def test_a_body_that_could_not_be_read_becomes_all_its_events_once_it_can(shop, 
     assert [kit.delivery(each["id"])["item"] for each in kit.deliveries()] == [0, 1, 2]
     assert {each["received_at"] for each in kit.deliveries()} == {kit.deliveries()[0]["received_at"]}
     assert count(kit, "bodies") == 1
+
+
+def test_the_forecast_of_such_a_replay_has_the_rows_of_all_its_events(shop, kit, worker):
+    readable, shop._read = shop._read, lambda body: 1 / 0
+    answer = kit.send_body("shop", bundle(item(1), {"id": "A2"}, *(item(number) for number in range(3, 40))))
+    shop._read = readable
+    retries, ids = RetrySchedule(attempts=3), [int(answer.delivery)]
+    made = forecast(kit.database, {"shop": kit.source("shop")}, ids, of=1, retries=retries, clock=kit.now)
+    assert made.partial is None
+    assert [(each.outcome, each.reason) for each in made.deliveries] == [
+        ("applied", "It is the first of 39 events, each of which gets a delivery.")
+    ]
+    assert {row.external_id for row in made.changed_rows()} == {f"A{number}" for number in (1, *range(3, 40))}
+    assert kit.rows(Product) == []
 
 
 def test_a_body_is_unfolded_once_wherever_it_is_killed(shop, kit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from receiver.inbox.tables import BODIES
 from receiver.release import release
 from receiver.runs import actions
 from receiver.runs.tables import RUNS
+from receiver.sessions.tables import SESSIONS
 from receiver.worker.processes import Wiring
 
 TABLES = ("products", "variants", "categories", "groups", "options", "records")
@@ -56,6 +57,17 @@ FULL_ROW = {
     "parent": "P",
     "lifecycle_state": "live",
     "data": {"any": ["thing", 1.5, None]},
+}
+
+#: A session of the console.
+SESSION = {
+    "id": "s1",
+    "link": "l1",
+    "name": "ops-1",
+    "role": "operator",
+    "created_at": datetime.now(UTC),
+    "seen_at": datetime.now(UTC),
+    "ends_at": datetime.now(UTC) + timedelta(hours=1),
 }
 
 
@@ -102,7 +114,7 @@ ASKED = [
     Asked(403, "/api/v1/deliveries/{processed}/try", "POST", scope=Scope.READ),
     Asked(404, "/api/v1/deliveries/1/try", "POST"),
     Asked(409, "/api/v1/deliveries/{processed}/try", "POST"),
-    Asked(202, "/api/v1/try?ids={waiting},{processed}", "POST"),
+    Asked(202, "/api/v1/try?ids={waiting_too},{processed}", "POST"),
     Asked(400, "/api/v1/try", "POST"),
     Asked(401, "/api/v1/try?ids={waiting}", "POST", scope=None),
     Asked(403, "/api/v1/try?ids={waiting}", "POST", scope=Scope.READ),
@@ -251,6 +263,15 @@ ASKED = [
     *(Asked(403, f"/api/v1/refused/sticky/{verb}", "POST", scope=Scope.READ) for verb in ("verify", "drop")),
     Asked(404, "/api/v1/refused/nobody/verify", "POST"),
     Asked(409, "/api/v1/refused/sticky/drop?idempotency_key=taken", "POST"),
+    Asked(200, "/api/v1/sessions"),
+    Asked(400, "/api/v1/sessions?colour=red"),
+    Asked(401, "/api/v1/sessions", scope=None),
+    Asked(400, "/api/v1/sessions/{session}/end?reason=no", "POST"),
+    Asked(401, "/api/v1/sessions/{session}/end", "POST", scope=None),
+    Asked(403, "/api/v1/sessions/{session}/end", "POST", scope=Scope.READ),
+    Asked(404, "/api/v1/sessions/nothing/end", "POST"),
+    Asked(409, "/api/v1/sessions/{session}/end?idempotency_key=taken", "POST"),
+    Asked(200, "/api/v1/sessions/{session}/end", "POST"),
 ]
 
 #: What is asked of one whose database does not answer.
@@ -285,6 +306,8 @@ ASKED_IN_VAIN = [
     Asked(503, "/api/v1/findings/nothing/acknowledge", "POST"),
     Asked(503, "/api/v1/refused/1"),
     *(Asked(503, f"/api/v1/refused/sticky/{verb}", "POST") for verb in ("verify", "drop")),
+    Asked(503, "/api/v1/sessions"),
+    Asked(503, "/api/v1/sessions/nothing/end", "POST"),
 ]
 
 #: Every address among them.
@@ -336,8 +359,10 @@ def ids(served: Served) -> dict[str, str]:
         served.ended(delivery)
     with served.beside.write() as beside:
         beside.execute(delete(BODIES).where(BODIES.c.delivery_id == int(found["expired"])))
-    waiting = served.post("unreachable", *sent("sigma", body("sigma", id="far"))).json()["delivery"]
-    wait_until(lambda: served.delivery(waiting)["attempts"], "a failed attempt")
+    # Two, because a worker may be about to try again the one that was asked for before.
+    for name in ("waiting", "waiting_too"):
+        found[name] = served.post("unreachable", *sent("sigma", body("sigma", id=name))).json()["delivery"]
+        wait_until(lambda waiting=found[name]: served.delivery(waiting)["attempts"], "a failed attempt")
     now = datetime.now(UTC)
     finding = Finding("one_cause", "sigma", now, "one delivery is dead", "Mend it.")
     update_record(served.beside, [finding], now=now)
@@ -345,7 +370,10 @@ def ids(served: Served) -> dict[str, str]:
     served.post("sigma", b"\xff", {"X-Sigma-Signature": "sha256=" + "0" * 64})
     served.app._keeper.flush()
     refused = served.get("/api/v1/refused").json()["items"][0]["id"]
-    return found | {"waiting": waiting, "finding": finding.id, "refused": refused} | _runs(served)
+    with served.beside.write() as beside:
+        beside.execute(insert(SESSIONS).values(SESSION))
+    found |= {"finding": finding.id, "refused": refused, "session": SESSION["id"]}
+    return found | _runs(served)
 
 
 def _runs(served: Served) -> dict[str, str]:
@@ -386,6 +414,7 @@ def ill(lend_database, tmp_path_factory) -> Iterator[Served]:
                 "tallies",
                 "refused",
                 "processes",
+                "sessions",
             )
             for name in (*nouns, *TABLES):
                 beside.execute(text(f"ALTER TABLE {name} RENAME TO {name}_away"))

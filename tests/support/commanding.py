@@ -26,31 +26,33 @@ from receiver.database.schema import Schema
 from simulator.receiver_process import free_port
 
 SECRET = "secret-of-these-tests-only"
+#: One source, one secret: a shared one is a doubt of the settings.
+SECRETS = {"sigma": f"sigma-{SECRET}", "iimmpact": SECRET, "indexed": f"indexed-{SECRET}"}
 PHRASE = "KeyPhraseOf32CharactersForTests1"
 SECRET_KEY = "secret-key-of-these-tests-only"
 
-SETTINGS = f"""
+SETTINGS = f'''
 secret_key = "{SECRET_KEY}"
 
 [sources.sigma]
-secrets = ["{SECRET}"]
+secrets = ["{SECRETS["sigma"]}"]
 
 [sources.iimmpact]
 secrets = ["{SECRET}"]
 
 [sources.indexed]
-secrets = ["{SECRET}"]
+secrets = ["{SECRETS["indexed"]}"]
 
 [sources.sticky]
 secrets = ["{PHRASE}"]
 app_key = "app-key-of-these-tests"
-"""
+'''
 
 HEADERS = {"sigma": "X-Sigma-Signature", "iimmpact": "X-Webhook-Signature", "indexed": "X-Webhook-Signature"}
 
 
 def signed(source: str, content: bytes) -> dict[str, str]:
-    return {HEADERS[source]: "sha256=" + hmac.new(SECRET.encode(), content, hashlib.sha256).hexdigest()}
+    return {HEADERS[source]: "sha256=" + hmac.new(SECRETS[source].encode(), content, hashlib.sha256).hexdigest()}
 
 
 def product(number: int, *, key: str, name: str, at: str = "2026-03-04T12:00:00Z") -> bytes:

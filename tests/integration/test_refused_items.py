@@ -1,0 +1,92 @@
+"""Items of a body that the database refuses: dead alone, and the others are kept in the same transaction."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from bundling import bundle, item, new_batcher
+from shopping import drain
+from trouble import refusing
+
+from handlers.catalog import Product
+from receiver import NotVerified
+from receiver.inbox.refused import Bounds
+from receiver.ingest.admission import Request
+from receiver.ingest.keeping import Keeper
+from receiver.ingest.reverifying import verify_again
+from receiver.verify.request import WebhookRequest
+
+
+@pytest.fixture
+def shop():
+    return new_batcher()
+
+
+def count(kit, table):
+    with kit.database.read() as connection:
+        return connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
+
+
+def statuses(answer):
+    return [each["status"] for each in answer.body["deliveries"]]
+
+
+REFUSED = "NEW.entity_id = 'A2'"
+
+
+def test_an_item_that_the_database_refuses_is_dead_alone(kit, worker):
+    with refusing(kit.database, "deliveries", "not this one", row=REFUSED):
+        answer = kit.send_body("shop", bundle(item(1), item(2), item(3)))
+    drain(worker)
+    assert statuses(answer) == ["accepted"] * 3
+    assert [each["state"] for each in kit.deliveries()] == ["processed", "dead", "processed"]
+    assert [kit.delivery(each["id"])["item"] for each in kit.deliveries()] == [0, 1, 2]
+    assert count(kit, "bodies") == 1
+
+
+def test_the_same_body_with_a_refused_item_again_is_a_duplicate_item_by_item(kit):
+    body = bundle(item(1), item(2), item(3))
+    with refusing(kit.database, "deliveries", "not this one", row=REFUSED):
+        first, again = kit.send_body("shop", body), kit.send_body("shop", body)
+    assert (statuses(first), statuses(again)) == (["accepted"] * 3, ["duplicate"] * 3)
+
+
+@pytest.mark.parametrize("row", ["NEW.entity_id = 'A1'", "NEW.entity_id IS NOT NULL"])
+def test_a_first_item_that_the_database_refuses_leaves_the_body_to_the_others(kit, row):
+    with refusing(kit.database, "deliveries", "not this one", row=row):
+        answer = kit.send_body("shop", bundle(item(1), item(2)))
+    shown = [kit.delivery(each["delivery"]) for each in answer.body["deliveries"]]
+    assert shown[0]["reason"] == "The database refused its content: not this one"
+    assert shown[0]["entity"] is None
+    assert [each["body"] for each in shown] == [bundle(item(1), item(2)).decode()] * 2
+
+
+def test_a_refused_item_is_replayed_once_the_database_takes_it(kit, worker):
+    with refusing(kit.database, "deliveries", "not this one", row=REFUSED):
+        answer = kit.send_body("shop", bundle(item(1), item(2)))
+    kit.inbox.replay([int(answer.body["deliveries"][1]["delivery"])], now=kit.now())
+    drain(worker)
+    assert [row.name for row in kit.rows(Product)] == ["Lamp 1", "Lamp 2"]
+
+
+def test_an_item_that_the_database_refuses_when_its_body_is_unfolded_is_dead_alone(shop, kit, worker):
+    readable, shop._read = shop._read, lambda body: 1 / 0
+    answer = kit.send_body("shop", bundle(item(1), item(2), item(3)))
+    shop._read = readable
+    kit.inbox.replay([int(answer.delivery)], now=kit.now())
+    with refusing(kit.database, "deliveries", "not this one", row=REFUSED):
+        drain(worker)
+    assert [each["state"] for each in kit.deliveries()] == ["processed", "dead", "processed"]
+
+
+def test_an_item_that_the_database_refuses_when_a_kept_request_verifies_is_dead_alone(kit):
+    body, source = bundle(item(1), item(2), item(3)), kit.source("shop")
+    _, signature = source.dialect.verifier.sign(WebhookRequest(body), source.credentials)
+    headers = [(name.lower().encode(), value.encode()) for name, value in signature.items()]
+    keeper = Keeper(kit.inbox, {"shop": source}, Bounds(number=100, bytes=1 << 20, age=timedelta(hours=24)))
+    keeper.offer(Request(source, headers, body), NotVerified("signature_wrong", "of an older secret"))
+    keeper.flush()
+    with refusing(kit.database, "deliveries", "not this one", row=REFUSED):
+        assert verify_again(kit.inbox, source).accepted == 1
+    assert [each["state"] for each in kit.deliveries()] == ["pending", "dead", "pending"]
