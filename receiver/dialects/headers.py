@@ -19,7 +19,7 @@ NEVER_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "x-api
 MOST_CAPTURED_HEADERS, MOST_CAPTURED_BYTES = 60, 16_384
 
 #: What is kept of a value that may be a secret.
-HIDDEN = "(hidden)"
+HIDDEN_VALUE = "(hidden)"
 
 #: Headers of the connection, which say nothing about a webhook.
 _OF_THE_CONNECTION = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"})
@@ -74,7 +74,7 @@ def captured_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
         text = name.decode("latin-1").lower()
         if text in _OF_THE_CONNECTION:
             continue
-        shown = HIDDEN.encode() if text in NEVER_KEPT or names_secret(text) else value
+        shown = HIDDEN_VALUE.encode() if text in NEVER_KEPT or names_secret(text) else value
         left -= len(shown)
         if left < 0:
             break

@@ -18,7 +18,7 @@ from receiver.drafting.columns import Column, moment_in
 from receiver.drafting.guess import Guess
 from receiver.drafting.members import Member
 from receiver.drafting.naming import camel_case, literal, plural, words_in
-from receiver.drafting.proofs import unsigned
+from receiver.drafting.proofs import CodeCall, unsigned
 from receiver.drafting.remarks import guessed, unknown
 from receiver.fixtures import EXPECTED, HEADERS_BESIDE
 
@@ -26,7 +26,7 @@ from receiver.fixtures import EXPECTED, HEADERS_BESIDE
 _PUBLIC = frozenset(
     {
         *("ARRIVAL", "Dialect", "Discard", "Envelope", "Event", "Fresh", "Header", "HmacSha256", "Mirror", "MirrorRow"),
-        *("Signature", "Unreadable", "Unsigned", "document_field", "each", "price_field", "time_field"),
+        *("Signature", "TrustedValue", "Unreadable", "Unsigned", "document_field", "each", "price_field", "time_field"),
     }
 )
 
@@ -88,7 +88,7 @@ class _Module:
         table = f"{table}Row" if table in _OWN_NAMES else table
         parts = self._parts(model)
         call = self.all.proof.call if self.all.proof is not None else unsigned()
-        given = [literal(name), f"verify={_within(call.code, len('    verify=,'))}"]
+        given = [literal(name), f"verify={_within(call, len('    verify=,'))}"]
         if self.all.topic is not None:
             given.append(f"trusts_header={literal(self.all.topic.title())}")
         if self.all.capture.form:
@@ -115,7 +115,7 @@ class _Module:
             "update": literal(types.update),
             "delete": None if types.delete is None or guess.entity_id is None else literal(types.delete),
             "signed": self.all.proof is not None,
-            "taken": "" if self.all.topic is None else ", trusted: Any",
+            "taken": "" if self.all.topic is None else ", trusted: TrustedValue | None",
         }
         says_type = guess.event_type is not None or self.all.topic is not None
         context["late"] = bool(context["delete"]) and guess.time is not None and says_type
@@ -125,7 +125,7 @@ class _Module:
         """The code of each part of the envelope; `model` learns the fields that it needs."""
         guess, types = self.guess, self.types
         key = None if guess.key is None else model.text(guess.key)
-        event_type = literal(types.example) if self.all.topic is None else "trusted"
+        event_type = literal(types.example) if self.all.topic is None else 'trusted or "unknown"'
         if guess.event_type is not None:
             event_type = model.text(guess.event_type)
             if guess.resource is not None:
@@ -239,12 +239,13 @@ def _called(name: str, given: Sequence[str]) -> str:
     return "\n".join([f"{name}(", *(f"    {each}," for each in given), ")"])
 
 
-def _within(code: str, around: int) -> str:
-    """The code of a call on a line with `around` other characters, its arguments on the next line if it is too long."""
-    if len(code) + around <= ROOM:
-        return code
-    name, _, rest = code.partition("(")
-    return f"{name}(\n        {rest[:-1]}\n    )"
+def _within(call: CodeCall, around: int) -> str:
+    """The code of a call on a line with `around` other characters, or its arguments on lines of their own."""
+    if len(call.code) + around <= ROOM:
+        return call.code
+    line = f"        {', '.join(call.parts)}"
+    lines = [line] if len(line) <= ROOM else [f"        {part}," for part in call.parts]
+    return "\n".join([f"{call.name}(", *lines, "    )"])
 
 
 def _wrapped(line: str) -> str:

@@ -143,6 +143,11 @@ def _data_of(document: Mapping[str, Any]) -> Member:
         if wanted and _first(inner, _IDS, depth=1) is None:
             return Member((named[0], wanted[0]), inner[wanted[0]])
         return Member((named[0],), inner)
+    event_type = _event_type(document)
+    told = words_in(event_type.value) if event_type is not None else []
+    about = [name for name in objects if snake_case(name) in told]
+    if about:
+        return Member((about[0],), objects[about[0]])
     # An object under the name of a kind, such as `product`, beside members that tell of the event.
     having_ids = [name for name in objects if _first(objects[name], _IDS, depth=1) is not None]
     if len(having_ids) == 1 and _first(document, ("id", "sku"), depth=1) is None:
@@ -152,7 +157,7 @@ def _data_of(document: Mapping[str, Any]) -> Member:
 
 def _entity_id(about: Mapping[str, Any], data: Member) -> Member | None:
     """The id of what the event is about: of the object itself, or beside it."""
-    inside = _first(data.value, _IDS[:8], depth=1, fits=_is_id) or _ending_in_id(data.value)
+    inside = _first(data.value, _IDS[:8], depth=1, fits=_is_id) or _named_after(data) or _ending_in_id(data.value)
     if inside is not None:
         return Member((*data.path, *inside.path), inside.value)
     beside = _first(about, _IDS[1:], depth=1, fits=_is_id) or _ending_in_id(about)
@@ -162,6 +167,16 @@ def _entity_id(about: Mapping[str, Any], data: Member) -> Member | None:
         or _first(about, _IDS, depth=DEEPEST_MEMBER, fits=_is_id)
         or _first(data.value, _IDS, depth=1, fits=_is_id)
     )
+
+
+def _named_after(data: Member) -> Member | None:
+    """The member that is named after its object and an id: `articleNumber` of `article`."""
+    owner = words_in(data.path[-1]) if data.path else []
+    for name, value in data.value.items():
+        words = words_in(name)
+        if owner and words[:-1] == owner and words[-1] in _IDS and _is_id(value):
+            return Member((name,), value)
+    return None
 
 
 def _ending_in_id(document: Mapping[str, Any]) -> Member | None:

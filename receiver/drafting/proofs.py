@@ -52,8 +52,12 @@ class CodeCall:
     @property
     def code(self) -> str:
         """The call as Python writes it."""
-        parts = [*map(_code, self.args), *(f"{name}={_code(value)}" for name, value in self.named.items())]
-        return f"{self.name}({', '.join(parts)})"
+        return f"{self.name}({', '.join(self.parts)})"
+
+    @property
+    def parts(self) -> list[str]:
+        """The code of each argument."""
+        return [*map(_code, self.args), *(f"{name}={_code(value)}" for name, value in self.named.items())]
 
     @property
     def names(self) -> set[str]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from receiver import codec
-from receiver.dialects.headers import HIDDEN, is_header_name
+from receiver.dialects.headers import HIDDEN_VALUE, is_header_name
 from receiver.dialects.sources import Source
 from receiver.errors import ConfigurationError, HookmirrorError, Unreadable
 from receiver.fixtures import headers_beside
@@ -108,7 +108,7 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
     verifier = source.dialect.verifier
     anew = headers_made_anew(verifier)
     # Those of a capture hold the signature and the time of another moment, and marks where secrets were.
-    sent = {name: value for name, value in headers.items() if name.lower() not in anew and value != HIDDEN}
+    sent = {name: value for name, value in headers.items() if name.lower() not in anew and value != HIDDEN_VALUE}
     with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
         request = WebhookRequest(
             verifier.prepare(body, source.credentials),

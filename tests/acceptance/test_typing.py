@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
-
-import pytest
-from wheels import build_wheel, install_wheel
 
 #: Every `ignore` stands for an error that must be found: strict refuses one that is not needed.
 SHOP = """
@@ -67,13 +63,6 @@ def test_it(webhooks: Webhooks) -> None:
     assert webhooks.row(Product, "A1").nme  # type: ignore[attr-defined]
     assert "sigma" in SYSTEMS
 """
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory) -> Path:
-    """The Python of an environment that has the wheel, beside what else is installed here."""
-    folder = tmp_path_factory.mktemp("wheel")
-    return install_wheel(build_wheel(folder / "dist"), folder / "environment")
 
 
 def test_a_users_project_passes_strict_type_checks_on_the_installed_wheel(python, tmp_path):

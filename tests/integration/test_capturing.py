@@ -94,12 +94,9 @@ def test_a_capture_becomes_a_delivery_once_its_dialect_verifies_it(inbox):
 
 
 def test_headers_of_a_capture_are_bounded_and_hide_what_may_be_a_secret():
-    sent = [(b"authorization", b"Bearer x"), (b"host", b"a"), (b"x-signature", b"ab"), *[(b"x-big", b"x" * 10_000)] * 3]
-    assert captured_headers(sent) == [
-        (b"authorization", "…".encode()),
-        (b"x-signature", b"ab"),
-        (b"x-big", b"x" * 10_000),
-    ]
+    big = (b"x-big", b"x" * 10_000)
+    sent = [(b"authorization", b"Bearer x"), (b"host", b"a"), (b"x-signature", b"ab"), big, big, big]
+    assert captured_headers(sent) == [(b"authorization", b"(hidden)"), (b"x-signature", b"ab"), big]
     assert len(captured_headers([(b"x-a", b"1")] * 500)) == 60
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from captured import CAPTURED
@@ -66,6 +69,17 @@ def test_the_command_tells_what_it_guessed_and_what_it_could_not(tmp_path):
     assert "event type: `what` (item.updated)" in done.stdout
     assert "Not known from it:" in done.stdout
     assert "[sources.kiln]" in done.stdout
+
+
+def test_the_command_of_the_guide_works_as_written(tmp_path):
+    guide = (Path(__file__).parents[2] / "docs" / "writing-a-dialect.md").read_text("utf-8")
+    (line,) = re.findall(r"^hookmirror new-dialect (.+)$", guide, re.M)
+    (body,) = re.findall(r"<!-- file: (fixtures/depot/item.updated.json) -->\n```json\n(.*?)```", guide, re.S)
+    (tmp_path / body[0]).parent.mkdir(parents=True)
+    (tmp_path / body[0]).write_text(body[1])
+    done = hookmirror(tmp_path, *shlex.split(line))
+    assert "HmacSha256" in done.stdout, done.stderr
+    assert (tmp_path / "drafted" / "test_depot.py").exists()
 
 
 def test_files_that_exist_are_not_overwritten(tmp_path):

@@ -36,5 +36,10 @@ CAPTURED: dict[str, tuple[str, dict[str, str]]] = {
         "data=%7B%22event%22%3A%22bin.filled%22%2C%22bin%22%3A%7B%22id%22%3A%22b1%22%7D%7D&x=1",
         {"content-type": "application/x-www-form-urlencoded"},
     ),
+    "vats": (
+        '{"notificationId": "5b", "eventTime": "2026-05-02T10:11:12.123456Z", "eventName": "ARTICLE_CHANGED", '
+        '"article": {"articleNumber": "4711", "description": {"de": "Stuhl"}, "netWeight": 3.75, "blocked": false}}',
+        {"x-vats-signature": "QUFB" * 21 + "QQ==", "x-vats-timestamp": "1777716672"},
+    ),
     "tarn": ('{"a": 1}', {}),
 }

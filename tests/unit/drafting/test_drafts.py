@@ -39,6 +39,14 @@ def test_the_id_of_the_thing_is_not_taken_for_that_of_the_change():
     assert (found["entity"], found["dedup_key"]) == ('("product", body.data["object"]["id"])', "body.id")
 
 
+def test_an_object_named_in_the_event_type_is_what_it_is_about():
+    found = envelope("vats")
+    assert (found["entity"], found["dedup_key"]) == (
+        '("article", body.article["articleNumber"])',
+        "body.notification_id",
+    )
+
+
 def test_a_body_without_a_time_is_dated_by_its_arrival():
     assert envelope("quay")["occurred_at"] == "ARRIVAL"
     assert any(line.startswith("time of the change") for line in drafted("quay").unknown)

@@ -1,0 +1,14 @@
+"""What acceptance tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from installing import installed_python
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has our wheel, built once in a run."""
+    return installed_python(tmp_path_factory.mktemp("wheel"))

@@ -1,0 +1,54 @@
+"""The example projects work as their users have them: beside an installed wheel, and installed themselves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+from installing import ROOT, wheel_of
+
+EXAMPLES = ROOT / "examples"
+
+
+def run(python, folder, *command, **settings):
+    env = settings | {
+        name: value for name, value in os.environ.items() if not name.startswith(("HOOKMIRROR_", "COV_", "PYTEST_"))
+    }
+    asked = [python, "-m", *command]
+    done = subprocess.run(asked, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_tests(python, folder):
+    printed = run(python, folder, "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+    assert "skipped" not in printed
+
+
+def test_the_shop_project_is_green_and_its_settings_start(python, tmp_path):
+    folder = shutil.copytree(EXAMPLES / "shopify", tmp_path / "shopify")
+    run_tests(python, folder)
+    for shop in ("north", "south"):
+        (folder / f"shop-{shop}.secret").write_text(f"the secret of {shop}")
+    settings = {"HOOKMIRROR_CONFIG": "hookmirror.toml", "HOOKMIRROR_SECRET_KEY": "k" * 32}
+    assert "MEND" not in run(python, folder, "receiver", "doctor", **settings)
+
+
+def test_the_package_is_found_by_its_entry_point(python, tmp_path):
+    folder = shutil.copytree(EXAMPLES / "plugin-package", tmp_path / "plugin")
+    (packages,) = python.parents[1].glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel_of(folder, tmp_path / "dist")) as archive:
+        archive.extractall(packages)
+    (folder / "kiln.py").unlink()
+    run_tests(python, folder)
+
+
+def test_the_examples_are_formatted_and_clean():
+    rules = ["--isolated", "--line-length", "120", str(EXAMPLES)]
+    for command in (["format", "--check"], ["check", "--select", "E,F,W,I,B"]):
+        asked = [sys.executable, "-m", "ruff", *command, *rules]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout

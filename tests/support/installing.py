@@ -1,0 +1,31 @@
+"""An environment that has our wheel, as a user's has: built once in a run, and unpacked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def wheel_of(project: Path, folder: Path) -> Path:
+    """Build the wheel of a project into this folder."""
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=project, check=True, capture_output=True, timeout=60)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def installed_python(folder: Path) -> Path:
+    """The Python of an environment in this folder that has our wheel, beside what else is installed here."""
+    wheel = wheel_of(ROOT, folder / "dist")
+    venv.create(folder / "environment", with_pip=False)
+    (packages,) = (folder / "environment").glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    (packages / "beside.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "environment" / "bin" / "python"
