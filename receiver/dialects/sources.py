@@ -49,7 +49,7 @@ class Source:
     def read(self, verified: bytes) -> ReadBody:
         """What a verified body says, which depends on these bytes alone. Raises `Unreadable`."""
         opened = self.open(verified)
-        if isinstance(verified, KeptBody) and opened is not verified:
+        if opened is not verified and isinstance(verified, KeptBody):
             opened = KeptBody.of(opened, verified.headers)
         return self.dialect.read(opened, most_events=self.max_events)
 
