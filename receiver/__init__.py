@@ -18,6 +18,7 @@ from receiver.verify.freshness import Fresh
 from receiver.verify.places import BodyMember, Header, Headers, SignaturePlace
 from receiver.verify.request import WebhookRequest
 from receiver.verify.signatures import HmacSha256, Unsigned
+from receiver.verify.token import Token
 from receiver.verify.verifiers import Credentials, Secret, Verified, Verifier
 from receiver.verify.web_signatures import BodyHashJwt, DetachedJws
 
@@ -57,6 +58,7 @@ __all__ = [
     "SignaturePlace",
     "SignedToken",
     "SourceSettings",
+    "Token",
     "TrustedValue",
     "Unreadable",
     "Unsigned",

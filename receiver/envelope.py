@@ -160,7 +160,8 @@ def _text(what: str, value: Any) -> str:
 
 
 def _name(what: str, name: str) -> str:
-    name = _text(what, name)
+    if type(name) is not str:
+        name = _text(what, name)
     if not 0 < len(name) <= LONGEST_NAME:
         raise Unreadable(f"The {what} is empty or longer than {LONGEST_NAME} characters.")
     return name if name.isascii() and "\0" not in name else storable(name)

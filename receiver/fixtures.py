@@ -45,11 +45,17 @@ def headers_beside(fixture: Path) -> dict[str, str]:
         return {}
     except Unreadable as error:
         raise ConfigurationError(f"{file} is not JSON: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+    if not isinstance(found, dict) or not all(map(_is_header, found, found.values())):
         raise ConfigurationError(
-            f'{file} is not an object of texts: write such as {{"X-Shop-Topic": "product.updated"}}.'
+            f'{file} is not an object of headers in ASCII: write such as {{"X-Shop-Topic": "product.updated"}}.'
         )
     return found
+
+
+def _is_header(name: str, value: Any) -> bool:
+    if not isinstance(value, str) or not name or set(name) & set(" :"):
+        return False
+    return f"{name}{value}".isascii() and f"{name}{value}".isprintable()
 
 
 def _beside(fixture: Path) -> Path:

@@ -1,6 +1,6 @@
-"""Short forms for senders that many people have: each is a `Signature` as its vendor documents it.
+"""Short forms for senders that many people have: each is a `Signature` or a `Token` as its vendor documents it.
 
-All take the arguments of `Signature`, to change a part: `Stripe(fresh=Fresh("{t}", within=timedelta(hours=1)))`.
+All take the arguments of that, to change a part: `Stripe(fresh=Fresh("{t}", within=timedelta(hours=1)))`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from receiver.verify.composed import Signature
 from receiver.verify.freshness import Fresh
 from receiver.verify.places import BodyMember, Header, Headers
 from receiver.verify.request import WebhookRequest
+from receiver.verify.token import Token
 
 #: A short form: called without arguments, it is the signature of its sender.
 Sender = Callable[..., Signature]
+
+#: The same for senders that sign nothing, and show a secret.
+TokenSender = Callable[..., Token]
 
 _STANDARD = "{webhook-id}.{webhook-timestamp}.{body}"
 _SVIX = "{svix-id}.{svix-timestamp}.{body}"
@@ -75,6 +79,12 @@ Stripe: Sender = partial(
 GitHub: Sender = partial(Signature, "{body}", at=Header("X-Hub-Signature-256", prefix="sha256="))
 
 Meta: Sender = GitHub
+
+#: Its secret token. A webhook with a signing token is verified by `StandardWebhooks`, and needs none.
+GitLab: TokenSender = partial(Token, header="X-Gitlab-Token")
+
+#: The `clientState` that the subscriber chose, in each notification of a body.
+BusinessCentral: TokenSender = partial(Token, body="value[].clientState")
 
 Shopify: Sender = partial(_in_base64, "{body}", at=Header("X-Shopify-Hmac-Sha256"))
 

@@ -283,7 +283,7 @@ def _usual_settings(verifier: Verifier) -> dict[str, Any]:
     everything: dict[str, Any] = {"secrets": [TEST_SECRET], "app_key": TEST_APP_KEY, "cipher": "aes-256-cbc"}
     urls: tuple[dict[str, Any], ...] = ({}, {"registered_url": "https://receiver.test/hooks/source"})
     signed = [{"secrets": [text]} | url for text in (TEST_SECRET, TEST_SECRET.encode().hex()) for url in urls]
-    for usual in (everything, *signed, {"allow_unsigned": True}):
+    for usual in (everything, *signed, {"allow_unsigned": True}, {}):
         if verifier.check(source_settings("test", usual).credentials()) is None:
             return usual
     return everything

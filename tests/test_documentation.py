@@ -387,6 +387,20 @@ def test_files_that_a_page_names_exist(page: str) -> None:
         assert (ROOT / name).exists(), f"{name} in {page}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_tests_that_a_page_names_exist(page: str) -> None:
+    for file, test in re.findall(r"`(tests/[\w./]+\.py)::(\w+)`", text_of(page)):
+        assert f"def {test}(" in (ROOT / file).read_text("utf-8"), f"{test} in {page}"
+
+
+def test_every_bad_input_of_a_dialect_has_its_answer_and_its_test() -> None:
+    table = text_of("docs/writing-a-dialect.md").partition("## Bad input")[2].partition("\n## ")[0]
+    rows = table_rows(table)[2:]
+    assert len(rows) >= 15
+    for row in rows:
+        assert "`tests/" in row[2], f"{row[0]} has no test"
+
+
 def test_the_path_of_a_webhook_names_places_that_exist() -> None:
     table = ARCHITECTURE.partition("| step | in `receiver` |")[2].partition("\n\n")[0]
     places = [name for row in table_rows(table)[1:] for name in re.findall(r"`([\w/.]+)`", row[1])]

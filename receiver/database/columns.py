@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 from typing import Any, cast
 
 from msgspec import Raw
@@ -169,14 +168,11 @@ def iso_text(value: datetime | None) -> str | None:
     """Format a time as stored on SQLite: ISO 8601 in UTC, always with microseconds."""
     if value is None:
         return None
-    return _iso_text(value if value.tzinfo is UTC else value.astimezone(UTC))
-
-
-@lru_cache(maxsize=1_024)
-def _iso_text(value: datetime) -> str:
-    # Cached, because rows written together share their times. Only for times in UTC: in other zones, Python treats the
-    # two hours of a clock that is set back as equal.
-    return value.isoformat(timespec="microseconds")[:-6] + "Z"
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    # By the encoder of JSON, which takes a fraction of the time that `isoformat` takes.
+    text = codec.encode(value).decode()
+    return text[1:-1] if value.microsecond else f"{text[1:-2]}.000000Z"
 
 
 def _moment_of(text: str | None) -> datetime | None:

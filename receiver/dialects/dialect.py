@@ -39,7 +39,7 @@ from receiver.loading import told_with_place
 from receiver.logs.safe_text import name_of_function, told, told_with_type
 from receiver.mirror.rows import Mirror, MirrorRow
 from receiver.settings.settings import SourceSettings
-from receiver.verify.verifiers import Verifier, signature_headers
+from receiver.verify.verifiers import Verifier, secret_headers, signature_headers
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -87,7 +87,9 @@ class Dialect:
         self.decompress = decompress
         #: In lower case.
         self.trusts_header = None if trusts_header is None else trusts_header.lower()
-        self.kept_headers = kept_headers(keep_headers, name) | kept_headers(filter(None, [trusts_header]), name)
+        hidden = secret_headers(verify)
+        self.kept_headers = kept_headers(keep_headers, name, hidden)
+        self.kept_headers |= kept_headers(filter(None, [trusts_header]), name, hidden)
         self.kept_headers |= {each.encode(): each for each in signature_headers(verify) or () if each not in NEVER_KEPT}
         self.settings_model = settings
         self.form = form

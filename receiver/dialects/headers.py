@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from receiver.errors import WiringError
 from receiver.logs.safe_text import quoted
@@ -46,8 +46,11 @@ def names_secret(header: str) -> bool:
     return not words.isdisjoint(SECRET_WORDS) and words.isdisjoint(_NO_SECRET)
 
 
-def kept_headers(names: Iterable[str], dialect: str) -> dict[bytes, str]:
-    """The usual headers and these, in lower case, by their bytes on the wire. Raises `WiringError`."""
+def kept_headers(names: Iterable[str], dialect: str, secret: Collection[str] = ()) -> dict[bytes, str]:
+    """The usual headers and these, in lower case, by their bytes on the wire.
+
+    Raises `WiringError`, also for one of those that are `secret` with this dialect.
+    """
     if isinstance(names, str):
         raise WiringError(f"keep_headers of the dialect {dialect} is text: write a list of names, [{names!r}].")
     kept = [*USUAL_HEADERS]
@@ -57,7 +60,7 @@ def kept_headers(names: Iterable[str], dialect: str) -> dict[bytes, str]:
                 f"keep_headers of the dialect {dialect} holds {quoted(name)}, which is not a header's name: "
                 'write such as "X-Shop-Event".'
             )
-        if name.lower() in NEVER_KEPT:
+        if name.lower() in NEVER_KEPT or name.lower() in secret:
             raise WiringError(
                 f"keep_headers of the dialect {dialect} holds {name}, which carries a secret, and what is kept is "
                 "shown to people: remove it."

@@ -49,7 +49,7 @@ class Source:
     def read(self, verified: bytes) -> ReadBody:
         """What a verified body says, which depends on these bytes alone. Raises `Unreadable`."""
         opened = self.open(verified)
-        if isinstance(verified, KeptBody) and opened is not verified:
+        if opened is not verified and isinstance(verified, KeptBody):
             opened = KeptBody.of(opened, verified.headers)
         return self.dialect.read(opened, most_events=self.max_events)
 
@@ -197,6 +197,15 @@ def build_source(settings: SourceSettings, dialects: Mapping[str, Dialect]) -> S
             raise ConfigurationError(f"The source {settings.name} cannot answer its sender: {missing}.")
     _try_client(settings, dialect)
     return Source(settings.name, dialect, credentials, settings)
+
+
+def begin_fetching(sources: Iterable[Source]) -> None:
+    """Have the verifiers fetch what they need from outside, such as keys, before the first webhook. Does not block."""
+    for source in sources:
+        begin = getattr(source.dialect.verifier, "begin", None)
+        if begin is not None:
+            with foreign_code(f"The verifier of {source.dialect.name}", holds_secrets=True):
+                begin(source.credentials)
 
 
 def _try_client(settings: SourceSettings, dialect: Dialect) -> None:

@@ -45,7 +45,7 @@ class Arrival:
     def know(self, envelope: Envelope) -> None:
         """Take over event type, dedup key, entity and time from the envelope."""
         self._take(envelope)
-        self.dedup_key, self.fingerprint = envelope.identity(self.verified)
+        self.dedup_key, self.fingerprint = envelope.identity(self.body if self.plain is None else self.plain)
 
     def know_item(self, envelope: Envelope, body: bytes) -> None:
         """Fill in what the item says; `body` is the SHA-256 of the whole body."""
@@ -110,8 +110,3 @@ class Accepted(NamedTuple):
     delivery_id: int
     #: The answers to all items of such a body, in their order.
     items: Sequence[Accepted] = ()
-
-
-def each_event(arrival: Arrival, answer: Accepted) -> list[tuple[Arrival, Accepted]]:
-    """The events of a body, each with its answer."""
-    return list(zip(arrival.each(), answer.items or (answer,), strict=True))

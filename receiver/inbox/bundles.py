@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import structlog
 from sqlalchemy import Connection, bindparam, update
@@ -47,9 +48,9 @@ def draw_ids(arrivals: Sequence[Arrival], ids: DeliveryIds) -> Sequence[Arrival]
     """Give every arrival and every item of it an id, unless it has one; all of them, in the order of their ids."""
     for arrival in arrivals:
         arrival.id = arrival.id or ids.draw()
-        for other in arrival.others:
-            other.id = other.id or ids.draw()
-            other.body_id = arrival.id
+        if arrival.others and not arrival.others[0].id:
+            for other, drawn in zip(arrival.others, ids.draw_many(len(arrival.others)), strict=True):
+                other.id, other.body_id = drawn, arrival.id
     if not any(arrival.others for arrival in arrivals):
         return arrivals
     return [each for arrival in arrivals for each in arrival.each()]
@@ -109,7 +110,7 @@ _BECOME_FIRST = (
 def _answer(arrival: Arrival, answers: Iterator[Accepted]) -> Accepted:
     if arrival.item is None:
         return next(answers)
-    items = [next(answers) for _ in arrival.each()]
+    items = list(islice(answers, 1 + len(arrival.others)))
     is_new = any(item.status == "accepted" for item in items)
     return Accepted("accepted" if is_new else "duplicate", items[0].delivery_id, items)
 

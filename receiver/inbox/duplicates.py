@@ -23,7 +23,7 @@ BODY_COLUMNS = ("delivery_id", "body", "plain", "headers")
 CONFLICT_MARK = "#"
 
 #: Inserts the new ones among arrivals, and answers in the same order.
-Resolve = Callable[[Connection, Sequence[Arrival]], list[Accepted]]
+ResolveArrivals = Callable[[Connection, Sequence[Arrival]], list[Accepted]]
 
 
 def resolve_duplicates(connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:

@@ -26,8 +26,19 @@ class DeliveryIds:
 
     def draw(self) -> int:
         with self._lock:
-            self._last = max(self._last + MOST_PROCESSES, time.time_ns() // 1_000 * MOST_PROCESSES + self._process)
+            self._last = self._next()
             return self._last
+
+    def draw_many(self, number: int) -> range:
+        """Draw so many ids at once, as for the events of one body."""
+        with self._lock:
+            first = self._next()
+            drawn = range(first, first + number * MOST_PROCESSES, MOST_PROCESSES)
+            self._last = drawn[-1]
+        return drawn
+
+    def _next(self) -> int:
+        return max(self._last + MOST_PROCESSES, time.time_ns() // 1_000 * MOST_PROCESSES + self._process)
 
 
 def first_id_at(moment: datetime) -> int:

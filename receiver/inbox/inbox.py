@@ -17,7 +17,7 @@ from receiver.inbox import leases, results, rounds
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.attempts import AttemptResult
 from receiver.inbox.bundles import draw_ids, gathered, resolve_one_by_one, unfolded
-from receiver.inbox.duplicates import Resolve, resolve_duplicates
+from receiver.inbox.duplicates import ResolveArrivals, resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.insert import insert_all
 from receiver.inbox.leases import Claimed, Due
@@ -73,7 +73,7 @@ class Inbox:
                 raise
             retry_transaction(lambda: self._unfold(delivery, bundle, resolve_one_by_one))
 
-    def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: Resolve) -> None:
+    def _unfold(self, delivery: Claimed, bundle: Bundle, resolve: ResolveArrivals) -> None:
         with self.database.write() as connection:
             items = draw_ids([unfolded(connection, delivery, bundle)], self._ids)
             if len(items) > 1:

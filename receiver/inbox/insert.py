@@ -86,7 +86,7 @@ _COLUMNS = (
     _Column("entity_id", "text", "arrival.entity and arrival.entity[1]"),
     _Column("occurred_at", "timestamptz", "arrival.occurred_at"),
     _Column("received_at", "timestamptz", "arrival.received_at"),
-    _Column("state", "text", "arrival.state.value"),
+    _Column("state", "text", "arrival.state._value_"),
     _Column("reason", "text", "kept_reason(arrival.reason)"),
     _Column("dedup_key", "text", "arrival.dedup_key"),
     _Column("fingerprint", "bytea", "arrival.fingerprint"),

@@ -85,7 +85,8 @@ def _tell_slow(requests: Sequence[Request], seconds: float) -> None:
 
 def _admit_one(request: Request, now: datetime) -> Admitted:
     try:
-        return _unverified_reply(request) or _admitted(request, now=now)
+        reply = _unverified_reply(request) if request.source.dialect.challenges else None
+        return reply or _admitted(request, now)
     except Refused as refusal:
         return refusal
     except BaseException:
@@ -98,13 +99,10 @@ def _admit_one(request: Request, now: datetime) -> Admitted:
 
 def _unverified_reply(request: Request) -> SenderReply | None:
     """The answer to a challenge that its sender does not sign."""
-    source = request.source
-    if not source.dialect.challenges:
-        return None
-    return answer_challenge(source, "POST", request.target, request.headers, request.body, verified=False)
+    return answer_challenge(request.source, "POST", request.target, request.headers, request.body, verified=False)
 
 
-def _admitted(request: Request, *, now: datetime) -> Arrival | SenderReply:
+def _admitted(request: Request, now: datetime) -> Arrival | SenderReply:
     """Verify the body and read its envelope. From here on the body is authentic, and is kept even if it cannot be read.
 
     A challenge is answered instead. Raises `NotVerified`, and what `answer_challenge` raises.
@@ -230,4 +228,10 @@ def _trimmed(headers: RawHeaders) -> RawHeaders:
 
 
 def _kept(headers: RawHeaders, names: Mapping[bytes, str]) -> dict[str, str]:
-    return {names[name]: storable(value[:LONGEST_HEADER].decode("latin-1")) for name, value in headers if name in names}
+    kept = {}
+    for name, value in headers:
+        if name in names:
+            text = value[:LONGEST_HEADER].decode("latin-1")
+            # Nearly all are ASCII, and a call for each of them would cost as much as the rest.
+            kept[names[name]] = text if text.isascii() and "\0" not in text else storable(text)
+    return kept

@@ -18,7 +18,7 @@ import structlog
 
 from receiver.database.errors import is_fault_of_values, retry_transaction
 from receiver.errors import Refused, Unavailable
-from receiver.inbox.arrival import Accepted, Arrival, each_event
+from receiver.inbox.arrival import Accepted, Arrival
 from receiver.ingest.unhandled import count_ignored
 from receiver.logs.safe_text import told
 from receiver.metrics import metrics
@@ -286,10 +286,10 @@ def count_answers(answered: Sequence[tuple[Arrival, Accepted]]) -> None:
         for arrival, answer in answered
     )
     count_ignored(answered)
-    others = [pair for arrival, answer in answered if arrival.others for pair in each_event(arrival, answer)[1:]]
-    if others:
-        metrics.count_items((arrival.source, answer.status) for arrival, answer in others)
-        count_ignored(others)
+    for arrival, answer in answered:
+        if arrival.others:
+            metrics.count_items((arrival.source, item.status) for item in answer.items[1:])
+            count_ignored(zip(arrival.others, answer.items[1:], strict=True))
 
 
 def _stalled() -> Unavailable:

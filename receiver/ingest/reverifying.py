@@ -14,7 +14,7 @@ from receiver.errors import Refused
 from receiver.inbox import refused
 from receiver.inbox.arrival import Accepted, Arrival
 from receiver.inbox.bundles import draw_ids, gathered, resolve_one_by_one
-from receiver.inbox.duplicates import Resolve, resolve_duplicates
+from receiver.inbox.duplicates import ResolveArrivals, resolve_duplicates
 from receiver.inbox.ids import DeliveryIds
 from receiver.inbox.inbox import Inbox
 from receiver.inbox.refused import Refusal
@@ -128,7 +128,7 @@ def _take_and_accept(
     inbox: Inbox,
     verified: Sequence[tuple[int, Arrival]],
     along: WithinAccept,
-    resolve: Resolve | None = None,
+    resolve: ResolveArrivals | None = None,
 ) -> list[tuple[Arrival, Accepted]]:
     with inbox.database.write() as connection:
         taken = refused.take(connection, [kept_id for kept_id, _ in verified])

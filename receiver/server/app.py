@@ -22,7 +22,7 @@ from receiver.api.readiness import Readiness
 from receiver.api.reads import Reads
 from receiver.api.routes import answer_database_error, answer_refused, http_errors
 from receiver.console.site import Console
-from receiver.dialects.sources import Source
+from receiver.dialects.sources import Source, begin_fetching
 from receiver.errors import ConfigurationError, HookmirrorError, Refused
 from receiver.inbox.inbox import Inbox
 from receiver.ingest.connections import Connections
@@ -158,6 +158,7 @@ class App:
         started = [part for part in parts if part is not None]
         for part in started:
             part.start()
+        begin_fetching(self._runtime.sources.values())
         yield
         for part in reversed(started):
             part.stop()
@@ -206,6 +207,7 @@ class App:
             self._rest.console.live.end()
         self._rest = rest
         self.endpoint.renew(renewal.sources, renewal.settings)
+        begin_fetching(renewal.sources.values())
         self._keeper.renew(renewal.sources, bounds_of(renewal.settings))
         self._registration.renew(renewal.sources)
         if self._worker is not None:

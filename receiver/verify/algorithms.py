@@ -5,7 +5,7 @@ Secrets are few and signatures many, so that keys are made once and remembered.
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 from base64 import b64decode
 from binascii import unhexlify
 from collections.abc import Callable
@@ -156,9 +156,36 @@ def private_key(secret: bytes, algorithm: str, form: KeyForm) -> Any:
 # ── computing and comparing ───────────────────────────────────────────────────────────────────────────────────
 
 
-def keyed(algorithm: str, form: KeyForm, secret: bytes) -> hmac.HMAC:
-    """An HMAC with the secret in it, to be copied for each text. Raises `WrongKey`."""
-    return hmac.new(key_bytes(secret, form), digestmod=DIGESTS[algorithm][0])
+#: The bytes that HMAC mixes into the key, for the inner and for the outer hash.
+_INNER, _OUTER = (bytes(byte ^ mixed for byte in range(256)) for mixed in (0x36, 0x5C))
+
+
+class KeyedHash:
+    """HMAC (RFC 2104) with the key in it: both hashes have read their half of it, and are copied for each text.
+
+    Copying an object of `hmac` takes as long as hashing a usual body, these copies a third of that.
+    """
+
+    def __init__(self, key: bytes, algorithm: str) -> None:
+        name = DIGESTS[algorithm][0]
+        size = hashlib.new(name).block_size
+        block = (key if len(key) <= size else hashlib.new(name, key).digest()).ljust(size, b"\0")
+        self._inner = hashlib.new(name, block.translate(_INNER)).copy
+        self._outer = hashlib.new(name, block.translate(_OUTER)).copy
+
+    def digest(self, text: bytes) -> bytes:
+        """The HMAC of the text."""
+        inner = self._inner()
+        inner.update(text)
+        outer = self._outer()
+        outer.update(inner.digest())
+        return outer.digest()
+
+
+@lru_cache(maxsize=4_096)
+def keyed(algorithm: str, form: KeyForm, secret: bytes) -> KeyedHash:
+    """The HMAC with a secret in it: setting that up costs more than hashing a usual body. Raises `WrongKey`."""
+    return KeyedHash(key_bytes(secret, form), algorithm)
 
 
 def is_signed(algorithm: str, key: Any, signature: bytes, text: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Literal
 
 from receiver.errors import NotVerified, WiringError
@@ -61,10 +62,11 @@ class FreshnessCheck:
         self._is_number = fresh.unit != "iso"
         self._divisor = 1_000 if fresh.unit == "milliseconds" else 1
         self._seconds = (fresh.within or timedelta.max).total_seconds()
+        self._most_ahead = inf if fresh.past_only else self._seconds
 
     def check(self, headers: Mapping[bytes, bytes], fields: Mapping[bytes, bytes], at: datetime) -> None:
         """Raises `NotVerified` for a time that cannot be read, and for one that is too far from `at`."""
-        value = (headers if self._is_header else fields).get(self._wanted)
+        value = headers.get(self._wanted) if self._is_header else fields.get(self._wanted)
         if value is None:
             raise NotVerified("signature_missing", f"There is no {described(self._place)}, the time that is signed.")
         if self._is_number and value.isdigit() and len(value) <= LONGEST_TIME:
@@ -72,7 +74,7 @@ class FreshnessCheck:
         else:
             signed_at = self._read_iso(value)
         ahead = signed_at - at.timestamp()
-        if ahead < -self._seconds or (ahead > self._seconds and not self._fresh.past_only):
+        if not -self._seconds <= ahead <= self._most_ahead:
             raise self._stale(signed_at, at, ahead)
 
     def _read_iso(self, value: bytes) -> float:

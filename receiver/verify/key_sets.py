@@ -64,6 +64,12 @@ class KeySet:
             raise NotVerified("signature_wrong", "The key set of this sender has no key of the name in the signature.")
         raise Unavailable("The keys of this sender are being fetched. Send it again later.", retry_after=5)
 
+    def begin(self) -> None:
+        """Fetch the keys unless they are there, so that the first request need not wait for them. Does not block."""
+        with self._lock:
+            if self._fetched_at is None:
+                self._fetch_soon(self._clock())
+
     def _fetch_soon(self, now: float) -> None:
         is_under_way = self._thread is not None and self._thread.is_alive()
         if is_under_way or (self._tried_at is not None and now - self._tried_at < FETCH_PAUSE):

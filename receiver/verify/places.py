@@ -81,7 +81,7 @@ class Header(SignaturePlace):
         return bool(self.field)
 
     def find(self, request: WebhookRequest, headers: Mapping[bytes, bytes]) -> FoundSignatures | None:  # noqa: ARG002 (protocol)
-        name, prefix, *_ = self._wire
+        name, prefix, _, _, _ = self._wire
         value = headers.get(name)
         if value is None:
             return None

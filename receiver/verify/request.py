@@ -73,11 +73,14 @@ class WebhookRequest:
 
 def only_header(headers: RawHeaders, name: str) -> bytes | None:
     """The value of a header that may stand there only once. Raises `NotVerified` for a repeated one."""
-    wanted = wire_text(name.lower())
-    values = [value for key, value in headers if key == wanted]
-    if len(values) > 1:
-        raise repeated(name, len(values))
-    return values[0] if values else None
+    wanted = wire_name(name)
+    found = None
+    for key, value in headers:
+        if key == wanted:
+            if found is not None:
+                raise repeated(name, sum(key == wanted for key, _ in headers))
+            found = value
+    return found
 
 
 def repeated(name: str, times: int) -> NotVerified:
@@ -89,3 +92,9 @@ def repeated(name: str, times: int) -> NotVerified:
 def wire_text(text: str) -> bytes:
     """The text of a dialect as bytes, remembered: each webhook compares with the same few."""
     return text.encode()
+
+
+@lru_cache(maxsize=1_024)
+def wire_name(header: str) -> bytes:
+    """The name of a header as `RawHeaders` has it, remembered as well."""
+    return header.lower().encode()

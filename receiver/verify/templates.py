@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from receiver.errors import NotVerified, WiringError
@@ -21,6 +21,17 @@ _FIELD = re.compile(r"(?:field:)?([A-Za-z0-9_]+)")
 
 #: The value of a field that stands in its header more than once.
 REPEATED = bytes(bytearray(b"(more than once)"))
+
+#: The Python expression of the value that a placeholder of each kind stands for; None if the request has none.
+_EXPRESSIONS = {
+    "body": "request.body",
+    "method": "request.method.encode('latin-1')",
+    "url": "request.url.encode('latin-1')",
+    "path": "request.path.encode('latin-1')",
+    "secret": "secret",
+    "header": "headers.get({name!r})",
+    "field": "fields.get({name!r})",
+}
 
 
 class Placeholder(NamedTuple):
@@ -78,9 +89,8 @@ class Template:
         self._format = b"%b".join(literal.replace("%", "%%").encode() for literal in self._literals)
         #: Texts between two values. A value that held one could be cut at another place than the sender's.
         self.separators = tuple({literal.encode() for literal in self._literals[1:-1] if literal})
-        self._only_separator = self.separators[0] if len(self.separators) == 1 else None
-        self._steps = [(each.kind, each.name.encode()) for each in self.placeholders]
         self._is_body_alone = text == "{body}"
+        self._fill = self._compiled()
         self._check_neighbours()
 
     def __repr__(self) -> str:
@@ -111,29 +121,40 @@ class Template:
         """The text that the sender signed. Raises `NotVerified` for a value that is missing or holds a separator."""
         if self._is_body_alone:
             return request.body
-        values: list[bytes] = []
-        for kind, name in self._steps:
-            if kind == "body":
-                values.append(request.body)
-            elif kind == "header" or kind == "field":
-                value = (headers if kind == "header" else fields).get(name)
-                if value is None or value is REPEATED or self._is_divided(value):
-                    raise self._flaw(Placeholder(kind, name.decode()), value)
-                values.append(value)
-            elif kind == "secret":
-                values.append(secret)
-            else:
-                values.append(getattr(request, kind).encode("latin-1"))
-        return self._format % tuple(values)
+        text: bytes | None = self._fill(request, headers, fields, secret)
+        if text is None:
+            raise self._first_flaw(headers, fields)
+        return text
 
-    def _is_divided(self, value: bytes) -> bool:
-        """Whether it holds a text that separates two values."""
-        if self._only_separator is not None:
-            return self._only_separator in value
-        return any(separator in value for separator in self.separators)
+    def _compiled(self) -> Callable[..., bytes | None]:
+        """Make the function that fills the template in; it returns None if a value cannot be signed.
+
+        One expression for all values, because a step for each of them took three times as long.
+        """
+        values, sound = [], []
+        for place, (kind, name) in enumerate(self.placeholders):
+            value = _EXPRESSIONS[kind].format(name=name.encode())
+            if kind in ("header", "field"):
+                sound += [f"(value{place} := {value}) is not None", f"value{place} is not REPEATED"]
+                # A single byte is searched as a number, because `in` of bytes in bytes takes ten times as long.
+                searched = [each[0] if len(each) == 1 else each for each in self.separators]
+                sound += [f"{each!r} not in value{place}" for each in searched]
+                value = f"value{place}"
+            values.append(value)
+        filled = f"{self._format!r} % ({''.join(f'{value}, ' for value in values)})"
+        code = f"lambda request, headers, fields, secret: {filled} if {' and '.join(sound) or True} else None"
+        return eval(code, {"REPEATED": REPEATED})  # type: ignore[no-any-return]  # noqa: S307 (names are quoted)
+
+    def _first_flaw(self, headers: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> NotVerified:
+        """The refusal of the first value that cannot be signed."""
+        for wanted in self.placeholders:
+            if wanted.kind in ("header", "field"):
+                value = (headers if wanted.kind == "header" else fields).get(wanted.name.encode())
+                if value is None or value is REPEATED or any(separator in value for separator in self.separators):
+                    return self._flaw(wanted, value)
+        raise AssertionError("no value has a flaw")
 
     def _flaw(self, wanted: Placeholder, value: bytes | None) -> NotVerified:
-        """The refusal of a value that cannot be signed so."""
         if value is None:
             return NotVerified("signature_missing", f"There is no {described(wanted)}, which its sender signs.")
         if value is REPEATED:

@@ -90,6 +90,11 @@ class Verifier(Protocol):
         """The body as it goes over the wire, and the headers to send with it: the sender's side."""
 
 
+def secret_headers(verifier: Verifier) -> frozenset[str]:
+    """The headers, in lower case, that hold a secret as it is, so that they must not be kept."""
+    return frozenset(name.lower() for name in getattr(verifier, "secret_headers", ()))
+
+
 def signature_headers(verifier: Verifier) -> tuple[str, ...] | None:
     """The headers that a verifier needs to verify a request again, in lower case, if it names them.
 

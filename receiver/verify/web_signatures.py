@@ -46,6 +46,10 @@ class DetachedJws(Verifier):
     def check(self, credentials: Credentials) -> str | None:
         return _wrong(credentials, self.keys)
 
+    def begin(self, credentials: Credentials) -> None:
+        """Begin to fetch the keys, when a server starts."""
+        key_set(_address(self.keys, credentials)).begin()
+
     def verify(self, request: WebhookRequest, credentials: Credentials) -> Verified:
         value = _sent(request, self.header)
         head, middle, signature = _parts(self.header, value)
@@ -79,6 +83,10 @@ class BodyHashJwt(Verifier):
 
     def check(self, credentials: Credentials) -> str | None:
         return _wrong(credentials, self.keys)
+
+    def begin(self, credentials: Credentials) -> None:
+        """Begin to fetch the keys, when a server starts."""
+        key_set(_address(self.keys, credentials)).begin()
 
     def verify(self, request: WebhookRequest, credentials: Credentials) -> Verified:
         head, middle, signature = _parts(self.header, _sent(request, self.header))

@@ -304,7 +304,7 @@ SITUATIONS: dict[str, Situation] = {
     "replaying an unknown source": (
         with_database,
         ("replay", "--source", "nosuch"),
-        "choose one of iimmpact, indexed, sigma",
+        "the settings name iimmpact, indexed, sigma",
     ),
     "replaying what is not done": (with_database, ("replay", "--state", "pending"), "one of processed, ignored, dead"),
     "replaying where no database is": (plain, ("replay", "1"), "start `hookmirror serve`, which creates it"),

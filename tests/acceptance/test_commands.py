@@ -223,7 +223,7 @@ def test_doctor_goes_on_past_a_dialect_that_cannot_be_used(tmp_path, forks):
     assert "there is no module 'nowhere'" in wiring[0]
     assert "The mirror table Item requires name" in wiring[1]
     assert "The dialect shop has no envelope" in wiring[2]
-    assert said["source lost"] == (False, "speaks `lost`, which is not there: mend the wiring")
+    assert said["source lost"] == (False, "speaks `lost`, an unknown dialect: mend the wiring")
     assert said["source sigma"][0]
     assert "does not exist yet" in said["database"][1]
 
@@ -462,7 +462,7 @@ def test_a_reconcile_is_planned_row_by_row_and_keeps_nothing_of_a_wrong_one(fold
     assert folder.count("name = 'wrong'", "products") == 1
     assert ask("runs", "cancel", planned["id"])["state"] == "cancelled"
     assert len(ask("reconcile", "iimmpact")["repaired"]) == 1
-    assert "The source is missing" in forks.run(folder, "runs", "plan", "reconcile").stderr
+    assert "Say which source" in forks.run(folder, "runs", "plan", "reconcile").stderr
     assert "has no list of its source" in forks.run(folder, "runs", "plan", "reconcile", "indexed").stderr
     assert "is not the number of a run or delivery" in forks.run(folder, "runs", "show", "many").stderr
 

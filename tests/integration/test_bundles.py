@@ -12,6 +12,7 @@ from shopping import NOON, drain, new_worker
 
 from handlers.catalog import Product
 from receiver import Envelope
+from receiver.database.database import Database
 from receiver.inbox.retention import Retention
 from receiver.inbox.retries import RetrySchedule
 from receiver.ingest.admission import Request, admit
@@ -139,6 +140,19 @@ def test_a_thousand_events_are_one_commit(kit, worker):
     assert count(kit, "bodies") == 1
     drain(worker)
     assert count(kit, "products", "active") == 1_000
+
+
+def test_a_hundred_events_are_one_statement(kit, monkeypatch):
+    run, statements = Database.run_at_once, []
+
+    def run_and_count(database, statement, *rest, **named):
+        statements.append(statement)
+        return run(database, statement, *rest, **named)
+
+    monkeypatch.setattr(Database, "run_at_once", run_and_count)
+    monkeypatch.setattr(Database, "write", lambda _: pytest.fail("a transaction of several statements began"))
+    assert kit.send_body("shop", bundle(*map(item, range(100)))).status == 200
+    assert len([each for each in statements if "INSERT INTO" in each]) == 1
 
 
 def test_a_generator_that_never_ends_is_stopped_at_the_bound(tmp_path, mirror_url):

@@ -160,3 +160,8 @@ def test_both_hours_of_a_clock_that_is_set_back_are_kept_apart():
         "2026-11-01T05:30:00.000000Z",
         "2026-11-01T06:30:00.000000Z",
     )
+
+
+@given(moment=st.datetimes(timezones=st.just(UTC)))
+def test_any_time_is_written_with_all_microseconds(moment):
+    assert iso_text(moment) == moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -24,10 +24,21 @@ def test_ids_grow_even_if_the_clock_steps_back(monkeypatch):
     assert second > first
 
 
+def test_ids_drawn_at_once_are_as_many_and_lie_between_those_before_and_after():
+    ids = DeliveryIds()
+    before, drawn, after = ids.draw(), ids.draw_many(100), ids.draw()
+    assert len(drawn) == 100
+    assert [before, *drawn, after] == sorted({before, *drawn, after})
+
+
 def test_several_threads_never_draw_the_same_id():
     ids = DeliveryIds()
+
+    def draw(_: int) -> list[int]:
+        return [*ids.draw_many(1_000), *(ids.draw() for _ in range(1_000))]
+
     with ThreadPoolExecutor(4) as pool:
-        drawn = [each for some in pool.map(lambda _: [ids.draw() for _ in range(2_000)], range(4)) for each in some]
+        drawn = [each for some in pool.map(draw, range(4)) for each in some]
     assert len(set(drawn)) == 8_000
 
 

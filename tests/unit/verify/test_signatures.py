@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from raw import raw_headers
 
 from receiver.errors import NotVerified, WiringError
+from receiver.verify.algorithms import KeyedHash
 from receiver.verify.request import WebhookRequest
 from receiver.verify.signatures import HmacSha256, Unsigned
 from receiver.verify.verifiers import Credentials, Secret
@@ -35,6 +36,13 @@ def refusal(signature: bytes | None, verifier: HmacSha256 = strict, credentials:
     with pytest.raises(NotVerified) as caught:
         verifier.verify(WebhookRequest(BODY, headers), credentials)
     return caught.value.code
+
+
+@given(key=st.binary(max_size=300), text=st.binary(), algorithm=st.sampled_from(["sha256", "sha1", "sha512"]))
+def test_a_keyed_hash_is_the_hmac_of_any_text_with_any_key(key, text, algorithm):
+    kept = KeyedHash(key, f"hmac_{algorithm}")
+    wanted = hmac.digest(key, text, algorithm)
+    assert [kept.digest(text), kept.digest(text)] == [wanted, wanted]
 
 
 @given(body=st.binary(), secret=st.binary(min_size=1))

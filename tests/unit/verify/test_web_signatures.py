@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +16,13 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from structlog.testing import capture_logs
 
+from receiver import Dialect
+from receiver.dialects.sources import Source, begin_fetching
 from receiver.errors import NotVerified, Unavailable, WiringError
-from receiver.verify.key_sets import KeySet, public_keys
+from receiver.settings.settings import source_settings
+from receiver.verify.key_sets import KeySet, key_set, public_keys
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import Credentials
 from receiver.verify.web_signatures import BodyHashJwt, DetachedJws
@@ -56,14 +61,15 @@ def key_document() -> bytes:
 
 class Keys(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        if self.path in ("/elsewhere", "/moved"):
+        path = self.path.partition("?")[0]
+        if path in ("/elsewhere", "/moved"):
             self.send_response(302)
-            self.send_header("Location", "http://localhost:9/keys" if self.path == "/elsewhere" else "/keys")
+            self.send_header("Location", "http://localhost:9/keys" if path == "/elsewhere" else "/keys")
             self.end_headers()
             return
-        self.send_response(500 if self.path == "/broken" else 200)
+        self.send_response(500 if path == "/broken" else 200)
         self.end_headers()
-        self.wfile.write(b"x" * 300_000 if self.path == "/huge" else key_document())
+        self.wfile.write(b"x" * 300_000 if path == "/huge" else key_document())
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -202,3 +208,35 @@ def test_a_secret_beside_a_key_set_is_refused_at_start():
     jws = DetachedJws(header="X-Jws", keys="https://shop.example/keys")
     assert "has no effect" in (jws.check(Credentials(allow_unsigned=True)) or "")
     assert jws.check(Credentials()) is None
+
+
+# ── at start ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def new_source(url: str) -> Source:
+    dialect = Dialect("signed", verify=DetachedJws(header="X-Jws", keys=url))
+    return Source("signed", dialect, Credentials(), source_settings("signed", {}))
+
+
+def until_true(is_so: Callable[[], Any]) -> None:
+    until = monotonic() + 10
+    while not is_so():
+        assert monotonic() < until
+        sleep(0.01)
+
+
+def test_a_server_that_starts_fetches_the_keys_before_the_first_request(host):
+    source = new_source(f"{host}/keys?at-start")
+    begin_fetching([source, source])
+    until_true(lambda: key_set(f"{host}/keys?at-start")._fetched_at)
+    header = UNENCODED + b".." + b64(rs256(UNENCODED + b"." + BODY))
+    assert source.dialect.verifier.verify(WebhookRequest(BODY, [(b"x-jws", header)], at=AT), Credentials())
+
+
+def test_an_address_without_keys_delays_no_start_and_is_logged(host):
+    began = monotonic()
+    with capture_logs() as logs:
+        begin_fetching([new_source(f"{host}/broken?at-start"), new_source(f"{host}/elsewhere?at-start")])
+        assert monotonic() - began < 1
+        until_true(lambda: len(logs) == 2)
+    assert {line["event"] for line in logs} == {"cannot fetch the keys of a sender"}

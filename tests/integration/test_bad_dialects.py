@@ -1,0 +1,125 @@
+"""What a dialect of somebody else's does wrong, and what its sender's keys do: each has its answer."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from receiver import DetachedJws, Dialect, Envelope, WebhookRequest, senders
+from receiver.errors import WiringError
+from receiver.testing import Webhooks
+from receiver.verify import key_sets
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+#: What the envelope function returns next.
+MAKE: list[Any] = [None]
+
+wrong = Dialect("wrong", verify=senders.GitHub())
+peeking = Dialect("peeking", verify=senders.StandardWebhooks(), keep_headers=["X-Other"])
+
+
+@wrong.envelope
+def read_wrong(body: dict) -> Envelope:
+    return MAKE[0]()
+
+
+@peeking.envelope
+def peek(body: dict, signed: dict) -> Envelope:
+    return Envelope(event_type=signed["x-other"], entity=None, occurred_at=NOON, data=None)
+
+
+def envelope(**parts: Any) -> Envelope:
+    return Envelope(**{"event_type": "a", "entity": ("product", "1"), "occurred_at": NOON, "data": None} | parts)
+
+
+class Endless(list):
+    """Says that it is a list, and has no end."""
+
+    def __iter__(self):
+        while True:
+            yield envelope()
+
+
+def endless():
+    while True:
+        yield envelope()
+
+
+RETURNS = {
+    "a time without an offset": (lambda: envelope(occurred_at=datetime(2026, 6, 1)), "has no offset"),  # noqa: DTZ001
+    "a time that is text": (lambda: envelope(occurred_at="2026-06-01"), "and not a datetime"),
+    "a zero time": (lambda: envelope(occurred_at=datetime(1, 1, 1, tzinfo=UTC)), "says that there is none"),
+    "an empty id": (lambda: envelope(entity=("product", "")), "The entity id is empty"),
+    "no id": (lambda: envelope(entity=("product", None)), "The entity id is None, and not text"),
+    "an id that is a number": (lambda: envelope(entity=("product", 7)), "The entity id is 7, and not text"),
+    "half an entity": (lambda: envelope(entity=("product",)), "The envelope of wrong failed: ValueError"),
+    "nothing": (lambda: None, "returned None instead of an Envelope"),
+    "a dict": (lambda: {"event_type": "a"}, "instead of an Envelope"),
+    "an error": (lambda: 1 / 0, "The envelope of wrong failed: ZeroDivisionError"),
+    "the end of the process": (lambda: exit(1), "The envelope of wrong failed: SystemExit"),
+    "an endless generator": (endless, "holds more than 1000 events"),
+    "an endless list": (Endless, "holds more than 1000 events"),
+}
+
+
+@pytest.fixture
+def kit(tmp_path, database_url):
+    with closing(Webhooks(tmp_path, {"wrong": wrong, "peeking": peeking}, database_url=database_url)) as webhooks:
+        yield webhooks
+
+
+def test_whatever_an_envelope_returns_its_body_is_kept_dead_with_the_reason(kit):
+    source = kit.source("wrong")
+    for number, (name, (make, says)) in enumerate(RETURNS.items()):
+        MAKE[0], body = make, b'{"number": %d}' % number
+        _, signature = wrong.verifier.sign(WebhookRequest(body), source.credentials)
+        answer = kit.post("wrong", body, signature)
+        assert answer.status == 200, name
+        shown = kit.delivery(answer)
+        assert (shown["state"], shown["body"]) == ("dead", body.decode()), name
+        assert says in shown["reason"], name
+
+
+def test_a_header_that_no_signature_covers_is_not_among_the_signed_ones(kit):
+    answer = kit.send_body("peeking", b"{}", headers={"X-Other": "forged"})
+    shown = kit.delivery(answer)
+    assert (shown["state"], shown["headers"]["x-other"]) == ("dead", "forged")
+    assert "KeyError" in shown["reason"]
+    assert "x-other" in shown["reason"]
+
+
+def test_a_request_with_seventeen_signatures_is_told_how_many_it_may_have(kit):
+    kit.source("peeking", secrets=["whsec_AAAA"])
+    headers = {"webhook-id": "m", "webhook-timestamp": "1", "webhook-signature": " ".join(["v1,AAAA"] * 17)}
+    answer = kit.post("peeking", b"{}", headers)
+    assert (answer.status, answer.body["error"]) == (401, "signature_malformed")
+    assert "holds 17 signatures. Send at most 16" in answer.body["message"]
+
+
+def test_keys_that_nobody_can_fetch_cost_each_webhook_a_503_and_the_log_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(key_sets, "FETCH_SECONDS", 2.0)
+    keyed = Dialect("keyed", verify=DetachedJws(header="X-Jws", keys="http://127.0.0.1:9/keys"))
+    keyed.envelope(lambda body: envelope())
+    header = {"X-Jws": "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsifQ..AAAA"}
+    with closing(Webhooks(tmp_path, {"keyed": keyed})) as kit, capture_logs() as logs:
+        kit.source("keyed")
+        answer = kit.post("keyed", b"{}", header)
+        key_sets.key_set("http://127.0.0.1:9/keys")._thread.join(10)
+        again = kit.post("keyed", b"{}", header)
+    assert [(each.status, each.headers["retry-after"]) for each in (answer, again)] == [(503, "5"), (503, "5")]
+    assert "cannot fetch the keys of a sender" in [line["event"] for line in logs]
+
+
+def test_an_address_of_keys_that_is_not_https_is_refused_at_start(tmp_path):
+    keyed = Dialect("keyed", verify=DetachedJws(header="X-Jws", keys="http://shop.example/keys"))
+    keyed.envelope(lambda body: envelope())
+    with (
+        closing(Webhooks(tmp_path, {"keyed": keyed})) as kit,
+        pytest.raises(WiringError, match="A key set is fetched by https"),
+    ):
+        kit.source("keyed")

@@ -1,0 +1,165 @@
+"""Headers beside a body: given to `hookmirror send`, and in the file beside a fixture."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import closing
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+import pytest
+from typer.testing import CliRunner
+
+from receiver import Credentials, Dialect, Envelope, Secret, TrustedValue, WebhookRequest, senders
+from receiver.cli import app
+from receiver.errors import ConfigurationError
+from receiver.testing import Webhooks, fixture_files
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+MODULE = """
+from receiver import ARRIVAL, Dialect, Envelope, senders
+
+{name} = Dialect("{name}", verify=senders.{form}, trusts_header={trusted!r})
+
+@{name}.envelope
+def read(body: dict{more}) -> Envelope:
+    return Envelope(event_type={event_type}, entity=None, occurred_at=ARRIVAL, data=None)
+
+@{name}.compose
+def write(event_type, entity_id, at, data):
+    return {{"id": entity_id, "type": event_type}}
+"""
+
+SETTINGS = """
+dialects = ["{name}_sent:{name}"]
+[sources.{name}]
+secrets = ["whsec_AAAA"]
+"""
+
+
+class Recording(BaseHTTPRequestHandler):
+    seen: ClassVar[list[tuple[dict[str, str], bytes]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.seen.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *args: Any) -> None:
+        """Not on the tests' standard error."""
+
+
+@pytest.fixture
+def receiver_url():
+    Recording.seen.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Recording) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def send(tmp_path, monkeypatch, receiver_url):
+    """Runs the command in an installation with one dialect."""
+
+    def run(name: str, *arguments: str, form: str, trusted: str | None = None) -> Any:
+        more, event_type = (", trusted", "trusted") if trusted else ("", 'body["type"]')
+        module = MODULE.format(name=name, form=form, trusted=trusted, more=more, event_type=event_type)
+        (tmp_path / f"{name}_sent.py").write_text(module)
+        (tmp_path / "hookmirror.toml").write_text(SETTINGS.format(name=name))
+        monkeypatch.setenv("HOOKMIRROR_CONFIG", str(tmp_path / "hookmirror.toml"))
+        return CliRunner().invoke(app, ["send", name, *arguments, "--to", receiver_url])
+
+    return run
+
+
+def test_a_header_that_is_given_is_sent_and_signed(send):
+    done = send("standard", "a.b", "--header", "webhook-id: m-1", "--header", "X-More: x:y", form="StandardWebhooks()")
+    assert done.exit_code == 0, done.output
+    headers, body = Recording.seen[0]
+    assert (headers["webhook-id"], headers["x-more"]) == ("m-1", "x:y")
+    request = WebhookRequest(body, [(name.encode(), value.encode()) for name, value in headers.items()])
+    signed = senders.StandardWebhooks(fresh=None).verify(request, Credentials(secrets=(Secret(b"whsec_AAAA"),)))
+    assert "webhook-id" in signed.signed
+
+
+def test_the_trusted_header_is_the_event_type_unless_another_is_given(send):
+    for more in ((), ("--header", "x-topic: b/c")):
+        assert send("topics", "a/b", *more, form="Shopify()", trusted="X-Topic").exit_code == 0
+    assert [headers["x-topic"] for headers, _ in Recording.seen] == ["a/b", "b/c"]
+
+
+def test_the_headers_beside_a_file_are_sent_with_it(send, tmp_path):
+    (tmp_path / "event.json").write_text('{"type": "a"}')
+    (tmp_path / "event.headers.json").write_text('{"X-Topic": "from-the-file", "X-Other": "1"}')
+    file = str(tmp_path / "event.json")
+    assert send("filed", file, "--header", "X-Other: 2", form="Shopify()", trusted="X-Topic").exit_code == 0
+    headers, body = Recording.seen[0]
+    assert (headers["x-topic"], headers["x-other"], body) == ("from-the-file", "2", b'{"type": "a"}')
+
+
+@pytest.mark.parametrize("header", ["", "no colon", ": x", "two words: x", "X-A: caf\u00e9", "X-A: a\nX-B: b"])
+def test_what_is_no_header_is_refused_before_anything_is_sent(send, header):
+    done = send("refusing", "a.b", "--header", header, form="GitHub()")
+    assert done.exit_code == 1
+    assert "--header takes NAME:VALUE in printable ASCII" in f"{done.output}{done.exception}"
+    assert Recording.seen == []
+
+
+# ── fixtures ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+topical = Dialect("topical", verify=senders.Shopify(), trusts_header="X-Shopify-Topic")
+
+
+@topical.envelope
+def read(body: dict, trusted: TrustedValue | None) -> Envelope:
+    return Envelope(event_type=trusted or "none", entity=("product", "7"), occurred_at=NOON, data=None)
+
+
+@pytest.fixture
+def fixture(tmp_path):
+    """A fixture in a folder of its own, with a place for its headers."""
+    folder = tmp_path / "fixtures" / "topical"
+    folder.mkdir(parents=True)
+    (folder / "gone.json").write_text('{"id": 7}')
+    (folder / "gone.expected.json").write_text('{"state": "ignored", "rows": []}')
+    return folder / "gone.json"
+
+
+def test_the_headers_beside_a_fixture_are_sent_with_it_and_are_no_fixture(fixture, tmp_path):
+    fixture.with_name("gone.headers.json").write_text('{"X-Shopify-Topic": "products/delete"}')
+    assert fixture_files(tmp_path / "fixtures") == [fixture]
+    with closing(Webhooks(tmp_path, {"topical": topical})) as kit:
+        kit.check_fixture(fixture)
+        shown = kit.delivery(kit.deliveries()[0]["id"])
+    assert (shown["event_type"], shown["trusted"]) == ("products/delete", "x-shopify-topic")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"{", "is not JSON"),
+        (b"\xff", "is not JSON"),
+        (b"", "is not JSON"),
+        (b"[]", "is not an object of headers"),
+        (b'{"X-A": 1}', "is not an object of headers"),
+        (b'{"": "x"}', "is not an object of headers"),
+        (b'{"X A": "x"}', "is not an object of headers"),
+        (json.dumps({"X-A": "a\r\nX-B: b"}).encode(), "is not an object of headers"),
+        (json.dumps({"X-A": "caf\u00e9"}).encode(), "is not an object of headers"),
+    ],
+)
+def test_a_file_with_other_content_than_headers_is_named(fixture, tmp_path, content, says):
+    fixture.with_name("gone.headers.json").write_bytes(content)
+    with (
+        closing(Webhooks(tmp_path, {"topical": topical})) as kit,
+        pytest.raises(ConfigurationError, match=rf"gone\.headers\.json {says}"),
+    ):
+        kit.check_fixture(fixture)
