@@ -12,6 +12,7 @@ OPTIONS_OF_PARAMETERS = {
     "to": "--until",
     "q": "TEXT",
     "id": "ID",
+    "ids": "ID",
     "external_id": "ID",
     "newest": "the newest first",
 }

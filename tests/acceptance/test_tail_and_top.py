@@ -158,8 +158,8 @@ def test_runs_are_planned_started_and_shown_over_the_api(served):
         assert (planned["state"], planned["planned_by"], planned["worker"]) == ("planned", "ops-1", True)
         without = forks.run(folder, "runs", "start", planned["id"], *there)
         assert "A start needs a reason" in without.stderr
-        ids = forks.run(folder, "runs", "plan", planned["id"], *there)
-        assert "leave out the ids" in ids.stderr
+        unknown = forks.run(folder, "runs", "plan", planned["id"], *there)
+        assert f"There is no delivery {planned['id']}, so nothing is planned: leave it out of ID." in unknown.stderr
         assert forks.run(folder, "runs", "start", planned["id"], *there, "--reason", "a test").returncode == 0
 
         def shown():
