@@ -47,7 +47,8 @@ def impurity(read: Callable[[bytes], ReadBody], body: bytes) -> str | None:
 def _read(read: Callable[[bytes], ReadBody], body: bytes) -> ReadBody | None:
     try:
         return read(body)
-    except Unreadable:
+    except (Unreadable, MemoryError):
+        # The endpoint answers both; a lack of memory says nothing about the function.
         return None
 
 
