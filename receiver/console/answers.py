@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.console.headers import DOWNLOAD_HEADERS, strict_headers
+from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS, strict_headers
 from receiver.console.page import CONSOLE_PATH, filled
 from receiver.console.rendering import render
 from receiver.errors import Refused, Unavailable
@@ -23,6 +23,9 @@ NONCE_BYTES = 16
 DONE = "done"
 
 HTML = "text/html; charset=utf-8"
+
+#: What stands in an address as it is; all else becomes UTF-8 in `%` and digits, which alone a header can carry.
+ADDRESS_CHARACTERS = "/?#&=%:@!$'()*+,;[]~"
 
 
 class Addresses:
@@ -66,7 +69,7 @@ def redirect(request: Request, path: str, *, cookie: str = "", done: str = "") -
     address = Addresses(request).to(path)
     if done:
         address += ("&" if "?" in address else "?") + urlencode({DONE: done})
-    headers = {"Location": address, "Cache-Control": "no-store"}
+    headers = BARE_HEADERS | {"Location": quote(address, safe=ADDRESS_CHARACTERS)}
     return Response(b"", 303, headers | ({"Set-Cookie": cookie} if cookie else {}))
 
 

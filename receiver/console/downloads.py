@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,8 +13,9 @@ import msgspec
 from receiver.codec import decode, encode
 from receiver.database.pages import LARGEST_PAGE
 
-#: What spreadsheets take for a formula at the beginning of a cell, unless it is a number.
-_FORMULA = re.compile(r"[=+\-@\t\r](?!\d*\.?\d+\Z)")
+#: What spreadsheets take for a formula at the beginning of a cell, unless it is a number. Where numbers have a comma,
+#: files have semicolons between cells: so a cell may begin behind one, too.
+_FORMULA = re.compile(r"""((?:^|[;\t])["' ]*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])(?!^[+-]\d*\.?\d+\Z)""")
 
 
 class DownloadPart(NamedTuple):
@@ -24,15 +25,22 @@ class DownloadPart(NamedTuple):
     following: Mapping[str, str] | None
 
 
-def part_of(answer: Any, words: Mapping[str, str], *, follows_in: str) -> DownloadPart:
-    """One page, as the API answered it."""
+def part_of(answer: Any, words: Mapping[str, str], *, follows_in: str, without: Collection[str] = ()) -> DownloadPart:
+    """One page, as the API answered it; its items `without` some members."""
     whole = msgspec.json.decode(encode(answer), type=dict[str, msgspec.Raw])
     items = msgspec.json.decode(whole["items"], type=list[msgspec.Raw])
+    if without:
+        items = [_without(item, without) for item in items]
     following = msgspec.json.decode(whole["next"]) if "next" in whole else None
     # The change feed always says where it will go on: at its end, where it stands.
     is_end = following is None or words.get(follows_in) == str(following)
     goes_on = None if is_end else {**words, follows_in: str(following)}
     return DownloadPart([bytes(item) for item in items], goes_on)
+
+
+def _without(item: msgspec.Raw, names: Collection[str]) -> msgspec.Raw:
+    members = msgspec.json.decode(item, type=dict[str, msgspec.Raw])
+    return msgspec.Raw(msgspec.json.encode({name: value for name, value in members.items() if name not in names}))
 
 
 def words_of_first(words: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
@@ -71,4 +79,4 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else encode(value).decode()
-    return f"'{text}" if _FORMULA.match(text) else text
+    return _FORMULA.sub(r"\1'", text)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from receiver.codec import encode
 from receiver.logs.escapes import visible
@@ -63,6 +63,18 @@ def sent(text: object) -> Markup:
     return Markup("<bdi hx-ignore>{}</bdi>").format(visible(str(text)))
 
 
+def told(text: object) -> Markup:
+    """A sentence of ours, which may quote a sender: as `sent`, and what stands between backticks as code."""
+    if text is None or text == "":
+        return BLANK
+    # The odd parts stand between two backticks; the last one of an odd number has no other.
+    *parts, last = visible(str(text)).split("`")
+    if len(parts) % 2:
+        last = f"{parts.pop()}`{last}"
+    shown = [Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)]
+    return Markup("<bdi hx-ignore>{}</bdi>").format(Markup("").join([*shown, escape(last)]))
+
+
 def exact(text: object) -> Markup:
     """The value of a hidden field, exactly; what is invisible is written as references, so that nothing hides in it."""
     written = (letter if letter.isprintable() else Markup("&#x{:x};").format(ord(letter)) for letter in str(text))
@@ -86,4 +98,5 @@ def plain(value: Any) -> Markup:
 FILTERS = {"moment": moment, "ago": ago, "duration": duration, "number": number, "sent": sent, "plain": plain} | {
     "visible": visible,
     "exact": exact,
+    "told": told,
 }

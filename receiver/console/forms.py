@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
@@ -65,6 +65,6 @@ def refuse_other_sites(headers: Mapping[str, str]) -> None:
         if site != "same-origin":
             raise Forbidden(ELSEWHERE)
         return
-    origin = urlsplit(headers.get("origin", ""))
-    if not origin.netloc or origin.netloc.lower() != headers.get("host", "").lower():
+    _, _, netloc = headers.get("origin", "").partition("://")
+    if not netloc or netloc.lower() != headers.get("host", "").lower():
         raise Forbidden(ELSEWHERE)

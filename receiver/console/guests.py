@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hmac import compare_digest
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from receiver.sessions.links import LONGEST_GUEST_NAME
@@ -42,6 +43,20 @@ class Guests:
         cookie = request.cookies.get(self.cookie_name)
         return self._sessions.recognise(cookie, now=now) if cookie else None
 
+    def is_still_there(self, request: Request, *, now: datetime) -> bool:
+        """Whether the person of a request that is being answered has not been signed out. Reads the database."""
+        if self._by_proxy(request) is not None:
+            return True
+        cookie = request.cookies.get(self.cookie_name, "")
+        return self._sessions.recognise(cookie, now=now, notes=False) is not None
+
+    def key_of(self, request: Request) -> str:
+        """What tells one person from another before the database is asked; all strangers are one."""
+        by_proxy = self._by_proxy(request)
+        if by_proxy is not None:
+            return _by_word(by_proxy.name)
+        return self._sessions.session_of(request.cookies.get(self.cookie_name, "")) or ""
+
     def bound_to(self, guest: Guest) -> str:
         """What the forms of this person are bound to."""
         return guest.session or _by_word(guest.name)
@@ -56,11 +71,11 @@ class Guests:
     def _by_proxy(self, request: Request) -> Guest | None:
         if not self._networks or request.client is None or not self._is_trusted(request.client.host, request.headers):
             return None
-        name = request.headers.get(self._settings.console_user_header, "").strip()
+        name = _only(request.headers, self._settings.console_user_header)
         if not name or not name.isprintable():
             return None
         name = name[:LONGEST_GUEST_NAME]
-        said = request.headers.get(self._settings.console_role_header, "").strip().lower()
+        said = _only(request.headers, self._settings.console_role_header).lower()
         role = Role.OPERATOR if said == Role.OPERATOR else Role.VIEWER
         return Guest(name, role, self._sessions.form_token(_by_word(name)))
 
@@ -69,8 +84,17 @@ class Guests:
             address = ip_address(peer)
         except ValueError:
             return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            # So a socket for both families writes the addresses of the older one.
+            address = address.ipv4_mapped
         given = headers.get(PROXY_SECRET_HEADER, "").encode("latin-1", "replace")
         return compare_digest(given, self._secret) and any(address in network for network in self._networks)
+
+
+def _only(headers: Headers, name: str) -> str:
+    """The value of a header that is given once; of two, a browser may have sent one, and its proxy only added one."""
+    given = headers.getlist(name)
+    return given[0].strip() if len(given) == 1 else ""
 
 
 def _by_word(name: str) -> str:

@@ -29,6 +29,15 @@ def strict_headers(nonce: str) -> dict[str, str]:
     }
 
 
+#: Of an answer that shows nothing: a redirect, or a stream of hints.
+BARE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
 #: Of what is downloaded: it is kept as a file and never shown.
 DOWNLOAD_HEADERS = {
     "X-Content-Type-Options": "nosniff",

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from receiver.api.reads import Reads
 from receiver.codec import encode
+from receiver.console.headers import BARE_HEADERS
 from receiver.database.database import Database
 from receiver.errors import Refused, Unavailable
 from receiver.findings import record
@@ -27,7 +30,8 @@ from receiver.runs.tables import RUNS, RunState
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at the database, and after which a stream says that it is still there.
+#: Seconds between two looks at the database, and after which a stream says that it is still there, and asks whether its
+#: reader is still signed in.
 LOOK_INTERVAL, SIGN_OF_LIFE = 1.0, 15.0
 
 #: Streams of one person.
@@ -46,6 +50,21 @@ class Marks(NamedTuple):
     findings: Any
 
 
+class LiveStream(StreamingResponse):
+    """The answer with the hints of one stream, whose place is free again however the answer ends."""
+
+    def __init__(self, hints: AsyncIterator[bytes], *, ended: Callable[[], None]) -> None:
+        super().__init__(hints, 200, BARE_HEADERS, "text/event-stream")
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Hints that nobody began to read end nothing themselves.
+            self._ended()
+
+
 class Live:
     """The streams of one process, in its event loop."""
 
@@ -59,8 +78,8 @@ class Live:
         self._looking: asyncio.Task[None] | None = None
         self._ending = False
 
-    def stream(self, reader: Hashable) -> AsyncIterator[bytes]:
-        """Server-sent events for this person. Raises `Unavailable` for one stream too many."""
+    def stream(self, reader: Hashable, *, is_there: Callable[[], Awaitable[bool]]) -> LiveStream:
+        """Server-sent events for this person, as long as `is_there` says so. Raises `Unavailable` for one too many."""
         if self._ending:
             raise Unavailable("This process is ending.")
         of_one = list(self._streams.values()).count(reader)
@@ -70,29 +89,34 @@ class Live:
         self._streams[hints] = reader
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look())
-        return self._told(hints)
+        return LiveStream(self._told(hints, is_there), ended=lambda: self._forget(hints))
 
     def end(self) -> None:
         """End all streams: the process stops."""
         self._ending = True
         self._tell(None)
 
-    async def _told(self, hints: asyncio.Queue[list[str] | None]) -> AsyncIterator[bytes]:
-        began = time.monotonic()
-        try:
-            yield b"retry: 5000\n\n"
-            while time.monotonic() - began < LONGEST_STREAM:
-                try:
-                    async with asyncio.timeout(SIGN_OF_LIFE):
-                        changed = await hints.get()
-                except TimeoutError:
-                    yield b": still here\n\n"
-                    continue
+    def _forget(self, hints: asyncio.Queue[list[str] | None]) -> None:
+        self._streams.pop(hints, None)
+
+    async def _told(
+        self, hints: asyncio.Queue[list[str] | None], is_there: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[bytes]:
+        began = looked = time.monotonic()
+        yield b"retry: 5000\n\n"
+        while time.monotonic() - began < LONGEST_STREAM:
+            said = b": still here\n\n"
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SIGN_OF_LIFE):
+                    changed = await hints.get()
                 if changed is None:
                     return
-                yield b"event: changed\ndata: " + encode(changed) + b"\n\n"
-        finally:
-            self._streams.pop(hints, None)
+                said = b"event: changed\ndata: " + encode(changed) + b"\n\n"
+            if time.monotonic() - looked >= SIGN_OF_LIFE:
+                looked = time.monotonic()
+                if not await _or_unknown(is_there):
+                    return
+            yield said
 
     async def _look(self) -> None:
         """Look for changes as long as somebody wants to know of them."""
@@ -124,6 +148,14 @@ class Live:
     def _read(self) -> Marks:
         with self._database.read() as connection:
             return read_marks(connection)
+
+
+async def _or_unknown(is_there: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        return await is_there()
+    except (Refused, SQLAlchemyError):
+        # While the database is away there is nothing to tell either.
+        return True
 
 
 def read_marks(connection: Connection) -> Marks:

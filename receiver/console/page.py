@@ -44,6 +44,8 @@ class ConsolePage:
     options: tuple[tuple[str, str], ...] = ()
     #: The parameter that the address of the next page is given in; empty unless it is a list that can be downloaded.
     follows_in: str = ""
+    #: Members of its items that are parts of bodies, which a download leaves out for people who see no bodies.
+    bodies: tuple[str, ...] = ()
     #: The hints upon which it is fetched again, such as `deliveries`; none for a page that stays as it was.
     live: tuple[str, ...] = ()
 
@@ -71,6 +73,8 @@ class Button:
     given: tuple[tuple[str, str], ...] = ()
     #: As those of a page.
     options: tuple[tuple[str, str], ...] = ()
+    #: Parameters of the operation that only its command takes.
+    leaves_out: tuple[str, ...] = ()
     #: Whether a reason is asked for on a page of its own before it is done.
     confirms: str = ""
 

@@ -15,11 +15,11 @@ Result = TypeVar("Result")
 class PageReads:
     """Runs what pages and buttons ask, on threads. Turns are fair to each person and each page."""
 
-    def __init__(self, reads: Reads, *, cookie: str) -> None:
-        """`cookie` is the name of the cookie that tells one person from another."""
+    def __init__(self, reads: Reads, *, key_of: Callable[[Request], str]) -> None:
+        """`key_of` tells one person from another, and not one forged cookie from the next."""
         self._reads = reads
-        self._cookie = cookie
+        self._key_of = key_of
 
     async def run(self, request: Request, name: str, ask: Callable[[], Result]) -> Result:
         """What it returns. Raises `Unavailable` if its turn does not come, or if it takes too long."""
-        return await self._reads.run(ask, key=(request.cookies.get(self._cookie, "")[:64], name))
+        return await self._reads.run(ask, key=(self._key_of(request), name))

@@ -23,7 +23,7 @@ from receiver.console.page import Button, filled
 from receiver.console.page_reads import PageReads
 from receiver.console.rendering import new_key
 from receiver.console.visit import Visit
-from receiver.errors import Forbidden, NotAuthorized, Refused
+from receiver.errors import BadRequest, Forbidden, NotAuthorized, Refused
 from receiver.sessions.roles import Guest, Role
 from receiver.sessions.sessions import Sessions
 
@@ -84,6 +84,9 @@ class Pressing:
         if guest is None:
             raise NotAuthorized("You are not signed in.")
         self._refuse_role(button, guest)
+        for name in button.leaves_out:
+            if fields.get(name, "").strip():
+                raise BadRequest(f"The console takes no `{name}`: use `{button.command.split(' {')[0]}`, and type it.")
         if token is not None and not self._sessions.is_form_token(token, self._guests.bound_to(guest)):
             raise Forbidden("This form is not of your session, so nothing was done: load the page, and press again.")
         return Visit(

@@ -6,7 +6,6 @@ Opening a link shows a button, and only pressing it uses the link up: programs t
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -44,8 +43,9 @@ class SignIn:
         return page_answer(
             request,
             "sign_in.html",
-            # The address holds the link.
-            headers={"Referrer-Policy": "no-referrer"},
+            # The address holds the link, so nobody is told more than the host. With `no-referrer` browsers would post
+            # the form with the origin `null`, which over plain HTTP is all that says that it is ours.
+            headers={"Referrer-Policy": "strict-origin"},
             invitation=invitation,
             secret=secret,
             next_page=_page_of_ours(request.query_params.get(NEXT_PAGE, "")),
@@ -72,7 +72,7 @@ class SignIn:
                 asked = Asked(by=By(guest.name, Via.CONSOLE), what="sign out")
                 sessions.end(self._sessions.database, asked, guest.session, now=now)
 
-        await self._reads.run(request, "sign in", end_session)
+        await self._reads.run(request, "sign out", end_session)
         return redirect(request, "/sign-in", cookie=self._guests.cookie("", ends=timedelta()))
 
     def wanted(self, request: Request, refusal: NotAuthorized) -> Response:
@@ -82,6 +82,5 @@ class SignIn:
 
 def _page_of_ours(path: str) -> str:
     """The path below the console to go to: the overview, if it is anything else."""
-    parts = urlsplit(path)
     plain = path.startswith("/") and not path.startswith("//") and path.isprintable() and "\\" not in path
-    return path if plain and not parts.netloc and not path.startswith(CONSOLE_PATH) else "/"
+    return path if plain and not path.startswith(CONSOLE_PATH) else "/"

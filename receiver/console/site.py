@@ -36,7 +36,7 @@ from receiver.console.answers import (
 from receiver.console.contents import BUTTON_BY_NAME, BUTTONS, MENU, PAGES, lead
 from receiver.console.footers import footer_of
 from receiver.console.guests import Guests
-from receiver.console.headers import DOWNLOAD_HEADERS
+from receiver.console.headers import BARE_HEADERS, DOWNLOAD_HEADERS
 from receiver.console.hosts import refuse_other_hosts
 from receiver.console.live import Live
 from receiver.console.page import CONSOLE_PATH, ConsolePage
@@ -80,7 +80,7 @@ class Console:
         self._parts = parts
         self._hosts = parts.settings.console_host_names
         self._guests = Guests(parts.sessions, parts.settings)
-        self._reads = PageReads(parts.reads, cookie=self._guests.cookie_name)
+        self._reads = PageReads(parts.reads, key_of=self._guests.key_of)
         self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads)
         self._pressing = Pressing(parts.operations, parts.sessions, self._guests, self._reads)
         self.live = Live(parts.sessions.database, parts.reads, most=parts.settings.console_streams)
@@ -187,16 +187,23 @@ class Console:
         visit.refuse_unknown(frozenset((own | {DONE}) - {*page.leaves_out, *dict(page.given)}))
         return visit
 
+    def _is_there(self, request: Request) -> bool:
+        return self._guests.is_still_there(request, now=datetime.now(UTC))
+
     async def _download(self, page: ConsolePage, end: str, request: Request) -> Response:
         operation = self._parts.operations[page.operation]
         assert operation.answer is not None
         visit = await self._reads.run(request, page.name, lambda: self._visit(page, request))
         names = [parameter.name for parameter in operation.parameters]
+        hidden = () if visit.sees_bodies else page.bodies
 
         async def ask(words: Mapping[str, str]) -> downloads.DownloadPart:
             def read() -> downloads.DownloadPart:
+                # A file of a million lines takes longer than it takes to end somebody's session.
+                if not self._is_there(request):
+                    raise NotAuthorized("The session has ended.")
                 answer = operation.answer(visit.question(operation, words))  # type: ignore[misc]
-                return downloads.part_of(answer, words, follows_in=page.follows_in)
+                return downloads.part_of(answer, words, follows_in=page.follows_in, without=hidden)
 
             return await self._reads.run(request, page.name, read)
 
@@ -212,12 +219,16 @@ class Console:
         guest = await self._reads.run(request, "live", lambda: self._guests.guest(request, now=now))
         if guest is None:
             raise NotAuthorized("You are not signed in.")
+
+        async def is_there() -> bool:
+            # Whom a proxy vouches for, it alone can sign out.
+            return guest.session is None or await self._reads.run(request, "live", lambda: self._is_there(request))
+
         try:
-            hints = self.live.stream(self._guests.bound_to(guest))
+            return self.live.stream(self._guests.bound_to(guest), is_there=is_there)
         except Unavailable:
             # To browsers that is no error, and they try no more: the page asks by itself from then on.
-            return Response(status_code=204)
-        return StreamingResponse(hints, 200, {"Cache-Control": "no-store"}, "text/event-stream")
+            return Response(status_code=204, headers=BARE_HEADERS)
 
     # ── what is no page ───────────────────────────────────────────────────────────────────────────────────────
 

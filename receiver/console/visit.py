@@ -14,7 +14,7 @@ import msgspec
 
 from receiver.api import parameters
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.codec import encode
+from receiver.codec import encode, storable
 from receiver.database.database import Database
 from receiver.errors import BadRequest
 from receiver.runs.actions import By, Via
@@ -56,7 +56,7 @@ class Visit:
         self.to = to
         self.guest = guest
         self.path = dict(path)
-        self.query = {name: text for name, text in query.items() if text.strip()}
+        self.query = {name: storable(text) for name, text in query.items() if text.strip()}
         self.now = now
         self._hides_bodies = hides_bodies
 

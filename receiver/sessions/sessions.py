@@ -77,16 +77,19 @@ class Sessions:
             raise NotAuthorized(f"This link was used before, and is good once: {ANOTHER_LINK}") from None
         return NewSession(self._cookies.sign(secret.encode()).decode(), ends_at)
 
-    def recognise(self, cookie: str, *, now: datetime) -> Guest | None:
-        """The person whose cookie this is; None if it is forged, or its session has ended."""
-        session = self._session_of(cookie)
+    def recognise(self, cookie: str, *, now: datetime, notes: bool = True) -> Guest | None:
+        """The person whose cookie this is; None if it is forged, or its session has ended.
+
+        Unless it `notes` that, the session is used no longer by it.
+        """
+        session = self.session_of(cookie)
         if session is None:
             return None
         with self.database.read() as connection:
             row = connection.execute(select(SESSIONS).where(SESSIONS.c.id == session)).mappings().first()
         if row is None or row["ends_at"] <= now or row["seen_at"] + self._idle <= now:
             return None
-        if now - row["seen_at"] >= SEEN_INTERVAL:
+        if notes and now - row["seen_at"] >= SEEN_INTERVAL:
             self._note_seen(session, now)
         return Guest(row["name"], Role(row["role"]), self.form_token(session), session)
 
@@ -98,7 +101,8 @@ class Sessions:
         """Whether a form with this token was made for this session."""
         return self._forms.verify_signature(bound_to.encode(), token.encode("utf-8", "replace"))
 
-    def _session_of(self, cookie: str) -> str | None:
+    def session_of(self, cookie: str) -> str | None:
+        """The id of the session, which may have ended; None for a cookie that is not ours. Asks no database."""
         content = cookie.encode("utf-8", "replace")
         return _hashed(self._cookies.unsign(content).decode()) if self._cookies.validate(content) else None
 

@@ -101,6 +101,7 @@ REFUSED_PAGE = ConsolePage(
     menu="Refused",
     options=(("source", ""),),
     follows_in="cursor",
+    bodies=("begins", "begins_encoding"),
     live=("findings",),
 )
 

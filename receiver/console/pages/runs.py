@@ -66,5 +66,6 @@ BUTTONS: tuple[Button, ...] = (
         then=after_plan,
         fields=_PLANNED_BY,
         options=(("ids", ""), ("from", "since"), ("to", "until")),
+        leaves_out=("force",),
     ),
 )

@@ -89,5 +89,6 @@ BUTTONS = (
         says="The plan is being made: nothing is changed before it is started.",
         then=_planned,
         given=(("kind", "reconcile"),),
+        leaves_out=("force",),
     ),
 )

@@ -53,6 +53,17 @@ def test_every_page_has_the_strict_headers_and_a_nonce_of_its_own(operator: Visi
     assert len(nonces) == 4
 
 
+def test_what_is_no_page_is_never_sniffed_or_kept_either(operator: Visitor, leaving: Visitor) -> None:
+    redirect = operator.client.get(f"{operator.base}/console")
+    with leaving.client.stream("GET", "/live") as stream:
+        for answer in (redirect, stream):
+            assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+            assert (answer.headers["x-content-type-options"], answer.headers["cache-control"]) == (
+                "nosniff",
+                "no-store",
+            )
+
+
 def test_no_page_has_a_script_or_a_style_of_its_own_or_names_another_host(operator: Visitor) -> None:
     for path in ("/", "/deliveries", "/deliveries/1", "/sign-in"):
         page = operator.get(path).text

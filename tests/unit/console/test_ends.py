@@ -1,0 +1,162 @@
+"""What the end of a session, a role and a setting keep from people: streams, downloads, bodies, names of proxies."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from serving import Served, wait_until
+from starlette.requests import Request
+from test_live import listening
+from visiting import Visitor, hidden_fields, text_of, visiting
+
+from receiver.api.reads import Reads
+from receiver.api.tokens import Scope
+from receiver.console import downloads, live
+from receiver.console.guests import COOKIE, Guests
+from receiver.database.database import Database
+from receiver.sessions.roles import Guest, Role
+from receiver.sessions.sessions import Sessions
+from receiver.settings.console import ConsoleSettings
+
+
+def end_newest_session(served: Served) -> None:
+    newest = served.get("/api/v1/sessions").json()["items"][0]["id"]
+    assert served.get(f"/api/v1/sessions/{newest}/end", scope=Scope.OPERATE, method="POST").status_code == 200
+
+
+def test_a_stream_ends_soon_after_the_session_of_its_reader(
+    shown: Served, leaving: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "SIGN_OF_LIFE", 0.2)
+    with listening(leaving) as (_, lines):
+        assert next(lines) == "retry: 5000"
+        assert ": still here" in [next(lines) for _ in range(3)]
+        end_newest_session(shown)
+        began = datetime.now(UTC)
+        assert not [line for line in lines if line.startswith("event")]
+        assert datetime.now(UTC) - began < timedelta(seconds=10)
+    assert leaving.get("/live").status_code == 401
+
+
+def test_an_open_stream_alone_does_not_keep_a_session(
+    shown: Served, leaving: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "SIGN_OF_LIFE", 0.2)
+    newest = shown.get("/api/v1/sessions").json()["items"][0]["id"]
+    with listening(leaving) as (_, lines):
+        assert next(lines) == "retry: 5000"
+        with shown.beside.write() as connection:
+            connection.exec_driver_sql(
+                f"UPDATE sessions SET seen_at = '2026-01-01 00:00:00.000000' WHERE id = '{newest}'"
+            )
+        assert len(list(lines)) < 100
+    assert shown.count("sessions", f"id = '{newest}' AND seen_at < '2026-01-02'") == 1
+
+
+def test_the_place_of_a_stream_is_free_again_though_nobody_began_to_read_it(shown: Served) -> None:
+    async def is_there() -> bool:
+        return True
+
+    async def gone() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def send(_: object) -> None:
+        await asyncio.sleep(60)
+
+    async def open_and_leave() -> int:
+        streams = live.Live(shown.beside, Reads(at_once=1, seconds=1.0), most=1)
+        for _ in range(2):
+            answer = streams.stream("eve", is_there=is_there)
+            await answer({"type": "http", "asgi": {"spec_version": "2.3"}}, gone, send)
+        return len(streams._streams)
+
+    assert asyncio.run(open_and_leave()) == 0
+
+
+def test_a_download_breaks_off_when_the_session_of_its_reader_ends(
+    shown: Served, leaving: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "LARGEST_PAGE", 1)
+    for number in range(3):
+        shown.send("indexed", key=f"end{number}")
+    ending = iter([lambda: None, lambda: end_newest_session(shown), lambda: None])
+    read = downloads.part_of
+
+    def read_and_end(*arguments: object, **more: object) -> downloads.DownloadPart:
+        next(ending)()
+        return read(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(downloads, "part_of", read_and_end)
+    with pytest.raises(httpx.RemoteProtocolError):
+        leaving.get("/deliveries.jsonl", source="indexed")
+
+
+def test_bodies_that_are_kept_from_viewers_are_in_none_of_their_downloads(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/c.db"
+    with visiting(url, role=Role.VIEWER, console_hide_bodies=True) as (served, visitor):
+        assert served.post("sigma", b'{"secret": "state"}').status_code == 401
+        wait_until(lambda: served.count("refused"), "the request to be kept")
+        for path in ("/refused.csv", "/refused.jsonl"):
+            assert "state" not in visitor.page(path)
+            assert "received_at" in visitor.page(path)
+        visitor.sign_in(Role.OPERATOR)
+        assert "state" in visitor.page("/refused.jsonl")
+
+
+@pytest.mark.parametrize("path", ["/runs/plan", "/sources/sigma/reconcile"])
+def test_a_reconcile_beyond_the_brake_is_not_planned_by_a_form(shown: Served, operator: Visitor, path: str) -> None:
+    for answer in (
+        operator.get(path, kind="reconcile", source="sigma", force="true"),
+        operator.post(path, **hidden_fields(operator.page(path)), source="sigma", force="true"),
+    ):
+        assert answer.status_code == 400
+        assert "The console takes no force : use hookmirror runs plan" in text_of(answer.text)
+    assert shown.count("runs", "kind = 'reconcile'") == 0
+
+
+def test_strangers_with_forged_cookies_take_turns_as_one_person(shown: Served, operator: Visitor) -> None:
+    guests = shown.app._rest.console._guests  # type: ignore[union-attr]
+
+    def key_of(cookie: str) -> str:
+        return str(guests.key_of(Request({"type": "http", "headers": [(b"cookie", f"{COOKIE}={cookie}".encode())]})))
+
+    assert {key_of(cookie) for cookie in ("", "a.b", "c.d", "x" * 80)} == {""}
+    assert len(key_of(operator.client.cookies[COOKIE])) == 64
+
+
+# ── proxies ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SECRET = "a secret of the proxy"
+
+
+def told_by_proxy(peer: str, *more: tuple[bytes, bytes], user: bytes = b"mia") -> Guest | None:
+    """The person of a request from this peer, with the headers of a proxy and some more before them."""
+    settings = ConsoleSettings(console_trusted_proxies=["10.0.0.5"], console_proxy_secret=SecretStr(SECRET))
+    sessions = Sessions(
+        Database("sqlite:///not-asked.db"), ["k" * 16], lifetime=timedelta(hours=1), idle=timedelta(hours=1)
+    )
+    headers = [*more, (b"x-hookmirror-proxy-secret", SECRET.encode()), (b"x-forwarded-user", user)]
+    request = Request({"type": "http", "client": (peer, 1), "headers": headers})
+    return Guests(sessions, settings).guest(request, now=datetime.now(UTC))
+
+
+def test_a_name_that_a_browser_sends_beside_the_proxy_s_is_not_believed() -> None:
+    assert told_by_proxy("10.0.0.5", (b"x-forwarded-user", b"root")) is None
+
+
+def test_a_role_that_a_browser_sends_beside_the_proxy_s_makes_no_operator() -> None:
+    twice = ((b"x-forwarded-role", b"operator"), (b"x-forwarded-role", b"viewer"))
+    guest = told_by_proxy("10.0.0.5", *twice)
+    assert guest is not None
+    assert guest.role is Role.VIEWER
+
+
+@pytest.mark.parametrize(("peer", "name"), [("::ffff:10.0.0.5", "mia"), ("::ffff:10.0.0.6", None), ("::1", None)])
+def test_a_proxy_is_known_by_its_address_on_a_socket_for_both_families(peer: str, name: str | None) -> None:
+    guest = told_by_proxy(peer)
+    assert (guest and guest.name) == name

@@ -1,0 +1,66 @@
+"""Sentences on pages and values in files: code between backticks, no markup of strangers, no formula."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.console.downloads import _cell
+from receiver.console.filters import told
+from receiver.logs.escapes import visible
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("run `hookmirror reload` now", "run <code>hookmirror reload</code> now"),
+        ("`a` and `b`", "<code>a</code> and <code>b</code>"),
+        ("an odd ` stands", "an odd ` stands"),
+        ("`a` and an odd ` stand", "<code>a</code> and an odd ` stand"),
+        ("`<b>`<i>", "<code>&lt;b&gt;</code>&lt;i&gt;"),
+        ("`</code><script>`", "<code>&lt;/code&gt;&lt;script&gt;</code>"),
+        ("`\u202e`", "<code>\\u202e</code>"),
+    ],
+)
+def test_what_stands_between_backticks_is_code_and_all_is_escaped(text: str, shown: str) -> None:
+    assert told(text) == f"<bdi hx-ignore>{shown}</bdi>"
+
+
+@given(st.text(st.sampled_from("`<>&\"'a\n")))
+def test_a_sentence_keeps_its_words_and_gets_no_other_markup(text: str) -> None:
+    plain = re.sub(r"</?code>", "`", str(told(text or "x")).removeprefix("<bdi hx-ignore>").removesuffix("</bdi>"))
+    assert "<" not in plain
+    assert unescape(plain) == visible(text or "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        "=1",
+        "@SUM(A1)",
+        "-1+2",
+        "+cmd",
+        "\t=1",
+        "\n=1",
+        "\r=1",
+        " =1",
+        "\uff1d1+1",
+        "x;=1",
+        'x;"=1',
+        "x\t@a",
+        "'=1",
+    ],
+)
+def test_no_cell_of_a_download_begins_with_a_formula_whatever_separates_cells(text: str) -> None:
+    for cell in re.split(r"[;\t]", _cell(text)):
+        assert not re.match(r"[\"\s]*[=+\-@\t\r\n\uff1d]", cell), cell
+
+
+@pytest.mark.parametrize("text", ["-5", "+5.5", "-.5", "1-2", "a;b", "A-1", "a=b", "12345678901234567890.10", ""])
+def test_numbers_and_names_stand_in_a_cell_as_they_are(text: str) -> None:
+    assert _cell(text) == text
