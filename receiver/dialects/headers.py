@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from urllib.parse import unquote_plus
 
 from receiver.errors import WiringError
 from receiver.logs.safe_text import quoted
@@ -33,8 +34,14 @@ def is_header_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-#: Words in the names of headers that carry a secret as it is.
-SECRET_WORDS = frozenset({"token", "secret", "password", "key", "authorization", "cookie", "credential", "credentials"})
+#: Words in the names of headers and parameters that carry a secret as it is.
+SECRET_WORDS = frozenset(
+    {
+        *("token", "secret", "password", "key", "authorization", "cookie", "credential", "credentials"),
+        *("auth", "apikey", "accesskey", "accesstoken", "authtoken", "bearer", "jwt", "passwd", "passphrase", "pwd"),
+        *("session", "sessionid", "verifytoken"),
+    }
+)
 
 #: Words in the names of headers that carry a proof, which does not reveal the secret, or a name.
 _NO_SECRET = frozenset({"signature", "sig", "sign", "hmac", "digest", "idempotency", "id"})
@@ -44,6 +51,21 @@ def names_secret(header: str) -> bool:
     """Whether a header of this name may carry a secret as it is."""
     words = set(re.split(r"[^a-z0-9]+", header.lower()))
     return not words.isdisjoint(SECRET_WORDS) and words.isdisjoint(_NO_SECRET)
+
+
+def captured_target(target: bytes) -> bytes:
+    """Path and query to keep of a captured request. The values of parameters that may be secrets are hidden."""
+    path, mark, query = target.partition(b"?")
+    return path + mark + b"&".join(map(_shown, query.split(b"&")))
+
+
+def _shown(parameter: bytes) -> bytes:
+    name, equals, _ = parameter.partition(b"=")
+    # Words of a name in one piece, as `accessToken`, are told apart by their capitals.
+    words = re.sub("(?<=[a-z0-9])(?=[A-Z])", "-", unquote_plus(name.decode("latin-1")))
+    # Azure and others name the key of an address `code`.
+    is_secret = equals and (names_secret(words) or words.lower() == "code")
+    return name + equals + HIDDEN_VALUE.encode() if is_secret else parameter
 
 
 def kept_headers(names: Iterable[str], dialect: str, secret: Collection[str] = ()) -> dict[bytes, str]:

@@ -132,17 +132,18 @@ def _keep_shared_bodies(connection: Connection, matches: Sequence[_Match]) -> No
 def _restore_bodies(connection: Connection, revived: Sequence[_Match]) -> None:
     """Store expired bodies of dead deliveries again.
 
-    An item of a bundle may come again in another one: then its delivery belongs to that from now on.
+    An item of a bundle may come again in another one, or alone: then its delivery belongs to that from now on.
     """
     again = {match.delivery_id: match.arrival for match in revived}
-    items = {each: found for each, found in again.items() if found.item is not None}
-    if items:
-        expired = set(connection.execute(_WITHOUT_BODY, {"ids": sorted(items)}).scalars())
-        moved = {each: found for each, found in items.items() if each in expired}
-        for each, found in moved.items():
-            connection.execute(_MOVE, {"moved": each, "to": found.body_id or found.id, "place": found.item})
-        _keep_bodies(connection, {found.body_id or found.id: found for found in moved.values()})
-    _keep_bodies(connection, {each: found for each, found in again.items() if each not in items})
+    expired = set(connection.execute(_WITHOUT_BODY, {"ids": sorted(again)}).scalars()) if again else set()
+    bodies: dict[int, Arrival] = {}
+    for each in sorted(expired):
+        found = again[each]
+        # A body with one event is kept under the delivery's own id, as ever.
+        other = None if found.item is None else found.body_id or found.id
+        connection.execute(_MOVE, {"moved": each, "to": other, "place": found.item})
+        bodies[other or each] = found
+    _keep_bodies(connection, bodies)
 
 
 def _keep_bodies(connection: Connection, bodies: Mapping[int, Arrival]) -> None:

@@ -39,6 +39,9 @@ LONGEST_HEADER = 512
 #: The error codes after which the decompressed bytes are verified, too.
 OF_THE_BYTES = frozenset({"signature_wrong", "not_decryptable", "app_key_wrong"})
 
+#: The one after which they are, too, because a token or a signature may stand in the body.
+OF_A_PLACE = "signature_missing"
+
 
 #: Seconds for one webhook, on average, after which admitting is slow.
 SLOW_SECONDS = 0.1
@@ -192,11 +195,12 @@ def _verify(source: VerifiableSource, request: WebhookRequest) -> tuple[Verified
         verified = verifier.verify(request, source.credentials)
         return verified, verified.plain is not request.body
     except NotVerified as refusal:
-        if refusal.code not in OF_THE_BYTES:
+        if refusal.code not in OF_THE_BYTES and refusal.code != OF_A_PLACE:
             raise
         opened = _opened(source, request.body)
         if opened is request.body:
-            _tell_compressed(request.headers, request.body, refusal)
+            if refusal.code in OF_THE_BYTES:
+                _tell_compressed(request.headers, request.body, refusal)
             raise
     verified = verifier.verify(replace(request, body=opened), source.credentials)
     return verified, verified.plain is not opened

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import structlog
 
 from receiver.dialects.challenges import ChallengeRequest, query_of
@@ -47,16 +49,28 @@ def answer_challenge(
 def _asked(
     source: VerifiableSource, method: str, target: bytes, headers: RawHeaders, body: bytes, *, verified: bool
 ) -> ChallengeRequest:
-    _, _, query = target.partition(b"?")
     return ChallengeRequest(
         method=method,
-        query=query_of(query),
+        query=_parameters(method, target),
         headers={name.decode("latin-1"): value.strip(b" \t").decode("latin-1") for name, value in headers},
         body=body,
         verified=verified,
         settings=source.settings,
         credentials=source.credentials,
     )
+
+
+def _parameters(method: str, target: bytes) -> Mapping[str, str]:
+    """The parameters of the address. Raises `ChallengeRefused` if they cannot be read and there is nothing else.
+
+    A POST without readable ones may be a webhook, and its signature decides: a refusal would lose it.
+    """
+    try:
+        return query_of(target.partition(b"?")[2])
+    except ChallengeRefused:
+        if method != "POST":
+            raise
+        return {}
 
 
 def _checked(answer: object, source: VerifiableSource) -> SenderReply | None:

@@ -134,7 +134,9 @@ class FastPathProtocol(BoundedProtocol):
         except Unavailable:
             return False
         webhook = FastPathRequest(self, endpoint, name, len(body), keep_alive=self._stays)
-        endpoint.submit(Request(endpoint.sources[name], self.headers, body, self.url), webhook)
+        # With the root path, as uvicorn's way has it: a sender may sign the path that it called.
+        target = self._root + self.url
+        endpoint.submit(Request(endpoint.sources[name], self.headers, body, target), webhook)
         self._source, self._parts = None, []
         self.cycle = self._answering = webhook  # type: ignore[assignment]
         return True

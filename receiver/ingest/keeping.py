@@ -17,7 +17,7 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.dialects.headers import NEVER_KEPT, captured_headers
+from receiver.dialects.headers import NEVER_KEPT, captured_headers, captured_target
 from receiver.errors import Captured, HookmirrorError, NotVerified, Refused
 from receiver.inbox import refused
 from receiver.inbox.ids import DeliveryIds
@@ -209,7 +209,8 @@ class Keeper:
         try:
             needed, body = signature_headers(verifier), waiting.request.body
             if waiting.code == Captured.code:
-                headers = _with_target(captured_headers(waiting.request.headers), waiting.request.target)
+                target = captured_target(waiting.request.target)
+                headers = _with_target(captured_headers(waiting.request.headers), target)
                 return Refusal(waiting.id, name, waiting.code, waiting.received_at, headers, body)
             # A body without the secret could not be verified again.
             holds_none = verifier.redact(body, source.credentials) == body

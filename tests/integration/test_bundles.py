@@ -297,6 +297,40 @@ def test_a_dead_item_whose_body_has_expired_comes_again_in_another_body(shop, ki
     assert kit.row(Product, "A2").name == "mended"
 
 
+def test_a_dead_item_whose_body_has_expired_comes_again_alone(shop, kit, worker):
+    def read(body: dict):
+        envelopes = [
+            Envelope(
+                event_type=each["type"],
+                entity=("product", each["id"]),
+                occurred_at=NOON,
+                dedup_key=each["event"],
+                fingerprint=each["event"].encode(),
+                data={"name": each["name"]},
+            )
+            for each in body["events"]
+        ]
+        return envelopes if len(envelopes) > 1 else envelopes[0]
+
+    def fail(event, mirror):
+        raise ValueError("not yet")
+
+    shop._read = read
+    shop.on("product.broken")(fail)
+    broken = item(2, event="e2", type="product.broken")
+    first = kit.send_body("shop", bundle(item(1, event="e1", type="product.updated"), broken))
+    for _ in range(12):
+        drain(worker)
+        kit.advance(days=2)
+    kit.advance(days=31)
+    prune(kit)
+    again = kit.send_body("shop", bundle(broken))
+    known = first.body["deliveries"][1]["delivery"]
+    assert again.body == {"status": "duplicate", "delivery": known}
+    revived = kit.delivery(known)
+    assert (revived["state"], revived["item"], revived["body"]) == ("pending", None, bundle(broken).decode())
+
+
 def test_provenance_names_the_item_that_brought_a_value(kit, worker):
     answer = kit.send_body("shop", bundle(item(1), item(2)))
     drain(worker)

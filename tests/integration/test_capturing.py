@@ -100,9 +100,27 @@ def test_headers_of_a_capture_are_bounded_and_hide_what_may_be_a_secret():
     assert len(captured_headers([(b"x-a", b"1")] * 500)) == 60
 
 
-@pytest.mark.parametrize("header", ["x-gitlab-token", "X-Api-Key", "cookie", "x-shared-secret", "proxy-authorization"])
+@pytest.mark.parametrize("header", ["x-gitlab-token", "X-Api-Key", "cookie", "x-shared-secret", "apikey", "X-Auth"])
 def test_headers_with_such_names_may_carry_secrets(header):
     assert names_secret(header)
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        (b"token=a&page=2", b"token=(hidden)&page=2"),
+        (b"accessToken=a%26b", b"accessToken=(hidden)"),
+        (b"to%6ben=a", b"to%6ben=(hidden)"),
+        (b"code=a&key&x=%ff&&", b"code=(hidden)&key&x=%ff&&"),
+    ],
+)
+def test_parameters_of_a_captured_address_hide_what_may_be_a_secret(inbox, query, kept):
+    keeper = Keeper(inbox, {"kiln": SOURCE}, BOUNDS)
+    keeper.offer(Request(SOURCE, [], b"{}", b"/hooks/kiln?" + query), Captured("captured"))
+    keeper.flush()
+    with inbox.database.read() as connection:
+        found = refused.found(connection, "kiln", None)
+    assert found.headers == [(b":target", b"/hooks/kiln?" + kept)]
 
 
 @pytest.mark.parametrize("header", ["x-hub-signature-256", "idempotency-key", "webhook-id", "x-monkey", "key-sign"])

@@ -10,9 +10,11 @@ import pytest
 from shopping import NOON, named, new_shop
 
 from receiver import ChallengeRequest, Consent, EchoBody, EchoQuery, FormPing, HmacSha256, SenderReply, SignedToken
-from receiver.errors import ConfigurationError, WiringError
+from receiver.errors import ChallengeRefused, ConfigurationError, WiringError
+from receiver.ingest.challenging import answer_challenge
 from receiver.metrics import metrics
 from receiver.testing import TEST_SECRET, Webhooks
+from receiver.verify.request import WebhookRequest
 
 
 def stored(kit) -> int:
@@ -57,8 +59,18 @@ def test_what_could_do_harm_does_not_come_back(shop, kit, value, told):
 
 def test_a_query_that_is_no_text_is_refused(shop, kit):
     shop.challenge(EchoQuery("validationToken"))
-    kit.source("shop")
-    assert kit.post("shop?validationToken=%ff%fe", b"").body["error"] == "challenge_refused"
+    source = kit.source("shop")
+    with pytest.raises(ChallengeRefused, match="not in UTF-8"):
+        answer_challenge(source, "GET", b"/hooks/shop?validationToken=%ff%fe", [], b"", verified=False)
+
+
+def test_a_signed_webhook_to_an_address_with_a_query_that_is_no_text_is_taken(shop, kit):
+    shop.challenge(EchoQuery("validationToken"))
+    source = kit.source("shop")
+    body = shop.write("product.updated", "A1", at=NOON, data=named())
+    signature = shop.verifier.sign(WebhookRequest(body), source.credentials)[1]
+    assert kit.post("shop?from=caf%e9", body, signature).body["status"] == "accepted"
+    assert kit.post("shop?from=caf%e9", body, {}).body["error"] == "signature_missing"
 
 
 def test_a_challenge_with_a_token_is_answered_to_who_knows_it_only(shop, kit):

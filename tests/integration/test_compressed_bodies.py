@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from base64 import b64decode
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from handlers.catalog import Product
 from receiver import Dialect, EncryptedBody
 from receiver.testing import TEST_APP_KEY, Webhooks
 from receiver.verify.request import WebhookRequest
+from receiver.verify.token import Token
 
 GZIP = {"content-encoding": "gzip"}
 
@@ -54,6 +56,18 @@ def test_a_compressed_body_is_read_whatever_a_header_says(kit, body, pack, signe
     assert kit.row(Product, "A1").name == "Lantern"
     assert b64decode(delivery["body"]) == packed
     assert delivery["plain"].encode() == body
+
+
+@pytest.mark.usefixtures("allowing")
+def test_a_token_in_a_compressed_body_is_found(shop, kit):
+    shop.verifier = Token(body="token")
+    kit.source("shop", secrets=["between us"])
+    plain = {"type": "product.updated", "id": "A1", "timestamp": NOON.isoformat(), "data": named("Lantern")}
+    right, wrong = (gzip.compress(json.dumps(plain | {"token": each}).encode()) for each in ("between us", "guessed"))
+    answer = kit.post("shop", right, GZIP)
+    assert answer.body["status"] == "accepted", answer.text
+    assert "between us" not in str(kit.delivery(answer))
+    assert kit.post("shop", wrong, GZIP).body["error"] == "signature_wrong"
 
 
 @pytest.mark.usefixtures("allowing")

@@ -109,6 +109,17 @@ def test_webhooks_arrive_below_another_path(below):
     assert answer.json()["status"] in ("accepted", "duplicate"), answer.text
 
 
+@pytest.mark.parametrize("way", [way for way, _ in WAYS], ids=[name for _, name in WAYS])
+def test_the_path_that_a_sender_may_have_signed_is_the_same_on_both_ways(way, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path / 'hookmirror.db'}"
+    with serving(url, one_write=True, http=way, root_path="/pim") as running:
+        endpoint, seen = running.app.endpoint, []
+        admit = endpoint._admit
+        monkeypatch.setattr(endpoint, "_admit", lambda requests: seen.extend(requests) or admit(requests))
+        assert running.post("sigma", *sent("sigma", body("sigma"))).status_code == 200
+    assert [request.target for request in seen] == [b"/pim/hooks/sigma"]
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
 def test_health_answers_below_another_path(below, path: str):
     served, prefix = below
