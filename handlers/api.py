@@ -37,13 +37,20 @@ FIRST_WAIT = timedelta(seconds=5)
 
 
 class NotFoundError(ApiError):
-    """The API answered 404. `code` and `said` are the error's code and text in its JSON body, where it has them;
-    `is_json` whether there is such a body at all.
-    """
+    """The API answered 404. `is_json` says whether with a JSON object, and `said` is the error's text in that."""
 
-    def __init__(self, message: str, code: str | None, *, is_json: bool, said: str | None = None) -> None:
+    def __init__(self, message: str, answer: dict[str, Any] | None) -> None:
         super().__init__(message)
-        self.code, self.is_json, self.said = code, is_json, said
+        self.is_json = answer is not None
+        self.said = _text_in(answer, "message") or _text_in(answer, "title")
+        self._answer = answer
+
+    def has_code(self, code: str, *path: str) -> bool:
+        """Whether this code is at that path of the answer: where its API writes codes, since a proxy has others."""
+        inner: Any = self._answer
+        for name in path[:-1]:
+            inner = inner.get(name) if isinstance(inner, dict) else None
+        return _text_in(inner, path[-1]) == code
 
 
 def client(
@@ -154,12 +161,7 @@ def _refuse(path: str, status: int, content: bytes) -> None:
             f"{path} of the source's API answered {status}: check api_key and api_secret, and what they may read."
         )
     if status == 404:
-        raise NotFoundError(
-            f"{path} of the source's API answered 404: check api_url.",
-            _error_code(content),
-            is_json=_object(content) is not None,
-            said=_text_in(_object(content), "message") or _text_in(_object(content), "title"),
-        )
+        raise NotFoundError(f"{path} of the source's API answered 404: check api_url.", _object(content))
     if not 200 <= status < 300:
         raise ApiError(f"{path} of the source's API answered {status} ({_error_code(content) or 'no error code'}).")
 

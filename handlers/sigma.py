@@ -245,7 +245,7 @@ def _fetch(
         record = shaped(EntityRecord, fetch(api, path), path)
     except NotFoundError as error:
         # Only the API's own NOT_FOUND is an answer; a web server's 404 under a wrong api_url would empty the mirror.
-        if error.code == "NOT_FOUND":
+        if error.has_code("NOT_FOUND", "error"):
             return GONE
         raise
     if record.id != wanted:

@@ -187,6 +187,10 @@ HubSpotV1: Sender = partial(Signature, "{secret}{body}", at=Header("X-HubSpot-Si
 HubSpotV2: Sender = partial(Signature, "{secret}{method}{url}{body}", at=Header("X-HubSpot-Signature"), by="sha256")
 
 
+#: Fields of a form that Twilio sends.
+MOST_TWILIO_FIELDS = 1_000
+
+
 def twilio_text(request: WebhookRequest) -> bytes:
     """The URL, and of a form each name with its value, sorted, equal pairs once.
 
@@ -195,11 +199,18 @@ def twilio_text(request: WebhookRequest) -> bytes:
     query = dict(parse_qsl(request.query, keep_blank_values=True))
     claimed = query.get("bodySHA256")
     if claimed is not None:
-        if not compare_digest(sha256(request.body).hexdigest(), claimed.lower()):
+        # As bytes, because text that is not ASCII cannot be compared in constant time.
+        if not compare_digest(sha256(request.body).hexdigest().encode(), claimed.lower().encode("utf-8", "replace")):
             raise NotVerified("signature_wrong", "The body does not fit `bodySHA256` in the URL, which is signed.")
         return request.url.encode("latin-1")
     try:
-        pairs = parse_qsl(request.body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(request.body))
+        pairs = parse_qsl(
+            request.body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(request.body),
+            # The body is a stranger's until it is verified, and every ack waits while it is sorted.
+            max_num_fields=MOST_TWILIO_FIELDS,
+        )
     except ValueError:
         raise NotVerified(
             "signature_malformed", "The body is not a form, and the URL has no `bodySHA256` to prove it."
@@ -235,6 +246,12 @@ _ALWAYS_SIGNED = {"x-contentful-signed-headers", "x-contentful-timestamp"}
 #: The bytes of a query that the vendor's library leaves as they are; it escapes `%` twice.
 _SAFE_IN_QUERIES = "!'()*-._~"
 
+#: Headers that a request may name as signed: each puts a value into the text, even one that stands there again.
+MOST_SIGNED_NAMES = 64
+
+#: Characters of the list of their names, which is a stranger's until it is verified.
+LONGEST_LIST_OF_NAMES = 2_048
+
 
 def contentful_text(request: WebhookRequest) -> bytes:
     """Method, path, the signed headers as `name:value` joined by `;`, and the body, a line each.
@@ -244,7 +261,10 @@ def contentful_text(request: WebhookRequest) -> bytes:
     path, mark, query = request.path.partition("?")
     # The vendor's library encodes the query as a whole, and then what it made of it again.
     escaped = quote(quote(unquote(query), safe=_SAFE_IN_QUERIES), safe=_SAFE_IN_QUERIES) if mark else ""
-    names = [name.strip().lower() for name in (request.header(_CONTENTFUL_NAMES) or b"").decode("latin-1").split(",")]
+    listed = (request.header(_CONTENTFUL_NAMES) or b"").decode("latin-1")
+    names = [name.strip().lower() for name in listed.split(",")]
+    if len(listed) > LONGEST_LIST_OF_NAMES or len(names) > MOST_SIGNED_NAMES:
+        raise NotVerified("signature_malformed", f"{_CONTENTFUL_NAMES} names more than {MOST_SIGNED_NAMES} headers.")
     if not _ALWAYS_SIGNED.issubset(names):
         raise NotVerified("signature_malformed", f"{_CONTENTFUL_NAMES} does not name itself and the time.")
     pairs = []

@@ -160,7 +160,7 @@ def ask(api: httpx.Client, wanted: Wanted) -> list[Listed]:
     try:
         found = shaped(model, patiently(lambda: fetch(api, path)), path)
     except NotFoundError as error:
-        if error.code == "resource_missing":
+        if error.has_code("resource_missing", "error", "code"):
             return []
         raise
     return [] if found.deleted else [found.listed()]

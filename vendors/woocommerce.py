@@ -137,7 +137,7 @@ def _product(api: httpx.Client, external_id: str) -> list[Listed]:
         found = shaped(ListedProduct, fetch(api, path), path)
     except NotFoundError as error:
         # Only this code is an answer: WordPress says 404 to a wrong api_url, too.
-        if error.code == "woocommerce_rest_product_invalid_id":
+        if error.has_code("woocommerce_rest_product_invalid_id", "code"):
             return []
         raise
     return [] if found.status == "trash" else [found.listed()]

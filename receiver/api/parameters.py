@@ -31,7 +31,9 @@ def ask(request: Request, operation: Operation, *, by: By = NOBODY) -> Question:
     """
     if operation.scope is None:
         return Question({})
-    for name in request.query_params:
+    # A name that is not ours is refused as unknown: an error names ours in a header, which not every text fits into.
+    for parameter in operation.query:
+        name = parameter.name
         if len(request.query_params.getlist(name)) > 1:
             raise BadRequest(f"`{name}` is given more than once: give it once.", names=(name,))
     return question(operation, request.path_params, request.query_params, by=by)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from time import monotonic
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -89,14 +89,14 @@ class KeySet:
             self._keys, self._fetched_at = keys, self._clock()
 
     def _content(self) -> bytes:
-        """The document. Raises `ValueError` for one that is too large, or a redirect to another host."""
-        url = self.url
+        """The document. Raises `ValueError` for one that is too large or too slow, or a redirect to another host."""
+        url, until = self.url, monotonic() + FETCH_SECONDS
         with httpx.Client(timeout=FETCH_SECONDS, follow_redirects=False) as client:
             for _ in range(MOST_REDIRECTS + 1):
                 with client.stream("GET", url) as answer:
                     if not answer.is_redirect:
                         answer.raise_for_status()
-                        return _bounded(answer)
+                        return _bounded(answer, until)
                     target = urljoin(url, answer.headers.get("location", ""))
                 if urlsplit(target)[:2] != urlsplit(self.url)[:2]:
                     raise ValueError("it redirects to another host, which is not followed")
@@ -104,18 +104,25 @@ class KeySet:
         raise ValueError("it redirects too often")
 
 
-def _bounded(answer: httpx.Response) -> bytes:
+def _bounded(answer: httpx.Response, until: float) -> bytes:
+    """The content, if it is there at this moment of the monotonic clock. Raises `ValueError`."""
     content = b""
     for part in answer.iter_bytes():
         content += part
+        # The client's own limit is for each part, so that one byte at a time would never end the fetch.
+        if monotonic() > until:
+            raise ValueError(f"it took longer than {FETCH_SECONDS:g} s")
         if len(content) > LARGEST_SET:
             raise ValueError(f"it is larger than {LARGEST_SET} bytes")
     return content
 
 
-@lru_cache(maxsize=256)
+@cache
 def key_set(url: str) -> KeySet:
-    """The key set at this address, one for all sources. Raises `WiringError`."""
+    """The key set at this address, one for all sources. Raises `WiringError`.
+
+    Every one is remembered, since only settings name them: one that was forgotten would have to be fetched anew.
+    """
     return KeySet(url)
 
 

@@ -35,7 +35,7 @@ def post_some(folder: Folder, key: str, *, numbers: range) -> list[str]:
 
 
 def states(folder: Folder, wanted: list[str]) -> dict[str, str]:
-    database = Database(folder.surroundings()["HOOKMIRROR_DATABASE_URL"])
+    database = Database(folder.url)
     try:
         with database.read() as connection:
             found = {str(row.id): row.state for row in connection.execute(DELIVERIES.select())}
@@ -71,14 +71,14 @@ def test_a_copy_of_the_file_that_was_made_while_it_runs_can_be_put_in_its_place(
 
 def test_a_dump_of_postgresql_can_be_restored_into_an_empty_database(tmp_path, new_postgresql_url):
     old, new = new_postgresql_url(), new_postgresql_url()
-    folder = Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": old})
+    folder = Folder(tmp_path, database_url=old)
     folder.migrate()
     kept = post_some(folder, "before", numbers=range(20))
     with folder.serving():
         postgresql(old, documented("pg_dump"), tmp_path)
     lost = post_some(folder, "after", numbers=range(5))
     postgresql(new, documented("pg_restore"), tmp_path)
-    restored = Folder(tmp_path, environment={"HOOKMIRROR_DATABASE_URL": new})
+    restored = Folder(tmp_path, database_url=new)
     assert "MEND" not in restored.run("doctor").stdout
     assert states(restored, lost) == {}
     check_that_it_goes_on(restored, kept)

@@ -59,7 +59,7 @@ def test_a_secret_that_was_changed_at_the_sender_first_costs_nothing(folder: Fol
     folder.settings = SETTINGS.replace(
         f'[sources.iimmpact]\nsecrets = ["{SECRET}"]', f'[sources.iimmpact]\nsecrets = ["{NEW_SECRET}", "{SECRET}"]'
     )
-    assert "iimmpact: 4 verified (3 new, 1 duplicates), 0 still do not." in folder.run("refused", "--verify").stdout
+    assert "iimmpact: 4 verified (3 new, 1 duplicate), 0 still do not." in folder.run("refused", "--verify").stdout
     assert (folder.count(), folder.count(table="refused")) == (4, 0)
     (action,) = folder.ask("actions")
     assert (action["what"], action["count"]) == ("verify refused", 4)

@@ -142,7 +142,7 @@ def test_doctor_looks_at_a_database_that_is_not_there_yet_and_makes_nothing(tmp_
     done = forks.run(Folder(tmp_path), "doctor", "--json")
     good, says = finding(done, "database")
     assert (done.returncode, good) == (0, True)
-    assert says.endswith("hookmirror.db is not there yet: the first start makes it")
+    assert says.endswith("hookmirror.db does not exist yet: the first start creates it")
     assert not (tmp_path / "hookmirror.db").exists()
 
 

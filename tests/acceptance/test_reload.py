@@ -376,4 +376,4 @@ def test_reload_where_nobody_runs_says_so(folder):
     folder.migrate()
     done = folder.run("reload")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "No process is running on this database" in done.stderr
+    assert "No process serves or works on this database: start one" in done.stderr

@@ -17,7 +17,7 @@ TABLES = ("products", "variants", "categories", "groups", "options", "records")
 
 DELIVERY = {
     *("id", "source", "event_type", "entity", "occurred_at", "received_at", "state", "outcome", "reason", "ended_at"),
-    *("attempts_made", "next_attempt_at", "duplicates", "conflict", "dedup_key", "secret"),
+    *("attempts_made", "next_attempt_at", "duplicates", "conflict", "dedup_key", "secret", "item"),
 }
 DETAILS = {"headers", "signed", "trusted", "body", "body_encoding", "plain", "attempts", "rounds"}
 ROW = {

@@ -12,6 +12,7 @@ from serving import SECRET_KEY, Served, error, serving, token
 
 from receiver.api.tokens import Scope
 from receiver.database.identity import identity_of
+from receiver.errors import NAMES_HEADER
 from receiver.search.cursors import Cursors, ListedIn
 from receiver.search.filters import RowFilter
 
@@ -155,6 +156,14 @@ def test_a_parameter_that_makes_no_sense_is_refused_by_name(served: Served, path
     answer = served.get(f"/api/v1/{path}")
     assert error(answer) == (400, "bad_request")
     assert "`" in answer.json()["message"] or "There is no parameter" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("name", ["colour", "a%0D%0AX-Odd:%201", "%C3%A9%E2%82%AC", "%00", "", "x" * 3_000])
+def test_an_unknown_parameter_that_is_given_twice_is_refused_as_unknown_whatever_its_name(served: Served, name: str):
+    answer = served.get(f"/api/v1/deliveries?{name}=1&{name}=2")
+    assert error(answer) == (400, "bad_request")
+    assert answer.json()["message"].startswith("There is no parameter ")
+    assert NAMES_HEADER not in answer.headers
 
 
 @pytest.mark.parametrize(("method", "path", "_scope"), GUARDED)

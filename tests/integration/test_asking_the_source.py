@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from paging import PagedSource, listened_to, mirrored
-from receiver.runs.repair import repair as repair_with_action
 from shopping import named
 
 from handlers.catalog import Product, Variant
@@ -19,6 +18,7 @@ from receiver.provenance import telling
 from receiver.provenance.why import explain_row
 from receiver.reconcile.ask import ask_source, repair_row
 from receiver.runs.actions import By, Via
+from receiver.runs.asking import repair as repair_with_action
 from receiver.runs.runs import Verbs
 from receiver.worker.processes import Wiring
 

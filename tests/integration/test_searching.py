@@ -189,7 +189,7 @@ def test_a_filtered_feed_goes_on_behind_what_was_looked_at(served):
 def test_a_number_behind_the_end_of_the_feed_is_gone_with_what_to_do(served):
     answer = served.get("/api/v1/changes?after=999")
     assert error(answer) == (410, "not_this_feed")
-    assert "read the rows anew from /api/v1/catalog" in answer.json()["message"]
+    assert "read the rows anew (`/api/v1/catalog`)" in answer.json()["message"]
 
 
 def test_a_cursor_is_gone_where_the_feed_has_another_change_of_that_number(mirror_url):

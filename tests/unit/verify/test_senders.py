@@ -11,7 +11,7 @@ import pytest
 from raw import raw_headers
 
 from receiver import senders
-from receiver.errors import ConfigurationError
+from receiver.errors import ConfigurationError, NotVerified
 from receiver.verify.algorithms import DIGESTS
 from receiver.verify.composed import Signature
 from receiver.verify.places import BodyMember
@@ -50,3 +50,30 @@ def test_a_source_that_is_warm_sets_no_key_up_again(name, monkeypatch):
     verifier.verify(request, credentials)
     monkeypatch.setattr(hashlib, "new", lambda *_: pytest.fail("a hash was set up for a known secret"))
     assert verifier.verify(request, credentials).secret == 0
+
+
+# ── what a stranger may send to the functions that make signed texts ──────────────────────────────────────────────
+
+
+def refused_by(text_of, body: bytes = b"", headers: dict[str, str] | None = None, target: bytes = b"/hooks/a") -> str:
+    request = WebhookRequest(body, raw_headers(headers or {}), target=target, public_url="https://a.example/hooks/a")
+    with pytest.raises(NotVerified) as caught:
+        text_of(request)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("claimed", [b"%C3%A9", b"%FF", b"\xe9"])
+def test_a_checksum_of_twilio_that_is_no_ascii_is_wrong_and_no_error_of_ours(claimed):
+    assert refused_by(senders.twilio_text, b"{}", target=b"/hooks/a?bodySHA256=" + claimed) == "signature_wrong"
+
+
+def test_a_form_of_twilio_with_very_many_fields_is_refused_before_they_are_sorted():
+    body = b"&".join(b"f%d=1" % number for number in range(senders.MOST_TWILIO_FIELDS + 1))
+    assert refused_by(senders.twilio_text, body) == "signature_malformed"
+
+
+@pytest.mark.parametrize("named", ["x-long," * 100, "x" * 3_000])
+def test_a_long_list_of_headers_that_contentful_signs_is_refused_before_their_values_are_copied(named):
+    names = f"x-contentful-signed-headers,x-contentful-timestamp,{named}"
+    sent = {"x-contentful-signed-headers": names, "x-contentful-timestamp": "1", "x-long": "x" * 8_000}
+    assert refused_by(senders.contentful_text, headers=sent) == "signature_malformed"

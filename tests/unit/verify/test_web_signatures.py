@@ -6,6 +6,7 @@ import json
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,7 @@ from receiver import Dialect
 from receiver.dialects.sources import Source, begin_fetching
 from receiver.errors import NotVerified, Unavailable, WiringError
 from receiver.settings.settings import source_settings
+from receiver.verify import key_sets
 from receiver.verify.key_sets import KeySet, key_set, public_keys
 from receiver.verify.request import WebhookRequest
 from receiver.verify.verifiers import Credentials
@@ -69,6 +71,12 @@ class Keys(BaseHTTPRequestHandler):
             return
         self.send_response(500 if path == "/broken" else 200)
         self.end_headers()
+        if path == "/dripping":
+            with suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b" ")
+                    sleep(0.05)
+            return
         self.wfile.write(b"x" * 300_000 if path == "/huge" else key_document())
 
     def log_message(self, *args: Any) -> None:
@@ -176,6 +184,24 @@ def test_keys_that_cannot_be_fetched_are_a_503_and_a_line_in_the_log(host, path)
     keys._thread.join(10)
     with pytest.raises(Unavailable):
         keys.key("r1")
+
+
+def test_a_set_that_comes_byte_by_byte_is_given_up_and_may_be_fetched_again(host, monkeypatch):
+    monkeypatch.setattr(key_sets, "FETCH_SECONDS", 1.0)
+    keys = KeySet(f"{host}/dripping")
+    with capture_logs() as logs:
+        keys.begin()
+        assert keys._thread is not None
+        keys._thread.join(4)
+        assert not keys._thread.is_alive()
+    assert "took longer than 1 s" in logs[0]["error"]
+
+
+def test_a_key_set_is_remembered_however_many_sources_have_their_own():
+    first = key_set("https://shop.example/keys?0")
+    for number in range(1, 300):
+        key_set(f"https://shop.example/keys?{number}")
+    assert key_set("https://shop.example/keys?0") is first
 
 
 def test_a_set_that_is_too_old_no_longer_counts(host):
