@@ -7,13 +7,15 @@ import io
 import json
 import re
 from html import unescape
+from pathlib import Path
 
 from serving import Served
-from visiting import Visitor, text_of
+from visiting import Visitor, text_of, visiting
 
 
-def test_the_overview_says_in_a_sentence_that_nothing_needs_anybody(operator: Visitor) -> None:
-    assert "Nothing needs you." in text_of(operator.page("/"))
+def test_the_overview_says_in_a_sentence_that_nothing_needs_anybody(tmp_path: Path) -> None:
+    with visiting(f"sqlite:///{tmp_path}/quiet.db") as (_, visitor):
+        assert "Nothing needs you." in text_of(visitor.page("/"))
 
 
 def test_each_bar_of_the_chart_is_a_link_to_its_deliveries(operator: Visitor) -> None:
