@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -56,6 +57,9 @@ def pytest_configure() -> None:
     file in memory outlives as much as one on a disk does. What is about disks (tests/plug) looks at the system calls,
     which are the same. `TMPDIR` is left as it is, if it is given.
     """
+    # A shell starts what it runs in the background with SIGINT ignored, and what tests start inherits that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # What tests start is killed at any instant, and would leave half a file of coverage behind.
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.pop("COVERAGE_PROCESS_START", None)

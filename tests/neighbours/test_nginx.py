@@ -32,6 +32,8 @@ def running(program: Program, endpoints: tuple[int, int]) -> Iterator[tuple[int,
         text = (ROOT / "deploy" / "nginx.conf").read_text("utf-8").replace("/tmp/", f"{name}/")
         for number, port in enumerate(endpoints, 1):
             text = text.replace(f"endpoint-{number}:8000", f"127.0.0.1:{port}")
+        # Nobody asks for the console here, but nginx looks all names up when it starts.
+        text = text.replace("server console:8000", "server 127.0.0.1:1")
         for declared, port in ((8080, public), (8081, private)):
             text = text.replace(f"listen {declared};", f"listen 127.0.0.1:{port};")
         configuration = Path(name) / "nginx.conf"
