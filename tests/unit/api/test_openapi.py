@@ -50,13 +50,15 @@ def test_it_is_valid_openapi(document):
 
 
 def test_it_has_every_route_that_is_served_and_no_other(api, document):
+    # Tables that other tests declared since count, too.
+    tables = [sql_table(table).name for table in mirror_tables()]
     routes = [(route.methods - {"HEAD"}, route.path.replace(":path", "")) for route in api.routes()]
     served = {
         (method, path.replace("{table}", table))
         for methods, path in routes
         for method in methods
         # What a source is asked is answered alike for all tables.
-        for table in (TABLES if "{table}" in path and not path.endswith(("/ask", "/repair")) else ["{table}"])
+        for table in (tables if "{table}" in path and not path.endswith(("/ask", "/repair")) else ["{table}"])
     }
     hooks = {(method, "/hooks/{source}") for method in ("POST", "GET", "OPTIONS")}
     assert described(document) == served | hooks
