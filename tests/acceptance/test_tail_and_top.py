@@ -122,7 +122,7 @@ def test_top_refreshes_its_screen_in_a_terminal_until_it_is_interrupted(served):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
     shown = bytearray()
     command = [sys.executable, "-m", "receiver", "top"]
-    surroundings = {**folder.surroundings(), "TERM": "xterm-256color"}
+    surroundings = {**folder.surroundings(), "TERM": "xterm-256color", "COLUMNS": "200", "LINES": "40"}
     with subprocess.Popen(command, cwd=folder.path, env=surroundings, stdin=theirs, stdout=theirs) as process:
         os.close(theirs)
         reading = threading.Thread(target=_read_all, args=(ours, shown))
