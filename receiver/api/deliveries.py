@@ -121,6 +121,21 @@ DELIVERY_IDS: Parameter[tuple[int, ...] | None] = Parameter(
 )
 
 
+def wanted_of(asked: Question, lookup: Lookup, reason: Parameter[str | None]) -> DeliveryFilter:
+    """The filter that these parameters give; `reason` is the one with a part of the reason."""
+    return DeliveryFilter(
+        source=lookup.source(asked[SOURCE]),
+        state=asked[STATE],
+        outcome=asked[OUTCOME],
+        event_type=asked[EVENT_TYPE],
+        entity=asked[ENTITY],
+        begin=asked[FROM],
+        end=asked[TO],
+        reason=asked[reason],
+        conflict=asked[CONFLICT],
+    )
+
+
 class Deliveries:
     """Lists, shows and replays deliveries: `/api/v1/deliveries`."""
 
@@ -193,7 +208,7 @@ class Deliveries:
         ]
 
     def list_deliveries(self, asked: Question) -> DeliveryPage:
-        wanted = self._wanted(asked)
+        wanted = wanted_of(asked, self._lookup, REASON)
         listed = self._lookup.listed_in("deliveries", wanted)
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
         page = deliveries.list_deliveries(self._lookup.database, wanted, show_delivery, bounds)
@@ -202,19 +217,6 @@ class Deliveries:
             self._lookup.cursors.write(listed, page.next),
             UNSET if page.horizon is None else _show_horizon(page.horizon),
             show_count(deliveries.count_deliveries(self._lookup.database, wanted)) if asked[COUNT] else UNSET,
-        )
-
-    def _wanted(self, asked: Question) -> DeliveryFilter:
-        return DeliveryFilter(
-            source=self._lookup.source(asked[SOURCE]),
-            state=asked[STATE],
-            outcome=asked[OUTCOME],
-            event_type=asked[EVENT_TYPE],
-            entity=asked[ENTITY],
-            begin=asked[FROM],
-            end=asked[TO],
-            reason=asked[REASON],
-            conflict=asked[CONFLICT],
         )
 
     def show(self, asked: Question) -> WholeDelivery:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from receiver.api.actions import IDEMPOTENCY_KEY
-from receiver.api.deliveries import CONFLICT, DELIVERY_IDS, ENTITY, EVENT_TYPE, FROM, OUTCOME, STATE, TO
+from receiver.api.deliveries import CONFLICT, DELIVERY_IDS, ENTITY, EVENT_TYPE, FROM, OUTCOME, STATE, TO, wanted_of
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
 from receiver.api.parameters import SOURCE, flag, one_of, plain_text
@@ -103,17 +103,7 @@ class Plans:
         ids = asked[DELIVERY_IDS] or ()
         if ids:
             return self._plan_named(asked, ids)
-        wanted = DeliveryFilter(
-            source=self._lookup.source(asked[SOURCE]),
-            state=asked[STATE],
-            outcome=asked[OUTCOME],
-            event_type=asked[EVENT_TYPE],
-            entity=asked[ENTITY],
-            begin=asked[FROM],
-            end=asked[TO],
-            reason=asked[REASON_HAS],
-            conflict=asked[CONFLICT],
-        )
+        wanted = wanted_of(asked, self._lookup, REASON_HAS)
         if wanted == DeliveryFilter():
             raise BadRequest(
                 "No deliveries are selected: give `source`, `state`, `event_type` or another filter.",
