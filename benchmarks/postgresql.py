@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
+from pathlib import Path
 
 import psycopg
 
@@ -28,14 +32,18 @@ def described() -> str:
 
 
 @contextmanager
-def fresh_database() -> Iterator[str]:
-    """The URL of a new database with this release's tables, dropped at the end."""
+def fresh_database(*, tree: Path | None = None) -> Iterator[str]:
+    """The URL of a new database with this release's tables, or those of the code in `tree`, dropped at the end."""
     name = f"benchmark_{secrets.token_hex(4)}"
     _run(f"CREATE DATABASE {name}")
     url = _server().url(name)
     try:
-        with closing(Database(url)) as database:
-            Schema(database).upgrade()
+        if tree is not None:
+            environment = os.environ | {"HOOKMIRROR_DATABASE_URL": url}
+            subprocess.run([sys.executable, "-m", "receiver", "migrate"], env=environment, cwd=tree, check=True)
+        else:
+            with closing(Database(url)) as database:
+                Schema(database).upgrade()
         yield url
     finally:
         _run(f"DROP DATABASE {name} WITH (FORCE)")

@@ -165,12 +165,12 @@ def running(
 
 
 def settings(folder: Path, database_url: str | None = None) -> dict[str, str]:
-    """The environment of a Hookmirror that listens to one IIMMPACT source and keeps everything in `folder`.
+    """The environment of a Hookmirror that listens to IIMMPACT and to Sigma and keeps everything in `folder`.
 
     Everything but the events, if a database is given.
     """
     path = folder / "hookmirror.toml"
-    path.write_text(f'[sources.iimmpact]\nsecrets = ["{SECRET.decode()}"]\n')
+    path.write_text("".join(f'[sources.{name}]\nsecrets = ["{SECRET.decode()}"]\n' for name in ("iimmpact", "sigma")))
     return {
         "HOOKMIRROR_CONFIG": str(path),
         "HOOKMIRROR_DATABASE_URL": database_url or f"sqlite:///{folder / 'hookmirror.db'}",

@@ -27,6 +27,8 @@ class Arrival:
     id: int = 0
     dedup_key: str = ""
     fingerprint: bytes = b""
+    #: What its dedup key begins with in `dedup_keys`, and nowhere else.
+    lead: str = ""
     #: Whether its dedup key was used for another body.
     conflict: bool = False
     #: pending, ignored (no handler takes its event type) or dead (it cannot be read).
@@ -42,10 +44,14 @@ class Arrival:
     #: Of the first item of a body: the arrivals of the others, in their order.
     others: Sequence[Arrival] = ()
 
-    def know(self, envelope: Envelope) -> None:
-        """Take over event type, dedup key, entity and time from the envelope."""
+    def know(self, envelope: Envelope, *, from_headers: bool = False) -> None:
+        """Take over event type, dedup key, entity and time from the envelope.
+
+        Of one that was read `from_headers`, too, the time may be that of the attempt, so it does not lead the key.
+        """
         self._take(envelope)
         self.dedup_key, self.fingerprint = envelope.identity(self.body if self.plain is None else self.plain)
+        self.lead = "" if from_headers else envelope.lead()
 
     def know_item(self, envelope: Envelope, body: bytes) -> None:
         """Fill in what the item says; `body` is the SHA-256 of the whole body."""
@@ -62,6 +68,7 @@ class Arrival:
         """Mark it dead, because its body cannot be read. It is stored all the same, and can be replayed after a fix."""
         self.state, self.reason = State.DEAD, reason
         self.dedup_key, self.fingerprint = unread_identity(self.verified)
+        self.lead = ""
 
     def give_up_item(self, reason: str, body: bytes) -> None:
         """Mark it dead, because this item cannot be read; `body` is the SHA-256 of the whole body."""
@@ -83,6 +90,11 @@ class Arrival:
     def ignore(self, reason: str) -> None:
         """Mark it ignored."""
         self.state, self.reason = State.IGNORED, reason
+
+    @property
+    def unique_key(self) -> tuple[str, str]:
+        """Its row in `dedup_keys`: the source, and the dedup key with its lead."""
+        return self.source, self.lead + self.dedup_key
 
     @property
     def verified(self) -> bytes:
