@@ -23,7 +23,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/plug", description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=300, help="number of kills on each database")
     parser.add_argument("--seed", type=int, default=1, help="decides the events, and which process is killed when")
-    parser.add_argument("--database", choices=DATABASES, action="append", help="run on this database only; may be repeated")
+    parser.add_argument(
+        "--database", choices=DATABASES, action="append", help="run on this database only; may be repeated"
+    )
     parser.add_argument("--rate", type=float, default=100.0, help="events a second, over all systems together")
     parser.add_argument("--pause", type=float, default=USUAL_PAUSE, help="average seconds between two kills")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")

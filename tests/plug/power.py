@@ -370,8 +370,8 @@ def play(scenario: str, setup: str, seed: int) -> Verdict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=10, help="how many, of each scenario in each set-up")
-    parser.add_argument("--seed", type=int, default=1, help="of the first run")
+    parser.add_argument("--runs", type=int, default=10, help="number of runs of each scenario in each set-up")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first run; each later run has the next one")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
     parser.add_argument("--setup", choices=SETUPS, action="append")
     options = parser.parse_args()

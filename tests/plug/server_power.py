@@ -50,7 +50,7 @@ class ServerDisk(FailingDisk):
             shutil.copyfile(file, self._content(file))
 
     def image(self, folder: Path, jitter: random.Random) -> Path:
-        """The data folder after the cut: all that was confirmed, and of the rest each sector or not, by luck."""
+        """Write the data folder as it is after the cut: everything confirmed, and each other sector with even odds."""
         for file in _files(self._root):
             copy = folder / file.relative_to(self._root)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -224,11 +224,11 @@ def play(scenario: str, setup: str, seed: int, make: type[ServerMachine] = Serve
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="how many, of each scenario in each set-up")
-    parser.add_argument("--seed", type=int, default=1, help="of the first run")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs of each scenario in each set-up")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first run; each later run has the next one")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
     parser.add_argument("--setup", choices=SETUPS, action="append")
-    parser.add_argument("--careless", action="store_true", help="with fsync=off, which loses data")
+    parser.add_argument("--careless", action="store_true", help="run PostgreSQL with fsync=off, which loses data")
     options = parser.parse_args()
     make = CarelessMachine if options.careless else ServerMachine
     good = True
