@@ -1,6 +1,6 @@
-"""Every list and every search over a long history, on both databases; and acks beside ten who read.
+"""Every list and every search over a long history, on both databases, and acks beside ten readers.
 
-The history is written past the inbox, as it would stand there: a million deliveries, 200,000 rows and 400,000 changes.
+The history is written directly into the tables: a million deliveries, 200,000 rows and 400,000 changes.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ ROWS = int(os.environ.get("BENCHMARK_ROWS", "200000"))
 ROUNDS = 20
 PAGE = PageBounds(limit=50)
 
-#: Deliveries that wait, and those of a source that is hardly ever heard of.
+#: Pending deliveries, and deliveries of a source that hardly ever sends.
 PENDING, RARE = 20_000, 5
 
-#: Readers, and the seconds that each looks at an answer before the next question: one who works, and a greedy one.
+#: Readers, and the seconds that each pauses between two questions: like a person, and not at all.
 READERS, PAUSES = 10, (1.0, 0.0)
 ACK_SECONDS, ACK_ROUNDS = 4, 2
 POOL = 60_000
@@ -57,7 +57,7 @@ MIDDLE = BEGAN + timedelta(microseconds=DELIVERIES // 2 * ended.BETWEEN)
 
 TABLES = {str(sql_table(table).name): table for table in mirror_tables()}
 
-#: For both databases: rows with a SKU each, some of them gone, and two changes of every row.
+#: Statements for both databases: rows, each with an SKU, some not active; and two changes of each row.
 FILL = (
     "INSERT INTO products (source, external_id, active, changed_at, tie, versions, sku, name, data) "
     "SELECT '{source}', {key}, n % 100 <> 0, moment, n % 5000 = 0, '{{}}', 'SKU-' || n, 'Lamp ' || n, {data} "
@@ -76,7 +76,7 @@ FINAL = (
 
 
 def questions(database: Database) -> Mapping[str, Callable[[], Any]]:
-    """Every list with every filter, and every search, by name."""
+    """Return every list with every filter, and every search, by name."""
 
     def deliveries(**wanted: Any) -> Callable[[], Any]:
         return lambda: list_deliveries(database, DeliveryFilter(**wanted), lambda row: row["id"], PAGE)
@@ -148,7 +148,7 @@ def report() -> list[str]:
 
 
 def _times(url: str) -> Iterator[tuple[str, float, float]]:
-    """Milliseconds: the median and the worst, by question."""
+    """Yield the name of each question with its median and its longest time, in milliseconds."""
     with closing(Database(url)) as database:
         for name, ask in questions(database).items():
             took = []
@@ -191,7 +191,7 @@ def _fill(url: str) -> None:
 
 
 def _forms(database: Database) -> dict[str, object]:
-    """What the two databases write differently: how to count, and a time that grows with the count."""
+    """Return the parts of the statements that differ between the databases: counting, and times that grow."""
     shared = {"source": SOURCE, "first": ended.FIRST, "between": ended.BETWEEN, "processes": MOST_PROCESSES}
     seconds = f"{ended.FIRST // 1_000_000} + n * 2"
     if database.is_postgresql:
@@ -213,7 +213,7 @@ def _forms(database: Database) -> dict[str, object]:
 
 
 def _acks(url: str) -> Iterator[str]:
-    """Acks a second beside readers, who take turns with nobody on one server: the medians."""
+    """Yield the median acks a second of one server alone and beside readers, in turns."""
     acks: dict[float | None, list[float]] = {pause: [] for pause in (None, *PAUSES)}
     answers: dict[float | None, Counter[int]] = {pause: Counter() for pause in acks}
     with ExitStack() as stack:
@@ -236,7 +236,10 @@ def _acks(url: str) -> Iterator[str]:
 
 @contextmanager
 def _reading(server: str, pause: float | None) -> Iterator[Counter[int]]:
-    """Readers who ask one list after the other, after a pause in seconds; none for None. Counts answers by status."""
+    """Run readers that ask for one list after the other, with a pause in seconds; no readers for None.
+
+    The readers count their answers by status.
+    """
     token = Tokens([SECRET_KEY]).issue(Scope.READ, now=datetime.now(UTC), lifetime=timedelta(hours=1))
     paths = ("deliveries", "deliveries?state=ignored", "catalog/products", "changes?newest=true", "search?q=SKU-4711")
     stopping = threading.Event()
