@@ -159,8 +159,8 @@ def path_of(name: str) -> Path:
 
 def test_every_folder_of_the_receiver_has_a_layer() -> None:
     present = {room(module_name(path)) for path in files("receiver")} - {""}
-    assert present - HEIGHT.keys() == set(), "place it in LAYERS, and in docs/architecture.md"
-    assert HEIGHT.keys() - present == set(), "LAYERS names what is gone"
+    assert present - HEIGHT.keys() == set(), "add the folder to LAYERS and to docs/architecture.md"
+    assert HEIGHT.keys() - present == set(), "LAYERS names a folder that does not exist: remove it"
 
 
 def test_the_docs_show_the_same_layers() -> None:
@@ -189,12 +189,12 @@ def test_modules_and_functions_are_small_enough_to_read(path: Path) -> None:
         and "migrations" not in path.parts
     ]
     assert long == []
-    assert len(text.splitlines()) <= LONGEST_MODULE, "one module hides two"
+    assert len(text.splitlines()) <= LONGEST_MODULE, "divide the module in two"
 
 
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
 def test_no_module_of_the_receiver_imports_its_public_names_from_the_package(path: Path) -> None:
-    assert "receiver" not in receiver_imports(path), "import the module that has the name"
+    assert "receiver" not in receiver_imports(path), "import the module that defines the name"
 
 
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
@@ -205,7 +205,7 @@ def test_the_receiver_knows_neither_handlers_nor_the_simulator(path: Path) -> No
 @pytest.mark.parametrize("path", files("receiver"), ids=module_name)
 def test_the_receiver_knows_no_vendor(path: Path) -> None:
     named = [line for line in path.read_text("utf-8").splitlines() if VENDOR.search(line)]
-    assert named == [], "a dialect says what is a vendor's own"
+    assert named == [], "move the vendor's part into its dialect"
 
 
 @pytest.mark.parametrize("path", files("simulator"), ids=module_name)

@@ -19,8 +19,8 @@ ALLOWED = {
     "Attempt": "the API's schema of an attempt: OpenAPI shows the name of the class",
     "Change": "the API's schema of a change",
     "Round": "the API's schema of a round",
-    "BUTTONS": "of each module of pages, gathered in `contents`",
-    "PAGES": "of each module of pages, gathered in `contents`",
+    "BUTTONS": "each module of pages has its own, and `contents` gathers them",
+    "PAGES": "each module of pages has its own, and `contents` gathers them",
     "Run": "the API's schema of a run",
     "Delivery": "the API's schema of a delivery",
 }
@@ -310,8 +310,10 @@ def names_of(package: str) -> dict[str, set[str]]:
 
 def test_no_two_modules_of_the_receiver_define_the_same_name() -> None:
     found = shared(names_of("receiver"))
-    assert {name: where for name, where in found.items() if name not in ALLOWED} == {}, "say in the name whose it is"
-    assert ALLOWED.keys() - found.keys() == set(), "only one module defines it now: take it off the list"
+    assert {name: where for name, where in found.items() if name not in ALLOWED} == {}, (
+        "rename one of them, so that the name says what it belongs to"
+    )
+    assert ALLOWED.keys() - found.keys() == set(), "only one module defines the name: remove it from ALLOWED"
 
 
 @pytest.mark.parametrize(("package", "kin"), [("simulator", "simulator/systems/"), ("handlers", "handlers/")])
@@ -325,7 +327,7 @@ def test_only_systems_and_dialects_of_one_vendor_each_share_names(package: str, 
     own = {path: names for path, names in places.items() if path.startswith(kin) and path not in common}
     rest = {path: names for path, names in places.items() if path not in own}
     together = {name: where for name, where in shared(places).items() if any(path in rest for path in where)}
-    assert together == {}, "say in the name whose it is"
+    assert together == {}, "rename one of them, so that the name says what it belongs to"
 
 
 @pytest.mark.parametrize(
@@ -355,13 +357,15 @@ def prose_and_code() -> str:
 @pytest.mark.parametrize("word", WORDS)
 def test_every_word_of_the_glossary_is_used(word: str) -> None:
     used = re.escape(word).replace("\\ ", r"[\s_]+")
-    assert re.search(rf"(?<![a-z]){used}", prose_and_code(), re.I), "no code and no page says it: take it out"
+    assert re.search(rf"(?<![a-z]){used}", prose_and_code(), re.I), (
+        "no code and no page uses the word: remove it from the glossary"
+    )
 
 
 @pytest.mark.parametrize("path", modules("receiver"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_is_named_by_a_word_of_the_glossary_or_of_the_field(path: Path) -> None:
     unknown = {part for part in path.relative_to(ROOT / "receiver").with_suffix("").parts if not is_known(part)}
-    assert unknown == set(), "say in docs/glossary.md what it is, or give it a name that is known elsewhere"
+    assert unknown == set(), "explain the word in docs/glossary.md, or choose a name that is known elsewhere"
 
 
 def is_known(module: str) -> bool:

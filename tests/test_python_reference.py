@@ -184,7 +184,7 @@ def test_every_field_is_documented_with_its_type_and_default_and_no_other(name: 
         for field, kind, default, _ in rows
     }
     assert documented == fields_of(PUBLIC[name])
-    assert all(meaning for *_, meaning in rows), "a field is explained by a sentence"
+    assert all(meaning for *_, meaning in rows), "explain the field with a sentence"
 
 
 def in_one_spelling(default: str) -> str:

@@ -55,7 +55,7 @@ def check_that_it_goes_on(folder: Folder, kept: list[str]) -> None:
         wait_until(lambda: set(states(folder, [sent_again["delivery"]]).values()) == {"processed"}, "the worker")
 
 
-@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell here")
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")
 def test_a_copy_of_the_file_made_while_the_server_runs_can_replace_the_file(tmp_path):
     folder = Folder(tmp_path)
     kept = post_some(folder, "before", numbers=range(20))

@@ -34,7 +34,7 @@ def find(name: str) -> Program:
     path = shutil.which(name, path=os.environ["PATH"] + os.pathsep + "/usr/sbin") or shutil.which(name, path=unpacked)
     if path is None:
         package = FETCHED.get(name) or PACKAGES[name]
-        missing = f"{name} is not here: `apt-get install {package}` brings it"
+        missing = f"{name} is not installed: run `apt-get install {package}`"
         if name in FETCHED and os.environ.get("CI") == "true" and shutil.which("apt-get"):
             pytest.fail(missing)
         pytest.skip(missing)

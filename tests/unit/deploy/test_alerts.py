@@ -105,7 +105,7 @@ def test_prometheus_asks_the_services_that_the_compose_file_declares():
         assert services[name]["expose"] == [port]
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no Prometheus here")
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed")
 def test_prometheus_accepts_the_whole_configuration(tmp_path):
     for name in ("prometheus.yml", "alerts.yml"):
         shutil.copy(ROOT / "deploy" / name, tmp_path)

@@ -97,7 +97,7 @@ def test_the_endpoint_gets_the_socket_that_systemd_opens():
     assert settings(DEPLOY / "hookmirror.socket")["ListenStream"] == ["127.0.0.1:8000"]
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_accepts_every_unit(tmp_path):
     program = Path(sys.executable).with_name("hookmirror")
     units = [tmp_path / unit.name for unit in DEPLOY.iterdir() if unit.suffix in (".service", ".socket")]

@@ -36,7 +36,7 @@ def test_a_short_form_is_a_verifier_and_is_explained_in_the_guide(name):
 def test_a_source_sets_up_each_key_only_once(name, monkeypatch):
     verifier, url = FORMS[name](), "https://hooks.example.com/hooks/shop"
     if isinstance(verifier, Token) or verifier.by not in DIGESTS or isinstance(verifier.at, BodyMember):
-        pytest.skip("its proof needs a private key, or stands in the body")
+        pytest.skip("it needs a private key, or its signature is in the body")
     secrets = tuple(Secret(b"whsec_" + b64encode(bytes([number]) * 32)) for number in (1, 2))
     if verifier.key == "hex":
         secrets = tuple(Secret(bytes([number]).hex().encode() * 32) for number in (1, 2))
@@ -45,7 +45,7 @@ def test_a_source_sets_up_each_key_only_once(name, monkeypatch):
     try:
         _, headers = verifier.sign(request, credentials)
     except ConfigurationError:
-        pytest.skip("it signs headers of which a value cannot be made up")
+        pytest.skip("it signs headers whose values cannot be invented")
     request.headers = raw_headers(headers)
     verifier.verify(request, credentials)
     monkeypatch.setattr(hashlib, "new", lambda *_: pytest.fail("a hash was set up for a known secret"))
