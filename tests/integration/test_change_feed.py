@@ -241,5 +241,5 @@ def test_a_position_after_the_end_of_the_feed_is_refused(mirror_url):
             next(changes.follow(database, 7))
 
 
-def test_the_function_follow_is_in_the_installed_package():
+def test_the_package_offers_the_module_of_the_change_feed():
     assert receiver.changes is changes

@@ -97,7 +97,7 @@ def test_a_search_with_one_result_leads_to_it(shop: Shop):
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/mirror/products/iimmpact/P2")
 
 
-def test_several_results_are_listed_by_kind(shop: Shop):
+def test_several_results_are_listed_with_their_kind(shop: Shop):
     said = shop.text("/search", q="SKU-1")
     assert "products / iimmpact / P1 SKU" in said
     assert "products / iimmpact / SKU-1 external id" in said

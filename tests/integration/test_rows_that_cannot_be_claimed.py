@@ -127,7 +127,7 @@ def test_rows_that_may_not_be_changed_at_all_stay_and_the_others_are_processed(k
         assert [kit.delivery(each)["state"] for each in sent] == ["pending"] * 5 + ["processed"] * 4
 
 
-def test_a_claim_without_a_bad_row_still_takes_whole_entities(kit, worker):
+def test_a_claim_divided_around_a_bad_row_keeps_the_order_of_an_entity(kit, worker):
     """A batch that had to be divided is one claim for all other workers: all of its deliveries or none."""
     first = kit.send("shop", "product.updated", id="A1", at=NOON, data=named("old"))
     guilty = kit.send("shop", "product.updated", id="B1", at=NOON, data=named())
