@@ -17,6 +17,7 @@ from benchmarks import (
     against_another,
     against_dbos,
     apply,
+    browsing,
     bundles,
     copying,
     history,
@@ -45,6 +46,7 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "sending": ("The simulator as a load generator", sending.report),
     "copying": ("A database copied into another, and compared", copying.report),
     "searching": ("Lists and searches over a million deliveries and 200,000 rows", searching.report),
+    "browsing": ("Pages of the console over a million deliveries and 200,000 rows", browsing.report),
     "history": ("Cost of a batch with a growing number of ended deliveries", history.report),
 }
 

@@ -124,11 +124,13 @@ def running(
     database_url: str | None = None,
     tree: Path | None = None,
     config: Path | None = None,
+    command: str = "serve",
 ) -> Iterator[tuple[str, int]]:
     """Run one of the servers in a process of its own on an empty database; give its base URL and its process id.
 
     The database is a SQLite file in `folder`. Hookmirror uses the database at `database_url` instead, if given, which
-    must have its tables. `tree` names another state of the code to run, `config` a settings file.
+    must have its tables. `tree` names another state of the code to run, `config` a settings file, and `command` the
+    command of Hookmirror.
     """
     port = free_port()
     environment = dict(os.environ)
@@ -137,12 +139,12 @@ def running(
         if config is not None:
             # The settings file may name dialects of the benchmarks, so Python must find them.
             environment |= {"HOOKMIRROR_CONFIG": str(config), "PYTHONPATH": str(Path(__file__).parents[1])}
-        command = ["-m", "receiver", "serve", "--port", str(port), *arguments]
+        program = ["-m", "receiver", command, "--port", str(port), *arguments]
     else:
         environment |= {"BENCHMARK_DATABASE": f"sqlite:///{folder / 'orm.db'}"}
         factory = [] if name == "bare" else ["--factory"]
         application = f"benchmarks.servers:{name}"
-        command = [
+        program = [
             "-m",
             "uvicorn",
             application,
@@ -153,8 +155,8 @@ def running(
             "--log-level",
             "error",
         ]
-    with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, *command], env=environment, stdout=log, stderr=log, cwd=tree)
+    with (folder / f"{name}-{port}.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, *program], env=environment, stdout=log, stderr=log, cwd=tree)
     try:
         _wait_for(f"http://127.0.0.1:{port}/", process)
         yield f"http://127.0.0.1:{port}", process.pid

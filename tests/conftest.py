@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import settings
 from memory import claim_folder, remove_abandoned
 from postgresql_server import PostgresServer
@@ -57,6 +59,8 @@ def pytest_configure() -> None:
     survives as much as one on a disk. Tests about disks (tests/plug) examine the system calls, which are the same.
     `TMPDIR` stays as it is if it is set.
     """
+    # A server that several tests share must not log into the captured output of a command.
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
     # A shell starts background commands with SIGINT ignored, and processes started by tests inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -92,7 +92,7 @@ def test_a_function_is_named_with_its_module_and_another_callable_by_its_type():
 def test_any_exception_is_logged(monkeypatch, odd, form):
     written = io.StringIO()
     monkeypatch.setattr("sys.stderr", written)
-    before = logging.getLogger().handlers[:]
+    before, config = logging.getLogger().handlers[:], structlog.get_config()
     logs.configure("info", form)
     try:
         structlog.get_logger("ours").error("something of ours failed", exc_info=raised(ODD[odd]()))
@@ -101,7 +101,7 @@ def test_any_exception_is_logged(monkeypatch, odd, form):
         except Exception:
             logging.getLogger("a.library").exception("something of theirs failed")
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**config)
         logging.getLogger().handlers[:] = before
     assert "something of ours failed" in written.getvalue()
     assert "something of theirs failed" in written.getvalue()
