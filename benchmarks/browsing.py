@@ -137,7 +137,7 @@ def _acks(url: str) -> Iterator[str]:
     alone = acks.pop("")
     yield f"  acks alone{median(alone):>31.0f}/s ({min(alone):.0f} to {max(alone):.0f})"
     for where, found in acks.items():
-        # Those of one round were measured shortly after each other.
+        # The rates of one round were measured shortly after each other.
         ratios = [beside / before for beside, before in zip(found, alone, strict=True)]
         pages = answers[where][200] / (ACK_SECONDS * ACK_ROUNDS)
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"

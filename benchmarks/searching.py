@@ -145,7 +145,7 @@ def _acks(url: str) -> Iterator[str]:
     alone, seconds = median(acks[None]), ACK_SECONDS * ACK_ROUNDS
     yield f"  acks alone{alone:>31.0f}/s ({min(acks[None]):.0f} to {max(acks[None]):.0f})"
     for pause in PAUSES:
-        # Those of one round were measured shortly after each other.
+        # The rates of one round were measured shortly after each other.
         ratios = [beside / before for beside, before in zip(acks[pause], acks[None], strict=True)]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         reads = f"{answers[pause][200] / seconds:.0f} reads/s, {answers[pause][503] / seconds:.1f}/s refused"

@@ -470,7 +470,7 @@ def test_the_stored_row_names_its_parent_only_if_rows_are_deactivated_with_it(ca
     assert row.parent is None
 
 
-def test_what_still_waits_is_found_by_its_state_and_not_among_all_deliveries_of_the_source(tmp_path, mirror_url):
+def test_pending_deliveries_are_found_by_their_state_and_not_among_all_of_the_source(tmp_path, mirror_url):
     webhooks = Webhooks(tmp_path, {"shop": telling_shop}, database_url=strict(mirror_url))
     try:
         Shop(webhooks, one_by_one=True).tell("product.updated", "A1", 5, {"name": "Lamp"})
