@@ -1,7 +1,6 @@
-"""The same load on this code and on another state of it, in turns: what a change costs, or brings.
+"""The same load on this code and on another state of it, in turns, to show what a change costs or saves.
 
-BENCHMARK_AGAINST names a folder with the other state, as `git worktree add` makes it; BENCHMARK_DATABASE may be
-PostgreSQL.
+BENCHMARK_AGAINST names a folder with the other state, such as `git worktree add` makes.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from benchmarks import load, postgresql, processor
 from benchmarks.servers import running
 from receiver.database.database import Database
 
-#: Names the folder of the other code.
+#: The variable that names the folder of the other code.
 AGAINST = "BENCHMARK_AGAINST"
 
 OURS = Path(__file__).parents[1]
@@ -65,7 +64,7 @@ SHOWN = {
 def report() -> list[str]:
     other = os.environ.get(AGAINST)
     if other is None:
-        return [f"left out: {AGAINST} names no folder"]
+        return [f"left out: set {AGAINST} to a folder with the other code"]
     trees = {"this": OURS, "other": Path(other)}
     setups = [Setup(*each) for each in _chosen()]
     seen: dict[tuple[Setup, str], list[Figures]] = {(setup, tree): [] for setup in setups for tree in trees}
@@ -74,7 +73,7 @@ def report() -> list[str]:
         for number in range(ROUNDS):
             for name, pool in pools.items():
                 load.write_pool(pool, number * POOL, POOL, sender=SENDERS[name])
-            # Who begins changes from round to round: the machine may be slower for the second.
+            # Alternate the order, because the machine may be slower for the second.
             turns = list(seen) if number % 2 else list(reversed(list(seen)))
             for setup, tree in turns:
                 seen[setup, tree].append(_measure(setup, trees[tree], pools[setup.sender]))

@@ -1,4 +1,4 @@
-"""Load: distinct, signed bodies of about 1 kB, sent by wrk over 64 connections unless told otherwise."""
+"""Sends distinct, signed bodies of about 1 kB with wrk, over 64 connections unless told otherwise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.servers import SECRET
 
 CONNECTIONS = 64
 
-#: Products that the events are about.
+#: Number of products that the events are about.
 PRODUCTS = 2_000
 
 SCRIPT = """
@@ -44,18 +44,18 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw."""
+    """The figures of wrk."""
 
     requests_per_second: float
     #: Milliseconds.
     p50: float
     p99: float
-    #: Answers that were no 2xx, and connections that failed.
+    #: Answers other than 2xx, and failed connections.
     failed: int
 
 
 def body(number: int) -> bytes:
-    """The `number`th body: a full IIMMPACT product, about 1 kB; times grow with the number."""
+    """Make the `number`th body: a full product of IIMMPACT, about 1 kB. Its time grows with the number."""
     code = f"P{number % PRODUCTS:05d}"
     data = {
         "product_code": code,
@@ -73,7 +73,7 @@ def body(number: int) -> bytes:
 
 
 def body_with_random_id(number: int) -> bytes:
-    """The `number`th body of Sigma's, about 1 kB, whose id looks random."""
+    """Make the `number`th body of Sigma, about 1 kB, whose id looks random."""
     entity = f"ent-{number % PRODUCTS:05d}"
     data = {"entityId": entity, "schemaId": "schema-1", "lifecycleState": "published", "updatedBy": "x" * 700}
     told = {
@@ -104,7 +104,7 @@ SIGMA = Sender("sigma", "X-Sigma-Signature", body_with_random_id)
 
 
 def write_pool(path: Path, first: int, count: int, *, sender: Sender = IIMMPACT) -> None:
-    """A file of `count` signed bodies, from the `first`th on, a line each."""
+    """Write a file of `count` signed bodies, beginning with the `first`th, one on each line."""
     with path.open("wb") as pool:
         for number in range(first, first + count):
             content = sender.body(number)
@@ -112,7 +112,7 @@ def write_pool(path: Path, first: int, count: int, *, sender: Sender = IIMMPACT)
 
 
 def send(url: str, pool: Path, *, seconds: int, sender: Sender = IIMMPACT, connections: int = CONNECTIONS) -> Load:
-    """Keep the connections busy for some seconds; no body is sent twice as long as the pool lasts."""
+    """Keep the connections busy for this many seconds. Bodies repeat only after the whole pool was sent."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise SystemExit(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 from sqlalchemy import select, text
 
+from receiver.database.database import Database
 from receiver.dialects.sources import find_dialects
+from receiver.envelope import Envelope
+from receiver.inbox.arrival import Arrival
+from receiver.inbox.inbox import Inbox
 from receiver.inbox.retention import Retention
 from receiver.inbox.tables import DEDUP_KEYS
 from receiver.search.deliveries import list_deliveries
@@ -157,3 +165,32 @@ def test_the_list_of_deliveries_is_filtered_by_the_senders_own_id(kit):
     answer, _ = send(kit, "del-1"), send(kit, "del-2")
     page = list_deliveries(kit.database, DeliveryFilter(dedup_key="del-1"), lambda row: {"id": row["id"]}, PageBounds())
     assert [json.loads(bytes(each))["id"] for each in page.items] == [int(answer.delivery)]
+
+
+def test_a_batch_of_random_ids_writes_hardly_more_pages_than_one_of_derived_keys(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path / 'hookmirror.db'}")) as database:
+        database.create_tables()
+        inbox, numbers = Inbox(database), count()
+        for _ in range(60):
+            inbox.accept([numbered(next(numbers), random_id=True) for _ in range(64)])
+        random = pages_of_batch(inbox, [numbered(next(numbers), random_id=True) for _ in range(64)])
+        derived = pages_of_batch(inbox, [numbered(next(numbers), random_id=False) for _ in range(64)])
+    assert random <= derived + 8, "without a lead, it is a page for each key"
+
+
+def numbered(number, *, random_id):
+    """The arrival of a change of its own millisecond."""
+    arrival = Arrival(source="shop", body=b"x" * 100, plain=None, headers={}, received_at=NOON, secret=0)
+    key = hashlib.sha256(b"%d" % number).hexdigest() if random_id else None
+    at = NOON + timedelta(milliseconds=number)
+    arrival.know(Envelope(event_type="a", entity=None, occurred_at=at, data=None, dedup_key=key))
+    arrival.fingerprint = hashlib.sha256(b"%d" % number).digest()
+    return arrival
+
+
+def pages_of_batch(inbox, batch):
+    """How many pages the log grows by when the batch is accepted."""
+    with closing(sqlite3.connect(inbox.database.engine.url.database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    inbox.accept(batch)
+    return inbox.database.log_bytes // 4096
