@@ -33,7 +33,7 @@ def described() -> str:
 
 @contextmanager
 def fresh_database(*, tree: Path | None = None) -> Iterator[str]:
-    """Make a database with the tables of this release, or of the code in `tree`, give its URL, and drop it in the end."""
+    """Make a database with the tables of this release or of the code in `tree`, give its URL, and drop it later."""
     name = f"benchmark_{secrets.token_hex(4)}"
     _run(f"CREATE DATABASE {name}")
     url = _server().url(name)
