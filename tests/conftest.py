@@ -64,6 +64,9 @@ def pytest_configure() -> None:
     # A shell starts what it runs in the background with SIGINT ignored, and what tests start inherits that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Each process that tests start would compile all of the source anew, which takes half of its start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # What tests start is killed at any instant, and would leave half a file of coverage behind.
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.pop("COVERAGE_PROCESS_START", None)
