@@ -119,8 +119,7 @@ class Folder:
 
     def start(self, *arguments: str) -> subprocess.Popen[str] | Forked:
         """A command under way, its output in pipes."""
-        # The processes that a supervisor starts share what is prepared before any import.
-        if not self.fresh and self.before is None and "--processes" not in arguments:
+        if not self.fresh and self.before is None:
             return Forked(arguments, self.path, self.surroundings())
         return subprocess.Popen(
             [sys.executable, "-m", "receiver", *arguments],
