@@ -1,8 +1,8 @@
-"""Commands in processes of their own, without the second that the imports of each would take.
+"""Commands in processes of their own, without the second that their imports would take.
 
-One interpreter for all tests of a process does the imports, and forks off each command, which then runs with its own
-arguments, folder, environment and pipes. Another one does the same for what is started as `python …`: it has fewer
-imports done, so that modules which a user's script leaves out are still left out.
+One interpreter for all tests of a process does the imports. It forks each command, which then runs with its own
+arguments, folder, environment and pipes. A second interpreter forks `python …`. It imports less, so that a user's script
+runs without the dialects and tables that it does not import itself.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from io import StringIO
 from pathlib import Path
 from typing import IO
 
-#: Bytes of a job at most.
+#: Most bytes of a job.
 LARGEST = 1 << 20
 
-#: What the interpreter for `hookmirror` imports.
+#: Imports of the interpreter that forks `hookmirror`.
 COMMAND_IMPORTS = """
 import receiver.cli, simulator.commands, handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
 import receiver.api.routes, receiver.worker.worker, receiver.server.server, receiver.copying.copying
@@ -33,14 +33,15 @@ import alembic.command, psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalch
 import uvicorn.loops.auto, uvicorn.protocols.http.auto, uvicorn.lifespan.on
 """
 
-#: What the interpreter for `python …` imports: no dialect and no table of a mirror, which a script declares itself.
+#: Imports of the interpreter that forks `python …`: neither dialects nor mirror tables, since scripts declare their own.
 PYTHON_IMPORTS = """
 import receiver.cli, receiver.testing, simulator.testing, pytest, _hypothesis_pytestplugin, anyio.pytest_plugin
 import alembic.migration, alembic.operations, alembic.script, sqlalchemy.dialects.sqlite.pysqlite
 """
 
-#: Takes jobs from the socket that it inherits as number 3, each with a pipe for the output, for the errors, and for the
-#: news: the number of the process, and how it ended. A keeper of its own waits for each, so that the loop never does.
+#: Takes jobs from the socket that it inherits as file descriptor 3. Each job has a pipe for the output, one for the
+#: errors, and one for news: the process id and, at the end, the exit code. A child process waits for each command, so
+#: that the loop never waits.
 FORKING = """
 import ctypes, gc, json, os, runpy, signal, socket, sys, traceback
 gc.disable()
@@ -115,7 +116,7 @@ def bury(*_):
     except ChildProcessError:
         pass
 
-# Not ignored: the time that commands took then counts for the tests.
+# If it were ignored, the CPU time of commands would not count for the tests.
 signal.signal(signal.SIGCHLD, bury)
 jobs = socket.socket(fileno=3)
 while True:
@@ -132,7 +133,7 @@ while True:
 
 
 class Forked:
-    """A command under way, with the part of `subprocess.Popen` that tests use."""
+    """A running command, with the part of the interface of `subprocess.Popen` that tests use."""
 
     def __init__(
         self,
@@ -143,9 +144,9 @@ class Forked:
         python: bool = False,
         log: Path | None = None,
     ) -> None:
-        """Start `hookmirror` with these arguments, or `python`, which takes a script of the folder, or `-m`.
+        """Start `hookmirror` with these arguments, or `python`, which takes a script or `-m` and a module.
 
-        All that it says goes to the end of the file `log`, if that is given, instead of into pipes.
+        With `log`, output and errors are appended to that file instead of being written into pipes.
         """
         self.args = arguments
         self.returncode: int | None = None
@@ -162,7 +163,7 @@ class Forked:
 
     def _wait(self) -> None:
         with self._news:
-            # Nothing is told of one whose keeper was killed with it.
+            # If the child process that waits was killed too, there is no news.
             self.returncode = int(self._news.readline() or -signal.SIGKILL)
         self._ended.set()
 
@@ -176,11 +177,11 @@ class Forked:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """All that it has still to say, once it has ended."""
+        """Wait for the end, and return the rest of the output and of the errors."""
         said = ["", ""]
 
         def read(number: int, stream: IO[str]) -> None:
-            # A thread of the test may read it, and close it.
+            # A thread of the test may have read and closed the stream.
             with suppress(ValueError):
                 said[number] = stream.read()
 
@@ -225,7 +226,7 @@ def _pipe() -> tuple[IO[str], int]:
 
 
 def _end_of(log: Path) -> tuple[IO[str], int]:
-    """A stream with nothing in it, and a number for writing to the end of the file."""
+    """Return an empty stream, and a file descriptor that appends to the file."""
     return StringIO(), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
@@ -243,7 +244,10 @@ def _start(forking: socket.socket, job: Mapping[str, object], *fds: int) -> None
 
 @cache
 def _forking(imports: str) -> socket.socket:
-    """Where jobs are sent to; the interpreter ends when this socket is closed, at the latest with this process."""
+    """Return the socket that takes jobs.
+
+    The interpreter ends when the socket is closed, at the latest with this process.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
     with theirs:
