@@ -1,8 +1,8 @@
 """Commands in processes of their own, without the second that their imports would take.
 
 One interpreter for all tests of a process does the imports. It forks each command, which then runs with its own
-arguments, folder, environment and pipes. A second interpreter forks `python …`. It imports less, so that a user's script
-runs without the dialects and tables that it does not import itself.
+arguments, folder, environment and pipes. A second interpreter forks `python …`. It imports less, so that a user's
+script runs without the dialects and tables that it does not import itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import alembic.command, psycopg, sqlalchemy.dialects.postgresql.psycopg, sqlalch
 import uvicorn.loops.auto, uvicorn.protocols.http.auto, uvicorn.lifespan.on
 """
 
-#: Imports of the interpreter that forks `python …`: neither dialects nor mirror tables, since scripts declare their own.
+#: Imports of the interpreter that forks `python …`. Scripts declare their own dialects and mirror tables.
 PYTHON_IMPORTS = """
 import receiver.cli, receiver.testing, simulator.testing, pytest, _hypothesis_pytestplugin, anyio.pytest_plugin
 import alembic.migration, alembic.operations, alembic.script, sqlalchemy.dialects.sqlite.pysqlite
