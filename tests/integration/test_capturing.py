@@ -137,7 +137,7 @@ def test_headers_that_came_twice_are_joined_and_notes_of_ours_left_out(inbox):
 
 def test_a_source_that_captures_is_told_at_the_start():
     (doubt,) = doubts_about_sources({"kiln": SOURCE})
-    assert "captures what anybody posts to it, unverified" in doubt
+    assert "captures every request without verifying it" in doubt
     assert "hookmirror capture kiln" in doubt
 
 
