@@ -22,7 +22,7 @@ from receiver.database.bulk import insert_mappings
 from receiver.inbox.tables import ATTEMPTS, SETTLEMENTS, State, kept_reason
 from receiver.release import release
 
-#: Characters of a traceback that are kept, from its beginning and from its end.
+#: The most characters of a traceback that are kept from its beginning, and from its end.
 LONGEST_TRACEBACK = 2_000
 
 #: Settlements per query.
@@ -100,7 +100,7 @@ def keep(
 
 
 def history(connection: Connection, delivery_id: int, ends: Sequence[datetime], *, most: int) -> list[dict[str, Any]]:
-    """The attempts of a delivery, oldest first, at most `most`, the newest ones.
+    """Read the newest attempts of a delivery, at most `most`, and return them oldest first.
 
     `ends` are the ends of its rounds, by which the settlements with its successful attempts are found.
     """
