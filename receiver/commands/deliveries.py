@@ -49,8 +49,8 @@ def deliveries(
     """List deliveries, newest first."""
     if sku is not None:
         raise ConfigurationError(
-            "Deliveries have no SKU, rows have: `hookmirror search SKU` finds the rows, and `--entity ID` the "
-            "deliveries about one of them."
+            "Only rows have a SKU: `hookmirror search SKU` finds the rows, and `hookmirror deliveries --entity ID` "
+            "lists the deliveries about one of them."
         )
     query = {
         "source": source,

@@ -53,9 +53,9 @@ FOLLOWER_COLUMNS = (
     *("name", "target", "table", "source", "seq", "behind", "behind_seconds", "dead", "waiting"),
     *("accepted_at", "process", "trouble", "trouble_since"),
 )
-#: Said at the end to those who gave no name, and so may not know that there is something that stays.
+#: The note at the end if no name was given, because the user may not know that the follower stays.
 LASTS = (
-    "The follower {name} keeps its place, and an alarm tells when it falls behind. The same command goes on; "
+    "The follower {name} keeps its place, and a finding opens when it falls behind. The same command continues; "
     "`hookmirror follow --forget --name {quoted}` removes it."
 )
 

@@ -25,13 +25,13 @@ from receiver.moments import EPOCH
 
 LIST, ONE = "/api/v1/deliveries", "/api/v1/deliveries/{id}"
 
-#: How late a delivery may be committed after one with a larger id, as a difference of ids: ten seconds.
+#: The longest delay of a commit behind that of a larger id, as a difference of ids: ten seconds.
 OVERLAP = 10_000_000 * MOST_PROCESSES
 
 #: The most open deliveries that are watched; beyond, the oldest are dropped.
 MOST_WATCHED = 2_000
 
-#: The most open deliveries that one poll asks about.
+#: The most open deliveries in one poll.
 MOST_ASKED = 50
 
 #: The longest cursor in characters, and in bytes when decompressed.
@@ -157,7 +157,7 @@ class Tail:
         return self._state is None or delivery["state"] == self._state
 
     def _settle(self, floor: int) -> None:
-        """Raise the floor to this id, below which all is printed and no delivery can still appear."""
+        """Raise the floor to this id: all deliveries below it are printed, and no further one can appear there."""
         place = self.place
         place.floor = max(place.floor, floor)
         place.shown = {number for number in place.shown if number > place.floor}

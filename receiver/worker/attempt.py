@@ -40,7 +40,7 @@ class Attempt:
 
     delivery: Claimed
     envelope: Envelope | None = None
-    #: The body tells of several events, and the delivery has been all of it so far.
+    #: The events of the body, if it is a bundle that is still a single delivery; None otherwise.
     unfolds: Bundle | None = None
     handler: Handler | None = None
     event: Event[object] | None = None
