@@ -20,7 +20,7 @@ from receiver.search.windows import SortKey
 
 
 class Lookup:
-    """Reads pages of the database, and knows the sources in the settings."""
+    """Reads pages of the database, and checks names of sources."""
 
     def __init__(self, database: Database, sources: Sequence[str], *, page_bytes: int, cursors: Cursors) -> None:
         self.database = database

@@ -1,4 +1,4 @@
-"""Tokens for the API: signed, expiring, with a scope. Nothing is stored; a new secret key ends them all."""
+"""Tokens for the API: signed, expiring, with a scope. They are not stored, and a new secret key ends them all."""
 
 from __future__ import annotations
 
