@@ -48,7 +48,7 @@ class FindingList(Shape, frozen=True):
 
 
 class CircumstanceShown(Shape, frozen=True):
-    """What changed about the time at which a finding began."""
+    """A change about the time at which a finding began."""
 
     at: Moment
     says: str

@@ -277,7 +277,7 @@ class Provenance:
         return show_why(why)
 
     def changes(self, asked: Question) -> ChangesOfDelivery:
-        """List the changes of one delivery. Raises `NotFound` for one that is not kept and changed nothing."""
+        """List the changes of one delivery. Raises `NotFound` for a delivery that is not kept and changed nothing."""
         database, wanted = self._lookup.database, ChangeFilter(delivery=asked[ID])
         listed = self._lookup.listed_in("changes of a delivery", wanted)
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])

@@ -23,7 +23,7 @@ from receiver.inbox.tables import BODIES, DEDUP_KEYS, DELIVERIES
 #: The time limits of one statement, locks included, and of the whole answer, in seconds.
 READINESS_STATEMENT_SECONDS, ANSWER_SECONDS = 0.5, 0.8
 
-#: Seconds for which a result is reused, and for which it stands in if no newer one is found in time.
+#: Seconds for which a result is reused, and seconds for which it is used if no newer result is found in time.
 REUSE, STILL_GOOD = 0.25, 3.0
 
 #: The tables that accepting a delivery writes to.

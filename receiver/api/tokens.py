@@ -16,7 +16,7 @@ NAMELESS, LONGEST_TOKEN_NAME = "api", 64
 
 
 class Scope(StrEnum):
-    """What a token allows: `operate` includes `read`."""
+    """The scope of a token; `operate` includes `read`."""
 
     READ = "read"
     OPERATE = "operate"

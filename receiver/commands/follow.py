@@ -66,7 +66,7 @@ NameOption = Annotated[str | None, typer.Option(help="The follower's name; witho
 TableOption = Annotated[str | None, typer.Option(help="Only changes of this table.")]
 SourceOption = Annotated[str | None, typer.Option(help="Only changes of this source.")]
 BeginOption = Annotated[
-    str, typer.Option("--from", metavar="now|start|SEQ", help="Where a new follower begins: after this change.")
+    str, typer.Option("--from", metavar="now|start|SEQ", help="The beginning of a new follower: after this change.")
 ]
 MoveOption = Annotated[bool, typer.Option("--move", help="Also move an existing follower to --from.")]
 AddressOption = Annotated[bool, typer.Option("--new-address", help="Accept the new address of the host in --to.")]

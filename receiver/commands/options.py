@@ -82,7 +82,7 @@ def once_source(database: Database, sources: Mapping[str, Source], name: str | N
     """Raise `ConfigurationError` for a source that is neither in the settings nor in the database."""
     if name is not None and name not in sources and not is_source(database, name):
         raise ConfigurationError(
-            f"There is no source {name[:64]!r}, and no delivery of such a source: {choice_of(name, sources)}."
+            f"There is no source {name[:64]!r}, and no stored data of one: {choice_of(name, sources)}."
         )
 
 

@@ -39,7 +39,7 @@ def refused(
 ) -> None:
     """List kept refused requests, which a secret added later may verify."""
     if verify and drop:
-        raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop what is left.")
+        raise ConfigurationError("--verify and --drop exclude each other: verify first, then drop the rest.")
     if show is not None and (verify or drop or source is not None):
         raise ConfigurationError("--show takes the id of one request, and nothing else: leave the other words out.")
     if reason != no_reason("refused") and not (verify or drop):

@@ -26,7 +26,7 @@ def rows(
         bool | None, typer.Option("--tie/--no-tie", help="With a tie: equal times, different values.")
     ] = None,
     sku: Annotated[str | None, typer.Option(help="With this SKU.")] = None,
-    count: Annotated[bool, typer.Option("--count", help="Also count what matches.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Also count the matches.")] = False,
     limit: LimitOption = USUAL_LIMIT,
     cursor: CursorOption = None,
     to: ToOption = None,

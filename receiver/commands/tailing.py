@@ -143,7 +143,7 @@ class Tail:
         number = int(delivery["id"])
         has_ended = delivery["ended_at"] is not None
         if number > self.place.floor and number not in self.place.shown:
-            # With a state, one that has ended already is shown once, as that.
+            # With a state filter, a delivery that has ended already is shown once, as ended.
             self.place.shown.add(number)
             self.place.open.add(number)
             if self._matches(delivery) and not (self._state and has_ended):

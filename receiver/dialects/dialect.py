@@ -331,7 +331,7 @@ class Dialect:
                     raise WiringError(
                         f"{function.__qualname__} ({pattern.text}) and {rival.name} ({rival.pattern.text}) would both "
                         f"handle an event type of {self.name}, and neither is more specific: remove one, or say "
-                        "override=True in the one that counts."
+                        "override=True in one of them."
                     )
             handlers[:] = [handler for handler in handlers if handler not in replaced]
             handlers.append(Handler(pattern, function, model, name_of_function(function)))

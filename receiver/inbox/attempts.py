@@ -46,13 +46,13 @@ class AttemptDetails:
 
 
 class AttemptResult(NamedTuple):
-    """How an attempt ended, to be recorded in the transaction that holds its effect."""
+    """The result of an attempt, to be recorded in the transaction of its effect."""
 
     delivery_id: int
     state: State
     outcome: str | None = None
     reason: str | None = None
-    #: When to try again, if the state is pending.
+    #: The time of the next attempt, if the state is pending.
     due_at: datetime | None = None
     #: Values that the worker read in the body, if they differ from those at the time of acceptance.
     event_type: str | None = None

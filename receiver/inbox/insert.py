@@ -144,7 +144,7 @@ _ABSENT = ""
 
 def _view(view: str, columns: Sequence[_Column], conflict: str) -> tuple[str, str]:
     """The statements that make a view and its trigger."""
-    #: How the trigger reads each column.
+    #: The trigger's expression for each column.
     new = {each.name: f"nullif(NEW.{each.name}, '')" if each.is_nullable else f"NEW.{each.name}" for each in columns}
     has_body = "" if columns is _COLUMNS else "AND NEW.body IS NOT NULL"
     return (

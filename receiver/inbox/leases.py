@@ -121,7 +121,7 @@ class _Detour:
     unexplained: Exception | None = None
 
     def claim(self, ids: Sequence[int]) -> None:
-        """Claim these deliveries, or else each half of them; mark a single one that fails as dead."""
+        """Claim these deliveries; if that fails, claim each half of them. A single delivery that fails becomes dead."""
         if self.is_full:
             return
         try:

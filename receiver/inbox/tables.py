@@ -206,7 +206,7 @@ class Round(SQLModel, table=True):
     run: int | None = Field(default=None, sa_type=BigInteger)
     action: int | None = Field(default=None, sa_type=BigInteger)
     began_at: datetime = Field(sa_type=UtcDateTime)
-    #: How the round ended; None for the latest one, whose end is in `deliveries`.
+    #: The end of the round; None for the latest round, whose end is in `deliveries`.
     state: str | None = None
     outcome: str | None = None
     reason: str | None = None

@@ -37,7 +37,7 @@ class ClosingProtocol(HttpToolsProtocol):
         self._last_word: Reply | None = None
         self._has_ended = False
         self._sender_is_done = False
-        #: How many bytes may still be discarded, and until when; beyond either, the connection is aborted.
+        #: The bytes that may still be discarded, and the time limit; beyond either, the connection is aborted.
         self._linger_bytes = LINGER_BYTES
         self._linger_until: float | None = None
         self._stopping_since: float | None = None

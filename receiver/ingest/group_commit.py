@@ -121,7 +121,7 @@ class GroupCommit:
         return bool(self._committing) or time.monotonic() - self._moved_at < IDLE
 
     def trouble(self, *, since: float = -inf) -> str | None:
-        """Why deliveries cannot be stored, or None; ignores failures before `since`. Safe to call from any thread."""
+        """The reason why no delivery can be stored, or None; failures before `since` are ignored. Thread-safe."""
         if self._is_stalled(time.monotonic()):
             return "A commit takes too long: the database does not answer."
         if self._last_failed and self._failed_at > since:

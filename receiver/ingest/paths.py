@@ -1,4 +1,4 @@
-"""Paths: `/hooks/<source>` is the address of a source; a similar path gets a message about what is wrong with it."""
+"""Paths: `/hooks/<source>` is the address of a source; a similar path gets a message about its flaw."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ Row = TypeVar("Row", bound=MirrorRow)
 #: The columns of every mirror row, which only the version guard sets.
 BOOKKEEPING = frozenset(MirrorRow.model_fields)
 
-#: What a handler may pass to `upsert` besides a table's own columns.
+#: The names that a handler may pass to `upsert` in addition to the table's own columns.
 ACTIVE = "active"
 
 

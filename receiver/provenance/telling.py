@@ -28,7 +28,7 @@ NOT_RUN = {
 
 
 def sentences(why: Why) -> list[str]:
-    """Sum up what the deliveries show about the row as a whole."""
+    """Sum up the results of running the deliveries about the row."""
     return list(_sentences(why))
 
 

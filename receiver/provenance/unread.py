@@ -18,7 +18,7 @@ from receiver.mirror.versions import Registers
 #: The most levels of objects that are searched, and the most members of one object.
 DEEPEST, MOST_LOOKED_THROUGH = 3, 1_000
 
-#: Values that mean that there is none.
+#: Values that mean that a member has no value.
 EMPTY_MEMBERS: tuple[Any, ...] = (None, "", [], {})
 
 

@@ -122,7 +122,7 @@ class Feeder:
         return min((max(self._due[run] - now, 0.0) for run in wanted), default=RUNS_POLL_INTERVAL)
 
     def step(self, run: int) -> bool:
-        """Step this run if no other feeder holds it, and return whether work remains. Raises what the step raises."""
+        """Step this run if no other feeder holds it, and return whether work remains. Raises the errors of the step."""
         held = self._take(run)
         if held is None:
             return False

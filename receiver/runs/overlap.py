@@ -62,7 +62,7 @@ def refuse_replayed_since(connection: Connection, run: RowMapping) -> None:
         were = "was" if found.number == 1 else "were"
         raise RunConflict(
             f"{counted(found.number, 'delivery')} of run {run['id']} {were} replayed by {who} since this plan, so its "
-            "forecast does not hold any more: plan again."
+            "forecast no longer applies: plan it again."
         )
 
 

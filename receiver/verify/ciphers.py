@@ -144,7 +144,7 @@ class EncryptedBody(Verifier):
         if credentials.cipher not in CIPHERS:
             return f"there is no cipher `{credentials.cipher}`: choose one of {', '.join(CIPHERS)}"
         if not credentials.app_key:
-            return "decrypting does not authenticate: set `app_key` to the application key that stands in its bodies"
+            return "decrypting does not authenticate: set `app_key` to the application key in its bodies"
         if credentials.has_empty_secret:
             return EMPTY_SECRET
         if credentials.has_names:

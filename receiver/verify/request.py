@@ -85,7 +85,7 @@ def only_header(headers: RawHeaders, name: str) -> bytes | None:
 
 def repeated(name: str, times: int) -> NotVerified:
     """Make the refusal of a request that repeats a header."""
-    return NotVerified("signature_repeated", f"{name} stands in the request {times} times. Send it once.")
+    return NotVerified("signature_repeated", f"The request has {name} {times} times. Send it once.")
 
 
 @lru_cache(maxsize=1_024)

@@ -166,7 +166,7 @@ class Template:
 
 
 def described(placeholder: Placeholder) -> str:
-    """The value that a placeholder stands for, as messages call it."""
+    """The name of a placeholder's value in messages."""
     return f"header {placeholder.name}" if placeholder.kind == "header" else f"field `{placeholder.name}`"
 
 

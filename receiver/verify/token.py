@@ -136,9 +136,7 @@ class Token(Verifier):
             ) from None
         found = [value for name, value in pairs if name == self.query]
         if len(found) > 1:
-            raise NotVerified(
-                "signature_repeated", f"`{self.query}` stands in the query {len(found)} times. Send it once."
-            )
+            raise NotVerified("signature_repeated", f"The query has `{self.query}` {len(found)} times. Send it once.")
         return [_bytes(each) for each in found]
 
     @property

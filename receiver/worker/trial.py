@@ -26,7 +26,7 @@ from receiver.worker.reading import parse
 
 
 class Obstacle(StrEnum):
-    """Why a trial has no news."""
+    """The reason why a trial has no news."""
 
     EXPIRED = "expired"
     #: The settings have no such source.
