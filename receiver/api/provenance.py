@@ -218,7 +218,7 @@ def _show_parted(why: Why) -> LostWithParent | None:
 
 
 def _shown(path: str, value: Any) -> Any:
-    """The value; UNSET for a document whose members are shown one by one."""
+    """Format the value; None for a document whose members are shown one by one."""
     return None if isinstance(value, dict) and value and "." not in path else plain(value)
 
 

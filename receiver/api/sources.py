@@ -244,7 +244,7 @@ def _secrets(source: Source | None, totals: Sequence[SourceTotal]) -> list[Secre
 
 
 def _with_last(connection: Connection, source: str, use: SecretUse, now: datetime) -> SecretUse:
-    """Add the last minute of use, from all kept tallies."""
+    """Find the last minute of use in all kept tallies, if the period of the count has none."""
     last = use.last_at or tallies.last(connection, source, "verified", now, detail=use.position)
     return SecretUse(use.position, use.verified, last, use.configured)
 

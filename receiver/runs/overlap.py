@@ -58,7 +58,7 @@ def refuse_replayed_since(connection: Connection, run: RowMapping) -> None:
         return
     found = connection.execute(_REPLAYED, parameters).first()
     if found is not None:
-        who = found.who or "somebody" if found.by is None else f"run {found.by}"
+        who = found.who or "a person" if found.by is None else f"run {found.by}"
         were = "was" if found.number == 1 else "were"
         raise RunConflict(
             f"{counted(found.number, 'delivery')} of run {run['id']} {were} replayed by {who} since this plan, so its "

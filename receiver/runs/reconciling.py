@@ -20,10 +20,10 @@ from receiver.runs.runs import Verbs, certain, find
 from receiver.runs.tables import RunState
 from receiver.runs.unplanned_run import UnplannedRun, begin_run
 
-#: Called with the number of rows done so far.
+#: A function that is called with the number of rows finished so far.
 RowsDone = Callable[[int], None]
 
-#: Stored on a run whose command was interrupted.
+#: The reason stored on a run whose command was interrupted.
 COMMAND_INTERRUPTED = "The command that stepped it was interrupted."
 
 

@@ -4,9 +4,9 @@
        │           │          ├──► done     │
        └───────────┴── cancel ┴─► cancelled ┘
 
-`runs` has a row for each; `run_turns` those at work, whose primary key admits one run per kind and source;
-`run_deliveries` the frozen set of a replay; `run_rows` the rows that a forecast would change. `schedules` has the
-sources that workers reconcile by a timetable.
+`runs` has a row for each run. `run_turns` has a row for each run at work, and its primary key admits one run per kind
+and source. `run_deliveries` has the frozen set of a replay, and `run_rows` the rows that a run would change.
+`schedules` has the sources that workers reconcile by a timetable.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class Token(Verifier):
             return self._in_query(request)
         found = self._found(_document(request.body))
         if not all(isinstance(each, str) for each in found):
-            raise NotVerified("signature_missing", f"A token is missing in some items of {self.name}. Send it in all.")
+            raise NotVerified("signature_missing", f"A token in {self.name} is missing or not text. Send all of them.")
         return [_bytes(each) for each in found]
 
     def _in_header(self, request: WebhookRequest) -> list[bytes]:

@@ -41,7 +41,7 @@ class DetachedJws(Verifier):
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
-        """The header that it reads."""
+        """The header that the verifier reads."""
         return (self.header,)
 
     def check(self, credentials: Credentials) -> str | None:
@@ -80,7 +80,7 @@ class BodyHashJwt(Verifier):
 
     @property
     def signature_headers(self) -> tuple[str, ...]:
-        """The header that it reads."""
+        """The header that the verifier reads."""
         return (self.header,)
 
     def check(self, credentials: Credentials) -> str | None:
