@@ -202,7 +202,7 @@ SITUATIONS: dict[str, Situation] = {
     ),
     "a dialect that fails on import": (module("1 / 0"), ("serve",), "shopping_mall.py, line 1: ZeroDivisionError: div"),
     "a table of a name that is taken": (module(TAKEN_NAME), ("send", "shop", "a.b"), "give it another `__tablename__`"),
-    "two handlers for one event type": (module(TWO_HANDLERS), ("serve",), "override=True in the one that counts"),
+    "two handlers for one event type": (module(TWO_HANDLERS), ("serve",), "override=True in one of them"),
     "a dialect without an envelope": (
         module(TWO_HANDLERS.replace("product.*", "product.a", 1)),
         ("serve",),

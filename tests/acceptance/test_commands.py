@@ -378,8 +378,8 @@ def test_replay_takes_ids_and_reports_deliveries_that_have_not_ended(folder, for
     ignored = post(served, json.dumps({"type": "moon.eclipsed", "id": "M", "timestamp": NOON}).encode())
     named = (waiting, ignored.json()["delivery"])
     dry, done = forks.run(folder, "replay", *named, "--dry-run"), forks.run(folder, "replay", *named)
-    assert lines(dry.stdout)[0] == f"Deliveries that would be pending again: 1. 1 of the given ones {LEFT}"
-    assert done.stdout == f"Deliveries that are pending again: 1. 1 of the given ones {LEFT}\n"
+    assert lines(dry.stdout)[0] == f"Deliveries that would be pending again: 1. 1 of the given deliveries {LEFT}"
+    assert done.stdout == f"Deliveries that are pending again: 1. 1 of the given deliveries {LEFT}\n"
 
 
 def test_replay_of_an_id_that_does_not_exist_names_it_and_leaves_the_others_alone(folder, forks, served):
@@ -462,7 +462,7 @@ def test_a_reconcile_is_planned_row_by_row_and_a_cancelled_one_changes_nothing(f
     assert folder.count("name = 'wrong'", "products") == 1
     assert ask("runs", "cancel", planned["id"])["state"] == "cancelled"
     assert len(ask("reconcile", "iimmpact")["repaired"]) == 1
-    assert "Say which source" in forks.run(folder, "runs", "plan", "reconcile").stderr
+    assert "The source is missing" in forks.run(folder, "runs", "plan", "reconcile").stderr
     assert "has no list of its source" in forks.run(folder, "runs", "plan", "reconcile", "indexed").stderr
     assert "is not the number of a run or delivery" in forks.run(folder, "runs", "show", "many").stderr
 

@@ -123,7 +123,7 @@ WRONG = {
     "no TOML": ("sources = [", "is not TOML"),
     "a misspelt setting": (settings(NEW, more="batch_sise = 1"), "perhaps `batch_size`"),
     "a source without a secret": (settings(), "it has no secret"),
-    "a dialect that is not there": (settings(NEW) + '[sources.x]\nsecrets = ["y"]', "which is not among the dialects"),
+    "a dialect that is not there": (settings(NEW) + '[sources.x]\nsecrets = ["y"]', "has the unknown dialect"),
     "no source": (f'secret_key = "{SECRET_KEY}"', "The settings have no source any more"),
     "no secret key": (settings(NEW, key=""), "HOOKMIRROR_SECRET_KEY is not set"),
     "a short secret key": (settings(NEW, key="short"), "less than 16 characters"),
