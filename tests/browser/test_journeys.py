@@ -74,7 +74,7 @@ def test_a_wrong_value_leads_to_what_brought_it_what_lost_and_what_its_source_sa
     assert f"…{bad_day.deliveries['newest'][-4:]}" in name.inner_text()
 
     on_call.click("button", "Ask the source")
-    on_call.sees("Brightest lamp", "No delivery says so")
+    on_call.sees("Brightest lamp", "No delivery has the source's values")
     assert on_call.clicks <= MOST_CLICKS
 
 

@@ -116,7 +116,7 @@ def test_the_search_says_what_can_be_looked_for(shop: Shop):
 
 def test_a_row_that_nobody_has_heard_of_offers_to_ask_its_source(shop: Shop):
     page = shop.visitor.page("/mirror/products/iimmpact/nosuch")
-    assert "Never heard of. Ask the source?" in text_of(page)
+    assert "The mirror has never had this row. Ask the source?" in text_of(page)
     assert 'action="/console/mirror/products/iimmpact/nosuch/ask"' in page
 
 

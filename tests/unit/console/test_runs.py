@@ -62,7 +62,7 @@ def test_all_that_match_are_planned_looked_at_started_and_done(desk) -> None:
     listed = "/deliveries?source=iimmpact"
     run = planned(served, operator, press(operator, listed, "Plan a replay of all 3 that match"))
     page = text_of(operator.page(f"/runs/{run}", done="plan_run"))
-    assert "The plan is being made, and nothing is changed before somebody starts it." in page
+    assert "The plan is being made. Nothing is changed before you start it." in page
     assert f"Run {run}: replay of 3 deliveries of iimmpact" in page
     assert "2 unchanged , 1 dead" in page
     started = press(operator, f"/runs/{run}", "Start it", reason="the parser was mended")
@@ -111,7 +111,7 @@ def test_a_run_that_another_operator_ended_is_a_page_that_says_so_and_leads_to_i
     answer = operator.post(address, **fields, reason="the disk is full")
     assert answer.status_code == 409
     assert f"Run {run} is cancelled, so it cannot be started." in text_of(answer.text)
-    assert f'href="/console/runs/{run}">See how it stands now' in answer.text
+    assert f'href="/console/runs/{run}">See the present state' in answer.text
 
 
 def test_a_plan_that_two_operators_start_is_started_once_and_the_second_learns_by_whom(desk) -> None:

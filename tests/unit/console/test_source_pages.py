@@ -43,7 +43,7 @@ def test_a_source_that_never_sent_shows_the_address_to_give_to_its_sender(tmp_pa
     with visiting(f"sqlite:///{tmp_path}/c.db") as (_, visitor):
         page = text_of(visitor.page("/sources/sigma"))
         assert "unknown Nothing came yet. Address to give to the sender: /hooks/sigma" in page
-        assert "Nothing came yet from 4." in text_of(visitor.page("/sources"))
+        assert "No webhook has come yet from 4." in text_of(visitor.page("/sources"))
 
 
 def test_what_came_and_which_secret_verified_it_is_counted_by_position(tmp_path: Path) -> None:
