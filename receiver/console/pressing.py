@@ -78,7 +78,7 @@ class Pressing:
         return await self._reads.run(request, button.name, lambda: answer(question))
 
     def _visit(self, button: Button, request: Request, fields: Mapping[str, str], *, token: str | None = None) -> Visit:
-        """The visit of the presser. Raises `NotAuthorized`, and `Forbidden` for a viewer or a foreign form."""
+        """The visit of the pressing person. Raises `NotAuthorized`, and `Forbidden` for a viewer or a foreign form."""
         now = datetime.now(UTC)
         guest = self._guests.guest(request, now=now)
         if guest is None:

@@ -39,7 +39,7 @@ class Sent:
 
     @property
     def says(self) -> str | None:
-        """What the receiver did with the webhook, and where to look further; None if the receiver refused it."""
+        """A sentence that names the stored delivery and the command that shows it; None if the receiver refused it."""
         try:
             found = codec.decode(self.answer)
         except Unreadable:

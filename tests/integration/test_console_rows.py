@@ -111,7 +111,7 @@ def test_a_search_without_a_hit_says_where_it_was_looked_for(shop: Shop):
 
 
 def test_the_search_says_what_can_be_looked_for(shop: Shop):
-    assert "letter for letter" in shop.text("/search")
+    assert "Type it exactly." in shop.text("/search")
 
 
 def test_a_row_that_nobody_has_heard_of_offers_to_ask_its_source(shop: Shop):

@@ -144,7 +144,7 @@ def form_token(page: str) -> str:
 def test_a_source_without_a_list_has_no_button_and_says_why(operator: Visitor) -> None:
     page = operator.page("/sources/sigma")
     assert "/sources/sigma/reconcile" not in page
-    assert "It cannot be reconciled" in page
+    assert "This source cannot be reconciled" in page
 
 
 def test_a_viewer_sees_no_button_and_can_plan_nothing(tmp_path: Path) -> None:
