@@ -64,7 +64,7 @@ def charted(visit: Visit, sources: Sequence[str], *, only: str | None = None, ti
     length, width = PERIODS[period]
     first = tallies.beginning(visit.now - length, width) + width
     with visit.database.read() as connection:
-        counted = tallies.by_kind(connection, sources, ("ended", "refused"), first, visit.now)
+        counted = tallies.by_kind(connection, sources, ("ended", "refused"), first, visit.now, width=width)
         ran = tallies.details(connection, "", RUNNING, first - width, visit.now)
     numbers: dict[tuple[datetime, str], int] = {}
     for each in counted:

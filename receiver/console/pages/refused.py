@@ -57,7 +57,7 @@ def show_refused_list(visit: Visit) -> RefusedList:
     with visit.database.read() as connection:
         # Requests to unknown sources are counted under the source "".
         of = [only] if only else ["", *sources]
-        counted = tallies.by_kind(connection, of, ("refused",), visit.now - REFUSED_COUNTED, visit.now)
+        counted = tallies.totals(connection, of, ("refused",), visit.now - REFUSED_COUNTED, visit.now)
         kept = [(each.source, each.number) for each in totals(connection) if only in (None, each.source)]
     codes: Counter[str] = Counter()
     for each in counted:
