@@ -127,7 +127,7 @@ def send(source: Source, body: bytes, url: str, headers: Mapping[str, str] = NO_
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HookmirrorError(
-            f"No receiver answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
+            f"No server answers at {shown(url)} ({told_with_type(error)}): start `hookmirror serve`, or correct --to."
         ) from None
     return Sent(response.status_code, response.text)
 

@@ -72,7 +72,7 @@ class Visitor:
 
 
 def new_link(role: Role = Role.OPERATOR, name: str = "ops-1", *, now: datetime | None = None) -> str:
-    """Make the secret part of a link."""
+    """The secret part of a link."""
     return Links([SECRET_KEY]).issue(name, role, now=now or datetime.now(UTC))
 
 
