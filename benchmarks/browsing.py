@@ -27,8 +27,8 @@ ROUNDS = 20
 
 #: People who browse, and the seconds that each looks at a page before the next.
 PEOPLE, PAUSE = 10, 1.0
-ACK_SECONDS, ACK_ROUNDS = 6, 3
-POOL = 100_000
+ACK_SECONDS, ACK_ROUNDS = 8, 4
+POOL = 160_000
 
 _DELIVERY = ended.FIRST * MOST_PROCESSES
 _MINUTE = f"from={MIDDLE:%Y-%m-%dT%H:%M:%SZ}&to={MIDDLE:%Y-%m-%dT%H:%M:59Z}"
@@ -137,11 +137,12 @@ def _acks(url: str) -> Iterator[str]:
     alone = acks.pop("")
     yield f"  acks alone{median(alone):>31.0f}/s ({min(alone):.0f} to {max(alone):.0f})"
     for where, found in acks.items():
+        # Those of one round were measured shortly after each other.
+        ratios = [beside / before for beside, before in zip(found, alone, strict=True)]
         pages = answers[where][200] / (ACK_SECONDS * ACK_ROUNDS)
-        spread = f"{min(found) / median(alone):.2f} to {max(found) / median(alone):.2f}"
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         others = {status: number for status, number in answers[where].items() if status != 200}
-        ratio = median(found) / median(alone)
-        yield f"  beside {PEOPLE} people, {where}, / alone{ratio:>8.2f} ({spread}; {pages:.0f} pages/s)"
+        yield f"  beside {PEOPLE} people, {where}, / alone{median(ratios):>8.2f} ({spread}; {pages:.0f} pages/s)"
         if others:
             yield f"  other answers: {others}"
 

@@ -38,8 +38,8 @@ PAGE = PageBounds(limit=50)
 
 #: Readers, and the seconds that each looks at an answer before the next question: one who works, and a greedy one.
 READERS, PAUSES = 10, (1.0, 0.0)
-ACK_SECONDS, ACK_ROUNDS = 4, 2
-POOL = 60_000
+ACK_SECONDS, ACK_ROUNDS = 8, 4
+POOL = 160_000
 
 TABLES = {str(sql_table(table).name): table for table in mirror_tables()}
 
@@ -142,12 +142,14 @@ def _acks(url: str) -> Iterator[str]:
             with _reading(server, pause) as answered:
                 acks[pause].append(load.send(server, pool, seconds=ACK_SECONDS).requests_per_second)
                 answers[pause] += answered
-    alone = median(acks[None])
-    yield f"  acks alone{alone:>31.0f}/s"
+    alone, seconds = median(acks[None]), ACK_SECONDS * ACK_ROUNDS
+    yield f"  acks alone{alone:>31.0f}/s ({min(acks[None]):.0f} to {max(acks[None]):.0f})"
     for pause in PAUSES:
-        ratio, seconds = median(acks[pause]) / alone, ACK_SECONDS * ACK_ROUNDS
+        # Those of one round were measured shortly after each other.
+        ratios = [beside / before for beside, before in zip(acks[pause], acks[None], strict=True)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         reads = f"{answers[pause][200] / seconds:.0f} reads/s, {answers[pause][503] / seconds:.1f}/s refused"
-        yield f"  beside {READERS} readers, pausing {pause:g} s / alone{ratio:>8.2f}   ({reads})"
+        yield f"  beside {READERS} readers, pausing {pause:g} s / alone{median(ratios):>8.2f} ({spread}; {reads})"
 
 
 @contextmanager
