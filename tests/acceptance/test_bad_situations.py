@@ -168,7 +168,7 @@ SITUATIONS: dict[str, Situation] = {
     "a setting of the wrong kind": (setting('batch_size = "many"'), ("worker",), "batch_size: takes a whole number"),
     "a setting out of bounds": (setting("max_attempts = 0"), ("token",), "max_attempts: must be at least 1"),
     "settings that contradict": (setting("dedup_retention_days = 1"), ("prune",), "must not be shorter than"),
-    "a source's name that no URL takes": (instead('[sources."Ä"]\nsecrets = ["x"]'), ("serve",), "a source's name is"),
+    "a source's name that no URL takes": (instead('[sources."Ä"]\nsecrets = ["x"]'), ("serve",), "a source's name has"),
     "an unknown variable": (variable("HOOKMIRROR_COLOUR", "1"), ("serve",), "HOOKMIRROR_COLOUR is set in the env"),
     "a variable of the wrong kind": (variable("HOOKMIRROR_BATCH_SIZE", "many"), ("worker",), "HOOKMIRROR_BATCH_SIZE: "),
     "a variable that is not JSON": (

@@ -170,8 +170,8 @@ def test_doctor_and_the_start_report_a_secret_with_blanks_around_it(tmp_path, fo
     done = forks.run(blank, "doctor")
     assert done.returncode == 0, "such a secret is allowed"
     assert next(line for line in lines(done.stdout) if "secrets[1] of the source" in line) == (
-        "LOOK source sigma: secrets[1] of the source sigma has blanks around it, which are part of it: remove them, "
-        "unless the sender has them too."
+        "LOOK source sigma: secrets[1] of the source sigma has blanks around it, which count as part of it: "
+        "remove them, unless the sender has them, too."
     )
     assert "secrets[1] of the source sigma has blanks around it" in forks.run(blank, "prune").stderr
 
@@ -194,7 +194,7 @@ def test_doctor_reports_that_endpoints_run_without_a_worker(folder, forks, serve
     mend = "start `hookmirror worker`, or let `serve` run one"
     assert (done.returncode, lines(done.stdout)[-1]) == (
         1,
-        f"MEND worker: none runs, so what is accepted waits: {mend}",
+        f"MEND worker: no worker runs, so accepted deliveries wait: {mend}",
     )
 
 
