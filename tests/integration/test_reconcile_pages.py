@@ -320,7 +320,7 @@ def test_a_row_that_moved_without_a_trace_is_asked_for_before_it_counts_as_missi
     ("answer", "reason"),
     [
         (httpx.Response(302, headers={"location": "http://elsewhere.test/"}), r"answered 302"),
-        (httpx.Response(200, text="<html>signed out</html>"), "something else than JSON: check api_url"),
+        (httpx.Response(200, text="<html>signed out</html>"), "something other than JSON: check api_url"),
         (httpx.Response(200, json={"items": None}), "gives None instead of a ListPage"),
     ],
     ids=["a redirect", "HTML", "another shape"],

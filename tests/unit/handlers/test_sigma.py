@@ -348,7 +348,7 @@ def test_an_answer_of_another_shape_changes_nothing(content):
 
 
 def test_an_answer_that_is_no_json_changes_nothing():
-    with pytest.raises(ApiError, match="something else than JSON"):
+    with pytest.raises(ApiError, match="something other than JSON"):
         hydrate(UPDATED, lambda request: httpx.Response(200, text="<html>"))
 
 
