@@ -188,7 +188,7 @@ class Simulated:
 
 @pytest.fixture
 def simulated() -> Iterator[Simulated]:
-    """Give a starter of simulated systems that send to the test's receiver: see `Simulated.start`."""
+    """Start simulated systems that send to the test's receiver, with `Simulated.start`, and stop them at the end."""
     running = Simulated()
     yield running
     running.close()

@@ -59,7 +59,7 @@ def _restoring(cost: Any) -> timedelta:
         return timedelta(seconds=1)
 
 
-# ── what the API says of one thing ────────────────────────────────────────────────────────────────────────────
+# ── one object of the API ───────────────────────────────────────────────────────────────────────────────────────
 
 
 class Named(Sent):
