@@ -50,6 +50,7 @@ from receiver.commands.wording import words_of
 from receiver.commands.worker import worker
 from receiver.database.errors import explain
 from receiver.errors import HookmirrorError
+from receiver.logs import logs
 from receiver.logs.escapes import visible
 from receiver.settings.settings import load
 
@@ -70,6 +71,8 @@ for command in COMMANDS:
 
 
 def main() -> None:
+    # Standard output is for answers, before the settings are read, too.
+    logs.configure("warning", "console")
     for point in entry_points(group=COMMAND_ENTRY_POINTS):
         app.command(name=point.name)(point.load())
     try:

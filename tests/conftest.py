@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import settings
 from memory import claim_folder, remove_abandoned
 from postgresql_server import PostgresServer
@@ -57,6 +59,8 @@ def pytest_configure() -> None:
     file in memory outlives as much as one on a disk does. What is about disks (tests/plug) looks at the system calls,
     which are the same. `TMPDIR` is left as it is, if it is given.
     """
+    # A server that several tests share logs beside a command whose output a test reads.
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
     # A shell starts what it runs in the background with SIGINT ignored, and what tests start inherits that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

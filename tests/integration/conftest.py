@@ -30,9 +30,10 @@ def _no_settings_from_outside():
 @pytest.fixture(autouse=True, scope="session")
 def _plain_logs():
     """Without structlog's coloured tracebacks, which take longer than most of these tests."""
+    before = structlog.get_config()
     structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest.fixture

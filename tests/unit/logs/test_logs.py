@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -123,3 +125,15 @@ def test_a_library_s_warning_that_repeats_is_written_once(form: str, capsys):
 def test_a_lone_surrogate_loses_no_line(form: str, capsys):
     structlog.get_logger().warning("kept", name="\ud800")
     assert "\\ud800" in capsys.readouterr().err
+
+
+def test_a_command_that_reads_no_settings_keeps_its_standard_output_for_its_answer():
+    script = (
+        "import structlog\n"
+        "from receiver import cli\n"
+        "cli.app.command(name='answer')(lambda: structlog.get_logger().warning('logged beside the answer'))\n"
+        "cli.main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, "answer"], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
+    assert "logged beside the answer" in ended.stderr

@@ -92,7 +92,7 @@ def test_a_function_is_named_by_its_module_and_what_else_can_be_called_by_its_ty
 def test_no_exception_keeps_its_own_line_out_of_the_log(monkeypatch, odd, form):
     written = io.StringIO()
     monkeypatch.setattr("sys.stderr", written)
-    before = logging.getLogger().handlers[:]
+    before, config = logging.getLogger().handlers[:], structlog.get_config()
     logs.configure("info", form)
     try:
         structlog.get_logger("ours").error("something of ours failed", exc_info=raised(ODD[odd]()))
@@ -101,7 +101,7 @@ def test_no_exception_keeps_its_own_line_out_of_the_log(monkeypatch, odd, form):
         except Exception:
             logging.getLogger("a.library").exception("something of theirs failed")
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**config)
         logging.getLogger().handlers[:] = before
     assert "something of ours failed" in written.getvalue()
     assert "something of theirs failed" in written.getvalue()
