@@ -59,7 +59,7 @@ def _restoring(cost: Any) -> timedelta:
         return timedelta(seconds=1)
 
 
-# ── one object of the API ───────────────────────────────────────────────────────────────────────────────────────
+# ── one object of the API ─────────────────────────────────────────────────────────────────────────────────────
 
 
 class Named(Sent):
