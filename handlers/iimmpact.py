@@ -34,7 +34,7 @@ class Body(BaseModel):
 
     type: str
     id: Any = None
-    #: When the change occurred.
+    #: The time of change.
     timestamp: Moment
     data: Any = None
 

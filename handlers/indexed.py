@@ -70,7 +70,7 @@ class Body(Sent):
     """Indexed docs, "Example shape"."""
 
     event: str
-    #: When the webhook was dispatched, which is later than the change.
+    #: The time of dispatch, which is later than the change.
     timestamp: MomentOrNone = None
     #: The latest revision, for products.
     revision: Any = None

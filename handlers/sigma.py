@@ -67,7 +67,7 @@ class Body(BaseModel):
     """Sigma docs, "Webhook Payload Shape"."""
 
     event: str
-    #: The same in every retry of one delivery (Sigma docs, "Idempotency").
+    #: The id of the delivery, the same in every retry (Sigma docs, "Idempotency").
     delivery_id: Id | None = Field(None, alias="deliveryId")
     timestamp: Moment
     data: Any = None

@@ -46,17 +46,17 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether the mirror holds everything that the events which arrived announced."""
+        """Whether the mirror has all the news of the events that arrived."""
         return not self.differences
 
     @property
     def rows_to_reconcile(self) -> list[str]:
-        """Rows that a reconcile repairs."""
+        """The rows that a reconcile repairs."""
         return self._rows(True)
 
     @property
     def rows_beyond(self) -> list[str]:
-        """Rows that only their next event can repair, because the source has no list of them."""
+        """The rows that only their next event can repair, because the source has no list of them."""
         return self._rows(False)
 
     def _rows(self, listed: bool) -> list[str]:
@@ -109,7 +109,7 @@ def same(column: str, expected: Any, found: Any) -> bool:
 
 
 def decimals(value: Any) -> Any:
-    """Return the value as it is after encoding to JSON and decoding."""
+    """Encode the value to JSON and decode it again, so that its numbers are Decimal."""
     return codec.decode(codec.encode(value))
 
 

@@ -245,7 +245,7 @@ class _Lane:
 
 
 def _members(answer: Answer) -> dict[str, Any]:
-    """Read the members of a JSON answer. An empty dict if the answer is not a JSON object."""
+    """Read the members of a JSON answer; an empty dict if the answer is not a JSON object."""
     try:
         document = codec.decode(answer.body)
     except Unreadable:

@@ -52,7 +52,7 @@ class Planned:
     """A message with the faults that are planned for it."""
 
     message: Message
-    #: Seconds of the clock to wait before it is sent.
+    #: Seconds of the clock that the message waits before it is sent.
     delay: float = 0.0
     dropped: bool = False
     trouble: Trouble = NONE

@@ -89,7 +89,7 @@ async def receiving(
 
 
 def environment_for(directory: Path, secret_key: str) -> dict[str, str]:
-    """The caller's environment without its Hookmirror settings."""
+    """Return the receiver's environment: the simulator's own, with other settings of Hookmirror."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOOKMIRROR_")}
     return {
         **inherited,

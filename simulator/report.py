@@ -27,7 +27,7 @@ class SourceReport:
     states: dict[str, int] = field(default_factory=dict)
     #: Real seconds that sending took.
     seconds: float = 0.0
-    #: None if no mirror was compared.
+    #: The result of the comparison; None if no mirror was compared.
     comparison: Comparison | None = None
     #: Why the requested comparison failed; None otherwise.
     unchecked: str | None = None

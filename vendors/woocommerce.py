@@ -77,7 +77,7 @@ def upsert_product(event: Event[ProductData], mirror: Mirror) -> None:
 
 @woocommerce.on("product.deleted")
 def deactivate_product(event: Event[Any], mirror: Mirror) -> None:
-    """Deactivate product, variation and stock level of this id: the body does not say which, and ids are unique."""
+    """Deactivate the product, variation and stock level of this id. The body does not say which one it was."""
     if event.hydrated:
         wait_for_api(event, mirror.get(Product, event.entity_id), "the deleted product is still there")
         for row in event.hydrated:

@@ -44,7 +44,7 @@ class Subscription:
     id: str
     url: str
     secret: str | None = field(default=None, repr=False)
-    #: None for all events.
+    #: The event types to send; None for all.
     events: tuple[str, ...] | None = None
     active: bool = True
     #: The name that a person gave it (Sigma).
@@ -126,7 +126,8 @@ class System(ABC):
     def __init__(self, source: str, *, seed: int, clock: Clock, size: int = 60) -> None:
         self.source = source
         self.clock = clock
-        #: Two random generators, so that drawing secrets and bodies does not change the history, or the history these.
+        #: Two random generators, `rng` for the history and `wire` for bodies and secrets, so that neither changes the
+        #: values of the other.
         self.rng = Rng(f"{seed} {source}")
         self.wire = Rng(f"{seed} {source} wire")
         #: About the number of living families up to which the catalog grows.
@@ -139,7 +140,7 @@ class System(ABC):
         self.outbox: deque[Message] = deque()
         self.events = 0
 
-    # Each system does this in its own way.
+    # The parts that differ between systems.
 
     @property
     @abstractmethod
@@ -197,7 +198,7 @@ class System(ABC):
         """Return the subscription with a new secret."""
         return replace(subscription, secret=None if subscription.secret is None else self.wire.hexadecimal(40))
 
-    # All systems share this.
+    # The parts that all systems share.
 
     def living(self) -> int:
         """Count the families that are not deleted."""

@@ -162,7 +162,7 @@ class Iimmpact(SingleEntitySystem[Resource]):
         resource.alive = True
         return [self._announce(resource, self.rng.choice(("created", "updated")), at)]
 
-    # All edits share this.
+    # Parts of several edits.
 
     @property
     def _families(self) -> Families[Resource]:

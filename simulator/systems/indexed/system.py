@@ -30,7 +30,7 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
     dialect: ClassVar[str] = "indexed"
     #: Times are written in whole seconds (Indexed docs, section "Example shape").
     resolution: ClassVar[timedelta] = timedelta(seconds=1)
-    #: Indexed docs, section "Operational limitation to know": one attempt.
+    #: Each message is sent once (Indexed docs, section "Operational limitation to know").
     retries: ClassVar[RetryPolicy] = RetryPolicy((), lambda status: False)  # noqa: ARG005 (nothing is retried)
     verifier: Verifier = HmacSha256(header="X-Webhook-Signature")
 
@@ -139,7 +139,7 @@ class Indexed(SingleEntitySystem[IndexedEntity]):
         entity.scalars |= scalars(self.rng, entity.kind, at)
         return [self._announce(entity, "created", at)]
 
-    # All edits share this.
+    # Parts of several edits.
 
     @property
     def _families(self) -> Families[IndexedEntity]:

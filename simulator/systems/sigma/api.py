@@ -18,7 +18,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 #: Sigma docs, section "Endpoints": the samples carry a JWT. The simulator checks only its first characters.
 JWT_START = "eyJ"
 
-#: docs/sources.md, Sigma PIM, "Errors"; no statuses are published for NOT_FOUND and CONFLICT.
+#: The status of each error code (docs/sources.md, Sigma PIM, "Errors"). The vendor publishes none for the last two.
 STATUS = {"VALIDATION_ERROR": 400, "UNAUTHORIZED": 401, "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "CONFLICT": 409}
 
 READING = ("GET", "HEAD")

@@ -10,7 +10,7 @@ from typing import Any
 from simulator.rng import COLORS, SIZES, Rng
 from simulator.systems.base import iso_milliseconds
 
-#: Sigma docs, section "Available Events".
+#: The event types (Sigma docs, section "Available Events").
 EVENTS = (
     "entity.created",
     "entity.updated",

@@ -191,7 +191,7 @@ class Sigma(SingleEntitySystem[SigmaEntity]):
         self._retire(entity, variant, change)
         return [change]
 
-    # All edits share this.
+    # Parts of several edits.
 
     @property
     def _families(self) -> Families[SigmaEntity]:

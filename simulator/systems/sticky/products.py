@@ -61,7 +61,7 @@ class Variant:
 @dataclass(slots=True, kw_only=True)
 class Product:
     id: int
-    #: "product", "Pre-built" or "Custom Built".
+    #: The kind: "product", "Pre-built" or "Custom Built".
     kind: str
     name: str
     sku: str

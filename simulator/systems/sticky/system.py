@@ -169,7 +169,7 @@ class Sticky(System):
     def delete_variants(self, at: datetime) -> list[Change]:
         return self._delete_variants(at, 2)
 
-    # All edits share this.
+    # Parts of several edits.
 
     def _pick(self, wanted: Callable[[Product], bool], at: datetime) -> Product | None:
         return self.products.pick(self.rng, wanted, at=at)
