@@ -14,6 +14,7 @@ from benchmarks import (
     against_another,
     against_dbos,
     apply,
+    browsing,
     bundles,
     copying,
     history,
@@ -42,6 +43,7 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "sending": ("The simulator as a load generator", sending.report),
     "copying": ("Everything copied into another database, and compared", copying.report),
     "searching": ("Lists and searches over a million deliveries and 200,000 rows", searching.report),
+    "browsing": ("Pages of the console over a million deliveries and 200,000 rows", browsing.report),
     "history": ("Cost of a batch with ever more deliveries that have ended", history.report),
 }
 

@@ -124,11 +124,12 @@ def running(
     database_url: str | None = None,
     tree: Path | None = None,
     config: Path | None = None,
+    command: str = "serve",
 ) -> Iterator[tuple[str, int]]:
     """One of the servers in a process of its own, on an empty database: its base URL and its process id.
 
     The database is a SQLite file in `folder`; Hookmirror takes another, if one is given that has its tables. What runs
-    is the code in `tree`, if one is given, with the settings in `config`.
+    is the code in `tree`, if one is given, with the settings in `config`, by `command` of Hookmirror's.
     """
     port = free_port()
     environment = dict(os.environ)
@@ -137,12 +138,12 @@ def running(
         if config is not None:
             # With dialects of the benchmarks' own.
             environment |= {"HOOKMIRROR_CONFIG": str(config), "PYTHONPATH": str(Path(__file__).parents[1])}
-        command = ["-m", "receiver", "serve", "--port", str(port), *arguments]
+        program = ["-m", "receiver", command, "--port", str(port), *arguments]
     else:
         environment |= {"BENCHMARK_DATABASE": f"sqlite:///{folder / 'orm.db'}"}
         factory = [] if name == "bare" else ["--factory"]
         application = f"benchmarks.servers:{name}"
-        command = [
+        program = [
             "-m",
             "uvicorn",
             application,
@@ -153,8 +154,8 @@ def running(
             "--log-level",
             "error",
         ]
-    with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, *command], env=environment, stdout=log, stderr=log, cwd=tree)
+    with (folder / f"{name}-{port}.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, *program], env=environment, stdout=log, stderr=log, cwd=tree)
     try:
         _wait_for(f"http://127.0.0.1:{port}/", process)
         yield f"http://127.0.0.1:{port}", process.pid

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, delete, func, literal, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, delete, func, literal, select
 
 from receiver.database.bulk import insert_mappings
+from receiver.database.columns import UtcDateTime
 from receiver.database.database import Database
 from receiver.database.errors import retry_transaction
 from receiver.findings.counting import KindCount, TallyKey
@@ -27,6 +28,12 @@ LONGEST_DETAIL = 200
 
 #: How many rows of hours one transaction drops.
 HOURS_AT_ONCE = 2_000
+
+#: Longer steps than a minute, and how SQLite's text of a time is made into that of a step's beginning: the characters
+#: that it keeps, and those that follow.
+_STEPS = {HOUR: (13, ":00:00.000000Z"), timedelta(minutes=10): (15, "0:00.000000Z")}
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A minute occurs twice if the clock is set back.
 _ADD = (
@@ -77,15 +84,39 @@ def of_kind(connection: Connection, source: str, kind: str, after: datetime, unt
 
 
 def by_kind(
-    connection: Connection, sources: Sequence[str], kinds: Sequence[str], after: datetime, until: datetime
+    connection: Connection,
+    sources: Sequence[str],
+    kinds: Sequence[str],
+    after: datetime,
+    until: datetime,
+    *,
+    width: timedelta,
 ) -> list[Tallied]:
-    """The minutes of these kinds from `after` on and before `until`, summed over these sources, in no order."""
-    columns = (TALLIES.c.at, TALLIES.c.kind, TALLIES.c.detail)
-    # Each source and kind is a range of the primary key.
-    wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.source.in_(sources), TALLIES.c.kind.in_(kinds))
-    found = select(*columns, func.sum(TALLIES.c.number)).where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until)
-    rows = connection.execute(found.group_by(*columns))
-    return [Tallied(at, "", kind, detail, int(number)) for at, kind, detail, number in rows]
+    """The tallies of these kinds from `after` on and before `until`, summed over these sources, in no order.
+
+    Each sums a minute, ten minutes or an hour: the longest of which `width` is a multiple.
+    """
+    step = _in_steps(connection, width)
+    found: list[Tallied] = []
+    # One query for each kind, because SQLite groups by fewer columns in half the time.
+    for kind in kinds:
+        # Each source is a range of the primary key.
+        wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.source.in_(sources), TALLIES.c.kind == kind)
+        summed = select(step, TALLIES.c.detail, func.sum(TALLIES.c.number)).group_by(step, TALLIES.c.detail)
+        rows = connection.execute(summed.where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until))
+        found += [Tallied(at, "", kind, detail, int(number)) for at, detail, number in rows]
+    return found
+
+
+def _in_steps(connection: Connection, width: timedelta) -> ColumnElement[datetime]:
+    """The beginning of the step that contains a minute: the database sums quicker than we read."""
+    step = next((step for step in _STEPS if not width % step), None)
+    if step is None:
+        return TALLIES.c.at
+    if connection.dialect.name == "postgresql":
+        return func.date_bin(step, TALLIES.c.at, _EPOCH, type_=UtcDateTime())
+    length, rest = _STEPS[step]
+    return func.substr(TALLIES.c.at, 1, length, type_=String()).concat(rest).cast(UtcDateTime())
 
 
 class SourceTotal(NamedTuple):
@@ -214,8 +245,7 @@ def _read(connection: Connection, wanted: Select[Any]) -> list[Tallied]:
 
 def beginning(moment: datetime, span: timedelta) -> datetime:
     """The beginning of the minute or hour that contains the moment."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return epoch + (moment - epoch) // span * span
+    return _EPOCH + (moment - _EPOCH) // span * span
 
 
 # ── retention ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -156,9 +156,9 @@ def test_faults_are_shown_by_source(mirror_url):
         assert error(served.get("/api/v1/faults?source=nobody")) == (400, "bad_request")
 
 
-def test_a_refusal_names_the_address_at_the_other_end_in_the_log(served: Served, capsys):
+def test_a_refusal_names_the_address_at_the_other_end_in_the_log(served: Served, capfd):
     served.post("sigma", b"{}")
-    wait_until(lambda: "peer=" in (shown := capsys.readouterr().out) and "127.0.0.1" in shown, "the line")
+    wait_until(lambda: "peer=" in (shown := capfd.readouterr().err) and "127.0.0.1" in shown, "the line")
 
 
 def test_a_finding_tells_what_else_changed_when_it_began_and_when_it_was_open_before(served: Served):

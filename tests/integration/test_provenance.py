@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from explaining import Plans, strict
 from histories import new_kit
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -467,3 +468,15 @@ def test_the_stored_row_names_its_parent_only_where_rows_go_with_one(catalog):
         row = stored_row(connection, Key(Product, "shop", "A1"))
     assert row is not None
     assert row.parent is None
+
+
+def test_what_still_waits_is_found_by_its_state_and_not_among_all_deliveries_of_the_source(tmp_path, mirror_url):
+    webhooks = Webhooks(tmp_path, {"shop": telling_shop}, database_url=strict(mirror_url))
+    try:
+        Shop(webhooks, one_by_one=True).tell("product.updated", "A1", 5, {"name": "Lamp"})
+        plans = Plans(webhooks.database, ("deliveries",))
+        why(webhooks)
+        assert plans.indexes >= {"ix_deliveries_due", "ix_deliveries_processing"}
+        assert "ix_deliveries_source" not in plans.indexes
+    finally:
+        webhooks.close()

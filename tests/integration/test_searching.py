@@ -13,6 +13,8 @@ from serving import Served, error, serving, token, wait_until
 from sqlalchemy import text
 
 from receiver.api.tokens import Scope
+from receiver.search.pages import Count, Horizon
+from receiver.search.windows import SECONDS
 
 LAMP = {"display_name": "Lamp", "product_code": "L-1"}
 
@@ -125,6 +127,22 @@ def test_what_matches_is_counted_on_request(served):
     page = fine(served.get("/api/v1/deliveries?limit=1&count=true"))
     assert page["matching"] == {"number": 5, "more": False, "says": "5"}
     assert fine(served.get("/api/v1/catalog/products?count=true&active=true"))["matching"]["more"] is False
+
+
+@pytest.mark.parametrize("path", ["deliveries", "catalog/products"])
+def test_a_count_gets_what_the_list_has_left_of_the_time_and_counts_what_is_shown_at_least(served, monkeypatch, path):
+    given: list[float] = []
+
+    def count(*_, seconds: float) -> Count:
+        given.append(seconds)
+        return Count(0, False, Horizon((1,), 500))
+
+    monkeypatch.setattr("receiver.search.deliveries.count_deliveries", count)
+    monkeypatch.setattr("receiver.search.rows.count_rows", count)
+    page = fine(served.get(f"/api/v1/{path}?limit=1&count=true"))
+    assert page["matching"] == {"number": 1, "more": True, "says": "at least 1"}
+    assert len(given) == 1
+    assert 0 <= given[0] < SECONDS
 
 
 def test_a_search_that_ends_in_time_says_how_far_back_it_was(served, monkeypatch):

@@ -33,6 +33,7 @@ def away() -> Iterator[Console]:
     yield Console(
         ConsoleParts(
             operations=operations,
+            sources=[],
             reads=reads,
             sessions=sessions,
             links=Links([SECRET_KEY]),

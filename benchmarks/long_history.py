@@ -1,0 +1,149 @@
+"""A long history: a million deliveries, 200,000 rows, 400,000 changes, and two weeks of tallies.
+
+It is written past the inbox, as it would stand there.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection, text
+
+from benchmarks import ended, load, postgresql
+from benchmarks.inboxes import SOURCE
+from receiver.database.bulk import insert_mappings
+from receiver.database.database import Database
+from receiver.database.schema import Schema
+from receiver.findings import tallies
+from receiver.findings.counting import RUNNING, WATCHED
+from receiver.findings.tables import TALLIES
+from receiver.inbox.ids import MOST_PROCESSES
+
+DELIVERIES = int(os.environ.get("BENCHMARK_DELIVERIES", "1000000"))
+ROWS = int(os.environ.get("BENCHMARK_ROWS", "200000"))
+
+#: Deliveries that wait, and those of a source that is hardly ever heard of.
+PENDING, RARE = 20_000, 5
+
+#: The product whose deliveries have bodies that can be read; the others have empty ones.
+SUBJECT = 42
+
+BEGAN = datetime.fromtimestamp(ended.FIRST / 1_000_000, UTC)
+MIDDLE = BEGAN + timedelta(microseconds=DELIVERIES // 2 * ended.BETWEEN)
+
+#: What each minute of the tallies has, of two processes: the kinds with their details.
+TALLIED = (
+    *((SOURCE, "accepted", ""), (SOURCE, "duplicate", ""), (SOURCE, "verified", "0"), (SOURCE, "lag", "")),
+    *((SOURCE, "ended", detail) for detail in ("processed/applied", "processed/stale", "ignored", "dead")),
+    *((SOURCE, "refused", "signature_wrong"), ("", RUNNING, "0.1.0 space 0123456789ab"), ("", WATCHED, "")),
+)
+PROCESSES = ("aaaaaa", "bbbbbb")
+
+#: For both databases: rows with a SKU each, some of them gone, and two changes of every row.
+FILL = (
+    "INSERT INTO products (source, external_id, active, changed_at, tie, versions, sku, name, data) "
+    "SELECT '{source}', {key}, n % 100 <> 0, moment, n % 5000 = 0, {versions}, 'SKU-' || n, 'Lamp ' || n, {data} "
+    "FROM {rows}",
+    'INSERT INTO changes ("table", source, external_id, operation, before, after, delivery_id, changed_at, '
+    "recorded_at) SELECT 'products', '{source}', {key}, 'update', '{{}}', '{{}}', "
+    "({first} + n * {between}) * {processes}, moment, moment FROM {rows}",
+)
+AGAIN = FILL[1]
+
+#: The versions of a row, up to the microsecond of its change and after it.
+VERSIONS = ('{"own": true, "at": [[', ',0,1,"active","sku","name","data"]]}')
+
+FINAL = (
+    "UPDATE deliveries SET state = 'pending', ended_at = NULL, outcome = NULL WHERE id > :pending",
+    "UPDATE deliveries SET source = 'rare' WHERE id <= :rare",
+    "UPDATE dedup_keys SET source = 'rare' WHERE delivery_id <= :rare",
+)
+
+
+@contextmanager
+def _file() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{Path(folder) / 'hookmirror.db'}"
+        with closing(Database(url)) as database:
+            Schema(database).upgrade()
+        yield url
+
+
+def fill(url: str) -> None:
+    """Write the history into a database that is empty and has its tables."""
+    ended.fill(url, DELIVERIES)
+    with closing(Database(url)) as database:
+        last = (ended.FIRST + DELIVERIES * ended.BETWEEN) * MOST_PROCESSES
+        bounds = {
+            "pending": last - PENDING * ended.BETWEEN * MOST_PROCESSES,
+            "rare": (ended.FIRST + RARE * ended.BETWEEN) * MOST_PROCESSES,
+        }
+        with database.write() as connection:
+            for statement in (*FILL, AGAIN):
+                connection.execute(text(statement.format(**_forms(database))))
+            for statement in FINAL:
+                known = {name: bound for name, bound in bounds.items() if f":{name}" in statement}
+                connection.execute(text(statement), known)
+            _write_bodies(connection)
+            _tally(connection)
+        if database.is_postgresql:
+            with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                connection.execute(text("VACUUM ANALYZE"))
+
+
+def _forms(database: Database) -> dict[str, object]:
+    """What the two databases write differently: how to count, and a time that grows with the count."""
+    shared: dict[str, object] = {
+        "source": SOURCE,
+        "first": ended.FIRST,
+        "between": ended.BETWEEN,
+        "processes": MOST_PROCESSES,
+    }
+    seconds = f"{ended.FIRST // 1_000_000} + n * 2"
+    shared["versions"] = f"'{VERSIONS[0]}' || (({seconds}) * 1000000) || '{VERSIONS[1]}'"
+    if database.is_postgresql:
+        moment = f"to_timestamp({seconds}) AS moment"
+        rows = f"(SELECT n, {moment} FROM generate_series(0::bigint, {ROWS - 1}) AS n) AS numbers"
+        return {
+            **shared,
+            "key": "'P' || lpad(n::text, greatest(5, length(n::text)), '0')",
+            "data": "'\"' || repeat('x', 300) || '\"'",
+            "rows": rows,
+        }
+    moment = f"strftime('%Y-%m-%dT%H:%M:%S', {seconds}, 'unixepoch') || '.000000Z' AS moment"
+    counted = f"WITH RECURSIVE count(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM count WHERE n + 1 < {ROWS})"
+    rows = f"({counted} SELECT n, {moment} FROM count)"
+    return {**shared, "key": "printf('P%05d', n)", "data": "printf('\"%.300c\"', 'x')", "rows": rows}
+
+
+def _write_bodies(connection: Connection) -> None:
+    """Give the deliveries about one product bodies that can be read: its page looks into them."""
+    change = text("UPDATE bodies SET body = :body WHERE delivery_id = :id")
+    for number in range(SUBJECT, DELIVERIES, load.PRODUCTS):
+        identity = (ended.FIRST + number * ended.BETWEEN) * MOST_PROCESSES
+        connection.execute(change, {"body": load.body(number), "id": identity})
+
+
+def _tally(connection: Connection) -> None:
+    newest = tallies.beginning(datetime.now(UTC), tallies.MINUTE)
+    for process in PROCESSES:
+        for source, kind, detail in TALLIED:
+            about = {"span": 60, "source": source, "kind": kind, "detail": detail, "process": process}
+            minutes = range(tallies.MINUTES_KEPT // tallies.MINUTE)
+            rows = [{**about, "at": newest - n * tallies.MINUTE, "number": 60, "amount": 1.0} for n in minutes]
+            insert_mappings(connection, TALLIES, rows)
+
+
+def filled() -> Iterator[tuple[str, str, float]]:
+    """The history on either database: its name, the URL, and the seconds that filling it took."""
+    for name, lend in (("SQLite", _file), ("PostgreSQL", postgresql.fresh_database)):
+        with lend() as url:
+            began = time.perf_counter()
+            fill(url)
+            yield name, url, time.perf_counter() - began
