@@ -429,7 +429,7 @@ def test_a_variant_is_asked_for_by_its_record():
 
     (row,) = ask(answer, Wanted(Variant, "v", parent="e1"))
     assert (asked, row.columns["parent"]) == (["/records/e1/variants/v"], "e1")
-    with pytest.raises(ApiError, match="by its record, and the mirror knows none"):
+    with pytest.raises(ApiError, match="by its record, and the mirror has no record"):
         ask(answer, Wanted(Variant, "v"))
 
 
