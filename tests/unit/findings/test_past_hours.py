@@ -1,4 +1,4 @@
-"""Past hours: the same sums as the tallies say, of which those that cannot change are read once."""
+"""Past hours: the same sums as the tallies give, and those that cannot change are read only once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def hours(past: PastHours, database: Database, now: datetime, first: datetime = 
     return {each.at: each.number for each in found}
 
 
-def test_minutes_are_summed_by_the_hour_and_each_hour_is_there_once(database):
+def test_minutes_are_summed_by_the_hour_without_repeating_an_hour(database):
     for minutes in (1, 59, 61, 300):
         add(database, NOON - timedelta(minutes=minutes), 2)
     expected = {NOON - HOUR: 4, NOON - 2 * HOUR: 2, NOON - 5 * HOUR: 2}
@@ -45,7 +45,7 @@ def test_minutes_are_summed_by_the_hour_and_each_hour_is_there_once(database):
     assert hours(past, database, NOON) == expected
 
 
-def test_what_comes_into_the_newest_hours_is_seen_and_a_settled_hour_is_not_read_again(database):
+def test_new_tallies_of_the_newest_hours_are_seen_and_a_settled_hour_is_not_read_again(database):
     past = PastHours()
     add(database, NOON - timedelta(minutes=90))
     add(database, NOON - timedelta(minutes=1))
@@ -62,14 +62,14 @@ def test_an_earlier_beginning_than_before_is_read_from_the_tallies(database):
     assert hours(past, database, NOON) == {NOON - 20 * HOUR: 1}
 
 
-def test_after_a_longer_pause_than_the_chart_nothing_of_it_is_left(database):
+def test_after_a_pause_longer_than_the_chart_no_past_hour_is_kept(database):
     past = PastHours()
     add(database, NOON - HOUR)
     assert hours(past, database, NOON)
     assert hours(past, database, NOON + 9 * DAY, NOON + 2 * DAY) == {}
 
 
-def test_only_so_many_charts_are_kept(database):
+def test_a_bounded_number_of_charts_is_kept(database):
     past = PastHours()
     with database.read() as connection:
         for number in range(MOST_CHARTS + 5):
