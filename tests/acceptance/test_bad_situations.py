@@ -331,7 +331,7 @@ SITUATIONS: dict[str, Situation] = {
     "reconciling with an API that is away": (
         instead('[sources.sigma]\nsecrets = ["x"]\napi_key = "x"\napi_url = "http://127.0.0.1:1"', log="error"),
         ("reconcile", "sigma"),
-        "cannot be reached: ConnectError. Tried for a while; run this again later.",
+        "cannot be reached: ConnectError. Repeated attempts failed: run this again later.",
     ),
 }
 
