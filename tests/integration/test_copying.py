@@ -397,9 +397,7 @@ def stray(histories, new_url):
 
 
 def test_a_mirror_table_of_a_missing_package_is_left_out_only_on_request(stray, new_url):
-    with pytest.raises(
-        CopyError, match=r"FROM has shelves, which no installed package declares.*--without shelves"
-    ):
+    with pytest.raises(CopyError, match=r"FROM has shelves, which no installed package declares.*--without shelves"):
         copy(stray, new_url("sqlite"))
     report = copy(stray, new_url("sqlite"), without=["shelves"])
     assert (report.same, report.left_out) == (True, ["notes", "shelves"])
