@@ -12,11 +12,11 @@ from receiver.schemas import Shape
 from receiver.search.pages import MOST_COUNTED, Count
 from receiver.search.windows import SECONDS
 
-LookedAt = Annotated[int, Meta(description="How many rows were examined.")]
+LookedAt = Annotated[int, Meta(description="The number of examined rows.")]
 
-HORIZON = "Only if the time ended before all rows were examined: how far the search got. `next` continues there."
+HORIZON = "Only if the time ended before all rows were examined: the place that was reached. `next` continues there."
 
-MATCHING = "Only with `count`: how many items match, on all pages."
+MATCHING = "Only with `count`: the number of items that match, on all pages."
 
 NEXT = "The `cursor` of the next page; null on the last one."
 

@@ -67,7 +67,7 @@ def test_the_command_reports_its_guesses_and_what_it_could_not_guess(tmp_path):
     done = hookmirror(tmp_path, "kiln", "--from", "captured.json")
     assert done.returncode == 0, done.stderr
     assert "event type: `what` (item.updated)" in done.stdout
-    assert "Not known from it:" in done.stdout
+    assert "The webhook does not show:" in done.stdout
     assert "[sources.kiln]" in done.stdout
 
 
@@ -108,8 +108,8 @@ def test_without_a_capture_an_invented_webhook_is_the_example():
         ("class", "small letter"),
         ("json", "installed module json"),
         ("httpx", "installed module httpx"),
-        ("handlers", "a meaning of its own"),
-        ("read", "a meaning of its own"),
+        ("handlers", "a special meaning"),
+        ("read", "a special meaning"),
         ("sigma", "installed dialect sigma"),
     ],
 )
