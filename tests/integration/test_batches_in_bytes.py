@@ -43,6 +43,16 @@ def test_small_bodies_are_claimed_by_their_number_as_before(kit):
         assert [worker.work() for _ in range(3)] == [5, 2, 0]
 
 
+@pytest.fixture
+def _quick_collections():
+    """Collections of garbage look at what the test makes alone, not at all that was imported before."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("_quick_collections")
 def test_only_a_portion_of_a_batch_is_parsed_at_once_and_what_is_settled_is_let_go(shop, kit, monkeypatch):
     monkeypatch.setattr(reading, "PORTION_BYTES", 100 * KILOBYTE)
     alive: list[Any] = []

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
+from users_pytest import USERS_PYTEST
+from waiting import TIMEOUT
 
 SETTINGS = """
 secret_key = "secret-key-of-these-tests-only"
@@ -29,15 +32,21 @@ def read(body: dict) -> Envelope:
 """
 
 
-def doctor(folder: Path, *dialects: str) -> str:
-    """What `hookmirror doctor` says where these dialects are set."""
+#: Names of packages of ours.
+OURS = ("handlers", "receiver", "simulator", "vendors")
+
+
+def settled(folder: Path, *dialects: str) -> dict[str, str]:
+    """The environment of a command with settings in the folder, where these dialects are set."""
     settings = folder / "hookmirror.toml"
     settings.write_text(SETTINGS.format(dialects=", ".join(f'"{each}"' for each in dialects)))
-    command = Path(sys.executable).with_name("hookmirror")
-    environment = {**os.environ, "HOOKMIRROR_CONFIG": str(settings)}
-    return subprocess.run(
-        [command, "doctor"], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
-    ).stdout
+    return {**os.environ, "HOOKMIRROR_CONFIG": str(settings)}
+
+
+def doctor(folder: Path, *dialects: str) -> str:
+    """What `hookmirror doctor` says where these dialects are set."""
+    with Forked(["doctor"], folder, settled(folder, *dialects)) as command:
+        return command.communicate(TIMEOUT)[0]
 
 
 def package(folder: Path, name: str) -> None:
@@ -46,13 +55,26 @@ def package(folder: Path, name: str) -> None:
     (folder / name / "mine.py").write_text(DIALECT)
 
 
-@pytest.mark.parametrize("name", ["handlers", "receiver", "simulator", "vendors"])
-def test_a_folder_with_the_name_of_a_package_of_ours_breaks_nothing_and_is_told(tmp_path, name):
-    package(tmp_path, name)
-    said = doctor(tmp_path)
-    assert "dialects iimmpact, indexed, sigma, sticky" in said
-    assert f"LOOK wiring: The name '{name}' is taken by a package of Hookmirror's own" in said
-    assert "MEND wiring" not in said
+@pytest.fixture(scope="module")
+def beside_all(tmp_path_factory) -> str:
+    """What the installed `hookmirror doctor` says in a folder with packages of all these names.
+
+    It is started as a user starts it, since what it imports first is what this is about.
+    """
+    folder = tmp_path_factory.mktemp("beside")
+    for name in OURS:
+        package(folder, name)
+    command = Path(sys.executable).with_name("hookmirror")
+    return subprocess.run(
+        [command, "doctor"], cwd=folder, env=settled(folder), capture_output=True, text=True, check=False, timeout=60
+    ).stdout
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_folder_with_the_name_of_a_package_of_ours_breaks_nothing_and_is_told(beside_all, name):
+    assert "dialects iimmpact, indexed, sigma, sticky" in beside_all
+    assert f"LOOK wiring: The name '{name}' is taken by a package of Hookmirror's own" in beside_all
+    assert "MEND wiring" not in beside_all
 
 
 def test_a_dialect_in_such_a_folder_is_refused_with_the_name_that_is_taken(tmp_path):
@@ -97,7 +119,7 @@ def test_a_pytest_run_in_such_a_folder_uses_our_packages(tmp_path):
         "    assert webhooks.source('sigma').dialect.name == 'sigma'\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_ours.py")],
+        [*USERS_PYTEST, str(tmp_path / "test_ours.py")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
