@@ -52,24 +52,24 @@ DOCS = ROOT / "docs"
 #: Every page, by its path from the root.
 PAGES = {str(path.relative_to(ROOT)): path for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]}
 
-#: The words of the project, one per concept: each has its own entry in the glossary.
+#: The words of the project, one for each concept. Each has an entry of its own in the glossary.
 WORDS = [
     *("dialect", "source", "event", "event type", "body", "envelope", "data", "delivery", "duplicate", "verify"),
     *("accept", "ack", "claim", "lease", "attempt", "handler", "hydrate", "mirror", "upsert", "deactivate"),
     *("tombstone", "stale", "reconcile", "replay", "change feed"),
 ]
 
-#: Names that look like metrics and are the test kit's.
+#: Names of the test kit that look like metrics.
 TEST_KIT_NAMES = {"hookmirror_dialects", "hookmirror_database_url"}
 
-#: And the role that owns the tables, in the examples.
+#: A role of the examples, which owns the tables.
 ROLES = {"hookmirror_owner"}
 
-#: Seconds that a server of the README may take to start.
+#: Most seconds for the server of the README's example to start.
 TIMEOUT = 30
 
 
-#: The dialects that come along without being announced, as the settings name them.
+#: The ready dialects, which no entry point announces, as the settings name them.
 READY_DIALECTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"][
     "hookmirror_dialects"
 ]
@@ -87,13 +87,13 @@ ARCHITECTURE, TESTING = (text_of(f"docs/{name}.md") for name in ("architecture",
 
 
 def table_rows(text: str) -> list[list[str]]:
-    """The rows of every table, their cells stripped of blanks."""
+    """Return the rows of every table, with blanks around their cells removed."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line[1:].rstrip("|").split("|")] for line in lines]
 
 
 def row_of(text: str, first: str) -> list[str]:
-    """The one table row that begins with this name."""
+    """Return the only table row that begins with this name."""
     found = [row for row in table_rows(text) if row[0].strip() == f"`{first}`"]
     assert len(found) == 1, f"{first} needs exactly one row in a table, and has {len(found)}"
     return found[0]
@@ -114,7 +114,7 @@ def test_every_setting_is_documented_with_its_variable_and_default(name: str) ->
 
 
 def shown_range(field: FieldInfo) -> str:
-    """What a number may be, as the table of settings says it; empty where nothing bounds it."""
+    """Write a number's range as the table of settings does; empty for a setting without bounds."""
     bounds = {type(bound).__name__: bound for bound in field.metadata}
     most = f"{bounds['Le'].le:,}" if "Le" in bounds else None
     if "Gt" in bounds:
@@ -149,7 +149,7 @@ def test_no_page_names_a_variable_that_does_not_exist(page: str) -> None:
 
 @cache
 def commands() -> dict[str, click.Command]:
-    """The commands of `hookmirror` by name, those of entry points included."""
+    """Return the commands of `hookmirror` by name, including those of entry points."""
     whole = typer.Typer(add_completion=False)
     whole.registered_commands = [*cli.app.registered_commands]
     for point in entry_points(group=cli.COMMAND_ENTRY_POINTS):
@@ -195,10 +195,10 @@ def test_no_page_names_a_command_or_an_option_that_does_not_exist(page: str) -> 
 
 
 def command_lines(text: str) -> list[str]:
-    """What the text shows of `hookmirror`: in code, and in the lines of shell examples, `$(…)` included."""
+    """Find the commands `hookmirror …` that the text shows: in code, and in shell examples, including `$(…)`."""
     in_line = re.findall(r"(?<!`)`(hookmirror [^`]+)`(?!`)", without_blocks(text))
     in_blocks = [line for block in blocks_in(text) if block.language == "sh" for line in block.text.splitlines()]
-    # Up to the bracket that ends a `$(…)`, or to a comment; but not inside quotes.
+    # Read to a comment or to the bracket that ends a `$(…)`, but not inside quotes.
     found = [
         part for line in in_blocks for part in re.findall(r"(?:^|[(;&]\s*)(hookmirror(?: '[^']*'| [^)#;&' ]+)*)", line)
     ]
@@ -233,7 +233,7 @@ def test_the_glossary_has_one_entry_for_a_word() -> None:
 
 
 def error_codes() -> set[str]:
-    """Every code that the source can answer with: those of error classes, and those given where they are raised."""
+    """Return every error code in the source: those of error classes, and those given where an error is raised."""
     return {code for path in (ROOT / "receiver").rglob("*.py") for code in _codes(ast.parse(path.read_text("utf-8")))}
 
 
@@ -300,7 +300,7 @@ def test_every_address_of_the_api_is_documented_and_no_other(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_page_sends_to_an_address_of_the_api_that_does_not_exist(page: str) -> None:
+def test_no_page_names_an_address_of_the_api_that_does_not_exist(page: str) -> None:
     addresses = [path for _, path in re.findall(r"`(GET|POST) (/[^`?]*)`", API)] + ["/hooks"]
     known = [re.sub(r"\\{\w+\\}", "[^`?/]+", re.escape(path)) for path in addresses]
     for path in re.findall(r"(?:GET |POST |127\.0\.0\.1:8000)(/[^`?\s\"]+)", text_of(page)):
@@ -335,7 +335,7 @@ def test_every_verb_of_the_test_kit_is_documented(name: str) -> None:
     assert f"webhooks.{name}(" in without_blocks(TESTING) or name == "close"
 
 
-def test_the_rule_for_fixtures_is_documented_and_ours_keep_it() -> None:
+def test_the_rule_for_fixtures_is_documented_and_our_fixtures_follow_it() -> None:
     assert "`<dialect>/<event type>[.<variant>].json`" in TESTING
     assert f"`{EXPECTED}`" in TESTING
     dialects = find_dialects(READY_DIALECTS, beside=ROOT)
@@ -355,7 +355,7 @@ def test_the_rule_for_fixtures_is_documented_and_ours_keep_it() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_between_pages_lead_somewhere(page: str) -> None:
+def test_links_between_pages_have_a_target(page: str) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(text_of(page))):
         if urlsplit(target).scheme:
             continue
@@ -367,14 +367,14 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors that headings get: lower case, without punctuation, blanks as hyphens."""
+    """Return the anchors of the headings: lower case, without punctuation, hyphens for blanks."""
     headings = re.findall(r"^#+ (.+)$", without_blocks(text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_says_payload(page: str) -> None:
-    # But for the name that some senders give to a field of a form.
+    # Some senders use this word as the name of a form's field.
     said = text_of(page).lower().replace('form="payload"', "")
     assert "payload" not in said, "say body, data or event"
 
@@ -401,14 +401,14 @@ def test_every_bad_input_of_a_dialect_has_its_answer_and_its_test() -> None:
         assert "`tests/" in row[2], f"{row[0]} has no test"
 
 
-def test_the_path_of_a_webhook_names_places_that_exist() -> None:
+def test_the_path_of_a_webhook_names_modules_that_exist() -> None:
     table = ARCHITECTURE.partition("| step | in `receiver` |")[2].partition("\n\n")[0]
     places = [name for row in table_rows(table)[1:] for name in re.findall(r"`([\w/.]+)`", row[1])]
     assert len(places) >= 9
     assert [name for name in places if not (ROOT / "receiver" / name).exists()] == []
 
 
-#: In text: a name in quotes is a part of a path that is put together.
+#: Names of pages in text. A name in quotes is only a part of a path.
 PAGE_NAMES = re.compile(r"(?<![\w./\"-])(?:docs/decisions/\d{4}|(?:docs/)?(?:senders/)?[\w-]+\.md\b)")
 
 
@@ -451,7 +451,7 @@ class Block:
 
     language: str
     text: str
-    #: The file that it is, from its first line or from a comment above it.
+    #: The block's file, named in its first line or in a comment above it.
     file: str | None
 
 
@@ -476,7 +476,7 @@ def without_blocks(text: str) -> str:
 
 
 def written(page: str, folder: Path) -> list[Path]:
-    """The files of a page's examples, in this folder."""
+    """Write the files of a page's examples into this folder, and return them."""
     found = []
     for block in blocks_in(text_of(page)):
         if block.file is not None:
@@ -489,7 +489,7 @@ def written(page: str, folder: Path) -> list[Path]:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This one, with these settings and no others; our commands first on the path."""
+    """Return this process's environment with these settings and no others; our commands come first in the path."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith((VARIABLE_PREFIX, "PYTEST_", "COV_"))
     }
@@ -498,7 +498,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def run(folder: Path, *command: str, **settings: str) -> str:
-    """What the command prints. Fails if it fails."""
+    """Run a command that must succeed, and return its output."""
     done = subprocess.run(
         command, cwd=folder, env=environment(**settings), capture_output=True, text=True, timeout=120, check=False
     )
@@ -506,7 +506,7 @@ def run(folder: Path, *command: str, **settings: str) -> str:
     return done.stdout
 
 
-#: Pages whose Python another test runs, with what it needs around it.
+#: Pages whose Python is run by another test, which sets up what it needs.
 RUN_ELSEWHERE = {"docs/simulator.md": ROOT / "tests" / "unit" / "simulator" / "test_simulator_testing.py"}
 
 WITH_PYTHON = {page for page in PAGES if any(block.language == "python" for block in blocks_in(text_of(page)))}
@@ -515,12 +515,12 @@ SETTINGS_PAGES = [page for page in PAGES if any(block.file == "hookmirror.toml" 
 
 
 @pytest.mark.parametrize("page", RUN_ELSEWHERE)
-def test_python_that_is_run_elsewhere_is(page: str) -> None:
+def test_python_left_out_here_is_run_by_another_test(page: str) -> None:
     assert Path(page).name in RUN_ELSEWHERE[page].read_text("utf-8")
 
 
 @pytest.mark.parametrize("page", sorted(PAGES.keys() - RUN_ELSEWHERE.keys()))
-def test_every_example_says_what_file_it_is(page: str) -> None:
+def test_every_example_names_its_file(page: str) -> None:
     for block in blocks_in(text_of(page)):
         assert block.file or block.language in ("", "sh"), f"a {block.language} block in {page} has no file name"
 
@@ -536,7 +536,7 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
         if path not in tests and path.stem not in imported:
             run(tmp_path, sys.executable, path.name)
     if tests:
-        # As a user would, so without the settings of this repository; warnings are still errors.
+        # Run the tests as a user would, without the settings of this repository. Warnings are still errors.
         printed = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
         assert " passed" in printed
         assert "skipped" not in printed
@@ -596,7 +596,7 @@ def test_the_two_minutes_of_the_readme_work_as_written(tmp_path: Path) -> None:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], headers: dict[str, str] | None = None) -> None:
-    """Until this URL answers with 200."""
+    """Wait until this URL answers with 200."""
     end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         assert process.poll() is None, "the server has ended"

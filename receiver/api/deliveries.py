@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
@@ -12,7 +13,7 @@ from receiver.api.actions import IDEMPOTENCY_KEY, WHY, asked_by
 from receiver.api.delivery_shapes import Delivery, WholeDelivery, show_delivery, show_whole_delivery
 from receiver.api.lookup import Lookup
 from receiver.api.operations import Operation, Parameter, Question
-from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, show_count
+from receiver.api.pages import HORIZON, MATCHING, NEXT, LookedAt, Matching, count_beside
 from receiver.api.parameters import COUNT, CURSOR, LIMIT, SOURCE, flag, moment, one_of, plain_text
 from receiver.api.tokens import Scope
 from receiver.errors import BadRequest, BodyExpired, KeyUsed, NotEnded, NotFound, NotWaiting, ReasonWanted, Unavailable
@@ -27,7 +28,7 @@ from receiver.search import deliveries
 from receiver.search.arguments import LONGEST_ENTITY, is_id
 from receiver.search.deliveries import KeptDelivery
 from receiver.search.filters import DeliveryFilter
-from receiver.search.pages import Horizon
+from receiver.search.pages import Count, Horizon
 
 #: The most deliveries that one request names one by one.
 MOST_NAMED = 200
@@ -211,12 +212,17 @@ class Deliveries:
         wanted = wanted_of(asked, self._lookup, REASON)
         listed = self._lookup.listed_in("deliveries", wanted)
         bounds = self._lookup.bounds(self._lookup.cursors.read(listed, asked[CURSOR]), asked[LIMIT])
-        page = deliveries.list_deliveries(self._lookup.database, wanted, show_delivery, bounds)
+        database, began = self._lookup.database, time.monotonic()
+        page = deliveries.list_deliveries(database, wanted, show_delivery, bounds)
+
+        def count(seconds: float) -> Count:
+            return deliveries.count_deliveries(database, wanted, seconds=seconds)
+
         return DeliveryPage(
             page.items,
             self._lookup.cursors.write(listed, page.next),
             UNSET if page.horizon is None else _show_horizon(page.horizon),
-            show_count(deliveries.count_deliveries(self._lookup.database, wanted)) if asked[COUNT] else UNSET,
+            count_beside(len(page.items), count, began=began) if asked[COUNT] else UNSET,
         )
 
     def show(self, asked: Question) -> WholeDelivery:

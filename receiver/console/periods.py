@@ -37,6 +37,9 @@ PERIOD: Parameter[Period] = Parameter(
     "period", {"type": "string", "enum": [*map(str, Period)]}, "How far back.", one_of(Period, "period"), Period.HOUR
 )
 
+#: The kinds of tallies behind it.
+CHARTED_KINDS = ("ended", "refused")
+
 #: What the chart shows, from the bottom up; the first three are states in which deliveries ended.
 CHARTED = ("processed", "ignored", "dead", "refused")
 
@@ -64,7 +67,10 @@ def charted(visit: Visit, sources: Sequence[str], *, only: str | None = None, ti
     length, width = PERIODS[period]
     first = tallies.beginning(visit.now - length, width) + width
     with visit.database.read() as connection:
-        counted = tallies.by_kind(connection, sources, ("ended", "refused"), first, visit.now, width=width)
+        if width % tallies.HOUR:
+            counted = tallies.by_kind(connection, sources, CHARTED_KINDS, first, visit.now, width=width)
+        else:
+            counted = visit.past_hours.by_kind(connection, sources, CHARTED_KINDS, first, visit.now)
         ran = tallies.details(connection, "", RUNNING, first - width, visit.now)
     numbers: dict[tuple[datetime, str], int] = {}
     for each in counted:

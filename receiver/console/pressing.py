@@ -12,7 +12,6 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.api.operations import Operation
 from receiver.api.tokens import Scope
 from receiver.console import forms
 from receiver.console.answers import Addresses, page_answer, redirect
@@ -22,7 +21,7 @@ from receiver.console.guests import Guests
 from receiver.console.page import Button, filled
 from receiver.console.page_reads import PageReads
 from receiver.console.rendering import new_key
-from receiver.console.visit import Visit
+from receiver.console.visit import Visit, VisitedParts
 from receiver.errors import BadRequest, Forbidden, NotAuthorized, Refused
 from receiver.sessions.roles import Guest, Role
 from receiver.sessions.sessions import Sessions
@@ -33,10 +32,9 @@ KEY_FIELD = "idempotency_key"
 class Pressing:
     """Shows the forms of buttons, and does what they say."""
 
-    def __init__(
-        self, operations: Mapping[str, Operation], sessions: Sessions, guests: Guests, reads: PageReads
-    ) -> None:
-        self._operations = operations
+    def __init__(self, parts: VisitedParts, sessions: Sessions, guests: Guests, reads: PageReads) -> None:
+        self._parts = parts
+        self._operations = parts.operations
         self._sessions = sessions
         self._guests = guests
         self._reads = reads
@@ -90,8 +88,7 @@ class Pressing:
         if token is not None and not self._sessions.is_form_token(token, self._guests.bound_to(guest)):
             raise Forbidden("This form is not of your session, so nothing was done: load the page, and press again.")
         return Visit(
-            self._operations,
-            self._sessions.database,
+            self._parts,
             guest,
             to=Addresses(request).to,
             path=request.path_params,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -45,7 +45,7 @@ from receiver.console.pressing import Pressing
 from receiver.console.rendering import compile_templates
 from receiver.console.sign_in import SignIn
 from receiver.console.static_files import static_files
-from receiver.console.visit import Visit
+from receiver.console.visit import Visit, VisitedParts
 from receiver.errors import BadRequest, NotAuthorized, NotFound, Refused, Unavailable
 from receiver.sessions.links import Links
 from receiver.sessions.sessions import Sessions
@@ -65,6 +65,8 @@ class ConsoleParts:
 
     #: Of the API, by name.
     operations: Mapping[str, Operation]
+    #: The names of the sources in the settings.
+    sources: Sequence[str]
     #: Those of the API: pages are read in the same turns.
     reads: Reads
     sessions: Sessions
@@ -80,9 +82,15 @@ class Console:
         self._parts = parts
         self._hosts = parts.settings.console_host_names
         self._guests = Guests(parts.sessions, parts.settings)
+        self._visited = VisitedParts(
+            operations=parts.operations,
+            database=parts.sessions.database,
+            sources=parts.sources,
+            hides_bodies=parts.settings.console_hide_bodies,
+        )
         self._reads = PageReads(parts.reads, key_of=self._guests.key_of)
         self._sign_in = SignIn(parts.sessions, parts.links, self._guests, self._reads)
-        self._pressing = Pressing(parts.operations, parts.sessions, self._guests, self._reads)
+        self._pressing = Pressing(self._visited, parts.sessions, self._guests, self._reads)
         self.live = Live(parts.sessions.database, parts.reads, most=parts.settings.console_streams)
         routes = [
             Address(CONSOLE_PATH + path, self._guarded(handler), methods=[method])
@@ -174,14 +182,12 @@ class Console:
         if guest is None:
             raise NotAuthorized("You are not signed in.")
         visit = Visit(
-            self._parts.operations,
-            self._parts.sessions.database,
+            self._visited,
             guest,
             to=Addresses(request).to,
             path=request.path_params,
             query=_query_of(request),
             now=now,
-            hides_bodies=self._parts.settings.console_hide_bodies,
         )
         own = {parameter.name for parameter in (*self._parts.operations[page.operation].query, *page.parameters)}
         visit.refuse_unknown(frozenset((own | {DONE}) - {*page.leaves_out, *dict(page.given)}))

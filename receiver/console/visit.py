@@ -5,7 +5,8 @@ Pages ask the operations of the API, in the same process, so that both find, ref
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
@@ -17,6 +18,7 @@ from receiver.api.operations import Operation, Parameter, Question
 from receiver.codec import encode, storable
 from receiver.database.database import Database
 from receiver.errors import BadRequest
+from receiver.findings.past_hours import PastHours
 from receiver.runs.actions import By, Via
 from receiver.sessions.roles import Guest, Role
 
@@ -33,32 +35,46 @@ class MakeAddress(Protocol):
         """The address of a path below the console, its `{names}` filled with the parts and the query behind it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitedParts:
+    """The parts of a process that every visit needs."""
+
+    #: Of the API, by name.
+    operations: Mapping[str, Operation]
+    #: Over the connections of the reads.
+    database: Database
+    #: The names of the sources in the settings.
+    sources: Sequence[str]
+    hides_bodies: bool
+    #: The hours of the database's charts.
+    past_hours: PastHours = field(default_factory=PastHours)
+
+
 class Visit:
     """One request for a page or by a button."""
 
     def __init__(
         self,
-        operations: Mapping[str, Operation],
-        database: Database,
+        parts: VisitedParts,
         guest: Guest,
         *,
         to: MakeAddress,
         path: Mapping[str, str],
         query: Mapping[str, str],
         now: datetime,
-        hides_bodies: bool = False,
     ) -> None:
         """`path` are the parts of the address, `query` the filters; fields of a form that were left empty are none."""
-        self.operations = operations
-        #: Over the connections of the reads.
-        self.database = database
+        self.operations = parts.operations
+        self.database = parts.database
+        self.sources = sorted(parts.sources)
+        self.past_hours = parts.past_hours
         #: Makes the address of a path below the console.
         self.to = to
         self.guest = guest
         self.path = dict(path)
         self.query = {name: storable(text) for name, text in query.items() if text.strip()}
         self.now = now
-        self._hides_bodies = hides_bodies
+        self._hides_bodies = parts.hides_bodies
 
     @property
     def is_operator(self) -> bool:

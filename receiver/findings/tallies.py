@@ -96,12 +96,16 @@ def by_kind(
 
     Each sums a minute, ten minutes or an hour: the longest of which `width` is a multiple.
     """
-    columns = (_in_steps(connection, width), TALLIES.c.kind, TALLIES.c.detail)
-    # Each source and kind is a range of the primary key.
-    wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.source.in_(sources), TALLIES.c.kind.in_(kinds))
-    found = select(*columns, func.sum(TALLIES.c.number)).where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until)
-    rows = connection.execute(found.group_by(*columns))
-    return [Tallied(at, "", kind, detail, int(number)) for at, kind, detail, number in rows]
+    step = _in_steps(connection, width)
+    found: list[Tallied] = []
+    # One query for each kind, because SQLite groups by fewer columns in half the time.
+    for kind in kinds:
+        # Each source is a range of the primary key.
+        wanted = (TALLIES.c.span == int(MINUTE.total_seconds()), TALLIES.c.source.in_(sources), TALLIES.c.kind == kind)
+        summed = select(step, TALLIES.c.detail, func.sum(TALLIES.c.number)).group_by(step, TALLIES.c.detail)
+        rows = connection.execute(summed.where(*wanted, TALLIES.c.at >= after, TALLIES.c.at < until))
+        found += [Tallied(at, "", kind, detail, int(number)) for at, detail, number in rows]
+    return found
 
 
 def _in_steps(connection: Connection, width: timedelta) -> ColumnElement[datetime]:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Row, Select, Text, bindparam, func, select, text
 
 from receiver.database.columns import Many, among
-from receiver.inbox.tables import BODY_ID, BODY_SIZE, DELIVERIES, IDS, ROUNDS, State, in_state
+from receiver.inbox.tables import BODY_ID, BODY_SIZE, DELIVERIES, IDS, OF_SOURCES, ROUNDS, State, in_state
 from receiver.mirror.changes import CHANGES
 from receiver.mirror.rows import Key, sql_table
 from receiver.provenance.stored import StoredRow
@@ -109,7 +109,7 @@ def _parents(row: StoredRow, changes: Iterable[Row[Any]]) -> list[str]:
 
 
 def _not_ended(connection: Connection, source: str, names: Sequence[str]) -> list[Row[Any]]:
-    given = {"source": source, "names": list(names), "limit": MOST_CANDIDATES}
+    given = {"sources": [source], "names": list(names), "limit": MOST_CANDIDATES}
     return [row for waiting in _WAITING for row in connection.execute(waiting, given)]
 
 
@@ -152,7 +152,7 @@ _ABOUT = (
 
 def _about_in(state: State) -> Select[Any]:
     named = among(DELIVERIES.c.entity_id, bindparam("names", type_=Many(Text)))
-    waiting = select(*_COLUMNS).where(in_state(state), DELIVERIES.c.source == bindparam("source"), named)
+    waiting = select(*_COLUMNS).where(in_state(state), OF_SOURCES, named)
     return waiting.limit(bindparam("limit"))
 
 

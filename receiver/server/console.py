@@ -25,6 +25,7 @@ def new_console(settings: Settings, api: Api, served: ServedParts) -> Console:
     return Console(
         ConsoleParts(
             operations={operation.name: operation for operation in api.operations},
+            sources=list(settings.sources),
             reads=served.reads,
             sessions=sessions,
             links=Links(keys),

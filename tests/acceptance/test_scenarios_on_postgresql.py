@@ -1,4 +1,4 @@
-"""The hardest scenario once more, played by the four systems against a receiver on PostgreSQL."""
+"""The hardest scenario, played by the four systems against a receiver on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_mirror_converges(outcomes, account):
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)
-def test_what_was_acked_is_kept_once_and_processed(outcomes, account):
+def test_acked_deliveries_are_kept_once_and_processed(outcomes, account):
     found = outcomes[account]
     assert found.log.kept <= {delivery["id"] for delivery in found.deliveries}
     assert Counter(delivery["state"] for delivery in found.deliveries) == {"processed": len(found.deliveries)}

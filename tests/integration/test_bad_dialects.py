@@ -1,4 +1,4 @@
-"""What a dialect of somebody else's does wrong, and what its sender's keys do: each has its answer."""
+"""Mistakes of a user's dialect, and of the keys of its sender: each has its answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver.verify import key_sets
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
-#: What the envelope function returns next.
+#: The next result of the envelope function.
 MAKE: list[Any] = [None]
 
 wrong = Dialect("wrong", verify=senders.GitHub())
@@ -38,7 +38,7 @@ def envelope(**parts: Any) -> Envelope:
 
 
 class Endless(list):
-    """Says that it is a list, and has no end."""
+    """A list without an end."""
 
     def __iter__(self):
         while True:

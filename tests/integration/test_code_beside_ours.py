@@ -1,4 +1,4 @@
-"""Folders and files of a user's own, beside the settings, with names that are taken."""
+"""A user's folders and files beside the settings, with names that are already taken."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def read(body: dict) -> Envelope:
 """
 
 
-#: Names of packages of ours.
+#: The names of our packages.
 OURS = ("handlers", "receiver", "simulator", "vendors")
 
 
-def settled(folder: Path, *dialects: str) -> dict[str, str]:
-    """The environment of a command with settings in the folder, where these dialects are set."""
+def environment_for(folder: Path, *dialects: str) -> dict[str, str]:
+    """Write a settings file with these dialects, and return the environment of a command that reads it."""
     settings = folder / "hookmirror.toml"
     settings.write_text(SETTINGS.format(dialects=", ".join(f'"{each}"' for each in dialects)))
     return {**os.environ, "HOOKMIRROR_CONFIG": str(settings)}
 
 
 def doctor(folder: Path, *dialects: str) -> str:
-    """What `hookmirror doctor` says where these dialects are set."""
-    with Forked(["doctor"], folder, settled(folder, *dialects)) as command:
+    """Return the output of `hookmirror doctor` with these dialects."""
+    with Forked(["doctor"], folder, environment_for(folder, *dialects)) as command:
         return command.communicate(TIMEOUT)[0]
 
 
@@ -57,27 +57,28 @@ def package(folder: Path, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def beside_all(tmp_path_factory) -> str:
-    """What the installed `hookmirror doctor` says in a folder with packages of all these names.
+    """Run the installed `hookmirror doctor` in a folder with packages of all these names, and return its output.
 
-    It is started as a user starts it, since what it imports first is what this is about.
+    It runs in a process of its own, as for a user: the order of its first imports is under test.
     """
     folder = tmp_path_factory.mktemp("beside")
     for name in OURS:
         package(folder, name)
-    command = Path(sys.executable).with_name("hookmirror")
+    command = [Path(sys.executable).with_name("hookmirror"), "doctor"]
+    environment = environment_for(folder)
     return subprocess.run(
-        [command, "doctor"], cwd=folder, env=settled(folder), capture_output=True, text=True, check=False, timeout=60
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
     ).stdout
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_folder_with_the_name_of_a_package_of_ours_breaks_nothing_and_is_told(beside_all, name):
+def test_a_folder_with_the_name_of_one_of_our_packages_breaks_nothing_and_is_reported(beside_all, name):
     assert "dialects iimmpact, indexed, sigma, sticky" in beside_all
     assert f"LOOK wiring: The name '{name}' is taken by a package of Hookmirror's own" in beside_all
     assert "MEND wiring" not in beside_all
 
 
-def test_a_dialect_in_such_a_folder_is_refused_with_the_name_that_is_taken(tmp_path):
+def test_a_dialect_in_such_a_folder_is_refused_with_the_taken_name(tmp_path):
     package(tmp_path, "handlers")
     said = doctor(tmp_path, "handlers.mine:mine")
     assert (
@@ -87,24 +88,24 @@ def test_a_dialect_in_such_a_folder_is_refused_with_the_name_that_is_taken(tmp_p
     assert "Rename yours, such as my_handlers." in said
 
 
-def test_a_dialect_in_a_folder_with_a_name_of_its_own_is_found(tmp_path):
+def test_a_dialect_in_a_folder_with_another_name_is_found(tmp_path):
     package(tmp_path, "my_handlers")
     assert "mine" in doctor(tmp_path, "my_handlers.mine:mine").split("dialects ")[1].splitlines()[0]
 
 
-def test_a_file_with_the_name_of_an_installed_package_is_told(tmp_path):
+def test_a_file_with_the_name_of_an_installed_package_is_reported(tmp_path):
     (tmp_path / "hypothesis.py").write_text(DIALECT)
     said = doctor(tmp_path, "hypothesis:mine")
     assert "hypothesis.py has the name of the installed" in said
     assert "rename yours, such as my_hypothesis" in said
 
 
-def test_a_file_with_the_name_of_a_module_of_pythons_is_told(tmp_path):
+def test_a_file_with_the_name_of_a_python_module_is_reported(tmp_path):
     (tmp_path / "calendar.py").write_text(DIALECT)
     assert "calendar.py has the name of a module of Python's own" in doctor(tmp_path, "calendar:mine")
 
 
-def test_folders_without_code_are_left_alone(tmp_path):
+def test_folders_without_code_are_ignored(tmp_path):
     (tmp_path / "handlers").mkdir()
     (tmp_path / "handlers" / "notes.txt").touch()
     assert "is taken" not in doctor(tmp_path)

@@ -1,4 +1,4 @@
-"""The databases that tests are lent: each as if its tables had just been made, whatever the test before did to it."""
+"""Tests of lent databases: each is as if its tables had just been made, whatever the previous test did."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from receiver.database.database import Database
 
-#: What a test may do to a database so that it is not lent again.
+#: Statements after which a database is not lent again.
 DOUBTS = {
     "a table": "CREATE TABLE stray (id int)",
     "a column": "ALTER TABLE products ADD COLUMN stray int",
@@ -38,7 +38,7 @@ DOUBTS = {
 
 @pytest.fixture
 def lend(databases, tmp_path):
-    """Lends a database for a block in which it is connected to."""
+    """Lend a database for a block."""
     return lambda: databases.lend(tmp_path)
 
 
@@ -54,7 +54,7 @@ def count(url: str, table: str) -> int:
 
 
 def oid(url: str) -> int:
-    """Which database it is, under whatever name."""
+    """Return the id of the database, which is the same under another name."""
     with psycopg.connect(url) as session:
         return session.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()[0]
 
@@ -84,7 +84,7 @@ def test_numbers_begin_anew(lend):
     assert numbers[0] == numbers[1] == [(1,)]
 
 
-def test_who_is_still_connected_is_no_longer_at_its_end(lend):
+def test_sessions_are_ended_at_the_end_of_the_block(lend):
     with lend() as first:
         left = psycopg.connect(first, autocommit=True)
     with left, pytest.raises(psycopg.OperationalError):
@@ -94,7 +94,7 @@ def test_who_is_still_connected_is_no_longer_at_its_end(lend):
 
 
 @pytest.mark.parametrize("statement", DOUBTS.values(), ids=DOUBTS)
-def test_a_database_of_which_anything_but_rows_has_changed_is_not_lent_again(lend, statement):
+def test_a_database_in_which_anything_but_rows_has_changed_is_not_lent_again(lend, statement):
     with lend() as first:
         changed = oid(first)
         with psycopg.connect(first) as session:
@@ -103,7 +103,7 @@ def test_a_database_of_which_anything_but_rows_has_changed_is_not_lent_again(len
         assert oid(second) != changed
 
 
-def test_a_database_of_a_block_that_fails_is_not_lent_again(lend):
+def test_a_database_of_a_failed_block_is_not_lent_again(lend):
     failed = []
 
     def fail() -> None:

@@ -1,4 +1,4 @@
-"""What the acceptance tests share: one receiver for many accounts, which all play a scenario, and what came of it."""
+"""Helpers of the acceptance tests: many accounts play a scenario against one receiver, and the outcomes are kept."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from simulator.settings import settings_text
 from simulator.systems import SYSTEMS
 from simulator.systems.base import System
 
-#: Every seed is small, so that there can be many: the events of one seed over the four systems, and its time.
+#: Events of one seed over the four systems, and the speed of its clock. Small, so that there can be many seeds.
 EVENTS, SPEED = 120, 300.0
 
-#: Accounts that are played at once, by seed.
+#: Seeds whose accounts play at the same time.
 AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one account came to."""
+    """The outcome of one account."""
 
     system: System
     report: SourceReport
-    #: The deliveries that the receiver keeps of it, as its API lists them.
+    #: The account's deliveries as the receiver's API lists them.
     deliveries: list[dict[str, Any]]
-    #: What its statistics say of it.
+    #: The duplicates that the receiver's statistics count for the account.
     duplicates: int
 
     @property
@@ -49,7 +49,10 @@ class Outcome:
 
 
 def account(dialect: str, seed: int, clock: RunningClock) -> System:
-    """An account named for its system and seed, each seed with another cipher where there are ciphers."""
+    """Make an account named for its system and seed.
+
+    Accounts of sticky.io with different seeds have different ciphers.
+    """
     ciphers = ("aes-256-cbc", "aes-256-gcm", "openssl-salted", "aes-256-ecb", "auto")
     options: dict[str, Any] = {"cipher": ciphers[seed % len(ciphers)]} if dialect == "sticky" else {}
     return SYSTEMS[dialect](f"{dialect}-{seed}", seed=seed, clock=clock, size=12, **options)
@@ -57,7 +60,7 @@ def account(dialect: str, seed: int, clock: RunningClock) -> System:
 
 @asynccontextmanager
 async def accounts_and_receiver(scenario: Scenario, seeds, database_url: str | None):
-    """The accounts of all seeds, their APIs, and a receiver that knows them all."""
+    """Make the accounts of all seeds, serve their APIs, and run a receiver that has all of them as sources."""
     clock = RunningClock(speed=scenario.speed)
     systems = {seed: [account(dialect, seed, clock) for dialect in SYSTEMS] for seed in seeds}
     everybody = [system for each in systems.values() for system in each]
@@ -76,9 +79,9 @@ async def accounts_and_receiver(scenario: Scenario, seeds, database_url: str | N
 
 
 async def converge(scenario: Scenario, seeds, *, database_url: str | None = None) -> dict[str, Outcome]:
-    """Play the scenario with every seed against one receiver; the outcomes by account.
+    """Play the scenario with every seed against one receiver, and return the outcomes by account.
 
-    The receiver's database is a file of its own, unless `database_url` names another.
+    The receiver uses a SQLite file of its own, unless `database_url` names another database.
     """
     scenario = scenario.changed(events=EVENTS, rate=0, speed=SPEED)
     outcomes: dict[str, Outcome] = {}
@@ -120,7 +123,7 @@ async def count_duplicates(client: httpx.AsyncClient) -> dict[str, int]:
 
 
 async def read_deliveries(client: httpx.AsyncClient, source: str) -> list[dict[str, Any]]:
-    """All deliveries of a source, over the receiver's API."""
+    """Read all deliveries of a source through the receiver's API."""
     items: list[dict[str, Any]] = []
     cursor = None
     while True:

@@ -1,6 +1,6 @@
-"""Commands in processes of their own, without the second that the imports of each would take.
+"""Commands in processes of their own, without the second that their imports would take.
 
-One interpreter for all tests of a process does the imports, and forks off each command, which then runs with its own
+One interpreter for all tests of a process does the imports. It forks each command, which then runs with its own
 arguments, folder, environment and pipes.
 """
 
@@ -20,11 +20,12 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-#: Bytes of a job at most.
+#: Most bytes of a job.
 LARGEST = 1 << 20
 
-#: Takes jobs from the socket that it inherits as number 3, each with a pipe for the output, for the errors, and for the
-#: news: the number of the process, and how it ended. A keeper of its own waits for each, so that the loop never does.
+#: Takes jobs from the socket that it inherits as file descriptor 3. Each job has a pipe for the output, one for the
+#: errors, and one for news: the process id and, at the end, the exit code. A child process waits for each command, so
+#: that the loop never waits.
 FORKING = """
 import ctypes, json, os, signal, socket, sys, traceback
 import receiver.cli, simulator.commands, handlers.sigma, handlers.indexed, handlers.iimmpact, handlers.sticky
@@ -96,7 +97,7 @@ while True:
 
 
 class Forked:
-    """A command under way, with the part of `subprocess.Popen` that tests use."""
+    """A running command, with the part of the interface of `subprocess.Popen` that tests use."""
 
     def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self.args = arguments
@@ -114,7 +115,7 @@ class Forked:
 
     def _wait(self) -> None:
         with self._news:
-            # Nothing is told of one whose keeper was killed with it.
+            # If the child process that waits was killed too, there is no news.
             self.returncode = int(self._news.readline() or -signal.SIGKILL)
         self._ended.set()
 
@@ -128,11 +129,11 @@ class Forked:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """All that it has still to say, once it has ended."""
+        """Wait for the end, and return the rest of the output and of the errors."""
         said = ["", ""]
 
         def read(number: int, stream: IO[str]) -> None:
-            # A thread of the test may read it, and close it.
+            # A thread of the test may have read and closed the stream.
             with suppress(ValueError):
                 said[number] = stream.read()
 
@@ -190,7 +191,10 @@ def _start(job: Mapping[str, object], *fds: int) -> None:
 
 @cache
 def _forking() -> socket.socket:
-    """Where jobs are sent to; the interpreter ends when this socket is closed, at the latest with this process."""
+    """Return the socket that takes jobs.
+
+    The interpreter ends when the socket is closed, at the latest with this process.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
     with theirs:

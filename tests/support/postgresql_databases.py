@@ -1,7 +1,7 @@
-"""Databases on one PostgreSQL server for tests: each fresh, and nobody else's.
+"""Lends each test a database of its own on one PostgreSQL server.
 
-Most tests want the tables of a release, empty. Making such a database and dropping it takes longer than many a test. So
-one that was used is emptied and lent again under another name, unless anything else in it may have changed.
+Most tests need the empty tables of a release. Making and dropping such a database costs more than most tests. So a used
+database is emptied and lent again under another name, unless anything but rows has changed in it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 import psycopg
 from sqlalchemy import make_url
 
-#: Seconds that the sessions of a database get to end; after that, it is dropped with them.
+#: Seconds that the sessions of a used database get to end; after that, the database is dropped.
 TIMEOUT = 2.0
 
 #: The first object id that PostgreSQL gives to what is not its own.
 FIRST_OID = 16_384
 
-#: Catalogs of what may be defined in a database, and the column with the id of what a row is about. Any statement that
-#: defines something, or gathers statistics, adds, changes or removes a row in one of them.
+#: Catalogs of definitions and statistics in a database, each with the column of the object's id. Every statement that
+#: defines something or gathers statistics adds, changes or removes a row in one of them.
 CATALOGS = {
     "pg_attrdef": "oid",
     "pg_attribute": "attrelid",
@@ -44,16 +44,16 @@ CATALOGS = {
     "pg_type": "oid",
 }
 
-#: How many rows they have, and the number of the last transaction that wrote one.
+#: The number of rows in each catalog, and the number of the last transaction that wrote one.
 DEFINITIONS = " UNION ALL ".join(
     f"SELECT '{name}', count(*), max(xmin::text::bigint) FROM {name} WHERE {about} >= {FIRST_OID}"
     for name, about in CATALOGS.items()
 )
 
-#: Schemas, among them `public`, which has rights.
+#: The schemas with their rights, `public` among them.
 SCHEMAS = "SELECT oid, nspname, nspowner, nspacl::text FROM pg_namespace ORDER BY oid"
 
-#: What is said of tables, indexes and sequences, but for the files with their rows, which emptying them replaces.
+#: The properties of tables, indexes and sequences, except for their files, which emptying replaces.
 RELATIONS = f"""
 SELECT md5(string_agg((oid, relname, relnamespace, relowner, relam, reltablespace, relhasindex, relpersistence, relkind,
     relnatts, relchecks, relhasrules, relhastriggers, relhassubclass, relrowsecurity, relforcerowsecurity,
@@ -61,7 +61,7 @@ SELECT md5(string_agg((oid, relname, relnamespace, relowner, relam, reltablespac
 FROM pg_class WHERE oid >= {FIRST_OID}
 """
 
-#: Settings of one database, beside those of the server.
+#: The settings of the database itself.
 OF_THE_DATABASE = """
 SELECT (SELECT (datacl, datconnlimit, datallowconn, datistemplate)::text FROM pg_database
     WHERE datname = current_database()),
@@ -69,13 +69,13 @@ SELECT (SELECT (datacl, datconnlimit, datallowconn, datistemplate)::text FROM pg
     WHERE datname = current_database())
 """
 
-#: Tables into whose files something was written, even by a transaction that was rolled back.
+#: Tables with anything in their files, even from a transaction that was rolled back.
 USED_TABLES = f"""
 SELECT oid::regclass::text FROM pg_class
 WHERE relkind = 'r' AND oid >= {FIRST_OID} AND pg_relation_size(oid) > 0 ORDER BY 1
 """
 
-#: Begins the sequences anew that gave a number.
+#: Restarts each sequence that has given a number.
 RESTART = """
 SELECT setval(seqrelid, seqstart, false) FROM pg_sequence WHERE pg_sequence_last_value(seqrelid) IS NOT NULL
 """
@@ -85,25 +85,25 @@ class Databases:
     """Makes databases on one server, and drops them at the end."""
 
     def __init__(self, server: str, make_tables: Callable[[str], None]) -> None:
-        """`make_tables` makes the tables of a release in the database of this URL."""
+        """`make_tables` is called with the URL of a database, and makes the tables of a release there."""
         self._server = make_url(server).set(drivername="postgresql")
         self._make_tables = make_tables
         self._template: str | None = None
-        #: What `_state` and `_contents` found where only the tables had been made.
+        #: The results of `_state` and `_contents` for a database with newly made tables.
         self._made: tuple[Any, dict[str, Any]] | None = None
         #: Names of databases with empty tables.
         self._clean: list[str] = []
         self._session: psycopg.Connection[Any] | None = None
 
     def create(self, template: str = "template1", *, encoding: str | None = None) -> str:
-        """A new database, as the template is but for its encoding; returns its name."""
+        """Make a database like the template, with another encoding if one is given; return its name."""
         name = _new_name()
         encoded = "" if encoding is None else f" ENCODING '{encoding}' LOCALE 'C'"
         self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{encoded}')
         return name
 
     def create_with_tables(self) -> str:
-        """A new database with the tables of the inbox and the catalog; returns its name."""
+        """Make a database with the tables of the inbox and the catalog; return its name."""
         if self._template is None:
             self._template = self.create()
             self._make_tables(self.url(self._template))
@@ -113,7 +113,7 @@ class Databases:
 
     @contextmanager
     def lend(self, _folder: Path) -> Iterator[str]:
-        """The URL of a database whose tables are as if they had just been made; nobody else has it in the block."""
+        """Lend a database whose tables are as if they had just been made, and give its URL."""
         name = self._clean.pop() if self._clean else self.create_with_tables()
         try:
             yield self.url(name)
@@ -126,7 +126,7 @@ class Databases:
         return self._server.set(database=name).render_as_string(hide_password=False)
 
     def drop(self, name: str) -> None:
-        """Drop it, whoever is still connected."""
+        """Drop the database, even if clients are connected to it."""
         self._run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def close(self) -> None:
@@ -138,8 +138,8 @@ class Databases:
     # ── lending again ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _take_back(self, name: str) -> None:
-        """Keep it for the next test if it can be made as it was, and drop it otherwise."""
-        # A thread or process that a test left behind knows the old name only.
+        """Empty the database and keep it for the next test, or drop it if anything but rows has changed."""
+        # A thread or process that outlives its test knows only the old name.
         renamed = _new_name()
         try:
             self._end_sessions(name)
@@ -155,7 +155,7 @@ class Databases:
             self.drop(renamed)
 
     def _end_sessions(self, name: str) -> None:
-        """Returns once nobody is connected to it. Raises `TimeoutError`."""
+        """End all sessions of the database, and return once they have ended. Raises `TimeoutError`."""
         end = time.monotonic() + TIMEOUT
         while self._run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", name):
             if time.monotonic() > end:
@@ -163,7 +163,7 @@ class Databases:
             time.sleep(0.001)
 
     def _empty(self, session: psycopg.Connection[Any]) -> bool:
-        """Remove all rows that the tables did not have when they were made. Returns False if anything else changed."""
+        """Remove all rows added since the tables were made; return False if anything else has changed."""
         assert self._made is not None
         state, filled = self._made
         if _state(session) != state or _contents(session, filled) != filled:
@@ -175,7 +175,7 @@ class Databases:
         return True
 
     def _run(self, statement: str, *parameters: Any) -> list[Any]:
-        """The rows of one statement, which is a transaction by itself."""
+        """Run one statement as a transaction by itself, and return its rows."""
         try:
             found = self._connected().execute(statement, parameters)
         except psycopg.OperationalError:
@@ -197,7 +197,7 @@ def _new_name() -> str:
 
 
 def _state(session: psycopg.Connection[Any]) -> list[Any]:
-    """What the catalogs say of a database, the rows of its tables aside: equal as long as nothing was defined."""
+    """Describe the definitions, statistics and settings of a database, without the rows of its tables."""
     return [session.execute(each).fetchall() for each in (DEFINITIONS, SCHEMAS, RELATIONS, OF_THE_DATABASE)]
 
 

@@ -1,10 +1,10 @@
-"""How a user runs pytest in a project of their own: without the plugins that only our own tests need."""
+"""Runs pytest as a user does, without the plugins that only our own tests need."""
 
 from __future__ import annotations
 
 import sys
 
-#: Plugins that would be found because they are installed beside ours, and whose imports take a second.
+#: Plugins that pytest would find in our environment; importing them takes a second.
 OURS_ALONE = ("schemathesis", "xdist", "xdist.looponfail")
 
 USERS_PYTEST = [

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from receiver.api.parameters import SOURCE
 from receiver.api.refused import RefusedPage, RefusedRequest
-from receiver.api.stats import Statistics
 from receiver.console.bodies import ShownBody, shown_body
 from receiver.console.lists import FilterField, Listing, filter_fields, listing
 from receiver.console.page import Button, ConsolePage
@@ -53,10 +52,10 @@ class RefusedShown(NamedTuple):
 def show_refused_list(visit: Visit) -> RefusedList:
     """What was refused in the last day, and the newest of those that are kept."""
     page = visit.ask_listed(TypedRefusedPage, "list_refused", limit=REFUSED_SHOWN)
-    sources, only = _sources(visit), visit.query.get("source")
+    only = visit.query.get("source")
     with visit.database.read() as connection:
         # What was refused under no source's name is of the source "".
-        of = [only] if only else ["", *sources]
+        of = [only] if only else ["", *visit.sources]
         counted = tallies.totals(connection, of, ("refused",), visit.now - REFUSED_COUNTED, visit.now)
         kept = [(each.source, each.number) for each in totals(connection) if only in (None, each.source)]
     codes: Counter[str] = Counter()
@@ -68,7 +67,7 @@ def show_refused_list(visit: Visit) -> RefusedList:
         listing=listing(visit, REFUSED_PAGE, following=page.next),
         codes=codes.most_common(),
         kept=kept,
-        known=frozenset(sources),
+        known=frozenset(visit.sources),
     )
 
 
@@ -76,7 +75,7 @@ def show_one_refused(visit: Visit) -> RefusedShown:
     """What is kept of one, with the first bytes of its body."""
     found = visit.ask(RefusedRequest, "show_refused", id=visit.path["id"])
     body = _beginning(found) if visit.sees_bodies else None
-    return RefusedShown(found, body, found.source in _sources(visit))
+    return RefusedShown(found, body, found.source in visit.sources)
 
 
 def _beginning(request: RefusedRequest) -> ShownBody:
@@ -84,10 +83,6 @@ def _beginning(request: RefusedRequest) -> ShownBody:
         return shown_body(b64encode(bytes.fromhex(request.begins)).decode(), "base64")
     # What a stranger sent is never parsed.
     return shown_body(request.begins, "utf-8", as_sent=True)
-
-
-def _sources(visit: Visit) -> list[str]:
-    return [each.source for each in visit.ask(Statistics, "show_stats", brief="true").sources]
 
 
 REFUSED_PAGE = ConsolePage(

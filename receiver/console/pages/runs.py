@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from receiver.api.runs import Run, RunChanged
-from receiver.api.stats import Statistics
 from receiver.console.lists import Listing, listing
 from receiver.console.page import Button, ConsolePage
 from receiver.console.periods import TypedRunPage
@@ -27,8 +26,7 @@ class RunList(NamedTuple):
 def show_runs(visit: Visit) -> RunList:
     """The newest runs."""
     page = visit.ask_listed(TypedRunPage, "list_runs", limit=RUNS_SHOWN)
-    sources = [each.source for each in visit.ask(Statistics, "show_stats", brief="true").sources]
-    return RunList(page.items, listing(visit, RUNS_PAGE, following=page.next), sources)
+    return RunList(page.items, listing(visit, RUNS_PAGE, following=page.next), visit.sources)
 
 
 def after_plan(_: Visit, answer: RunChanged) -> str:
