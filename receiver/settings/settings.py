@@ -173,9 +173,7 @@ class Settings(Limits, ConsoleSettings, BaseSettings):
             'python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
         if not keys:
-            raise ConfigurationError(
-                f"HOOKMIRROR_SECRET_KEY is not set, and it signs the API's tokens. {mend}"
-            )
+            raise ConfigurationError(f"HOOKMIRROR_SECRET_KEY is not set, and it signs the API's tokens. {mend}")
         if min(map(len, keys)) < SHORTEST_SECRET_KEY:
             raise ConfigurationError(
                 f"{self.place_of('secret_key')} has a key of less than {SHORTEST_SECRET_KEY} characters. A person who "
