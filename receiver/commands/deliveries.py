@@ -40,7 +40,7 @@ def deliveries(
     conflict: Annotated[bool | None, typer.Option("--conflict/--no-conflict", help="With a used dedup key.")] = None,
     dedup_key: Annotated[str | None, typer.Option(help="With this dedup key.")] = None,
     sku: Annotated[str | None, typer.Option(hidden=True)] = None,
-    count: Annotated[bool, typer.Option("--count", help="Also count what matches.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Also count the matches.")] = False,
     limit: LimitOption = USUAL_LIMIT,
     cursor: CursorOption = None,
     to: ToOption = None,
@@ -50,8 +50,8 @@ def deliveries(
     """List deliveries, newest first."""
     if sku is not None:
         raise ConfigurationError(
-            "Deliveries have no SKU, rows have: `hookmirror search SKU` finds the rows, and `--entity ID` the "
-            "deliveries about one of them."
+            "Only rows have a SKU: `hookmirror search SKU` finds the rows, and `hookmirror deliveries --entity ID` "
+            "lists the deliveries about one of them."
         )
     query = {
         "source": source,

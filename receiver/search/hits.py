@@ -78,9 +78,9 @@ class Hits:
 
     text: str
     rows: list[RowHit]
-    #: The newest first, each once.
+    #: The deliveries, newest first and without repetitions.
     deliveries: list[DeliveryHit]
-    #: How many deliveries are about an entity with the sought id.
+    #: The number of deliveries about an entity with the sought id.
     about: Count
     looked: list[SearchedPlace]
     #: How many of the newest deliveries were examined for the dedup key; None if all, or if an index has the key.
@@ -138,7 +138,7 @@ class _Search:
         self._ids = [text, entity_id] if kind and entity_id else [text]
         self._sources = literal(list(sources), Many(Text))
         self.looked: list[SearchedPlace] = []
-        #: How many deliveries are about the entity.
+        #: The number of deliveries about the entity.
         self.about = Count(0, False, None)
         #: As in `Hits`.
         self.examined: int | None = None
