@@ -48,6 +48,9 @@ class DeliveryPage(Shape, frozen=True):
     next: Annotated[str | None, Meta(description=NEXT)]
     horizon: Annotated[DeliveryHorizon | UnsetType, Meta(description=HORIZON)] = UNSET
     matching: Annotated[Matching | UnsetType, Meta(description=MATCHING)] = UNSET
+    states: Annotated[
+        dict[State, Matching] | UnsetType, Meta(description="Only with `states`: the same for each state.")
+    ] = UNSET
 
 
 class Replayed(Shape, frozen=True):
@@ -101,6 +104,13 @@ CONFLICT: Parameter[bool | None] = Parameter(
 )
 FROM = moment("from", "Arrived at this time or later.")
 TO = moment("to", "Arrived before this time.")
+STATES: Parameter[bool | None] = Parameter(
+    "states",
+    {"type": "boolean"},
+    "Also count the deliveries of each state that match the other filters.",
+    flag("states"),
+    None,
+)
 
 DELIVERY_FILTERS = (SOURCE, STATE, OUTCOME, EVENT_TYPE, ENTITY, FROM, TO, REASON, CONFLICT)
 
@@ -154,7 +164,7 @@ class Deliveries:
                 answer=self.list_deliveries,
                 answers={200: DeliveryPage},
                 scope=Scope.READ,
-                parameters=(*DELIVERY_FILTERS, CURSOR, LIMIT, COUNT),
+                parameters=(*DELIVERY_FILTERS, CURSOR, LIMIT, COUNT, STATES),
                 refusals=(BadRequest, Unavailable),
             ),
             Operation(
@@ -217,7 +227,12 @@ class Deliveries:
             self._lookup.cursors.write(listed, page.next),
             UNSET if page.horizon is None else _show_horizon(page.horizon),
             show_count(deliveries.count_deliveries(self._lookup.database, wanted)) if asked[COUNT] else UNSET,
+            self._by_state(wanted) if asked[STATES] else UNSET,
         )
+
+    def _by_state(self, wanted: DeliveryFilter) -> dict[State, Matching]:
+        counts = deliveries.count_by_state(self._lookup.database, wanted)
+        return {state: show_count(each) for state, each in counts.items()}
 
     def show(self, asked: Question) -> WholeDelivery:
         return show_whole_delivery(self._found(asked[ID]))

@@ -22,6 +22,9 @@ NONCE_BYTES = 16
 #: The parameter that names the button that was pressed, on the page that follows.
 DONE = "done"
 
+#: Those of what the button said, where that depends on its answer, and of the seal that proves that it did.
+SAID, SEAL = "said", "seal"
+
 HTML = "text/html; charset=utf-8"
 
 #: What stands in an address as it is; all else becomes UTF-8 in `%` and digits, which alone a header can carry.
@@ -64,11 +67,11 @@ def page_answer(
     return Response(content, status, strict_headers(nonce) | dict(headers or {}), HTML)
 
 
-def redirect(request: Request, path: str, *, cookie: str = "", done: str = "") -> Response:
-    """To another page, which is then got; `done` names the button whose sentence it shows."""
+def redirect(request: Request, path: str, *, cookie: str = "", done: Mapping[str, str] | None = None) -> Response:
+    """To another page, which is then got; `done` are the parameters by which it says what was done."""
     address = Addresses(request).to(path)
     if done:
-        address += ("&" if "?" in address else "?") + urlencode({DONE: done})
+        address += ("&" if "?" in address else "?") + urlencode(done)
     headers = BARE_HEADERS | {"Location": quote(address, safe=ADDRESS_CHARACTERS)}
     return Response(b"", 303, headers | ({"Set-Cookie": cookie} if cookie else {}))
 

@@ -63,8 +63,8 @@ class Button:
     operation: str
     #: The command that does the same, with `{names}` of parts of the path.
     command: str
-    #: What the page that follows says.
-    says: str
+    #: What the page that follows says; or what makes that of the answer.
+    says: str | Callable[[Any], str]
     #: The page that follows: an address below `/console` with `{names}` of the path, or made of the answer.
     then: str | Callable[[Visit, Any], str] = "/"
     #: The form's further fields, by the name of the operation's parameter.

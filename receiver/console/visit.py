@@ -23,7 +23,7 @@ from receiver.sessions.roles import Guest, Role
 Answered = TypeVar("Answered")
 
 #: Parameters that say where in a list a page begins, or what was done before; they are no filters.
-PLACES = ("cursor", "before", "after", "limit", "count", "done")
+PLACES = ("cursor", "before", "after", "limit", "count", "done", "said", "seal")
 
 
 class MakeAddress(Protocol):

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from receiver.api.parameters import SOURCE
-from receiver.api.refused import RefusedPage, RefusedRequest
+from receiver.api.refused import Dropped, RefusedPage, RefusedRequest, VerifiedAgain
 from receiver.api.stats import Statistics
 from receiver.console.bodies import ShownBody, shown_body
 from receiver.console.lists import FilterField, Listing, filter_fields, listing
@@ -16,6 +16,7 @@ from receiver.console.page import Button, ConsolePage
 from receiver.console.visit import Visit
 from receiver.findings import tallies
 from receiver.inbox.refused import totals
+from receiver.logs.wording import counted
 
 #: Items of a page, and how far back refusals are counted.
 REFUSED_SHOWN, REFUSED_COUNTED = "50", timedelta(days=1)
@@ -90,6 +91,19 @@ def _sources(visit: Visit) -> list[str]:
     return [each.source for each in visit.ask(Statistics, "show_stats", brief="true").sources]
 
 
+def _verified(answer: VerifiedAgain) -> str:
+    """What became of those that were kept."""
+    stay = f"{counted(answer.left, 'request stays', 'requests stay')} kept" if answer.left else "none is left"
+    if not answer.verified:
+        return f"No request verifies with the present secrets: {stay}."
+    before = f", {answer.duplicates:,} came before" if answer.duplicates else ""
+    return f"{counted(answer.verified, 'request')} verified: {answer.accepted:,} new{before}; {stay}."
+
+
+def _dropped(answer: Dropped) -> str:
+    return f"{counted(answer.dropped, 'request is', 'requests are')} dropped."
+
+
 REFUSED_PAGE = ConsolePage(
     name="refused",
     path="/refused",
@@ -125,7 +139,7 @@ BUTTONS = (
         label="Verify again",
         operation="verify_refused",
         command="hookmirror refused {source} --verify",
-        says="They were verified with the present secrets: those that are authentic are deliveries now.",
+        says=_verified,
         then="/refused?source={source}",
         fields=("reason",),
     ),
@@ -135,7 +149,7 @@ BUTTONS = (
         label="Drop them",
         operation="drop_refused",
         command="hookmirror refused {source} --drop",
-        says="They are dropped.",
+        says=_dropped,
         then="/refused?source={source}",
         fields=("reason",),
         confirms="Kept requests are dropped for good: nothing can verify them any more.",
